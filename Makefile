@@ -1,0 +1,75 @@
+# Everything that people and CI do with Pillion. Go and make are all that run, test and build need.
+
+.DEFAULT_GOAL := help
+.SHELLFLAGS := -eu -c
+
+GO ?= go
+BIN := $(CURDIR)/bin
+
+# The race detector needs cgo and a C compiler. test uses it where it is there; check demands it.
+CC_FOUND := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)")
+RACE := $(if $(CC_FOUND),-race)
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run the whole system in one process, with NATS inside and two accounts to try it with.
+	$(GO) run ./cmd/pillion --demo
+
+.PHONY: test
+test: ## Run every test that needs only Go (with the race detector where there is a C compiler).
+	$(GO) test $(RACE) -shuffle=on -timeout=15m ./...
+
+.PHONY: check
+check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs. Needs a C compiler, for the race detector, and curl, for the README's commands.
+	PILLION_README=1 PATH="$(BIN):$$PATH" $(GO) test -race -shuffle=on -timeout=15m ./...
+
+.PHONY: bench
+bench: ## Print the benchmarks, each beside its own limit. Takes a few minutes.
+	$(GO) test -run='^$$' -bench=. -benchtime=3s -p=1 -timeout=60m ./...
+
+.PHONY: build
+build: ## Build the programs into bin/, static.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
+
+.PHONY: docker-test
+docker-test: build ## Bring the containers up and book a ride. Needs a Docker engine and docker-compose, and no registry.
+	$(GO) test -tags=docker -count=1 -timeout=15m -v ./deploy/...
+
+.PHONY: tools
+tools: $(BIN)/golangci-lint $(BIN)/nats ## Build the linter and the nats CLI into bin/, in the versions that tools/go.mod names.
+
+$(BIN)/golangci-lint: tools/go.mod tools/go.sum
+	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/nats: tools/go.mod tools/go.sum
+	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
+
+.PHONY: fmt
+fmt: ## Fail where a file is not as gofmt leaves it.
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(find . -name '*.go' -not -path './bin/*')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt these files:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: vet
+vet: ## Run go vet, also on what needs a build tag.
+	$(GO) vet -tags=docker ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Run the linters, the import rules of .golangci.yml among them.
+	$(BIN)/golangci-lint run
+
+.PHONY: tidy
+tidy: ## Fail where go.mod or go.sum is not as go mod tidy leaves it.
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+
+.PHONY: clean
+clean: ## Remove bin/. Data stays.
+	rm -rf $(BIN)
+
+.PHONY: need-race
+need-race:
+	@if [ -z "$(CC_FOUND)" ]; then \
+	  echo "make check needs the race detector, and that needs a C compiler. Install gcc or clang, or run make test without it." >&2; exit 1; fi
