@@ -1,0 +1,123 @@
+package booking_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+)
+
+// rides returns the events of n rides that overlap: all are requested, then all accepted, and so on.
+func rides(n int, story []step) []booking.Event {
+	events := make([]booking.Event, 0, n*len(story))
+	ids := make([]booking.ID, n)
+	for i := range ids {
+		ids[i] = booking.ID(booking.DeriveID("booking", fmt.Sprint(i)))
+	}
+	for k, st := range story {
+		for i := range n {
+			e := st.event()
+			e.ID = booking.EventID(booking.DeriveID("event", fmt.Sprint(k), fmt.Sprint(i)))
+			e.Actor.ID = booking.DeriveID(e.Actor.ID, fmt.Sprint(i/5))
+			e.Booking, e.N, e.Seq, e.At = ids[i], k+1, uint64(len(events)+1), noon
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+// BenchmarkBoardApply applies verified events to a board of 100,000 bookings.
+func BenchmarkBoardApply(b *testing.B) {
+	events := rides(100_000, []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}})
+	board := booking.NewBoard()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if i%len(events) == 0 {
+			b.StopTimer()
+			board = booking.NewBoard()
+			runtime.GC()
+			b.StartTimer()
+		}
+		if err := board.Apply(events[i%len(events)]); err != nil {
+			b.Fatal(err)
+		}
+		board.Advance(events[i%len(events)].Seq)
+	}
+	runtime.KeepAlive(board)
+}
+
+// BenchmarkBoardOpen lists the 50 longest waiting bookings of a board on which 100,000 are open.
+func BenchmarkBoardOpen(b *testing.B) {
+	for _, overdue := range []int{0, 50, 99} {
+		b.Run(fmt.Sprintf("overdue=%d%%", overdue), func(b *testing.B) {
+			board := booking.NewBoard()
+			for i, e := range rides(100_000, []step{{booking.Requested, owner}}) {
+				e.Deadline = noon
+				if i >= overdue*1000 {
+					e.Deadline = deadline
+				}
+				if err := board.Apply(e); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := len(board.Open(noon.Add(time.Second), 50, 0)); n != 50 {
+					b.Fatalf("%d are open", n)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkBoardOfUser lists the second page of a user with 10,000 bookings.
+func BenchmarkBoardOfUser(b *testing.B) {
+	board := booking.NewBoard()
+	for _, e := range rides(10_000, []step{{booking.Requested, owner}}) {
+		e.Actor = owner
+		if err := board.Apply(e); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := len(board.OfUser("owner", 50, 5000)); n != 50 {
+			b.Fatalf("%d bookings", n)
+		}
+	}
+}
+
+// BenchmarkReplay folds the history of one completed ride.
+func BenchmarkReplay(b *testing.B) {
+	events := tell(completed...)
+	b.ReportAllocs()
+	for b.Loop() {
+		if s := booking.Replay(events).State; s != booking.StateCompleted {
+			b.Fatal(s)
+		}
+	}
+}
+
+// BenchmarkDeskAccept is a desk's share of an accept: the log is in memory.
+func BenchmarkDeskAccept(b *testing.B) {
+	d, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{Deadline: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		id := booking.ID(booking.NewID())
+		if _, err := d.Book(b.Context(), by(owner), id, booking.Trip{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if _, err := d.Accept(b.Context(), by(rider), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

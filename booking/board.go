@@ -1,0 +1,216 @@
+package booking
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Board shows where all bookings stand. It is a read model: one reader feeds it with what the ledger stored, in the ledger's order
+// and with every event verified, and any number of others look at it meanwhile. It holds a few hundred bytes a booking.
+//
+// A Board decides nothing. It may be behind the ledger; Await says when it is not.
+type Board struct {
+	mu       sync.RWMutex
+	bookings map[ID]*record
+	marks    map[ID]*marks // of the few threads that have any
+	users    map[UserID]*passenger
+	riders   map[RiderID]RiderID // one copy of each rider's id
+	open     openIndex
+	oldest   []*record // all bookings by RequestedSeq
+
+	progress progress
+}
+
+// A passenger is a user and the user's bookings by RequestedSeq.
+type passenger struct {
+	id       UserID
+	bookings []*record
+}
+
+// NewBoard returns an empty board.
+func NewBoard() *Board {
+	return &Board{
+		bookings: make(map[ID]*record),
+		marks:    make(map[ID]*marks),
+		users:    make(map[UserID]*passenger),
+		riders:   make(map[RiderID]RiderID),
+	}
+}
+
+// Apply applies the next verified event. On error nothing is changed. Errors: those of [Thread.Apply].
+func (b *Board) Apply(e Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r, known := b.bookings[e.Booking]
+	t := Thread{marks: b.marks[e.Booking]}
+	if known {
+		t.Booking = r.booking()
+	}
+	had := t.marks
+	if err := t.Apply(e); err != nil {
+		if t.marks != had {
+			b.marks[ID(strings.Clone(string(e.Booking)))] = t.marks
+		}
+		return err
+	}
+	if !known {
+		r = b.add(&t.Booking)
+	}
+	if r.state == openState {
+		b.open.remove(r)
+	}
+	r.update(&t.Booking, b.riderID(t.Booking.Rider))
+	if r.state == openState {
+		b.open.add(r)
+	}
+	return nil
+}
+
+// Refuse says that a message on the position (n, k) of a booking was refused.
+func (b *Board) Refuse(id ID, n int, k Kind) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := Thread{marks: b.marks[id]}
+	if r, known := b.bookings[id]; known {
+		t.Booking.Version = int(r.version)
+	}
+	had := t.marks
+	t.Refuse(n, k)
+	if t.marks != had {
+		b.marks[ID(strings.Clone(string(id)))] = t.marks
+	}
+}
+
+// add makes the record of a new booking. Ids are cloned: the ones in an event are often parts of longer strings.
+func (b *Board) add(x *Booking) *record {
+	user, ok := b.users[x.User]
+	if !ok {
+		user = &passenger{id: UserID(strings.Clone(string(x.User)))}
+		b.users[user.id] = user
+	}
+	r := newRecord(x, user)
+	b.bookings[r.id] = r
+	b.oldest = insert(b.oldest, r)
+	user.bookings = insert(user.bookings, r)
+	return r
+}
+
+// riderID returns the board's own copy of a rider's id.
+func (b *Board) riderID(id RiderID) RiderID {
+	if id == "" {
+		return ""
+	}
+	own, ok := b.riders[id]
+	if !ok {
+		own = RiderID(strings.Clone(string(id)))
+		b.riders[own] = own
+	}
+	return own
+}
+
+// insert adds r to a slice in the order of RequestedSeq. New bookings come last, so that it appends.
+func insert(rs []*record, r *record) []*record {
+	if len(rs) == 0 || rs[len(rs)-1].requestedSeq < r.requestedSeq {
+		return append(rs, r)
+	}
+	return slices.Insert(rs, before(rs, r.requestedSeq), r)
+}
+
+// before returns how many of rs were requested before sequence seq.
+func before(rs []*record, seq uint64) int {
+	i, _ := slices.BinarySearchFunc(rs, seq, func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) })
+	return i
+}
+
+// Forget drops the bookings that were requested before sequence first, which is the first that the ledger still has: their beginning
+// has aged, and a reader that starts now would not know them. It returns how many it has dropped.
+func (b *Board) Forget(first uint64) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := before(b.oldest, first)
+	for _, r := range b.oldest[:n] {
+		if r.state == openState {
+			b.open.remove(r)
+		}
+		delete(b.bookings, r.id)
+		delete(b.marks, r.id)
+		r.user.bookings = slices.Delete(r.user.bookings, 0, 1) // the user's oldest, as it is the oldest of all
+		if len(r.user.bookings) == 0 {
+			delete(b.users, r.user.id)
+		}
+	}
+	b.oldest = slices.Delete(b.oldest, 0, n)
+	return n
+}
+
+// Get returns a booking, and whether the board knows it.
+func (b *Board) Get(id ID) (Booking, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	r, ok := b.bookings[id]
+	if !ok {
+		return Booking{}, false
+	}
+	return r.clone(), true
+}
+
+// Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those that opened after sequence
+// after, which is 0 or the OpenedSeq of the last one of the page before. One whose deadline has passed is not among them.
+func (b *Board) Open(now time.Time, limit int, after uint64) []Booking {
+	if limit <= 0 {
+		return nil
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	found := make([]Booking, 0, min(limit, b.open.size))
+	for r := range b.open.after(nanos(now), after) {
+		if found = append(found, r.clone()); len(found) == limit {
+			break
+		}
+	}
+	return found
+}
+
+// OfUser returns up to limit bookings of one user, newest first: those that were requested before sequence before, which is 0 for
+// the newest or the RequestedSeq of the last one of the page before.
+func (b *Board) OfUser(u UserID, limit int, before uint64) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	user, ok := b.users[u]
+	if !ok || limit <= 0 {
+		return nil
+	}
+	return user.page(limit, before)
+}
+
+func (p *passenger) page(limit int, seq uint64) []Booking {
+	end := len(p.bookings)
+	if seq != 0 {
+		end = before(p.bookings, seq)
+	}
+	found := make([]Booking, 0, min(limit, end))
+	for i := end - 1; i >= 0 && len(found) < limit; i-- {
+		found = append(found, p.bookings[i].clone())
+	}
+	return found
+}
+
+// Len returns how many bookings the board knows.
+func (b *Board) Len() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return len(b.bookings)
+}
+
+// Advance says that every message up to sequence seq has been applied or refused. It wakes who awaits that.
+func (b *Board) Advance(seq uint64) { b.progress.advance(seq) }
+
+// Seq returns the sequence up to which the board knows everything.
+func (b *Board) Seq() uint64 { return b.progress.now() }
+
+// Await returns nil once the board knows everything up to sequence seq, or ctx's error.
+func (b *Board) Await(ctx context.Context, seq uint64) error { return b.progress.await(ctx, seq) }

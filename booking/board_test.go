@@ -1,0 +1,456 @@
+package booking_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/booking"
+)
+
+// A shadow is what a board should be, made in the simplest way: a thread for each booking, and sorting at every question.
+type shadow struct {
+	threads map[booking.ID]*booking.Thread
+	applied map[booking.ID][]booking.Event
+}
+
+func (s *shadow) thread(id booking.ID) *booking.Thread {
+	if s.threads[id] == nil {
+		s.threads[id] = new(booking.Thread)
+	}
+	return s.threads[id]
+}
+
+// bookings returns the bookings that ok wants, in the order of by.
+func (s *shadow) bookings(ok func(booking.Booking) bool, by func(booking.Booking) uint64) []booking.Booking {
+	var found []booking.Booking
+	for _, t := range s.threads {
+		if t.Booking.State != booking.StateNone && ok(t.Booking) {
+			found = append(found, t.Booking)
+		}
+	}
+	slices.SortFunc(found, func(a, b booking.Booking) int { return cmp.Compare(by(a), by(b)) })
+	return found
+}
+
+func (s *shadow) open(now time.Time) []booking.Booking {
+	return s.bookings(func(b booking.Booking) bool { return b.State == booking.StateOpen && !now.After(b.Deadline) },
+		func(b booking.Booking) uint64 { return b.OpenedSeq })
+}
+
+func (s *shadow) ofUser(u booking.UserID) []booking.Booking {
+	found := s.bookings(func(b booking.Booking) bool { return b.User == u }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	slices.Reverse(found)
+	return found
+}
+
+// pages puts together what page returns, limit at a time.
+func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking) []booking.Booking {
+	var all []booking.Booking
+	for cursor := uint64(0); ; {
+		found := page(limit, cursor)
+		all = append(all, found...)
+		if len(found) < limit {
+			return all
+		}
+		cursor = next(found[len(found)-1])
+	}
+}
+
+// same fails the test unless a board says what its shadow says.
+func same(t *testing.T, b *booking.Board, s *shadow) {
+	t.Helper()
+	known := 0
+	for id, th := range s.threads {
+		got, ok := b.Get(id)
+		if ok != (th.Booking.State != booking.StateNone) || !reflect.DeepEqual(got, th.Booking) {
+			t.Fatalf("the board says of %s\n %+v, %v, want\n %+v", id, got, ok, th.Booking)
+		}
+		if replayed := booking.Replay(s.applied[id]); !reflect.DeepEqual(got, replayed) {
+			t.Fatalf("the board says\n %+v, a replay\n %+v", got, replayed)
+		}
+		if ok {
+			known++
+		}
+	}
+	if b.Len() != known {
+		t.Fatalf("%d bookings, want %d", b.Len(), known)
+	}
+	for _, now := range []time.Time{noon, noon.Add(time.Minute), deadline, deadline.Add(1), noon.Add(time.Hour), noon.Add(2 * time.Hour)} {
+		for _, limit := range []int{1, 7, 10_000} {
+			got := pages(limit, func(x booking.Booking) uint64 { return x.OpenedSeq },
+				func(limit int, after uint64) []booking.Booking { return b.Open(now, limit, after) })
+			if want := s.open(now); !reflect.DeepEqual(got, want) {
+				t.Fatalf("open at %v, %d at a time:\n %v, want\n %v", now, limit, ids(got), ids(want))
+			}
+		}
+	}
+	for _, u := range []booking.UserID{"owner", "stranger", "nobody"} {
+		for _, limit := range []int{1, 7, 10_000} {
+			got := pages(limit, func(x booking.Booking) uint64 { return x.RequestedSeq },
+				func(limit int, before uint64) []booking.Booking { return b.OfUser(u, limit, before) })
+			if want := s.ofUser(u); !reflect.DeepEqual(got, want) {
+				t.Fatalf("of %s, %d at a time:\n %v, want\n %v", u, limit, ids(got), ids(want))
+			}
+		}
+	}
+}
+
+func ids(bs []booking.Booking) []string {
+	var names []string
+	for _, b := range bs {
+		names = append(names, fmt.Sprintf("%s@%d", b.ID, b.OpenedSeq))
+	}
+	return names
+}
+
+// A board is, booking by booking, what its events make, whatever is forged, misplaced or sent twice.
+func TestBoardIsWhatItsEventsMake(t *testing.T) {
+	outcomes := make(map[error]int)
+	for seed := range uint64(30) {
+		src := newSource(seed)
+		board, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+		names := 1 + src.IntN(60)
+		for range 1500 {
+			src.id = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
+			if src.IntN(10) == 0 { // a message that is refused before anybody looks at what it says
+				n, k := want.thread(src.id).Booking.Version+src.IntN(4), pick(src, booking.Kinds()...)
+				want.thread(src.id).Refuse(n, k)
+				board.Refuse(src.id, n, k)
+			}
+			e := src.event(want.thread(src.id).Booking)
+			th := want.thread(e.Booking)
+			e.N = th.Next(e.Kind)
+			if src.IntN(15) == 0 {
+				e.N += src.IntN(5) - 2
+			}
+			err := th.Apply(e)
+			got := board.Apply(e)
+			outcome := error(nil)
+			for _, possible := range []error{booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
+				if errors.Is(err, possible) {
+					outcome = possible
+				}
+			}
+			if !errors.Is(got, outcome) || (got == nil) != (err == nil) {
+				t.Fatalf("seed %d: the board says %v, want %v", seed, got, err)
+			}
+			outcomes[outcome]++
+			if err == nil {
+				want.applied[e.Booking] = append(want.applied[e.Booking], e)
+			} else {
+				th.Refuse(e.N, e.Kind)
+				board.Refuse(e.Booking, e.N, e.Kind)
+			}
+		}
+		same(t, board, want)
+	}
+	for _, o := range []error{nil, booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
+		if outcomes[o] < 10 {
+			t.Errorf("only %d times: %v", outcomes[o], o)
+		}
+	}
+}
+
+// feed applies the next event of a booking as a ledger would store it, and fails the test unless it follows.
+func feed(t testing.TB, b *booking.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time) {
+	t.Helper()
+	e := step{k, a}.event()
+	e.ID, e.Booking, e.N, e.Seq, e.At = booking.EventID(fmt.Sprint("event-", seq)), id, n, seq, noon
+	if !until.IsZero() {
+		e.Deadline = until
+	}
+	if err := b.Apply(e); err != nil {
+		t.Fatalf("%d %s: %v", n, k, err)
+	}
+	b.Advance(seq)
+}
+
+// Many bookings open, are taken and are given back in any order, and the list stays right all the time.
+func TestOpenStaysInOrder(t *testing.T) {
+	const bookings = 3000
+	for seed := range uint64(3) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		board := booking.NewBoard()
+		versions := make([]int, bookings)
+		waiting := make(map[uint64]time.Time) // deadlines by the sequence of opening
+		opened := make([]uint64, bookings)
+		var seq uint64
+		open := func(i int, k booking.Kind, a booking.Actor) {
+			seq++
+			versions[i]++
+			until := noon.Add(time.Duration(r.IntN(400)) * time.Second)
+			if seed == 2 { // most bookings have the same time to wait
+				until = noon.Add(time.Duration(seq) * 100 * time.Millisecond)
+			}
+			feed(t, board, seq, booking.ID(fmt.Sprint(i)), versions[i], k, a, until)
+			waiting[seq], opened[i] = until, seq
+		}
+		for i := range bookings {
+			open(i, booking.Requested, owner)
+		}
+		riders := 0
+		for range 3 * bookings {
+			i := r.IntN(bookings)
+			if seed == 1 { // from the longest waiting on, as most are
+				i = min(r.IntN(bookings), r.IntN(bookings))
+			}
+			who := booking.Actor{ID: fmt.Sprint("rider-", riders), Role: booking.Rider}
+			if _, is := waiting[opened[i]]; is {
+				seq++
+				versions[i]++
+				riders++
+				who.ID = fmt.Sprint("rider-", riders)
+				feed(t, board, seq, booking.ID(fmt.Sprint(i)), versions[i], booking.Accepted, who, time.Time{})
+				delete(waiting, opened[i])
+			} else if r.IntN(int(1+seed*seed*3)) == 0 { // ever fewer come back, so that the list gets ever thinner
+				open(i, booking.Released, service)
+			}
+			if r.IntN(50) > 0 {
+				continue
+			}
+			now, after, limit := noon.Add(time.Duration(r.IntN(400))*time.Second), r.Uint64N(seq+2), r.IntN(200)
+			if r.IntN(2) == 0 {
+				after, limit = 0, bookings
+			}
+			var want []uint64
+			for s, until := range waiting {
+				if s > after && !now.After(until) {
+					want = append(want, s)
+				}
+			}
+			slices.Sort(want)
+			want = want[:min(limit, len(want))]
+			var got []uint64
+			for _, b := range board.Open(now, limit, after) {
+				got = append(got, b.OpenedSeq)
+			}
+			if !slices.Equal(got, want) {
+				t.Fatalf("seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v", seed, seq, now, after, limit, got, want)
+			}
+		}
+	}
+}
+
+func TestBoardLimits(t *testing.T) {
+	board := booking.NewBoard()
+	for i := range uint64(5) {
+		feed(t, board, i+1, booking.ID(fmt.Sprint(i)), 1, booking.Requested, owner, time.Time{})
+	}
+	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
+		if got := len(board.Open(noon, limit, 0)); got != want {
+			t.Errorf("open, at most %d: %d", limit, got)
+		}
+		if got := len(board.OfUser("owner", limit, 0)); got != want {
+			t.Errorf("of the user, at most %d: %d", limit, got)
+		}
+	}
+	if got := board.OfUser("owner", 10, 1); len(got) != 0 {
+		t.Errorf("before the first: %v", ids(got))
+	}
+	if got := board.Open(noon, 10, 5); len(got) != 0 {
+		t.Errorf("after the last: %v", ids(got))
+	}
+	if _, ok := board.Get("nothing"); ok || board.Seq() != 5 {
+		t.Errorf("knows what there is not, or is at %d", board.Seq())
+	}
+}
+
+// Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
+func TestForget(t *testing.T) {
+	src := newSource(7)
+	old, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+	var events []booking.Event
+	for src.seq < 3000 {
+		src.id = booking.ID(fmt.Sprint("booking-", len(events)/20*7+src.IntN(30)))
+		th := want.thread(src.id)
+		e := src.event(th.Booking)
+		if e.Booking != src.id {
+			continue
+		}
+		e.N = th.Next(e.Kind)
+		if th.Apply(e) == nil {
+			events = append(events, e)
+			if err := old.Apply(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, first := range []uint64{0, 1, 2, 500, 500, 1700, 3001} {
+		young, rest := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+		for _, e := range events {
+			if e.Seq >= first && young.Apply(e) == nil {
+				_ = rest.thread(e.Booking).Apply(e)
+				rest.applied[e.Booking] = append(rest.applied[e.Booking], e)
+			}
+		}
+		had := old.Len()
+		if n := old.Forget(first); n != had-young.Len() {
+			t.Errorf("forgetting what was before %d dropped %d of %d, want %d left", first, n, had, young.Len())
+		}
+		same(t, young, rest)
+		same(t, old, rest)
+	}
+	if old.Len() != 0 {
+		t.Errorf("%d bookings are left", old.Len())
+	}
+	feed(t, old, 4000, "booking-0", 1, booking.Requested, owner, time.Time{})
+	old.Refuse("booking-0", 2, booking.Accepted)
+	old.Forget(4001)
+	feed(t, old, 4001, "booking-0", 1, booking.Requested, owner, time.Time{})
+	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{}) // nor is anything known of its forgeries
+	if b, ok := old.Get("booking-0"); !ok || b.RequestedSeq != 4001 {
+		t.Errorf("a forgotten id is not new: %+v", b)
+	}
+}
+
+// Whoever awaits a sequence is woken when the board has reached it, and not before.
+func TestAwait(t *testing.T) {
+	const waiters = 200
+	board := booking.NewBoard()
+	woken := make(chan uint64, waiters)
+	var waiting sync.WaitGroup
+	for i := range waiters {
+		waiting.Go(func() {
+			seq := uint64(i%20 + 1)
+			if err := board.Await(t.Context(), seq); err != nil {
+				t.Errorf("await %d: %v", seq, err)
+			}
+			if now := board.Seq(); now < seq {
+				t.Errorf("woken for %d at %d", seq, now)
+			}
+			woken <- seq
+		})
+	}
+	for seq := uint64(2); seq <= 20; seq += 2 {
+		board.Advance(seq)
+		board.Advance(seq - 1) // does not go back
+		if now := board.Seq(); now != seq {
+			t.Errorf("at %d, want %d", now, seq)
+		}
+		for range 2 * waiters / 20 { // exactly those of seq-1 and seq; whoever comes late finds it reached
+			if got := <-woken; got > seq {
+				t.Errorf("%d was woken at %d", got, seq)
+			}
+		}
+	}
+	waiting.Wait()
+	if err := board.Await(t.Context(), 20); err != nil {
+		t.Errorf("what is reached already: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- board.Await(ctx, 21) }()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("await with a context that ends: %v", err)
+	}
+	board.Advance(30)
+	if err := board.Await(ctx, 30); err != nil {
+		t.Errorf("what is reached already, with a context that has ended: %v", err)
+	}
+}
+
+// One writer and many readers, who may do with what they get what they like.
+func TestBoardIsSafeForReaders(t *testing.T) {
+	const bookings = 400
+	board := booking.NewBoard()
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for seq := uint64(1); seq <= 4*bookings; seq += 1 + seq%13 {
+				if err := board.Await(t.Context(), seq); err != nil {
+					t.Error(err)
+					return
+				}
+				found := append(board.Open(noon, 5, 0), board.OfUser("owner", 5, 0)...)
+				if b, ok := board.Get(booking.ID(fmt.Sprint(seq % bookings))); ok {
+					found = append(found, b)
+				}
+				for _, b := range found {
+					sane(t, b)
+					b.Pickup.Lat, b.Dropoff.Lng = 99, 999
+					for i := range b.ReleasedBy {
+						b.ReleasedBy[i] = "me"
+					}
+				}
+				if board.Len() == 0 || board.Seq() < seq {
+					t.Errorf("%d bookings at %d", board.Len(), board.Seq())
+				}
+			}
+		})
+	}
+	var seq uint64
+	for n, st := range given(step{booking.Accepted, other}) {
+		for i := range bookings {
+			seq++
+			feed(t, board, seq, booking.ID(fmt.Sprint(i)), n+1, st.kind, st.actor, time.Time{})
+		}
+	}
+	readers.Wait()
+	for i := range bookings {
+		b, _ := board.Get(booking.ID(fmt.Sprint(i)))
+		if sane(t, b); b.ReleasedBy[0] != "former" || b.Rider != "other" {
+			t.Fatalf("a reader has changed the board: %+v", b)
+		}
+	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// Whoever gives up waiting leaves nothing behind.
+func TestAwaitLeavesNothing(t *testing.T) {
+	board := booking.NewBoard()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := heap()
+	for range 20_000 {
+		if err := board.Await(ctx, 1); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if grown := int64(heap()) - int64(before); grown > 500_000 {
+		t.Errorf("those who gave up left %d bytes", grown)
+	}
+	runtime.KeepAlive(board)
+}
+
+// A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were cut from.
+func TestBoardIsLean(t *testing.T) {
+	const bookings, most = 10_000, 420
+	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
+	before := heap()
+	board := booking.NewBoard()
+	for i := range bookings {
+		for n, st := range []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}} {
+			e := st.event()
+			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))), booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
+			e.Actor.ID = cut(fmt.Sprintf("%s-%020d", e.Actor.ID[:5], i/5))
+			e.N, e.Seq, e.At = n+1, uint64(5*i+n+1), noon
+			if err := board.Apply(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	each := (heap() - before) / bookings
+	t.Logf("%d bytes a booking", each)
+	if each > most {
+		t.Errorf("a booking takes %d bytes, want at most %d", each, most)
+	}
+	runtime.KeepAlive(board)
+}

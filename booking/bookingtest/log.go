@@ -1,0 +1,183 @@
+// Package bookingtest has what tests of bookings need: a [Log] in memory, and [LogSuite], the contract that every booking.Log keeps.
+// Only tests import it.
+package bookingtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"pillion/booking"
+	"pillion/fault"
+)
+
+// A Log is a booking.Log in memory. It has the semantics of the real one: appends are guarded by the booking's revision, a position is
+// taken once and for all, also by messages that are refused when they are read, and Quick reads may be stale. It is safe for
+// concurrent use, and nothing of it needs to be closed.
+type Log struct {
+	now     func() time.Time
+	lag     uint64
+	lostAck func() bool
+
+	mu       sync.Mutex
+	seq      uint64
+	messages map[booking.ID][]message
+}
+
+var _ booking.Log = (*Log)(nil)
+
+// A message is what is stored on one position of a booking.
+type message struct {
+	seq   uint64
+	n     int
+	kind  booking.Kind
+	event booking.Event // of a forgery: nothing
+	valid bool          // its token verifies; whether it follows is another matter
+}
+
+// An Option changes how a Log behaves.
+type Option func(*Log)
+
+// WithClock lets now say when events are stored.
+func WithClock(now func() time.Time) Option { return func(l *Log) { l.now = now } }
+
+// WithStaleReads lets Quick reads miss the last n messages of the log.
+func WithStaleReads(n uint64) Option { return func(l *Log) { l.lag = n } }
+
+// WithLostAcks lets Append store the events and yet return ErrAckLost whenever lost says so. It is called once for each append that
+// is stored, one at a time.
+func WithLostAcks(lost func() bool) Option { return func(l *Log) { l.lostAck = lost } }
+
+// What a Log says when its outcome is not known.
+var (
+	ErrAckLost = fault.New(fault.Unavailable, "ack_lost", "The answer was lost on its way. Please try again.").After(time.Second)
+	ErrAway    = fault.New(fault.Unavailable, "log_away", "The log was not asked in time. Please try again.").After(time.Second)
+)
+
+// NewLog returns an empty Log.
+func NewLog(options ...Option) *Log {
+	l := &Log{now: time.Now, lostAck: func() bool { return false }, messages: make(map[booking.ID][]message)}
+	for _, o := range options {
+		o(l)
+	}
+	return l
+}
+
+// Load folds what is stored of a booking. Errors: ErrAway when ctx has ended.
+func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
+	if err := ctx.Err(); err != nil {
+		return booking.History{}, ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.seq
+	if r == booking.Quick {
+		known -= min(l.lag, known)
+	}
+	var h booking.History
+	for _, m := range l.messages[id] {
+		if m.seq > known {
+			break
+		}
+		h.Revision = m.seq
+		if !m.valid {
+			h.Refuse(m.n, m.kind)
+			continue
+		}
+		e := separate(m.event)
+		if err := h.Apply(e); err != nil {
+			h.Refuse(m.n, m.kind) // of no effect on a history that has aged
+			continue
+		}
+		h.Events = append(h.Events, e)
+	}
+	return h, nil
+}
+
+// Append implements booking.Log. Errors: booking.ErrMoved, booking.ErrDoesNotFollow, ErrAway when ctx has ended, ErrAckLost.
+func (l *Log) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
+	if len(events) == 0 {
+		return after, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return booking.History{}, ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stored := l.messages[id]
+	if len(stored) > 0 && stored[len(stored)-1].seq != after.Revision || len(stored) == 0 && after.Revision != 0 {
+		return booking.History{}, booking.ErrMoved
+	}
+	next, now := after.Clone(), l.now()
+	var added []message
+	for i, e := range events {
+		e = separate(e)
+		e.ID, e.Booking, e.Command = booking.EventID(booking.NewID()), id, c.ID
+		e.N, e.Seq, e.Decided, e.At = next.Next(e.Kind), l.seq+1+uint64(i), now, now
+		if err := next.Apply(e); err != nil {
+			return booking.History{}, fmt.Errorf("append %s to booking %s: %w", e.Kind, id, err)
+		}
+		if taken(stored, e.N, e.Kind) {
+			return booking.History{}, booking.ErrMoved
+		}
+		next.Events = append(next.Events, e)
+		added = append(added, message{seq: e.Seq, n: e.N, kind: e.Kind, event: separate(e), valid: true})
+	}
+	l.messages[id] = append(stored, added...)
+	l.seq += uint64(len(added))
+	next.Revision = l.seq
+	if l.lostAck() {
+		return booking.History{}, ErrAckLost
+	}
+	return next, nil
+}
+
+// Forge stores a message that every reader refuses, as one without a token. It returns an error where the position is taken.
+func (l *Log) Forge(ctx context.Context, id booking.ID, n int, k booking.Kind) error {
+	return l.store(ctx, id, message{n: n, kind: k})
+}
+
+// Publish stores an event as it is, past every guard, as whoever can reach the ledger and holds a valid token might. Only its Seq and
+// At are the log's. It returns an error where the position is taken.
+func (l *Log) Publish(ctx context.Context, e booking.Event) error {
+	return l.store(ctx, e.Booking, message{n: e.N, kind: e.Kind, event: separate(e), valid: true})
+}
+
+func (l *Log) store(ctx context.Context, id booking.ID, m message) error {
+	if err := ctx.Err(); err != nil {
+		return ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if taken(l.messages[id], m.n, m.kind) {
+		return fmt.Errorf("position %d.%s of booking %s is taken", m.n, m.kind, id)
+	}
+	l.seq++
+	m.seq, m.event.Seq, m.event.At = l.seq, l.seq, l.now()
+	l.messages[id] = append(l.messages[id], m)
+	return nil
+}
+
+// Age drops the first n messages of a booking, as the ledger's age limit does.
+func (l *Log) Age(id booking.ID, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.messages[id] = slices.Clone(l.messages[id][n:])
+}
+
+func taken(stored []message, n int, k booking.Kind) bool {
+	return slices.ContainsFunc(stored, func(m message) bool { return m.n == n && m.kind == k })
+}
+
+// separate returns an event that shares nothing with e.
+func separate(e booking.Event) booking.Event {
+	for _, p := range []**booking.Place{&e.Pickup, &e.Dropoff} {
+		if *p != nil {
+			c := **p
+			*p = &c
+		}
+	}
+	return e
+}

@@ -1,0 +1,349 @@
+package bookingtest
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"pillion/booking"
+)
+
+// An Env is a Log under test. All of it must be safe for concurrent use.
+type Env struct {
+	Log booking.Log
+	// Other is the same log as another process has opened it. Optional: Log.
+	Other booking.Log
+	// As returns a new actor at each call, with a credential that the log's readers believe.
+	As func(role booking.Role) (booking.Actor, string)
+	// Forge stores a message that every reader will refuse, on the position (n, k) of a booking.
+	Forge func(ctx context.Context, id booking.ID, n int, k booking.Kind) error
+}
+
+// LogSuite is the contract of booking.Log: every implementation passes it. open is called once for each of its tests, and may return
+// the same log each time: the tests use bookings of their own. They need a log whose clock is right to an hour.
+func LogSuite(t *testing.T, open func(t *testing.T) Env) {
+	for _, test := range []struct {
+		name string
+		run  func(s *suite)
+	}{
+		{"an unknown booking has the zero history", (*suite).unknown},
+		{"a history reads back what was appended", (*suite).readsBack},
+		{"every kind of event reads back", (*suite).everyKind},
+		{"a new booking must be new", (*suite).mustBeNew},
+		{"the guard moves with every append", (*suite).guardMoves},
+		{"several events of a command are stored in their order", (*suite).inOrder},
+		{"several events of a command are stored all or not at all", (*suite).allOrNone},
+		{"what does not follow is not stored", (*suite).mustFollow},
+		{"no event is no append", (*suite).nothing},
+		{"a refused message on the next position is stepped over", (*suite).stepsOver},
+		{"a refused message moves the guard", (*suite).forgeryMoves},
+		{"a refused message is on the first position", (*suite).forgedFirst},
+		{"a thousand refused messages are stepped over", (*suite).thousand},
+		{"of 32 appenders exactly one wins", (*suite).race},
+		{"a fresh read reaches every append before it", (*suite).fresh},
+		{"what is returned can be changed", (*suite).separate},
+		{"a context that has ended stores nothing", (*suite).cancelled},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &suite{T: t, Env: open(t), id: booking.ID(booking.NewID())}
+			if s.Other == nil {
+				s.Other = s.Log
+			}
+			test.run(s)
+		})
+	}
+}
+
+// A suite is one test with one booking.
+type suite struct {
+	*testing.T
+	Env
+	id booking.ID
+}
+
+// command returns a new command of a new actor.
+func (s *suite) command(role booking.Role) booking.Command {
+	s.Helper()
+	actor, proof := s.As(role)
+	return again(booking.Command{Actor: actor, Proof: proof})
+}
+
+// again returns another command of the same actor.
+func again(c booking.Command) booking.Command {
+	c.ID = booking.CommandID(booking.NewID())
+	return c
+}
+
+// event returns an event of c's actor.
+func event(c booking.Command, k booking.Kind, d ...booking.Details) booking.Event {
+	e := booking.Event{Kind: k, Actor: c.Actor}
+	for _, d := range d {
+		e.Details = d
+	}
+	return e
+}
+
+func requested(c booking.Command) booking.Event {
+	return event(c, booking.Requested, booking.Details{Deadline: time.Now().Add(time.Hour)})
+}
+
+// append appends, and fails the test unless it succeeds.
+func (s *suite) append(c booking.Command, after booking.History, events ...booking.Event) booking.History {
+	s.Helper()
+	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
+	if err != nil {
+		s.Fatalf("append %v: %v", kinds(events), err)
+	}
+	return h
+}
+
+// load reads through the other log, and fails the test unless it succeeds.
+func (s *suite) load(r booking.Reading) booking.History {
+	s.Helper()
+	h, err := s.Other.Load(s.Context(), s.id, r)
+	if err != nil {
+		s.Fatalf("load: %v", err)
+	}
+	return h
+}
+
+// moved fails the test unless an append after a history is refused as moved.
+func (s *suite) moved(c booking.Command, after booking.History, events ...booking.Event) {
+	s.Helper()
+	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
+	if !errors.Is(err, booking.ErrMoved) {
+		s.Errorf("append %v: %v, want ErrMoved", kinds(events), err)
+	}
+	if reflect.DeepEqual(h, booking.History{}) {
+		return
+	}
+	if now := s.load(booking.Fresh); !reflect.DeepEqual(h, now) {
+		s.Errorf("append %v: beside ErrMoved came\n%+v, and the history is\n%+v", kinds(events), h, now)
+	}
+}
+
+// unchanged fails the test unless the booking has the history that it had.
+func (s *suite) unchanged(had booking.History) {
+	s.Helper()
+	if h := s.load(booking.Fresh); !reflect.DeepEqual(h, had) {
+		s.Errorf("the history has changed\n from %+v\n   to %+v", had, h)
+	}
+}
+
+func (s *suite) forge(n int, k booking.Kind) {
+	s.Helper()
+	if err := s.Forge(s.Context(), s.id, n, k); err != nil {
+		s.Fatalf("forge %d %s: %v", n, k, err)
+	}
+}
+
+// check compares a history with what should be in it: the events as they were appended, in order.
+func (s *suite) check(h booking.History, want ...booking.Event) {
+	s.Helper()
+	if len(h.Events) != len(want) {
+		s.Fatalf("the history has %v, want %v", kinds(h.Events), kinds(want))
+	}
+	seen := make(map[booking.EventID]bool)
+	var last uint64
+	for i, e := range h.Events {
+		w := want[i]
+		if e.Kind != w.Kind || e.Actor != w.Actor || e.Command != w.Command || e.N != w.N || e.Booking != s.id {
+			s.Errorf("event %d is %+v, want %+v", i+1, e, w)
+		}
+		if !e.Deadline.Equal(w.Deadline) || e.Reason != w.Reason || e.Stars != w.Stars ||
+			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) {
+			s.Errorf("event %d says %+v, want %+v", i+1, e.Details, w.Details)
+		}
+		if !booking.ValidID(string(e.ID)) || seen[e.ID] {
+			s.Errorf("event %d has the id %q, which is invalid or not unique", i+1, e.ID)
+		}
+		seen[e.ID] = true
+		if e.Seq <= last {
+			s.Errorf("event %d has the sequence %d after %d", i+1, e.Seq, last)
+		}
+		last = e.Seq
+		for what, at := range map[string]time.Time{"decided": e.Decided, "stored": e.At} {
+			if d := time.Since(at); d < -time.Hour || d > time.Hour {
+				s.Errorf("event %d was %s at %v", i+1, what, at)
+			}
+		}
+	}
+	if h.Revision < last {
+		s.Errorf("the revision is %d, and the last event is %d", h.Revision, last)
+	}
+	if want := booking.Replay(h.Events); !reflect.DeepEqual(h.Booking, want) {
+		s.Fatalf("the booking is\n %+v, and its events make\n %+v", h.Booking, want)
+	}
+	if n := len(h.Events); n > 0 && (h.Booking.ID != s.id || h.Booking.Version != h.Events[n-1].N || h.Booking.Seq != last) {
+		s.Errorf("the booking is %+v after event %d of %s", h.Booking, last, s.id)
+	}
+}
+
+// at returns an event as it should be read back.
+func at(n int, c booking.Command, e booking.Event) booking.Event {
+	e.N, e.Command = n, c.ID
+	return e
+}
+
+func kinds(events []booking.Event) []booking.Kind {
+	var ks []booking.Kind
+	for _, e := range events {
+		ks = append(ks, e.Kind)
+	}
+	return ks
+}
+
+func (s *suite) unknown() {
+	for _, r := range []booking.Reading{booking.Quick, booking.Fresh} {
+		if h := s.load(r); !reflect.DeepEqual(h, booking.History{}) {
+			s.Errorf("reading %d: %+v", r, h)
+		}
+	}
+}
+
+func (s *suite) readsBack() {
+	user, rider := s.command(booking.User), s.command(booking.Rider)
+	if _, err := s.Log.Append(s.Context(), again(user), booking.ID(booking.NewID()), booking.History{}, requested(user)); err != nil {
+		s.Fatal(err) // of another booking: sequences are the log's and not the booking's
+	}
+	trip := booking.Details{
+		Pickup: &booking.Place{Lat: 12.971598765432, Lng: 77.594566}, Dropoff: &booking.Place{Lat: -0.1, Lng: -179.999999999},
+		Deadline: time.Now().Add(time.Hour),
+	}
+	first := event(user, booking.Requested, trip)
+	h := s.append(user, booking.History{}, first)
+	s.check(h, at(1, user, first))
+	s.check(s.load(booking.Fresh), at(1, user, first))
+
+	second := event(rider, booking.Accepted)
+	h = s.append(rider, h, second)
+	s.check(h, at(1, user, first), at(2, rider, second))
+	read := s.load(booking.Fresh)
+	s.check(read, at(1, user, first), at(2, rider, second))
+	if h.Revision != read.Revision || h.Revision != h.Events[1].Seq {
+		s.Errorf("the append returned revision %d and event %d, a read says %d", h.Revision, h.Events[1].Seq, read.Revision)
+	}
+	if h.Events[0].ID != read.Events[0].ID || h.Events[1].ID != read.Events[1].ID {
+		s.Error("the append returned other event ids than a read")
+	}
+}
+
+func (s *suite) everyKind() {
+	user, rider, other, service := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider), s.command(booking.Service)
+	reason := "puncture: \"flat\" tyre \u2014 d\u00e9sol\u00e9"
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(2*time.Hour)
+	story := func(steps ...booking.Event) {
+		s.Helper()
+		s.id = booking.ID(booking.NewID())
+		by := map[booking.Actor]booking.Command{user.Actor: user, rider.Actor: rider, other.Actor: other, service.Actor: service}
+		var h booking.History
+		var want []booking.Event
+		for i, e := range steps {
+			c := again(by[e.Actor])
+			h = s.append(c, h, e)
+			want = append(want, at(i+1, c, e))
+			s.check(h, want...)
+		}
+		s.check(s.load(booking.Fresh), want...)
+	}
+	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived), event(rider, booking.StartRefused),
+		event(rider, booking.Released, booking.Details{Deadline: future, Reason: reason}), event(other, booking.Accepted),
+		event(service, booking.Cancelled, booking.Details{Reason: reason}))
+	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived), event(rider, booking.Started),
+		event(rider, booking.Completed), event(user, booking.Rated, booking.Details{Stars: 5}), event(rider, booking.Rated, booking.Details{Stars: 1}))
+	story(event(user, booking.Requested, booking.Details{Deadline: past}), event(service, booking.Expired))
+}
+
+func (s *suite) mustBeNew() {
+	user, another := s.command(booking.User), s.command(booking.User)
+	s.moved(user, booking.History{Revision: 1 << 40}, requested(user)) // of which nothing is left
+	s.append(user, booking.History{}, requested(user))
+	had := s.load(booking.Fresh)
+	s.moved(another, booking.History{}, requested(another))
+	s.moved(again(user), booking.History{}, requested(user))
+	s.unchanged(had)
+}
+
+func (s *suite) guardMoves() {
+	user, rider, other := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider)
+	h1 := s.append(user, booking.History{}, requested(user))
+	h2 := s.append(rider, h1, event(rider, booking.Accepted))
+	had := s.load(booking.Fresh)
+	s.moved(other, h1, event(other, booking.Accepted))
+	s.moved(again(user), h1, event(user, booking.Cancelled))
+	s.moved(again(user), booking.History{}, requested(user))
+	s.unchanged(had)
+	h3 := s.append(again(rider), h2, event(rider, booking.Arrived))
+	had = s.load(booking.Fresh)
+	s.moved(again(user), h2, event(user, booking.Cancelled))
+	s.unchanged(had)
+	s.append(again(user), h3, event(user, booking.Cancelled))
+}
+
+// accepted requests and accepts, and returns the history and the rider.
+func (s *suite) accepted() (booking.History, booking.Command) {
+	s.Helper()
+	user, rider := s.command(booking.User), s.command(booking.Rider)
+	h := s.append(user, booking.History{}, requested(user))
+	return s.append(rider, h, event(rider, booking.Accepted)), rider
+}
+
+func (s *suite) inOrder() {
+	h, rider := s.accepted()
+	before := h.Events
+	c := again(rider)
+	steps := []booking.Event{event(c, booking.Arrived), event(c, booking.Started), event(c, booking.Completed)}
+	h = s.append(c, h, steps...)
+	want := append(before[:2:2], at(3, c, steps[0]), at(4, c, steps[1]), at(5, c, steps[2]))
+	s.check(h, want...)
+	s.check(s.load(booking.Fresh), want...)
+	if h.Booking.State != booking.StateCompleted || h.Revision != h.Events[4].Seq {
+		s.Errorf("revision %d, booking %+v", h.Revision, h.Booking)
+	}
+}
+
+func (s *suite) allOrNone() {
+	h, rider := s.accepted()
+	had := s.load(booking.Fresh)
+	c := again(rider)
+	s.moved(c, booking.History{Thread: h.Thread, Events: h.Events, Revision: h.Events[0].Seq}, event(c, booking.Arrived), event(c, booking.Started))
+	s.unchanged(had)
+	s.forge(4, booking.Started) // the second position of what comes next, unknown to who appends
+	had = s.load(booking.Fresh)
+	s.moved(c, h, event(c, booking.Arrived), event(c, booking.Started))
+	s.unchanged(had)
+	h = s.append(c, had, event(c, booking.Arrived), event(c, booking.Started))
+	if h.Events[2].N != 3 || h.Events[3].N != 5 {
+		s.Errorf("arrived is %d and started is %d, want 3, and 5 as a forgery is 4", h.Events[2].N, h.Events[3].N)
+	}
+	s.check(s.load(booking.Fresh), h.Events...)
+}
+
+func (s *suite) mustFollow() {
+	h, rider := s.accepted()
+	stranger := s.command(booking.Rider)
+	had := s.load(booking.Fresh)
+	for _, events := range [][]booking.Event{
+		{event(rider, booking.Completed)},
+		{event(rider, booking.Arrived), event(rider, booking.Completed)},
+		{event(stranger, booking.Arrived)},
+		{event(rider, booking.Cancelled)},
+		{event(rider, "stolen")},
+	} {
+		if _, err := s.Log.Append(s.Context(), again(rider), s.id, h, events...); err == nil || errors.Is(err, booking.ErrMoved) {
+			s.Errorf("append %v: %v, want it refused", kinds(events), err)
+		}
+	}
+	s.unchanged(had)
+}
+
+func (s *suite) nothing() {
+	h, rider := s.accepted()
+	had := s.load(booking.Fresh)
+	if next := s.append(again(rider), h); !reflect.DeepEqual(next, h) {
+		s.Errorf("appending nothing made %+v of %+v", next, h)
+	}
+	s.unchanged(had)
+}

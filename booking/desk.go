@@ -1,0 +1,213 @@
+package booking
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DeskOptions are a Desk's settings. Deadline is required.
+type DeskOptions struct {
+	Deadline time.Duration    // how long a booking waits for a rider; more than 0
+	Now      func() time.Time // default: time.Now
+}
+
+// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for concurrent use, and any number of
+// desks may work on one log: the log decides races.
+//
+// The bookings that it returns are never older than the command. A refusal is told only after a Fresh read has confirmed it. A
+// command that is already in the booking's history has succeeded, and a retry is told so; a command whose id was used for
+// something else gets ErrKeyReused. A race that is lost is decided again, until ctx ends: ErrContended then. Errors of the log are
+// passed on.
+type Desk struct {
+	log      Log
+	deadline time.Duration
+	now      func() time.Time
+}
+
+// NewDesk returns a Desk over log.
+func NewDesk(log Log, o DeskOptions) (*Desk, error) {
+	var missing []error
+	if log == nil {
+		missing = append(missing, errors.New("new desk: a log is required"))
+	}
+	if o.Deadline <= 0 {
+		missing = append(missing, fmt.Errorf("new desk: the deadline must be more than 0, not %s", o.Deadline))
+	}
+	if missing != nil {
+		return nil, errors.Join(missing...)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Desk{log: log, deadline: o.Deadline, now: o.Now}, nil
+}
+
+// Book asks for a ride, as booking id. It reads nothing first: the booking must be new, and the log checks that. Where it is not new
+// but the same actor has booked the same trip, that booking is returned as it is now: a retry meets its own booking.
+//
+// Errors: ErrKeyReused where the booking is another's or for another trip, or has partly aged out of the log; those of [Request].
+func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, error) {
+	if err := check(c, id); err != nil {
+		return Booking{}, err
+	}
+	e, err := Request(c.Actor, trip, d.now().Add(d.deadline))
+	if err != nil {
+		return Booking{}, err
+	}
+	var h History
+	for {
+		next, err := d.log.Append(ctx, c, id, h, e)
+		if err == nil {
+			return next.Booking, nil
+		}
+		if !errors.Is(err, ErrMoved) {
+			return Booking{}, fmt.Errorf("book %s: %w", id, err)
+		}
+		if h, err = d.reload(ctx, id, next); err != nil {
+			return Booking{}, fmt.Errorf("book %s: %w", id, err)
+		}
+		b := h.Booking
+		switch {
+		case h.aged():
+			return Booking{}, ErrKeyReused.Saying("This Idempotency-Key has been used for a booking that is too old to be shown. Send this one with a new key.")
+		case b.State == StateNone: // only refused messages are there: book after them
+		case b.User == UserID(c.Actor.ID) && trip.equal(Trip{b.Pickup, b.Dropoff}):
+			return b, nil
+		default:
+			return Booking{}, ErrKeyReused
+		}
+	}
+}
+
+// Accept takes the booking for a rider. A rider who has already accepted it and still has it is told success. Errors: those of
+// [Booking.Accept].
+func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, Accepted, func(b Booking) (Event, error) {
+		if c.Actor.Role == Rider && b.Rider == RiderID(c.Actor.ID) {
+			switch b.State {
+			case StateAccepted, StateArrived, StateStarted:
+				return Event{}, errNothingToDo
+			}
+		}
+		return b.Accept(c.Actor, d.now())
+	})
+}
+
+// Arrive says that the rider is at the pickup. Errors: those of [Booking.Arrive].
+func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, Arrived, func(b Booking) (Event, error) { return b.Arrive(c.Actor) })
+}
+
+// Start begins the ride, with a start code that the caller knows to be right. Errors: those of [Booking.Start].
+func (d *Desk) Start(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, Started, func(b Booking) (Event, error) { return b.Start(c.Actor) })
+}
+
+// RefuseStart says that the rider has given a wrong start code. Errors: those of [Booking.RefuseStart].
+func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, StartRefused, func(b Booking) (Event, error) { return b.RefuseStart(c.Actor) })
+}
+
+// Complete ends the ride. Errors: those of [Booking.Complete].
+func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, Completed, func(b Booking) (Event, error) { return b.Complete(c.Actor) })
+}
+
+// Cancel calls the ride off. Errors: those of [Booking.Cancel].
+func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.do(ctx, c, id, Cancelled, func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) })
+}
+
+// Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
+func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.do(ctx, c, id, Released, func(b Booking) (Event, error) {
+		return b.Release(c.Actor, d.now().Add(d.deadline), reason)
+	})
+}
+
+// Expire ends a booking that nobody has accepted in time. Errors: those of [Booking.Expire].
+func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
+	return d.do(ctx, c, id, Expired, func(b Booking) (Event, error) { return b.Expire(c.Actor, d.now()) })
+}
+
+// Rate gives the ride 1 to 5 stars. Errors: those of [Booking.Rate].
+func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, error) {
+	return d.do(ctx, c, id, Rated, func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) })
+}
+
+// Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.
+func (d *Desk) Show(ctx context.Context, id ID) (Booking, error) {
+	if !ValidID(string(id)) {
+		return Booking{}, ErrInvalidID
+	}
+	h, err := d.log.Load(ctx, id, Fresh)
+	if err != nil {
+		return Booking{}, fmt.Errorf("show %s: %w", id, err)
+	}
+	if h.Booking.State == StateNone {
+		return Booking{}, ErrNotFound
+	}
+	return h.Booking, nil
+}
+
+// errNothingToDo is a decision: what the command asks for is so already.
+var errNothingToDo = errors.New("nothing to do")
+
+// do is the loop of every command but Book.
+func (d *Desk) do(ctx context.Context, c Command, id ID, kind Kind, decide func(Booking) (Event, error)) (Booking, error) {
+	if err := check(c, id); err != nil {
+		return Booking{}, err
+	}
+	h, err := d.log.Load(ctx, id, Quick)
+	for reading := Quick; err == nil; reading = Fresh {
+		if e, ok := h.byCommand(c.ID); ok {
+			if e.Kind != kind || e.Actor != c.Actor {
+				return Booking{}, ErrKeyReused
+			}
+			return h.Booking, nil
+		}
+		e, refusal := decide(h.Booking)
+		switch {
+		case refusal != nil && reading == Quick: // what it is based on may be stale
+			h, err = d.log.Load(ctx, id, Fresh)
+			continue
+		case errors.Is(refusal, errNothingToDo):
+			return h.Booking, nil
+		case refusal != nil:
+			return Booking{}, refusal
+		}
+		next, failure := d.log.Append(ctx, c, id, h, e)
+		if failure == nil {
+			return next.Booking, nil
+		}
+		if !errors.Is(failure, ErrMoved) {
+			return Booking{}, fmt.Errorf("%s %s: %w", kind, id, failure)
+		}
+		h, err = d.reload(ctx, id, next)
+	}
+	return Booking{}, fmt.Errorf("%s %s: %w", kind, id, err)
+}
+
+// reload returns the history of a booking that has moved: what the log has read of it, or else what it is now.
+func (d *Desk) reload(ctx context.Context, id ID, moved History) (History, error) {
+	if err := ctx.Err(); err != nil {
+		return History{}, ErrContended.Because(err)
+	}
+	if moved.Revision != 0 {
+		return moved, nil
+	}
+	return d.log.Load(ctx, id, Fresh)
+}
+
+// check refuses what no ledger could store so that its readers would take it back.
+func check(c Command, id ID) error {
+	if !ValidID(string(id)) {
+		return ErrInvalidID
+	}
+	if !ValidID(string(c.ID)) || c.Actor.ID == "" {
+		return ErrInvalidCommand
+	}
+	return nil
+}

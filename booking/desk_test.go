@@ -1,0 +1,479 @@
+package booking_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+	"pillion/fault"
+)
+
+// A house is a desk over a log in memory, and a clock that goes when it is told to.
+type house struct {
+	*booking.Desk
+	log *bookingtest.Log
+	now time.Time
+	id  booking.ID
+}
+
+func newHouse(t testing.TB, options ...bookingtest.Option) *house {
+	t.Helper()
+	h := &house{now: noon, id: booking.ID(booking.NewID())}
+	clock := func() time.Time { return h.now }
+	h.log = bookingtest.NewLog(append(options, bookingtest.WithClock(clock))...)
+	d, err := booking.NewDesk(h.log, booking.DeskOptions{Deadline: 2 * time.Minute, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Desk = d
+	return h
+}
+
+func by(a booking.Actor) booking.Command {
+	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: a, Proof: "believe me"}
+}
+
+// history returns the booking's history as it is.
+func (h *house) history(t testing.TB) booking.History {
+	t.Helper()
+	got, err := h.log.Load(t.Context(), h.id, booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// do sends a command that wants a kind of event.
+func (h *house) do(ctx context.Context, k booking.Kind, c booking.Command) (booking.Booking, error) {
+	switch k {
+	case booking.Requested:
+		return h.Book(ctx, c, h.id, booking.Trip{})
+	case booking.Accepted:
+		return h.Accept(ctx, c, h.id)
+	case booking.Arrived:
+		return h.Arrive(ctx, c, h.id)
+	case booking.Started:
+		return h.Start(ctx, c, h.id)
+	case booking.StartRefused:
+		return h.RefuseStart(ctx, c, h.id)
+	case booking.Completed:
+		return h.Complete(ctx, c, h.id)
+	case booking.Cancelled:
+		return h.Cancel(ctx, c, h.id, "rain")
+	case booking.Released:
+		return h.Release(ctx, c, h.id, "puncture")
+	case booking.Expired:
+		return h.Expire(ctx, c, h.id)
+	case booking.Rated:
+		return h.Rate(ctx, c, h.id, 4)
+	}
+	panic("no command for " + k)
+}
+
+// tell sends the commands of a story, each of which must succeed.
+func (h *house) tell(t testing.TB, steps ...step) {
+	t.Helper()
+	for _, st := range steps {
+		if st.kind == booking.Expired {
+			h.now = h.now.Add(2 * time.Minute)
+		}
+		if _, err := h.do(t.Context(), st.kind, by(st.actor)); err != nil {
+			t.Fatalf("%s by %s: %v", st.kind, st.actor.ID, err)
+		}
+	}
+}
+
+func TestNewDesk(t *testing.T) {
+	if _, err := booking.NewDesk(nil, booking.DeskOptions{Deadline: -1}); err == nil || len(err.(interface{ Unwrap() []error }).Unwrap()) != 2 {
+		t.Errorf("two bad settings make: %v", err)
+	}
+	if _, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{}); err == nil {
+		t.Error("no deadline is needed")
+	}
+}
+
+// Every command stores its event once, with what belongs to it, and returns the booking after it; its retry returns the same and
+// stores nothing.
+func TestCommands(t *testing.T) {
+	for _, story := range [][]step{
+		with(completed, step{booking.Rated, owner}, step{booking.Rated, rider}),
+		taken(step{booking.Arrived, rider}, refused, step{booking.Released, service}, step{booking.Expired, service}),
+		given(step{booking.Cancelled, owner}),
+	} {
+		h := newHouse(t)
+		var first booking.Booking
+		for i, st := range story {
+			h.now = h.now.Add(time.Second)
+			if st.kind == booking.Expired {
+				h.now = h.now.Add(time.Hour)
+			}
+			c := by(st.actor)
+			b, err := h.do(t.Context(), st.kind, c)
+			if err != nil {
+				t.Fatalf("%d %s: %v", i+1, st.kind, err)
+			}
+			if i == 0 {
+				first = b
+			}
+			hist := h.history(t)
+			if len(hist.Events) != i+1 || !reflect.DeepEqual(b, hist.Booking) {
+				t.Fatalf("%d %s: the desk says\n %+v, and the log\n %+v", i+1, st.kind, b, hist)
+			}
+			e := hist.Events[i]
+			if e.Kind != st.kind || e.Actor != st.actor || e.Command != c.ID || !e.At.Equal(h.now) {
+				t.Errorf("%d %s: stored %+v", i+1, st.kind, e)
+			}
+			if st.kind == booking.Requested || st.kind == booking.Released {
+				if want := h.now.Add(2 * time.Minute); !b.Deadline.Equal(want) {
+					t.Errorf("%s: the deadline is %v, want %v", st.kind, b.Deadline, want)
+				}
+			}
+			again, err := h.do(t.Context(), st.kind, c)
+			if err != nil || !reflect.DeepEqual(again, b) {
+				t.Errorf("%d %s once more: %+v, %v", i+1, st.kind, again, err)
+			}
+			if n := len(h.history(t).Events); n != i+1 {
+				t.Fatalf("%d %s once more: %d events", i+1, st.kind, n)
+			}
+			shown, err := h.Show(t.Context(), h.id)
+			if err != nil || !reflect.DeepEqual(shown, b) {
+				t.Errorf("show: %+v, %v", shown, err)
+			}
+		}
+		if first.State != booking.StateOpen {
+			t.Errorf("the first booking has changed: %+v", first)
+		}
+	}
+}
+
+// What the desk refuses, everywhere, in every situation, is what the state machine says, and is stored nowhere.
+func TestRefusals(t *testing.T) {
+	for _, s := range situations {
+		h := newHouse(t, bookingtest.WithStaleReads(2))
+		h.tell(t, s.story...)
+		had := h.history(t)
+		for _, k := range booking.Kinds()[1:] {
+			for _, a := range everybody {
+				_, want := decide(had.Booking, k, a, h.now)
+				if want == nil || k == booking.Accepted && booking.RiderID(a.ID) == had.Booking.Rider {
+					continue
+				}
+				b, err := h.do(t.Context(), k, by(a))
+				if !errors.Is(err, want) || err.Error() != want.Error() || !reflect.DeepEqual(b, booking.Booking{}) {
+					t.Errorf("%s: %s by %s: %v, want %v", s.name, k, a.ID, err, want)
+				}
+			}
+		}
+		if now := h.history(t); !reflect.DeepEqual(now, had) {
+			t.Errorf("%s: refusals have changed the history to %+v", s.name, now)
+		}
+	}
+}
+
+func TestRefusesWhatNoReaderWouldTake(t *testing.T) {
+	h := newHouse(t)
+	for _, id := range []booking.ID{"", "ride", "abcdefghijklmnopqrstuvwxy.", "abcdefghijklmnopqrstuvwxyz.>"} {
+		h.id = id
+		for _, k := range booking.Kinds() {
+			_, err := h.do(t.Context(), k, by(owner))
+			wants(t, err, booking.ErrInvalidID)
+		}
+		_, err := h.Show(t.Context(), id)
+		wants(t, err, booking.ErrInvalidID)
+	}
+	h.id = booking.ID(booking.NewID())
+	for _, c := range []booking.Command{{}, {Actor: owner}, {ID: "short", Actor: owner}, {ID: by(owner).ID}} {
+		for _, k := range booking.Kinds() {
+			_, err := h.do(t.Context(), k, c)
+			wants(t, err, booking.ErrInvalidCommand)
+		}
+	}
+	_, err := h.Show(t.Context(), h.id)
+	wants(t, err, booking.ErrNotFound)
+	_, err = h.Book(t.Context(), by(owner), h.id, booking.Trip{Pickup: &booking.Place{}})
+	wants(t, err, booking.ErrInvalidTrip)
+	_, err = h.Book(t.Context(), by(rider), h.id, booking.Trip{})
+	wants(t, err, booking.ErrWrongRole)
+}
+
+// Booking an id that is there already.
+func TestBookAgain(t *testing.T) {
+	trip := booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2}, Dropoff: &booking.Place{Lat: 3, Lng: 4}}
+	same := booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2}, Dropoff: &booking.Place{Lat: 3, Lng: 4}}
+	for _, test := range []struct {
+		name  string
+		actor booking.Actor
+		trip  booking.Trip
+		want  error
+	}{
+		{"its own, for the same trip", owner, same, nil},
+		{"another pickup", owner, booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2.5}, Dropoff: trip.Dropoff}, booking.ErrKeyReused},
+		{"another dropoff", owner, booking.Trip{Pickup: trip.Pickup, Dropoff: trip.Pickup}, booking.ErrKeyReused},
+		{"no trip", owner, booking.Trip{}, booking.ErrKeyReused},
+		{"another user's", stranger, same, booking.ErrKeyReused},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHouse(t)
+			if _, err := h.Book(t.Context(), by(owner), h.id, trip); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Accept(t.Context(), by(rider), h.id); err != nil {
+				t.Fatal(err)
+			}
+			b, err := h.Book(t.Context(), by(test.actor), h.id, test.trip)
+			wants(t, err, test.want)
+			if test.want == nil && b.State != booking.StateAccepted {
+				t.Errorf("its own booking as it is now: %+v", b)
+			}
+			if n := len(h.history(t).Events); n != 2 {
+				t.Errorf("%d events", n)
+			}
+		})
+	}
+}
+
+// Forgeries are in nobody's way, wherever they sit.
+func TestForgeriesAreSteppedOver(t *testing.T) {
+	h := newHouse(t)
+	forge := func(n int, k booking.Kind) {
+		t.Helper()
+		if err := h.log.Forge(t.Context(), h.id, n, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forge(1, booking.Requested)
+	forge(1, booking.Cancelled)
+	forge(3, booking.Accepted)
+	h.tell(t, step{booking.Requested, owner})
+	for n := 4; n < 50; n++ {
+		forge(n, booking.Accepted)
+	}
+	// An event with a good token that does not follow is one more forgery.
+	if err := h.log.Publish(t.Context(), booking.Event{ID: "x", Booking: h.id, N: 50, Kind: booking.Accepted, Actor: stranger}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := h.Accept(t.Context(), by(rider), h.id)
+	if err != nil || b.Version != 51 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	if got := len(h.history(t).Events); got != 2 {
+		t.Errorf("%d events", got)
+	}
+}
+
+// A booking whose beginning has aged is none, and its id is not used again while something of it is left.
+func TestAgedBooking(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, taken()...)
+	h.log.Age(h.id, 1)
+	_, err := h.Show(t.Context(), h.id)
+	wants(t, err, booking.ErrNotFound)
+	_, err = h.Arrive(t.Context(), by(rider), h.id)
+	wants(t, err, booking.ErrNotFound)
+	_, err = h.Book(t.Context(), by(owner), h.id, booking.Trip{})
+	wants(t, err, booking.ErrKeyReused)
+	h.log.Age(h.id, 3)
+	if _, err = h.Book(t.Context(), by(owner), h.id, booking.Trip{}); err != nil {
+		t.Errorf("with nothing of it left: %v", err)
+	}
+}
+
+// However stale what a desk reads first is, it is right about what it tells.
+func TestStaleReads(t *testing.T) {
+	for _, lag := range []uint64{1, 2, 4, 1000} {
+		t.Run(fmt.Sprint(lag), func(t *testing.T) {
+			h := newHouse(t, bookingtest.WithStaleReads(lag))
+			h.tell(t, step{booking.Requested, owner}, step{booking.Accepted, rider}) // of a booking that a stale read does not know
+			_, err := h.Accept(t.Context(), by(other), h.id)
+			wants(t, err, booking.ErrAlreadyAccepted)
+			if _, err = h.Accept(t.Context(), by(rider), h.id); err != nil {
+				t.Errorf("its rider was told %v", err)
+			}
+			h.tell(t, step{booking.Released, service})
+			_, err = h.Accept(t.Context(), by(rider), h.id)
+			wants(t, err, booking.ErrReleasedByYou) // and not success, as a stale read would have it
+			h.tell(t, step{booking.Accepted, other}, step{booking.Cancelled, owner})
+			_, err = h.Accept(t.Context(), by(former), h.id)
+			wants(t, err, booking.ErrCancelled)
+			if n := len(h.history(t).Events); n != 5 {
+				t.Errorf("%d events", n)
+			}
+		})
+	}
+}
+
+// The ack of an append is lost: the command is answered with unavailable, and its retry with success.
+func TestLostAcks(t *testing.T) {
+	lost := true
+	h := newHouse(t, bookingtest.WithLostAcks(func() bool { return lost }), bookingtest.WithStaleReads(1))
+	for i, st := range taken(step{booking.Arrived, rider}, refused, refused) {
+		c := by(st.actor)
+		lost = true
+		_, err := h.do(t.Context(), st.kind, c)
+		wants(t, err, bookingtest.ErrAckLost)
+		if fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s: %v", st.kind, err)
+		}
+		lost = false
+		if b, err := h.do(t.Context(), st.kind, c); err != nil || b.Version != i+1 {
+			t.Errorf("%s once more: %+v, %v", st.kind, b, err)
+		}
+	}
+	if b := h.history(t).Booking; b.WrongCodes != 2 {
+		t.Errorf("%d wrong codes were counted, want 2", b.WrongCodes)
+	}
+}
+
+// A command id that was used for something else is not a success.
+func TestCommandIDReused(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, step{booking.Requested, owner})
+	c := by(rider)
+	if _, err := h.Accept(t.Context(), c, h.id); err != nil {
+		t.Fatal(err)
+	}
+	_, err := h.Arrive(t.Context(), c, h.id)
+	wants(t, err, booking.ErrKeyReused)
+	c.Actor = other
+	_, err = h.Accept(t.Context(), c, h.id)
+	wants(t, err, booking.ErrKeyReused)
+}
+
+// The ways for a rider to have accepted a booking already.
+func TestAcceptedAlready(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, given()...)
+	for _, st := range []step{{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}} {
+		h.tell(t, st)
+		b, err := h.Accept(t.Context(), by(rider), h.id)
+		if err != nil || !reflect.DeepEqual(b, h.history(t).Booking) {
+			t.Errorf("after %s: %+v, %v", st.kind, b, err)
+		}
+		impostor := booking.Actor{ID: rider.ID, Role: booking.User}
+		_, err = h.Accept(t.Context(), by(impostor), h.id)
+		wants(t, err, booking.ErrWrongRole)
+	}
+	if n := len(h.history(t).Events); n != 6 {
+		t.Errorf("%d events, want 6", n)
+	}
+	h.tell(t, step{booking.Completed, rider})
+	_, err := h.Accept(t.Context(), by(rider), h.id)
+	wants(t, err, booking.ErrCompleted)
+}
+
+// A rider accepts in time or not at all, by the desk's clock.
+func TestAcceptAfterTheDeadline(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, step{booking.Requested, owner})
+	h.now = h.now.Add(2*time.Minute + 1)
+	_, err := h.Accept(t.Context(), by(rider), h.id)
+	wants(t, err, booking.ErrExpired)
+	if s := h.history(t).Booking.State; s != booking.StateOpen {
+		t.Errorf("it was %s by being asked for", s)
+	}
+}
+
+// A context that ends ends every command, with an error that says to try again.
+func TestDeskStopsWithItsContext(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, step{booking.Requested, owner})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, k := range booking.Kinds() {
+		_, err := h.do(ctx, k, by(rider))
+		if k == booking.Requested {
+			_, err = h.do(ctx, k, by(owner))
+		}
+		if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	_, err := h.Show(ctx, h.id)
+	wants(t, err, context.Canceled)
+}
+
+// A log that always says that the booking has moved is given up when the context ends.
+func TestContention(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, step{booking.Requested, owner})
+	ctx, cancel := context.WithCancel(t.Context())
+	appends := 0
+	d, err := booking.NewDesk(restless{h.log, func() {
+		if appends++; appends == 50 {
+			cancel()
+		}
+	}}, booking.DeskOptions{Deadline: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Cancel(ctx, by(owner), h.id, "")
+	wants(t, err, booking.ErrContended)
+	wants(t, err, context.Canceled)
+	if appends != 50 {
+		t.Errorf("%d appends were tried, want 50", appends)
+	}
+	appends = 49
+	_, err = d.Book(ctx, by(owner), booking.ID(booking.NewID()), booking.Trip{})
+	wants(t, err, booking.ErrContended)
+}
+
+// restless is a log on which somebody else is always faster.
+type restless struct {
+	booking.Log
+	tried func()
+}
+
+func (r restless) Append(context.Context, booking.Command, booking.ID, booking.History, ...booking.Event) (booking.History, error) {
+	r.tried()
+	return booking.History{}, booking.ErrMoved
+}
+
+// 32 riders race, with the user cancelling in between in half of the rounds: one outcome, told the same to everybody.
+func TestRace(t *testing.T) {
+	const rounds, riders = 100, 32
+	for round := range rounds {
+		h := newHouse(t, bookingtest.WithStaleReads(uint64(round%4)))
+		h.tell(t, step{booking.Requested, owner})
+		errs := make([]error, riders)
+		var cancelErr error
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range riders {
+			wg.Go(func() {
+				<-start
+				_, errs[i] = h.Accept(t.Context(), by(booking.Actor{ID: fmt.Sprint(i), Role: booking.Rider}), h.id)
+			})
+		}
+		if round%2 == 1 {
+			wg.Go(func() {
+				<-start
+				_, cancelErr = h.Cancel(t.Context(), by(owner), h.id, "")
+			})
+		}
+		close(start)
+		wg.Wait()
+		if cancelErr != nil {
+			t.Errorf("round %d: cancel: %v", round, cancelErr)
+		}
+		hist := h.history(t)
+		for i, err := range errs {
+			won := string(hist.Booking.Rider) == fmt.Sprint(i)
+			switch {
+			case won && err == nil:
+			case !won && errors.Is(err, booking.ErrAlreadyAccepted) && hist.Booking.Rider != "":
+			case !won && errors.Is(err, booking.ErrCancelled) && round%2 == 1:
+			default:
+				t.Errorf("round %d: rider %d won: %v, and was told %v", round, i, won, err)
+			}
+		}
+		if round%2 == 0 && (hist.Booking.State != booking.StateAccepted || len(hist.Events) != 2) {
+			t.Errorf("round %d: %+v", round, hist)
+		}
+	}
+}

@@ -1,0 +1,480 @@
+package booking_test
+
+import (
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/booking"
+)
+
+// situations are all the situations that a booking can be in, each with what everybody may do in it: a line for each kind of event,
+// and in it a letter for each of owner, stranger, rider, other, former, service, as verdicts spells them.
+var situations = []struct {
+	name  string
+	story []step
+	table string
+}{
+	{"none", nil, `
+		requested     ++RRRR
+		accepted      RRNNNR
+		arrived       RRNNNR
+		started       RRNNNR
+		start_refused RRNNNR
+		completed     RRNNNR
+		cancelled     NNRRRN
+		released      RRNNNN
+		expired       RRRRRN
+		rated         NNNNNR`},
+	{"open", []step{{booking.Requested, owner}}, `
+		requested     SSRRRR
+		accepted      RR+++R
+		arrived       RRYYYR
+		started       RRYYYR
+		start_refused RRYYYR
+		completed     RRYYYR
+		cancelled     +YRRR+
+		released      RRYYYS
+		expired       RRRRR+
+		rated         SYYYYR`},
+	{"open again", given(), `
+		requested     SSRRRR
+		accepted      RR++GR
+		arrived       RRYYGR
+		started       RRYYGR
+		start_refused RRYYGR
+		completed     RRYYGR
+		cancelled     +YRRR+
+		released      RRYYGS
+		expired       RRRRR+
+		rated         SYYYGR`},
+	{"accepted", taken(), `
+		requested     SSRRRR
+		accepted      RRAAAR
+		arrived       RR+YGR
+		started       RRSYGR
+		start_refused RRSYGR
+		completed     RRSYGR
+		cancelled     +YRRR+
+		released      RR+YG+
+		expired       RRRRRA
+		rated         SYSYGR`},
+	{"arrived", taken(step{booking.Arrived, rider}), `
+		requested     SSRRRR
+		accepted      RRAAAR
+		arrived       RRSYGR
+		started       RR+YGR
+		start_refused RR+YGR
+		completed     RRSYGR
+		cancelled     +YRRR+
+		released      RR+YG+
+		expired       RRRRRA
+		rated         SYSYGR`},
+	{"arrived, four wrong codes", taken(step{booking.Arrived, rider}, refused, refused, refused, refused), `
+		requested     SSRRRR
+		accepted      RRAAAR
+		arrived       RRSYGR
+		started       RR+YGR
+		start_refused RR+YGR
+		completed     RRSYGR
+		cancelled     +YRRR+
+		released      RR+YG+
+		expired       RRRRRA
+		rated         SYSYGR`},
+	{"arrived, five wrong codes", taken(step{booking.Arrived, rider}, refused, refused, refused, refused, refused), `
+		requested     SSRRRR
+		accepted      RRAAAR
+		arrived       RRSYGR
+		started       RRKYGR
+		start_refused RRKYGR
+		completed     RRSYGR
+		cancelled     +YRRR+
+		released      RR+YG+
+		expired       RRRRRA
+		rated         SYSYGR`},
+	{"started", started, `
+		requested     SSRRRR
+		accepted      RRAAAR
+		arrived       RRSYGR
+		started       RRSYGR
+		start_refused RRSYGR
+		completed     RR+YGR
+		cancelled     SYRRR+
+		released      RRSYGS
+		expired       RRRRRA
+		rated         SYSYGR`},
+	{"completed", completed, `
+		requested     SSRRRR
+		accepted      RRFFFR
+		arrived       RRFYGR
+		started       RRFYGR
+		start_refused RRFYGR
+		completed     RRFYGR
+		cancelled     FYRRRF
+		released      RRFYGF
+		expired       RRRRRF
+		rated         +Y+YGR`},
+	{"completed and rated by the user", with(completed, step{booking.Rated, owner}), `
+		requested     SSRRRR
+		accepted      RRFFFR
+		arrived       RRFYGR
+		started       RRFYGR
+		start_refused RRFYGR
+		completed     RRFYGR
+		cancelled     FYRRRF
+		released      RRFYGF
+		expired       RRRRRF
+		rated         TY+YGR`},
+	{"completed and rated by both", with(completed, step{booking.Rated, rider}, step{booking.Rated, owner}), `
+		requested     SSRRRR
+		accepted      RRFFFR
+		arrived       RRFYGR
+		started       RRFYGR
+		start_refused RRFYGR
+		completed     RRFYGR
+		cancelled     FYRRRF
+		released      RRFYGF
+		expired       RRRRRF
+		rated         TYTYGR`},
+	{"cancelled while open", given(step{booking.Cancelled, owner}), `
+		requested     SSRRRR
+		accepted      RRCCCR
+		arrived       RRYYGR
+		started       RRYYGR
+		start_refused RRYYGR
+		completed     RRYYGR
+		cancelled     CYRRRC
+		released      RRYYGC
+		expired       RRRRRC
+		rated         CYYYGR`},
+	{"cancelled on the way", with(started, step{booking.Cancelled, service}), `
+		requested     SSRRRR
+		accepted      RRCCCR
+		arrived       RRCYGR
+		started       RRCYGR
+		start_refused RRCYGR
+		completed     RRCYGR
+		cancelled     CYRRRC
+		released      RRCYGC
+		expired       RRRRRC
+		rated         CYCYGR`},
+	{"expired", given(step{booking.Expired, service}), `
+		requested     SSRRRR
+		accepted      RRXXXR
+		arrived       RRYYGR
+		started       RRYYGR
+		start_refused RRYYGR
+		completed     RRYYGR
+		cancelled     XYRRRX
+		released      RRYYGX
+		expired       RRRRRX
+		rated         XYYYGR`},
+}
+
+var (
+	refused   = step{booking.StartRefused, rider}
+	started   = taken(step{booking.Arrived, rider}, step{booking.Started, rider})
+	completed = with(started, step{booking.Completed, rider})
+	verdicts  = map[rune]error{
+		'+': nil, 'R': booking.ErrWrongRole, 'N': booking.ErrNotFound, 'S': booking.ErrWrongState, 'Y': booking.ErrNotYours,
+		'G': booking.ErrReleasedByYou, 'A': booking.ErrAlreadyAccepted, 'F': booking.ErrCompleted, 'C': booking.ErrCancelled,
+		'X': booking.ErrExpired, 'K': booking.ErrWrongCode, 'T': booking.ErrAlreadyRated,
+	}
+	everybody = []booking.Actor{owner, stranger, rider, other, former, service}
+)
+
+func with(story []step, more ...step) []step { return append(story[:len(story):len(story)], more...) }
+
+// late returns events as they would be after the deadline, so that a booking that waits can expire.
+func late(e booking.Event) booking.Event {
+	if e.Kind == booking.Expired {
+		e.At = deadline
+	}
+	return e
+}
+
+// decide calls the decision that belongs to a kind.
+func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (booking.Event, error) {
+	d := step{k, a}.event().Details
+	switch k {
+	case booking.Requested:
+		return booking.Request(a, booking.Trip{Pickup: d.Pickup, Dropoff: d.Dropoff}, d.Deadline)
+	case booking.Accepted:
+		return b.Accept(a, now)
+	case booking.Arrived:
+		return b.Arrive(a)
+	case booking.Started:
+		return b.Start(a)
+	case booking.StartRefused:
+		return b.RefuseStart(a)
+	case booking.Completed:
+		return b.Complete(a)
+	case booking.Cancelled:
+		return b.Cancel(a, d.Reason)
+	case booking.Released:
+		return b.Release(a, d.Deadline, d.Reason)
+	case booking.Expired:
+		return b.Expire(a, now)
+	case booking.Rated:
+		return b.Rate(a, d.Stars)
+	}
+	panic("no decision for " + k)
+}
+
+// Every situation, every kind of event, everybody: what may happen, and what is told to whom where it may not.
+func TestWhoMayDoWhatWhen(t *testing.T) {
+	var cells int
+	for _, s := range situations {
+		t.Run(s.name, func(t *testing.T) {
+			var teller teller
+			var b booking.Booking
+			for i, st := range s.story {
+				next, err := b.Apply(late(teller.stored(st.event())))
+				if err != nil {
+					t.Fatalf("step %d of the story, %s: %v", i+1, st.kind, err)
+				}
+				b = next
+			}
+			for line := range strings.Lines(strings.TrimSpace(s.table)) {
+				fields := strings.Fields(line)
+				kind := booking.Kind(fields[0])
+				for i, letter := range fields[1] {
+					want, ok := verdicts[letter]
+					if !ok || len(fields[1]) != len(everybody) {
+						t.Fatalf("%s: bad line %q", s.name, line)
+					}
+					cells++
+					check(t, b, teller, kind, everybody[i], want)
+				}
+			}
+		})
+	}
+	if want := len(situations) * len(booking.Kinds()) * len(everybody); cells != want {
+		t.Errorf("the tables have %d cells, want %d", cells, want)
+	}
+}
+
+// check tries one cell: the stored event, and the decision.
+func check(t *testing.T, b booking.Booking, s teller, k booking.Kind, a booking.Actor, want error) {
+	t.Helper()
+	what := string(k) + " by " + a.ID
+	same := s // two tellers, so that the same event is told twice
+	e := late(s.stored(step{k, a}.event()))
+	next, err := b.Apply(e)
+	switch {
+	case want == nil && err != nil:
+		t.Errorf("apply %s: %v", what, err)
+	case want != nil && !(errors.Is(err, booking.ErrDoesNotFollow) && errors.Is(err, want)):
+		t.Errorf("apply %s: %v, want ErrDoesNotFollow because of %v", what, err, want)
+	case want != nil && !reflect.DeepEqual(next, booking.Booking{}):
+		t.Errorf("apply %s: a booking beside an error: %+v", what, next)
+	case want == nil && (next.Version != e.N || next.Seq != e.Seq || !next.UpdatedAt.Equal(e.At)):
+		t.Errorf("apply %s: version %d, sequence %d, updated %v", what, next.Version, next.Seq, next.UpdatedAt)
+	}
+	if k == booking.Requested && b.State != booking.StateNone {
+		return // Request is no decision about a booking that is there
+	}
+	now := noon
+	if k == booking.Expired {
+		now = deadline
+	}
+	decided, err := decide(b, k, a, now)
+	if want != nil {
+		if !errors.Is(err, want) {
+			t.Errorf("decide %s: %v, want %v", what, err, want)
+		}
+		if !reflect.DeepEqual(decided, booking.Event{}) {
+			t.Errorf("decide %s: an event beside an error: %+v", what, decided)
+		}
+		return
+	}
+	if err != nil || decided.Kind != k || decided.Actor != a || decided.ID != "" || decided.N != 0 || decided.Seq != 0 || !decided.At.IsZero() {
+		t.Errorf("decide %s: %+v, %v", what, decided, err)
+	}
+	if _, err := b.Apply(decided); err != nil {
+		t.Errorf("what was decided does not follow: %s: %v", what, err)
+	}
+	if again, err := b.Apply(late(same.stored(decided))); err != nil || !reflect.DeepEqual(again, next) {
+		t.Errorf("decide %s makes\n %+v, want\n %+v (%v)", what, again, next, err)
+	}
+}
+
+// What each event changes, and nothing else.
+func TestWhatEventsDo(t *testing.T) {
+	pickup, dropoff := &booking.Place{Lat: 12.97, Lng: 77.59}, &booking.Place{Lat: 13.2, Lng: 77.7}
+	at := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Second) }
+	open := booking.Booking{
+		ID: ride, User: "owner", State: booking.StateOpen, Version: 1, Seq: 1, Pickup: pickup, Dropoff: dropoff, Deadline: deadline,
+		RequestedAt: at(1), OpenedAt: at(1), UpdatedAt: at(1), RequestedSeq: 1, OpenedSeq: 1,
+	}
+	for _, test := range []struct {
+		name  string
+		story []step
+		want  func(b *booking.Booking)
+	}{
+		{"requested", []step{{booking.Requested, owner}}, func(*booking.Booking) {}},
+		{"accepted", []step{{booking.Requested, owner}, {booking.Accepted, rider}}, func(b *booking.Booking) {
+			b.State, b.Rider = booking.StateAccepted, "rider"
+		}},
+		{"released", given(), func(b *booking.Booking) {
+			b.OpenedAt, b.OpenedSeq, b.ReleasedBy, b.Reason = at(3), 3, []booking.RiderID{"former"}, "puncture"
+		}},
+		{"accepted again", taken(), func(b *booking.Booking) {
+			b.State, b.Rider = booking.StateAccepted, "rider"
+			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
+		}},
+		{"released by the service, after wrong codes", taken(step{booking.Arrived, rider}, refused, refused, step{booking.Released, service}), func(b *booking.Booking) {
+			b.OpenedAt, b.OpenedSeq, b.ReleasedBy, b.Reason = at(8), 8, []booking.RiderID{"former", "rider"}, "puncture"
+		}},
+		{"start refused", taken(step{booking.Arrived, rider}, refused, refused), func(b *booking.Booking) {
+			b.State, b.Rider, b.WrongCodes = booking.StateArrived, "rider", 2
+			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
+		}},
+		{"cancelled", []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Cancelled, owner}}, func(b *booking.Booking) {
+			b.State, b.Rider, b.Reason = booking.StateCancelled, "rider", "rain"
+		}},
+		{"rated", with(completed, step{booking.Rated, rider}), func(b *booking.Booking) {
+			b.State, b.Rider, b.RiderStars = booking.StateCompleted, "rider", 4
+			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			events := tell(test.story...)
+			got := replay(t, events)
+			want := open
+			test.want(&want)
+			want.Version, want.Seq, want.UpdatedAt = len(events), uint64(len(events)), at(len(events))
+			if got, want := visible(got), visible(want); !reflect.DeepEqual(got, want) {
+				t.Errorf("got\n %+v, want\n %+v", got, want)
+			}
+		})
+	}
+}
+
+// visible returns the exported fields of a booking by name.
+func visible(b booking.Booking) map[string]any {
+	m := make(map[string]any)
+	v := reflect.ValueOf(b)
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() {
+			m[f.Name] = v.Field(i).Interface()
+		}
+	}
+	return m
+}
+
+// What an event says must be right too, for stored events and for commands alike.
+func TestDetails(t *testing.T) {
+	place := func(lat, lng float64) *booking.Place { return &booking.Place{Lat: lat, Lng: lng} }
+	good := place(1, 2)
+	long := strings.Repeat("\u00e9", booking.MaxReason)
+	for _, test := range []struct {
+		name  string
+		story []step
+		next  step
+		edit  func(e *booking.Event)
+		want  error
+	}{
+		{"no trip", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = nil, nil }, nil},
+		{"poles", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = place(90, 180), place(-90, -180) }, nil},
+		{"no dropoff", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Dropoff = nil }, booking.ErrInvalidTrip},
+		{"no pickup", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup = nil }, booking.ErrInvalidTrip},
+		{"beyond the pole", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = place(90.001, 0), good }, booking.ErrInvalidPlace},
+		{"around the earth", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = good, place(0, -180.001) }, booking.ErrInvalidPlace},
+		{"not a number", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = good, place(math.NaN(), 0) }, booking.ErrInvalidPlace},
+		{"infinite", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = place(0, math.Inf(1)), good }, booking.ErrInvalidPlace},
+		{"no deadline", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Deadline = time.Time{} }, booking.ErrInvalidDeadline},
+		{"a deadline in the year 9999", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Deadline = noon.AddDate(8000, 0, 0) }, booking.ErrInvalidDeadline},
+		{"a deadline before 1970", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Deadline = noon.AddDate(-100, 0, 0) }, booking.ErrInvalidDeadline},
+		{"a deadline that has passed", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Deadline = noon.Add(-time.Hour) }, nil},
+		{"no actor", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Actor.ID = "" }, booking.ErrWrongRole},
+		{"no role", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Actor.Role = "" }, booking.ErrWrongRole},
+		{"a role nobody has", taken(), step{booking.Arrived, rider}, func(e *booking.Event) { e.Actor.Role = "rider" }, booking.ErrWrongRole},
+		{"a kind there is not", taken(), step{booking.Arrived, rider}, func(e *booking.Event) { e.Kind = "stolen" }, booking.ErrDoesNotFollow},
+		{"another booking's", taken(), step{booking.Arrived, rider}, func(e *booking.Event) { e.Booking = "another" }, booking.ErrDoesNotFollow},
+		{"stored in the year 9999", taken(), step{booking.Arrived, rider}, func(e *booking.Event) { e.At = noon.AddDate(8000, 0, 0) }, booking.ErrDoesNotFollow},
+		{"released without a deadline", taken(), step{booking.Released, service}, func(e *booking.Event) { e.Deadline = time.Time{} }, booking.ErrInvalidDeadline},
+		{"released without a reason", taken(), step{booking.Released, rider}, func(e *booking.Event) { e.Reason = "" }, nil},
+		{"released with a bell", taken(), step{booking.Released, rider}, func(e *booking.Event) { e.Reason = "ding\a" }, booking.ErrInvalidReason},
+		{"cancelled without a reason", given(), step{booking.Cancelled, owner}, func(e *booking.Event) { e.Reason = "" }, nil},
+		{"280 characters", given(), step{booking.Cancelled, owner}, func(e *booking.Event) { e.Reason = long }, nil},
+		{"281 characters", given(), step{booking.Cancelled, owner}, func(e *booking.Event) { e.Reason = long + "." }, booking.ErrInvalidReason},
+		{"two lines", given(), step{booking.Cancelled, service}, func(e *booking.Event) { e.Reason = "a\nb" }, booking.ErrInvalidReason},
+		{"C1 control characters", given(), step{booking.Cancelled, owner}, func(e *booking.Event) { e.Reason = "a\u0085b" }, booking.ErrInvalidReason},
+		{"not UTF-8", given(), step{booking.Cancelled, owner}, func(e *booking.Event) { e.Reason = "\xff" }, booking.ErrInvalidReason},
+		{"no stars", completed, step{booking.Rated, owner}, func(e *booking.Event) { e.Stars = 0 }, booking.ErrInvalidStars},
+		{"six stars", completed, step{booking.Rated, rider}, func(e *booking.Event) { e.Stars = 6 }, booking.ErrInvalidStars},
+		{"one star", completed, step{booking.Rated, rider}, func(e *booking.Event) { e.Stars = 1 }, nil},
+		{"five stars", completed, step{booking.Rated, owner}, func(e *booking.Event) { e.Stars = 5 }, nil},
+		{"expired too early by a nanosecond", given(), step{booking.Expired, service}, func(e *booking.Event) { e.At = deadline.Add(-1) }, booking.ErrNotOverdue},
+		{"expired at its deadline", given(), step{booking.Expired, service}, func(e *booking.Event) { e.At = deadline }, nil},
+		{"expired early, decided late", given(), step{booking.Expired, service}, func(e *booking.Event) { e.Decided = deadline }, booking.ErrNotOverdue},
+		{"accepted after its deadline", given(), step{booking.Accepted, rider}, func(e *booking.Event) { e.At = deadline.Add(time.Hour) }, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var s teller
+			var b booking.Booking
+			for _, st := range test.story {
+				b, _ = b.Apply(s.stored(st.event()))
+			}
+			e := s.stored(test.next.event())
+			test.edit(&e)
+			_, err := b.Apply(e)
+			wants(t, err, test.want)
+			if test.want != nil {
+				wants(t, err, booking.ErrDoesNotFollow)
+			}
+		})
+	}
+}
+
+// Times of decisions: a booking may be accepted until its deadline, and expires from then on.
+func TestDeadline(t *testing.T) {
+	b := replay(t, tell(given()...))
+	for _, test := range []struct {
+		name         string
+		now          time.Time
+		accept, ends error
+	}{
+		{"before", deadline.Add(-1), nil, booking.ErrNotOverdue},
+		{"at", deadline, nil, nil},
+		{"after", deadline.Add(1), booking.ErrExpired, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := b.Accept(rider, test.now)
+			wants(t, err, test.accept)
+			_, err = b.Expire(service, test.now)
+			wants(t, err, test.ends)
+			if got, want := b.Overdue(test.now), test.accept != nil; got != want {
+				t.Errorf("overdue: %v", got)
+			}
+		})
+	}
+	_, err := b.Accept(former, deadline.Add(1))
+	wants(t, err, booking.ErrReleasedByYou)
+}
+
+// The role column of the design, once more, in words.
+func TestMayBeCausedBy(t *testing.T) {
+	may := map[booking.Kind]string{
+		booking.Requested: "user", booking.Accepted: "raider", booking.Arrived: "raider", booking.Started: "raider",
+		booking.StartRefused: "raider", booking.Completed: "raider", booking.Cancelled: "user service", booking.Released: "raider service",
+		booking.Expired: "service", booking.Rated: "user raider",
+	}
+	for _, k := range append(booking.Kinds(), "", "stolen", "Requested") {
+		for _, r := range []booking.Role{booking.User, booking.Rider, booking.Service} {
+			if got, want := k.MayBeCausedBy(r), strings.Contains(may[k], string(r)); got != want {
+				t.Errorf("%s by %s: %v", k, r, got)
+			}
+		}
+		if k.MayBeCausedBy("") || k.MayBeCausedBy("rider") {
+			t.Errorf("%s by nobody", k)
+		}
+		if got, want := k.Valid(), may[k] != ""; got != want {
+			t.Errorf("%q is valid: %v", k, got)
+		}
+	}
+}

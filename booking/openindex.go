@@ -1,0 +1,103 @@
+package booking
+
+import (
+	"cmp"
+	"iter"
+	"slices"
+)
+
+// An openIndex holds the open bookings in the order in which they opened. It is a list of small chunks: bookings are added to the
+// last one, as sequences only grow, and removed from wherever they are at the price of moving a few. A chunk knows the latest
+// deadline in it, so that bookings which nobody accepted and nobody has expired yet are passed over by the chunk.
+type openIndex struct {
+	chunks []*chunk
+	size   int
+}
+
+type chunk struct {
+	waiting []waiting
+	latest  int64 // no deadline in the chunk is later
+}
+
+type waiting struct {
+	seq      uint64 // OpenedSeq
+	deadline int64  // nanoseconds after 1970
+	record   *record
+}
+
+const chunkSize = 128
+
+// find returns the chunk in which seq is, or belongs.
+func (x *openIndex) find(seq uint64) int {
+	i, _ := slices.BinarySearchFunc(x.chunks, seq, func(c *chunk, seq uint64) int {
+		return cmp.Compare(c.waiting[len(c.waiting)-1].seq, seq)
+	})
+	return i
+}
+
+func (c *chunk) find(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(c.waiting, seq, func(w waiting, seq uint64) int { return cmp.Compare(w.seq, seq) })
+}
+
+func (x *openIndex) add(r *record) {
+	w := waiting{r.openedSeq, r.deadline, r}
+	i := x.find(w.seq)
+	if i == len(x.chunks) && i > 0 && len(x.chunks[i-1].waiting) < chunkSize {
+		i-- // it comes last, and there is room
+	}
+	if i == len(x.chunks) {
+		x.chunks = append(x.chunks, &chunk{waiting: make([]waiting, 0, 8)})
+	}
+	c := x.chunks[i]
+	at, _ := c.find(w.seq)
+	c.waiting = slices.Insert(c.waiting, at, w)
+	c.latest = max(c.latest, w.deadline)
+	x.size++
+}
+
+// remove takes out a booking as it was added: before it changes.
+func (x *openIndex) remove(r *record) {
+	i := x.find(r.openedSeq)
+	if i == len(x.chunks) {
+		return
+	}
+	c := x.chunks[i]
+	at, found := c.find(r.openedSeq)
+	if !found {
+		return
+	}
+	c.waiting = slices.Delete(c.waiting, at, at+1)
+	x.size--
+	switch {
+	case len(c.waiting) == 0:
+		x.chunks = slices.Delete(x.chunks, i, i+1)
+	case i+1 < len(x.chunks) && len(c.waiting)+len(x.chunks[i+1].waiting) <= chunkSize/2:
+		x.merge(i)
+	case i > 0 && len(c.waiting)+len(x.chunks[i-1].waiting) <= chunkSize/2:
+		x.merge(i - 1)
+	}
+}
+
+// merge makes one chunk of chunk i and the next: both have become small.
+func (x *openIndex) merge(i int) {
+	c, next := x.chunks[i], x.chunks[i+1]
+	c.waiting = append(c.waiting, next.waiting...)
+	c.latest = max(c.latest, next.latest)
+	x.chunks = slices.Delete(x.chunks, i+1, i+2)
+}
+
+// after yields the bookings that opened after sequence seq and whose deadline has not passed at time now, longest waiting first.
+func (x *openIndex) after(now int64, seq uint64) iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for _, c := range x.chunks[x.find(seq):] {
+			if c.latest < now {
+				continue
+			}
+			for _, w := range c.waiting {
+				if w.seq > seq && w.deadline >= now && !yield(w.record) {
+					return
+				}
+			}
+		}
+	}
+}

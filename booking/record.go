@@ -1,0 +1,135 @@
+package booking
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A record is a booking as a Board holds it: in less than half of a Booking's memory, and with few pointers for the garbage
+// collector to follow. What one says of a booking, the other says too: booking and update translate.
+type record struct {
+	id      ID
+	user    *passenger
+	rider   RiderID
+	trip    *[2]Place // pickup and dropoff; nil: to be agreed upon
+	rare    *rare     // nil for most
+	applied []uint64
+
+	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
+	seq, openedSeq, requestedSeq               uint64
+
+	version int64
+	state   stateCode
+}
+
+// rare is what most bookings do not have. It is immutable: several goroutines may look at it.
+type rare struct {
+	releasedBy []RiderID
+	wrongCodes int
+	reason     string
+	userStars  int
+	riderStars int
+}
+
+// A stateCode is a State in one byte: its index in States.
+type stateCode uint8
+
+const openState stateCode = 1
+
+func codeOf(s State) stateCode {
+	switch s {
+	case StateOpen:
+		return openState
+	case StateAccepted:
+		return 2
+	case StateArrived:
+		return 3
+	case StateStarted:
+		return 4
+	case StateCompleted:
+		return 5
+	case StateCancelled:
+		return 6
+	case StateExpired:
+		return 7
+	}
+	return 0
+}
+
+func (c stateCode) state() State {
+	names := [...]State{StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired}
+	return names[c]
+}
+
+// newRecord returns a record with what never changes about a booking.
+func newRecord(b *Booking, user *passenger) *record {
+	r := &record{
+		id: ID(strings.Clone(string(b.ID))), user: user,
+		requestedAt: nanos(b.RequestedAt), requestedSeq: b.RequestedSeq,
+	}
+	if b.Pickup != nil {
+		r.trip = &[2]Place{*b.Pickup, *b.Dropoff}
+	}
+	return r
+}
+
+// update writes what may have changed. rider is b.Rider, in a copy that may be kept.
+func (r *record) update(b *Booking, rider RiderID) {
+	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.applied
+	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
+	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
+	r.rare = nil
+	if len(b.ReleasedBy) > 0 || b.WrongCodes > 0 || b.Reason != "" || b.UserStars > 0 || b.RiderStars > 0 {
+		r.rare = &rare{b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars}
+	}
+}
+
+// booking returns the booking. It shares memory with the record that is never written to.
+func (r *record) booking() Booking {
+	b := Booking{
+		ID: r.id, User: r.user.id, Rider: r.rider, State: r.state.state(), Version: int(r.version), Seq: r.seq,
+		Deadline: moment(r.deadline), RequestedAt: moment(r.requestedAt), OpenedAt: moment(r.openedAt), UpdatedAt: moment(r.updatedAt),
+		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
+		applied: r.applied,
+	}
+	if r.trip != nil {
+		b.Pickup, b.Dropoff = &r.trip[0], &r.trip[1]
+	}
+	if x := r.rare; x != nil {
+		b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars = x.releasedBy, x.wrongCodes, x.reason, x.userStars, x.riderStars
+	}
+	return b
+}
+
+// clone returns the booking in memory of its own, for whoever asks.
+func (r *record) clone() Booking {
+	b := r.booking()
+	if r.trip != nil {
+		t := *r.trip
+		b.Pickup, b.Dropoff = &t[0], &t[1]
+	}
+	b.ReleasedBy = slices.Clone(b.ReleasedBy)
+	return b
+}
+
+// nanos returns a time as nanoseconds after 1970, 0 for the zero time, and for what 64 bits do not hold the nearest they do.
+func nanos(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return 0
+	case representable(t):
+		return t.UnixNano()
+	case t.Unix() > 0:
+		return math.MaxInt64
+	}
+	return 0
+}
+
+func moment(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}
