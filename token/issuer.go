@@ -1,0 +1,166 @@
+package token
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// A Grant is what a token is issued for.
+type Grant struct {
+	Subject string // 26 characters of lower-case base32
+	Email   string // at most 254 bytes; needed but for a Service
+	Session string // like Subject, or empty
+	Role    Role
+}
+
+// IssuerConfig is what an Issuer is made of. Key and Life must be set.
+type IssuerConfig struct {
+	Key      *rsa.PrivateKey  // 2048 to 4096 bits, exponent 65537
+	Issuer   string           // iss; default "pillion"
+	Audience string           // aud; default "pillion"
+	Type     string           // typ of the header; default "JWT"
+	Life     time.Duration    // from iat to exp, in whole seconds: 1 second to MaxLife
+	Now      func() time.Time // default time.Now
+	NewID    func() string    // a new jti; default 128 bits of crypto/rand
+}
+
+// An Issuer signs tokens with one key. It is safe for concurrent use.
+type Issuer struct {
+	private *rsa.PrivateKey
+	key     Key
+	dialect dialect
+	life    int64
+	now     func() time.Time
+	newID   func() string
+	header  string // the encoded header, the same in all of its tokens
+}
+
+// NewIssuer returns an Issuer, or what is wrong with its configuration, all of it joined: ErrKey, ErrSettings.
+func NewIssuer(c IssuerConfig) (*Issuer, error) {
+	var faults []error
+	if err := checkPrivate(c.Key); err != nil {
+		faults = append(faults, ErrKey.Because(err))
+	}
+	if c.Life < time.Second || c.Life > MaxLife {
+		faults = append(faults, ErrSettings.Because(fmt.Errorf("the life of a token is %s, not within 1s to %s", c.Life, MaxLife)))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = newID
+	}
+	i := &Issuer{
+		private: c.Key,
+		key:     Key{ID: Thumbprint(&c.Key.PublicKey), Public: &c.Key.PublicKey},
+		dialect: dialectOf(c.Type, c.Issuer, c.Audience),
+		life:    seconds(c.Life),
+		now:     c.Now,
+		newID:   c.NewID,
+	}
+	header, err := encode(struct {
+		Alg string `json:"alg"`
+		Typ string `json:"typ"`
+		Kid string `json:"kid"`
+	}{"RS256", i.dialect.typ, i.key.ID})
+	if err != nil {
+		return nil, ErrSettings.Because(err)
+	}
+	i.header = header
+	return i, nil
+}
+
+// dialectOf returns a dialect with the defaults filled in.
+func dialectOf(typ, issuer, audience string) dialect {
+	d := dialect{typ: defaultType, issuer: defaultName, audience: defaultName}
+	if typ != "" {
+		d.typ = typ
+	}
+	if issuer != "" {
+		d.issuer = issuer
+	}
+	if audience != "" {
+		d.audience = audience
+	}
+	return d
+}
+
+// checkPrivate returns why a key must not sign, or nil.
+func checkPrivate(key *rsa.PrivateKey) error {
+	if key == nil {
+		return errors.New("it is missing")
+	}
+	if err := checkPublic(&key.PublicKey); err != nil {
+		return err
+	}
+	return key.Validate()
+}
+
+// Issue signs a token for g, from now for the issuer's life, and returns it with the claims that its verification will give. It
+// answers ErrGrant for a grant that no verifier would accept.
+func (i *Issuer) Issue(g Grant) (signed string, c Claims, err error) {
+	if !utf8.ValidString(g.Email) {
+		return "", Claims{}, ErrGrant.Because(errors.New("email is not valid UTF-8"))
+	}
+	iat := i.now().Unix()
+	payload, err := encode(struct {
+		Issuer    string `json:"iss"`
+		Audience  string `json:"aud"`
+		Subject   string `json:"sub"`
+		Role      Role   `json:"role"`
+		Email     string `json:"email,omitempty"`
+		Session   string `json:"sid,omitempty"`
+		ID        string `json:"jti"`
+		IssuedAt  int64  `json:"iat"`
+		ExpiresAt int64  `json:"exp"`
+	}{i.dialect.issuer, i.dialect.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life})
+	if err != nil {
+		return "", Claims{}, ErrGrant.Because(err)
+	}
+	text := i.header + "." + payload
+	// Read by the same grammar that will verify it, with two letters in the place of the signature to come.
+	s, _, err := i.dialect.parse(text + ".AA")
+	if err != nil {
+		var r *refusal
+		errors.As(err, &r)
+		return "", Claims{}, ErrGrant.Because(r)
+	}
+	signature, err := jwt.SigningMethodRS256.Sign(text, i.private)
+	if err != nil {
+		return "", Claims{}, fmt.Errorf("token: sign: %w", err)
+	}
+	return text + "." + segments.EncodeToString(signature), s.claims, nil
+}
+
+// Key returns the public half of the key that signs, as it belongs into a KeySet.
+func (i *Issuer) Key() Key { return i.key }
+
+// encode returns v as JSON in base64url.
+func encode(v any) (string, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	return segments.EncodeToString(data), nil
+}
+
+// identifiers encodes 128 bits as 26 characters.
+var identifiers = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// newID returns 128 random bits. It ends the process when the system has no randomness, as crypto/rand does.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return identifiers.EncodeToString(b[:])
+}

@@ -1,0 +1,229 @@
+package token
+
+import (
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+)
+
+// A KeySet is the keys that verify at one time. It is immutable: a change is another set.
+//
+// A key goes through a set as next (published, not used), active, retired, gone. The active key is the first that has not
+// retired, so the next one stands behind it.
+type KeySet struct {
+	keys []Key
+	byID map[string]int
+}
+
+// maxKeys bounds a set. One has an active key, a next one and the retired ones of a ledger's age.
+const maxKeys = 64
+
+// NewKeySet returns a set of keys, at least one, the active one first. It answers ErrKeySet for a key that is not RSA with 2048
+// to 4096 bits and exponent 65537, one whose ID is not its thumbprint, and for one that stands there twice.
+//
+// That the id is the thumbprint is what makes caching by key id sound: the same id is never another key.
+func NewKeySet(keys ...Key) (*KeySet, error) {
+	if len(keys) == 0 {
+		return nil, ErrKeySet.Because(errors.New("it has no key"))
+	}
+	if len(keys) > maxKeys {
+		return nil, ErrKeySet.Because(fmt.Errorf("it has %d keys, more than %d", len(keys), maxKeys))
+	}
+	s := &KeySet{keys: make([]Key, 0, len(keys)), byID: make(map[string]int, len(keys))}
+	for i, k := range keys {
+		if err := checkPublic(k.Public); err != nil {
+			return nil, ErrKeySet.Because(fmt.Errorf("key %d: %w", i+1, err))
+		}
+		if k.ID != Thumbprint(k.Public) {
+			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id is not its thumbprint", i+1))
+		}
+		if _, there := s.byID[k.ID]; there {
+			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id stands there twice", i+1))
+		}
+		if !k.RetiredAt.IsZero() {
+			// Whole seconds, as on the wire, so that every reader of a set judges alike.
+			seconds := k.RetiredAt.Unix()
+			if seconds < 0 || seconds > maxNumber {
+				return nil, ErrKeySet.Because(fmt.Errorf("key %d: it retired at no possible time", i+1))
+			}
+			k.RetiredAt = at(seconds)
+		}
+		k.Public = &rsa.PublicKey{N: new(big.Int).Set(k.Public.N), E: k.Public.E}
+		s.byID[k.ID] = len(s.keys)
+		s.keys = append(s.keys, k)
+	}
+	return s, nil
+}
+
+// Lookup returns the key with an id, and whether the set has it.
+func (s *KeySet) Lookup(kid string) (Key, bool) {
+	i, ok := s.byID[kid]
+	if !ok {
+		return Key{}, false
+	}
+	return s.keys[i], true
+}
+
+// Active returns the key that signs: the first one that has not retired. There may be none.
+func (s *KeySet) Active() (Key, bool) {
+	for _, k := range s.keys {
+		if k.RetiredAt.IsZero() {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
+// Keys returns the keys in their order.
+func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
+
+// A jwk is one key on the wire, as we write it: RFC 7517, with a private member for its retirement.
+type jwk struct {
+	Kty       string `json:"kty"`
+	Use       string `json:"use"`
+	Alg       string `json:"alg"`
+	Kid       string `json:"kid"`
+	N         string `json:"n"`
+	E         string `json:"e"`
+	RetiredAt *int64 `json:"retired_at,omitempty"` // seconds since 1970
+}
+
+// JWKS returns the set as RFC 7517 has it. ParseJWKS reads it back.
+func (s *KeySet) JWKS() []byte {
+	doc := struct {
+		Keys []jwk `json:"keys"`
+	}{Keys: make([]jwk, len(s.keys))}
+	for i, k := range s.keys {
+		doc.Keys[i] = jwk{Kty: "RSA", Use: "sig", Alg: "RS256", Kid: k.ID, N: modulusText(k.Public), E: exponentText}
+		if !k.RetiredAt.IsZero() {
+			seconds := k.RetiredAt.Unix()
+			doc.Keys[i].RetiredAt = &seconds
+		}
+	}
+	data, err := json.Marshal(doc)
+	if err != nil {
+		panic("token: a key set has no JSON form: " + err.Error()) // it is made of strings and integers
+	}
+	return data
+}
+
+// maxJWKS bounds a key set's text, in bytes: maxKeys of maxBits fit.
+const maxJWKS = 64 << 10
+
+// ParseJWKS reads a key set strictly, and takes it as a whole or answers ErrKeySet. Every key must be RSA of 2048 to 4096 bits
+// with exponent 65537, for RS256 by alg, for verifying signatures by use or key_ops or both, without any private part, and with
+// its thumbprint as its kid, no two alike. Members that mean nothing here are ignored, as RFC 7517 section 4 asks (x5u and the
+// like are never followed), but their JSON is held to the same rules as a token's.
+func ParseJWKS(data []byte) (*KeySet, error) {
+	if len(data) > maxJWKS {
+		return nil, ErrKeySet.Because(errors.New("it is longer than 64 KiB"))
+	}
+	var keys []Key
+	sc := scanner{data: data}
+	err := sc.document(func(name []byte) error {
+		if string(name) != "keys" {
+			if foldsTo(name, "keys") {
+				return errFold
+			}
+			return sc.skip()
+		}
+		return sc.array(func() error {
+			k, err := sc.key()
+			if err != nil {
+				return fmt.Errorf("key %d: %w", len(keys)+1, err)
+			}
+			keys = append(keys, k)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, ErrKeySet.Because(err)
+	}
+	return NewKeySet(keys...)
+}
+
+// jwkNames are the members of a JWK that mean something here.
+var jwkNames = [...]string{"kty", "use", "alg", "kid", "n", "e", "key_ops", "d", "p", "q", "dp", "dq", "qi", "oth", "k", "retired_at"}
+
+// key reads one JWK. NewKeySet judges the numbers.
+func (s *scanner) key() (Key, error) {
+	var kty, use, alg, kid, n, e []byte
+	var ops bool
+	var k Key
+	err := s.object(func(name []byte) (err error) {
+		switch string(name) {
+		case "kty":
+			kty, err = s.text()
+		case "use":
+			if use, err = s.text(); err == nil && string(use) != "sig" {
+				err = errors.New("its use is not sig")
+			}
+		case "alg":
+			alg, err = s.text()
+		case "kid":
+			kid, err = s.text()
+		case "n":
+			n, err = s.text()
+		case "e":
+			e, err = s.text()
+		case "key_ops":
+			ops, err = s.onlyVerify()
+		case "d", "p", "q", "dp", "dq", "qi", "oth", "k":
+			err = errors.New("it has a private part, which is no longer private: replace that key")
+		case "retired_at":
+			var seconds int64
+			seconds, err = s.seconds()
+			k.RetiredAt = at(seconds)
+		default:
+			if foldsTo(name, jwkNames[:]...) {
+				return errFold
+			}
+			err = s.skip()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return Key{}, err
+	case string(kty) != "RSA":
+		return Key{}, errors.New("its kty is not RSA")
+	case string(alg) != "RS256":
+		return Key{}, errors.New("its alg is not RS256")
+	case use == nil && !ops:
+		return Key{}, errors.New("neither use nor key_ops say that it verifies")
+	case string(e) != exponentText:
+		return Key{}, fmt.Errorf("its exponent is not %d", exponent)
+	}
+	modulus := make([]byte, segments.DecodedLen(len(n)))
+	size, err := segments.Decode(modulus, n)
+	// Go's decoder skips line breaks, which a re-encoding does not have.
+	if err != nil || size == 0 || modulus[0] == 0 || segments.EncodeToString(modulus[:size]) != string(n) {
+		return Key{}, errors.New("its modulus is not strict base64url without leading zeros")
+	}
+	k.ID, k.Public = string(kid), &rsa.PublicKey{N: new(big.Int).SetBytes(modulus[:size]), E: exponent}
+	return k, nil
+}
+
+// onlyVerify reads key_ops, which must allow verify and nothing else.
+func (s *scanner) onlyVerify() (bool, error) {
+	n := 0
+	err := s.array(func() error {
+		op, err := s.text()
+		if err == nil && string(op) != "verify" {
+			err = errors.New("its key_ops allow something else than verify")
+		}
+		n++
+		return err
+	})
+	if err == nil && n != 1 {
+		err = errors.New("its key_ops do not say verify once")
+	}
+	return err == nil, err
+}
+
+// forever is as long as a set that cannot change stays complete.
+func forever() time.Time { return time.Unix(maxNumber, 0).UTC() }

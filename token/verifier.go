@@ -1,0 +1,245 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// DefaultCacheSize is how many verified tokens a Verifier remembers, where Config does not say: about 10 MB when full.
+const DefaultCacheSize = 16384
+
+// Config is what a Verifier is made of. Only Keys must be set.
+type Config struct {
+	Keys      Keys
+	Issuer    string           // iss; default "pillion"
+	Audience  string           // aud; default "pillion"
+	Type      string           // typ of the header, exactly; default "JWT"
+	CacheSize int              // verified tokens to remember; default DefaultCacheSize
+	Now       func() time.Time // default time.Now
+	// Revocations is asked at every use of a token, remembered or not, whether it was taken back; nil: none ever is.
+	Revocations Revocations
+	Registerer  prometheus.Registerer // nil: the counters are not registered
+}
+
+// A Verifier verifies tokens. It is safe for concurrent use and holds nothing that must be closed.
+type Verifier struct {
+	keys        Keys
+	dialect     dialect
+	cache       *cache
+	now         func() time.Time
+	revocations Revocations                   // or nil
+	refused     map[string]prometheus.Counter // by reason
+}
+
+// NewVerifier returns a Verifier, or ErrSettings for a configuration that cannot work, all its faults joined. Verifiers that
+// share a Registerer share the counters.
+func NewVerifier(c Config) (*Verifier, error) {
+	var faults []error
+	if c.Keys == nil {
+		faults = append(faults, ErrSettings.Because(errors.New("Keys is not set")))
+	}
+	if c.CacheSize < 0 {
+		faults = append(faults, ErrSettings.Because(fmt.Errorf("CacheSize is %d", c.CacheSize)))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = DefaultCacheSize
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	cache, err := newCache(c.CacheSize)
+	if err != nil {
+		return nil, ErrSettings.Because(err)
+	}
+	refused, err := refusedCounters(c.Registerer)
+	if err != nil {
+		return nil, ErrSettings.Because(err)
+	}
+	return &Verifier{
+		keys:        c.Keys,
+		dialect:     dialectOf(c.Type, c.Issuer, c.Audience),
+		cache:       cache,
+		now:         c.Now,
+		revocations: c.Revocations,
+		refused:     refused,
+	}, nil
+}
+
+// refusedCounters returns one counter a reason, all there from the start so that a rate can be taken of the first refusal.
+func refusedCounters(r prometheus.Registerer) (map[string]prometheus.Counter, error) {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "pillion", Subsystem: "tokens", Name: "refused_total",
+		Help: "Tokens of requests that were refused or could not be judged, by reason.",
+	}, []string{"reason"})
+	if r != nil {
+		var there prometheus.AlreadyRegisteredError
+		if err := r.Register(vec); errors.As(err, &there) {
+			shared, ok := there.ExistingCollector.(*prometheus.CounterVec)
+			if !ok {
+				return nil, err
+			}
+			vec = shared
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	counters := make(map[string]prometheus.Counter)
+	for _, reason := range reasons() {
+		counters[string(reason)] = vec.WithLabelValues(string(reason))
+	}
+	return counters, nil
+}
+
+// Verify verifies the token of a request, now: exp without leeway, iat and nbf at most ClockLeeway ahead. It answers ErrInvalid,
+// ErrNoKeys when there is no key set at all, ErrNoRevocations when it was not told, ever or lately, which tokens were taken back, or
+// ErrUndecided when ctx ended while it waited for a key set, with zero Claims.
+func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
+	claims, err := v.verify(ctx, raw, moment{at: v.now(), early: seconds(ClockLeeway)})
+	if err != nil {
+		v.refused[Reason(err)].Inc()
+	}
+	return claims, err
+}
+
+// VerifyAt verifies the token of an event that was stored at a time: whether it was valid then, with EventLeeway on exp, nbf,
+// iat and the retirement of its key. Whoever asks gets the same answer, whenever: ErrInvalid is for good. ErrUndecided and
+// ErrNoKeys mean that it cannot be said yet: keep the event and ask again.
+//
+// A key id is unknown for good only to a set that is known to be complete as of ClockLeeway after the event was stored, or was
+// fetched during this call. A token that was taken back is refused for events stored later than EventLeeway after that, and
+// nothing is said of an event before the revocations as of EventLeeway before it are known to be complete.
+func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
+	leeway := seconds(EventLeeway)
+	return v.verify(ctx, raw, moment{at: at, event: true, late: leeway, early: leeway, retired: leeway})
+}
+
+// A moment is when a token has to be valid, and by how many seconds each of its times may miss that.
+type moment struct {
+	at                   time.Time
+	event                bool
+	late, early, retired int64
+}
+
+// seconds returns d in seconds.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// verify goes from what is cheap to what is dear, and asks for other keys only when nothing else is wrong with a token.
+func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, error) {
+	h, err := v.atHand(ctx)
+	if err != nil {
+		return Claims{}, err
+	}
+	if len(raw) > MaxSize { // before hashing a megabyte
+		return Claims{}, refuse(malformed, "it is longer than 4096 bytes")
+	}
+	mark := fingerprintOf(raw)
+	s, cached := v.cache.get(&mark)
+	var p proof
+	if !cached {
+		if s, p, err = v.dialect.parse(raw); err != nil {
+			return Claims{}, err
+		}
+	}
+	if err := v.judge(s, m); err != nil {
+		return Claims{}, err
+	}
+	key, known := h.set.Lookup(s.claims.KeyID)
+	if !known {
+		if key, err = v.seek(ctx, s.claims.KeyID, m, h); err != nil {
+			return Claims{}, err
+		}
+	}
+	if !key.RetiredAt.IsZero() && s.iat > key.RetiredAt.Unix()+m.retired {
+		return Claims{}, refuse(retiredKey, "iat is after its key retired")
+	}
+	if !cached {
+		if err := p.verify(key); err != nil {
+			return Claims{}, err
+		}
+		v.cache.put(&mark, s)
+	}
+	if v.revocations != nil { // last, so that nothing forged ever waits for them
+		if err := v.standing(s, m); err != nil {
+			return Claims{}, err
+		}
+	}
+	return s.claims, nil
+}
+
+// judge compares what a token says with a moment and with whom it must be from and for.
+//
+// A time in whole seconds is past a moment exactly when it is past the moment's whole seconds, so integers are enough.
+func (v *Verifier) judge(s *statement, m moment) error {
+	now := m.at.Unix()
+	switch {
+	case s.claims.Issuer != v.dialect.issuer:
+		return refuse(issuer, "iss is not ours")
+	case s.claims.Audience != v.dialect.audience:
+		return refuse(audience, "aud is not us")
+	case now >= s.exp+m.late:
+		return refuse(expired, "exp has passed")
+	case s.iat > now+m.early:
+		return refuse(notYetValid, "iat is still to come")
+	case s.nbf > now+m.early:
+		return refuse(notYetValid, "nbf is still to come")
+	}
+	return nil
+}
+
+// A hand is the set at hand: as of when it is complete, and whether it was asked for, with success, during this call.
+type hand struct {
+	set   *KeySet
+	asOf  time.Time
+	asked bool
+}
+
+// atHand returns the set there is, and asks for one when there has never been any.
+func (v *Verifier) atHand(ctx context.Context) (h hand, err error) {
+	h.set, h.asOf, err = v.keys.KeySet()
+	if err != nil {
+		h.asked = v.keys.Refresh(ctx)
+		h.set, h.asOf, err = v.keys.KeySet()
+	}
+	if err != nil && !errors.Is(err, ErrNoKeys) {
+		err = ErrNoKeys.Because(err)
+	}
+	return h, err
+}
+
+// speaksForGood reports whether a key that h lacks is unknown for good to a token that had to be valid at m.
+func (h hand) speaksForGood(m moment) bool {
+	return h.asked || h.asOf.After(m.at.Add(ClockLeeway))
+}
+
+// seek looks for a key that the set at hand lacks in a newer one.
+func (v *Verifier) seek(ctx context.Context, kid string, m moment, h hand) (Key, error) {
+	unknown := refuse(unknownKey, "kid names no key")
+	if m.event && h.speaksForGood(m) {
+		return Key{}, unknown
+	}
+	asked := v.keys.Refresh(ctx)
+	h, err := v.atHand(ctx)
+	if err != nil {
+		return Key{}, err
+	}
+	if key, ok := h.set.Lookup(kid); ok {
+		return key, nil
+	}
+	h.asked = asked
+	switch {
+	case m.event && h.speaksForGood(m):
+		return Key{}, unknown
+	case ctx.Err() != nil:
+		return Key{}, ErrUndecided.Because(ctx.Err())
+	case m.event:
+		return Key{}, ErrUndecided
+	}
+	return Key{}, unknown
+}
