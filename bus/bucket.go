@@ -1,0 +1,154 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/fault"
+)
+
+// What a Bucket says of a key.
+var (
+	ErrNoKey     = fault.New(fault.NotFound, "no_key", "There is nothing under that key.")
+	ErrKeyExists = fault.New(fault.Conflict, "key_exists", "There is something under that key already.")
+	ErrStale     = fault.New(fault.Conflict, "stale_revision", "Somebody else has changed it in the meantime.")
+)
+
+// A Bucket is a key-value bucket whose reads are answered by the leader. The key-value client of nats.go reads from any replica,
+// which may not have heard yet of what was written a moment ago: good enough for a cache, and not for "no such account".
+//
+// Keys are of [A-Za-z0-9_=.-] here, with a dot only between others; hash what people type. Errors other than those above are of kind fault.Unavailable.
+type Bucket struct {
+	conn *Conn
+	name string
+}
+
+// Bucket returns the bucket of that name. It need not exist yet.
+func (c *Conn) Bucket(name string) *Bucket { return &Bucket{conn: c, name: name} }
+
+// A deleted key has a message that says so in the place of its value.
+const (
+	headerOperation = "KV-Operation"
+	operationDelete = "DEL"
+)
+
+func (b *Bucket) stream() string { return "KV_" + b.name }
+
+func (b *Bucket) subject(key string) string { return "$KV." + b.name + "." + key }
+
+// Get returns a value and its revision, or ErrNoKey.
+func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+	m, err := b.conn.leaderLast(ctx, b.stream(), b.subject(key))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, 0, ErrNoKey
+	}
+	if err != nil {
+		return nil, 0, unavailable("read bucket "+b.name, err)
+	}
+	if op := m.header.Get(headerOperation); op != "" { // a delete or purge marker
+		return nil, m.seq, ErrNoKey
+	}
+	return m.data, m.seq, nil
+}
+
+// Create stores a value under a key that has none, and returns its revision, or ErrKeyExists.
+func (b *Bucket) Create(ctx context.Context, key string, value []byte) (revision uint64, err error) {
+	revision, err = b.put(ctx, key, value, 0)
+	if !errors.Is(err, ErrStale) {
+		return revision, err
+	}
+	_, marker, err := b.Get(ctx, key) // deleted before?
+	if errors.Is(err, ErrNoKey) && marker > 0 {
+		revision, err = b.put(ctx, key, value, marker)
+	} else if err == nil {
+		err = ErrKeyExists
+	}
+	if errors.Is(err, ErrStale) {
+		err = ErrKeyExists
+	}
+	return revision, err
+}
+
+// Update stores a value over the given revision and returns the new one, or ErrStale where there is another by now.
+func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	return b.put(ctx, key, value, revision)
+}
+
+// Delete deletes the value of the given revision, which must be one that Get returned, or answers ErrStale where there is
+// another by now or none. A later Create under the key is possible.
+func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
+	if revision == 0 {
+		return ErrStale // a guard of 0 would say: nothing there
+	}
+	_, err := b.write(ctx, &nats.Msg{Subject: b.subject(key), Header: nats.Header{headerOperation: {operationDelete}}}, revision)
+	return err
+}
+
+// Keys returns the keys that have a value, sorted. It reads the whole bucket, up to what the leader had last when it began.
+func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
+	failed := func(err error) ([]string, error) { return nil, unavailable("list bucket "+b.name, err) }
+	last, err := b.conn.leaderLast(ctx, b.stream(), b.subject(">"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return failed(err)
+	}
+	stream, err := b.conn.js.Stream(ctx, b.stream())
+	if err != nil {
+		return failed(err)
+	}
+	reader, err := b.conn.read(ctx, stream, 1)
+	if err != nil {
+		return failed(err)
+	}
+	defer reader.close()
+	found := make(map[string]bool)
+	for {
+		m, _, err := reader.next()
+		if err != nil {
+			if ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return failed(err)
+		}
+		key := strings.TrimPrefix(m.subject, b.subject(""))
+		if m.header.Get(headerOperation) == "" {
+			found[key] = true
+		} else {
+			delete(found, key)
+		}
+		if m.seq >= last.seq { // itself, or what has replaced it since
+			return slices.Sorted(maps.Keys(found)), nil
+		}
+	}
+}
+
+// put stores one value.
+func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	return b.write(ctx, &nats.Msg{Subject: b.subject(key), Data: value, Header: nats.Header{}}, revision)
+}
+
+// write is one guarded write. It tries once: where its outcome is not known, the caller's next read tells.
+func (b *Bucket) write(ctx context.Context, m *nats.Msg, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
+	ack, err := b.conn.js.PublishMsg(ctx, m, jetstream.WithExpectStream(b.stream()))
+	if err != nil {
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {
+			return 0, ErrStale
+		}
+		return 0, unavailable(fmt.Sprintf("write bucket %s", b.name), err)
+	}
+	return ack.Sequence, nil
+}

@@ -1,0 +1,188 @@
+// Package bus is Pillion's use of NATS: it connects, provisions streams and buckets, keeps the ledger, and re-verifies every
+// event before anything acts on it.
+//
+// Begin with [Connect], which returns at once and reconnects by itself. [Provision] makes the streams and buckets and belongs
+// to one owner; everybody else waits for them. [OpenLedger] gives the booking.Log that commands are appended to, and
+// [Ledger.Follow] feeds a booking.Board with events that have been verified, in the ledger's order.
+//
+// Nothing here trusts what it reads: a message on a stream is a claim, and [Ledger] checks the token it carries as of the time
+// the server stored it. Who may publish at all is a question of NATS permissions and not of this package.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"pillion/fault"
+)
+
+// What a caller is told when the bus does not do as it should. All are worth trying again.
+var (
+	ErrUnavailable = fault.New(fault.Unavailable, "bus_unavailable",
+		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").After(2 * time.Second)
+	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
+		"We could not confirm in time whether this was recorded. Please look at the booking, then try again.").After(2 * time.Second)
+	ErrLedgerFull = fault.New(fault.Unavailable, "ledger_full",
+		"No new bookings can be taken at the moment. Please try again later.").After(time.Minute)
+)
+
+// Config says how to reach NATS. URL or InProcess is required.
+type Config struct {
+	URL       string                     // one or more nats:// or tls:// URLs, separated by commas
+	InProcess nats.InProcessConnProvider // an embedded server; URL is ignored
+	Name      string                     // shown in `nats server report connections`
+	Log       *slog.Logger
+	// Registerer takes the package's counters; nil leaves them unregistered.
+	Registerer prometheus.Registerer
+}
+
+// A Conn is one connection to NATS with what the rest of the package needs around it. Close it.
+type Conn struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	log     *slog.Logger
+	metrics *metrics
+	met     atomic.Bool // whether a server was ever reached
+	closed  chan struct{}
+}
+
+// Connect returns a connection that is made, and made again whenever it is lost, in the background: a service may start before
+// its server. It fails only for settings that can never work. The caller closes the Conn.
+func Connect(c Config) (*Conn, error) {
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if c.InProcess == nil {
+		if err := checkURLs(c.URL); err != nil {
+			return nil, err
+		}
+	}
+	conn := &Conn{log: log, metrics: newMetrics(c.Registerer), closed: make(chan struct{})}
+	opts := []nats.Option{
+		nats.Name(c.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(200 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
+		nats.Timeout(2 * time.Second),
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		// A write that timed out must not be sent after the reconnect, when nobody waits for it any more.
+		nats.ReconnectBufSize(-1),
+		nats.DrainTimeout(time.Second),
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			conn.met.Store(true)
+			if c.InProcess != nil {
+				log.Debug("nats connected, in this process")
+				return
+			}
+			log.Info("nats connected", "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted()) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("nats disconnected", "error", err)
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			attrs := []any{"error", err}
+			if sub != nil {
+				attrs = append(attrs, "subject", sub.Subject)
+			}
+			log.Warn("nats error", attrs...)
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { close(conn.closed) }),
+	}
+	if c.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(c.InProcess))
+	}
+	nc, err := nats.Connect(c.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	conn.nc, conn.js = nc, js
+	if nc.IsConnected() {
+		conn.met.Store(true)
+	}
+	return conn, nil
+}
+
+// checkURLs refuses an address that no amount of reconnecting would mend.
+func checkURLs(urls string) error {
+	for _, s := range strings.Split(urls, ",") {
+		u, err := url.Parse(strings.TrimSpace(s))
+		if err != nil || u.Host == "" {
+			return errBadURL
+		}
+		switch u.Scheme {
+		case "nats", "tls":
+		default:
+			return errBadURL
+		}
+	}
+	return nil
+}
+
+var errBadURL = fault.New(fault.Invalid, "nats_url",
+	"The NATS URL must look like nats://host:4222 (several are separated by commas).")
+
+// NATS returns the connection underneath, for what this package does not wrap. It stays owned by the Conn.
+func (c *Conn) NATS() *nats.Conn { return c.nc }
+
+// JetStream returns the JetStream context of the connection.
+func (c *Conn) JetStream() jetstream.JetStream { return c.js }
+
+// Ready reports why the connection cannot be used at the moment, or nil.
+func (c *Conn) Ready(context.Context) error {
+	if !c.nc.IsConnected() {
+		return ErrUnavailable.Because(fmt.Errorf("NATS is %s", strings.ToLower(c.nc.Status().String())))
+	}
+	return nil
+}
+
+// reachable returns ErrUnavailable at once as long as no server has ever been reached: there is nothing to be patient with.
+func (c *Conn) reachable() error {
+	if !c.met.Load() {
+		return ErrUnavailable.Because(errors.New("NATS has not been reached yet"))
+	}
+	return nil
+}
+
+// Close lets what is under way finish, then closes the connection, and returns when it is closed or ctx ends.
+func (c *Conn) Close(ctx context.Context) error {
+	if err := c.nc.Drain(); err != nil { // not connected: there is nothing to drain
+		c.nc.Close()
+	}
+	select {
+	case <-c.closed:
+		return nil
+	case <-ctx.Done():
+		c.nc.Close()
+		return fmt.Errorf("close NATS connection: %w", context.Cause(ctx))
+	}
+}
+
+// unavailable wraps a failure of the bus for a caller, unless it already is a fault or the caller itself gave up.
+func unavailable(op string, err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	return ErrUnavailable.Because(fmt.Errorf("%s: %w", op, err))
+}

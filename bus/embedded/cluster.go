@@ -1,0 +1,109 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// A Cluster is several NATS servers in this process that replicate to each other over loopback. It is for tests: a real cluster
+// has a machine a server. Stop it.
+type Cluster struct {
+	servers []*server.Server
+}
+
+// StartCluster returns n servers that have agreed on a leader. Each keeps its streams in a folder of its own under dir.
+func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
+	ports, err := freePorts(n)
+	if err != nil {
+		return nil, fmt.Errorf("start NATS cluster: %w", err)
+	}
+	var routes []*url.URL
+	for _, p := range ports {
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p))})
+	}
+	c := &Cluster{}
+	for i := range n {
+		name := "n" + strconv.Itoa(i+1)
+		s, err := server.NewServer(&server.Options{
+			ServerName:         name,
+			Host:               "127.0.0.1",
+			Port:               server.RANDOM_PORT,
+			NoSigs:             true,
+			JetStream:          true,
+			StoreDir:           filepath.Join(dir, name),
+			JetStreamMaxMemory: maxMemory,
+			Cluster:            server.ClusterOpts{Name: "pillion", Host: "127.0.0.1", Port: ports[i]},
+			Routes:             routes,
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
+		}
+		if log != nil {
+			s.SetLoggerV2(logger{log.With("server", name)}, false, false, false)
+		}
+		s.Start()
+		c.servers = append(c.servers, s)
+	}
+	// The server has no event for this, so it is asked.
+	agreed := func() (struct{}, error) {
+		if !c.agreed() {
+			return struct{}{}, errors.New("no leader")
+		}
+		return struct{}{}, nil
+	}
+	if _, err := backoff.Retry(context.Background(), agreed, backoff.WithBackOff(backoff.NewConstantBackOff(5*time.Millisecond)),
+		backoff.WithMaxElapsedTime(2*startPatience)); err != nil {
+		return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
+	}
+	return c, nil
+}
+
+// freePorts asks the system for ports. They are free again when the servers take them: on loopback, in a test, nobody else does.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() //nolint:errcheck // it has served its purpose; all are held until all are known
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// agreed reports whether there is a leader and every server follows it.
+func (c *Cluster) agreed() bool {
+	led := false
+	for _, s := range c.servers {
+		if !s.JetStreamIsCurrent() {
+			return false
+		}
+		led = led || s.JetStreamIsLeader()
+	}
+	return led
+}
+
+// URL returns where server i listens; i may be any number, and goes round.
+func (c *Cluster) URL(i int) string { return c.servers[i%len(c.servers)].ClientURL() }
+
+// Stop ends all servers and returns when their streams are closed. Close connections first.
+func (c *Cluster) Stop() error {
+	for _, s := range c.servers {
+		s.Shutdown()
+	}
+	for _, s := range c.servers {
+		s.WaitForShutdown()
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+	"pillion/fault"
+	"pillion/token"
+)
+
+// A Follower reads the ledger in its order, re-verifies every message, and feeds a board with what passes. It never skips what it
+// cannot judge yet and never reorders: it stops in place until it can. What fails for good is counted, and recorded in the
+// quarantine once.
+type Follower struct {
+	ledger     *Ledger
+	board      *booking.Board
+	quarantine *quarantine
+	target     atomic.Uint64 // the stream's last sequence when following began
+	targeted   atomic.Bool
+}
+
+// Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
+func (l *Ledger) Follow(board *booking.Board) *Follower {
+	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn)}
+}
+
+// ErrNotCaughtUp says that the board has not yet reached the end that the ledger had when following began.
+var ErrNotCaughtUp = fault.New(fault.Unavailable, "catching_up",
+	"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
+
+// Ready returns nil once the board has reached the sequence that the stream had last when following began, and as long as NATS is
+// connected.
+func (f *Follower) Ready(ctx context.Context) error {
+	if err := f.ledger.conn.Ready(ctx); err != nil {
+		return err
+	}
+	if !f.targeted.Load() || f.board.Seq() < f.target.Load() {
+		return ErrNotCaughtUp
+	}
+	return nil
+}
+
+// Run follows the ledger until ctx ends, and then returns nil. It waits for NATS and for the stream, and resumes after every
+// interruption where it stopped. It returns an error only if the ledger is not the one it has been reading: then the board is
+// wrong and the process should start anew.
+func (f *Follower) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	work.Go(func() { f.quarantine.run(ctx) })
+	work.Go(func() { f.forget(ctx) })
+	defer work.Wait()
+
+	pace := newBackOff()
+	for {
+		err := f.session(ctx, pace)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, errOtherLedger) {
+			return err
+		}
+		wait := pace.NextBackOff()
+		f.ledger.log.Debug("ledger reader interrupted", "error", err, "after", f.board.Seq(), "retry_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+var errOtherLedger = errors.New("the ledger ends before what has been read of it: it was replaced or has lost events; restart to read it anew")
+
+// session reads from where the board is until something breaks.
+func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff) error {
+	stream, err := f.stream(ctx)
+	if err != nil {
+		return err
+	}
+	// The leader says where the stream ends. A consumer's pending count would not do: a replica that has just rejoined calls
+	// itself caught up in the middle.
+	state := stream.CachedInfo().State
+	if state.LastSeq < f.board.Seq() {
+		return errOtherLedger
+	}
+	if !f.targeted.Load() {
+		f.target.Store(state.LastSeq)
+		f.targeted.Store(true)
+	}
+	// What has aged is never delivered, be it everything: there is nothing to wait for.
+	if gone := max(state.FirstSeq, 1) - 1; gone > f.board.Seq() {
+		f.board.Advance(gone)
+	}
+	messages, err := f.ledger.conn.read(ctx, stream, f.board.Seq()+1)
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	defer messages.close()
+	for {
+		m, pending, err := messages.next()
+		if err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		if err := f.take(ctx, m); err != nil {
+			return err
+		}
+		f.ledger.metrics.lag.Set(float64(pending))
+		pace.Reset()
+	}
+}
+
+// forget takes off the board what has aged out of the ledger, so that a board that has lived long is the one that a reader would
+// have who starts now.
+func (f *Follower) forget(ctx context.Context) {
+	tick := time.NewTicker(f.ledger.forgetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if s, err := f.stream(ctx); err == nil { // else the next time
+				f.board.Forget(s.CachedInfo().State.FirstSeq)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (f *Follower) stream(ctx context.Context) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	s, err := f.ledger.js.Stream(ctx, LedgerStream)
+	if err != nil {
+		return nil, fmt.Errorf("look at ledger: %w", err)
+	}
+	return s, nil
+}
+
+// take judges one message and hands on the verdict. It returns only ctx's error: whatever else is in the way, it waits for.
+func (f *Follower) take(ctx context.Context, m stored) error {
+	e, err := f.judge(ctx, m)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	metrics := f.ledger.metrics
+	if err == nil {
+		err = f.board.Apply(e)
+	}
+	reason, refused := refusalOf(err)
+	switch {
+	case err == nil:
+		metrics.verified.WithLabelValues(string(e.Kind)).Inc()
+	case refused:
+		if p, ok := parseSubject(m.subject); ok {
+			f.board.Refuse(p.booking, p.n, p.kind)
+		}
+		metrics.refused.WithLabelValues(reason).Inc()
+		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
+		f.quarantine.record(ctx, m, reason)
+	case errors.Is(err, booking.ErrAged):
+		metrics.ignored.WithLabelValues("aged").Inc()
+	default:
+		return fmt.Errorf("apply event %d: %w", m.seq, err)
+	}
+	f.board.Advance(m.seq)
+	return nil
+}
+
+// judge checks a message until there is a verdict: without the key that it needs, the reader waits in place.
+func (f *Follower) judge(ctx context.Context, m stored) (booking.Event, error) {
+	pace := newBackOff()
+	for stalled := false; ; stalled = true {
+		e, err := f.ledger.verify.check(ctx, m)
+		if !errors.Is(err, token.ErrNoKeys) && !errors.Is(err, token.ErrUndecided) {
+			if stalled {
+				f.ledger.metrics.stalled.Set(0)
+			}
+			return e, err
+		}
+		if !stalled {
+			f.ledger.metrics.stalled.Set(1)
+			f.ledger.log.Warn("ledger reader waits for what it judges tokens by", "sequence", m.seq, "error", err)
+		}
+		select {
+		case <-time.After(pace.NextBackOff()):
+		case <-ctx.Done():
+			return booking.Event{}, ctx.Err()
+		}
+	}
+}

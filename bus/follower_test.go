@@ -1,0 +1,203 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/token"
+)
+
+// A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay.
+func TestReplayAfterExpiry(t *testing.T) {
+	e := bustest.Run(t)
+	k := newKit(t, e)
+	desk := newDesk(t, k.ledger(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	user, rider := k.person(booking.User), k.person(booking.Rider)
+	id := booking.ID(booking.NewID())
+	if _, err := desk.Book(ctx, user.command(), id, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := desk.Accept(ctx, rider.command(), id); err != nil {
+		t.Fatal(err)
+	}
+
+	nextWeek := func() time.Time { return time.Now().Add(7 * 24 * time.Hour) }
+	verifier, err := token.NewVerifier(token.Config{Keys: k.auth.Keys(), Now: nextWeek})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verifier.Verify(ctx, user.proof); token.Reason(err) != "expired" {
+		t.Fatalf("next week the token is not expired: %v", err)
+	}
+	later, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: verifier, Now: nextWeek})
+	if err != nil {
+		t.Fatal(err)
+	}
+	board, _ := follow(t, later)
+	await(t, later, board)
+	if b, ok := board.Get(id); !ok || b.State != booking.StateAccepted {
+		t.Errorf("next week's board: %+v", b)
+	}
+	if h, err := later.Load(ctx, id, booking.Fresh); err != nil || h.Booking.State != booking.StateAccepted {
+		t.Errorf("next week's history: %+v %v", h.Booking, err)
+	}
+}
+
+// Without keys the reader stops in place: it skips nothing, and goes on when they come.
+func TestFollowerWaitsForKeys(t *testing.T) {
+	e := bustest.Run(t)
+	k := newKit(t, e)
+	desk := newDesk(t, k.ledger(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	user := k.person(booking.User)
+	var ids []booking.ID
+	for range 3 {
+		ids = append(ids, booking.ID(booking.NewID()))
+		if _, err := desk.Book(ctx, user.command(), ids[len(ids)-1], booking.Trip{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	asked := make(chan struct{}, 1)
+	keys := token.NewRemoteKeys(func(ctx context.Context) (*token.KeySet, error) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return nil, context.DeadlineExceeded
+	}, 10*time.Millisecond, time.Now)
+	verifier, err := token.NewVerifier(token.Config{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blind, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: verifier})
+	if err != nil {
+		t.Fatal(err)
+	}
+	board, follower := follow(t, blind)
+	for range 3 { // it has met the first event and asks again and again
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			t.Fatal("nobody asked for keys")
+		}
+	}
+	if board.Seq() != 0 || board.Len() != 0 {
+		t.Errorf("the board moved to %d without keys", board.Seq())
+	}
+	if err := follower.Ready(ctx); err == nil {
+		t.Error("the follower is ready without keys")
+	}
+	if _, err := blind.Load(ctx, ids[0], booking.Quick); err == nil {
+		t.Error("a history was loaded without keys")
+	}
+	set, _, err := k.auth.Keys().KeySet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.Offer(set)
+	await(t, blind, board)
+	if board.Len() != len(ids) {
+		t.Errorf("the board has %d bookings, want %d", board.Len(), len(ids))
+	}
+	if err := follower.Ready(ctx); err != nil {
+		t.Errorf("the follower is not ready: %v", err)
+	}
+}
+
+// A follower that starts before the server and the stream waits for both.
+func TestFollowerStartsFirst(t *testing.T) {
+	k := newKit(t, nil)
+	addr := freeAddr(t)
+	conn, err := bus.Connect(bus.Config{URL: "nats://" + addr, Name: t.Name()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ledger := k.ledgerOn(t, conn)
+	board, follower := follow(t, ledger)
+	t.Cleanup(func() { closeConn(t, conn) })
+	if err := follower.Ready(ctx); err == nil {
+		t.Error("ready without a server")
+	}
+	started := time.Now()
+	if _, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh); err == nil || time.Since(started) > 2*time.Second {
+		t.Errorf("a server that was never there was waited for: %v", err)
+	}
+
+	server := startAt(t, addr)
+	eventually(t, "connected", func() bool { return conn.Ready(ctx) == nil })
+	if err := follower.Ready(ctx); err == nil {
+		t.Error("ready without a stream")
+	}
+	if err := bus.Provision(ctx, conn, bus.Plan{LedgerSize: 64 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ready", func() bool { return follower.Ready(ctx) == nil })
+
+	user := k.person(booking.User)
+	id := booking.ID(booking.NewID())
+	if _, err := newDesk(t, ledger).Book(ctx, user.command(), id, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, ledger, board)
+
+	// The server goes away and comes back: the reader resumes where it was.
+	server.restart(t)
+	id2 := booking.ID(booking.NewID())
+	if _, err := newDesk(t, ledger).Book(ctx, user.command(), id2, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, ledger, board)
+	if board.Len() != 2 {
+		t.Errorf("the board has %d bookings, want 2", board.Len())
+	}
+}
+
+// What has aged out of the ledger is waited for by nobody, and leaves the boards that have it.
+func TestAgedLedger(t *testing.T) {
+	e := bustest.Run(t)
+	k := newKit(t, e)
+	conn := k.Connect(t)
+	ledger, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: k.auth.Verifier(), ForgetEvery: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	old, _ := follow(t, ledger)
+	user := k.person(booking.User)
+	for range 3 {
+		if _, err := newDesk(t, ledger).Book(ctx, user.command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, ledger, old)
+
+	// Time passes: the server drops everything that is older than a tenth of a second.
+	stream, err := conn.JetStream().Stream(ctx, bus.LedgerStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxAge, config.Duplicates = 100*time.Millisecond, 100*time.Millisecond
+	if _, err := conn.JetStream().UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the ledger is empty", func() bool {
+		info, err := stream.Info(ctx)
+		return err == nil && info.State.Msgs == 0
+	})
+	eventually(t, "the old board has forgotten", func() bool { return old.Len() == 0 })
+
+	_, follower := follow(t, k.ledger(t))
+	eventually(t, "a new board is ready", func() bool { return follower.Ready(ctx) == nil })
+}

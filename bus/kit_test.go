@@ -1,0 +1,169 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		code := m.Run()
+		if code == 0 {
+			if err := goleak.Find(); err != nil {
+				fmt.Fprintln(os.Stderr, "goroutines left after all servers and connections were stopped:", err)
+				return 1
+			}
+		}
+		return code
+	}())
+}
+
+// A kit is a NATS, an authority for its tokens, and people who hold them.
+type kit struct {
+	*bustest.Env
+	auth *tokentest.Authority
+}
+
+// A person is an actor with the token that proves it.
+type person struct {
+	booking.Actor
+	proof string
+}
+
+func newKit(t testing.TB, e *bustest.Env) *kit {
+	t.Helper()
+	return &kit{Env: e, auth: tokentest.New(t)}
+}
+
+func (k *kit) person(role booking.Role) person {
+	id := booking.NewID()
+	return person{booking.Actor{ID: id, Role: role}, k.auth.Token(token.Role(role), id, "somebody@example.com")}
+}
+
+func (p person) command() booking.Command {
+	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
+}
+
+// ledger opens a ledger on a connection of its own.
+func (k *kit) ledger(t testing.TB) *bus.Ledger {
+	t.Helper()
+	return k.ledgerOn(t, k.Connect(t))
+}
+
+func (k *kit) ledgerOn(t testing.TB, c *bus.Conn) *bus.Ledger {
+	t.Helper()
+	l, err := bus.OpenLedger(c, bus.LedgerOptions{Source: "/test", Tokens: k.auth.Verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func newDesk(t testing.TB, log booking.Log) *booking.Desk {
+	t.Helper()
+	d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// follow feeds a new board from the ledger until the test ends, and returns it.
+func follow(t testing.TB, l *bus.Ledger) (*booking.Board, *bus.Follower) {
+	t.Helper()
+	board := booking.NewBoard()
+	f := l.Follow(board)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("follower: %v", err)
+		}
+	})
+	return board, f
+}
+
+// await waits until the board has everything that the ledger has now.
+func await(t testing.TB, l *bus.Ledger, b *booking.Board) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seq, err := l.LastSequence(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Await(ctx, seq); err != nil {
+		t.Fatalf("the board stays at %d of %d: %v", b.Seq(), seq, err)
+	}
+}
+
+// eventually waits until ok holds, and fails the test where it does not in time. It is for what announces itself in no other way.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(15 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// message makes an event's message as a publisher would who knows the format and obeys no rule.
+func message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof string, change ...func(m *nats.Msg, body map[string]any)) *nats.Msg {
+	body := map[string]any{
+		"v": 1, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
+	}
+	switch kind {
+	case booking.Requested, booking.Released:
+		body["deadline"] = time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
+	case booking.Rated:
+		body["stars"] = 5
+	}
+	m := nats.NewMsg(fmt.Sprintf("ledger.booking.%s.%d.%s", id, n, kind))
+	eventID := booking.NewID()
+	for name, value := range map[string]string{
+		"ce-specversion": "1.0", "ce-id": eventID, "ce-type": "pillion.booking." + string(kind), "ce-source": "/forger",
+		"ce-subject": string(id), "ce-time": time.Now().UTC().Format(time.RFC3339Nano), "Content-Type": "application/json",
+		"Authorization": "Bearer " + proof, "Nats-Msg-Id": eventID,
+	} {
+		m.Header.Set(name, value)
+	}
+	for _, c := range change {
+		c(m, body)
+	}
+	if m.Data == nil {
+		m.Data, _ = json.Marshal(body) // maps of plain values cannot fail
+	}
+	return m
+}
+
+// store publishes a message straight to the stream and fails the test unless it is stored.
+func store(t testing.TB, c *bus.Conn, m *nats.Msg) uint64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ack, err := c.JetStream().PublishMsg(ctx, m)
+	if err != nil {
+		t.Fatalf("store %s: %v", m.Subject, err)
+	}
+	return ack.Sequence
+}

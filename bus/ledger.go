@@ -1,0 +1,281 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"pillion/booking"
+	"pillion/fault"
+)
+
+// LedgerOptions are a Ledger's settings. Source and Tokens are required.
+type LedgerOptions struct {
+	Source string        // the service that writes, as ce-source says it: "/usersvc"
+	Tokens TokenVerifier // verifies what is read
+	Now    func() time.Time
+	NewID  func() string
+	// ForgetEvery is how often a board is rid of what has aged out of the ledger; a minute by default.
+	ForgetEvery time.Duration
+}
+
+// A Ledger is the booking.Log on JetStream: the append is the state change, and there is no other. It needs neither the server
+// nor the stream to be there when it is opened. It holds nothing that must be closed.
+type Ledger struct {
+	conn     *Conn
+	js       jetstream.JetStream
+	log      *slog.Logger
+	metrics  *metrics
+	verify   reverifier
+	source   string
+	now      func() time.Time
+	newID    func() string
+	appended atomic.Uint64
+
+	forgetEvery time.Duration
+
+	roomMu sync.Mutex // held while the stream's size is asked for
+	room   atomic.Pointer[room]
+}
+
+var _ booking.Log = (*Ledger)(nil)
+
+// OpenLedger returns the ledger on c.
+func OpenLedger(c *Conn, o LedgerOptions) (*Ledger, error) {
+	if o.Tokens == nil || o.Source == "" {
+		return nil, errors.New("open ledger: a source and a token verifier are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.NewID == nil {
+		o.NewID = booking.NewID
+	}
+	if o.ForgetEvery <= 0 {
+		o.ForgetEvery = time.Minute
+	}
+	return &Ledger{
+		conn: c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
+		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery,
+	}, nil
+}
+
+const (
+	// appendPatience is how long one append is tried before its outcome is called unknown. A killed leader is replaced
+	// within 5 to 8 seconds.
+	appendPatience = 10 * time.Second
+	// attemptPatience is how long one try waits for its ack. Shorter ones only pile retries up behind a busy server.
+	attemptPatience = time.Second
+)
+
+// Append stores the events of one command, all or none, guarded by the history that they were decided upon, and returns that
+// history with them. One event is one guarded publish, several are one atomic batch.
+//
+// booking.ErrMoved says for certain that nothing was stored because the booking has moved on. ErrLedgerFull says that nothing
+// was stored because nothing more can be. ErrOutcomeUnknown and ErrUnavailable leave the question open: the same command may be
+// tried again, for its command id is found in the history if it was stored after all.
+//
+// A lost ack does not become a wrong answer: the same message ids and guards are sent again, and where the server then says
+// that the guard is stale or the subject taken, the leader is asked whether what is there is ours.
+func (l *Ledger) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
+	if len(events) == 0 {
+		return after, nil
+	}
+	sent, msgs, err := l.prepare(ctx, c, id, after, events)
+	if err != nil {
+		return booking.History{}, err
+	}
+	if err := l.conn.reachable(); err != nil {
+		return booking.History{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, appendPatience)
+	defer cancel()
+
+	unknown := false          // whether an earlier try may have been stored
+	var moved booking.History // what others have made of the booking
+	try := func() (uint64, error) {
+		seq, err := l.publish(ctx, msgs)
+		switch outcomeOf(err) {
+		case wrote:
+			return seq, nil
+		case refused:
+			return 0, backoff.Permanent(err)
+		case decided: // by a write that may be our own
+			var seq uint64
+			seq, moved, err = l.readBack(ctx, id, sent, after.Revision)
+			if err != nil && !errors.Is(err, booking.ErrMoved) && !errors.Is(err, ErrLedgerFull) {
+				unknown = true
+				return 0, err
+			}
+			if err != nil {
+				return 0, backoff.Permanent(err)
+			}
+			return seq, nil
+		default:
+			unknown = true
+			l.metrics.attempts.WithLabelValues("retried").Inc()
+			return 0, err
+		}
+	}
+	seq, err := backoff.Retry(ctx, try, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(appendPatience))
+	if errors.Is(err, booking.ErrMoved) {
+		return moved, err
+	}
+	if err != nil {
+		return booking.History{}, l.appendFailed(err, unknown)
+	}
+	l.metrics.attempts.WithLabelValues("stored").Inc()
+	for have := l.appended.Load(); have < seq && !l.appended.CompareAndSwap(have, seq); have = l.appended.Load() {
+	}
+	next := after.Clone()
+	for i, e := range sent {
+		e.Seq = seq - uint64(len(sent)-1-i) // a batch is stored without a gap
+		if err := next.Apply(e); err != nil {
+			return booking.History{}, fmt.Errorf("apply %s to booking %s after it was stored: %w", e.Kind, id, err)
+		}
+		next.Events = append(next.Events, e)
+		l.metrics.appended.WithLabelValues(string(e.Kind)).Inc()
+	}
+	next.Revision = seq
+	return next, nil
+}
+
+// prepare gives the events their ids and positions, checks that they follow, and makes their messages.
+func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event) ([]booking.Event, []*nats.Msg, error) {
+	thread := after.Thread.Clone()
+	sent := make([]booking.Event, 0, len(events))
+	msgs := make([]*nats.Msg, 0, len(events))
+	decided := l.now()
+	for i, e := range events {
+		e.ID, e.Booking, e.Command = booking.EventID(l.newID()), id, c.ID
+		e.N, e.Decided, e.At = thread.Next(e.Kind), decided, decided
+		e.Seq = after.Revision + 1 + uint64(i) // until the server says which
+		if err := thread.Apply(e); err != nil {
+			return nil, nil, fmt.Errorf("append %s to booking %s: %w", e.Kind, id, err)
+		}
+		m, err := encode(e, l.source, c.Proof, after.Revision)
+		if err != nil {
+			return nil, nil, err
+		}
+		carryTrace(ctx, m.Header)
+		sent, msgs = append(sent, e), append(msgs, m)
+	}
+	return sent, msgs, nil
+}
+
+// publish sends the messages once and returns the sequence of the last one.
+func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	if len(msgs) == 1 {
+		ack, err := l.js.PublishMsg(ctx, msgs[0], jetstream.WithExpectStream(LedgerStream), jetstream.WithRetryAttempts(0))
+		if err != nil {
+			return 0, err
+		}
+		if ack.Duplicate { // something with our message id is there; whether it is ours is for the leader to say
+			return 0, errAckedBefore
+		}
+		return ack.Sequence, nil
+	}
+	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: attemptPatience})
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range msgs[:len(msgs)-1] {
+		if err := b.AddMsg(m); err != nil {
+			return 0, err
+		}
+	}
+	ack, err := b.CommitMsg(ctx, msgs[len(msgs)-1])
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+var errAckedBefore = errors.New("acknowledged as a duplicate")
+
+// An outcome is what the answer to a write says about it.
+type outcome uint8
+
+const (
+	open    outcome = iota // nothing for certain: try again with the same ids and guards
+	wrote                  // stored, by this try
+	decided                // the place is taken, perhaps by an earlier try of ours: read back
+	refused                // never stored, and never will be
+)
+
+func outcomeOf(err error) outcome {
+	if err == nil {
+		return wrote
+	}
+	if errors.Is(err, errAckedBefore) {
+		return decided
+	}
+	var api jetstream.JetStreamError
+	if !errors.As(err, &api) || api.APIError() == nil {
+		return open // timeout, no responders, not connected
+	}
+	switch api.APIError().ErrorCode {
+	case errWrongLastSequence, errStoreFailed, errBatchDuplicate:
+		return decided
+	case errDuplicateInFlight, errGuardInFlight, errBatchIncomplete, errTooManyBatches:
+		return open
+	}
+	if api.APIError().Code >= 500 {
+		return open
+	}
+	return refused
+}
+
+// readBack asks the leader whether events, as they were sent, are in the history. It returns the sequence of the last one,
+// booking.ErrMoved and the history where others are in their place, or ErrLedgerFull where nobody is.
+func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Event, guard uint64) (uint64, booking.History, error) {
+	h, err := l.Load(ctx, id, booking.Fresh)
+	if err != nil {
+		return 0, booking.History{}, err
+	}
+	want := sent[len(sent)-1]
+	for _, e := range h.Events {
+		if e.ID == want.ID && e.Command == want.Command {
+			return e.Seq, booking.History{}, nil
+		}
+	}
+	if h.Revision == guard {
+		// Nobody has written since, and yet the server does not store it: there is no room, or the message id is burnt by a
+		// message that is not ours. A new decision has new ids, so only a full ledger stays refused.
+		if err := l.askRoom(ctx); err != nil {
+			l.metrics.attempts.WithLabelValues("full").Inc()
+			return 0, booking.History{}, err
+		}
+	}
+	l.metrics.attempts.WithLabelValues("moved").Inc()
+	return 0, h, booking.ErrMoved
+}
+
+func (l *Ledger) appendFailed(err error, unknown bool) error {
+	var f *fault.Error
+	switch {
+	case errors.Is(err, ErrLedgerFull):
+		return err
+	case unknown:
+		l.metrics.attempts.WithLabelValues("unknown").Inc()
+		return ErrOutcomeUnknown.Because(err)
+	case errors.As(err, &f):
+		return err
+	}
+	return unavailable("append", err)
+}
+
+// Appended returns the highest sequence that this Ledger has appended: a board that has reached it includes this process's own
+// writes.
+func (l *Ledger) Appended() uint64 { return l.appended.Load() }

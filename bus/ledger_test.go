@@ -1,0 +1,232 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+)
+
+// The mission's promise: however many riders race, one wins, everybody is told the same, and the losers learn why.
+func TestRace(t *testing.T) {
+	const rounds, riders = 200, 32
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		var desks []*booking.Desk
+		for range 3 { // three processes, each on another server of the cluster
+			desks = append(desks, newDesk(t, k.ledger(t)))
+		}
+		watcher := k.Connect(t)
+		var mu sync.Mutex
+		seen := map[string]int{}
+		sub, err := watcher.NATS().Subscribe("booking.>", func(m *nats.Msg) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[m.Subject]++
+			if m.Header.Get("Authorization") == "" {
+				t.Errorf("%s carries no token", m.Subject)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := watcher.NATS().Flush(); err != nil {
+			t.Fatal(err)
+		}
+		defer sub.Unsubscribe() //nolint:errcheck // the connection is closed next
+
+		user := k.person(booking.User)
+		people := make([]person, riders)
+		for i := range people {
+			people[i] = k.person(booking.Rider)
+		}
+		var outcomes [3]int
+		for round := range rounds {
+			cancelling := round%2 == 1
+			outcomes[race(t, desks, user, people, cancelling)]++
+			if t.Failed() {
+				t.Fatalf("in round %d", round)
+			}
+		}
+		t.Logf("%d rounds: accepted %d, cancelled while open %d, accepted and then cancelled %d", rounds, outcomes[0], outcomes[1], outcomes[2])
+
+		want := rounds + outcomes[0] + outcomes[1] + 2*outcomes[2]
+		eventually(t, fmt.Sprintf("a watcher sees %d events", want), func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(seen) >= want
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		for subject, n := range seen {
+			if n != 1 {
+				t.Errorf("a watcher saw %s %d times", subject, n)
+			}
+		}
+		if len(seen) != want {
+			t.Errorf("a watcher saw %d events, want %d", len(seen), want)
+		}
+	})
+}
+
+// race lets everybody at one booking at once and returns 0 for accepted, 1 for cancelled while open, 2 for both.
+func race(t *testing.T, desks []*booking.Desk, user person, riders []person, cancelling bool) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	id := booking.ID(booking.NewID())
+	if _, err := desks[0].Book(ctx, user.command(), id, booking.Trip{}); err != nil {
+		t.Fatalf("book: %v", err)
+	}
+	errs := make([]error, len(riders))
+	var cancelErr error
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i, r := range riders {
+		wg.Go(func() {
+			<-start
+			_, errs[i] = desks[i%len(desks)].Accept(ctx, r.command(), id)
+		})
+	}
+	if cancelling {
+		wg.Go(func() {
+			<-start
+			_, cancelErr = desks[1].Cancel(ctx, user.command(), id, "changed my mind")
+		})
+	}
+	close(start)
+	wg.Wait()
+
+	winner := -1
+	for i, err := range errs {
+		if err == nil {
+			if winner >= 0 {
+				t.Errorf("riders %d and %d were both told that they won", winner, i)
+			}
+			winner = i
+		}
+	}
+	for i, err := range errs {
+		switch {
+		case err == nil, errors.Is(err, booking.ErrAlreadyAccepted) && winner >= 0:
+		case errors.Is(err, booking.ErrCancelled) && cancelling:
+		default:
+			t.Errorf("rider %d was told %v (winner %d)", i, err, winner)
+		}
+	}
+	if cancelErr != nil {
+		t.Errorf("the user could not cancel: %v", cancelErr)
+	}
+	// Told the same to everybody, afterwards, on every instance.
+	for i, d := range desks {
+		b, err := d.Show(ctx, id)
+		if err != nil {
+			t.Fatalf("show: %v", err)
+		}
+		switch {
+		case cancelling && b.State != booking.StateCancelled, !cancelling && b.State != booking.StateAccepted:
+			t.Errorf("desk %d says %s", i, b.State)
+		case winner >= 0 && b.Version != map[bool]int{false: 2, true: 3}[cancelling]:
+			t.Errorf("desk %d says version %d", i, b.Version)
+		case winner >= 0 && !cancelling && string(b.Rider) != riders[winner].ID:
+			t.Errorf("desk %d names another winner", i)
+		case winner < 0 && b.Version != 2:
+			t.Errorf("desk %d says version %d, and nobody won", i, b.Version)
+		}
+	}
+	if winner >= 0 {
+		if _, err := desks[2].Accept(ctx, riders[winner].command(), id); !cancelling && err != nil {
+			t.Errorf("the winner was told later that it lost: %v", err)
+		}
+	}
+	switch {
+	case winner < 0:
+		return 1
+	case cancelling:
+		return 2
+	}
+	return 0
+}
+
+// Leaders come and go: nobody may be told that it won when it did not, or that it lost when it won.
+func TestUnknownOutcomes(t *testing.T) {
+	e := bustest.RunCluster(t)
+	k := newKit(t, e)
+	admin := k.Connect(t)
+	stop := make(chan struct{})
+	var churn sync.WaitGroup
+	downs := 0
+	churn.Go(func() {
+		tick := time.NewTicker(300 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				if m, err := admin.NATS().Request("$JS.API.STREAM.LEADER.STEPDOWN."+bus.LedgerStream, nil, time.Second); err == nil && len(m.Data) > 0 {
+					downs++
+				}
+			}
+		}
+	})
+	var desks []*booking.Desk
+	for range 3 {
+		desks = append(desks, newDesk(t, k.ledger(t)))
+	}
+	user := k.person(booking.User)
+	riders := []person{k.person(booking.Rider), k.person(booking.Rider), k.person(booking.Rider)}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	end := time.Now().Add(5 * time.Second)
+	unknown, rounds := 0, 0
+	for ; time.Now().Before(end); rounds++ {
+		id := booking.ID(booking.NewID())
+		_, err := desks[rounds%3].Book(ctx, user.command(), id, booking.Trip{})
+		if errors.Is(err, bus.ErrOutcomeUnknown) {
+			unknown++
+			continue
+		}
+		if err != nil {
+			t.Fatalf("book: %v", err)
+		}
+		errs := make([]error, len(riders))
+		var wg sync.WaitGroup
+		for i, r := range riders {
+			wg.Go(func() { _, errs[i] = desks[i].Accept(ctx, r.command(), id) })
+		}
+		wg.Wait()
+		b, err := desks[0].Show(ctx, id)
+		if err != nil {
+			t.Fatalf("show: %v", err)
+		}
+		for i, err := range errs {
+			won := string(b.Rider) == riders[i].ID
+			switch {
+			case errors.Is(err, bus.ErrOutcomeUnknown):
+				unknown++
+			case won != (err == nil):
+				t.Errorf("rider %d: won %v, was told %v", i, won, err)
+			case err != nil && !errors.Is(err, booking.ErrAlreadyAccepted):
+				t.Errorf("rider %d was told %v", i, err)
+			}
+		}
+		if b.State != booking.StateAccepted {
+			t.Errorf("nobody won %s: %v", id, errs)
+		}
+	}
+	close(stop)
+	churn.Wait()
+	t.Logf("%d bookings, %d step-downs, %d unknown outcomes", rounds, downs, unknown)
+	if downs == 0 {
+		t.Error("no leader ever stepped down")
+	}
+}

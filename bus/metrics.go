@@ -1,0 +1,56 @@
+package bus
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the package's counters. They work unregistered, so nothing asks whether they are there.
+type metrics struct {
+	appended    *prometheus.CounterVec
+	attempts    *prometheus.CounterVec
+	verified    *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+	ignored     *prometheus.CounterVec
+	quarantined *prometheus.CounterVec
+	stalled     prometheus.Gauge
+	lag         prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		appended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "events_appended_total",
+			Help: "Events that this process appended to the ledger, by event.",
+		}, []string{"event"}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "append_attempts_total",
+			Help: "Writes to the ledger by what came of them: stored, moved, retried, full, unknown.",
+		}, []string{"result"}),
+		verified: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "events_verified_total",
+			Help: "Events of the ledger that passed re-verification on their way to the board, by event.",
+		}, []string{"event"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "events_refused_total",
+			Help: "Messages of the ledger that failed re-verification for good on their way to the board, by reason.",
+		}, []string{"reason"}),
+		ignored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "events_ignored_total",
+			Help: "Messages of the ledger that were passed over without a verdict, by reason.",
+		}, []string{"reason"}),
+		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "quarantine_records_total",
+			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
+		}, []string{"result"}),
+		stalled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "follower_stalled",
+			Help: "1 while the board waits for keys or revocations to judge the next message of the ledger by.",
+		}),
+		lag: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "consumer_lag",
+			Help: "Messages of the ledger that the board has yet to read.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.stalled, m.lag)
+	}
+	return m
+}

@@ -1,0 +1,235 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/bus/embedded"
+	"pillion/fault"
+	"pillion/token"
+)
+
+func TestProvisionWidensAndNeverNarrows(t *testing.T) {
+	e := bustest.Run(t)
+	conn := e.Connect(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	plan := e.Plan()
+	for name, change := range map[string]func(*bus.Plan){
+		"age":  func(p *bus.Plan) { p.LedgerAge /= 2 },
+		"size": func(p *bus.Plan) { p.LedgerSize /= 2 },
+	} {
+		narrow := plan
+		change(&narrow)
+		if err := bus.Provision(ctx, conn, narrow); !errors.Is(err, bus.ErrNarrowing) {
+			t.Errorf("a smaller %s: %v", name, err)
+		}
+	}
+	if err := bus.Provision(ctx, conn, plan); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	wide := plan
+	wide.LedgerAge, wide.LedgerSize = 2*plan.LedgerAge, 2*plan.LedgerSize
+	if err := bus.Provision(ctx, conn, wide); err != nil {
+		t.Errorf("wider: %v", err)
+	}
+	if err := bus.Provision(ctx, conn, plan); !errors.Is(err, bus.ErrNarrowing) {
+		t.Errorf("back to what it was: %v", err)
+	}
+	many := wide
+	many.Replicas = 3
+	if err := bus.Provision(ctx, conn, many); err == nil || fault.KindOf(err) == fault.Unavailable {
+		t.Errorf("three replicas on one server: %v", err)
+	}
+
+	s, err := conn.JetStream().Stream(ctx, bus.LedgerStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.CachedInfo().Config
+	if c.MaxAge != wide.LedgerAge || c.MaxBytes != wide.LedgerSize || !c.DenyDelete || !c.DenyPurge || !c.AllowAtomicPublish || !c.AllowDirect ||
+		c.MaxMsgsPerSubject != 1 || c.Discard != jetstream.DiscardNew || !c.DiscardNewPerSubject || c.Storage != jetstream.FileStorage {
+		t.Errorf("the ledger is %+v", c)
+	}
+}
+
+func TestProvisionThreeReplicas(t *testing.T) {
+	e := bustest.RunCluster(t)
+	conn := e.Connect(t)
+	plan := e.Plan()
+	plan.Replicas = 1
+	if err := bus.Provision(t.Context(), conn, plan); !errors.Is(err, bus.ErrNarrowing) {
+		t.Errorf("fewer replicas: %v", err)
+	}
+}
+
+// A deployment that was provisioned before there were sessions gets what it lacks and keeps what it has.
+func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		conn := k.Connect(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for _, name := range []string{bus.SessionsBucket, bus.RevocationsBucket} {
+			if err := conn.JetStream().DeleteKeyValue(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		account := booking.NewID()
+		if _, err := conn.Bucket(bus.AccountsBucket).Create(ctx, account, []byte("here")); err != nil {
+			t.Fatal(err)
+		}
+		plan := e.Plan()
+		for range 2 {
+			if err := bus.Provision(ctx, conn, plan); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v, _, err := conn.Bucket(bus.AccountsBucket).Get(ctx, account); err != nil || string(v) != "here" {
+			t.Errorf("the account: %q %v", v, err)
+		}
+		age := func(bucket string) time.Duration {
+			t.Helper()
+			s, err := conn.JetStream().Stream(ctx, "KV_"+bucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := s.CachedInfo().Config
+			if c.Replicas != e.Replicas || c.MaxMsgsPerSubject != 1 {
+				t.Errorf("bucket %s is %+v", bucket, c)
+			}
+			return c.MaxAge
+		}
+		if got := age(bus.SessionsBucket); got <= 7*24*time.Hour {
+			t.Errorf("sessions are kept for %v", got)
+		}
+		// The last event that a revocation refuses was stored when the last token had run out, and the leeway with it.
+		if got, least := age(bus.RevocationsBucket), plan.LedgerAge+token.MaxLife+token.EventLeeway; got <= least {
+			t.Errorf("revocations are kept for %v, want more than %v", got, least)
+		}
+		plan.LedgerAge *= 2
+		if err := bus.Provision(ctx, conn, plan); err != nil {
+			t.Fatal(err)
+		}
+		if got := age(bus.RevocationsBucket); got <= plan.LedgerAge+token.MaxLife {
+			t.Errorf("with a ledger of %v revocations are kept for %v", plan.LedgerAge, got)
+		}
+	})
+}
+
+// What is stored stays as it is, whoever publishes.
+func TestStoredSubjectsAreImmutable(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		conn := k.Connect(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		user := k.person(booking.User)
+		id := booking.ID(booking.NewID())
+		if _, err := newDesk(t, k.ledger(t)).Book(ctx, user.command(), id, booking.Trip{}); err != nil {
+			t.Fatal(err)
+		}
+		again := message(id, 1, booking.Requested, user.Actor, user.proof)
+		var api *jetstream.APIError
+		if _, err := conn.JetStream().PublishMsg(ctx, again); !errors.As(err, &api) || api.ErrorCode != 10077 {
+			t.Errorf("a second message on a subject: %v", err)
+		}
+		rollup := message(id, 1, booking.Requested, user.Actor, user.proof, func(m *nats.Msg, _ map[string]any) { m.Header.Set("Nats-Rollup", "sub") })
+		if _, err := conn.JetStream().PublishMsg(ctx, rollup); err == nil {
+			t.Error("a rollup was taken")
+		}
+		s, err := conn.JetStream().Stream(ctx, bus.LedgerStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteMsg(ctx, 1); err == nil {
+			t.Error("a message was deleted")
+		}
+		if err := s.Purge(ctx); err == nil {
+			t.Error("the ledger was purged")
+		}
+	})
+}
+
+func TestFullLedger(t *testing.T) {
+	server := startAt(t, freeAddr(t))
+	conn, err := bus.Connect(bus.Config{URL: server.server.URL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeConn(t, conn) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := bus.Provision(ctx, conn, bus.Plan{LedgerSize: 64 << 10}); err != nil {
+		t.Fatal(err)
+	}
+	k := newKit(t, nil)
+	ledger := k.ledgerOn(t, conn)
+	desk := newDesk(t, ledger)
+	user := k.person(booking.User)
+	if err := ledger.Roomy(ctx); err != nil {
+		t.Fatalf("an empty ledger: %v", err)
+	}
+	var first booking.ID
+	for {
+		id := booking.ID(booking.NewID())
+		_, err := desk.Book(ctx, user.command(), id, booking.Trip{})
+		if errors.Is(err, bus.ErrLedgerFull) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("a full ledger answers %v", err)
+		}
+		if first == "" {
+			first = id
+		}
+	}
+	eventually(t, "the ledger says that it is full", func() bool { return errors.Is(ledger.Roomy(ctx), bus.ErrLedgerFull) })
+	if _, err := desk.Accept(ctx, k.person(booking.Rider).command(), first); !errors.Is(err, bus.ErrLedgerFull) {
+		t.Errorf("an accept into a ledger without any room: %v", err)
+	}
+}
+
+func TestEmbeddedRefusesWithASentence(t *testing.T) {
+	taken := startAt(t, freeAddr(t))
+	file := filepath.Join(t.TempDir(), "file")
+	writeFile(t, file)
+	for name, c := range map[string]struct {
+		config embedded.Config
+		want   error
+		say    string
+	}{
+		"address taken":    {embedded.Config{Dir: t.TempDir(), Addr: taken.config.Addr}, embedded.ErrAddr, "address already in use"},
+		"no address":       {embedded.Config{Dir: t.TempDir(), Addr: "nowhere"}, embedded.ErrAddr, "host and a port"},
+		"folder is taken":  {embedded.Config{Dir: taken.config.Dir}, embedded.ErrDir, "another program"},
+		"folder is a file": {embedded.Config{Dir: file}, embedded.ErrDir, "not a directory"},
+	} {
+		s, err := embedded.Start(c.config)
+		if err == nil {
+			t.Errorf("%s: started: %v", name, s.Stop())
+			continue
+		}
+		if !errors.Is(err, c.want) || !strings.Contains(fault.From(err).Message, c.say) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
+	for _, url := range []string{"", "localhost:4222", "http://localhost:4222", "nats://", "nats://a:4222,ftp://b"} {
+		if c, err := bus.Connect(bus.Config{URL: url}); err == nil {
+			closeConn(t, c)
+			t.Errorf("%q was taken", url)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A reader gets a stream's messages in their order and without a gap, from one sequence on. When it cannot, it ends, and another one
+// begins where it stopped.
+//
+// The consumers of nats.go tell messages from their own control messages by a header and an empty body. Whoever may publish can
+// store a message that looks like that, and such a consumer then never gets past it. Here a message is what has an
+// acknowledgement subject, which is the server's to give.
+type reader struct {
+	sub   *nats.Subscription
+	stop  func() bool
+	reply *nats.Conn
+	got   uint64 // consumer sequence of the last message
+}
+
+const (
+	readerHeartbeat = time.Second
+	readerSilence   = 4 * readerHeartbeat // without even a heartbeat: the consumer is gone
+	readerIdle      = 10 * time.Second    // the server drops the consumer that long after its reader has gone
+
+	ackPrefix     = "$JS.ACK."
+	headerStalled = "Nats-Consumer-Stalled"
+)
+
+// read begins at sequence from. Close the reader; it ends by itself with ctx.
+func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64) (*reader, error) {
+	inbox := c.nc.NewInbox()
+	sub, err := c.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	// Flow control bounds what waits here; a limit of the client's would drop messages instead.
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return nil, errors.Join(err, sub.Unsubscribe())
+	}
+	create, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	if _, err := stream.CreatePushConsumer(create, jetstream.ConsumerConfig{
+		DeliverSubject:    inbox,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       from,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MaxDeliver:        1,
+		FlowControl:       true,
+		IdleHeartbeat:     readerHeartbeat,
+		InactiveThreshold: readerIdle,
+		MemoryStorage:     true,
+		Replicas:          1,
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("create consumer: %w", err), sub.Unsubscribe())
+	}
+	r := &reader{sub: sub, reply: c.nc}
+	r.stop = context.AfterFunc(ctx, r.unsubscribe)
+	return r, nil
+}
+
+// next returns the next message, and how many are behind it. Any error ends the reader.
+func (r *reader) next() (m stored, pending uint64, err error) {
+	for {
+		msg, err := r.sub.NextMsg(readerSilence)
+		if err != nil {
+			return stored{}, 0, err
+		}
+		if !strings.HasPrefix(msg.Reply, ackPrefix) {
+			if err := r.control(msg); err != nil {
+				return stored{}, 0, err
+			}
+			continue
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return stored{}, 0, err
+		}
+		if meta.Sequence.Consumer != r.got+1 {
+			return stored{}, 0, fmt.Errorf("message %d of the consumer came after %d", meta.Sequence.Consumer, r.got)
+		}
+		r.got++
+		return stored{subject: msg.Subject, header: msg.Header, data: msg.Data, seq: meta.Sequence.Stream, at: meta.Timestamp}, meta.NumPending, nil
+	}
+}
+
+// control answers flow control: everything that came before has been read. Heartbeats need no answer, unless one says that the
+// server waits for one that was lost.
+func (r *reader) control(msg *nats.Msg) error {
+	to := msg.Reply
+	if to == "" {
+		to = msg.Header.Get(headerStalled)
+	}
+	if to == "" {
+		return nil
+	}
+	return r.reply.Publish(to, nil)
+}
+
+func (r *reader) close() {
+	if r.stop() {
+		r.unsubscribe()
+	}
+}
+
+func (r *reader) unsubscribe() {
+	_ = r.sub.Unsubscribe() // it fails when the connection is gone, and with it the subscription
+}

@@ -1,0 +1,78 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"pillion/booking"
+	"pillion/token"
+)
+
+// A refusal says why a message is not an event, for good. Its reason is a metric label: one of a small fixed set.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string { return "refused: " + r.reason }
+
+func refuse(reason string) error { return &refusal{reason} }
+
+// refusalOf returns the reason for which err says a message is refused for good. Any other error means that the message could
+// not be judged.
+func refusalOf(err error) (string, bool) {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return r.reason, true
+	case errors.Is(err, booking.ErrPosition):
+		return "position", true
+	case errors.Is(err, booking.ErrDuplicate):
+		return "duplicate", true
+	case errors.Is(err, booking.ErrDoesNotFollow):
+		return "does_not_follow", true
+	}
+	return "", false
+}
+
+// A reverifier decides whether a stored message is an event that its actor caused. The verdict rests on stored facts alone, so
+// every reader reaches the same one whenever it reads. Whether the event also follows from the booking's history is for the
+// booking.Thread that it is applied to.
+type reverifier struct {
+	tokens TokenVerifier
+}
+
+// A TokenVerifier verifies a token as of the time an event was stored.
+type TokenVerifier interface {
+	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
+}
+
+// check returns the event that m is. An error is a refusal for good (see refusalOf), or token.ErrNoKeys or token.ErrUndecided
+// where the message cannot be judged yet, or ctx's.
+func (v reverifier) check(ctx context.Context, m stored) (booking.Event, error) {
+	e, err := decode(m)
+	if err != nil {
+		return booking.Event{}, err
+	}
+	auth := m.header[headerToken]
+	if len(auth) != 1 {
+		return booking.Event{}, refuse("no_token")
+	}
+	raw, ok := strings.CutPrefix(auth[0], bearer)
+	if !ok {
+		return booking.Event{}, refuse("no_token")
+	}
+	claims, err := v.tokens.VerifyAt(ctx, raw, m.at)
+	if errors.Is(err, token.ErrInvalid) {
+		return booking.Event{}, refuse("token_" + token.Reason(err))
+	}
+	if err != nil {
+		return booking.Event{}, err
+	}
+	if booking.Role(claims.Role) != e.Actor.Role || !e.Kind.MayBeCausedBy(e.Actor.Role) {
+		return booking.Event{}, refuse("role")
+	}
+	if claims.Subject != e.Actor.ID {
+		return booking.Event{}, refuse("actor")
+	}
+	return e, nil
+}

@@ -1,0 +1,91 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/fault"
+	"pillion/token"
+)
+
+// A watch that has lost its bucket says so within about two seconds, while requests go on with what was known; when the bucket is
+// back, the watch is, with what was revoked before.
+func TestWatchLostAndFound(t *testing.T) {
+	k := newKit(t, nil)
+	addr := freeAddr(t)
+	conn, err := bus.Connect(bus.Config{URL: "nats://" + addr, Name: t.Name()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeConn(t, conn) })
+	w := k.watch(t, conn)
+	if err := w.Ready(t.Context()); !errors.Is(err, token.ErrNoRevocations) {
+		t.Errorf("ready without a server: %v", err)
+	}
+	server := startAt(t, addr)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	eventually(t, "connected", func() bool { return conn.Ready(ctx) == nil })
+	if err := w.Ready(ctx); !errors.Is(err, token.ErrNoRevocations) {
+		t.Errorf("ready without a bucket: %v", err)
+	}
+	plan := bus.Plan{LedgerSize: 64 << 20}
+	if err := bus.Provision(ctx, conn, plan); err != nil {
+		t.Fatal(err)
+	}
+	w.loaded(t)
+	p, sid := k.login(t, booking.User)
+	other, _ := k.login(t, booking.User)
+	revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
+	refusedWithin(t, time.Second, time.Now(), p.proof, w)
+	requests := func(what string) {
+		t.Helper()
+		if _, err := w.Verify(ctx, p.proof); token.Reason(err) != "revoked" {
+			t.Errorf("%s: the revoked token: %v", what, err)
+		}
+		if _, err := w.Verify(ctx, other.proof); err != nil {
+			t.Errorf("%s: a good token: %v", what, err)
+		}
+	}
+	lost := func(what string) {
+		t.Helper()
+		began := time.Now()
+		eventually(t, what, func() bool { return errors.Is(w.Ready(ctx), bus.ErrRevocationsLost) })
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: said after %v, want about 2 s", what, took)
+		}
+		if err := w.Ready(ctx); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s: %v", what, err)
+		}
+		requests(what)
+		if _, err := w.VerifyAt(ctx, other.proof, time.Now().Add(time.Minute)); !errors.Is(err, token.ErrUndecided) {
+			t.Errorf("%s: an event that is newer than what is known: %v", what, err)
+		}
+	}
+
+	server.stop(t)
+	lost("the server is gone")
+	server.start(t)
+	w.loaded(t)
+	requests("the server is back")
+	if at, ok := k.watch(t, conn).loaded(t).Revoked(p.ID, sid, time.Now()); !ok {
+		t.Errorf("the revocation did not outlive the server: %v", at)
+	}
+
+	if err := conn.JetStream().DeleteKeyValue(ctx, bus.RevocationsBucket); err != nil {
+		t.Fatal(err)
+	}
+	lost("the bucket is gone")
+	if err := bus.Provision(ctx, conn, plan); err != nil {
+		t.Fatal(err)
+	}
+	w.loaded(t)
+	requests("another bucket is there")
+	late, sid := k.login(t, booking.User)
+	revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
+	refusedWithin(t, time.Second, time.Now(), late.proof, w)
+}

@@ -1,0 +1,75 @@
+package bus
+
+import (
+	"strconv"
+	"strings"
+
+	"pillion/booking"
+)
+
+// Streams, buckets and subjects: every name on the bus is declared here and nowhere else.
+const (
+	LedgerStream     = "BOOKINGS"
+	QuarantineStream = "QUARANTINE"
+	AccountsBucket   = "ACCOUNTS"
+	KeysBucket       = "KEYS"
+
+	SessionsBucket    = "SESSIONS"
+	RevocationsBucket = "REVOCATIONS"
+
+	ledgerSubjects     = "ledger.>"
+	bookingPrefix      = "ledger.booking."
+	riderPrefix        = "ledger.rider."
+	quarantineSubjects = "quarantine.*"
+	quarantinePrefix   = "quarantine."
+
+	// Watchers subscribe to what was stored, not to what was tried (see docs/events.md).
+	republishFrom = "ledger.booking.*.*.*"
+	republishTo   = "booking.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
+
+	keysKey = "jwks"
+
+	// The keys of revocations: s.<session>, and a.<account>.<seconds since 1970> for its tokens that are older than that. Each
+	// revocation has a key of its own, so that another one of the same account changes nothing about what it says.
+	revokedSession = "s."
+	revokedAccount = "a."
+
+	subjectPublicKey = "auth.public-key"
+	subjectJWKS      = "auth.jwks"
+)
+
+// aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server
+// compares guards in flight by literal string, so there is only this one way to spell it.
+func aggregate(id booking.ID) string { return bookingPrefix + string(id) + ".>" }
+
+// A position is the place of a message in a booking's history, as its subject tells it.
+type position struct {
+	booking booking.ID
+	n       int
+	kind    booking.Kind
+}
+
+func (p position) subject() string {
+	return bookingPrefix + string(p.booking) + "." + strconv.Itoa(p.n) + "." + string(p.kind)
+}
+
+// parseSubject reads ledger.booking.<id>.<n>.<event>. It accepts one spelling of each position only.
+func parseSubject(s string) (position, bool) {
+	rest, ok := strings.CutPrefix(s, bookingPrefix)
+	if !ok {
+		return position{}, false
+	}
+	id, rest, ok := strings.Cut(rest, ".")
+	if !ok || !booking.ValidID(id) {
+		return position{}, false
+	}
+	num, kind, ok := strings.Cut(rest, ".")
+	if !ok || num == "" || num[0] < '1' || num[0] > '9' || len(num) > 9 {
+		return position{}, false
+	}
+	n, err := strconv.Atoi(num)
+	if err != nil || n < 1 || !booking.Kind(kind).Valid() {
+		return position{}, false
+	}
+	return position{booking: booking.ID(id), n: n, kind: booking.Kind(kind)}, true
+}

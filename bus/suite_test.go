@@ -1,0 +1,32 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+	"pillion/bus/bustest"
+)
+
+func TestLedgerIsALog(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		conn := k.Connect(t)
+		bookingtest.LogSuite(t, func(t *testing.T) bookingtest.Env {
+			return bookingtest.Env{
+				Log:   k.ledger(t),
+				Other: k.ledger(t),
+				As: func(role booking.Role) (booking.Actor, string) {
+					p := k.person(role)
+					return p.Actor, p.proof
+				},
+				Forge: func(ctx context.Context, id booking.ID, n int, kind booking.Kind) error {
+					m := message(id, n, kind, booking.Actor{ID: booking.NewID(), Role: booking.Rider}, "forged")
+					_, err := conn.JetStream().PublishMsg(ctx, m)
+					return err
+				},
+			}
+		})
+	})
+}
