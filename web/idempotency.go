@@ -1,0 +1,58 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+
+	"pillion/fault"
+)
+
+// ErrIdempotencyKey is returned for an Idempotency-Key that names nothing.
+var ErrIdempotencyKey = fault.New(fault.Malformed, "idempotency_key",
+	"Idempotency-Key must be sent once, as 1 to 128 visible ASCII characters.")
+
+const maxIdempotencyKey = 128 // characters
+
+// IdempotencyKey returns the key under which a client may send the same request again, and whether it gave one. The header
+// is a quoted string (RFC 8941 section 3.3.3, as draft-ietf-httpapi-idempotency-key-header has it) or the bare value, which is
+// what most clients send; "k" and k are the same key. It returns ErrIdempotencyKey for anything else.
+func IdempotencyKey(r *http.Request) (string, bool, error) {
+	values := r.Header["Idempotency-Key"]
+	if len(values) == 0 {
+		return "", false, nil
+	}
+	if len(values) > 1 {
+		return "", false, ErrIdempotencyKey
+	}
+	key, ok := values[0], true
+	if strings.HasPrefix(key, `"`) {
+		key, ok = unquote(key)
+	}
+	if !ok || len(key) < 1 || len(key) > maxIdempotencyKey {
+		return "", false, ErrIdempotencyKey
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] > '~' {
+			return "", false, ErrIdempotencyKey
+		}
+	}
+	return key, true, nil
+}
+
+// unquote returns the value of a structured-field string, which begins with a quote, and whether it is one.
+func unquote(s string) (string, bool) {
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return b.String(), i == len(s)-1
+		case '\\':
+			i++
+			if i == len(s) || s[i] != '"' && s[i] != '\\' {
+				return "", false
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return "", false
+}

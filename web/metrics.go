@@ -1,0 +1,42 @@
+package web
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the collectors of one service's requests. They work unregistered, so nothing asks whether they are there.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newMetrics(service string, r prometheus.Registerer) *metrics {
+	labels := prometheus.Labels{"service": service}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "http_requests_total", ConstLabels: labels,
+			Help: "HTTP requests by route pattern, method and status; aborted is an answer that was cut off.",
+		}, []string{"route", "method", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "pillion", Name: "http_request_duration_seconds", ConstLabels: labels,
+			Help:    "Time from the end of a request's header to the end of its handler, in seconds.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route", "method"}),
+	}
+	if r != nil {
+		r.MustRegister(m.requests, m.duration)
+	}
+	return m
+}
+
+func (m *metrics) observe(route, method string, status int, aborted bool, took time.Duration) {
+	label := "aborted"
+	if !aborted {
+		label = strconv.Itoa(status)
+	}
+	m.requests.WithLabelValues(route, method, label).Inc()
+	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+}

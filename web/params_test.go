@@ -1,0 +1,127 @@
+package web_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"pillion/fault"
+	"pillion/web"
+)
+
+func TestIdempotencyKey(t *testing.T) {
+	long := strings.Repeat("k", 128)
+	for _, c := range []struct {
+		sent []string
+		key  string // "" with ok false is none
+		err  error
+	}{
+		{nil, "", nil},
+		{[]string{"k"}, "k", nil},
+		{[]string{`"k"`}, "k", nil},
+		{[]string{"8e03978e-40d5-43dd-bc93-6894a57f9324"}, "8e03978e-40d5-43dd-bc93-6894a57f9324", nil},
+		{[]string{`"8e03978e-40d5-43dd-bc93-6894a57f9324"`}, "8e03978e-40d5-43dd-bc93-6894a57f9324", nil},
+		{[]string{`"a\"b\\c"`}, `a"b\c`, nil},
+		{[]string{`a"b\c`}, `a"b\c`, nil},
+		{[]string{"!~"}, "!~", nil},
+		{[]string{long}, long, nil},
+		{[]string{`"` + long + `"`}, long, nil},
+		{[]string{""}, "", web.ErrIdempotencyKey},
+		{[]string{`""`}, "", web.ErrIdempotencyKey},
+		{[]string{long + "k"}, "", web.ErrIdempotencyKey},
+		{[]string{`"` + long + `k"`}, "", web.ErrIdempotencyKey},
+		{[]string{"a", "a"}, "", web.ErrIdempotencyKey},
+		{[]string{"a, b"}, "", web.ErrIdempotencyKey}, // two headers, joined on the way
+		{[]string{"a b"}, "", web.ErrIdempotencyKey},
+		{[]string{`"a b"`}, "", web.ErrIdempotencyKey},
+		{[]string{"a\tb"}, "", web.ErrIdempotencyKey},
+		{[]string{"a\x7fb"}, "", web.ErrIdempotencyKey},
+		{[]string{"ключ"}, "", web.ErrIdempotencyKey},
+		{[]string{`"ключ"`}, "", web.ErrIdempotencyKey},
+		{[]string{`"`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a\`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a\"`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a\b"`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a"b`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a";p=1`}, "", web.ErrIdempotencyKey},
+		{[]string{`"a""b"`}, "", web.ErrIdempotencyKey},
+	} {
+		r := request("POST", "/book", "")
+		for _, v := range c.sent {
+			r.Header.Add("Idempotency-Key", v)
+		}
+		key, ok, err := web.IdempotencyKey(r)
+		if key != c.key || ok != (c.key != "") || !errors.Is(err, c.err) {
+			t.Errorf("%q: %q, %v, %v, want %q, %v", c.sent, key, ok, err, c.key, c.err)
+		}
+	}
+}
+
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, seed := range []string{"", "k", `"k"`, `"a\"b\\c"`, `"`, `"\`, `"a"b`, "a b", "\x00", `"\\"`} {
+		f.Add(seed)
+	}
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	f.Fuzz(func(t *testing.T, sent string) {
+		key, ok, err := web.IdempotencyKey(request("POST", "/", "", "Idempotency-Key", sent))
+		if ok != (err == nil) || ok && (len(key) < 1 || len(key) > 128) {
+			t.Fatalf("%q: %q, %v, %v", sent, key, ok, err)
+		}
+		if !ok {
+			return
+		}
+		again, ok, err := web.IdempotencyKey(request("POST", "/", "", "Idempotency-Key", `"`+quote.Replace(key)+`"`))
+		if again != key || !ok || err != nil {
+			t.Errorf("%q is the key %q, which written as a string is %q, %v, %v", sent, key, again, ok, err)
+		}
+	})
+}
+
+func TestPage(t *testing.T) {
+	for _, c := range []struct {
+		query  string
+		max    int
+		limit  int
+		cursor uint64
+		err    error
+	}{
+		{"", 100, 20, 0, nil},
+		{"", 10, 10, 0, nil},
+		{"other=1", 100, 20, 0, nil},
+		{"limit=1", 100, 1, 0, nil},
+		{"limit=100", 100, 100, 0, nil},
+		{"cursor=17", 100, 20, 17, nil},
+		{"cursor=0", 100, 20, 0, nil},
+		{"limit=5&cursor=18446744073709551615", 100, 5, math.MaxUint64, nil},
+		{"limit=0", 100, 0, 0, web.ErrLimit},
+		{"limit=101", 100, 0, 0, web.ErrLimit},
+		{"limit=-1", 100, 0, 0, web.ErrLimit},
+		{"limit=+1", 100, 0, 0, web.ErrLimit},
+		{"limit=%2B1", 100, 0, 0, web.ErrLimit},
+		{"limit=1.0", 100, 0, 0, web.ErrLimit},
+		{"limit=1e1", 100, 0, 0, web.ErrLimit},
+		{"limit=", 100, 0, 0, web.ErrLimit},
+		{"limit", 100, 0, 0, web.ErrLimit},
+		{"limit=99999999999999999999", 100, 0, 0, web.ErrLimit},
+		{"limit=1&limit=1", 100, 0, 0, web.ErrLimit},
+		{"cursor=", 100, 0, 0, web.ErrCursor},
+		{"cursor=-1", 100, 0, 0, web.ErrCursor},
+		{"cursor=x", 100, 0, 0, web.ErrCursor},
+		{"cursor=18446744073709551616", 100, 0, 0, web.ErrCursor},
+		{"cursor=1&cursor=2", 100, 0, 0, web.ErrCursor},
+		{"limit=%zz", 100, 0, 0, web.ErrQuery},
+		{"limit=1;cursor=2", 100, 0, 0, web.ErrQuery},
+	} {
+		r := request("GET", "/bookings", "")
+		r.URL.RawQuery = c.query
+		limit, cursor, err := web.Page(r, c.max)
+		if limit != c.limit || cursor != c.cursor || !errors.Is(err, c.err) {
+			t.Errorf("?%s: %d, %d, %v, want %d, %d, %v", c.query, limit, cursor, err, c.limit, c.cursor, c.err)
+		}
+		if errors.Is(err, web.ErrLimit) && !strings.Contains(fault.From(err).Message, "1 to 100") {
+			t.Errorf("?%s: %v", c.query, err)
+		}
+	}
+}

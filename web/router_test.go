@@ -1,0 +1,341 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.opentelemetry.io/otel/trace"
+
+	"pillion/fault"
+	"pillion/token"
+	"pillion/token/tokentest"
+	"pillion/web"
+)
+
+func TestRequestID(t *testing.T) {
+	var j journal
+	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	r.Get("/", func(http.ResponseWriter, *http.Request) {})
+	made := regexp.MustCompile(`^[a-z2-7]{26}$`)
+	seen := make(map[string]bool)
+	for _, c := range []struct {
+		sent []string
+		kept bool
+	}{
+		{nil, false},
+		{[]string{"a"}, true},
+		{[]string{"A-Za-z0-9_.-"}, true},
+		{[]string{strings.Repeat("a", 64)}, true},
+		{[]string{strings.Repeat("a", 65)}, false},
+		{[]string{""}, false},
+		{[]string{"a b"}, false},
+		{[]string{"a\nlevel=ERROR"}, false},
+		{[]string{`a"b`}, false},
+		{[]string{"ä"}, false},
+		{[]string{"a/b"}, false},
+		{[]string{"a", "a"}, false},
+	} {
+		req := request("GET", "/", "")
+		for _, id := range c.sent {
+			req.Header.Add("X-Request-Id", id)
+		}
+		got := answer(r, req).Header().Get("X-Request-Id")
+		switch {
+		case c.kept && got != c.sent[0]:
+			t.Errorf("%q became %q", c.sent, got)
+		case !c.kept && (!made.MatchString(got) || seen[got]):
+			t.Errorf("%q: %q is not a new id", c.sent, got)
+		}
+		seen[got] = true
+		lines := j.lines(t, "request")
+		if last := lines[len(lines)-1]["request_id"]; last != got {
+			t.Errorf("%q is answered with %q and logged as %q", c.sent, got, last)
+		}
+	}
+}
+
+// A clock that is as late as a test says.
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time { return c.now }
+
+func TestRouterLogsEachRequestOnce(t *testing.T) {
+	a := tokentest.New(t)
+	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
+	var j journal
+	clock := &clock{now: time.Unix(1_700_000_000, 0)}
+	reg := prometheus.NewRegistry()
+	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.log(), Registerer: reg, Now: clock.Now})
+	r.Get("/bookings/{id}", func(w http.ResponseWriter, _ *http.Request) {
+		clock.now = clock.now.Add(1234567 * time.Nanosecond)
+		_, _ = io.WriteString(w, "hello")
+	})
+	r.Get("/nothing", func(http.ResponseWriter, *http.Request) {})
+	r.Get("/early-hints", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusTeapot)
+	})
+	r.Get("/failing", web.Handle(func(http.ResponseWriter, *http.Request) error { return errTaken }))
+	r.Route("/admin", func(r chi.Router) { r.Get("/users/{id}", func(http.ResponseWriter, *http.Request) {}) })
+	r.Group(func(r chi.Router) {
+		r.Use(web.Require(a.Verifier(), token.User, onlyUsers))
+		r.Post("/book", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) })
+	})
+	for _, c := range []struct {
+		method, target, authorization string
+		want                          map[string]any // beyond level, time and msg
+	}{
+		{"GET", "/bookings/b1?secret=s3cr3t", "", map[string]any{"method": "GET", "route": "/bookings/{id}", "status": 200., "bytes": 5., "duration_ms": 1.234}},
+		{"GET", "/nothing", "", map[string]any{"method": "GET", "route": "/nothing", "status": 200., "bytes": 0., "duration_ms": 0.}},
+		{"GET", "/early-hints", "", map[string]any{"method": "GET", "route": "/early-hints", "status": 418., "bytes": 0., "duration_ms": 0.}},
+		{"GET", "/failing", "", map[string]any{"method": "GET", "route": "/failing", "status": 409., "bytes": 30., "duration_ms": 0., "code": "taken"}},
+		{"GET", "/admin/users/s3cr3t", "", map[string]any{"method": "GET", "route": "/admin/users/{id}", "status": 200., "bytes": 0., "duration_ms": 0.}},
+		{"GET", "/s3cr3t", "", map[string]any{"method": "GET", "route": "unmatched", "status": 404., "bytes": 33., "duration_ms": 0., "code": "no_such_path"}},
+		{"PURGE", "/s3cr3t", "", map[string]any{"method": "other", "route": "unmatched", "status": 404., "bytes": 33., "duration_ms": 0., "code": "no_such_path"}},
+		{"POST", "/book", "Bearer " + user, map[string]any{"method": "POST", "route": "/book", "status": 201., "bytes": 0., "duration_ms": 0., "sub": tokentest.Ulla}},
+		{"POST", "/book", "Bearer s3cr3t", map[string]any{"method": "POST", "route": "/book", "status": 403., "bytes": 13., "duration_ms": 0., "code": "invalid_token"}},
+		{"POST", "/book", "", map[string]any{"method": "POST", "route": "/book", "status": 401., "bytes": 28., "duration_ms": 0., "code": "missing_authorization"}},
+	} {
+		before := len(j.lines(t, "request"))
+		req := request(c.method, c.target, "", "X-Request-Id", "r-1")
+		if c.authorization != "" {
+			req.Header.Set("Authorization", c.authorization)
+		}
+		answer(r, req)
+		lines := j.lines(t, "request")
+		if len(lines) != before+1 {
+			t.Errorf("%s %s has %d lines in the log", c.method, c.target, len(lines)-before)
+			continue
+		}
+		line := lines[before]
+		if line["request_id"] != "r-1" || line["level"] != "INFO" {
+			t.Errorf("%s %s: %v", c.method, c.target, line)
+		}
+		for name, want := range c.want {
+			if line[name] != want {
+				t.Errorf("%s %s: %s is %v, want %v", c.method, c.target, name, line[name], want)
+			}
+		}
+		if len(line) != len(c.want)+4 {
+			t.Errorf("%s %s: more than is wanted in %v", c.method, c.target, line)
+		}
+	}
+	if text := j.text(); strings.Contains(text, "s3cr3t") || strings.Contains(text, user) {
+		t.Error("a secret is in the log")
+	}
+
+	const want = `
+# HELP pillion_http_requests_total HTTP requests by route pattern, method and status; aborted is an answer that was cut off.
+# TYPE pillion_http_requests_total counter
+pillion_http_requests_total{method="GET",route="/admin/users/{id}",service="usersvc",status="200"} 1
+pillion_http_requests_total{method="GET",route="/bookings/{id}",service="usersvc",status="200"} 1
+pillion_http_requests_total{method="GET",route="/early-hints",service="usersvc",status="418"} 1
+pillion_http_requests_total{method="GET",route="/failing",service="usersvc",status="409"} 1
+pillion_http_requests_total{method="GET",route="/nothing",service="usersvc",status="200"} 1
+pillion_http_requests_total{method="GET",route="unmatched",service="usersvc",status="404"} 1
+pillion_http_requests_total{method="POST",route="/book",service="usersvc",status="201"} 1
+pillion_http_requests_total{method="POST",route="/book",service="usersvc",status="401"} 1
+pillion_http_requests_total{method="POST",route="/book",service="usersvc",status="403"} 1
+pillion_http_requests_total{method="other",route="unmatched",service="usersvc",status="404"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "pillion_http_requests_total"); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "pillion_http_request_duration_seconds"); err != nil || n != 8 {
+		t.Errorf("%d histograms, want one for each route and method, 8: %v", n, err)
+	}
+}
+
+// Several services share one registry in one process.
+func TestRoutersShareARegistry(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
+		r := web.NewRouter(web.RouterConfig{Service: service, Registerer: reg})
+		r.Get("/", func(http.ResponseWriter, *http.Request) {})
+		answer(r, request("GET", "/", ""))
+	}
+	if n, err := testutil.GatherAndCount(reg, "pillion_http_requests_total"); err != nil || n != 3 {
+		t.Errorf("%d counters, want 3: %v", n, err)
+	}
+	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+}
+
+func TestUnroutedRequests(t *testing.T) {
+	r := web.NewRouter(web.RouterConfig{})
+	nop := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }
+	r.Get("/public-key", nop)
+	r.Post("/book", nop)
+	r.Get("/bookings/{id}", nop)
+	r.Delete("/bookings/{id}", nop)
+	r.Route("/nested", func(r chi.Router) { r.Put("/{id}", nop) })
+	for _, c := range []struct {
+		method, path string
+		status       int
+		allow, body  string
+	}{
+		{"GET", "/public-key", 200, "", "hello"},
+		{"HEAD", "/public-key", 200, "", "hello"}, // the server leaves the body out
+		{"GET", "/", 404, "", "There is nothing at this address."},
+		{"HEAD", "/none", 404, "", "There is nothing at this address."},
+		{"GET", "/book/", 404, "", "There is nothing at this address."},
+		{"GET", "/nested/a/b", 404, "", "There is nothing at this address."},
+		{"PURGE", "/none", 404, "", "There is nothing at this address."},
+		{"GET", "/book", 405, "POST", "This address takes POST only."},
+		{"HEAD", "/book", 405, "POST", "This address takes POST only."},
+		{"OPTIONS", "/book", 405, "POST", "This address takes POST only."},
+		{"PURGE", "/book", 405, "POST", "This address takes POST only."},
+		{"POST", "/public-key", 405, "GET, HEAD", "This address takes GET, HEAD only."},
+		{"POST", "/bookings/b1", 405, "GET, HEAD, DELETE", "This address takes GET, HEAD, DELETE only."},
+		{"POST", "/bookings/b%2F1", 405, "GET, HEAD, DELETE", "This address takes GET, HEAD, DELETE only."},
+		{"GET", "/nested/a", 405, "PUT", "This address takes PUT only."},
+	} {
+		got := answer(r, request(c.method, c.path, ""))
+		if got.Code != c.status || got.Header().Get("Allow") != c.allow || got.Body.String() != c.body {
+			t.Errorf("%s %s: %d %q %q, want %d %q %q", c.method, c.path, got.Code, got.Header().Get("Allow"), got.Body, c.status, c.allow, c.body)
+		}
+		if c.status != 200 && got.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s %s: %s", c.method, c.path, got.Header().Get("Content-Type"))
+		}
+		for name, want := range map[string]string{
+			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+		} {
+			if v := got.Header().Get(name); v != want {
+				t.Errorf("%s %s: %s: %q", c.method, c.path, name, v)
+			}
+		}
+	}
+	got := answer(r, request("GET", "/book", "", "Accept", "application/json"))
+	if !strings.Contains(got.Body.String(), `"code":"method_not_allowed"`) || !strings.Contains(got.Body.String(), `"title":"Method Not Allowed"`) {
+		t.Errorf("%s", got.Body)
+	}
+}
+
+func TestPanic(t *testing.T) {
+	var j journal
+	reg := prometheus.NewRegistry()
+	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.log(), Registerer: reg})
+	r.Get("/panic", func(http.ResponseWriter, *http.Request) { panic("it broke: hunter2") })
+	r.Get("/panic-late", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic("it broke")
+	})
+	r.Get("/abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	r.Get("/out-of-range", func(_ http.ResponseWriter, r *http.Request) {
+		var segments []string
+		_ = segments[len(r.URL.Path)]
+	})
+	var serverLog bytes.Buffer
+	srv := httptest.NewUnstartedServer(r)
+	srv.Config.ErrorLog = journalLogger(&serverLog)
+	srv.Start()
+	defer srv.Close()
+
+	for _, c := range []struct {
+		path    string
+		answer  string // empty: the connection is cut
+		status  string // label
+		logged  int    // lines about a panic so far
+		aborted bool
+	}{
+		{"/panic", fault.ErrInternal.Message, "500", 1, false},
+		{"/out-of-range", fault.ErrInternal.Message, "500", 2, false},
+		{"/panic-late", "", "aborted", 3, true},
+		{"/abort", "", "aborted", 3, true},
+	} {
+		var body []byte
+		res, err := srv.Client().Get(srv.URL + c.path)
+		if err == nil {
+			body, err = io.ReadAll(res.Body)
+			_ = res.Body.Close()
+		}
+		switch {
+		case c.answer == "" && err == nil:
+			t.Errorf("%s: the answer looks whole: %q", c.path, body)
+		case c.answer != "" && (err != nil || res.StatusCode != 500 || string(body) != c.answer):
+			t.Errorf("%s: %v, %q", c.path, err, body)
+		}
+		// The client may see the end of the connection before the line is in the log.
+		lines := await(t, func() []map[string]any {
+			for _, line := range j.lines(t, "request") {
+				if line["route"] == c.path {
+					return []map[string]any{line}
+				}
+			}
+			return nil
+		})
+		if aborted := lines[0]["aborted"] == true; aborted != c.aborted {
+			t.Errorf("%s: %v", c.path, lines[0])
+		}
+		if n := len(j.lines(t, "request panicked")); n != c.logged {
+			t.Errorf("%s: %d lines about panics in the log, want %d", c.path, n, c.logged)
+		}
+		want := `pillion_http_requests_total{method="GET",route="` + c.path + `",service="test",status="` + c.status + `"} 1`
+		if text := answer(web.OpsHandler(reg, nil, false), request("GET", "/metrics", "")).Body.String(); !strings.Contains(text, want) {
+			t.Errorf("%s: %s is not in the metrics", c.path, want)
+		}
+	}
+	first := j.lines(t, "request panicked")[0]
+	if first["level"] != "ERROR" || first["panic"] != "it broke: hunter2" || !strings.Contains(first["stack"].(string), "router_test.go") {
+		t.Errorf("%v", first)
+	}
+	srv.Close()
+	if serverLog.Len() > 0 {
+		t.Errorf("the server logged it again: %s", serverLog.String())
+	}
+}
+
+// A caller's trace goes on in what a request sets off.
+func TestTraceContext(t *testing.T) {
+	r := web.NewRouter(web.RouterConfig{})
+	var got trace.SpanContext
+	r.Get("/", func(_ http.ResponseWriter, r *http.Request) { got = trace.SpanContextFromContext(r.Context()) })
+	answer(r, request("GET", "/", "", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+	if !got.IsRemote() || got.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || got.SpanID().String() != "b7ad6b7169203331" {
+		t.Errorf("%v", got)
+	}
+	for _, bad := range []string{"", "00-0-0-0", "noise"} {
+		answer(r, request("GET", "/", "", "traceparent", bad))
+		if got.IsValid() {
+			t.Errorf("traceparent %q became %v", bad, got)
+		}
+	}
+}
+
+// Handlers that stream reach the server's own writer.
+func TestResponseController(t *testing.T) {
+	r := web.NewRouter(web.RouterConfig{})
+	r.Get("/", func(w http.ResponseWriter, _ *http.Request) {
+		c := http.NewResponseController(w)
+		if err := errors.Join(c.SetWriteDeadline(time.Now().Add(time.Minute)), c.Flush()); err != nil {
+			t.Error(err)
+		}
+	})
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+}

@@ -1,0 +1,38 @@
+package web
+
+import (
+	"net/http"
+
+	"pillion/fault"
+)
+
+// statusClientGone is nginx's status for a request whose client left before the answer. Only logs and metrics see it.
+const statusClientGone = 499
+
+// Status returns the HTTP status that stands for a kind of failure. It is the only such table in Pillion.
+func Status(k fault.Kind) int {
+	switch k {
+	case fault.Malformed, fault.Invalid:
+		return http.StatusBadRequest
+	case fault.Unauthenticated:
+		return http.StatusUnauthorized
+	case fault.Forbidden:
+		return http.StatusForbidden
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case fault.UnsupportedMedia:
+		return http.StatusUnsupportedMediaType
+	case fault.Unprocessable:
+		return http.StatusUnprocessableEntity
+	case fault.Exhausted:
+		return http.StatusTooManyRequests
+	case fault.Unavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusInternalServerError
+	}
+}
