@@ -1,0 +1,205 @@
+package authsvc
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"pillion/bus"
+	"pillion/token"
+)
+
+// A Bucket is the little that Accounts asks of a key-value bucket. Reads must be the leader's: a replica that has not heard of an
+// account yet would turn its owner away.
+type Bucket interface {
+	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
+	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
+	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
+	Keys(ctx context.Context) ([]string, error)                                                            // of what is there, in any order
+}
+
+var (
+	_ Bucket       = (*bus.Bucket)(nil)
+	_ AccountStore = (*Accounts)(nil)
+)
+
+const recordVersion = 1
+
+// Accounts is the AccountStore in a key-value bucket: one key an account.
+type Accounts struct{ bucket Bucket }
+
+// NewAccounts returns the accounts that are in the bucket, which need not exist yet.
+func NewAccounts(b Bucket) *Accounts { return &Accounts{bucket: b} }
+
+// accountRecord is the stored form of an Account.
+type accountRecord struct {
+	Version int        `json:"v"`
+	ID      string     `json:"id"`
+	Email   Email      `json:"email"`
+	Typed   string     `json:"typed"`
+	Role    token.Role `json:"role"`
+	Hash    string     `json:"hash"`
+	Created time.Time  `json:"created"`
+	Demo    bool       `json:"demo,omitempty"`
+
+	Disabled  bool      `json:"disabled,omitempty"`
+	Era       int       `json:"era,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+}
+
+// accountKey is where the account of a pair is kept. KV keys take no @ or +, so what people typed is hashed; the zero byte, which
+// neither part can have, keeps the two apart.
+func accountKey(email Email, role token.Role) string {
+	sum := sha256.Sum256([]byte(string(role) + "\x00" + string(email)))
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
+}
+
+// Find implements AccountStore.
+func (s *Accounts) Find(ctx context.Context, email Email, role token.Role) (Account, error) {
+	key := accountKey(email, role)
+	a, err := s.get(ctx, key)
+	switch {
+	case errors.Is(err, bus.ErrNoKey):
+		return Account{}, ErrNoAccount
+	case err != nil:
+		return Account{}, fmt.Errorf("find account: %w", err)
+	case a.Email != email || a.Role != role: // a record that was put under another's key logs nobody in
+		return Account{}, fmt.Errorf("account record %s is not the one of that key", key)
+	}
+	return a, nil
+}
+
+// get returns the account under a key, or bus.ErrNoKey.
+func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
+	value, revision, err := s.bucket.Get(ctx, key)
+	if err != nil {
+		return Account{}, err
+	}
+	var r accountRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Account{}, fmt.Errorf("account record %s is broken: %w", key, err)
+	}
+	if r.Version != recordVersion {
+		return Account{}, fmt.Errorf("account record %s has version %d, and this program reads %d", key, r.Version, recordVersion)
+	}
+	if r.ID == "" {
+		return Account{}, fmt.Errorf("account record %s has no id", key)
+	}
+	return Account{
+		ID: r.ID, Email: r.Email, Typed: r.Typed, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
+		Disabled: r.Disabled, Era: r.Era, NotBefore: r.NotBefore.UTC(), Revision: revision,
+	}, nil
+}
+
+// encode returns the stored form of a.
+func (a Account) encode() ([]byte, error) {
+	value, err := json.Marshal(accountRecord{
+		Version: recordVersion, ID: a.ID, Email: a.Email, Typed: a.Typed, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
+		Disabled: a.Disabled, Era: a.Era, NotBefore: a.NotBefore.UTC(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode account: %w", err)
+	}
+	return value, nil
+}
+
+// Create implements AccountStore. While the outcome of the write is not known it tries again, for 10 s or as long as ctx lasts,
+// and tells by the stored id whether an earlier try was the one that succeeded.
+func (s *Accounts) Create(ctx context.Context, a Account) error {
+	value, err := a.encode()
+	if err != nil {
+		return err
+	}
+	key := accountKey(a.Email, a.Role)
+	err = insist(ctx, func() error {
+		_, err := s.bucket.Create(ctx, key, value)
+		if errors.Is(err, bus.ErrKeyExists) {
+			err = s.ours(ctx, a)
+		}
+		return err
+	})
+	if err == nil || errors.Is(err, ErrTaken) {
+		return err
+	}
+	return fmt.Errorf("create account: %w", err)
+}
+
+// ours returns nil when the stored account of the pair is a itself, and ErrTaken when it is another.
+func (s *Accounts) ours(ctx context.Context, a Account) error {
+	stored, err := s.Find(ctx, a.Email, a.Role)
+	if err == nil && stored.ID != a.ID {
+		return ErrTaken
+	}
+	return err
+}
+
+// Replace implements AccountStore. It goes on as Create does, and tells by the stored record whether an earlier try succeeded.
+func (s *Accounts) Replace(ctx context.Context, a Account) error {
+	value, err := a.encode()
+	if err != nil {
+		return err
+	}
+	if a.Revision == 0 { // which to the bucket would say: there is none yet
+		return ErrStaleAccount
+	}
+	key := accountKey(a.Email, a.Role)
+	unknown := false // whether an earlier try may have been the one
+	err = insist(ctx, func() error {
+		_, err := s.bucket.Update(ctx, key, value, a.Revision)
+		if !errors.Is(err, bus.ErrStale) {
+			unknown = unknown || err != nil
+			return err
+		}
+		if unknown {
+			stored, revision, err := s.bucket.Get(ctx, key)
+			if err == nil && revision > a.Revision && bytes.Equal(stored, value) {
+				return nil
+			}
+			if err != nil && !errors.Is(err, bus.ErrNoKey) {
+				return err
+			}
+		}
+		return ErrStaleAccount
+	})
+	if err == nil || errors.Is(err, ErrStaleAccount) {
+		return err
+	}
+	return fmt.Errorf("replace account: %w", err)
+}
+
+// List implements AccountStore. The order is that of the keys, and each page reads all of those: it is for operators.
+func (s *Accounts) List(ctx context.Context, after string, limit int) (page []Account, next string, err error) {
+	keys, err := s.bucket.Keys(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("list accounts: %w", err)
+	}
+	slices.Sort(keys)
+	from, found := slices.BinarySearch(keys, after)
+	if found {
+		from++
+	}
+	keys = keys[from:]
+	more := len(keys) > max(limit, 1)
+	keys = keys[:min(len(keys), max(limit, 1))]
+	for _, key := range keys {
+		a, err := s.get(ctx, key)
+		if errors.Is(err, bus.ErrNoKey) {
+			continue // it went away in between
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("list accounts: %w", err)
+		}
+		page = append(page, a)
+	}
+	if more {
+		next = keys[len(keys)-1]
+	}
+	return page, next, nil
+}

@@ -1,0 +1,123 @@
+// Package authsvc is the service that knows who somebody is: it registers accounts, checks passwords, issues tokens and publishes
+// the keys that verify them.
+//
+// Make one with [New] and serve [Service.Routes]. Accounts are in an [AccountStore] ([Accounts] keeps them in a JetStream bucket),
+// passwords go through [Passwords], which bounds how many are hashed at a time, and the signing key comes from [LoadOrCreateKey].
+// A login begins a session, which is a record in a [SessionStore]: it goes on with POST /refresh, one refresh token at a time, and
+// ends by itself, with a logout, or when a token is used twice. docs/auth.md has the flows, and what each of them is for.
+// The service keeps nothing between requests, so any number of instances may run on the same stores and one key.
+//
+// Nobody learns from /login whether an account exists: the answer to an unknown account is, byte for byte and hash for hash, that
+// to a wrong password; POST /password answers as it does. From /register one does, because it says which pairs are taken. None of them
+// limits how often somebody may ask.
+package authsvc
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed" // for openapi.yaml
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"pillion/token"
+	"pillion/web"
+)
+
+// OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+// Config is what a Service needs. Accounts, Sessions, Revoke, Verifier, Issuer, Keys and Passwords are required.
+type Config struct {
+	Accounts AccountStore
+	Sessions SessionStore
+	Rules    SessionRules
+	// Revoke takes tokens back, everywhere. It bears repetition, and fails with kind fault.Unavailable while it cannot.
+	Revoke    func(context.Context, token.Revocation) error
+	Verifier  web.TokenVerifier // of the access tokens that callers of this service send
+	Issuer    *token.Issuer
+	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
+	Passwords *Passwords
+	Demo      bool // whether accounts made by SeedDemo exist and may log in
+
+	Log        *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // default: metrics that nobody sees
+	Now        func() time.Time      // default: time.Now
+	NewID      func() string         // of accounts and sessions; default: 26 random characters of lower-case base32
+}
+
+// A Service answers the HTTP calls about accounts and keys. It is safe for concurrent use and holds nothing that must be closed.
+type Service struct {
+	accounts  AccountStore
+	sessions  sessions
+	verifier  web.TokenVerifier
+	issuer    *token.Issuer
+	keys      func() *token.KeySet
+	passwords *Passwords
+	demo      bool
+
+	log     *slog.Logger
+	now     func() time.Time
+	newID   func() string
+	metrics metrics
+	router  web.RouterConfig
+}
+
+// New returns a Service, or an error that names every setting that is missing or cannot be. It registers the metrics.
+func New(c Config) (*Service, error) {
+	var missing []error
+	require := func(name string, given bool) {
+		if !given {
+			missing = append(missing, errors.New("authsvc: "+name+" is required"))
+		}
+	}
+	require("Accounts", c.Accounts != nil)
+	require("Sessions", c.Sessions != nil)
+	require("Revoke", c.Revoke != nil)
+	require("Verifier", c.Verifier != nil)
+	require("Issuer", c.Issuer != nil)
+	require("Keys", c.Keys != nil)
+	require("Passwords", c.Passwords != nil)
+	rules, err := c.Rules.withDefaults()
+	if err != nil {
+		missing = append(missing, err)
+	}
+	if missing != nil {
+		return nil, errors.Join(missing...)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = func() string { return strings.ToLower(rand.Text()) }
+	}
+	return &Service{
+		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, demo: c.Demo,
+		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		router: web.RouterConfig{Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+	}, nil
+}
+
+// Routes is the table of contents. Call it once: it registers the metrics of the router.
+func (s *Service) Routes() chi.Router {
+	r := web.NewRouter(s.router)
+	r.Post("/login", web.Handle(s.login))
+	r.Post(refreshPath, web.Handle(s.refresh))
+	r.Post("/register", web.Handle(s.register))
+	r.Post("/password", web.Handle(s.password))
+	caller := r.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
+	caller.Post("/logout", web.Handle(s.logout))
+	caller.Post("/logout-all", web.Handle(s.logoutAll))
+	r.Get("/public-key", web.Handle(s.publicKey))
+	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
+	return r
+}

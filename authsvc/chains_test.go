@@ -1,0 +1,271 @@
+package authsvc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/authsvc/authtest"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/token"
+)
+
+// A door is where clients find authsvc: instances behind it come and go.
+type door struct {
+	mu        sync.RWMutex
+	instances []http.Handler
+	next      atomic.Int64
+}
+
+// ServeHTTP gives each request to the next instance.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	d.mu.RLock()
+	h := d.instances[int(d.next.Add(1))%len(d.instances)]
+	d.mu.RUnlock()
+	h.ServeHTTP(w, r)
+}
+
+func (d *door) set(instances ...http.Handler) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.instances = instances
+}
+
+// A caller is a client of that door. It asks again as long as it is told to, as clients do.
+type caller struct {
+	t     *testing.T
+	door  http.Handler
+	busy  *atomic.Int64 // answers of 503
+	limit time.Time
+}
+
+// refresh returns what came of a refresh token in the end.
+func (c caller) refresh(presented string) (int, tokens) {
+	body, _ := json.Marshal(map[string]string{"refresh_token": presented})
+	for {
+		r := httptest.NewRequest(http.MethodPost, "/refresh", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		c.door.ServeHTTP(w, r)
+		switch {
+		case w.Code == http.StatusServiceUnavailable && time.Now().Before(c.limit):
+			c.busy.Add(1)
+		case w.Code == http.StatusOK:
+			return w.Code, tokensOf(c.t, w)
+		default:
+			return w.Code, tokens{}
+		}
+	}
+}
+
+// together uses one token several times at once.
+func (c caller) together(presented string, times int) (codes map[int]int, given map[string]bool) {
+	var (
+		mu sync.Mutex
+		wg sync.WaitGroup
+	)
+	codes, given = make(map[int]int), make(map[string]bool)
+	for range times {
+		wg.Go(func() {
+			code, got := c.refresh(presented)
+			mu.Lock()
+			defer mu.Unlock()
+			codes[code]++
+			if code == http.StatusOK {
+				given[got.Refresh] = true
+			}
+		})
+	}
+	wg.Wait()
+	return codes, given
+}
+
+// TestRefreshChains drives 200 sessions through every kind of race, on two instances that are replaced in the middle, on one replica
+// and on three whose leader steps down each second. No chain forks, nobody who is honest is logged out, and no thief gets on.
+func TestRefreshChains(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some 10 seconds")
+	}
+	const (
+		chains = 200
+		steps  = 6
+	)
+	accounts, begun, first := logins(t, chains)
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		bucket := e.Connect(t).Bucket(bus.SessionsBucket)
+		for _, id := range begun.Keys() {
+			value, _, err := begun.Get(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := bucket.Create(t.Context(), id, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var revoked atomic.Int64
+		instance := func() http.Handler {
+			conn := e.Connect(t)
+			k := newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+				c.Sessions = conn.Bucket(bus.SessionsBucket)
+				c.Log = slog.New(slog.DiscardHandler)
+				c.Revoke = func(ctx context.Context, r token.Revocation) error {
+					revoked.Add(1)
+					return conn.Revoke(ctx, r)
+				}
+			})
+			return k.routes
+		}
+		at := new(door)
+		at.set(instance(), instance())
+
+		ctx, stop := context.WithCancel(t.Context())
+		var background sync.WaitGroup
+		downs := stepDown(ctx, t, e, &background)
+		defer func() { stop(); background.Wait() }()
+
+		var (
+			wg   sync.WaitGroup
+			busy atomic.Int64
+			refreshed,
+			thefts atomic.Int64
+			replaced = make(chan struct{})
+		)
+		for i := range chains {
+			wg.Go(func() {
+				c := caller{t: t, door: at, busy: &busy, limit: time.Now().Add(60 * time.Second)}
+				rnd := rand.New(rand.NewPCG(7, uint64(i)))
+				fail := func(format string, args ...any) { t.Errorf("chain %d: "+format, append([]any{i}, args...)...) }
+
+				history := []string{first[i]}
+				made := map[string]string{} // by the token it was made from
+				for step := range steps {
+					if step == steps/2 {
+						<-replaced
+					}
+					now := history[len(history)-1]
+					uses := 1
+					if rnd.IntN(3) == 0 {
+						uses = 2 + rnd.IntN(4) // tabs that wake up together
+					}
+					codes, given := c.together(now, uses)
+					if codes[http.StatusOK] != uses || len(given) != 1 {
+						fail("step %d: %d uses of one token gave %v and %d successors", step, uses, codes, len(given))
+						return
+					}
+					for next := range given {
+						made[now] = next
+						history = append(history, next)
+					}
+					refreshed.Add(1)
+					if rnd.IntN(3) == 0 { // the answer got lost: at once, or a moment later
+						if rnd.IntN(2) == 0 {
+							await(t, time.Duration(rnd.IntN(300))*time.Millisecond)
+						}
+						if code, again := c.refresh(now); code != http.StatusOK || again.Refresh != made[now] {
+							fail("step %d: a lost answer asked again = %d, the same: %v", step, code, again.Refresh == made[now])
+							return
+						}
+					}
+				}
+				last := history[len(history)-1]
+				if i%4 != 0 { // honest to the end
+					if code, _ := c.refresh(last); code != http.StatusOK {
+						fail("the last token = %d", code)
+					}
+					return
+				}
+				thefts.Add(1) // a copy of an old token, in parallel with itself, and with its owner's
+				stolen := history[rnd.IntN(len(history)-2)]
+				codes, given := c.together(stolen, 1+rnd.IntN(4))
+				if len(given) != 0 || codes[http.StatusUnauthorized] == 0 {
+					fail("a stolen token was answered with %v", codes)
+				}
+				for _, old := range []string{last, stolen, history[0]} {
+					if code, _ := c.refresh(old); code != http.StatusUnauthorized {
+						fail("after a theft a token = %d, want 401", code)
+					}
+				}
+			})
+		}
+		background.Go(func() { // all instances are replaced while requests are under way: they keep nothing
+			for refreshed.Load() < chains*steps/2 && ctx.Err() == nil && !t.Failed() {
+				await(t, 5*time.Millisecond)
+			}
+			at.set(instance(), instance())
+			close(replaced)
+		})
+		start := time.Now()
+		wg.Wait()
+		if revoked.Load() < thefts.Load() {
+			t.Errorf("%d sessions were revoked, want all %d that were stolen", revoked.Load(), thefts.Load())
+		}
+		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(), thefts.Load(), downs.Load(), busy.Load(),
+			time.Since(start).Round(time.Millisecond))
+	})
+}
+
+// logins returns a store of that many sessions, and the first refresh token of each: hashing is not what is tested here, and takes time.
+func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.Sessions, first []string) {
+	t.Helper()
+	accounts, begun = new(authtest.Accounts), new(authtest.Sessions)
+	k := newKit(t, withStore(accounts), func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+		c.Sessions, p.Concurrent, p.Queue, p.Wait = begun, runtime.GOMAXPROCS(0), n, time.Minute
+	})
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	first = make([]string, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			first[i] = tokensOf(t, k.do(post("/login", body("kim@example.com", goodPassword, "user")))).Refresh
+		})
+	}
+	wg.Wait()
+	return accounts, begun, first
+}
+
+// await lets real time pass, for what only time brings.
+func await(t *testing.T, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// stepDown makes the leader of the sessions step down each second until ctx ends, where there are others. It returns the count.
+func stepDown(ctx context.Context, t *testing.T, e *bustest.Env, wg *sync.WaitGroup) *atomic.Int64 {
+	n := new(atomic.Int64)
+	if e.Replicas == 1 {
+		return n
+	}
+	conn := e.Connect(t)
+	wg.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // where there is no leader, nobody answers
+			m, err := conn.NATS().RequestWithContext(ctx, fmt.Sprintf("$JS.API.STREAM.LEADER.STEPDOWN.KV_%s", bus.SessionsBucket), nil)
+			cancel()
+			if err == nil && bytes.Contains(m.Data, []byte(`"success":true`)) {
+				n.Add(1)
+			}
+		}
+	})
+	return n
+}

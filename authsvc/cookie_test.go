@@ -1,0 +1,164 @@
+package authsvc_test
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pillion/authsvc"
+)
+
+// A browser is where a request comes from.
+type browser struct {
+	https  bool   // TLS ends here
+	origin string // what it sends
+	site   string // likewise
+}
+
+func (b browser) send(r *http.Request) *http.Request {
+	if b.https {
+		r.TLS = new(tls.ConnectionState)
+	}
+	if b.origin != "" {
+		r.Header.Set("Origin", b.origin)
+	}
+	if b.site != "" {
+		r.Header.Set("Sec-Fetch-Site", b.site)
+	}
+	return r
+}
+
+func cookieBody() string {
+	return strings.Replace(body("kim@example.com", goodPassword, "user"), "{", `{"cookie":true,`, 1)
+}
+
+// theCookie returns the one cookie of an answer.
+func theCookie(t *testing.T, w *httptest.ResponseRecorder) *http.Cookie {
+	t.Helper()
+	cookies := w.Result().Cookies()
+	if len(cookies) != 1 {
+		t.Fatalf("%d cookies in %d %s, want one", len(cookies), w.Code, w.Body)
+	}
+	return cookies[0]
+}
+
+func withCookie(c *http.Cookie, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/refresh", strings.NewReader(body))
+	r.AddCookie(&http.Cookie{Name: c.Name, Value: c.Value})
+	return r
+}
+
+func TestCookies(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		browser browser
+		cookie  string
+		secure  bool
+	}{
+		{"over HTTPS", browser{https: true, site: "same-origin"}, "__Secure-pillion_refresh", true},
+		{"over HTTPS, an older browser", browser{https: true, origin: "https://example.com"}, "__Secure-pillion_refresh", true},
+		{"over HTTPS, behind a proxy", browser{origin: "https://example.com", site: "same-origin"}, "__Secure-pillion_refresh", true},
+		{"over HTTP", browser{origin: "http://example.com"}, "pillion_refresh", false},
+		{"over HTTP, a newer browser", browser{origin: "http://example.com", site: "same-origin"}, "pillion_refresh", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newKit(t)
+				k.mustRegister(t, "kim@example.com", goodPassword, "user")
+				w := k.ask(t, c.browser.send(post("/login", cookieBody())), http.StatusOK, `{"status":true,"message":"Login Successful","token":"`)
+				seen := make(map[string]bool)
+				for life := 7 * 24 * time.Hour; life > 6*24*time.Hour; life -= 6 * time.Hour {
+					got := theCookie(t, w)
+					if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly || got.SameSite != http.SameSiteStrictMode ||
+						got.Path != "/refresh" || got.Domain != "" || got.MaxAge != int(life/time.Second) {
+						t.Errorf("cookie = %v, with %v to live", got, life)
+					}
+					if a := tokensOf(t, w); strings.Contains(w.Body.String(), "refresh") || a.ExpiresIn != 60 || seen[got.Value] || got.Value == "" {
+						t.Errorf("answer = %s, cookie %s", w.Body, got.Value)
+					} else {
+						k.mustVerify(t, a.Token)
+					}
+					seen[got.Value] = true
+					after(6 * time.Hour)
+					w = k.ask(t, c.browser.send(withCookie(got, "")), http.StatusOK, `{"status":true,"message":"Refresh Successful","token":"`)
+				}
+			})
+		})
+	}
+}
+
+// TestCookiesOfOtherSites: a cookie counts only in a request from a page of this origin.
+func TestCookiesOfOtherSites(t *testing.T) {
+	k := newKit(t)
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	home := browser{origin: "http://example.com"}
+	cookie := theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))
+	for _, c := range []struct {
+		name string
+		browser
+	}{
+		{"another site", browser{origin: "https://evil.example", site: "cross-site"}},
+		{"another site, an older browser", browser{origin: "http://evil.example"}},
+		{"a sibling", browser{origin: "http://www.example.com", site: "same-site"}},
+		{"a sibling, an older browser", browser{origin: "http://www.example.com"}},
+		{"another port", browser{origin: "http://example.com:8080"}},
+		{"a sandbox", browser{origin: "null"}},
+		{"another site that says it is this one", browser{origin: "http://example.com", site: "cross-site"}},
+		{"nonsense", browser{origin: "http://example.com", site: "same-origin, cross-site"}},
+		{"nobody knows where", browser{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := withCookie(cookie, "{}")
+			r.AddCookie(&http.Cookie{Name: "__Secure-" + cookie.Name, Value: cookie.Value}) // as if over HTTPS
+			w := k.ask(t, c.send(r), http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
+			if len(w.Result().Cookies()) != 0 {
+				t.Error("and a cookie was sent")
+			}
+		})
+	}
+	k.ask(t, home.send(withCookie(cookie, "{}")), http.StatusOK, "") // it is still good
+}
+
+// TestCookiesStayCookies: a token that was for a cookie is not taken from a body, nor the other way round.
+func TestCookiesStayCookies(t *testing.T) {
+	k := newKit(t)
+	plain := k.kim(t)
+	home := browser{origin: "http://example.com"}
+	cookie := theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))
+
+	k.wantNoRefresh(t, cookie.Value)
+	w := k.ask(t, home.send(withCookie(&http.Cookie{Name: cookie.Name, Value: plain.Refresh}, "")), http.StatusUnauthorized, "Invalid refresh token")
+	if gone := theCookie(t, w); gone.MaxAge != -1 || gone.Value != "" || gone.Path != "/refresh" || gone.Name != cookie.Name {
+		t.Errorf("a cookie that is not good is answered with %v", gone)
+	}
+	// One in the body is meant, whatever the browser adds.
+	r := home.send(withCookie(cookie, `{"refresh_token":"`+plain.Refresh+`"}`))
+	if again := tokensOf(t, k.ask(t, r, http.StatusOK, "")); again.Refresh == "" {
+		t.Error("a token in the body was not answered with one")
+	}
+	k.ask(t, home.send(withCookie(cookie, `{"refresh_token":""}`)), http.StatusOK, "")
+	for name, bad := range map[string]string{"no JSON": "x", "another field": `{"token":"x"}`, "trailing": "{}{}"} {
+		if w := k.ask(t, home.send(withCookie(cookie, bad)), http.StatusBadRequest, ""); w.Body.Len() == 0 {
+			t.Errorf("%s: no sentence", name)
+		}
+	}
+}
+
+func TestLogoutClearsTheCookie(t *testing.T) {
+	for _, path := range []string{"/logout", "/logout-all"} {
+		k := newKit(t)
+		k.mustRegister(t, "kim@example.com", goodPassword, "user")
+		home := browser{https: true, site: "same-origin"}
+		w := k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, "")
+		cookie, access := theCookie(t, w), tokensOf(t, w).Token
+		gone := theCookie(t, k.ask(t, home.send(bearing(path, access)), http.StatusOK, "Logout Successful"))
+		if gone.Name != cookie.Name || gone.MaxAge != -1 || gone.Path != "/refresh" || !gone.Secure {
+			t.Errorf("%s answers with %v", path, gone)
+		}
+		k.ask(t, home.send(withCookie(cookie, "")), http.StatusUnauthorized, "Invalid refresh token")
+	}
+}

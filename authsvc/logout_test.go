@@ -1,0 +1,218 @@
+package authsvc_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/authsvc/authtest"
+	"pillion/bus"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+func TestLogout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+		next := k.mustRefresh(t, kim.Refresh)
+		w := k.ask(t, bearing("/logout", kim.Token), http.StatusOK, "")
+		if w.Body.String() != `{"status":true,"message":"Logout Successful"}` || len(w.Result().Cookies()) != 0 {
+			t.Errorf("answer = %s, %v", w.Body, w.Result().Cookies())
+		}
+		got := k.revoked.take()
+		if len(got) != 1 || got[0].Session != kim.Refresh[:26] || got[0].Subject != "" || !got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
+			t.Errorf("revoked %+v", got)
+		}
+		for _, refresh := range []string{kim.Refresh, next.Refresh} {
+			k.wantNoRefresh(t, refresh)
+		}
+		k.wantTakenBack(t, kim.Token)
+		k.wantTakenBack(t, next.Token)
+		for _, path := range []string{"/logout", "/logout-all"} {
+			k.ask(t, bearing(path, kim.Token), http.StatusForbidden, "Invalid token")
+		}
+		k.mustVerify(t, other.Token)
+		k.mustRefresh(t, other.Refresh)
+		if line := k.log.lines(t, "logout"); len(line) != 1 || line[0]["result"] != "success" || line[0]["session"] != kim.Refresh[:26] || line[0]["account"] == nil {
+			t.Errorf("log = %v", line)
+		}
+	})
+}
+
+func TestLogoutRefuses(t *testing.T) {
+	k := newKit(t)
+	k.kim(t)
+	for _, path := range []string{"/logout", "/logout-all"} {
+		r := bearing(path, "")
+		r.Header.Del("Authorization")
+		k.ask(t, r, http.StatusUnauthorized, "Missing Authorization header")
+		for _, forged := range k.auth.Forgeries() {
+			if strings.Trim(forged.Token, " ") != forged.Token {
+				continue // spaces around a token are not the token's, in a header
+			}
+			w := k.do(bearing(path, forged.Token))
+			oneToken := forged.Token != "" && !strings.ContainsAny(forged.Token, " ,\t") // else the header is what is wrong
+			if w.Code < 400 || oneToken && (w.Code != http.StatusForbidden || w.Body.String() != "Invalid token") {
+				t.Errorf("%s with %s = %d %s", path, forged.Name, w.Code, w.Body)
+			}
+		}
+		r = bearing(path, "x")
+		r.Header.Add("Authorization", "Bearer y")
+		k.ask(t, r, http.StatusBadRequest, "")
+	}
+	k.ask(t, bearing("/logout", k.auth.Token(token.User, tokentest.Ulla, "ulla@example.com")), http.StatusBadRequest, "no session")
+	if got := k.revoked.take(); got != nil {
+		t.Errorf("revoked %v", got)
+	}
+}
+
+// TestLogoutOfWhatIsNotThere: an access token outlives its record by minutes, and can still be taken back.
+func TestLogoutOfWhatIsNotThere(t *testing.T) {
+	k := newKit(t)
+	kim := k.kim(t)
+	empty := newKit(t, withStore(k.config.Accounts))
+	empty.ask(t, bearing("/logout", kim.Token), http.StatusOK, "Logout Successful")
+	empty.wantTakenBack(t, kim.Token)
+
+	k.ask(t, bearing("/logout", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusBadRequest, "")
+	k.ask(t, bearing("/logout-all", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusOK, "Logout Successful")
+	if got := k.revoked.take(); len(got) != 1 || got[0].Subject != tokentest.Rita {
+		t.Errorf("revoked %v, want Rita, who has no account any more", got)
+	}
+}
+
+// TestLogoutAll ends what there is, everywhere, and a login in the same second works.
+func TestLogoutAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		one, two := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+		k.mustRegister(t, "kim@example.com", goodPassword, "raider")
+		rider := k.mustOpen(t, "kim@example.com", goodPassword, "raider")
+		after(300 * time.Millisecond)
+		three := k.mustOpen(t, "kim@example.com", goodPassword, "user")
+
+		start := time.Now()
+		k.ask(t, bearing("/logout-all", one.Token), http.StatusOK, `{"status":true,"message":"Logout Successful"}`)
+		kim := k.account(t, "kim@example.com", token.User)
+		got := k.revoked.take()
+		second := start.Truncate(time.Second).Add(time.Second)
+		if len(got) != 2 || got[0].Subject != kim.ID || !got[0].NotBefore.Equal(second) || !got[0].At.Equal(start.Truncate(time.Microsecond)) || got[1].Session != one.Refresh[:26] {
+			t.Errorf("revoked %+v", got)
+		}
+		if time.Since(start) != 0 {
+			t.Errorf("it took %v", time.Since(start))
+		}
+
+		fresh := k.mustOpen(t, "kim@example.com", goodPassword, "user") // in the same second, as far as the client can tell
+		if !time.Now().Equal(second) {
+			t.Errorf("the login was answered %v later, want %v", time.Since(start), second.Sub(start))
+		}
+		k.mustVerify(t, fresh.Token)
+		fresh = k.mustRefresh(t, fresh.Refresh)
+		k.mustVerify(t, fresh.Token)
+		for _, old := range []tokens{one, two, three} {
+			k.wantTakenBack(t, old.Token)
+			k.wantNoRefresh(t, old.Refresh)
+		}
+		k.mustVerify(t, rider.Token) // another account
+		k.mustRefresh(t, rider.Refresh)
+
+		k.ask(t, bearing("/logout-all", fresh.Token), http.StatusOK, "")
+		k.wantTakenBack(t, fresh.Token)
+	})
+}
+
+// TestLogoutAllAgain: as long as it is not said to be done, it can be asked for again.
+func TestLogoutAllAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		kim := k.kim(t)
+		k.revoked.fail(bus.ErrUnavailable)
+		k.ask(t, bearing("/logout-all", kim.Token), http.StatusServiceUnavailable, "")
+		k.wantNoRefreshYet(t, kim.Refresh)
+		k.revoked.fail(nil)
+		k.ask(t, bearing("/logout-all", kim.Token), http.StatusOK, "")
+		k.wantTakenBack(t, kim.Token)
+		k.wantNoRefresh(t, kim.Refresh)
+	})
+}
+
+// wantNoRefreshYet: what cannot be ended for good is not answered with 200 either.
+func (k *kit) wantNoRefreshYet(t *testing.T, refresh string) {
+	t.Helper()
+	k.ask(t, refreshWith(refresh), http.StatusServiceUnavailable, "")
+}
+
+// meddled is a store in which something happens right after an account was found.
+type meddled struct {
+	*authtest.Accounts
+	then func(found authsvc.Account)
+}
+
+func (s *meddled) Find(ctx context.Context, email authsvc.Email, role token.Role) (authsvc.Account, error) {
+	a, err := s.Accounts.Find(ctx, email, role)
+	if then := s.then; err == nil && then != nil {
+		s.then = nil
+		then(a)
+	}
+	return a, err
+}
+
+// TestEndingDuringALogin: a login that was under way when all sessions were ended, or the password changed, does not outlive that.
+func TestEndingDuringALogin(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*authsvc.Account)
+		status int
+	}{
+		{"all sessions ended", func(a *authsvc.Account) {}, http.StatusOK}, // as one that began right after it
+		{"another password", func(a *authsvc.Account) {
+			a.Hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U"
+		}, http.StatusUnauthorized},
+		{"disabled", func(a *authsvc.Account) { a.Disabled = true }, http.StatusUnauthorized},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &meddled{Accounts: new(authtest.Accounts)}
+				k := newKit(t, withStore(store))
+				kim := k.kim(t)
+				store.then = func(a authsvc.Account) { // found, and about to be hashed
+					a.Era++
+					a.NotBefore = time.Now().Truncate(time.Second).Add(time.Second)
+					c.change(&a)
+					if err := store.Replace(t.Context(), a); err != nil {
+						t.Error(err)
+					}
+				}
+				w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), c.status, "")
+				if c.status == http.StatusOK {
+					if got := k.mustVerify(t, tokensOf(t, w).Token); got.IssuedAt.Before(k.account(t, "kim@example.com", token.User).NotBefore) {
+						t.Errorf("issued at %v", got.IssuedAt)
+					}
+					k.mustRefresh(t, tokensOf(t, w).Refresh)
+				}
+				k.wantNoRefresh(t, kim.Refresh)
+			})
+		})
+	}
+}
+
+// TestEndingDuringARefresh: the same for a refresh.
+func TestEndingDuringARefresh(t *testing.T) {
+	store := &meddled{Accounts: new(authtest.Accounts)}
+	k := newKit(t, withStore(store))
+	kim := k.kim(t)
+	store.then = func(a authsvc.Account) { // the session goes on, and then all are ended
+		a.Era++
+		if err := store.Replace(t.Context(), a); err != nil {
+			t.Error(err)
+		}
+	}
+	kim = k.mustRefresh(t, kim.Refresh)
+	k.wantNoRefresh(t, kim.Refresh)
+}

@@ -1,0 +1,270 @@
+package authsvc_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"pillion/authsvc"
+	"pillion/authsvc/authtest"
+	"pillion/bus"
+)
+
+// TestEndingIsFinished: where a session could not be ended to the end, its next token does that, and gives nothing.
+func TestEndingIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKit(t)
+		first := k.kim(t)
+		second := k.mustRefresh(t, first.Refresh)
+		third := k.mustRefresh(t, second.Refresh)
+		k.revoked.fail(bus.ErrUnavailable)
+		w := k.ask(t, refreshWith(first.Refresh), http.StatusServiceUnavailable, "try again")
+		if w.Header().Get("Retry-After") == "" {
+			t.Error("503 without Retry-After")
+		}
+		if n := testutil.ToFloat64(counter(t, k, "pillion_refreshes_total", "reused")); n != 1 {
+			t.Errorf("%v reuses counted, want 1", n)
+		}
+		k.ask(t, refreshWith(third.Refresh), http.StatusServiceUnavailable, "") // over, and not said before it is
+		k.revoked.fail(nil)
+		k.wantNoRefresh(t, third.Refresh)
+		if got := k.revoked.take(); len(got) != 1 || got[0].Session != first.Refresh[:26] {
+			t.Errorf("revoked %v", got)
+		}
+		k.wantTakenBack(t, third.Token)
+		if keys := k.config.Sessions.(*authtest.Sessions).Keys(); len(keys) != 0 {
+			t.Errorf("%d sessions are left", len(keys))
+		}
+	})
+}
+
+// TestParallelUses: of any number of uses at once one makes the successor, and all that are answered get that very one.
+func TestParallelUses(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		grace time.Duration
+	}{{"with grace", 0}, {"without", -1}} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}))
+			first := k.kim(t)
+			const clients = 32
+			var (
+				wg    sync.WaitGroup
+				start = make(chan struct{})
+				mu    sync.Mutex
+				given = make(map[string]int)
+				codes = make(map[int]int)
+			)
+			for range clients {
+				wg.Go(func() {
+					<-start
+					w := k.do(refreshWith(first.Refresh))
+					mu.Lock()
+					defer mu.Unlock()
+					codes[w.Code]++
+					if w.Code == http.StatusOK {
+						given[tokensOf(t, w).Refresh]++
+					}
+				})
+			}
+			close(start)
+			wg.Wait()
+			if len(given) != 1 {
+				t.Errorf("%d successors: %v", len(given), codes)
+			}
+			if c.grace >= 0 {
+				if codes[200] != clients {
+					t.Errorf("answers = %v, want %d of 200", codes, clients)
+				}
+				for refresh := range given {
+					k.mustRefresh(t, refresh)
+				}
+				return
+			}
+			if codes[200] != 1 || codes[401] != clients-1 {
+				t.Errorf("answers = %v, want one of 200", codes)
+			}
+			for refresh := range given {
+				k.wantNoRefresh(t, refresh) // a token was used twice, and there is no grace
+			}
+		})
+	}
+}
+
+// lossy is a store whose writes may be lost, or stored without anybody hearing of it.
+type lossy struct {
+	*authtest.Sessions
+	mu     sync.Mutex
+	drop   int // how many of the next writes do not arrive
+	deafen int // how many of the next writes after those are stored and not acknowledged
+
+	slow time.Duration // what each read takes
+}
+
+func (s *lossy) Get(ctx context.Context, key string) ([]byte, uint64, error) {
+	value, revision, err := s.Sessions.Get(ctx, key)
+	after(s.slow)
+	return value, revision, err
+}
+
+func (s *lossy) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drop > 0 {
+		s.drop--
+		return 0, bus.ErrUnavailable.Because(errors.New("dropped"))
+	}
+	revision, err := s.Sessions.Update(ctx, key, value, revision)
+	if s.deafen > 0 {
+		s.deafen--
+		return 0, bus.ErrUnavailable.Because(errors.New("the acknowledgement got lost"))
+	}
+	return revision, err
+}
+
+// TestUnknownOutcomes: nobody is logged out because the store was slow, with a grace or without one.
+func TestUnknownOutcomes(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		grace        time.Duration
+		drop, deafen int
+		answered     bool
+	}{
+		{"a write is lost", 0, 2, 0, true},
+		{"an acknowledgement is lost", 0, 0, 1, true},
+		{"an acknowledgement is lost, without grace", -1, 0, 1, true},
+		{"both", -1, 1, 1, true},
+		{"the store is away", 0, 1 << 20, 0, false},
+		{"the store is away, without grace", -1, 1 << 20, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &lossy{Sessions: new(authtest.Sessions)}
+				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.PasswordsConfig) { a.Sessions = store })
+				kim := k.kim(t)
+				store.drop, store.deafen = c.drop, c.deafen
+				if !c.answered {
+					start := time.Now()
+					w := k.ask(t, refreshWith(kim.Refresh), http.StatusServiceUnavailable, "try again")
+					if w.Header().Get("Retry-After") == "" || time.Since(start) > 20*time.Second {
+						t.Errorf("503 with Retry-After %q after %v", w.Header().Get("Retry-After"), time.Since(start))
+					}
+					store.drop = 0
+				}
+				kim = k.mustRefresh(t, kim.Refresh)
+				k.mustRefresh(t, kim.Refresh)
+				if got := k.revoked.take(); got != nil {
+					t.Errorf("revoked %v", got)
+				}
+			})
+		})
+	}
+}
+
+// TestLateAnswers: the grace counts from when the answer is given where that is late through our own fault, and not from when the
+// token was exchanged. Nobody else gets more of it by asking again.
+func TestLateAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lossy{Sessions: new(authtest.Sessions)}
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+		kim := k.kim(t)
+		store.slow = 8 * time.Second
+		next := k.mustRefresh(t, kim.Refresh)
+		for range 2 {
+			store.slow = 0
+			after(9 * time.Second)
+			store.slow = 4 * time.Second // it is stored that late, or heard of that late
+			if again := k.mustRefresh(t, kim.Refresh); again.Refresh != next.Refresh {
+				t.Error("another successor")
+			}
+		}
+		store.slow = 0
+		after(9 * time.Second)
+		k.mustRefresh(t, kim.Refresh)
+		after(time.Second + 1)
+		k.wantNoRefresh(t, kim.Refresh)
+	})
+}
+
+// old is a store whose reads are behind what it has acknowledged, as those of a replica may be.
+type old struct {
+	*authtest.Sessions
+	value    []byte
+	revision uint64
+	reads    int // how many of the next reads are old
+}
+
+func (s *old) Get(ctx context.Context, key string) ([]byte, uint64, error) {
+	if s.reads > 0 {
+		s.reads--
+		return s.value, s.revision, nil
+	}
+	return s.Sessions.Get(ctx, key)
+}
+
+// TestOldReads: a token that is later than the record says that the record is old, and nothing else.
+func TestOldReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &old{Sessions: new(authtest.Sessions)}
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+		kim := k.kim(t)
+		var err error
+		if store.value, store.revision, err = store.Sessions.Get(t.Context(), kim.Refresh[:26]); err != nil {
+			t.Fatal(err)
+		}
+		second := k.mustRefresh(t, kim.Refresh)
+		store.reads = 1
+		if again := k.mustRefresh(t, kim.Refresh); again.Refresh != second.Refresh { // what it would write over is not there any more
+			t.Error("an old read made a second successor")
+		}
+		store.reads = 3
+		third := k.mustRefresh(t, second.Refresh)
+		store.reads = 1 << 20 // restored from a backup
+		k.wantNoRefresh(t, third.Refresh)
+		store.reads = 0
+		k.mustRefresh(t, third.Refresh)
+		if got := k.revoked.take(); got != nil {
+			t.Errorf("revoked %v", got)
+		}
+	})
+}
+
+func TestBrokenSessionRecords(t *testing.T) {
+	k := newKit(t)
+	store := k.config.Sessions.(*authtest.Sessions)
+	kim, tim := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+	id := kim.Refresh[:26]
+	good, _, err := store.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	another, _, err := store.Get(t.Context(), tim.Refresh[:26])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"not JSON": "\x00", "empty": "", "nothing": "{}", "another's": string(another),
+		"a later version": strings.Replace(string(good), `"v":1`, `"v":2`, 1),
+		"no hash":         strings.Replace(string(good), `"current":"`, `"current":"","x":"`, 1),
+		"no mark":         strings.Replace(string(good), `"mark":"`, `"mark":"AAAA","x":"`, 1),
+		"generation 0":    strings.Replace(string(good), `"generation":1`, `"generation":0`, 1),
+	} {
+		_, revision, err := store.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Update(t.Context(), id, []byte(value), revision); err != nil {
+			t.Fatal(err)
+		}
+		if w := k.do(refreshWith(kim.Refresh)); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "record") {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
