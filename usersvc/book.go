@@ -1,0 +1,105 @@
+package usersvc
+
+import (
+	"context"
+	"net/http"
+
+	"pillion/booking"
+	"pillion/web"
+)
+
+// bookRequest is the body of POST /book: nothing at all, or where from and where to.
+type bookRequest struct {
+	Pickup  *place `json:"pickup"`
+	Dropoff *place `json:"dropoff"`
+}
+
+// place has pointers, so that a number that was left out is not taken for the equator or for Greenwich.
+type place struct {
+	Lat *float64 `json:"lat"`
+	Lng *float64 `json:"lng"`
+}
+
+func (p *place) decode() (*booking.Place, error) {
+	if p == nil {
+		return nil, nil
+	}
+	if p.Lat == nil || p.Lng == nil {
+		return nil, booking.ErrInvalidPlace.Saying("A place needs both lat and lng, as numbers of degrees.")
+	}
+	return &booking.Place{Lat: *p.Lat, Lng: *p.Lng}, nil
+}
+
+func (b bookRequest) trip() (booking.Trip, error) {
+	pickup, err := b.Pickup.decode()
+	if err != nil {
+		return booking.Trip{}, err
+	}
+	dropoff, err := b.Dropoff.decode()
+	if err != nil {
+		return booking.Trip{}, err
+	}
+	return booking.Trip{Pickup: pickup, Dropoff: dropoff}, nil // whether it makes sense, the desk says
+}
+
+type bookAnswer struct {
+	Success bool   `json:"success"`
+	Message string `json:"message"`
+	User    string `json:"user"` // the caller's own email
+	ride
+}
+
+// book stores a new booking. With an Idempotency-Key the booking's id comes from the user and the key, so that a retry meets its
+// own booking for as long as the ledger remembers it.
+func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
+	var req bookRequest
+	if err := web.DecodeOptional(r, &req); err != nil {
+		return err
+	}
+	trip, err := req.trip()
+	if err != nil {
+		return err
+	}
+	c, key, err := s.command(r)
+	if err != nil {
+		return err
+	}
+	id := booking.ID(s.newID())
+	if key != "" {
+		id = booking.ID(booking.DeriveID("booking", c.Actor.ID, key))
+	}
+	ctx := r.Context()
+	if err := s.ledger.Roomy(ctx); err != nil && (key == "" || !s.knows(ctx, id)) {
+		return err
+	}
+	b, err := s.desk.Book(ctx, c, id, trip)
+	if err != nil {
+		return err
+	}
+	claims, _ := web.Caller(ctx)
+	return web.WriteJSON(w, http.StatusOK, bookAnswer{Success: true, Message: "Booking successful", User: claims.Email, ride: rideOf(b)})
+}
+
+// knows reports whether the booking is in the ledger. A retry of a booking that was stored needs no room.
+func (s *Service) knows(ctx context.Context, id booking.ID) bool {
+	_, err := s.desk.Show(ctx, id)
+	return err == nil
+}
+
+// command returns the command that r is, and its idempotency key, which is empty where there is none.
+func (s *Service) command(r *http.Request) (booking.Command, string, error) {
+	key, _, err := web.IdempotencyKey(r)
+	if err != nil {
+		return booking.Command{}, "", err
+	}
+	claims, proof := web.Caller(r.Context())
+	id := s.newID()
+	if key != "" {
+		id = booking.DeriveID("command", claims.Subject, r.URL.Path, key)
+	}
+	return booking.Command{
+		ID:    booking.CommandID(id),
+		Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)},
+		Proof: proof,
+	}, key, nil
+}

@@ -1,0 +1,140 @@
+package usersvc
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"pillion/booking"
+	"pillion/web"
+)
+
+const (
+	// maxPage is how many bookings one answer lists at most.
+	maxPage = 100
+	// boardPatience is how long a list waits for the board to include what this process has written.
+	boardPatience = 2 * time.Second
+)
+
+// ride is a booking as its user sees it. Of the rider it shows the id and nothing else.
+type ride struct {
+	Booking     booking.ID      `json:"booking_id"`
+	State       booking.State   `json:"state"`
+	Rider       booking.RiderID `json:"raider_id,omitempty"`
+	Pickup      *booking.Place  `json:"pickup,omitempty"`
+	Dropoff     *booking.Place  `json:"dropoff,omitempty"`
+	RequestedAt time.Time       `json:"requested_at"`
+	UpdatedAt   time.Time       `json:"updated_at"`
+	Deadline    time.Time       `json:"deadline"`         // until when a rider may accept
+	Reason      string          `json:"reason,omitempty"` // why it was cancelled
+}
+
+func rideOf(b booking.Booking) ride {
+	r := ride{
+		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff,
+		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
+	}
+	if b.State == booking.StateCancelled { // else it is what a rider wrote about giving the booking back
+		r.Reason = b.Reason
+	}
+	return r
+}
+
+// named returns the booking that the path names. The desk refuses what is no id.
+func named(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }
+
+// show reads one booking from the ledger. Nobody but its user learns that it is there.
+func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.own(r.Context(), named(r))
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, rideOf(b))
+}
+
+// own returns the caller's booking as the ledger has it. Anybody else's is booking.ErrNotFound, like one that is not there.
+func (s *Service) own(ctx context.Context, id booking.ID) (booking.Booking, error) {
+	b, err := s.desk.Show(ctx, id)
+	if err != nil {
+		return booking.Booking{}, err
+	}
+	if claims, _ := web.Caller(ctx); b.User != booking.UserID(claims.Subject) {
+		return booking.Booking{}, booking.ErrNotFound
+	}
+	return b, nil
+}
+
+type listAnswer struct {
+	Bookings []ride `json:"bookings"`
+	Next     string `json:"next_cursor,omitempty"`
+}
+
+// list shows the caller's bookings, newest first, from the board. What the caller wrote on this instance is in it.
+func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
+	limit, cursor, err := web.Page(r, maxPage)
+	if err != nil {
+		return err
+	}
+	ctx := r.Context()
+	if err := s.catchUp(ctx); err != nil {
+		return err
+	}
+	claims, _ := web.Caller(ctx)
+	found := s.board.OfUser(booking.UserID(claims.Subject), limit+1, cursor)
+	answer := listAnswer{Bookings: make([]ride, 0, limit)}
+	for _, b := range found[:min(limit, len(found))] {
+		answer.Bookings = append(answer.Bookings, rideOf(b))
+	}
+	if len(found) > limit {
+		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
+	}
+	return web.WriteJSON(w, http.StatusOK, answer)
+}
+
+// catchUp waits until the board can be trusted and includes this process's own writes.
+func (s *Service) catchUp(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return ErrCatchingUp.Because(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, boardPatience)
+	defer cancel()
+	if err := s.board.Await(ctx, s.ledger.Appended()); err != nil {
+		return ErrCatchingUp.Because(err)
+	}
+	return nil
+}
+
+// cancelRequest is the body of POST /bookings/{id}/cancel: nothing at all, or why.
+type cancelRequest struct {
+	Reason string `json:"reason"`
+}
+
+type cancelAnswer struct {
+	Success bool   `json:"success"`
+	Message string `json:"message"`
+	ride
+}
+
+// cancel ends the caller's booking. With an Idempotency-Key a retry is told that it succeeded, as it did.
+func (s *Service) cancel(w http.ResponseWriter, r *http.Request) error {
+	var req cancelRequest
+	if err := web.DecodeOptional(r, &req); err != nil {
+		return err
+	}
+	c, _, err := s.command(r)
+	if err != nil {
+		return err
+	}
+	b, err := s.desk.Cancel(r.Context(), c, named(r), req.Reason)
+	if errors.Is(err, booking.ErrNotYours) {
+		return booking.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, cancelAnswer{Success: true, Message: "Booking cancelled", ride: rideOf(b)})
+}

@@ -1,0 +1,304 @@
+package usersvc_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+	"pillion/bus"
+	"pillion/usersvc"
+)
+
+func TestShow(t *testing.T) {
+	e := newEnv(t, bookingtest.WithStaleReads(100)) // only a fresh read knows anything
+	id := e.book(ulla)
+	v := object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "state", "updated_at"}; !slices.Equal(got, want) {
+		t.Errorf("fields %v, want %v", got, want)
+	}
+	if v["booking_id"] != string(id) || v["state"] != "open" {
+		t.Errorf("booking %v", v)
+	}
+	e.bring(id, booking.StateAccepted)
+	v = object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	if v["state"] != "accepted" || v["raider_id"] != rita {
+		t.Errorf("after the accept %v", v)
+	}
+	if _, err := e.desk.Release(t.Context(), command(booking.Rider, rita), id, "The passenger smells."); err != nil {
+		t.Fatal(err)
+	}
+	v = object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "state", "updated_at"}; !slices.Equal(got, want) {
+		t.Errorf("fields after the release %v, want %v", got, want)
+	}
+}
+
+// Whether a booking is there is its user's business: all others get the very answer of one that is not.
+func TestOthersLearnNothing(t *testing.T) {
+	for _, state := range booking.States()[1:] {
+		t.Run(string(state), func(t *testing.T) {
+			e := newEnv(t)
+			id := e.book(ulla)
+			e.bring(id, state)
+			stored := e.ledger.Appended()
+			for _, c := range []struct{ method, tail, body string }{
+				{"GET", "", ""},
+				{"POST", "/cancel", ""},
+				{"POST", "/cancel", `{"reason":"mine"}`},
+				{"POST", "/cancel", `{"reason":"` + strings.Repeat("x", booking.MaxReason+1) + `"}`},
+			} {
+				theirs := e.call(c.method, "/bookings/"+string(id)+c.tail, e.user(uwe), c.body, "X-Request-Id", "r")
+				none := e.call(c.method, "/bookings/"+wrong+c.tail, e.user(uwe), c.body, "X-Request-Id", "r")
+				refused(t, theirs, http.StatusNotFound, booking.ErrNotFound.Message)
+				refused(t, none, http.StatusNotFound, booking.ErrNotFound.Message)
+				if diff := cmp.Diff(none.Header(), theirs.Header()); diff != "" {
+					t.Errorf("%s %s: the answers' headers differ:\n%s", c.method, c.tail, diff)
+				}
+			}
+			if e.ledger.Appended() != stored {
+				t.Error("something was stored")
+			}
+		})
+	}
+}
+
+func TestMalformedIDs(t *testing.T) {
+	e := newEnv(t)
+	for _, id := range []string{
+		"x", strings.ToUpper(wrong), wrong + "a", wrong[1:], wrong[:25] + "1", wrong[:25] + "*", "%3E", "..%2f..", "ledger.booking", "%00",
+		wrong[:24] + "%C3%A4", strings.Repeat("a", 4096),
+	} {
+		for _, c := range []struct{ method, tail string }{{"GET", ""}, {"POST", "/cancel"}} {
+			w := e.call(c.method, "/bookings/"+id+c.tail, e.user(ulla), "")
+			refused(t, w, http.StatusBadRequest, booking.ErrInvalidID.Message)
+		}
+	}
+}
+
+func TestCancel(t *testing.T) {
+	const reason = "The rain has stopped."
+	for _, c := range []struct {
+		state    booking.State
+		status   int
+		sentence string // empty: whatever
+	}{
+		{booking.StateOpen, 200, ""},
+		{booking.StateAccepted, 200, ""},
+		{booking.StateArrived, 200, ""},
+		{booking.StateStarted, 409, ""},
+		{booking.StateCompleted, 409, booking.ErrCompleted.Message},
+		{booking.StateCancelled, 409, booking.ErrCancelled.Message},
+		{booking.StateExpired, 409, booking.ErrExpired.Message},
+	} {
+		t.Run(string(c.state), func(t *testing.T) {
+			e := newEnv(t)
+			id := e.book(ulla)
+			e.bring(id, c.state)
+			w := e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), `{"reason":"`+reason+`"}`)
+			if c.status != http.StatusOK {
+				sentence := c.sentence
+				if sentence == "" {
+					sentence = w.Body.String()
+				}
+				refused(t, w, c.status, sentence)
+				return
+			}
+			v := object(t, w)
+			if v["success"] != true || v["message"] != "Booking cancelled" || v["state"] != "cancelled" || v["reason"] != reason {
+				t.Errorf("answer %v", v)
+			}
+			if b, err := e.desk.Show(t.Context(), id); err != nil || b.State != booking.StateCancelled || b.Reason != reason {
+				t.Errorf("the ledger has %+v, %v", b, err)
+			}
+		})
+	}
+}
+
+func TestCancelBodies(t *testing.T) {
+	long := strings.Repeat("ä", booking.MaxReason)
+	for _, c := range []struct {
+		name, body, says string
+		status           int
+	}{
+		{"nothing", "", "", 200},
+		{"an empty object", "{}", "", 200},
+		{"an empty reason", `{"reason":""}`, "", 200},
+		{"null", `{"reason":null}`, "", 200},
+		{"the longest reason", `{"reason":"` + long + `"}`, "", 200},
+		{"one character more", `{"reason":"` + long + `ä"}`, "280", 400},
+		{"a line feed", `{"reason":"a\nb"}`, "control", 400},
+		{"NUL", `{"reason":"\u0000"}`, "characters", 400},
+		{"half a pair", `{"reason":"\ud800"}`, "characters", 400},
+		{"a number", `{"reason":1}`, "text", 400},
+		{"an unknown field", `{"reasons":"x"}`, `"reasons"`, 400},
+		{"another case", `{"Reason":"x"}`, `"Reason"`, 400},
+		{"twice", `{"reason":"x","reason":"y"}`, `"reason"`, 400},
+		{"too large", `{"reason":"` + strings.Repeat("x", 64<<10) + `"}`, "too large", 413},
+		{"not JSON", `reason=x`, "JSON", 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := newEnv(t)
+			id := e.book(ulla)
+			w := e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), c.body)
+			if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+				t.Errorf("answer %d %q, want %d with %q", w.Code, w.Body, c.status, c.says)
+			}
+			want := booking.StateOpen
+			if c.status == http.StatusOK {
+				want = booking.StateCancelled
+			}
+			if b, err := e.desk.Show(t.Context(), id); err != nil || b.State != want {
+				t.Errorf("the booking is %s (%v), want %s", b.State, err, want)
+			}
+		})
+	}
+}
+
+func TestCancelAgain(t *testing.T) {
+	e := newEnv(t)
+	id, other := e.book(ulla), e.book(ulla)
+	cancel := func(id booking.ID) *httptest.ResponseRecorder {
+		return e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), "", "Idempotency-Key", "k")
+	}
+	first, again := object(t, cancel(id)), object(t, cancel(id))
+	if first["success"] != true || again["success"] != true {
+		t.Errorf("the first was told %v, its retry %v", first, again)
+	}
+	if v := object(t, cancel(other)); v["booking_id"] != string(other) {
+		t.Errorf("the same key on another booking: %v", v)
+	}
+	refused(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""), http.StatusConflict, booking.ErrCancelled.Message)
+}
+
+// page is one answer of GET /bookings.
+func (e *env) page(user, query string) (ids []booking.ID, next string) {
+	e.t.Helper()
+	v := object(e.t, e.call("GET", "/bookings"+query, e.user(user), ""))
+	for _, b := range v["bookings"].([]any) {
+		ids = append(ids, booking.ID(b.(map[string]any)["booking_id"].(string)))
+	}
+	next, _ = v["next_cursor"].(string)
+	return ids, next
+}
+
+func TestListIsOnesOwnNewestFirst(t *testing.T) {
+	e := newEnv(t)
+	if w := e.call("GET", "/bookings", e.user(ulla), ""); w.Body.String() != `{"bookings":[]}` {
+		t.Errorf("without bookings the answer is %s", w.Body)
+	}
+	var mine []booking.ID
+	for range 7 {
+		mine = append(mine, e.book(ulla))
+		e.book(uwe)
+	}
+	slices.Reverse(mine)
+	for _, limit := range []string{"1", "3", "7", "100", ""} {
+		var got []booking.ID
+		for next, i := "", 0; i == 0 || next != ""; i++ {
+			query := "?"
+			if limit != "" {
+				query += "limit=" + limit
+			}
+			if next != "" {
+				query += "&cursor=" + next
+			}
+			var ids []booking.ID
+			ids, next = e.page(ulla, query)
+			got = append(got, ids...)
+		}
+		if !slices.Equal(got, mine) {
+			t.Errorf("in pages of %q: %v, want %v", limit, got, mine)
+		}
+	}
+}
+
+func TestListRefusesBadPages(t *testing.T) {
+	e := newEnv(t)
+	for _, query := range []string{
+		"limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "limit=99999999999999999999",
+		"cursor=x", "cursor=-1", "cursor=", "cursor=1&cursor=1", "cursor=18446744073709551616", "limit=%zz",
+	} {
+		if w := e.call("GET", "/bookings?"+query, e.user(ulla), ""); w.Code != http.StatusBadRequest {
+			t.Errorf("?%s: answer %d %q", query, w.Code, w.Body)
+		}
+	}
+}
+
+func TestListWaitsForOnesOwnWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.ledger.hold()
+		id := e.book(ulla)
+		got := make(chan []booking.ID)
+		go func() {
+			ids, _ := e.page(ulla, "")
+			got <- ids
+		}()
+		synctest.Wait()
+		select {
+		case ids := <-got:
+			t.Fatalf("the list did not wait for the board: %v", ids)
+		default:
+		}
+		e.ledger.release(t)
+		if ids := <-got; !slices.Equal(ids, []booking.ID{id}) {
+			t.Errorf("the list is %v, want %v", ids, id)
+		}
+	})
+}
+
+func TestListGivesUpOnABoardThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		e.ledger.hold()
+		e.book(ulla)
+		begun := time.Now()
+		w := e.call("GET", "/bookings", e.user(ulla), "")
+		refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+		later(t, w)
+		if took := time.Since(begun); took != 2*time.Second {
+			t.Errorf("gave up after %s", took)
+		}
+	})
+}
+
+func TestListUntilTheBoardIsReady(t *testing.T) {
+	e := newEnv(t)
+	id := e.book(ulla)
+	e.unready = bus.ErrNotCaughtUp
+	w := e.call("GET", "/bookings", e.user(ulla), "")
+	refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+	later(t, w)
+	// What does not come from the board goes on.
+	object(t, e.call("POST", "/book", e.user(ulla), ""))
+	object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""))
+	e.unready = nil
+	if ids, _ := e.page(ulla, ""); len(ids) != 2 {
+		t.Errorf("%d bookings, want 2", len(ids))
+	}
+}
+
+func TestMethods(t *testing.T) {
+	e := newEnv(t)
+	r := request("HEAD", "/bookings", e.user(ulla), "")
+	w := httptest.NewRecorder()
+	e.handler.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("HEAD: answer %d", w.Code)
+	}
+	r = request("DELETE", "/book", e.user(ulla), "")
+	w = httptest.NewRecorder()
+	e.handler.ServeHTTP(w, r)
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST" {
+		t.Errorf("DELETE /book: answer %d %q, Allow %q", w.Code, w.Body, w.Header().Get("Allow"))
+	}
+}

@@ -1,0 +1,212 @@
+package usersvc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+	"pillion/token"
+	"pillion/token/tokentest"
+	"pillion/usersvc"
+	"pillion/web/webtest"
+)
+
+// People and things to test with. No test depends on which ids they have.
+const (
+	ulla  = tokentest.Ulla // a user
+	uwe   = "uweuweuweuweuweuweuweuweuw"
+	rita  = tokentest.Rita // a rider
+	rolf  = "rolfrolfrolfrolfrolfrolfro"
+	cron  = "croncroncroncroncroncroncr" // a service
+	wrong = "nosuchbookingnosuchbooking"
+)
+
+// deadline is how long a booking waits in these tests.
+const deadline = 2 * time.Minute
+
+// An env is a Service over a log in memory.
+type env struct {
+	t       testing.TB
+	auth    *tokentest.Authority
+	ledger  *ledger
+	desk    *booking.Desk
+	handler http.Handler
+	log     *journal
+	unready error         // what the board's follower says
+	ahead   time.Duration // of the real clock; not to be changed while a request is under way
+}
+
+func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
+
+func newEnv(t testing.TB, options ...bookingtest.Option) *env {
+	t.Helper()
+	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
+	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
+	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Now: e.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.desk = desk
+	service, err := usersvc.New(usersvc.Config{
+		Desk: desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Ready: func(context.Context) error { return e.unready },
+		Now:   e.now,
+		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.handler = service.Routes()
+	return e
+}
+
+// user returns a good token of a user.
+func (e *env) user(id string) string {
+	return e.auth.Token(token.User, id, id[:4]+"@example.com")
+}
+
+// rider returns a good token of a rider.
+func (e *env) rider(id string) string {
+	return e.auth.Token(token.Rider, id, id[:4]+"@example.com")
+}
+
+// call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
+func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
+	e.t.Helper()
+	r := request(method, target, bearer, body, headers...)
+	w := httptest.NewRecorder()
+	e.handler.ServeHTTP(w, r)
+	webtest.ValidateAnswer(e.t, usersvc.OpenAPI, r, w)
+	return w
+}
+
+func request(method, target, bearer, body string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
+	r.ContentLength = int64(len(body))
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+// refused fails the test unless w is that refusal, to the letter.
+func refused(t testing.TB, w *httptest.ResponseRecorder, status int, sentence string) {
+	t.Helper()
+	if w.Code != status || w.Body.String() != sentence {
+		t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, status, sentence)
+	}
+	if got := w.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
+		t.Errorf("refused as %q", got)
+	}
+}
+
+// later fails the test unless w is a refusal that asks to come back.
+func later(t testing.TB, w *httptest.ResponseRecorder) {
+	t.Helper()
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("answer %d %q with Retry-After %q, want 503 and when to come back", w.Code, w.Body, w.Header().Get("Retry-After"))
+	}
+}
+
+// object returns the JSON of a successful answer.
+func object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
+	t.Helper()
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("answer %d %s %q, want 200 and JSON", w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("answer %q: %v", w.Body, err)
+	}
+	return v
+}
+
+// names returns the field names of an object, sorted.
+func names(v map[string]any) []string {
+	found := make([]string, 0, len(v))
+	for name := range v {
+		found = append(found, name)
+	}
+	slices.Sort(found)
+	return found
+}
+
+// book books a ride for a user over HTTP and returns its id.
+func (e *env) book(user string) booking.ID {
+	e.t.Helper()
+	id, _ := object(e.t, e.call("POST", "/book", e.user(user), "{}"))["booking_id"].(string)
+	return booking.ID(id)
+}
+
+// command returns a new command of an actor.
+func command(role booking.Role, id string) booking.Command {
+	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: id, Role: role}}
+}
+
+// bring takes an open booking of ulla's to a state, by whoever may do so.
+func (e *env) bring(id booking.ID, to booking.State) {
+	e.t.Helper()
+	ctx := e.t.Context()
+	step := func(_ booking.Booking, err error) {
+		e.t.Helper()
+		if err != nil {
+			e.t.Fatalf("bring the booking to %s: %v", to, err)
+		}
+	}
+	rides := []booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted}
+	far := slices.Index(rides, to)
+	for i := 0; i <= far; i++ {
+		switch rides[i] {
+		case booking.StateAccepted:
+			step(e.desk.Accept(ctx, command(booking.Rider, rita), id))
+		case booking.StateArrived:
+			step(e.desk.Arrive(ctx, command(booking.Rider, rita), id))
+		case booking.StateStarted:
+			step(e.desk.Start(ctx, command(booking.Rider, rita), id))
+		case booking.StateCompleted:
+			step(e.desk.Complete(ctx, command(booking.Rider, rita), id))
+		}
+	}
+	switch to {
+	case booking.StateCancelled:
+		step(e.desk.Cancel(ctx, command(booking.Service, cron), id, ""))
+	case booking.StateExpired:
+		e.ahead = 2 * deadline
+		step(e.desk.Expire(ctx, command(booking.Service, cron), id))
+	}
+	if b, err := e.desk.Show(ctx, id); err != nil || b.State != to {
+		e.t.Fatalf("the booking is %q, not %q: %v", b.State, to, err)
+	}
+}
+
+// A journal is a log that a test can read.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(b)
+}
+
+func (j *journal) text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}

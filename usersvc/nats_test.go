@@ -1,0 +1,239 @@
+package usersvc_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/token"
+	"pillion/token/tokentest"
+	"pillion/usersvc"
+)
+
+// An instance is a Service with a NATS connection, a ledger and a board of its own, serving HTTP.
+type instance struct {
+	url    string
+	desk   *booking.Desk
+	board  *booking.Board
+	ledger *bus.Ledger
+}
+
+// serve starts an instance, ready, and stops it after the test.
+func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
+	t.Helper()
+	ledger, err := bus.OpenLedger(e.Connect(t), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	board := booking.NewBoard()
+	follower := ledger.Follow(board)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- follower.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("follower: %v", err)
+		}
+	})
+	service, err := usersvc.New(usersvc.Config{
+		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(service.Routes())
+	t.Cleanup(server.Close)
+	in := &instance{url: server.URL, desk: desk, board: board, ledger: ledger}
+	eventually(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
+	return in
+}
+
+// eventually waits until ok holds, for what announces itself in no other way.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(15 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// call makes a request over HTTP.
+func (in *instance) call(ctx context.Context, method, target, bearer, body string, headers ...string) (int, string, error) {
+	r, err := http.NewRequestWithContext(ctx, method, in.url+target, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	r.Header.Set("Authorization", "Bearer "+bearer)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(answer), err
+}
+
+// ok is call for what must succeed.
+func (in *instance) ok(t *testing.T, method, target, bearer, body string, headers ...string) map[string]any {
+	t.Helper()
+	status, answer, err := in.call(t.Context(), method, target, bearer, body, headers...)
+	var v map[string]any
+	if err == nil {
+		err = json.Unmarshal([]byte(answer), &v)
+	}
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("%s %s: answer %d %q, %v", method, target, status, answer, err)
+	}
+	return v
+}
+
+func TestOverNATS(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		t.Cleanup(http.DefaultClient.CloseIdleConnections)
+		auth := tokentest.New(t)
+		here, there := serve(t, e, auth), serve(t, e, auth)
+		watch := e.Connect(t).NATS()
+		seen, err := watch.SubscribeSync("booking.>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := watch.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		user, rider := auth.Token(token.User, ulla, "john@example.com"), auth.Token(token.Rider, rita, "rider@example.com")
+
+		var newest []string
+		for range 20 {
+			id := here.ok(t, "POST", "/book", user, "{}")["booking_id"].(string)
+			newest = slices.Insert(newest, 0, id)
+			event(t, seen, "booking."+id+".1.requested", user)
+			// Right on every instance, and in the list of this one, from the moment of the answer.
+			if v := there.ok(t, "GET", "/bookings/"+id, user, ""); v["state"] != "open" {
+				t.Fatalf("the other instance shows %v", v)
+			}
+			if got := here.list(t, user); !slices.Equal(got, newest) {
+				t.Fatalf("the list has %v, want %v", got, newest)
+			}
+		}
+		within, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := there.board.Await(within, here.ledger.Appended()); err != nil {
+			t.Fatalf("the other instance's board is more than a second behind: %v", err)
+		}
+		if got := there.list(t, user); !slices.Equal(got, newest) {
+			t.Errorf("the other instance lists %v, want %v", got, newest)
+		}
+
+		id := newest[0]
+		accept := booking.Command{
+			ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: rita, Role: booking.Rider}, Proof: rider,
+		}
+		if _, err := there.desk.Accept(t.Context(), accept, booking.ID(id)); err != nil {
+			t.Fatal(err)
+		}
+		event(t, seen, "booking."+id+".2.accepted", rider)
+		if v := here.ok(t, "GET", "/bookings/"+id, user, ""); v["state"] != "accepted" || v["raider_id"] != rita {
+			t.Errorf("the accepted booking is shown as %v", v)
+		}
+		if v := here.ok(t, "POST", "/bookings/"+id+"/cancel", user, `{"reason":"late"}`); v["state"] != "cancelled" {
+			t.Errorf("the cancelled booking is shown as %v", v)
+		}
+		event(t, seen, "booking."+id+".3.cancelled", user)
+	})
+}
+
+// event fails the test unless the next message is that event, with that token.
+func event(t *testing.T, seen *nats.Subscription, subject, proof string) {
+	t.Helper()
+	m, err := seen.NextMsg(5 * time.Second)
+	if err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	if m.Subject != subject {
+		t.Errorf("event on %s, want %s", m.Subject, subject)
+	}
+	if m.Header.Get("Authorization") != "Bearer "+proof {
+		t.Errorf("%s does not carry the token of whoever caused it", subject)
+	}
+}
+
+func (in *instance) list(t *testing.T, bearer string) []string {
+	t.Helper()
+	var ids []string
+	for _, b := range in.ok(t, "GET", "/bookings?limit=100", bearer, "")["bookings"].([]any) {
+		ids = append(ids, b.(map[string]any)["booking_id"].(string))
+	}
+	return ids
+}
+
+// 32 retries of one request at once, on two instances, are one booking.
+func TestIdempotencyKeyInARace(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		t.Cleanup(http.DefaultClient.CloseIdleConnections)
+		auth := tokentest.New(t)
+		instances := []*instance{serve(t, e, auth), serve(t, e, auth)}
+		user := auth.Token(token.User, ulla, "john@example.com")
+		for range 5 {
+			key, ids := booking.NewID(), make([]string, 32)
+			var g errgroup.Group
+			for i := range ids {
+				g.Go(func() error {
+					status, answer, err := instances[i%2].call(t.Context(), "POST", "/book", user, "{}", "Idempotency-Key", key)
+					if err != nil {
+						return err
+					}
+					var v struct {
+						Booking string `json:"booking_id"`
+					}
+					if err := json.Unmarshal([]byte(answer), &v); err != nil || status != http.StatusOK {
+						t.Errorf("answer %d %q", status, answer)
+					}
+					ids[i] = v.Booking
+					return nil
+				})
+			}
+			if err := g.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if len(slices.Compact(ids)) != 1 {
+				t.Fatalf("one request booked %v", ids)
+			}
+		}
+		last, err := instances[0].ledger.LastSequence(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := instances[0].board.Await(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(instances[0].list(t, user)); got != 5 {
+			t.Errorf("%d bookings, want 5", got)
+		}
+	})
+}

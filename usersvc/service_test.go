@@ -1,0 +1,44 @@
+package usersvc_test
+
+import (
+	"strings"
+	"testing"
+
+	"pillion/usersvc"
+	"pillion/web/webtest"
+)
+
+func TestRoutesMatchOpenAPI(t *testing.T) {
+	webtest.RoutesMatchOpenAPI(t, newEnv(t).handler, usersvc.OpenAPI)
+}
+
+func TestNewNamesEverythingMissing(t *testing.T) {
+	_, err := usersvc.New(usersvc.Config{})
+	if err == nil {
+		t.Fatal("a service without anything was made")
+	}
+	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%q does not name %s", err, name)
+		}
+	}
+}
+
+func TestTokensAreNeverLoggedNorShown(t *testing.T) {
+	e := newEnv(t)
+	bearer := e.user(ulla)
+	answers := e.call("POST", "/book", bearer, `{}`).Body.String() +
+		e.call("GET", "/bookings", bearer, ``).Body.String() +
+		e.call("POST", "/book", bearer, `{`).Body.String() +
+		e.call("POST", "/book", "x"+bearer, `{}`).Body.String()
+	secret := bearer[strings.LastIndex(bearer, ".")+1:]
+	if strings.Contains(answers, secret) {
+		t.Error("an answer has the token in it")
+	}
+	if strings.Contains(e.log.text(), secret) {
+		t.Error("the log has the token in it")
+	}
+	if !strings.Contains(e.log.text(), ulla) {
+		t.Error("the log does not say whose request it was")
+	}
+}

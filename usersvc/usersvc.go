@@ -1,0 +1,107 @@
+// Package usersvc is the service of users, the passengers: they book a ride, watch it and cancel it.
+//
+// Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, single bookings
+// are read from the ledger, lists from a booking.Board. It keeps nothing between requests, so any number of instances may run.
+package usersvc
+
+import (
+	"context"
+	_ "embed" // for openapi.yaml
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"pillion/booking"
+	"pillion/fault"
+	"pillion/token"
+	"pillion/web"
+)
+
+// OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+// A Ledger is what this service asks of the ledger besides commands.
+type Ledger interface {
+	// Appended returns the highest sequence that this process has appended.
+	Appended() uint64
+	// Roomy returns a fault when the ledger is too full for new bookings.
+	Roomy(ctx context.Context) error
+}
+
+// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+type Config struct {
+	Desk     *booking.Desk
+	Board    *booking.Board              // for lists; somebody else feeds it
+	Ready    func(context.Context) error // nil once the board can be trusted
+	Ledger   Ledger
+	Verifier web.TokenVerifier
+
+	Log        *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // default: metrics that nobody sees
+	Now        func() time.Time      // default: time.Now
+	NewID      func() string         // default: booking.NewID
+}
+
+// A Service answers the HTTP calls of users. It is safe for concurrent use and holds nothing that must be closed.
+type Service struct {
+	desk     *booking.Desk
+	board    *booking.Board
+	ready    func(context.Context) error
+	ledger   Ledger
+	verifier web.TokenVerifier
+	newID    func() string
+	router   web.RouterConfig
+}
+
+// New returns a Service, or an error that names every setting that is missing.
+func New(c Config) (*Service, error) {
+	var missing []error
+	require := func(name string, given bool) {
+		if !given {
+			missing = append(missing, errors.New("usersvc: "+name+" is required"))
+		}
+	}
+	require("Desk", c.Desk != nil)
+	require("Board", c.Board != nil)
+	require("Ready", c.Ready != nil)
+	require("Ledger", c.Ledger != nil)
+	require("Verifier", c.Verifier != nil)
+	if missing != nil {
+		return nil, errors.Join(missing...)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = booking.NewID
+	}
+	return &Service{
+		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID,
+		router: web.RouterConfig{Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+	}, nil
+}
+
+// Routes is the table of contents. Call it once: it registers the metrics.
+func (s *Service) Routes() chi.Router {
+	r := web.NewRouter(s.router)
+	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
+
+	only("Only users can book rides").Post("/book", web.Handle(s.book))
+	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
+	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
+	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
+	return r
+}
+
+// ErrCatchingUp is what a list is answered with as long as the board is not what it must be. Every other refusal is package
+// booking's.
+var ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
+	"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
