@@ -1,0 +1,186 @@
+package ridersvc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"pillion/booking"
+	"pillion/fault"
+	"pillion/web"
+)
+
+const (
+	// anyPatience is how long a rider who asks for any booking goes on trying while others are faster.
+	anyPatience = 10 * time.Second
+	// boardPatience is how long one look at the board waits for it to include what the ledger has.
+	boardPatience = 2 * time.Second
+	// boardPage is how many open bookings are taken from the board at a time.
+	boardPage = 64
+)
+
+// acceptRequest is the body of POST /accept-booking: nothing at all, or which booking.
+type acceptRequest struct {
+	Booking choice `json:"booking_id"`
+}
+
+// A choice is a booking that was named, rightly or wrongly. A name that is null was named too: a client that has lost the id of
+// the booking it means must not be given any other.
+type choice struct {
+	named bool
+	id    booking.ID
+}
+
+// UnmarshalJSON takes a string for the id. Whatever else it is stays an id that no booking has.
+func (c *choice) UnmarshalJSON(data []byte) error {
+	c.named = true
+	return json.Unmarshal(data, &c.id)
+}
+
+type acceptAnswer struct {
+	Success bool   `json:"success"`
+	Message string `json:"message"`
+	Rider   string `json:"raider"` // the caller's own email
+
+	Booking   booking.ID     `json:"booking_id"`
+	State     booking.State  `json:"state"`
+	Pickup    *booking.Place `json:"pickup,omitempty"`
+	Dropoff   *booking.Place `json:"dropoff,omitempty"`
+	UpdatedAt time.Time      `json:"updated_at"`
+}
+
+// accept takes the booking that the rider names, or else the one that waits longest.
+func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
+	var req acceptRequest
+	if err := web.DecodeOptional(r, &req); err != nil {
+		return err
+	}
+	ctx := r.Context()
+	claims, proof := web.Caller(ctx)
+	c := booking.Command{
+		ID:    booking.CommandID(s.newID()),
+		Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)},
+		Proof: proof,
+	}
+	var b booking.Booking
+	var err error
+	if req.Booking.named {
+		b, err = s.desk.Accept(ctx, c, req.Booking.id)
+	} else {
+		b, err = s.acceptAny(ctx, c)
+	}
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, acceptAnswer{
+		Success: true, Message: "Booking accepted", Rider: claims.Email,
+		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, UpdatedAt: b.UpdatedAt.UTC(),
+	})
+}
+
+// acceptAny accepts the open booking that has waited longest of those that nobody else takes first.
+//
+// It looks only at a board that includes everything that the ledger's leader had when it was asked, after this call began. So
+// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider. And so a booking that the
+// rider has already is not taken for an open one and accepted again.
+func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
+	if err := s.ready(ctx); err != nil {
+		return booking.Booking{}, ErrCatchingUp.Because(err)
+	}
+	limited, cancel := context.WithTimeout(ctx, anyPatience)
+	defer cancel()
+
+	lost := make(map[booking.ID]uint64)
+	for {
+		last, err := s.ledger.LastSequence(limited)
+		if err != nil {
+			return booking.Booking{}, err
+		}
+		if err := s.reach(limited, last); err != nil {
+			return booking.Booking{}, err
+		}
+		next := s.choose(booking.RiderID(c.Actor.ID), lost)
+		switch {
+		case next.end != nil:
+			b, err := s.try(ctx, c, next) // ctx: an append that has begun is worth its own patience
+			if err == nil || !tryNext(err) {
+				return b, err
+			}
+			lost[next.id] = next.opened
+		case next.under != nil: // whoever is trying it may be about to fail
+			select {
+			case <-next.under:
+			case <-limited.Done():
+			}
+		default:
+			return booking.Booking{}, ErrNoneOpen
+		}
+		if err := limited.Err(); err != nil {
+			return booking.Booking{}, ErrCrowded.Because(err)
+		}
+	}
+}
+
+// A chance is what a look at the board has come to. The zero chance is that nothing is open.
+type chance struct {
+	id     booking.ID // what to try next
+	opened uint64     // its OpenedSeq
+	end    func()     // to be called after trying it; nil: there is nothing to try now
+
+	under <-chan struct{} // closed when another rider has done with the booking that waits longest of those under attempt
+}
+
+// choose returns the booking that has waited longest of those that the rider may have and that no other rider of this process is
+// trying. What the rider has tried in vain is in lost, with the OpenedSeq it then had: what was opened anew may be tried again.
+func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) chance {
+	var wait chance
+	for after := uint64(0); ; {
+		page := s.board.Open(s.now(), boardPage, after)
+		for _, b := range page {
+			after = b.OpenedSeq
+			if lost[b.ID] == b.OpenedSeq || slices.Contains(b.ReleasedBy, rider) {
+				continue
+			}
+			end, under := s.attempts.begin(b.ID)
+			if end != nil {
+				return chance{id: b.ID, opened: b.OpenedSeq, end: end}
+			}
+			if wait.under == nil {
+				wait.under = under
+			}
+		}
+		if len(page) < boardPage {
+			return wait
+		}
+	}
+}
+
+func (s *Service) try(ctx context.Context, c booking.Command, next chance) (booking.Booking, error) {
+	defer next.end()
+	return s.desk.Accept(ctx, c, next.id)
+}
+
+// tryNext reports whether err says that this booking is lost and another may be had. A busy rider would lose them all. Of an
+// outcome that is not known nothing is said: going on could give one rider two bookings.
+func tryNext(err error) bool {
+	switch {
+	case errors.Is(err, booking.ErrRiderBusy):
+		return false
+	case errors.Is(err, booking.ErrNotFound): // it has aged out of the ledger
+		return true
+	}
+	return fault.KindOf(err) == fault.Conflict
+}
+
+// reach waits until the board includes everything up to sequence seq.
+func (s *Service) reach(ctx context.Context, seq uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, boardPatience)
+	defer cancel()
+	if err := s.board.Await(ctx, seq); err != nil {
+		return ErrCatchingUp.Because(err)
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+package ridersvc_test
+
+import (
+	"fmt"
+	"testing"
+
+	"pillion/bus/bustest"
+)
+
+// BenchmarkCrowd is one race: all riders ask two instances for any booking at once, over HTTP and a real NATS.
+func BenchmarkCrowd(b *testing.B) {
+	for _, bookings := range []int{1, crowd} {
+		b.Run(fmt.Sprintf("%d riders for %d bookings", crowd, bookings), func(b *testing.B) {
+			x := newTown(b, bustest.Run(b), crowd)
+			for b.Loop() {
+				b.StopTimer()
+				for range bookings {
+					x.book(b)
+				}
+				b.StartTimer()
+				x.race(b, "{}", nil)
+			}
+		})
+	}
+}

@@ -1,0 +1,208 @@
+package ridersvc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/booking/bookingtest"
+	"pillion/ridersvc"
+	"pillion/token"
+	"pillion/token/tokentest"
+	"pillion/web/webtest"
+)
+
+// People and things to test with. No test depends on which ids they have.
+const (
+	ulla  = tokentest.Ulla // a user
+	rita  = tokentest.Rita // a rider
+	rolf  = "rolfrolfrolfrolfrolfrolfro"
+	cron  = "croncroncroncroncroncroncr" // a service
+	wrong = "nosuchbookingnosuchbooking"
+)
+
+// deadline is how long a booking waits in these tests.
+const deadline = 2 * time.Minute
+
+// An env is a Service over a log in memory.
+type env struct {
+	t       testing.TB
+	auth    *tokentest.Authority
+	ledger  *ledger
+	desk    *booking.Desk // of another process
+	handler http.Handler
+	log     *journal
+	unready error         // what the board's follower says
+	ahead   time.Duration // of the real clock; not to be changed while a request is under way
+}
+
+func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
+
+func newEnv(t testing.TB, options ...bookingtest.Option) *env {
+	t.Helper()
+	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
+	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
+	desk := func(log booking.Log) *booking.Desk {
+		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Now: e.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	e.desk = desk(elsewhere{e.ledger})
+	service, err := ridersvc.New(ridersvc.Config{
+		Desk: desk(e.ledger), Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Ready: func(context.Context) error { return e.unready },
+		Now:   e.now,
+		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.handler = service.Routes()
+	return e
+}
+
+// rider returns a good token of a rider.
+func (e *env) rider(id string) string {
+	return e.auth.Token(token.Rider, id, id[:4]+"@example.com")
+}
+
+// call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
+func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
+	e.t.Helper()
+	r := request(method, target, bearer, body, headers...)
+	w := httptest.NewRecorder()
+	e.handler.ServeHTTP(w, r)
+	webtest.ValidateAnswer(e.t, ridersvc.OpenAPI, r, w)
+	return w
+}
+
+// accept is a call of /accept-booking.
+func (e *env) accept(rider, body string) *httptest.ResponseRecorder {
+	e.t.Helper()
+	return e.call("POST", "/accept-booking", e.rider(rider), body)
+}
+
+func named(id booking.ID) string { return `{"booking_id":"` + string(id) + `"}` }
+
+func request(method, target, bearer, body string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
+	r.ContentLength = int64(len(body))
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+// refused fails the test unless w is that refusal, to the letter.
+func refused(t testing.TB, w *httptest.ResponseRecorder, status int, sentence string) {
+	t.Helper()
+	if w.Code != status || w.Body.String() != sentence {
+		t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, status, sentence)
+	}
+	if got := w.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
+		t.Errorf("refused as %q", got)
+	}
+}
+
+// later fails the test unless w is that refusal and asks to come back.
+func later(t testing.TB, w *httptest.ResponseRecorder, sentence string) {
+	t.Helper()
+	refused(t, w, http.StatusServiceUnavailable, sentence)
+	if w.Header().Get("Retry-After") == "" {
+		t.Error("503 without Retry-After")
+	}
+}
+
+// won fails the test unless w says that the rider has accepted that booking.
+func won(t testing.TB, w *httptest.ResponseRecorder, rider string, id booking.ID) {
+	t.Helper()
+	v := object(t, w)
+	if v["success"] != true || v["message"] != "Booking accepted" || v["raider"] != rider[:4]+"@example.com" ||
+		v["booking_id"] != string(id) || v["state"] != "accepted" {
+		t.Errorf("answer %v, want that %s has accepted %s", v, rider, id)
+	}
+}
+
+// object returns the JSON of a successful answer.
+func object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
+	t.Helper()
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("answer %d %s %q, want 200 and JSON", w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("answer %q: %v", w.Body, err)
+	}
+	return v
+}
+
+// names returns the field names of an object, sorted.
+func names(v map[string]any) []string {
+	found := make([]string, 0, len(v))
+	for name := range v {
+		found = append(found, name)
+	}
+	slices.Sort(found)
+	return found
+}
+
+// book books a ride for ulla, in another process.
+func (e *env) book() booking.ID {
+	e.t.Helper()
+	return e.bookTrip(booking.Trip{})
+}
+
+func (e *env) bookTrip(trip booking.Trip) booking.ID {
+	e.t.Helper()
+	id := booking.ID(booking.NewID())
+	if _, err := e.desk.Book(e.t.Context(), command(booking.User, ulla), id, trip); err != nil {
+		e.t.Fatal(err)
+	}
+	return id
+}
+
+// command returns a new command of an actor.
+func command(role booking.Role, id string) booking.Command {
+	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: id, Role: role}}
+}
+
+// do fails the test if a step in another process did not work.
+func (e *env) do(_ booking.Booking, err error) {
+	e.t.Helper()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// A journal is a log that a test can read.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(b)
+}
+
+func (j *journal) text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}

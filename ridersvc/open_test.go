@@ -1,0 +1,148 @@
+package ridersvc_test
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/ridersvc"
+)
+
+// page is one answer of GET /open-bookings.
+func (e *env) page(query string) (ids []booking.ID, next string) {
+	e.t.Helper()
+	v := object(e.t, e.call("GET", "/open-bookings"+query, e.rider(rita), ""))
+	for _, b := range v["bookings"].([]any) {
+		ids = append(ids, booking.ID(b.(map[string]any)["booking_id"].(string)))
+	}
+	next, _ = v["next_cursor"].(string)
+	return ids, next
+}
+
+func TestOpenShowsTheRideAndNothingOfTheUser(t *testing.T) {
+	e := newEnv(t)
+	if w := e.call("GET", "/open-bookings", e.rider(rita), ""); w.Body.String() != `{"bookings":[]}` {
+		t.Errorf("without bookings the answer is %s", w.Body)
+	}
+	id := e.bookTrip(booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2}, Dropoff: &booking.Place{Lat: 3, Lng: 4}})
+	b, err := e.desk.Show(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := object(t, e.call("GET", "/open-bookings", e.rider(rita), ""))
+	want := map[string]any{"bookings": []any{map[string]any{
+		"booking_id": string(id),
+		"pickup":     map[string]any{"lat": 1.0, "lng": 2.0},
+		"dropoff":    map[string]any{"lat": 3.0, "lng": 4.0},
+		"opened_at":  b.OpenedAt.UTC().Format(time.RFC3339Nano),
+		"deadline":   b.Deadline.UTC().Format(time.RFC3339Nano),
+	}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("answer (-want +got):\n%s", diff)
+	}
+}
+
+func TestOpenIsLongestWaitingFirst(t *testing.T) {
+	e := newEnv(t)
+	var open []booking.ID
+	for i := range 9 {
+		id := e.book()
+		switch i {
+		case 2:
+			e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
+		case 4:
+			e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), id, ""))
+		default:
+			open = append(open, id)
+		}
+	}
+	// The first is given back, so that it waits anew, behind the others.
+	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), open[0]))
+	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), open[0], ""))
+	open = append(open[1:], open[0])
+
+	for _, limit := range []string{"1", "3", "7", "100"} {
+		var got []booking.ID
+		for next, i := "", 0; i == 0 || next != ""; i++ {
+			query := "?limit=" + limit
+			if next != "" {
+				query += "&cursor=" + next
+			}
+			var ids []booking.ID
+			ids, next = e.page(query)
+			got = append(got, ids...)
+		}
+		if !slices.Equal(got, open) {
+			t.Errorf("in pages of %s: %v, want %v", limit, got, open)
+		}
+	}
+	e.ahead = 2 * deadline
+	if ids, _ := e.page(""); len(ids) != 0 {
+		t.Errorf("after the deadline %v", ids)
+	}
+}
+
+func TestOpenWithoutWhatWasAcceptedHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		first, second := e.book(), e.book()
+		e.ledger.hold()
+		won(t, e.accept(rita, "{}"), rita, first)
+		got := make(chan []booking.ID, 1)
+		go func() {
+			ids, _ := e.page("")
+			got <- ids
+		}()
+		synctest.Wait()
+		if len(got) != 0 {
+			t.Fatalf("the list did not wait for the board: %v", <-got)
+		}
+		e.ledger.release(t)
+		if ids := <-got; !slices.Equal(ids, []booking.ID{second}) {
+			t.Errorf("open are %v, want %v", ids, second)
+		}
+	})
+}
+
+func TestOpenGivesUpOnABoardThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		id := e.book()
+		e.ledger.hold()
+		won(t, e.accept(rita, "{}"), rita, id)
+		begun := time.Now()
+		later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+		if took := time.Since(begun); took != 2*time.Second {
+			t.Errorf("gave up after %s", took)
+		}
+	})
+}
+
+func TestOpenUntilTheBoardIsReady(t *testing.T) {
+	e := newEnv(t)
+	e.book()
+	e.unready = bus.ErrNotCaughtUp
+	later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+	e.unready = nil
+	if ids, _ := e.page(""); len(ids) != 1 {
+		t.Errorf("%d open, want 1", len(ids))
+	}
+}
+
+func TestOpenRefusesBadPages(t *testing.T) {
+	e := newEnv(t)
+	for _, query := range []string{
+		"limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "limit=99999999999999999999",
+		"cursor=x", "cursor=-1", "cursor=", "cursor=1&cursor=1", "cursor=18446744073709551616", "limit=%zz",
+	} {
+		if w := e.call("GET", "/open-bookings?"+query, e.rider(rita), ""); w.Code != http.StatusBadRequest {
+			t.Errorf("?%s: answer %d %q", query, w.Code, w.Body)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+// Package ridersvc is the service of riders, who drive the bikes: they see the open bookings and accept one.
+//
+// Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, and the ledger
+// says who won. It keeps nothing between requests, so any number of instances may run.
+package ridersvc
+
+import (
+	"context"
+	_ "embed" // for openapi.yaml
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"pillion/booking"
+	"pillion/fault"
+	"pillion/token"
+	"pillion/web"
+)
+
+// OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].
+//
+//go:embed openapi.yaml
+var OpenAPI []byte
+
+// A Ledger is what this service asks of the ledger besides commands.
+type Ledger interface {
+	// Appended returns the highest sequence that this process has appended.
+	Appended() uint64
+	// LastSequence returns the highest sequence there is, from the ledger's leader.
+	LastSequence(ctx context.Context) (uint64, error)
+}
+
+// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+type Config struct {
+	Desk     *booking.Desk
+	Board    *booking.Board              // of open bookings; somebody else feeds it
+	Ready    func(context.Context) error // nil once the board can be trusted
+	Ledger   Ledger
+	Verifier web.TokenVerifier
+
+	Log        *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // default: metrics that nobody sees
+	Now        func() time.Time      // default: time.Now
+	NewID      func() string         // default: booking.NewID
+}
+
+// A Service answers the HTTP calls of riders. It is safe for concurrent use and holds nothing that must be closed.
+type Service struct {
+	desk     *booking.Desk
+	board    *booking.Board
+	ready    func(context.Context) error
+	ledger   Ledger
+	verifier web.TokenVerifier
+	now      func() time.Time
+	newID    func() string
+	router   web.RouterConfig
+	attempts attempts
+}
+
+// New returns a Service, or an error that names every setting that is missing.
+func New(c Config) (*Service, error) {
+	var missing []error
+	require := func(name string, given bool) {
+		if !given {
+			missing = append(missing, errors.New("ridersvc: "+name+" is required"))
+		}
+	}
+	require("Desk", c.Desk != nil)
+	require("Board", c.Board != nil)
+	require("Ready", c.Ready != nil)
+	require("Ledger", c.Ledger != nil)
+	require("Verifier", c.Verifier != nil)
+	if missing != nil {
+		return nil, errors.Join(missing...)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = booking.NewID
+	}
+	return &Service{
+		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
+		router:   web.RouterConfig{Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+		attempts: attempts{under: make(map[booking.ID]chan struct{})},
+	}, nil
+}
+
+// Routes is the table of contents. Call it once: it registers the metrics.
+func (s *Service) Routes() chi.Router {
+	r := web.NewRouter(s.router)
+	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.Rider, sentence)) }
+
+	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
+	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
+	return r
+}
+
+// The refusals of this service; those of package booking come besides.
+var (
+	ErrNoneOpen   = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
+	ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
+		"The list of open bookings is still being read. Please try again in a moment.").After(time.Second)
+	ErrCrowded = fault.New(fault.Unavailable, "crowded",
+		"Very many raiders are accepting bookings right now. Please try again in a moment.").After(time.Second)
+)
