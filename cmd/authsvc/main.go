@@ -1,0 +1,61 @@
+// Command authsvc runs the service that knows who somebody is: accounts, logins, tokens and the keys that verify them.
+package main
+
+import (
+	"context"
+	"os"
+
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+)
+
+func main() { os.Exit(program.Main("authsvc", run)) }
+
+// commands is the command line.
+type commands struct {
+	setting.Version
+	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
+	Health health `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
+}
+
+type serve struct {
+	Addr setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	health
+	setting.Remote
+	setting.Keys
+	setting.Log
+	setting.Profile
+}
+
+type health struct {
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3010" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+}
+
+func run(ctx context.Context, env program.Env) error {
+	var c commands
+	command, err := setting.Parse(setting.Program{
+		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
+		Description: "The service that knows who somebody is: POST /login, POST /register, and the keys that verify tokens.",
+	}, &c, env.Args)
+	if err != nil {
+		return err
+	}
+	if command == "health" {
+		return program.Health(ctx, c.Health.OpsAddr.Value)
+	}
+	s := c.Run
+	return wiring.Solo{
+		Service: "authsvc",
+		For:     "POST /login, POST /register, GET /public-key",
+		HTTP:    program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
+		OpsAddr: s.OpsAddr.Value,
+		NATSURL: s.URL.Value,
+		Log:     s.Log,
+		PProf:   s.PProf.On,
+		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+			auth, err := b.Auth(s.Keys)
+			return []wiring.Part{auth}, err
+		},
+	}.Run(ctx, env)
+}

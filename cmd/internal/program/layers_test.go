@@ -1,0 +1,121 @@
+package program_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+
+	"pillion/cmd/internal/program"
+)
+
+// A diary keeps what happened, in order.
+type diary struct {
+	mu      sync.Mutex
+	entries []string
+}
+
+func (d *diary) note(s string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.entries = append(d.entries, s)
+}
+
+func (d *diary) read() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.entries)
+}
+
+// task notes when it begins and when it is told to stop, and returns err once it may.
+func (d *diary) task(name string, may <-chan struct{}, err error) program.Task {
+	return func(ctx context.Context) error {
+		<-ctx.Done()
+		d.note(name + " told")
+		<-may
+		d.note(name + " done")
+		return err
+	}
+}
+
+func closed() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// A layer is told to stop only when every task of the one above it has returned.
+func TestLayersStopInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var d diary
+		may := make(chan struct{})
+		ended := make(chan error, 1)
+		go func() {
+			ended <- program.Run(ctx, program.Layer{d.task("bottom", closed(), nil)}, program.Layer{d.task("middle", closed(), nil)},
+				program.Layer{d.task("top", may, nil)})
+		}()
+		synctest.Wait()
+		if got := d.read(); len(got) != 0 {
+			t.Fatalf("stopped by itself: %q", got)
+		}
+		cancel()
+		synctest.Wait()
+		if got, want := d.read(), []string{"top told"}; !slices.Equal(got, want) {
+			t.Fatalf("while the top layer is busy: %q, want %q", got, want)
+		}
+		close(may)
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		want := []string{"top told", "top done", "middle told", "middle done", "bottom told", "bottom done"}
+		if got := d.read(); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+func TestFailureStopsAll(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	var d diary
+	broken, late := errors.New("broken"), errors.New("could not stop")
+	err := program.Run(t.Context(),
+		program.Layer{d.task("bottom", closed(), late)},
+		program.Layer{func(context.Context) error { return broken }, d.task("beside", closed(), nil)},
+		program.Layer{d.task("top", closed(), nil)},
+	)
+	if !errors.Is(err, broken) || !errors.Is(err, late) {
+		t.Errorf("Run: %v, want both failures", err)
+	}
+	if got := d.read(); len(got) != 6 || got[0] != "top told" {
+		t.Errorf("not all were stopped in turn: %q", got)
+	}
+}
+
+// A task that is done is no reason to stop, and neither is one that returns its context's end.
+func TestTasksThatEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- program.Run(ctx, program.Layer{
+				func(context.Context) error { return nil },
+				func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			})
+		}()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatalf("ended because a task was done: %v", err)
+		default:
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}

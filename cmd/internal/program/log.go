@@ -1,0 +1,31 @@
+package program
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/term"
+
+	"pillion/cmd/internal/setting"
+)
+
+// Logger returns what the settings ask for, written to w: lines for people where w is a terminal, else JSON.
+func Logger(s setting.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.Level.Value)); err != nil {
+		level = slog.LevelInfo // the setting has been checked; this is for its zero value
+	}
+	options := &slog.HandlerOptions{Level: level}
+	format := s.Format.Value
+	if format == "" {
+		format = "json"
+		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			format = "text"
+		}
+	}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

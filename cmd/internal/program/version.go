@@ -1,0 +1,20 @@
+package program
+
+import "runtime/debug"
+
+// Release is the version of every Pillion program. It is semantic versioning, which NATS asks of a micro service.
+const Release = "0.1.0-dev"
+
+// Version returns the release and, where the build knows it, the commit.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return Release
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return Release + " (" + s.Value[:12] + ")"
+		}
+	}
+	return Release
+}

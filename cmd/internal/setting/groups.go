@@ -1,0 +1,67 @@
+package setting
+
+import (
+	"path/filepath"
+
+	"github.com/alecthomas/kong"
+)
+
+// The settings that several programs share, to be embedded in their commands. Names, variables and defaults are those of
+// docs/configuration.md.
+
+// Log is how a program speaks to its operator.
+type Log struct {
+	Level  Choice `name:"log-level" env:"LOG_LEVEL" default:"info" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
+	Format Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
+}
+
+// Ledger is how much the streams keep, and how safely.
+type Ledger struct {
+	Age      Duration `name:"ledger-age" env:"LEDGER_AGE" default:"720h" min:"1h" max:"87600h" placeholder:"DURATION" group:"Ledger:" help:"How long events are kept (default: ${default})."`
+	Size     Size     `name:"ledger-size" env:"LEDGER_SIZE" default:"4GiB" min:"1MiB" placeholder:"SIZE" group:"Ledger:" help:"How much room they may take: KiB, MiB, GiB or TiB (default: ${default})."`
+	Replicas Number   `name:"replicas" env:"REPLICAS" default:"1" oneof:"1 3 5" placeholder:"N" group:"Ledger:" help:"Copies of every stream and bucket: 1, 3 or 5 (default: ${default})."`
+}
+
+// Keys are what tokens are signed with.
+type Keys struct {
+	Data       Text     `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" group:"Storage:" help:"Where this program keeps its files (default: ${default})."`
+	PrivateKey Text     `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
+	JWTExpiry  Duration `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
+	Sessions
+	Demo Switch `name:"demo" env:"PILLION_DEMO" group:"Tokens:" help:"Make the accounts john@example.com (user) and rider@example.com (raider), both with the password password123."`
+}
+
+// Sessions are how long somebody stays logged in.
+type Sessions struct {
+	Life  Duration `name:"session-life" env:"SESSION_LIFE" default:"168h" min:"1m" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long a session lasts from its login, however much it is used, 168h at most (default: ${default})."`
+	Idle  Duration `name:"session-idle" env:"SESSION_IDLE" default:"72h" min:"0s" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long it lasts from one refresh to the next; 0 is no such limit (default: ${default})."`
+	Grace Duration `name:"refresh-grace" env:"REFRESH_GRACE" default:"10s" min:"0s" max:"1m" placeholder:"DURATION" group:"Tokens:" help:"How long a refresh may be asked for again whose answer got lost; 0 is never (default: ${default})."`
+}
+
+// Bookings are the rules of booking a ride.
+type Bookings struct {
+	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider (default: ${default})."`
+}
+
+// Remote is a NATS server elsewhere.
+type Remote struct {
+	URL NATSURL `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL" group:"NATS:" help:"The NATS server; several URLs are separated by commas (default: ${default})."`
+}
+
+// Profile offers the profiles of package net/http/pprof on the ops address.
+type Profile struct {
+	PProf Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
+}
+
+// Version is the flag --version.
+type Version struct {
+	Version kong.VersionFlag `name:"version" help:"Print the version."`
+}
+
+// KeyFile returns where the private key is.
+func (k Keys) KeyFile() string {
+	if k.PrivateKey.Value != "" {
+		return k.PrivateKey.Value
+	}
+	return filepath.Join(k.Data.Value, "keys", "private.key")
+}

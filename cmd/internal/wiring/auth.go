@@ -1,0 +1,125 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/bus"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/token"
+	"pillion/web"
+)
+
+// newKeyBits is the size of a key that is made because there is none.
+const newKeyBits = 2048
+
+// Auth returns authsvc. The private key is read, or made, here.
+func (b *Base) Auth(s setting.Keys) (Part, error) {
+	key, err := authsvc.LoadOrCreateKey(s.KeyFile(), newKeyBits)
+	if err != nil {
+		return Part{}, err
+	}
+	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: s.JWTExpiry.Value})
+	if err != nil {
+		return Part{}, fmt.Errorf("make the issuer: %w", err)
+	}
+	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
+	if err != nil {
+		return Part{}, fmt.Errorf("make the password hasher: %w", err)
+	}
+	service, err := authsvc.New(authsvc.Config{
+		Accounts:   authsvc.NewAccounts(b.Conn.Bucket(bus.AccountsBucket)),
+		Sessions:   b.Conn.Bucket(bus.SessionsBucket),
+		Rules:      authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Revoke:     b.Conn.Revoke,
+		Verifier:   b.Verifier,
+		Issuer:     issuer,
+		Keys:       b.published,
+		Passwords:  passwords,
+		Demo:       s.Demo.On,
+		Log:        b.Log.With("service", "authsvc"),
+		Registerer: b.Registry,
+	})
+	if err != nil {
+		return Part{}, err
+	}
+	var prepared atomic.Bool
+	prepare := func(ctx context.Context) error {
+		adopt := func(ctx context.Context) error {
+			_, err := b.Conn.AdoptKey(ctx, issuer.Key(), time.Now())
+			return err
+		}
+		if err := b.persist(ctx, "publishing the key", adopt); err != nil {
+			return err
+		}
+		if err := b.persist(ctx, "making the demo accounts", service.SeedDemo); err != nil {
+			return err
+		}
+		if s.Demo.On {
+			// Each of the two hashes took 19 MiB. Without this a program at rest would hold on to them for minutes, and they are
+			// more than all the rest of it.
+			debug.FreeOSMemory()
+		}
+		prepared.Store(ctx.Err() == nil)
+		return nil
+	}
+	return Part{
+		Handler: service.Routes(),
+		Tasks:   []program.Task{b.answerKeys, prepare},
+		Checks: []web.Check{
+			{Name: "accounts", Ready: func(context.Context) error {
+				if !prepared.Load() {
+					return errors.New("the key and the demo accounts are not in place yet")
+				}
+				return nil
+			}},
+			{Name: "signing key", Ready: func(context.Context) error { return b.signsWith(issuer.Key().ID) }},
+		},
+	}, nil
+}
+
+// offAtZero returns what authsvc takes for a limit that is off, where the setting is 0, and the setting elsewhere.
+func offAtZero(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// published is the set of keys that verifiers use, or nil while there is none. It comes from where they get it, so that every
+// instance of authsvc publishes the same one.
+func (b *Base) published() *token.KeySet {
+	set, _, err := b.Keys.KeySet()
+	if err != nil {
+		return nil
+	}
+	return set
+}
+
+// signsWith returns nil as long as the key that tokens are signed with here is the active one everywhere.
+func (b *Base) signsWith(kid string) error {
+	set, _, err := b.Keys.KeySet()
+	if err != nil {
+		return err
+	}
+	if active, ok := set.Active(); !ok || active.ID != kid {
+		return errors.New("another authsvc has made its key the active one; give all of them the same private key")
+	}
+	return nil
+}
+
+// answerKeys answers NATS requests for the keys until ctx ends.
+func (b *Base) answerKeys(ctx context.Context) error {
+	stop, err := bus.ServeAuth(b.Conn, program.Release, b.published)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return stop()
+}

@@ -1,0 +1,65 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"pillion/bus"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+)
+
+// A Solo is a program with one service in it, against a NATS server elsewhere.
+type Solo struct {
+	Service string // "usersvc"
+	For     string // what it is for, in a few words
+	HTTP    program.Place
+	OpsAddr string
+	NATSURL string
+	Log     setting.Log
+	PProf   bool
+	Build   func(*Base) ([]Part, error) // the first one has the HTTP calls
+}
+
+// OpsPlace is where a program's ops address is bound.
+func OpsPlace(addr string) program.Place {
+	return program.Place{Name: "The ops address", Flag: "--ops-addr", Addr: addr}
+}
+
+// Run runs the program until ctx ends. It binds its addresses first, so that it can say that it is not ready.
+func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
+	log := program.Logger(s.Log, env.Stderr)
+	listeners, err := program.Bind(s.HTTP, OpsPlace(s.OpsAddr))
+	if err != nil {
+		return err
+	}
+	defer program.Close(listeners)
+	base, err := NewBase(log, bus.Config{URL: s.NATSURL, Name: s.Service})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	parts, err := s.Build(base)
+	if err != nil {
+		return err
+	}
+	front, ops := listeners[0], listeners[1]
+	if err := program.Banner(env.Stdout, log, s.Service+" "+program.Version(), []program.Address{
+		{Name: s.Service, URL: URL(front), For: s.For},
+		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
+	}, nil); err != nil {
+		return err
+	}
+	return Serve(ctx, base, ops, s.PProf, []Site{{Listener: front, Handler: parts[0].Handler}}, parts...)
+}
+
+// URL is where ln can be reached from this machine.
+func URL(ln net.Listener) string {
+	addr, ok := ln.Addr().(*net.TCPAddr)
+	if ok && addr.IP.IsUnspecified() {
+		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
+		return "http://" + addr.String()
+	}
+	return "http://" + ln.Addr().String()
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"pillion/bus"
+	"pillion/bus/embedded"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+)
+
+// all is the command that runs the three services in one process.
+type all struct {
+	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"Where authsvc serves HTTP (default: ${default})."`
+	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"Where usersvc serves HTTP (default: ${default})."`
+	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where ridersvc serves HTTP (default: ${default})."`
+	health
+
+	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"A NATS server to use in place of the one inside, with its streams already made (default: none)."`
+	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" loopback:"" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens, on this machine only (default: ${default})."`
+	Sync     setting.Sync    `name:"sync" env:"PILLION_SYNC" default:"always" placeholder:"WHEN" group:"NATS:" help:"When the NATS server inside writes to disk: always, which is before each acknowledgement, or a duration (default: ${default})."`
+
+	setting.Ledger
+	setting.Keys
+	setting.Bookings
+	setting.Log
+	setting.Profile
+}
+
+// provisionPatience is what making the streams on the server inside may take.
+const provisionPatience = 20 * time.Second
+
+// run binds the addresses, starts the NATS server inside, makes the streams, and serves until ctx ends. What it starts it stops in
+// the reverse order.
+func (c all) run(ctx context.Context, env program.Env) (err error) {
+	log := program.Logger(c.Log, env.Stderr)
+	listeners, err := program.Bind(
+		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
+		program.Place{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
+		program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
+		wiring.OpsPlace(c.OpsAddr.Value),
+	)
+	if err != nil {
+		return err
+	}
+	defer program.Close(listeners)
+
+	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, Name: "pillion"}
+	if natsURL == "" {
+		server, err := embedded.Start(embedded.Config{
+			Dir: filepath.Join(c.Data.Value, "nats"), Addr: c.NATSAddr.Value,
+			SyncAlways: c.Sync.Always, SyncInterval: c.Sync.Interval, Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, server.Stop()) }()
+		natsURL, at.InProcess = server.URL(), server.Provider()
+	}
+	base, err := wiring.NewBase(log, at)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	if at.InProcess != nil {
+		if err := c.provision(ctx, base.Conn); err != nil {
+			return err
+		}
+	}
+	auth, user, rider, rides, err := c.parts(base)
+	if err != nil {
+		return err
+	}
+	if err := program.Banner(env.Stdout, log, "pillion "+program.Version(), c.addresses(listeners, natsURL), c.try(listeners)); err != nil {
+		return fmt.Errorf("print the addresses: %w", err)
+	}
+	sites := []wiring.Site{
+		{Listener: listeners[0], Handler: auth.Handler},
+		{Listener: listeners[1], Handler: user.Handler},
+		{Listener: listeners[2], Handler: rider.Handler},
+	}
+	return wiring.Serve(ctx, base, listeners[3], c.PProf.On, sites, auth, rides, user, rider)
+}
+
+// provision makes the streams on the server inside, whose owner this process is.
+func (c all) provision(ctx context.Context, conn *bus.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, provisionPatience)
+	defer cancel()
+	return bus.Provision(ctx, conn, plan(c.Ledger))
+}
+
+// parts returns the three services and the read model that two of them share.
+func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
+	if auth, err = b.Auth(c.Keys); err != nil {
+		return
+	}
+	model, err := b.Rides()
+	if err != nil {
+		return
+	}
+	if user, err = model.User(c.Bookings); err != nil {
+		return
+	}
+	rider, err = model.Rider()
+	return auth, user, rider, model.Part(), err
+}
+
+func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
+	watch := "nats sub 'booking.>'"
+	if natsURL != "nats://127.0.0.1:4222" { // where the nats CLI looks unless it is told otherwise
+		watch = "nats -s " + natsURL + " sub 'booking.>'"
+	}
+	a := []program.Address{
+		{Name: "authsvc", URL: wiring.URL(at[0]), For: "POST /login, POST /register, GET /public-key"},
+		{Name: "usersvc", URL: wiring.URL(at[1]), For: "POST /book, GET /bookings"},
+		{Name: "ridersvc", URL: wiring.URL(at[2]), For: "GET /open-bookings, POST /accept-booking"},
+		{Name: "nats", URL: natsURL, For: watch},
+		{Name: "ops", URL: wiring.URL(at[3]), For: "/healthz /readyz /metrics"},
+	}
+	if c.NATSURL.Value != "" {
+		return append(a[:3], a[4]) // its URL may hold a password, and it is not this process that listens there
+	}
+	return a
+}
+
+// try returns three lines that show what the system does: log in, book, accept. Without the demo accounts the first one registers.
+func (c all) try(at []net.Listener) []string {
+	auth, user, rider := wiring.URL(at[0]), wiring.URL(at[1]), wiring.URL(at[2])
+	post := func(call, body string) string {
+		return fmt.Sprintf(`curl -s -X POST %s%s -H 'Content-Type: application/json' -d '%s'`, auth, call, body)
+	}
+	login := func(email, password, role string) string {
+		return "$(" + post("/login", fmt.Sprintf(`{"email":%q,"password":%q,"role":%q}`, email, password, role)) +
+			` | sed 's/.*"token":"\([^"]*\)".*/\1/')`
+	}
+	book := fmt.Sprintf(`curl -X POST %s/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`, user)
+	if !c.Demo.On {
+		const email, password = "you@example.com", "correct horse battery"
+		return []string{
+			post("/register", fmt.Sprintf(`{"email":%q,"password":%q,"role":"user"}`, email, password)),
+			"USER_TOKEN=" + login(email, password, "user"),
+			book,
+		}
+	}
+	return []string{
+		"USER_TOKEN=" + login("john@example.com", "password123", "user"),
+		book,
+		fmt.Sprintf(`curl -X POST %s/accept-booking -H "Authorization: Bearer %s" -d '{}'`, rider, login("rider@example.com", "password123", "raider")),
+	}
+}

@@ -1,0 +1,43 @@
+// Command pillion runs the whole system in one process, with a NATS server inside, or the three services in one process against a
+// NATS server elsewhere. Its command provision makes the streams and buckets on such a server.
+package main
+
+import (
+	"context"
+	"os"
+
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+)
+
+func main() { os.Exit(program.Main("pillion", run)) }
+
+// commands is the command line.
+type commands struct {
+	setting.Version
+	Run       all       `cmd:"" default:"withargs" help:"Run the whole system in this process (the default)."`
+	Provision provision `cmd:"" help:"Make the streams and buckets on a NATS server, or widen those that are there."`
+	Health    health    `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
+}
+
+type health struct {
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3009" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+}
+
+func run(ctx context.Context, env program.Env) error {
+	var c commands
+	command, err := setting.Parse(setting.Program{
+		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
+		Description: "Bike-taxi bookings, each step an event on NATS JetStream that carries the token of whoever caused it.",
+	}, &c, env.Args)
+	if err != nil {
+		return err
+	}
+	switch command {
+	case "provision":
+		return c.Provision.run(ctx, env)
+	case "health":
+		return program.Health(ctx, c.Health.OpsAddr.Value)
+	}
+	return c.Run.run(ctx, env)
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"pillion/bus"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/fault"
+)
+
+// provision is the command that makes the streams and buckets on a NATS server elsewhere.
+type provision struct {
+	setting.Remote
+	setting.Ledger
+	Timeout setting.Duration `name:"timeout" env:"PROVISION_TIMEOUT" default:"1m" min:"1s" max:"24h" placeholder:"DURATION" group:"NATS:" help:"How long to wait for the NATS server (default: ${default})."`
+	setting.Log
+}
+
+// closePatience is what the connection gets to close once the work is done.
+const closePatience = time.Second
+
+// run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
+func (c provision) run(ctx context.Context, env program.Env) (err error) {
+	log := program.Logger(c.Log, env.Stderr)
+	conn, err := bus.Connect(bus.Config{URL: c.URL.Value, Name: "pillion provision", Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
+	defer cancel()
+	if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s and the buckets %s, %s, %s and %s.\n",
+		bus.LedgerStream, bus.QuarantineStream, bus.AccountsBucket, bus.KeysBucket, bus.SessionsBucket, bus.RevocationsBucket)
+	return err
+}
+
+func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p bus.Plan) error {
+	pace := backoff.NewExponentialBackOff()
+	pace.InitialInterval = 100 * time.Millisecond
+	pace.MaxInterval = 2 * time.Second
+	var last error // why the last try failed; backoff tells only that time is up
+	try := func() (struct{}, error) {
+		err := conn.Ready(ctx)
+		if err == nil {
+			err = bus.Provision(ctx, conn, p)
+		}
+		if err != nil && fault.KindOf(err) != fault.Unavailable {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		return struct{}{}, err
+	}
+	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
+		backoff.WithNotify(func(err error, next time.Duration) { log.Info("waiting for NATS", "error", err, "retry_in", next) }))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("the streams could not be made in time; see that the NATS server is there and has JetStream, or wait longer with --timeout: %w", last)
+	case ctx.Err() != nil:
+		return errors.New("stopped before the streams were made; run it again")
+	}
+	return err
+}
+
+// plan is what the settings ask of the streams.
+func plan(s setting.Ledger) bus.Plan {
+	return bus.Plan{LedgerAge: s.Age.Value, LedgerSize: s.Size.Value, Replicas: s.Replicas.Value}
+}

@@ -1,0 +1,64 @@
+// Command ridersvc runs the service of riders, who drive the bikes: the open bookings, and accepting one.
+package main
+
+import (
+	"context"
+	"os"
+
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+)
+
+func main() { os.Exit(program.Main("ridersvc", run)) }
+
+// commands is the command line.
+type commands struct {
+	setting.Version
+	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
+	Health health `cmd:"" help:"Ask a running ridersvc whether it serves; for a container's health check."`
+}
+
+type serve struct {
+	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	health
+	setting.Remote
+	setting.Log
+	setting.Profile
+}
+
+type health struct {
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3012" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+}
+
+func run(ctx context.Context, env program.Env) error {
+	var c commands
+	command, err := setting.Parse(setting.Program{
+		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
+		Description: "The service of riders, who drive the bikes: POST /accept-booking and what belongs to it.",
+	}, &c, env.Args)
+	if err != nil {
+		return err
+	}
+	if command == "health" {
+		return program.Health(ctx, c.Health.OpsAddr.Value)
+	}
+	s := c.Run
+	return wiring.Solo{
+		Service: "ridersvc",
+		For:     "GET /open-bookings, POST /accept-booking",
+		HTTP:    program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
+		OpsAddr: s.OpsAddr.Value,
+		NATSURL: s.URL.Value,
+		Log:     s.Log,
+		PProf:   s.PProf.On,
+		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+			rides, err := b.Rides()
+			if err != nil {
+				return nil, err
+			}
+			rider, err := rides.Rider()
+			return []wiring.Part{rider, rides.Part()}, err
+		},
+	}.Run(ctx, env)
+}

@@ -1,0 +1,185 @@
+package cmd_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
+func TestBadStart(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := taken.Addr().String()
+
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "file"), "in the way", 0o600)
+	open := write(t, filepath.Join(dir, "open.key"), rsaKey(t), 0o644)
+	curve := write(t, filepath.Join(dir, "curve.key"), curveKey(t), 0o600)
+	noise := write(t, filepath.Join(dir, "noise.key"), "no PEM", 0o600)
+	inUse := filepath.Join(dir, "used")
+	pillion(t, inUse)
+
+	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
+	all := func(args ...string) []string { // of which the last one wins
+		return append(append([]string{"--data=" + filepath.Join(dir, "data")}, free...), args...)
+	}
+	auth := func(args ...string) []string {
+		return append([]string{"--data=" + filepath.Join(dir, "auth"), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}, args...)
+	}
+	for _, c := range []struct {
+		name, program string
+		args          []string
+		want          string // a part of the sentence
+	}{
+		{"authsvc's port is taken", "pillion", all("--auth-addr=" + busy), "authsvc cannot listen on " + busy + ": address already in use. Choose another address with --auth-addr."},
+		{"usersvc's port is taken", "pillion", all("--user-addr=" + busy), "with --user-addr."},
+		{"ridersvc's port is taken", "pillion", all("--rider-addr=" + busy), "with --rider-addr."},
+		{"the ops port is taken", "pillion", all("--ops-addr=" + busy), "The ops address cannot listen on " + busy},
+		{"the port of NATS is taken", "pillion", all("--nats-addr=" + busy), "NATS cannot listen on " + busy + ": address already in use. Choose another with --nats-addr."},
+		{"an address of another machine", "pillion", all("--user-addr=192.0.2.1:80"), "cannot assign requested address"},
+		{"NATS beyond this machine", "pillion", all("--nats-addr=0.0.0.0:4222"), "must be on this machine only"},
+		{"the data folder is a file", "pillion", all("--data=" + file), "The data folder " + file},
+		{"the data folder is in use", "pillion", all("--data=" + inUse), "another program is using it"},
+		{"the data folder of authsvc is a file", "authsvc", auth("--data=" + file), file},
+		{"others may read the key", "pillion", all("--private-key=" + open), "chmod 600 " + open},
+		{"the key is of another kind", "authsvc", auth("--private-key=" + curve), curve},
+		{"the key is noise", "authsvc", auth("--private-key=" + noise), noise},
+		{"a NATS URL of another kind", "pillion", all("--nats-url=http://127.0.0.1"), "--nats-url (NATS_URL) must look like nats://host:4222"},
+		{"a NATS URL without a host", "usersvc", []string{"--nats-url=nats://"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
+		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr."},
+		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr."},
+		{"a flag that does not exist", "ridersvc", []string{"--booking-deadline=2m"}, "Unknown flag --booking-deadline; ridersvc --help shows what there is."},
+		{"provision at nowhere", "pillion", []string{"provision", "--nats-url=nowhere"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			status, _, stderr := finish(t, c.program, append(c.args, "--log-level=error")...)
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") || !strings.Contains(stderr, c.want) {
+				t.Errorf("status %d, want 2 and one sentence with %q:\n%s", status, c.want, stderr)
+			}
+		})
+	}
+}
+
+// Two bad addresses, or settings, are two sentences.
+func TestBadStartTellsAll(t *testing.T) {
+	for _, args := range [][]string{
+		{"--auth-addr=192.0.2.1:80", "--user-addr=192.0.2.1:81", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--data=" + t.TempDir()},
+		{"--jwt-expiry=25h", "--replicas=2"},
+		{"provision", "--replicas=2", "--timeout=0"},
+	} {
+		status, _, stderr := finish(t, "pillion", args...)
+		if status != 2 || strings.Count(stderr, "\n") != 2 || strings.Count(stderr, ".\n") != 2 {
+			t.Errorf("%q: status %d, want 2 and two sentences:\n%s", args, status, stderr)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
+		status, out, stderr := finish(t, name, "--help")
+		if status != 0 || stderr != "" || !strings.Contains(out, "--ops-addr") || !strings.Contains(out, "health") {
+			t.Errorf("%s --help: status %d\n%s%s", name, status, out, stderr)
+		}
+		status, out, stderr = finish(t, name, "--version")
+		if status != 0 || stderr != "" || !strings.HasPrefix(out, name+" ") {
+			t.Errorf("%s --version: status %d, %q %q", name, status, out, stderr)
+		}
+	}
+}
+
+// The flags and variables that docs/configuration.md lists for a program are those that its --help shows.
+func TestConfigurationIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 || !strings.HasPrefix(cells[1], " `--") {
+			continue
+		}
+		flag, env := strings.Trim(cells[1], " `"), strings.Trim(cells[2], " `")
+		documented[flag] = true
+		programs := strings.TrimSpace(cells[4])
+		for name, help := range map[string][]string{
+			"pillion": {"pillion", "--help"}, "pillion provision": {"pillion", "provision", "--help"},
+			"authsvc": {"authsvc", "--help"}, "usersvc": {"usersvc", "--help"}, "ridersvc": {"ridersvc", "--help"},
+		} {
+			_, out, _ := finish(t, help[0], help[1:]...)
+			said := strings.Contains(out, flag+"=") || strings.Contains(out, flag+" ")
+			listed := programs == "all" && name != "pillion provision"
+			for one := range strings.SplitSeq(programs, ",") {
+				listed = listed || strings.TrimSpace(one) == name
+			}
+			// "all" leaves out what a command that only makes streams has no use for.
+			if said != listed && (name != "pillion provision" || programs != "all") {
+				t.Errorf("%s: listed for %s: %v, shown by its --help: %v", flag, name, listed, said)
+			}
+			if said && !strings.Contains(strings.Join(strings.Fields(out), " "), "$"+env) {
+				t.Errorf("%s: %s --help does not name %s", flag, name, env)
+			}
+		}
+	}
+	if len(documented) < 17 {
+		t.Errorf("only %d flags were found in docs/configuration.md", len(documented))
+	}
+}
+
+func write(t *testing.T, file, content string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(file, mode); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	return file
+}
+
+func rsaKey(t *testing.T) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
+}
+
+func curveKey(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// freeAddr returns an address that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return fmt.Sprint(ln.Addr())
+}

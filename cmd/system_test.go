@@ -1,0 +1,218 @@
+package cmd_test
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
+func TestStartBeforeTheOthers(t *testing.T) {
+	url := "nats://" + freeAddr(t)
+	user := start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url)
+	lacks := func(lines ...string) func() bool {
+		return func() bool {
+			status, words := user.readiness(t)
+			for _, l := range lines {
+				if !strings.Contains(words, l+": ") {
+					return false
+				}
+			}
+			return status == http.StatusServiceUnavailable
+		}
+	}
+	await(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings"))
+	if status, _ := get(t, user.at["ops"]+"/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz of a process that waits: %d", status)
+	}
+	// A token that is good elsewhere: nothing is known here that could refuse it.
+	elsewhere := pillion(t, t.TempDir(), "--demo")
+	book := func(p *process, token string) (int, string) {
+		return call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+	}
+	foreign := login(t, elsewhere)
+	if status, words := book(user, foreign); status != http.StatusServiceUnavailable || strings.Contains(words, "Invalid token") {
+		t.Errorf("book without NATS: %d %q, want 503", status, words)
+	}
+
+	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
+	data := t.TempDir()
+	nats := start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
+	nats.awaitReady(t)
+	user.awaitReady(t)
+	if status, words := book(user, login(t, nats)); status != http.StatusOK {
+		t.Errorf("book once all is there: %d %q", status, words)
+	}
+	if status, words := book(user, foreign); status != http.StatusForbidden || words != "Invalid token" {
+		t.Errorf("book with a token of elsewhere: %d %q, want 403", status, words)
+	}
+}
+
+func login(t *testing.T, p *process) (token string) {
+	t.Helper()
+	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", http.Header{"Content-Type": {"application/json"}},
+		`{"email":"john@example.com","password":"password123","role":"user"}`)
+	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
+	if m == nil {
+		t.Fatalf("login: %s", words)
+	}
+	return m[1]
+}
+
+// pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
+func TestPillionAgainstAnotherServer(t *testing.T) {
+	system := pillion(t, t.TempDir(), "--demo")
+	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+t.TempDir()+"/private.key")
+	if second.at["nats"] != "" {
+		t.Errorf("it says that it has NATS at %s", second.at["nats"])
+	}
+	if status, words := get(t, second.at["authsvc"]+"/.well-known/jwks.json"); status != http.StatusOK || strings.Count(words, `"kid"`) != 2 {
+		t.Errorf("keys of the second: %d %s, want both keys", status, words)
+	}
+	// The first one's key is retired by the second one's, and it says so to whoever operates it.
+	await(t, "the first one is unready", func() bool {
+		status, words := system.readiness(t)
+		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: another authsvc has made its key the active one")
+	})
+}
+
+func TestProvision(t *testing.T) {
+	system := pillion(t, t.TempDir(), "--ledger-age=2h")
+	url := "--nats-url=" + system.at["nats"]
+	if status, out, stderr := finish(t, "pillion", "provision", url); status != 0 || !strings.Contains(out, "BOOKINGS") {
+		t.Errorf("widen to the defaults: status %d, %s%s", status, out, stderr)
+	}
+	status, _, stderr := finish(t, "pillion", "provision", url, "--ledger-age=3h", "--log-level=error")
+	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
+		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
+	}
+	began := time.Now()
+	status, _, stderr = finish(t, "pillion", "provision", "--nats-url=nats://"+freeAddr(t), "--timeout=1s", "--log-level=error")
+	if status != 1 || !strings.Contains(stderr, "could not be made in time") || !strings.Contains(stderr, "NATS is") || time.Since(began) > 10*time.Second {
+		t.Errorf("no server: status %d after %v, want 1: %s", status, time.Since(began), stderr)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	system := pillion(t, t.TempDir())
+	ops := strings.TrimPrefix(system.at["ops"], "http://")
+	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
+		if status, _, stderr := finish(t, name, "health", "--ops-addr="+ops); status != 0 {
+			t.Errorf("%s health: status %d, %s", name, status, stderr)
+		}
+		if status, _, stderr := finish(t, name, "health", "--ops-addr="+freeAddr(t)); status != 1 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s health of nobody: status %d, %s", name, status, stderr)
+		}
+	}
+}
+
+// The lines that a program says to try do what they promise.
+func TestLinesToTry(t *testing.T) {
+	for _, tool := range []string{"sh", "curl", "sed"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the lines are for a shell with curl and sed: %v", err)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--demo"}, []string{`"message":"Booking successful","user":"john@example.com"`, `"message":"Booking accepted","raider":"rider@example.com"`}},
+		{nil, []string{`"message":"Registration Successful"`, `"message":"Booking successful","user":"you@example.com"`}},
+	} {
+		p := pillion(t, t.TempDir(), c.args...)
+		lines := p.toTry(t)
+		if len(lines) != 3 {
+			t.Fatalf("%d lines to try, want 3: %q", len(lines), lines)
+		}
+		out, err := exec.Command("sh", "-euc", strings.Join(lines, "\n")).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		for _, want := range c.want {
+			if !bytes.Contains(out, []byte(want)) {
+				t.Errorf("the lines answer %s, want %s", out, want)
+			}
+		}
+	}
+}
+
+// toTry returns the lines that the process says to try.
+func (p *process) toTry(t *testing.T) []string {
+	t.Helper()
+	var lines []string
+	await(t, "it prints lines to try", func() bool {
+		_, rest, ok := strings.Cut(p.stdout.String(), "Try, in another terminal:\n\n")
+		rest, _, whole := strings.Cut(rest, "\n\n")
+		lines = strings.Split(rest, "\n")
+		return ok && whole
+	})
+	return lines
+}
+
+// The whole system is small and quickly there. The limits hold also on two cores that are busy with other tests.
+func TestAtRest(t *testing.T) {
+	if _, err := os.Stat("/proc/self/status"); err != nil {
+		t.Skip("resident memory is looked up in /proc")
+	}
+	fastest := time.Hour
+	for range 5 { // a start may meet a busy moment, and a key takes sometimes long to find
+		began := time.Now()
+		p := pillion(t, t.TempDir(), "--demo")
+		fastest = min(fastest, time.Since(began))
+		if mib := p.resident(t); mib >= 64 {
+			t.Errorf("%d MiB are resident, want less than 64", mib)
+		} else {
+			t.Logf("ready after %v with %d MiB", time.Since(began).Round(time.Millisecond), mib)
+		}
+		p.signal(t, os.Interrupt)
+		p.wait(t)
+		if fastest < time.Second {
+			return
+		}
+	}
+	t.Errorf("ready after %v at best, want less than 1 s", fastest)
+}
+
+func (p *process) resident(t *testing.T) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if m == nil {
+		t.Fatalf("no VmRSS in %s", status)
+	}
+	kib, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kib >> 10
+}
+
+// A service does not carry a NATS server: only pillion does, and only through bus/embedded.
+func TestServicesCarryNoServer(t *testing.T) {
+	const server, embedded = "github.com/nats-io/nats-server/", "pillion/bus/embedded"
+	for name, carries := range map[string]bool{"pillion": true, "authsvc": false, "usersvc": false, "ridersvc": false} {
+		out, err := exec.Command("go", "list", "-deps", "pillion/cmd/"+name).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		if got := bytes.Contains(out, []byte(server)) || bytes.Contains(out, []byte(embedded)); got != carries {
+			t.Errorf("%s carries a NATS server: %v, want %v", name, got, carries)
+		}
+		for _, forbidden := range []string{"\ntesting\n", "\nnet/http/httptest\n"} {
+			if bytes.Contains(out, []byte(forbidden)) {
+				t.Errorf("%s carries %q, which is for tests", name, strings.TrimSpace(forbidden))
+			}
+		}
+	}
+}

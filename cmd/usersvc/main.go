@@ -1,0 +1,65 @@
+// Command usersvc runs the service of users, the passengers: booking a ride, watching it and cancelling it.
+package main
+
+import (
+	"context"
+	"os"
+
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+)
+
+func main() { os.Exit(program.Main("usersvc", run)) }
+
+// commands is the command line.
+type commands struct {
+	setting.Version
+	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
+	Health health `cmd:"" help:"Ask a running usersvc whether it serves; for a container's health check."`
+}
+
+type serve struct {
+	Addr setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	health
+	setting.Remote
+	setting.Bookings
+	setting.Log
+	setting.Profile
+}
+
+type health struct {
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3011" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+}
+
+func run(ctx context.Context, env program.Env) error {
+	var c commands
+	command, err := setting.Parse(setting.Program{
+		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
+		Description: "The service of users, the passengers: POST /book and what belongs to it.",
+	}, &c, env.Args)
+	if err != nil {
+		return err
+	}
+	if command == "health" {
+		return program.Health(ctx, c.Health.OpsAddr.Value)
+	}
+	s := c.Run
+	return wiring.Solo{
+		Service: "usersvc",
+		For:     "POST /book, GET /bookings",
+		HTTP:    program.Place{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
+		OpsAddr: s.OpsAddr.Value,
+		NATSURL: s.URL.Value,
+		Log:     s.Log,
+		PProf:   s.PProf.On,
+		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+			rides, err := b.Rides()
+			if err != nil {
+				return nil, err
+			}
+			user, err := rides.User(s.Bookings)
+			return []wiring.Part{user, rides.Part()}, err
+		},
+	}.Run(ctx, env)
+}
