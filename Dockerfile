@@ -1,0 +1,53 @@
+# The images of Pillion: static binaries on nothing, run by nobody in particular.
+#
+# The binaries come from `make build`, so that an image is made from the same bytes that were tested and no registry is needed to
+# make one:
+#
+#     make build
+#     docker build --target usersvc -t pillion/usersvc .
+#
+# The folder /data belongs to that nobody; a new volume that is mounted there takes its owner over.
+
+ARG NATS_IMAGE=nats:2.15.2
+
+FROM scratch AS base
+COPY --chown=65532:65532 deploy/data/ /data/
+USER 65532:65532
+ENV PILLION_DATA=/data LOG_FORMAT=json
+
+FROM base AS authsvc
+COPY bin/authsvc /authsvc
+ENV AUTH_ADDR=0.0.0.0:3000 OPS_ADDR=0.0.0.0:3010
+EXPOSE 3000 3010
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/authsvc", "health"]
+ENTRYPOINT ["/authsvc"]
+
+FROM base AS usersvc
+COPY bin/usersvc /usersvc
+ENV USER_ADDR=0.0.0.0:3001 OPS_ADDR=0.0.0.0:3011
+EXPOSE 3001 3011
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/usersvc", "health"]
+ENTRYPOINT ["/usersvc"]
+
+FROM base AS ridersvc
+COPY bin/ridersvc /ridersvc
+ENV RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3012
+EXPOSE 3002 3012
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/ridersvc", "health"]
+ENTRYPOINT ["/ridersvc"]
+
+# Everything in one container. NATS listens inside it only.
+FROM base AS pillion
+COPY bin/pillion /pillion
+ENV AUTH_ADDR=0.0.0.0:3000 USER_ADDR=0.0.0.0:3001 RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3009
+EXPOSE 3000 3001 3002 3009
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/pillion", "health"]
+ENTRYPOINT ["/pillion"]
+
+# NATS as it is published, with a folder for its streams that it may write to without being root.
+FROM ${NATS_IMAGE} AS nats
+COPY --chown=65532:65532 deploy/data/ /data/
+COPY deploy/nats.conf /nats.conf
+USER 65532:65532
+ENTRYPOINT ["/nats-server"]
+CMD ["--config", "/nats.conf"]

@@ -1,0 +1,80 @@
+// Package deploy holds what containers are made of, and the tests of that.
+package deploy_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// One NATS server is embedded, another runs in a container, and a third stands in for that one in tests: all the same version.
+func TestOneVersionOfNATS(t *testing.T) {
+	for file, pattern := range map[string]string{
+		"../go.mod":             `github\.com/nats-io/nats-server/v2 v(\S+)`,
+		"../tools/go.mod":       `github\.com/nats-io/nats-server/v2 v(\S+)`,
+		"../docker-compose.yml": `NATS_IMAGE: "nats:(\S+)"`,
+		"../Dockerfile":         `ARG NATS_IMAGE=nats:(\S+)`,
+	} {
+		if got := find(t, file, pattern); got != "2.15.2" {
+			t.Errorf("%s has NATS %s, want 2.15.2", file, got)
+		}
+	}
+}
+
+// The tools are built with the Go version that the programs are built with.
+func TestOneVersionOfGo(t *testing.T) {
+	const pattern = `(?m)^go (\S+)$`
+	if main, tools := find(t, "../go.mod", pattern), find(t, "../tools/go.mod", pattern); main != tools {
+		t.Errorf("go.mod has Go %s and tools/go.mod has %s", main, tools)
+	}
+}
+
+// Compose 1.29 knows no top-level name, and nobody from elsewhere reaches a published port.
+func TestCompose(t *testing.T) {
+	compose := read(t, "../docker-compose.yml")
+	if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {
+		t.Error("docker-compose.yml has a top-level name, which Compose 1.29 refuses")
+	}
+	ports := regexp.MustCompile(`(?m)^    ports: \[(.*)\]$`).FindAllStringSubmatch(compose, -1)
+	if len(ports) != 4 {
+		t.Errorf("%d services publish ports, want 4 (NATS and three services)", len(ports))
+	}
+	for _, p := range ports {
+		for one := range strings.SplitSeq(p[1], ", ") {
+			if !strings.HasPrefix(one, `"127.0.0.1:`) {
+				t.Errorf("port %s is published beyond this machine", one)
+			}
+		}
+	}
+}
+
+// What hosted CI runs is what everybody runs.
+func TestHostedCI(t *testing.T) {
+	for file, want := range map[string]string{
+		"../.github/workflows/ci.yml": "run: make check",
+		"../.ci/run":                  "make check",
+	} {
+		if !strings.Contains(read(t, file), want) {
+			t.Errorf("%s does not call make check", file)
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func find(t *testing.T, file, pattern string) string {
+	t.Helper()
+	m := regexp.MustCompile(pattern).FindStringSubmatch(read(t, file))
+	if m == nil {
+		t.Fatalf("%s has nothing that matches %s", file, pattern)
+	}
+	return m[1]
+}

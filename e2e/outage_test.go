@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"pillion/bus/embedded"
+)
+
+// authsvc and its siblings start one service against the NATS at p.nats.
+func (p ports) authsvc(t testing.TB, data string) *program {
+	t.Helper()
+	return start(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps, "--nats-url", "nats://"+p.nats)
+}
+
+func (p ports) usersvc(t testing.TB) *program {
+	t.Helper()
+	return start(t, "usersvc", "--user-addr", p.user, "--ops-addr", p.userOps, "--nats-url", "nats://"+p.nats)
+}
+
+func (p ports) ridersvc(t testing.TB) *program {
+	t.Helper()
+	return start(t, "ridersvc", "--rider-addr", p.rider, "--ops-addr", p.riderOps, "--nats-url", "nats://"+p.nats)
+}
+
+// server starts a NATS server at p.nats that has nothing on it.
+func (p ports) server(t testing.TB) {
+	t.Helper()
+	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: p.nats})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop NATS: %v", err)
+		}
+	})
+}
+
+// A service that starts first waits for the others, is not ready before, and says so: never "Invalid token".
+func TestServicesStartInAnyOrder(t *testing.T) {
+	p := newPorts(t)
+	user := p.usersvc(t)
+	eventually(t, "usersvc answers on its ops address", func() bool { return probe(p.userOps) != 0 })
+	if got := probe(p.userOps); got != http.StatusServiceUnavailable {
+		t.Errorf("usersvc without NATS says %d on /readyz", got)
+	}
+	// Any token that has the right form; no key is known that could refuse it.
+	made := newPorts(t)
+	pillion(t, made, t.TempDir())
+	some := login(t, made, "john@example.com", "user")
+	a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", "Bearer "+some)
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || strings.Contains(a.body, "Invalid token") {
+		t.Errorf("book without NATS and authsvc: %d %v %q", a.status, a.header, a.body)
+	}
+
+	provision := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats) // waits for NATS as well
+	p.server(t)
+	if err := provision.wait(); err != nil {
+		t.Fatalf("provision: %v", err)
+	}
+	auth := p.authsvc(t, t.TempDir())
+	auth.ready(t, p.authOps)
+	user.ready(t, p.userOps)
+	token := login(t, p, "john@example.com", "user")
+	if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", "Bearer "+token); a.status != http.StatusOK {
+		t.Errorf("book once all are there: %d %s", a.status, a.body)
+	}
+}
+
+// With authsvc gone, booking and accepting go on with the tokens that are out, also after a restart of both services.
+func TestWithoutAuthsvc(t *testing.T) {
+	p := newPorts(t)
+	p.server(t)
+	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats).wait(); err != nil {
+		t.Fatalf("provision: %v", err)
+	}
+	auth, user, rider := p.authsvc(t, t.TempDir()), p.usersvc(t), p.ridersvc(t)
+	auth.ready(t, p.authOps)
+	user.ready(t, p.userOps)
+	rider.ready(t, p.riderOps)
+	userToken, raiderToken := "Bearer "+login(t, p, "john@example.com", "user"), "Bearer "+login(t, p, "rider@example.com", "raider")
+	auth.stop(t)
+
+	bookAndAccept := func(when string) {
+		t.Helper()
+		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", userToken); a.status != http.StatusOK {
+			t.Errorf("%s: book: %d %s", when, a.status, a.body)
+		}
+		if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", "{}", "Authorization", raiderToken); a.status != http.StatusOK {
+			t.Errorf("%s: accept: %d %s", when, a.status, a.body)
+		}
+	}
+	bookAndAccept("authsvc is away")
+	user.stop(t)
+	rider.stop(t)
+	user, rider = p.usersvc(t), p.ridersvc(t)
+	user.ready(t, p.userOps)
+	rider.ready(t, p.riderOps)
+	bookAndAccept("authsvc is away and the others have restarted")
+}

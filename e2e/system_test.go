@@ -1,0 +1,278 @@
+// Package e2e tells stories of the real programs: built, started with flags, spoken to over HTTP and NATS, and killed.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// bin is where TestMain builds the programs.
+var bin string
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(bareEnv); args != "" {
+		fmt.Fprintln(os.Stderr, bareMain(args))
+		os.Exit(1)
+	}
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "pillion-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+		bin = dir
+		build := exec.Command("go", "build", "-o", dir, "pillion/cmd/...")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "build the programs:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// A program is one running process.
+type program struct {
+	name string
+	cmd  *exec.Cmd
+	out  *log
+	done chan error
+}
+
+// A log collects what a process writes.
+type log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// start runs a program until the test ends, whatever happens to it in between.
+func start(t testing.TB, name string, args ...string) *program {
+	t.Helper()
+	p := &program{name: name, cmd: exec.Command(filepath.Join(bin, name), args...), out: &log{}, done: make(chan error, 1)}
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	p.cmd.Env = append(os.Environ(), "LOG_FORMAT=json")
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %s said:\n%s", name, strings.Join(args, " "), tail(p.out.String(), 60))
+		}
+	})
+	return p
+}
+
+func tail(s string, lines int) string {
+	all := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// kill ends the process without asking it, as a power cut would.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.wait()             // with the status of a killed process
+}
+
+// wait returns when the process has ended.
+func (p *program) wait() error {
+	err := <-p.done
+	p.done <- err
+	return err
+}
+
+// stop asks the process to end and returns how long that took. It must end with status 0.
+func (p *program) stop(t testing.TB) time.Duration {
+	t.Helper()
+	asked := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatalf("interrupt %s: %v", p.name, err)
+	}
+	if err := p.wait(); err != nil {
+		t.Errorf("%s ended with %v", p.name, err)
+	}
+	return time.Since(asked)
+}
+
+// ports are the addresses of one system.
+type ports struct {
+	auth, user, rider, nats, ops, authOps, userOps, riderOps string
+}
+
+func newPorts(t testing.TB) ports {
+	t.Helper()
+	a := addrs(t, 8)
+	return ports{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]}
+}
+
+// addrs returns addresses that nobody listens on, all different: each is held until all are known.
+func addrs(t testing.TB, n int) []string {
+	t.Helper()
+	var as []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // it has served its purpose
+		as = append(as, l.Addr().String())
+	}
+	return as
+}
+
+// pillion starts the whole system in one process and returns when it is ready.
+func pillion(t testing.TB, p ports, data string, more ...string) *program {
+	t.Helper()
+	prog := start(t, "pillion", append([]string{
+		"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
+		"--ops-addr", p.ops, "--nats-addr", p.nats,
+	}, more...)...)
+	prog.ready(t, p.ops)
+	return prog
+}
+
+// ready waits until the process says that it is.
+func (p *program) ready(t testing.TB, ops string) {
+	t.Helper()
+	eventually(t, p.name+" is ready", func() bool {
+		select {
+		case err := <-p.done:
+			p.done <- err
+			t.Fatalf("%s ended: %v\n%s", p.name, err, tail(p.out.String(), 20))
+		default:
+		}
+		return probe(ops) == http.StatusOK
+	})
+}
+
+// probe returns the status of /readyz, or 0 where nobody answers.
+func probe(ops string) int {
+	resp, err := http.Get("http://" + ops + "/readyz")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+// eventually waits until ok holds, and fails the test where it does not in time.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	eventuallyWithin(t, 20*time.Second, what, ok)
+}
+
+func eventuallyWithin(t testing.TB, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// An answer is what a call got back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// field returns a field of a JSON answer, as text.
+func (a answer) field(name string) string {
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		return ""
+	}
+	if s, ok := m[name].(string); ok {
+		return s
+	}
+	return fmt.Sprint(m[name])
+}
+
+// call makes one request. Headers come in pairs.
+func call(ctx context.Context, method, url, body string, headers ...string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(b)}, err
+}
+
+func mustCall(t testing.TB, method, url, body string, headers ...string) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	a, err := call(ctx, method, url, body, headers...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	return a
+}
+
+// login returns the token of a demo account.
+func login(t testing.TB, p ports, email, role string) string {
+	t.Helper()
+	a := mustCall(t, "POST", "http://"+p.auth+"/login", fmt.Sprintf(`{"email":%q,"password":"password123","role":%q}`, email, role))
+	if a.status != http.StatusOK {
+		t.Fatalf("login as %s: %d %s", email, a.status, a.body)
+	}
+	return a.field("token")
+}
+
+// register makes an account and returns its token.
+func register(t testing.TB, p ports, email, role string) string {
+	t.Helper()
+	body := fmt.Sprintf(`{"email":%q,"password":"correct horse battery","role":%q}`, email, role)
+	if a := mustCall(t, "POST", "http://"+p.auth+"/register", body); a.status != http.StatusCreated {
+		t.Fatalf("register %s: %d %s", email, a.status, a.body)
+	}
+	a := mustCall(t, "POST", "http://"+p.auth+"/login", body)
+	if a.status != http.StatusOK {
+		t.Fatalf("login as %s: %d %s", email, a.status, a.body)
+	}
+	return a.field("token")
+}
