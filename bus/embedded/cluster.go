@@ -57,7 +57,7 @@ func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 	// The server has no event for this, so it is asked.
 	agreed := func() (struct{}, error) {
 		if !c.agreed() {
-			return struct{}{}, errors.New("no leader")
+			return struct{}{}, errors.New("no leader that knows all servers")
 		}
 		return struct{}{}, nil
 	}
@@ -82,14 +82,15 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// agreed reports whether there is a leader and every server follows it.
+// agreed reports whether there is a leader, every server follows it, and it has heard from all of them what room they have: before
+// that it places no stream on them.
 func (c *Cluster) agreed() bool {
 	led := false
 	for _, s := range c.servers {
 		if !s.JetStreamIsCurrent() {
 			return false
 		}
-		led = led || s.JetStreamIsLeader()
+		led = led || s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(c.servers)
 	}
 	return led
 }
