@@ -35,7 +35,7 @@ func States() []State {
 	return []State{StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired}
 }
 
-// A Booking is one ride as its events tell it. It is a value: what Pickup, Dropoff and ReleasedBy point to is never written
+// A Booking is one ride as its events tell it. It is a value: what Pickup, Dropoff, Quote and ReleasedBy point to is never written
 // again. The zero Booking is one that nobody has requested. All times are the ledger's, in UTC.
 type Booking struct {
 	ID      ID
@@ -46,6 +46,7 @@ type Booking struct {
 	Seq     uint64 // Seq of the last event
 
 	Pickup, Dropoff *Place
+	Quote           *Quote    // fixed when it was requested; nil where there are no places, or was no tariff
 	Deadline        time.Time // until when a rider may accept
 
 	RequestedAt  time.Time // when it was requested
@@ -109,6 +110,7 @@ func (b *Booking) enact(e *Event) {
 	case Requested:
 		b.ID, b.User = e.Booking, UserID(e.Actor.ID)
 		b.Pickup, b.Dropoff = e.Pickup.clone(), e.Dropoff.clone()
+		b.Quote = e.Quote.clone()
 		b.RequestedAt, b.RequestedSeq = at, e.Seq
 		b.open(e)
 	case Accepted:

@@ -5,10 +5,12 @@ import "time"
 // The decisions: each returns the event that a command causes, with Kind, Actor and Details filled, or the reason why not, in the
 // words that the actor is told. None changes anything. Whoever stores the event gives it its id, booking, command and position.
 
-// Request decides that a asks for a ride, to be accepted by deadline. Errors: ErrWrongRole, ErrInvalidTrip, ErrInvalidPlace,
-// ErrInvalidDeadline.
-func Request(a Actor, trip Trip, deadline time.Time) (Event, error) {
-	return Booking{}.decide(Event{Kind: Requested, Actor: a, Details: Details{Pickup: trip.Pickup, Dropoff: trip.Dropoff, Deadline: deadline}})
+// Request decides that a asks for a ride, to be accepted by deadline. quote is what the trip comes to, or nil. Errors: ErrWrongRole,
+// ErrInvalidTrip, ErrInvalidPlace, ErrInvalidQuote, ErrInvalidDeadline.
+func Request(a Actor, trip Trip, quote *Quote, deadline time.Time) (Event, error) {
+	return Booking{}.decide(Event{Kind: Requested, Actor: a, Details: Details{
+		Pickup: trip.Pickup, Dropoff: trip.Dropoff, Quote: quote, Deadline: deadline,
+	}})
 }
 
 // Accept decides that rider a takes the booking at time now. Errors: ErrNotFound, ErrWrongRole, ErrAlreadyAccepted (also by a),

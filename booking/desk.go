@@ -10,6 +10,7 @@ import (
 // DeskOptions are a Desk's settings. Deadline is required.
 type DeskOptions struct {
 	Deadline time.Duration    // how long a booking waits for a rider; more than 0
+	Tariff   *Tariff          // what rides cost; nil: bookings have no fare
 	Now      func() time.Time // default: time.Now
 }
 
@@ -23,6 +24,7 @@ type DeskOptions struct {
 type Desk struct {
 	log      Log
 	deadline time.Duration
+	tariff   *Tariff
 	now      func() time.Time
 }
 
@@ -35,24 +37,48 @@ func NewDesk(log Log, o DeskOptions) (*Desk, error) {
 	if o.Deadline <= 0 {
 		missing = append(missing, fmt.Errorf("new desk: the deadline must be more than 0, not %s", o.Deadline))
 	}
+	if o.Tariff != nil {
+		if err := o.Tariff.Valid(); err != nil {
+			missing = append(missing, fmt.Errorf("new desk: the tariff: %w", err))
+		}
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Desk{log: log, deadline: o.Deadline, now: o.Now}, nil
+	d := &Desk{log: log, deadline: o.Deadline, now: o.Now}
+	if o.Tariff != nil {
+		own := *o.Tariff
+		d.tariff = &own
+	}
+	return d, nil
+}
+
+// Quote returns what a trip comes to, as Book would fix it: nil for a trip without places, and where there is no tariff. Errors: those
+// of [Tariff.Quote].
+func (d *Desk) Quote(trip Trip) (*Quote, error) {
+	if d.tariff == nil {
+		return nil, trip.Valid()
+	}
+	return d.tariff.Quote(trip)
 }
 
 // Book asks for a ride, as booking id. It reads nothing first: the booking must be new, and the log checks that. Where it is not new
-// but the same actor has booked the same trip, that booking is returned as it is now: a retry meets its own booking.
+// but the same actor has booked the same trip, that booking is returned as it is now, with the fare that it was booked for: a retry
+// meets its own booking.
 //
-// Errors: ErrKeyReused where the booking is another's or for another trip, or has partly aged out of the log; those of [Request].
+// Errors: ErrKeyReused where the booking is another's or for another trip, or has partly aged out of the log; those of [Desk.Quote] and [Request].
 func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
 	}
-	e, err := Request(c.Actor, trip, d.now().Add(d.deadline))
+	quote, err := d.Quote(trip)
+	if err != nil {
+		return Booking{}, err
+	}
+	e, err := Request(c.Actor, trip, quote, d.now().Add(d.deadline))
 	if err != nil {
 		return Booking{}, err
 	}

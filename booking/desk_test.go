@@ -477,3 +477,37 @@ func TestRace(t *testing.T) {
 		}
 	}
 }
+
+// What a ride costs is fixed when it is booked: a retry is told so, whatever rides cost by then.
+func TestBookFixesTheFare(t *testing.T) {
+	log := bookingtest.NewLog()
+	at := func(base int64) *booking.Desk {
+		tariff := plain()
+		tariff.Base = base
+		desk, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Minute, Tariff: &tariff})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tariff.Base = 0 // the desk's own stays
+		return desk
+	}
+	desk, id, trip := at(100), booking.ID(booking.NewID()), north(6000)
+	quote, err := desk.Quote(trip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []struct {
+		name string
+		desk *booking.Desk
+	}{{"first", desk}, {"again", desk}, {"after a rise", at(999)}} {
+		b, err := when.desk.Book(t.Context(), by(owner), id, trip)
+		if err != nil || b.Quote == nil || *b.Quote != *quote || quote.Fare != 520 {
+			t.Errorf("%s: booked for %+v (%v), and the quote was %+v", when.name, b.Quote, err, quote)
+		}
+	}
+	if b, err := desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), booking.Trip{}); err != nil || b.Quote != nil {
+		t.Errorf("without places: %+v, %v, want no fare", b.Quote, err)
+	}
+	_, err = desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), north(200_000))
+	wants(t, err, booking.ErrTooFar)
+}

@@ -37,6 +37,8 @@ var (
 		"This is not possible at this stage of the ride. Look at the booking to see how far it is.")
 	ErrNotOverdue = fault.New(fault.Conflict, "not_overdue",
 		"The deadline of this booking has not passed yet. Try again after it.")
+	ErrTooFar = fault.New(fault.Invalid, "too_far",
+		"This is too far for a ride. Choose places that are nearer to each other.")
 	ErrAlreadyRated = fault.New(fault.Conflict, "already_rated",
 		"You have already rated this ride. A rating cannot be changed.")
 	ErrContended = fault.New(fault.Unavailable, "booking_contended",
@@ -53,6 +55,8 @@ var (
 		"A place needs a lat from -90 to 90 and a lng from -180 to 180, in degrees.")
 	ErrInvalidTrip = fault.New(fault.Invalid, "invalid_trip",
 		"Give both pickup and dropoff, or neither.")
+	ErrInvalidQuote = fault.New(fault.Invalid, "invalid_quote",
+		"These figures are not those of a trip. Ask for a quote, and book as it says.")
 	ErrInvalidReason = fault.New(fault.Invalid, "invalid_reason",
 		"A reason may have at most 280 characters, on one line and without control characters.")
 	ErrInvalidStars = fault.New(fault.Invalid, "invalid_stars",

@@ -134,6 +134,7 @@ func (p *Place) clone() *Place {
 // Details are what an event says besides who did what and when. Each kind uses its own and disregards the others.
 type Details struct {
 	Pickup, Dropoff *Place    // requested
+	Quote           *Quote    // requested: what the trip was to come to when it was booked; only with places
 	Deadline        time.Time // requested, released: until when a rider may accept
 	Reason          string    // cancelled, released: may be empty; at most MaxReason characters
 	Stars           int       // rated: 1 to 5

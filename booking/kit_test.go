@@ -57,6 +57,7 @@ func (s step) event() booking.Event {
 	switch s.kind {
 	case booking.Requested:
 		e.Pickup, e.Dropoff = &booking.Place{Lat: 12.97, Lng: 77.59}, &booking.Place{Lat: 13.2, Lng: 77.7}
+		e.Quote = &booking.Quote{Metres: 36_700, Minutes: 101, Fare: 36_345, Currency: "INR"}
 		e.Deadline = deadline
 	case booking.Released:
 		e.Deadline = deadline

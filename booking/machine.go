@@ -61,6 +61,14 @@ func (b *Booking) permitsRequested(e *Event) error {
 	if err := (Trip{e.Pickup, e.Dropoff}).Valid(); err != nil {
 		return err
 	}
+	if e.Quote != nil {
+		if e.Pickup == nil {
+			return ErrInvalidQuote
+		}
+		if err := e.Quote.valid(); err != nil {
+			return err
+		}
+	}
 	return validDeadline(e.Deadline)
 }
 

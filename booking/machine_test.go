@@ -201,7 +201,7 @@ func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (
 	d := step{k, a}.event().Details
 	switch k {
 	case booking.Requested:
-		return booking.Request(a, booking.Trip{Pickup: d.Pickup, Dropoff: d.Dropoff}, d.Deadline)
+		return booking.Request(a, booking.Trip{Pickup: d.Pickup, Dropoff: d.Dropoff}, d.Quote, d.Deadline)
 	case booking.Accepted:
 		return b.Accept(a, now)
 	case booking.Arrived:
@@ -308,6 +308,7 @@ func TestWhatEventsDo(t *testing.T) {
 	at := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Second) }
 	open := booking.Booking{
 		ID: ride, User: "owner", State: booking.StateOpen, Version: 1, Seq: 1, Pickup: pickup, Dropoff: dropoff, Deadline: deadline,
+		Quote:       &booking.Quote{Metres: 36_700, Minutes: 101, Fare: 36_345, Currency: "INR"},
 		RequestedAt: at(1), OpenedAt: at(1), UpdatedAt: at(1), RequestedSeq: 1, OpenedSeq: 1,
 	}
 	for _, test := range []struct {
@@ -378,7 +379,17 @@ func TestDetails(t *testing.T) {
 		edit  func(e *booking.Event)
 		want  error
 	}{
-		{"no trip", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = nil, nil }, nil},
+		{"no trip", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff, e.Quote = nil, nil, nil }, nil},
+		{"a fare for no trip", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = nil, nil }, booking.ErrInvalidQuote},
+		{"a trip without a fare", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote = nil }, nil},
+		{"a fare that is given out", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Fare = -1 }, booking.ErrInvalidQuote},
+		{"a fare beyond JSON", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Fare = 1<<53 + 1 }, booking.ErrInvalidQuote},
+		{"a trip backwards", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Metres = -1 }, booking.ErrInvalidQuote},
+		{"a trip to the moon", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Metres = 384_400_000 }, booking.ErrInvalidQuote},
+		{"a trip back in time", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Minutes = -1 }, booking.ErrInvalidQuote},
+		{"a trip of a year", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Minutes = 525_600 }, booking.ErrInvalidQuote},
+		{"a fare in nothing", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Currency = "" }, booking.ErrInvalidQuote},
+		{"a fare in a word", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Quote.Currency = "rup" }, booking.ErrInvalidQuote},
 		{"poles", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup, e.Dropoff = place(90, 180), place(-90, -180) }, nil},
 		{"no dropoff", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Dropoff = nil }, booking.ErrInvalidTrip},
 		{"no pickup", nil, step{booking.Requested, owner}, func(e *booking.Event) { e.Pickup = nil }, booking.ErrInvalidTrip},

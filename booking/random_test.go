@@ -62,6 +62,8 @@ func sane(t testing.TB, b booking.Booking) {
 		fail("stars")
 	case (booking.Trip{Pickup: b.Pickup, Dropoff: b.Dropoff}).Valid() != nil:
 		fail("trip")
+	case b.Quote != nil && (b.Pickup == nil || b.Quote.Fare < 0 || b.Quote.Metres < 0):
+		fail("quote")
 	}
 }
 
@@ -115,6 +117,9 @@ func (s *source) wish(b booking.Booking) booking.Event {
 		e.Actor = pick(s, owner, stranger)
 		if s.IntN(2) == 0 {
 			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1}, &booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
+		}
+		if s.IntN(2) == 0 {
+			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54), Currency: pick(s, "INR", "EUR", "inr", "")}
 		}
 	case booking.Accepted:
 		e.Actor = pick(s, rider, other, former)
@@ -226,6 +231,9 @@ func TestBookingsShareNothingThatChanges(t *testing.T) {
 				if e.Pickup != nil {
 					e.Pickup.Lat = 77 // nor does it change with the event that made it
 				}
+				if e.Quote != nil {
+					e.Quote.Fare = 77
+				}
 				if _, err := next.Apply(e); !errors.Is(err, booking.ErrDuplicate) {
 					t.Fatalf("seed %d: the same event once more: %v", seed, err)
 				}
@@ -267,6 +275,9 @@ func picture(b booking.Booking) string {
 	s := fmt.Sprintf("%+v", b)
 	if b.Pickup != nil {
 		s += fmt.Sprint(*b.Pickup, *b.Dropoff)
+	}
+	if b.Quote != nil {
+		s += fmt.Sprint(*b.Quote)
 	}
 	return s
 }

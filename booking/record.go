@@ -13,8 +13,8 @@ type record struct {
 	id      ID
 	user    *passenger
 	rider   RiderID
-	trip    *[2]Place // pickup and dropoff; nil: to be agreed upon
-	rare    *rare     // nil for most
+	trip    *trip // nil: to be agreed upon
+	rare    *rare // nil for most
 	applied []uint64
 
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
@@ -22,6 +22,13 @@ type record struct {
 
 	version int64
 	state   stateCode
+}
+
+// trip is where a booking goes and what that comes to. It is immutable.
+type trip struct {
+	pickup, dropoff Place
+	quote           Quote
+	quoted          bool
 }
 
 // rare is what most bookings do not have. It is immutable: several goroutines may look at it.
@@ -70,7 +77,11 @@ func newRecord(b *Booking, user *passenger) *record {
 		requestedAt: nanos(b.RequestedAt), requestedSeq: b.RequestedSeq,
 	}
 	if b.Pickup != nil {
-		r.trip = &[2]Place{*b.Pickup, *b.Dropoff}
+		r.trip = &trip{pickup: *b.Pickup, dropoff: *b.Dropoff}
+		if b.Quote != nil {
+			r.trip.quote, r.trip.quoted = *b.Quote, true
+			r.trip.quote.Currency = strings.Clone(b.Quote.Currency) // else it holds on to the whole message
+		}
 	}
 	return r
 }
@@ -94,8 +105,11 @@ func (r *record) booking() Booking {
 		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
 		applied: r.applied,
 	}
-	if r.trip != nil {
-		b.Pickup, b.Dropoff = &r.trip[0], &r.trip[1]
+	if t := r.trip; t != nil {
+		b.Pickup, b.Dropoff = &t.pickup, &t.dropoff
+		if t.quoted {
+			b.Quote = &t.quote
+		}
 	}
 	if x := r.rare; x != nil {
 		b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars = x.releasedBy, x.wrongCodes, x.reason, x.userStars, x.riderStars
@@ -106,10 +120,7 @@ func (r *record) booking() Booking {
 // clone returns the booking in memory of its own, for whoever asks.
 func (r *record) clone() Booking {
 	b := r.booking()
-	if r.trip != nil {
-		t := *r.trip
-		b.Pickup, b.Dropoff = &t[0], &t[1]
-	}
+	b.Pickup, b.Dropoff, b.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
 	b.ReleasedBy = slices.Clone(b.ReleasedBy)
 	return b
 }

@@ -39,6 +39,7 @@ type body struct {
 
 	Pickup   *booking.Place `json:"pickup,omitempty"`
 	Dropoff  *booking.Place `json:"dropoff,omitempty"`
+	Quote    *booking.Quote `json:"quote,omitempty"`
 	Deadline *time.Time     `json:"deadline,omitempty"`
 	Reason   string         `json:"reason,omitempty"`
 	Stars    int            `json:"stars,omitempty"`
@@ -49,7 +50,7 @@ type body struct {
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
 		V: schemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,
-		Pickup: e.Pickup, Dropoff: e.Dropoff, Reason: e.Reason, Stars: e.Stars,
+		Pickup: e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
 	}
 	if !e.Deadline.IsZero() {
 		d := e.Deadline.UTC()
@@ -119,7 +120,7 @@ func decode(m stored) (booking.Event, error) {
 		ID: booking.EventID(id), Booking: p.booking, N: p.n, Kind: p.kind,
 		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command,
 		Decided: decided, At: m.at, Seq: m.seq,
-		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Reason: b.Reason, Stars: b.Stars},
+		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason, Stars: b.Stars},
 	}
 	if b.Deadline != nil {
 		e.Deadline = *b.Deadline

@@ -20,6 +20,7 @@ func anEvent() booking.Event {
 		Decided: time.Date(2026, 11, 23, 8, 0, 0, 123456789, time.UTC),
 		Details: booking.Details{
 			Pickup: &booking.Place{Lat: 12.97, Lng: 77.59}, Dropoff: &booking.Place{Lat: -12.93, Lng: 77.62},
+			Quote:    &booking.Quote{Metres: 5180, Minutes: 19, Fare: 1<<53 - 1, Currency: "INR"},
 			Deadline: time.Date(2026, 11, 23, 8, 2, 0, 1, time.UTC), Reason: "the \"usual\" <way> ☂", Stars: 5,
 		},
 	}

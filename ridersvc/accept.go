@@ -45,11 +45,12 @@ type acceptAnswer struct {
 	Message string `json:"message"`
 	Rider   string `json:"raider"` // the caller's own email
 
-	Booking   booking.ID     `json:"booking_id"`
-	State     booking.State  `json:"state"`
-	Pickup    *booking.Place `json:"pickup,omitempty"`
-	Dropoff   *booking.Place `json:"dropoff,omitempty"`
-	UpdatedAt time.Time      `json:"updated_at"`
+	Booking booking.ID     `json:"booking_id"`
+	State   booking.State  `json:"state"`
+	Pickup  *booking.Place `json:"pickup,omitempty"`
+	Dropoff *booking.Place `json:"dropoff,omitempty"`
+	*booking.Quote
+	UpdatedAt time.Time `json:"updated_at"`
 }
 
 // accept takes the booking that the rider names, or else the one that waits longest.
@@ -77,7 +78,7 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	return web.WriteJSON(w, http.StatusOK, acceptAnswer{
 		Success: true, Message: "Booking accepted", Rider: claims.Email,
-		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, UpdatedAt: b.UpdatedAt.UTC(),
+		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, UpdatedAt: b.UpdatedAt.UTC(),
 	})
 }
 

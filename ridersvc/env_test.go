@@ -34,6 +34,9 @@ const (
 // deadline is how long a booking waits in these tests.
 const deadline = 2 * time.Minute
 
+// tariff is what rides cost in these tests: 10 metres take a second.
+var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 1000}
+
 // An env is a Service over a log in memory.
 type env struct {
 	t       testing.TB
@@ -53,7 +56,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
-		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Now: e.now})
+		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Now: e.now})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func TestAcceptAnswersAsTheOriginal(t *testing.T) {
 			t.Errorf("answer %s, want %s...", w.Body, begins)
 		}
 		won(t, w, rita, id)
-		want := []string{"booking_id", "dropoff", "message", "pickup", "raider", "state", "success", "updated_at"}
+		want := []string{"booking_id", "currency", "distance_m", "dropoff", "fare", "message", "minutes", "pickup", "raider", "state", "success", "updated_at"}
 		if got := names(object(t, w)); !slices.Equal(got, want) {
 			t.Errorf("fields %v, want %v", got, want)
 		}

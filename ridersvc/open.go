@@ -14,15 +14,16 @@ const maxPage = 100
 
 // offer is a booking as riders see it: the ride, and nothing of the user.
 type offer struct {
-	Booking  booking.ID     `json:"booking_id"`
-	Pickup   *booking.Place `json:"pickup,omitempty"`
-	Dropoff  *booking.Place `json:"dropoff,omitempty"`
-	OpenedAt time.Time      `json:"opened_at"` // since when it waits
-	Deadline time.Time      `json:"deadline"`  // until when it may be accepted
+	Booking booking.ID     `json:"booking_id"`
+	Pickup  *booking.Place `json:"pickup,omitempty"`
+	Dropoff *booking.Place `json:"dropoff,omitempty"`
+	*booking.Quote
+	OpenedAt time.Time `json:"opened_at"` // since when it waits
+	Deadline time.Time `json:"deadline"`  // until when it may be accepted
 }
 
 func offerOf(b booking.Booking) offer {
-	return offer{Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, OpenedAt: b.OpenedAt.UTC(), Deadline: b.Deadline.UTC()}
+	return offer{Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, OpenedAt: b.OpenedAt.UTC(), Deadline: b.Deadline.UTC()}
 }
 
 type openAnswer struct {

@@ -42,6 +42,8 @@ func TestOpenShowsTheRideAndNothingOfTheUser(t *testing.T) {
 		"dropoff":    map[string]any{"lat": 3.0, "lng": 4.0},
 		"opened_at":  b.OpenedAt.UTC().Format(time.RFC3339Nano),
 		"deadline":   b.Deadline.UTC().Format(time.RFC3339Nano),
+
+		"distance_m": 314_403.0, "minutes": 524.0, "fare": 100.0 + 15_720 + 6288, "currency": "EUR",
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)

@@ -14,6 +14,7 @@ import (
 // calls are all calls of the service, with the sentence for whoever has another role.
 var calls = []struct{ method, target, sentence string }{
 	{"POST", "/book", "Only users can book rides"},
+	{"GET", "/quote", "Only users can ask for quotes"},
 	{"GET", "/bookings", "Only users can list their bookings"},
 	{"GET", "/bookings/" + wrong, "Only users can see their bookings"},
 	{"POST", "/bookings/" + wrong + "/cancel", "Only users can cancel bookings"},

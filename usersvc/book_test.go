@@ -43,7 +43,7 @@ func TestBookAnswersAsTheOriginal(t *testing.T) {
 
 // Real curl users send a form type with -d '{}', or nothing at all.
 func TestBookBodies(t *testing.T) {
-	const trip = `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":-90,"lng":180}}`
+	const trip = `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`
 	form := []string{"Content-Type", "application/x-www-form-urlencoded"}
 	for _, c := range []struct {
 		name, body string
@@ -110,14 +110,16 @@ func TestBookBodies(t *testing.T) {
 
 func TestBookKeepsTheTrip(t *testing.T) {
 	e := newEnv(t)
-	v := object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":0,"lng":-180}}`))
+	v := object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
 	want := map[string]any{
 		"pickup":  map[string]any{"lat": 12.9716, "lng": 77.5946},
-		"dropoff": map[string]any{"lat": 0.0, "lng": -180.0},
+		"dropoff": map[string]any{"lat": 12.9352, "lng": 77.6245},
+
+		"distance_m": 5185.0, "minutes": 9.0, "fare": 100.0 + 259 + 104, "currency": "EUR", // 8 minutes and 38 seconds
 	}
 	shown := object(t, e.call("GET", "/bookings/"+v["booking_id"].(string), e.user(ulla), ""))
 	for where, got := range map[string]map[string]any{"answer": v, "booking": shown} {
-		maps.DeleteFunc(got, func(name string, _ any) bool { return name != "pickup" && name != "dropoff" })
+		maps.DeleteFunc(got, func(name string, _ any) bool { return want[name] == nil })
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("trip in the %s (-want +got):\n%s", where, diff)
 		}
@@ -125,7 +127,7 @@ func TestBookKeepsTheTrip(t *testing.T) {
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	const trip = `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":4}}`
+	const trip = `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.4}}`
 	e := newEnv(t)
 	id := func(user, body, key string) string {
 		t.Helper()
@@ -151,7 +153,7 @@ func TestIdempotencyKey(t *testing.T) {
 		t.Errorf("%d events are stored, want 5", n)
 	}
 
-	for _, body := range []string{"{}", `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":5}}`} {
+	for _, body := range []string{"{}", `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.5}}`} {
 		w := e.call("POST", "/book", e.user(ulla), body, "Idempotency-Key", "k1")
 		refused(t, w, http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	}

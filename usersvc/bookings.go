@@ -22,20 +22,21 @@ const (
 
 // ride is a booking as its user sees it. Of the rider it shows the id and nothing else.
 type ride struct {
-	Booking     booking.ID      `json:"booking_id"`
-	State       booking.State   `json:"state"`
-	Rider       booking.RiderID `json:"raider_id,omitempty"`
-	Pickup      *booking.Place  `json:"pickup,omitempty"`
-	Dropoff     *booking.Place  `json:"dropoff,omitempty"`
-	RequestedAt time.Time       `json:"requested_at"`
-	UpdatedAt   time.Time       `json:"updated_at"`
-	Deadline    time.Time       `json:"deadline"`         // until when a rider may accept
-	Reason      string          `json:"reason,omitempty"` // why it was cancelled
+	Booking booking.ID      `json:"booking_id"`
+	State   booking.State   `json:"state"`
+	Rider   booking.RiderID `json:"raider_id,omitempty"`
+	Pickup  *booking.Place  `json:"pickup,omitempty"`
+	Dropoff *booking.Place  `json:"dropoff,omitempty"`
+	*booking.Quote
+	RequestedAt time.Time `json:"requested_at"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	Deadline    time.Time `json:"deadline"`         // until when a rider may accept
+	Reason      string    `json:"reason,omitempty"` // why it was cancelled
 }
 
 func rideOf(b booking.Booking) ride {
 	r := ride{
-		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff,
+		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
 		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
 	}
 	if b.State == booking.StateCancelled { // else it is what a rider wrote about giving the booking back

@@ -95,6 +95,7 @@ func (s *Service) Routes() chi.Router {
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
 
 	only("Only users can book rides").Post("/book", web.Handle(s.book))
+	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))

@@ -173,6 +173,10 @@ func taken(stored []message, n int, k booking.Kind) bool {
 
 // separate returns an event that shares nothing with e.
 func separate(e booking.Event) booking.Event {
+	if e.Quote != nil {
+		q := *e.Quote
+		e.Quote = &q
+	}
 	for _, p := range []**booking.Place{&e.Pickup, &e.Dropoff} {
 		if *p != nil {
 			c := **p

@@ -44,7 +44,7 @@ func TestOptions(t *testing.T) {
 		}
 		return h
 	}
-	e, err := booking.Request(user, booking.Trip{}, noon.Add(time.Hour))
+	e, err := booking.Request(user, booking.Trip{}, nil, noon.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -153,7 +153,7 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 			s.Errorf("event %d is %+v, want %+v", i+1, e, w)
 		}
 		if !e.Deadline.Equal(w.Deadline) || e.Reason != w.Reason || e.Stars != w.Stars ||
-			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) {
+			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) || !reflect.DeepEqual(e.Quote, w.Quote) {
 			s.Errorf("event %d says %+v, want %+v", i+1, e.Details, w.Details)
 		}
 		if !booking.ValidID(string(e.ID)) || seen[e.ID] {
@@ -210,6 +210,7 @@ func (s *suite) readsBack() {
 	}
 	trip := booking.Details{
 		Pickup: &booking.Place{Lat: 12.971598765432, Lng: 77.594566}, Dropoff: &booking.Place{Lat: -0.1, Lng: -179.999999999},
+		Quote:    &booking.Quote{Metres: 5210, Minutes: 15, Fare: 1<<53 - 1, Currency: "INR"},
 		Deadline: time.Now().Add(time.Hour),
 	}
 	first := event(user, booking.Requested, trip)

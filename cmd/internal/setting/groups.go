@@ -41,6 +41,7 @@ type Sessions struct {
 // Bookings are the rules of booking a ride.
 type Bookings struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider (default: ${default})."`
+	Tariff   Tariff   `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
 }
 
 // Remote is a NATS server elsewhere.

@@ -33,7 +33,7 @@ type settings struct {
 // environment is every variable that the grammar reads, so that the tester's own do not disturb.
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "NATS_URL", "PILLION_PPROF",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "TARIFF_FILE", "NATS_URL", "PILLION_PPROF",
 }
 
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {

@@ -53,7 +53,7 @@ func (r *Rides) User(s setting.Bookings) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: s.Deadline.Value})
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: s.Deadline.Value, Tariff: &s.Tariff.Value})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the desk: %w", err)
 	}

@@ -1,0 +1,88 @@
+package setting
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/text/currency"
+
+	"pillion/booking"
+)
+
+var _ kong.MapperValue = (*Tariff)(nil)
+
+// Tariff is what rides cost, from a JSON file that has all members of booking.Tariff, or the default where no file is named.
+type Tariff struct {
+	Value booking.Tariff
+	verdict
+}
+
+// Decode takes the name of a file.
+func (t *Tariff) Decode(ctx *kong.DecodeContext) error {
+	var wrong error
+	err := t.judge(ctx, func(raw string) string {
+		if raw == "" {
+			t.Value = booking.DefaultTariff()
+			return ""
+		}
+		t.Value, wrong = readTariff(raw)
+		return ""
+	})
+	if wrong != nil {
+		t.verdict = verdict("cannot be used: " + strings.ReplaceAll(wrong.Error(), "\n", "; "))
+	}
+	return err
+}
+
+// readTariff reads a file strictly: a price that was left out is not taken for a gift, nor a misspelt one disregarded.
+func readTariff(name string) (booking.Tariff, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return booking.Tariff{}, err
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+	var members map[string]json.RawMessage
+	d := json.NewDecoder(io.LimitReader(f, 64<<10))
+	if err := d.Decode(&members); err != nil {
+		return booking.Tariff{}, fmt.Errorf("%s is not a JSON object: %w", name, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return booking.Tariff{}, fmt.Errorf("%s has something after its JSON object", name)
+	}
+	var t booking.Tariff
+	var wrong []error
+	for _, m := range []struct {
+		name string
+		to   any
+	}{
+		{"currency", &t.Currency}, {"base", &t.Base}, {"per_km", &t.PerKilometre}, {"per_minute", &t.PerMinute}, {"minimum", &t.Minimum},
+		{"speed_kmh", &t.Speed}, {"detour", &t.Detour}, {"longest_km", &t.Longest},
+	} {
+		value, there := members[m.name]
+		delete(members, m.name)
+		switch {
+		case !there:
+			wrong = append(wrong, fmt.Errorf("%s has no %q", name, m.name))
+		case json.Unmarshal(value, m.to) != nil || string(value) == "null":
+			wrong = append(wrong, fmt.Errorf("%s has %s for %q", name, value, m.name))
+		}
+	}
+	for unknown := range members {
+		wrong = append(wrong, fmt.Errorf("%s has %q, which means nothing here", name, unknown))
+	}
+	if wrong != nil {
+		return booking.Tariff{}, errors.Join(wrong...)
+	}
+	if err := t.Valid(); err != nil {
+		return booking.Tariff{}, fmt.Errorf("in %s %w", name, err)
+	}
+	if _, err := currency.ParseISO(t.Currency); err != nil {
+		return booking.Tariff{}, fmt.Errorf("in %s the currency %q is none of ISO 4217", name, t.Currency)
+	}
+	return t, nil
+}

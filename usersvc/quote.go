@@ -1,0 +1,70 @@
+package usersvc
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"pillion/booking"
+	"pillion/fault"
+	"pillion/web"
+)
+
+// What is said of places in a query.
+var (
+	errQuery = fault.New(fault.Malformed, "bad_query",
+		"Give from and to once each, as latitude and longitude in degrees: /quote?from=12.9716,77.5946&to=12.9352,77.6245.")
+	errNoTariff = fault.New(fault.Unavailable, "no_tariff", "It is not known here what rides cost. Book without a quote, or try again later.")
+)
+
+type quoteAnswer struct {
+	Pickup  *booking.Place `json:"pickup"`
+	Dropoff *booking.Place `json:"dropoff"`
+	*booking.Quote
+}
+
+// quote says what a ride would come to if it was booked now. It stores nothing, and promises nothing: the fare is fixed by booking.
+func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
+	var trip booking.Trip
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return web.ErrQuery.Because(err)
+	}
+	if trip.Pickup, err = placeOf(query["from"]); err != nil {
+		return err
+	}
+	if trip.Dropoff, err = placeOf(query["to"]); err != nil {
+		return err
+	}
+	q, err := s.desk.Quote(trip)
+	if err != nil {
+		return err
+	}
+	if q == nil {
+		return errNoTariff
+	}
+	return web.WriteJSON(w, http.StatusOK, quoteAnswer{Pickup: trip.Pickup, Dropoff: trip.Dropoff, Quote: q})
+}
+
+// placeOf reads a parameter of the form lat,lng.
+func placeOf(values []string) (*booking.Place, error) {
+	if len(values) != 1 {
+		return nil, errQuery
+	}
+	lat, lng, ok := strings.Cut(values[0], ",")
+	if !ok {
+		return nil, errQuery
+	}
+	var p booking.Place
+	var err error
+	for _, n := range []struct {
+		text string
+		to   *float64
+	}{{lat, &p.Lat}, {lng, &p.Lng}} {
+		if *n.to, err = strconv.ParseFloat(n.text, 64); err != nil {
+			return nil, errQuery.Because(err)
+		}
+	}
+	return &p, p.Valid()
+}
