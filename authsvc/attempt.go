@@ -39,6 +39,7 @@ const (
 	repeat      result = "repeated"    // refreshes only: the answer of the one before was lost
 	reuse       result = "reused"      // refreshes only: the token was used before, and its session has been ended
 	invalid     result = "invalid"     // the request itself was not right
+	limited     result = "limited"     // tried too often
 	busy        result = "busy"        // too many passwords are waiting
 	unavailable result = "unavailable" // the account store is away
 	gone        result = "gone"        // the client left before it was answered
@@ -61,6 +62,8 @@ func resultOf(err error) result {
 		return busy
 	}
 	switch fault.KindOf(err) {
+	case fault.Exhausted:
+		return limited
 	case fault.Unavailable:
 		return unavailable
 	case fault.Malformed, fault.Invalid, fault.TooLarge, fault.UnsupportedMedia:
@@ -87,7 +90,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 	f := promauto.With(r)
 	counter := func(name, help string, own ...result) *prometheus.CounterVec {
 		v := f.NewCounterVec(prometheus.CounterOpts{Namespace: "pillion", Name: name, Help: help}, []string{"result"})
-		for _, r := range append(own, success, invalid, busy, unavailable, gone, failed) { // at zero from the start, so that the first of a kind shows as a rise
+		for _, r := range append(own, success, invalid, limited, busy, unavailable, gone, failed) { // at zero from the start, so that the first of a kind shows as a rise
 			v.WithLabelValues(string(r))
 		}
 		return v

@@ -8,8 +8,8 @@
 // The service keeps nothing between requests, so any number of instances may run on the same stores and one key.
 //
 // Nobody learns from /login whether an account exists: the answer to an unknown account is, byte for byte and hash for hash, that
-// to a wrong password; POST /password answers as it does. From /register one does, because it says which pairs are taken. None of them
-// limits how often somebody may ask.
+// to a wrong password; POST /password answers as it does. From /register one does, because it says which pairs are taken. A [Guard]
+// limits how often somebody may try.
 package authsvc
 
 import (
@@ -18,6 +18,7 @@ import (
 	_ "embed" // for openapi.yaml
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -44,12 +45,17 @@ type Config struct {
 	Issuer    *token.Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
-	Demo      bool // whether accounts made by SeedDemo exist and may log in
+	Guard     *Guard // limits how often somebody may try; nil: nobody is limited
+	Demo      bool   // whether accounts made by SeedDemo exist and may log in
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
-	NewID      func() string         // of accounts and sessions; default: 26 random characters of lower-case base32
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
+
+	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
 }
 
 // A Service answers the HTTP calls about accounts and keys. It is safe for concurrent use and holds nothing that must be closed.
@@ -60,6 +66,7 @@ type Service struct {
 	issuer    *token.Issuer
 	keys      func() *token.KeySet
 	passwords *Passwords
+	guard     *Guard
 	demo      bool
 
 	log     *slog.Logger
@@ -101,9 +108,11 @@ func New(c Config) (*Service, error) {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, demo: c.Demo,
+		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
-		router: web.RouterConfig{Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+		router: web.RouterConfig{
+			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+		},
 	}, nil
 }
 

@@ -17,10 +17,11 @@ import (
 	"pillion/bus/bustest"
 )
 
-// BenchmarkLogin sets logins over HTTP, with the accounts in NATS, against argon2id alone with as many at a time as the service
+// BenchmarkLogin sets logins over HTTP, with the accounts and the counters of tries in NATS, against argon2id alone with as many at a time as the service
 // allows. Both take turns, so that both meet the same machine. ns/op is of one login and one bare hash.
 func BenchmarkLogin(b *testing.B) {
-	k := newKit(b, withStore(authsvc.NewAccounts(bustest.Run(b).Connect(b).Bucket(bus.AccountsBucket))))
+	conn := bustest.Run(b).Connect(b)
+	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), guarded(b, conn, time.Now))
 	if w := k.do(post("/register", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusCreated {
 		b.Fatalf("register = %d %s", w.Code, w.Body)
 	}

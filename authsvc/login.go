@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -113,16 +114,21 @@ func (s *Service) issue(ctx context.Context, a Account, session string) (signed 
 // mayLogIn reports whether the account lets anybody in at all.
 func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && (!a.Demo || s.demo) }
 
-// authenticate returns the account that the credentials are of, or ErrInvalidCredentials. Every way to that refusal costs one
+// authenticate returns the account that the credentials are of, or ErrInvalidCredentials, or before anything else ErrLimited. Every way to that refusal costs one
 // hash: that of the account, or a dummy where there is none.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
-	a, known, err := s.lookUp(ctx, c.Email, role, try)
+	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), c.Email, role)
 	if err != nil {
 		return Account{}, err
 	}
-	match, err := s.passwords.Verify(ctx, c.Password, a.Hash) // empty for nobody
+	a, known, err := s.lookUp(ctx, c.Email, role, try)
+	match := false
+	if err == nil {
+		match, err = s.passwords.Verify(ctx, c.Password, a.Hash) // empty for nobody
+	}
 	switch {
-	case err != nil:
+	case err != nil: // nothing was found out
+		s.settle(ctx, t.withdrawn)
 		return Account{}, err
 	case !known:
 		return Account{}, try.refuse("unknown account")
@@ -133,7 +139,15 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	case !s.mayLogIn(a):
 		return Account{}, try.refuse("disabled account")
 	}
+	s.settle(ctx, t.succeeded)
 	return a, nil
+}
+
+// settle tells the guard what became of a try. If it cannot be told, somebody may have to wait who need not.
+func (s *Service) settle(ctx context.Context, outcome func(context.Context) error) {
+	if err := outcome(context.WithoutCancel(ctx)); err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "counted a try that was none", slog.Any("error", err))
+	}
 }
 
 // lookUp returns the account, if there is one. What is no email address is nobody's.

@@ -84,13 +84,23 @@ func (s *Service) tryRefresh(ctx context.Context, presented string, cookie bool,
 		return pass{}, refuseToken(errNotAToken)
 	}
 	try.session = t.session
+	right, err := s.guard.exchange(ctx, web.ClientNetwork(ctx))
+	if err != nil {
+		return pass{}, err
+	}
 	var p pass
 	x, err := s.sessions.use(ctx, t, cookie, func(ctx context.Context, x session) (err error) {
 		try.account, try.role, try.email = x.account, x.role, x.email
+		if err := s.guard.refresh(ctx, x.account); err != nil {
+			return err
+		}
 		p.signed, p.claims, err = s.admit(ctx, x)
 		return err
 	})
 	try.account = x.session.account
+	if !errors.Is(err, ErrInvalidRefreshToken) {
+		s.settle(ctx, right)
+	}
 	switch {
 	case errors.Is(err, errReused):
 		// Two have this token, and one of them is a thief: there is no telling which.

@@ -37,6 +37,9 @@ func (s *Service) tryRegister(r *http.Request, try *attempt) error {
 	if err := s.passwords.CheckNew(c.Password); err != nil {
 		return err
 	}
+	if err := s.guard.register(r.Context(), web.ClientNetwork(r.Context())); err != nil {
+		return err
+	}
 	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: c.Email, Role: role}, c.Password)
 	if err != nil {
 		return err

@@ -36,6 +36,8 @@ const (
 
 	sessionsAge           = 7*24*time.Hour + time.Hour // a refresh token lives for 7 days
 	revocationsSize int64 = 256 << 20                  // a million of them
+	limitsAge             = 24 * time.Hour             // much longer than any counter matters
+	familiarAge           = 30 * 24 * time.Hour        // from the first login at that address
 	// revocationsSlack is how much longer than the ledger's events revocations are kept: a token that was issued just before it
 	// was revoked may stand in an event a day later, until it has run out and the leeway with it.
 	revocationsSlack = token.MaxLife + 2*token.EventLeeway
@@ -73,6 +75,8 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 		{Bucket: KeysBucket, Description: "the public keys that verify tokens", MaxBytes: smallBucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, History: 8},
 		{Bucket: SessionsBucket, Description: "logins, by hash of their refresh tokens' family", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: sessionsAge},
 		{Bucket: RevocationsBucket, Description: "tokens that were taken back", MaxBytes: revocationsSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: p.LedgerAge + revocationsSlack},
+		{Bucket: LimitsBucket, Description: "how often somebody has tried to log in, by hash", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: limitsAge},
+		{Bucket: FamiliarBucket, Description: "from where accounts were logged in to, by hash", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: familiarAge},
 	} {
 		if err := c.provisionBucket(ctx, want); err != nil {
 			return err

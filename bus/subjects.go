@@ -16,6 +16,8 @@ const (
 
 	SessionsBucket    = "SESSIONS"
 	RevocationsBucket = "REVOCATIONS"
+	LimitsBucket      = "LIMITS"
+	FamiliarBucket    = "FAMILIAR"
 
 	ledgerSubjects     = "ledger.>"
 	bookingPrefix      = "ledger.booking."
@@ -37,6 +39,11 @@ const (
 	subjectPublicKey = "auth.public-key"
 	subjectJWKS      = "auth.jwks"
 )
+
+// Buckets returns the names of all buckets, in the order in which Provision makes them.
+func Buckets() []string {
+	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket}
+}
 
 // aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server
 // compares guards in flight by literal string, so there is only this one way to spell it.

@@ -153,6 +153,7 @@ func pillion(t testing.TB, p ports, data string, more ...string) *program {
 	prog := start(t, "pillion", append([]string{
 		"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
 		"--ops-addr", p.ops, "--nats-addr", p.nats,
+		"--book-limit", "0", "--request-limit", "0", // one user books here what a town does
 	}, more...)...)
 	prog.ready(t, p.ops)
 	return prog

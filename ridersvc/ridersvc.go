@@ -9,6 +9,7 @@ import (
 	_ "embed" // for openapi.yaml
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -40,6 +41,9 @@ type Config struct {
 	Ready    func(context.Context) error // nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
@@ -87,7 +91,9 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
-		router:   web.RouterConfig{Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+		router: web.RouterConfig{
+			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+		},
 		attempts: attempts{under: make(map[booking.ID]chan struct{})},
 	}, nil
 }

@@ -14,6 +14,8 @@ import (
 	"pillion/booking"
 	"pillion/booking/bookingtest"
 	"pillion/bus"
+	"pillion/usersvc"
+	"pillion/web"
 )
 
 func TestBookAnswersAsTheOriginal(t *testing.T) {
@@ -241,5 +243,22 @@ func TestProblemsForPrograms(t *testing.T) {
 		if w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(w.Body.String(), `"code":"`+c.code+`"`) {
 			t.Errorf("%s %s: answer %s %s, want code %s", c.method, c.target, w.Header().Get("Content-Type"), w.Body, c.code)
 		}
+	}
+}
+
+// Bookings are limited by user, and by nothing else.
+func TestBookingsAreLimitedByUser(t *testing.T) {
+	e := newEnvWith(t, func(c *usersvc.Config) { c.BookRate = web.Rate{PerMinute: 3} })
+	for range 3 {
+		e.book(ulla)
+	}
+	w := e.call("POST", "/book", e.user(ulla), "{}")
+	refused(t, w, http.StatusTooManyRequests, web.ErrTooMany.Message)
+	if w.Header().Get("Retry-After") == "" {
+		t.Error("429 without Retry-After")
+	}
+	e.book(uwe)
+	if w := e.call("GET", "/bookings", e.user(ulla), ""); w.Code != http.StatusOK {
+		t.Errorf("a list is limited as well: %d", w.Code)
 	}
 }

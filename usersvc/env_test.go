@@ -54,6 +54,12 @@ func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
+	return newEnvWith(t, func(*usersvc.Config) {}, options...)
+}
+
+// newEnvWith is newEnv with a service that is made otherwise.
+func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest.Option) *env {
+	t.Helper()
 	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Now: e.now})
@@ -61,12 +67,14 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 		t.Fatal(err)
 	}
 	e.desk = desk
-	service, err := usersvc.New(usersvc.Config{
+	config := usersvc.Config{
 		Desk: desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
 		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),
-	})
+	}
+	edit(&config)
+	service, err := usersvc.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}

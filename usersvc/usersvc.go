@@ -9,6 +9,7 @@ import (
 	_ "embed" // for openapi.yaml
 	"errors"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -41,6 +42,10 @@ type Config struct {
 	Ledger   Ledger
 	Verifier web.TokenVerifier
 
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
+	BookRate       web.Rate       // how often one user may book at this instance
+
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
@@ -55,6 +60,7 @@ type Service struct {
 	ledger   Ledger
 	verifier web.TokenVerifier
 	newID    func() string
+	bookRate web.Rate
 	router   web.RouterConfig
 }
 
@@ -84,8 +90,10 @@ func New(c Config) (*Service, error) {
 		c.NewID = booking.NewID
 	}
 	return &Service{
-		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID,
-		router: web.RouterConfig{Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now},
+		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
+		router: web.RouterConfig{
+			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+		},
 	}, nil
 }
 
@@ -94,7 +102,7 @@ func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
 
-	only("Only users can book rides").Post("/book", web.Handle(s.book))
+	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))

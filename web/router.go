@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ type RouterConfig struct {
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // takes the metrics, once a service; nil leaves them unregistered
 	Now        func() time.Time      // nil: time.Now
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none: nobody's
+	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
 }
 
 // NewRouter returns a router for one service. Whatever is routed in it has a request id, leaves one line in the log and its mark
@@ -48,7 +52,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		o.now = time.Now
 	}
 	r := chi.NewRouter()
-	r.Use(o.observe, middleware.GetHead)
+	r.Use(clientAddress(c.TrustedProxies), o.observe, c.Rate.ByAddress(), middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
@@ -179,10 +183,13 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	if !o.log.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs, slog.String("request_id", rec.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Int64("bytes", rec.bytes),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000))
+	if a := ClientAddress(r.Context()); a.IsValid() {
+		attrs = append(attrs, slog.String("client", a.String()))
+	}
 	if rec.verified {
 		attrs = append(attrs, slog.String("sub", rec.claims.Subject))
 	}

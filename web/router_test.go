@@ -94,7 +94,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 	})
 	for _, c := range []struct {
 		method, target, authorization string
-		want                          map[string]any // beyond level, time and msg
+		want                          map[string]any // beyond level, time, msg, request_id and client
 	}{
 		{"GET", "/bookings/b1?secret=s3cr3t", "", map[string]any{"method": "GET", "route": "/bookings/{id}", "status": 200., "bytes": 5., "duration_ms": 1.234}},
 		{"GET", "/nothing", "", map[string]any{"method": "GET", "route": "/nothing", "status": 200., "bytes": 0., "duration_ms": 0.}},
@@ -119,7 +119,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 			continue
 		}
 		line := lines[before]
-		if line["request_id"] != "r-1" || line["level"] != "INFO" {
+		if line["request_id"] != "r-1" || line["level"] != "INFO" || line["client"] != "192.0.2.1" {
 			t.Errorf("%s %s: %v", c.method, c.target, line)
 		}
 		for name, want := range c.want {
@@ -127,7 +127,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 				t.Errorf("%s %s: %s is %v, want %v", c.method, c.target, name, line[name], want)
 			}
 		}
-		if len(line) != len(c.want)+4 {
+		if len(line) != len(c.want)+5 {
 			t.Errorf("%s %s: more than is wanted in %v", c.method, c.target, line)
 		}
 	}

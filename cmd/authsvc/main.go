@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Keys
+	setting.HTTP
 	setting.Log
 	setting.Profile
 }
@@ -54,7 +55,7 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			auth, err := b.Auth(s.Keys)
+			auth, err := b.Auth(s.Keys, s.HTTP)
 			return []wiring.Part{auth}, err
 		},
 	}.Run(ctx, env)

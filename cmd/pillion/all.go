@@ -29,6 +29,7 @@ type all struct {
 	setting.Ledger
 	setting.Keys
 	setting.Bookings
+	setting.HTTP
 	setting.Log
 	setting.Profile
 }
@@ -97,17 +98,17 @@ func (c all) provision(ctx context.Context, conn *bus.Conn) error {
 
 // parts returns the three services and the read model that two of them share.
 func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
-	if auth, err = b.Auth(c.Keys); err != nil {
+	if auth, err = b.Auth(c.Keys, c.HTTP); err != nil {
 		return
 	}
 	model, err := b.Rides()
 	if err != nil {
 		return
 	}
-	if user, err = model.User(c.Bookings); err != nil {
+	if user, err = model.User(c.Bookings, c.HTTP); err != nil {
 		return
 	}
-	rider, err = model.Rider()
+	rider, err = model.Rider(c.HTTP)
 	return auth, user, rider, model.Part(), err
 }
 

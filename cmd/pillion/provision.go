@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,8 +44,8 @@ func (c provision) run(ctx context.Context, env program.Env) (err error) {
 	if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s and the buckets %s, %s, %s and %s.\n",
-		bus.LedgerStream, bus.QuarantineStream, bus.AccountsBucket, bus.KeysBucket, bus.SessionsBucket, bus.RevocationsBucket)
+	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s and the buckets %s.\n",
+		bus.LedgerStream, bus.QuarantineStream, strings.Join(bus.Buckets(), ", "))
 	return err
 }
 

@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Bookings
+	setting.HTTP
 	setting.Log
 	setting.Profile
 }
@@ -58,7 +59,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings)
+			user, err := rides.User(s.Bookings, s.HTTP)
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

@@ -28,6 +28,7 @@ type Keys struct {
 	PrivateKey Text     `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
 	JWTExpiry  Duration `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
 	Sessions
+	Logins
 	Demo Switch `name:"demo" env:"PILLION_DEMO" group:"Tokens:" help:"Make the accounts john@example.com (user) and rider@example.com (raider), both with the password password123."`
 }
 
@@ -38,9 +39,22 @@ type Sessions struct {
 	Grace Duration `name:"refresh-grace" env:"REFRESH_GRACE" default:"10s" min:"0s" max:"1m" placeholder:"DURATION" group:"Tokens:" help:"How long a refresh may be asked for again whose answer got lost; 0 is never (default: ${default})."`
 }
 
+// Logins are how often somebody may try to prove who they are.
+type Logins struct {
+	LoginLimit   Count `name:"login-limit" env:"LOGIN_LIMIT" default:"5" min:"1" max:"1000" placeholder:"N" group:"Limits:" help:"Wrong passwords for one account before each further try has to wait, 1 s and then twice as long each time (default: ${default})."`
+	AddressLimit Count `name:"address-limit" env:"ADDRESS_LIMIT" default:"100" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Wrong passwords, and registrations, from one network before the same (default: ${default})."`
+}
+
+// HTTP is how requests are taken.
+type HTTP struct {
+	RequestLimit   Count    `name:"request-limit" env:"REQUEST_LIMIT" default:"6000" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Requests a minute that one network may make to each service; 0 is no limit (default: ${default})."`
+	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
+}
+
 // Bookings are the rules of booking a ride.
 type Bookings struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider (default: ${default})."`
+	Limit    Count    `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings a minute that one user may make at each instance; 0 is no limit (default: ${default})."`
 	Tariff   Tariff   `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
 }
 

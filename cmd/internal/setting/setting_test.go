@@ -3,6 +3,7 @@ package setting_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ type settings struct {
 	setting.Ledger
 	setting.Keys
 	setting.Bookings
+	setting.HTTP
 	setting.Remote
 	setting.Profile
 }
@@ -33,7 +35,8 @@ type settings struct {
 // environment is every variable that the grammar reads, so that the tester's own do not disturb.
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "TARIFF_FILE", "NATS_URL", "PILLION_PPROF",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "TARIFF_FILE", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
+	"REQUEST_LIMIT", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
 }
 
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {
@@ -197,5 +200,21 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 	if _, out, err = parse(t, nil, "--version"); !errors.Is(err, setting.ErrAnswered) || out != "prog 1.2.3\n" {
 		t.Errorf("--version: %q, %v", out, err)
+	}
+}
+
+func TestCountsAndNetworks(t *testing.T) {
+	s, _, err := parse(t, map[string]string{"BOOK_LIMIT": "0", "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,::ffff:192.0.2.8,2001:db8::/32"})
+	if err != nil || s.Limit.Value != 0 || fmt.Sprint(s.TrustedProxies.Value) != "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]" {
+		t.Errorf("%v, %v (%v)", s.Limit.Value, s.TrustedProxies.Value, err)
+	}
+	for _, args := range [][]string{
+		{"--book-limit=-1"}, {"--book-limit=many"}, {"--book-limit=1.5"}, {"--login-limit=0"}, {"--login-limit=1001"},
+		{"--trusted-proxies=proxy"}, {"--trusted-proxies=10.0.0.1/8"}, {"--trusted-proxies=0.0.0.0/0"}, {"--trusted-proxies=::/0"}, {"--trusted-proxies=10.0.0.0/8,"},
+	} {
+		_, _, err := parse(t, nil, args...)
+		if name, _, _ := strings.Cut(args[0], "="); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v, want a word about it", args[0], err)
+		}
 	}
 }

@@ -23,6 +23,8 @@ var (
 	_ kong.MapperValue = (*Sync)(nil)
 	_ kong.MapperValue = (*NATSURL)(nil)
 	_ kong.MapperValue = (*Switch)(nil)
+	_ kong.MapperValue = (*Count)(nil)
+	_ kong.MapperValue = (*Networks)(nil)
 )
 
 // Text is anything, such as the name of a file.
@@ -234,6 +236,56 @@ func (s *Switch) Decode(ctx *kong.DecodeContext) error {
 			return "true or false"
 		}
 		s.On = on
+		return ""
+	})
+}
+
+// Count is a whole number within the bounds of the tags min and max.
+type Count struct {
+	Value int
+	verdict
+}
+
+// Decode takes decimal digits.
+func (c *Count) Decode(ctx *kong.DecodeContext) error {
+	return c.judge(ctx, func(raw string) string {
+		low, lowErr := strconv.Atoi(ctx.Value.Tag.Get("min"))
+		high, highErr := strconv.Atoi(ctx.Value.Tag.Get("max"))
+		v, err := strconv.Atoi(raw)
+		if err != nil || lowErr != nil || highErr != nil || v < low || v > high {
+			return "a whole number from " + ctx.Value.Tag.Get("min") + " to " + ctx.Value.Tag.Get("max")
+		}
+		c.Value = v
+		return ""
+	})
+}
+
+// Networks are networks in CIDR notation, or single addresses, separated by commas; or none.
+type Networks struct {
+	Value []netip.Prefix
+	verdict
+}
+
+// Decode takes what netip.ParsePrefix and netip.ParseAddr do. A network that has bits set beyond its length is refused: one of the two is
+// a mistake. So is all of the internet: whoever is trusted may say where a request comes from.
+func (n *Networks) Decode(ctx *kong.DecodeContext) error {
+	return n.judge(ctx, func(raw string) string {
+		n.Value = nil
+		if raw == "" {
+			return ""
+		}
+		for one := range strings.SplitSeq(raw, ",") {
+			one = strings.TrimSpace(one)
+			p, err := netip.ParsePrefix(one)
+			if a, addrErr := netip.ParseAddr(one); addrErr == nil {
+				p, err = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+			}
+			if err != nil || p != p.Masked() || p.Bits() == 0 {
+				n.Value = nil
+				return "networks such as 10.0.0.0/8 or addresses, separated by commas, and not the whole internet"
+			}
+			n.Value = append(n.Value, p)
+		}
 		return ""
 	})
 }

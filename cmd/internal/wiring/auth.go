@@ -20,7 +20,7 @@ import (
 const newKeyBits = 2048
 
 // Auth returns authsvc. The private key is read, or made, here.
-func (b *Base) Auth(s setting.Keys) (Part, error) {
+func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
 	key, err := authsvc.LoadOrCreateKey(s.KeyFile(), newKeyBits)
 	if err != nil {
 		return Part{}, err
@@ -33,6 +33,14 @@ func (b *Base) Auth(s setting.Keys) (Part, error) {
 	if err != nil {
 		return Part{}, fmt.Errorf("make the password hasher: %w", err)
 	}
+	limits := authsvc.DefaultLimits()
+	limits.Account.Free, limits.Address.Free, limits.Registrations.Free = s.LoginLimit.Value, s.AddressLimit.Value, s.AddressLimit.Value
+	guard, err := authsvc.NewGuard(authsvc.GuardConfig{
+		Counters: b.Conn.Bucket(bus.LimitsBucket), Familiar: b.Conn.Bucket(bus.FamiliarBucket), Limits: limits,
+	})
+	if err != nil {
+		return Part{}, err
+	}
 	service, err := authsvc.New(authsvc.Config{
 		Accounts:   authsvc.NewAccounts(b.Conn.Bucket(bus.AccountsBucket)),
 		Sessions:   b.Conn.Bucket(bus.SessionsBucket),
@@ -42,9 +50,13 @@ func (b *Base) Auth(s setting.Keys) (Part, error) {
 		Issuer:     issuer,
 		Keys:       b.published,
 		Passwords:  passwords,
+		Guard:      guard,
 		Demo:       s.Demo.On,
 		Log:        b.Log.With("service", "authsvc"),
 		Registerer: b.Registry,
+
+		TrustedProxies: h.TrustedProxies.Value,
+		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
 	})
 	if err != nil {
 		return Part{}, err

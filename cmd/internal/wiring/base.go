@@ -84,12 +84,13 @@ func (b *Base) provisioned(ctx context.Context) error {
 	if err := b.Conn.Ready(ctx); err != nil {
 		return err // and do not wait for an answer that cannot come
 	}
-	// The bucket of revocations is the last that Provision makes, and one that an older Pillion did not make.
-	if _, err := b.Conn.JetStream().KeyValue(ctx, bus.RevocationsBucket); err != nil {
+	// It is the last that Provision makes, and one that an older Pillion did not make.
+	last := bus.Buckets()[len(bus.Buckets())-1]
+	if _, err := b.Conn.JetStream().KeyValue(ctx, last); err != nil {
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			return errors.New("not there yet: run pillion provision")
 		}
-		return fmt.Errorf("look for bucket %s: %w", bus.RevocationsBucket, err)
+		return fmt.Errorf("look for bucket %s: %w", last, err)
 	}
 	return nil
 }

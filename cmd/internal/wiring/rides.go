@@ -48,7 +48,7 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 }
 
 // User returns usersvc.
-func (r *Rides) User(s setting.Bookings) (Part, error) {
+func (r *Rides) User(s setting.Bookings, h setting.HTTP) (Part, error) {
 	ledger, err := r.base.ledger("/usersvc")
 	if err != nil {
 		return Part{}, err
@@ -60,6 +60,7 @@ func (r *Rides) User(s setting.Bookings) (Part, error) {
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
+		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
 	})
 	if err != nil {
 		return Part{}, err
@@ -71,7 +72,7 @@ func (r *Rides) User(s setting.Bookings) (Part, error) {
 const noDeadline = time.Hour
 
 // Rider returns ridersvc.
-func (r *Rides) Rider() (Part, error) {
+func (r *Rides) Rider(h setting.HTTP) (Part, error) {
 	ledger, err := r.base.ledger("/ridersvc")
 	if err != nil {
 		return Part{}, err
@@ -83,6 +84,7 @@ func (r *Rides) Rider() (Part, error) {
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
+		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 	})
 	if err != nil {
 		return Part{}, err

@@ -1,0 +1,293 @@
+package authsvc_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/authsvc/authtest"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/fault"
+)
+
+// A clock stands still until it is told to go on.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) time() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) forward(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// guarded returns an edit for newKit: the instance counts tries in the buckets that conn reaches.
+func guarded(t testing.TB, conn *bus.Conn, now func() time.Time, edits ...func(*authsvc.Limits)) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+	t.Helper()
+	limits := authsvc.DefaultLimits()
+	for _, edit := range edits {
+		edit(&limits)
+	}
+	g, err := authsvc.NewGuard(authsvc.GuardConfig{
+		Counters: conn.Bucket(bus.LimitsBucket), Familiar: conn.Bucket(bus.FamiliarBucket), Limits: limits, Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g }
+}
+
+// from returns r as if it came from an address.
+func from(address string, r *http.Request) *http.Request {
+	r.RemoteAddr = address + ":1234"
+	return r
+}
+
+// wantLimited fails t unless the answer asks to come back after that many seconds, and says nothing more.
+func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
+	t.Helper()
+	if w.Code != http.StatusTooManyRequests || w.Body.String() != authsvc.ErrLimited.Message || w.Header().Get("Retry-After") != seconds {
+		t.Errorf("answer %d %q, Retry-After %q, want 429 and %s", w.Code, w.Body, w.Header().Get("Retry-After"), seconds)
+	}
+}
+
+// Of a hundred wrong tries at once, on two instances, exactly those are evaluated that are allowed, whether there is the account or not.
+func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		accounts, clock := new(authtest.Accounts), newClock()
+		var instances []*kit
+		for range 2 {
+			instances = append(instances, newKit(t, withStore(accounts), guarded(t, e.Connect(t), clock.time)))
+		}
+		instances[0].mustRegister(t, "kim@example.com", goodPassword, "user")
+		instances[0].hashes.take()
+		var said []string
+		for _, email := range []string{"kim@example.com", "nobody@example.com"} {
+			for round, want := range []int{5, 1, 1} {
+				var mu sync.Mutex
+				statuses := make(map[int]int)
+				var all sync.WaitGroup
+				for i := range 100 {
+					all.Go(func() {
+						w := instances[i%2].do(from(fmt.Sprintf("192.0.2.%d", i), post("/login", body(email, "wrong password", "user"))))
+						mu.Lock()
+						defer mu.Unlock()
+						statuses[w.Code]++
+						if w.Code == http.StatusTooManyRequests && i == 99 {
+							said = append(said, w.Body.String()+w.Header().Get("Retry-After"))
+						}
+					})
+				}
+				all.Wait()
+				evaluated := len(instances[0].hashes.take()) + len(instances[1].hashes.take())
+				if evaluated != want || statuses[http.StatusUnauthorized] != want || statuses[http.StatusTooManyRequests] != 100-want {
+					t.Errorf("%s, round %d: %d evaluated, answers %v, want %d", email, round+1, evaluated, statuses, want)
+				}
+				clock.forward(time.Hour / 2) // longer than any wait, and not long enough to be forgotten
+			}
+		}
+		for _, s := range said {
+			if !strings.HasPrefix(s, authsvc.ErrLimited.Message) {
+				t.Errorf("somebody was told %q", s)
+			}
+		}
+	})
+}
+
+func TestWaitsGrow(t *testing.T) {
+	clock := newClock()
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time))
+	for _, email := range []string{"kim@example.com", "nobody@example.com"} {
+		if email == "kim@example.com" {
+			k.mustRegister(t, email, goodPassword, "user")
+		}
+		login := func(password string) *httptest.ResponseRecorder {
+			return k.do(post("/login", body(email, password, "user")))
+		}
+		for range 5 {
+			if w := login("wrong password"); w.Code != http.StatusUnauthorized {
+				t.Fatalf("a free try: %d %s", w.Code, w.Body)
+			}
+		}
+		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900} {
+			wantLimited(t, login("wrong password"), fmt.Sprint(seconds))
+			wantLimited(t, login(goodPassword), fmt.Sprint(seconds)) // nor does it tell that this would be the right one
+			clock.forward(time.Duration(seconds)*time.Second - time.Millisecond)
+			wantLimited(t, login("wrong password"), "1") // what is refused makes nobody wait for longer
+			clock.forward(time.Millisecond)
+			if w := login("wrong password"); w.Code != http.StatusUnauthorized {
+				t.Fatalf("after %d s: %d %s", seconds, w.Code, w.Body)
+			}
+		}
+		clock.forward(time.Hour)
+		for range 5 {
+			if w := login("wrong password"); w.Code != http.StatusUnauthorized {
+				t.Errorf("after an hour of quiet: %d %s", w.Code, w.Body)
+			}
+		}
+		clock.forward(time.Hour)
+	}
+}
+
+// The right password forgives the wrong ones, and what the guard knows of an address serves its account alone.
+func TestSuccessForgivesTheAccountOnly(t *testing.T) {
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 20 }))
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	k.mustRegister(t, "mal@example.com", goodPassword, "user")
+	login := func(email, password string) *httptest.ResponseRecorder {
+		return k.do(from("192.0.2.66", post("/login", body(email, password, "user"))))
+	}
+	for round := range 2 {
+		for range 4 {
+			if w := login("kim@example.com", "wrong password"); w.Code != http.StatusUnauthorized {
+				t.Fatalf("round %d: %d %s", round, w.Code, w.Body)
+			}
+		}
+		if w := login("kim@example.com", goodPassword); w.Code != http.StatusOK {
+			t.Fatalf("round %d: the right password after four wrong ones: %d %s", round, w.Code, w.Body)
+		}
+	}
+	// Eight wrong ones count against the address, whoever logs in from there with success.
+	for n := range 12 {
+		if w := login("mal@example.com", goodPassword); w.Code != http.StatusOK {
+			t.Fatalf("%d: %d %s", n, w.Code, w.Body)
+		}
+		if w := login(fmt.Sprintf("victim-%d@example.com", n), "guessed password"); w.Code != http.StatusUnauthorized {
+			t.Fatalf("%d: %d %s", n, w.Code, w.Body)
+		}
+	}
+	wantLimited(t, login("one.more@example.com", "guessed password"), "1")
+}
+
+// Strangers who try without an end keep nobody out who comes from where the account was logged in to, nor anybody who is logged in.
+func TestStrangersLockNobodyOut(t *testing.T) {
+	clock := newClock()
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time))
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	login := func(address, password string) *httptest.ResponseRecorder {
+		return k.do(from(address, post("/login", body("kim@example.com", password, "user"))))
+	}
+	open := tokensOf(t, login("192.0.2.1", goodPassword))
+	for n := range 8 {
+		login(fmt.Sprintf("198.51.100.%d", n), "wrong password")
+	}
+	wantLimited(t, login("203.0.113.5", goodPassword), "1") // Kim elsewhere has to wait
+	if w := login("192.0.2.1", goodPassword); w.Code != http.StatusOK {
+		t.Errorf("Kim at home: %d %s", w.Code, w.Body)
+	}
+	if w := k.do(from("198.51.100.1", refreshWith(open.Refresh))); w.Code != http.StatusOK {
+		t.Errorf("Kim's refresh, even from where the strangers are: %d %s", w.Code, w.Body)
+	}
+	for range 5 {
+		login("192.0.2.1", "wrong password")
+	}
+	wantLimited(t, login("192.0.2.1", "wrong password"), "1") // at home wrong passwords are counted as well
+}
+
+func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
+	clock := newClock()
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time, func(l *authsvc.Limits) {
+		l.Registrations.Free, l.Refreshes.Free, l.Address.Free = 3, 3, 3
+	}))
+	for n := range 3 {
+		k.mustRegister(t, fmt.Sprintf("kim%d@example.com", n), goodPassword, "user")
+	}
+	k.hashes.take()
+	wantLimited(t, k.ask(t, post("/register", body("kim4@example.com", goodPassword, "user")), http.StatusTooManyRequests, ""), "1")
+	if n := len(k.hashes.take()); n != 0 {
+		t.Errorf("%d hashes for a registration that was refused", n)
+	}
+
+	open := k.mustOpen(t, "kim0@example.com", goodPassword, "user")
+	const junk = "kimkimkimkimkimkimkimkimki.1.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	forged := open.Refresh[:len(open.Refresh)-4] + "AAAA"
+	for range 3 {
+		k.wantNoRefresh(t, forged)
+	}
+	k.wantNoRefresh(t, junk) // no token at all costs nothing, and counts for nothing
+	wantLimited(t, k.ask(t, refreshWith(forged), http.StatusTooManyRequests, ""), "1")
+	wantLimited(t, k.do(refreshWith(open.Refresh)), "1") // from the same network
+	elsewhere := func(refresh string) *httptest.ResponseRecorder { return k.do(from("192.0.2.2", refreshWith(refresh))) }
+	for range 3 {
+		open = tokensOf(t, elsewhere(open.Refresh))
+	}
+	wantLimited(t, elsewhere(open.Refresh), "1")
+	clock.forward(time.Second)
+	if w := elsewhere(open.Refresh); w.Code != http.StatusOK { // and nothing is lost
+		t.Errorf("after the wait: %d %s", w.Code, w.Body)
+	}
+}
+
+// What was not evaluated does not count.
+func TestTriesThatFoundNothingOut(t *testing.T) {
+	k := newKit(t, withStore(brokenStore{bus.ErrUnavailable}), guarded(t, bustest.Run(t).Connect(t), newClock().time))
+	for range 20 {
+		if w := k.do(post("/login", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusServiceUnavailable {
+			t.Fatalf("while the accounts are away: %d %s", w.Code, w.Body)
+		}
+	}
+}
+
+// Without the store of its counters the guard lets nobody in, and says when to come back.
+func TestGuardWithoutItsStore(t *testing.T) {
+	conn := bustest.Run(t).Connect(t)
+	k := newKit(t, guarded(t, conn, time.Now))
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	k.hashes.take()
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, r := range []*http.Request{
+		post("/login", body("kim@example.com", goodPassword, "user")),
+		post("/register", body("new@example.com", goodPassword, "user")),
+	} {
+		all.Go(func() {
+			if w := k.do(r); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+				t.Errorf("%s: %d %s", r.URL.Path, w.Code, w.Body)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(k.hashes.take()); n != 0 {
+		t.Errorf("%d passwords were evaluated", n)
+	}
+}
+
+func TestNewGuardRefuses(t *testing.T) {
+	if _, err := authsvc.NewGuard(authsvc.GuardConfig{}); err == nil || !strings.Contains(err.Error(), "Counters") || !strings.Contains(err.Error(), "Refreshes") {
+		t.Errorf("an empty one: %v, want all that is wrong", err)
+	}
+	bucket := new(bus.Conn).Bucket("none")
+	for _, edit := range []func(*authsvc.Limits){
+		func(l *authsvc.Limits) { l.Account.Free = 0 },
+		func(l *authsvc.Limits) { l.Address.First = 0 },
+		func(l *authsvc.Limits) { l.Refreshes.Most = time.Millisecond },
+		func(l *authsvc.Limits) { l.Registrations.Quiet = l.Registrations.Most },
+		func(l *authsvc.Limits) { l.Account.Quiet = 13 * time.Hour },
+	} {
+		limits := authsvc.DefaultLimits()
+		edit(&limits)
+		if _, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: bucket, Familiar: bucket, Limits: limits}); err == nil {
+			t.Errorf("made with %+v", limits)
+		}
+	}
+	if k := fault.KindOf(authsvc.ErrLimited); k != fault.Exhausted {
+		t.Errorf("ErrLimited is %s", k)
+	}
+}
