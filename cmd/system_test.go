@@ -209,6 +209,9 @@ func TestServicesCarryNoServer(t *testing.T) {
 		if got := bytes.Contains(out, []byte(server)) || bytes.Contains(out, []byte(embedded)); got != carries {
 			t.Errorf("%s carries a NATS server: %v, want %v", name, got, carries)
 		}
+		if got, want := bytes.Contains(out, []byte("github.com/jackc/pgx/")), name == "pillion" || name == "authsvc"; got != want {
+			t.Errorf("%s carries a driver for PostgreSQL: %v, want %v", name, got, want)
+		}
 		for _, forbidden := range []string{"\ntesting\n", "\nnet/http/httptest\n"} {
 			if bytes.Contains(out, []byte(forbidden)) {
 				t.Errorf("%s carries %q, which is for tests", name, strings.TrimSpace(forbidden))

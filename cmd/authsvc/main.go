@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 
+	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
@@ -15,8 +16,9 @@ func main() { os.Exit(program.Main("authsvc", run)) }
 // commands is the command line.
 type commands struct {
 	setting.Version
-	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Health health `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
+	Run      serve           `cmd:"" default:"withargs" help:"Run the service (the default)."`
+	Accounts accountCommands `cmd:"" help:"Work with accounts."`
+	Health   health          `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
 }
 
 type serve struct {
@@ -42,8 +44,11 @@ func run(ctx context.Context, env program.Env) error {
 	if err != nil {
 		return err
 	}
-	if command == "health" {
+	switch command {
+	case "health":
 		return program.Health(ctx, c.Health.OpsAddr.Value)
+	case "copy":
+		return c.Accounts.Copy.run(ctx, env)
 	}
 	s := c.Run
 	return wiring.Solo{
@@ -55,7 +60,11 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			auth, err := b.Auth(s.Keys, s.HTTP)
+			store, err := accounts.Open(b.Conn, s.Accounts)
+			if err != nil {
+				return nil, err
+			}
+			auth, err := b.Auth(s.Keys, s.HTTP, store)
 			return []wiring.Part{auth}, err
 		},
 	}.Run(ctx, env)

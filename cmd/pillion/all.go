@@ -10,6 +10,7 @@ import (
 
 	"pillion/bus"
 	"pillion/bus/embedded"
+	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
@@ -98,7 +99,11 @@ func (c all) provision(ctx context.Context, conn *bus.Conn) error {
 
 // parts returns the three services and the read model that two of them share.
 func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
-	if auth, err = b.Auth(c.Keys, c.HTTP); err != nil {
+	store, err := accounts.Open(b.Conn, c.Accounts)
+	if err != nil {
+		return
+	}
+	if auth, err = b.Auth(c.Keys, c.HTTP, store); err != nil {
 		return
 	}
 	model, err := b.Rides()

@@ -24,9 +24,10 @@ type Ledger struct {
 
 // Keys are what tokens are signed with.
 type Keys struct {
-	Data       Text     `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" group:"Storage:" help:"Where this program keeps its files (default: ${default})."`
-	PrivateKey Text     `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
-	JWTExpiry  Duration `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
+	Data       Text       `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" group:"Storage:" help:"Where this program keeps its files (default: ${default})."`
+	PrivateKey Text       `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
+	JWTExpiry  Duration   `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
+	Accounts   AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" group:"Storage:" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	Sessions
 	Logins
 	Demo Switch `name:"demo" env:"PILLION_DEMO" group:"Tokens:" help:"Make the accounts john@example.com (user) and rider@example.com (raider), both with the password password123."`

@@ -24,6 +24,7 @@ var (
 	_ kong.MapperValue = (*NATSURL)(nil)
 	_ kong.MapperValue = (*Switch)(nil)
 	_ kong.MapperValue = (*Count)(nil)
+	_ kong.MapperValue = (*AccountsAt)(nil)
 	_ kong.MapperValue = (*Networks)(nil)
 )
 
@@ -288,4 +289,28 @@ func (n *Networks) Decode(ctx *kong.DecodeContext) error {
 		}
 		return ""
 	})
+}
+
+// AccountsAt is where accounts are kept: PostgreSQL at a URL, or where that is empty, NATS.
+type AccountsAt struct {
+	PostgreSQL string
+	verdict
+}
+
+// Decode takes the word nats, and postgres:// URLs. What is wrong with one is told without showing it, because it may hold a password.
+func (a *AccountsAt) Decode(ctx *kong.DecodeContext) error {
+	wrong := false
+	err := a.judge(ctx, func(raw string) string {
+		if a.PostgreSQL = ""; raw != "nats" {
+			p, err := url.Parse(raw)
+			if wrong = err != nil || p.Host == "" || (p.Scheme != "postgres" && p.Scheme != "postgresql"); !wrong {
+				a.PostgreSQL = raw
+			}
+		}
+		return ""
+	})
+	if wrong {
+		a.verdict = "must be nats, or look like postgres://user:password@host:5432/database"
+	}
+	return err
 }

@@ -19,8 +19,16 @@ import (
 // newKeyBits is the size of a key that is made because there is none.
 const newKeyBits = 2048
 
-// Auth returns authsvc. The private key is read, or made, here.
-func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
+// Accounts are where accounts are kept, and what it takes to have them there.
+type Accounts struct {
+	authsvc.AccountStore
+	Prepare func(context.Context) error // makes the table, where there is one; of kind fault.Unavailable while that has to wait
+	Close   func()
+	Checks  []web.Check // what it needs to be ready
+}
+
+// Auth returns authsvc, which closes the accounts when it is done with them. The private key is read, or made, here.
+func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, error) {
 	key, err := authsvc.LoadOrCreateKey(s.KeyFile(), newKeyBits)
 	if err != nil {
 		return Part{}, err
@@ -42,7 +50,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
 		return Part{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
-		Accounts:   authsvc.NewAccounts(b.Conn.Bucket(bus.AccountsBucket)),
+		Accounts:   accounts.AccountStore,
 		Sessions:   b.Conn.Bucket(bus.SessionsBucket),
 		Rules:      authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
 		Revoke:     b.Conn.Revoke,
@@ -70,6 +78,9 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
 		if err := b.persist(ctx, "publishing the key", adopt); err != nil {
 			return err
 		}
+		if err := b.persist(ctx, "making the accounts' table", accounts.Prepare); err != nil {
+			return err
+		}
 		if err := b.persist(ctx, "making the demo accounts", service.SeedDemo); err != nil {
 			return err
 		}
@@ -83,8 +94,12 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks:   []program.Task{b.answerKeys, prepare},
-		Checks: []web.Check{
+		Tasks: []program.Task{b.answerKeys, prepare, func(ctx context.Context) error {
+			<-ctx.Done() // no request is under way any more
+			accounts.Close()
+			return nil
+		}},
+		Checks: append(accounts.Checks, []web.Check{
 			{Name: "accounts", Ready: func(context.Context) error {
 				if !prepared.Load() {
 					return errors.New("the key and the demo accounts are not in place yet")
@@ -92,7 +107,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP) (Part, error) {
 				return nil
 			}},
 			{Name: "signing key", Ready: func(context.Context) error { return b.signsWith(issuer.Key().ID) }},
-		},
+		}...),
 	}, nil
 }
 

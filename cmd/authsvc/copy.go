@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/bus"
+	"pillion/cmd/internal/accounts"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+	"pillion/fault"
+)
+
+// accountCommands are the commands about accounts.
+type accountCommands struct {
+	Copy copyAccounts `cmd:"" help:"Copy all accounts from one store to another, and check that they are there. Stop authsvc first."`
+}
+
+// copyAccounts is the command that moves accounts between stores.
+type copyAccounts struct {
+	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Where they are: nats, or postgres://user:password@host/database."`
+	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Where to put them, likewise."`
+	setting.Remote
+	setting.Log
+}
+
+var errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
+
+// closePatience is what the connection gets to close once the work is done.
+const closePatience = time.Second
+
+func (c copyAccounts) run(ctx context.Context, env program.Env) (err error) {
+	if c.From.PostgreSQL == c.To.PostgreSQL {
+		return errSameStore
+	}
+	conn, err := bus.Connect(bus.Config{URL: c.URL.Value, Name: "authsvc accounts copy", Log: program.Logger(c.Log, env.Stderr)})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	var stores [2]wiring.Accounts
+	for i, at := range []setting.AccountsAt{c.From, c.To} {
+		if stores[i], err = accounts.Open(conn, at); err != nil {
+			return err
+		}
+		defer stores[i].Close()
+		if err := stores[i].Prepare(ctx); err != nil {
+			return err
+		}
+	}
+	report, err := authsvc.CopyAccounts(ctx, stores[0], stores[1])
+	if printed := printReport(env.Stdout, report); err == nil {
+		err = printed
+	}
+	if err == nil && len(report.Differ) > 0 {
+		return fmt.Errorf("%d accounts are there already and differ; nothing of them was changed", len(report.Differ))
+	}
+	return err
+}
+
+func printReport(w io.Writer, r authsvc.CopyReport) error {
+	for _, a := range r.Differ {
+		if _, err := fmt.Fprintf(w, "differs: %s\n", a); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d copied, %d had been copied before, %d differ.\n", r.Copied, r.There, len(r.Differ))
+	return err
+}

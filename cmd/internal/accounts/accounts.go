@@ -1,0 +1,47 @@
+// Package accounts opens the store of accounts that an operator names, for the programs that have one: the others need not carry a
+// database's driver.
+package accounts
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"pillion/authsvc"
+	"pillion/authsvc/postgres"
+	"pillion/bus"
+	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
+	"pillion/web"
+)
+
+// Open returns the accounts at a place. Neither NATS nor a database need be there yet.
+func Open(conn *bus.Conn, at setting.AccountsAt) (wiring.Accounts, error) {
+	if at.PostgreSQL == "" {
+		return wiring.Accounts{
+			AccountStore: authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket)),
+			Prepare:      func(context.Context) error { return nil },
+			Close:        func() {},
+		}, nil
+	}
+	store, err := postgres.Open(at.PostgreSQL)
+	if err != nil {
+		return wiring.Accounts{}, err
+	}
+	var prepared atomic.Bool
+	return wiring.Accounts{
+		AccountStore: store,
+		Prepare: func(ctx context.Context) error {
+			err := store.Migrate(ctx)
+			prepared.Store(err == nil)
+			return err
+		},
+		Close: store.Close,
+		Checks: []web.Check{{Name: "accounts database", Ready: func(ctx context.Context) error {
+			if !prepared.Load() {
+				return errors.New("its table is not made yet")
+			}
+			return store.Ready(ctx)
+		}}},
+	}, nil
+}
