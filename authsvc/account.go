@@ -20,15 +20,32 @@ type Account struct {
 	Created time.Time  // UTC
 	Demo    bool       // made by SeedDemo: cannot log in where the demo is off
 
+	Pending  bool // waits for an operator's approval before anybody can log in
 	Disabled bool // can neither log in nor go on with a session
 	// Era counts how often all sessions of the account were ended together. A session belongs to the era it began in, and ends with it.
 	Era int
 	// NotBefore is the whole second of which tokens of the present era are the first: those issued before it were taken back. Zero in
 	// the first era. It may be up to a second ahead.
 	NotBefore time.Time
+	// Reset is the hash of the code that sets a new password; empty where none does. While there is one the password is void.
+	Reset      string
+	ResetUntil time.Time // how long that code is good; whole seconds
 
 	// Revision is the store's own count of the account's versions, of the one that was found. It is not the account's.
 	Revision uint64
+}
+
+// State returns in a word whether the account's owner can log in: active, or why not: disabled, reset, pending.
+func (a Account) State() string {
+	switch {
+	case a.Disabled:
+		return "disabled"
+	case a.Reset != "":
+		return "reset"
+	case a.Pending:
+		return "pending"
+	}
+	return "active"
 }
 
 // String shows no more of an account than may be in a log. The hash is never shown.

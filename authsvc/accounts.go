@@ -52,6 +52,10 @@ type accountRecord struct {
 	Disabled  bool      `json:"disabled,omitempty"`
 	Era       int       `json:"era,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
+
+	Pending    bool      `json:"pending,omitempty"`
+	Reset      string    `json:"reset,omitempty"`
+	ResetUntil time.Time `json:"reset_until,omitzero"`
 }
 
 // accountKey is where the account of a pair is kept. KV keys take no @ or +, so what people typed is hashed; the zero byte, which
@@ -94,7 +98,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 	}
 	return Account{
 		ID: r.ID, Email: r.Email, Typed: r.Typed, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
-		Disabled: r.Disabled, Era: r.Era, NotBefore: r.NotBefore.UTC(), Revision: revision,
+		Disabled: r.Disabled, Era: r.Era, NotBefore: r.NotBefore.UTC(),
+		Pending: r.Pending, Reset: r.Reset, ResetUntil: r.ResetUntil.UTC(), Revision: revision,
 	}, nil
 }
 
@@ -103,6 +108,7 @@ func (a Account) encode() ([]byte, error) {
 	value, err := json.Marshal(accountRecord{
 		Version: recordVersion, ID: a.ID, Email: a.Email, Typed: a.Typed, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
 		Disabled: a.Disabled, Era: a.Era, NotBefore: a.NotBefore.UTC(),
+		Pending: a.Pending, Reset: a.Reset, ResetUntil: a.ResetUntil.UTC(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode account: %w", err)

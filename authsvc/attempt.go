@@ -52,7 +52,7 @@ func resultOf(err error) result {
 		return success
 	case errors.Is(err, errReused):
 		return reuse
-	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin), errors.Is(err, ErrDemoPassword):
+	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin), errors.Is(err, ErrDemoPassword), errors.Is(err, ErrPending):
 		return refused
 	case errors.Is(err, ErrTaken):
 		return taken

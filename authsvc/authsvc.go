@@ -46,7 +46,9 @@ type Config struct {
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
 	Guard     *Guard // limits how often somebody may try; nil: nobody is limited
-	Demo      bool   // whether accounts made by SeedDemo exist and may log in
+	// ApproveRiders makes new accounts of riders wait for an operator's approval.
+	ApproveRiders bool
+	Demo          bool // whether accounts made by SeedDemo exist and may log in
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
@@ -68,6 +70,8 @@ type Service struct {
 	passwords *Passwords
 	guard     *Guard
 	demo      bool
+
+	approveRiders bool
 
 	log     *slog.Logger
 	now     func() time.Time
@@ -108,7 +112,7 @@ func New(c Config) (*Service, error) {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo,
+		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo, approveRiders: c.ApproveRiders,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,

@@ -8,6 +8,7 @@ import (
 // What a client is told. The first two are the original's sentences, to the letter.
 var (
 	ErrInvalidRole        = fault.New(fault.Invalid, "invalid_role", "Invalid role")
+	ErrPending            = fault.New(fault.Forbidden, "account_pending", "Your account waits for approval. You can log in as soon as it has been approved.")
 	ErrInvalidCredentials = fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
 )
 

@@ -112,7 +112,7 @@ func (s *Service) issue(ctx context.Context, a Account, session string) (signed 
 }
 
 // mayLogIn reports whether the account lets anybody in at all.
-func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && (!a.Demo || s.demo) }
+func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.demo) }
 
 // authenticate returns the account that the credentials are of, or ErrInvalidCredentials, or before anything else ErrLimited. Every way to that refusal costs one
 // hash: that of the account, or a dummy where there is none.
@@ -136,8 +136,12 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 		return Account{}, try.refuse("wrong password")
 	case a.Demo && !s.demo:
 		return Account{}, try.refuse("demo account, and the demo is off")
-	case !s.mayLogIn(a):
+	case a.Disabled:
 		return Account{}, try.refuse("disabled account")
+	case a.Reset != "":
+		return Account{}, try.refuse("password was reset")
+	case a.Pending:
+		return Account{}, ErrPending
 	}
 	s.settle(ctx, t.succeeded)
 	return a, nil

@@ -63,9 +63,9 @@ func (s *Service) tryLogoutAll(ctx context.Context, c token.Claims) (own session
 		a, err := s.accounts.Find(ctx, Email(c.Email), c.Role)
 		if errors.Is(err, ErrNoAccount) || err == nil && a.ID != c.Subject {
 			a = Account{ID: c.Subject} // it is gone, but its tokens are not
-			s.endEra(&a)
+			a.endEra(s.now())
 		} else if err == nil {
-			s.endEra(&a)
+			a.endEra(s.now())
 			err = s.accounts.Replace(ctx, a)
 		}
 		if errors.Is(err, ErrStaleAccount) {
@@ -91,9 +91,9 @@ func (s *Service) tryLogoutAll(ctx context.Context, c token.Claims) (own session
 
 // endEra makes a the account whose sessions have all been ended now: those that there are belong to an era that is over, and tokens of
 // this second and before are not good any more. Whoever logs in waits for the next second.
-func (s *Service) endEra(a *Account) {
+func (a *Account) endEra(now time.Time) {
 	a.Era++
-	a.NotBefore = s.now().UTC().Truncate(time.Second).Add(time.Second)
+	a.NotBefore = now.UTC().Truncate(time.Second).Add(time.Second)
 }
 
 // revokeAccount takes back the access tokens of the eras before the present one.

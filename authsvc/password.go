@@ -5,8 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"pillion/fault"
+	"pillion/token"
 	"pillion/web"
 )
 
@@ -18,6 +20,7 @@ type passwordChange struct {
 	Email   string `json:"email"`
 	Role    string `json:"role"`
 	Current string `json:"current"`
+	Code    string `json:"code"` // of an operator, in place of Current
 	New     string `json:"new"`
 }
 
@@ -43,6 +46,9 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		return err
 	}
 	try.role = role
+	if b.Current != "" && b.Code != "" {
+		return errBothProofs
+	}
 	if err := s.passwords.CheckLength(b.Current); err != nil {
 		return err
 	}
@@ -50,7 +56,13 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		return err
 	}
 	for {
-		a, err := s.authenticate(ctx, credentials{Email: b.Email, Password: b.Current}, role, try)
+		var a Account
+		var err error
+		if b.Code != "" {
+			a, err = s.authenticateByCode(ctx, b.Email, b.Code, role, try)
+		} else {
+			a, err = s.authenticate(ctx, credentials{Email: b.Email, Password: b.Current}, role, try)
+		}
 		if err != nil {
 			return err
 		}
@@ -60,7 +72,8 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		if a.Hash, err = s.passwords.Hash(ctx, b.New); err != nil {
 			return err
 		}
-		s.endEra(&a)
+		a.Reset, a.ResetUntil = "", time.Time{}
+		a.endEra(s.now())
 		err = s.accounts.Replace(ctx, a)
 		if errors.Is(err, ErrStaleAccount) {
 			continue // another password may be the current one now
@@ -86,4 +99,30 @@ func (s *Service) rehash(ctx context.Context, a Account, password string) {
 	if err != nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "password not hashed anew", slog.String("account", a.ID), slog.Any("error", err))
 	}
+}
+
+var errBothProofs = fault.New(fault.Invalid, "both_proofs", "Give the current password or the code of an operator, and not both.")
+
+// authenticateByCode returns the account whose password the code resets, or ErrInvalidCredentials, after the same work whatever is wrong. It is
+// a wrong try like any other. That a code is good once is for Replace to see to: whoever sets the new password takes the code away with it.
+func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt) (Account, error) {
+	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), typed, role)
+	if err != nil {
+		return Account{}, err
+	}
+	a, known, err := s.lookUp(ctx, typed, role, try)
+	if err != nil {
+		s.settle(ctx, t.withdrawn)
+		return Account{}, err
+	}
+	switch right := a.takesCode(code, s.now()); {
+	case !known:
+		return Account{}, try.refuse("unknown account")
+	case !right:
+		return Account{}, try.refuse("wrong or expired reset code")
+	case a.Disabled:
+		return Account{}, try.refuse("disabled account")
+	}
+	s.settle(ctx, t.succeeded)
+	return a, nil
 }

@@ -6,46 +6,54 @@ import (
 	"net/http"
 	"time"
 
+	"pillion/token"
 	"pillion/web"
 )
 
+// registerAnswer says besides whether somebody has to approve the account before its owner can log in.
+type registerAnswer struct {
+	doneAnswer
+	Pending bool `json:"pending,omitempty"`
+}
+
 func (s *Service) register(w http.ResponseWriter, r *http.Request) error {
 	var try attempt
-	err := s.tryRegister(r, &try)
+	pending, err := s.tryRegister(r, &try)
 	s.record(w, r, registrations, try, err)
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusCreated, doneAnswer{Status: true, Message: "Registration Successful"})
+	return web.WriteJSON(w, http.StatusCreated, registerAnswer{doneAnswer: doneAnswer{Status: true, Message: "Registration Successful"}, Pending: pending})
 }
 
-func (s *Service) tryRegister(r *http.Request, try *attempt) error {
+func (s *Service) tryRegister(r *http.Request, try *attempt) (pending bool, err error) {
 	var c credentials
 	if err := web.DecodeJSON(r, &c); err != nil {
-		return err
+		return false, err
 	}
 	role, err := roleOf(c.Role)
 	if err != nil {
-		return err
+		return false, err
 	}
 	try.role = role
 	email, err := ParseEmail(c.Email)
 	if err != nil {
-		return err
+		return false, err
 	}
 	try.email = email
 	if err := s.passwords.CheckNew(c.Password); err != nil {
-		return err
+		return false, err
 	}
 	if err := s.guard.register(r.Context(), web.ClientNetwork(r.Context())); err != nil {
-		return err
+		return false, err
 	}
-	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: c.Email, Role: role}, c.Password)
+	pending = s.approveRiders && role == token.Rider
+	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: c.Email, Role: role, Pending: pending}, c.Password)
 	if err != nil {
-		return err
+		return false, err
 	}
 	try.account = a.ID
-	return nil
+	return pending, nil
 }
 
 // createAccount completes a, stores it and returns it, or says ErrTaken. It looks before it hashes: who asks for what is taken, or

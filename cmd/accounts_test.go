@@ -72,3 +72,80 @@ func TestAccountsCopyRefuses(t *testing.T) {
 		}
 	}
 }
+
+// An operator sees accounts and changes them beside the running system, which follows at once.
+func TestAccountsForOperators(t *testing.T) {
+	p := pillion(t, t.TempDir(), "--demo", "--approve-riders")
+	do := func(args ...string) string {
+		t.Helper()
+		status, stdout, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, args...), "--nats-url="+p.at["nats"])...)
+		if status != 0 {
+			t.Errorf("accounts %v: %d %q", args, status, stderr)
+		}
+		return stdout
+	}
+	post := func(path, body string) (int, string) {
+		t.Helper()
+		return call(t, http.MethodPost, p.at["authsvc"]+path, asJSON, body)
+	}
+	wantStatus := func(what string, want int, path, body string) {
+		t.Helper()
+		if status, words := post(path, body); status != want {
+			t.Errorf("%s: %d %s, want %d", what, status, words, want)
+		}
+	}
+	const rita = `{"email":"rita@example.com","password":"correct horse battery","role":"raider"}`
+	wantStatus("register", http.StatusCreated, "/register", rita)
+	wantStatus("login before the approval", http.StatusForbidden, "/login", rita)
+	if out := do("list", "--state=pending"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "rita@example.com  raider  pending") {
+		t.Errorf("pending: %q", out)
+	}
+	do("approve", "rita@example.com")
+	wantStatus("login", http.StatusOK, "/login", rita)
+	if out := do("list", "--role=rider", "--json"); strings.Count(out, "\n") != 2 || !strings.Contains(out, `"email":"rider@example.com","role":"raider","state":"active","demo":true`) || strings.Contains(out, "argon2") {
+		t.Errorf("riders: %q", out)
+	}
+
+	token := login(t, p)
+	book := func() int {
+		status, _ := call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return status
+	}
+	if status := book(); status != http.StatusOK {
+		t.Fatalf("book: %d", status)
+	}
+	do("disable", "john@example.com", "--role=user")
+	await(t, "the token does not work any longer", func() bool { return book() == http.StatusForbidden })
+	const john = `{"email":"john@example.com","password":"password123","role":"user"}`
+	wantStatus("login when disabled", http.StatusUnauthorized, "/login", john)
+	do("enable", "john@example.com")
+	wantStatus("login when enabled", http.StatusOK, "/login", john)
+
+	out := do("reset-password", "rita@example.com")
+	_, rest, found := strings.Cut(out, "code: ")
+	code, _, _ := strings.Cut(rest, "\n")
+	if !found || len(code) != 19 {
+		t.Fatalf("reset: %q", out)
+	}
+	wantStatus("login with a void password", http.StatusUnauthorized, "/login", rita)
+	wantStatus("set a password", http.StatusOK, "/password", `{"email":"rita@example.com","role":"raider","code":"`+code+`","new":"staple of another kind"}`)
+	wantStatus("login with it", http.StatusOK, "/login", `{"email":"rita@example.com","password":"staple of another kind","role":"raider"}`)
+	do("revoke", "rita@example.com", "--as-of=2026-01-01T00:00:00Z")
+
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"show", "nobody@example.com"}, 1, "There is no such account."},
+		{[]string{"disable"}, 2, "who"},
+		{[]string{"revoke", "rita@example.com", "--as-of=yesterday"}, 2, "--as-of must be a time"},
+		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time lies ahead."},
+		{[]string{"show", "rita@example.com", "--role=admin"}, 2, "--role must be user, raider or rider"},
+	} {
+		status, _, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), "--nats-url="+p.at["nats"])...)
+		if status != c.status || !strings.Contains(stderr, c.says) {
+			t.Errorf("accounts %v: %d %q, want %d and %q", c.args, status, stderr, c.status, c.says)
+		}
+	}
+}

@@ -88,6 +88,7 @@ func testRoundTrip(t *testing.T, s Store) {
 	a := Account(t, "John.Doe@Example.com", token.User)
 	demo := Account(t, "rider@example.com", token.Rider)
 	demo.Demo = true
+	demo.Pending, demo.Reset, demo.ResetUntil, demo.NotBefore = true, "a hash", time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC), time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	mustCreate(t, s.One, a)
 	wantFound(t, s.Other, a)
 	mustCreate(t, s.Other, demo)
@@ -196,6 +197,7 @@ func testReplace(t *testing.T, s Store) {
 	mustCreate(t, s.One, Account(t, "John@example.com", token.User))
 	first := mustFind(t, s.One, "john@example.com", token.User)
 	changed := first
+	changed.Pending, changed.Reset, changed.ResetUntil = true, "a hash", time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC)
 	changed.Hash, changed.Disabled, changed.Era, changed.NotBefore = "$another", true, 7, time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	if err := s.One.Replace(t.Context(), changed); err != nil {
 		t.Fatalf("Replace = %v", err)
@@ -214,6 +216,7 @@ func testReplace(t *testing.T, s Store) {
 	}
 	wantFound(t, s.One, changed)
 	second.Disabled, second.NotBefore = false, time.Time{}
+	second.Pending, second.Reset, second.ResetUntil = false, "", time.Time{}
 	if err := s.Other.Replace(t.Context(), second); err != nil {
 		t.Errorf("Replace of the present version = %v", err)
 	}

@@ -112,20 +112,24 @@ func (s *Accounts) Ready(ctx context.Context) error {
 	return failed("reach the accounts' database", s.pool.Ping(ctx))
 }
 
-const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, revision"
+const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, pending, reset, reset_until, revision"
 
 // scan reads an account. Times are those that Create was given: the table keeps microseconds.
 func scan(row pgx.Row) (authsvc.Account, error) {
 	var a authsvc.Account
-	var notBefore *time.Time
+	var notBefore, resetUntil *time.Time
 	var revision int64
-	err := row.Scan(&a.ID, &a.Email, &a.Typed, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.Era, &notBefore, &revision)
+	err := row.Scan(&a.ID, &a.Email, &a.Typed, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.Era, &notBefore,
+		&a.Pending, &a.Reset, &resetUntil, &revision)
 	if err != nil {
 		return authsvc.Account{}, err
 	}
 	a.Created, a.Revision = a.Created.UTC(), uint64(revision)
 	if notBefore != nil {
 		a.NotBefore = notBefore.UTC()
+	}
+	if resetUntil != nil {
+		a.ResetUntil = resetUntil.UTC()
 	}
 	return a, nil
 }
@@ -153,9 +157,10 @@ func (s *Accounts) Find(ctx context.Context, email authsvc.Email, role token.Rol
 // Create implements authsvc.AccountStore.
 func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 	return s.insist(ctx, func(ctx context.Context, _ bool) error {
-		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1)
+		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
 			ON CONFLICT (email, role) DO NOTHING`,
-			a.ID, string(a.Email), a.Typed, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore))
+			a.ID, string(a.Email), a.Typed, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore),
+			a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("create account", err)
 		}
@@ -174,9 +179,10 @@ func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	return s.insist(ctx, func(ctx context.Context, unknown bool) error {
 		done, err := s.pool.Exec(ctx, `UPDATE accounts SET typed = $5, hash = $6, created = $7, demo = $8, disabled = $9, era = $10, not_before = $11,
+			pending = $12, reset = $13, reset_until = $14,
 			revision = revision + 1 WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4`,
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision),
-			a.Typed, a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore))
+			a.Typed, a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore), a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("replace account", err)
 		}

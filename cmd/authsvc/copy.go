@@ -16,11 +16,6 @@ import (
 	"pillion/fault"
 )
 
-// accountCommands are the commands about accounts.
-type accountCommands struct {
-	Copy copyAccounts `cmd:"" help:"Copy all accounts from one store to another, and check that they are there. Stop authsvc first."`
-}
-
 // copyAccounts is the command that moves accounts between stores.
 type copyAccounts struct {
 	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Where they are: nats, or postgres://user:password@host/database."`

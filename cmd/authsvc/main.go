@@ -17,7 +17,7 @@ func main() { os.Exit(program.Main("authsvc", run)) }
 type commands struct {
 	setting.Version
 	Run      serve           `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Accounts accountCommands `cmd:"" help:"Work with accounts."`
+	Accounts accountCommands `cmd:"" help:"See accounts and change them, beside a running authsvc."`
 	Health   health          `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
 }
 
@@ -49,6 +49,20 @@ func run(ctx context.Context, env program.Env) error {
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	case "copy":
 		return c.Accounts.Copy.run(ctx, env)
+	case "list":
+		return c.Accounts.List.run(ctx, env)
+	case "revoke":
+		return c.Accounts.Revoke.run(ctx, env, command, c.Accounts.Revoke.AsOf)
+	case "show":
+		return c.Accounts.Show.run(ctx, env, command, "")
+	case "disable":
+		return c.Accounts.Disable.run(ctx, env, command, "")
+	case "enable":
+		return c.Accounts.Enable.run(ctx, env, command, "")
+	case "approve":
+		return c.Accounts.Approve.run(ctx, env, command, "")
+	case "reset-password":
+		return c.Accounts.Reset.run(ctx, env, command, "")
 	}
 	s := c.Run
 	return wiring.Solo{

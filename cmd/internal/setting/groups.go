@@ -28,6 +28,7 @@ type Keys struct {
 	PrivateKey Text       `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
 	JWTExpiry  Duration   `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
 	Accounts   AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" group:"Storage:" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
+	Approve    Switch     `name:"approve-riders" env:"APPROVE_RIDERS" group:"Tokens:" help:"Let new raiders log in only when an operator has approved their account."`
 	Sessions
 	Logins
 	Demo Switch `name:"demo" env:"PILLION_DEMO" group:"Tokens:" help:"Make the accounts john@example.com (user) and rider@example.com (raider), both with the password password123."`

@@ -50,15 +50,18 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 		return Part{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
-		Accounts:   accounts.AccountStore,
-		Sessions:   b.Conn.Bucket(bus.SessionsBucket),
-		Rules:      authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
-		Revoke:     b.Conn.Revoke,
-		Verifier:   b.Verifier,
-		Issuer:     issuer,
-		Keys:       b.published,
-		Passwords:  passwords,
-		Guard:      guard,
+		Accounts:  accounts.AccountStore,
+		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
+		Rules:     authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Revoke:    b.Conn.Revoke,
+		Verifier:  b.Verifier,
+		Issuer:    issuer,
+		Keys:      b.published,
+		Passwords: passwords,
+		Guard:     guard,
+
+		ApproveRiders: s.Approve.On,
+
 		Demo:       s.Demo.On,
 		Log:        b.Log.With("service", "authsvc"),
 		Registerer: b.Registry,

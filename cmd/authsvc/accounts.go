@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/bus"
+	"pillion/cmd/internal/accounts"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/fault"
+)
+
+// accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.
+type accountCommands struct {
+	List    listAccounts  `cmd:"" help:"List accounts."`
+	Show    oneAccount    `cmd:"" help:"Show one account."`
+	Disable oneAccount    `cmd:"" help:"Keep somebody out: no login, no refresh, and no token works any longer."`
+	Enable  oneAccount    `cmd:"" help:"Let the owner of a disabled account in again."`
+	Approve oneAccount    `cmd:"" help:"Let the owner of a new account in that waits for it (see --approve-riders)."`
+	Revoke  revokeAccount `cmd:"" help:"End all sessions of an account, now or as of an earlier time."`
+	Reset   oneAccount    `cmd:"" name:"reset-password" help:"Make the password void, and print a code that POST /password takes once within an hour."`
+	Copy    copyAccounts  `cmd:"" help:"Copy all accounts from one store to another, and check that they are there. Stop authsvc first."`
+}
+
+// stores are where accounts and revocations are.
+type stores struct {
+	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
+	JSON     setting.Switch     `name:"json" help:"Print JSON, an account a line."`
+	setting.Remote
+	setting.Log
+}
+
+type listAccounts struct {
+	Role  setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"Only those of users, or of raiders."`
+	State setting.Choice `name:"state" default:"" oneof:"active pending disabled reset" help:"Only those: active, pending, disabled or reset."`
+	stores
+}
+
+type oneAccount struct {
+	Who  string         `arg:"" name:"who" help:"Its email, or its id."`
+	Role setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"user or raider, where the email has both."`
+	stores
+}
+
+type revokeAccount struct {
+	AsOf string `name:"as-of" placeholder:"TIME" help:"Refuse also what was done with its tokens since then, such as 2026-03-01T08:00:00Z (default: now)."`
+	oneAccount
+}
+
+var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 2026-03-01T08:00:00Z.")
+
+// operatorPatience bounds one command.
+const operatorPatience = 30 * time.Second
+
+// operate opens the stores and does something with them.
+func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator) error) (err error) {
+	conn, err := bus.Connect(bus.Config{URL: s.URL.Value, Name: "authsvc accounts", Log: program.Logger(s.Log, env.Stderr)})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	store, err := accounts.Open(conn, s.Accounts)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
+	defer cancel()
+	if err := store.Prepare(ctx); err != nil {
+		return err
+	}
+	return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now))
+}
+
+func (c listAccounts) run(ctx context.Context, env program.Env) error {
+	role := c.Role.Value
+	if role == "rider" {
+		role = "raider"
+	}
+	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
+		p := newPrinter(env, c.JSON.On)
+		err := o.Each(ctx, func(a authsvc.Account) error {
+			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
+				return nil
+			}
+			return p.print(a)
+		})
+		return errors.Join(err, p.flush())
+	})
+}
+
+// run does one of the commands about one account.
+func (c oneAccount) run(ctx context.Context, env program.Env, command, asOf string) error {
+	when := time.Time{}
+	if asOf != "" {
+		var err error
+		if when, err = time.Parse(time.RFC3339, asOf); err != nil {
+			return errTime
+		}
+	}
+	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
+		a, err := o.Find(ctx, c.Who, c.Role.Value)
+		if err != nil {
+			return err
+		}
+		code := ""
+		switch command {
+		case "disable":
+			a, err = o.Disable(ctx, a)
+		case "enable":
+			a, err = o.Enable(ctx, a)
+		case "approve":
+			a, err = o.Approve(ctx, a)
+		case "revoke":
+			a, err = o.Revoke(ctx, a, when)
+		case "reset-password":
+			code, a, err = o.ResetPassword(ctx, a)
+		}
+		if err != nil {
+			return err
+		}
+		p := newPrinter(env, c.JSON.On)
+		if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+			return err
+		}
+		_, err = fmt.Fprintf(env.Stdout, "code: %s\nGive it to the account's owner, who sets a new password with it until %s:\n"+
+			`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
+			code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
+		return err
+	})
+}
+
+// A printer prints accounts, as a table or as JSON.
+type printer struct {
+	table *tabwriter.Writer
+	json  *json.Encoder
+	begun bool
+}
+
+func newPrinter(env program.Env, asJSON bool) *printer {
+	if asJSON {
+		return &printer{json: json.NewEncoder(env.Stdout)}
+	}
+	return &printer{table: tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)}
+}
+
+// line is what is shown of an account: everything but its secrets. An operator sees whom they deal with.
+type line struct {
+	ID      string    `json:"id"`
+	Email   string    `json:"email"`
+	Role    string    `json:"role"`
+	State   string    `json:"state"`
+	Demo    bool      `json:"demo,omitempty"`
+	Created time.Time `json:"created"`
+}
+
+func (p *printer) print(a authsvc.Account) error {
+	if p.json != nil {
+		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, a.Created})
+	}
+	if !p.begun {
+		p.begun = true
+		if _, err := fmt.Fprintln(p.table, "ID\tEMAIL\tROLE\tSTATE\tCREATED"); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Typed, a.Role, a.State(), a.Created.Format(time.RFC3339))
+	return err
+}
+
+func (p *printer) flush() error {
+	if p.table == nil {
+		return nil
+	}
+	return p.table.Flush()
+}
