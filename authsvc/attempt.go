@@ -11,6 +11,7 @@ import (
 
 	"pillion/fault"
 	"pillion/token"
+	"pillion/web"
 )
 
 // An attempt is what is known of somebody's try to log in, to register, and so on: for the log, and never for the client.
@@ -105,7 +106,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 	}
 }
 
-// record counts and logs one attempt, before it is answered. The cause of an error is not in it: whoever writes the answer logs
+// record counts one attempt, logs it and offers it to the audit trail, before it is answered. The cause of an error is not in it: whoever writes the answer logs
 // that, under the same request id.
 func (s *Service) record(w http.ResponseWriter, r *http.Request, what doing, a attempt, err error) {
 	res, level := resultOf(err), slog.LevelInfo
@@ -135,6 +136,17 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request, what doing, a a
 		add("email", a.email.Masked())
 	}
 	s.log.LogAttrs(r.Context(), level, string(what), attrs...)
+	e := Entry{
+		V: 1, What: what.what(res), Result: string(res), Reason: a.reason, Account: a.account, Session: a.session, Role: string(a.role),
+		Request: w.Header().Get("X-Request-Id"),
+	}
+	if a.email != "" {
+		e.Email = a.email.Masked()
+	}
+	if from := web.ClientAddress(r.Context()); from.IsValid() {
+		e.Client = from.String()
+	}
+	s.audit(r.Context(), e)
 }
 
 // reasonOf returns why somebody was refused, in a few words: our own, and nothing that they sent.

@@ -50,9 +50,10 @@ type Config struct {
 	ApproveRiders bool
 	Demo          bool // whether accounts made by SeedDemo exist and may log in
 
-	Log        *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // default: metrics that nobody sees
-	Now        func() time.Time      // default: time.Now
+	Audit      func(context.Context, Entry) // takes every attempt, and must not wait; nil: nobody does
+	Log        *slog.Logger                 // default: discard
+	Registerer prometheus.Registerer        // default: metrics that nobody sees
+	Now        func() time.Time             // default: time.Now
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
@@ -72,6 +73,7 @@ type Service struct {
 	demo      bool
 
 	approveRiders bool
+	audit         func(context.Context, Entry)
 
 	log     *slog.Logger
 	now     func() time.Time
@@ -105,6 +107,9 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Audit == nil {
+		c.Audit = func(context.Context, Entry) {}
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -112,7 +117,7 @@ func New(c Config) (*Service, error) {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo, approveRiders: c.ApproveRiders,
+		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,

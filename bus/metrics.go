@@ -10,6 +10,7 @@ type metrics struct {
 	refused     *prometheus.CounterVec
 	ignored     *prometheus.CounterVec
 	quarantined *prometheus.CounterVec
+	audited     *prometheus.CounterVec
 	stalled     prometheus.Gauge
 	lag         prometheus.Gauge
 }
@@ -36,6 +37,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Namespace: "pillion", Name: "events_ignored_total",
 			Help: "Messages of the ledger that were passed over without a verdict, by reason.",
 		}, []string{"reason"}),
+		audited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "audit_entries_total",
+			Help: "Entries of the audit trail by what came of them: stored, dropped.",
+		}, []string{"result"}),
 		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "quarantine_records_total",
 			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
@@ -50,7 +55,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.stalled, m.lag)
+		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.stalled, m.lag)
 	}
 	return m
 }

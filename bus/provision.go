@@ -16,6 +16,8 @@ import (
 type Plan struct {
 	LedgerAge  time.Duration // how long an event is kept; 720 h
 	LedgerSize int64         // bytes that the ledger may take; 4 GiB
+	AuditAge   time.Duration // how long the audit trail is kept; 2160 h
+	AuditSize  int64         // bytes that it may take; 1 GiB
 	Replicas   int           // copies of every stream and bucket: 1, 3 or 5
 }
 
@@ -23,6 +25,8 @@ type Plan struct {
 const (
 	DefaultLedgerAge  = 720 * time.Hour
 	DefaultLedgerSize = 4 << 30
+	DefaultAuditAge   = 2160 * time.Hour
+	DefaultAuditSize  = 1 << 30
 	DefaultReplicas   = 1
 )
 
@@ -56,10 +60,16 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 	if p.LedgerSize == 0 {
 		p.LedgerSize = DefaultLedgerSize
 	}
+	if p.AuditAge == 0 {
+		p.AuditAge = DefaultAuditAge
+	}
+	if p.AuditSize == 0 {
+		p.AuditSize = DefaultAuditSize
+	}
 	if p.Replicas == 0 {
 		p.Replicas = DefaultReplicas
 	}
-	streams := []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p)}
+	streams := []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p), auditConfig(p)}
 	for _, want := range streams {
 		if err := c.refuseNarrowing(ctx, want); err != nil {
 			return err
@@ -124,6 +134,23 @@ func quarantineConfig(p Plan) jetstream.StreamConfig {
 		DenyDelete:        true,
 		AllowDirect:       true,
 		Duplicates:        duplicateWindow,
+	}
+}
+
+// auditConfig is the audit trail. It gives way to newer entries when it is full, so that a flood of attempts never stops logins.
+func auditConfig(p Plan) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        AuditStream,
+		Description: "who did and tried what with accounts, without secrets",
+		Subjects:    []string{auditSubjects},
+		Storage:     jetstream.FileStorage,
+		Replicas:    p.Replicas,
+		MaxAge:      p.AuditAge,
+		MaxBytes:    p.AuditSize,
+		Discard:     jetstream.DiscardOld,
+		DenyDelete:  true,
+		AllowDirect: true,
+		Duplicates:  duplicateWindow,
 	}
 }
 

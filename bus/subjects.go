@@ -11,6 +11,7 @@ import (
 const (
 	LedgerStream     = "BOOKINGS"
 	QuarantineStream = "QUARANTINE"
+	AuditStream      = "AUDIT"
 	AccountsBucket   = "ACCOUNTS"
 	KeysBucket       = "KEYS"
 
@@ -24,6 +25,8 @@ const (
 	riderPrefix        = "ledger.rider."
 	quarantineSubjects = "quarantine.*"
 	quarantinePrefix   = "quarantine."
+	auditSubjects      = "audit.auth.*"
+	auditPrefix        = "audit.auth."
 
 	// Watchers subscribe to what was stored, not to what was tried (see docs/events.md).
 	republishFrom = "ledger.booking.*.*.*"

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os/user"
 	"text/tabwriter"
 	"time"
 
@@ -59,7 +60,7 @@ var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 
 const operatorPatience = 30 * time.Second
 
 // operate opens the stores and does something with them.
-func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator) error) (err error) {
+func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator, *bus.AuditTrail) error) (err error) {
 	conn, err := bus.Connect(bus.Config{URL: s.URL.Value, Name: "authsvc accounts", Log: program.Logger(s.Log, env.Stderr)})
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func (s stores) operate(ctx context.Context, env program.Env, do func(context.Co
 	if err := store.Prepare(ctx); err != nil {
 		return err
 	}
-	return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now))
+	return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
 }
 
 func (c listAccounts) run(ctx context.Context, env program.Env) error {
@@ -87,7 +88,7 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 	if role == "rider" {
 		role = "raider"
 	}
-	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
+	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator, _ *bus.AuditTrail) error {
 		p := newPrinter(env, c.JSON.On)
 		err := o.Each(ctx, func(a authsvc.Account) error {
 			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
@@ -108,7 +109,7 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, asOf stri
 			return errTime
 		}
 	}
-	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
+	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator, trail *bus.AuditTrail) error {
 		a, err := o.Find(ctx, c.Who, c.Role.Value)
 		if err != nil {
 			return err
@@ -129,6 +130,12 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, asOf stri
 		if err != nil {
 			return err
 		}
+		if command != "show" {
+			entry := authsvc.EntryOf(a, command, whoami())
+			if err := trail.Write(ctx, entry.What, entry); err != nil {
+				return fmt.Errorf("the account is changed, but the audit trail does not say so; run the command again: %w", err)
+			}
+		}
 		p := newPrinter(env, c.JSON.On)
 		if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
 			return err
@@ -138,6 +145,15 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, asOf stri
 			code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
 		return err
 	})
+}
+
+// whoami returns the name of whoever gives a command, as this machine knows it.
+func whoami() string {
+	u, err := user.Current()
+	if err != nil {
+		return "unknown"
+	}
+	return u.Username
 }
 
 // A printer prints accounts, as a table or as JSON.

@@ -44,8 +44,8 @@ func (c provision) run(ctx context.Context, env program.Env) (err error) {
 	if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s and the buckets %s.\n",
-		bus.LedgerStream, bus.QuarantineStream, strings.Join(bus.Buckets(), ", "))
+	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s, %s and the buckets %s.\n",
+		bus.LedgerStream, bus.QuarantineStream, bus.AuditStream, strings.Join(bus.Buckets(), ", "))
 	return err
 }
 
@@ -82,5 +82,5 @@ func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p
 
 // plan is what the settings ask of the streams.
 func plan(s setting.Ledger) bus.Plan {
-	return bus.Plan{LedgerAge: s.Age.Value, LedgerSize: s.Size.Value, Replicas: s.Replicas.Value}
+	return bus.Plan{LedgerAge: s.Age.Value, LedgerSize: s.Size.Value, AuditAge: s.AuditAge.Value, AuditSize: s.AuditSize.Value, Replicas: s.Replicas.Value}
 }

@@ -49,6 +49,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	if err != nil {
 		return Part{}, err
 	}
+	trail := b.Conn.AuditTrail("/authsvc")
 	service, err := authsvc.New(authsvc.Config{
 		Accounts:  accounts.AccountStore,
 		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
@@ -59,6 +60,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 		Keys:      b.published,
 		Passwords: passwords,
 		Guard:     guard,
+		Audit:     func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) },
 
 		ApproveRiders: s.Approve.On,
 
@@ -97,7 +99,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks: []program.Task{b.answerKeys, prepare, func(ctx context.Context) error {
+		Tasks: []program.Task{trail.Run, b.answerKeys, prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more
 			accounts.Close()
 			return nil

@@ -1,0 +1,48 @@
+package authsvc
+
+// An Entry is one attempt or change, as the audit trail keeps it. It has no secrets: neither passwords, tokens nor codes, and of emails only
+// their masked form.
+type Entry struct {
+	V       int    `json:"v"`    // schema version: 1
+	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, limit, operator
+	Result  string `json:"result"`
+	Reason  string `json:"reason,omitempty"` // in a few words of ours
+	Account string `json:"account,omitempty"`
+	Session string `json:"session,omitempty"`
+	Role    string `json:"role,omitempty"`
+	Email   string `json:"email,omitempty"`      // masked
+	Client  string `json:"client,omitempty"`     // the address
+	Actor   string `json:"actor,omitempty"`      // of an operator's command: who has given it
+	Request string `json:"request_id,omitempty"` // as in the log
+}
+
+// what returns the name of an attempt that ended so. Two ends are worth a name of their own.
+func (d doing) what(r result) string {
+	switch r {
+	case reuse:
+		return "reuse"
+	case limited:
+		return "limit"
+	}
+	switch d {
+	case logins:
+		return "login"
+	case registrations:
+		return "register"
+	case refreshes:
+		return "refresh"
+	case logouts:
+		return "logout"
+	case logoutsAll:
+		return "logout-all"
+	}
+	return "password"
+}
+
+// EntryOf returns the entry of an operator's command about an account.
+func EntryOf(a Account, command, actor string) Entry {
+	return Entry{
+		V: 1, What: "operator", Result: string(success), Reason: command,
+		Account: a.ID, Role: string(a.Role), Email: a.Email.Masked(), Actor: actor,
+	}
+}
