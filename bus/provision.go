@@ -17,7 +17,7 @@ type Plan struct {
 	LedgerAge  time.Duration // how long an event is kept; 720 h
 	LedgerSize int64         // bytes that the ledger may take; 4 GiB
 	AuditAge   time.Duration // how long the audit trail is kept; 2160 h
-	AuditSize  int64         // bytes that it may take; 1 GiB
+	AuditSize  int64         // bytes that it may take; 256 MiB
 	Replicas   int           // copies of every stream and bucket: 1, 3 or 5
 }
 
@@ -26,7 +26,7 @@ const (
 	DefaultLedgerAge  = 720 * time.Hour
 	DefaultLedgerSize = 4 << 30
 	DefaultAuditAge   = 2160 * time.Hour
-	DefaultAuditSize  = 1 << 30
+	DefaultAuditSize  = 256 << 20
 	DefaultReplicas   = 1
 )
 
@@ -40,8 +40,10 @@ const (
 
 	sessionsAge           = 7*24*time.Hour + time.Hour // a refresh token lives for 7 days
 	revocationsSize int64 = 256 << 20                  // a million of them
-	limitsAge             = 24 * time.Hour             // much longer than any counter matters
-	familiarAge           = 30 * 24 * time.Hour        // from the first login at that address
+	// NATS sets the room aside at once, so what is asked for must be there on a small disk too.
+	triesSize   int64 = 256 << 20           // a million and more
+	limitsAge         = 24 * time.Hour      // much longer than any counter matters
+	familiarAge       = 30 * 24 * time.Hour // from the first login at that address
 	// revocationsSlack is how much longer than the ledger's events revocations are kept: a token that was issued just before it
 	// was revoked may stand in an event a day later, until it has run out and the leeway with it.
 	revocationsSlack = token.MaxLife + 2*token.EventLeeway
@@ -85,8 +87,8 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 		{Bucket: KeysBucket, Description: "the public keys that verify tokens", MaxBytes: smallBucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, History: 8},
 		{Bucket: SessionsBucket, Description: "logins, by hash of their refresh tokens' family", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: sessionsAge},
 		{Bucket: RevocationsBucket, Description: "tokens that were taken back", MaxBytes: revocationsSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: p.LedgerAge + revocationsSlack},
-		{Bucket: LimitsBucket, Description: "how often somebody has tried to log in, by hash", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: limitsAge},
-		{Bucket: FamiliarBucket, Description: "from where accounts were logged in to, by hash", MaxBytes: bucketSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: familiarAge},
+		{Bucket: LimitsBucket, Description: "how often somebody has tried to log in, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: limitsAge},
+		{Bucket: FamiliarBucket, Description: "from where accounts were logged in to, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: familiarAge},
 	} {
 		if err := c.provisionBucket(ctx, want); err != nil {
 			return err

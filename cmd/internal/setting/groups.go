@@ -20,7 +20,7 @@ type Ledger struct {
 	Age       Duration `name:"ledger-age" env:"LEDGER_AGE" default:"720h" min:"1h" max:"87600h" placeholder:"DURATION" group:"Ledger:" help:"How long events are kept (default: ${default})."`
 	Size      Size     `name:"ledger-size" env:"LEDGER_SIZE" default:"4GiB" min:"1MiB" placeholder:"SIZE" group:"Ledger:" help:"How much room they may take: KiB, MiB, GiB or TiB (default: ${default})."`
 	AuditAge  Duration `name:"audit-age" env:"AUDIT_AGE" default:"2160h" min:"1h" max:"87600h" placeholder:"DURATION" group:"Ledger:" help:"How long the audit trail is kept (default: ${default})."`
-	AuditSize Size     `name:"audit-size" env:"AUDIT_SIZE" default:"1GiB" min:"1MiB" placeholder:"SIZE" group:"Ledger:" help:"How much room it may take (default: ${default})."`
+	AuditSize Size     `name:"audit-size" env:"AUDIT_SIZE" default:"256MiB" min:"1MiB" placeholder:"SIZE" group:"Ledger:" help:"How much room it may take (default: ${default})."`
 	Replicas  Number   `name:"replicas" env:"REPLICAS" default:"1" oneof:"1 3 5" placeholder:"N" group:"Ledger:" help:"Copies of every stream and bucket: 1, 3 or 5 (default: ${default})."`
 }
 
