@@ -2,9 +2,12 @@ package authsvc_test
 
 import (
 	"io"
+	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,3 +85,76 @@ func timed(workers, times int, do func()) time.Duration {
 	wg.Wait()
 	return time.Since(start)
 }
+
+// BenchmarkRefusalTimes measures whether a stranger can tell by the clock why a login was refused. The kinds of refusal take turns, in an
+// order that changes each time; of each two, Welch's t says by how many standard errors their means differ. Beyond 4.5 (the bound that
+// dudect uses) somebody could tell: without the hash of the dummy it is some hundreds.
+func BenchmarkRefusalTimes(b *testing.B) {
+	conn := bustest.Run(b).Connect(b)
+	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))))
+	for _, email := range []string{"kim@example.com", "off@example.com"} {
+		if w := k.do(post("/register", body(email, goodPassword, "user"))); w.Code != http.StatusCreated {
+			b.Fatalf("register = %d %s", w.Code, w.Body)
+		}
+	}
+	off, err := k.config.Accounts.Find(b.Context(), "off@example.com", "user")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := k.operator().Disable(b.Context(), off); err != nil {
+		b.Fatal(err)
+	}
+	kinds := []struct{ name, email, password, role string }{
+		{"wrong", "kim@example.com", "some other guess", "user"},
+		{"empty", "kim@example.com", "", "user"},
+		{"role", "kim@example.com", goodPassword, "raider"},
+		{"unknown", "nobody@example.com", goodPassword, "user"},
+		{"disabled", "off@example.com", goodPassword, "user"},
+	}
+	took := make([][]float64, len(kinds))
+	for b.Loop() {
+		for _, i := range rand.Perm(len(kinds)) {
+			c := kinds[i]
+			r := post("/login", body(c.email, c.password, c.role))
+			start := time.Now()
+			w := k.do(r)
+			took[i] = append(took[i], float64(time.Since(start)))
+			if w.Code != http.StatusUnauthorized {
+				b.Fatalf("%s: %d %s", c.name, w.Code, w.Body)
+			}
+		}
+	}
+	worst := 0.0
+	for i := range kinds {
+		for j := range i {
+			worst = max(worst, math.Abs(welch(took[i], took[j])))
+		}
+	}
+	b.ReportMetric(worst, "worst-t")
+	for i, c := range kinds[1:] {
+		b.ReportMetric(median(took[i+1])/median(took[0]), c.name+"/wrong")
+	}
+}
+
+// welch returns Welch's t of two samples, without the tenth of each that took longest: what else the machine did.
+func welch(a, b []float64) float64 {
+	moments := func(s []float64) (n, mean, variance float64) {
+		s = slices.Sorted(slices.Values(s))[:len(s)-len(s)/10]
+		n = float64(len(s))
+		for _, x := range s {
+			mean += x / n
+		}
+		for _, x := range s {
+			variance += (x - mean) * (x - mean) / max(n-1, 1)
+		}
+		return n, mean, variance
+	}
+	na, ma, va := moments(a)
+	nb, mb, vb := moments(b)
+	if va+vb == 0 {
+		return 0
+	}
+	return (ma - mb) / math.Sqrt(va/na+vb/nb)
+}
+
+func median(s []float64) float64 { return slices.Sorted(slices.Values(s))[len(s)/2] }

@@ -66,10 +66,7 @@ func (b *Base) Close() error {
 // part is what the Base itself contributes to a process.
 func (b *Base) part() Part {
 	return Part{
-		Tasks: []program.Task{func(ctx context.Context) error {
-			defer b.Keys.Close()
-			return b.Keys.Run(ctx)
-		}, b.Revoked.Run},
+		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run},
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.Conn.Ready},
 			{Name: "streams", Ready: b.provisioned},
