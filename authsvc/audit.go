@@ -4,7 +4,7 @@ package authsvc
 // their masked form.
 type Entry struct {
 	V       int    `json:"v"`    // schema version: 1
-	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, limit, operator
+	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, limit, operator, key
 	Result  string `json:"result"`
 	Reason  string `json:"reason,omitempty"` // in a few words of ours
 	Account string `json:"account,omitempty"`
@@ -12,6 +12,7 @@ type Entry struct {
 	Role    string `json:"role,omitempty"`
 	Email   string `json:"email,omitempty"`      // masked
 	Client  string `json:"client,omitempty"`     // the address
+	Key     string `json:"key,omitempty"`        // kid
 	Actor   string `json:"actor,omitempty"`      // of an operator's command: who has given it
 	Request string `json:"request_id,omitempty"` // as in the log
 }

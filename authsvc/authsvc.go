@@ -42,7 +42,7 @@ type Config struct {
 	// Revoke takes tokens back, everywhere. It bears repetition, and fails with kind fault.Unavailable while it cannot.
 	Revoke    func(context.Context, token.Revocation) error
 	Verifier  web.TokenVerifier // of the access tokens that callers of this service send
-	Issuer    *token.Issuer
+	Issuer    Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
 	Guard     *Guard // limits how often somebody may try; nil: nobody is limited
@@ -66,7 +66,7 @@ type Service struct {
 	accounts  AccountStore
 	sessions  sessions
 	verifier  web.TokenVerifier
-	issuer    *token.Issuer
+	issuer    Issuer
 	keys      func() *token.KeySet
 	passwords *Passwords
 	guard     *Guard

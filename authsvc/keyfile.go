@@ -51,7 +51,7 @@ func LoadOrCreateKey(path string, bits int) (*rsa.PrivateKey, error) {
 		return nil, ErrKeyBits.Saying(fmt.Sprintf("A new private key can have 2048, 3072 or 4096 bits, and not %d.", bits))
 	}
 	if err := createKey(path, bits); err != nil {
-		return nil, ErrKeyFile.Saying(fmt.Sprintf("A private key could not be written to %s. Make that folder writable, or name another file.", path)).Because(err)
+		return nil, notWritten(path, err)
 	}
 	// Read back, also where another starter was first: what counts is what everybody will read from now on.
 	if key, err = loadKey(path); errors.Is(err, errKeyFileNotThere) {
@@ -60,19 +60,28 @@ func LoadOrCreateKey(path string, bits int) (*rsa.PrivateKey, error) {
 	return key, err
 }
 
+func notWritten(path string, cause error) error {
+	return ErrKeyFile.Saying(fmt.Sprintf("A private key could not be written to %s. Make that folder writable, or name another file.", path)).Because(cause)
+}
+
 func unreadable(path string, cause error) error {
 	return ErrKeyFile.Saying(fmt.Sprintf("The private key file %s cannot be read. Make it a file that this user may read, or name another.", path)).Because(cause)
 }
 
-// createKey writes a new key to path, unless there is a file by then. The file appears whole or not at all, and never replaces
-// another: it is linked to its name, which fails where the name is taken.
-func createKey(path string, bits int) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, keyDirMode); err != nil {
-		return err
-	}
+// createKey writes a new key to path, unless there is a file by then.
+func createKey(path string, bits int) error {
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
+		return err
+	}
+	return writeKey(path, key)
+}
+
+// writeKey writes a key to path, unless there is a file by then. The file appears whole or not at all, and never replaces another: it is
+// linked to its name, which fails where the name is taken.
+func writeKey(path string, key *rsa.PrivateKey) (err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, keyDirMode); err != nil {
 		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)

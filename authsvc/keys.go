@@ -23,7 +23,7 @@ func (s *Service) publicKey(w http.ResponseWriter, r *http.Request) error {
 	if set == nil {
 		return token.ErrNoKeys
 	}
-	active, ok := set.Active()
+	active, ok := set.Active(s.now())
 	if !ok {
 		return token.ErrNoKeys
 	}

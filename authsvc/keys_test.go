@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"pillion/authsvc"
 	"pillion/token"
@@ -36,7 +37,7 @@ func TestPublishedKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if active, ok := set.Active(); !ok || active.ID != token.Thumbprint(&k.auth.Private.PublicKey) {
+	if active, ok := set.Active(time.Now()); !ok || active.ID != token.Thumbprint(&k.auth.Private.PublicKey) {
 		t.Errorf("the active key is %+v", active)
 	}
 	var members struct {

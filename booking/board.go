@@ -14,15 +14,20 @@ import (
 //
 // A Board decides nothing. It may be behind the ledger; Await says when it is not.
 type Board struct {
-	mu       sync.RWMutex
+	mu sync.RWMutex
+	contents
+
+	progress progress
+}
+
+// contents is what a Board knows.
+type contents struct {
 	bookings map[ID]*record
 	marks    map[ID]*marks // of the few threads that have any
 	users    map[UserID]*passenger
 	riders   map[RiderID]RiderID // one copy of each rider's id
 	open     openIndex
 	oldest   []*record // all bookings by RequestedSeq
-
-	progress progress
 }
 
 // A passenger is a user and the user's bookings by RequestedSeq.
@@ -33,12 +38,21 @@ type passenger struct {
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{
+	return &Board{contents: contents{
 		bookings: make(map[ID]*record),
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
 		riders:   make(map[RiderID]RiderID),
-	}
+	}}
+}
+
+// Become takes over what another board knows, all at once, and what it has been advanced to. It is for a board that was read anew because
+// verdicts have changed. The other one must know as much as b, at least, and not be used any more.
+func (b *Board) Become(other *Board) {
+	b.mu.Lock()
+	b.contents = other.contents
+	b.mu.Unlock()
+	b.Advance(other.Seq())
 }
 
 // Apply applies the next verified event. On error nothing is changed. Errors: those of [Thread.Apply].

@@ -1,15 +1,19 @@
 package bus
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"pillion/token"
 )
 
 // ServeAuth answers auth.public-key (one PEM: the active key) and auth.jwks (RFC 7517) as the NATS micro service "auth". Several
-// instances share the requests in a queue group. keys returns the present set, or nil while there is none. stop ends it.
+// instances share the requests in a queue group. keys returns the set as it is published now, or nil while there is none. stop ends it.
 func ServeAuth(c *Conn, version string, keys func() *token.KeySet) (stop func() error, err error) {
 	svc, err := micro.AddService(c.nc, micro.Config{
 		Name:        "auth",
@@ -22,25 +26,33 @@ func ServeAuth(c *Conn, version string, keys func() *token.KeySet) (stop func() 
 	if err != nil {
 		return nil, fmt.Errorf("serve auth: %w", err)
 	}
-	answer := func(contentType string, of func(*token.KeySet) []byte) micro.HandlerFunc {
+	answer := func(contentType string, of func(*token.KeySet) ([]byte, bool)) micro.HandlerFunc {
 		return func(r micro.Request) {
+			var data []byte
 			set := keys()
-			if set == nil {
+			ok := set != nil
+			if ok {
+				data, ok = of(set)
+			}
+			if !ok {
 				c.logAnswer(r, r.Error("503", "There is no key yet. Please try again in a moment.", nil))
 				return
 			}
-			c.logAnswer(r, r.Respond(of(set), micro.WithHeaders(micro.Headers{headerContentType: {contentType}})))
+			c.logAnswer(r, r.Respond(data, micro.WithHeaders(micro.Headers{headerContentType: {contentType}})))
 		}
 	}
 	for _, e := range []struct {
 		name, subject string
 		handler       micro.Handler
 	}{
-		{"public-key", subjectPublicKey, answer("application/x-pem-file", func(s *token.KeySet) []byte {
-			active, _ := s.Active()
-			return token.PublicPEM(active.Public)
+		{"public-key", subjectPublicKey, answer("application/x-pem-file", func(s *token.KeySet) ([]byte, bool) {
+			active, ok := s.Active(time.Now())
+			if !ok {
+				return nil, false
+			}
+			return token.PublicPEM(active.Public), true
 		})},
-		{"jwks", subjectJWKS, answer("application/jwk-set+json", (*token.KeySet).JWKS)},
+		{"jwks", subjectJWKS, answer("application/jwk-set+json", func(s *token.KeySet) ([]byte, bool) { return s.JWKS(), true })},
 	} {
 		if err := svc.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
 			_ = svc.Stop()
@@ -54,4 +66,21 @@ func (c *Conn) logAnswer(r micro.Request, err error) {
 	if err != nil {
 		c.log.Warn("auth service could not answer", "subject", r.Subject(), "error", err)
 	}
+}
+
+// AuthAnswers reports whether somebody answers requests for the keys. Errors are of kind fault.Unavailable: it is not known.
+func (c *Conn) AuthAnswers(ctx context.Context) (bool, error) {
+	if err := c.reachable(); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	_, err := c.nc.RequestWithContext(ctx, subjectJWKS, nil)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return false, nil
+	}
+	return false, unavailable("ask for authsvc", err)
 }

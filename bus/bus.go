@@ -53,6 +53,7 @@ type Conn struct {
 	log     *slog.Logger
 	metrics *metrics
 	met     atomic.Bool // whether a server was ever reached
+	past    past
 	closed  chan struct{}
 }
 

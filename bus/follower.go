@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/booking"
 	"pillion/fault"
@@ -18,13 +19,16 @@ import (
 
 // A Follower reads the ledger in its order, re-verifies every message, and feeds a board with what passes. It never skips what it
 // cannot judge yet and never reorders: it stops in place until it can. What fails for good is counted, and recorded in the
-// quarantine once.
+// quarantine once. When the past changes, it reads the board anew.
 type Follower struct {
 	ledger     *Ledger
 	board      *booking.Board
 	quarantine *quarantine
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
+
+	verdict sync.Mutex // held while a verdict is put on the board
+	version uint64     // of the past that the board was judged by, at least; guarded by verdict
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
@@ -55,6 +59,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { f.quarantine.run(ctx) })
 	work.Go(func() { f.forget(ctx) })
+	work.Go(func() { f.rebuild(ctx) })
 	defer work.Wait()
 
 	pace := newBackOff()
@@ -145,31 +150,61 @@ func (f *Follower) stream(ctx context.Context) (jetstream.Stream, error) {
 
 // take judges one message and hands on the verdict. It returns only ctx's error: whatever else is in the way, it waits for.
 func (f *Follower) take(ctx context.Context, m stored) error {
-	e, err := f.judge(ctx, m)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	past := &f.ledger.conn.past
+	for {
+		version := past.version()
+		e, err := f.judge(ctx, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if done, err := f.hand(ctx, m, e, err, version); done || err != nil {
+			return err
+		}
 	}
-	metrics := f.ledger.metrics
+}
+
+// hand puts a verdict by some version of the past on the board, unless the board knows it already. It reports false for a verdict that
+// is out of date.
+func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict error, version uint64) (bool, error) {
+	f.verdict.Lock()
+	defer f.verdict.Unlock()
+	if m.seq <= f.board.Seq() {
+		return true, nil
+	}
+	if version < f.version {
+		return false, nil
+	}
+	return true, f.put(ctx, f.board, m, e, verdict, true)
+}
+
+// put puts the verdict on a message on a board: the event, or why it is none.
+func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e booking.Event, verdict error, counted bool) error {
+	count := func(c *prometheus.CounterVec, label string) {
+		if counted {
+			c.WithLabelValues(label).Inc()
+		}
+	}
+	metrics, err := f.ledger.metrics, verdict
 	if err == nil {
-		err = f.board.Apply(e)
+		err = board.Apply(e)
 	}
 	reason, refused := refusalOf(err)
 	switch {
 	case err == nil:
-		metrics.verified.WithLabelValues(string(e.Kind)).Inc()
+		count(metrics.verified, string(e.Kind))
 	case refused:
 		if p, ok := parseSubject(m.subject); ok {
-			f.board.Refuse(p.booking, p.n, p.kind)
+			board.Refuse(p.booking, p.n, p.kind)
 		}
-		metrics.refused.WithLabelValues(reason).Inc()
+		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
 		f.quarantine.record(ctx, m, reason)
 	case errors.Is(err, booking.ErrAged):
-		metrics.ignored.WithLabelValues("aged").Inc()
+		count(metrics.ignored, "aged")
 	default:
 		return fmt.Errorf("apply event %d: %w", m.seq, err)
 	}
-	f.board.Advance(m.seq)
+	board.Advance(m.seq)
 	return nil
 }
 

@@ -4,153 +4,288 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"pillion/fault"
 	"pillion/token"
 )
 
-// A KeyWatch is the key set as verifiers see it: watched in its bucket, so that a change arrives within a second and a service
-// can start while authsvc is down; and asked of authsvc when a token names a key that the set lacks. It is a token.Keys.
+// A KeyWatch is the key set as verifiers see it: watched in its bucket, so that a change arrives within milliseconds and a service
+// can start while authsvc is down. As with a [RevocationWatch], what makes it trustworthy is the word of the bucket's leader, which is
+// asked several times a second, and at once when a token names a key that the set lacks. It is a token.Keys.
+//
+// The time as of which its set is complete is the server's, as are the times of events.
 type KeyWatch struct {
-	*token.RemoteKeys
-	conn *Conn
+	*token.RemoteKeys // asks the leader at most once an interval for keys that nobody has heard of
+	conn              *Conn
+	bucket            *Bucket
+
+	mu    sync.Mutex // held by who changes known
+	known atomic.Pointer[knownKeys]
 }
 
-const keyRequestWait = time.Second
+var _ token.Keys = (*KeyWatch)(nil)
 
-// KeyWatch returns a watch that asks authsvc at most once an interval. Call Run.
+// knownKeys is what a watch knows. It is never changed.
+type knownKeys struct {
+	set      *token.KeySet // nil: there is none yet
+	created  time.Time     // of the bucket that it is from
+	revision uint64        // of the set in it, readable or not
+	asOf     time.Time     // the server's clock when the leader confirmed it
+	heard    time.Time     // when the leader was asked for that; this machine's clock; zero: it never has
+}
+
+const (
+	keyPace  = 400 * time.Millisecond // between two questions to the leader
+	keyAlive = 2 * time.Second        // after the last confirmation, the watch is lost
+	// keyTrust is how long after it the last good set is gone by: no event that a request leads to may be refused later because a key
+	// had been taken out of use that nobody here had heard of, and nobody may sign with a key that others know to be retired, whose
+	// clock is right within token.ClockLeeway; the two of them make token.RotationLead.
+	keyTrust = token.EventLeeway - token.ChangeDelay
+	// changePatience is how long one change of the set is tried, part of token.ChangeDelay.
+	changePatience = 5 * time.Second
+)
+
+// ErrKeysLost is that the watch has not heard from the bucket's leader lately, so keys may have changed unheard.
+var ErrKeysLost = fault.New(fault.Unavailable, "keys_lost",
+	"The list of signing keys may be out of date. Please try again in a moment.").After(time.Second)
+
+// KeyWatch returns a watch that asks for unknown keys at most once an interval. Call Run.
 func (c *Conn) KeyWatch(interval time.Duration) *KeyWatch {
-	w := &KeyWatch{conn: c}
-	w.RemoteKeys = token.NewRemoteKeys(w.fetch, interval, time.Now)
+	w := &KeyWatch{conn: c, bucket: c.Bucket(KeysBucket)}
+	w.known.Store(&knownKeys{})
+	w.RemoteKeys = token.NewRemoteKeys(w.ask, interval, time.Now)
 	return w
 }
 
 // Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the bucket.
 func (w *KeyWatch) Run(ctx context.Context) error {
 	defer w.Close()
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	reader.Go(func() { w.follow(ctx) })
+
+	tick := time.NewTicker(keyPace)
+	defer tick.Stop()
+	for {
+		if _, err := w.ask(ctx); err != nil && ctx.Err() == nil {
+			w.conn.log.Debug("the keys' leader does not answer", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// KeySet returns the last good set and the time, by the server's clock, as of which it is known to be complete. It answers
+// token.ErrNoKeys, or ErrKeysLost when the leader has not been heard of for 5 seconds.
+func (w *KeyWatch) KeySet() (*token.KeySet, time.Time, error) {
+	k := w.known.Load()
+	if k.heard.IsZero() {
+		return nil, time.Time{}, token.ErrNoKeys
+	}
+	if silence := time.Since(k.heard); silence > keyTrust {
+		return nil, time.Time{}, lost(silence)
+	}
+	return k.set, k.asOf, nil
+}
+
+// Ready returns nil as long as the watch is alive: within 2 seconds of its loss it answers ErrKeysLost, or token.ErrNoKeys where
+// there was never a set.
+func (w *KeyWatch) Ready(context.Context) error {
+	k := w.known.Load()
+	if k.heard.IsZero() {
+		return token.ErrNoKeys
+	}
+	if silence := time.Since(k.heard); silence > keyAlive {
+		return lost(silence)
+	}
+	return nil
+}
+
+func lost(silence time.Duration) error {
+	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard of %v ago", silence.Round(time.Millisecond)))
+}
+
+// follow reads the bucket until ctx ends.
+func (w *KeyWatch) follow(ctx context.Context) {
 	pace := newBackOff()
 	for {
-		err := w.watch(ctx, pace.Reset)
+		err := w.session(ctx, pace.Reset)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		wait := pace.NextBackOff()
 		w.conn.log.Debug("key watch interrupted", "error", err, "retry_in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }
 
-// Ready returns nil as long as there is a key set.
-func (w *KeyWatch) Ready(context.Context) error {
-	_, _, err := w.KeySet()
-	return err
-}
-
-func (w *KeyWatch) watch(ctx context.Context, working func()) error {
-	kv, err := w.bucket(ctx)
+// session takes every change as it comes, until something breaks.
+func (w *KeyWatch) session(ctx context.Context, working func()) error {
+	stream, err := w.look(ctx)
 	if err != nil {
 		return err
 	}
-	watcher, err := kv.Watch(ctx, keysKey, jetstream.IgnoreDeletes())
+	info := stream.CachedInfo()
+	reader, err := w.conn.read(ctx, stream, max(info.State.LastSeq, 1))
 	if err != nil {
 		return fmt.Errorf("watch keys: %w", err)
 	}
-	defer watcher.Stop() //nolint:errcheck // it fails only when the connection is gone
+	defer reader.close()
 	for {
-		select {
-		case entry, ok := <-watcher.Updates():
-			if !ok {
-				return errors.New("watch keys: the watch has ended")
-			}
-			working()
-			if entry == nil { // all that was there has been told
-				continue
-			}
-			set, err := token.ParseJWKS(entry.Value())
-			if err != nil {
-				w.conn.log.Error("the key set in the bucket cannot be read; the last good one stays in use", "error", err)
-				continue
-			}
-			w.Offer(set)
-		case <-ctx.Done():
-			return ctx.Err()
+		m, _, err := reader.next()
+		if err != nil {
+			return fmt.Errorf("watch keys: %w", err)
 		}
+		if m.subject == w.bucket.subject(keysKey) {
+			w.take(info.Created, m)
+		}
+		working()
 	}
 }
 
-func (w *KeyWatch) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+func (w *KeyWatch) look(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	kv, err := w.conn.js.KeyValue(ctx, KeysBucket)
+	s, err := w.conn.js.Stream(ctx, w.bucket.stream())
 	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", KeysBucket, err)
+		return nil, fmt.Errorf("look at bucket %s: %w", w.bucket.name, err)
 	}
-	return kv, nil
+	return s, nil
 }
 
-// fetch asks authsvc, and where it does not answer, the bucket's leader.
-func (w *KeyWatch) fetch(ctx context.Context) (*token.KeySet, error) {
-	ask, cancel := context.WithTimeout(ctx, keyRequestWait)
+// ask asks the leader for the set, and returns it. Nobody but the leader is believed when it comes to what there is not: an authsvc
+// may be as far behind as we are.
+func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
+	asked := time.Now()
+	stream, err := w.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info := stream.CachedInfo()
+	if info.TimeStamp.IsZero() {
+		return nil, errors.New("the server does not say what time it is; it is older than 2.10")
+	}
+	if k := w.known.Load(); !k.created.Equal(info.Created) || k.revision < info.State.LastSeq {
+		m, err := w.conn.leaderLast(ctx, w.bucket.stream(), w.bucket.subject(keysKey))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, token.ErrNoKeys // and where there was a set once, it stays in use for a while
+		}
+		if err != nil {
+			return nil, unavailable("read the key set", err)
+		}
+		w.take(info.Created, m)
+	}
+	return w.confirm(info.Created, info.TimeStamp, asked)
+}
+
+// take takes a set that was stored in the bucket that was created then, unless a newer one is known.
+func (w *KeyWatch) take(created time.Time, m stored) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := *w.known.Load()
+	if created.Before(k.created) || created.Equal(k.created) && m.seq <= k.revision {
+		return
+	}
+	k.created, k.revision = created, m.seq
+	set, err := keySetOf(m)
+	if err != nil {
+		w.conn.log.Error("the key set in the bucket cannot be read; the last good one stays in use", "revision", m.seq, "error", err)
+		w.known.Store(&k)
+		return
+	}
+	before := k.set
+	k.set = set
+	w.known.Store(&k)
+	w.Offer(set) // wakes who waits for a change
+	if set.ChangesThePast(before, m.at) {
+		w.conn.log.Warn("a key was retired as of a time that has been judged already; boards are read anew", "revision", m.seq)
+		w.conn.past.change()
+	}
+}
+
+func keySetOf(m stored) (*token.KeySet, error) {
+	if op := m.header.Get(headerOperation); op != "" {
+		return nil, errors.New("it was deleted")
+	}
+	return token.ParseJWKS(m.data)
+}
+
+// confirm notes that the leader has nothing newer as of a time.
+func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := *w.known.Load()
+	if k.set == nil {
+		return nil, token.ErrNoKeys
+	}
+	if created.Equal(k.created) && asOf.After(k.asOf) {
+		k.asOf, k.heard = asOf, asked
+		w.known.Store(&k)
+	}
+	return k.set, nil
+}
+
+// ChangeKeys changes the set that every verifier watches, from the one that is there, which is nil where there is none, at a time by the
+// server's clock. It stores what change returns, unless that is the same set, and returns it with the one there was; where somebody
+// else was faster, change is called again with what is there then. Errors are those of change, and of kind fault.Unavailable.
+func (c *Conn) ChangeKeys(ctx context.Context, change func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+	if err := c.reachable(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changePatience)
 	defer cancel()
-	answer, err := w.conn.nc.RequestWithContext(ask, subjectJWKS, nil)
-	if err == nil {
-		var set *token.KeySet
-		if set, err = token.ParseJWKS(answer.Data); err == nil {
-			return set, nil
+	try := func() (struct{}, error) {
+		var err error
+		was, is, err = c.changeKeys(ctx, change)
+		if err != nil && !errors.Is(err, ErrStale) {
+			err = backoff.Permanent(err)
 		}
+		return struct{}{}, err
 	}
-	data, _, bucketErr := w.conn.Bucket(KeysBucket).Get(ctx, keysKey)
-	if bucketErr != nil {
-		return nil, errors.Join(fmt.Errorf("ask authsvc for keys: %w", err), bucketErr)
+	_, err = backoff.Retry(ctx, try, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(changePatience))
+	switch {
+	case err == nil:
+		return was, is, nil
+	case errors.Is(err, ErrStale): // others change it, again and again
+		return nil, nil, ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
 	}
-	return token.ParseJWKS(data)
+	return nil, nil, err
 }
 
-// AdoptKey makes active the key that new tokens are signed with, in the set that every verifier watches, and returns that set. A
-// key that was active before stays in it as retired, so that the ledger's events can still be verified. It is safe to repeat.
-func (c *Conn) AdoptKey(ctx context.Context, active token.Key, now time.Time) (*token.KeySet, error) {
+// changeKeys tries once.
+func (c *Conn) changeKeys(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
 	bucket := c.Bucket(KeysBucket)
-	for {
-		data, revision, err := bucket.Get(ctx, keysKey)
-		if err != nil && !errors.Is(err, ErrNoKey) {
-			return nil, err
-		}
-		keys := []token.Key{active}
-		if err == nil {
-			have, err := token.ParseJWKS(data)
-			if err != nil {
-				return nil, fmt.Errorf("read the key set: %w", err)
-			}
-			if a, ok := have.Active(); ok && a.ID == active.ID {
-				return have, nil
-			}
-			for _, k := range have.Keys() {
-				if k.ID == active.ID {
-					continue
-				}
-				if k.RetiredAt.IsZero() {
-					k.RetiredAt = now
-				}
-				keys = append(keys, k)
-			}
-		}
-		set, err := token.NewKeySet(keys...)
-		if err != nil {
-			return nil, fmt.Errorf("adopt key: %w", err)
-		}
-		_, err = bucket.Update(ctx, keysKey, set.JWKS(), revision)
-		if errors.Is(err, ErrStale) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return set, nil
+	look, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	stream, err := c.js.Stream(look, bucket.stream())
+	if err != nil {
+		return nil, nil, unavailable("look at the key set", err)
 	}
+	data, revision, err := bucket.Get(ctx, keysKey)
+	switch {
+	case err == nil:
+		if was, err = token.ParseJWKS(data); err != nil {
+			return nil, nil, fmt.Errorf("read the key set: %w", err)
+		}
+	case !errors.Is(err, ErrNoKey):
+		return nil, nil, err
+	}
+	if is, err = change(was, stream.CachedInfo().TimeStamp); err != nil || is == was {
+		return was, is, err
+	}
+	_, err = bucket.Update(ctx, keysKey, is.JWKS(), revision)
+	return was, is, err
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,35 +51,112 @@ func TestKeysReachVerifiers(t *testing.T) {
 		}
 
 		first, second := publicKey(t), publicKey(t)
-		if _, err := conn.AdoptKey(ctx, first, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "the first key arrives", func() bool { return watch.Ready(ctx) == nil })
-
-		retired := time.Now()
-		set, err := conn.AdoptKey(ctx, second, retired)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := conn.AdoptKey(ctx, second, time.Now()); err != nil || !bytes.Equal(again.JWKS(), set.JWKS()) {
-			t.Errorf("adopting a key again changed the set: %v", err)
-		}
-		eventually(t, "the second key arrives", func() bool {
-			set, _, err := watch.KeySet()
+		var lead time.Duration // from the server's time of the rotation to when the second key takes over
+		change := func(do func(*token.KeySet, time.Time) (*token.KeySet, error)) *token.KeySet {
+			t.Helper()
+			_, set, err := conn.ChangeKeys(ctx, do)
 			if err != nil {
-				return false
+				t.Fatal(err)
 			}
-			active, ok := set.Active()
-			return ok && active.ID == second.ID
+			return set
+		}
+		change(func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+			if set != nil {
+				t.Error("there is a set already")
+			}
+			return token.FirstSet(first, now)
 		})
-		got, _, err := watch.KeySet()
-		if err != nil {
+		eventually(t, "the first key arrives", func() bool { return watch.Ready(ctx) == nil })
+		change(func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(second, now) })
+		set := change(func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+			next, err := set.Rotate(now)
+			if err == nil {
+				k, _ := next.Lookup(second.ID)
+				lead = k.ActiveFrom.Sub(now)
+			}
+			return next, err
+		})
+		if lead > token.RotationLead || lead < token.RotationLead-time.Second {
+			t.Errorf("the second key takes over after %v, want %v", lead, token.RotationLead)
+		}
+		unchanged := change(func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		if !bytes.Equal(unchanged.JWKS(), set.JWKS()) {
+			t.Error("the set is not what was stored")
+		}
+		eventually(t, "the rotation arrives", func() bool {
+			got, _, err := watch.KeySet()
+			return err == nil && bytes.Equal(got.JWKS(), set.JWKS())
+		})
+	})
+}
+
+// Whoever changes the set at the same time as others changes what they made of it.
+func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, _, err := e.Connect(t).ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
+			return token.FirstSet(publicKey(t), now)
+		}); err != nil {
 			t.Fatal(err)
 		}
-		old, ok := got.Lookup(first.ID)
-		if !ok || old.RetiredAt.Unix() != retired.Unix() {
-			t.Errorf("the first key is not kept as retired: %v %v", ok, old.RetiredAt)
+		const writers = 8
+		var group sync.WaitGroup
+		for range writers {
+			conn, key := e.Connect(t), publicKey(t)
+			group.Go(func() {
+				if _, _, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.Adopt(key, now) }); err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		group.Wait()
+		_, set, err := e.Connect(t).ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		if err != nil || len(set.Keys()) != writers+1 {
+			t.Errorf("%d keys, want %d: %v", len(set.Keys()), writers+1, err)
+		}
+	})
+}
+
+// A watch that hears nothing says so before its set can be wrong, and goes on by itself.
+func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
+	e := bustest.Run(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	conn := e.Connect(t)
+	watch := watchKeys(t, e.Connect(t), time.Hour)
+	if _, _, err := conn.ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(publicKey(t), now) }); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the key arrives", func() bool { return watch.Ready(ctx) == nil })
+	js := conn.JetStream()
+	s, err := js.Stream(ctx, "KV_"+bus.KeysBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	if err := js.DeleteStream(ctx, config.Name); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is not ready", func() bool { return errors.Is(watch.Ready(ctx), bus.ErrKeysLost) })
+	eventually(t, "nothing is verified any more", func() bool {
+		_, _, err := watch.KeySet()
+		return errors.Is(err, bus.ErrKeysLost)
+	})
+	if _, err := js.CreateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	second := publicKey(t)
+	if _, _, err := conn.ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(second, now) }); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has the new set", func() bool {
+		set, _, err := watch.KeySet()
+		if err != nil {
+			return false
+		}
+		_, ok := set.Lookup(second.ID)
+		return ok && watch.Ready(ctx) == nil
 	})
 }
 
@@ -113,27 +191,34 @@ func TestAuthService(t *testing.T) {
 		t.Errorf("the service does not present itself in a queue group: %v", err)
 	}
 
-	// A token whose kid is not in the set makes the watch ask this service.
-	watch := conn.KeyWatch(time.Hour)
-	if !watch.Refresh(t.Context()) {
-		t.Error("the keys could not be asked for")
-	}
-	if _, _, err := watch.KeySet(); err != nil {
-		t.Errorf("no keys after asking: %v", err)
-	}
-	if watch.Refresh(t.Context()) {
-		t.Error("the keys were asked for twice in an interval")
+	if ok, err := conn.AuthAnswers(t.Context()); err != nil || !ok {
+		t.Errorf("somebody answers: %v %v", ok, err)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-
-	// Without authsvc the bucket answers.
-	if _, err := conn.AdoptKey(t.Context(), key, time.Now()); err != nil {
+	if err := conn.NATS().Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if !conn.KeyWatch(time.Hour).Refresh(t.Context()) {
-		t.Error("with authsvc away the keys in the bucket were not found")
+	if ok, err := conn.AuthAnswers(t.Context()); err != nil || ok {
+		t.Errorf("nobody answers: %v %v", ok, err)
+	}
+
+	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an interval. Authsvc need not be there.
+	watch := conn.KeyWatch(time.Hour)
+	if watch.Refresh(t.Context()) {
+		t.Error("there is a set before there is one")
+	}
+	if _, _, err := conn.ChangeKeys(t.Context(), func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(key, now) }); err != nil {
+		t.Fatal(err)
+	}
+	if watch.Refresh(t.Context()) {
+		t.Error("the keys were asked for twice in an interval")
+	}
+	watch = conn.KeyWatch(time.Hour)
+	watch.Refresh(t.Context())
+	if _, _, err := watch.KeySet(); err != nil {
+		t.Errorf("no keys after asking: %v", err)
 	}
 }
 

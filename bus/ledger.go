@@ -279,3 +279,17 @@ func (l *Ledger) appendFailed(err error, unknown bool) error {
 // Appended returns the highest sequence that this Ledger has appended: a board that has reached it includes this process's own
 // writes.
 func (l *Ledger) Appended() uint64 { return l.appended.Load() }
+
+// LedgerAge returns how long the ledger keeps events, from its leader. Errors are of kind fault.Unavailable.
+func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
+	if err := c.reachable(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	s, err := c.js.Stream(ctx, LedgerStream)
+	if err != nil {
+		return 0, unavailable("look at the ledger", err)
+	}
+	return s.CachedInfo().Config.MaxAge, nil
+}

@@ -11,6 +11,7 @@ type metrics struct {
 	ignored     *prometheus.CounterVec
 	quarantined *prometheus.CounterVec
 	audited     *prometheus.CounterVec
+	rebuilds    prometheus.Counter
 	stalled     prometheus.Gauge
 	lag         prometheus.Gauge
 }
@@ -45,6 +46,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Namespace: "pillion", Name: "quarantine_records_total",
 			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
 		}, []string{"result"}),
+		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "board_rebuilds_total",
+			Help: "How often the board was read anew, because somebody revoked tokens or retired a key as of a time that had been judged already.",
+		}),
 		stalled: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "follower_stalled",
 			Help: "1 while the board waits for keys or revocations to judge the next message of the ledger by.",
@@ -55,7 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.stalled, m.lag)
+		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.rebuilds, m.stalled, m.lag)
 	}
 	return m
 }

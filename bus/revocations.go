@@ -54,11 +54,9 @@ const (
 
 	// revokePatience is how long one revocation is tried. After that its outcome is unknown, and At is not now any more.
 	revokePatience = 5 * time.Second
-	// revocationDelay is how much earlier than its storing the At of a revocation may be that does not change the past on purpose:
-	// as long as writing it may take, by a clock that differs as much as clocks may. What is known is complete as of that much
-	// before the leader's last word; token.EventLeeway is longer, and the rest is how old that word may be before events
-	// that have just been stored have to wait for a newer one.
-	revocationDelay = revokePatience + token.ClockLeeway
+	// revocationDelay is how much earlier than its storing the At of a revocation may be that does not change the past on purpose: it is
+	// the sum of revokePatience and token.ClockLeeway. What is known is complete as of that much before the leader's last word.
+	revocationDelay = token.ChangeDelay
 )
 
 // ErrRevocationsLost is that the watch has not heard from the bucket's leader lately, so tokens may have been taken back unheard.
@@ -238,8 +236,8 @@ func (w *RevocationWatch) take(epoch int, m stored) bool {
 	return w.reached(epoch, m.seq)
 }
 
-// reachesBack notes by how much the At of a revocation is earlier than its storing. One that changes the past, which readers here
-// may have judged, is worth a line in the log.
+// reachesBack notes by how much the At of a revocation is earlier than its storing. Of one that changes the past, which readers here
+// may have judged, they are told.
 func (w *RevocationWatch) reachesBack(m stored, at time.Time) {
 	back := m.at.Sub(at)
 	w.mu.Lock()
@@ -247,8 +245,8 @@ func (w *RevocationWatch) reachesBack(m stored, at time.Time) {
 	loaded := !w.heard.IsZero()
 	w.mu.Unlock()
 	if loaded && back > revocationDelay {
-		w.conn.log.Warn("a revocation reaches back; a board that has been read already keeps what it takes back until it is read anew",
-			"sequence", m.seq, "as_of", at, "stored", m.at)
+		w.conn.log.Warn("a revocation reaches back; boards are read anew", "sequence", m.seq, "as_of", at, "stored", m.at)
+		w.conn.past.change()
 	}
 }
 

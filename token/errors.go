@@ -23,6 +23,9 @@ var (
 		"The token's key is not known here yet. Please try again.").After(time.Second)
 )
 
+// errKeysBehind is why nothing can be said of an event whose key may have been retired or compromised by then.
+var errKeysBehind = errors.New("the key set is not known to be complete as of then")
+
 // What the constructors and the issuer answer, each with the particulars as its cause.
 var (
 	// ErrSettings is a configuration that cannot work.
@@ -41,28 +44,29 @@ var (
 type reason string
 
 const (
-	malformed     reason = "malformed"      // not a token by the grammar
-	wrongType     reason = "type"           // typ is another kind of token
-	algorithm     reason = "algorithm"      // alg is not RS256
-	unknownKey    reason = "unknown_key"    // kid names no key of the set
-	signature     reason = "signature"      // the signature is not that key's
-	expired       reason = "expired"        // exp has passed
-	notYetValid   reason = "not_yet_valid"  // iat or nbf is still to come
-	lifetime      reason = "lifetime"       // exp - iat is not in (0, MaxLife]
-	issuer        reason = "issuer"         // iss is not ours
-	audience      reason = "audience"       // aud is not us
-	role          reason = "role"           // role is none of ours
-	retiredKey    reason = "retired_key"    // iat is after the key retired
-	revokedToken  reason = "revoked"        // it was taken back
-	noKeys        reason = "no_keys"        // ErrNoKeys
-	noRevocations reason = "no_revocations" // ErrNoRevocations
-	undecided     reason = "undecided"      // ErrUndecided
+	malformed      reason = "malformed"       // not a token by the grammar
+	wrongType      reason = "type"            // typ is another kind of token
+	algorithm      reason = "algorithm"       // alg is not RS256
+	unknownKey     reason = "unknown_key"     // kid names no key of the set
+	signature      reason = "signature"       // the signature is not that key's
+	expired        reason = "expired"         // exp has passed
+	notYetValid    reason = "not_yet_valid"   // iat or nbf is still to come
+	lifetime       reason = "lifetime"        // exp - iat is not in (0, MaxLife]
+	issuer         reason = "issuer"          // iss is not ours
+	audience       reason = "audience"        // aud is not us
+	role           reason = "role"            // role is none of ours
+	retiredKey     reason = "retired_key"     // iat is after the key retired
+	compromisedKey reason = "compromised_key" // others may have signed with its key
+	revokedToken   reason = "revoked"         // it was taken back
+	noKeys         reason = "no_keys"         // ErrNoKeys
+	noRevocations  reason = "no_revocations"  // ErrNoRevocations
+	undecided      reason = "undecided"       // ErrUndecided
 )
 
 // reasons returns every reason there is.
 func reasons() []reason {
 	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer, audience, role,
-		retiredKey, revokedToken, noKeys, noRevocations, undecided}
+		retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, undecided}
 }
 
 // A refusal is the cause of an ErrInvalid. Its detail is written here and never holds anything of the token.
@@ -79,7 +83,7 @@ func refuse(r reason, detail string) error {
 }
 
 // Reason returns why a token was refused, as a metric label of few values: malformed, type, algorithm, unknown_key, signature,
-// expired, not_yet_valid, lifetime, issuer, audience, role, retired_key, revoked, no_keys, no_revocations or undecided. It is ""
+// expired, not_yet_valid, lifetime, issuer, audience, role, retired_key, compromised_key, revoked, no_keys, no_revocations or undecided. It is ""
 // for nil, and undecided for an error that is none of this package's.
 func Reason(err error) string {
 	var r *refusal

@@ -159,7 +159,7 @@ func TestNewIssuerRefuses(t *testing.T) {
 func TestIssuerKey(t *testing.T) {
 	a := tokentest.New(t)
 	set := keySet(t, a.Issuer(time.Minute).Key())
-	if active, ok := set.Active(); !ok || !active.Public.Equal(&a.Private.PublicKey) {
+	if active, ok := set.Active(time.Now()); !ok || !active.Public.Equal(&a.Private.PublicKey) {
 		t.Error("its key is not that of its private key")
 	}
 }

@@ -16,9 +16,47 @@ import (
 type Key struct {
 	ID     string         // kid: always the Thumbprint of Public
 	Public *rsa.PublicKey // not to be modified
-	// RetiredAt is when the key stopped signing, in whole seconds; zero while it has not. A retired key verifies only tokens
-	// with an iat up to then, so that a stolen one is worth nothing. Say a moment when nobody signs with it any more.
+
+	// The times of its life are in whole seconds, and zero for what has not happened. One that has neither PublishedAt nor ActiveFrom
+	// has been active since ever.
+
+	PublishedAt time.Time // when it came into the set
+	ActiveFrom  time.Time // from when on it signs; zero for the next key, whose time has not been set
+	// RetiredAt is from when on the key does not sign, which may be still to come. A retired key verifies only tokens with an
+	// iat up to then, so that a stolen one is worth nothing. Say a moment when nobody signs with it any more.
 	RetiredAt time.Time
+	// CompromisedAt is as of when others may have signed with it. No request gets in with such a key, and events only those that were
+	// stored up to then: an iat is the word of whoever signs.
+	CompromisedAt time.Time
+}
+
+// A Stage is how far a key is in its life. The values are the words for people.
+type Stage string
+
+// The stages, in the order of a life.
+const (
+	Next        Stage = "next"        // published and not used
+	Active      Stage = "active"      // signs
+	Retired     Stage = "retired"     // verifies what it signed
+	Compromised Stage = "compromised" // verifies only events of before
+)
+
+// Stage returns how far the key is at a time.
+func (k Key) Stage(now time.Time) Stage {
+	switch {
+	case !k.CompromisedAt.IsZero():
+		return Compromised
+	case !k.RetiredAt.IsZero() && !now.Before(k.RetiredAt):
+		return Retired
+	case k.waits() || now.Before(k.ActiveFrom):
+		return Next
+	}
+	return Active
+}
+
+// waits reports whether nobody has said yet from when on the key is to sign.
+func (k Key) waits() bool {
+	return !k.PublishedAt.IsZero() && k.ActiveFrom.IsZero() && k.RetiredAt.IsZero() && k.CompromisedAt.IsZero()
 }
 
 // Sizes of a modulus. Nothing over 4096 bits is used here, and a much longer one would be a way to keep a verifier busy.

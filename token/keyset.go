@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
 	"slices"
 	"time"
@@ -12,15 +13,14 @@ import (
 
 // A KeySet is the keys that verify at one time. It is immutable: a change is another set.
 //
-// A key goes through a set as next (published, not used), active, retired, gone. The active key is the first that has not
-// retired, so the next one stands behind it.
+// A key goes through a set as next (published, not used), active, retired, gone; rotation.go has the steps.
 type KeySet struct {
 	keys []Key
 	byID map[string]int
 }
 
-// maxKeys bounds a set. One has an active key, a next one and the retired ones of a ledger's age.
-const maxKeys = 64
+// MaxKeys bounds a set. One has an active key, a next one and the retired ones of a ledger's age.
+const MaxKeys = 256
 
 // NewKeySet returns a set of keys, at least one, the active one first. It answers ErrKeySet for a key that is not RSA with 2048
 // to 4096 bits and exponent 65537, one whose ID is not its thumbprint, and for one that stands there twice.
@@ -30,8 +30,8 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 	if len(keys) == 0 {
 		return nil, ErrKeySet.Because(errors.New("it has no key"))
 	}
-	if len(keys) > maxKeys {
-		return nil, ErrKeySet.Because(fmt.Errorf("it has %d keys, more than %d", len(keys), maxKeys))
+	if len(keys) > MaxKeys {
+		return nil, ErrKeySet.Because(fmt.Errorf("it has %d keys, more than %d", len(keys), MaxKeys))
 	}
 	s := &KeySet{keys: make([]Key, 0, len(keys)), byID: make(map[string]int, len(keys))}
 	for i, k := range keys {
@@ -44,13 +44,16 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 		if _, there := s.byID[k.ID]; there {
 			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id stands there twice", i+1))
 		}
-		if !k.RetiredAt.IsZero() {
-			// Whole seconds, as on the wire, so that every reader of a set judges alike.
-			seconds := k.RetiredAt.Unix()
-			if seconds < 0 || seconds > maxNumber {
-				return nil, ErrKeySet.Because(fmt.Errorf("key %d: it retired at no possible time", i+1))
+		for what, t := range k.times() {
+			if t.IsZero() {
+				continue
 			}
-			k.RetiredAt = at(seconds)
+			// Whole seconds, as on the wire, so that every reader of a set judges alike.
+			seconds := t.Unix()
+			if seconds < 0 || seconds > maxNumber {
+				return nil, ErrKeySet.Because(fmt.Errorf("key %d: its %s is no possible time", i+1, what))
+			}
+			*t = at(seconds)
 		}
 		k.Public = &rsa.PublicKey{N: new(big.Int).Set(k.Public.N), E: k.Public.E}
 		s.byID[k.ID] = len(s.keys)
@@ -68,28 +71,52 @@ func (s *KeySet) Lookup(kid string) (Key, bool) {
 	return s.keys[i], true
 }
 
-// Active returns the key that signs: the first one that has not retired. There may be none.
-func (s *KeySet) Active() (Key, bool) {
-	for _, k := range s.keys {
-		if k.RetiredAt.IsZero() {
-			return k, true
+// Active returns the key that signs at a time: of those that are active then, the one that became it last. There may be none.
+func (s *KeySet) Active(now time.Time) (Key, bool) {
+	best := -1
+	for i, k := range s.keys {
+		if k.Stage(now) == Active && (best < 0 || k.ActiveFrom.After(s.keys[best].ActiveFrom)) {
+			best = i
 		}
 	}
-	return Key{}, false
+	if best < 0 {
+		return Key{}, false
+	}
+	return s.keys[best], true
 }
 
 // Keys returns the keys in their order.
 func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
 
-// A jwk is one key on the wire, as we write it: RFC 7517, with a private member for its retirement.
+// times returns the times of a key's life by their names on the wire.
+func (k *Key) times() iter.Seq2[string, *time.Time] {
+	return func(yield func(string, *time.Time) bool) {
+		_ = yield("published_at", &k.PublishedAt) && yield("active_from", &k.ActiveFrom) &&
+			yield("retired_at", &k.RetiredAt) && yield("compromised_at", &k.CompromisedAt)
+	}
+}
+
+// A jwk is one key on the wire, as we write it: RFC 7517, with private members for the times of its life, in seconds since 1970.
 type jwk struct {
-	Kty       string `json:"kty"`
-	Use       string `json:"use"`
-	Alg       string `json:"alg"`
-	Kid       string `json:"kid"`
-	N         string `json:"n"`
-	E         string `json:"e"`
-	RetiredAt *int64 `json:"retired_at,omitempty"` // seconds since 1970
+	Kty           string `json:"kty"`
+	Use           string `json:"use"`
+	Alg           string `json:"alg"`
+	Kid           string `json:"kid"`
+	N             string `json:"n"`
+	E             string `json:"e"`
+	PublishedAt   *int64 `json:"published_at,omitempty"`
+	ActiveFrom    *int64 `json:"active_from,omitempty"`
+	RetiredAt     *int64 `json:"retired_at,omitempty"`
+	CompromisedAt *int64 `json:"compromised_at,omitempty"`
+}
+
+// wireTime returns t as a jwk has it.
+func wireTime(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	seconds := t.Unix()
+	return &seconds
 }
 
 // JWKS returns the set as RFC 7517 has it. ParseJWKS reads it back.
@@ -98,10 +125,10 @@ func (s *KeySet) JWKS() []byte {
 		Keys []jwk `json:"keys"`
 	}{Keys: make([]jwk, len(s.keys))}
 	for i, k := range s.keys {
-		doc.Keys[i] = jwk{Kty: "RSA", Use: "sig", Alg: "RS256", Kid: k.ID, N: modulusText(k.Public), E: exponentText}
-		if !k.RetiredAt.IsZero() {
-			seconds := k.RetiredAt.Unix()
-			doc.Keys[i].RetiredAt = &seconds
+		doc.Keys[i] = jwk{
+			Kty: "RSA", Use: "sig", Alg: "RS256", Kid: k.ID, N: modulusText(k.Public), E: exponentText,
+			PublishedAt: wireTime(k.PublishedAt), ActiveFrom: wireTime(k.ActiveFrom),
+			RetiredAt: wireTime(k.RetiredAt), CompromisedAt: wireTime(k.CompromisedAt),
 		}
 	}
 	data, err := json.Marshal(doc)
@@ -111,8 +138,8 @@ func (s *KeySet) JWKS() []byte {
 	return data
 }
 
-// maxJWKS bounds a key set's text, in bytes: maxKeys of maxBits fit.
-const maxJWKS = 64 << 10
+// maxJWKS bounds a key set's text, in bytes: MaxKeys of maxBits fit.
+const maxJWKS = 256 << 10
 
 // ParseJWKS reads a key set strictly, and takes it as a whole or answers ErrKeySet. Every key must be RSA of 2048 to 4096 bits
 // with exponent 65537, for RS256 by alg, for verifying signatures by use or key_ops or both, without any private part, and with
@@ -120,7 +147,7 @@ const maxJWKS = 64 << 10
 // like are never followed), but their JSON is held to the same rules as a token's.
 func ParseJWKS(data []byte) (*KeySet, error) {
 	if len(data) > maxJWKS {
-		return nil, ErrKeySet.Because(errors.New("it is longer than 64 KiB"))
+		return nil, ErrKeySet.Because(errors.New("it is longer than 256 KiB"))
 	}
 	var keys []Key
 	sc := scanner{data: data}
@@ -147,7 +174,10 @@ func ParseJWKS(data []byte) (*KeySet, error) {
 }
 
 // jwkNames are the members of a JWK that mean something here.
-var jwkNames = [...]string{"kty", "use", "alg", "kid", "n", "e", "key_ops", "d", "p", "q", "dp", "dq", "qi", "oth", "k", "retired_at"}
+var jwkNames = [...]string{
+	"kty", "use", "alg", "kid", "n", "e", "key_ops", "d", "p", "q", "dp", "dq", "qi", "oth", "k",
+	"published_at", "active_from", "retired_at", "compromised_at",
+}
 
 // key reads one JWK. NewKeySet judges the numbers.
 func (s *scanner) key() (Key, error) {
@@ -174,11 +204,15 @@ func (s *scanner) key() (Key, error) {
 			ops, err = s.onlyVerify()
 		case "d", "p", "q", "dp", "dq", "qi", "oth", "k":
 			err = errors.New("it has a private part, which is no longer private: replace that key")
-		case "retired_at":
-			var seconds int64
-			seconds, err = s.seconds()
-			k.RetiredAt = at(seconds)
 		default:
+			for what, t := range k.times() {
+				if what == string(name) {
+					var seconds int64
+					seconds, err = s.seconds()
+					*t = at(seconds)
+					return err
+				}
+			}
 			if foldsTo(name, jwkNames[:]...) {
 				return errFold
 			}

@@ -55,7 +55,7 @@ func TestGoldenKeySet(t *testing.T) {
 	if got := string(set.JWKS()); got != string(read(t, "golden.jwks.json")) {
 		t.Errorf("JWKS = %s", got)
 	}
-	active, _ := set.Active()
+	active, _ := set.Active(time.Now())
 	if got := string(token.PublicPEM(active.Public)); got != string(read(t, "golden.pem")) {
 		t.Errorf("PublicPEM = %s", got)
 	}
@@ -90,7 +90,7 @@ func TestKeySet(t *testing.T) {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
 		for _, s := range []*token.KeySet{set, wire} {
-			active, ok := s.Active()
+			active, ok := s.Active(time.Now())
 			if active.ID != tt.active || ok != (tt.active != "") {
 				t.Errorf("%s: active is %q", tt.name, active.ID)
 			}
@@ -159,7 +159,7 @@ func TestNewKeySetRefuses(t *testing.T) {
 		{"twice, once retired", "twice", []token.Key{tokentest.KeyOf(good), keyOf(good, start)}},
 		{"retired before 1970", "time", []token.Key{keyOf(good, time.Unix(-1, 0))}},
 		{"retired in the year 3000", "time", []token.Key{keyOf(good, start.AddDate(975, 0, 0))}},
-		{"65 keys", "65", make([]token.Key, 65)},
+		{"257 keys", "257", make([]token.Key, 257)},
 	} {
 		set, err := token.NewKeySet(tt.keys...)
 		if set != nil || !errors.Is(err, token.ErrKeySet) || !strings.Contains(err.Error(), tt.says) {
@@ -210,7 +210,7 @@ func TestParseJWKS(t *testing.T) {
 		{"a comma too many", `{"keys":[` + good.String() + `,]}`, "object"},
 		{"a key that is null", `{"keys":[null]}`, "object"},
 		{"a key that is no object", `{"keys":["x"]}`, "object"},
-		{"64 KiB", set(good.Plus("x", `"`+strings.Repeat("x", 64<<10)+`"`)), "64 KiB"},
+		{"256 KiB", set(good.Plus("x", `"`+strings.Repeat("x", 256<<10)+`"`)), "256 KiB"},
 		{"not UTF-8", set(good.Plus("x", "\"\xff\"")), "UTF-8"},
 		{"a good key and a bad one", set(good, good.With("kty", `"EC"`)), "key 2"},
 
@@ -287,14 +287,14 @@ func withZero(t *testing.T) string {
 
 // As many keys as a set may have, of the greatest size, can be read back.
 func TestLargestKeySet(t *testing.T) {
-	keys := make([]token.Key, 64)
+	keys := make([]token.Key, token.MaxKeys)
 	for i := range keys {
 		n := new(big.Int).Lsh(big.NewInt(1), 4095)
 		keys[i] = keyOf(&rsa.PublicKey{N: n.Add(n, big.NewInt(int64(2*i+1))), E: 65537}, start)
 	}
 	set, err := token.ParseJWKS(keySet(t, keys...).JWKS())
-	if err != nil || len(set.Keys()) != 64 {
-		t.Errorf("64 keys of 4096 bits: %v", err)
+	if err != nil || len(set.Keys()) != token.MaxKeys {
+		t.Errorf("the most keys of 4096 bits: %v", err)
 	}
 }
 

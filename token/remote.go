@@ -9,8 +9,8 @@ import (
 
 // Keys is where a Verifier gets its keys.
 type Keys interface {
-	// KeySet returns the last good set, and a time as of which it is known to be complete. It answers ErrNoKeys when there has
-	// never been one. It does not block.
+	// KeySet returns the last good set, and a time as of which it is known to be complete: every change stored before is in it. It
+	// answers ErrNoKeys when there has never been one. It does not block.
 	KeySet() (*KeySet, time.Time, error)
 	// Refresh asks the source again, unless that was done less than an interval ago, and waits for its answer or for ctx. It
 	// reports whether the source was asked, with success, after the call began.

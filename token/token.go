@@ -19,6 +19,10 @@ const (
 	// EventLeeway is the leeway of VerifyAt in every direction: as long as an append to the ledger may take, so that a token
 	// which a request was let in with does not fail once its event is stored.
 	EventLeeway = 15 * time.Second
+	// ChangeDelay is how much earlier than its storing the time of a change may be (of a retirement, say, or of a revocation) that does
+	// not change the past on purpose: as long as storing it may take, by a clock that differs as much as clocks may. What EventLeeway is
+	// longer is how old the last word of whoever stores changes may be before events that have just been stored have to wait for a newer one.
+	ChangeDelay = 10 * time.Second
 	// MaxLife is the longest time from iat to exp.
 	MaxLife = 24 * time.Hour
 	// MaxSize is the greatest size of a token, in bytes.

@@ -113,8 +113,8 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 // ErrNoKeys mean that it cannot be said yet: keep the event and ask again.
 //
 // A key id is unknown for good only to a set that is known to be complete as of ClockLeeway after the event was stored, or was
-// fetched during this call. A token that was taken back is refused for events stored later than EventLeeway after that, and
-// nothing is said of an event before the revocations as of EventLeeway before it are known to be complete.
+// fetched during this call. A token that was taken back, or whose key was compromised, is refused for events stored later than EventLeeway
+// after that, and nothing is said of an event before the keys and the revocations as of EventLeeway before it are known to be complete.
 func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
 	leeway := seconds(EventLeeway)
 	return v.verify(ctx, raw, moment{at: at, event: true, late: leeway, early: leeway, retired: leeway})
@@ -155,9 +155,16 @@ func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, er
 		if key, err = v.seek(ctx, s.claims.KeyID, m, h); err != nil {
 			return Claims{}, err
 		}
+	} else if h.behind(m) {
+		if key, err = v.catchUp(ctx, s.claims.KeyID, m); err != nil {
+			return Claims{}, err
+		}
 	}
-	if !key.RetiredAt.IsZero() && s.iat > key.RetiredAt.Unix()+m.retired {
+	switch {
+	case !key.RetiredAt.IsZero() && s.iat > key.RetiredAt.Unix()+m.retired:
 		return Claims{}, refuse(retiredKey, "iat is after its key retired")
+	case !key.CompromisedAt.IsZero() && (!m.event || m.at.After(key.CompromisedAt.Add(EventLeeway))):
+		return Claims{}, refuse(compromisedKey, "others may have signed with its key by then")
 	}
 	if !cached {
 		if err := p.verify(key); err != nil {
@@ -208,7 +215,7 @@ func (v *Verifier) atHand(ctx context.Context) (h hand, err error) {
 		h.set, h.asOf, err = v.keys.KeySet()
 	}
 	if err != nil && !errors.Is(err, ErrNoKeys) {
-		err = ErrNoKeys.Because(err)
+		err = ErrNoKeys.Saying("Tokens cannot be checked at the moment, because it is not known which keys are good. Please try again.").Because(err)
 	}
 	return h, err
 }
@@ -216,6 +223,28 @@ func (v *Verifier) atHand(ctx context.Context) (h hand, err error) {
 // speaksForGood reports whether a key that h lacks is unknown for good to a token that had to be valid at m.
 func (h hand) speaksForGood(m moment) bool {
 	return h.asked || h.asOf.After(m.at.Add(ClockLeeway))
+}
+
+// behind reports whether h may lack a change of its keys that decides about an event at m.
+func (h hand) behind(m moment) bool {
+	return m.event && !h.asked && h.asOf.Before(m.at.Add(ChangeDelay-EventLeeway))
+}
+
+// catchUp looks for a key in a set that is not behind m.
+func (v *Verifier) catchUp(ctx context.Context, kid string, m moment) (Key, error) {
+	asked := v.keys.Refresh(ctx)
+	h, err := v.atHand(ctx)
+	if err != nil {
+		return Key{}, err
+	}
+	h.asked = asked
+	if key, ok := h.set.Lookup(kid); ok && !h.behind(m) {
+		return key, nil
+	}
+	if ctx.Err() != nil {
+		return Key{}, ErrUndecided.Because(ctx.Err())
+	}
+	return Key{}, ErrUndecided.Because(errKeysBehind)
 }
 
 // seek looks for a key that the set at hand lacks in a newer one.

@@ -47,22 +47,22 @@ func run(ctx context.Context, env program.Env) error {
 	switch command {
 	case "health":
 		return program.Health(ctx, c.Health.OpsAddr.Value)
-	case "copy":
+	case "accounts copy":
 		return c.Accounts.Copy.run(ctx, env)
-	case "list":
+	case "accounts list":
 		return c.Accounts.List.run(ctx, env)
-	case "revoke":
-		return c.Accounts.Revoke.run(ctx, env, command, c.Accounts.Revoke.AsOf)
-	case "show":
-		return c.Accounts.Show.run(ctx, env, command, "")
-	case "disable":
-		return c.Accounts.Disable.run(ctx, env, command, "")
-	case "enable":
-		return c.Accounts.Enable.run(ctx, env, command, "")
-	case "approve":
-		return c.Accounts.Approve.run(ctx, env, command, "")
-	case "reset-password":
-		return c.Accounts.Reset.run(ctx, env, command, "")
+	case "accounts revoke":
+		return c.Accounts.Revoke.run(ctx, env, "revoke", c.Accounts.Revoke.AsOf)
+	case "accounts show":
+		return c.Accounts.Show.run(ctx, env, "show", "")
+	case "accounts disable":
+		return c.Accounts.Disable.run(ctx, env, "disable", "")
+	case "accounts enable":
+		return c.Accounts.Enable.run(ctx, env, "enable", "")
+	case "accounts approve":
+		return c.Accounts.Approve.run(ctx, env, "approve", "")
+	case "accounts reset-password":
+		return c.Accounts.Reset.run(ctx, env, "reset-password", "")
 	}
 	s := c.Run
 	return wiring.Solo{

@@ -27,8 +27,10 @@ type Ledger struct {
 // Keys are what tokens are signed with.
 type Keys struct {
 	Data       Text       `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" group:"Storage:" help:"Where this program keeps its files (default: ${default})."`
-	PrivateKey Text       `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing)."`
+	PrivateKey Text       `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing). The keys that follow it stand beside it."`
 	JWTExpiry  Duration   `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
+	KeyAge     Duration   `name:"key-age" env:"KEY_AGE" default:"720h" min:"0s" max:"87600h" placeholder:"DURATION" group:"Tokens:" help:"After how long the signing key is replaced by the next one; 0 is only by command (default: ${default})."`
+	Retention  Duration   `name:"key-retention" env:"KEY_RETENTION" default:"0s" min:"0s" max:"876000h" placeholder:"DURATION" group:"Tokens:" help:"How long a retired key goes on verifying what it signed, the ledger's age at least (default: that and a day)."`
 	Accounts   AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" group:"Storage:" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	Approve    Switch     `name:"approve-riders" env:"APPROVE_RIDERS" group:"Tokens:" help:"Let new raiders log in only when an operator has approved their account."`
 	Sessions

@@ -68,7 +68,15 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 	if wrong != nil {
 		return "", errors.Join(wrong...)
 	}
-	return ctx.Selected().Name, nil
+	return commandOf(ctx.Selected()), nil
+}
+
+// commandOf returns the words of a command, such as "accounts list".
+func commandOf(n *kong.Node) string {
+	if n.Parent == nil || n.Parent.Type != kong.CommandNode {
+		return n.Name
+	}
+	return commandOf(n.Parent) + " " + n.Name
 }
 
 // help shows a program's default command together with the program, so that nobody has to ask twice.

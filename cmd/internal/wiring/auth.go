@@ -27,16 +27,13 @@ type Accounts struct {
 	Checks  []web.Check // what it needs to be ready
 }
 
-// Auth returns authsvc, which closes the accounts when it is done with them. The private key is read, or made, here.
+// Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one.
 func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, error) {
-	key, err := authsvc.LoadOrCreateKey(s.KeyFile(), newKeyBits)
-	if err != nil {
+	ring := authsvc.NewKeyRing(s.KeyFile(), newKeyBits)
+	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
 		return Part{}, err
 	}
-	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: s.JWTExpiry.Value})
-	if err != nil {
-		return Part{}, fmt.Errorf("make the issuer: %w", err)
-	}
+	signer := authsvc.NewSigner(ring, b.Keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
 	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the password hasher: %w", err)
@@ -50,17 +47,26 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 		return Part{}, err
 	}
 	trail := b.Conn.AuditTrail("/authsvc")
+	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
+	keeper, err := authsvc.NewKeyKeeper(authsvc.KeeperConfig{
+		Ring: ring, Keys: b.Keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
+		Age: s.KeyAge.Value, Retention: s.Retention.Value,
+		Audit: audit, Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
+	})
+	if err != nil {
+		return Part{}, err
+	}
 	service, err := authsvc.New(authsvc.Config{
 		Accounts:  accounts.AccountStore,
 		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
 		Rules:     authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
 		Revoke:    b.Conn.Revoke,
 		Verifier:  b.Verifier,
-		Issuer:    issuer,
+		Issuer:    signer,
 		Keys:      b.published,
 		Passwords: passwords,
 		Guard:     guard,
-		Audit:     func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) },
+		Audit:     audit,
 
 		ApproveRiders: s.Approve.On,
 
@@ -75,13 +81,13 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 		return Part{}, err
 	}
 	var prepared atomic.Bool
+	keysInPlace := make(chan struct{})
 	prepare := func(ctx context.Context) error {
-		adopt := func(ctx context.Context) error {
-			_, err := b.Conn.AdoptKey(ctx, issuer.Key(), time.Now())
+		if err := b.persist(ctx, "looking for the signing key", keeper.Prepare); err != nil {
 			return err
 		}
-		if err := b.persist(ctx, "publishing the key", adopt); err != nil {
-			return err
+		if ctx.Err() == nil {
+			close(keysInPlace)
 		}
 		if err := b.persist(ctx, "making the accounts' table", accounts.Prepare); err != nil {
 			return err
@@ -99,7 +105,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks: []program.Task{trail.Run, b.answerKeys, prepare, func(ctx context.Context) error {
+		Tasks: []program.Task{trail.Run, after(keysInPlace, b.answerKeys), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more
 			accounts.Close()
 			return nil
@@ -111,7 +117,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 				}
 				return nil
 			}},
-			{Name: "signing key", Ready: func(context.Context) error { return b.signsWith(issuer.Key().ID) }},
+			{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
 		}...),
 	}, nil
 }
@@ -131,19 +137,22 @@ func (b *Base) published() *token.KeySet {
 	if err != nil {
 		return nil
 	}
+	if set, err = set.Published(); err != nil {
+		return nil
+	}
 	return set
 }
 
-// signsWith returns nil as long as the key that tokens are signed with here is the active one everywhere.
-func (b *Base) signsWith(kid string) error {
-	set, _, err := b.Keys.KeySet()
-	if err != nil {
-		return err
+// after returns a task that begins when begin is closed.
+func after(begin <-chan struct{}, task program.Task) program.Task {
+	return func(ctx context.Context) error {
+		select {
+		case <-begin:
+			return task(ctx)
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	if active, ok := set.Active(); !ok || active.ID != kid {
-		return errors.New("another authsvc has made its key the active one; give all of them the same private key")
-	}
-	return nil
 }
 
 // answerKeys answers NATS requests for the keys until ctx ends.

@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"pillion/booking"
+)
+
+// rebuild reads the board anew whenever the past has changed, until ctx ends: then it is what a reader would have who starts now. The board
+// that there is goes on being read and looked at meanwhile.
+func (f *Follower) rebuild(ctx context.Context) {
+	past := &f.ledger.conn.past
+	judged := past.version()
+	pace := newBackOff()
+	for {
+		select {
+		case <-past.after(judged):
+		case <-ctx.Done():
+			return
+		}
+		version, began := past.version(), time.Now()
+		err := f.reread(ctx, version)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			judged = version
+			pace.Reset()
+			f.ledger.metrics.rebuilds.Inc()
+			f.ledger.log.Info("the board has been read anew", "up_to", f.board.Seq(), "took", time.Since(began))
+			continue
+		}
+		wait := pace.NextBackOff()
+		f.ledger.log.Warn("the board could not be read anew", "error", err, "retry_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reread reads the whole ledger into a new board until that knows as much as the one there is, and puts it in its place.
+func (f *Follower) reread(ctx context.Context, version uint64) error {
+	stream, err := f.stream(ctx)
+	if err != nil {
+		return err
+	}
+	fresh := booking.NewBoard()
+	fresh.Advance(max(stream.CachedInfo().State.FirstSeq, 1) - 1)
+	messages, err := f.ledger.conn.read(ctx, stream, fresh.Seq()+1)
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	defer messages.close()
+	for !f.replace(fresh, version) {
+		m, _, err := messages.next()
+		if err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		e, err := f.judge(ctx, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := f.put(ctx, fresh, m, e, err, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
+// meanwhile, it is read anew after this.
+func (f *Follower) replace(fresh *booking.Board, version uint64) bool {
+	if fresh.Seq() < f.board.Seq() {
+		return false
+	}
+	f.verdict.Lock()
+	defer f.verdict.Unlock()
+	if fresh.Seq() < f.board.Seq() {
+		return false
+	}
+	f.board.Become(fresh)
+	f.version = version
+	return true
+}
