@@ -51,7 +51,8 @@ type KeyKeeper struct {
 }
 
 const (
-	keeperPace = time.Minute // between two looks at what is due, besides those at every change
+	keeperPace  = time.Minute // between two looks at what is due, besides those at every change
+	keeperRetry = time.Second // after one that failed
 	// sweepAfter is how long a private half is kept once its key signs no more, and how old one must be that is in no set.
 	sweepAfter = time.Hour
 	// retentionSlack is how much longer than the ledger's age a key verifies: the last token that it signed may be used until it runs out.
@@ -195,20 +196,19 @@ func (k *KeyKeeper) keep(ctx context.Context) error {
 // Run does what is due until ctx ends, and then returns nil: a next key is made as soon as there is none, the active key is replaced
 // when it is old, and keys are forgotten that no event needs any more.
 func (k *KeyKeeper) Run(ctx context.Context) error {
-	tick := time.NewTicker(keeperPace)
-	defer tick.Stop()
 	for {
 		changed := k.c.Keys.Changed()
+		wait := keeperPace
 		if err := k.tend(ctx); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
-			if fault.KindOf(err) == fault.Unavailable {
-				level = slog.LevelInfo
+			if fault.KindOf(err) == fault.Unavailable { // it will pass
+				level, wait = slog.LevelDebug, keeperRetry
 			}
-			k.c.Log.Log(ctx, level, "the keys could not be tended", "error", err)
+			k.c.Log.Log(ctx, level, "the keys could not be tended", "error", err, "retry_in", wait)
 		}
 		select {
 		case <-changed:
-		case <-tick.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil
 		}

@@ -62,7 +62,7 @@ func (r *KeyRing) Find(kid string) (*rsa.PrivateKey, error) {
 			return key, nil
 		}
 	}
-	return nil, ErrKeyNotHere.Because(fmt.Errorf("%s has no private half of %s; give every authsvc the same folder", r.dir, kid))
+	return nil, ErrKeyNotHere.Because(fmt.Errorf("%s has no private half of %s. Give every authsvc the same folder", r.dir, kid))
 }
 
 // First returns the first key, and whether there is one.

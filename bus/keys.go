@@ -232,8 +232,12 @@ func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error
 		return nil, token.ErrNoKeys
 	}
 	if created.Equal(k.created) && asOf.After(k.asOf) {
+		begins := k.heard.IsZero()
 		k.asOf, k.heard = asOf, asked
 		w.known.Store(&k)
+		if begins {
+			w.Offer(k.set) // who waits for a change has seen that there is one, and no set yet
+		}
 	}
 	return k.set, nil
 }

@@ -55,10 +55,11 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	}
 }
 
+const john = `{"email":"john@example.com","password":"password123","role":"user"}`
+
 func login(t *testing.T, p *process) (token string) {
 	t.Helper()
-	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", http.Header{"Content-Type": {"application/json"}},
-		`{"email":"john@example.com","password":"password123","role":"user"}`)
+	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", asJSON, john)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)
@@ -68,19 +69,31 @@ func login(t *testing.T, p *process) (token string) {
 
 // pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
 func TestPillionAgainstAnotherServer(t *testing.T) {
-	system := pillion(t, t.TempDir(), "--demo")
-	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+t.TempDir()+"/private.key")
+	keys := t.TempDir()
+	system := pillion(t, t.TempDir(), "--demo", "--private-key="+keys+"/private.key")
+	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+keys+"/private.key")
 	if second.at["nats"] != "" {
 		t.Errorf("it says that it has NATS at %s", second.at["nats"])
 	}
-	if status, words := get(t, second.at["authsvc"]+"/.well-known/jwks.json"); status != http.StatusOK || strings.Count(words, `"kid"`) != 2 {
-		t.Errorf("keys of the second: %d %s, want both keys", status, words)
+	_, published := get(t, system.at["authsvc"]+"/public-key")
+	if status, words := get(t, second.at["authsvc"]+"/public-key"); status != http.StatusOK || words != published {
+		t.Errorf("the second one publishes another key: %d %s", status, words)
 	}
-	// The first one's key is retired by the second one's, and it says so to whoever operates it.
-	await(t, "the first one is unready", func() bool {
-		status, words := system.readiness(t)
-		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: another authsvc has made its key the active one")
+
+	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
+	third := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.at["nats"], "--demo")
+	await(t, "it says what it lacks", func() bool {
+		status, words := third.readiness(t)
+		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
 	})
+	if status, words := call(t, http.MethodPost, third.at["authsvc"]+"/login", asJSON, john); status != http.StatusServiceUnavailable {
+		t.Errorf("login there: %d %s", status, words)
+	}
+	for _, p := range []*process{system, second} {
+		if status, words := p.readiness(t); status != http.StatusOK {
+			t.Errorf("the others: %d %s", status, words)
+		}
+	}
 }
 
 func TestProvision(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"pillion/authsvc"
 	"pillion/bus"
 	"pillion/cmd/internal/accounts"
@@ -34,7 +36,13 @@ type stores struct {
 	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	JSON     setting.Switch     `name:"json" help:"Print JSON, an account a line."`
 	setting.Remote
-	setting.Log
+	quietLog
+}
+
+// quietLog is setting.Log for commands, whose output is their answer: it begins at warnings.
+type quietLog struct {
+	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"warn" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
+	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
 }
 
 type listAccounts struct {
@@ -59,9 +67,12 @@ var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 
 // operatorPatience bounds one command.
 const operatorPatience = 30 * time.Second
 
-// operate opens the stores and does something with them.
-func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator, *bus.AuditTrail) error) (err error) {
-	conn, err := bus.Connect(bus.Config{URL: s.URL.Value, Name: "authsvc accounts", Log: program.Logger(s.Log, env.Stderr)})
+// connectPatience is what reaching NATS may take of it.
+const connectPatience = 5 * time.Second
+
+// connected connects for one command, whose work it bounds.
+func connected(ctx context.Context, env program.Env, at setting.Remote, log quietLog, name string, do func(context.Context, *bus.Conn) error) (err error) {
+	conn, err := bus.Connect(bus.Config{URL: at.URL.Value, Name: name, Log: program.Logger(setting.Log(log), env.Stderr)})
 	if err != nil {
 		return err
 	}
@@ -70,17 +81,41 @@ func (s stores) operate(ctx context.Context, env program.Env, do func(context.Co
 		defer cancel()
 		err = errors.Join(err, conn.Close(ctx))
 	}()
-	store, err := accounts.Open(conn, s.Accounts)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
 	defer cancel()
-	if err := store.Prepare(ctx); err != nil {
+	ready := func() (struct{}, error) { return struct{}{}, conn.Ready(ctx) }
+	pace := backoff.NewConstantBackOff(50 * time.Millisecond)
+	if _, err := backoff.Retry(ctx, ready, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(connectPatience)); err != nil {
 		return err
 	}
-	return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
+	return do(ctx, conn)
+}
+
+// operate opens the stores and does something with them.
+func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator, *bus.AuditTrail) error) error {
+	return connected(ctx, env, s.Remote, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
+		store, err := accounts.Open(conn, s.Accounts)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		if err := store.Prepare(ctx); err != nil {
+			return err
+		}
+		return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
+	})
+}
+
+// asOf reads the flag --as-of, which is zero when it was not given.
+func asOf(raw string) (time.Time, error) {
+	if raw == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, raw)
+	if err != nil {
+		return time.Time{}, errTime
+	}
+	return t, nil
 }
 
 func (c listAccounts) run(ctx context.Context, env program.Env) error {
@@ -101,13 +136,10 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 }
 
 // run does one of the commands about one account.
-func (c oneAccount) run(ctx context.Context, env program.Env, command, asOf string) error {
-	when := time.Time{}
-	if asOf != "" {
-		var err error
-		if when, err = time.Parse(time.RFC3339, asOf); err != nil {
-			return errTime
-		}
+func (c oneAccount) run(ctx context.Context, env program.Env, command, since string) error {
+	when, err := asOf(since)
+	if err != nil {
+		return err
 	}
 	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator, trail *bus.AuditTrail) error {
 		a, err := o.Find(ctx, c.Who, c.Role.Value)

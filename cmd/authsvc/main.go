@@ -18,6 +18,7 @@ type commands struct {
 	setting.Version
 	Run      serve           `cmd:"" default:"withargs" help:"Run the service (the default)."`
 	Accounts accountCommands `cmd:"" help:"See accounts and change them, beside a running authsvc."`
+	Keys     keyCommands     `cmd:"" help:"See the keys that sign tokens, replace them, and take compromised ones out of use."`
 	Health   health          `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
 }
 
@@ -47,6 +48,12 @@ func run(ctx context.Context, env program.Env) error {
 	switch command {
 	case "health":
 		return program.Health(ctx, c.Health.OpsAddr.Value)
+	case "keys list":
+		return c.Keys.List.run(ctx, env)
+	case "keys rotate":
+		return c.Keys.Rotate.run(ctx, env)
+	case "keys retire":
+		return c.Keys.Retire.run(ctx, env)
 	case "accounts copy":
 		return c.Accounts.Copy.run(ctx, env)
 	case "accounts list":

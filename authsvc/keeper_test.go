@@ -1,0 +1,276 @@
+package authsvc_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/authsvc"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/fault"
+	"pillion/token"
+)
+
+// A keeping is one instance of authsvc, as far as keys go.
+type keeping struct {
+	dir    string
+	conn   *bus.Conn
+	watch  *bus.KeyWatch
+	ring   *authsvc.KeyRing
+	signer *authsvc.Signer
+	config authsvc.KeeperConfig
+}
+
+// keepingIn returns an instance with its keys in a folder.
+func keepingIn(t *testing.T, e *bustest.Env, dir string) *keeping {
+	t.Helper()
+	conn := e.Connect(t)
+	k := &keeping{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second), ring: authsvc.NewKeyRing(filepath.Join(dir, "private.key"), 2048)}
+	run(t, k.watch.Run)
+	k.signer = authsvc.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
+	k.config = authsvc.KeeperConfig{Ring: k.ring, Keys: k.watch, Change: conn.ChangeKeys, LedgerAge: conn.LedgerAge, Elsewhere: conn.AuthAnswers}
+	return k
+}
+
+// run runs a task until the test ends.
+func run(t *testing.T, task func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- task(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (k *keeping) keeper(t *testing.T) *authsvc.KeyKeeper {
+	t.Helper()
+	keeper, err := authsvc.NewKeyKeeper(k.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keeper
+}
+
+// start prepares the instance and runs it.
+func (k *keeping) start(t *testing.T) {
+	t.Helper()
+	keeper := k.keeper(t)
+	if err := keeper.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, keeper.Run)
+	k.ready(t)
+}
+
+func (k *keeping) ready(t *testing.T) {
+	t.Helper()
+	until(t, "the instance can sign", func() bool { return k.signer.Ready() == nil })
+}
+
+// set returns the set as the instance has it now.
+func (k *keeping) set(t *testing.T) *token.KeySet {
+	t.Helper()
+	set, _, err := k.watch.KeySet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// signs returns the id of the key that a token is signed with now, which must verify.
+func (k *keeping) signs(t *testing.T) string {
+	t.Helper()
+	raw, c, err := k.signer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com", Role: token.User})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := token.NewVerifier(token.Config{Keys: k.watch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(t.Context(), raw); err != nil {
+		t.Errorf("the token is refused: %v", err)
+	}
+	return c.KeyID
+}
+
+func (k *keeping) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
+	t.Helper()
+	if _, _, err := k.conn.ChangeKeys(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits for what announces itself in no other way.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// Two instances share the keys: one begins, each makes the next key where there is none, and both sign with the one that has taken over, at the
+// same moment, and with no other.
+func TestInstancesRotateTogether(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		dir := t.TempDir()
+		a, b := keepingIn(t, e, dir), keepingIn(t, e, dir)
+		a.start(t)
+		b.start(t)
+		first := a.signs(t)
+		if other := b.signs(t); other != first {
+			t.Fatalf("two instances sign with two keys: %s and %s", first, other)
+		}
+		until(t, "there is a next key", func() bool { return a.set(t).HasNext() && b.set(t).HasNext() })
+		a.change(t, (*token.KeySet).Rotate)
+		until(t, "another next key is made", func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
+		var second string
+		var group sync.WaitGroup
+		for _, k := range []*keeping{a, b} {
+			group.Go(func() {
+				until(t, "the second key takes over", func() bool { return k.signs(t) != first })
+			})
+		}
+		group.Wait()
+		second = a.signs(t)
+		if other := b.signs(t); other != second {
+			t.Errorf("two instances sign with two keys: %s and %s", second, other)
+		}
+		if k, _ := a.set(t).Lookup(first); k.Stage(time.Now()) != token.Retired {
+			t.Errorf("the first key is %s", k.Stage(time.Now()))
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %o", f, info.Mode().Perm())
+			}
+		}
+
+		// An instance that starts now finds its keys.
+		c := keepingIn(t, e, dir)
+		c.start(t)
+		if got := c.signs(t); got != second {
+			t.Errorf("a new instance signs with %s, want %s", got, second)
+		}
+	})
+}
+
+// The active key is compromised, and the next one with it: whoever runs makes a new one at once.
+func TestAllKeysAreCompromised(t *testing.T) {
+	e := bustest.Run(t)
+	k := keepingIn(t, e, t.TempDir())
+	k.start(t)
+	until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
+	bad := k.set(t).Keys()
+	k.change(t, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+		return set.Retire(now, now, bad[0].ID, bad[1].ID)
+	})
+	until(t, "a key that is not compromised signs", func() bool {
+		return k.signer.Ready() == nil && k.signs(t) != bad[0].ID && k.signs(t) != bad[1].ID
+	})
+	until(t, "the private half of a key that the ring has made is gone", func() bool {
+		_, err := os.Stat(filepath.Join(k.dir, bad[1].ID+".key"))
+		return errors.Is(err, os.ErrNotExist)
+	})
+}
+
+// An old key is replaced by itself.
+func TestKeysAreRotatedByAge(t *testing.T) {
+	e := bustest.Run(t)
+	k := keepingIn(t, e, t.TempDir())
+	k.config.Age = 30 * 24 * time.Hour
+	k.start(t)
+	first := k.signs(t)
+	until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
+	later := *k
+	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
+	later.config.Change = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+		return k.conn.ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
+	}
+	keeper := later.keeper(t)
+	if err := keeper.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, keeper.Run)
+	until(t, "the old key has an end", func() bool {
+		key, _ := k.set(t).Lookup(first)
+		return !key.RetiredAt.IsZero()
+	})
+}
+
+// What an instance finds at its start, and what it makes of it.
+func TestKeysAtStart(t *testing.T) {
+	e := bustest.Run(t)
+	dir := t.TempDir()
+	a := keepingIn(t, e, dir)
+	a.start(t)
+	first := a.signs(t)
+
+	t.Run("another instance, with a folder of its own", func(t *testing.T) {
+		stop, err := bus.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.conn.NATS().Flush(); err != nil {
+			t.Fatal(err)
+		}
+		b := keepingIn(t, e, t.TempDir())
+		if err := b.keeper(t).Prepare(t.Context()); !errors.Is(err, authsvc.ErrElsewhere) || fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("Prepare = %v, want ErrElsewhere", err)
+		}
+		if _, _, err := b.signer.Issue(token.Grant{}); !errors.Is(err, authsvc.ErrKeyNotHere) && !errors.Is(err, authsvc.ErrNoSigningKey) {
+			t.Errorf("it signs: %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if got := a.signs(t); got != first {
+			t.Errorf("the first instance signs with %s by now", got)
+		}
+	})
+	t.Run("the key file is lost", func(t *testing.T) {
+		b := keepingIn(t, e, t.TempDir())
+		b.start(t)
+		until(t, "the new key signs", func() bool { return b.signs(t) != first })
+		if k, ok := b.set(t).Lookup(first); !ok || k.RetiredAt.IsZero() {
+			t.Error("the old key is gone, and with it every event")
+		}
+	})
+	for _, tt := range []struct {
+		name   string
+		change func(*authsvc.KeeperConfig)
+		want   *fault.Error
+	}{
+		{"keys would be forgotten before their events", func(c *authsvc.KeeperConfig) { c.Retention = time.Hour - 1 }, authsvc.ErrRetention},
+		{"keys would be replaced too often", func(c *authsvc.KeeperConfig) { c.Age = time.Minute }, authsvc.ErrKeyAge},
+	} {
+		b := keepingIn(t, e, dir)
+		tt.change(&b.config)
+		if err := b.keeper(t).Prepare(t.Context()); !errors.Is(err, tt.want) || fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}

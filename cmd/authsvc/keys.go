@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"pillion/authsvc"
+	"pillion/bus"
+	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
+	"pillion/fault"
+	"pillion/token"
+)
+
+// keyCommands are the commands about the keys that sign tokens. They change the published set, which all services watch; the private
+// halves stay with the running authsvc.
+type keyCommands struct {
+	List   listKeys   `cmd:"" help:"List the keys of the published set."`
+	Rotate rotateKeys `cmd:"" help:"Let the next key take over, in ten seconds, without a request failing."`
+	Retire retireKeys `cmd:"" help:"Take a compromised key out of use everywhere, now: all tokens that it signed stop working."`
+}
+
+// keySet is where the set is.
+type keySet struct {
+	JSON setting.Switch `name:"json" help:"Print JSON, a key a line."`
+	setting.Remote
+	quietLog
+}
+
+type listKeys struct{ keySet }
+
+type rotateKeys struct{ keySet }
+
+type retireKeys struct {
+	Keys []string `arg:"" name:"kid" help:"The ids of the keys, as keys list shows them."`
+	AsOf string   `name:"as-of" placeholder:"TIME" help:"Refuse also the events since then that it signed, such as 2026-03-01T08:00:00Z (default: now)."`
+	keySet
+}
+
+// nextPatience is how long a rotation waits for a next key to be there.
+const nextPatience = 15 * time.Second
+
+// open connects and does something with the set.
+func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
+	return connected(ctx, env, s.Remote, s.quietLog, "authsvc keys", do)
+}
+
+func (c listKeys) run(ctx context.Context, env program.Env) error {
+	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
+		return c.change(ctx, env, conn, "", func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+	})
+}
+
+func (c rotateKeys) run(ctx context.Context, env program.Env) error {
+	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
+		// Right after a rotation the running authsvc is still making the next key.
+		try := func() (struct{}, error) {
+			err := c.change(ctx, env, conn, whoami(), (*token.KeySet).Rotate)
+			if err != nil && !errors.Is(err, token.ErrNoNextKey) {
+				err = backoff.Permanent(err)
+			}
+			return struct{}{}, err
+		}
+		_, err := backoff.Retry(ctx, try, backoff.WithBackOff(backoff.NewConstantBackOff(200*time.Millisecond)), backoff.WithMaxElapsedTime(nextPatience))
+		return err
+	})
+}
+
+func (c retireKeys) run(ctx context.Context, env program.Env) error {
+	when, err := asOf(c.AsOf)
+	if err != nil {
+		return err
+	}
+	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
+		return c.change(ctx, env, conn, whoami(), func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+			if when.IsZero() {
+				return set.Retire(now, now, c.Keys...)
+			}
+			return set.Retire(now, when, c.Keys...)
+		})
+	})
+}
+
+var errNoKeySet = fault.New(fault.NotFound, "no_key_set", "There are no keys yet. Start an authsvc, which makes the first one.")
+
+// change changes the set, writes that down in the audit trail, and prints the keys as they are then.
+func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string, change func(*token.KeySet, time.Time) (*token.KeySet, error)) error {
+	var at time.Time
+	was, is, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+		if set == nil {
+			return nil, errNoKeySet
+		}
+		at = now
+		return change(set, now)
+	})
+	if err != nil {
+		return err
+	}
+	trail := conn.AuditTrail("/authsvc/operator")
+	for _, e := range authsvc.KeyChanges(was, is, actor) {
+		if err := trail.Write(ctx, e.What, e); err != nil {
+			return fmt.Errorf("the keys are changed, but the audit trail does not say so: %w", err)
+		}
+	}
+	return s.print(env, is, at)
+}
+
+// keyLine is what is shown of a key.
+type keyLine struct {
+	ID            string      `json:"kid"`
+	Stage         token.Stage `json:"stage"`
+	Bits          int         `json:"bits"`
+	PublishedAt   *time.Time  `json:"published_at,omitempty"`
+	ActiveFrom    *time.Time  `json:"active_from,omitempty"`
+	RetiredAt     *time.Time  `json:"retired_at,omitempty"`
+	CompromisedAt *time.Time  `json:"compromised_at,omitempty"`
+}
+
+// print prints the keys as they are at a time.
+func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
+	given := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	text := func(t *time.Time) string {
+		if t == nil {
+			return "-"
+		}
+		return t.Format(time.RFC3339)
+	}
+	table := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
+	if !s.JSON.On {
+		_, _ = fmt.Fprintln(table, "KID\tSTAGE\tBITS\tPUBLISHED\tACTIVE FROM\tRETIRED\tCOMPROMISED") // Flush tells of a failure
+	}
+	encoder := json.NewEncoder(env.Stdout)
+	for _, k := range set.Keys() {
+		l := keyLine{
+			ID: k.ID, Stage: k.Stage(now), Bits: k.Public.N.BitLen(),
+			PublishedAt: given(k.PublishedAt), ActiveFrom: given(k.ActiveFrom), RetiredAt: given(k.RetiredAt), CompromisedAt: given(k.CompromisedAt),
+		}
+		if s.JSON.On {
+			if err := encoder.Encode(l); err != nil {
+				return err
+			}
+			continue
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Stage, l.Bits, text(l.PublishedAt), text(l.ActiveFrom), text(l.RetiredAt), text(l.CompromisedAt))
+	}
+	return table.Flush()
+}
