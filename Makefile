@@ -24,7 +24,7 @@ test: ## Run every test that needs only Go (with the race detector where there i
 
 .PHONY: check
 check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs. Needs a C compiler, for the race detector, curl, for the README's commands, and PostgreSQL.
-	PILLION_README=1 PILLION_POSTGRES=1 PATH="$(BIN):$$PATH" $(GO) test -race -shuffle=on -timeout=15m ./...
+	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(GO) test -race -shuffle=on -timeout=15m ./...
 
 .PHONY: bench
 bench: ## Print the benchmarks, each beside its own limit. Takes a few minutes.

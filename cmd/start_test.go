@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -132,6 +134,15 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			}
 			if said && !strings.Contains(strings.Join(strings.Fields(out), " "), "$"+env) {
 				t.Errorf("%s: %s --help does not name %s", flag, name, env)
+			}
+		}
+	}
+	flags := regexp.MustCompile(`--[a-z][a-z-]+`)
+	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"}, {"ridersvc", "--help"}} {
+		_, out, _ := finish(t, help[0], help[1:]...)
+		for _, flag := range flags.FindAllString(out, -1) {
+			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to"}, flag) {
+				t.Errorf("%s of %s is not in docs/configuration.md", flag, help[0])
 			}
 		}
 	}
