@@ -6,32 +6,34 @@
 #     make build
 #     docker build --target usersvc -t pillion/usersvc .
 #
-# The folder /data belongs to that nobody; a new volume that is mounted there takes its owner over.
+# The folders /data and /services belong to that nobody; a new volume that is mounted there takes its owner over. /services has the
+# keys by which the services prove to authsvc who they are: mount the same volume in all three.
 
 ARG NATS_IMAGE=nats:2.15.2
 
 FROM scratch AS base
 COPY --chown=65532:65532 deploy/data/ /data/
+COPY --chown=65532:65532 deploy/data/ /services/
 USER 65532:65532
 ENV PILLION_DATA=/data LOG_FORMAT=json
 
 FROM base AS authsvc
 COPY bin/authsvc /authsvc
-ENV AUTH_ADDR=0.0.0.0:3000 OPS_ADDR=0.0.0.0:3010
+ENV AUTH_ADDR=0.0.0.0:3000 OPS_ADDR=0.0.0.0:3010 SERVICES_DIR=/services
 EXPOSE 3000 3010
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/authsvc", "health"]
 ENTRYPOINT ["/authsvc"]
 
 FROM base AS usersvc
 COPY bin/usersvc /usersvc
-ENV USER_ADDR=0.0.0.0:3001 OPS_ADDR=0.0.0.0:3011
+ENV USER_ADDR=0.0.0.0:3001 OPS_ADDR=0.0.0.0:3011 SERVICE_KEY_FILE=/services/usersvc.nk
 EXPOSE 3001 3011
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/usersvc", "health"]
 ENTRYPOINT ["/usersvc"]
 
 FROM base AS ridersvc
 COPY bin/ridersvc /ridersvc
-ENV RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3012
+ENV RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3012 SERVICE_KEY_FILE=/services/ridersvc.nk
 EXPOSE 3002 3012
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/ridersvc", "health"]
 ENTRYPOINT ["/ridersvc"]

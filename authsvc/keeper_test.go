@@ -230,7 +230,7 @@ func TestKeysAtStart(t *testing.T) {
 	first := a.signs(t)
 
 	t.Run("another instance, with a folder of its own", func(t *testing.T) {
-		stop, err := bus.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) })
+		stop, err := bus.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,12 +8,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"pillion/fault"
+	"pillion/secretfile"
 )
 
 const (
@@ -21,9 +18,6 @@ const (
 	maxKeyBits  = 4096 // more is refused by every verifier: checking it would take too long
 	keyExponent = 65537
 	maxKeyFile  = 64 << 10 // bytes; a key of 4096 bits has about 3 KiB
-
-	keyDirMode = 0o700
-	othersMode = 0o077 // what group and others may do
 )
 
 // What is wrong with a key file. Each comes with a sentence that names the file and the remedy.
@@ -77,46 +71,13 @@ func createKey(path string, bits int) error {
 	return writeKey(path, key)
 }
 
-// writeKey writes a key to path, unless there is a file by then. The file appears whole or not at all, and never replaces another: it is
-// linked to its name, which fails where the name is taken.
-func writeKey(path string, key *rsa.PrivateKey) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, keyDirMode); err != nil {
-		return err
-	}
+// writeKey writes a key to path, unless there is a file by then: tokens signed with a key that is gone afterwards would verify nowhere.
+func writeKey(path string, key *rsa.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.new") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(temp.Name())) }()
-	if err := writeAndSync(temp, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
-		return err
-	}
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func writeAndSync(f *os.File, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// syncDir makes a new name in dir outlast a power cut: tokens signed with a key that is gone afterwards would verify nowhere.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return secretfile.Create(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func loadKey(path string) (*rsa.PrivateKey, error) {
@@ -127,37 +88,21 @@ func loadKey(path string) (*rsa.PrivateKey, error) {
 	return parseKey(path, data)
 }
 
-// readKeyFile judges the file it has open, so that another cannot be put in its place in between.
 func readKeyFile(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before it is opened, which for a pipe would wait for a writer
+	data, err := secretfile.Read(path, maxKeyFile)
+	var open *secretfile.TooOpenError
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case err == nil:
+		return data, nil
+	case errors.Is(err, secretfile.ErrNotThere):
 		return nil, errKeyFileNotThere
-	case err != nil:
-		return nil, unreadable(path, err)
-	case !info.Mode().IsRegular():
-		return nil, unreadable(path, errors.New("it is not a regular file"))
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	if info, err = f.Stat(); err != nil {
-		return nil, unreadable(path, err)
-	}
-	if mode := info.Mode().Perm(); mode&othersMode != 0 {
+	case errors.As(err, &open):
 		return nil, ErrKeyFileTooOpen.Saying(fmt.Sprintf(
-			"The private key file %s is open to others than its owner (mode %04o). Close it with: chmod 600 %[1]s", path, mode))
+			"The private key file %s is open to others than its owner (mode %04o). Close it with: chmod 600 %[1]s", path, open.Mode))
+	case errors.Is(err, secretfile.ErrTooLong):
+		return nil, notPEM(path, err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	if len(data) > maxKeyFile {
-		return nil, notPEM(path, errors.New("it is longer than any key"))
-	}
-	return data, nil
+	return nil, unreadable(path, err)
 }
 
 func notPEM(path string, cause error) error {

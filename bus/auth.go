@@ -9,12 +9,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"pillion/fault"
 	"pillion/token"
 )
 
 // ServeAuth answers auth.public-key (one PEM: the active key) and auth.jwks (RFC 7517) as the NATS micro service "auth". Several
-// instances share the requests in a queue group. keys returns the set as it is published now, or nil while there is none. stop ends it.
-func ServeAuth(c *Conn, version string, keys func() *token.KeySet) (stop func() error, err error) {
+// instances share the requests in a queue group. keys returns the set as it is published now, or nil while there is none. Where tokens
+// is given it answers auth.service-token with what that returns, sealed; its faults are told to whoever asked. stop ends it.
+func ServeAuth(c *Conn, version string, keys func() *token.KeySet, tokens func(context.Context, ServiceRequest) (string, error)) (stop func() error, err error) {
 	svc, err := micro.AddService(c.nc, micro.Config{
 		Name:        "auth",
 		Version:     version,
@@ -41,10 +43,11 @@ func ServeAuth(c *Conn, version string, keys func() *token.KeySet) (stop func() 
 			c.logAnswer(r, r.Respond(data, micro.WithHeaders(micro.Headers{headerContentType: {contentType}})))
 		}
 	}
-	for _, e := range []struct {
+	type endpoint struct {
 		name, subject string
 		handler       micro.Handler
-	}{
+	}
+	endpoints := []endpoint{
 		{"public-key", subjectPublicKey, answer("application/x-pem-file", func(s *token.KeySet) ([]byte, bool) {
 			active, ok := s.Active(time.Now())
 			if !ok {
@@ -53,13 +56,61 @@ func ServeAuth(c *Conn, version string, keys func() *token.KeySet) (stop func() 
 			return token.PublicPEM(active.Public), true
 		})},
 		{"jwks", subjectJWKS, answer("application/jwk-set+json", func(s *token.KeySet) ([]byte, bool) { return s.JWKS(), true })},
-	} {
+	}
+	if tokens != nil {
+		endpoints = append(endpoints, endpoint{"service-token", subjectServiceToken, c.answerService(tokens)})
+	}
+	for _, e := range endpoints {
 		if err := svc.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
 			_ = svc.Stop()
 			return nil, fmt.Errorf("serve %s: %w", e.subject, err)
 		}
 	}
 	return svc.Stop, nil
+}
+
+// answerService answers a service's request for its token.
+func (c *Conn) answerService(tokens func(context.Context, ServiceRequest) (string, error)) micro.HandlerFunc {
+	return func(r micro.Request) {
+		ctx, cancel := context.WithTimeout(context.Background(), attemptPatience)
+		defer cancel()
+		req, err := serviceRequest(r.Data(), r.Headers().Get(headerSignature))
+		var raw string
+		if err == nil {
+			raw, err = tokens(ctx, req)
+		}
+		var answer []byte
+		if err == nil {
+			answer, err = req.sealed(raw)
+		}
+		if err != nil {
+			code, sentence := "500", "Something went wrong. Please try again."
+			if f := fault.From(err); f != nil && f.Kind != fault.Internal {
+				code, sentence = serviceCodes[f.Kind], f.Message
+			}
+			c.logAnswer(r, r.Error(code, sentence, nil))
+			return
+		}
+		c.logAnswer(r, r.Respond(answer, micro.WithHeaders(micro.Headers{headerContentType: {"application/json"}})))
+	}
+}
+
+// serviceCodes are the codes of micro errors, which are HTTP's.
+var serviceCodes = map[fault.Kind]string{fault.Invalid: "400", fault.Forbidden: "403", fault.Unavailable: "503"}
+
+// refusalIn returns the fault that a micro service has answered with, or nil.
+func refusalIn(m *nats.Msg) error {
+	code := m.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return nil
+	}
+	sentence := m.Header.Get(micro.ErrorHeader)
+	for kind, c := range serviceCodes {
+		if c == code && kind != fault.Unavailable {
+			return fault.New(kind, "service_refused", sentence)
+		}
+	}
+	return unavailable("ask authsvc", errors.New(code+" "+sentence))
 }
 
 func (c *Conn) logAnswer(r micro.Request, err error) {

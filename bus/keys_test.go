@@ -169,7 +169,7 @@ func TestAuthService(t *testing.T) {
 		t.Fatal(err)
 	}
 	var present *token.KeySet
-	stop, err := bus.ServeAuth(conn, "1.0.0", func() *token.KeySet { return present })
+	stop, err := bus.ServeAuth(conn, "1.0.0", func() *token.KeySet { return present }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,9 @@ const (
 	revokedSession = "s."
 	revokedAccount = "a."
 
-	subjectPublicKey = "auth.public-key"
-	subjectJWKS      = "auth.jwks"
+	subjectPublicKey    = "auth.public-key"
+	subjectJWKS         = "auth.jwks"
+	subjectServiceToken = "auth.service-token" //nolint:gosec // a subject
 )
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.

@@ -14,7 +14,8 @@ var asJSON = http.Header{"Content-Type": {"application/json"}}
 func TestAccountsMove(t *testing.T) {
 	server := postgrestest.Start(t)
 	database := server.Database(t)
-	p := pillion(t, t.TempDir(), "--demo")
+	data := t.TempDir()
+	p := pillion(t, data, "--demo")
 	const kim = `{"email":"kim@example.com","password":"correct horse battery","role":"user"}`
 	if status, words := call(t, http.MethodPost, p.at["authsvc"]+"/register", asJSON, kim); status != http.StatusCreated {
 		t.Fatalf("register: %d %s", status, words)
@@ -29,7 +30,7 @@ func TestAccountsMove(t *testing.T) {
 		}
 	}
 
-	moved := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.at["nats"], "--accounts="+database)
+	moved := start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.at["nats"], "--accounts="+database)
 	await(t, "the accounts are there", func() bool {
 		_, words := moved.readiness(t)
 		return !strings.Contains(words, "accounts")

@@ -44,10 +44,10 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// command returns a program to be run in an environment without settings.
+// command returns a program to be run in an environment without settings, and in a folder of its own.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, bin
 	return cmd
 }
 

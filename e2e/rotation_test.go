@@ -34,9 +34,14 @@ func TestRotationUnderLoad(t *testing.T) {
 	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5], nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
 	start(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).ready(t, second.authOps)
-	start(t, "usersvc", append(limits, "--book-limit", "0", "--user-addr", second.user, "--ops-addr", second.userOps)...).ready(t, second.userOps)
-	start(t, "ridersvc", append(limits, "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
+	start(t, "usersvc", append(limits, "--book-limit", "0", "--service-key", data+"/services/usersvc.nk", "--user-addr", second.user, "--ops-addr", second.userOps)...).ready(t, second.userOps)
+	start(t, "ridersvc", append(limits, "--service-key", data+"/services/ridersvc.nk", "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
 	at := []ports{p, second}
+	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
+		eventually(t, service+" has a token of its own", func() bool {
+			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, `pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
+		})
+	}
 
 	const people = 4
 	var users, riders [people]*session

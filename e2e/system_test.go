@@ -76,7 +76,7 @@ func start(t testing.TB, name string, args ...string) *program {
 	t.Helper()
 	p := &program{name: name, cmd: exec.Command(filepath.Join(bin, name), args...), out: &log{}, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.Env = append(os.Environ(), "LOG_FORMAT=json")
+	p.cmd.Env, p.cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}

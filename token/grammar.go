@@ -14,6 +14,7 @@ import (
 type statement struct {
 	claims        Claims
 	iat, nbf, exp int64 // seconds since 1970; nbf is 0 when absent
+	service       bool  // its typ is ServiceType
 }
 
 // A dialect is what a grammar leaves open.
@@ -127,11 +128,12 @@ func (d dialect) header(data []byte, s *statement) error {
 		return refuse(malformed, "in the header "+err.Error())
 	case string(alg) != "RS256":
 		return refuse(algorithm, "alg is not RS256")
-	case string(typ) != d.typ:
+	case string(typ) != d.typ && string(typ) != ServiceType:
 		return refuse(wrongType, "typ is another kind of token")
 	case s.claims.KeyID == "":
 		return refuse(malformed, "in the header kid is missing")
 	}
+	s.service = string(typ) == ServiceType
 	return nil
 }
 
@@ -227,6 +229,8 @@ func (d dialect) payload(data []byte, s *statement) error {
 		return refuse(malformed, "in the claims "+err.Error())
 	case badRole || c.Role == "":
 		return refuse(role, "role is missing or none of ours")
+	case (c.Role == Service) != s.service:
+		return refuse(role, "role is not one of this kind of token")
 	case c.Subject == "" || c.ID == "" || !hasIAT || !hasEXP:
 		return refuse(malformed, "sub, jti, iat or exp is missing")
 	case c.Email == "" && c.Role != Service:

@@ -26,9 +26,9 @@ func TestIssue(t *testing.T) {
 	}{
 		{"user", token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Session: tokentest.Rita, Role: token.User}, 15 * time.Minute},
 		{"rider", token.Grant{Subject: tokentest.Rita, Email: "rita@example.com", Role: token.Rider}, 24 * time.Hour},
-		{"service", token.Grant{Subject: tokentest.Rita, Role: token.Service}, time.Second},
+		{"a second", token.Grant{Subject: tokentest.Rita, Email: "rita@example.com", Role: token.Rider}, time.Second},
 		{"an email that JSON escapes", token.Grant{Subject: tokentest.Ulla, Email: "\"<ü\u2028&🛵>\"@example.com", Role: token.User}, time.Minute},
-		{"a life with a fraction", token.Grant{Subject: tokentest.Rita, Role: token.Service}, 1999 * time.Millisecond},
+		{"a life with a fraction", token.Grant{Subject: tokentest.Rita, Email: "rita@example.com", Role: token.Rider}, 1999 * time.Millisecond},
 	} {
 		signed, c, err := a.Issuer(tt.life).Issue(tt.grant)
 		if err != nil {
@@ -79,7 +79,7 @@ func TestIdentifiersDiffer(t *testing.T) {
 	seen := make(map[string]bool)
 	i := a.Issuer(time.Minute)
 	for range 200 {
-		_, c, err := i.Issue(token.Grant{Subject: tokentest.Rita, Role: token.Service})
+		_, c, err := i.Issue(token.Grant{Subject: tokentest.Rita, Email: "rita@example.com", Role: token.Rider})
 		if err != nil || !form.MatchString(c.ID) || seen[c.ID] {
 			t.Fatalf("id %q, %v", c.ID, err)
 		}

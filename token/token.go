@@ -35,6 +35,10 @@ const (
 	defaultType = "JWT"     // typ
 )
 
+// ServiceType is the typ of the tokens of our own processes, who act with role Service. No request gets in with one; they stand in events.
+// Other tokens never have that role, and these have no other: RFC 8725 section 3.11.
+const ServiceType = "service+jwt"
+
 // A Role is what somebody acts as. Its value is the name in tokens.
 type Role string
 

@@ -17,7 +17,7 @@ type Config struct {
 	Keys      Keys
 	Issuer    string           // iss; default "pillion"
 	Audience  string           // aud; default "pillion"
-	Type      string           // typ of the header, exactly; default "JWT"
+	Type      string           // typ of the header of a request's token, exactly; default "JWT"
 	CacheSize int              // verified tokens to remember; default DefaultCacheSize
 	Now       func() time.Time // default time.Now
 	// Revocations is asked at every use of a token, remembered or not, whether it was taken back; nil: none ever is.
@@ -109,7 +109,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 }
 
 // VerifyAt verifies the token of an event that was stored at a time: whether it was valid then, with EventLeeway on exp, nbf,
-// iat and the retirement of its key. Whoever asks gets the same answer, whenever: ErrInvalid is for good. ErrUndecided and
+// iat and the retirement of its key. It may be a ServiceType too. Whoever asks gets the same answer, whenever: ErrInvalid is for good. ErrUndecided and
 // ErrNoKeys mean that it cannot be said yet: keep the event and ask again.
 //
 // A key id is unknown for good only to a set that is known to be complete as of ClockLeeway after the event was stored, or was
@@ -146,6 +146,9 @@ func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, er
 		if s, p, err = v.dialect.parse(raw); err != nil {
 			return Claims{}, err
 		}
+	}
+	if !m.event && s.service != (v.dialect.typ == ServiceType) {
+		return Claims{}, refuse(wrongType, "typ is another kind of token")
 	}
 	if err := v.judge(s, m); err != nil {
 		return Claims{}, err

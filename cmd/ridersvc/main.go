@@ -23,6 +23,7 @@ type serve struct {
 	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
 	health
 	setting.Remote
+	setting.ServiceKey
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -58,7 +59,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP)
+			rider, err := rides.Rider(s.HTTP, s.ServiceKey.Path("ridersvc"))
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Bookings
+	setting.ServiceKey
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -59,7 +60,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings, s.HTTP)
+			user, err := rides.User(s.Bookings, s.HTTP, s.ServiceKey.Path("usersvc"))
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

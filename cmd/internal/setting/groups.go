@@ -31,6 +31,8 @@ type Keys struct {
 	JWTExpiry  Duration   `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
 	KeyAge     Duration   `name:"key-age" env:"KEY_AGE" default:"720h" min:"0s" max:"87600h" placeholder:"DURATION" group:"Tokens:" help:"After how long the signing key is replaced by the next one; 0 is only by command (default: ${default})."`
 	Retention  Duration   `name:"key-retention" env:"KEY_RETENTION" default:"0s" min:"0s" max:"876000h" placeholder:"DURATION" group:"Tokens:" help:"How long a retired key goes on verifying what it signed, the ledger's age at least (default: that and a day)."`
+	Services   Text       `name:"services" env:"SERVICES_DIR" placeholder:"FOLDER" group:"Storage:" help:"Where the public keys of our own services are, <service>.pub (default: services in the data folder)."`
+	Service    Duration   `name:"service-expiry" env:"SERVICE_EXPIRY" default:"30m" min:"1m" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token of our own services is good for (default: ${default})."`
 	Accounts   AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" group:"Storage:" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	Approve    Switch     `name:"approve-riders" env:"APPROVE_RIDERS" group:"Tokens:" help:"Let new raiders log in only when an operator has approved their account."`
 	Sessions
@@ -74,9 +76,30 @@ type Profile struct {
 	PProf Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
 }
 
+// ServiceKey is what a service proves with that it is itself.
+type ServiceKey struct {
+	File Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"The seed of the service's nkey, mode 0600, made when missing (default: data/services/NAME.nk, after the service)."`
+}
+
+// Path returns where the key of a service is.
+func (k ServiceKey) Path(service string) string {
+	if k.File.Value != "" {
+		return k.File.Value
+	}
+	return filepath.Join("data", "services", service+".nk")
+}
+
 // Version is the flag --version.
 type Version struct {
 	Version kong.VersionFlag `name:"version" help:"Print the version."`
+}
+
+// ServicesDir returns where the public keys of services are.
+func (k Keys) ServicesDir() string {
+	if k.Services.Value != "" {
+		return k.Services.Value
+	}
+	return filepath.Join(k.Data.Value, "services")
 }
 
 // KeyFile returns where the private key is.

@@ -34,6 +34,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 		return Part{}, err
 	}
 	signer := authsvc.NewSigner(ring, b.Keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
+	services := authsvc.NewSigner(ring, b.Keys, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
 	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the password hasher: %w", err)
@@ -48,6 +49,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	}
 	trail := b.Conn.AuditTrail("/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
+	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
 	keeper, err := authsvc.NewKeyKeeper(authsvc.KeeperConfig{
 		Ring: ring, Keys: b.Keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
 		Age: s.KeyAge.Value, Retention: s.Retention.Value,
@@ -105,7 +107,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks: []program.Task{trail.Run, after(keysInPlace, b.answerKeys), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
+		Tasks: []program.Task{trail.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more
 			accounts.Close()
 			return nil
@@ -155,12 +157,14 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 	}
 }
 
-// answerKeys answers NATS requests for the keys until ctx ends.
-func (b *Base) answerKeys(ctx context.Context) error {
-	stop, err := bus.ServeAuth(b.Conn, program.Release, b.published)
-	if err != nil {
-		return err
+// answer answers NATS requests for the keys, and for the tokens of our own services, until ctx ends.
+func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
+	return func(ctx context.Context) error {
+		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, services.Token)
+		if err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return stop()
 	}
-	<-ctx.Done()
-	return stop()
 }

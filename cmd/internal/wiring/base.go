@@ -56,6 +56,19 @@ func NewBase(log *slog.Logger, at bus.Config) (*Base, error) {
 	return b, nil
 }
 
+// identity returns what a service acts with by itself. The key in the file is read, or made, here.
+func (b *Base) identity(service, file string) (*bus.Identity, error) {
+	key, err := bus.LoadOrCreateServiceKey(file)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Type: token.ServiceType, CacheSize: 1})
+	if err != nil {
+		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
+	}
+	return b.Conn.Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
+}
+
 // Close drains the connection. Stop everything that uses it first.
 func (b *Base) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)

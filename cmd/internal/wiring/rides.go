@@ -47,8 +47,12 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 	return ledger, nil
 }
 
-// User returns usersvc.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP) (Part, error) {
+// User returns usersvc, whose own key is in file key.
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, error) {
+	identity, err := r.base.identity("usersvc", key)
+	if err != nil {
+		return Part{}, err
+	}
 	ledger, err := r.base.ledger("/usersvc")
 	if err != nil {
 		return Part{}, err
@@ -65,14 +69,18 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes()}, nil
+	return Part{Handler: service.Routes(), Tasks: []program.Task{identity.Run}}, nil
 }
 
 // noDeadline is the deadline that ridersvc gives to new bookings: it makes none, and a desk must have one.
 const noDeadline = time.Hour
 
-// Rider returns ridersvc.
-func (r *Rides) Rider(h setting.HTTP) (Part, error) {
+// Rider returns ridersvc, whose own key is in file key.
+func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
+	identity, err := r.base.identity("ridersvc", key)
+	if err != nil {
+		return Part{}, err
+	}
 	ledger, err := r.base.ledger("/ridersvc")
 	if err != nil {
 		return Part{}, err
@@ -89,5 +97,5 @@ func (r *Rides) Rider(h setting.HTTP) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes()}, nil
+	return Part{Handler: service.Routes(), Tasks: []program.Task{identity.Run}}, nil
 }
