@@ -101,6 +101,93 @@ func BenchmarkAcceptRace(b *testing.B) {
 	b.ReportMetric(float64(racing)/float64(alone), "of-32-bookings")
 }
 
+// BenchmarkBookBesideLogins measures how long the slowest hundredth of bookings takes while a thousand people log in at once, beside what it
+// takes while one does after the other. The limit of "of-one-login" is 5.
+func BenchmarkBookBesideLogins(b *testing.B) {
+	p := newPorts(b)
+	pillion(b, p, b.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
+	bearer := "Bearer " + login(b, p, "john@example.com", "user")
+	signIn := func() {
+		if _, err := call(b.Context(), "POST", "http://"+p.auth+"/login", `{"email":"john@example.com","password":"password123","role":"user"}`); err != nil {
+			b.Error(err)
+		}
+	}
+	// p99 books on four connections until done is closed, and returns what 99 of a hundred bookings took at most.
+	p99 := func(done <-chan struct{}) time.Duration {
+		client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4}}
+		defer client.CloseIdleConnections()
+		var mu sync.Mutex
+		var took []time.Duration
+		var group sync.WaitGroup
+		for range 4 {
+			group.Go(func() {
+				pace := time.NewTicker(20 * time.Millisecond)
+				defer pace.Stop()
+				for {
+					select {
+					case <-done:
+						return
+					case <-pace.C:
+					}
+					req, err := http.NewRequestWithContext(b.Context(), "POST", "http://"+p.user+"/book", strings.NewReader("{}"))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					req.Header.Set("Authorization", bearer)
+					began := time.Now()
+					resp, err := client.Do(req)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					_ = resp.Body.Close() // a short body: it is in the buffer
+					if resp.StatusCode != http.StatusOK {
+						b.Errorf("book: %d", resp.StatusCode)
+						return
+					}
+					mu.Lock()
+					took = append(took, time.Since(began))
+					mu.Unlock()
+				}
+			})
+		}
+		group.Wait()
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	var ratios []float64
+	var alone, beside time.Duration
+	b.ResetTimer()
+	for range max(b.N, 3) {
+		one := make(chan struct{})
+		go func() {
+			defer close(one)
+			for began := time.Now(); time.Since(began) < 5*time.Second; {
+				signIn()
+			}
+		}()
+		alone = p99(one)
+		thousand := make(chan struct{})
+		go func() {
+			defer close(thousand)
+			var group sync.WaitGroup
+			for range 1000 {
+				group.Go(signIn)
+			}
+			group.Wait()
+		}()
+		beside = p99(thousand)
+		ratios = append(ratios, float64(beside)/float64(alone))
+	}
+	b.StopTimer()
+	slices.Sort(ratios)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(alone.Microseconds())/1000, "ms-p99-one-login")
+	b.ReportMetric(float64(beside.Microseconds())/1000, "ms-p99-thousand")
+	b.ReportMetric(ratios[len(ratios)/2], "of-one-login")
+}
+
 // BenchmarkStart measures how long the whole system takes from nothing to ready, and what it keeps in memory at rest.
 func BenchmarkStart(b *testing.B) {
 	var took time.Duration
