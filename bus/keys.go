@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -251,10 +252,25 @@ func (c *Conn) ChangeKeys(ctx context.Context, change func(set *token.KeySet, no
 	}
 	ctx, cancel := context.WithTimeout(ctx, changePatience)
 	defer cancel()
+	var written *token.KeySet // by the last try, perhaps
 	try := func() (struct{}, error) {
-		var err error
-		was, is, err = c.changeKeys(ctx, change)
-		if err != nil && !errors.Is(err, ErrStale) {
+		have, revision, now, err := c.keySetNow(ctx)
+		if err == nil && written != nil && have != nil && bytes.Equal(have.JWKS(), written.JWKS()) {
+			is = written // whose outcome was not known
+			return struct{}{}, nil
+		}
+		if err == nil {
+			was, written = have, nil
+			if is, err = change(have, now); err != nil {
+				return struct{}{}, backoff.Permanent(err)
+			}
+			if is == have {
+				return struct{}{}, nil
+			}
+			written = is
+			_, err = c.Bucket(KeysBucket).Update(ctx, keysKey, is.JWKS(), revision)
+		}
+		if err != nil && !errors.Is(err, ErrStale) && fault.KindOf(err) != fault.Unavailable {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -269,27 +285,25 @@ func (c *Conn) ChangeKeys(ctx context.Context, change func(set *token.KeySet, no
 	return nil, nil, err
 }
 
-// changeKeys tries once.
-func (c *Conn) changeKeys(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+// keySetNow returns the set that is stored, which is nil where there is none, with its revision and the server's time, from the leader.
+func (c *Conn) keySetNow(ctx context.Context) (set *token.KeySet, revision uint64, now time.Time, err error) {
 	bucket := c.Bucket(KeysBucket)
 	look, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
 	stream, err := c.js.Stream(look, bucket.stream())
 	if err != nil {
-		return nil, nil, unavailable("look at the key set", err)
+		return nil, 0, time.Time{}, unavailable("look at the key set", err)
 	}
+	now = stream.CachedInfo().TimeStamp
 	data, revision, err := bucket.Get(ctx, keysKey)
-	switch {
-	case err == nil:
-		if was, err = token.ParseJWKS(data); err != nil {
-			return nil, nil, fmt.Errorf("read the key set: %w", err)
-		}
-	case !errors.Is(err, ErrNoKey):
-		return nil, nil, err
+	if errors.Is(err, ErrNoKey) {
+		return nil, revision, now, nil
 	}
-	if is, err = change(was, stream.CachedInfo().TimeStamp); err != nil || is == was {
-		return was, is, err
+	if err != nil {
+		return nil, 0, time.Time{}, err
 	}
-	_, err = bucket.Update(ctx, keysKey, is.JWKS(), revision)
-	return was, is, err
+	if set, err = token.ParseJWKS(data); err != nil {
+		return nil, 0, time.Time{}, fmt.Errorf("read the key set: %w", err)
+	}
+	return set, revision, now, nil
 }
