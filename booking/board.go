@@ -189,6 +189,17 @@ func (b *Board) Open(now time.Time, limit int, after uint64) []Booking {
 	return found
 }
 
+// Overdue returns the bookings that wait for a rider although their deadline had passed at a time, in the order in which they opened.
+func (b *Board) Overdue(at time.Time) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var found []Booking
+	for r := range b.open.overdue(nanos(at)) {
+		found = append(found, r.clone())
+	}
+	return found
+}
+
 // OfUser returns up to limit bookings of one user, newest first: those that were requested before sequence before, which is 0 for
 // the newest or the RequestedSeq of the last one of the page before.
 func (b *Board) OfUser(u UserID, limit int, before uint64) []Booking {

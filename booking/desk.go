@@ -11,6 +11,7 @@ import (
 type DeskOptions struct {
 	Deadline time.Duration    // how long a booking waits for a rider; more than 0
 	Tariff   *Tariff          // what rides cost; nil: bookings have no fare
+	Codes    *StartCodes      // for StartWith; nil: it refuses everything
 	Now      func() time.Time // default: time.Now
 }
 
@@ -25,6 +26,7 @@ type Desk struct {
 	log      Log
 	deadline time.Duration
 	tariff   *Tariff
+	codes    *StartCodes
 	now      func() time.Time
 }
 
@@ -48,7 +50,7 @@ func NewDesk(log Log, o DeskOptions) (*Desk, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Desk{log: log, deadline: o.Deadline, now: o.Now}
+	d := &Desk{log: log, deadline: o.Deadline, codes: o.Codes, now: o.Now}
 	if o.Tariff != nil {
 		own := *o.Tariff
 		d.tariff = &own
@@ -110,7 +112,7 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 // Accept takes the booking for a rider. A rider who has already accepted it and still has it is told success. Errors: those of
 // [Booking.Accept].
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, Accepted, func(b Booking) (Event, error) {
+	return d.do(ctx, c, id, of(Accepted), func(b Booking) (Event, error) {
 		if c.Actor.Role == Rider && b.Rider == RiderID(c.Actor.ID) {
 			switch b.State {
 			case StateAccepted, StateArrived, StateStarted:
@@ -123,44 +125,85 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 
 // Arrive says that the rider is at the pickup. Errors: those of [Booking.Arrive].
 func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, Arrived, func(b Booking) (Event, error) { return b.Arrive(c.Actor) })
+	return d.do(ctx, c, id, of(Arrived), func(b Booking) (Event, error) { return b.Arrive(c.Actor) })
 }
 
 // Start begins the ride, with a start code that the caller knows to be right. Errors: those of [Booking.Start].
 func (d *Desk) Start(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, Started, func(b Booking) (Event, error) { return b.Start(c.Actor) })
+	return d.do(ctx, c, id, of(Started), func(b Booking) (Event, error) { return b.Start(c.Actor) })
 }
 
 // RefuseStart says that the rider has given a wrong start code. Errors: those of [Booking.RefuseStart].
 func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, StartRefused, func(b Booking) (Event, error) { return b.RefuseStart(c.Actor) })
+	return d.do(ctx, c, id, of(StartRefused), func(b Booking) (Event, error) { return b.RefuseStart(c.Actor) })
+}
+
+// StartWith begins the ride if the start code is right, and else says that a wrong one was given and returns ErrWrongCode, with how many tries are
+// left. It decides upon the history that its event is appended to, so of any number of tries at once no more count than are allowed. Errors: those
+// of [Booking.Start].
+func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
+	wrong := false
+	same := func(e Event) bool { // an earlier try of this command
+		wrong = e.Kind == StartRefused
+		return wrong || e.Kind == Started
+	}
+	b, err := d.do(ctx, c, id, same, func(b Booking) (Event, error) {
+		wrong = d.codes == nil || !d.codes.right(b, code)
+		if wrong {
+			return b.RefuseStart(c.Actor)
+		}
+		return b.Start(c.Actor)
+	})
+	switch {
+	case err != nil:
+		return Booking{}, err
+	case wrong && b.State == StateArrived:
+		return Booking{}, wrongCode(MaxWrongCodes - b.WrongCodes)
+	case wrong: // and by now it is somewhere else
+		return Booking{}, ErrWrongCode
+	}
+	return b, nil
+}
+
+// wrongCode returns ErrWrongCode with how many tries are left.
+func wrongCode(left int) error {
+	switch {
+	case left <= 0:
+		return ErrWrongCode.Saying("This is not the start code of this ride, for the fifth time: the ride goes to another raider.")
+	case left == 1:
+		return ErrWrongCode.Saying("This is not the start code of this ride. Ask the passenger for the four digits; you have one try left.")
+	}
+	return ErrWrongCode.Saying(fmt.Sprintf("This is not the start code of this ride. Ask the passenger for the four digits; you have %d tries left.", left))
 }
 
 // Complete ends the ride. Errors: those of [Booking.Complete].
 func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, Completed, func(b Booking) (Event, error) { return b.Complete(c.Actor) })
+	return d.do(ctx, c, id, of(Completed), func(b Booking) (Event, error) { return b.Complete(c.Actor) })
 }
 
 // Cancel calls the ride off. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
-	return d.do(ctx, c, id, Cancelled, func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) })
+	same := func(e Event) bool { return e.Kind == Cancelled && e.Reason == reason }
+	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) })
 }
 
 // Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
 func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
-	return d.do(ctx, c, id, Released, func(b Booking) (Event, error) {
+	same := func(e Event) bool { return e.Kind == Released && e.Reason == reason }
+	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {
 		return b.Release(c.Actor, d.now().Add(d.deadline), reason)
 	})
 }
 
 // Expire ends a booking that nobody has accepted in time. Errors: those of [Booking.Expire].
 func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, Expired, func(b Booking) (Event, error) { return b.Expire(c.Actor, d.now()) })
+	return d.do(ctx, c, id, of(Expired), func(b Booking) (Event, error) { return b.Expire(c.Actor, d.now()) })
 }
 
 // Rate gives the ride 1 to 5 stars. Errors: those of [Booking.Rate].
 func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, error) {
-	return d.do(ctx, c, id, Rated, func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) })
+	same := func(e Event) bool { return e.Kind == Rated && e.Stars == stars }
+	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) })
 }
 
 // Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.
@@ -181,15 +224,18 @@ func (d *Desk) Show(ctx context.Context, id ID) (Booking, error) {
 // errNothingToDo is a decision: what the command asks for is so already.
 var errNothingToDo = errors.New("nothing to do")
 
-// do is the loop of every command but Book.
-func (d *Desk) do(ctx context.Context, c Command, id ID, kind Kind, decide func(Booking) (Event, error)) (Booking, error) {
+// of returns whether an event is of a kind.
+func of(k Kind) func(Event) bool { return func(e Event) bool { return e.Kind == k } }
+
+// do is the loop of every command but Book. same reports whether an event that the command has caused already is what it asks for now.
+func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Event) bool, decide func(Booking) (Event, error)) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
 	}
 	h, err := d.log.Load(ctx, id, Quick)
 	for reading := Quick; err == nil; reading = Fresh {
 		if e, ok := h.byCommand(c.ID); ok {
-			if e.Kind != kind || e.Actor != c.Actor {
+			if !same(e) || e.Actor != c.Actor {
 				return Booking{}, ErrKeyReused
 			}
 			return h.Booking, nil
@@ -209,11 +255,11 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, kind Kind, decide func(
 			return next.Booking, nil
 		}
 		if !errors.Is(failure, ErrMoved) {
-			return Booking{}, fmt.Errorf("%s %s: %w", kind, id, failure)
+			return Booking{}, fmt.Errorf("%s %s: %w", e.Kind, id, failure)
 		}
 		h, err = d.reload(ctx, id, next)
 	}
-	return Booking{}, fmt.Errorf("%s %s: %w", kind, id, err)
+	return Booking{}, fmt.Errorf("read %s: %w", id, err)
 }
 
 // reload returns the history of a booking that has moved: what the log has read of it, or else what it is now.

@@ -101,3 +101,16 @@ func (x *openIndex) after(now int64, seq uint64) iter.Seq[*record] {
 		}
 	}
 }
+
+// overdue yields the bookings whose deadline had passed at time now.
+func (x *openIndex) overdue(now int64) iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for _, c := range x.chunks {
+			for _, w := range c.waiting {
+				if w.deadline <= now && !yield(w.record) {
+					return
+				}
+			}
+		}
+	}
+}

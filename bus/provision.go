@@ -44,6 +44,8 @@ const (
 	triesSize   int64 = 256 << 20           // a million and more
 	limitsAge         = 24 * time.Hour      // much longer than any counter matters
 	familiarAge       = 30 * 24 * time.Hour // from the first login at that address
+	timersAge         = 3 * 24 * time.Hour  // a deadline is a day ahead at most
+	timersSize  int64 = 64 << 20            // a quarter of a million seconds
 	// revocationsSlack is how much longer than the ledger's events revocations are kept: a token that was issued just before it
 	// was revoked may stand in an event a day later, until it has run out and the leeway with it.
 	revocationsSlack = token.MaxLife + 2*token.EventLeeway
@@ -71,7 +73,7 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 	if p.Replicas == 0 {
 		p.Replicas = DefaultReplicas
 	}
-	streams := []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p), auditConfig(p)}
+	streams := []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p), auditConfig(p), timersConfig(p)}
 	for _, want := range streams {
 		if err := c.refuseNarrowing(ctx, want); err != nil {
 			return err
@@ -153,6 +155,26 @@ func auditConfig(p Plan) jetstream.StreamConfig {
 		DenyDelete:  true,
 		AllowDirect: true,
 		Duplicates:  duplicateWindow,
+	}
+}
+
+// timersConfig is where deadlines are, which NATS itself keeps: a message that is to be stored at a time. There is one for each second that
+// has a deadline in it.
+func timersConfig(p Plan) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              TimersStream,
+		Description:       "when the deadlines of bookings pass",
+		Subjects:          []string{timerSubjects},
+		Storage:           jetstream.FileStorage,
+		Replicas:          p.Replicas,
+		MaxAge:            timersAge,
+		MaxBytes:          timersSize,
+		MaxMsgsPerSubject: 1,
+		Discard:           jetstream.DiscardOld,
+		AllowMsgSchedules: true,
+		AllowRollup:       true, // the server turns it on with schedules
+		AllowDirect:       true,
+		Duplicates:        duplicateWindow,
 	}
 }
 

@@ -12,6 +12,7 @@ const (
 	LedgerStream     = "BOOKINGS"
 	QuarantineStream = "QUARANTINE"
 	AuditStream      = "AUDIT"
+	TimersStream     = "TIMERS"
 	AccountsBucket   = "ACCOUNTS"
 	KeysBucket       = "KEYS"
 
@@ -27,6 +28,11 @@ const (
 	quarantinePrefix   = "quarantine."
 	auditSubjects      = "audit.auth.*"
 	auditPrefix        = "audit.auth."
+
+	// A timer is set on timerSet + its second since 1970, and goes off as a message on timerDue + the same.
+	timerSubjects = "timer.>"
+	timerSet      = "timer.set."
+	timerDue      = "timer.due."
 
 	// Watchers subscribe to what was stored, not to what was tried (see docs/events.md).
 	republishFrom = "ledger.booking.*.*.*"

@@ -1,0 +1,218 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+	"pillion/token"
+)
+
+// A Timekeeper sees to it that no booking is forgotten: it arms a timer for each deadline, in NATS and not in this process, and says when
+// one has passed; and it hands on the events after which the system has something to do. Two durable consumers do that for all
+// instances together, so that what one of them leaves undone when it dies another one does.
+//
+// Deadlines within the same second share a timer, so that a busy system arms one a second and not one a booking. Call Run.
+type Timekeeper struct {
+	ledger *Ledger
+	board  *booking.Board
+	duty   Duty
+	armed  *lru.Cache[int64, struct{}] // seconds for which there is a timer
+}
+
+// A Duty is what somebody does when it is time. Both methods may be called again for the same; an error means that they will be.
+type Duty interface {
+	// Expire ends what is overdue at a time by the server's clock.
+	Expire(ctx context.Context, at time.Time) (ended int, err error)
+	// Attend does what an event calls for.
+	Attend(ctx context.Context, e booking.Event) error
+}
+
+var _ Duty = (*booking.Steward)(nil)
+
+const (
+	deadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
+	timersConsumer    = "timers"    // of the timers: which have gone off
+
+	dutyWait    = 30 * time.Second // for an instance that works on something, before another one gets it
+	dutyAtOnce  = 256              // messages that one instance takes at a time
+	timerSlack  = time.Second      // between a deadline and its timer: servers' clocks differ a little
+	armedBefore = 4096             // seconds that are remembered
+
+	headerSchedule = "Nats-Schedule"
+	headerTarget   = "Nats-Schedule-Target"
+)
+
+// Timekeeper returns a timekeeper of the ledger. board is fed by somebody else; duty is what is done.
+func (l *Ledger) Timekeeper(board *booking.Board, duty Duty) (*Timekeeper, error) {
+	armed, err := lru.New[int64, struct{}](armedBefore)
+	if err != nil {
+		return nil, fmt.Errorf("make the timekeeper: %w", err)
+	}
+	return &Timekeeper{ledger: l, board: board, duty: duty, armed: armed}, nil
+}
+
+// Run keeps the time until ctx ends, and then returns nil. It waits for NATS and for the streams.
+func (t *Timekeeper) Run(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.consume(ctx, TimersStream, jetstream.ConsumerConfig{Durable: timersConsumer, FilterSubject: timerDue + "*"}, t.due)
+	}()
+	t.consume(ctx, LedgerStream, jetstream.ConsumerConfig{Durable: deadlinesConsumer, FilterSubjects: []string{
+		bookingPrefix + "*.*." + string(booking.Requested), bookingPrefix + "*.*." + string(booking.Released), bookingPrefix + "*.*." + string(booking.StartRefused),
+	}}, t.event)
+	<-done
+	return nil
+}
+
+// consume takes messages of a durable consumer until ctx ends, and does something with each until that succeeds.
+func (t *Timekeeper) consume(ctx context.Context, stream string, c jetstream.ConsumerConfig, do func(context.Context, stored) error) {
+	c.AckPolicy, c.AckWait, c.MaxAckPending, c.DeliverPolicy = jetstream.AckExplicitPolicy, dutyWait, 4*dutyAtOnce, jetstream.DeliverAllPolicy
+	pace := newBackOff()
+	for ctx.Err() == nil {
+		err := t.session(ctx, stream, c, do, pace.Reset)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := pace.NextBackOff()
+		t.ledger.log.Debug("timekeeper interrupted", "consumer", c.Durable, "error", err, "retry_in", wait)
+		pause(ctx, wait)
+	}
+}
+
+// session takes messages until something breaks.
+func (t *Timekeeper) session(ctx context.Context, stream string, c jetstream.ConsumerConfig, do func(context.Context, stored) error, working func()) error {
+	make, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	consumer, err := t.ledger.js.CreateOrUpdateConsumer(make, stream, c)
+	if err != nil {
+		return fmt.Errorf("make consumer %s: %w", c.Durable, err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(dutyAtOnce), jetstream.PullHeartbeat(readerHeartbeat))
+	if err != nil {
+		return fmt.Errorf("read consumer %s: %w", c.Durable, err)
+	}
+	defer context.AfterFunc(ctx, messages.Stop)()
+	defer messages.Stop()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
+		}
+		at := stored{subject: m.Subject(), header: m.Headers(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
+		if err := t.insist(ctx, m, func() error { return do(ctx, at) }); err != nil {
+			return err
+		}
+		if err := m.Ack(); err != nil {
+			return fmt.Errorf("acknowledge to consumer %s: %w", c.Durable, err)
+		}
+		working()
+	}
+}
+
+// insist does work until it succeeds, and says meanwhile that somebody is at it. It returns ctx's error only.
+func (t *Timekeeper) insist(ctx context.Context, m jetstream.Msg, work func() error) error {
+	pace := newBackOff()
+	said := time.Now()
+	for {
+		err := work()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		wait := pace.NextBackOff()
+		t.ledger.log.Debug("what is due has to wait", "subject", m.Subject(), "error", err, "retry_in", wait)
+		if time.Since(said) > dutyWait/4 {
+			said = time.Now()
+			if err := m.InProgress(); err != nil { // another one will do it as well, which is no harm
+				t.ledger.log.Debug("it cannot be said that work goes on", "error", err)
+			}
+		}
+		pause(ctx, wait)
+	}
+}
+
+// event does what an event of the ledger calls for.
+func (t *Timekeeper) event(ctx context.Context, m stored) error {
+	e, err := t.ledger.verify.check(ctx, m)
+	if errors.Is(err, token.ErrNoKeys) || errors.Is(err, token.ErrUndecided) {
+		return err
+	}
+	if _, refused := refusalOf(err); refused {
+		return nil // the board's reader has it recorded
+	}
+	if err != nil {
+		return err
+	}
+	switch e.Kind {
+	case booking.Requested, booking.Released:
+		return t.arm(ctx, e.Deadline, m.at)
+	}
+	return t.duty.Attend(ctx, e)
+}
+
+// arm arms a timer for a deadline of an event that was stored at a time, unless there is one for that second. One whose time has passed goes
+// off at once.
+func (t *Timekeeper) arm(ctx context.Context, deadline, storedAt time.Time) error {
+	if storedAt.After(deadline) { // or the timer may have gone off before the event was there
+		deadline = storedAt
+	}
+	second := deadline.Add(timerSlack + time.Second - 1).Unix()
+	if t.armed.Contains(second) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	name := strconv.FormatInt(second, 10)
+	// The client's own option cuts to whole seconds, and then the timer may go off a second early.
+	_, err := t.ledger.js.PublishMsg(ctx, &nats.Msg{Subject: timerSet + name, Header: nats.Header{
+		headerSchedule: {"@at " + time.Unix(second, 0).UTC().Format(time.RFC3339Nano)},
+		headerTarget:   {timerDue + name},
+	}}, jetstream.WithExpectStream(TimersStream))
+	if err != nil {
+		return unavailable("arm a timer", err)
+	}
+	t.armed.Add(second, struct{}{})
+	return nil
+}
+
+// due does what is due when a timer has gone off, by the server's clock: the board must have everything that was stored until then.
+func (t *Timekeeper) due(ctx context.Context, m stored) error {
+	if second, err := strconv.ParseInt(strings.TrimPrefix(m.subject, timerDue), 10, 64); err != nil || time.Unix(second, 0).After(m.at.Add(timerSlack)) {
+		return nil // no timer of ours: somebody says that it is later than it is
+	}
+	last, err := t.ledger.LastSequence(ctx)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, dutyWait/4)
+	defer cancel()
+	if err := t.board.Await(wait, last); err != nil {
+		return err
+	}
+	ended, err := t.duty.Expire(ctx, m.at)
+	if ended > 0 {
+		t.ledger.log.Info("bookings have expired", "count", ended)
+	}
+	return err
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,171 @@
+package bus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+)
+
+// A timing is one instance of a service that keeps the time.
+type timing struct {
+	ledger *bus.Ledger
+	stop   func()
+}
+
+// timekeeper runs an instance until it is stopped, or the test ends.
+func (k *kit) timekeeper(t *testing.T) *timing {
+	t.Helper()
+	ledger := k.ledger(t)
+	board, _ := follow(t, ledger)
+	service := k.person(booking.Service)
+	steward, err := booking.NewSteward(newDesk(t, ledger), board, func(context.Context) (booking.Actor, string, error) {
+		return service.Actor, service.proof, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := ledger.Timekeeper(board, steward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- keeper.Run(ctx) }()
+	stopped := false
+	stop := func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return &timing{ledger, stop}
+}
+
+func booked(t *testing.T, l *bus.Ledger, p person, deadline time.Duration) booking.ID {
+	t.Helper()
+	d, err := booking.NewDesk(l, booking.DeskOptions{Deadline: deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.Book(t.Context(), p.command(), booking.ID(booking.NewID()), booking.Trip{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.ID
+}
+
+func state(t *testing.T, l *bus.Ledger, id booking.ID) booking.State {
+	t.Helper()
+	h, err := l.Load(t.Context(), id, booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.Booking.State
+}
+
+// Bookings that nobody accepts expire soon after their deadline and never before, those that somebody accepted do not, and no death of an
+// instance leaves one without its end.
+func TestDeadlines(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		user, rider := k.person(booking.User), k.person(booking.Rider)
+		l := k.ledger(t)
+		desk := newDesk(t, l)
+
+		// Booked while nobody keeps the time, one of them so that its deadline is over by the time that somebody does.
+		past := booked(t, l, user, time.Nanosecond)
+		first := k.timekeeper(t)
+		eventually(t, "what was overdue has expired", func() bool { return state(t, l, past) == booking.StateExpired })
+
+		soon, later, taken := booked(t, l, user, 2*time.Second), booked(t, l, user, time.Hour), booked(t, l, user, 2*time.Second)
+		if _, err := desk.Accept(t.Context(), rider.command(), taken); err != nil {
+			t.Fatal(err)
+		}
+		first.stop() // whether it has armed the timers or not
+		k.timekeeper(t)
+		k.timekeeper(t)
+		eventually(t, "what was booked before the change has expired", func() bool { return state(t, l, soon) == booking.StateExpired })
+		h, err := l.Load(t.Context(), soon, booking.Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := h.Events[1].At; at.Before(h.Booking.Deadline) || len(h.Events) != 2 || h.Events[1].Actor.Role != booking.Service {
+			t.Errorf("it expired %v after its deadline: %+v", at.Sub(h.Booking.Deadline), h.Events[1])
+		}
+		if got := state(t, l, taken); got != booking.StateAccepted {
+			t.Errorf("the one that was accepted is %s", got)
+		}
+		if got := state(t, l, later); got != booking.StateOpen {
+			t.Errorf("the one that has time is %s", got)
+		}
+		// Released, it has a new deadline.
+		d, err := booking.NewDesk(l, booking.DeskOptions{Deadline: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Release(t.Context(), rider.command(), taken, "puncture"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the one that was released has expired", func() bool { return state(t, l, taken) == booking.StateExpired })
+	})
+}
+
+// Whoever says that it is later than it is changes nothing, nor does what is no event of ours.
+func TestForgedTimers(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	user := k.person(booking.User)
+	l := k.ledger(t)
+	k.timekeeper(t)
+	id := booked(t, l, user, time.Hour)
+	conn := k.Connect(t)
+	for _, m := range []*nats.Msg{
+		{Subject: "timer.due.4102444800"}, {Subject: "timer.due.x"}, {Subject: "timer.due.1"},
+		{Subject: "timer.due.2", Header: nats.Header{"Status": {"404"}}},
+		message(booking.ID(booking.NewID()), 1, booking.Requested, user.Actor, "no token"),
+		message(id, 2, booking.StartRefused, k.person(booking.Rider).Actor, k.person(booking.Rider).proof),
+	} {
+		store(t, conn, m)
+	}
+	next := booked(t, l, user, time.Nanosecond) // behind all of them
+	eventually(t, "the next booking expires", func() bool { return state(t, l, next) == booking.StateExpired })
+	if got := state(t, l, id); got != booking.StateOpen {
+		t.Errorf("the booking that has time is %s", got)
+	}
+}
+
+// The fifth wrong code costs the rider the booking, by itself.
+func TestWrongCodesRelease(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	user, rider := k.person(booking.User), k.person(booking.Rider)
+	l := k.ledger(t)
+	k.timekeeper(t)
+	desk := newDesk(t, l)
+	id := booked(t, l, user, time.Hour)
+	must := func(_ booking.Booking, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(desk.Accept(t.Context(), rider.command(), id))
+	must(desk.Arrive(t.Context(), rider.command(), id))
+	for range booking.MaxWrongCodes {
+		must(desk.RefuseStart(t.Context(), rider.command(), id))
+	}
+	eventually(t, "the booking is open again", func() bool { return state(t, l, id) == booking.StateOpen })
+	h, err := l.Load(t.Context(), id, booking.Fresh)
+	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes || h.Events[len(h.Events)-1].Actor.Role != booking.Service {
+		t.Errorf("it was released because of %q: %v", h.Booking.Reason, err)
+	}
+}
