@@ -68,6 +68,15 @@ type Booking struct {
 // Overdue reports whether the booking waits for a rider and its deadline has passed.
 func (b Booking) Overdue(now time.Time) bool { return b.State == StateOpen && now.After(b.Deadline) }
 
+// isWith reports whether a rider is on the way to the passenger, is there, or rides.
+func (b *Booking) isWith(r RiderID) bool {
+	switch b.State {
+	case StateAccepted, StateArrived, StateStarted:
+		return b.Rider == r
+	}
+	return false
+}
+
 // Replay folds events into a booking. An event that does not follow from those before it is not applied, whoever wrote it. Replay does
 // not look at positions; a [Thread] does.
 func Replay(events []Event) Booking {

@@ -110,17 +110,59 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 }
 
 // Accept takes the booking for a rider. A rider who has already accepted it and still has it is told success. Errors: those of
-// [Booking.Accept].
+// [Booking.Accept], ErrRiderBusy where the rider has another ride that is not over, ErrNotForYou.
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(Accepted), func(b Booking) (Event, error) {
-		if c.Actor.Role == Rider && b.Rider == RiderID(c.Actor.ID) {
-			switch b.State {
-			case StateAccepted, StateArrived, StateStarted:
-				return Event{}, errNothingToDo
-			}
+	var at Engagement // what the last decision was based on besides the booking
+	decide := func(b Booking) (Event, error) {
+		if c.Actor.Role == Rider && b.isWith(RiderID(c.Actor.ID)) {
+			return Event{}, errNothingToDo
 		}
-		return b.Accept(c.Actor, d.now())
+		e, err := b.Accept(c.Actor, d.now())
+		if err != nil {
+			return Event{}, err
+		}
+		at, err = d.free(ctx, RiderID(c.Actor.ID))
+		return e, err
+	}
+	return d.work(ctx, c, id, of(Accepted), decide, func(after History, e Event) (History, error) {
+		return d.log.Engage(ctx, c, id, after, at, e)
 	})
+}
+
+// AcceptedBy returns the booking that a rider has accepted by this command, as it is now: for the retry of a command that did not say which. Errors:
+// ErrNotFound where there is none.
+func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
+	id, err := d.log.EngagedBy(ctx, RiderID(c.Actor.ID), c.ID)
+	if err != nil {
+		return Booking{}, fmt.Errorf("look for what %s has accepted: %w", c.ID, err)
+	}
+	if id == "" {
+		return Booking{}, ErrNotFound
+	}
+	h, err := d.log.Load(ctx, id, Fresh)
+	if err != nil {
+		return Booking{}, fmt.Errorf("show %s: %w", id, err)
+	}
+	if e, ok := h.byCommand(c.ID); !ok || e.Kind != Accepted || e.Actor != c.Actor {
+		return Booking{}, ErrNotFound
+	}
+	return h.Booking, nil
+}
+
+// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy.
+func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
+	at, err := d.log.Engagement(ctx, r)
+	if err != nil || at.Booking == "" {
+		return at, err
+	}
+	h, err := d.log.Load(ctx, at.Booking, Fresh) // one that does not know of the acceptance yet would call the rider free
+	if err != nil {
+		return Engagement{}, err
+	}
+	if h.Booking.isWith(r) {
+		return Engagement{}, ErrRiderBusy
+	}
+	return at, nil
 }
 
 // Arrive says that the rider is at the pickup. Errors: those of [Booking.Arrive].
@@ -227,8 +269,17 @@ var errNothingToDo = errors.New("nothing to do")
 // of returns whether an event is of a kind.
 func of(k Kind) func(Event) bool { return func(e Event) bool { return e.Kind == k } }
 
-// do is the loop of every command but Book. same reports whether an event that the command has caused already is what it asks for now.
+// do works on a command whose event concerns the booking alone.
 func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Event) bool, decide func(Booking) (Event, error)) (Booking, error) {
+	return d.work(ctx, c, id, same, decide, func(after History, e Event) (History, error) {
+		return d.log.Append(ctx, c, id, after, e)
+	})
+}
+
+// work is the loop of every command but Book. same reports whether an event that the command has caused already is what it asks for now.
+func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Event) bool, decide func(Booking) (Event, error),
+	write func(after History, e Event) (History, error),
+) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
 	}
@@ -250,7 +301,7 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Event) bool, 
 		case refusal != nil:
 			return Booking{}, refusal
 		}
-		next, failure := d.log.Append(ctx, c, id, h, e)
+		next, failure := write(h, e)
 		if failure == nil {
 			return next.Booking, nil
 		}

@@ -23,6 +23,8 @@ var (
 		"This ride is already over. Nothing more can be done with it, except to rate it.")
 	ErrRiderBusy = fault.New(fault.Conflict, "rider_busy",
 		"You have a ride that is not over yet. Complete it or give it back before you accept another.")
+	ErrNotForYou = fault.New(fault.Conflict, "not_for_you",
+		"You had this booking before, or somebody has pretended so, and cannot have it again. Please choose another one.")
 	ErrNotYours = fault.New(fault.Forbidden, "not_your_booking",
 		"This is not your booking. Check the booking_id.")
 	ErrWrongRole = fault.New(fault.Forbidden, "wrong_role",

@@ -39,6 +39,14 @@ func (h *History) byCommand(c CommandID) (Event, bool) {
 	return Event{}, false
 }
 
+// An Engagement is what a log knows of a rider across bookings: which one the rider accepted last, and where the log stands. Whether the rider
+// is still on that ride, the booking's own history says: ending a booking frees its rider, and there is nothing to forget. The zero
+// Engagement is that of a rider who has never accepted any.
+type Engagement struct {
+	Booking  ID
+	Revision uint64 // sequence of the rider's last record; 0: there is none
+}
+
 // A Log keeps the events of bookings. It is the only truth: the append is the state change. Package bookingtest has the suite
 // that every implementation passes.
 type Log interface {
@@ -52,5 +60,21 @@ type Log interface {
 	// ErrMoved says that the history is no longer after, and that nothing was stored: decide again. With it comes the history as
 	// it has become, if the log has read it (fresh), and else the zero one. A fault of kind Unavailable says that the outcome is
 	// not known, or that nothing can be stored now.
+	//
+	// It looks at one booking and at no rider: an acceptance is for Engage.
 	Append(ctx context.Context, c Command, id ID, after History, events ...Event) (History, error)
+
+	// Engagement returns what is known of a rider, as the log's leader has it: it is never older than the call.
+	Engagement(ctx context.Context, r RiderID) (Engagement, error)
+
+	// EngagedBy returns the booking that a rider has accepted by a command, or "" where there is none: also one that is over, or that the
+	// rider has released. It is never older than the call.
+	EngagedBy(ctx context.Context, r RiderID, c CommandID) (ID, error)
+
+	// Engage is Append for the event by which a rider accepts a booking. In the same write the log notes that the rider has accepted
+	// it, if what it knows of the rider is still at. So of several acceptances by one rider after the same Engagement at most one succeeds.
+	//
+	// ErrMoved says that the booking's history is no longer after, or the rider's engagement no longer at. ErrNotForYou says that this rider
+	// has been noted for this booking before, and so can never have it.
+	Engage(ctx context.Context, c Command, id ID, after History, at Engagement, accepted Event) (History, error)
 }

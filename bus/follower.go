@@ -185,6 +185,11 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e bo
 		}
 	}
 	metrics, err := f.ledger.metrics, verdict
+	if errors.Is(err, errNoEvent) {
+		count(metrics.ignored, "engaged")
+		board.Advance(m.seq)
+		return nil
+	}
 	if err == nil {
 		err = board.Apply(e)
 	}
@@ -208,9 +213,15 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e bo
 	return nil
 }
 
+// errNoEvent is the verdict on a record of an engagement: it is for whoever decides about that rider, and no booking changes by it.
+var errNoEvent = errors.New("no event")
+
 // judge checks a message until there is a verdict: without the key that it needs, the reader waits in place.
 func (f *Follower) judge(ctx context.Context, m stored) (booking.Event, error) {
 	pace := newBackOff()
+	if _, _, ok := parseEngaged(m.subject); ok {
+		return booking.Event{}, errNoEvent
+	}
 	for stalled := false; ; stalled = true {
 		e, err := f.ledger.verify.check(ctx, m)
 		if !errors.Is(err, token.ErrNoKeys) && !errors.Is(err, token.ErrUndecided) {

@@ -44,7 +44,7 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 		}
 		atLeast = m.seq
 	}
-	msgs, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, id, atLeast) })
+	msgs, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, aggregate(id), atLeast) })
 	if err != nil {
 		return booking.History{}, unavailable("load booking", err)
 	}
@@ -77,11 +77,11 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []stored) (bookin
 	return h, nil
 }
 
-// messages returns what is stored of a booking, reaching at least sequence atLeast.
-func (l *Ledger) messages(ctx context.Context, id booking.ID, atLeast uint64) ([]stored, error) {
+// messages returns what is stored on the subjects of a filter, reaching at least sequence atLeast.
+func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([]stored, error) {
 	deadline := l.now().Add(replicaPatience)
 	for wait := time.Millisecond; ; wait *= 2 {
-		msgs, err := l.directHistory(ctx, id)
+		msgs, err := l.directAll(ctx, filter)
 		if errors.Is(err, errAskLeader) {
 			break
 		}
@@ -100,7 +100,7 @@ func (l *Ledger) messages(ctx context.Context, id booking.ID, atLeast uint64) ([
 			return nil, ctx.Err()
 		}
 	}
-	return l.leaderHistory(ctx, id)
+	return l.leaderAll(ctx, filter)
 }
 
 // errAskLeader says that an answer by a replica is too long, or not what a well-meaning publisher could have caused.
@@ -119,15 +119,15 @@ const (
 	statusNone = "404"
 )
 
-// directHistory asks whichever replica answers for all messages of a booking.
+// directAll asks whichever replica answers for all messages on the subjects of a filter.
 //
 // The answer's headers carry the sequence and the time of storing beside whatever the publisher wrote, so a publisher could
 // pretend to either, and could end the answer early. Whatever is not exactly what the server makes of an honest message is
 // therefore errAskLeader.
-func (l *Ledger) directHistory(ctx context.Context, id booking.ID) ([]stored, error) {
+func (l *Ledger) directAll(ctx context.Context, filter string) ([]stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	req, err := json.Marshal(map[string]any{"multi_last": []string{aggregate(id)}})
+	req, err := json.Marshal(map[string]any{"multi_last": []string{filter}})
 	if err != nil {
 		return nil, err
 	}
@@ -194,12 +194,12 @@ func directMessage(m *nats.Msg) (stored, bool) {
 	return stored{subject: m.Header.Get(headerOnly), header: m.Header, data: m.Data, seq: seq, at: at}, true
 }
 
-// leaderHistory asks the leader for one message after the other. It is slower, and always right: the leader's word about a
+// leaderAll asks the leader for one message of a filter after the other. It is slower, and always right: the leader's word about a
 // message stands beside the message and not in it.
-func (l *Ledger) leaderHistory(ctx context.Context, id booking.ID) ([]stored, error) {
+func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error) {
 	var msgs []stored
 	for seq := uint64(1); ; {
-		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: seq, NextFor: aggregate(id)})
+		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: seq, NextFor: filter})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return msgs, nil
 		}

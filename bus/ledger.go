@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,9 +91,21 @@ func (l *Ledger) Append(ctx context.Context, c booking.Command, id booking.ID, a
 	if len(events) == 0 {
 		return after, nil
 	}
+	return l.append(ctx, c, id, after, events, nil)
+}
+
+// append stores events, and where they engage a rider, the record of that before them.
+func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event, engages *engagement) (booking.History, error) {
 	sent, msgs, err := l.prepare(ctx, c, id, after, events)
 	if err != nil {
 		return booking.History{}, err
+	}
+	if engages != nil {
+		m, err := engages.message(sent[0], l.source, c.Proof)
+		if err != nil {
+			return booking.History{}, err
+		}
+		msgs = append([]*nats.Msg{m}, msgs...)
 	}
 	if err := l.conn.reachable(); err != nil {
 		return booking.History{}, err
@@ -111,8 +124,8 @@ func (l *Ledger) Append(ctx context.Context, c booking.Command, id booking.ID, a
 			return 0, backoff.Permanent(err)
 		case decided: // by a write that may be our own
 			var seq uint64
-			seq, moved, err = l.readBack(ctx, id, sent, after.Revision)
-			if err != nil && !errors.Is(err, booking.ErrMoved) && !errors.Is(err, ErrLedgerFull) {
+			seq, moved, err = l.readBack(ctx, id, sent, after.Revision, engages)
+			if err != nil && !errors.Is(err, booking.ErrMoved) && !errors.Is(err, booking.ErrNotForYou) && !errors.Is(err, ErrLedgerFull) {
 				unknown = true
 				return 0, err
 			}
@@ -238,8 +251,9 @@ func outcomeOf(err error) outcome {
 }
 
 // readBack asks the leader whether events, as they were sent, are in the history. It returns the sequence of the last one,
-// booking.ErrMoved and the history where others are in their place, or ErrLedgerFull where nobody is.
-func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Event, guard uint64) (uint64, booking.History, error) {
+// booking.ErrMoved and the history where others are in their place, or ErrLedgerFull where nobody is. Where only the rider that they
+// engage has moved on it returns booking.ErrMoved, and booking.ErrNotForYou where the rider's record has been there before.
+func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Event, guard uint64, engages *engagement) (uint64, booking.History, error) {
 	h, err := l.Load(ctx, id, booking.Fresh)
 	if err != nil {
 		return 0, booking.History{}, err
@@ -248,6 +262,12 @@ func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Eve
 	for _, e := range h.Events {
 		if e.ID == want.ID && e.Command == want.Command {
 			return e.Seq, booking.History{}, nil
+		}
+	}
+	if h.Revision == guard && engages != nil {
+		if moved, err := engages.moved(ctx, l); moved || err != nil {
+			l.metrics.attempts.WithLabelValues("moved").Inc()
+			return 0, booking.History{}, cmp.Or(err, error(booking.ErrMoved))
 		}
 	}
 	if h.Revision == guard {
@@ -265,7 +285,7 @@ func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Eve
 func (l *Ledger) appendFailed(err error, unknown bool) error {
 	var f *fault.Error
 	switch {
-	case errors.Is(err, ErrLedgerFull):
+	case errors.Is(err, ErrLedgerFull), errors.Is(err, booking.ErrNotForYou):
 		return err
 	case unknown:
 		l.metrics.attempts.WithLabelValues("unknown").Inc()

@@ -53,18 +53,7 @@ func (v reverifier) check(ctx context.Context, m stored) (booking.Event, error) 
 	if err != nil {
 		return booking.Event{}, err
 	}
-	auth := m.header[headerToken]
-	if len(auth) != 1 {
-		return booking.Event{}, refuse("no_token")
-	}
-	raw, ok := strings.CutPrefix(auth[0], bearer)
-	if !ok {
-		return booking.Event{}, refuse("no_token")
-	}
-	claims, err := v.tokens.VerifyAt(ctx, raw, m.at)
-	if errors.Is(err, token.ErrInvalid) {
-		return booking.Event{}, refuse("token_" + token.Reason(err))
-	}
+	claims, err := v.claims(ctx, m)
 	if err != nil {
 		return booking.Event{}, err
 	}
@@ -75,4 +64,21 @@ func (v reverifier) check(ctx context.Context, m stored) (booking.Event, error) 
 		return booking.Event{}, refuse("actor")
 	}
 	return e, nil
+}
+
+// claims returns what the token of a message claims, if it was good when the message was stored. Errors: those of check.
+func (v reverifier) claims(ctx context.Context, m stored) (token.Claims, error) {
+	auth := m.header[headerToken]
+	if len(auth) != 1 {
+		return token.Claims{}, refuse("no_token")
+	}
+	raw, ok := strings.CutPrefix(auth[0], bearer)
+	if !ok {
+		return token.Claims{}, refuse("no_token")
+	}
+	claims, err := v.tokens.VerifyAt(ctx, raw, m.at)
+	if errors.Is(err, token.ErrInvalid) {
+		return token.Claims{}, refuse("token_" + token.Reason(err))
+	}
+	return claims, err
 }

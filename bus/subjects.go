@@ -59,6 +59,33 @@ func Buckets() []string {
 // compares guards in flight by literal string, so there is only this one way to spell it.
 func aggregate(id booking.ID) string { return bookingPrefix + string(id) + ".>" }
 
+// rides is the filter that covers everything about one rider, and the guard of every write to it; see aggregate.
+func rides(r booking.RiderID) string { return riderPrefix + string(r) + ".>" }
+
+const engagedEvent = ".engaged"
+
+// engagedSubject is where it stands that a rider has accepted a booking.
+func engagedSubject(r booking.RiderID, id booking.ID) string {
+	return riderPrefix + string(r) + "." + string(id) + engagedEvent
+}
+
+// parseEngaged reads ledger.rider.<rider id>.<booking id>.engaged.
+func parseEngaged(s string) (booking.RiderID, booking.ID, bool) {
+	rest, ok := strings.CutPrefix(s, riderPrefix)
+	if !ok {
+		return "", "", false
+	}
+	rest, ok = strings.CutSuffix(rest, engagedEvent)
+	if !ok {
+		return "", "", false
+	}
+	rider, id, ok := strings.Cut(rest, ".")
+	if !ok || !booking.ValidID(rider) || !booking.ValidID(id) {
+		return "", "", false
+	}
+	return booking.RiderID(rider), booking.ID(id), true
+}
+
 // A position is the place of a message in a booking's history, as its subject tells it.
 type position struct {
 	booking booking.ID

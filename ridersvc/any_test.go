@@ -26,6 +26,7 @@ func TestAnyTakesTheLongestWaiting(t *testing.T) {
 	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), first, ""))
 	for _, id := range []booking.ID{second, third, first} {
 		won(t, e.accept(rita, "{}"), rita, id)
+		e.finish(rita, id)
 	}
 	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
@@ -136,8 +137,8 @@ func TestAnyLooksAgainAfterALoss(t *testing.T) {
 	})
 }
 
-// A booking that the rider has already is no open one, also where the board does not know yet that the rider has it.
-func TestAnyIsNeverTheSameAgain(t *testing.T) {
+// A rider has one ride at a time, also where the board does not know yet that the rider has it; whoever has none to go to is told so.
+func TestAnyForABusyRider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		first, second := e.book(), e.book()
@@ -146,7 +147,11 @@ func TestAnyIsNeverTheSameAgain(t *testing.T) {
 		answered := e.begin(rita)
 		synctest.Wait()
 		e.ledger.release(t)
-		won(t, <-answered, rita, second)
+		refused(t, <-answered, http.StatusConflict, booking.ErrRiderBusy.Message)
+		refused(t, e.accept(rita, named(second)), http.StatusConflict, booking.ErrRiderBusy.Message)
+		e.finish(rita, first)
+		won(t, e.accept(rita, "{}"), rita, second)
+		refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	})
 }
 
@@ -259,6 +264,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 				// A booking that nobody tries is there for whoever asks.
 				other := e.book()
 				won(t, e.accept(rita, "{}"), rita, other)
+				e.finish(rita, other)
 
 				close(slow)
 				if c.first != nil {

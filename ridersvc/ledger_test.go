@@ -43,23 +43,37 @@ func (l *ledger) Append(ctx context.Context, c booking.Command, id booking.ID, a
 			return booking.History{}, err
 		}
 	}
-	return l.append(ctx, c, id, after, events, true)
+	return l.write(true, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+}
+
+func (l *ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event) (booking.History, error) {
+	if l.before != nil {
+		if err := l.before(ctx, id); err != nil {
+			return booking.History{}, err
+		}
+	}
+	return l.write(true, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
 }
 
 // elsewhere is the same log as another process has it.
 type elsewhere struct{ *ledger }
 
 func (l elsewhere) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
-	return l.append(ctx, c, id, after, events, false)
+	return l.write(false, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
 }
 
-func (l *ledger) append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event, own bool) (booking.History, error) {
+func (l elsewhere) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event) (booking.History, error) {
+	return l.write(false, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
+}
+
+// write is one append of so many events, by this process or by another one.
+func (l *ledger) write(own bool, events int, write func() (booking.History, error)) (booking.History, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if own {
 		l.tries++
 	}
-	h, err := l.Log.Append(ctx, c, id, after, events...)
+	h, err := write()
 	if err != nil {
 		return h, err
 	}
@@ -67,7 +81,7 @@ func (l *ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 	if own {
 		l.appended = h.Revision
 	}
-	l.behind = append(l.behind, h.Events[len(h.Events)-len(events):]...)
+	l.behind = append(l.behind, h.Events[len(h.Events)-events:]...)
 	return h, l.feed()
 }
 

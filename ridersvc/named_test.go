@@ -147,8 +147,8 @@ func TestNamedAgain(t *testing.T) {
 	id := e.book()
 	won(t, e.accept(rita, named(id)), rita, id)
 	won(t, e.accept(rita, named(id)), rita, id)
-	if n := e.ledger.Appended(); n != 2 {
-		t.Errorf("%d events are stored, want 2", n)
+	if h, err := e.ledger.Load(t.Context(), id, booking.Fresh); err != nil || len(h.Events) != 2 {
+		t.Errorf("%d events are stored, want 2: %v", len(h.Events), err)
 	}
 }
 

@@ -57,7 +57,7 @@ func TestOpenIsLongestWaitingFirst(t *testing.T) {
 		id := e.book()
 		switch i {
 		case 2:
-			e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
+			e.do(e.desk.Accept(t.Context(), command(booking.Rider, rita), id))
 		case 4:
 			e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), id, ""))
 		default:

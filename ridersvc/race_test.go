@@ -215,6 +215,7 @@ func TestCrowdForOneBooking(t *testing.T) {
 				t.Fatalf("round %d: nobody was given the booking", round)
 			}
 			x.has(t, id, booking.StateAccepted, x.riders[i])
+			x.finish(t, i, id)
 		}
 	})
 }
@@ -229,6 +230,7 @@ func TestCrowdForOneNamedBooking(t *testing.T) {
 				t.Fatalf("round %d: nobody was given the booking", round)
 			}
 			x.has(t, id, booking.StateAccepted, x.riders[i])
+			x.finish(t, i, id)
 		}
 	})
 }
@@ -269,6 +271,7 @@ func TestABookingForEveryone(t *testing.T) {
 				}
 				delete(want, a.booking)
 				x.has(t, a.booking, booking.StateAccepted, x.riders[i])
+				x.finish(t, i, a.booking)
 			}
 		}
 	})
@@ -287,8 +290,19 @@ func TestNobodyIsToldNoneTooEarly(t *testing.T) {
 			if a.status != http.StatusOK || a.booking != id {
 				t.Fatalf("booking %d: answer %d %q", i, a.status, a.says)
 			}
+			x.finish(t, 0, id)
 		}
 	})
+}
+
+// finish lets a rider ride to the end.
+func (x *town) finish(t testing.TB, rider int, id booking.ID) {
+	t.Helper()
+	finish(t, x.desk, func() booking.Command {
+		return booking.Command{
+			ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: x.riders[rider], Role: booking.Rider}, Proof: x.tokens[rider],
+		}
+	}, id)
 }
 
 // has fails the test unless the ledger has the booking in that state, with that rider.

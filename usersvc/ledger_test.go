@@ -35,17 +35,26 @@ func newLedger(options ...bookingtest.Option) *ledger {
 }
 
 func (l *ledger) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
+	return l.write(len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+}
+
+func (l *ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event) (booking.History, error) {
+	return l.write(1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
+}
+
+// write is one append of so many events.
+func (l *ledger) write(events int, write func() (booking.History, error)) (booking.History, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.away != nil {
 		return booking.History{}, l.away
 	}
-	h, err := l.Log.Append(ctx, c, id, after, events...)
+	h, err := write()
 	if err != nil {
 		return h, err
 	}
 	l.appended = h.Revision
-	l.behind = append(l.behind, h.Events[len(h.Events)-len(events):]...)
+	l.behind = append(l.behind, h.Events[len(h.Events)-events:]...)
 	return h, l.feed()
 }
 

@@ -24,6 +24,14 @@ type Log struct {
 	mu       sync.Mutex
 	seq      uint64
 	messages map[booking.ID][]message
+	engaged  map[booking.RiderID]booking.Engagement
+	had      map[engagement]booking.CommandID // every engagement there ever was
+}
+
+// An engagement is a rider with a booking.
+type engagement struct {
+	rider booking.RiderID
+	id    booking.ID
 }
 
 var _ booking.Log = (*Log)(nil)
@@ -58,7 +66,10 @@ var (
 
 // NewLog returns an empty Log.
 func NewLog(options ...Option) *Log {
-	l := &Log{now: time.Now, lostAck: func() bool { return false }, messages: make(map[booking.ID][]message)}
+	l := &Log{
+		now: time.Now, lostAck: func() bool { return false }, messages: make(map[booking.ID][]message),
+		engaged: make(map[booking.RiderID]booking.Engagement), had: make(map[engagement]booking.CommandID),
+	}
 	for _, o := range options {
 		o(l)
 	}
@@ -106,8 +117,79 @@ func (l *Log) Append(ctx context.Context, c booking.Command, id booking.ID, afte
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	h, err := l.append(c, id, after, events)
+	if err == nil && l.lostAck() {
+		return booking.History{}, ErrAckLost
+	}
+	return h, err
+}
+
+// Engagement implements booking.Log. Errors: ErrAway when ctx has ended.
+func (l *Log) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+	if err := ctx.Err(); err != nil {
+		return booking.Engagement{}, ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.engaged[r], nil
+}
+
+// EngagedBy implements booking.Log. Errors: ErrAway when ctx has ended.
+func (l *Log) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+	if err := ctx.Err(); err != nil {
+		return "", ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for of, by := range l.had {
+		if of.rider == r && by == c {
+			return of.id, nil
+		}
+	}
+	return "", nil
+}
+
+// Engage implements booking.Log. Errors: those of Append, booking.ErrNotForYou.
+func (l *Log) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
+	if err := ctx.Err(); err != nil {
+		return booking.History{}, ErrAway.Because(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := engagement{booking.RiderID(accepted.Actor.ID), id}
+	if l.last(id) != after.Revision || l.engaged[of.rider] != at {
+		return booking.History{}, booking.ErrMoved
+	}
+	if l.had[of] != "" {
+		return booking.History{}, booking.ErrNotForYou
+	}
+	l.seq++ // the rider's record comes first
+	h, err := l.append(c, id, after, []booking.Event{accepted})
+	if err != nil {
+		l.seq--
+		return h, err
+	}
+	l.engaged[of.rider] = booking.Engagement{Booking: id, Revision: l.seq - 1}
+	l.had[of] = c.ID
+	if l.lostAck() {
+		return booking.History{}, ErrAckLost
+	}
+	return h, nil
+}
+
+// last returns the sequence of a booking's last message, or 0. The log is locked.
+func (l *Log) last(id booking.ID) uint64 {
 	stored := l.messages[id]
-	if len(stored) > 0 && stored[len(stored)-1].seq != after.Revision || len(stored) == 0 && after.Revision != 0 {
+	if len(stored) == 0 {
+		return 0
+	}
+	return stored[len(stored)-1].seq
+}
+
+// append stores events behind what is there. The log is locked.
+func (l *Log) append(c booking.Command, id booking.ID, after booking.History, events []booking.Event) (booking.History, error) {
+	stored := l.messages[id]
+	if l.last(id) != after.Revision {
 		return booking.History{}, booking.ErrMoved
 	}
 	next, now := after.Clone(), l.now()
@@ -128,9 +210,6 @@ func (l *Log) Append(ctx context.Context, c booking.Command, id booking.ID, afte
 	l.messages[id] = append(stored, added...)
 	l.seq += uint64(len(added))
 	next.Revision = l.seq
-	if l.lostAck() {
-		return booking.History{}, ErrAckLost
-	}
 	return next, nil
 }
 

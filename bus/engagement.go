@@ -1,0 +1,178 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+)
+
+// An engagement is what is stored beside an acceptance, in the same atomic batch: that the rider has accepted the booking. It is guarded by what was
+// known of the rider before, so that two acceptances by one rider cannot both be stored. It changes no booking, and it is not an event: readers
+// of the ledger pass it over. It carries the rider's token, by which it is told from a forgery.
+type engagement struct {
+	rider booking.RiderID
+	id    booking.ID
+	after uint64 // sequence of the rider's last record that it was decided upon
+}
+
+// engagedBody is the JSON of a record.
+type engagedBody struct {
+	V       int               `json:"v"`
+	Rider   booking.RiderID   `json:"rider"`
+	Booking booking.ID        `json:"booking_id"`
+	Event   booking.EventID   `json:"event_id"` // of the acceptance
+	Command booking.CommandID `json:"command_id"`
+}
+
+// Engage stores an acceptance, and that its rider is engaged in the booking; see [Ledger.Append] for what its errors say, and booking.Log.
+func (l *Ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
+	if accepted.Kind != booking.Accepted || !booking.ValidID(accepted.Actor.ID) {
+		return booking.History{}, fmt.Errorf("engage in booking %s: %s by %s is not an acceptance", id, accepted.Kind, accepted.Actor.ID)
+	}
+	return l.append(ctx, c, id, after, []booking.Event{accepted}, &engagement{
+		rider: booking.RiderID(accepted.Actor.ID), id: id, after: at.Revision,
+	})
+}
+
+// Engagement returns what the rider has accepted last, as the leader has it. Records that the rider's own token does not prove are
+// passed over, and yet the next one is guarded by the last of all. Errors are of kind fault.Unavailable, or the context's.
+func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+	if !booking.ValidID(string(r)) {
+		return booking.Engagement{}, nil
+	}
+	m, err := l.conn.leaderLast(ctx, LedgerStream, rides(r))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return booking.Engagement{}, nil
+	}
+	if err != nil {
+		return booking.Engagement{}, unavailable("look for the rider's ride", err)
+	}
+	at := booking.Engagement{Revision: m.seq}
+	at.Booking, err = l.engaged(ctx, m)
+	if _, refused := refusalOf(err); refused { // somebody has forged the last one: find the one before
+		at.Booking, err = l.engagedBefore(ctx, r)
+	}
+	if err != nil {
+		return booking.Engagement{}, unavailable("look for the rider's ride", err)
+	}
+	return at, nil
+}
+
+// engagedBefore reads all records of a rider, and returns the booking of the last one that is good, or "".
+func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	all, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.leaderAll(ctx, rides(r)) })
+	if err != nil {
+		return "", err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		id, err := l.engaged(ctx, all[i])
+		if _, refused := refusalOf(err); !refused {
+			return id, err
+		}
+	}
+	return "", nil
+}
+
+// EngagedBy returns the booking whose record says that the rider has accepted it by a command, or "". Whether that is so, the booking's history
+// says. Errors are of kind fault.Unavailable, or the context's.
+func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+	if !booking.ValidID(string(r)) {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readPatience)
+	defer cancel()
+	failed := func(err error) (booking.ID, error) { return "", unavailable("look for what was accepted", err) }
+	last, err := l.conn.leaderLast(ctx, LedgerStream, rides(r))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return failed(err)
+	}
+	all, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, rides(r), last.seq) })
+	if err != nil {
+		return failed(err)
+	}
+	for _, m := range all {
+		var b engagedBody
+		if _, id, ok := parseEngaged(m.subject); ok && json.Unmarshal(m.data, &b) == nil && b.Command == c {
+			return id, nil
+		}
+	}
+	return "", nil
+}
+
+// engaged returns the booking that a record says its rider has accepted, or why it is none: see [reverifier.check].
+func (l *Ledger) engaged(ctx context.Context, m stored) (booking.ID, error) {
+	rider, id, ok := parseEngaged(m.subject)
+	if !ok {
+		return "", refuse("subject")
+	}
+	claims, err := l.verify.claims(ctx, m)
+	switch {
+	case err != nil:
+		return "", err
+	case booking.Role(claims.Role) != booking.Rider:
+		return "", refuse("role")
+	case claims.Subject != string(rider):
+		return "", refuse("actor")
+	}
+	return id, nil
+}
+
+// message makes the record that stands beside event e.
+func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, error) {
+	data, err := json.Marshal(engagedBody{V: schemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID, Command: e.Command})
+	if err != nil {
+		return nil, fmt.Errorf("encode engagement: %w", err)
+	}
+	id := booking.DeriveID("engaged", string(e.ID))
+	return &nats.Msg{
+		Subject: engagedSubject(x.rider, x.id),
+		Data:    data,
+		Header: nats.Header{
+			headerSpecVersion: {"1.0"},
+			headerID:          {id},
+			headerType:        {"pillion.rider.engaged"},
+			headerSource:      {source},
+			headerSubject:     {string(x.rider)},
+			headerTime:        {e.Decided.UTC().Format(time.RFC3339Nano)},
+			headerContentType: {"application/json"},
+			headerToken:       {bearer + proof},
+
+			jetstream.MsgIDHeader:                   {id},
+			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(x.after, 10)},
+			jetstream.ExpectedLastSubjSeqSubjHeader: {rides(x.rider)},
+		},
+	}, nil
+}
+
+// moved reports whether the rider's last record is another one than x was decided upon. It returns booking.ErrNotForYou where x itself can
+// never be stored, because its subject is taken.
+func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
+	last, err := l.conn.leaderLast(ctx, LedgerStream, rides(x.rider))
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, unavailable("look for the rider's ride", err)
+	}
+	if last.seq != x.after {
+		return true, nil
+	}
+	_, err = l.conn.leaderLast(ctx, LedgerStream, engagedSubject(x.rider, x.id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable("look for the rider's ride", err)
+	}
+	return false, booking.ErrNotForYou
+}
