@@ -136,8 +136,8 @@ const (
 	reused                  // an older one, or the one before too late
 )
 
-// judge says what p is good for in a request that arrived at that time.
-func (x session) judge(p refreshToken, at time.Time, r SessionRules) verdict {
+// judge says what p is good for in a request that arrived at that time. The grace counts from when the present generation was made, or later.
+func (x session) judge(p refreshToken, at, since time.Time, r SessionRules) verdict {
 	switch {
 	case p.session != x.id || !p.marked(x.mark):
 		return forged
@@ -152,7 +152,7 @@ func (x session) judge(p refreshToken, at time.Time, r SessionRules) verdict {
 			return forged
 		}
 		return present
-	case p.generation == x.generation-1 && r.Grace > 0 && at.Sub(x.rotated) <= r.Grace && x.follows(p):
+	case p.generation == x.generation-1 && r.Grace > 0 && at.Sub(since) <= r.Grace && x.follows(p):
 		return repeated
 	}
 	return reused

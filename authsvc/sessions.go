@@ -40,6 +40,7 @@ type sessions struct {
 	revoke func(context.Context, token.Revocation) error
 	rules  SessionRules
 	now    func() time.Time
+	outage *outage // nil for who uses no refresh tokens
 }
 
 // An exchange is what the use of a refresh token came to.
@@ -95,7 +96,11 @@ func (s *sessions) use(ctx context.Context, p refreshToken, cookie bool, admit f
 	err := insist(ctx, func() error {
 		for {
 			var err error
+			began := s.now()
 			out, err = u.try(ctx)
+			if ended := s.now(); fault.KindOf(err) == fault.Unavailable || ended.Sub(began) > lateAnswer {
+				s.outage.note(began, ended, s.rules.Grace)
+			}
 			if !errors.Is(err, bus.ErrStale) { // somebody else was faster, and what they did is what counts now
 				return err
 			}
@@ -148,7 +153,7 @@ func (u *usage) try(ctx context.Context) (exchange, error) {
 	case err != nil:
 		return exchange{}, err
 	}
-	switch have.judge(u.token, u.arrived, u.rules) {
+	switch have.judge(u.token, u.arrived, u.outage.since(have.rotated, u.rules.Grace), u.rules) {
 	case forged:
 		return exchange{}, refuseToken(errForged)
 	case over:

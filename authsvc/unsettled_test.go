@@ -106,10 +106,19 @@ type lossy struct {
 	deafen int // how many of the next writes after those are stored and not acknowledged
 
 	slow time.Duration // what each read takes
+	away time.Time     // until when reads fail, from the next write on that is not acknowledged
+	gone bool          // whether they do
 }
 
 func (s *lossy) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	value, revision, err := s.Sessions.Get(ctx, key)
+	s.mu.Lock()
+	gone := s.gone && time.Now().Before(s.away)
+	s.mu.Unlock()
+	if gone {
+		after(time.Second)
+		return nil, 0, bus.ErrUnavailable.Because(errors.New("no leader"))
+	}
 	after(s.slow)
 	return value, revision, err
 }
@@ -124,6 +133,7 @@ func (s *lossy) Update(ctx context.Context, key string, value []byte, revision u
 	revision, err := s.Sessions.Update(ctx, key, value, revision)
 	if s.deafen > 0 {
 		s.deafen--
+		s.gone = true
 		return 0, bus.ErrUnavailable.Because(errors.New("the acknowledgement got lost"))
 	}
 	return revision, err
@@ -191,6 +201,48 @@ func TestLateAnswers(t *testing.T) {
 		after(time.Second + 1)
 		k.wantNoRefresh(t, kim.Refresh)
 	})
+}
+
+// TestOutages: a refresh that was stored, and whose answer got lost in an outage longer than the grace, may be asked for again until the
+// grace after its end; also at an instance that was not there meanwhile. An outage that began when the grace was over changes nothing.
+func TestOutages(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		restarted bool
+	}{{"seen", false}, {"an instance that has just started", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &lossy{Sessions: new(authtest.Sessions)}
+				accounts := new(authtest.Accounts)
+				start := func() *kit {
+					return newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+				}
+				k := start()
+				after(time.Minute)
+				kim := k.kim(t)
+				store.deafen, store.away = 1, time.Now().Add(25*time.Second)
+				for time.Now().Before(store.away) {
+					k.ask(t, refreshWith(kim.Refresh), http.StatusServiceUnavailable, "try again")
+				}
+				if c.restarted {
+					k = start()
+				}
+				after(8 * time.Second)
+				next := k.mustRefresh(t, kim.Refresh)
+				after(time.Second)
+				if again := k.mustRefresh(t, kim.Refresh); again.Refresh != next.Refresh {
+					t.Error("another successor")
+				}
+				after(10 * time.Second)
+				k.mustRefresh(t, next.Refresh)
+				after(10*time.Second + 1)
+				store.away = time.Now().Add(5 * time.Second)
+				k.ask(t, refreshWith(next.Refresh), http.StatusServiceUnavailable, "try again")
+				after(10 * time.Second)
+				k.wantNoRefresh(t, next.Refresh)
+			})
+		})
+	}
 }
 
 // old is a store whose reads are behind what it has acknowledged, as those of a replica may be.
