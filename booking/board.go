@@ -23,17 +23,11 @@ type Board struct {
 // contents is what a Board knows.
 type contents struct {
 	bookings map[ID]*record
-	marks    map[ID]*marks // of the few threads that have any
-	users    map[UserID]*passenger
-	riders   map[RiderID]RiderID // one copy of each rider's id
+	marks    map[ID]*marks         // of the few threads that have any
+	users    map[UserID]*passenger // who has bookings
+	riders   map[RiderID]*driver   // who has bookings
 	open     openIndex
 	oldest   []*record // all bookings by RequestedSeq
-}
-
-// A passenger is a user and the user's bookings by RequestedSeq.
-type passenger struct {
-	id       UserID
-	bookings []*record
 }
 
 // NewBoard returns an empty board.
@@ -42,7 +36,7 @@ func NewBoard() *Board {
 		bookings: make(map[ID]*record),
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
-		riders:   make(map[RiderID]RiderID),
+		riders:   make(map[RiderID]*driver),
 	}}
 }
 
@@ -64,9 +58,9 @@ func (b *Board) Apply(e Event) error {
 	if known {
 		t.Booking = r.booking()
 	}
-	had := t.marks
+	marked := t.marks
 	if err := t.Apply(e); err != nil {
-		if t.marks != had {
+		if t.marks != marked {
 			b.marks[ID(strings.Clone(string(e.Booking)))] = t.marks
 		}
 		return err
@@ -77,11 +71,40 @@ func (b *Board) Apply(e Event) error {
 	if r.state == openState {
 		b.open.remove(r)
 	}
-	r.update(&t.Booking, b.riderID(t.Booking.Rider))
+	was, had := r.state.shelf(), r.rider
+	r.update(&t.Booking, b.driver(t.Booking.Rider))
 	if r.state == openState {
 		b.open.add(r)
 	}
+	b.file(r, was, had)
 	return nil
+}
+
+// file moves a booking that has changed to where it belongs in the histories of its user and its rider. Before, it was on the shelf was, and
+// its rider was had.
+func (b *Board) file(r *record, was shelf, had *driver) {
+	is := r.state.shelf()
+	if is != was {
+		r.user.take(was, r)
+		r.user.put(is, r)
+	}
+	if is == was && r.rider == had {
+		return
+	}
+	if had != nil {
+		had.take(was, r)
+	}
+	if r.rider != nil {
+		r.rider.put(is, r)
+	}
+	b.dismiss(had)
+}
+
+// dismiss drops a rider without bookings, and does nothing about any other.
+func (b *Board) dismiss(d *driver) {
+	if d != nil && d.empty() {
+		delete(b.riders, d.id)
+	}
 }
 
 // Refuse says that a message on the position (n, k) of a booking was refused.
@@ -109,21 +132,20 @@ func (b *Board) add(x *Booking) *record {
 	r := newRecord(x, user)
 	b.bookings[r.id] = r
 	b.oldest = insert(b.oldest, r)
-	user.bookings = insert(user.bookings, r)
 	return r
 }
 
-// riderID returns the board's own copy of a rider's id.
-func (b *Board) riderID(id RiderID) RiderID {
+// driver returns a rider, who may be new to the board, or nil where there is no id.
+func (b *Board) driver(id RiderID) *driver {
 	if id == "" {
-		return ""
+		return nil
 	}
-	own, ok := b.riders[id]
+	d, ok := b.riders[id]
 	if !ok {
-		own = RiderID(strings.Clone(string(id)))
-		b.riders[own] = own
+		d = &driver{id: RiderID(strings.Clone(string(id)))}
+		b.riders[d.id] = d
 	}
-	return own
+	return d
 }
 
 // insert adds r to a slice in the order of RequestedSeq. New bookings come last, so that it appends.
@@ -152,9 +174,12 @@ func (b *Board) Forget(first uint64) int {
 		}
 		delete(b.bookings, r.id)
 		delete(b.marks, r.id)
-		r.user.bookings = slices.Delete(r.user.bookings, 0, 1) // the user's oldest, as it is the oldest of all
-		if len(r.user.bookings) == 0 {
+		if r.user.take(r.state.shelf(), r); r.user.empty() {
 			delete(b.users, r.user.id)
+		}
+		if r.rider != nil {
+			r.rider.take(r.state.shelf(), r)
+			b.dismiss(r.rider)
 		}
 	}
 	b.oldest = slices.Delete(b.oldest, 0, n)
@@ -200,28 +225,49 @@ func (b *Board) Overdue(at time.Time) []Booking {
 	return found
 }
 
-// OfUser returns up to limit bookings of one user, newest first: those that were requested before sequence before, which is 0 for
-// the newest or the RequestedSeq of the last one of the page before.
-func (b *Board) OfUser(u UserID, limit int, before uint64) []Booking {
+// OfUser returns up to limit bookings of one user that pass only, newest first: those that were requested before sequence before, which is 0
+// for the newest or the RequestedSeq of the last one of the page before. Fewer than limit means that there are no more.
+func (b *Board) OfUser(u UserID, limit int, before uint64, only ...Only) []Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	user, ok := b.users[u]
-	if !ok || limit <= 0 {
-		return nil
+	if user, ok := b.users[u]; ok {
+		return user.page(limit, before, only)
 	}
-	return user.page(limit, before)
+	return nil
 }
 
-func (p *passenger) page(limit int, seq uint64) []Booking {
-	end := len(p.bookings)
-	if seq != 0 {
-		end = before(p.bookings, seq)
+// OfRider is OfUser for the bookings that a rider has, or had to their end. One that the rider has released is not among them: whoever
+// released a booking is no party of it any more.
+func (b *Board) OfRider(id RiderID, limit int, before uint64, only ...Only) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if d, ok := b.riders[id]; ok {
+		return d.page(limit, before, only)
 	}
-	found := make([]Booking, 0, min(limit, end))
-	for i := end - 1; i >= 0 && len(found) < limit; i-- {
-		found = append(found, p.bookings[i].clone())
+	return nil
+}
+
+// Active returns the bookings that a rider is under way for: accepted, arrived or started. Newest first; one at most, where nothing went wrong.
+func (b *Board) Active(id RiderID) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	d, ok := b.riders[id]
+	if !ok {
+		return nil
+	}
+	var found []Booking
+	for _, r := range slices.Backward(d.shelves[underWay]) {
+		found = append(found, r.clone())
 	}
 	return found
+}
+
+// Busy reports whether a rider is under way for a booking. It costs a look into a map.
+func (b *Board) Busy(id RiderID) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	d, ok := b.riders[id]
+	return ok && len(d.shelves[underWay]) > 0
 }
 
 // Len returns how many bookings the board knows.

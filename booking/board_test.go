@@ -53,6 +53,56 @@ func (s *shadow) ofUser(u booking.UserID) []booking.Booking {
 	return found
 }
 
+func (s *shadow) ofRider(r booking.RiderID) []booking.Booking {
+	found := s.bookings(func(b booking.Booking) bool { return b.Rider == r }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	slices.Reverse(found)
+	return found
+}
+
+// filters are some ways to narrow a list, and each in the simplest words.
+func filters() map[string]filter {
+	times := []time.Time{{}, noon.Add(-time.Hour), noon.Add(100 * time.Second), noon.Add(10 * time.Minute), noon.Add(20*time.Minute + time.Nanosecond),
+		noon.AddDate(1, 0, 0), noon.AddDate(9000, 0, 0)}
+	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
+	for i, s := range booking.States() {
+		t := booking.States()[(i*3+1)%len(booking.States())]
+		all["in "+string(s)] = filter{[]booking.Only{booking.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)+" or "+string(t)] = filter{[]booking.Only{booking.InState(s, t)},
+			func(b booking.Booking) bool { return b.State == s || b.State == t }}
+	}
+	for i, from := range times {
+		to := times[(i*3+5)%len(times)]
+		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) }, func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
+		all[fmt.Sprint("since ", from)] = filter{[]booking.Only{booking.Since(from)}, since}
+		all[fmt.Sprint("until ", to)] = filter{[]booking.Only{booking.Until(to)}, until}
+		all[fmt.Sprint("between ", from, to)] = filter{[]booking.Only{booking.Until(to), booking.Since(from), booking.InState(booking.States()...)},
+			func(b booking.Booking) bool { return since(b) && until(b) }}
+		all[fmt.Sprint("completed between ", from, to)] = filter{
+			[]booking.Only{booking.Until(to), booking.InState(booking.StateCompleted, booking.StateAccepted), booking.Since(from), booking.InState(booking.StateCompleted)},
+			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
+	}
+	return all
+}
+
+type filter struct {
+	only   []booking.Only
+	passes func(booking.Booking) bool
+}
+
+func (f filter) of(bs []booking.Booking) []booking.Booking {
+	var found []booking.Booking
+	for _, b := range bs {
+		if f.passes(b) {
+			found = append(found, b)
+		}
+	}
+	return found
+}
+
+func underWay(b booking.Booking) bool {
+	return b.State == booking.StateAccepted || b.State == booking.StateArrived || b.State == booking.StateStarted
+}
+
 // pages puts together what page returns, limit at a time.
 func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking) []booking.Booking {
 	var all []booking.Booking
@@ -94,12 +144,37 @@ func same(t *testing.T, b *booking.Board, s *shadow) {
 			}
 		}
 	}
-	for _, u := range []booking.UserID{"owner", "stranger", "nobody"} {
-		for _, limit := range []int{1, 7, 10_000} {
+	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
+		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...booking.Only) []booking.Booking {
+			return b.OfUser(u, limit, before, only...)
+		})
+	}
+	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
+		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...booking.Only) []booking.Booking {
+			return b.OfRider(r, limit, before, only...)
+		})
+	}
+	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody", ""} {
+		want := filter{passes: underWay}.of(s.ofRider(r))
+		if r == "" {
+			want = nil
+		}
+		if got := b.Active(r); !reflect.DeepEqual(got, want) || b.Busy(r) != (len(want) > 0) {
+			t.Fatalf("%s is under way for\n %v, busy %v, want\n %v", r, ids(got), b.Busy(r), ids(want))
+		}
+	}
+}
+
+// sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the whole of it.
+func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...booking.Only) []booking.Booking) {
+	t.Helper()
+	for what, f := range filters() {
+		want := f.of(all)
+		for _, limit := range []int{3, 10_000} {
 			got := pages(limit, func(x booking.Booking) uint64 { return x.RequestedSeq },
-				func(limit int, before uint64) []booking.Booking { return b.OfUser(u, limit, before) })
-			if want := s.ofUser(u); !reflect.DeepEqual(got, want) {
-				t.Fatalf("of %s, %d at a time:\n %v, want\n %v", u, limit, ids(got), ids(want))
+				func(limit int, before uint64) []booking.Booking { return list(limit, before, f.only...) })
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s, %s, %d at a time:\n %v, want\n %v", whose, what, limit, ids(got), ids(want))
 			}
 		}
 	}
@@ -153,6 +228,9 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 			}
 		}
 		same(t, board, want)
+		other := booking.NewBoard()
+		other.Become(board)
+		same(t, other, want)
 	}
 	for _, o := range []error{nil, booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
 		if outcomes[o] < 10 {
@@ -253,6 +331,9 @@ func TestBoardLimits(t *testing.T) {
 		if got := len(board.OfUser("owner", limit, 0)); got != want {
 			t.Errorf("of the user, at most %d: %d", limit, got)
 		}
+		if got := len(board.OfRider("rider", limit, 0)); got != 0 {
+			t.Errorf("of a rider who has none, at most %d: %d", limit, got)
+		}
 	}
 	if got := board.OfUser("owner", 10, 1); len(got) != 0 {
 		t.Errorf("before the first: %v", ids(got))
@@ -262,6 +343,35 @@ func TestBoardLimits(t *testing.T) {
 	}
 	if _, ok := board.Get("nothing"); ok || board.Seq() != 5 {
 		t.Errorf("knows what there is not, or is at %d", board.Seq())
+	}
+}
+
+// The clocks of the servers that write the ledger one after another may differ: a list by time is right all the same.
+func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	board := booking.NewBoard()
+	var all []booking.Booking
+	for i := range 400 {
+		e := step{booking.Requested, owner}.event()
+		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1, uint64(i+1)
+		e.At = noon.Add(time.Duration(i+r.IntN(60)) * time.Second)
+		if err := board.Apply(e); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := board.Get(e.Booking)
+		all = append(all, b)
+	}
+	slices.Reverse(all)
+	for s := range 500 {
+		at := noon.Add(time.Duration(s) * time.Second)
+		for what, f := range map[string]filter{
+			"since": {[]booking.Only{booking.Since(at)}, func(b booking.Booking) bool { return !b.RequestedAt.Before(at) }},
+			"until": {[]booking.Only{booking.Until(at)}, func(b booking.Booking) bool { return b.RequestedAt.Before(at) }},
+		} {
+			if got, want := board.OfUser("owner", 1000, 0, f.only...), f.of(all); !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s %v:\n %v, want\n %v", what, at, ids(got), ids(want))
+			}
+		}
 	}
 }
 
@@ -373,6 +483,7 @@ func TestBoardIsSafeForReaders(t *testing.T) {
 					return
 				}
 				found := append(board.Open(noon, 5, 0), board.OfUser("owner", 5, 0)...)
+				found = append(append(found, board.OfRider("other", 5, 0)...), board.Active("former")...)
 				if b, ok := board.Get(booking.ID(fmt.Sprint(seq % bookings))); ok {
 					found = append(found, b)
 				}
@@ -432,7 +543,7 @@ func TestAwaitLeavesNothing(t *testing.T) {
 
 // A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were cut from.
 func TestBoardIsLean(t *testing.T) {
-	const bookings, most = 10_000, 460
+	const bookings, most = 10_000, 490
 	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
 	before := heap()
 	board := booking.NewBoard()

@@ -35,6 +35,14 @@ func States() []State {
 	return []State{StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired}
 }
 
+// ParseState returns the state of that name, which is not StateNone, or ErrInvalidState.
+func ParseState(name string) (State, error) {
+	if s := State(name); s != StateNone && slices.Contains(States(), s) {
+		return s, nil
+	}
+	return StateNone, ErrInvalidState
+}
+
 // A Booking is one ride as its events tell it. It is a value: what Pickup, Dropoff, Quote and ReleasedBy point to is never written
 // again. The zero Booking is one that nobody has requested. All times are the ledger's, in UTC.
 type Booking struct {

@@ -63,6 +63,8 @@ var (
 		"A reason may have at most 280 characters, on one line and without control characters.")
 	ErrInvalidStars = fault.New(fault.Invalid, "invalid_stars",
 		"A rating must be 1, 2, 3, 4 or 5 stars.")
+	ErrInvalidState = fault.New(fault.Invalid, "invalid_state",
+		"A state must be one of open, accepted, arrived, started, completed, cancelled and expired.")
 	ErrInvalidDeadline = fault.New(fault.Invalid, "invalid_deadline",
 		"A booking needs a deadline between the years 1970 and 2262.")
 )

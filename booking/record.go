@@ -12,9 +12,9 @@ import (
 type record struct {
 	id      ID
 	user    *passenger
-	rider   RiderID
-	trip    *trip // nil: to be agreed upon
-	rare    *rare // nil for most
+	rider   *driver // nil: nobody
+	trip    *trip   // nil: to be agreed upon
+	rare    *rare   // nil for most
 	applied []uint64
 
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
@@ -86,8 +86,8 @@ func newRecord(b *Booking, user *passenger) *record {
 	return r
 }
 
-// update writes what may have changed. rider is b.Rider, in a copy that may be kept.
-func (r *record) update(b *Booking, rider RiderID) {
+// update writes what may have changed. rider is b.Rider, or nil.
+func (r *record) update(b *Booking, rider *driver) {
 	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
 	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
@@ -100,10 +100,13 @@ func (r *record) update(b *Booking, rider RiderID) {
 // booking returns the booking. It shares memory with the record that is never written to.
 func (r *record) booking() Booking {
 	b := Booking{
-		ID: r.id, User: r.user.id, Rider: r.rider, State: r.state.state(), Version: int(r.version), Seq: r.seq,
+		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
 		Deadline: moment(r.deadline), RequestedAt: moment(r.requestedAt), OpenedAt: moment(r.openedAt), UpdatedAt: moment(r.updatedAt),
 		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
 		applied: r.applied,
+	}
+	if r.rider != nil {
+		b.Rider = r.rider.id
 	}
 	if t := r.trip; t != nil {
 		b.Pickup, b.Dropoff = &t.pickup, &t.dropoff

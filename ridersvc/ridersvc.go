@@ -105,6 +105,8 @@ func (s *Service) Routes() chi.Router {
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
 	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
+	only("Only raiders can list their bookings").Get("/bookings", web.Handle(s.list))
+	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 	return r
 }
 
@@ -112,7 +114,7 @@ func (s *Service) Routes() chi.Router {
 var (
 	ErrNoneOpen   = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
 	ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
-		"The list of open bookings is still being read. Please try again in a moment.").After(time.Second)
+		"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
 	ErrCrowded = fault.New(fault.Unavailable, "crowded",
 		"Very many raiders are accepting bookings right now. Please try again in a moment.").After(time.Second)
 )

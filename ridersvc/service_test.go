@@ -31,6 +31,8 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 var calls = []struct{ method, target, sentence string }{
 	{"POST", "/accept-booking", "Only raiders can accept bookings"},
 	{"GET", "/open-bookings", "Only raiders can see open bookings"},
+	{"GET", "/bookings", "Only raiders can list their bookings"},
+	{"GET", "/bookings/" + wrong, "Only raiders can see their bookings"},
 }
 
 func TestOnlyRiders(t *testing.T) {

@@ -32,12 +32,19 @@ type ride struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 	Deadline    time.Time `json:"deadline"`         // until when a rider may accept
 	Reason      string    `json:"reason,omitempty"` // why it was cancelled
+
+	UserStars  int `json:"user_stars,omitempty"`   // what the user gave
+	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave, once both have given any
 }
 
 func rideOf(b booking.Booking) ride {
 	r := ride{
 		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
 		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
+		UserStars: b.UserStars,
+	}
+	if b.UserStars > 0 { // nobody rates in answer to the other's rating
+		r.RiderStars = b.RiderStars
 	}
 	if b.State == booking.StateCancelled { // else it is what a rider wrote about giving the booking back
 		r.Reason = b.Reason
@@ -80,13 +87,17 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	only, err := wanted(r)
+	if err != nil {
+		return err
+	}
 	ctx := r.Context()
 	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
 	claims, _ := web.Caller(ctx)
-	found := s.board.OfUser(booking.UserID(claims.Subject), limit+1, cursor)
-	answer := listAnswer{Bookings: make([]ride, 0, limit)}
+	found := s.board.OfUser(booking.UserID(claims.Subject), limit+1, cursor, only...)
+	answer := listAnswer{Bookings: make([]ride, 0, min(limit, len(found)))}
 	for _, b := range found[:min(limit, len(found))] {
 		answer.Bookings = append(answer.Bookings, rideOf(b))
 	}
@@ -94,6 +105,39 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
+}
+
+// wanted returns which bookings are asked for: ?state=, ?since= and ?until=.
+func wanted(r *http.Request) ([]booking.Only, error) {
+	var only []booking.Only
+	names, err := web.Words(r, "state")
+	if err != nil {
+		return nil, err
+	}
+	var states []booking.State
+	for _, name := range names {
+		state, err := booking.ParseState(name)
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, state)
+	}
+	if states != nil {
+		only = append(only, booking.InState(states...))
+	}
+	for _, bound := range []struct {
+		name string
+		only func(time.Time) booking.Only
+	}{{"since", booking.Since}, {"until", booking.Until}} {
+		t, given, err := web.Moment(r, bound.name)
+		if err != nil {
+			return nil, err
+		}
+		if given {
+			only = append(only, bound.only(t))
+		}
+	}
+	return only, nil
 }
 
 // catchUp waits until the board can be trusted and includes this process's own writes.

@@ -196,7 +196,7 @@ func (e *env) bring(id booking.ID, to booking.State) {
 	case booking.StateCancelled:
 		step(e.desk.Cancel(ctx, command(booking.Service, cron), id, ""))
 	case booking.StateExpired:
-		e.ahead = 2 * deadline
+		e.ahead += 2 * deadline
 		step(e.desk.Expire(ctx, command(booking.Service, cron), id))
 	}
 	if b, err := e.desk.Show(ctx, id); err != nil || b.State != to {

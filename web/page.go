@@ -3,7 +3,6 @@ package web
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"pillion/fault"
@@ -22,12 +21,9 @@ const defaultPage = 20 // entries, where a client does not say
 // the beginning). Without ?limit= it is 20, or max where that is less. It returns ErrLimit, ErrCursor and ErrQuery.
 func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 	limit = min(defaultPage, max)
-	if r.URL.RawQuery == "" {
-		return limit, 0, nil
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := queryOf(r)
 	if err != nil {
-		return 0, 0, ErrQuery.Because(err)
+		return 0, 0, err
 	}
 	if values, ok := query["limit"]; ok {
 		n, err := strconv.ParseUint(values[0], 10, 31)

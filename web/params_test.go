@@ -3,8 +3,10 @@ package web_test
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pillion/fault"
 	"pillion/web"
@@ -121,6 +123,68 @@ func TestPage(t *testing.T) {
 			t.Errorf("?%s: %d, %d, %v, want %d, %d, %v", c.query, limit, cursor, err, c.limit, c.cursor, c.err)
 		}
 		if errors.Is(err, web.ErrLimit) && !strings.Contains(fault.From(err).Message, "1 to 100") {
+			t.Errorf("?%s: %v", c.query, err)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for _, c := range []struct {
+		query string
+		want  []string
+		err   error
+	}{
+		{"", nil, nil},
+		{"other=a", nil, nil},
+		{"w=a", []string{"a"}, nil},
+		{"w=a,b&x=z&w=c", []string{"a", "b", "c"}, nil},
+		{"w=", []string{""}, nil},
+		{"w=a,", []string{"a", ""}, nil},
+		{"w=a%2Cb", []string{"a", "b"}, nil},
+		{"w=" + strings.Repeat("a,", 31) + "a", slices.Repeat([]string{"a"}, 32), nil},
+		{"w=" + strings.Repeat("a,", 32) + "a", nil, web.ErrWords},
+		{"w=" + strings.Repeat("a&w=", 32) + "a", nil, web.ErrWords},
+		{"w=%zz", nil, web.ErrQuery},
+	} {
+		r := request("GET", "/bookings", "")
+		r.URL.RawQuery = c.query
+		if got, err := web.Words(r, "w"); !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
+			t.Errorf("?%s: %q, %v, want %q, %v", c.query, got, err, c.want, c.err)
+		}
+	}
+}
+
+func TestMoment(t *testing.T) {
+	eight := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		query string
+		want  time.Time // zero: none
+		err   error
+	}{
+		{"", time.Time{}, nil},
+		{"other=2026-03-01T08:00:00Z", time.Time{}, nil},
+		{"t=2026-03-01T08:00:00Z", eight, nil},
+		{"t=2026-03-01T08:00:00.000000001Z", eight.Add(1), nil},
+		{"t=2026-03-01T13:30:00%2B05:30", eight, nil},
+		{"t=2026-03-01T13:30:00+05:30", eight, nil},
+		{"t=2026-03-01T03:00:00-05:00", eight, nil},
+		{"t=", time.Time{}, web.ErrMoment},
+		{"t", time.Time{}, web.ErrMoment},
+		{"t=2026-03-01", time.Time{}, web.ErrMoment},
+		{"t=2026-03-01T08:00:00", time.Time{}, web.ErrMoment},
+		{"t=2026-03-01+08:00:00Z", time.Time{}, web.ErrMoment},
+		{"t=2026-02-30T08:00:00Z", time.Time{}, web.ErrMoment},
+		{"t=1772352000", time.Time{}, web.ErrMoment},
+		{"t=2026-03-01T08:00:00Z&t=2026-03-01T08:00:00Z", time.Time{}, web.ErrMoment},
+		{"t=%zz", time.Time{}, web.ErrQuery},
+	} {
+		r := request("GET", "/bookings", "")
+		r.URL.RawQuery = c.query
+		got, given, err := web.Moment(r, "t")
+		if !got.Equal(c.want) || given == c.want.IsZero() || !errors.Is(err, c.err) {
+			t.Errorf("?%s: %v, %v, %v, want %v, %v", c.query, got, given, err, c.want, c.err)
+		}
+		if errors.Is(err, web.ErrMoment) && !strings.HasPrefix(fault.From(err).Message, "t must") {
 			t.Errorf("?%s: %v", c.query, err)
 		}
 	}

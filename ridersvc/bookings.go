@@ -1,0 +1,123 @@
+package ridersvc
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"pillion/booking"
+	"pillion/web"
+)
+
+// ride is a booking as the rider sees it who has it, or had it to its end. Of the user it shows the id and nothing else.
+type ride struct {
+	Booking booking.ID     `json:"booking_id"`
+	State   booking.State  `json:"state"`
+	User    booking.UserID `json:"user_id"`
+	Pickup  *booking.Place `json:"pickup,omitempty"`
+	Dropoff *booking.Place `json:"dropoff,omitempty"`
+	*booking.Quote
+	RequestedAt time.Time `json:"requested_at"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	Reason      string    `json:"reason,omitempty"` // why it was cancelled
+
+	UserStars  int `json:"user_stars,omitempty"`   // what the user gave, once both have given any
+	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave
+}
+
+func rideOf(b booking.Booking) ride {
+	r := ride{
+		Booking: b.ID, State: b.State, User: b.User, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
+		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), RiderStars: b.RiderStars,
+	}
+	if b.RiderStars > 0 { // nobody rates in answer to the other's rating
+		r.UserStars = b.UserStars
+	}
+	if b.State == booking.StateCancelled {
+		r.Reason = b.Reason
+	}
+	return r
+}
+
+// show reads one booking from the ledger. No rider learns that it is there but the one who has it, or had it to its end: not one who gave it
+// back, and not one who could accept it.
+func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	b, err := s.desk.Show(ctx, booking.ID(chi.URLParam(r, "id")))
+	if err != nil {
+		return err
+	}
+	if claims, _ := web.Caller(ctx); b.Rider != booking.RiderID(claims.Subject) {
+		return booking.ErrNotFound
+	}
+	return web.WriteJSON(w, http.StatusOK, rideOf(b))
+}
+
+type listAnswer struct {
+	Bookings []ride `json:"bookings"`
+	Next     string `json:"next_cursor,omitempty"`
+}
+
+// list shows the bookings that the caller has, or had to their end, newest first, from the board. What the caller did on this instance is in it.
+func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
+	limit, cursor, err := web.Page(r, maxPage)
+	if err != nil {
+		return err
+	}
+	only, err := wanted(r)
+	if err != nil {
+		return err
+	}
+	ctx := r.Context()
+	if err := s.ready(ctx); err != nil {
+		return ErrCatchingUp.Because(err)
+	}
+	if err := s.reach(ctx, s.ledger.Appended()); err != nil {
+		return err
+	}
+	claims, _ := web.Caller(ctx)
+	found := s.board.OfRider(booking.RiderID(claims.Subject), limit+1, cursor, only...)
+	answer := listAnswer{Bookings: make([]ride, 0, min(limit, len(found)))}
+	for _, b := range found[:min(limit, len(found))] {
+		answer.Bookings = append(answer.Bookings, rideOf(b))
+	}
+	if len(found) > limit {
+		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
+	}
+	return web.WriteJSON(w, http.StatusOK, answer)
+}
+
+// wanted returns which bookings are asked for: ?state=, ?since= and ?until=.
+func wanted(r *http.Request) ([]booking.Only, error) {
+	var only []booking.Only
+	names, err := web.Words(r, "state")
+	if err != nil {
+		return nil, err
+	}
+	var states []booking.State
+	for _, name := range names {
+		state, err := booking.ParseState(name)
+		if err != nil {
+			return nil, err
+		}
+		states = append(states, state)
+	}
+	if states != nil {
+		only = append(only, booking.InState(states...))
+	}
+	for _, bound := range []struct {
+		name string
+		only func(time.Time) booking.Only
+	}{{"since", booking.Since}, {"until", booking.Until}} {
+		t, given, err := web.Moment(r, bound.name)
+		if err != nil {
+			return nil, err
+		}
+		if given {
+			only = append(only, bound.only(t))
+		}
+	}
+	return only, nil
+}
