@@ -178,18 +178,22 @@ func (e *env) bring(id booking.ID, to booking.State) {
 			e.t.Fatalf("bring the booking to %s: %v", to, err)
 		}
 	}
+	rider := rita
+	if e.ledger.board.Busy(booking.RiderID(rita)) { // with another ride: then it is somebody else
+		rider = booking.NewID()
+	}
 	rides := []booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted}
 	far := slices.Index(rides, to)
 	for i := 0; i <= far; i++ {
 		switch rides[i] {
 		case booking.StateAccepted:
-			step(e.desk.Accept(ctx, command(booking.Rider, rita), id))
+			step(e.desk.Accept(ctx, command(booking.Rider, rider), id))
 		case booking.StateArrived:
-			step(e.desk.Arrive(ctx, command(booking.Rider, rita), id))
+			step(e.desk.Arrive(ctx, command(booking.Rider, rider), id))
 		case booking.StateStarted:
-			step(e.desk.Start(ctx, command(booking.Rider, rita), id))
+			step(e.desk.Start(ctx, command(booking.Rider, rider), id))
 		case booking.StateCompleted:
-			step(e.desk.Complete(ctx, command(booking.Rider, rita), id))
+			step(e.desk.Complete(ctx, command(booking.Rider, rider), id))
 		}
 	}
 	switch to {
