@@ -207,6 +207,14 @@ func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Bo
 	return b, nil
 }
 
+// StartCode returns the code with which the ride of a booking can be started, for its passenger, or "" where there is none. Do not log it.
+func (d *Desk) StartCode(b Booking) string {
+	if d.codes == nil {
+		return ""
+	}
+	return d.codes.Of(b)
+}
+
 // wrongCode returns ErrWrongCode with how many tries are left.
 func wrongCode(left int) error {
 	switch {

@@ -68,3 +68,8 @@ func encodeID(b []byte) string {
 	}
 	return string(s[:])
 }
+
+// KeyedCommand returns the id of the command that an actor sends to a path under an idempotency key: the same each time.
+func KeyedCommand(actor, path, key string) CommandID {
+	return CommandID(DeriveID("command", actor, path, key))
+}

@@ -19,6 +19,9 @@ type StartCodes struct{ key []byte }
 // StartCodeKeySize is the least size of a key, in bytes.
 const StartCodeKeySize = 32
 
+// StartCodeDigits is how many digits a start code has.
+const StartCodeDigits = 4
+
 // NewStartCodes returns the codes of a key. All services of a system have the same.
 func NewStartCodes(key []byte) (*StartCodes, error) {
 	if len(key) < StartCodeKeySize {

@@ -59,20 +59,13 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
+	c, key, err := s.command(r)
+	if err != nil {
+		return err
+	}
 	ctx := r.Context()
-	claims, proof := web.Caller(ctx)
-	c := booking.Command{
-		ID:    booking.CommandID(s.newID()),
-		Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)},
-		Proof: proof,
-	}
-	var b booking.Booking
-	var err error
-	if req.Booking.named {
-		b, err = s.desk.Accept(ctx, c, req.Booking.id)
-	} else {
-		b, err = s.acceptAny(ctx, c)
-	}
+	claims, _ := web.Caller(ctx)
+	b, err := s.acceptOnce(ctx, c, key != "", req.Booking)
 	if err != nil {
 		return err
 	}
@@ -80,6 +73,33 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 		Success: true, Message: "Booking accepted", Rider: claims.Email,
 		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, UpdatedAt: b.UpdatedAt.UTC(),
 	})
+}
+
+// acceptOnce accepts what was chosen. A command that may be a retry is answered with what the first try has accepted, where it has: the booking
+// that it did not name, and not the next one.
+func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried bool, chosen choice) (booking.Booking, error) {
+	accept := func() (booking.Booking, error) {
+		if chosen.named {
+			return s.desk.Accept(ctx, c, chosen.id)
+		}
+		return s.acceptAny(ctx, c)
+	}
+	if !retried {
+		return accept()
+	}
+	b, err := s.desk.AcceptedBy(ctx, c)
+	if errors.Is(err, booking.ErrNotFound) {
+		b, err = accept()
+		if errors.Is(err, booking.ErrRiderBusy) { // perhaps by this very command, sent twice at once
+			if first, failed := s.desk.AcceptedBy(ctx, c); failed == nil {
+				b, err = first, nil
+			}
+		}
+	}
+	if err == nil && chosen.named && b.ID != chosen.id {
+		return booking.Booking{}, booking.ErrKeyReused
+	}
+	return b, err
 }
 
 // acceptAny accepts the open booking that has waited longest of those that nobody else takes first.

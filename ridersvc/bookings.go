@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"pillion/booking"
 	"pillion/web"
 )
@@ -45,7 +43,7 @@ func rideOf(b booking.Booking) ride {
 // back, and not one who could accept it.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	b, err := s.desk.Show(ctx, booking.ID(chi.URLParam(r, "id")))
+	b, err := s.desk.Show(ctx, named(r))
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"pillion/booking"
 	"pillion/booking/bookingtest"
+	"pillion/fault"
 	"pillion/ridersvc"
 	"pillion/token"
 	"pillion/token/tokentest"
@@ -37,6 +38,16 @@ const deadline = 2 * time.Minute
 // tariff is what rides cost in these tests: 10 metres take a second.
 var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 1000}
 
+// codes are the start codes of all services.
+func codes(t testing.TB) *booking.StartCodes {
+	t.Helper()
+	c, err := booking.NewStartCodes(bytes.Repeat([]byte{7}, booking.StartCodeKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // An env is a Service over a log in memory.
 type env struct {
 	t       testing.TB
@@ -56,7 +67,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
-		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Now: e.now})
+		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,6 +217,9 @@ func finish(t testing.TB, desk *booking.Desk, by func() booking.Command, id book
 		}
 	}
 }
+
+// faultCode returns the stable code of a refusal.
+func faultCode(err error) string { return fault.From(err).Code }
 
 // A journal is a log that a test can read.
 type journal struct {

@@ -107,6 +107,12 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
 	only("Only raiders can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
+
+	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
+	only("Only raiders can start rides").Post("/bookings/{id}/start", web.Handle(s.start))
+	only("Only raiders can complete rides").Post("/bookings/{id}/complete", web.Handle(s.complete))
+	only("Only raiders can give bookings back").Post("/bookings/{id}/release", web.Handle(s.release))
+	only("Only raiders can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r
 }
 
@@ -115,6 +121,8 @@ var (
 	ErrNoneOpen   = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
 	ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
 		"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
+	ErrStartCode = fault.New(fault.Invalid, "invalid_start_code",
+		"A start code is four digits, which the passenger can see: {\"start_code\":\"0042\"}.")
 	ErrCrowded = fault.New(fault.Unavailable, "crowded",
 		"Very many raiders are accepting bookings right now. Please try again in a moment.").After(time.Second)
 )

@@ -33,6 +33,11 @@ var calls = []struct{ method, target, sentence string }{
 	{"GET", "/open-bookings", "Only raiders can see open bookings"},
 	{"GET", "/bookings", "Only raiders can list their bookings"},
 	{"GET", "/bookings/" + wrong, "Only raiders can see their bookings"},
+	{"POST", "/bookings/" + wrong + "/arrive", "Only raiders can say that they have arrived"},
+	{"POST", "/bookings/" + wrong + "/start", "Only raiders can start rides"},
+	{"POST", "/bookings/" + wrong + "/complete", "Only raiders can complete rides"},
+	{"POST", "/bookings/" + wrong + "/release", "Only raiders can give bookings back"},
+	{"POST", "/bookings/" + wrong + "/rate", "Only raiders can rate their rides here"},
 }
 
 func TestOnlyRiders(t *testing.T) {

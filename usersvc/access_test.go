@@ -18,6 +18,7 @@ var calls = []struct{ method, target, sentence string }{
 	{"GET", "/bookings", "Only users can list their bookings"},
 	{"GET", "/bookings/" + wrong, "Only users can see their bookings"},
 	{"POST", "/bookings/" + wrong + "/cancel", "Only users can cancel bookings"},
+	{"POST", "/bookings/" + wrong + "/rate", "Only users can rate their rides here"},
 }
 
 func TestOnlyUsers(t *testing.T) {

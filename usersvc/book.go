@@ -77,7 +77,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	claims, _ := web.Caller(ctx)
-	return web.WriteJSON(w, http.StatusOK, bookAnswer{Success: true, Message: "Booking successful", User: claims.Email, ride: rideOf(b)})
+	return web.WriteJSON(w, http.StatusOK, bookAnswer{Success: true, Message: "Booking successful", User: claims.Email, ride: s.rideOf(b)})
 }
 
 // knows reports whether the booking is in the ledger. A retry of a booking that was stored needs no room.
@@ -93,12 +93,12 @@ func (s *Service) command(r *http.Request) (booking.Command, string, error) {
 		return booking.Command{}, "", err
 	}
 	claims, proof := web.Caller(r.Context())
-	id := s.newID()
+	id := booking.CommandID(s.newID())
 	if key != "" {
-		id = booking.DeriveID("command", claims.Subject, r.URL.Path, key)
+		id = booking.KeyedCommand(claims.Subject, r.URL.Path, key)
 	}
 	return booking.Command{
-		ID:    booking.CommandID(id),
+		ID:    id,
 		Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)},
 		Proof: proof,
 	}, key, nil

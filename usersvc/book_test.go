@@ -26,7 +26,7 @@ func TestBookAnswersAsTheOriginal(t *testing.T) {
 		t.Errorf("answer %s, want %s...", w.Body, begins)
 	}
 	v := object(t, w)
-	want := []string{"booking_id", "deadline", "message", "requested_at", "state", "success", "updated_at", "user"}
+	want := []string{"booking_id", "deadline", "message", "requested_at", "start_code", "state", "success", "updated_at", "user"}
 	if got := names(v); !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}

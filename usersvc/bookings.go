@@ -30,17 +30,19 @@ type ride struct {
 	*booking.Quote
 	RequestedAt time.Time `json:"requested_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
-	Deadline    time.Time `json:"deadline"`         // until when a rider may accept
-	Reason      string    `json:"reason,omitempty"` // why it was cancelled
+	Deadline    time.Time `json:"deadline"`             // until when a rider may accept
+	StartCode   string    `json:"start_code,omitempty"` // what to tell the rider at the pickup; after a release it is another one
+	Reason      string    `json:"reason,omitempty"`     // why it was cancelled
 
 	UserStars  int `json:"user_stars,omitempty"`   // what the user gave
 	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave, once both have given any
 }
 
-func rideOf(b booking.Booking) ride {
+func (s *Service) rideOf(b booking.Booking) ride {
 	r := ride{
 		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
 		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
+		StartCode: s.desk.StartCode(b),
 		UserStars: b.UserStars,
 	}
 	if b.UserStars > 0 { // nobody rates in answer to the other's rating
@@ -61,7 +63,7 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, rideOf(b))
+	return web.WriteJSON(w, http.StatusOK, s.rideOf(b))
 }
 
 // own returns the caller's booking as the ledger has it. Anybody else's is booking.ErrNotFound, like one that is not there.
@@ -99,7 +101,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 	found := s.board.OfUser(booking.UserID(claims.Subject), limit+1, cursor, only...)
 	answer := listAnswer{Bookings: make([]ride, 0, min(limit, len(found)))}
 	for _, b := range found[:min(limit, len(found))] {
-		answer.Bookings = append(answer.Bookings, rideOf(b))
+		answer.Bookings = append(answer.Bookings, s.rideOf(b))
 	}
 	if len(found) > limit {
 		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
@@ -158,7 +160,7 @@ type cancelRequest struct {
 	Reason string `json:"reason"`
 }
 
-type cancelAnswer struct {
+type stepAnswer struct {
 	Success bool   `json:"success"`
 	Message string `json:"message"`
 	ride
@@ -181,5 +183,5 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, cancelAnswer{Success: true, Message: "Booking cancelled", ride: rideOf(b)})
+	return web.WriteJSON(w, http.StatusOK, stepAnswer{Success: true, Message: "Booking cancelled", ride: s.rideOf(b)})
 }

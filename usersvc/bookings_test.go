@@ -21,7 +21,7 @@ func TestShow(t *testing.T) {
 	e := newEnv(t, bookingtest.WithStaleReads(100)) // only a fresh read knows anything
 	id := e.book(ulla)
 	v := object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "state", "updated_at"}; !slices.Equal(got, want) {
+	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}
 	if v["booking_id"] != string(id) || v["state"] != "open" {
@@ -36,7 +36,7 @@ func TestShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "state", "updated_at"}; !slices.Equal(got, want) {
+	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields after the release %v, want %v", got, want)
 	}
 }
@@ -53,6 +53,7 @@ func TestOthersLearnNothing(t *testing.T) {
 				{"GET", "", ""},
 				{"POST", "/cancel", ""},
 				{"POST", "/cancel", `{"reason":"mine"}`},
+				{"POST", "/rate", `{"stars":1}`},
 				{"POST", "/cancel", `{"reason":"` + strings.Repeat("x", booking.MaxReason+1) + `"}`},
 			} {
 				theirs := e.call(c.method, "/bookings/"+string(id)+c.tail, e.user(uwe), c.body, "X-Request-Id", "r")

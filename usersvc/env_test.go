@@ -38,6 +38,16 @@ const deadline = 2 * time.Minute
 // tariff is what rides cost in these tests: 10 metres take a second.
 var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 100}
 
+// codes are the start codes of all services.
+func codes(t testing.TB) *booking.StartCodes {
+	t.Helper()
+	c, err := booking.NewStartCodes(bytes.Repeat([]byte{7}, booking.StartCodeKeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // An env is a Service over a log in memory.
 type env struct {
 	t       testing.TB
@@ -62,7 +72,7 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 	t.Helper()
 	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
-	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Now: e.now})
+	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
 	if err != nil {
 		t.Fatal(err)
 	}

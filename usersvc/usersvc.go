@@ -107,6 +107,7 @@ func (s *Service) Routes() chi.Router {
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
+	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r
 }
 

@@ -29,6 +29,7 @@ type all struct {
 
 	setting.Ledger
 	setting.Keys
+	setting.Rides
 	setting.Bookings
 	setting.HTTP
 	setting.Log
@@ -106,11 +107,12 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	if auth, err = b.Auth(c.Keys, c.HTTP, store); err != nil {
 		return
 	}
-	model, err := b.Rides()
+	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
+	model, err := b.Rides(c.Rides, c.SecretPath(key))
 	if err != nil {
 		return
 	}
-	if user, err = model.User(c.Bookings, c.HTTP, filepath.Join(c.ServicesDir(), "usersvc.nk")); err != nil {
+	if user, err = model.User(c.Bookings, c.HTTP, key); err != nil {
 		return
 	}
 	rider, err = model.Rider(c.HTTP, filepath.Join(c.ServicesDir(), "ridersvc.nk"))

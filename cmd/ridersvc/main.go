@@ -23,6 +23,7 @@ type serve struct {
 	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
 	health
 	setting.Remote
+	setting.Rides
 	setting.ServiceKey
 	setting.HTTP
 	setting.Log
@@ -55,11 +56,12 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			rides, err := b.Rides()
+			key := s.ServiceKey.Path("ridersvc")
+			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP, s.ServiceKey.Path("ridersvc"))
+			rider, err := rides.Rider(s.HTTP, key)
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

@@ -23,6 +23,7 @@ type serve struct {
 	Addr setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
 	health
 	setting.Remote
+	setting.Rides
 	setting.Bookings
 	setting.ServiceKey
 	setting.HTTP
@@ -56,11 +57,12 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			rides, err := b.Rides()
+			key := s.ServiceKey.Path("usersvc")
+			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings, s.HTTP, s.ServiceKey.Path("usersvc"))
+			user, err := rides.User(s.Bookings, s.HTTP, key)
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

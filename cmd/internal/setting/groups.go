@@ -59,11 +59,24 @@ type HTTP struct {
 	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
 }
 
+// Rides is what the services of users and of riders must agree upon.
+type Rides struct {
+	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
+	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"The secret that usersvc and ridersvc share, mode 0600; start codes come from it (default: rides.secret beside the service's key, made when missing)."`
+}
+
+// SecretPath returns where the secret is: beside the file of a service's key, unless another place is named.
+func (r Rides) SecretPath(serviceKey string) string {
+	if r.Secret.Value != "" {
+		return r.Secret.Value
+	}
+	return filepath.Join(filepath.Dir(serviceKey), "rides.secret")
+}
+
 // Bookings are the rules of booking a ride.
 type Bookings struct {
-	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider (default: ${default})."`
-	Limit    Count    `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings a minute that one user may make at each instance; 0 is no limit (default: ${default})."`
-	Tariff   Tariff   `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
+	Limit  Count  `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings a minute that one user may make at each instance; 0 is no limit (default: ${default})."`
+	Tariff Tariff `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
 }
 
 // Remote is a NATS server elsewhere.

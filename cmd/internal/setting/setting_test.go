@@ -26,6 +26,7 @@ type settings struct {
 	setting.Log
 	setting.Ledger
 	setting.Keys
+	setting.Rides
 	setting.Bookings
 	setting.HTTP
 	setting.Remote
@@ -35,7 +36,7 @@ type settings struct {
 // environment is every variable that the grammar reads, so that the tester's own do not disturb.
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
 	"REQUEST_LIMIT", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
 }
 

@@ -13,21 +13,50 @@ import (
 	"pillion/web"
 )
 
-// Rides is the read model of all bookings, which the services of one process share: each event is verified and kept once.
+// Rides is what the services of one process share that have to do with bookings. The read model is one: each event is verified and kept once.
 type Rides struct {
 	base     *Base
 	board    *booking.Board
 	follower *bus.Follower
+	deadline time.Duration
+	codes    *booking.StartCodes
+	kept     bool // whether one of the services keeps the time already
 }
 
-// Rides returns the read model, fed by a reader of its own. source names the process in what that reader reports.
-func (b *Base) Rides() (*Rides, error) {
+// Rides returns what the services share, with a reader of its own for the read model. The secret is read, or made, here.
+func (b *Base) Rides(s setting.Rides, secretPath string) (*Rides, error) {
+	shared, err := loadSecret(secretPath)
+	if err != nil {
+		return nil, err
+	}
+	codes, err := shared.startCodes()
+	if err != nil {
+		return nil, err
+	}
 	ledger, err := b.ledger("/board")
 	if err != nil {
 		return nil, err
 	}
 	board := booking.NewBoard()
-	return &Rides{base: b, board: board, follower: ledger.Follow(board)}, nil
+	return &Rides{base: b, board: board, follower: ledger.Follow(board), deadline: s.Deadline.Value, codes: codes}, nil
+}
+
+// keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
+// they share the work.
+func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) ([]program.Task, error) {
+	if r.kept {
+		return nil, nil
+	}
+	r.kept = true
+	steward, err := booking.NewSteward(desk, r.board, as.Act)
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := ledger.Timekeeper(r.board, steward)
+	if err != nil {
+		return nil, err
+	}
+	return []program.Task{keeper.Run}, nil
 }
 
 // Part returns the reader that keeps the read model up to date.
@@ -57,7 +86,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: s.Deadline.Value, Tariff: &s.Tariff.Value})
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value, Codes: r.codes})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the desk: %w", err)
 	}
@@ -69,11 +98,12 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: []program.Task{identity.Run}}, nil
+	tasks, err := r.keep(ledger, desk, identity)
+	if err != nil {
+		return Part{}, err
+	}
+	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
 }
-
-// noDeadline is the deadline that ridersvc gives to new bookings: it makes none, and a desk must have one.
-const noDeadline = time.Hour
 
 // Rider returns ridersvc, whose own key is in file key.
 func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
@@ -85,7 +115,7 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: noDeadline})
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Codes: r.codes})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the desk: %w", err)
 	}
@@ -97,5 +127,9 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: []program.Task{identity.Run}}, nil
+	tasks, err := r.keep(ledger, desk, identity)
+	if err != nil {
+		return Part{}, err
+	}
+	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
 }

@@ -1,0 +1,137 @@
+package ridersvc
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"pillion/booking"
+	"pillion/web"
+)
+
+// command returns the command that r is, and its idempotency key, which is empty where there is none. With a key it has the same id each time.
+func (s *Service) command(r *http.Request) (booking.Command, string, error) {
+	key, _, err := web.IdempotencyKey(r)
+	if err != nil {
+		return booking.Command{}, "", err
+	}
+	claims, proof := web.Caller(r.Context())
+	id := booking.CommandID(s.newID())
+	if key != "" {
+		id = booking.KeyedCommand(claims.Subject, r.URL.Path, key)
+	}
+	return booking.Command{ID: id, Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}, key, nil
+}
+
+// named returns the booking that the path names. The desk refuses what is no id.
+func named(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }
+
+// A step is what a rider does with the booking that the path names.
+type step func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error)
+
+type stepAnswer struct {
+	Success bool   `json:"success"`
+	Message string `json:"message"`
+	ride
+}
+
+// step decodes the body into req, and takes the next step of the ride. With an Idempotency-Key a retry is told what the first try came to.
+func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take step) (booking.Booking, error) {
+	if err := web.DecodeOptional(r, req); err != nil {
+		return booking.Booking{}, err
+	}
+	c, _, err := s.command(r)
+	if err != nil {
+		return booking.Booking{}, err
+	}
+	return take(r.Context(), c, named(r))
+}
+
+func (s *Service) answer(w http.ResponseWriter, message string, b booking.Booking, err error) error {
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, stepAnswer{Success: true, Message: message, ride: rideOf(b)})
+}
+
+// nothing is the body of a call that needs none.
+type nothing struct{}
+
+// arrive says that the rider is at the pickup.
+func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.step(w, r, new(nothing), s.desk.Arrive)
+	return s.answer(w, "Arrival noted", b, err)
+}
+
+// startRequest is the body of POST /bookings/{id}/start.
+type startRequest struct {
+	Code string `json:"start_code"` // the four digits that the passenger says
+}
+
+// start begins the ride, with the passenger's start code.
+func (s *Service) start(w http.ResponseWriter, r *http.Request) error {
+	var req startRequest
+	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+		if !validCode(req.Code) { // a slip of the finger is not a try
+			return booking.Booking{}, ErrStartCode
+		}
+		return s.desk.StartWith(ctx, c, id, req.Code)
+	})
+	return s.answer(w, "Ride started", b, err)
+}
+
+// validCode reports whether s could be a start code.
+func validCode(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) == booking.StartCodeDigits
+}
+
+// complete ends the ride.
+func (s *Service) complete(w http.ResponseWriter, r *http.Request) error {
+	b, err := s.step(w, r, new(nothing), s.desk.Complete)
+	return s.answer(w, "Ride completed", b, err)
+}
+
+// releaseRequest is the body of POST /bookings/{id}/release: nothing at all, or why.
+type releaseRequest struct {
+	Reason string `json:"reason"`
+}
+
+// releaseAnswer shows nothing more of a booking that is no longer the rider's.
+type releaseAnswer struct {
+	Success bool          `json:"success"`
+	Message string        `json:"message"`
+	Booking booking.ID    `json:"booking_id"`
+	State   booking.State `json:"state"`
+}
+
+// release gives the booking back, for others to accept.
+func (s *Service) release(w http.ResponseWriter, r *http.Request) error {
+	var req releaseRequest
+	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+		return s.desk.Release(ctx, c, id, req.Reason)
+	})
+	if err != nil {
+		return err
+	}
+	return web.WriteJSON(w, http.StatusOK, releaseAnswer{Success: true, Message: "Booking given back", Booking: b.ID, State: b.State})
+}
+
+// rateRequest is the body of POST /bookings/{id}/rate.
+type rateRequest struct {
+	Stars int `json:"stars"` // 1 to 5
+}
+
+// rate says how the ride was.
+func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
+	var req rateRequest
+	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+		return s.desk.Rate(ctx, c, id, req.Stars)
+	})
+	return s.answer(w, "Ride rated", b, err)
+}
