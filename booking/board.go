@@ -225,6 +225,30 @@ func (b *Board) Overdue(at time.Time) []Booking {
 	return found
 }
 
+// Newest returns up to limit bookings that all of only let pass, newest first: those that were requested before sequence before, which is 0 or
+// the RequestedSeq of the last one of the page before. It looks at all that are newer than the last one it returns.
+func (b *Board) Newest(limit int, before uint64, only ...Only) []Booking {
+	if limit <= 0 {
+		return nil
+	}
+	f := newFilter(only)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var found []Booking
+	for _, r := range slices.Backward(f.until(b.oldest, before)) {
+		if f.tooOld(r) {
+			break
+		}
+		if !f.passes(r) {
+			continue
+		}
+		if found = append(found, r.clone()); len(found) == limit {
+			break
+		}
+	}
+	return found
+}
+
 // OfUser returns up to limit bookings of one user that pass only, newest first: those that were requested before sequence before, which is 0
 // for the newest or the RequestedSeq of the last one of the page before. Fewer than limit means that there are no more.
 func (b *Board) OfUser(u UserID, limit int, before uint64, only ...Only) []Booking {

@@ -5,9 +5,11 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
 )
 
 func main() { os.Exit(program.Main("pillion", run)) }
@@ -15,9 +17,10 @@ func main() { os.Exit(program.Main("pillion", run)) }
 // commands is the command line.
 type commands struct {
 	setting.Version
-	Run       all       `cmd:"" default:"withargs" help:"Run the whole system in this process (the default)."`
-	Provision provision `cmd:"" help:"Make the streams and buckets on a NATS server, or widen those that are there."`
-	Health    health    `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
+	Run       all             `cmd:"" default:"withargs" help:"Run the whole system in this process (the default)."`
+	Provision provision       `cmd:"" help:"Make the streams and buckets on a NATS server, or widen those that are there."`
+	Bookings  bookingCommands `cmd:"" help:"See bookings, and bring to an end those that nobody else can, beside the running services."`
+	Health    health          `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
 }
 
 type health struct {
@@ -36,6 +39,15 @@ func run(ctx context.Context, env program.Env) error {
 	switch command {
 	case "provision":
 		return c.Provision.run(ctx, env)
+	case "bookings list":
+		return c.Bookings.List.run(ctx, env)
+	case "bookings show":
+		return c.Bookings.Show.run(ctx, env)
+	case "bookings cancel":
+		return c.Bookings.Cancel.run(ctx, env, time.Hour, func(o wiring.Office) change { return o.Cancel })
+	case "bookings release":
+		release := c.Bookings.Release
+		return release.run(ctx, env, release.Deadline.Value, func(o wiring.Office) change { return o.Release })
 	case "health":
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}

@@ -1,0 +1,141 @@
+package cmd_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// tokenOf logs somebody in.
+func tokenOf(t *testing.T, p *process, email, role string) http.Header {
+	t.Helper()
+	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", asJSON, `{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
+	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
+	if m == nil {
+		t.Fatalf("login: %s", words)
+	}
+	return http.Header{"Authorization": {"Bearer " + m[1]}}
+}
+
+// An operator sees bookings, and brings to an end what nobody else can, beside the running services.
+func TestBookingCommands(t *testing.T) {
+	data := t.TempDir()
+	system := pillion(t, data, "--demo", "--booking-deadline=1h")
+	user, rider := tokenOf(t, system, "john@example.com", "user"), tokenOf(t, system, "rider@example.com", "raider")
+	book := func() string {
+		t.Helper()
+		_, words := call(t, http.MethodPost, system.at["usersvc"]+"/book", user, "{}")
+		m := regexp.MustCompile(`"booking_id":"([^"]+)"`).FindStringSubmatch(words)
+		if m == nil {
+			t.Fatalf("book: %s", words)
+		}
+		return m[1]
+	}
+	ridersvc := func(path, body string) (int, string) {
+		t.Helper()
+		return call(t, http.MethodPost, system.at["ridersvc"]+path, rider, body)
+	}
+	operate := func(args ...string) (int, string, string) {
+		t.Helper()
+		return finish(t, "pillion", append(append([]string{"bookings"}, args...),
+			"--nats-url="+system.at["nats"], "--service-key="+filepath.Join(data, "services", "operator.nk"))...)
+	}
+	list := func(args ...string) (ids []string) {
+		t.Helper()
+		status, out, stderr := operate(append([]string{"list", "--json"}, args...)...)
+		if status != 0 {
+			t.Fatalf("list: %d %s", status, stderr)
+		}
+		for line := range strings.Lines(out) {
+			var b struct {
+				ID string `json:"booking_id"`
+			}
+			if err := json.Unmarshal([]byte(line), &b); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			ids = append(ids, b.ID)
+		}
+		return ids
+	}
+	if got := list(); got != nil {
+		t.Errorf("before anything was booked: %v", got)
+	}
+	first, second := book(), book()
+	if got := list(); len(got) != 2 || got[0] != second || got[1] != first {
+		t.Errorf("the list is %v, want the newest first of %s and %s", got, first, second)
+	}
+
+	// The rider accepts, and then the phone is dead.
+	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusOK {
+		t.Fatalf("accept: %d %s", status, words)
+	}
+	if status, out, stderr := operate("release", first, "--reason=the phone is dead"); status != 0 || !strings.Contains(out, "open") || !strings.Contains(out, "the phone is dead") {
+		t.Errorf("release: %d %s%s", status, out, stderr)
+	}
+	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict || !strings.Contains(words, "given this booking back") {
+		t.Errorf("accept what was released: %d %s", status, words)
+	}
+	if status, words := ridersvc("/accept-booking", `{}`); status != http.StatusOK || !strings.Contains(words, second) {
+		t.Errorf("the rider is free for another one: %d %s", status, words)
+	}
+	if status, _, stderr := operate("release", "--booking-deadline=5m", first, "--reason=again"); status != 1 || stderr == "" || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("release what is open: %d %s", status, stderr)
+	}
+
+	// Under way, and then nothing is heard any more: only an operator can call that off.
+	_, words := call(t, http.MethodGet, system.at["usersvc"]+"/bookings/"+second, user, "")
+	code := regexp.MustCompile(`"start_code":"([0-9]{4})"`).FindStringSubmatch(words)
+	if code == nil {
+		t.Fatalf("no start code: %s", words)
+	}
+	for _, step := range [][2]string{{"arrive", ""}, {"start", `{"start_code":"` + code[1] + `"}`}} {
+		if status, words := ridersvc("/bookings/"+second+"/"+step[0], step[1]); status != http.StatusOK {
+			t.Fatalf("%s: %d %s", step[0], status, words)
+		}
+	}
+	if status, words := call(t, http.MethodPost, system.at["usersvc"]+"/bookings/"+second+"/cancel", user, ""); status != http.StatusConflict {
+		t.Errorf("the user cancels a ride under way: %d %s", status, words)
+	}
+	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 || !strings.Contains(out, "cancelled") {
+		t.Errorf("cancel: %d %s%s", status, out, stderr)
+	}
+	if _, words := call(t, http.MethodGet, system.at["usersvc"]+"/bookings/"+second, user, ""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
+		t.Errorf("the user is told %s", words)
+	}
+	if got := list("--state=cancelled"); len(got) != 1 || got[0] != second {
+		t.Errorf("cancelled are %v", got)
+	}
+	if status, out, _ := operate("show", second); status != 0 || !strings.Contains(out, second) || !strings.Contains(out, "cancelled") {
+		t.Errorf("show: %d %s", status, out)
+	}
+
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"show", "x"}, 2, "26 characters"},
+		{[]string{"show", strings.Repeat("a", 26)}, 1, "no such booking"},
+		{[]string{"cancel", first}, 2, "--reason"},
+		{[]string{"cancel", first, "--reason="}, 2, "--reason"},
+		{[]string{"cancel", second, "--reason=again"}, 1, "has been cancelled"},
+		{[]string{"list", "--state=gone"}, 2, "tate"},
+		{[]string{"list", "--user=a", "--raider=b"}, 2, "--user"},
+	} {
+		if status, _, stderr := operate(c.args...); status != c.status || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: status %d, want %d: %s", strings.Join(c.args, " "), status, c.status, stderr)
+		}
+	}
+	// An operator whom authsvc does not know gets no token.
+	status, _, stderr := finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.at["nats"],
+		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
+	if status != 1 || !strings.Contains(stderr, "authsvc gives the operator no token") {
+		t.Errorf("a stranger: %d %s", status, stderr)
+	}
+	if got := list(); len(got) != 1 || got[0] != first {
+		t.Errorf("under way are %v", got)
+	}
+}
