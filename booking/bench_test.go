@@ -119,5 +119,10 @@ func BenchmarkDeskAccept(b *testing.B) {
 		if _, err := d.Accept(b.Context(), by(rider), id); err != nil {
 			b.Fatal(err)
 		}
+		b.StopTimer()
+		if _, err := d.Release(b.Context(), by(rider), id, ""); err != nil { // free for the next one
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
 }

@@ -254,6 +254,15 @@ func mustCall(t testing.TB, method, url, body string, headers ...string) answer 
 	return a
 }
 
+// release gives a booking back, so that its rider is free for another one.
+func release(ctx context.Context, p ports, bearer, id string) error {
+	a, err := call(ctx, "POST", "http://"+p.rider+"/bookings/"+id+"/release", "{}", "Authorization", bearer)
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("release: %d %s", a.status, a.body)
+	}
+	return err
+}
+
 // login returns the token of a demo account.
 func login(t testing.TB, p ports, email, role string) string {
 	t.Helper()
