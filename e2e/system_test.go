@@ -23,9 +23,11 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
-	if args := os.Getenv(bareEnv); args != "" {
-		fmt.Fprintln(os.Stderr, bareMain(args))
-		os.Exit(1)
+	for env, run := range map[string]func(string) error{bareEnv: bareMain, natsEnv: natsMain} {
+		if args := os.Getenv(env); args != "" {
+			fmt.Fprintln(os.Stderr, run(args))
+			os.Exit(1)
+		}
 	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "pillion-e2e-")
@@ -74,9 +76,16 @@ func (l *log) String() string {
 // start runs a program until the test ends, whatever happens to it in between.
 func start(t testing.TB, name string, args ...string) *program {
 	t.Helper()
-	p := &program{name: name, cmd: exec.Command(filepath.Join(bin, name), args...), out: &log{}, done: make(chan error, 1)}
+	cmd := exec.Command(filepath.Join(bin, name), args...)
+	cmd.Env, cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
+	return begin(t, name, cmd)
+}
+
+// begin starts a process, as start does.
+func begin(t testing.TB, name string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{name: name, cmd: cmd, out: &log{}, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.Env, p.cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
@@ -84,7 +93,7 @@ func start(t testing.TB, name string, args ...string) *program {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s %s said:\n%s", name, strings.Join(args, " "), tail(p.out.String(), 60))
+			t.Logf("%s %s said:\n%s", name, strings.Join(cmd.Args[1:], " "), tail(p.out.String(), 60))
 		}
 	})
 	return p
