@@ -27,6 +27,7 @@ type contents struct {
 	users    map[UserID]*passenger
 	riders   map[RiderID]RiderID // one copy of each rider's id
 	open     openIndex
+	place    whereOpen // of the open ones
 	oldest   []*record // all bookings by RequestedSeq
 }
 
@@ -75,13 +76,20 @@ func (b *Board) Apply(e Event) error {
 		r = b.add(&t.Booking)
 	}
 	if r.state == openState {
-		b.open.remove(r)
+		b.close(r)
 	}
 	r.update(&t.Booking, b.riderID(t.Booking.Rider))
 	if r.state == openState {
 		b.open.add(r)
+		b.place.add(r)
 	}
 	return nil
+}
+
+// close takes a booking off the lists of open ones, before it changes.
+func (b *Board) close(r *record) {
+	b.open.remove(r)
+	b.place.remove(r)
 }
 
 // Refuse says that a message on the position (n, k) of a booking was refused.
@@ -148,7 +156,7 @@ func (b *Board) Forget(first uint64) int {
 	n := before(b.oldest, first)
 	for _, r := range b.oldest[:n] {
 		if r.state == openState {
-			b.open.remove(r)
+			b.close(r)
 		}
 		delete(b.bookings, r.id)
 		delete(b.marks, r.id)
