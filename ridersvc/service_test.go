@@ -20,7 +20,7 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("a service without anything was made")
 	}
-	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier"} {
+	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier", "Fleet", "Announce"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q does not name %s", err, name)
 		}
@@ -31,6 +31,9 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 var calls = []struct{ method, target, sentence string }{
 	{"POST", "/accept-booking", "Only raiders can accept bookings"},
 	{"GET", "/open-bookings", "Only raiders can see open bookings"},
+	{"PUT", "/position", "Only raiders can report a position"},
+	{"POST", "/online", "Only raiders can go online"},
+	{"POST", "/offline", "Only raiders can go offline"},
 }
 
 func TestOnlyRiders(t *testing.T) {
