@@ -30,6 +30,7 @@ type all struct {
 	setting.Ledger
 	setting.Keys
 	setting.Bookings
+	setting.Fleet
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -106,7 +107,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	if auth, err = b.Auth(c.Keys, c.HTTP, store); err != nil {
 		return
 	}
-	model, err := b.Rides()
+	model, err := b.Rides(c.Fleet)
 	if err != nil {
 		return
 	}

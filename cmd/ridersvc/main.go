@@ -23,6 +23,7 @@ type serve struct {
 	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
 	health
 	setting.Remote
+	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
 	setting.Log
@@ -55,7 +56,7 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			rides, err := b.Rides()
+			rides, err := b.Rides(s.Fleet)
 			if err != nil {
 				return nil, err
 			}

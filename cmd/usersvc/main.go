@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Bookings
+	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
 	setting.Log
@@ -56,7 +57,7 @@ func run(ctx context.Context, env program.Env) error {
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
-			rides, err := b.Rides()
+			rides, err := b.Rides(s.Fleet)
 			if err != nil {
 				return nil, err
 			}

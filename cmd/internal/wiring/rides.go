@@ -4,36 +4,59 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/usersvc"
 	"pillion/web"
 )
 
-// Rides is the read model of all bookings, which the services of one process share: each event is verified and kept once.
+// Rides is what the services of one process share: the read model of all bookings, so that each event is verified and kept once, and where
+// riders are.
 type Rides struct {
-	base     *Base
-	board    *booking.Board
-	follower *bus.Follower
+	base      *Base
+	board     *booking.Board
+	follower  *bus.Follower
+	fleet     *fleet.Map
+	positions *bus.Positions
+	radius    float64 // metres
 }
 
-// Rides returns the read model, fed by a reader of its own. source names the process in what that reader reports.
-func (b *Base) Rides() (*Rides, error) {
+// Rides returns it, fed by readers of its own. source names the process in what that of the ledger reports.
+func (b *Base) Rides(s setting.Fleet) (*Rides, error) {
 	ledger, err := b.ledger("/board")
 	if err != nil {
 		return nil, err
 	}
 	board := booking.NewBoard()
-	return &Rides{base: b, board: board, follower: ledger.Follow(board)}, nil
+	riders, err := fleet.NewMap(fleet.Options{Age: s.PositionAge.Value})
+	if err != nil {
+		return nil, fmt.Errorf("make the map of riders: %w", err)
+	}
+	for name, count := range map[string]func() int{
+		"known":  func() int { known, _ := riders.Count(); return known },
+		"online": func() int { _, online := riders.Count(); return online },
+	} {
+		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "riders", Help: "Riders that this process has heard of lately, and those of them that are online.",
+			ConstLabels: prometheus.Labels{"state": name},
+		}, func() float64 { return float64(count()) }))
+	}
+	return &Rides{
+		base: b, board: board, follower: ledger.Follow(board),
+		fleet: riders, positions: b.Conn.Positions(riders), radius: float64(s.Radius.Value),
+	}, nil
 }
 
-// Part returns the reader that keeps the read model up to date.
+// Part returns the readers that keep it up to date.
 func (r *Rides) Part() Part {
 	return Part{
-		Tasks:  []program.Task{r.follower.Run},
+		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
 		Checks: []web.Check{{Name: "bookings", Ready: r.follower.Ready}},
 	}
 }
@@ -63,6 +86,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
 	})
@@ -91,6 +115,7 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 	}
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 	})
