@@ -27,6 +27,7 @@ type contents struct {
 	users    map[UserID]*passenger // who has bookings
 	riders   map[RiderID]*driver   // who has bookings
 	open     openIndex
+	place    whereOpen // of the open ones
 	oldest   []*record // all bookings by RequestedSeq
 }
 
@@ -69,12 +70,13 @@ func (b *Board) Apply(e Event) error {
 		r = b.add(&t.Booking)
 	}
 	if r.state == openState {
-		b.open.remove(r)
+		b.close(r)
 	}
 	was, had := r.state.shelf(), r.rider
 	r.update(&t.Booking, b.driver(t.Booking.Rider))
 	if r.state == openState {
 		b.open.add(r)
+		b.place.add(r)
 	}
 	b.file(r, was, had)
 	return nil
@@ -105,6 +107,12 @@ func (b *Board) dismiss(d *driver) {
 	if d != nil && d.empty() {
 		delete(b.riders, d.id)
 	}
+}
+
+// close takes a booking off the lists of open ones, before it changes.
+func (b *Board) close(r *record) {
+	b.open.remove(r)
+	b.place.remove(r)
 }
 
 // Refuse says that a message on the position (n, k) of a booking was refused.
@@ -170,7 +178,7 @@ func (b *Board) Forget(first uint64) int {
 	n := before(b.oldest, first)
 	for _, r := range b.oldest[:n] {
 		if r.state == openState {
-			b.open.remove(r)
+			b.close(r)
 		}
 		delete(b.bookings, r.id)
 		delete(b.marks, r.id)

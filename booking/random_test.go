@@ -99,6 +99,9 @@ func (s *source) event(b booking.Booking) booking.Event {
 	return e
 }
 
+// town is around which many bookings begin.
+var town = booking.Place{Lat: -17, Lng: 180}
+
 // wish returns what somebody might want of b.
 func (s *source) wish(b booking.Booking) booking.Event {
 	var ks []booking.Kind
@@ -117,6 +120,9 @@ func (s *source) wish(b booking.Booking) booking.Event {
 		e.Actor = pick(s, owner, stranger)
 		if s.IntN(2) == 0 {
 			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1}, &booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
+			if s.IntN(3) > 0 { // around a town on the antimeridian
+				*e.Pickup = booking.Place{Lat: town.Lat + s.Float64()*0.1, Lng: pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
+			}
 		}
 		if s.IntN(2) == 0 {
 			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54), Currency: pick(s, "INR", "EUR", "inr", "")}

@@ -11,6 +11,7 @@ type metrics struct {
 	ignored     *prometheus.CounterVec
 	quarantined *prometheus.CounterVec
 	audited     *prometheus.CounterVec
+	positions   *prometheus.CounterVec
 	rebuilds    prometheus.Counter
 	stalled     prometheus.Gauge
 	lag         prometheus.Gauge
@@ -46,6 +47,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Namespace: "pillion", Name: "quarantine_records_total",
 			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
 		}, []string{"result"}),
+		positions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "positions_total",
+			Help: "Riders' positions that other instances told, by what came of them: taken, known, malformed; lost: how often some were, because this one was too slow.",
+		}, []string{"result"}),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "board_rebuilds_total",
 			Help: "How often the board was read anew, because somebody revoked tokens or retired a key as of a time that had been judged already.",
@@ -60,7 +65,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.rebuilds, m.stalled, m.lag)
+		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.positions, m.rebuilds, m.stalled, m.lag)
 	}
 	return m
 }

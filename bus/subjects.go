@@ -38,6 +38,10 @@ const (
 	republishFrom = "ledger.booking.*.*.*"
 	republishTo   = "booking.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
 
+	// Where riders are is told on core NATS, and is in no stream.
+	positionSubjects = "fleet.position.*"
+	positionPrefix   = "fleet.position."
+
 	keysKey = "jwks"
 
 	// The keys of revocations: s.<session>, and a.<account>.<seconds since 1970> for its tokens that are older than that. Each

@@ -16,6 +16,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/token"
 	"pillion/token/tokentest"
@@ -25,6 +26,7 @@ import (
 type town struct {
 	auth   *tokentest.Authority
 	urls   [2]string
+	fleets []*fleet.Map // of the two
 	client *http.Client
 	desk   *booking.Desk // of the users' service
 	user   string        // ulla's token
@@ -77,7 +79,13 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 			t.Errorf("follower: %v", err)
 		}
 	})
+	riders, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.fleets = append(x.fleets, riders)
 	service, err := ridersvc.New(ridersvc.Config{
+		Fleet: riders, Announce: func(context.Context, fleet.Status) error { return nil },
 		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {

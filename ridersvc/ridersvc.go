@@ -1,4 +1,4 @@
-// Package ridersvc is the service of riders, who drive the bikes: they see the open bookings and accept one.
+// Package ridersvc is the service of riders, who drive the bikes: they say where they are, see the open bookings and accept one.
 //
 // Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, and the ledger
 // says who won. It keeps nothing between requests, so any number of instances may run.
@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed" // for openapi.yaml
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fault"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/web"
 )
@@ -34,13 +36,17 @@ type Ledger interface {
 	LastSequence(ctx context.Context) (uint64, error)
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier, Fleet and Announce are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *booking.Board              // of open bookings; somebody else feeds it
 	Ready    func(context.Context) error // nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
+
+	Fleet    *fleet.Map                                // where riders are
+	Announce func(context.Context, fleet.Status) error // tells the other instances
+	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
@@ -51,6 +57,12 @@ type Config struct {
 	NewID      func() string         // default: booking.NewID
 }
 
+// How far a rider looks for bookings, in metres.
+const (
+	DefaultRadius = 3_000
+	MaxRadius     = 50_000
+)
+
 // A Service answers the HTTP calls of riders. It is safe for concurrent use and holds nothing that must be closed.
 type Service struct {
 	desk     *booking.Desk
@@ -58,6 +70,9 @@ type Service struct {
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier
+	fleet    *fleet.Map
+	announce func(context.Context, fleet.Status) error
+	radius   float64
 	now      func() time.Time
 	newID    func() string
 	router   web.RouterConfig
@@ -77,6 +92,14 @@ func New(c Config) (*Service, error) {
 	require("Ready", c.Ready != nil)
 	require("Ledger", c.Ledger != nil)
 	require("Verifier", c.Verifier != nil)
+	require("Fleet", c.Fleet != nil)
+	require("Announce", c.Announce != nil)
+	if c.Radius == 0 {
+		c.Radius = DefaultRadius
+	}
+	if !(c.Radius >= 1 && c.Radius <= MaxRadius) {
+		missing = append(missing, fmt.Errorf("ridersvc: Radius must be from 1 to %d metres, not %g", MaxRadius, c.Radius))
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -91,6 +114,7 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
+		fleet: c.Fleet, announce: c.Announce, radius: c.Radius,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -113,6 +137,9 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can complete rides").Post("/bookings/{id}/complete", web.Handle(s.complete))
 	only("Only raiders can give bookings back").Post("/bookings/{id}/release", web.Handle(s.release))
 	only("Only raiders can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
+	only("Only raiders can report a position").Put("/position", web.Handle(s.move))
+	only("Only raiders can go online").Post("/online", web.Handle(s.online))
+	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
 	return r
 }
 

@@ -17,6 +17,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/usersvc"
@@ -52,8 +53,13 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 			t.Errorf("follower: %v", err)
 		}
 	})
+	riders, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	service, err := usersvc.New(usersvc.Config{
-		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
+		Fleet: riders,
+		Desk:  desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
 	})
 	if err != nil {
 		t.Fatal(err)

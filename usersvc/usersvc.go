@@ -17,6 +17,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fault"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/web"
 )
@@ -34,13 +35,16 @@ type Ledger interface {
 	Roomy(ctx context.Context) error
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier and Fleet are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *booking.Board              // for lists; somebody else feeds it
 	Ready    func(context.Context) error // nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
+
+	Fleet  *fleet.Map // where riders are; somebody else feeds it
+	Radius float64    // how far riders are looked for, in metres, unless a user says so; default: DefaultRadius
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
@@ -59,6 +63,8 @@ type Service struct {
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier
+	fleet    *fleet.Map
+	radius   float64
 	newID    func() string
 	bookRate web.Rate
 	router   web.RouterConfig
@@ -77,6 +83,11 @@ func New(c Config) (*Service, error) {
 	require("Ready", c.Ready != nil)
 	require("Ledger", c.Ledger != nil)
 	require("Verifier", c.Verifier != nil)
+	require("Fleet", c.Fleet != nil)
+	radius, err := checkRadius(c.Radius)
+	if err != nil {
+		missing = append(missing, err)
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -91,6 +102,7 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
+		fleet: c.Fleet, radius: radius,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -104,6 +116,7 @@ func (s *Service) Routes() chi.Router {
 
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
+	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))

@@ -31,6 +31,7 @@ type all struct {
 	setting.Keys
 	setting.Rides
 	setting.Bookings
+	setting.Fleet
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -108,7 +109,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
-	model, err := b.Rides(c.Rides, c.SecretPath(key))
+	model, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
 	if err != nil {
 		return
 	}

@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Rides
+	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
 	setting.Log
@@ -57,7 +58,7 @@ func run(ctx context.Context, env program.Env) error {
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			key := s.ServiceKey.Path("ridersvc")
-			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
+			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}

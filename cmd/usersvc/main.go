@@ -25,6 +25,7 @@ type serve struct {
 	setting.Remote
 	setting.Rides
 	setting.Bookings
+	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
 	setting.Log
@@ -58,7 +59,7 @@ func run(ctx context.Context, env program.Env) error {
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			key := s.ServiceKey.Path("usersvc")
-			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
+			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}

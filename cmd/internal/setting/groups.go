@@ -79,6 +79,12 @@ type Bookings struct {
 	Tariff Tariff `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
 }
 
+// Fleet is what is made of where riders are.
+type Fleet struct {
+	PositionAge Duration `name:"position-age" env:"POSITION_AGE" default:"60s" min:"5s" max:"1h" placeholder:"DURATION" group:"Bookings:" help:"After how long without a report of its position a raider counts as offline (default: ${default})."`
+	Radius      Count    `name:"search-radius" env:"SEARCH_RADIUS" default:"3000" min:"100" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How far bookings and raiders are looked for, unless a request says so (default: ${default})."`
+}
+
 // Remote is a NATS server elsewhere.
 type Remote struct {
 	URL NATSURL `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL" group:"NATS:" help:"The NATS server; several URLs are separated by commas (default: ${default})."`

@@ -103,7 +103,9 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 }
 
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
-func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) { return o.desk.Show(ctx, id) }
+func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
+	return o.desk.Show(ctx, id)
+}
 
 // Cancel calls a ride off, at whatever stage it is. Errors: those of [booking.Desk.Cancel].
 func (o Office) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {

@@ -4,27 +4,34 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/usersvc"
 	"pillion/web"
 )
 
-// Rides is what the services of one process share that have to do with bookings. The read model is one: each event is verified and kept once.
+// Rides is what the services of one process share that have to do with bookings: the read model, so that each event is verified and kept once,
+// and where riders are.
 type Rides struct {
-	base     *Base
-	board    *booking.Board
-	follower *bus.Follower
-	deadline time.Duration
-	codes    *booking.StartCodes
-	kept     bool // whether one of the services keeps the time already
+	base      *Base
+	board     *booking.Board
+	follower  *bus.Follower
+	deadline  time.Duration
+	codes     *booking.StartCodes
+	fleet     *fleet.Map
+	positions *bus.Positions
+	radius    float64 // metres
+	kept      bool    // whether one of the services keeps the time already
 }
 
-// Rides returns what the services share, with a reader of its own for the read model. The secret is read, or made, here.
-func (b *Base) Rides(s setting.Rides, secretPath string) (*Rides, error) {
+// Rides returns what the services share, with readers of its own. The secret is read, or made, here.
+func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Rides, error) {
 	shared, err := loadSecret(secretPath)
 	if err != nil {
 		return nil, err
@@ -38,7 +45,24 @@ func (b *Base) Rides(s setting.Rides, secretPath string) (*Rides, error) {
 		return nil, err
 	}
 	board := booking.NewBoard()
-	return &Rides{base: b, board: board, follower: ledger.Follow(board), deadline: s.Deadline.Value, codes: codes}, nil
+	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy})
+	if err != nil {
+		return nil, fmt.Errorf("make the map of riders: %w", err)
+	}
+	for name, count := range map[string]func() int{
+		"known":  func() int { known, _ := riders.Count(); return known },
+		"online": func() int { _, online := riders.Count(); return online },
+	} {
+		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "riders", Help: "Riders that this process has heard of lately, and those of them that are online.",
+			ConstLabels: prometheus.Labels{"state": name},
+		}, func() float64 { return float64(count()) }))
+	}
+	return &Rides{
+		base: b, board: board, follower: ledger.Follow(board),
+		deadline: s.Deadline.Value, codes: codes,
+		fleet: riders, positions: b.Conn.Positions(riders), radius: float64(f.Radius.Value),
+	}, nil
 }
 
 // keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
@@ -59,10 +83,10 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	return []program.Task{keeper.Run}, nil
 }
 
-// Part returns the reader that keeps the read model up to date.
+// Part returns the readers that keep it up to date.
 func (r *Rides) Part() Part {
 	return Part{
-		Tasks:  []program.Task{r.follower.Run},
+		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
 		Checks: []web.Check{{Name: "bookings", Ready: r.follower.Ready}},
 	}
 }
@@ -92,6 +116,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
 	})
@@ -121,6 +146,7 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 	}
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 	})
