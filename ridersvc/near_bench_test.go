@@ -23,8 +23,8 @@ func p99(took []time.Duration) time.Duration {
 
 // BenchmarkNearestOpen asks the service for the nearest of 100,000 open bookings, while 50,000 riders report where they are, each every four
 // seconds, and bookings come and go. The limits are 5 ms for 99 of 100, and 400 MiB for all of it. It is measured in rounds, and the best round
-// counts. "bare" is a hash that takes about as long as a request, in turn with the requests: where even that takes half of the limit, others are using
-// the machine, and nothing is said about the time.
+// counts. "bare" is a hash that takes about as long as a request, in turn with the requests: where even that takes ten times as
+// long as it usually does, others are using the machine, and no verdict is given on the time.
 func BenchmarkNearestOpen(b *testing.B) {
 	const (
 		bookings, riders  = 100_000, 50_000
@@ -105,8 +105,8 @@ func BenchmarkNearestOpen(b *testing.B) {
 
 			bearer := e.rider(rita)
 			var took, all, bare []time.Duration
-			best, bestBare := time.Duration(1<<63-1), time.Duration(1<<63-1)
-			work := make([]byte, 64<<10)
+			best, bestBare, usualBare := time.Duration(1<<63-1), time.Duration(1<<63-1), time.Duration(0)
+			work := make([]byte, 200<<10)
 			ask := func() {
 				p := somewhere(random)
 				r := request("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", p.Lat, p.Lng), bearer, "")
@@ -124,6 +124,7 @@ func BenchmarkNearestOpen(b *testing.B) {
 				if len(took) == round {
 					all = append(all, took...)
 					best, bestBare = min(best, p99(took)), min(bestBare, p99(bare))
+					usualBare = bare[len(bare)/2]
 					took, bare = took[:0], bare[:0]
 				}
 			}
@@ -144,8 +145,8 @@ func BenchmarkNearestOpen(b *testing.B) {
 			b.ReportMetric(float64(best)/float64(slowest), "p99-of-limit")
 			b.ReportMetric(float64(bestBare.Microseconds()), "bare-p99-µs")
 			b.ReportMetric(float64(held)/(1<<20), "MiB")
-			if best > slowest && bestBare > slowest/2 {
-				b.Logf("p99 is %s, and that of a bare hash %s: the machine is too busy to tell", best, bestBare)
+			if best > slowest && bestBare > 10*usualBare {
+				b.Logf("p99 is %s, and that of a bare hash %s in place of %s: the machine is too busy to tell", best, bestBare, usualBare)
 			} else if best > slowest {
 				b.Errorf("p99 is %s, want at most %s", best, slowest)
 			}
