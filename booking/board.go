@@ -80,10 +80,15 @@ func (b *Board) Apply(e Event) error {
 	}
 	r.update(&t.Booking, b.riderID(t.Booking.Rider))
 	if r.state == openState {
-		b.open.add(r)
-		b.place.add(r)
+		b.offer(r)
 	}
 	return nil
+}
+
+// offer puts a booking on the lists of open ones.
+func (b *Board) offer(r *record) {
+	b.open.add(r)
+	b.place.add(r)
 }
 
 // close takes a booking off the lists of open ones, before it changes.
