@@ -75,8 +75,7 @@ func (b *Board) Apply(e Event) error {
 	was, had := r.state.shelf(), r.rider
 	r.update(&t.Booking, b.driver(t.Booking.Rider))
 	if r.state == openState {
-		b.open.add(r)
-		b.place.add(r)
+		b.offer(r)
 	}
 	b.file(r, was, had)
 	return nil
@@ -107,6 +106,12 @@ func (b *Board) dismiss(d *driver) {
 	if d != nil && d.empty() {
 		delete(b.riders, d.id)
 	}
+}
+
+// offer puts a booking on the lists of open ones.
+func (b *Board) offer(r *record) {
+	b.open.add(r)
+	b.place.add(r)
 }
 
 // close takes a booking off the lists of open ones, before it changes.
