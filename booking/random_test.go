@@ -84,7 +84,7 @@ func (s *source) event(b booking.Booking) booking.Event {
 	s.seq++
 	if len(s.told) > 0 && s.IntN(20) == 0 { // a whole event once more
 		e := s.told[s.IntN(len(s.told))]
-		e.Seq = s.seq
+		e.Seq, e.At = s.seq, s.stored() // the ledger's, whatever the message says of itself
 		return e
 	}
 	e := s.wish(b)
@@ -94,9 +94,14 @@ func (s *source) event(b booking.Booking) booking.Event {
 	e.ID = booking.EventID(booking.DeriveID("event", fmt.Sprint(s.Uint64())))
 	e.Booking, e.Seq, e.Command = s.id, s.seq, booking.CommandID(booking.DeriveID(fmt.Sprint(s.seq)))
 	e.Decided = noon.Add(time.Duration(s.seq) * time.Second)
-	e.At = e.Decided.Add(time.Duration(s.IntN(2000)) * time.Millisecond)
+	e.At = s.stored()
 	s.told = append(s.told, e)
 	return e
+}
+
+// stored returns when a ledger stores the present event: the later the sequence, the later, but for what the clocks of servers differ by.
+func (s *source) stored() time.Time {
+	return noon.Add(time.Duration(s.seq)*time.Second + time.Duration(s.IntN(2000))*time.Millisecond)
 }
 
 // town is around which many bookings begin.
