@@ -18,6 +18,7 @@ type Board struct {
 	contents
 
 	progress progress
+	watchers *watchers
 }
 
 // contents is what a Board knows.
@@ -28,6 +29,8 @@ type contents struct {
 	riders   map[RiderID]RiderID // one copy of each rider's id
 	open     openIndex
 	oldest   []*record // all bookings by RequestedSeq
+	changes  openLog
+	applied  uint64 // Seq of the last event that was applied
 }
 
 // A passenger is a user and the user's bookings by RequestedSeq.
@@ -38,7 +41,7 @@ type passenger struct {
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{contents: contents{
+	return &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[ID]*record),
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
@@ -47,10 +50,12 @@ func NewBoard() *Board {
 }
 
 // Become takes over what another board knows, all at once, and what it has been advanced to. It is for a board that was read anew because
-// verdicts have changed. The other one must know as much as b, at least, and not be used any more.
+// verdicts have changed. The other one must know as much as b, at least, and not be used any more. All watches of b end with ErrRestart.
 func (b *Board) Become(other *Board) {
 	b.mu.Lock()
 	b.contents = other.contents
+	b.changes = b.changes.restarted(b.applied)
+	b.watchers.restart() // before anything else can be applied, so that nobody is told of the new board on top of the old one
 	b.mu.Unlock()
 	b.Advance(other.Seq())
 }
@@ -74,6 +79,7 @@ func (b *Board) Apply(e Event) error {
 	if !known {
 		r = b.add(&t.Booking)
 	}
+	before := r.state
 	if r.state == openState {
 		b.open.remove(r)
 	}
@@ -81,6 +87,10 @@ func (b *Board) Apply(e Event) error {
 	if r.state == openState {
 		b.open.add(r)
 	}
+	if b.note(&e, r, before) {
+		b.watchers.wake()
+	}
+	b.watchers.tell(&e, r)
 	return nil
 }
 
@@ -152,6 +162,7 @@ func (b *Board) Forget(first uint64) int {
 		}
 		delete(b.bookings, r.id)
 		delete(b.marks, r.id)
+		b.watchers.forget(r.id)
 		r.user.bookings = slices.Delete(r.user.bookings, 0, 1) // the user's oldest, as it is the oldest of all
 		if len(r.user.bookings) == 0 {
 			delete(b.users, r.user.id)
