@@ -46,6 +46,9 @@ type Config struct {
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 	BookRate       web.Rate       // how often one user may book at this instance
 
+	Streams   web.StreamLimits // default: those of package web
+	Positions Positions        // where riders are; nil: nobody is told
+
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
@@ -59,9 +62,13 @@ type Service struct {
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier
+	now      func() time.Time
 	newID    func() string
 	bookRate web.Rate
 	router   web.RouterConfig
+
+	streams   web.StreamLimits
+	positions Positions
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -90,7 +97,8 @@ func New(c Config) (*Service, error) {
 		c.NewID = booking.NewID
 	}
 	return &Service{
-		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
+		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID, bookRate: c.BookRate,
+		streams: c.Streams, positions: c.Positions,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -100,12 +108,14 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
+	streams := web.NewStreams(s.streams, s.verifier, s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
 
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
+	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	return r
 }

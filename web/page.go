@@ -22,12 +22,9 @@ const defaultPage = 20 // entries, where a client does not say
 // the beginning). Without ?limit= it is 20, or max where that is less. It returns ErrLimit, ErrCursor and ErrQuery.
 func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 	limit = min(defaultPage, max)
-	if r.URL.RawQuery == "" {
-		return limit, 0, nil
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parseQuery(r)
 	if err != nil {
-		return 0, 0, ErrQuery.Because(err)
+		return 0, 0, err
 	}
 	if values, ok := query["limit"]; ok {
 		n, err := strconv.ParseUint(values[0], 10, 31)
@@ -43,4 +40,16 @@ func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 		}
 	}
 	return limit, cursor, nil
+}
+
+// parseQuery returns the query of a request, or ErrQuery.
+func parseQuery(r *http.Request) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, ErrQuery.Because(err)
+	}
+	return query, nil
 }
