@@ -107,10 +107,6 @@ func (st *Stream) Begin() error {
 	}
 	st.begun = true
 	st.streams.open.Inc()
-	// The server's limits are those of answers that end. The client's silence is no reason to leave it.
-	if err := st.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return st.lost(err)
-	}
 	st.due = time.NewTimer(st.rest())
 	st.buf = fmt.Appendf(st.buf[:0], "retry: %d\n\n", st.streams.limits.Retry.Milliseconds())
 	return st.flush(st.streams.limits.Write)

@@ -25,6 +25,7 @@ type serve struct {
 	setting.Remote
 	setting.ServiceKey
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -59,7 +60,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP, s.ServiceKey.Path("ridersvc"))
+			rider, err := rides.Rider(s.HTTP, s.Streams, s.ServiceKey.Path("ridersvc"))
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

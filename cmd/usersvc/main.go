@@ -26,6 +26,7 @@ type serve struct {
 	setting.Bookings
 	setting.ServiceKey
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -60,7 +61,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings, s.HTTP, s.ServiceKey.Path("usersvc"))
+			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, s.ServiceKey.Path("usersvc"))
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

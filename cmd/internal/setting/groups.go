@@ -59,6 +59,12 @@ type HTTP struct {
 	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
 }
 
+// Streams are how many may watch.
+type Streams struct {
+	PerAccount Count `name:"stream-limit" env:"STREAM_LIMIT" default:"10" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that one account may have open at each instance (default: ${default})."`
+	Total      Count `name:"streams" env:"STREAMS" default:"10000" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that each service's instance has open at most (default: ${default})."`
+}
+
 // Bookings are the rules of booking a ride.
 type Bookings struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider (default: ${default})."`

@@ -28,6 +28,7 @@ type settings struct {
 	setting.Keys
 	setting.Bookings
 	setting.HTTP
+	setting.Streams
 	setting.Remote
 	setting.Profile
 }

@@ -48,7 +48,7 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 }
 
 // User returns usersvc, whose own key is in file key.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, error) {
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	identity, err := r.base.identity("usersvc", key)
 	if err != nil {
 		return Part{}, err
@@ -65,6 +65,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
+		Streams: streamLimits(w),
 	})
 	if err != nil {
 		return Part{}, err
@@ -76,7 +77,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 const noDeadline = time.Hour
 
 // Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
+func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	identity, err := r.base.identity("ridersvc", key)
 	if err != nil {
 		return Part{}, err
@@ -93,9 +94,15 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		Streams: streamLimits(w),
 	})
 	if err != nil {
 		return Part{}, err
 	}
 	return Part{Handler: service.Routes(), Tasks: []program.Task{identity.Run}}, nil
+}
+
+// streamLimits are how many may watch.
+func streamLimits(s setting.Streams) web.StreamLimits {
+	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
 }
