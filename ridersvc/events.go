@@ -104,7 +104,6 @@ func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch
 		return err
 	}
 	now := past.Booking
-	past = booking.History{} // thousands of streams wait
 	changes := live.Changes()
 	var last <-chan time.Time
 	for {

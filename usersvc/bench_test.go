@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -291,7 +292,7 @@ func lookAt(addr string, r watchedRide, begun func()) (kinds []string, late []fl
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() && len(kinds) == 1+perRide {
+			if errors.Is(err, os.ErrDeadlineExceeded) && len(kinds) == 1+perRide {
 				return kinds, late, nil // nothing comes twice
 			}
 			return kinds, late, err

@@ -97,8 +97,15 @@ func newTheatre(t *testing.T, limits web.StreamLimits) *theatre {
 
 func (th *theatre) user(id string) string { return th.auth.Token(token.User, id, "a@example.com") }
 
+// An answered is an answer whose body is closed after the test.
+type answered struct {
+	StatusCode int
+	Header     http.Header
+	Body       io.ReadCloser
+}
+
 // watch opens a stream at an address.
-func (th *theatre) watch(t *testing.T, addr, bearer string) *http.Response {
+func (th *theatre) watch(t *testing.T, addr, bearer string) answered {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
@@ -112,7 +119,7 @@ func (th *theatre) watch(t *testing.T, addr, bearer string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = res.Body.Close() })
-	return res
+	return answered{res.StatusCode, res.Header, res.Body}
 }
 
 // events reads a stream to its end, by somebody else's reader.
@@ -167,7 +174,7 @@ func TestStream(t *testing.T) {
 	s := serve(t, short, th.handler, &th.journal)
 	res := th.watch(t, s.addr, th.user(tokentest.Ulla))
 	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("Cache-Control") != "no-store" {
-		t.Errorf("%s %v", res.Status, res.Header)
+		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 	in := bufio.NewReader(res.Body)
 	read := func(want string) {
@@ -300,7 +307,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 	limits.Grace = 10 * time.Second
 	s := serve(t, limits, th.handler, &th.journal)
 	block(t, th, s.dial(t)) // first: it takes what is for anybody
-	var all []*http.Response
+	var all []answered
 	for i := range 5 {
 		all = append(all, th.watch(t, s.addr, th.user(tokentest.Ulla[:25]+string(rune('a'+i)))))
 		<-th.begun
@@ -371,7 +378,7 @@ func TestStreamsAreLimited(t *testing.T) {
 		res := th.watch(t, s.addr, bearer)
 		body, err := io.ReadAll(res.Body)
 		if err != nil || res.StatusCode != status || res.Header.Get("Retry-After") == "" || string(body) != sentence {
-			t.Errorf("%s %q, %v, Retry-After %q", res.Status, body, err, res.Header.Get("Retry-After"))
+			t.Errorf("%d %q, %v, Retry-After %q", res.StatusCode, body, err, res.Header.Get("Retry-After"))
 		}
 	}
 	ulla, uwe := th.user(tokentest.Ulla), th.user("uweuweuweuweuweuweuweuweuw")

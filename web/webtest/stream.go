@@ -41,7 +41,7 @@ func Watch(t testing.TB, url, bearer string, headers ...string) *Stream {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
-	res, err := (&http.Client{Transport: transport}).Do(req)
+	res, err := (&http.Client{Transport: transport}).Do(req) //nolint:bodyclose // it is closed by who reads it
 	if err != nil {
 		cancel()
 		t.Fatal(err)

@@ -91,7 +91,9 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 		t.Errorf("%s %s is not in the OpenAPI document: %v", req.Method, req.URL.Path, err)
 		return
 	}
-	streams.Do(func() { openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.RegisteredBodyDecoder("text/plain")) })
+	streams.Do(func() {
+		openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.RegisteredBodyDecoder("text/plain"))
+	})
 	err = openapi3filter.ValidateResponse(req.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route},
 		Status:                 status,
