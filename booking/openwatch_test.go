@@ -228,3 +228,36 @@ func TestOpenWatchConverges(t *testing.T) {
 		o.w.Stop()
 	}
 }
+
+// What opens and closes while the pages are read is on a page or told after them, and not both.
+func TestOpenWatchBetweenPages(t *testing.T) {
+	board, c := booking.NewBoard(), newCity()
+	for _, id := range []booking.ID{"a", "b", "c"} {
+		apply(t, board, c.event(id, booking.Requested, owner))
+	}
+	w := board.WatchOpen()
+	defer w.Stop()
+	var got []booking.ID
+	page := func() (more bool) {
+		found, more := w.Page(noon, 2)
+		for _, b := range found {
+			got = append(got, b.ID)
+		}
+		return more
+	}
+	if !page() {
+		t.Fatal("one page has all")
+	}
+	apply(t, board, c.event("a", booking.Accepted, rider), c.event("d", booking.Requested, owner), c.event("c", booking.Accepted, rider),
+		c.event("a", booking.Released, rider)) // a opens anew, behind d
+	for page() {
+	}
+	apply(t, board, c.event("e", booking.Requested, owner))
+	if want := []booking.ID{"a", "b", "d", "a"}; !slices.Equal(got, want) {
+		t.Errorf("the pages have %v, want %v", got, want)
+	}
+	found, _, err := w.Take(noon, 10)
+	if err != nil || len(found) != 2 || found[0].ID != "c" || found[0].Opened() || found[1].ID != "e" || !found[1].Opened() {
+		t.Errorf("told %v, %v: want that c is gone and e is open", found, err)
+	}
+}

@@ -270,3 +270,32 @@ func TestHappeningsAreAsDocumented(t *testing.T) {
 		}
 	}
 }
+
+// A session that is revoked takes its streams with it, and a board that is read anew has them begin anew.
+func TestWatchEndsFromElsewhere(t *testing.T) {
+	var revoked token.RevocationSet
+	revoked.Complete(time.Now().Add(time.Hour)) // there are no others
+	e := newEnvWith(t, func(c *usersvc.Config) {
+		verifier, err := token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(), Revocations: &revoked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Verifier, c.Streams, c.Now = verifier, web.StreamLimits{Heartbeat: 20 * time.Millisecond}, time.Now
+	})
+	server := httptest.NewServer(e.handler)
+	t.Cleanup(server.Close)
+	id, other := e.book(ulla), e.book(uwe)
+	s, stays := webtest.Watch(t, events(server.URL, id), e.user(ulla)), webtest.Watch(t, events(server.URL, other), e.user(uwe))
+	s.Want("requested")
+	stays.Want("requested")
+	revoked.Add(token.Revocation{Subject: ulla, NotBefore: time.Now().Add(time.Second), At: time.Now()})
+	s.Ended("token_revoked")
+	e.bring(other, booking.StateAccepted)
+	stays.Want("accepted")
+	anew := booking.NewBoard()
+	anew.Advance(e.ledger.board.Seq())
+	e.ledger.board.Become(anew)
+	if id, _ := stays.Want("end", `"reason":"restart"`, `"reconnect":true`); id != "" {
+		t.Errorf("the client would go on from %s", id)
+	}
+}
