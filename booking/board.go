@@ -18,6 +18,7 @@ type Board struct {
 	contents
 
 	progress progress
+	watchers *watchers
 }
 
 // contents is what a Board knows.
@@ -29,11 +30,13 @@ type contents struct {
 	open     openIndex
 	place    whereOpen // of the open ones
 	oldest   []*record // all bookings by RequestedSeq
+	changes  openLog
+	applied  uint64 // Seq of the last event that was applied
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{contents: contents{
+	return &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[ID]*record),
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
@@ -42,10 +45,12 @@ func NewBoard() *Board {
 }
 
 // Become takes over what another board knows, all at once, and what it has been advanced to. It is for a board that was read anew because
-// verdicts have changed. The other one must know as much as b, at least, and not be used any more.
+// verdicts have changed. The other one must know as much as b, at least, and not be used any more. All watches of b end with ErrRestart.
 func (b *Board) Become(other *Board) {
 	b.mu.Lock()
 	b.contents = other.contents
+	b.changes = b.changes.restarted(b.applied)
+	b.watchers.restart() // before anything else can be applied, so that nobody is told of the new board on top of the old one
 	b.mu.Unlock()
 	b.Advance(other.Seq())
 }
@@ -69,6 +74,7 @@ func (b *Board) Apply(e Event) error {
 	if !known {
 		r = b.add(&t.Booking)
 	}
+	before := r.state
 	if r.state == openState {
 		b.close(r)
 	}
@@ -78,6 +84,10 @@ func (b *Board) Apply(e Event) error {
 		b.offer(r)
 	}
 	b.file(r, was, had)
+	if b.note(&e, r, before) {
+		b.watchers.wake()
+	}
+	b.watchers.tell(&e, r)
 	return nil
 }
 
@@ -187,6 +197,7 @@ func (b *Board) Forget(first uint64) int {
 		}
 		delete(b.bookings, r.id)
 		delete(b.marks, r.id)
+		b.watchers.forget(r.id)
 		if r.user.take(r.state.shelf(), r); r.user.empty() {
 			delete(b.users, r.user.id)
 		}

@@ -258,17 +258,23 @@ func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, 
 
 // Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.
 func (d *Desk) Show(ctx context.Context, id ID) (Booking, error) {
+	h, err := d.History(ctx, id)
+	return h.Booking, err
+}
+
+// History returns a booking with its events, as the log has them now. Errors: ErrInvalidID, ErrNotFound.
+func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 	if !ValidID(string(id)) {
-		return Booking{}, ErrInvalidID
+		return History{}, ErrInvalidID
 	}
 	h, err := d.log.Load(ctx, id, Fresh)
 	if err != nil {
-		return Booking{}, fmt.Errorf("show %s: %w", id, err)
+		return History{}, fmt.Errorf("show %s: %w", id, err)
 	}
 	if h.Booking.State == StateNone {
-		return Booking{}, ErrNotFound
+		return History{}, ErrNotFound
 	}
-	return h.Booking, nil
+	return h, nil
 }
 
 // errNothingToDo is a decision: what the command asks for is so already.

@@ -51,6 +51,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 
+	Streams web.StreamLimits // default: those of package web
+
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
@@ -76,7 +78,9 @@ type Service struct {
 	now      func() time.Time
 	newID    func() string
 	router   web.RouterConfig
+	streams  web.StreamLimits
 	attempts attempts
+	lapses   lapses
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -115,6 +119,7 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
 		fleet: c.Fleet, announce: c.Announce, radius: c.Radius,
+		streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -125,6 +130,7 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
+	streams := web.NewStreams(s.streams, s.verifier, s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.Rider, sentence)) }
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
@@ -140,6 +146,8 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can report a position").Put("/position", web.Handle(s.move))
 	only("Only raiders can go online").Post("/online", web.Handle(s.online))
 	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
+	only("Only raiders can see open bookings").Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
+	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
 	return r
 }
 

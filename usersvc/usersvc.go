@@ -50,6 +50,9 @@ type Config struct {
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 	BookRate       web.Rate       // how often one user may book at this instance
 
+	Streams   web.StreamLimits // default: those of package web
+	Positions Positions        // where riders are; nil: nobody is told
+
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
@@ -65,9 +68,13 @@ type Service struct {
 	verifier web.TokenVerifier
 	fleet    *fleet.Map
 	radius   float64
+	now      func() time.Time
 	newID    func() string
 	bookRate web.Rate
 	router   web.RouterConfig
+
+	streams   web.StreamLimits
+	positions Positions
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -103,6 +110,7 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
 		fleet: c.Fleet, radius: radius,
+		now: c.Now, streams: c.Streams, positions: c.Positions,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -112,6 +120,7 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
+	streams := web.NewStreams(s.streams, s.verifier, s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
 
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
@@ -119,6 +128,7 @@ func (s *Service) Routes() chi.Router {
 	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
+	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r

@@ -33,6 +33,7 @@ type all struct {
 	setting.Bookings
 	setting.Fleet
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -113,10 +114,10 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	if err != nil {
 		return
 	}
-	if user, err = model.User(c.Bookings, c.HTTP, key); err != nil {
+	if user, err = model.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
 		return
 	}
-	rider, err = model.Rider(c.HTTP, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
+	rider, err = model.Rider(c.HTTP, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
 	return auth, user, rider, model.Part(), err
 }
 

@@ -27,6 +27,7 @@ type serve struct {
 	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -62,7 +63,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP, key)
+			rider, err := rides.Rider(s.HTTP, s.Streams, key)
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

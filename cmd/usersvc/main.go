@@ -28,6 +28,7 @@ type serve struct {
 	setting.Fleet
 	setting.ServiceKey
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -63,7 +64,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings, s.HTTP, key)
+			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, key)
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

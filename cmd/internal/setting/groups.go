@@ -73,6 +73,12 @@ func (r Rides) SecretPath(serviceKey string) string {
 	return filepath.Join(filepath.Dir(serviceKey), "rides.secret")
 }
 
+// Streams are how many may watch.
+type Streams struct {
+	PerAccount Count `name:"stream-limit" env:"STREAM_LIMIT" default:"10" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that one account may have open at each instance (default: ${default})."`
+	Total      Count `name:"streams" env:"STREAMS" default:"10000" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that each service's instance has open at most (default: ${default})."`
+}
+
 // Bookings are the rules of booking a ride.
 type Bookings struct {
 	Limit  Count  `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings a minute that one user may make at each instance; 0 is no limit (default: ${default})."`

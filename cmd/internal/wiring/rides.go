@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -101,7 +102,7 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 }
 
 // User returns usersvc, whose own key is in file key.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, error) {
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	identity, err := r.base.identity("usersvc", key)
 	if err != nil {
 		return Part{}, err
@@ -119,6 +120,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
+		Streams: streamLimits(w), Positions: whereabouts{r.fleet},
 	})
 	if err != nil {
 		return Part{}, err
@@ -131,7 +133,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 }
 
 // Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
+func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	identity, err := r.base.identity("ridersvc", key)
 	if err != nil {
 		return Part{}, err
@@ -149,6 +151,7 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		Streams: streamLimits(w),
 	})
 	if err != nil {
 		return Part{}, err
@@ -158,4 +161,28 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 		return Part{}, err
 	}
 	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
+}
+
+// streamLimits are how many may watch.
+func streamLimits(s setting.Streams) web.StreamLimits {
+	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
+}
+
+// whereabouts tells the passengers where their riders are.
+type whereabouts struct{ *fleet.Map }
+
+var _ usersvc.Positions = whereabouts{}
+
+// Follow tells where a rider is until ctx ends.
+func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
+	positions, stop := w.Watch(rider)
+	defer stop()
+	for {
+		select {
+		case p := <-positions:
+			tell(usersvc.Position{Place: p.Place, At: p.At})
+		case <-ctx.Done():
+			return
+		}
+	}
 }
