@@ -194,7 +194,7 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e bo
 		count(metrics.verified, string(e.Kind))
 	case refused:
 		if p, ok := parseSubject(m.subject); ok {
-			board.Refuse(p.booking, p.n, p.kind)
+			board.Refuse(p.booking, p.n, p.kind, m.seq)
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
