@@ -27,8 +27,13 @@ type Follower struct {
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
 
-	verdict sync.Mutex // held while a verdict is put on the board
-	version uint64     // of the past that the board was judged by, at least; guarded by verdict
+	snapshots *snapshots      // nil: none are used
+	keys      func() []string // ids of the keys that are known; nil: nobody wants to know
+
+	verdict sync.Mutex // held while a verdict is put on the board, and guards the rest
+	version uint64     // of the past that the board was judged by, at least
+	rests   footing    // what the board rests on
+	created time.Time  // when the ledger was created that it is read from; zero: it has not been met yet
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
@@ -56,10 +61,15 @@ func (f *Follower) Ready(ctx context.Context) error {
 // interruption where it stopped. It returns an error only if the ledger is not the one it has been reading: then the board is
 // wrong and the process should start anew.
 func (f *Follower) Run(ctx context.Context) error {
+	version := f.ledger.conn.past.version() // that anything is judged by from here on
+	f.verdict.Lock()
+	f.version = version
+	f.verdict.Unlock()
 	var work sync.WaitGroup
 	work.Go(func() { f.quarantine.run(ctx) })
 	work.Go(func() { f.forget(ctx) })
-	work.Go(func() { f.rebuild(ctx) })
+	work.Go(func() { f.rebuild(ctx, version) })
+	work.Go(func() { f.keepSnapshots(ctx) })
 	defer work.Wait()
 
 	pace := newBackOff()
@@ -81,7 +91,18 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-var errOtherLedger = errors.New("the ledger ends before what has been read of it: it was replaced or has lost events; restart to read it anew")
+var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was replaced or has lost events; restart to read it anew")
+
+// meet notes when the ledger was created that is read. It reports whether that is the first one, and whether it is the one there was before.
+func (f *Follower) meet(created time.Time) (first, same bool) {
+	f.verdict.Lock()
+	defer f.verdict.Unlock()
+	if f.created.IsZero() {
+		f.created = created
+		return true, true
+	}
+	return false, f.created.Equal(created)
+}
 
 // session reads from where the board is until something breaks.
 func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff) error {
@@ -92,8 +113,12 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 	// The leader says where the stream ends. A consumer's pending count would not do: a replica that has just rejoined calls
 	// itself caught up in the middle.
 	state := stream.CachedInfo().State
-	if state.LastSeq < f.board.Seq() {
+	first, same := f.meet(stream.CachedInfo().Created)
+	if !same || state.LastSeq < f.board.Seq() {
 		return errOtherLedger
+	}
+	if first {
+		f.recall(ctx, stream.CachedInfo())
 	}
 	if !f.targeted.Load() {
 		f.target.Store(state.LastSeq)
@@ -174,11 +199,11 @@ func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict 
 	if version < f.version {
 		return false, nil
 	}
-	return true, f.put(ctx, f.board, m, e, verdict, true)
+	return true, f.put(ctx, f.board, &f.rests, m, e, verdict, true)
 }
 
-// put puts the verdict on a message on a board: the event, or why it is none.
-func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e booking.Event, verdict error, counted bool) error {
+// put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
+func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
@@ -204,6 +229,7 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e bo
 	default:
 		return fmt.Errorf("apply event %d: %w", m.seq, err)
 	}
+	rests.add(m, reason, f.keys)
 	board.Advance(m.seq)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,6 +32,7 @@ const (
 type quarantine struct {
 	conn  *Conn
 	queue chan *nats.Msg
+	owed  atomic.Int64 // records that were to be written and are not: they wait, or were dropped
 }
 
 func newQuarantine(c *Conn) *quarantine {
@@ -41,6 +43,7 @@ func newQuarantine(c *Conn) *quarantine {
 // ledger's reader; what is dropped then is recorded when the ledger is next read.
 func (q *quarantine) record(ctx context.Context, m stored, reason string) {
 	msg := quarantined(m, reason)
+	q.owed.Add(1)
 	select {
 	case q.queue <- msg:
 		return
@@ -59,15 +62,20 @@ func (q *quarantine) run(ctx context.Context) {
 	for {
 		select {
 		case m := <-q.queue:
-			q.write(ctx, m)
+			if q.write(ctx, m) {
+				q.owed.Add(-1)
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// write stores one record, however long that takes.
-func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
+// complete reports whether everything is recorded that was refused.
+func (q *quarantine) complete() bool { return q.owed.Load() == 0 }
+
+// write stores one record, however long that takes. It reports false where ctx has ended before.
+func (q *quarantine) write(ctx context.Context, m *nats.Msg) bool {
 	pace := newBackOff()
 	for ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, attemptPatience)
@@ -77,10 +85,10 @@ func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
 		switch {
 		case err == nil:
 			q.conn.metrics.quarantined.WithLabelValues("recorded").Inc()
-			return
+			return true
 		case errors.As(err, &api) && api.ErrorCode == errWrongLastSequence:
 			q.conn.metrics.quarantined.WithLabelValues("known").Inc()
-			return
+			return true
 		}
 		q.conn.log.Debug("quarantine is not available", "error", err)
 		select {
@@ -88,6 +96,7 @@ func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
 		case <-ctx.Done():
 		}
 	}
+	return false
 }
 
 // tokenShaped matches whatever could be a JWT: three runs of base64url between dots, the first an encoded JSON object.

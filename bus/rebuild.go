@@ -8,11 +8,10 @@ import (
 	"pillion/booking"
 )
 
-// rebuild reads the board anew whenever the past has changed, until ctx ends: then it is what a reader would have who starts now. The board
+// rebuild reads the board anew whenever the past has changed since the version that it is judged by, until ctx ends: then it is what a reader would have who starts now. The board
 // that there is goes on being read and looked at meanwhile.
-func (f *Follower) rebuild(ctx context.Context) {
+func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 	past := &f.ledger.conn.past
-	judged := past.version()
 	pace := newBackOff()
 	for {
 		select {
@@ -48,14 +47,14 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 	if err != nil {
 		return err
 	}
-	fresh := booking.NewBoard()
+	fresh, rests := booking.NewBoard(), footing{}
 	fresh.Advance(max(stream.CachedInfo().State.FirstSeq, 1) - 1)
 	messages, err := f.ledger.conn.read(ctx, stream, fresh.Seq()+1)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	defer messages.close()
-	for !f.replace(fresh, version) {
+	for !f.replace(fresh, &rests, version) {
 		m, _, err := messages.next()
 		if err != nil {
 			return fmt.Errorf("read ledger: %w", err)
@@ -64,7 +63,7 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := f.put(ctx, fresh, m, e, err, false); err != nil {
+		if err := f.put(ctx, fresh, &rests, m, e, err, false); err != nil {
 			return err
 		}
 	}
@@ -73,7 +72,7 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 
 // replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
 // meanwhile, it is read anew after this.
-func (f *Follower) replace(fresh *booking.Board, version uint64) bool {
+func (f *Follower) replace(fresh *booking.Board, rests *footing, version uint64) bool {
 	if fresh.Seq() < f.board.Seq() {
 		return false
 	}
@@ -83,6 +82,6 @@ func (f *Follower) replace(fresh *booking.Board, version uint64) bool {
 		return false
 	}
 	f.board.Become(fresh)
-	f.version = version
+	f.rests, f.version = *rests, version
 	return true
 }
