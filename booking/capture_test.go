@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -131,6 +132,19 @@ func TestCapturedBoards(t *testing.T) {
 		loaded := load(t, capture(t, board.Capture(), nil))
 		if loaded.Seq() != board.Seq() || loaded.Len() != board.Len() || !bytes.Equal(content(t, loaded), content(t, board)) {
 			t.Fatalf("seed %d: the loaded board is another one", seed)
+		}
+		for n := range 60 {
+			id := booking.ID(fmt.Sprintf("booking-%d", n))
+			a, _ := board.Get(id)
+			if b, _ := loaded.Get(id); !reflect.DeepEqual(a, b) {
+				t.Fatalf("seed %d: %s is\n%+v, want\n%+v", seed, id, b, a)
+			}
+		}
+		if seed%2 == 0 { // of what is left behind, each is to know when it ages
+			first := s.seqs[half/2]
+			if a, b := board.Forget(first), loaded.Forget(first); a != b || !bytes.Equal(content(t, loaded), content(t, board)) {
+				t.Fatalf("seed %d: the loaded board forgets %d bookings, want %d", seed, b, a)
+			}
 		}
 		if a, b := s.play(board, half, len(s.lines)), s.play(loaded, half, len(s.lines)); !slices.Equal(a, b) {
 			t.Fatalf("seed %d: later events have other outcomes", seed)

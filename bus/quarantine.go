@@ -31,19 +31,24 @@ const (
 // in between is mended by the next start (docs/adr/0003).
 type quarantine struct {
 	conn  *Conn
-	queue chan *nats.Msg
-	owed  atomic.Int64 // records that were to be written and are not: they wait, or were dropped
+	queue chan toRecord
+	lossy atomic.Bool // whether any was dropped
+}
+
+// toRecord is a record that waits to be written, or somebody who waits for those before.
+type toRecord struct {
+	record  *nats.Msg
+	written chan<- struct{}
 }
 
 func newQuarantine(c *Conn) *quarantine {
-	return &quarantine{conn: c, queue: make(chan *nats.Msg, quarantineQueue)}
+	return &quarantine{conn: c, queue: make(chan toRecord, quarantineQueue)}
 }
 
 // record offers a refused message. It waits a second at most for room in the queue, for a flood of forgeries must not stop the
 // ledger's reader; what is dropped then is recorded when the ledger is next read.
 func (q *quarantine) record(ctx context.Context, m stored, reason string) {
-	msg := quarantined(m, reason)
-	q.owed.Add(1)
+	msg := toRecord{record: quarantined(m, reason)}
 	select {
 	case q.queue <- msg:
 		return
@@ -53,6 +58,7 @@ func (q *quarantine) record(ctx context.Context, m stored, reason string) {
 	case q.queue <- msg:
 	case <-time.After(quarantineWait):
 		q.conn.metrics.quarantined.WithLabelValues("dropped").Inc()
+		q.lossy.Store(true)
 	case <-ctx.Done():
 	}
 }
@@ -62,20 +68,35 @@ func (q *quarantine) run(ctx context.Context) {
 	for {
 		select {
 		case m := <-q.queue:
-			if q.write(ctx, m) {
-				q.owed.Add(-1)
+			if m.written != nil {
+				close(m.written)
+				continue
 			}
+			q.write(ctx, m.record)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// complete reports whether everything is recorded that was refused.
-func (q *quarantine) complete() bool { return q.owed.Load() == 0 }
+// flush waits until everything is recorded that was offered so far, and reports whether it is.
+func (q *quarantine) flush(ctx context.Context) bool {
+	written := make(chan struct{})
+	select {
+	case q.queue <- toRecord{written: written}:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-written:
+		return !q.lossy.Load()
+	case <-ctx.Done():
+		return false
+	}
+}
 
-// write stores one record, however long that takes. It reports false where ctx has ended before.
-func (q *quarantine) write(ctx context.Context, m *nats.Msg) bool {
+// write stores one record, however long that takes.
+func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
 	pace := newBackOff()
 	for ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, attemptPatience)
@@ -85,10 +106,10 @@ func (q *quarantine) write(ctx context.Context, m *nats.Msg) bool {
 		switch {
 		case err == nil:
 			q.conn.metrics.quarantined.WithLabelValues("recorded").Inc()
-			return true
+			return
 		case errors.As(err, &api) && api.ErrorCode == errWrongLastSequence:
 			q.conn.metrics.quarantined.WithLabelValues("known").Inc()
-			return true
+			return
 		}
 		q.conn.log.Debug("quarantine is not available", "error", err)
 		select {
@@ -96,7 +117,6 @@ func (q *quarantine) write(ctx context.Context, m *nats.Msg) bool {
 		case <-ctx.Done():
 		}
 	}
-	return false
 }
 
 // tokenShaped matches whatever could be a JWT: three runs of base64url between dots, the first an encoded JSON object.

@@ -166,6 +166,9 @@ func (f *Follower) snapshot(ctx context.Context, was snapshot) (snapshot, bool, 
 		return snapshot{}, false, nil
 	}
 	defer capture.End()
+	if !f.quarantine.flush(ctx) { // a reader that starts from the snapshot will not offer once more what was refused
+		return snapshot{}, false, nil
+	}
 	if err := f.snapshots.store(ctx, capture, &x, was); err != nil {
 		return snapshot{}, false, err
 	}
@@ -180,9 +183,6 @@ func (f *Follower) snapshot(ctx context.Context, was snapshot) (snapshot, bool, 
 // the past has changed, and the board is still to be read anew.
 func (f *Follower) capture() (snapshot, *booking.Capture, bool) {
 	s := f.snapshots
-	if !f.quarantine.complete() {
-		return snapshot{}, nil, false // a reader that starts from the snapshot would not record what it refuses once more
-	}
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
 	x := snapshot{

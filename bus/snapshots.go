@@ -32,7 +32,7 @@ const (
 )
 
 const (
-	// snapshotPatience is how long it may take to load or to store a snapshot. Whoever is asked to make one is left alone for as long.
+	// snapshotPatience is how long it may take to load or to store a snapshot. Whoever has begun to make one is left alone for as long.
 	snapshotPatience = time.Minute
 	// watchPatience is how long a start waits for keys and revocations, to compare with those that a snapshot was made by.
 	watchPatience = 10 * time.Second
@@ -318,7 +318,7 @@ func (s *snapshots) claim(ctx context.Context) (revision uint64, ok bool, err er
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, false, unavailable("claim a snapshot", err)
 	}
-	if err == nil && m.header.Get(headerOperation) == "" && time.Since(m.at) < snapshotPatience {
+	if err == nil && m.header.Get(headerOperation) == "" && time.Since(m.at) < min(snapshotPatience, s.every) {
 		return 0, false, nil
 	}
 	revision, err = s.bucket.Update(ctx, snapshotClaim, []byte(s.conn.nc.Opts.Name), m.seq)
