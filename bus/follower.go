@@ -132,18 +132,16 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	defer messages.close()
-	for {
-		m, pending, err := messages.next()
-		if err != nil {
-			return fmt.Errorf("read ledger: %w", err)
+	return f.ahead(ctx, messages, func(b *batch) error {
+		for i := range b.messages {
+			if err := f.take(ctx, &b.messages[i]); err != nil {
+				return err
+			}
 		}
-		if err := f.take(ctx, m); err != nil {
-			return err
-		}
-		f.ledger.metrics.lag.Set(float64(pending))
+		f.ledger.metrics.lag.Set(float64(b.pending))
 		pace.Reset()
-	}
+		return nil
+	})
 }
 
 // forget takes off the board what has aged out of the ledger, so that a board that has lived long is the one that a reader would
@@ -173,16 +171,19 @@ func (f *Follower) stream(ctx context.Context) (jetstream.Stream, error) {
 	return s, nil
 }
 
-// take judges one message and hands on the verdict. It returns only ctx's error: whatever else is in the way, it waits for.
-func (f *Follower) take(ctx context.Context, m stored) error {
+// take hands on the verdict on a message, and judges it again as long as there is none, or one that is out of date. It returns only ctx's error:
+// whatever else is in the way, it waits for.
+func (f *Follower) take(ctx context.Context, v *verdict) error {
 	past := &f.ledger.conn.past
-	for {
-		version := past.version()
-		e, err := f.judge(ctx, m)
+	for again := v.undecided(); ; again = true {
+		if again {
+			v.version = past.version()
+			v.event, v.err = f.judge(ctx, v.m)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(ctx, m, e, err, version); done || err != nil {
+		if done, err := f.hand(ctx, v.m, v.event, v.err, v.version); done || err != nil {
 			return err
 		}
 	}

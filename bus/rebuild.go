@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,22 +54,36 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	defer messages.close()
-	for !f.replace(fresh, &rests, version) {
-		m, _, err := messages.next()
-		if err != nil {
-			return fmt.Errorf("read ledger: %w", err)
-		}
-		e, err := f.judge(ctx, m)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := f.put(ctx, fresh, &rests, m, e, err, false); err != nil {
-			return err
-		}
+	if f.replace(fresh, &rests, version) {
+		messages.close()
+		return nil
 	}
-	return nil
+	err = f.ahead(ctx, messages, func(b *batch) error {
+		for i := range b.messages {
+			v := &b.messages[i]
+			if v.undecided() {
+				v.event, v.err = f.judge(ctx, v.m)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := f.put(ctx, fresh, &rests, v.m, v.event, v.err, false); err != nil {
+				return err
+			}
+			if f.replace(fresh, &rests, version) {
+				return errReplaced
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errReplaced) {
+		return nil
+	}
+	return err
 }
+
+// errReplaced ends the reading of a board anew.
+var errReplaced = errors.New("the board has been replaced")
 
 // replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
 // meanwhile, it is read anew after this.
