@@ -30,6 +30,7 @@ type all struct {
 	setting.Ledger
 	setting.Keys
 	setting.Bookings
+	setting.Snapshots
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -108,6 +109,9 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	}
 	model, err := b.Rides()
 	if err != nil {
+		return
+	}
+	if err = model.UseSnapshots(c.Snapshots, b.SnapshotKey()); err != nil {
 		return
 	}
 	if user, err = model.User(c.Bookings, c.HTTP, filepath.Join(c.ServicesDir(), "usersvc.nk")); err != nil {

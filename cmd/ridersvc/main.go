@@ -24,6 +24,7 @@ type serve struct {
 	health
 	setting.Remote
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -57,6 +58,9 @@ func run(ctx context.Context, env program.Env) error {
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			rides, err := b.Rides()
 			if err != nil {
+				return nil, err
+			}
+			if err := rides.UseSnapshots(s.Snapshots, b.SnapshotKey()); err != nil {
 				return nil, err
 			}
 			rider, err := rides.Rider(s.HTTP, s.ServiceKey.Path("ridersvc"))

@@ -25,6 +25,7 @@ type serve struct {
 	setting.Remote
 	setting.Bookings
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
 	setting.Log
 	setting.Profile
@@ -58,6 +59,9 @@ func run(ctx context.Context, env program.Env) error {
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			rides, err := b.Rides()
 			if err != nil {
+				return nil, err
+			}
+			if err := rides.UseSnapshots(s.Snapshots, b.SnapshotKey()); err != nil {
 				return nil, err
 			}
 			user, err := rides.User(s.Bookings, s.HTTP, s.ServiceKey.Path("usersvc"))

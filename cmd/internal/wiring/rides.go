@@ -30,6 +30,25 @@ func (b *Base) Rides() (*Rides, error) {
 	return &Rides{base: b, board: board, follower: ledger.Follow(board)}, nil
 }
 
+// UseSnapshots makes the read model start from a snapshot, and keeps one for the next start. key is what all processes that follow the ledger
+// share, 32 bytes at least; without one there are no snapshots, for anybody could forge them.
+func (r *Rides) UseSnapshots(s setting.Snapshots, key []byte) error {
+	if len(key) == 0 || s.Every.Value == 0 {
+		return nil
+	}
+	err := r.follower.UseSnapshots(bus.SnapshotOptions{
+		Key: key, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
+	})
+	if err != nil {
+		return fmt.Errorf("keep snapshots of the board: %w", err)
+	}
+	return nil
+}
+
+// SnapshotKey returns what seals snapshots. There is no file yet that all processes share, so there is none, and no snapshots: it is to be
+// derived from the secret that start codes are derived from.
+func (b *Base) SnapshotKey() []byte { return nil }
+
 // Part returns the reader that keeps the read model up to date.
 func (r *Rides) Part() Part {
 	return Part{
