@@ -17,6 +17,7 @@ type Board struct {
 	mu sync.RWMutex
 	contents
 
+	capture  *Capture // that is under way, or nil
 	progress progress
 	watchers *watchers
 }
@@ -48,7 +49,7 @@ func NewBoard() *Board {
 // verdicts have changed. The other one must know as much as b, at least, and not be used any more. All watches of b end with ErrRestart.
 func (b *Board) Become(other *Board) {
 	b.mu.Lock()
-	b.contents = other.contents
+	b.contents, b.capture = other.contents, nil
 	b.changes = b.changes.restarted(b.applied)
 	b.watchers.restart() // before anything else can be applied, so that nobody is told of the new board on top of the old one
 	b.mu.Unlock()
@@ -75,6 +76,7 @@ func (b *Board) Apply(e Event) error {
 		r = b.add(&t.Booking)
 	}
 	before := r.state
+	b.capture.keep(r)
 	if r.state == openState {
 		b.close(r)
 	}
@@ -130,8 +132,8 @@ func (b *Board) close(r *record) {
 	b.place.remove(r)
 }
 
-// Refuse says that a message on the position (n, k) of a booking was refused.
-func (b *Board) Refuse(id ID, n int, k Kind) {
+// Refuse says that the message with a sequence, on the position (n, k) of a booking, was refused.
+func (b *Board) Refuse(id ID, n int, k Kind, seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := Thread{marks: b.marks[id]}
@@ -139,7 +141,7 @@ func (b *Board) Refuse(id ID, n int, k Kind) {
 		t.Booking.Version = int(r.version)
 	}
 	had := t.marks
-	t.Refuse(n, k)
+	t.refuse(n, k, seq)
 	if t.marks != had {
 		b.marks[ID(strings.Clone(string(id)))] = t.marks
 	}
@@ -186,7 +188,8 @@ func before(rs []*record, seq uint64) int {
 }
 
 // Forget drops the bookings that were requested before sequence first, which is the first that the ledger still has: their beginning
-// has aged, and a reader that starts now would not know them. It returns how many it has dropped.
+// has aged, and a reader that starts now would not know them. It drops what refused messages have left behind, too, once they have
+// aged. It returns how many bookings it has dropped.
 func (b *Board) Forget(first uint64) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,7 +199,9 @@ func (b *Board) Forget(first uint64) int {
 			b.close(r)
 		}
 		delete(b.bookings, r.id)
-		delete(b.marks, r.id)
+		if r.seq >= first { // the rest of its events, which are to be passed over
+			b.ageAfter(r)
+		}
 		b.watchers.forget(r.id)
 		if r.user.take(r.state.shelf(), r); r.user.empty() {
 			delete(b.users, r.user.id)
@@ -207,7 +212,22 @@ func (b *Board) Forget(first uint64) int {
 		}
 	}
 	b.oldest = slices.Delete(b.oldest, 0, n)
+	for id, m := range b.marks {
+		if !m.forget(first) {
+			delete(b.marks, id)
+		}
+	}
 	return n
+}
+
+// ageAfter makes of a booking that is dropped what a reader would make of the rest of its events.
+func (b *Board) ageAfter(r *record) {
+	m := b.marks[r.id]
+	if m == nil {
+		m = new(marks)
+		b.marks[r.id] = m
+	}
+	m.age(r.seq)
 }
 
 // Get returns a booking, and whether the board knows it.

@@ -250,7 +250,7 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 			if src.IntN(10) == 0 { // a message that is refused before anybody looks at what it says
 				n, k := want.thread(src.id).Booking.Version+src.IntN(4), pick(src, booking.Kinds()...)
 				want.thread(src.id).Refuse(n, k)
-				board.Refuse(src.id, n, k)
+				board.Refuse(src.id, n, k, src.seq+1)
 			}
 			e := src.event(want.thread(src.id).Booking)
 			th := want.thread(e.Booking)
@@ -274,7 +274,7 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 				want.applied[e.Booking] = append(want.applied[e.Booking], e)
 			} else {
 				th.Refuse(e.N, e.Kind)
-				board.Refuse(e.Booking, e.N, e.Kind)
+				board.Refuse(e.Booking, e.N, e.Kind, e.Seq)
 			}
 		}
 		same(t, board, want)
@@ -481,7 +481,7 @@ func TestForget(t *testing.T) {
 		t.Errorf("%d bookings are left", old.Len())
 	}
 	feed(t, old, 4000, "booking-0", 1, booking.Requested, owner, time.Time{})
-	old.Refuse("booking-0", 2, booking.Accepted)
+	old.Refuse("booking-0", 2, booking.Accepted, 4000)
 	old.Forget(4001)
 	feed(t, old, 4001, "booking-0", 1, booking.Requested, owner, time.Time{})
 	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{}) // nor is anything known of its forgeries

@@ -110,12 +110,11 @@ var town = booking.Place{Lat: -17, Lng: 180}
 // wish returns what somebody might want of b.
 func (s *source) wish(b booking.Booking) booking.Event {
 	var ks []booking.Kind
-	for k, from := range transitions {
-		if _, ok := from[b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
+	for _, k := range booking.Kinds() {
+		if _, ok := transitions[k][b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
 			ks = append(ks, k)
 		}
 	}
-	slices.Sort(ks) // maps have no order, and a seed should
 	if len(ks) == 0 || s.IntN(8) == 0 {
 		ks = append(booking.Kinds(), "stolen")
 	}

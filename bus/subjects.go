@@ -20,6 +20,7 @@ const (
 	RevocationsBucket = "REVOCATIONS"
 	LimitsBucket      = "LIMITS"
 	FamiliarBucket    = "FAMILIAR"
+	BoardsBucket      = "BOARDS"
 
 	ledgerSubjects     = "ledger.>"
 	bookingPrefix      = "ledger.booking."
@@ -49,6 +50,11 @@ const (
 	revokedSession = "s."
 	revokedAccount = "a."
 
+	// A snapshot of a board is one key, and a chunk.<id>.<n> for each of its chunks. Whoever makes one says so under another.
+	snapshotKey   = "snapshot"
+	snapshotClaim = "claim"
+	snapshotChunk = "chunk."
+
 	subjectPublicKey    = "auth.public-key"
 	subjectJWKS         = "auth.jwks"
 	subjectServiceToken = "auth.service-token" //nolint:gosec // a subject
@@ -56,7 +62,7 @@ const (
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.
 func Buckets() []string {
-	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket}
+	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket, BoardsBucket}
 }
 
 // aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/ridersvc"
 	"pillion/web/webtest"
 )
 

@@ -18,12 +18,19 @@ import (
 type Env struct {
 	Replicas int // of every stream and bucket
 
+	plan  bus.Plan
 	url   func(i int) string
 	conns atomic.Int32
 }
 
 // Run starts one server, provisioned. It is stopped after the test.
 func Run(t testing.TB) *Env {
+	t.Helper()
+	return RunWith(t, bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30})
+}
+
+// RunWith is Run with other ages and sizes.
+func RunWith(t testing.TB, p bus.Plan) *Env {
 	t.Helper()
 	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
 	if err != nil {
@@ -34,7 +41,8 @@ func Run(t testing.TB) *Env {
 			t.Errorf("stop NATS: %v", err)
 		}
 	})
-	e := &Env{Replicas: 1, url: func(int) string { return s.URL() }}
+	p.Replicas = 1
+	e := &Env{Replicas: 1, plan: p, url: func(int) string { return s.URL() }}
 	e.provision(t)
 	return e
 }
@@ -51,7 +59,7 @@ func RunCluster(t testing.TB) *Env {
 			t.Errorf("stop NATS cluster: %v", err)
 		}
 	})
-	e := &Env{Replicas: 3, url: c.URL}
+	e := &Env{Replicas: 3, plan: bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30, Replicas: 3}, url: c.URL}
 	e.provision(t)
 	return e
 }
@@ -64,9 +72,7 @@ func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 }
 
 // Plan is how an Env is provisioned.
-func (e *Env) Plan() bus.Plan {
-	return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30, Replicas: e.Replicas}
-}
+func (e *Env) Plan() bus.Plan { return e.plan }
 
 func (e *Env) provision(t testing.TB) {
 	t.Helper()

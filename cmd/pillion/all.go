@@ -32,6 +32,7 @@ type all struct {
 	setting.Rides
 	setting.Bookings
 	setting.Fleet
+	setting.Snapshots
 	setting.HTTP
 	setting.Streams
 	setting.Log
@@ -112,6 +113,9 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
 	model, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
 	if err != nil {
+		return
+	}
+	if err = model.UseSnapshots(c.Snapshots); err != nil {
 		return
 	}
 	if user, err = model.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {

@@ -26,6 +26,7 @@ type serve struct {
 	setting.Rides
 	setting.Fleet
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
 	setting.Streams
 	setting.Log
@@ -61,6 +62,9 @@ func run(ctx context.Context, env program.Env) error {
 			key := s.ServiceKey.Path("ridersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
+				return nil, err
+			}
+			if err := rides.UseSnapshots(s.Snapshots); err != nil {
 				return nil, err
 			}
 			rider, err := rides.Rider(s.HTTP, s.Streams, key)

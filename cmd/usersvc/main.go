@@ -27,6 +27,7 @@ type serve struct {
 	setting.Bookings
 	setting.Fleet
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
 	setting.Streams
 	setting.Log
@@ -62,6 +63,9 @@ func run(ctx context.Context, env program.Env) error {
 			key := s.ServiceKey.Path("usersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
+				return nil, err
+			}
+			if err := rides.UseSnapshots(s.Snapshots); err != nil {
 				return nil, err
 			}
 			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, key)

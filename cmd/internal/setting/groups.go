@@ -91,6 +91,12 @@ type Fleet struct {
 	Radius      Count    `name:"search-radius" env:"SEARCH_RADIUS" default:"3000" min:"100" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How far bookings and raiders are looked for, unless a request says so (default: ${default})."`
 }
 
+// Snapshots are how often the board is kept for the next start.
+type Snapshots struct {
+	Every  Duration `name:"snapshot-every" env:"SNAPSHOT_EVERY" default:"15m" min:"0s" max:"24h" placeholder:"DURATION" group:"Ledger:" help:"How often a snapshot of all bookings is made, by one of the instances, for quick starts; 0 is never, and none is used (default: ${default})."`
+	Events Count    `name:"snapshot-events" env:"SNAPSHOT_EVENTS" default:"50000" min:"1" max:"1000000000" placeholder:"N" group:"Ledger:" help:"After how many events one is made before that, ten times as often at most (default: ${default})."`
+}
+
 // Remote is a NATS server elsewhere.
 type Remote struct {
 	URL NATSURL `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL" group:"NATS:" help:"The NATS server; several URLs are separated by commas (default: ${default})."`

@@ -25,6 +25,7 @@ type Rides struct {
 	follower  *bus.Follower
 	deadline  time.Duration
 	codes     *booking.StartCodes
+	sealed    []byte // the key that snapshots are sealed with
 	fleet     *fleet.Map
 	positions *bus.Positions
 	radius    float64 // metres
@@ -40,6 +41,10 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	codes, err := shared.startCodes()
 	if err != nil {
 		return nil, err
+	}
+	sealed, err := shared.key("snapshots", secretSize)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
 	ledger, err := b.ledger("/board")
 	if err != nil {
@@ -61,7 +66,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
-		deadline: s.Deadline.Value, codes: codes,
+		deadline: s.Deadline.Value, codes: codes, sealed: sealed,
 		fleet: riders, positions: b.Conn.Positions(riders), radius: float64(f.Radius.Value),
 	}, nil
 }
@@ -82,6 +87,21 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, err
 	}
 	return []program.Task{keeper.Run}, nil
+}
+
+// UseSnapshots makes the read model start from a snapshot, and keeps one for the next start. All processes that follow the ledger share the key that
+// seals it, so that nobody else can make one.
+func (r *Rides) UseSnapshots(s setting.Snapshots) error {
+	if s.Every.Value == 0 {
+		return nil
+	}
+	err := r.follower.UseSnapshots(bus.SnapshotOptions{
+		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
+	})
+	if err != nil {
+		return fmt.Errorf("keep snapshots of the board: %w", err)
+	}
+	return nil
 }
 
 // Part returns the readers that keep it up to date.
