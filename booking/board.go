@@ -29,8 +29,9 @@ type contents struct {
 	users    map[UserID]*passenger // who has bookings
 	riders   map[RiderID]*driver   // who has bookings
 	open     openIndex
-	place    whereOpen // of the open ones
-	oldest   []*record // all bookings by RequestedSeq
+	place    whereOpen            // of the open ones
+	coming   map[*record]struct{} // those whose rider is on the way to the pickup
+	oldest   []*record            // all bookings by RequestedSeq
 	changes  openLog
 	applied  uint64 // Seq of the last event that was applied
 }
@@ -42,6 +43,7 @@ func NewBoard() *Board {
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
 		riders:   make(map[RiderID]*driver),
+		coming:   make(map[*record]struct{}),
 	}}
 }
 
@@ -86,6 +88,7 @@ func (b *Board) Apply(e Event) error {
 		b.offer(r)
 	}
 	b.file(r, was, had)
+	b.expect(r)
 	if b.note(&e, r, before) {
 		b.watchers.wake()
 	}
@@ -117,6 +120,15 @@ func (b *Board) file(r *record, was shelf, had *driver) {
 func (b *Board) dismiss(d *driver) {
 	if d != nil && d.empty() {
 		delete(b.riders, d.id)
+	}
+}
+
+// expect notes whether a booking's rider is on the way to the pickup.
+func (b *Board) expect(r *record) {
+	if r.state == acceptedState {
+		b.coming[r] = struct{}{}
+	} else {
+		delete(b.coming, r)
 	}
 }
 
@@ -203,6 +215,7 @@ func (b *Board) Forget(first uint64) int {
 			b.ageAfter(r)
 		}
 		b.watchers.forget(r.id)
+		delete(b.coming, r)
 		if r.user.take(r.state.shelf(), r); r.user.empty() {
 			delete(b.users, r.user.id)
 		}
@@ -266,6 +279,20 @@ func (b *Board) Overdue(at time.Time) []Booking {
 	for r := range b.open.overdue(nanos(at)) {
 		found = append(found, r.clone())
 	}
+	return found
+}
+
+// Coming returns the bookings that were accepted at a time or before it, and whose rider has not arrived, in the order in which they were accepted.
+func (b *Board) Coming(by time.Time) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var found []Booking
+	for r := range b.coming {
+		if r.updatedAt <= nanos(by) { // nothing happens to one in this state that leaves it there
+			found = append(found, r.clone())
+		}
+	}
+	slices.SortFunc(found, func(x, y Booking) int { return cmp.Compare(x.Seq, y.Seq) })
 	return found
 }
 

@@ -214,7 +214,7 @@ func (l *Loading) header(rest []byte) error {
 	l.begun, l.seq = true, h.seq
 	l.board = &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[ID]*record, h.bookings), marks: make(map[ID]*marks),
-		users: make(map[UserID]*passenger, h.users), riders: make(map[RiderID]*driver, h.riders),
+		users: make(map[UserID]*passenger, h.users), riders: make(map[RiderID]*driver, h.riders), coming: make(map[*record]struct{}),
 		oldest: make([]*record, 0, h.bookings), applied: h.seq,
 	}}
 	return nil
@@ -251,6 +251,7 @@ func (l *Loading) bookings(rest []byte) error {
 		}
 		b.bookings[r.id] = r
 		b.oldest = append(b.oldest, r)
+		b.expect(r)
 		r.user.put(r.state.shelf(), r)
 		if r.rider != nil {
 			b.riders[r.rider.id] = r.rider

@@ -239,8 +239,17 @@ func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Boo
 
 // Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
 func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.ReleaseIf(ctx, c, id, reason, func(Booking) bool { return true })
+}
+
+// ReleaseIf is Release for a reason that may have ceased to be one: where still says so of the booking as it then is, nothing is done, and the
+// booking returned. Errors: those of [Booking.Release].
+func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
 	same := func(e Event) bool { return e.Kind == Released && e.Reason == reason }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {
+		if !still(b) {
+			return Event{}, errNothingToDo
+		}
 		return b.Release(c.Actor, d.now().Add(d.deadline), reason)
 	})
 }

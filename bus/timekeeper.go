@@ -28,12 +28,14 @@ type Timekeeper struct {
 	armed  *lru.Cache[int64, struct{}] // seconds for which there is a timer
 }
 
-// A Duty is what somebody does when it is time. Both methods may be called again for the same; an error means that they will be.
+// A Duty is what somebody does when it is time. All methods may be called again for the same; an error means that they will be.
 type Duty interface {
 	// Expire ends what is overdue at a time by the server's clock.
 	Expire(ctx context.Context, at time.Time) (ended int, err error)
-	// Attend does what an event calls for.
-	Attend(ctx context.Context, e booking.Event) error
+	// Recall looks after riders who do not come, at a time by the server's clock, and says when to look again: zero is never.
+	Recall(ctx context.Context, at time.Time) (again time.Time, err error)
+	// Attend does what an event calls for, and says when that is to be looked at: zero is never.
+	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
 
 var _ Duty = (*booking.Steward)(nil)
@@ -42,8 +44,8 @@ const (
 	deadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
 	timersConsumer    = "timers"    // of the timers: which have gone off
 
-	dutyWait    = 30 * time.Second // for an instance that works on something, before another one gets it
-	dutyAtOnce  = 256              // messages that one instance takes at a time
+	dutyWait    = 10 * time.Second // for an instance that is silent about something, before another one gets it
+	dutyAtOnce  = 64               // messages that one instance takes at a time: it does them in a fraction of that
 	timerSlack  = time.Second      // between a deadline and its timer: servers' clocks differ a little
 	armedBefore = 4096             // seconds that are remembered
 
@@ -68,7 +70,8 @@ func (t *Timekeeper) Run(ctx context.Context) error {
 		t.consume(ctx, TimersStream, jetstream.ConsumerConfig{Durable: timersConsumer, FilterSubject: timerDue + "*"}, t.due)
 	}()
 	t.consume(ctx, LedgerStream, jetstream.ConsumerConfig{Durable: deadlinesConsumer, FilterSubjects: []string{
-		bookingPrefix + "*.*." + string(booking.Requested), bookingPrefix + "*.*." + string(booking.Released), bookingPrefix + "*.*." + string(booking.StartRefused),
+		bookingPrefix + "*.*." + string(booking.Requested), bookingPrefix + "*.*." + string(booking.Accepted),
+		bookingPrefix + "*.*." + string(booking.Released), bookingPrefix + "*.*." + string(booking.StartRefused),
 	}}, t.event)
 	<-done
 	return nil
@@ -101,20 +104,29 @@ func (t *Timekeeper) session(ctx context.Context, stream string, c jetstream.Con
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", c.Durable, err)
 	}
-	defer context.AfterFunc(ctx, messages.Stop)()
+	defer context.AfterFunc(ctx, messages.Drain)()
 	defer messages.Stop()
 	for {
 		m, err := messages.Next()
 		if err != nil {
 			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
 		}
+		if ctx.Err() != nil { // what has been taken and not begun is given back, so that another instance does it at once
+			if err := m.Nak(); err != nil {
+				return fmt.Errorf("give back to consumer %s: %w", c.Durable, err)
+			}
+			continue
+		}
 		meta, err := m.Metadata()
 		if err != nil {
 			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
 		}
 		at := stored{subject: m.Subject(), header: m.Headers(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
-		if err := t.insist(ctx, m, func() error { return do(ctx, at) }); err != nil {
-			return err
+		if err := t.insist(ctx, m, func() error { return do(ctx, at) }); err != nil { // it was told to stop
+			if err := m.Nak(); err != nil {
+				return fmt.Errorf("give back to consumer %s: %w", c.Durable, err)
+			}
+			continue
 		}
 		if err := m.Ack(); err != nil {
 			return fmt.Errorf("acknowledge to consumer %s: %w", c.Durable, err)
@@ -136,6 +148,7 @@ func (t *Timekeeper) insist(ctx context.Context, m jetstream.Msg, work func() er
 		t.ledger.log.Debug("what is due has to wait", "subject", m.Subject(), "error", err, "retry_in", wait)
 		if time.Since(said) > dutyWait/4 {
 			said = time.Now()
+			t.ledger.log.Warn("what is due has to wait", "subject", m.Subject(), "error", err)
 			if err := m.InProgress(); err != nil { // another one will do it as well, which is no harm
 				t.ledger.log.Debug("it cannot be said that work goes on", "error", err)
 			}
@@ -156,20 +169,20 @@ func (t *Timekeeper) event(ctx context.Context, m stored) error {
 	if err != nil {
 		return err
 	}
-	switch e.Kind {
-	case booking.Requested, booking.Released:
-		return t.arm(ctx, e.Deadline, m.at)
+	again, err := t.duty.Attend(ctx, e)
+	if err != nil || again.IsZero() {
+		return err
 	}
-	return t.duty.Attend(ctx, e)
+	return t.arm(ctx, again, m.at)
 }
 
-// arm arms a timer for a deadline of an event that was stored at a time, unless there is one for that second. One whose time has passed goes
-// off at once.
-func (t *Timekeeper) arm(ctx context.Context, deadline, storedAt time.Time) error {
-	if storedAt.After(deadline) { // or the timer may have gone off before the event was there
-		deadline = storedAt
+// arm arms a timer for a time, unless there is one for that second: what called for it was stored at another one. One whose time has passed goes off
+// at once.
+func (t *Timekeeper) arm(ctx context.Context, when, storedAt time.Time) error {
+	if storedAt.After(when) { // or the timer may have gone off before what called for it was there
+		when = storedAt
 	}
-	second := deadline.Add(timerSlack + time.Second - 1).Unix()
+	second := when.Add(timerSlack + time.Second - 1).Unix()
 	if t.armed.Contains(second) {
 		return nil
 	}
@@ -206,7 +219,14 @@ func (t *Timekeeper) due(ctx context.Context, m stored) error {
 	if ended > 0 {
 		t.ledger.log.Info("bookings have expired", "count", ended)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	again, err := t.duty.Recall(ctx, m.at)
+	if err != nil || again.IsZero() {
+		return err
+	}
+	return t.arm(ctx, again, m.at)
 }
 
 // pause waits, or until ctx ends.

@@ -62,6 +62,7 @@ type HTTP struct {
 // Rides is what the services of users and of riders must agree upon.
 type Rides struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
+	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"0s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor move, until the booking goes to others; 0 is for ever (default: ${default})."`
 	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"The secret that usersvc and ridersvc share, mode 0600; start codes come from it (default: rides.secret beside the service's key, made when missing)."`
 }
 

@@ -24,6 +24,7 @@ type Rides struct {
 	board     *booking.Board
 	follower  *bus.Follower
 	deadline  time.Duration
+	patience  time.Duration
 	codes     *booking.StartCodes
 	sealed    []byte // the key that snapshots are sealed with
 	fleet     *fleet.Map
@@ -66,7 +67,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
-		deadline: s.Deadline.Value, codes: codes, sealed: sealed,
+		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
 		fleet: riders, positions: b.Conn.Positions(riders), radius: float64(f.Radius.Value),
 	}, nil
 }
@@ -78,7 +79,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewSteward(desk, r.board, as.Act)
+	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Moved: r.moved(time.Now())})
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +103,16 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 		return fmt.Errorf("keep snapshots of the board: %w", err)
 	}
 	return nil
+}
+
+// moved returns what tells when a rider had last moved. Nobody knows what was before this process heard of riders: until then all of them moved.
+func (r *Rides) moved(begun time.Time) func(booking.RiderID) time.Time {
+	return func(id booking.RiderID) time.Time {
+		if p, known := r.fleet.Last(id); known && p.Moved.After(begun) {
+			return p.Moved
+		}
+		return begun
+	}
 }
 
 // Part returns the readers that keep it up to date.
