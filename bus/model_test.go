@@ -144,6 +144,9 @@ func (c *crowd) check() int {
 	return len(all)
 }
 
+func describeState(state any) string { return fmt.Sprintf("%+v", state) }
+func describeCall(in, _ any) string  { return in.(*call).String() }
+
 // histories returns all histories there are to check.
 func (c *crowd) histories() []history {
 	byBooking := map[booking.ID][]*call{}
@@ -163,7 +166,7 @@ func (c *crowd) histories() []history {
 		hs = append(hs, history{"booking " + string(id), porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{ride{}} },
 			Step:          func(state, in, _ any) []any { return state.(ride).next(in.(*call)) },
-			DescribeState: func(state any) string { return fmt.Sprintf("%+v", state) },
+			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}
 	for _, d := range c.riders {
@@ -183,7 +186,7 @@ func (c *crowd) histories() []history {
 		hs = append(hs, history{"rider " + d.ID, porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{duty{}} },
 			Step:          func(state, in, _ any) []any { return state.(duty).next(in.(*call), d.ID) },
-			DescribeState: func(state any) string { return fmt.Sprintf("%+v", state) },
+			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}
 	return hs
@@ -192,16 +195,10 @@ func (c *crowd) histories() []history {
 // checkOne fails the test unless there is an order of a history's calls, none before another that had ended when it began, in which the
 // specification answers as they were answered.
 func (c *crowd) checkOne(h history) {
-	h.model.DescribeOperation = func(in, _ any) string { return in.(*call).String() }
-	model := h.model.ToModel()
-	var ops []porcupine.Operation
-	for _, x := range h.calls {
-		ops = append(ops, porcupine.Operation{ClientId: x.client, Input: x, Call: x.begin, Return: x.end})
-	}
 	began := time.Now()
-	result, info := porcupine.CheckOperationsVerbose(model, ops, time.Minute)
+	result, info := h.verdict()
 	if took := time.Since(began); took > time.Second {
-		c.t.Logf("%s took %v: %d calls", h.of, took.Round(time.Millisecond), len(ops))
+		c.t.Logf("%s took %v: %d calls", h.of, took.Round(time.Millisecond), len(h.calls))
 	}
 	if result == porcupine.Ok {
 		return
@@ -213,9 +210,18 @@ func (c *crowd) checkOne(h history) {
 	}
 	path := filepath.Join(c.t.ArtifactDir(), strings.ReplaceAll(h.of, " ", "-")+".html")
 	c.t.Errorf("the history of %s is not linearizable (%s); a picture of it is in %s (with -artifacts):\n%s", h.of, result, path, lines.String())
-	if err := porcupine.VisualizePath(model, info, path); err != nil {
+	if err := porcupine.VisualizePath(h.model.ToModel(), info, path); err != nil {
 		c.t.Log(err)
 	}
+}
+
+// verdict holds a history against its specification.
+func (h history) verdict() (porcupine.CheckResult, porcupine.LinearizationInfo) {
+	var ops []porcupine.Operation
+	for _, x := range h.calls {
+		ops = append(ops, porcupine.Operation{ClientId: x.client, Input: x, Call: x.begin, Return: x.end})
+	}
+	return porcupine.CheckOperationsVerbose(h.model.ToModel(), ops, time.Minute)
 }
 
 // acknowledged returns the events that somebody was told of.
