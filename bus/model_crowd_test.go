@@ -283,8 +283,21 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 			c.pause(ctx)
 		case c.oneIn(12):
 			c.rides(ctx, d, o, call{op: []op{opArrive, opStart, opComplete, opRelease, opRate, opShow}[c.IntN(6)], stars: 3})
+		case c.oneIn(3): // several at once, for there is no rule that forbids to try
+			var wg sync.WaitGroup
+			for range 3 {
+				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n, make(map[booking.ID]booking.Command)}
+				wg.Go(func() { hand.rides(ctx, d, o, call{op: opAccept, hasty: true}) })
+			}
+			wg.Wait()
 		default:
-			c.rides(ctx, d, o, call{op: opAccept})
+			got := c.rides(ctx, d, o, call{op: opAccept})
+			for got.answer == ok && c.oneIn(2) { // greedy: and another, before all servers have heard of this one
+				if o = c.offered(4); o == nil {
+					return
+				}
+				got = c.rides(ctx, d, o, call{op: opAccept, hasty: true})
+			}
 		}
 		return
 	}
@@ -373,7 +386,7 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	if wish.op != opShow && c.oneIn(12) {
 		patience = time.Duration(100+c.IntN(8000)) * time.Microsecond
 	}
-	if wish.op != opBook && wish.op != opShow && !c.oneIn(3) {
+	if wish.op != opBook && wish.op != opShow && !wish.hasty && !c.oneIn(3) {
 		o.gather(ctx)
 	}
 	first := c.now()

@@ -55,6 +55,7 @@ type call struct {
 	reason string
 	stars  int
 	right  bool          // the start code
+	hasty  bool          // waits for nobody
 	wait   time.Duration // how long a booking waits for a rider, where this call opens one
 
 	first      int64 // when the command was first tried, in nanoseconds of the test's life; begin unless this is a retry
