@@ -122,6 +122,9 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 			return Event{}, err
 		}
 		at, err = d.free(ctx, RiderID(c.Actor.ID))
+		if errors.Is(err, ErrRiderBusy) && at.Booking == id { // busy with this one, since a moment ago: no refusal at all
+			err = ErrMoved
+		}
 		return e, err
 	}
 	return d.work(ctx, c, id, of(Accepted), decide, func(after History, e Event) (History, error) {
@@ -149,7 +152,7 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	return h.Booking, nil
 }
 
-// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy.
+// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy and what ride it is.
 func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	at, err := d.log.Engagement(ctx, r)
 	if err != nil || at.Booking == "" {
@@ -160,7 +163,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 		return Engagement{}, err
 	}
 	if h.Booking.isWith(r) {
-		return Engagement{}, ErrRiderBusy
+		return at, ErrRiderBusy
 	}
 	return at, nil
 }
@@ -316,6 +319,9 @@ func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Event) bool
 		}
 		e, refusal := decide(h.Booking)
 		switch {
+		case errors.Is(refusal, ErrMoved): // while it was decided
+			h, err = d.reload(ctx, id, History{})
+			continue
 		case refusal != nil && reading == Quick: // what it is based on may be stale
 			h, err = d.log.Load(ctx, id, Fresh)
 			continue
