@@ -249,7 +249,7 @@ func (i *inspector) take(ctx context.Context, m stored) error {
 	if reason, refused := refusalOf(err); refused {
 		i.Refused[reason]++
 		if p, ok := parseSubject(m.subject); ok {
-			i.Board.Refuse(p.booking, p.n, p.kind)
+			i.Board.Refuse(p.booking, p.n, p.kind, m.seq)
 		}
 		if genuine {
 			i.unfollowed(e, reason)
