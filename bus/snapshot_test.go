@@ -196,11 +196,14 @@ func TestTwoInstancesServeOneTruth(t *testing.T) {
 						t.Error(err)
 						return
 					}
+					end := desk.Release // and so the rider is free for the next one
+					by := rider.command()
 					if n%2 == 0 {
-						if _, err := desk.Release(ctx, rider.command(), id, "rain"); err != nil {
-							t.Error(err)
-							return
-						}
+						end, by = desk.Cancel, user.command()
+					}
+					if _, err := end(ctx, by, id, "rain"); err != nil {
+						t.Error(err)
+						return
 					}
 				}
 			})
