@@ -151,6 +151,11 @@ func pillion(t *testing.T, data string, args ...string) *process {
 	return p
 }
 
+// natsAt is how a service, or an operator, is told of the NATS inside a pillion whose data is in a folder.
+func natsAt(p *process, data, who string) []string {
+	return []string{"--nats-url=" + p.at["nats"], "--service-key=" + filepath.Join(data, "services", who+".nk")}
+}
+
 // signal sends a signal and returns at once.
 func (p *process) signal(t *testing.T, s os.Signal) {
 	t.Helper()

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
@@ -30,6 +31,15 @@ type serve struct {
 	setting.HTTP
 	setting.Log
 	setting.Profile
+	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"The seed of authsvc's own nkey, mode 0600, made when missing; what it answers NATS with is beside it (default: services/authsvc.nk in the data folder)."`
+}
+
+// KeyPath returns where authsvc's own key is.
+func (s serve) KeyPath() string {
+	if s.Key.Value != "" {
+		return s.Key.Value
+	}
+	return filepath.Join(s.Data.Value, "services", "authsvc.nk")
 }
 
 type health struct {
@@ -78,6 +88,7 @@ func run(ctx context.Context, env program.Env) error {
 		HTTP:    program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		NATSURL: s.URL.Value,
+		Key:     s.KeyPath(),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {

@@ -29,6 +29,7 @@ type Accounts struct {
 
 // Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one.
 func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, error) {
+	b = b.Of("authsvc")
 	ring := authsvc.NewKeyRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
 		return Part{}, err

@@ -78,11 +78,12 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 
 // User returns usersvc, whose own key is in file key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, error) {
-	identity, err := r.base.identity("usersvc", key)
+	base := r.base.Of("usersvc")
+	identity, err := base.identity("usersvc", key)
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := r.base.ledger("/usersvc")
+	ledger, err := base.ledger("/usersvc")
 	if err != nil {
 		return Part{}, err
 	}
@@ -102,16 +103,17 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
+	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed)}, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.
 func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
-	identity, err := r.base.identity("ridersvc", key)
+	base := r.base.Of("ridersvc")
+	identity, err := base.identity("ridersvc", key)
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := r.base.ledger("/ridersvc")
+	ledger, err := base.ledger("/ridersvc")
 	if err != nil {
 		return Part{}, err
 	}

@@ -17,6 +17,7 @@ type Solo struct {
 	HTTP    program.Place
 	OpsAddr string
 	NATSURL string
+	Key     string // the file with what it proves with who it is
 	Log     setting.Log
 	PProf   bool
 	Build   func(*Base) ([]Part, error) // the first one has the HTTP calls
@@ -35,7 +36,11 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer program.Close(listeners)
-	base, err := NewBase(log, bus.Config{URL: s.NATSURL, Name: s.Service})
+	at, err := As(bus.Config{URL: s.NATSURL}, s.Service, s.Key)
+	if err != nil {
+		return err
+	}
+	base, err := NewBase(log, at)
 	if err != nil {
 		return err
 	}
