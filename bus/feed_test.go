@@ -140,4 +140,3 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 		t.Fatalf("forge: %v", err)
 	}
 }
-

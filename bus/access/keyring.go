@@ -60,12 +60,11 @@ func LoadOrCreate(dir string) (Public, error) {
 		return Public{}, err
 	}
 	for _, g := range keyed() {
-		var key nkeys.KeyPair
-		if g.Account == Account {
-			key, err = bus.LoadOrCreateServiceKey(KeyFile(dir, g.Who))
-		} else { // nobody gives it tokens, so there is no public half for authsvc to find
-			key, err = load(KeyFile(dir, g.Who), nkeys.CreateUser, nkeys.IsValidPublicUserKey)
+		load := bus.LoadOrCreateServiceKey
+		if g.Account != Account {
+			load = LoadCallout
 		}
+		key, err := load(KeyFile(dir, g.Who))
 		if err != nil {
 			return Public{}, err
 		}
@@ -76,9 +75,10 @@ func LoadOrCreate(dir string) (Public, error) {
 	return p, nil
 }
 
-// LoadCallout returns the key with which authsvc takes its place in the account of the callout.
-func LoadCallout(dir string) (nkeys.KeyPair, error) {
-	return load(KeyFile(dir, Callout), nkeys.CreateUser, nkeys.IsValidPublicUserKey)
+// LoadCallout returns the key in a file with which authsvc takes its place in the account of the callout, or makes it. Nobody gives it tokens, so
+// there is no public half for authsvc to find.
+func LoadCallout(file string) (nkeys.KeyPair, error) {
+	return load(file, nkeys.CreateUser, nkeys.IsValidPublicUserKey)
 }
 
 // load returns the key whose seed is in a file, or makes one.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"pillion/bus/access"
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
@@ -89,6 +90,7 @@ func run(ctx context.Context, env program.Env) error {
 		OpsAddr: s.OpsAddr.Value,
 		NATSURL: s.URL.Value,
 		Key:     s.KeyPath(),
+		Further: []string{access.Callout},
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
@@ -96,7 +98,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			auth, err := b.Auth(s.Keys, s.HTTP, store)
+			auth, err := b.Auth(s.Keys, s.HTTP, store, filepath.Dir(s.KeyPath()))
 			return []wiring.Part{auth}, err
 		},
 	}.Run(ctx, env)

@@ -104,7 +104,7 @@ func (c all) watched() bool { return c.Demo.On && c.NATSAddr.Loopback() }
 // base connects each of the services as itself. What they share, such as the board, is read by usersvc's connection.
 func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 	var as []bus.Config
-	for _, service := range []string{access.Usersvc, access.Ridersvc, access.Authsvc} {
+	for _, service := range []string{access.Usersvc, access.Ridersvc, access.Authsvc, access.Callout} {
 		one, err := wiring.As(at, service, access.KeyFile(c.ServicesDir(), service))
 		if err != nil {
 			return nil, err
@@ -141,7 +141,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	if err != nil {
 		return
 	}
-	if auth, err = b.Auth(c.Keys, c.HTTP, store); err != nil {
+	if auth, err = b.Auth(c.Keys, c.HTTP, store, c.ServicesDir()); err != nil {
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")

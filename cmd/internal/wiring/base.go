@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/cmd/internal/program"
 	"pillion/fault"
 	"pillion/token"
@@ -43,7 +44,11 @@ type Base struct {
 
 // As returns at as one of our own processes connects, which proves who it is with the key in a file; the key is read, or made, here.
 func As(at bus.Config, who, file string) (bus.Config, error) {
-	key, err := bus.LoadOrCreateServiceKey(file)
+	load := bus.LoadOrCreateServiceKey
+	if who == access.Callout {
+		load = access.LoadCallout
+	}
+	key, err := load(file)
 	if err != nil {
 		return bus.Config{}, err
 	}
