@@ -90,13 +90,16 @@ func ridersvc() Grant {
 
 // operator may do with streams whatever is to be done, and reads everything. It brings bookings to an end that nobody else can, and no
 // other event comes from it.
+//
+// Nobody subscribes to $KV.>, not even the operator (who reads buckets as streams): a consumer delivers to whatever subject it names, but only
+// while somebody has subscribed to that, and so none can be made that writes into a bucket.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
 			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket)...),
-		subscribe("_INBOX.>", "ledger.>", "booking.>", "feed.>", "fleet.>", "quarantine.>", "audit.>", "timer.>", "$KV.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
+		subscribe("_INBOX.>", "ledger.>", "booking.>", "feed.>", "fleet.>", "quarantine.>", "audit.>", "timer.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
 

@@ -124,7 +124,8 @@ func cells() []cell {
 		{sub, "$JS.SNAPSHOT.>", []string{access.Operator}},
 		{sub, "$JS.EVENT.>", []string{access.Operator}},
 		{sub, "$JS.API.>", nil},
-		{sub, "$KV.>", []string{access.Operator}},
+		{sub, "$KV.>", nil},
+		{sub, "$KV.KEYS.jwks", nil},
 		// Who somebody is.
 		{pub, "auth.public-key", []string{access.Operator, access.Watcher}},
 		{pub, "auth.jwks", []string{access.Authsvc, access.Operator, access.Watcher}},
@@ -313,6 +314,50 @@ func covers(pattern, subject string) bool {
 		}
 	}
 	return len(p) == len(s)
+}
+
+// A service that was taken over makes a consumer that sends what it has written itself to where it may not write: it arrives nowhere, because
+// nobody has subscribed to that, and a stream's own subscription does not count.
+func TestConsumersReachNoStream(t *testing.T) {
+	e := bustest.RunClosed(t, false)
+	evil := e.ConnectAs(t, access.Usersvc)
+	if _, err := evil.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "ledger.booking." + b + ".1.requested", Data: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := evil.JetStream().Stream(t.Context(), bus.LedgerStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliver := func(to string) {
+		t.Helper()
+		if _, err := s.CreatePushConsumer(t.Context(), jetstream.ConsumerConfig{DeliverSubject: to, AckPolicy: jetstream.AckNonePolicy}); err != nil {
+			t.Logf("to %s: %v", to, err)
+		}
+	}
+	for _, to := range []string{
+		"$KV.KEYS.jwks", "$KV.REVOCATIONS.s.x", "audit.auth.x", "$JS.API.STREAM.DELETE.AUDIT", "$JS.API.STREAM.PURGE.TIMERS", "$SYS.REQ.SERVER.PING.VARZ",
+		"ledger.booking." + b + ".2.accepted",
+	} {
+		deliver(to)
+	}
+	// One that may deliver does, after all of them.
+	own, err := evil.NATS().SubscribeSync(evil.NATS().NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	deliver(own.Subject)
+	if _, err := own.NextMsg(20 * time.Second); err != nil {
+		t.Fatalf("its own consumer: %v", err)
+	}
+	js := e.ConnectAs(t, access.Operator).JetStream()
+	for stream, want := range map[string]uint64{"KV_KEYS": 0, "KV_REVOCATIONS": 0, bus.AuditStream: 0, bus.LedgerStream: 1} {
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Errorf("%s: %v", stream, err)
+		} else if got := s.CachedInfo().State.Msgs; got != want {
+			t.Errorf("%s has %d messages, want %d", stream, got, want)
+		}
+	}
 }
 
 // The operator does with streams what nobody else may.
