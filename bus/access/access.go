@@ -109,6 +109,12 @@ func Conf(p Public, watch bool) string {
 	return b.String()
 }
 
+// File returns the configuration for servers elsewhere, deploy/nats/access.conf. It includes the values of Variables from keys/keys.conf beside it.
+func File() string {
+	return "# Generated from package access by `go generate ./deploy`. Do not edit.\n\n" +
+		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" + Conf(Variables(), false)
+}
+
 // exportedFeed is what watchers see as booking.>.
 const exportedFeed = "feed.booking.>"
 

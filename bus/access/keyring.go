@@ -40,7 +40,13 @@ func LoadSecret(dir string) (Secret, error) {
 // LoadOrCreate returns the public halves of all keys in a folder, and makes those that are missing, readable by their owner only. Errors are of
 // kind fault.Invalid and name the file and the remedy.
 func LoadOrCreate(dir string) (Public, error) {
-	secret, err := LoadSecret(dir)
+	return LoadOrCreateIn(func(string) string { return dir })
+}
+
+// LoadOrCreateIn is LoadOrCreate with a folder for each of our own processes, so that none of them can read another one's key. What the callout
+// needs is in authsvc's.
+func LoadOrCreateIn(folder func(who string) string) (Public, error) {
+	secret, err := LoadSecret(folder(Authsvc))
 	if err != nil {
 		return Public{}, err
 	}
@@ -60,9 +66,9 @@ func LoadOrCreate(dir string) (Public, error) {
 		return Public{}, err
 	}
 	for _, g := range keyed() {
-		load := bus.LoadOrCreateServiceKey
-		if g.Account != Account {
-			load = LoadCallout
+		load, dir := bus.LoadOrCreateServiceKey, folder(g.Who)
+		if g.Who == Callout {
+			load, dir = LoadCallout, folder(Authsvc)
 		}
 		key, err := load(KeyFile(dir, g.Who))
 		if err != nil {

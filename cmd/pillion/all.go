@@ -157,10 +157,14 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 }
 
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
-	watch := "nats sub 'booking.>'"
+	watch := "nats"
 	if natsURL != "nats://127.0.0.1:4222" { // where the nats CLI looks unless it is told otherwise
-		watch = "nats -s " + natsURL + " sub 'booking.>'"
+		watch += " -s " + natsURL
 	}
+	if !c.watched() {
+		watch += " --nkey " + access.KeyFile(c.ServicesDir(), access.Operator)
+	}
+	watch += " sub 'booking.>'"
 	a := []program.Address{
 		{Name: "authsvc", URL: wiring.URL(at[0]), For: "POST /login, POST /register, GET /public-key"},
 		{Name: "usersvc", URL: wiring.URL(at[1]), For: "POST /book, GET /bookings"},
