@@ -26,8 +26,10 @@ func BucketStream(bucket string) string { return bucketStream + bucket }
 // BucketPattern is where all values of a bucket are written.
 func BucketPattern(bucket string) string { return bucketPrefix + bucket + ".>" }
 
-// FeedOfUser and FeedOfRider are where somebody sees what happens to their own bookings.
-func FeedOfUser(id string) string  { return feedUser + id + ".>" }
+// FeedOfUser is where a user sees what happens to their own bookings.
+func FeedOfUser(id string) string { return feedUser + id + ".>" }
+
+// FeedOfRider is where a rider sees what happens to the bookings that they have accepted.
 func FeedOfRider(id string) string { return feedRider + id + ".>" }
 
 // InboxPrefix is the beginning of the subjects on which somebody gets answers. Nobody else may read them.

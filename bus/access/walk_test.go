@@ -230,7 +230,7 @@ func allowed(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.Unsubscribe() // it may have been refused
+		defer func() { _ = s.Unsubscribe() }() // it may have been refused
 	} else if err := nc.Publish(subject, nil); err != nil {
 		t.Fatal(err)
 	}
