@@ -29,6 +29,12 @@ func (fixed) Changed() <-chan struct{} { return nil }
 // Door opens another door, for those whose tokens auth has signed. It is closed after the test, or by Close.
 func (e *Env) Door(t testing.TB, auth *tokentest.Authority) *Door {
 	t.Helper()
+	return e.DoorWith(t, fixed{auth.Keys()})
+}
+
+// DoorWith is Door for those whose tokens are verified by keys.
+func (e *Env) DoorWith(t testing.TB, keys callout.Keys) *Door {
+	t.Helper()
 	secret, err := access.LoadSecret(e.Keys)
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
@@ -38,13 +44,13 @@ func (e *Env) Door(t testing.TB, auth *tokentest.Authority) *Door {
 		t.Fatalf("open a door: %v", err)
 	}
 	revoked := e.ConnectAs(t, access.Authsvc).Revocations()
-	verifier, err := token.NewVerifier(token.Config{Keys: auth.Keys(), Revocations: revoked})
+	verifier, err := token.NewVerifier(token.Config{Keys: keys, Revocations: revoked})
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}
 	door, err := callout.New(callout.Config{
 		Conn: e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Callout}), Secret: secret,
-		Verifier: verifier, Keys: fixed{auth.Keys()}, Revocations: revoked, Watch: revoked,
+		Verifier: verifier, Keys: keys, Revocations: revoked, Watch: revoked,
 	})
 	if err != nil {
 		t.Fatalf("open a door: %v", err)

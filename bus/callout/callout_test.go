@@ -1,9 +1,11 @@
 package callout_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,6 +187,66 @@ func TestRevocation(t *testing.T) {
 			t.Error("somebody else was sent away too")
 		}
 	})
+}
+
+// A ring is keys that change.
+type ring struct {
+	mu      sync.Mutex
+	set     *token.KeySet
+	changed chan struct{}
+}
+
+func (r *ring) KeySet() (*token.KeySet, time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.set, time.Now(), nil
+}
+
+func (r *ring) Refresh(context.Context) bool { return false }
+
+func (r *ring) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+func (r *ring) change(set *token.KeySet) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set = set
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Whose token was signed with a key that others have is sent away, and whose key has only been replaced stays.
+func TestCompromisedKey(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
+	e.DoorWith(t, keys)
+	nc, over := enter(t, e, auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
+	key := auth.KeySet().Keys()[0]
+
+	key.RetiredAt = time.Now().Add(time.Minute).Truncate(time.Second)
+	retired, err := token.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.change(retired)
+	// The next change is looked at after this one.
+	key.CompromisedAt, key.RetiredAt = time.Now().Truncate(time.Second), time.Now().Truncate(time.Second)
+	compromised, err := token.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatalf("the key was replaced: %v", err)
+	}
+	keys.change(compromised)
+	select {
+	case <-over:
+	case <-time.After(20 * time.Second):
+		t.Error("still connected")
+	}
 }
 
 // A connection ends with its token.
