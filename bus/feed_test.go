@@ -16,7 +16,11 @@ import (
 
 // What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
 func TestFeed(t *testing.T) {
-	e := bustest.RunClosed(t, true)
+	t.Run("one replica", func(t *testing.T) { testFeed(t, bustest.RunClosed(t, true)) })
+	t.Run("three replicas", func(t *testing.T) { testFeed(t, bustest.RunClosedCluster(t, true)) })
+}
+
+func testFeed(t *testing.T, e *bustest.Env) {
 	k := newKit(t, e)
 	user, rider, other := k.person(booking.User), k.person(booking.Rider), k.person(booking.Rider)
 	users, riders := k.ledgerOn(t, e.ConnectAs(t, access.Usersvc)), k.ledgerOn(t, e.ConnectAs(t, access.Ridersvc))
@@ -29,6 +33,13 @@ func TestFeed(t *testing.T) {
 	watched := subscribe(t, watcher, "booking.>")
 	operator := e.ConnectAs(t, access.Operator).NATS()
 	ofUser, ofRider, ofOther := subscribe(t, operator, "feed.user."+user.ID+".>"), subscribe(t, operator, "feed.rider."+rider.ID+".>"), subscribe(t, operator, "feed.rider."+other.ID+".>")
+
+	teller := e.ConnectAs(t, access.Usersvc).NATS()
+	for sub, prefix := range map[*nats.Subscription]string{
+		watched: "feed.booking.", ofUser: "feed.user." + user.ID + ".", ofRider: "feed.rider." + rider.ID + ".", ofOther: "feed.rider." + other.ID + ".",
+	} {
+		known(t, sub, teller, prefix+"hello.1.hello")
+	}
 
 	// Two instances share the work.
 	ctx, stop := context.WithCancel(t.Context())
@@ -116,6 +127,23 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 	if err := json.Unmarshal(m.Data, &body); err != nil || body.V != 1 || body.State == "" || body.Role == "" || body.At.IsZero() ||
 		!strings.HasSuffix(m.Subject, "."+body.Event) {
 		t.Errorf("%s: %s: %v", m.Subject, m.Data, err)
+	}
+}
+
+// known waits until all servers know of a subscription: what is said on subject arrives. Greetings that were too many are taken away.
+func known(t *testing.T, sub *nats.Subscription, from *nats.Conn, subject string) {
+	t.Helper()
+	eventually(t, "the subscription is known", func() bool {
+		if err := from.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := sub.NextMsg(50 * time.Millisecond)
+		return err == nil
+	})
+	for {
+		if _, err := sub.NextMsg(200 * time.Millisecond); err != nil {
+			return
+		}
 	}
 }
 

@@ -121,6 +121,9 @@ func start(t *testing.T, name string, args ...string) *process {
 		defer close(p.ended)
 		for lines := bufio.NewScanner(logs); lines.Scan(); {
 			t.Logf("%s: %s", name, lines.Text())
+			if strings.Contains(lines.Text(), "nats: permissions violation") {
+				t.Errorf("%s may not do on NATS what it does; see package access", name)
+			}
 			var line map[string]string
 			if json.Unmarshal(lines.Bytes(), &line) == nil && line["msg"] == "listening" {
 				listening <- line

@@ -83,6 +83,9 @@ func start(t testing.TB, name string, args ...string) *program {
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		p.kill()
+		if strings.Contains(p.out.String(), "nats: permissions violation") {
+			t.Errorf("%s may not do on NATS what it does; see package access", name)
+		}
 		if t.Failed() {
 			t.Logf("%s %s said:\n%s", name, strings.Join(args, " "), tail(p.out.String(), 60))
 		}
