@@ -70,6 +70,10 @@ type AccountStore interface {
 	// where there is no such account. Email, role and id are what they were. While the outcome of a try is not known it tries
 	// again, and says ErrStaleAccount only where a itself was not stored by it.
 	Replace(ctx context.Context, a Account) error
+	// Delete erases a for good, with everything the store kept of its earlier versions, or says ErrStaleAccount where there is another
+	// version of it by now than a.Revision names. It succeeds where a is gone already, and leaves another account of the pair alone. The
+	// pair is free then. While the outcome of a try is not known it tries again.
+	Delete(ctx context.Context, a Account) error
 	// List returns up to limit accounts (at least 1), in an order of the store's own, that come after the cursor: "" at the
 	// beginning, and then what the call before returned as next, which is "" again at the end. An account that was there when the
 	// first page was asked for is on exactly one page; a page may be short, or empty, before the end.

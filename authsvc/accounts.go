@@ -22,6 +22,7 @@ type Bucket interface {
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
 	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
 	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
+	Erase(ctx context.Context, key string, revision uint64) error                                          // or bus.ErrStale; no earlier revision is left
 	Keys(ctx context.Context) ([]string, error)                                                            // of what is there, in any order
 }
 
@@ -178,6 +179,32 @@ func (s *Accounts) Replace(ctx context.Context, a Account) error {
 		return err
 	}
 	return fmt.Errorf("replace account: %w", err)
+}
+
+// Delete implements AccountStore. It goes on as Create does. An empty message stays under the key, which is a hash.
+func (s *Accounts) Delete(ctx context.Context, a Account) error {
+	if a.Revision == 0 {
+		return ErrStaleAccount
+	}
+	key := accountKey(a.Email, a.Role)
+	err := insist(ctx, func() error {
+		err := s.bucket.Erase(ctx, key, a.Revision)
+		if !errors.Is(err, bus.ErrStale) {
+			return err
+		}
+		stored, err := s.get(ctx, key)
+		switch {
+		case errors.Is(err, bus.ErrNoKey) || err == nil && stored.ID != a.ID: // it is gone
+			return nil
+		case err != nil:
+			return err
+		}
+		return ErrStaleAccount
+	})
+	if err == nil || errors.Is(err, ErrStaleAccount) {
+		return err
+	}
+	return fmt.Errorf("delete account: %w", err)
 }
 
 // List implements AccountStore. The order is that of the keys, and each page reads all of those: it is for operators.

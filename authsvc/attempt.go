@@ -53,7 +53,7 @@ func resultOf(err error) result {
 		return success
 	case errors.Is(err, errReused):
 		return reuse
-	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin), errors.Is(err, ErrDemoPassword), errors.Is(err, ErrPending):
+	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin), errors.Is(err, ErrDemoPassword), errors.Is(err, ErrDemoAccount), errors.Is(err, ErrPending):
 		return refused
 	case errors.Is(err, ErrTaken):
 		return taken
@@ -83,6 +83,7 @@ const (
 	logouts         doing = "logout"
 	logoutsAll      doing = "logout of all sessions"
 	passwordChanges doing = "password change"
+	deletions       doing = "account deletion"
 )
 
 type metrics map[doing]*prometheus.CounterVec
@@ -103,6 +104,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 		logouts:         counter("logouts_total", "Logouts of one session, by result."),
 		logoutsAll:      counter("logouts_all_total", "Logouts of all sessions of an account, by result."),
 		passwordChanges: counter("password_changes_total", "Attempts to change a password, by result.", refused),
+		deletions:       counter("account_deletions_total", "Attempts to delete an account, by result.", refused),
 	}
 }
 

@@ -4,7 +4,7 @@ package authsvc
 // their masked form.
 type Entry struct {
 	V       int    `json:"v"`    // schema version: 1
-	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, limit, operator, key
+	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key
 	Result  string `json:"result"`
 	Reason  string `json:"reason,omitempty"` // in a few words of ours
 	Account string `json:"account,omitempty"`
@@ -36,6 +36,8 @@ func (d doing) what(r result) string {
 		return "logout"
 	case logoutsAll:
 		return "logout-all"
+	case deletions:
+		return "delete"
 	}
 	return "password"
 }

@@ -80,6 +80,9 @@ func TestEveryAttemptIsInTheTrail(t *testing.T) {
 	step(refreshWith("no token"), authsvc.Entry{What: "refresh", Result: "refused", Reason: "not a refresh token"})
 	step(bearing("/logout", first.Token), authsvc.Entry{What: "logout", Result: "success"})
 	step(bearing("/logout-all", open().Token), authsvc.Entry{What: "logout-all", Result: "success"})
+	step(deleting(open().Token, another), authsvc.Entry{What: "delete", Result: "refused", Reason: "wrong password"})
+	step(deleting(open().Token, goodPassword), authsvc.Entry{What: "delete", Result: "success"})
+	step(post("/register", body(email, goodPassword, "user")), authsvc.Entry{What: "register", Result: "success"})
 	code, _, err := k.operator().ResetPassword(t.Context(), k.account(t, email, token.User))
 	if err != nil {
 		t.Fatal(err)

@@ -135,6 +135,7 @@ func (s *Service) Routes() chi.Router {
 	caller := r.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
 	caller.Post("/logout", web.Handle(s.logout))
 	caller.Post("/logout-all", web.Handle(s.logoutAll))
+	caller.Delete("/account", web.Handle(s.deleteAccount))
 	r.Get("/public-key", web.Handle(s.publicKey))
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r

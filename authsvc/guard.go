@@ -292,6 +292,40 @@ func (g *Guard) refresh(ctx context.Context, account string) error {
 	return g.take(ctx, limitKey("refreshes", account), g.limits.Refreshes)
 }
 
+// erase forgets what was counted for an account that is gone, and that it was logged in to from this network. Of other networks nobody can
+// tell: their keys are hashes, and they are forgotten with their time. With free false somebody else has its email and role by now, and what
+// counts for those stays.
+func (g *Guard) erase(ctx context.Context, c token.Claims, network string, free bool) error {
+	if g == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, guardPatience)
+	defer cancel()
+	failed := []error{eraseKey(ctx, g.counters, limitKey("refreshes", c.Subject))}
+	if free {
+		familiar := limitKey("familiar", string(c.Role), c.Email, network)
+		failed = append(failed, eraseKey(ctx, g.counters, limitKey("account", string(c.Role), c.Email)),
+			eraseKey(ctx, g.counters, familiar), eraseKey(ctx, g.familiar, familiar))
+	}
+	return errors.Join(failed...)
+}
+
+// eraseKey erases what is under a key, whoever changes it in between.
+func eraseKey(ctx context.Context, b Bucket, key string) error {
+	for {
+		_, revision, err := b.Get(ctx, key)
+		if errors.Is(err, bus.ErrNoKey) {
+			return nil
+		}
+		if err == nil {
+			err = b.Erase(ctx, key, revision)
+		}
+		if !errors.Is(err, bus.ErrStale) {
+			return err
+		}
+	}
+}
+
 // exchange counts a refresh token that is presented, as a wrong one, until right says that it was none. Wrong passwords from the same
 // network do not count here: whoever is logged in stays so.
 func (g *Guard) exchange(ctx context.Context, network string) (right func(context.Context) error, err error) {

@@ -343,6 +343,7 @@ func (s brokenStore) Find(context.Context, authsvc.Email, token.Role) (authsvc.A
 }
 func (s brokenStore) Create(context.Context, authsvc.Account) error  { return s.err }
 func (s brokenStore) Replace(context.Context, authsvc.Account) error { return s.err }
+func (s brokenStore) Delete(context.Context, authsvc.Account) error  { return s.err }
 func (s brokenStore) List(context.Context, string, int) ([]authsvc.Account, string, error) {
 	return nil, "", s.err
 }

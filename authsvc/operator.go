@@ -124,6 +124,32 @@ func (o *Operator) Enable(ctx context.Context, a Account) (Account, error) {
 	return o.change(ctx, a, func(a *Account) { a.Disabled = false })
 }
 
+// Delete erases the account. It is disabled first, so that no token of it works and none is given out any more; a failure in between leaves it
+// so, and the command may be repeated. Errors: ErrDemoAccount.
+func (o *Operator) Delete(ctx context.Context, a Account) (Account, error) {
+	if a.Demo {
+		return Account{}, ErrDemoAccount
+	}
+	for {
+		if _, err := o.Disable(ctx, a); err != nil {
+			return Account{}, err
+		}
+		have, err := o.accounts.Find(ctx, a.Email, a.Role)
+		if errors.Is(err, ErrNoAccount) || err == nil && have.ID != a.ID { // somebody else was faster
+			return a, nil
+		}
+		if err != nil {
+			return Account{}, err
+		}
+		if !have.Disabled {
+			continue
+		}
+		if err := o.accounts.Delete(ctx, have); !errors.Is(err, ErrStaleAccount) {
+			return have, err
+		}
+	}
+}
+
 // Approve lets the owner of an account log in that was waiting for it.
 func (o *Operator) Approve(ctx context.Context, a Account) (Account, error) {
 	return o.change(ctx, a, func(a *Account) { a.Pending = false })

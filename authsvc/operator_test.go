@@ -60,6 +60,45 @@ func TestDisabledAccount(t *testing.T) {
 	})
 }
 
+func TestOperatorsDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &away{Accounts: new(authtest.Accounts)}
+		k := newKit(t, withStore(store))
+		open := k.kim(t)
+		k.mustRegister(t, "kim@example.com", goodPassword, "raider")
+		o, kim := k.operator(), k.account(t, "kim@example.com", token.User)
+		k.revoked.fail(bus.ErrUnavailable)
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, bus.ErrUnavailable) {
+			t.Errorf("Delete = %v, while no token can be taken back", err)
+		}
+		k.revoked.fail(nil)
+		store.deletes = true
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, bus.ErrUnavailable) {
+			t.Errorf("Delete = %v, while the store is away", err)
+		}
+		k.wantTakenBack(t, open.Token)
+		wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
+		store.deletes = false
+		if gone, err := o.Delete(t.Context(), kim); err != nil || gone.ID != kim.ID {
+			t.Errorf("Delete = %v, %v", gone, err)
+		}
+		k.wantGone(t, open)
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+			t.Errorf("a second Delete = %v, want ErrNobody", err)
+		}
+		after(2 * time.Second)
+		k.mustOpen(t, "kim@example.com", goodPassword, "raider")
+		anew := k.kim(t)
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+			t.Errorf("Delete of somebody whose email another has = %v, want ErrNobody", err)
+		}
+		k.mustVerify(t, anew.Token)
+		if _, err := o.Delete(t.Context(), authsvc.Account{Demo: true}); !errors.Is(err, authsvc.ErrDemoAccount) {
+			t.Errorf("Delete of a demo account = %v", err)
+		}
+	})
+}
+
 func TestOperatorsRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)

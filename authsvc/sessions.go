@@ -253,6 +253,12 @@ func (s *sessions) end(ctx context.Context, id, why string) (session, error) {
 	return x, nil
 }
 
+// takeBackAll takes back every token of an account that is gone, and gets no others. So they need not be told from later ones, and NotBefore
+// may be as far ahead as it can: also a token goes that an instance issued whose clock is ahead.
+func (s *sessions) takeBackAll(ctx context.Context, account string) error {
+	return s.takeBack(ctx, token.Revocation{Subject: account, NotBefore: s.now().Add(token.ClockLeeway)})
+}
+
 // takeBack revokes as of now. An At that is older than the try would be one that readers have decided without already.
 func (s *sessions) takeBack(ctx context.Context, r token.Revocation) error {
 	err := insist(ctx, func() error {

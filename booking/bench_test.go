@@ -91,6 +91,36 @@ func BenchmarkBoardOfUser(b *testing.B) {
 	}
 }
 
+// BenchmarkBoardInState lists the few cancelled bookings, the oldest ones, of a user and a rider with as many completed ones as it says.
+func BenchmarkBoardInState(b *testing.B) {
+	for _, n := range []int{100, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			board := booking.NewBoard()
+			for i, e := range rides(n, []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}}) {
+				e.Actor.ID = map[booking.Role]string{booking.User: owner.ID, booking.Rider: rider.ID}[e.Actor.Role]
+				switch i % n {
+				case 0, 1, 2:
+					if e.Kind == booking.Arrived {
+						e.Kind, e.Actor, e.Reason = booking.Cancelled, service, "rain"
+					} else if e.N > 3 {
+						continue
+					}
+				}
+				if err := board.Apply(e); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				u := board.OfUser("owner", 50, 0, booking.InState(booking.StateCancelled))
+				if r := board.OfRider("rider", 50, 0, booking.InState(booking.StateCancelled)); len(u) != 3 || len(r) != 3 {
+					b.Fatalf("%d and %d bookings", len(u), len(r))
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkReplay folds the history of one completed ride.
 func BenchmarkReplay(b *testing.B) {
 	events := tell(completed...)
@@ -119,5 +149,10 @@ func BenchmarkDeskAccept(b *testing.B) {
 		if _, err := d.Accept(b.Context(), by(rider), id); err != nil {
 			b.Fatal(err)
 		}
+		b.StopTimer()
+		if _, err := d.Release(b.Context(), by(rider), id, ""); err != nil { // free for the next one
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
 }

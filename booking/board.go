@@ -17,7 +17,9 @@ type Board struct {
 	mu sync.RWMutex
 	contents
 
+	capture  *Capture // that is under way, or nil
 	progress progress
+	watchers *watchers
 }
 
 // contents is what a Board knows.
@@ -27,24 +29,31 @@ type contents struct {
 	users    map[UserID]*passenger // who has bookings
 	riders   map[RiderID]*driver   // who has bookings
 	open     openIndex
-	oldest   []*record // all bookings by RequestedSeq
+	place    whereOpen            // of the open ones
+	coming   map[*record]struct{} // those whose rider is on the way to the pickup
+	oldest   []*record            // all bookings by RequestedSeq
+	changes  openLog
+	applied  uint64 // Seq of the last event that was applied
 }
 
 // NewBoard returns an empty board.
 func NewBoard() *Board {
-	return &Board{contents: contents{
+	return &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[ID]*record),
 		marks:    make(map[ID]*marks),
 		users:    make(map[UserID]*passenger),
 		riders:   make(map[RiderID]*driver),
+		coming:   make(map[*record]struct{}),
 	}}
 }
 
 // Become takes over what another board knows, all at once, and what it has been advanced to. It is for a board that was read anew because
-// verdicts have changed. The other one must know as much as b, at least, and not be used any more.
+// verdicts have changed. The other one must know as much as b, at least, and not be used any more. All watches of b end with ErrRestart.
 func (b *Board) Become(other *Board) {
 	b.mu.Lock()
-	b.contents = other.contents
+	b.contents, b.capture = other.contents, nil
+	b.changes = b.changes.restarted(b.applied)
+	b.watchers.restart() // before anything else can be applied, so that nobody is told of the new board on top of the old one
 	b.mu.Unlock()
 	b.Advance(other.Seq())
 }
@@ -68,15 +77,22 @@ func (b *Board) Apply(e Event) error {
 	if !known {
 		r = b.add(&t.Booking)
 	}
+	before := r.state
+	b.capture.keep(r)
 	if r.state == openState {
-		b.open.remove(r)
+		b.close(r)
 	}
 	was, had := r.state.shelf(), r.rider
 	r.update(&t.Booking, b.driver(t.Booking.Rider))
 	if r.state == openState {
-		b.open.add(r)
+		b.offer(r)
 	}
 	b.file(r, was, had)
+	b.expect(r)
+	if b.note(&e, r, before) {
+		b.watchers.wake()
+	}
+	b.watchers.tell(&e, r)
 	return nil
 }
 
@@ -107,8 +123,29 @@ func (b *Board) dismiss(d *driver) {
 	}
 }
 
-// Refuse says that a message on the position (n, k) of a booking was refused.
-func (b *Board) Refuse(id ID, n int, k Kind) {
+// expect notes whether a booking's rider is on the way to the pickup.
+func (b *Board) expect(r *record) {
+	if r.state == acceptedState {
+		b.coming[r] = struct{}{}
+	} else {
+		delete(b.coming, r)
+	}
+}
+
+// offer puts a booking on the lists of open ones.
+func (b *Board) offer(r *record) {
+	b.open.add(r)
+	b.place.add(r)
+}
+
+// close takes a booking off the lists of open ones, before it changes.
+func (b *Board) close(r *record) {
+	b.open.remove(r)
+	b.place.remove(r)
+}
+
+// Refuse says that the message with a sequence, on the position (n, k) of a booking, was refused.
+func (b *Board) Refuse(id ID, n int, k Kind, seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := Thread{marks: b.marks[id]}
@@ -116,7 +153,7 @@ func (b *Board) Refuse(id ID, n int, k Kind) {
 		t.Booking.Version = int(r.version)
 	}
 	had := t.marks
-	t.Refuse(n, k)
+	t.refuse(n, k, seq)
 	if t.marks != had {
 		b.marks[ID(strings.Clone(string(id)))] = t.marks
 	}
@@ -163,17 +200,22 @@ func before(rs []*record, seq uint64) int {
 }
 
 // Forget drops the bookings that were requested before sequence first, which is the first that the ledger still has: their beginning
-// has aged, and a reader that starts now would not know them. It returns how many it has dropped.
+// has aged, and a reader that starts now would not know them. It drops what refused messages have left behind, too, once they have
+// aged. It returns how many bookings it has dropped.
 func (b *Board) Forget(first uint64) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := before(b.oldest, first)
 	for _, r := range b.oldest[:n] {
 		if r.state == openState {
-			b.open.remove(r)
+			b.close(r)
 		}
 		delete(b.bookings, r.id)
-		delete(b.marks, r.id)
+		if r.seq >= first { // the rest of its events, which are to be passed over
+			b.ageAfter(r)
+		}
+		b.watchers.forget(r.id)
+		delete(b.coming, r)
 		if r.user.take(r.state.shelf(), r); r.user.empty() {
 			delete(b.users, r.user.id)
 		}
@@ -183,7 +225,22 @@ func (b *Board) Forget(first uint64) int {
 		}
 	}
 	b.oldest = slices.Delete(b.oldest, 0, n)
+	for id, m := range b.marks {
+		if !m.forget(first) {
+			delete(b.marks, id)
+		}
+	}
 	return n
+}
+
+// ageAfter makes of a booking that is dropped what a reader would make of the rest of its events.
+func (b *Board) ageAfter(r *record) {
+	m := b.marks[r.id]
+	if m == nil {
+		m = new(marks)
+		b.marks[r.id] = m
+	}
+	m.age(r.seq)
 }
 
 // Get returns a booking, and whether the board knows it.
@@ -222,6 +279,20 @@ func (b *Board) Overdue(at time.Time) []Booking {
 	for r := range b.open.overdue(nanos(at)) {
 		found = append(found, r.clone())
 	}
+	return found
+}
+
+// Coming returns the bookings that were accepted at a time or before it, and whose rider has not arrived, in the order in which they were accepted.
+func (b *Board) Coming(by time.Time) []Booking {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var found []Booking
+	for r := range b.coming {
+		if r.updatedAt <= nanos(by) { // nothing happens to one in this state that leaves it there
+			found = append(found, r.clone())
+		}
+	}
+	slices.SortFunc(found, func(x, y Booking) int { return cmp.Compare(x.Seq, y.Seq) })
 	return found
 }
 

@@ -122,6 +122,9 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 			return Event{}, err
 		}
 		at, err = d.free(ctx, RiderID(c.Actor.ID))
+		if errors.Is(err, ErrRiderBusy) && at.Booking == id { // busy with this one, since a moment ago: no refusal at all
+			err = ErrMoved
+		}
 		return e, err
 	}
 	return d.work(ctx, c, id, of(Accepted), decide, func(after History, e Event) (History, error) {
@@ -149,7 +152,7 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	return h.Booking, nil
 }
 
-// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy.
+// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy and what ride it is.
 func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	at, err := d.log.Engagement(ctx, r)
 	if err != nil || at.Booking == "" {
@@ -160,7 +163,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 		return Engagement{}, err
 	}
 	if h.Booking.isWith(r) {
-		return Engagement{}, ErrRiderBusy
+		return at, ErrRiderBusy
 	}
 	return at, nil
 }
@@ -239,8 +242,17 @@ func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Boo
 
 // Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
 func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.ReleaseIf(ctx, c, id, reason, func(Booking) bool { return true })
+}
+
+// ReleaseIf is Release for a reason that may have ceased to be one: where still says so of the booking as it then is, nothing is done, and the
+// booking returned. Errors: those of [Booking.Release].
+func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
 	same := func(e Event) bool { return e.Kind == Released && e.Reason == reason }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {
+		if !still(b) {
+			return Event{}, errNothingToDo
+		}
 		return b.Release(c.Actor, d.now().Add(d.deadline), reason)
 	})
 }
@@ -258,17 +270,23 @@ func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, 
 
 // Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.
 func (d *Desk) Show(ctx context.Context, id ID) (Booking, error) {
+	h, err := d.History(ctx, id)
+	return h.Booking, err
+}
+
+// History returns a booking with its events, as the log has them now. Errors: ErrInvalidID, ErrNotFound.
+func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 	if !ValidID(string(id)) {
-		return Booking{}, ErrInvalidID
+		return History{}, ErrInvalidID
 	}
 	h, err := d.log.Load(ctx, id, Fresh)
 	if err != nil {
-		return Booking{}, fmt.Errorf("show %s: %w", id, err)
+		return History{}, fmt.Errorf("show %s: %w", id, err)
 	}
 	if h.Booking.State == StateNone {
-		return Booking{}, ErrNotFound
+		return History{}, ErrNotFound
 	}
-	return h.Booking, nil
+	return h, nil
 }
 
 // errNothingToDo is a decision: what the command asks for is so already.
@@ -301,6 +319,9 @@ func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Event) bool
 		}
 		e, refusal := decide(h.Booking)
 		switch {
+		case errors.Is(refusal, ErrMoved): // while it was decided
+			h, err = d.reload(ctx, id, History{})
+			continue
 		case refusal != nil && reading == Quick: // what it is based on may be stale
 			h, err = d.log.Load(ctx, id, Fresh)
 			continue

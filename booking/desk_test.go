@@ -367,6 +367,49 @@ func TestAcceptedAlready(t *testing.T) {
 	wants(t, err, booking.ErrCompleted)
 }
 
+// A meddler is a log where something happens just before somebody asks for a rider's engagement, once.
+type meddler struct {
+	booking.Log
+	meddle func()
+}
+
+func (m *meddler) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+	if f := m.meddle; f != nil {
+		m.meddle = nil
+		f()
+	}
+	return m.Log.Engagement(ctx, r)
+}
+
+// Whoever accepts a booking twice at once, on two phones or by a retry of what is still under way, is not told to be busy with another ride.
+func TestAcceptTwiceAtOnce(t *testing.T) {
+	for _, name := range []string{"two phones", "a retry"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, bookingtest.WithStaleReads(1)) // so that the desk has made its fresh read before
+			h.tell(t, step{booking.Requested, owner})
+			c := by(rider)
+			log := &meddler{Log: h.log}
+			log.meddle = func() {
+				first := c
+				if name == "two phones" {
+					first = by(rider)
+				}
+				_, err := h.Accept(t.Context(), first, h.id)
+				wants(t, err, nil)
+			}
+			d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Minute, Now: func() time.Time { return noon }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := d.Accept(t.Context(), c, h.id)
+			wants(t, err, nil)
+			if string(b.Rider) != rider.ID || b.Version != 2 {
+				t.Errorf("the booking is %+v", b)
+			}
+		})
+	}
+}
+
 // A rider accepts in time or not at all, by the desk's clock.
 func TestAcceptAfterTheDeadline(t *testing.T) {
 	h := newHouse(t)

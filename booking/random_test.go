@@ -84,7 +84,7 @@ func (s *source) event(b booking.Booking) booking.Event {
 	s.seq++
 	if len(s.told) > 0 && s.IntN(20) == 0 { // a whole event once more
 		e := s.told[s.IntN(len(s.told))]
-		e.Seq = s.seq
+		e.Seq, e.At = s.seq, s.stored() // the ledger's, whatever the message says of itself
 		return e
 	}
 	e := s.wish(b)
@@ -94,20 +94,27 @@ func (s *source) event(b booking.Booking) booking.Event {
 	e.ID = booking.EventID(booking.DeriveID("event", fmt.Sprint(s.Uint64())))
 	e.Booking, e.Seq, e.Command = s.id, s.seq, booking.CommandID(booking.DeriveID(fmt.Sprint(s.seq)))
 	e.Decided = noon.Add(time.Duration(s.seq) * time.Second)
-	e.At = e.Decided.Add(time.Duration(s.IntN(2000)) * time.Millisecond)
+	e.At = s.stored()
 	s.told = append(s.told, e)
 	return e
 }
 
+// stored returns when a ledger stores the present event: the later the sequence, the later, but for what the clocks of servers differ by.
+func (s *source) stored() time.Time {
+	return noon.Add(time.Duration(s.seq)*time.Second + time.Duration(s.IntN(2000))*time.Millisecond)
+}
+
+// town is around which many bookings begin.
+var town = booking.Place{Lat: -17, Lng: 180}
+
 // wish returns what somebody might want of b.
 func (s *source) wish(b booking.Booking) booking.Event {
 	var ks []booking.Kind
-	for k, from := range transitions {
-		if _, ok := from[b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
+	for _, k := range booking.Kinds() {
+		if _, ok := transitions[k][b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
 			ks = append(ks, k)
 		}
 	}
-	slices.Sort(ks) // maps have no order, and a seed should
 	if len(ks) == 0 || s.IntN(8) == 0 {
 		ks = append(booking.Kinds(), "stolen")
 	}
@@ -117,6 +124,9 @@ func (s *source) wish(b booking.Booking) booking.Event {
 		e.Actor = pick(s, owner, stranger)
 		if s.IntN(2) == 0 {
 			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1}, &booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
+			if s.IntN(3) > 0 { // around a town on the antimeridian
+				*e.Pickup = booking.Place{Lat: town.Lat + s.Float64()*0.1, Lng: pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
+			}
 		}
 		if s.IntN(2) == 0 {
 			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54), Currency: pick(s, "INR", "EUR", "inr", "")}

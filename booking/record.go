@@ -43,14 +43,17 @@ type rare struct {
 // A stateCode is a State in one byte: its index in States.
 type stateCode uint8
 
-const openState stateCode = 1
+const (
+	openState     stateCode = 1
+	acceptedState stateCode = 2
+)
 
 func codeOf(s State) stateCode {
 	switch s {
 	case StateOpen:
 		return openState
 	case StateAccepted:
-		return 2
+		return acceptedState
 	case StateArrived:
 		return 3
 	case StateStarted:

@@ -137,14 +137,16 @@ func TestSteward(t *testing.T) {
 		}
 	}
 	var away error
-	steward, err := booking.NewSteward(d, board, func(context.Context) (booking.Actor, string, error) { return service, "proof", away })
+	steward, err := booking.NewSteward(booking.StewardConfig{
+		Desk: d, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	attend := func() {
 		t.Helper()
 		events := h.history(t).Events
-		if err := steward.Attend(t.Context(), events[len(events)-1]); err != nil {
+		if _, err := steward.Attend(t.Context(), events[len(events)-1]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,83 +9,143 @@ import (
 )
 
 // A Steward does what nobody asks for: it ends bookings that nobody has accepted in time, and takes a booking from a rider who has given too
-// many wrong start codes. It acts as a service, and whatever it does twice is done once: its commands have the ids of what they are about.
-// Somebody else says when; see package bus.
-type Steward struct {
-	desk  *Desk
-	board *Board
-	act   func(context.Context) (Actor, string, error)
+// many wrong start codes, or who neither comes nor moves. It acts as a service, and whatever it does twice is done once: its commands have
+// the ids of what they are about. Somebody else says when; see package bus.
+type Steward struct{ config StewardConfig }
+
+// StewardConfig is what a Steward works with. Desk, Board and Act are required.
+type StewardConfig struct {
+	Desk  *Desk
+	Board *Board                                       // shows what is overdue; somebody else feeds it
+	Act   func(context.Context) (Actor, string, error) // as whom it acts, with the proof of that
+
+	// Patience is how long a rider who has accepted may neither arrive nor move; 0: for ever.
+	Patience time.Duration
+	// Moved returns when a rider had last really moved, or since when that could be known. nil: riders never move.
+	Moved func(RiderID) time.Time
 }
 
-// NewSteward returns a steward. board shows it what is overdue, and act says as whom it acts, with the proof of that.
-func NewSteward(desk *Desk, board *Board, act func(context.Context) (Actor, string, error)) (*Steward, error) {
-	if desk == nil || board == nil || act == nil {
-		return nil, errors.New("new steward: a desk, a board and somebody to act as are required")
+// NewSteward returns a steward.
+func NewSteward(c StewardConfig) (*Steward, error) {
+	if c.Desk == nil || c.Board == nil || c.Act == nil {
+		return nil, errors.New("new steward: Desk, Board and Act are required")
 	}
-	return &Steward{desk, board, act}, nil
+	if c.Patience < 0 {
+		return nil, fmt.Errorf("new steward: a patience of %s is less than none", c.Patience)
+	}
+	if c.Moved == nil {
+		c.Moved = func(RiderID) time.Time { return time.Time{} }
+	}
+	return &Steward{c}, nil
 }
 
-// ReasonWrongCodes is why a rider has lost a booking.
-const ReasonWrongCodes = "wrong start code five times"
+// Why a rider has lost a booking.
+const (
+	ReasonWrongCodes = "wrong start code five times"
+	ReasonNotComing  = "the raider neither came nor moved"
+)
 
 // Expire ends all bookings of the board whose deadline had passed at a time, by the ledger's clock, and returns how many it has ended. Where one
 // fails it goes on with the others, and returns their errors joined: the same call may be repeated. That one was accepted or
 // cancelled just in time is no error.
 func (s *Steward) Expire(ctx context.Context, at time.Time) (int, error) {
-	var failed []error
 	ended := 0
-	for _, due := range s.board.Overdue(at) {
-		c, err := s.command(ctx, "expire", due)
+	return ended, s.each(ctx, s.config.Board.Overdue(at), func(due Booking) error {
+		c, err := s.command(ctx, "expire", due.ID, due.OpenedSeq)
 		if err != nil {
-			return ended, errors.Join(append(failed, err)...)
+			return err
 		}
-		_, err = s.desk.Expire(ctx, c, due.ID)
-		switch {
-		case err == nil:
+		// This machine's clock may be behind the ledger's: ErrNotOverdue, for a while.
+		if _, err = s.config.Desk.Expire(ctx, c, due.ID); err == nil {
 			ended++
-		case errors.Is(err, ErrAlreadyAccepted), errors.Is(err, ErrCancelled), errors.Is(err, ErrCompleted), errors.Is(err, ErrExpired), errors.Is(err, ErrNotFound):
-		default: // this machine's clock may be behind the ledger's: ErrNotOverdue, for a while
-			failed = append(failed, fmt.Errorf("expire %s: %w", due.ID, err))
 		}
-		if ctx.Err() != nil {
-			return ended, errors.Join(append(failed, ctx.Err())...)
-		}
-	}
-	return ended, errors.Join(failed...)
+		return err
+	})
 }
 
-// Attend does what an event calls for, if it still does.
-func (s *Steward) Attend(ctx context.Context, e Event) error {
-	if e.Kind != StartRefused {
-		return nil
+// Recall takes the bookings from their riders that were accepted Patience before a time, by the ledger's clock, and whose rider has neither arrived nor
+// moved since. It returns when to look again, which is zero where nobody has to; and errors as Expire does.
+func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, err error) {
+	if s.config.Patience == 0 {
+		return time.Time{}, nil
 	}
-	b, err := s.desk.Show(ctx, e.Booking)
-	if errors.Is(err, ErrNotFound) { // it has aged, or the event was a forgery
-		return nil
-	}
-	if err != nil {
+	return again, s.each(ctx, s.config.Board.Coming(at.Add(-s.config.Patience)), func(late Booking) error {
+		if until := s.config.Moved(late.Rider).Add(s.config.Patience); until.After(at) {
+			if again.IsZero() || until.Before(again) {
+				again = until
+			}
+			return nil
+		}
+		c, err := s.command(ctx, "recall", late.ID, late.Seq)
+		if err != nil {
+			return err
+		}
+		_, err = s.config.Desk.ReleaseIf(ctx, c, late.ID, ReasonNotComing, func(b Booking) bool { return b.Seq == late.Seq })
 		return err
-	}
-	if b.State != StateArrived || b.WrongCodes < MaxWrongCodes {
-		return nil
-	}
-	c, err := s.command(ctx, "release", b)
-	if err != nil {
-		return err
-	}
-	_, err = s.desk.Release(ctx, c, b.ID, ReasonWrongCodes)
-	switch {
-	case errors.Is(err, ErrWrongState), errors.Is(err, ErrCancelled), errors.Is(err, ErrCompleted), errors.Is(err, ErrExpired): // somebody was faster
-		return nil
-	}
-	return err
+	})
 }
 
-// command returns the command that does something about a booking as it has been since it opened last.
-func (s *Steward) command(ctx context.Context, what string, b Booking) (Command, error) {
-	actor, proof, err := s.act(ctx)
+// each does something about bookings, and goes on where one fails. It returns the failures that are worth another try.
+func (s *Steward) each(ctx context.Context, bookings []Booking, do func(Booking) error) error {
+	var failed []error
+	for _, b := range bookings {
+		if err := do(b); err != nil && !settled(err) {
+			failed = append(failed, fmt.Errorf("booking %s: %w", b.ID, err))
+		}
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(failed, err)...)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// settled reports whether err says that somebody was faster, and nothing is left to do.
+func settled(err error) bool {
+	for _, loss := range []error{ErrAlreadyAccepted, ErrCancelled, ErrCompleted, ErrExpired, ErrNotFound, ErrWrongState} {
+		if errors.Is(err, loss) {
+			return true
+		}
+	}
+	return false
+}
+
+// Attend does what an event calls for, if it still does, and returns when somebody has to look again, which is zero where nobody has to.
+func (s *Steward) Attend(ctx context.Context, e Event) (again time.Time, err error) {
+	switch e.Kind {
+	case Requested, Released:
+		return e.Deadline, nil
+	case Accepted:
+		if s.config.Patience > 0 {
+			again = e.At.Add(s.config.Patience)
+		}
+		return again, nil
+	case StartRefused:
+		return time.Time{}, s.refuse(ctx, e.Booking)
+	}
+	return time.Time{}, nil
+}
+
+// refuse takes a booking from a rider who has given too many wrong start codes.
+func (s *Steward) refuse(ctx context.Context, id ID) error {
+	b, err := s.config.Desk.Show(ctx, id)
+	if err == nil && b.State == StateArrived && b.WrongCodes >= MaxWrongCodes {
+		var c Command
+		if c, err = s.command(ctx, "release", id, b.OpenedSeq); err != nil {
+			return err
+		}
+		_, err = s.config.Desk.ReleaseIf(ctx, c, id, ReasonWrongCodes, func(now Booking) bool { return now.OpenedSeq == b.OpenedSeq && now.WrongCodes >= MaxWrongCodes })
+	}
+	if err != nil && !settled(err) { // it has aged, or the event was a forgery
+		return err
+	}
+	return nil
+}
+
+// command returns the command that does something about a booking as it has been since an event.
+func (s *Steward) command(ctx context.Context, what string, id ID, since uint64) (Command, error) {
+	actor, proof, err := s.config.Act(ctx)
 	if err != nil {
 		return Command{}, err
 	}
-	return Command{ID: CommandID(DeriveID("steward", what, string(b.ID), strconv.FormatUint(b.OpenedSeq, 10))), Actor: actor, Proof: proof}, nil
+	return Command{ID: CommandID(DeriveID("steward", what, string(id), strconv.FormatUint(since, 10))), Actor: actor, Proof: proof}, nil
 }

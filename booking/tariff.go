@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/golang/geo/s2"
 )
 
 // A Tariff is what rides cost and how fast they are. It is not known where the roads are: a trip's length is the distance as the crow
@@ -108,9 +106,6 @@ func validCurrency(s string) bool {
 	return true
 }
 
-// earthRadius is the mean radius R1 of the earth (IUGG), in metres.
-const earthRadius = 6371008.8
-
 // Quote returns what a trip comes to, or nil for one without places. The tariff must be valid. The same trip always comes to the same.
 //
 // Errors: ErrInvalidTrip, ErrInvalidPlace, and ErrTooFar for a trip that is longer than the tariff's longest.
@@ -121,8 +116,7 @@ func (t Tariff) Quote(trip Trip) (*Quote, error) {
 	if trip.Pickup == nil {
 		return nil, nil
 	}
-	angle := trip.Pickup.point().Distance(trip.Dropoff.point())
-	metres := math.Round(angle.Radians() * earthRadius * t.Detour)
+	metres := math.Round(trip.Pickup.Distance(*trip.Dropoff) * t.Detour)
 	if metres > t.Longest*1000 {
 		return nil, ErrTooFar.Saying(fmt.Sprintf(
 			"This is too far: raiders ride %g km at most, and it would be %.1f km. Choose places that are nearer to each other.", t.Longest, metres/1000))
@@ -132,8 +126,6 @@ func (t Tariff) Quote(trip Trip) (*Quote, error) {
 	q.Fare = max(t.Minimum, t.Base+share(t.PerKilometre, q.Metres, 1000)+share(t.PerMinute, int64(seconds), 60))
 	return q, nil
 }
-
-func (p *Place) point() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Lng) }
 
 // share returns price × amount ÷ unit, rounded to the nearest, half a unit up. It cannot overflow: of a valid tariff neither factor is
 // greater than 10⁹.

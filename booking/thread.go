@@ -13,10 +13,11 @@ type Thread struct {
 	marks   *marks // nil for the thread of an honest ledger
 }
 
-// marks are what a thread knows besides its booking.
+// marks are what a thread knows besides its booking. They say which messages they come from, for they are to be gone when those are.
 type marks struct {
 	taken []uint64 // positions of refused messages, in ascending order; see place
-	aged  bool     // the beginning of the history is gone
+	seqs  []uint64 // the sequences of those messages, in the same order; 0 where nobody said
+	aged  uint64   // the beginning of the history is gone; sequence of the last message that tells; 0: it is not
 }
 
 // Apply applies an event that stands in the ledger after all those applied or refused before. On error the booking is unchanged.
@@ -26,12 +27,13 @@ type marks struct {
 // ErrAged.
 func (t *Thread) Apply(e Event) error {
 	if t.aged() {
+		t.marks.age(e.Seq)
 		return ErrAged
 	}
 	if e.N != t.Next(e.Kind) {
 		switch {
 		case t.Booking.State == StateNone && e.N > 1:
-			t.mark().aged = true
+			t.mark().age(e.Seq)
 			return ErrAged
 		case t.Booking.has(e.ID, fingerprint(e.ID)):
 			return ErrDuplicate
@@ -47,9 +49,11 @@ func (t *Thread) Apply(e Event) error {
 }
 
 // Refuse says that a refused message sits on the position (n, k). What cannot be a position is disregarded.
-func (t *Thread) Refuse(n int, k Kind) {
+func (t *Thread) Refuse(n int, k Kind) { t.refuse(n, k, 0) }
+
+func (t *Thread) refuse(n int, k Kind, seq uint64) {
 	if n > t.Booking.Version && n <= maxPosition && k.Valid() {
-		t.mark().take(place(n, k))
+		t.mark().take(place(n, k), seq)
 	}
 }
 
@@ -66,12 +70,12 @@ func (t *Thread) Next(k Kind) int {
 func (t *Thread) Clone() Thread {
 	c := *t
 	if t.marks != nil {
-		c.marks = &marks{taken: slices.Clone(t.marks.taken), aged: t.marks.aged}
+		c.marks = t.marks.clone()
 	}
 	return c
 }
 
-func (t *Thread) aged() bool { return t.marks != nil && t.marks.aged }
+func (t *Thread) aged() bool { return t.marks != nil && t.marks.aged > 0 }
 
 func (t *Thread) mark() *marks {
 	if t.marks == nil {
@@ -86,10 +90,38 @@ const maxPosition = 1<<56 - 1
 // place is a position as one number: positions of a kind follow each other.
 func place(n int, k Kind) uint64 { return k.index()<<56 | uint64(n) }
 
-func (m *marks) take(p uint64) {
-	if i, found := slices.BinarySearch(m.taken, p); !found {
-		m.taken = slices.Insert(m.taken, i, p)
+func (m *marks) take(p, seq uint64) {
+	i, found := slices.BinarySearch(m.taken, p)
+	if found {
+		m.seqs[i] = max(m.seqs[i], seq)
+		return
 	}
+	m.taken, m.seqs = slices.Insert(m.taken, i, p), slices.Insert(m.seqs, i, seq)
+}
+
+// age says that the beginning is gone, as the message with a sequence tells.
+func (m *marks) age(seq uint64) { m.aged = max(m.aged, seq, 1) }
+
+func (m *marks) clone() *marks {
+	return &marks{taken: slices.Clone(m.taken), seqs: slices.Clone(m.seqs), aged: m.aged}
+}
+
+// forget drops what messages before sequence first told, and reports whether anything is left.
+func (m *marks) forget(first uint64) bool {
+	if m.aged < first {
+		m.aged = 0
+	}
+	if slices.ContainsFunc(m.seqs, func(s uint64) bool { return s < first }) {
+		kept := 0
+		for i, s := range m.seqs {
+			if s >= first {
+				m.taken[kept], m.seqs[kept] = m.taken[i], s
+				kept++
+			}
+		}
+		m.taken, m.seqs = m.taken[:kept], m.seqs[:kept]
+	}
+	return m.aged > 0 || len(m.taken) > 0
 }
 
 // run returns how many positions are taken from p on without a gap. It does not count them one by one: a thousand forgeries cost

@@ -1,7 +1,10 @@
 package bus_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +15,8 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/token"
+	"pillion/token/tokentest"
 )
 
 // BenchmarkReplay reads a ledger of 100,000 events back, re-verified and applied to a board, beside a bare ordered consumer that
@@ -36,6 +41,105 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportMetric(median(ours)/median(bare), "of-bare")
 }
 
+// BenchmarkRestart starts on ledgers of 10,000, 100,000 and 1,000,000 events, from a snapshot and without one, until the board is ready. The
+// snapshot lacks the last twentieth of the events (50,000 at most, which is after how many the next one is made). It fails when a start from a
+// snapshot of a million takes five seconds, or one without it reads less than half as fast as a bare ordered consumer. "MB-live" is what
+// the process, with the embedded server, has more on its heap with the board than without it.
+func BenchmarkRestart(b *testing.B) {
+	for _, events := range []int{10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) { benchmarkRestart(b, events) })
+	}
+}
+
+func benchmarkRestart(b *testing.B, events int) {
+	const allowed, least = 5 * time.Second, 0.5
+	k := newKit(b, bustest.RunWith(b, bus.Plan{LedgerSize: 8 << 30}))
+	conn := k.Connect(b)
+	changeKeys(b, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
+		return token.FirstSet(tokentest.KeyOf(&k.auth.Private.PublicKey), now)
+	})
+	tail := min(events/20, int(bus.DefaultSnapshotEvents))
+	fill(b, k, conn, events-tail)
+	maker := k.instance(b)
+	ready(b, maker, events-tail)
+	ctx, cancel := context.WithTimeout(b.Context(), 2*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for at := 0.0; int(at) < events-tail; at, _ = maker.metric(b, "pillion_board_snapshot_sequence") {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			b.Fatal("no snapshot was made in time")
+		}
+	}
+	size, _ := maker.metric(b, "pillion_board_snapshot_bytes")
+	maker.stop()
+	fill(b, k, conn, tail)
+
+	var with, without, ours, bare, live []float64
+	for b.Loop() {
+		before := heap()
+		i := k.instance(b, never)
+		took := ready(b, i, events)
+		if from := i.startedFrom(b); from != "snapshot" {
+			b.Fatalf("started from %s", from)
+		}
+		live = append(live, float64(heap()-before)/1e6)
+		i.stop()
+		with = append(with, took.Seconds())
+
+		i = k.instance(b, never, func(o *bus.SnapshotOptions) { o.Key = bytes.Repeat([]byte("x"), 32) })
+		took = ready(b, i, events)
+		i.stop()
+		without, ours = append(without, took.Seconds()), append(ours, float64(events)/took.Seconds())
+		bare = append(bare, float64(events)/readBare(b, k.Connect(b), events).Seconds())
+	}
+	ratio := median(ours) / median(bare)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(with), "s-with")
+	b.ReportMetric(median(without), "s-without")
+	b.ReportMetric(ratio, "of-bare")
+	b.ReportMetric(size/1e6, "MB-snapshot")
+	b.ReportMetric(median(live), "MB-live")
+	if events < 1_000_000 { // smaller ones are over before their consumers are made
+		return
+	}
+	if took := median(with); took > allowed.Seconds() {
+		b.Errorf("a start from a snapshot took %.1f s, allowed is %v", took, allowed)
+	}
+	if ratio < least {
+		b.Errorf("a start without a snapshot read %.2f times as fast as a bare consumer, and at least %v is wanted", ratio, least)
+	}
+}
+
+// ready waits until an instance is ready and has everything, and returns how long that has taken.
+func ready(b *testing.B, i *instance, events int) time.Duration {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+	defer cancel()
+	start := time.Now()
+	if err := i.board.Await(ctx, uint64(events)); err != nil {
+		b.Fatalf("the board stays at %d of %d: %v", i.board.Seq(), events, err)
+	}
+	if err := i.follower.Ready(ctx); err != nil {
+		b.Fatal(err)
+	}
+	took := time.Since(start)
+	if n := i.board.Len(); n != events/2 {
+		b.Fatalf("%d bookings on the board, want %d", n, events/2)
+	}
+	return took
+}
+
+// heap returns what is live on the heap, in bytes.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 func median(xs []float64) float64 {
 	slices.Sort(xs)
 	return xs[len(xs)/2]
@@ -45,7 +149,7 @@ func median(xs []float64) float64 {
 func fill(b *testing.B, k *kit, conn *bus.Conn, n int) {
 	b.Helper()
 	var users, riders []person
-	for range n / 200 {
+	for range max(n/200, 1) {
 		users, riders = append(users, k.person(booking.User)), append(riders, k.person(booking.Rider))
 	}
 	for i := range n / 2 {

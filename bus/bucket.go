@@ -38,6 +38,7 @@ func (c *Conn) Bucket(name string) *Bucket { return &Bucket{conn: c, name: name}
 const (
 	headerOperation = "KV-Operation"
 	operationDelete = "DEL"
+	operationPurge  = "PURGE"
 )
 
 func (b *Bucket) stream() string { return bucketStream + b.name }
@@ -89,6 +90,19 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 		return ErrStale // a guard of 0 would say: nothing there
 	}
 	_, err := b.write(ctx, &nats.Msg{Subject: b.subject(key), Header: nats.Header{headerOperation: {operationDelete}}}, revision)
+	return err
+}
+
+// Erase is Delete for what must not be found any more: the earlier revisions under the key go as well, however many the bucket keeps. What
+// stays is an empty message that says so.
+func (b *Bucket) Erase(ctx context.Context, key string, revision uint64) error {
+	if revision == 0 {
+		return ErrStale
+	}
+	_, err := b.write(ctx, &nats.Msg{Subject: b.subject(key), Header: nats.Header{
+		headerOperation:     {operationPurge},
+		jetstream.MsgRollup: {jetstream.MsgRollupSubject},
+	}}, revision)
 	return err
 }
 

@@ -64,3 +64,77 @@ func TestBucketDeletesAndLists(t *testing.T) {
 		}
 	})
 }
+
+// What was erased is found by nobody, in no revision, and the key is free.
+func TestBucketErases(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		conn := e.Connect(t)
+		b := conn.Bucket(bus.KeysBucket) // which keeps eight revisions
+		raw := func() (values []string) {
+			t.Helper()
+			kv, err := conn.JetStream().KeyValue(ctx, bus.KeysBucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := kv.History(ctx, "k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range found {
+				values = append(values, v.Operation().String()+" "+string(v.Value()))
+			}
+			return values
+		}
+		first, err := b.Create(ctx, "k", []byte("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := b.Update(ctx, "k", []byte("2"), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Create(ctx, "other", []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		for _, stale := range []uint64{0, first, second + 1} {
+			if err := b.Erase(ctx, "k", stale); !errors.Is(err, bus.ErrStale) {
+				t.Errorf("erasing revision %d: %v", stale, err)
+			}
+		}
+		if got := raw(); len(got) != 2 {
+			t.Errorf("before, the bucket has %q", got)
+		}
+		if err := b.Erase(ctx, "k", second); err != nil {
+			t.Fatal(err)
+		}
+		if got := raw(); !slices.Equal(got, []string{"KeyValuePurgeOp "}) {
+			t.Errorf("after it, the bucket has %q", got)
+		}
+		for _, revision := range []uint64{first, second} {
+			s, err := conn.JetStream().Stream(ctx, "KV_"+bus.KeysBucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m, err := s.GetMsg(ctx, revision); err == nil {
+				t.Errorf("revision %d is still there: %s", revision, m.Data)
+			}
+		}
+		if _, _, err := b.Get(ctx, "k"); !errors.Is(err, bus.ErrNoKey) {
+			t.Errorf("get of something erased: %v", err)
+		}
+		if err := b.Erase(ctx, "k", second); !errors.Is(err, bus.ErrStale) {
+			t.Errorf("erasing it again: %v", err)
+		}
+		if keys, err := b.Keys(ctx); err != nil || !slices.Equal(keys, []string{"other"}) {
+			t.Errorf("the keys are %q, %v", keys, err)
+		}
+		if _, err := b.Create(ctx, "k", []byte("3")); err != nil {
+			t.Errorf("create after an erasure: %v", err)
+		}
+		if v, _, err := b.Get(ctx, "k"); err != nil || string(v) != "3" {
+			t.Errorf("after that it is %s, %v", v, err)
+		}
+	})
+}

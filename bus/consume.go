@@ -35,20 +35,29 @@ func (l *Ledger) consuming(ctx context.Context, stream, name string, wait time.D
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", name, err)
 	}
-	defer context.AfterFunc(ctx, messages.Stop)()
+	defer context.AfterFunc(ctx, messages.Drain)()
 	defer messages.Stop()
 	for {
 		m, err := messages.Next()
 		if err != nil {
 			return fmt.Errorf("read consumer %s: %w", name, err)
 		}
+		if ctx.Err() != nil { // what has been taken and not begun is given back, so that another instance does it at once
+			if err := m.Nak(); err != nil {
+				return fmt.Errorf("give back to consumer %s: %w", name, err)
+			}
+			continue
+		}
 		meta, err := m.Metadata()
 		if err != nil {
 			return fmt.Errorf("read consumer %s: %w", name, err)
 		}
 		at := stored{subject: m.Subject(), header: m.Headers(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
-		if err := l.insist(ctx, m, wait, func() error { return do(ctx, at) }); err != nil {
-			return err
+		if err := l.insist(ctx, m, wait, func() error { return do(ctx, at) }); err != nil { // it was told to stop
+			if err := m.Nak(); err != nil {
+				return fmt.Errorf("give back to consumer %s: %w", name, err)
+			}
+			continue
 		}
 		if err := m.Ack(); err != nil {
 			return fmt.Errorf("acknowledge to consumer %s: %w", name, err)
@@ -70,6 +79,7 @@ func (l *Ledger) insist(ctx context.Context, m jetstream.Msg, wait time.Duration
 		l.log.Debug("what is to be done has to wait", "subject", m.Subject(), "error", err, "retry_in", retry)
 		if time.Since(said) > wait/4 {
 			said = time.Now()
+			l.log.Warn("what is to be done has to wait", "subject", m.Subject(), "error", err)
 			if err := m.InProgress(); err != nil { // another one will do it as well, which is no harm
 				l.log.Debug("it cannot be said that work goes on", "error", err)
 			}

@@ -27,8 +27,13 @@ type Follower struct {
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
 
-	verdict sync.Mutex // held while a verdict is put on the board
-	version uint64     // of the past that the board was judged by, at least; guarded by verdict
+	snapshots *snapshots      // nil: none are used
+	keys      func() []string // ids of the keys that are known; nil: nobody wants to know
+
+	verdict sync.Mutex // held while a verdict is put on the board, and guards the rest
+	version uint64     // of the past that the board was judged by, at least
+	rests   footing    // what the board rests on
+	created time.Time  // when the ledger was created that it is read from; zero: it has not been met yet
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
@@ -56,10 +61,15 @@ func (f *Follower) Ready(ctx context.Context) error {
 // interruption where it stopped. It returns an error only if the ledger is not the one it has been reading: then the board is
 // wrong and the process should start anew.
 func (f *Follower) Run(ctx context.Context) error {
+	version := f.ledger.conn.past.version() // that anything is judged by from here on
+	f.verdict.Lock()
+	f.version = version
+	f.verdict.Unlock()
 	var work sync.WaitGroup
 	work.Go(func() { f.quarantine.run(ctx) })
 	work.Go(func() { f.forget(ctx) })
-	work.Go(func() { f.rebuild(ctx) })
+	work.Go(func() { f.rebuild(ctx, version) })
+	work.Go(func() { f.keepSnapshots(ctx) })
 	defer work.Wait()
 
 	pace := newBackOff()
@@ -81,7 +91,18 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-var errOtherLedger = errors.New("the ledger ends before what has been read of it: it was replaced or has lost events; restart to read it anew")
+var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was replaced or has lost events; restart to read it anew")
+
+// meet notes when the ledger was created that is read. It reports whether that is the first one, and whether it is the one there was before.
+func (f *Follower) meet(created time.Time) (first, same bool) {
+	f.verdict.Lock()
+	defer f.verdict.Unlock()
+	if f.created.IsZero() {
+		f.created = created
+		return true, true
+	}
+	return false, f.created.Equal(created)
+}
 
 // session reads from where the board is until something breaks.
 func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff) error {
@@ -92,8 +113,12 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 	// The leader says where the stream ends. A consumer's pending count would not do: a replica that has just rejoined calls
 	// itself caught up in the middle.
 	state := stream.CachedInfo().State
-	if state.LastSeq < f.board.Seq() {
+	first, same := f.meet(stream.CachedInfo().Created)
+	if !same || state.LastSeq < f.board.Seq() {
 		return errOtherLedger
+	}
+	if first {
+		f.recall(ctx, stream.CachedInfo())
 	}
 	if !f.targeted.Load() {
 		f.target.Store(state.LastSeq)
@@ -107,18 +132,16 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	defer messages.close()
-	for {
-		m, pending, err := messages.next()
-		if err != nil {
-			return fmt.Errorf("read ledger: %w", err)
+	return f.ahead(ctx, messages, func(b *batch) error {
+		for i := range b.messages {
+			if err := f.take(ctx, &b.messages[i]); err != nil {
+				return err
+			}
 		}
-		if err := f.take(ctx, m); err != nil {
-			return err
-		}
-		f.ledger.metrics.lag.Set(float64(pending))
+		f.ledger.metrics.lag.Set(float64(b.pending))
 		pace.Reset()
-	}
+		return nil
+	})
 }
 
 // forget takes off the board what has aged out of the ledger, so that a board that has lived long is the one that a reader would
@@ -148,16 +171,19 @@ func (f *Follower) stream(ctx context.Context) (jetstream.Stream, error) {
 	return s, nil
 }
 
-// take judges one message and hands on the verdict. It returns only ctx's error: whatever else is in the way, it waits for.
-func (f *Follower) take(ctx context.Context, m stored) error {
+// take hands on the verdict on a message, and judges it again as long as there is none, or one that is out of date. It returns only ctx's error:
+// whatever else is in the way, it waits for.
+func (f *Follower) take(ctx context.Context, v *verdict) error {
 	past := &f.ledger.conn.past
-	for {
-		version := past.version()
-		e, err := f.judge(ctx, m)
+	for again := v.undecided(); ; again = true {
+		if again {
+			v.version = past.version()
+			v.event, v.err = f.judge(ctx, v.m)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(ctx, m, e, err, version); done || err != nil {
+		if done, err := f.hand(ctx, v.m, v.event, v.err, v.version); done || err != nil {
 			return err
 		}
 	}
@@ -174,32 +200,29 @@ func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict 
 	if version < f.version {
 		return false, nil
 	}
-	return true, f.put(ctx, f.board, m, e, verdict, true)
+	return true, f.put(ctx, f.board, &f.rests, m, e, verdict, true)
 }
 
-// put puts the verdict on a message on a board: the event, or why it is none.
-func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e booking.Event, verdict error, counted bool) error {
+// put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
+func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
 		}
 	}
 	metrics, err := f.ledger.metrics, verdict
-	if errors.Is(err, errNoEvent) {
-		count(metrics.ignored, "engaged")
-		board.Advance(m.seq)
-		return nil
-	}
 	if err == nil {
 		err = board.Apply(e)
 	}
 	reason, refused := refusalOf(err)
 	switch {
+	case errors.Is(err, errNoEvent):
+		count(metrics.ignored, "engaged")
 	case err == nil:
 		count(metrics.verified, string(e.Kind))
 	case refused:
 		if p, ok := parseSubject(m.subject); ok {
-			board.Refuse(p.booking, p.n, p.kind)
+			board.Refuse(p.booking, p.n, p.kind, m.seq)
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
@@ -209,19 +232,14 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, m stored, e bo
 	default:
 		return fmt.Errorf("apply event %d: %w", m.seq, err)
 	}
+	rests.add(m, reason, f.keys)
 	board.Advance(m.seq)
 	return nil
 }
 
-// errNoEvent is the verdict on a record of an engagement: it is for whoever decides about that rider, and no booking changes by it.
-var errNoEvent = errors.New("no event")
-
 // judge checks a message until there is a verdict: without the key that it needs, the reader waits in place.
 func (f *Follower) judge(ctx context.Context, m stored) (booking.Event, error) {
 	pace := newBackOff()
-	if _, _, ok := parseEngaged(m.subject); ok {
-		return booking.Event{}, errNoEvent
-	}
 	for stalled := false; ; stalled = true {
 		e, err := f.ledger.verify.check(ctx, m)
 		if !errors.Is(err, token.ErrNoKeys) && !errors.Is(err, token.ErrUndecided) {

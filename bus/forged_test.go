@@ -127,11 +127,11 @@ func TestForgedEvents(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
-	user, other, rider, forger := k.person(booking.User), k.person(booking.User), k.person(booking.Rider), k.person(booking.Rider)
+	user, other, forger := k.person(booking.User), k.person(booking.User), k.person(booking.Rider)
 	reasons := map[uint64]string{} // by sequence
 	tokens := map[string]string{}
 	for _, f := range k.forgeries(user, other, forger) {
-		id := booking.ID(booking.NewID())
+		id, rider := booking.ID(booking.NewID()), k.person(booking.Rider)
 		before, err := desk.Book(ctx, user.command(), id, booking.Trip{})
 		if err != nil {
 			t.Fatal(err)

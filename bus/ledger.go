@@ -44,6 +44,8 @@ type Ledger struct {
 
 	forgetEvery time.Duration
 
+	batches chan struct{} // has a value for each batch under way
+
 	roomMu sync.Mutex // held while the stream's size is asked for
 	room   atomic.Pointer[room]
 }
@@ -67,6 +69,7 @@ func OpenLedger(c *Conn, o LedgerOptions) (*Ledger, error) {
 	return &Ledger{
 		conn: c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery,
+		batches: make(chan struct{}, maxBatches),
 	}, nil
 }
 
@@ -76,6 +79,11 @@ const (
 	appendPatience = 10 * time.Second
 	// attemptPatience is how long one try waits for its ack. Shorter ones only pile retries up behind a busy server.
 	attemptPatience = time.Second
+	// batchPatience is the same for a batch, which costs a server on its own three writes to the disk.
+	batchPatience = 2 * time.Second
+	// maxBatches is how many batches one process has under way: with more, a stream refuses some (50 at most), and a crowd that wants the same
+	// booking only keeps the server from saying who has got it.
+	maxBatches = 8
 )
 
 // Append stores the events of one command, all or none, guarded by the history that they were decided upon, and returns that
@@ -187,9 +195,9 @@ func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, 
 
 // publish sends the messages once and returns the sequence of the last one.
 func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
-	defer cancel()
 	if len(msgs) == 1 {
+		ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+		defer cancel()
 		ack, err := l.js.PublishMsg(ctx, msgs[0], jetstream.WithExpectStream(LedgerStream), jetstream.WithRetryAttempts(0))
 		if err != nil {
 			return 0, err
@@ -199,7 +207,15 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 		}
 		return ack.Sequence, nil
 	}
-	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: attemptPatience})
+	select {
+	case l.batches <- struct{}{}:
+		defer func() { <-l.batches }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, batchPatience)
+	defer cancel()
+	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: batchPatience})
 	if err != nil {
 		return 0, err
 	}

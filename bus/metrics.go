@@ -1,6 +1,10 @@
 package bus
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // metrics are the package's counters. They work unregistered, so nothing asks whether they are there.
 type metrics struct {
@@ -11,9 +15,16 @@ type metrics struct {
 	ignored     *prometheus.CounterVec
 	quarantined *prometheus.CounterVec
 	audited     *prometheus.CounterVec
+	positions   *prometheus.CounterVec
 	rebuilds    prometheus.Counter
 	stalled     prometheus.Gauge
 	lag         prometheus.Gauge
+
+	snapshots     *prometheus.CounterVec
+	started       *prometheus.GaugeVec
+	snapshotTime  prometheus.Gauge
+	snapshotBytes prometheus.Gauge
+	snapshotSeq   prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -46,6 +57,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Namespace: "pillion", Name: "quarantine_records_total",
 			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
 		}, []string{"result"}),
+		positions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "positions_total",
+			Help: "Riders' positions that other instances told, by what came of them: taken, known, malformed; lost: how often some were, because this one was too slow.",
+		}, []string{"result"}),
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "board_rebuilds_total",
 			Help: "How often the board was read anew, because somebody revoked tokens or retired a key as of a time that had been judged already.",
@@ -58,9 +73,56 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Namespace: "pillion", Name: "consumer_lag",
 			Help: "Messages of the ledger that the board has yet to read.",
 		}),
+		snapshots: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "board_snapshots_total",
+			Help: "Snapshots of the board that this process began, by what came of them: made, overtaken, failed.",
+		}, []string{"result"}),
+		started: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "board_started_from",
+			Help: "1 for what the board was started from: snapshot, or the whole ledger, by the reason for which no snapshot was used.",
+		}, []string{"from"}),
+		snapshotTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "board_snapshot_timestamp_seconds",
+			Help: "When the last snapshot was made that this process knows of, in seconds since 1970.",
+		}),
+		snapshotBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "board_snapshot_bytes",
+			Help: "How large that snapshot is.",
+		}),
+		snapshotSeq: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "board_snapshot_sequence",
+			Help: "Up to which message of the ledger that snapshot goes.",
+		}),
 	}
 	if r != nil {
-		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.rebuilds, m.stalled, m.lag)
+		r.MustRegister(m.appended, m.attempts, m.verified, m.refused, m.ignored, m.quarantined, m.audited, m.positions, m.rebuilds, m.stalled, m.lag,
+			m.snapshots, m.started, m.snapshotTime, m.snapshotBytes, m.snapshotSeq)
 	}
 	return m
+}
+
+// startedFrom notes what the board was started from: a snapshot, or the whole ledger because of err.
+func (m *metrics) startedFrom(err error) {
+	m.started.Reset()
+	m.started.WithLabelValues(reasonOf(err)).Set(1)
+}
+
+// reasonOf names why a snapshot was not used; nil: it was.
+func reasonOf(err error) string {
+	if err == nil {
+		return "snapshot"
+	}
+	for _, reason := range notUsed() {
+		if errors.Is(err, reason) {
+			return reason.Error()
+		}
+	}
+	return errUnreachable.Error()
+}
+
+// snapshot notes which snapshot is the last.
+func (m *metrics) snapshot(x *snapshot) {
+	m.snapshotTime.Set(float64(x.stored.UnixMilli()) / 1000)
+	m.snapshotBytes.Set(float64(x.Size))
+	m.snapshotSeq.Set(float64(x.Seq))
 }

@@ -11,7 +11,7 @@ const (
 	FeedBookingPattern  = feedBooking + "*.*.*"
 	FeedUserPattern     = feedUser + "*.*.*.*"
 	FeedRiderPattern    = feedRider + "*.*.*.*"
-	FleetPattern        = "fleet.position.*" // where riders are, from one service to the other
+	FleetPattern        = positionSubjects
 	PublicKeySubject    = subjectPublicKey
 	JWKSSubject         = subjectJWKS
 	ServiceTokenSubject = subjectServiceToken

@@ -34,6 +34,7 @@ const (
 const (
 	quarantineShare = 16               // the quarantine may take this fraction of the ledger's size
 	quarantineSlack = 24 * time.Hour   // and outlives the ledger: what is still there to be refused again is still recorded
+	boardsShare     = 4                // the snapshots of boards may take this fraction: three of the largest board that fits the ledger
 	smallBucketSize = 16 << 20         // the key set is a few kilobytes
 	bucketSize      = 1 << 30          // a million accounts
 	duplicateWindow = 2 * time.Minute  // longer than any retry of an append
@@ -92,6 +93,7 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 		{Bucket: RevocationsBucket, Description: "tokens that were taken back", MaxBytes: revocationsSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: p.LedgerAge + revocationsSlack},
 		{Bucket: LimitsBucket, Description: "how often somebody has tried to log in, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: limitsAge},
 		{Bucket: FamiliarBucket, Description: "from where accounts were logged in to, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: familiarAge},
+		{Bucket: BoardsBucket, Description: "snapshots of boards, which may be deleted at any time", MaxBytes: max(p.LedgerSize/boardsShare, smallBucketSize), Replicas: p.Replicas, Storage: jetstream.FileStorage},
 	} {
 		if err := c.provisionBucket(ctx, want); err != nil {
 			return err
@@ -119,7 +121,7 @@ func durables() []durable {
 		}},
 		{LedgerStream, jetstream.ConsumerConfig{
 			Durable: DeadlinesConsumer, Description: "what has a deadline, or calls for something", FilterSubjects: []string{
-				EventPattern(booking.Requested), EventPattern(booking.Released), EventPattern(booking.StartRefused),
+				EventPattern(booking.Requested), EventPattern(booking.Accepted), EventPattern(booking.Released), EventPattern(booking.StartRefused),
 			},
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
 		}},

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,17 +31,24 @@ const (
 // in between is mended by the next start (docs/adr/0003).
 type quarantine struct {
 	conn  *Conn
-	queue chan *nats.Msg
+	queue chan toRecord
+	lossy atomic.Bool // whether any was dropped
+}
+
+// toRecord is a record that waits to be written, or somebody who waits for those before.
+type toRecord struct {
+	record  *nats.Msg
+	written chan<- struct{}
 }
 
 func newQuarantine(c *Conn) *quarantine {
-	return &quarantine{conn: c, queue: make(chan *nats.Msg, quarantineQueue)}
+	return &quarantine{conn: c, queue: make(chan toRecord, quarantineQueue)}
 }
 
 // record offers a refused message. It waits a second at most for room in the queue, for a flood of forgeries must not stop the
 // ledger's reader; what is dropped then is recorded when the ledger is next read.
 func (q *quarantine) record(ctx context.Context, m stored, reason string) {
-	msg := quarantined(m, reason)
+	msg := toRecord{record: quarantined(m, reason)}
 	select {
 	case q.queue <- msg:
 		return
@@ -50,6 +58,7 @@ func (q *quarantine) record(ctx context.Context, m stored, reason string) {
 	case q.queue <- msg:
 	case <-time.After(quarantineWait):
 		q.conn.metrics.quarantined.WithLabelValues("dropped").Inc()
+		q.lossy.Store(true)
 	case <-ctx.Done():
 	}
 }
@@ -59,10 +68,30 @@ func (q *quarantine) run(ctx context.Context) {
 	for {
 		select {
 		case m := <-q.queue:
-			q.write(ctx, m)
+			if m.written != nil {
+				close(m.written)
+				continue
+			}
+			q.write(ctx, m.record)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// flush waits until everything is recorded that was offered so far, and reports whether it is.
+func (q *quarantine) flush(ctx context.Context) bool {
+	written := make(chan struct{})
+	select {
+	case q.queue <- toRecord{written: written}:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-written:
+		return !q.lossy.Load()
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -90,6 +90,12 @@ func (r *reader) next() (m stored, pending uint64, err error) {
 	}
 }
 
+// waiting reports whether something has come that next has not returned yet.
+func (r *reader) waiting() bool {
+	n, _, err := r.sub.Pending()
+	return err == nil && n > 0
+}
+
 // control answers flow control: everything that came before has been read. Heartbeats need no answer, unless one says that the
 // server waits for one that was lost.
 func (r *reader) control(msg *nats.Msg) error {

@@ -2,17 +2,17 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"pillion/booking"
 )
 
-// rebuild reads the board anew whenever the past has changed, until ctx ends: then it is what a reader would have who starts now. The board
+// rebuild reads the board anew whenever the past has changed since the version that it is judged by, until ctx ends: then it is what a reader would have who starts now. The board
 // that there is goes on being read and looked at meanwhile.
-func (f *Follower) rebuild(ctx context.Context) {
+func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 	past := &f.ledger.conn.past
-	judged := past.version()
 	pace := newBackOff()
 	for {
 		select {
@@ -48,32 +48,46 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 	if err != nil {
 		return err
 	}
-	fresh := booking.NewBoard()
+	fresh, rests := booking.NewBoard(), footing{}
 	fresh.Advance(max(stream.CachedInfo().State.FirstSeq, 1) - 1)
 	messages, err := f.ledger.conn.read(ctx, stream, fresh.Seq()+1)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	defer messages.close()
-	for !f.replace(fresh, version) {
-		m, _, err := messages.next()
-		if err != nil {
-			return fmt.Errorf("read ledger: %w", err)
-		}
-		e, err := f.judge(ctx, m)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := f.put(ctx, fresh, m, e, err, false); err != nil {
-			return err
-		}
+	if f.replace(fresh, &rests, version) {
+		messages.close()
+		return nil
 	}
-	return nil
+	err = f.ahead(ctx, messages, func(b *batch) error {
+		for i := range b.messages {
+			v := &b.messages[i]
+			if v.undecided() {
+				v.event, v.err = f.judge(ctx, v.m)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := f.put(ctx, fresh, &rests, v.m, v.event, v.err, false); err != nil {
+				return err
+			}
+			if f.replace(fresh, &rests, version) {
+				return errReplaced
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errReplaced) {
+		return nil
+	}
+	return err
 }
+
+// errReplaced ends the reading of a board anew.
+var errReplaced = errors.New("the board has been replaced")
 
 // replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
 // meanwhile, it is read anew after this.
-func (f *Follower) replace(fresh *booking.Board, version uint64) bool {
+func (f *Follower) replace(fresh *booking.Board, rests *footing, version uint64) bool {
 	if fresh.Seq() < f.board.Seq() {
 		return false
 	}
@@ -83,6 +97,6 @@ func (f *Follower) replace(fresh *booking.Board, version uint64) bool {
 		return false
 	}
 	f.board.Become(fresh)
-	f.version = version
+	f.rests, f.version = *rests, version
 	return true
 }

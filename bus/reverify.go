@@ -46,9 +46,15 @@ type TokenVerifier interface {
 	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
 }
 
-// check returns the event that m is. An error is a refusal for good (see refusalOf), or token.ErrNoKeys or token.ErrUndecided
+// errNoEvent is the verdict on the record of an engagement: it is for whoever decides about that rider, and no booking changes by it.
+var errNoEvent = errors.New("no event")
+
+// check returns the event that m is, or errNoEvent. Another error is a refusal for good (see refusalOf), or token.ErrNoKeys or token.ErrUndecided
 // where the message cannot be judged yet, or ctx's.
 func (v reverifier) check(ctx context.Context, m stored) (booking.Event, error) {
+	if _, _, ok := parseEngaged(m.subject); ok {
+		return booking.Event{}, errNoEvent
+	}
 	e, err := decode(m)
 	if err != nil {
 		return booking.Event{}, err

@@ -20,6 +20,7 @@ const (
 	RevocationsBucket = "REVOCATIONS"
 	LimitsBucket      = "LIMITS"
 	FamiliarBucket    = "FAMILIAR"
+	BoardsBucket      = "BOARDS"
 
 	// What all instances share of them.
 	DeadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
@@ -51,6 +52,9 @@ const (
 	// A bucket is a stream with a name and subjects of its own.
 	bucketStream = "KV_"
 	bucketPrefix = "$KV."
+	// Where riders are is told on core NATS, and is in no stream.
+	positionSubjects = "fleet.position.*"
+	positionPrefix   = "fleet.position."
 
 	keysKey = "jwks"
 
@@ -59,6 +63,11 @@ const (
 	revokedSession = "s."
 	revokedAccount = "a."
 
+	// A snapshot of a board is one key, and a chunk.<id>.<n> for each of its chunks. Whoever makes one says so under another.
+	snapshotKey   = "snapshot"
+	snapshotClaim = "claim"
+	snapshotChunk = "chunk."
+
 	subjectPublicKey    = "auth.public-key"
 	subjectJWKS         = "auth.jwks"
 	subjectServiceToken = "auth.service-token" //nolint:gosec // a subject
@@ -66,7 +75,7 @@ const (
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.
 func Buckets() []string {
-	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket}
+	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket, BoardsBucket}
 }
 
 // aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server

@@ -28,19 +28,21 @@ type Timekeeper struct {
 	armed  *lru.Cache[int64, struct{}] // seconds for which there is a timer
 }
 
-// A Duty is what somebody does when it is time. Both methods may be called again for the same; an error means that they will be.
+// A Duty is what somebody does when it is time. All methods may be called again for the same; an error means that they will be.
 type Duty interface {
 	// Expire ends what is overdue at a time by the server's clock.
 	Expire(ctx context.Context, at time.Time) (ended int, err error)
-	// Attend does what an event calls for.
-	Attend(ctx context.Context, e booking.Event) error
+	// Recall looks after riders who do not come, at a time by the server's clock, and says when to look again: zero is never.
+	Recall(ctx context.Context, at time.Time) (again time.Time, err error)
+	// Attend does what an event calls for, and says when that is to be looked at: zero is never.
+	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
 
 var _ Duty = (*booking.Steward)(nil)
 
 const (
-	dutyWait    = 30 * time.Second // for an instance that works on something, before another one gets it
-	dutyAtOnce  = 256              // messages that one instance takes at a time
+	dutyWait    = 10 * time.Second // for an instance that is silent about something, before another one gets it
+	dutyAtOnce  = 64               // messages that one instance takes at a time: it does them in a fraction of that
 	timerSlack  = time.Second      // between a deadline and its timer: servers' clocks differ a little
 	armedBefore = 4096             // seconds that are remembered
 
@@ -81,20 +83,20 @@ func (t *Timekeeper) event(ctx context.Context, m stored) error {
 	if err != nil {
 		return err
 	}
-	switch e.Kind {
-	case booking.Requested, booking.Released:
-		return t.arm(ctx, e.Deadline, m.at)
+	again, err := t.duty.Attend(ctx, e)
+	if err != nil || again.IsZero() {
+		return err
 	}
-	return t.duty.Attend(ctx, e)
+	return t.arm(ctx, again, m.at)
 }
 
-// arm arms a timer for a deadline of an event that was stored at a time, unless there is one for that second. One whose time has passed goes
-// off at once.
-func (t *Timekeeper) arm(ctx context.Context, deadline, storedAt time.Time) error {
-	if storedAt.After(deadline) { // or the timer may have gone off before the event was there
-		deadline = storedAt
+// arm arms a timer for a time, unless there is one for that second: what called for it was stored at another one. One whose time has passed goes off
+// at once.
+func (t *Timekeeper) arm(ctx context.Context, when, storedAt time.Time) error {
+	if storedAt.After(when) { // or the timer may have gone off before what called for it was there
+		when = storedAt
 	}
-	second := deadline.Add(timerSlack + time.Second - 1).Unix()
+	second := when.Add(timerSlack + time.Second - 1).Unix()
 	if t.armed.Contains(second) {
 		return nil
 	}
@@ -131,5 +133,12 @@ func (t *Timekeeper) due(ctx context.Context, m stored) error {
 	if ended > 0 {
 		t.ledger.log.Info("bookings have expired", "count", ended)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	again, err := t.duty.Recall(ctx, m.at)
+	if err != nil || again.IsZero() {
+		return err
+	}
+	return t.arm(ctx, again, m.at)
 }

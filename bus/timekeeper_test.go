@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,14 +20,19 @@ type timing struct {
 }
 
 // timekeeper runs an instance until it is stopped, or the test ends.
-func (k *kit) timekeeper(t *testing.T) *timing {
+func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *timing {
 	t.Helper()
 	ledger := k.ledger(t)
 	board, _ := follow(t, ledger)
 	service := k.person(booking.Service)
-	steward, err := booking.NewSteward(newDesk(t, ledger), board, func(context.Context) (booking.Actor, string, error) {
-		return service.Actor, service.proof, nil
-	})
+	config := booking.StewardConfig{
+		Desk: newDesk(t, ledger), Board: board,
+		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	steward, err := booking.NewSteward(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,4 +174,53 @@ func TestWrongCodesRelease(t *testing.T) {
 	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes || h.Events[len(h.Events)-1].Actor.Role != booking.Service {
 		t.Errorf("it was released because of %q: %v", h.Booking.Reason, err)
 	}
+}
+
+// A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps it until that ends; who has arrived is left alone.
+func TestRecall(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		user := k.person(booking.User)
+		idle, moving, there := k.person(booking.Rider), k.person(booking.Rider), k.person(booking.Rider)
+		l := k.ledger(t)
+		desk := newDesk(t, l)
+		const patience = 2 * time.Second
+		var stopped atomic.Pointer[time.Time]
+		k.timekeeper(t, func(c *booking.StewardConfig) {
+			c.Patience = patience
+			c.Moved = func(r booking.RiderID) time.Time {
+				if r != booking.RiderID(moving.ID) {
+					return time.Time{}
+				}
+				if at := stopped.Load(); at != nil {
+					return *at
+				}
+				return time.Now()
+			}
+		})
+		ids := map[string]booking.ID{}
+		for name, rider := range map[string]person{"idle": idle, "moving": moving, "there": there} {
+			ids[name] = booked(t, l, user, time.Hour)
+			if _, err := desk.Accept(t.Context(), rider.command(), ids[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := desk.Arrive(t.Context(), there.command(), ids["there"]); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the idle rider has lost the booking", func() bool { return state(t, l, ids["idle"]) == booking.StateOpen })
+		h, err := l.Load(t.Context(), ids["idle"], booking.Fresh)
+		if err != nil || h.Booking.Reason != booking.ReasonNotComing || h.Events[2].At.Sub(h.Events[1].At) < patience {
+			t.Errorf("it was released because of %q, %v after it was accepted: %v", h.Booking.Reason, h.Events[2].At.Sub(h.Events[1].At), err)
+		}
+		if got := state(t, l, ids["moving"]); got != booking.StateAccepted {
+			t.Errorf("the booking of the rider who moves is %s", got)
+		}
+		now := time.Now()
+		stopped.Store(&now)
+		eventually(t, "the rider who has stopped has lost the booking", func() bool { return state(t, l, ids["moving"]) == booking.StateOpen })
+		if got := state(t, l, ids["there"]); got != booking.StateArrived {
+			t.Errorf("the booking of the rider who has arrived is %s", got)
+		}
+	})
 }

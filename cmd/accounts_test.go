@@ -134,12 +134,21 @@ func TestAccountsForOperators(t *testing.T) {
 	wantStatus("login with it", http.StatusOK, "/login", `{"email":"rita@example.com","password":"staple of another kind","role":"raider"}`)
 	do("revoke", "rita@example.com", "--as-of=2026-01-01T00:00:00Z")
 
+	wantStatus("register sven", http.StatusCreated, "/register", `{"email":"sven@example.com","password":"correct horse battery","role":"user"}`)
+	sven := `{"email":"sven@example.com","password":"correct horse battery","role":"user"}`
+	wantStatus("login of sven", http.StatusOK, "/login", sven)
+	do("delete", "sven@example.com")
+	wantStatus("login when deleted", http.StatusUnauthorized, "/login", sven)
+	wantStatus("register what was deleted", http.StatusCreated, "/register", sven)
+
 	for _, c := range []struct {
 		args   []string
 		status int
 		says   string
 	}{
 		{[]string{"show", "nobody@example.com"}, 1, "There is no such account."},
+		{[]string{"delete", "nobody@example.com"}, 1, "There is no such account."},
+		{[]string{"delete", "john@example.com"}, 1, "A demo account cannot be deleted."},
 		{[]string{"disable"}, 2, "who"},
 		{[]string{"revoke", "rita@example.com", "--as-of=yesterday"}, 2, "--as-of must be a time"},
 		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time lies ahead."},

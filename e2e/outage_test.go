@@ -93,8 +93,12 @@ func TestWithoutAuthsvc(t *testing.T) {
 		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", userToken); a.status != http.StatusOK {
 			t.Errorf("%s: book: %d %s", when, a.status, a.body)
 		}
-		if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", "{}", "Authorization", raiderToken); a.status != http.StatusOK {
+		a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", "{}", "Authorization", raiderToken)
+		if a.status != http.StatusOK {
 			t.Errorf("%s: accept: %d %s", when, a.status, a.body)
+		}
+		if a := mustCall(t, "POST", "http://"+p.user+"/bookings/"+a.field("booking_id")+"/cancel", "{}", "Authorization", userToken); a.status != http.StatusOK {
+			t.Errorf("%s: cancel: %d %s", when, a.status, a.body)
 		}
 	}
 	bookAndAccept("authsvc is away")

@@ -23,9 +23,11 @@ import (
 var bin string
 
 func TestMain(m *testing.M) {
-	if args := os.Getenv(bareEnv); args != "" {
-		fmt.Fprintln(os.Stderr, bareMain(args))
-		os.Exit(1)
+	for env, run := range map[string]func(string) error{bareEnv: bareMain, natsEnv: natsMain} {
+		if args := os.Getenv(env); args != "" {
+			fmt.Fprintln(os.Stderr, run(args))
+			os.Exit(1)
+		}
 	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "pillion-e2e-")
@@ -74,9 +76,16 @@ func (l *log) String() string {
 // start runs a program until the test ends, whatever happens to it in between.
 func start(t testing.TB, name string, args ...string) *program {
 	t.Helper()
-	p := &program{name: name, cmd: exec.Command(filepath.Join(bin, name), args...), out: &log{}, done: make(chan error, 1)}
+	cmd := exec.Command(filepath.Join(bin, name), args...)
+	cmd.Env, cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
+	return begin(t, name, cmd)
+}
+
+// begin starts a process, as start does.
+func begin(t testing.TB, name string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{name: name, cmd: cmd, out: &log{}, done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.Env, p.cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
@@ -87,7 +96,7 @@ func start(t testing.TB, name string, args ...string) *program {
 			t.Errorf("%s may not do on NATS what it does; see package access", name)
 		}
 		if t.Failed() {
-			t.Logf("%s %s said:\n%s", name, strings.Join(args, " "), tail(p.out.String(), 60))
+			t.Logf("%s %s said:\n%s", name, strings.Join(cmd.Args[1:], " "), tail(p.out.String(), 60))
 		}
 	})
 	return p
@@ -260,6 +269,15 @@ func mustCall(t testing.TB, method, url, body string, headers ...string) answer 
 		t.Fatalf("%s %s: %v", method, url, err)
 	}
 	return a
+}
+
+// release gives a booking back, so that its rider is free for another one.
+func release(ctx context.Context, p ports, bearer, id string) error {
+	a, err := call(ctx, "POST", "http://"+p.rider+"/bookings/"+id+"/release", "{}", "Authorization", bearer)
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("release: %d %s", a.status, a.body)
+	}
+	return err
 }
 
 // login returns the token of a demo account.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -53,7 +54,7 @@ type acceptAnswer struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// accept takes the booking that the rider names, or else the one that waits longest.
+// accept takes the booking that the rider names, or else the nearest, or where it is not known where the rider is, the one that waits longest.
 func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	var req acceptRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
@@ -102,11 +103,11 @@ func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried boo
 	return b, err
 }
 
-// acceptAny accepts the open booking that has waited longest of those that nobody else takes first.
+// acceptAny accepts an open booking: the first, in the order of choose, of those that nobody else takes first.
 //
 // It looks only at a board that includes everything that the ledger's leader had when it was asked, after this call began. So
-// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider. And so a booking that the
-// rider has already is not taken for an open one and accepted again.
+// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider, or none within reach where it says so. And
+// so a booking that the rider has already is not taken for an open one and accepted again.
 func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
 	if err := s.ready(ctx); err != nil {
 		return booking.Booking{}, ErrCatchingUp.Because(err)
@@ -137,7 +138,7 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 			case <-limited.Done():
 			}
 		default:
-			return booking.Booking{}, ErrNoneOpen
+			return booking.Booking{}, s.noneOpen(next)
 		}
 		if err := limited.Err(); err != nil {
 			return booking.Booking{}, ErrCrowded.Because(err)
@@ -151,32 +152,71 @@ type chance struct {
 	opened uint64     // its OpenedSeq
 	end    func()     // to be called after trying it; nil: there is nothing to try now
 
-	under <-chan struct{} // closed when another rider has done with the booking that waits longest of those under attempt
+	under <-chan struct{} // closed when another rider has done with the first of those under attempt
+	here  bool            // it was looked for around the rider only
 }
 
-// choose returns the booking that has waited longest of those that the rider may have and that no other rider of this process is
-// trying. What the rider has tried in vain is in lost, with the OpenedSeq it then had: what was opened anew may be tried again.
+// choose returns the first booking that the rider may have and that no other rider of this process is trying. What the rider has tried in
+// vain is in lost, with the OpenedSeq it then had: what was opened anew may be tried again.
+//
+// Where it is known where the rider is, that is the nearest within the radius, and after those the longest waiting of the bookings without places. One
+// that is farther away is never chosen for a rider: neither would want to find out. Who wants it names it. Where it is not known, it is the
+// longest waiting of all.
 func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) chance {
+	if at, ok := s.fleet.Where(rider); ok {
+		return s.chooseAround(rider, at.Place, lost)
+	}
 	var wait chance
 	for after := uint64(0); ; {
 		page := s.board.Open(s.now(), boardPage, after)
-		for _, b := range page {
-			after = b.OpenedSeq
-			if lost[b.ID] == b.OpenedSeq || slices.Contains(b.ReleasedBy, rider) {
-				continue
-			}
-			end, under := s.attempts.begin(b.ID)
-			if end != nil {
-				return chance{id: b.ID, opened: b.OpenedSeq, end: end}
-			}
-			if wait.under == nil {
-				wait.under = under
-			}
+		if c := s.first(page, rider, lost); c.end != nil {
+			return c
+		} else if wait.under == nil {
+			wait = c
 		}
 		if len(page) < boardPage {
 			return wait
 		}
+		after = page[len(page)-1].OpenedSeq
 	}
+}
+
+// chooseAround looks at ever more, each time from the beginning, so that what it has seen in the end was all there at one moment.
+func (s *Service) chooseAround(rider booking.RiderID, at booking.Place, lost map[booking.ID]uint64) chance {
+	for limit := boardPage; ; limit *= 4 {
+		found := s.board.Reachable(at, s.radius, s.now(), limit)
+		c := s.first(found, rider, lost)
+		c.here = true
+		if c.end != nil || len(found) < limit {
+			return c
+		}
+	}
+}
+
+// first returns the first of some bookings that can be tried now, or else what to wait for.
+func (s *Service) first(bookings []booking.Booking, rider booking.RiderID, lost map[booking.ID]uint64) chance {
+	var wait chance
+	for _, b := range bookings {
+		if lost[b.ID] == b.OpenedSeq || slices.Contains(b.ReleasedBy, rider) {
+			continue
+		}
+		end, under := s.attempts.begin(b.ID)
+		if end != nil {
+			return chance{id: b.ID, opened: b.OpenedSeq, end: end}
+		}
+		if wait.under == nil {
+			wait.under = under
+		}
+	}
+	return wait
+}
+
+// noneOpen returns ErrNoneOpen. It says no more than what is true: elsewhere there may be some.
+func (s *Service) noneOpen(c chance) error {
+	if !c.here || len(s.board.Open(s.now(), 1, 0)) == 0 {
+		return ErrNoneOpen
+	}
+	return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.radius/1000))
 }
 
 func (s *Service) try(ctx context.Context, c booking.Command, next chance) (booking.Booking, error) {

@@ -17,6 +17,7 @@ import (
 	"pillion/booking"
 	"pillion/booking/bookingtest"
 	"pillion/fault"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/token"
 	"pillion/token/tokentest"
@@ -56,8 +57,11 @@ type env struct {
 	desk    *booking.Desk // of another process
 	handler http.Handler
 	log     *journal
-	unready error         // what the board's follower says
-	ahead   time.Duration // of the real clock; not to be changed while a request is under way
+	unready error // what the board's follower says
+	fleet   *fleet.Map
+	told    []fleet.Status // what the other instances were told
+	deaf    error          // what telling them says
+	ahead   time.Duration  // of the real clock; not to be changed while a request is under way
 }
 
 func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
@@ -74,7 +78,15 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 		return d
 	}
 	e.desk = desk(elsewhere{e.ledger})
+	var err error
+	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now}); err != nil {
+		t.Fatal(err)
+	}
 	service, err := ridersvc.New(ridersvc.Config{
+		Fleet: e.fleet, Announce: func(_ context.Context, s fleet.Status) error {
+			e.told = append(e.told, s)
+			return e.deaf
+		},
 		Desk: desk(e.ledger), Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,

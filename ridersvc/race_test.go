@@ -3,6 +3,7 @@ package ridersvc_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/token"
 	"pillion/token/tokentest"
@@ -25,6 +27,7 @@ import (
 type town struct {
 	auth   *tokentest.Authority
 	urls   [2]string
+	fleets []*fleet.Map // of the two
 	client *http.Client
 	desk   *booking.Desk // of the users' service
 	user   string        // ulla's token
@@ -68,16 +71,16 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	ledger, desk := x.open(t, e, "/ridersvc")
 	board := booking.NewBoard()
 	follower := ledger.Follow(board)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- follower.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("follower: %v", err)
-		}
-	})
+	x.run(t, "follower", follower.Run)
+	riders, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.fleets = append(x.fleets, riders)
+	positions := e.Connect(t).Positions(riders)
+	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
+		Fleet: riders, Announce: positions.Announce,
 		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {
@@ -87,6 +90,36 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	t.Cleanup(server.Close)
 	eventually(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
 	return server.URL
+}
+
+// run runs something until the test ends.
+func (x *town) run(t testing.TB, name string, task func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- task(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	})
+}
+
+// at reports to one instance where a rider is, and returns when both know.
+func (x *town) at(t testing.TB, rider, instance int, p booking.Place) {
+	t.Helper()
+	eventually(t, "both instances know where a rider is", func() bool { // a report may be lost as long as the other one does not listen yet
+		body := fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)
+		if a, err := x.send(t.Context(), "PUT", "/position", rider, instance, body); err != nil || a.status != http.StatusOK {
+			t.Fatalf("position: %+v, %v", a, err)
+		}
+		for _, m := range x.fleets {
+			if at, ok := m.Where(booking.RiderID(x.riders[rider])); !ok || at.Place != p {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // eventually waits until ok holds, for what announces itself in no other way.
@@ -106,8 +139,13 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func (x *town) book(t testing.TB) booking.ID {
 	t.Helper()
+	return x.bookTrip(t, booking.Trip{})
+}
+
+func (x *town) bookTrip(t testing.TB, trip booking.Trip) booking.ID {
+	t.Helper()
 	id := booking.ID(booking.NewID())
-	if _, err := x.desk.Book(t.Context(), x.byUser(), id, booking.Trip{}); err != nil {
+	if _, err := x.desk.Book(t.Context(), x.byUser(), id, trip); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -128,7 +166,11 @@ type answer struct {
 
 // accept asks one instance on behalf of one rider.
 func (x *town) accept(ctx context.Context, rider, instance int, body string) (answer, error) {
-	r, err := http.NewRequestWithContext(ctx, "POST", x.urls[instance]+"/accept-booking", strings.NewReader(body))
+	return x.send(ctx, "POST", "/accept-booking", rider, instance, body)
+}
+
+func (x *town) send(ctx context.Context, method, target string, rider, instance int, body string) (answer, error) {
+	r, err := http.NewRequestWithContext(ctx, method, x.urls[instance]+target, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
@@ -273,6 +315,40 @@ func TestABookingForEveryone(t *testing.T) {
 				x.has(t, a.booking, booking.StateAccepted, x.riders[i])
 				x.finish(t, i, a.booking)
 			}
+		}
+	})
+}
+
+// Riders who report to one instance and ask the other one are given what is near, each something else, and nobody what is far.
+func TestANearBookingForEveryone(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		x := newTown(t, e, crowd)
+		from := func(p booking.Place) booking.ID {
+			return x.bookTrip(t, booking.Trip{Pickup: &p, Dropoff: &booking.Place{Lat: p.Lat + 0.01, Lng: p.Lng}})
+		}
+		for i := range x.riders {
+			x.at(t, i, (i+1)%2, north(float64(i)))
+		}
+		far := from(north(20_000))
+		for round := range max(2, rounds(t)/2) {
+			want := make(map[booking.ID]bool)
+			for i := range crowd {
+				want[from(north(float64(50*i)))] = true
+			}
+			for i, a := range x.race(t, "{}", nil) {
+				if a.status != http.StatusOK || !want[a.booking] {
+					t.Fatalf("round %d: a rider was told %d %q while there was a booking near for everyone", round, a.status, a.says)
+				}
+				delete(want, a.booking)
+				x.has(t, a.booking, booking.StateAccepted, x.riders[i])
+			}
+		}
+		if a, err := x.accept(t.Context(), 0, 0, "{}"); err != nil || a.status != http.StatusNotFound || a.says != "No open bookings within 3 km of you" {
+			t.Errorf("answer %+v, %v", a, err)
+		}
+		x.at(t, 0, 0, north(19_000))
+		if a, err := x.accept(t.Context(), 0, 1, "{}"); err != nil || a.booking != far {
+			t.Errorf("answer %+v, %v, want %s", a, err, far)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-// Package ridersvc is the service of riders, who drive the bikes: they see the open bookings and accept one.
+// Package ridersvc is the service of riders, who drive the bikes: they say where they are, see the open bookings and accept one.
 //
 // Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, and the ledger
 // says who won. It keeps nothing between requests, so any number of instances may run.
@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed" // for openapi.yaml
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fault"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/web"
 )
@@ -34,7 +36,7 @@ type Ledger interface {
 	LastSequence(ctx context.Context) (uint64, error)
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier, Fleet and Announce are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *booking.Board              // of open bookings; somebody else feeds it
@@ -42,14 +44,26 @@ type Config struct {
 	Ledger   Ledger
 	Verifier web.TokenVerifier
 
+	Fleet    *fleet.Map                                // where riders are
+	Announce func(context.Context, fleet.Status) error // tells the other instances
+	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
+
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
+
+	Streams web.StreamLimits // default: those of package web
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
 	Now        func() time.Time      // default: time.Now
 	NewID      func() string         // default: booking.NewID
 }
+
+// How far a rider looks for bookings, in metres.
+const (
+	DefaultRadius = 3_000
+	MaxRadius     = 50_000
+)
 
 // A Service answers the HTTP calls of riders. It is safe for concurrent use and holds nothing that must be closed.
 type Service struct {
@@ -58,10 +72,15 @@ type Service struct {
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier
+	fleet    *fleet.Map
+	announce func(context.Context, fleet.Status) error
+	radius   float64
 	now      func() time.Time
 	newID    func() string
 	router   web.RouterConfig
+	streams  web.StreamLimits
 	attempts attempts
+	lapses   lapses
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -77,6 +96,14 @@ func New(c Config) (*Service, error) {
 	require("Ready", c.Ready != nil)
 	require("Ledger", c.Ledger != nil)
 	require("Verifier", c.Verifier != nil)
+	require("Fleet", c.Fleet != nil)
+	require("Announce", c.Announce != nil)
+	if c.Radius == 0 {
+		c.Radius = DefaultRadius
+	}
+	if !(c.Radius >= 1 && c.Radius <= MaxRadius) {
+		missing = append(missing, fmt.Errorf("ridersvc: Radius must be from 1 to %d metres, not %g", MaxRadius, c.Radius))
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -91,6 +118,8 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
+		fleet: c.Fleet, announce: c.Announce, radius: c.Radius,
+		streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -101,6 +130,7 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
+	streams := web.NewStreams(s.streams, s.verifier, s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.Rider, sentence)) }
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
@@ -113,6 +143,11 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can complete rides").Post("/bookings/{id}/complete", web.Handle(s.complete))
 	only("Only raiders can give bookings back").Post("/bookings/{id}/release", web.Handle(s.release))
 	only("Only raiders can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
+	only("Only raiders can report a position").Put("/position", web.Handle(s.move))
+	only("Only raiders can go online").Post("/online", web.Handle(s.online))
+	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
+	only("Only raiders can see open bookings").Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
+	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
 	return r
 }
 

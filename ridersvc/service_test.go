@@ -20,7 +20,7 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("a service without anything was made")
 	}
-	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier"} {
+	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier", "Fleet", "Announce"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q does not name %s", err, name)
 		}
@@ -38,6 +38,9 @@ var calls = []struct{ method, target, sentence string }{
 	{"POST", "/bookings/" + wrong + "/complete", "Only raiders can complete rides"},
 	{"POST", "/bookings/" + wrong + "/release", "Only raiders can give bookings back"},
 	{"POST", "/bookings/" + wrong + "/rate", "Only raiders can rate their rides here"},
+	{"PUT", "/position", "Only raiders can report a position"},
+	{"POST", "/online", "Only raiders can go online"},
+	{"POST", "/offline", "Only raiders can go offline"},
 }
 
 func TestOnlyRiders(t *testing.T) {

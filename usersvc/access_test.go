@@ -15,6 +15,7 @@ import (
 var calls = []struct{ method, target, sentence string }{
 	{"POST", "/book", "Only users can book rides"},
 	{"GET", "/quote", "Only users can ask for quotes"},
+	{"GET", "/availability", "Only users can ask for raiders nearby"},
 	{"GET", "/bookings", "Only users can list their bookings"},
 	{"GET", "/bookings/" + wrong, "Only users can see their bookings"},
 	{"POST", "/bookings/" + wrong + "/cancel", "Only users can cancel bookings"},

@@ -38,11 +38,17 @@ type ride struct {
 	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave, once both have given any
 }
 
+// rideOf returns what the user sees of a booking, with the start code as long as the ride can begin.
 func (s *Service) rideOf(b booking.Booking) ride {
+	r := rideOf(b)
+	r.StartCode = s.desk.StartCode(b)
+	return r
+}
+
+func rideOf(b booking.Booking) ride {
 	r := ride{
 		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
 		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
-		StartCode: s.desk.StartCode(b),
 		UserStars: b.UserStars,
 	}
 	if b.UserStars > 0 { // nobody rates in answer to the other's rating

@@ -16,6 +16,7 @@ import (
 
 	"pillion/booking"
 	"pillion/booking/bookingtest"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/usersvc"
@@ -54,6 +55,8 @@ type env struct {
 	auth    *tokentest.Authority
 	ledger  *ledger
 	desk    *booking.Desk
+	fleet   *fleet.Map
+	busy    map[booking.RiderID]bool
 	handler http.Handler
 	log     *journal
 	unready error         // what the board's follower says
@@ -77,8 +80,13 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 		t.Fatal(err)
 	}
 	e.desk = desk
+	e.busy = make(map[booking.RiderID]bool)
+	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: func(id booking.RiderID) bool { return e.busy[id] }}); err != nil {
+		t.Fatal(err)
+	}
 	config := usersvc.Config{
-		Desk: desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Fleet: e.fleet,
+		Desk:  desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
 		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),

@@ -17,6 +17,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/usersvc"
@@ -43,17 +44,24 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	}
 	board := booking.NewBoard()
 	follower := ledger.Follow(board)
+	riders, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	positions := e.Connect(t).Positions(riders)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- follower.Run(ctx) }()
+	var tasks errgroup.Group
+	tasks.Go(func() error { return follower.Run(ctx) })
+	tasks.Go(func() error { return positions.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("follower: %v", err)
+		if err := tasks.Wait(); err != nil {
+			t.Errorf("readers: %v", err)
 		}
 	})
 	service, err := usersvc.New(usersvc.Config{
-		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
+		Fleet: riders,
+		Desk:  desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -236,4 +244,33 @@ func TestIdempotencyKeyInARace(t *testing.T) {
 			t.Errorf("%d bookings, want 5", got)
 		}
 	})
+}
+
+// What a rider has told another process counts here.
+func TestAvailabilityAcrossProcesses(t *testing.T) {
+	e := bustest.Run(t)
+	auth := tokentest.New(t)
+	instances := []*instance{serve(t, e, auth), serve(t, e, auth)}
+	elsewhere, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	positions := e.Connect(t).Positions(elsewhere)
+	bearer := auth.Token(token.User, ulla, "john@example.com")
+	for _, in := range instances {
+		eventually(t, "a rider is near", func() bool { // a report may be lost as long as nobody listens
+			s, err := elsewhere.Move(rita, booking.Place{Lat: 12.97, Lng: 77.59})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := positions.Announce(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			status, body, err := in.call(t.Context(), "GET", "/availability?lat=12.97&lng=77.59", bearer, "")
+			if err != nil || status != http.StatusOK {
+				t.Fatalf("answer %d %s, %v", status, body, err)
+			}
+			return strings.Contains(body, `"raiders":1,`)
+		})
+	}
 }

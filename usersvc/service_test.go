@@ -17,7 +17,7 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("a service without anything was made")
 	}
-	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier"} {
+	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier", "Fleet"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q does not name %s", err, name)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fault"
+	"pillion/fleet"
 	"pillion/token"
 	"pillion/web"
 )
@@ -34,7 +35,7 @@ type Ledger interface {
 	Roomy(ctx context.Context) error
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready and Verifier are required.
+// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier and Fleet are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *booking.Board              // for lists; somebody else feeds it
@@ -42,9 +43,15 @@ type Config struct {
 	Ledger   Ledger
 	Verifier web.TokenVerifier
 
+	Fleet  *fleet.Map // where riders are; somebody else feeds it
+	Radius float64    // how far riders are looked for, in metres, unless a user says so; default: DefaultRadius
+
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 	BookRate       web.Rate       // how often one user may book at this instance
+
+	Streams   web.StreamLimits // default: those of package web
+	Positions Positions        // where riders are; nil: nobody is told
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics that nobody sees
@@ -59,9 +66,15 @@ type Service struct {
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier
+	fleet    *fleet.Map
+	radius   float64
+	now      func() time.Time
 	newID    func() string
 	bookRate web.Rate
 	router   web.RouterConfig
+
+	streams   web.StreamLimits
+	positions Positions
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -77,6 +90,11 @@ func New(c Config) (*Service, error) {
 	require("Ready", c.Ready != nil)
 	require("Ledger", c.Ledger != nil)
 	require("Verifier", c.Verifier != nil)
+	require("Fleet", c.Fleet != nil)
+	radius, err := checkRadius(c.Radius)
+	if err != nil {
+		missing = append(missing, err)
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -91,6 +109,8 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
+		fleet: c.Fleet, radius: radius,
+		now: c.Now, streams: c.Streams, positions: c.Positions,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -100,12 +120,15 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
+	streams := web.NewStreams(s.streams, s.verifier, s.router)
 	only := func(sentence string) chi.Router { return r.With(web.Require(s.verifier, token.User, sentence)) }
 
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
+	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
 	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
+	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r

@@ -22,7 +22,7 @@ func newMetrics(service string, r prometheus.Registerer) *metrics {
 		}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "pillion", Name: "http_request_duration_seconds", ConstLabels: labels,
-			Help:    "Time from the end of a request's header to the end of its handler, in seconds.",
+			Help:    "Time from the end of a request's header to the end of its handler, in seconds. Streams are not among them.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method"}),
 	}
@@ -32,11 +32,14 @@ func newMetrics(service string, r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) observe(route, method string, status int, aborted bool, took time.Duration) {
+func (m *metrics) observe(route, method string, status int, aborted bool) {
 	label := "aborted"
 	if !aborted {
 		label = strconv.Itoa(status)
 	}
 	m.requests.WithLabelValues(route, method, label).Inc()
+}
+
+func (m *metrics) time(route, method string, took time.Duration) {
 	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
 }

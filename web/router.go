@@ -179,11 +179,14 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	if status == 0 && !aborted {
 		status = http.StatusOK // net/http's answer to a handler that writes nothing
 	}
-	o.metrics.observe(route, method, status, aborted, took)
+	o.metrics.observe(route, method, status, aborted)
+	if rec.ended == "" { // how long a stream lasted says nothing of how fast anything is
+		o.metrics.time(route, method, took)
+	}
 	if !o.log.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 11)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("request_id", rec.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Int64("bytes", rec.bytes),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000))
@@ -195,6 +198,9 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	}
 	if rec.code != "" {
 		attrs = append(attrs, slog.String("code", rec.code))
+	}
+	if rec.ended != "" {
+		attrs = append(attrs, slog.String("ended", rec.ended))
 	}
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))

@@ -44,14 +44,17 @@ const headerSlop = 4 << 10
 // cutOff is how long connections that had to be cut get to notice it.
 const cutOff = 250 * time.Millisecond
 
-// Serve answers requests on ln with h until ctx ends, and closes ln. Then it takes no new requests, gives those under way the
-// grace to finish, cuts those that did not, and returns nil. It returns an error only where serving itself fails.
+// Serve answers requests on ln with h until ctx ends, and closes ln. Then it takes no new requests, ends streams (see [Streams]), gives the other requests
+// under way the grace to finish, cuts those that did not, and returns nil. It returns an error only where serving itself fails.
 func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	var open connections
+	// Requests do not end with ctx, but a stream, which would not end by itself, is told.
+	base := withStopping(context.WithoutCancel(ctx), ctx)
 	srv := &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           h,
 		ReadHeaderTimeout: l.ReadHeader,
 		ReadTimeout:       l.Read,

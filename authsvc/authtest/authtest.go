@@ -78,6 +78,25 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	return nil
 }
 
+// Delete implements authsvc.AccountStore.
+func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
+	if err := away(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := owner{a.Email, a.Role}
+	have, ok := s.byOwner[key]
+	switch {
+	case !ok || have.ID != a.ID:
+		return nil
+	case have.Revision != a.Revision:
+		return authsvc.ErrStaleAccount
+	}
+	delete(s.byOwner, key)
+	return nil
+}
+
 func (s *Accounts) put(a authsvc.Account) {
 	s.revision++
 	a.Revision = s.revision

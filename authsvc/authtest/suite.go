@@ -36,6 +36,8 @@ func AccountSuite(t *testing.T, open func(t *testing.T) Store) {
 		{"emails of every kind", testSpellings},
 		{"what was replaced is found as it is, by every instance", testReplace},
 		{"of many replacements of one version one succeeds", testReplaceRace},
+		{"what was deleted is gone, for every instance, and its pair is free", testDelete},
+		{"of a deletion and replacements of one version one succeeds", testDeleteRace},
 		{"a list has every account once", testList},
 		{"a context that has ended is no answer", testCancelled},
 	} {
@@ -257,6 +259,98 @@ func testReplaceRace(t *testing.T, s Store) {
 	}
 	if got := mustFind(t, s.Other, first.Email, first.Role); won == 0 || got.Era != won {
 		t.Errorf("racer %d won, and the account is that of %d", won, got.Era)
+	}
+}
+
+func testDelete(t *testing.T, s Store) {
+	mustDelete := func(store authsvc.AccountStore, a authsvc.Account) {
+		t.Helper()
+		if err := store.Delete(t.Context(), a); err != nil {
+			t.Errorf("Delete = %v", err)
+		}
+	}
+	mustCreate(t, s.One, Account(t, "John@example.com", token.User))
+	rider := Account(t, "john@example.com", token.Rider)
+	mustCreate(t, s.One, rider)
+	first := mustFind(t, s.One, "john@example.com", token.User)
+	changed := first
+	changed.Era = 1
+	if err := s.Other.Replace(t.Context(), changed); err != nil {
+		t.Fatalf("Replace = %v", err)
+	}
+	if err := s.One.Delete(t.Context(), first); !errors.Is(err, authsvc.ErrStaleAccount) {
+		t.Errorf("Delete of an old version = %v, want ErrStaleAccount", err)
+	}
+	unread := changed
+	unread.Revision = 0
+	if err := s.One.Delete(t.Context(), unread); !errors.Is(err, authsvc.ErrStaleAccount) {
+		t.Errorf("Delete of no version = %v, want ErrStaleAccount", err)
+	}
+	wantFound(t, s.One, changed)
+	second := mustFind(t, s.One, first.Email, first.Role)
+	mustDelete(s.One, second)
+	wantNone(t, s.One, first.Email, first.Role)
+	wantNone(t, s.Other, first.Email, first.Role)
+	mustDelete(s.Other, second) // again
+	mustDelete(s.One, first)
+	if err := s.Other.Replace(t.Context(), second); !errors.Is(err, authsvc.ErrStaleAccount) {
+		t.Errorf("Replace of what was deleted = %v, want ErrStaleAccount", err)
+	}
+	wantNone(t, s.One, first.Email, first.Role)
+	if page, next, err := s.Other.List(t.Context(), "", 10); err != nil || len(page) != 1 || page[0].ID != rider.ID || next != "" {
+		t.Errorf("List = %v, %q, %v, want the rider alone", page, next, err)
+	}
+	wantFound(t, s.Other, rider)
+
+	anew := Account(t, "john@example.com", token.User)
+	mustCreate(t, s.Other, anew)
+	wantFound(t, s.One, anew)
+	for _, old := range []authsvc.Account{first, second} { // which is another account
+		mustDelete(s.One, old)
+		wantFound(t, s.Other, anew)
+	}
+	mustDelete(s.One, mustFind(t, s.One, anew.Email, anew.Role))
+	wantNone(t, s.Other, anew.Email, anew.Role)
+}
+
+func testDeleteRace(t *testing.T, s Store) {
+	const racers = 16
+	mustCreate(t, s.One, Account(t, "john@example.com", token.User))
+	first := mustFind(t, s.One, "john@example.com", token.User)
+	var (
+		wg      sync.WaitGroup
+		start   = make(chan struct{})
+		errs    [racers]error
+		deletes = func(i int) bool { return i%4 == 0 }
+	)
+	for i := range racers {
+		store := []authsvc.AccountStore{s.One, s.Other}[i/2%2]
+		mine := first
+		mine.Era = i + 1
+		wg.Go(func() {
+			<-start
+			if deletes(i) {
+				errs[i] = store.Delete(t.Context(), mine)
+			} else {
+				errs[i] = store.Replace(t.Context(), mine)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	stored, err := s.Other.Find(t.Context(), first.Email, first.Role)
+	gone := errors.Is(err, authsvc.ErrNoAccount)
+	if err != nil && !gone {
+		t.Fatalf("Find = %v", err)
+	}
+	for i, err := range errs {
+		won := deletes(i) && gone || !deletes(i) && !gone && stored.Era == i+1
+		if won != (err == nil) || !won && !errors.Is(err, authsvc.ErrStaleAccount) {
+			t.Errorf("racer %d (deletes: %v) = %v, and there is era %d, or nothing: %v", i, deletes(i), err, stored.Era, gone)
+		}
+	}
+	if !gone && stored.Era == 0 {
+		t.Error("nobody won")
 	}
 }
 

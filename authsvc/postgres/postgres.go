@@ -204,6 +204,28 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	})
 }
 
+// Delete implements authsvc.AccountStore. The row is gone at once; its bytes are freed by the next vacuum.
+func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
+	return s.insist(ctx, func(ctx context.Context, _ bool) error {
+		done, err := s.pool.Exec(ctx, "DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
+			string(a.Email), string(a.Role), a.ID, int64(a.Revision))
+		if err != nil {
+			return failed("delete account", err)
+		}
+		if done.RowsAffected() == 1 {
+			return nil
+		}
+		stored, err := s.Find(ctx, a.Email, a.Role)
+		switch {
+		case errors.Is(err, authsvc.ErrNoAccount) || err == nil && stored.ID != a.ID: // it is gone
+			return nil
+		case err != nil:
+			return err
+		}
+		return authsvc.ErrStaleAccount
+	})
+}
+
 // List implements authsvc.AccountStore. The order is that of the ids.
 func (s *Accounts) List(ctx context.Context, after string, limit int) (page []authsvc.Account, next string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -83,7 +83,7 @@ func usersvc() Grant {
 func ridersvc() Grant {
 	return grant(Ridersvc, Account,
 		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed, booking.Released, booking.Rated, booking.Expired),
-		publish(bus.EngagedPattern),
+		publish(bus.EngagedPattern, bus.FleetPattern),
 		rides(),
 	)
 }
@@ -91,15 +91,15 @@ func ridersvc() Grant {
 // operator may do with streams whatever is to be done, and reads everything. It brings bookings to an end that nobody else can, and no
 // other event comes from it.
 //
-// Nobody subscribes to $KV.>, not even the operator (who reads buckets as streams): a consumer delivers to whatever subject it names, but only
-// while somebody has subscribed to that, and so none can be made that writes into a bucket.
+// Nobody subscribes to the subjects of a stream, not even the operator, who reads streams and buckets with consumers: a consumer delivers to whatever
+// subject it names, but only while somebody has subscribed to that, and so none can be made that writes into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
 			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket)...),
-		subscribe("_INBOX.>", "ledger.>", "booking.>", "feed.>", "fleet.>", "quarantine.>", "audit.>", "timer.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
+		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
 
@@ -136,9 +136,13 @@ func rides() right {
 		verifies(),
 		reads(bus.LedgerStream),
 		publish(api("DIRECT.GET", bus.LedgerStream)),
+		// Snapshots of boards are a cache, and the services' own: they also throw old ones away.
+		bucket(bus.BoardsBucket),
+		reads(bus.BucketStream(bus.BoardsBucket)),
+		publish(api("STREAM.PURGE", bus.BucketStream(bus.BoardsBucket))),
 		takes(bus.LedgerStream, bus.DeadlinesConsumer),
 		takes(bus.TimersStream, bus.TimersConsumer),
-		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject, bus.FleetPattern),
+		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
 		// A consumer that all instances share is the operator's to make and to change.
 		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.DeadlinesConsumer)...),

@@ -21,25 +21,38 @@ type Env struct {
 
 	Keys string // the folder with everybody's keys, where it is closed
 
+	plan  bus.Plan
 	url   func(i int) string
 	conns atomic.Int32
 }
 
 // Run starts one server, provisioned, and open to whoever reaches it. It is stopped after the test.
-func Run(t testing.TB) *Env { return run(t, &Env{}, "") }
+func Run(t testing.TB) *Env {
+	t.Helper()
+	return RunWith(t, plan())
+}
+
+// RunWith is Run with other ages and sizes.
+func RunWith(t testing.TB, p bus.Plan) *Env {
+	t.Helper()
+	return run(t, &Env{plan: p}, "")
+}
+
+// plan is the usual one.
+func plan() bus.Plan { return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30} }
 
 // RunClosed is Run with a server that knows who may do what, as package access has it. With watch anybody may watch. Connect with
 // [Env.ConnectAs].
 func RunClosed(t testing.TB, watch bool) *Env {
 	t.Helper()
-	e := &Env{Keys: t.TempDir()}
+	e := &Env{Keys: t.TempDir(), plan: plan()}
 	return run(t, e, e.access(t, watch))
 }
 
 // RunClosedCluster is RunCluster with servers that know who may do what.
 func RunClosedCluster(t testing.TB, watch bool) *Env {
 	t.Helper()
-	e := &Env{Keys: t.TempDir()}
+	e := &Env{Keys: t.TempDir(), plan: plan()}
 	return runCluster(t, e, e.access(t, watch))
 }
 
@@ -63,13 +76,13 @@ func run(t testing.TB, e *Env, access string) *Env {
 			t.Errorf("stop NATS: %v", err)
 		}
 	})
-	e.Replicas, e.url = 1, func(int) string { return s.URL() }
+	e.Replicas, e.plan.Replicas, e.url = 1, 1, func(int) string { return s.URL() }
 	e.provision(t)
 	return e
 }
 
 // RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
-func RunCluster(t testing.TB) *Env { return runCluster(t, &Env{}, "") }
+func RunCluster(t testing.TB) *Env { return runCluster(t, &Env{plan: plan()}, "") }
 
 func runCluster(t testing.TB, e *Env, access string) *Env {
 	t.Helper()
@@ -82,7 +95,7 @@ func runCluster(t testing.TB, e *Env, access string) *Env {
 			t.Errorf("stop NATS cluster: %v", err)
 		}
 	})
-	e.Replicas, e.url = 3, c.URL
+	e.Replicas, e.plan.Replicas, e.url = 3, 3, c.URL
 	e.provision(t)
 	return e
 }
@@ -95,9 +108,7 @@ func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 }
 
 // Plan is how an Env is provisioned.
-func (e *Env) Plan() bus.Plan {
-	return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30, Replicas: e.Replicas}
-}
+func (e *Env) Plan() bus.Plan { return e.plan }
 
 func (e *Env) provision(t testing.TB) {
 	t.Helper()

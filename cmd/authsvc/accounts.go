@@ -27,6 +27,7 @@ type accountCommands struct {
 	Disable oneAccount    `cmd:"" help:"Keep somebody out: no login, no refresh, and no token works any longer."`
 	Enable  oneAccount    `cmd:"" help:"Let the owner of a disabled account in again."`
 	Approve oneAccount    `cmd:"" help:"Let the owner of a new account in that waits for it (see --approve-riders)."`
+	Delete  oneAccount    `cmd:"" help:"Erase an account for good. What it did stays in the ledger (see docs/privacy.md)."`
 	Revoke  revokeAccount `cmd:"" help:"End all sessions of an account, now or as of an earlier time."`
 	Reset   oneAccount    `cmd:"" name:"reset-password" help:"Make the password void, and print a code that POST /password takes once within an hour."`
 	Copy    copyAccounts  `cmd:"" help:"Copy all accounts from one store to another, and check that they are there. Stop authsvc first."`
@@ -165,6 +166,8 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, since str
 			a, err = o.Enable(ctx, a)
 		case "approve":
 			a, err = o.Approve(ctx, a)
+		case "delete":
+			a, err = o.Delete(ctx, a)
 		case "revoke":
 			a, err = o.Revoke(ctx, a, when)
 		case "reset-password":
@@ -176,6 +179,9 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, since str
 		if command != "show" {
 			entry := authsvc.EntryOf(a, command, whoami())
 			if err := trail.Write(ctx, entry.What, entry); err != nil {
+				if command == "delete" {
+					return fmt.Errorf("the account is gone, but the audit trail does not say so: %w", err)
+				}
 				return fmt.Errorf("the account is changed, but the audit trail does not say so; run the command again: %w", err)
 			}
 		}

@@ -75,6 +75,8 @@ func run(ctx context.Context, env program.Env) error {
 		return c.Accounts.Show.run(ctx, env, "show", "")
 	case "accounts disable":
 		return c.Accounts.Disable.run(ctx, env, "disable", "")
+	case "accounts delete":
+		return c.Accounts.Delete.run(ctx, env, "delete", "")
 	case "accounts enable":
 		return c.Accounts.Enable.run(ctx, env, "enable", "")
 	case "accounts approve":

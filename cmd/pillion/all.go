@@ -33,7 +33,10 @@ type all struct {
 	setting.Keys
 	setting.Rides
 	setting.Bookings
+	setting.Fleet
+	setting.Snapshots
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -145,14 +148,17 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
-	model, err := b.Rides(c.Rides, c.SecretPath(key))
+	model, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
 	if err != nil {
 		return
 	}
-	if user, err = model.User(c.Bookings, c.HTTP, key); err != nil {
+	if err = model.UseSnapshots(c.Snapshots); err != nil {
 		return
 	}
-	rider, err = model.Rider(c.HTTP, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
+	if user, err = model.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
+		return
+	}
+	rider, err = model.Rider(c.HTTP, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
 	return auth, user, rider, model.Part(), err
 }
 

@@ -24,8 +24,11 @@ type serve struct {
 	health
 	setting.Remote
 	setting.Rides
+	setting.Fleet
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -58,11 +61,14 @@ func run(ctx context.Context, env program.Env) error {
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			key := s.ServiceKey.Path("ridersvc")
-			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
+			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP, key)
+			if err := rides.UseSnapshots(s.Snapshots); err != nil {
+				return nil, err
+			}
+			rider, err := rides.Rider(s.HTTP, s.Streams, key)
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

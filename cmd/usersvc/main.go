@@ -25,8 +25,11 @@ type serve struct {
 	setting.Remote
 	setting.Rides
 	setting.Bookings
+	setting.Fleet
 	setting.ServiceKey
+	setting.Snapshots
 	setting.HTTP
+	setting.Streams
 	setting.Log
 	setting.Profile
 }
@@ -59,11 +62,14 @@ func run(ctx context.Context, env program.Env) error {
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
 			key := s.ServiceKey.Path("usersvc")
-			rides, err := b.Rides(s.Rides, s.Rides.SecretPath(key))
+			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
 				return nil, err
 			}
-			user, err := rides.User(s.Bookings, s.HTTP, key)
+			if err := rides.UseSnapshots(s.Snapshots); err != nil {
+				return nil, err
+			}
+			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, key)
 			return []wiring.Part{user, rides.Part()}, err
 		},
 	}.Run(ctx, env)

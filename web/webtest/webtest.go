@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -90,6 +91,9 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 		t.Errorf("%s %s is not in the OpenAPI document: %v", req.Method, req.URL.Path, err)
 		return
 	}
+	streams.Do(func() {
+		openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.RegisteredBodyDecoder("text/plain"))
+	})
 	err = openapi3filter.ValidateResponse(req.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: req, PathParams: params, Route: route},
 		Status:                 status,
@@ -101,6 +105,9 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 		t.Errorf("the answer to %s %s (%d) is not as the OpenAPI document has it: %v", req.Method, req.URL.Path, status, err)
 	}
 }
+
+// streams is done once kin-openapi, which keeps this for the whole process, knows that Server-Sent Events are text.
+var streams sync.Once
 
 // load returns the document, or fails t.
 func load(t testing.TB, spec []byte) (*openapi3.T, bool) {

@@ -62,6 +62,7 @@ type HTTP struct {
 // Rides is what the services of users and of riders must agree upon.
 type Rides struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
+	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"0s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor move, until the booking goes to others; 0 is for ever (default: ${default})."`
 	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"The secret that usersvc and ridersvc share, mode 0600; start codes come from it (default: rides.secret beside the service's key, made when missing)."`
 }
 
@@ -73,10 +74,28 @@ func (r Rides) SecretPath(serviceKey string) string {
 	return filepath.Join(filepath.Dir(serviceKey), "rides.secret")
 }
 
+// Streams are how many may watch.
+type Streams struct {
+	PerAccount Count `name:"stream-limit" env:"STREAM_LIMIT" default:"10" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that one account may have open at each instance (default: ${default})."`
+	Total      Count `name:"streams" env:"STREAMS" default:"10000" min:"1" max:"1000000" placeholder:"N" group:"Limits:" help:"Streams that each service's instance has open at most (default: ${default})."`
+}
+
 // Bookings are the rules of booking a ride.
 type Bookings struct {
 	Limit  Count  `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings a minute that one user may make at each instance; 0 is no limit (default: ${default})."`
 	Tariff Tariff `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"What rides cost, a JSON file (default: a tariff for trying it)."`
+}
+
+// Fleet is what is made of where riders are.
+type Fleet struct {
+	PositionAge Duration `name:"position-age" env:"POSITION_AGE" default:"60s" min:"5s" max:"1h" placeholder:"DURATION" group:"Bookings:" help:"After how long without a report of its position a raider counts as offline (default: ${default})."`
+	Radius      Count    `name:"search-radius" env:"SEARCH_RADIUS" default:"3000" min:"100" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How far bookings and raiders are looked for, unless a request says so (default: ${default})."`
+}
+
+// Snapshots are how often the board is kept for the next start.
+type Snapshots struct {
+	Every  Duration `name:"snapshot-every" env:"SNAPSHOT_EVERY" default:"15m" min:"0s" max:"24h" placeholder:"DURATION" group:"Ledger:" help:"How often a snapshot of all bookings is made, by one of the instances, for quick starts; 0 is never, and none is used (default: ${default})."`
+	Events Count    `name:"snapshot-events" env:"SNAPSHOT_EVENTS" default:"50000" min:"1" max:"1000000000" placeholder:"N" group:"Ledger:" help:"After how many events one is made before that, ten times as often at most (default: ${default})."`
 }
 
 // Remote is a NATS server elsewhere.

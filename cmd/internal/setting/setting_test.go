@@ -29,6 +29,7 @@ type settings struct {
 	setting.Rides
 	setting.Bookings
 	setting.HTTP
+	setting.Streams
 	setting.Remote
 	setting.Profile
 }

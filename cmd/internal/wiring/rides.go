@@ -1,30 +1,40 @@
 package wiring
 
 import (
+	"context"
 	"fmt"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/fleet"
 	"pillion/ridersvc"
 	"pillion/usersvc"
 	"pillion/web"
 )
 
-// Rides is what the services of one process share that have to do with bookings. The read model is one: each event is verified and kept once.
+// Rides is what the services of one process share that have to do with bookings: the read model, so that each event is verified and kept once,
+// and where riders are.
 type Rides struct {
-	base     *Base
-	board    *booking.Board
-	follower *bus.Follower
-	deadline time.Duration
-	codes    *booking.StartCodes
-	kept     bool // whether one of the services keeps the time already
+	base      *Base
+	board     *booking.Board
+	follower  *bus.Follower
+	deadline  time.Duration
+	patience  time.Duration
+	codes     *booking.StartCodes
+	sealed    []byte // the key that snapshots are sealed with
+	fleet     *fleet.Map
+	positions *bus.Positions
+	radius    float64 // metres
+	kept      bool    // whether one of the services keeps the time already
 }
 
-// Rides returns what the services share, with a reader of its own for the read model. The secret is read, or made, here.
-func (b *Base) Rides(s setting.Rides, secretPath string) (*Rides, error) {
+// Rides returns what the services share, with readers of its own. The secret is read, or made, here.
+func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Rides, error) {
 	shared, err := loadSecret(secretPath)
 	if err != nil {
 		return nil, err
@@ -33,12 +43,33 @@ func (b *Base) Rides(s setting.Rides, secretPath string) (*Rides, error) {
 	if err != nil {
 		return nil, err
 	}
+	sealed, err := shared.key("snapshots", secretSize)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
+	}
 	ledger, err := b.ledger("/board")
 	if err != nil {
 		return nil, err
 	}
 	board := booking.NewBoard()
-	return &Rides{base: b, board: board, follower: ledger.Follow(board), deadline: s.Deadline.Value, codes: codes}, nil
+	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy})
+	if err != nil {
+		return nil, fmt.Errorf("make the map of riders: %w", err)
+	}
+	for name, count := range map[string]func() int{
+		"known":  func() int { known, _ := riders.Count(); return known },
+		"online": func() int { _, online := riders.Count(); return online },
+	} {
+		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "riders", Help: "Riders that this process has heard of lately, and those of them that are online.",
+			ConstLabels: prometheus.Labels{"state": name},
+		}, func() float64 { return float64(count()) }))
+	}
+	return &Rides{
+		base: b, board: board, follower: ledger.Follow(board),
+		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
+		fleet: riders, positions: b.Of("ridersvc").Conn.Positions(riders), radius: float64(f.Radius.Value),
+	}, nil
 }
 
 // keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
@@ -48,7 +79,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewSteward(desk, r.board, as.Act)
+	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Moved: r.moved(time.Now())})
 	if err != nil {
 		return nil, err
 	}
@@ -59,10 +90,35 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	return []program.Task{keeper.Run}, nil
 }
 
-// Part returns the reader that keeps the read model up to date.
+// UseSnapshots makes the read model start from a snapshot, and keeps one for the next start. All processes that follow the ledger share the key that
+// seals it, so that nobody else can make one.
+func (r *Rides) UseSnapshots(s setting.Snapshots) error {
+	if s.Every.Value == 0 {
+		return nil
+	}
+	err := r.follower.UseSnapshots(bus.SnapshotOptions{
+		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
+	})
+	if err != nil {
+		return fmt.Errorf("keep snapshots of the board: %w", err)
+	}
+	return nil
+}
+
+// moved returns what tells when a rider had last moved. Nobody knows what was before this process heard of riders: until then all of them moved.
+func (r *Rides) moved(begun time.Time) func(booking.RiderID) time.Time {
+	return func(id booking.RiderID) time.Time {
+		if p, known := r.fleet.Last(id); known && p.Moved.After(begun) {
+			return p.Moved
+		}
+		return begun
+	}
+}
+
+// Part returns the readers that keep it up to date.
 func (r *Rides) Part() Part {
 	return Part{
-		Tasks:  []program.Task{r.follower.Run},
+		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
 		Checks: []web.Check{{Name: "bookings", Ready: r.follower.Ready}},
 	}
 }
@@ -77,7 +133,7 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 }
 
 // User returns usersvc, whose own key is in file key.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, error) {
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	base := r.base.Of("usersvc")
 	identity, err := base.identity("usersvc", key)
 	if err != nil {
@@ -93,8 +149,10 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
+		Streams: streamLimits(w), Positions: whereabouts{r.fleet},
 	})
 	if err != nil {
 		return Part{}, err
@@ -107,7 +165,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, key string) (Part, erro
 }
 
 // Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
+func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, error) {
 	base := r.base.Of("ridersvc")
 	identity, err := base.identity("ridersvc", key)
 	if err != nil {
@@ -123,8 +181,10 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 	}
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		Streams: streamLimits(w),
 	})
 	if err != nil {
 		return Part{}, err
@@ -134,4 +194,28 @@ func (r *Rides) Rider(h setting.HTTP, key string) (Part, error) {
 		return Part{}, err
 	}
 	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
+}
+
+// streamLimits are how many may watch.
+func streamLimits(s setting.Streams) web.StreamLimits {
+	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
+}
+
+// whereabouts tells the passengers where their riders are.
+type whereabouts struct{ *fleet.Map }
+
+var _ usersvc.Positions = whereabouts{}
+
+// Follow tells where a rider is until ctx ends.
+func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
+	positions, stop := w.Watch(rider)
+	defer stop()
+	for {
+		select {
+		case p := <-positions:
+			tell(usersvc.Position{Place: p.Place, At: p.At})
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -1,0 +1,445 @@
+package booking
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+)
+
+// The blocks of a captured board. The first byte says which: there is one header, then the marks, then the bookings in the order of their
+// RequestedSeq, then the end. Numbers are varints, times and sequences mostly as what they differ from others by. The strings of a
+// block stand together, so that reading them takes one allocation. A user, and a rider, is written where it first occurs, and later
+// named by its number.
+const (
+	blockHeader  = 'B'
+	blockMarks   = 'm'
+	blockBooking = 'b'
+	blockEnd     = 'e'
+)
+
+const (
+	maxHint = 1 << 26 // more bookings than that are not made room for in advance
+
+	// A booking's first byte: its state, and which parts it has.
+	stateBits = 0b111
+	hasTrip   = 1 << 3
+	hasQuote  = 1 << 4
+	isRare    = 1 << 5
+	hasRider  = 1 << 6
+)
+
+type header struct {
+	version, seq            uint64
+	bookings, users, riders uint64 // about how many there are
+}
+
+func (h header) block() []byte {
+	out := []byte{blockHeader}
+	for _, n := range []uint64{h.version, h.seq, h.bookings, h.users, h.riders} {
+		out = binary.AppendUvarint(out, n)
+	}
+	return out
+}
+
+func parseHeader(rest []byte) (h header, err error) {
+	d := decoder{rest: rest}
+	h = header{d.uvarint(), d.uvarint(), min(d.uvarint(), maxHint), min(d.uvarint(), maxHint), min(d.uvarint(), maxHint)}
+	return h, d.err()
+}
+
+// A codec writes blocks.
+type codec struct {
+	users  map[*passenger]uint64 // the number of each that has been written
+	riders map[RiderID]uint64
+
+	out     []byte
+	strings []byte
+
+	count, applied, trips, passengers int // in this block
+}
+
+func (w *codec) begin() {
+	w.out, w.strings = w.out[:0], w.strings[:0]
+	w.count, w.applied, w.trips, w.passengers = 0, 0, 0, 0
+}
+
+func (w *codec) size() int { return len(w.out) + len(w.strings) }
+
+// block returns the bookings that have been written since begin.
+func (w *codec) block() []byte {
+	head := []byte{blockBooking}
+	for _, n := range []int{w.count, w.applied, w.trips, w.passengers, len(w.strings)} {
+		head = binary.AppendUvarint(head, uint64(n))
+	}
+	out := make([]byte, 0, len(head)+w.size())
+	return append(append(append(out, head...), w.strings...), w.out...)
+}
+
+// marksBlock returns the marks that have been written since begin.
+func (w *codec) marksBlock() []byte {
+	out := make([]byte, 0, 1+binary.MaxVarintLen64+w.size())
+	out = binary.AppendUvarint(append(out, blockMarks), uint64(len(w.strings)))
+	return append(append(out, w.strings...), w.out...)
+}
+
+func (w *codec) uvarint(n uint64)   { w.out = binary.AppendUvarint(w.out, n) }
+func (w *codec) varint(n int64)     { w.out = binary.AppendVarint(w.out, n) }
+func (w *codec) fixed(n uint64)     { w.out = binary.LittleEndian.AppendUint64(w.out, n) }
+func (w *codec) float(f float64)    { w.fixed(math.Float64bits(f)) }
+func (w *codec) after(n, m int64)   { w.varint(n - m) } // wraps around, and back when it is read
+func (w *codec) afterU(n, m uint64) { w.varint(int64(n - m)) }
+func (w *codec) string(s string)    { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
+func (w *codec) place(p Place)      { w.float(p.Lat); w.float(p.Lng) }
+
+func (w *codec) user(p *passenger) {
+	n, known := w.users[p]
+	if !known {
+		w.users[p] = uint64(len(w.users) + 1)
+		w.passengers++
+		w.uvarint(0)
+		w.string(string(p.id))
+		return
+	}
+	w.uvarint(n)
+}
+
+func (w *codec) rider(id RiderID) {
+	n, known := w.riders[id]
+	if !known {
+		w.riders[id] = uint64(len(w.riders) + 1)
+		w.uvarint(0)
+		w.string(string(id))
+		return
+	}
+	w.uvarint(n)
+}
+
+func (w *codec) booking(r *record) {
+	flags := byte(r.state) & stateBits
+	if r.trip != nil {
+		flags |= hasTrip
+		if r.trip.quoted {
+			flags |= hasQuote
+		}
+	}
+	if r.rare != nil {
+		flags |= isRare
+	}
+	if r.rider != nil {
+		flags |= hasRider
+	}
+	w.count++
+	w.out = append(w.out, flags)
+	w.string(string(r.id))
+	w.user(r.user)
+	if flags&hasRider != 0 {
+		w.rider(r.rider.id)
+	}
+	w.varint(r.version)
+	w.uvarint(r.requestedSeq)
+	w.afterU(r.openedSeq, r.requestedSeq)
+	w.afterU(r.seq, r.requestedSeq)
+	w.varint(r.requestedAt)
+	w.after(r.deadline, r.requestedAt)
+	w.after(r.openedAt, r.requestedAt)
+	w.after(r.updatedAt, r.requestedAt)
+	w.uvarint(uint64(len(r.applied)))
+	w.applied += len(r.applied)
+	for _, mark := range r.applied {
+		w.fixed(mark)
+	}
+	if r.trip != nil {
+		w.trips++
+		w.tripOf(r.trip)
+	}
+	if r.rare != nil {
+		w.rareOf(r.rare)
+	}
+}
+
+func (w *codec) tripOf(t *trip) {
+	w.place(t.pickup)
+	w.place(t.dropoff)
+	if t.quoted {
+		w.varint(t.quote.Metres)
+		w.varint(t.quote.Minutes)
+		w.varint(t.quote.Fare)
+		w.string(t.quote.Currency)
+	}
+}
+
+func (w *codec) rareOf(x *rare) {
+	w.uvarint(uint64(len(x.releasedBy)))
+	for _, id := range x.releasedBy {
+		w.rider(id)
+	}
+	w.varint(int64(x.wrongCodes))
+	w.varint(int64(x.userStars))
+	w.varint(int64(x.riderStars))
+	w.string(x.reason)
+}
+
+func (w *codec) marked(m marked) {
+	w.string(string(m.id))
+	w.uvarint(m.aged)
+	w.uvarint(uint64(len(m.taken)))
+	before := uint64(0)
+	for i, p := range m.taken {
+		w.uvarint(p - before) // in ascending order
+		before = p
+		w.uvarint(m.seqs[i])
+	}
+}
+
+// A decoder reads blocks. Whatever it is given, it does not fail otherwise than by saying so.
+type decoder struct {
+	users   []*passenger
+	riders  []RiderID
+	drivers []*driver // of those riders, where there is one
+
+	rest    []byte
+	strings string // that have not been read
+	failed  bool
+
+	// Memory for the values of a block, in one piece each. What has aged leaves a board about as it came there, so that pieces of this size do not
+	// keep much alive that is gone.
+	applied    []uint64
+	trips      []trip
+	passengers []passenger
+}
+
+func (d *decoder) err() error {
+	if d.failed {
+		return ErrBlock
+	}
+	return nil
+}
+
+func (d *decoder) left() bool { return len(d.rest) > 0 || len(d.strings) > 0 }
+
+func (d *decoder) fail() { d.failed, d.rest, d.strings = true, nil, "" }
+
+// begin begins a block.
+func (d *decoder) begin(rest []byte) {
+	d.rest, d.strings, d.failed = rest, "", false
+}
+
+// area reads the strings of a block.
+func (d *decoder) area(n uint64) {
+	if n > uint64(len(d.rest)) {
+		d.fail()
+		return
+	}
+	d.strings, d.rest = string(d.rest[:n]), d.rest[n:]
+}
+
+// slabs reads how much there is of everything in a block of bookings, and returns room for the bookings. Nothing takes less than a byte, so
+// that a block never asks for more room than its length allows.
+func (d *decoder) slabs() []record {
+	count, applied, trips, passengers, area := d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+	if most := uint64(len(d.rest)); count > most || applied > most || trips > most || passengers > most {
+		d.fail()
+		return nil
+	}
+	d.area(area)
+	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]passenger, passengers)
+	return make([]record, count)
+}
+
+func (d *decoder) uvarint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 { // most of them
+		n := uint64(d.rest[0])
+		d.rest = d.rest[1:]
+		return n
+	}
+	n, length := binary.Uvarint(d.rest)
+	if length <= 0 {
+		d.fail()
+		return 0
+	}
+	d.rest = d.rest[length:]
+	return n
+}
+
+func (d *decoder) varint() int64 {
+	u := d.uvarint()
+	n := int64(u >> 1)
+	if u&1 != 0 {
+		n = ^n
+	}
+	return n
+}
+
+func (d *decoder) fixed() uint64 {
+	if len(d.rest) < 8 {
+		d.fail()
+		return 0
+	}
+	n := binary.LittleEndian.Uint64(d.rest)
+	d.rest = d.rest[8:]
+	return n
+}
+
+func (d *decoder) after(m int64) int64    { return m + d.varint() }
+func (d *decoder) afterU(m uint64) uint64 { return m + uint64(d.varint()) }
+func (d *decoder) float() float64         { return math.Float64frombits(d.fixed()) }
+func (d *decoder) place() Place           { return Place{Lat: d.float(), Lng: d.float()} }
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > uint64(len(d.strings)) {
+		d.fail()
+		return ""
+	}
+	s := d.strings[:n]
+	d.strings = d.strings[n:]
+	return s
+}
+
+// user returns a user, and whether this is where it first occurs.
+func (d *decoder) user() (p *passenger, fresh bool) {
+	n := d.uvarint()
+	if n == 0 {
+		if len(d.passengers) == 0 {
+			d.fail()
+			return nil, false
+		}
+		p, d.passengers = &d.passengers[0], d.passengers[1:]
+		p.id = UserID(d.string())
+		d.users = append(d.users, p)
+		return p, true
+	}
+	if n > uint64(len(d.users)) {
+		d.fail()
+		return nil, false
+	}
+	return d.users[n-1], false
+}
+
+// riderAt returns where in riders the next one is, or -1.
+func (d *decoder) riderAt() int {
+	n := d.uvarint()
+	if n == 0 {
+		d.riders = append(d.riders, RiderID(strings.Clone(d.string()))) // outlives the bookings beside it
+		d.drivers = append(d.drivers, nil)
+		return len(d.riders) - 1
+	}
+	if n > uint64(len(d.riders)) {
+		d.fail()
+		return -1
+	}
+	return int(n - 1)
+}
+
+// rider returns a rider's id.
+func (d *decoder) rider() RiderID {
+	i := d.riderAt()
+	if i < 0 {
+		return ""
+	}
+	return d.riders[i]
+}
+
+// driver returns a rider who has bookings.
+func (d *decoder) driver() *driver {
+	i := d.riderAt()
+	if i < 0 {
+		return nil
+	}
+	if d.drivers[i] == nil {
+		d.drivers[i] = &driver{id: d.riders[i]}
+	}
+	return d.drivers[i]
+}
+
+// booking reads one booking into r, and reports whether its user is new. The caller looks at failed.
+func (d *decoder) booking(r *record) (fresh bool) {
+	if len(d.rest) == 0 {
+		d.fail()
+		return false
+	}
+	flags := d.rest[0]
+	d.rest = d.rest[1:]
+	r.state = stateCode(flags & stateBits)
+	r.id = ID(d.string())
+	r.user, fresh = d.user()
+	if flags&hasRider != 0 {
+		r.rider = d.driver()
+	}
+	r.version = d.varint()
+	r.requestedSeq = d.uvarint()
+	r.openedSeq = d.afterU(r.requestedSeq)
+	r.seq = d.afterU(r.requestedSeq)
+	r.requestedAt = d.varint()
+	r.deadline = d.after(r.requestedAt)
+	r.openedAt = d.after(r.requestedAt)
+	r.updatedAt = d.after(r.requestedAt)
+	n := d.uvarint()
+	if n > uint64(len(d.applied)) {
+		d.fail()
+		return false
+	}
+	if n > 0 {
+		r.applied, d.applied = d.applied[:n:n], d.applied[n:]
+	}
+	for i := range r.applied {
+		r.applied[i] = d.fixed()
+	}
+	if flags&hasTrip != 0 {
+		r.trip = d.trip(flags&hasQuote != 0)
+	}
+	if flags&isRare != 0 {
+		r.rare = d.rare()
+	}
+	return fresh
+}
+
+func (d *decoder) trip(quoted bool) *trip {
+	if len(d.trips) == 0 {
+		d.fail()
+		return nil
+	}
+	t := &d.trips[0]
+	d.trips = d.trips[1:]
+	t.pickup, t.dropoff, t.quoted = d.place(), d.place(), quoted
+	if quoted {
+		t.quote = Quote{Metres: d.varint(), Minutes: d.varint(), Fare: d.varint(), Currency: d.string()}
+	}
+	return t
+}
+
+func (d *decoder) rare() *rare {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.fail()
+		return nil
+	}
+	x := new(rare)
+	if n > 0 {
+		x.releasedBy = make([]RiderID, n)
+	}
+	for i := range x.releasedBy {
+		x.releasedBy[i] = d.rider()
+	}
+	x.wrongCodes, x.userStars, x.riderStars = int(d.varint()), int(d.varint()), int(d.varint())
+	x.reason = d.string()
+	return x
+}
+
+func (d *decoder) marked() marked {
+	m := marked{ID(d.string()), &marks{aged: d.uvarint()}}
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.fail()
+		return m
+	}
+	if n > 0 {
+		m.taken, m.seqs = make([]uint64, n), make([]uint64, n)
+	}
+	before := uint64(0)
+	for i := range m.taken {
+		before += d.uvarint()
+		m.taken[i], m.seqs[i] = before, d.uvarint()
+	}
+	return m
+}

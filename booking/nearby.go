@@ -1,0 +1,88 @@
+package booking
+
+import (
+	"time"
+
+	"github.com/golang/geo/s2"
+
+	"pillion/geo"
+)
+
+// Distance returns how far two places are from each other, in metres, as the crow flies.
+func (p Place) Distance(to Place) float64 { return geo.Metres(p.latLng().Distance(to.latLng())) }
+
+// Point returns where p is on the unit sphere.
+func (p Place) Point() s2.Point { return s2.PointFromLatLng(p.latLng()) }
+
+func (p Place) latLng() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Lng) }
+
+// A Nearby is a booking whose pickup is near, and how far that is.
+type Nearby struct {
+	Booking
+	Metres float64 // to the pickup, as the crow flies
+}
+
+// Near returns up to limit bookings that wait for a rider at time now and whose pickup is within radius metres of a place, nearest first, and of
+// those that are equally near, longest waiting first. Bookings without places are not among them, nor are those whose deadline has passed.
+// It finds none around what is no place, and none within a radius that is no number or not more than 0.
+func (b *Board) Near(at Place, radius float64, now time.Time, limit int) []Nearby {
+	if at.Valid() != nil {
+		return nil
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	found := b.place.near(at, radius, nanos(now), limit)
+	near := make([]Nearby, len(found))
+	for i, f := range found {
+		near[i] = Nearby{f.Thing.clone(), f.Metres}
+	}
+	return near
+}
+
+// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without places, longest waiting
+// first. It is one look: where it returns fewer than limit there were no others at that moment.
+func (b *Board) Reachable(at Place, radius float64, now time.Time, limit int) []Booking {
+	if at.Valid() != nil || limit <= 0 {
+		return nil
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	found := make([]Booking, 0, min(limit, b.open.size))
+	for _, f := range b.place.near(at, radius, nanos(now), limit) {
+		found = append(found, f.Thing.clone())
+	}
+	for r := range b.place.nowhere.after(nanos(now), 0) {
+		if len(found) == limit {
+			break
+		}
+		found = append(found, r.clone())
+	}
+	return found
+}
+
+// A whereOpen holds the open bookings by where their pickup is, beside those that have none.
+type whereOpen struct {
+	pickups geo.Index[*record]
+	nowhere openIndex
+}
+
+func (x *whereOpen) near(at Place, radius float64, now int64, limit int) []geo.Found[*record] {
+	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now })
+}
+
+func (x *whereOpen) add(r *record) {
+	if r.trip == nil {
+		x.nowhere.add(r)
+		return
+	}
+	x.pickups.Add(r.trip.pickup.Point(), r.openedSeq, r)
+}
+
+// remove takes out a booking as it was added: before it changes.
+func (x *whereOpen) remove(r *record) {
+	if r.trip == nil {
+		x.nowhere.remove(r)
+		return
+	}
+	x.pickups.Remove(r.trip.pickup.Point(), r.openedSeq)
+}

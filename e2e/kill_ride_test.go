@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/bus/embedded"
+)
+
+const natsEnv = "PILLION_E2E_NATS"
+
+// natsMain is a NATS server in a process of its own, which can be killed. It returns only with an error.
+func natsMain(args string) error {
+	addr, dir, _ := strings.Cut(args, "|")
+	if _, err := embedded.Start(embedded.Config{Dir: dir, Addr: addr, SyncAlways: true}); err != nil {
+		return err
+	}
+	select {}
+}
+
+// A killable is a system of four processes, each of which can be killed and started again.
+type killable struct {
+	t       *testing.T
+	ports   ports
+	data    string
+	running map[string]*program
+}
+
+func newKillable(t *testing.T, deadline time.Duration) *killable {
+	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*program)}
+	k.start("nats", deadline)
+	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats).wait(); err != nil {
+		t.Fatalf("provision: %v", err)
+	}
+	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
+		k.start(name, deadline)
+	}
+	k.ready()
+	return k
+}
+
+func (k *killable) start(name string, deadline time.Duration) {
+	k.t.Helper()
+	p, key := k.ports, k.data+"/services/"+name+".nk"
+	common := []string{"--nats-url", "nats://" + p.nats, "--request-limit", "0"}
+	switch name {
+	case "nats":
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), natsEnv+"="+p.nats+"|"+k.data+"/nats")
+		k.running[name] = begin(k.t, name, cmd)
+		eventually(k.t, "NATS listens", func() bool {
+			c, err := net.Dial("tcp", p.nats)
+			return err == nil && c.Close() == nil
+		})
+	case "authsvc":
+		k.running[name] = start(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth, "--ops-addr", p.authOps)...)
+	case "usersvc":
+		k.running[name] = start(k.t, name, append(common, "--service-key", key, "--user-addr", p.user, "--ops-addr", p.userOps,
+			"--booking-deadline", deadline.String(), "--book-limit", "0")...)
+	case "ridersvc":
+		k.running[name] = start(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider, "--ops-addr", p.riderOps,
+			"--booking-deadline", deadline.String())...)
+	}
+}
+
+// ready waits until all are.
+func (k *killable) ready() {
+	k.t.Helper()
+	for name, ops := range map[string]string{"authsvc": k.ports.authOps, "usersvc": k.ports.userOps, "ridersvc": k.ports.riderOps} {
+		k.running[name].ready(k.t, ops)
+	}
+}
+
+// ask makes a request again and again, with the same key, until it is answered with something else than that it should come back.
+func (k *killable) ask(method, url, body, bearer, key string) answer {
+	k.t.Helper()
+	for patience := time.Now().Add(60 * time.Second); ; {
+		ctx, cancel := context.WithTimeout(k.t.Context(), 15*time.Second)
+		a, err := call(ctx, method, url, body, "Authorization", bearer, "Idempotency-Key", key)
+		cancel()
+		if err == nil && a.status != http.StatusServiceUnavailable {
+			return a
+		}
+		if time.Now().After(patience) {
+			k.t.Fatalf("%s %s is not answered: %d %s %v", method, url, a.status, a.body, err)
+		}
+		<-time.After(50 * time.Millisecond) // as a client waits that was told to come back
+	}
+}
+
+// Whatever process is killed at whatever step of a ride: every step that was asked for is taken once, no booking is left without its deadline,
+// and no rider is busy without a ride.
+func TestKilledAtEveryStep(t *testing.T) {
+	const deadline = 15 * time.Second
+	k := newKillable(t, deadline)
+	user := "Bearer " + login(t, k.ports, "john@example.com", "user")
+	rita, rolf := "Bearer "+register(t, k.ports, "rita@example.com", "raider"), "Bearer "+register(t, k.ports, "rolf@example.com", "raider")
+	usersvc, ridersvc := "http://"+k.ports.user, "http://"+k.ports.rider
+
+	type ride struct{ id, code string }
+	type step struct {
+		name   string
+		take   func(r *ride, key string) answer
+		status int
+		says   string
+	}
+	at := func(base, bearer, what string, body func(r *ride) string) func(*ride, string) answer {
+		return func(r *ride, key string) answer {
+			return k.ask("POST", base+"/bookings/"+r.id+"/"+what, body(r), bearer, key)
+		}
+	}
+	is := func(text string) func(*ride) string { return func(*ride) string { return text } }
+	book := step{"book", func(r *ride, key string) answer {
+		a := k.ask("POST", usersvc+"/book", "{}", user, key)
+		r.id, r.code = a.field("booking_id"), a.field("start_code")
+		return a
+	}, 200, `"state":"open"`}
+	accept := func(bearer string) step {
+		return step{"accept", func(r *ride, key string) answer {
+			return k.ask("POST", ridersvc+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, r.id), bearer, key)
+		}, 200, `"message":"Booking accepted"`}
+	}
+	wrong := func(r *ride) string {
+		if r.code == "0000" {
+			return `{"start_code":"0001"}`
+		}
+		return `{"start_code":"0000"}`
+	}
+	right := func(r *ride) string { return fmt.Sprintf(`{"start_code":%q}`, r.code) }
+	stories := [][]step{
+		{book, accept(rita),
+			{"arrive", at(ridersvc, rita, "arrive", is("")), 200, `"state":"arrived"`},
+			{"start with a wrong code", at(ridersvc, rita, "start", wrong), 409, "4 tries left"},
+			{"start", at(ridersvc, rita, "start", right), 200, `"state":"started"`},
+			{"complete", at(ridersvc, rita, "complete", is("")), 200, `"state":"completed"`},
+			{"rate", at(usersvc, user, "rate", is(`{"stars":5}`)), 200, `"user_stars":5`}},
+		{book, accept(rita), {"release", at(ridersvc, rita, "release", is("")), 200, `"state":"open"`}, accept(rolf),
+			{"cancel", at(usersvc, user, "cancel", is("")), 200, `"state":"cancelled"`}},
+		{book}, // and nobody accepts
+	}
+	processes := []string{"nats", "authsvc", "usersvc", "ridersvc"}
+	turns := 1 // each step meets one process, or all of them in turn
+	if os.Getenv("PILLION_LONG") != "" {
+		turns = len(processes)
+	}
+	kills, begun := 0, time.Now()
+	var waiting []string
+	for turn := range turns {
+		n := turn
+		for s, story := range stories {
+			var r ride
+			for i, step := range story {
+				victim := processes[n%len(processes)]
+				n++
+				// At no particular moment of what a step takes, which is some milliseconds.
+				moment := time.After(time.Duration(rand.IntN(12_000)) * time.Microsecond)
+				killed := make(chan struct{})
+				go func() {
+					defer close(killed)
+					<-moment
+					k.running[victim].kill()
+				}()
+				answered := make(chan answer, 1)
+				key := fmt.Sprintf("turn-%d-story-%d-step-%d", turn, s, i)
+				go func() {
+					defer close(answered)
+					answered <- step.take(&r, key)
+				}()
+				<-killed
+				kills++
+				k.start(victim, deadline)
+				a, ok := <-answered
+				if !ok {
+					t.FailNow()
+				}
+				if a.status != step.status || !strings.Contains(a.body, step.says) {
+					t.Fatalf("%s, with %s killed: %d %s, want %d %s", step.name, victim, a.status, a.body, step.status, step.says)
+				}
+				k.ready()
+			}
+			if s == len(stories)-1 {
+				waiting = append(waiting, r.id)
+			}
+		}
+	}
+	t.Logf("%d kills in %v", kills, time.Since(begun).Round(time.Second))
+	for _, id := range waiting {
+		eventuallyWithin(t, 2*deadline+20*time.Second, "a booking that nobody accepted has expired", func() bool {
+			return mustCall(t, "GET", usersvc+"/bookings/"+id, "", "Authorization", user).field("state") == "expired"
+		})
+	}
+	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization", user); a.body != `{"bookings":[]}` {
+		t.Errorf("something is left under way: %s", a.body)
+	}
+	for name, bearer := range map[string]string{"rita": rita, "rolf": rolf} {
+		var r ride
+		book.take(&r, "last-of-"+name)
+		if a := accept(bearer).take(&r, "last-of-"+name); a.status != http.StatusOK {
+			t.Errorf("%s has no ride, and is told %d %s", name, a.status, a.body)
+		}
+	}
+}

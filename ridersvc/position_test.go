@@ -1,0 +1,255 @@
+package ridersvc_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/fleet"
+	"pillion/ridersvc"
+)
+
+var here = booking.Place{Lat: 12.97, Lng: 77.59}
+
+// north returns a place that many metres north of here.
+func north(metres float64) booking.Place {
+	return booking.Place{Lat: here.Lat + metres/111_195, Lng: here.Lng}
+}
+
+// bookAt books a ride from a place, in another process.
+func (e *env) bookAt(p booking.Place) booking.ID {
+	e.t.Helper()
+	return e.bookTrip(booking.Trip{Pickup: &p, Dropoff: &booking.Place{Lat: p.Lat + 0.01, Lng: p.Lng}})
+}
+
+// at reports where a rider is.
+func (e *env) at(rider string, p booking.Place) {
+	e.t.Helper()
+	object(e.t, e.call("PUT", "/position", e.rider(rider), fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)))
+}
+
+// A rider who reports a position is online, unless it has said to be offline, and what it says is told to the other instances.
+func TestPosition(t *testing.T) {
+	e := newEnv(t)
+	for _, c := range []struct {
+		method, target, body, message string
+		online, counts                bool // what is answered, and whether the rider counts as online
+	}{
+		{"POST", "/online", "", "You are online", true, false}, // it is not known where
+		{"PUT", "/position", `{"lat":12.97,"lng":77.59}`, "Position updated", true, true},
+		{"POST", "/offline", "{}", "You are offline", false, false},
+		{"PUT", "/position", `{"lng":77.6,"lat":12.97}`, "Position updated", false, false},
+		{"POST", "/online", "{}", "You are online", true, true},
+	} {
+		v := object(t, e.call(c.method, c.target, e.rider(rita), c.body))
+		if want := map[string]any{"success": true, "message": c.message, "online": c.online}; !reflect.DeepEqual(v, want) {
+			t.Errorf("%s %s: answer %v, want %v", c.method, c.target, v, want)
+		}
+		if got := e.fleet.Online(rita); got != c.counts {
+			t.Errorf("after %s %s the rider is online: %v", c.method, c.target, got)
+		}
+	}
+	if p, ok := e.fleet.Where(rita); !ok || p.Place != (booking.Place{Lat: 12.97, Lng: 77.6}) {
+		t.Errorf("the rider is at %+v, %v", p, ok)
+	}
+	if len(e.told) != 5 {
+		t.Fatalf("the other instances were told %+v", e.told)
+	}
+	other, err := fleet.NewMap(fleet.Options{Now: e.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range e.told {
+		if _, err := other.Learn(s); err != nil {
+			t.Error(err)
+		}
+	}
+	if p, ok := other.Where(rita); !ok || p.Lng != 77.6 || !other.Online(rita) {
+		t.Errorf("another instance has the rider at %+v, %v", p, ok)
+	}
+	e.ahead = 61 * time.Second
+	if e.fleet.Online(rita) {
+		t.Error("a rider who has not been heard of is online")
+	}
+	v := object(t, e.call("PUT", "/position", e.rider(rolf), `{"lat":-90,"lng":180}`)) // who has never said anything
+	if v["online"] != true || !e.fleet.Online(rolf) {
+		t.Errorf("a rider who reports a position is not online: %v", v)
+	}
+	e.nothingTried()
+}
+
+func TestPositionRefuses(t *testing.T) {
+	const (
+		both  = "A position needs both lat and lng, as numbers of degrees."
+		place = "A place needs a lat from -90 to 90 and a lng from -180 to 180, in degrees."
+	)
+	e := newEnv(t)
+	for _, c := range []struct{ body, says string }{
+		{"", both}, {"{}", both}, {`{"lat":1}`, both}, {`{"lng":1}`, both}, {`{"lat":null,"lng":1}`, both},
+		{`{"lat":91,"lng":1}`, place}, {`{"lat":1,"lng":-180.1}`, place},
+		{`{"lat":NaN,"lng":1}`, "The body is not valid JSON. Send one JSON object."},
+		{`{"lat":"1","lng":1}`, `Field "lat" must be a number.`},
+		{`{"lat":1e999,"lng":1}`, `Field "lat" must be a number.`},
+		{`{"lat":1,"lng":1,"raider":"` + rolf + `"}`, ""},
+		{`{"lat":1,"lng":1,"lat":2}`, ""},
+	} {
+		w := e.call("PUT", "/position", e.rider(rita), c.body)
+		if c.says != "" {
+			refused(t, w, http.StatusBadRequest, c.says)
+		} else if w.Code != http.StatusBadRequest {
+			t.Errorf("%s: answer %d %q", c.body, w.Code, w.Body)
+		}
+	}
+	for _, target := range []string{"/online", "/offline"} {
+		if w := e.call("POST", target, e.rider(rita), `{"raider":"`+rolf+`"}`); w.Code != http.StatusBadRequest {
+			t.Errorf("%s: answer %d %q", target, w.Code, w.Body)
+		}
+	}
+	if known, _ := e.fleet.Count(); known != 0 || len(e.told) != 0 {
+		t.Errorf("%d riders are known, and others were told %v", known, e.told)
+	}
+}
+
+// Who cannot be told on is asked to say it again, and is known here meanwhile.
+func TestPositionWithoutTheBus(t *testing.T) {
+	e := newEnv(t)
+	e.deaf = bus.ErrUnavailable.Because(errors.New("away"))
+	later(t, e.call("PUT", "/position", e.rider(rita), `{"lat":1,"lng":2}`), bus.ErrUnavailable.Message)
+	if !e.fleet.Online(rita) {
+		t.Error("a report was lost")
+	}
+}
+
+// What is near is listed nearest first, with how far it is and since when it waits.
+func TestOpenAround(t *testing.T) {
+	e := newEnv(t)
+	begun := e.now()
+	e.book() // nowhere
+	far, near := e.bookAt(north(2500)), e.bookAt(north(-400))
+	e.bookAt(north(3100))
+	taken, nearest := e.bookAt(north(1)), e.bookAt(north(20))
+	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), taken))
+	list := func(query string) []map[string]any {
+		t.Helper()
+		v := object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v%s", here.Lat, here.Lng, query), e.rider(rita), ""))
+		if len(v) != 1 {
+			t.Errorf("answer %v", v)
+		}
+		var found []map[string]any
+		for _, b := range v["bookings"].([]any) {
+			found = append(found, b.(map[string]any))
+		}
+		return found
+	}
+	is := func(found []map[string]any, want ...booking.ID) {
+		t.Helper()
+		var got []booking.ID
+		for _, b := range found {
+			got = append(got, booking.ID(b["booking_id"].(string)))
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("near are %v, want %v", got, want)
+		}
+	}
+	e.ahead = 45 * time.Second
+	found := list("")
+	is(found, nearest, near, far)
+	is(list("&limit=2"), nearest, near)
+	is(list("&radius=100"), nearest)
+	is(list("&radius=5"))
+	if got := len(list("&radius=50000")); got != 4 {
+		t.Errorf("%d within 50 km, want 4", got)
+	}
+	b := found[1]
+	waits, _ := b["waiting_seconds"].(float64)
+	if b["pickup_distance_m"] != 400.0 || b["distance_m"] != 1112.0 || waits < 44 || waits > e.now().Sub(begun).Seconds() {
+		t.Errorf("the second is %v", b)
+	}
+	if got, _ := e.page(""); len(got) != 5 {
+		t.Errorf("without a place %d are listed, want 5", len(got))
+	}
+	e.ahead = 2 * deadline
+	is(list(""))
+}
+
+func TestOpenAroundRefuses(t *testing.T) {
+	e := newEnv(t)
+	for query, says := range map[string]string{
+		"lat=1":                           "lng must be given once, as a number from -180 to 180, in degrees.",
+		"radius=5":                        "lat must be given once, as a number from -90 to 90, in degrees.",
+		"lat=NaN&lng=1":                   "lat must be given once, as a number from -90 to 90, in degrees.",
+		"lat=1&lng=1&radius=NaN":          "radius must be given once, as a number from 1 to 50000, in metres.",
+		"lat=1&lng=1&radius=5e4&cursor=3": "With lat and lng there is one page only. Ask for more with limit, and for others with another radius.",
+		"lat=1&lng=1&limit=101":           "limit must be given once, as a whole number from 1 to 100.",
+	} {
+		refused(t, e.call("GET", "/open-bookings?"+query, e.rider(rita), ""), http.StatusBadRequest, says)
+	}
+	e.unready = bus.ErrNotCaughtUp
+	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+}
+
+// A rider of whom it is known where it is gets what is near, then what is nowhere, and never what is far.
+func TestAnyTakesTheNearest(t *testing.T) {
+	e := newEnv(t)
+	nowhere, far, near, nearest := e.book(), e.bookAt(north(9000)), e.bookAt(north(2900)), e.bookAt(north(-300))
+	late := e.book()
+	e.at(rita, here)
+	for _, id := range []booking.ID{nearest, near, nowhere, late} {
+		won(t, e.accept(rita, "{}"), rita, id)
+		e.finish(rita, id)
+	}
+	const none = "No open bookings within 3 km of you"
+	refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
+	e.at(rita, north(8000)) // and now it is near
+	won(t, e.accept(rita, "{}"), rita, far)
+	e.finish(rita, far)
+	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	farther := e.bookAt(north(-50_000))
+	refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
+	won(t, e.accept(rita, named(farther)), rita, farther) // by name it may be anywhere
+}
+
+// Where a rider was a while ago says nothing: then it is the longest waiting, as for one who has never said where it is.
+func TestAnyWithAnOldPosition(t *testing.T) {
+	e := newEnv(t)
+	e.at(rita, here)
+	e.ahead = 61 * time.Second
+	first := e.bookAt(north(9000))
+	second := e.bookAt(north(10))
+	won(t, e.accept(rita, "{}"), rita, first)
+	e.finish(rita, first)
+	e.call("POST", "/offline", e.rider(rolf), "")
+	e.at(rolf, here) // who is offline, and where it is is known
+	third := e.bookAt(north(5))
+	won(t, e.accept(rolf, "{}"), rolf, third)
+	won(t, e.accept(rita, "{}"), rita, second)
+}
+
+// What is lost is passed over for the next nearest, beyond any number of those that the rider cannot have.
+func TestAnyGoesOnToTheNextNearest(t *testing.T) {
+	e := newEnv(t)
+	e.at(rita, here)
+	for i := range 200 {
+		id := e.bookAt(north(float64(i)))
+		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rita), id))
+		e.do(e.desk.Release(t.Context(), command(booking.Rider, rita), id, ""))
+	}
+	lost, next, last := e.bookAt(north(300)), e.bookAt(north(400)), e.book()
+	e.ledger.after = func() {
+		e.ledger.hold()
+		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), lost))
+		e.ledger.after = func() { e.ledger.release(t) } // at the next look
+	}
+	won(t, e.accept(rita, "{}"), rita, next)
+	e.finish(rita, next)
+	won(t, e.accept(rita, "{}"), rita, last)
+	if w := e.accept(rita, "{}"); !strings.HasPrefix(w.Body.String(), noneOpen) {
+		t.Errorf("answer %d %q", w.Code, w.Body)
+	}
+}
