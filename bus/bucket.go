@@ -41,9 +41,9 @@ const (
 	operationPurge  = "PURGE"
 )
 
-func (b *Bucket) stream() string { return "KV_" + b.name }
+func (b *Bucket) stream() string { return bucketStream + b.name }
 
-func (b *Bucket) subject(key string) string { return "$KV." + b.name + "." + key }
+func (b *Bucket) subject(key string) string { return bucketPrefix + b.name + "." + key }
 
 // Get returns a value and its revision, or ErrNoKey.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/fault"
@@ -30,6 +31,8 @@ import (
 var (
 	ErrUnavailable = fault.New(fault.Unavailable, "bus_unavailable",
 		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").After(2 * time.Second)
+	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
+		"The NATS server does not know the key that this process proves with who it is, or asks for none. See docs/security-nats.md.").After(2 * time.Second)
 	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
 		"We could not confirm in time whether this was recorded. Please look at the booking, then try again.").After(2 * time.Second)
 	ErrLedgerFull = fault.New(fault.Unavailable, "ledger_full",
@@ -41,9 +44,16 @@ type Config struct {
 	URL       string                     // one or more nats:// or tls:// URLs, separated by commas
 	InProcess nats.InProcessConnProvider // an embedded server; URL is ignored
 	Name      string                     // shown in `nats server report connections`
-	Log       *slog.Logger
+	// Key proves to NATS who this is: a server that knows the key lets it do what belongs to it, and one that asks for no keys at all is not
+	// good enough for it. nil is for a server that is open, in tests.
+	Key nkeys.KeyPair
+	// Inbox is whose inbox answers come to: Key's owner, as the servers know it. Empty: anybody's.
+	Inbox string
+	Log   *slog.Logger
 	// Registerer takes the package's counters; nil leaves them unregistered.
 	Registerer prometheus.Registerer
+	// Beside is another connection of this process, whose counters this one shares; Registerer is ignored then.
+	Beside *Conn
 }
 
 // A Conn is one connection to NATS with what the rest of the package needs around it. Close it.
@@ -69,11 +79,17 @@ func Connect(c Config) (*Conn, error) {
 			return nil, err
 		}
 	}
-	conn := &Conn{log: log, metrics: newMetrics(c.Registerer), closed: make(chan struct{})}
+	conn := &Conn{log: log, closed: make(chan struct{})}
+	if c.Beside != nil {
+		conn.metrics = c.Beside.metrics
+	} else {
+		conn.metrics = newMetrics(c.Registerer)
+	}
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // whoever is not known yet may be later
 		nats.ReconnectWait(200 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
 		nats.Timeout(2 * time.Second),
@@ -107,6 +123,16 @@ func Connect(c Config) (*Conn, error) {
 	}
 	if c.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.InProcess))
+	}
+	if c.Key != nil {
+		public, err := c.Key.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("connect to NATS: %w", err)
+		}
+		opts = append(opts, nats.Nkey(public, c.Key.Sign))
+	}
+	if c.Inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(InboxPrefix(c.Inbox)))
 	}
 	nc, err := nats.Connect(c.URL, opts...)
 	if err != nil {
@@ -152,7 +178,15 @@ func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 // Ready reports why the connection cannot be used at the moment, or nil.
 func (c *Conn) Ready(context.Context) error {
 	if !c.nc.IsConnected() {
-		return ErrUnavailable.Because(fmt.Errorf("NATS is %s", strings.ToLower(c.nc.Status().String())))
+		why := fmt.Errorf("NATS is %s", strings.ToLower(c.nc.Status().String()))
+		last := c.nc.LastError()
+		if last != nil {
+			why = fmt.Errorf("%w: %w", why, last)
+		}
+		if errors.Is(last, nats.ErrAuthorization) || errors.Is(last, nats.ErrNkeysNotSupported) {
+			return ErrNotLetIn.Because(why)
+		}
+		return ErrUnavailable.Because(why)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ import (
 // over NATS and renews at half of its life. It proves who it is with a key pair of its own, and goes on with the token that it has
 // while authsvc is away. Call Run.
 //
-// Until NATS knows who may read what, anybody who reaches it reads every answer. So a token is sealed for whoever has asked.
+// A token is sealed for whoever has asked: the operator may read what goes over NATS, and so may whoever is on the way where that is not encrypted.
 type Identity struct {
 	conn     *Conn
 	service  string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"pillion/booking"
 	"pillion/fault"
 	"pillion/token"
 )
@@ -55,7 +56,7 @@ const (
 // ErrNarrowing refuses a plan under which something that is stored would be dropped, or kept less safely.
 var ErrNarrowing = fault.New(fault.Invalid, "narrowing", "This would narrow what exists.")
 
-// Provision makes the streams and buckets, or widens those that are there. It has one owner at a time: the pillion program for
+// Provision makes the streams, buckets and the consumers that services share, or widens those that are there. It has one owner at a time: the pillion program for
 // its embedded server, an operator's `pillion provision` for any other. It refuses, with ErrNarrowing and before it changes
 // anything, to shorten an age, lessen a size or lower the number of replicas.
 func Provision(ctx context.Context, c *Conn, p Plan) error {
@@ -98,7 +99,55 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 			return err
 		}
 	}
+	for _, want := range durables() {
+		if err := c.provisionConsumer(ctx, want); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// A durable is a consumer that all instances of the services share. They only use it: it comes with the streams.
+type durable struct {
+	stream string
+	config jetstream.ConsumerConfig
+}
+
+func durables() []durable {
+	return []durable{
+		{TimersStream, jetstream.ConsumerConfig{
+			Durable: TimersConsumer, Description: "timers that have gone off", FilterSubject: timerDue + "*",
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
+		}},
+		{LedgerStream, jetstream.ConsumerConfig{
+			Durable: DeadlinesConsumer, Description: "what has a deadline, or calls for something", FilterSubjects: []string{
+				EventPattern(booking.Requested), EventPattern(booking.Accepted), EventPattern(booking.Released), EventPattern(booking.StartRefused),
+			},
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
+		}},
+		// One message at a time, so that the feed has the ledger's order however many instances there are.
+		{LedgerStream, jetstream.ConsumerConfig{
+			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: republishFrom,
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: feedWait, MaxAckPending: 1, DeliverPolicy: jetstream.DeliverNewPolicy,
+		}},
+	}
+}
+
+// Provisioned returns nil when everything is there that Provision makes, and otherwise what to do.
+func (c *Conn) Provisioned(ctx context.Context) error {
+	if err := c.Ready(ctx); err != nil {
+		return err // and do not wait for an answer that cannot come
+	}
+	all := durables()
+	last := all[len(all)-1] // that Provision makes, and one that an older Pillion did not make
+	_, err := c.js.Consumer(ctx, last.stream, last.config.Durable)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return errors.New("not there yet: run pillion provision")
+	}
+	return fmt.Errorf("look for consumer %s: %w", last.config.Durable, err)
 }
 
 // ledgerConfig is the ledger. With one message a subject and new ones discarded, no publisher can overwrite or shadow a stored
@@ -229,6 +278,15 @@ func (c *Conn) provisionBucket(ctx context.Context, want jetstream.KeyValueConfi
 	}
 	if _, err := c.js.CreateOrUpdateKeyValue(ctx, want); err != nil {
 		return provisionFailed("bucket "+want.Bucket, err)
+	}
+	return nil
+}
+
+func (c *Conn) provisionConsumer(ctx context.Context, want durable) error {
+	ctx, cancel := context.WithTimeout(ctx, provisionWait)
+	defer cancel()
+	if _, err := c.js.CreateOrUpdateConsumer(ctx, want.stream, want.config); err != nil {
+		return provisionFailed("consumer "+want.config.Durable, err)
 	}
 	return nil
 }

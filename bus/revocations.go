@@ -28,6 +28,8 @@ type RevocationWatch struct {
 	conn   *Conn
 	bucket *Bucket
 
+	news past // changes with each revocation
+
 	mu      sync.Mutex
 	created time.Time     // of the bucket that has been read
 	epoch   int           // counts the buckets that have been read
@@ -67,6 +69,9 @@ var ErrRevocationsLost = fault.New(fault.Unavailable, "revocations_lost",
 func (c *Conn) Revocations() *RevocationWatch {
 	return &RevocationWatch{RevocationSet: new(token.RevocationSet), conn: c, bucket: c.Bucket(RevocationsBucket)}
 }
+
+// Next returns a channel that is closed when there is another revocation than those that are known.
+func (w *RevocationWatch) Next() <-chan struct{} { return w.news.after(w.news.version()) }
 
 // Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the bucket.
 func (w *RevocationWatch) Run(ctx context.Context) error {
@@ -232,6 +237,7 @@ func (w *RevocationWatch) take(epoch int, m stored) bool {
 	if r != (token.Revocation{}) {
 		w.Add(r)
 		w.reachesBack(m, r.At)
+		w.news.change()
 	}
 	return w.reached(epoch, m.seq)
 }

@@ -22,6 +22,11 @@ const (
 	FamiliarBucket    = "FAMILIAR"
 	BoardsBucket      = "BOARDS"
 
+	// What all instances share of them.
+	DeadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
+	FeedConsumer      = "feed"      // of the ledger: what watchers are told
+	TimersConsumer    = "timers"    // of the timers: which have gone off
+
 	ledgerSubjects     = "ledger.>"
 	bookingPrefix      = "ledger.booking."
 	riderPrefix        = "ledger.rider."
@@ -39,6 +44,14 @@ const (
 	republishFrom = "ledger.booking.*.*.*"
 	republishTo   = "booking.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
 
+	// What happens, without tokens: for whoever may watch, and for the user and the rider whose booking it is.
+	feedBooking = "feed.booking."
+	feedUser    = "feed.user."
+	feedRider   = "feed.rider."
+
+	// A bucket is a stream with a name and subjects of its own.
+	bucketStream = "KV_"
+	bucketPrefix = "$KV."
 	// Where riders are is told on core NATS, and is in no stream.
 	positionSubjects = "fleet.position.*"
 	positionPrefix   = "fleet.position."

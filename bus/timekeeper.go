@@ -41,9 +41,6 @@ type Duty interface {
 var _ Duty = (*booking.Steward)(nil)
 
 const (
-	deadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
-	timersConsumer    = "timers"    // of the timers: which have gone off
-
 	dutyWait    = 10 * time.Second // for an instance that is silent about something, before another one gets it
 	dutyAtOnce  = 64               // messages that one instance takes at a time: it does them in a fraction of that
 	timerSlack  = time.Second      // between a deadline and its timer: servers' clocks differ a little
@@ -67,94 +64,11 @@ func (t *Timekeeper) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		t.consume(ctx, TimersStream, jetstream.ConsumerConfig{Durable: timersConsumer, FilterSubject: timerDue + "*"}, t.due)
+		t.ledger.consume(ctx, TimersStream, TimersConsumer, dutyWait, t.due)
 	}()
-	t.consume(ctx, LedgerStream, jetstream.ConsumerConfig{Durable: deadlinesConsumer, FilterSubjects: []string{
-		bookingPrefix + "*.*." + string(booking.Requested), bookingPrefix + "*.*." + string(booking.Accepted),
-		bookingPrefix + "*.*." + string(booking.Released), bookingPrefix + "*.*." + string(booking.StartRefused),
-	}}, t.event)
+	t.ledger.consume(ctx, LedgerStream, DeadlinesConsumer, dutyWait, t.event)
 	<-done
 	return nil
-}
-
-// consume takes messages of a durable consumer until ctx ends, and does something with each until that succeeds.
-func (t *Timekeeper) consume(ctx context.Context, stream string, c jetstream.ConsumerConfig, do func(context.Context, stored) error) {
-	c.AckPolicy, c.AckWait, c.MaxAckPending, c.DeliverPolicy = jetstream.AckExplicitPolicy, dutyWait, 4*dutyAtOnce, jetstream.DeliverAllPolicy
-	pace := newBackOff()
-	for ctx.Err() == nil {
-		err := t.session(ctx, stream, c, do, pace.Reset)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := pace.NextBackOff()
-		t.ledger.log.Debug("timekeeper interrupted", "consumer", c.Durable, "error", err, "retry_in", wait)
-		pause(ctx, wait)
-	}
-}
-
-// session takes messages until something breaks.
-func (t *Timekeeper) session(ctx context.Context, stream string, c jetstream.ConsumerConfig, do func(context.Context, stored) error, working func()) error {
-	make, cancel := context.WithTimeout(ctx, attemptPatience)
-	defer cancel()
-	consumer, err := t.ledger.js.CreateOrUpdateConsumer(make, stream, c)
-	if err != nil {
-		return fmt.Errorf("make consumer %s: %w", c.Durable, err)
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(dutyAtOnce), jetstream.PullHeartbeat(readerHeartbeat))
-	if err != nil {
-		return fmt.Errorf("read consumer %s: %w", c.Durable, err)
-	}
-	defer context.AfterFunc(ctx, messages.Drain)()
-	defer messages.Stop()
-	for {
-		m, err := messages.Next()
-		if err != nil {
-			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
-		}
-		if ctx.Err() != nil { // what has been taken and not begun is given back, so that another instance does it at once
-			if err := m.Nak(); err != nil {
-				return fmt.Errorf("give back to consumer %s: %w", c.Durable, err)
-			}
-			continue
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("read consumer %s: %w", c.Durable, err)
-		}
-		at := stored{subject: m.Subject(), header: m.Headers(), data: m.Data(), seq: meta.Sequence.Stream, at: meta.Timestamp}
-		if err := t.insist(ctx, m, func() error { return do(ctx, at) }); err != nil { // it was told to stop
-			if err := m.Nak(); err != nil {
-				return fmt.Errorf("give back to consumer %s: %w", c.Durable, err)
-			}
-			continue
-		}
-		if err := m.Ack(); err != nil {
-			return fmt.Errorf("acknowledge to consumer %s: %w", c.Durable, err)
-		}
-		working()
-	}
-}
-
-// insist does work until it succeeds, and says meanwhile that somebody is at it. It returns ctx's error only.
-func (t *Timekeeper) insist(ctx context.Context, m jetstream.Msg, work func() error) error {
-	pace := newBackOff()
-	said := time.Now()
-	for {
-		err := work()
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		wait := pace.NextBackOff()
-		t.ledger.log.Debug("what is due has to wait", "subject", m.Subject(), "error", err, "retry_in", wait)
-		if time.Since(said) > dutyWait/4 {
-			said = time.Now()
-			t.ledger.log.Warn("what is due has to wait", "subject", m.Subject(), "error", err)
-			if err := m.InProgress(); err != nil { // another one will do it as well, which is no harm
-				t.ledger.log.Debug("it cannot be said that work goes on", "error", err)
-			}
-		}
-		pause(ctx, wait)
-	}
 }
 
 // event does what an event of the ledger calls for.
@@ -227,12 +141,4 @@ func (t *Timekeeper) due(ctx context.Context, m stored) error {
 		return err
 	}
 	return t.arm(ctx, again, m.at)
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

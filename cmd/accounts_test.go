@@ -22,7 +22,7 @@ func TestAccountsMove(t *testing.T) {
 	}
 	move := func(from, to string) (int, string, string) {
 		t.Helper()
-		return finish(t, "authsvc", "accounts", "copy", "--from="+from, "--to="+to, "--nats-url="+p.at["nats"])
+		return finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to}, natsAt(p, data, "operator")...)...)
 	}
 	for _, want := range []string{"3 copied, 0 had been copied before, 0 differ.\n", "0 copied, 3 had been copied before, 0 differ.\n"} {
 		if status, stdout, stderr := move("nats", database); status != 0 || stdout != want {
@@ -76,10 +76,11 @@ func TestAccountsCopyRefuses(t *testing.T) {
 
 // An operator sees accounts and changes them beside the running system, which follows at once.
 func TestAccountsForOperators(t *testing.T) {
-	p := pillion(t, t.TempDir(), "--demo", "--approve-riders")
+	data := t.TempDir()
+	p := pillion(t, data, "--demo", "--approve-riders")
 	do := func(args ...string) string {
 		t.Helper()
-		status, stdout, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, args...), "--nats-url="+p.at["nats"])...)
+		status, stdout, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, args...), natsAt(p, data, "operator")...)...)
 		if status != 0 {
 			t.Errorf("accounts %v: %d %q", args, status, stderr)
 		}
@@ -153,7 +154,7 @@ func TestAccountsForOperators(t *testing.T) {
 		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time lies ahead."},
 		{[]string{"show", "rita@example.com", "--role=admin"}, 2, "--role must be user, raider or rider"},
 	} {
-		status, _, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), "--nats-url="+p.at["nats"])...)
+		status, _, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), natsAt(p, data, "operator")...)...)
 		if status != c.status || !strings.Contains(stderr, c.says) {
 			t.Errorf("accounts %v: %d %q, want %d and %q", c.args, status, stderr, c.status, c.says)
 		}

@@ -10,7 +10,8 @@ import (
 
 // An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.
 func TestKeysForOperators(t *testing.T) {
-	p := pillion(t, t.TempDir(), "--demo")
+	data := t.TempDir()
+	p := pillion(t, data, "--demo")
 	type key struct {
 		ID            string `json:"kid"`
 		Stage         string
@@ -18,9 +19,10 @@ func TestKeysForOperators(t *testing.T) {
 		RetiredAt     time.Time `json:"retired_at"`
 		CompromisedAt time.Time `json:"compromised_at"`
 	}
+	at := natsAt(p, data, "operator")
 	do := func(args ...string) []key {
 		t.Helper()
-		args = append([]string{"keys"}, append(args, "--json", "--nats-url="+p.at["nats"])...)
+		args = append([]string{"keys"}, append(append(args, "--json"), natsAt(p, data, "operator")...)...)
 		status, stdout, stderr := finish(t, "authsvc", args...)
 		if status != 0 || stderr != "" {
 			t.Fatalf("%v: %d %s", args, status, stderr)
@@ -80,16 +82,16 @@ func TestKeysForOperators(t *testing.T) {
 		status int
 		says   string
 	}{
-		{[]string{"keys", "retire", "nobody", "--nats-url=" + p.at["nats"]}, 1, "There is no such key. List them with: authsvc keys list"},
-		{[]string{"keys", "retire", keys[1].ID, "--as-of=yesterday", "--nats-url=" + p.at["nats"]}, 2, "--as-of must be a time such as"},
-		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", "--nats-url=" + p.at["nats"]}, 2, "still to come"},
-		{[]string{"keys", "list", "--nats-url=nats://" + freeAddr(t)}, 1, "NATS"},
+		{[]string{"keys", "retire", "nobody", at[0], at[1]}, 1, "There is no such key. List them with: authsvc keys list"},
+		{[]string{"keys", "retire", keys[1].ID, "--as-of=yesterday", at[0], at[1]}, 2, "--as-of must be a time such as"},
+		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", at[0], at[1]}, 2, "still to come"},
+		{[]string{"keys", "list", "--nats-url=nats://" + freeAddr(t), at[1]}, 1, "NATS"},
 	} {
 		if status, stdout, stderr := finish(t, "authsvc", c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%v: %d %s%s, want %d and %q", c.args, status, stdout, stderr, c.status, c.says)
 		}
 	}
-	if status, stdout, stderr := finish(t, "authsvc", "keys", "list", "--nats-url="+p.at["nats"]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
+	if status, stdout, stderr := finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
 		t.Errorf("a table: %d %s%s", status, stdout, stderr)
 	}
 }

@@ -121,6 +121,9 @@ func start(t *testing.T, name string, args ...string) *process {
 		defer close(p.ended)
 		for lines := bufio.NewScanner(logs); lines.Scan(); {
 			t.Logf("%s: %s", name, lines.Text())
+			if strings.Contains(lines.Text(), "nats: permissions violation") {
+				t.Errorf("%s may not do on NATS what it does; see package access", name)
+			}
 			var line map[string]string
 			if json.Unmarshal(lines.Bytes(), &line) == nil && line["msg"] == "listening" {
 				listening <- line
@@ -149,6 +152,11 @@ func pillion(t *testing.T, data string, args ...string) *process {
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}, args...)...)
 	p.awaitReady(t)
 	return p
+}
+
+// natsAt is how a service, or an operator, is told of the NATS inside a pillion whose data is in a folder.
+func natsAt(p *process, data, who string) []string {
+	return []string{"--nats-url=" + p.at["nats"], "--service-key=" + filepath.Join(data, "services", who+".nk")}
 }
 
 // signal sends a signal and returns at once.

@@ -43,11 +43,12 @@ func TestStop(t *testing.T) {
 
 // Each service stops so too, whether there is a NATS server or not.
 func TestStopServices(t *testing.T) {
-	system := pillion(t, t.TempDir())
+	shared := t.TempDir()
+	system := pillion(t, shared)
 	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"}, {"ridersvc", "--rider-addr"}} {
 		for where, url := range map[string]string{"connected": system.at["nats"], "without NATS": "nats://" + freeAddr(t)} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
-				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url}
+				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url, natsAt(system, shared, c.name)[1]}
 				if c.name == "authsvc" {
 					args = append(args, "--data="+t.TempDir())
 				}

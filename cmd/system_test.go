@@ -15,7 +15,8 @@ import (
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
 	url := "nats://" + freeAddr(t)
-	user := start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url)
+	data := t.TempDir()
+	user := start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
 	lacks := func(lines ...string) func() bool {
 		return func() bool {
 			status, words := user.readiness(t)
@@ -42,7 +43,6 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	}
 
 	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
-	data := t.TempDir()
 	nats := start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
 	nats.awaitReady(t)
@@ -69,9 +69,9 @@ func login(t *testing.T, p *process) (token string) {
 
 // pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
 func TestPillionAgainstAnotherServer(t *testing.T) {
-	keys := t.TempDir()
-	system := pillion(t, t.TempDir(), "--demo", "--private-key="+keys+"/private.key")
-	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+keys+"/private.key")
+	keys, data := t.TempDir(), t.TempDir()
+	system := pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
+	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
 	if second.at["nats"] != "" {
 		t.Errorf("it says that it has NATS at %s", second.at["nats"])
 	}
@@ -81,7 +81,8 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 	}
 
 	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
-	third := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.at["nats"], "--demo")
+	third := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.at["nats"], "--demo",
+		"--service-key="+data+"/services/authsvc.nk")
 	await(t, "it says what it lacks", func() bool {
 		status, words := third.readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
@@ -97,17 +98,19 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 }
 
 func TestProvision(t *testing.T) {
-	system := pillion(t, t.TempDir(), "--ledger-age=2h")
-	url := "--nats-url=" + system.at["nats"]
-	if status, out, stderr := finish(t, "pillion", "provision", url); status != 0 || !strings.Contains(out, "BOOKINGS") {
+	data := t.TempDir()
+	system := pillion(t, data, "--ledger-age=2h")
+	at := natsAt(system, data, "operator")
+	url, key := at[0], at[1]
+	if status, out, stderr := finish(t, "pillion", "provision", url, key); status != 0 || !strings.Contains(out, "BOOKINGS") {
 		t.Errorf("widen to the defaults: status %d, %s%s", status, out, stderr)
 	}
-	status, _, stderr := finish(t, "pillion", "provision", url, "--ledger-age=3h", "--log-level=error")
+	status, _, stderr := finish(t, "pillion", "provision", url, key, "--ledger-age=3h", "--log-level=error")
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
 	began := time.Now()
-	status, _, stderr = finish(t, "pillion", "provision", "--nats-url=nats://"+freeAddr(t), "--timeout=1s", "--log-level=error")
+	status, _, stderr = finish(t, "pillion", "provision", "--nats-url=nats://"+freeAddr(t), key, "--timeout=1s", "--log-level=error")
 	if status != 1 || !strings.Contains(stderr, "could not be made in time") || !strings.Contains(stderr, "NATS is") || time.Since(began) > 10*time.Second {
 		t.Errorf("no server: status %d after %v, want 1: %s", status, time.Since(began), stderr)
 	}

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // project keeps the containers and volumes of this test apart from those that somebody may have running.
@@ -47,6 +49,23 @@ func TestContainers(t *testing.T) {
 		if status, body := s.curl(t, c.curl); status != c.status || !strings.Contains(body, c.body) {
 			t.Errorf("%s: %s %q, want %s %q", c.name, status, body, c.status, c.body)
 		}
+	}
+
+	// NATS lets in who has a token, or the operator, and nobody else.
+	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.Timeout(10*time.Second))
+	if !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("somebody without a token: %v", err)
+	}
+	if err == nil {
+		nobody.Close()
+	}
+	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.Token(user), nats.Timeout(10*time.Second)); err != nil {
+		t.Errorf("a user: %v", err)
+	} else {
+		watcher.Close()
+	}
+	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil || !strings.Contains(string(out), `"state":"accepted"`) {
+		t.Errorf("the operator lists bookings: %v\n%s", err, out)
 	}
 
 	for _, service := range []string{"nats", "authsvc", "usersvc", "ridersvc"} {

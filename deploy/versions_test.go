@@ -6,7 +6,18 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pillion/bus/access"
 )
+
+//go:generate sh -c "cd nats && go run generate.go"
+
+// A server in a container knows who may do what, as the embedded one does.
+func TestAccessIsGenerated(t *testing.T) {
+	if read(t, "nats/access.conf") != access.File() {
+		t.Error("deploy/nats/access.conf is not what package access says. Run: go generate ./deploy")
+	}
+}
 
 // One NATS server is embedded, another runs in a container, and a third stands in for that one in tests: all the same version.
 func TestOneVersionOfNATS(t *testing.T) {

@@ -20,14 +20,14 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	)
 	p := newPorts(t)
 	p.server(t)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats).wait(); err != nil {
+	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).wait(); err != nil {
 		t.Fatalf("provision: %v", err)
 	}
 	data, more := t.TempDir(), addrs(t, 2)
-	second := ports{auth: more[0], authOps: more[1], nats: p.nats}
+	second := ports{auth: more[0], authOps: more[1], nats: p.nats, keys: p.keys}
 	run := func(at ports) *program {
 		t.Helper()
-		prog := start(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats,
+		prog := start(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
 			"--address-limit", "1000000", "--request-limit", "0")
 		prog.ready(t, at.authOps)
 		return prog

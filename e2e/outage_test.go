@@ -5,29 +5,34 @@ import (
 	"strings"
 	"testing"
 
+	"pillion/bus/access"
 	"pillion/bus/embedded"
 )
 
 // authsvc and its siblings start one service against the NATS at p.nats.
 func (p ports) authsvc(t testing.TB, data string) *program {
 	t.Helper()
-	return start(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps, "--nats-url", "nats://"+p.nats)
+	return start(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps, "--nats-url", "nats://"+p.nats, p.key("authsvc"), "--services", p.keys)
 }
 
 func (p ports) usersvc(t testing.TB) *program {
 	t.Helper()
-	return start(t, "usersvc", "--user-addr", p.user, "--ops-addr", p.userOps, "--nats-url", "nats://"+p.nats)
+	return start(t, "usersvc", "--user-addr", p.user, "--ops-addr", p.userOps, "--nats-url", "nats://"+p.nats, p.key("usersvc"))
 }
 
 func (p ports) ridersvc(t testing.TB) *program {
 	t.Helper()
-	return start(t, "ridersvc", "--rider-addr", p.rider, "--ops-addr", p.riderOps, "--nats-url", "nats://"+p.nats)
+	return start(t, "ridersvc", "--rider-addr", p.rider, "--ops-addr", p.riderOps, "--nats-url", "nats://"+p.nats, p.key("ridersvc"))
 }
 
-// server starts a NATS server at p.nats that has nothing on it.
+// server starts a NATS server at p.nats that has nothing on it, and knows the keys of our own services.
 func (p ports) server(t testing.TB) {
 	t.Helper()
-	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: p.nats})
+	public, err := access.LoadOrCreate(p.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: p.nats, Access: access.Conf(public, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +60,7 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 		t.Errorf("book without NATS and authsvc: %d %v %q", a.status, a.header, a.body)
 	}
 
-	provision := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats) // waits for NATS as well
+	provision := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")) // waits for NATS as well
 	p.server(t)
 	if err := provision.wait(); err != nil {
 		t.Fatalf("provision: %v", err)
@@ -73,7 +78,7 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 func TestWithoutAuthsvc(t *testing.T) {
 	p := newPorts(t)
 	p.server(t)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats).wait(); err != nil {
+	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).wait(); err != nil {
 		t.Fatalf("provision: %v", err)
 	}
 	auth, user, rider := p.authsvc(t, t.TempDir()), p.usersvc(t), p.ridersvc(t)

@@ -30,6 +30,7 @@ func TestReadme(t *testing.T) {
 	}
 	shell := newShell(t, source)
 	var watch *background
+	data := ""
 	blocks := block.FindAllStringSubmatch(string(readme), -1)
 	if len(blocks) < 10 {
 		t.Fatalf("the README has %d commands", len(blocks))
@@ -38,7 +39,8 @@ func TestReadme(t *testing.T) {
 		command := strings.TrimSpace(b[1])
 		switch {
 		case command == "make run":
-			t.Setenv("PILLION_DATA", t.TempDir()) // and not ./data, which may be somebody's
+			data = t.TempDir()
+			t.Setenv("PILLION_DATA", data) // and not ./data, which may be somebody's
 			run := inBackground(t, source, "make", "run")
 			eventuallyWithin(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
 			if !strings.Contains(run.out.String(), "curl") {
@@ -53,11 +55,19 @@ func TestReadme(t *testing.T) {
 			for _, subject := range []string{".1.requested", ".2.accepted"} {
 				eventually(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
 			}
-			if !strings.Contains(watch.out.String(), "Authorization: Bearer eyJ") {
-				t.Errorf("nats sub shows no token:\n%s", watch.out)
+			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
+				t.Errorf("nats sub shows a token:\n%s", watch.out)
 			}
+		case strings.HasPrefix(command, "nats --token"):
+			// It would go on for ever, so it ends with the first event, in the background.
+			shell.run(t, command+" --count=1 &")
+			eventually(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
+			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
+			eventually(t, "the user sees their own booking", func() bool {
+				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
+			})
 		default:
-			out := shell.run(t, command)
+			out := shell.run(t, strings.ReplaceAll(command, "data/services", data+"/services"))
 			if want := wanted(command); want != "" && !strings.Contains(out, want) {
 				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
 			}

@@ -30,12 +30,13 @@ func TestRotationUnderLoad(t *testing.T) {
 	p, data := newPorts(t), t.TempDir()
 	pillion(t, p, data)
 	url := "nats://" + p.nats
+	p.keys = data + "/services"
 	more := addrs(t, 6)
 	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5], nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
 	start(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).ready(t, second.authOps)
-	start(t, "usersvc", append(limits, "--book-limit", "0", "--service-key", data+"/services/usersvc.nk", "--user-addr", second.user, "--ops-addr", second.userOps)...).ready(t, second.userOps)
-	start(t, "ridersvc", append(limits, "--service-key", data+"/services/ridersvc.nk", "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
+	start(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user, "--ops-addr", second.userOps)...).ready(t, second.userOps)
+	start(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
 		eventually(t, service+" has a token of its own", func() bool {
@@ -84,7 +85,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		for {
 			select {
 			case <-tick.C:
-				keys(t, url, "rotate")
+				keys(t, p, "rotate")
 				rotated.Add(1)
 			case <-load.Done():
 				return
@@ -101,10 +102,10 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Errorf("events were refused: %s", grep(a.body, "pillion_events_refused_total{"))
 		}
 	}
-	compareBoards(t, url, at, users[:])
+	compareBoards(t, p, at, users[:])
 
 	// The key that signs now was compromised a minute ago, which boards have judged already.
-	bad := active(t, url)
+	bad := active(t, p)
 	var tokens []string
 	for _, u := range users {
 		u.refresh(t.Context(), t, 0)
@@ -115,7 +116,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Errorf("book: %d %s", a.status, a.body)
 		}
 	}
-	keys(t, url, "retire", bad, "--as-of", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
+	keys(t, p, "retire", bad, "--as-of", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
 	began := time.Now()
 	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user + "/book"} {
 		eventually(t, "tokens of the compromised key are refused at "+where, func() bool {
@@ -135,7 +136,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, "\npillion_board_rebuilds_total 1\n")
 		})
 	}
-	compareBoards(t, url, at, users[:])
+	compareBoards(t, p, at, users[:])
 }
 
 // A session is somebody who is logged in, and stays so by refreshing at one instance or the other.
@@ -201,9 +202,9 @@ func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *ato
 }
 
 // keys runs authsvc keys.
-func keys(t testing.TB, url string, args ...string) string {
+func keys(t testing.TB, p ports, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", url)...)
+	cmd := exec.Command(filepath.Join(bin, "authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", "nats://"+p.nats, p.key("operator"))...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("keys %v: %v: %s", args, err, out)
@@ -212,9 +213,9 @@ func keys(t testing.TB, url string, args ...string) string {
 }
 
 // active returns the id of the active key.
-func active(t testing.TB, url string) string {
+func active(t testing.TB, p ports) string {
 	t.Helper()
-	for line := range strings.Lines(keys(t, url, "list")) {
+	for line := range strings.Lines(keys(t, p, "list")) {
 		var k struct{ Kid, Stage string }
 		if err := json.Unmarshal([]byte(line), &k); err != nil {
 			t.Fatal(err)
@@ -238,10 +239,10 @@ func grep(text, word string) string {
 }
 
 // compareBoards compares what every usersvc shows of everybody's bookings, a new one included.
-func compareBoards(t testing.TB, url string, at []ports, users []*session) {
+func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	t.Helper()
 	more := addrs(t, 2)
-	fresh := start(t, "usersvc", "--nats-url", url, "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
+	fresh := start(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
 	fresh.ready(t, more[1])
 	defer fresh.kill()
 	for i, u := range users {

@@ -92,6 +92,9 @@ func begin(t testing.TB, name string, cmd *exec.Cmd) *program {
 	go func() { p.done <- p.cmd.Wait() }()
 	t.Cleanup(func() {
 		p.kill()
+		if strings.Contains(p.out.String(), "nats: permissions violation") {
+			t.Errorf("%s may not do on NATS what it does; see package access", name)
+		}
 		if t.Failed() {
 			t.Logf("%s %s said:\n%s", name, strings.Join(cmd.Args[1:], " "), tail(p.out.String(), 60))
 		}
@@ -133,12 +136,17 @@ func (p *program) stop(t testing.TB) time.Duration {
 // ports are the addresses of one system.
 type ports struct {
 	auth, user, rider, nats, ops, authOps, userOps, riderOps string
+
+	keys string // the folder with the keys of our own services, where they are apart
 }
+
+// key is the setting by which a service proves who it is.
+func (p ports) key(who string) string { return "--service-key=" + filepath.Join(p.keys, who+".nk") }
 
 func newPorts(t testing.TB) ports {
 	t.Helper()
 	a := addrs(t, 8)
-	return ports{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]}
+	return ports{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], t.TempDir()}
 }
 
 // addrs returns addresses that nobody listens on, all different: each is held until all are known.

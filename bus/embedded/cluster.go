@@ -23,6 +23,11 @@ type Cluster struct {
 
 // StartCluster returns n servers that have agreed on a leader. Each keeps its streams in a folder of its own under dir.
 func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
+	return StartClosedCluster(dir, n, log, "")
+}
+
+// StartClosedCluster is StartCluster with a configuration that says who may do what; see [Config].
+func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cluster, error) {
 	ports, err := freePorts(n)
 	if err != nil {
 		return nil, fmt.Errorf("start NATS cluster: %w", err)
@@ -34,17 +39,14 @@ func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 	c := &Cluster{}
 	for i := range n {
 		name := "n" + strconv.Itoa(i+1)
-		s, err := server.NewServer(&server.Options{
-			ServerName:         name,
-			Host:               "127.0.0.1",
-			Port:               server.RANDOM_PORT,
-			NoSigs:             true,
-			JetStream:          true,
-			StoreDir:           filepath.Join(dir, name),
-			JetStreamMaxMemory: maxMemory,
-			Cluster:            server.ClusterOpts{Name: "pillion", Host: "127.0.0.1", Port: ports[i]},
-			Routes:             routes,
-		})
+		opts, err := options(access)
+		if err != nil {
+			return nil, errors.Join(err, c.Stop())
+		}
+		opts.ServerName, opts.Host, opts.Port = name, "127.0.0.1", server.RANDOM_PORT
+		opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, filepath.Join(dir, name), maxMemory
+		opts.Cluster, opts.Routes = server.ClusterOpts{Name: "pillion", Host: "127.0.0.1", Port: ports[i]}, routes
+		s, err := server.NewServer(opts)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
 		}

@@ -31,6 +31,9 @@ type Config struct {
 	SyncAlways   bool
 	SyncInterval time.Duration
 	Log          *slog.Logger
+	// Access is a part of a server's configuration that says who may do what, in its own language; see package access. Empty: the server is
+	// open to whoever reaches it.
+	Access string
 }
 
 // What can be wrong with a Config on this machine.
@@ -55,17 +58,14 @@ func Start(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	opts := &server.Options{
-		ServerName:            "pillion",
-		NoSigs:                true, // signals are the program's
-		JetStream:             true,
-		StoreDir:              c.Dir,
-		JetStreamMaxMemory:    maxMemory,
-		SyncAlways:            c.SyncAlways,
-		SyncInterval:          c.SyncInterval,
-		DontListen:            c.Addr == "",
-		DisableShortFirstPing: true,
+	opts, err := options(c.Access)
+	if err != nil {
+		return nil, err
 	}
+	opts.ServerName = "pillion"
+	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, c.Dir, maxMemory
+	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
+	opts.DontListen, opts.DisableShortFirstPing = c.Addr == "", true
 	if c.Addr != "" {
 		host, port, err := listenAddr(c.Addr)
 		if err != nil {
@@ -88,6 +88,18 @@ func Start(c Config) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("start NATS: not ready after %v", startPatience), lock.Unlock())
 	}
 	return &Server{srv: srv, lock: lock}, nil
+}
+
+// options returns options of a server that is closed in the way that access says.
+func options(access string) (*server.Options, error) {
+	opts := &server.Options{}
+	if access != "" {
+		if err := opts.ProcessConfigString(access); err != nil {
+			return nil, fmt.Errorf("close NATS: %w", err)
+		}
+	}
+	opts.NoSigs = true // signals are the program's
+	return opts, nil
 }
 
 // listenAddr splits addr and makes sure that it can be listened on, because the server itself would only log that it cannot.

@@ -16,6 +16,7 @@ import (
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
 	"pillion/fault"
 )
 
@@ -36,8 +37,14 @@ type accountCommands struct {
 type stores struct {
 	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	JSON     setting.Switch     `name:"json" help:"Print JSON, an account a line."`
-	setting.Remote
+	operatorAt
 	quietLog
+}
+
+// operatorAt is where NATS is, and what an operator proves with who it is.
+type operatorAt struct {
+	setting.Remote
+	setting.ServiceKey
 }
 
 // quietLog is setting.Log for commands, whose output is their answer: it begins at warnings.
@@ -72,8 +79,12 @@ const operatorPatience = 30 * time.Second
 const connectPatience = 5 * time.Second
 
 // connected connects for one command, whose work it bounds.
-func connected(ctx context.Context, env program.Env, at setting.Remote, log quietLog, name string, do func(context.Context, *bus.Conn) error) (err error) {
-	conn, err := bus.Connect(bus.Config{URL: at.URL.Value, Name: name, Log: program.Logger(setting.Log(log), env.Stderr)})
+func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) (err error) {
+	as, err := wiring.As(bus.Config{URL: at.URL.Value, Name: name, Log: program.Logger(setting.Log(log), env.Stderr)}, "operator", at.Path("operator"))
+	if err != nil {
+		return err
+	}
+	conn, err := bus.Connect(as)
 	if err != nil {
 		return err
 	}
@@ -94,7 +105,7 @@ func connected(ctx context.Context, env program.Env, at setting.Remote, log quie
 
 // operate opens the stores and does something with them.
 func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator, *bus.AuditTrail) error) error {
-	return connected(ctx, env, s.Remote, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
+	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
 		store, err := accounts.Open(conn, s.Accounts)
 		if err != nil {
 			return err

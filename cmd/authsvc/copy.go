@@ -20,7 +20,7 @@ import (
 type copyAccounts struct {
 	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Where they are: nats, or postgres://user:password@host/database."`
 	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Where to put them, likewise."`
-	setting.Remote
+	operatorAt
 	setting.Log
 }
 
@@ -33,7 +33,11 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) (err error) {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	conn, err := bus.Connect(bus.Config{URL: c.URL.Value, Name: "authsvc accounts copy", Log: program.Logger(c.Log, env.Stderr)})
+	as, err := wiring.As(bus.Config{URL: c.URL.Value, Name: "authsvc accounts copy", Log: program.Logger(c.Log, env.Stderr)}, "operator", c.Path("operator"))
+	if err != nil {
+		return err
+	}
+	conn, err := bus.Connect(as)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type keyCommands struct {
 // keySet is where the set is.
 type keySet struct {
 	JSON setting.Switch `name:"json" help:"Print JSON, a key a line."`
-	setting.Remote
+	operatorAt
 	quietLog
 }
 
@@ -48,7 +48,7 @@ const nextPatience = 15 * time.Second
 
 // open connects and does something with the set.
 func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
-	return connected(ctx, env, s.Remote, s.quietLog, "authsvc keys", do)
+	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc keys", do)
 }
 
 func (c listKeys) run(ctx context.Context, env program.Env) error {

@@ -4,7 +4,9 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 
+	"pillion/bus/access"
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
@@ -30,6 +32,15 @@ type serve struct {
 	setting.HTTP
 	setting.Log
 	setting.Profile
+	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"The seed of authsvc's own nkey, mode 0600, made when missing; what it answers NATS with is beside it (default: services/authsvc.nk in the data folder)."`
+}
+
+// KeyPath returns where authsvc's own key is.
+func (s serve) KeyPath() string {
+	if s.Key.Value != "" {
+		return s.Key.Value
+	}
+	return filepath.Join(s.Data.Value, "services", "authsvc.nk")
 }
 
 type health struct {
@@ -80,6 +91,8 @@ func run(ctx context.Context, env program.Env) error {
 		HTTP:    program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		NATSURL: s.URL.Value,
+		Key:     s.KeyPath(),
+		Further: []string{access.Callout},
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {
@@ -87,7 +100,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err != nil {
 				return nil, err
 			}
-			auth, err := b.Auth(s.Keys, s.HTTP, store)
+			auth, err := b.Auth(s.Keys, s.HTTP, store, filepath.Dir(s.KeyPath()))
 			return []wiring.Part{auth}, err
 		},
 	}.Run(ctx, env)

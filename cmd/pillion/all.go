@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"time"
 
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/bus/embedded"
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
@@ -24,7 +26,7 @@ type all struct {
 	health
 
 	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"A NATS server to use in place of the one inside, with its streams already made (default: none)."`
-	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" loopback:"" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens, on this machine only (default: ${default})."`
+	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens (default: ${default})."`
 	Sync     setting.Sync    `name:"sync" env:"PILLION_SYNC" default:"always" placeholder:"WHEN" group:"NATS:" help:"When the NATS server inside writes to disk: always, which is before each acknowledgement, or a duration (default: ${default})."`
 
 	setting.Ledger
@@ -57,11 +59,16 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 	}
 	defer program.Close(listeners)
 
-	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, Name: "pillion"}
+	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value}
 	if natsURL == "" {
+		keys, err := access.LoadOrCreate(c.ServicesDir())
+		if err != nil {
+			return err
+		}
 		server, err := embedded.Start(embedded.Config{
 			Dir: filepath.Join(c.Data.Value, "nats"), Addr: c.NATSAddr.Value,
 			SyncAlways: c.Sync.Always, SyncInterval: c.Sync.Interval, Log: log,
+			Access: access.Conf(keys, c.watched()),
 		})
 		if err != nil {
 			return err
@@ -69,16 +76,16 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		defer func() { err = errors.Join(err, server.Stop()) }()
 		natsURL, at.InProcess = server.URL(), server.Provider()
 	}
-	base, err := wiring.NewBase(log, at)
+	if at.InProcess != nil {
+		if err := c.provision(ctx, log, at); err != nil {
+			return err
+		}
+	}
+	base, err := c.base(log, at)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	if at.InProcess != nil {
-		if err := c.provision(ctx, base.Conn); err != nil {
-			return err
-		}
-	}
 	auth, user, rider, rides, err := c.parts(base)
 	if err != nil {
 		return err
@@ -94,8 +101,38 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 	return wiring.Serve(ctx, base, listeners[3], c.PProf.On, sites, auth, rides, user, rider)
 }
 
-// provision makes the streams on the server inside, whose owner this process is.
-func (c all) provision(ctx context.Context, conn *bus.Conn) error {
+// watched reports whether anybody may watch what happens, without any credential: in a demonstration, and from this machine.
+func (c all) watched() bool { return c.Demo.On && c.NATSAddr.Loopback() }
+
+// base connects each of the services as itself. What they share, such as the board, is read by usersvc's connection.
+func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
+	var as []bus.Config
+	for _, service := range []string{access.Usersvc, access.Ridersvc, access.Authsvc, access.Callout} {
+		one, err := wiring.As(at, service, access.KeyFile(c.ServicesDir(), service))
+		if err != nil {
+			return nil, err
+		}
+		as = append(as, one)
+	}
+	return wiring.NewBase(log, as[0], as[1:]...)
+}
+
+// provision makes the streams on the server inside, whose operator this process is.
+func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config) (err error) {
+	as, err := wiring.As(at, access.Operator, access.KeyFile(c.ServicesDir(), access.Operator))
+	if err != nil {
+		return err
+	}
+	as.Log = log
+	conn, err := bus.Connect(as)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
 	ctx, cancel := context.WithTimeout(ctx, provisionPatience)
 	defer cancel()
 	return bus.Provision(ctx, conn, plan(c.Ledger))
@@ -103,11 +140,11 @@ func (c all) provision(ctx context.Context, conn *bus.Conn) error {
 
 // parts returns the three services and the read model that two of them share.
 func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
-	store, err := accounts.Open(b.Conn, c.Accounts)
+	store, err := accounts.Open(b.Of(access.Authsvc).Conn, c.Accounts)
 	if err != nil {
 		return
 	}
-	if auth, err = b.Auth(c.Keys, c.HTTP, store); err != nil {
+	if auth, err = b.Auth(c.Keys, c.HTTP, store, c.ServicesDir()); err != nil {
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
@@ -126,10 +163,14 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 }
 
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
-	watch := "nats sub 'booking.>'"
+	watch := "nats"
 	if natsURL != "nats://127.0.0.1:4222" { // where the nats CLI looks unless it is told otherwise
-		watch = "nats -s " + natsURL + " sub 'booking.>'"
+		watch += " -s " + natsURL
 	}
+	if !c.watched() {
+		watch += " --nkey " + access.KeyFile(c.ServicesDir(), access.Operator)
+	}
+	watch += " sub 'booking.>'"
 	a := []program.Address{
 		{Name: "authsvc", URL: wiring.URL(at[0]), For: "POST /login, POST /register, GET /public-key"},
 		{Name: "usersvc", URL: wiring.URL(at[1]), For: "POST /book, GET /bookings"},

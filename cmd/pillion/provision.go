@@ -11,14 +11,17 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
+	"pillion/cmd/internal/wiring"
 	"pillion/fault"
 )
 
 // provision is the command that makes the streams and buckets on a NATS server elsewhere.
 type provision struct {
 	setting.Remote
+	setting.ServiceKey
 	setting.Ledger
 	Timeout setting.Duration `name:"timeout" env:"PROVISION_TIMEOUT" default:"1m" min:"1s" max:"24h" placeholder:"DURATION" group:"NATS:" help:"How long to wait for the NATS server (default: ${default})."`
 	setting.Log
@@ -30,7 +33,11 @@ const closePatience = time.Second
 // run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
 func (c provision) run(ctx context.Context, env program.Env) (err error) {
 	log := program.Logger(c.Log, env.Stderr)
-	conn, err := bus.Connect(bus.Config{URL: c.URL.Value, Name: "pillion provision", Log: log})
+	as, err := wiring.As(bus.Config{URL: c.URL.Value, Name: "pillion provision", Log: log}, access.Operator, c.Path(access.Operator))
+	if err != nil {
+		return err
+	}
+	conn, err := bus.Connect(as)
 	if err != nil {
 		return err
 	}

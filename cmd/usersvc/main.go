@@ -57,6 +57,7 @@ func run(ctx context.Context, env program.Env) error {
 		HTTP:    program.Place{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		NATSURL: s.URL.Value,
+		Key:     s.ServiceKey.Path("usersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
 		Build: func(b *wiring.Base) ([]wiring.Part, error) {

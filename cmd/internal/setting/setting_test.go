@@ -21,7 +21,7 @@ type grammar struct {
 
 type settings struct {
 	Addr setting.Addr `name:"addr" env:"ADDR" default:"127.0.0.1:3000" help:"Where."`
-	Home setting.Addr `name:"home" env:"HOME_ADDR" default:"127.0.0.1:4222" loopback:"" help:"Where at home."`
+	Home setting.Addr `name:"home" env:"HOME_ADDR" default:"127.0.0.1:4222" help:"Where at home."`
 	Sync setting.Sync `name:"sync" env:"SYNC" default:"always" help:"When."`
 	setting.Log
 	setting.Ledger
@@ -95,6 +95,10 @@ func TestFlagAndEnvironment(t *testing.T) {
 		{"addr", "ADDR", "0.0.0.0:0", func(s settings) any { return s.Addr.Value }, "0.0.0.0:0"},
 		{"addr", "ADDR", ":8080", func(s settings) any { return s.Addr.Value }, ":8080"},
 		{"home", "HOME_ADDR", "[::1]:0", func(s settings) any { return s.Home.Value }, "[::1]:0"},
+		{"home", "HOME_ADDR", "[::1]:0", func(s settings) any { return s.Home.Loopback() }, true},
+		{"home", "HOME_ADDR", "localhost:1", func(s settings) any { return s.Home.Loopback() }, true},
+		{"home", "HOME_ADDR", ":4222", func(s settings) any { return s.Home.Loopback() }, false},
+		{"home", "HOME_ADDR", "0.0.0.0:4222", func(s settings) any { return s.Home.Loopback() }, false},
 		{"home", "HOME_ADDR", "localhost:5222", func(s settings) any { return s.Home.Value }, "localhost:5222"},
 		{"sync", "SYNC", "250ms", func(s settings) any { return s.Sync.Interval }, 250 * time.Millisecond},
 		{"log-level", "LOG_LEVEL", "debug", func(s settings) any { return s.Log.Level.Value }, "debug"},
@@ -137,7 +141,7 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 	const secret = "hunter2"
 	_, _, err := parse(t, map[string]string{
 		"JWT_EXPIRY": "25h", "LOG_LEVEL": "loud", "REPLICAS": "2", "PILLION_DEMO": "maybe", "SESSION_LIFE": "8d", "NATS_URL": "http://me:" + secret + "@nats",
-	}, "--addr=3000", "--home=0.0.0.0:4222", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m", "--log-format=xml",
+	}, "--addr=3000", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m", "--log-format=xml",
 		"--session-idle=-1s", "--refresh-grace=2m")
 	if !errors.Is(err, setting.ErrSetting) {
 		t.Fatalf("not an ErrSetting: %v", err)
@@ -145,7 +149,6 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 	got := err.Error()
 	for _, want := range []string{
 		`--addr (ADDR) must be an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535; it is "3000".`,
-		`--home (HOME_ADDR) must be on this machine only, such as 127.0.0.1:4222, because NATS does not ask for tokens yet and every event carries one; it is "0.0.0.0:4222".`,
 		`--sync (SYNC) must be always, or a duration from 10ms to 1h, such as 90s or 15m; it is "never".`,
 		`--log-level (LOG_LEVEL) must be debug, info, warn or error; it is "loud".`,
 		`--log-format (LOG_FORMAT) must be text or json; it is "xml".`,
@@ -155,17 +158,17 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--jwt-expiry (JWT_EXPIRY) must be a duration from 1s to 24h, such as 90s or 15m; it is "25h".`,
 		`--session-life (SESSION_LIFE) must be a duration from 1m to 168h, such as 90s or 15m; it is "8d".`,
 		`--session-idle (SESSION_IDLE) must be a duration from 0s to 168h, such as 90s or 15m; it is "-1s".`,
-		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 15m; it is "2m".`,
+		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 14m; it is "2m".`,
 		`--demo (PILLION_DEMO) must be true or false; it is "maybe".`,
-		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 15m; it is "-2m".`,
+		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 14m; it is "-2m".`,
 		`--nats-url (NATS_URL) must look like nats://host:4222 (several are separated by commas).`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("not told: %s", want)
 		}
 	}
-	if n := strings.Count(got, "\n") + 1; n != 15 {
-		t.Errorf("%d sentences, want 15:\n%s", n, got)
+	if n := strings.Count(got, "\n") + 1; n != 14 {
+		t.Errorf("%d sentences, want 14:\n%s", n, got)
 	}
 	if strings.Contains(got, secret) {
 		t.Error("the password of a URL was told")
@@ -175,7 +178,6 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 func TestWrongValues(t *testing.T) {
 	for _, arg := range []string{
 		"--addr=127.0.0.1", "--addr=127.0.0.1:65536", "--addr=127.0.0.1:-1", "--addr=127.0.0.1:http", "--addr=::1:80",
-		"--home=:4222", "--home=10.0.0.1:4222", "--home=example.com:4222", "--home=[::]:4222",
 		"--sync=0s", "--sync=2h", "--sync=Always",
 		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB", "--ledger-size=4294967296", "--ledger-size=GiB",
 		"--replicas=0", "--replicas=03", "--replicas=three",

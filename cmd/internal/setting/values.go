@@ -42,9 +42,10 @@ func (t *Text) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Addr is where to listen: a host and a port. Port 0 takes a free one. The tag loopback:"" keeps it to this machine.
+// Addr is where to listen: a host and a port. Port 0 takes a free one.
 type Addr struct {
-	Value string
+	Value    string
+	loopback bool
 	verdict
 }
 
@@ -55,13 +56,13 @@ func (a *Addr) Decode(ctx *kong.DecodeContext) error {
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
 			return "an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535"
 		}
-		if ctx.Value.Tag.Has("loopback") && !loopback(host) {
-			return "on this machine only, such as 127.0.0.1:4222, because NATS does not ask for tokens yet and every event carries one"
-		}
-		a.Value = raw
+		a.Value, a.loopback = raw, loopback(host)
 		return ""
 	})
 }
+
+// Loopback reports whether it is on this machine, and reachable from nowhere else.
+func (a Addr) Loopback() bool { return a.loopback }
 
 // loopback reports whether host is this machine and reachable from nowhere else.
 func loopback(host string) bool {

@@ -10,6 +10,8 @@ import (
 
 	"pillion/authsvc"
 	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/callout"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/token"
@@ -27,8 +29,21 @@ type Accounts struct {
 	Checks  []web.Check // what it needs to be ready
 }
 
-// Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one.
-func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, error) {
+// Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one. What NATS
+// is answered with is in the folder natsKeys, or made there.
+func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Part, error) {
+	secret, err := access.LoadSecret(natsKeys)
+	if err != nil {
+		return Part{}, err
+	}
+	door, err := callout.New(callout.Config{
+		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked, Watch: b.Revoked,
+		Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
+	})
+	if err != nil {
+		return Part{}, err
+	}
+	b = b.Of("authsvc")
 	ring := authsvc.NewKeyRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
 		return Part{}, err
@@ -107,7 +122,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts) (Part, er
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks: []program.Task{trail.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
+		Tasks: []program.Task{trail.Run, door.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more
 			accounts.Close()
 			return nil

@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
 
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/cmd/internal/program"
 	"pillion/fault"
 	"pillion/token"
@@ -37,10 +38,30 @@ type Base struct {
 	Keys     *bus.KeyWatch
 	Revoked  *bus.RevocationWatch
 	Verifier *token.Verifier
+
+	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
 }
 
-// NewBase returns the Base of a process. NATS need not be there yet. Of at, it takes only where and how to connect.
-func NewBase(log *slog.Logger, at bus.Config) (*Base, error) {
+// As returns at as one of our own processes connects, which proves who it is with the key in a file; the key is read, or made, here.
+func As(at bus.Config, who, file string) (bus.Config, error) {
+	load := bus.LoadOrCreateServiceKey
+	if who == access.Callout {
+		load = access.LoadCallout
+	}
+	key, err := load(file)
+	if err != nil {
+		return bus.Config{}, err
+	}
+	at.Key, at.Inbox = key, who
+	if at.Name == "" {
+		at.Name = who
+	}
+	return at, nil
+}
+
+// NewBase returns the Base of a process. NATS need not be there yet. Of at, it takes only where and how to connect, and as whom. Services that share
+// the process have a connection each, so that each of them can do what belongs to it and nothing else: others are those of the further ones.
+func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	at.Log, at.Registerer = log, registry
@@ -48,12 +69,36 @@ func NewBase(log *slog.Logger, at bus.Config) (*Base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Base{Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations()}
+	b := &Base{
+		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(), others: map[string]*bus.Conn{},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	for _, other := range others {
+		other.Log, other.Beside = log, conn
+		if b.others[other.Inbox], err = bus.Connect(other); err != nil {
+			return nil, err
+		}
+	}
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Registerer: registry})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the verifier: %w", err), b.Close())
+		return nil, fmt.Errorf("make the verifier: %w", err)
 	}
 	return b, nil
+}
+
+// Of returns the Base as a service has it that shares the process: with a connection of its own, if it has one.
+func (b *Base) Of(service string) *Base {
+	conn, ok := b.others[service]
+	if !ok {
+		return b
+	}
+	other := *b
+	other.Conn, other.others = conn, nil
+	return &other
 }
 
 // identity returns what a service acts with by itself. The key in the file is read, or made, here.
@@ -69,11 +114,17 @@ func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	return b.Conn.Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
 }
 
-// Close drains the connection. Stop everything that uses it first.
+// Close drains the connections. Stop everything that uses them first.
 func (b *Base) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
 	defer cancel()
-	return b.Conn.Close(ctx)
+	var closing errgroup.Group
+	for _, conn := range b.others {
+		if conn != nil {
+			closing.Go(func() error { return conn.Close(ctx) })
+		}
+	}
+	return errors.Join(closing.Wait(), b.Conn.Close(ctx))
 }
 
 // part is what the Base itself contributes to a process.
@@ -81,28 +132,21 @@ func (b *Base) part() Part {
 	return Part{
 		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run},
 		Checks: []web.Check{
-			{Name: "nats", Ready: b.Conn.Ready},
-			{Name: "streams", Ready: b.provisioned},
+			{Name: "nats", Ready: b.connected},
+			{Name: "streams", Ready: b.Conn.Provisioned},
 			{Name: "keys", Ready: b.Keys.Ready},
 			{Name: "revocations", Ready: b.Revoked.Ready},
 		},
 	}
 }
 
-// provisioned returns nil when the streams and buckets are there.
-func (b *Base) provisioned(ctx context.Context) error {
-	if err := b.Conn.Ready(ctx); err != nil {
-		return err // and do not wait for an answer that cannot come
+// connected returns nil when all services of the process are connected.
+func (b *Base) connected(ctx context.Context) error {
+	err := b.Conn.Ready(ctx)
+	for _, conn := range b.others {
+		err = errors.Join(err, conn.Ready(ctx))
 	}
-	// It is the last that Provision makes, and one that an older Pillion did not make.
-	last := bus.Buckets()[len(bus.Buckets())-1]
-	if _, err := b.Conn.JetStream().KeyValue(ctx, last); err != nil {
-		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			return errors.New("not there yet: run pillion provision")
-		}
-		return fmt.Errorf("look for bucket %s: %w", last, err)
-	}
-	return nil
+	return err
 }
 
 // persist tries work until it succeeds, ctx ends, or it fails with something that waiting does not mend.

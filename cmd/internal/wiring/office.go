@@ -34,6 +34,10 @@ var errOffice = fault.New(fault.Unavailable, "office", "The system could not be 
 // Operate lets an operator do something, within what ctx allows. key is the file with the operator's own service key, and deadline how long a booking
 // waits that is released.
 func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration, do func(context.Context, Office) error) (err error) {
+	at, err = As(at, operator, key)
+	if err != nil {
+		return err
+	}
 	base, err := NewBase(log, at)
 	if err != nil {
 		return err
@@ -72,9 +76,18 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 // await waits until ready, and says otherwise what to do.
 func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
 	const pace = 20 * time.Millisecond
-	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, ready(ctx) },
-		backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
-	if err != nil {
+	var last error
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := ready(ctx)
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
+	switch {
+	case err != nil && errors.Is(last, bus.ErrNotLetIn):
+		return errOffice.Saying(bus.ErrNotLetIn.Message).Because(last)
+	case err != nil:
 		return errOffice.Saying(otherwise).Because(err)
 	}
 	return nil

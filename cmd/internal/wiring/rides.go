@@ -68,7 +68,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
 		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
-		fleet: riders, positions: b.Conn.Positions(riders), radius: float64(f.Radius.Value),
+		fleet: riders, positions: b.Of("ridersvc").Conn.Positions(riders), radius: float64(f.Radius.Value),
 	}, nil
 }
 
@@ -134,11 +134,12 @@ func (b *Base) ledger(source string) (*bus.Ledger, error) {
 
 // User returns usersvc, whose own key is in file key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
-	identity, err := r.base.identity("usersvc", key)
+	base := r.base.Of("usersvc")
+	identity, err := base.identity("usersvc", key)
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := r.base.ledger("/usersvc")
+	ledger, err := base.ledger("/usersvc")
 	if err != nil {
 		return Part{}, err
 	}
@@ -160,16 +161,17 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
+	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed)}, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.
 func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, error) {
-	identity, err := r.base.identity("ridersvc", key)
+	base := r.base.Of("ridersvc")
+	identity, err := base.identity("ridersvc", key)
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := r.base.ledger("/ridersvc")
+	ledger, err := base.ledger("/ridersvc")
 	if err != nil {
 		return Part{}, err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"path/filepath"
 
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 )
@@ -17,6 +19,8 @@ type Solo struct {
 	HTTP    program.Place
 	OpsAddr string
 	NATSURL string
+	Key     string   // the file with what it proves with who it is
+	Further []string // who else it is, with a key beside that one and a connection each
 	Log     setting.Log
 	PProf   bool
 	Build   func(*Base) ([]Part, error) // the first one has the HTTP calls
@@ -35,7 +39,19 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer program.Close(listeners)
-	base, err := NewBase(log, bus.Config{URL: s.NATSURL, Name: s.Service})
+	at, err := As(bus.Config{URL: s.NATSURL}, s.Service, s.Key)
+	if err != nil {
+		return err
+	}
+	var further []bus.Config
+	for _, who := range s.Further {
+		one, err := As(bus.Config{URL: s.NATSURL}, who, access.KeyFile(filepath.Dir(s.Key), who))
+		if err != nil {
+			return err
+		}
+		further = append(further, one)
+	}
+	base, err := NewBase(log, at, further...)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,89 @@
+package bustest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/callout"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+// A Door lets people with tokens in to a closed Env, as an instance of authsvc does.
+type Door struct {
+	Revoked *bus.RevocationWatch
+	stop    func()
+}
+
+// fixed are keys that never change.
+type fixed struct{ token.Keys }
+
+func (fixed) Changed() <-chan struct{} { return nil }
+
+// Door opens another door, for those whose tokens auth has signed. It is closed after the test, or by Close.
+func (e *Env) Door(t testing.TB, auth *tokentest.Authority) *Door {
+	t.Helper()
+	return e.DoorWith(t, fixed{auth.Keys()})
+}
+
+// DoorWith is Door for those whose tokens are verified by keys.
+func (e *Env) DoorWith(t testing.TB, keys callout.Keys) *Door {
+	t.Helper()
+	secret, err := access.LoadSecret(e.Keys)
+	if err != nil {
+		t.Fatalf("open a door: %v", err)
+	}
+	key, err := access.LoadCallout(access.KeyFile(e.Keys, access.Callout))
+	if err != nil {
+		t.Fatalf("open a door: %v", err)
+	}
+	revoked := e.ConnectAs(t, access.Authsvc).Revocations()
+	verifier, err := token.NewVerifier(token.Config{Keys: keys, Revocations: revoked})
+	if err != nil {
+		t.Fatalf("open a door: %v", err)
+	}
+	door, err := callout.New(callout.Config{
+		Conn: e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Callout}), Secret: secret,
+		Verifier: verifier, Keys: keys, Revocations: revoked, Watch: revoked,
+	})
+	if err != nil {
+		t.Fatalf("open a door: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{revoked.Run, door.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Errorf("a door: %v", err)
+			}
+		})
+	}
+	d := &Door{Revoked: revoked, stop: sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})}
+	t.Cleanup(d.Close)
+	deadline := time.After(20 * time.Second)
+	for revoked.Ready(t.Context()) != nil {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("open a door: the revocations are not there")
+		}
+	}
+	return d
+}
+
+// Close ends the instance.
+func (d *Door) Close() { d.stop() }
+
+// Enter connects with a token as people do, to another server at each call in a cluster.
+func (e *Env) Enter(raw string, options ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect(e.URL(), append([]nats.Option{nats.Token(raw), nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)...)
+}

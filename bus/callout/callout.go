@@ -1,0 +1,186 @@
+// Package callout answers when a NATS server asks who somebody is: whoever brings the token of a login may see what package access says, until
+// the token runs out, and is sent away when it is taken back. Make one with [New] in each instance of authsvc, and call Run; a server asks one of them.
+//
+// Nothing is remembered here of who is connected. The servers know that, and are asked when something was revoked, so that an instance that
+// has just started sends away whomever another one let in.
+package callout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/fault"
+	"pillion/token"
+)
+
+// A Verifier verifies the token of a request.
+type Verifier interface {
+	Verify(ctx context.Context, raw string) (token.Claims, error)
+}
+
+// A Watch says when tokens may have become bad.
+type Watch interface {
+	// Next returns a channel that is closed when the next token is taken back.
+	Next() <-chan struct{}
+}
+
+// Keys are what tokens are verified by; see [token.RemoteKeys].
+type Keys interface {
+	token.Keys
+	Changed() <-chan struct{}
+}
+
+// Config is what a Callout is made of. All of it but Log and Registerer is required.
+type Config struct {
+	Conn        *bus.Conn // as access.Callout
+	Secret      access.Secret
+	Verifier    Verifier
+	Keys        Keys
+	Revocations token.Revocations
+	Watch       Watch
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+// A Callout answers servers. Call Run.
+type Callout struct {
+	Config
+	logins *prometheus.CounterVec
+}
+
+const (
+	atOnce = 64 // questions that are looked at at the same time
+
+	// What somebody may do who only watches.
+	maxSubscriptions = 20
+	maxPayload       = 1 << 10
+
+	headerXKey = "Nats-Server-Xkey"
+	queue      = "authsvc"
+)
+
+// New returns a callout.
+func New(c Config) (*Callout, error) {
+	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil || c.Revocations == nil || c.Watch == nil {
+		return nil, errors.New("make the callout: something that is required is missing")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "pillion", Name: "nats_logins_total",
+		Help: "Connections to NATS that came with a token, or with nothing that is known, by result: accepted, refused, unavailable.",
+	}, []string{"result"})
+	if c.Registerer != nil {
+		if err := c.Registerer.Register(logins); err != nil {
+			return nil, fmt.Errorf("make the callout: %w", err)
+		}
+	}
+	return &Callout{c, logins}, nil
+}
+
+// Run answers until ctx ends, and then returns nil.
+func (c *Callout) Run(ctx context.Context) error {
+	var answers errgroup.Group
+	answers.SetLimit(atOnce)
+	sub, err := c.Conn.NATS().QueueSubscribe(access.CalloutSubject, queue, func(m *nats.Msg) {
+		answers.Go(func() error {
+			c.answer(ctx, m)
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("answer the callout: %w", err)
+	}
+	c.patrol(ctx)
+	_ = sub.Unsubscribe() // it fails when the connection is gone, and with it the subscription
+	return answers.Wait()
+}
+
+// answer answers one question. A question that is none of a server's gets no answer.
+func (c *Callout) answer(ctx context.Context, m *nats.Msg) {
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	server := m.Header.Get(headerXKey)
+	data, err := c.Secret.XKey.Open(m.Data, server)
+	if err != nil {
+		c.Log.Warn("a question of NATS is not sealed for us; give every server the same configuration", "error", err)
+		return
+	}
+	q, err := jwt.DecodeAuthorizationRequestClaims(string(data))
+	if err != nil {
+		c.Log.Warn("a question of NATS cannot be read", "error", err)
+		return
+	}
+	a := jwt.NewAuthorizationResponseClaims(q.UserNkey)
+	a.Audience = q.Server.ID
+	if a.Jwt, err = c.user(ctx, q); err != nil {
+		result, sentence := "refused", "the token is not good"
+		if f := fault.From(err); f.Kind == fault.Unavailable {
+			result, sentence = "unavailable", "it cannot be said at the moment whether the token is good"
+		}
+		c.logins.WithLabelValues(result).Inc()
+		c.Log.Debug("not let in to NATS", "from", q.ClientInformation.Host, "error", err)
+		a.Error = sentence // the server writes it into its log; who asked learns nothing
+	} else {
+		c.logins.WithLabelValues("accepted").Inc()
+	}
+	said, err := a.Encode(c.Secret.Issuer)
+	if err == nil {
+		var sealed []byte
+		if sealed, err = c.Secret.XKey.Seal([]byte(said), server); err == nil {
+			err = m.Respond(sealed)
+		}
+	}
+	if err != nil {
+		c.Log.Warn("a question of NATS could not be answered", "error", err)
+	}
+}
+
+// answerPatience is what one answer may take: a server does not wait for longer.
+const answerPatience = time.Second
+
+// errNobody refuses whoever may do nothing on NATS.
+var errNobody = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
+
+// user returns what the server is to know of whoever brings a token: who it is, what that may do, and until when.
+func (c *Callout) user(ctx context.Context, q *jwt.AuthorizationRequestClaims) (string, error) {
+	claims, err := c.Verifier.Verify(ctx, q.ConnectOptions.Token)
+	if err != nil {
+		return "", err
+	}
+	// An id goes into subjects, so it must be nothing but an id. The verifier sees to that too.
+	if !booking.ValidID(claims.Subject) {
+		return "", errNobody
+	}
+	grant, ok := access.Of(booking.Role(claims.Role), claims.Subject)
+	if !ok {
+		return "", errNobody
+	}
+	u := jwt.NewUserClaims(q.UserNkey)
+	u.Name = holderOf(claims).String()
+	u.Audience = grant.Account
+	u.Expires = claims.ExpiresAt.Unix()
+	u.Permissions.Sub.Allow.Add(grant.Subscribe...)
+	u.Permissions.Pub.Allow.Add(grant.Publish...)
+	if len(grant.Publish) == 0 {
+		u.Permissions.Pub.Deny.Add(">") // to NATS an empty list is no limit
+	}
+	u.Limits.Subs, u.Limits.Payload = maxSubscriptions, maxPayload
+	said, err := u.Encode(c.Secret.Issuer)
+	if err != nil {
+		return "", fmt.Errorf("describe a user to NATS: %w", err)
+	}
+	return said, nil
+}

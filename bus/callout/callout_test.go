@@ -1,0 +1,311 @@
+package callout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/bustest"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		code := m.Run()
+		if code == 0 {
+			if err := goleak.Find(); err != nil {
+				fmt.Fprintln(os.Stderr, "goroutines left after all servers and connections were stopped:", err)
+				return 1
+			}
+		}
+		return code
+	}())
+}
+
+// closed is one closed server, or three, with a door.
+func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door)) {
+	t.Helper()
+	for name, run := range map[string]func(testing.TB, bool) *bustest.Env{"one server": bustest.RunClosed, "three servers": bustest.RunClosedCluster} {
+		t.Run(name, func(t *testing.T) {
+			e, auth := run(t, false), tokentest.New(t)
+			test(t, e, auth, e.Door(t, auth))
+		})
+	}
+}
+
+// A login is somebody's token, and the session it belongs to.
+type login struct{ id, session, raw string }
+
+func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.Duration) login {
+	t.Helper()
+	l := login{id: booking.NewID(), session: booking.NewID()}
+	raw, _, err := auth.Issuer(life).Issue(token.Grant{Subject: l.id, Email: "somebody@example.com", Role: role, Session: l.session})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.raw = raw
+	return l
+}
+
+// enter connects, and returns with the connection a channel that is closed when it is over.
+func enter(t *testing.T, e *bustest.Env, raw string) (*nats.Conn, <-chan struct{}) {
+	t.Helper()
+	over := make(chan struct{})
+	nc, err := e.Enter(raw, nats.ClosedHandler(func(*nats.Conn) { close(over) }))
+	if err != nil {
+		t.Fatalf("connect with a good token: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc, over
+}
+
+// Somebody with a token sees what happens to their own bookings.
+func TestOwnFeed(t *testing.T) {
+	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, _ *bustest.Door) {
+		tells := e.ConnectAs(t, access.Usersvc).NATS()
+		for role, feed := range map[token.Role]string{token.User: "feed.user.", token.Rider: "feed.rider."} {
+			who := issue(t, auth, role, time.Minute)
+			nc, _ := enter(t, e, who.raw)
+			sub, err := nc.SubscribeSync(feed + who.id + ".>")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			subject := feed + who.id + ".b.1.requested"
+			// A subscription takes a moment to be known on the other servers.
+			deadline := time.Now().Add(20 * time.Second)
+			for {
+				if err := tells.Publish(subject, []byte("{}")); err != nil {
+					t.Fatal(err)
+				}
+				if m, err := sub.NextMsg(100 * time.Millisecond); err == nil {
+					if m.Subject != subject {
+						t.Errorf("a %s got %s", role, m.Subject)
+					}
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("a %s sees nothing of their own booking: %v", role, nc.LastError())
+				}
+			}
+		}
+	})
+}
+
+// Nobody gets in with a token that is not good, whatever is wrong with it.
+func TestBadTokens(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	e.Door(t, auth)
+	refused := func(what, raw string) {
+		t.Helper()
+		options := []nats.Option{nats.Timeout(5 * time.Second)}
+		if raw != "" {
+			options = append(options, nats.Token(raw))
+		}
+		nc, err := nats.Connect(e.URL(), options...)
+		if err == nil {
+			nc.Close()
+			t.Errorf("let in with %s", what)
+		} else if !errors.Is(err, nats.ErrAuthorization) && len(raw) < 4<<10 { // what is longer is too long for NATS already
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, f := range auth.Forgeries() {
+		refused(f.Name, f.Token)
+	}
+	now := time.Now()
+	good := func(role, sub string, exp time.Time) string {
+		return auth.Raw(auth.Private, auth.Header(), auth.Claims(role, sub, "somebody@example.com", now, exp))
+	}
+	for what, raw := range map[string]string{
+		"nothing":                  "",
+		"a wildcard in sub":        good("user", "aaaaaaaaaaaaaaaaaaaaaaaa.>", now.Add(time.Minute)),
+		"a star for sub":           good("user", "*", now.Add(time.Minute)),
+		"everything for sub":       good("raider", ">", now.Add(time.Minute)),
+		"a token that has run out": auth.Raw(auth.Private, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now.Add(-time.Hour), now.Add(-time.Minute))),
+		"another key":              auth.Raw(auth.Other, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
+		"a service's token":        auth.Token(token.Service, token.ServiceID("usersvc"), ""),
+	} {
+		refused(what, raw)
+	}
+	// The tests above would hold with the door shut, too.
+	enter(t, e, auth.Token(token.User, tokentest.Ulla, "u@example.com"))
+}
+
+// Whose token is taken back is sent away within a second, whichever server they are on and whoever let them in, and does not come back.
+func TestRevocation(t *testing.T) {
+	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door) {
+		stolen, other, everywhere := issue(t, auth, token.User, time.Minute), issue(t, auth, token.Rider, time.Minute), issue(t, auth, token.Rider, time.Minute)
+		_, first := enter(t, e, stolen.raw)
+		_, second := enter(t, e, stolen.raw)
+		innocent, _ := enter(t, e, other.raw)
+		_, third := enter(t, e, everywhere.raw)
+		// Another instance, which has let nobody in, takes over.
+		e.Door(t, auth)
+		door.Close()
+
+		revoker := e.ConnectAs(t, access.Authsvc)
+		for _, c := range []struct {
+			what string
+			r    token.Revocation
+			over []<-chan struct{}
+		}{
+			{"a session", token.Revocation{Session: stolen.session, At: time.Now()}, []<-chan struct{}{first, second}},
+			{"an account", token.Revocation{Subject: everywhere.id, NotBefore: time.Now().Add(time.Second), At: time.Now()}, []<-chan struct{}{third}},
+		} {
+			if err := revoker.Revoke(t.Context(), c.r); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			for _, over := range c.over {
+				select {
+				case <-over:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("%s was revoked and is still connected", c.what)
+				}
+			}
+			t.Logf("%s was revoked, and its connections ended after %v", c.what, time.Since(began))
+		}
+		if nc, err := e.Enter(stolen.raw); err == nil {
+			nc.Close()
+			t.Error("let in again")
+		}
+		if !innocent.IsConnected() {
+			t.Error("somebody else was sent away too")
+		}
+	})
+}
+
+// A ring is keys that change.
+type ring struct {
+	mu      sync.Mutex
+	set     *token.KeySet
+	changed chan struct{}
+}
+
+func (r *ring) KeySet() (*token.KeySet, time.Time, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.set, time.Now(), nil
+}
+
+func (r *ring) Refresh(context.Context) bool { return false }
+
+func (r *ring) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+func (r *ring) change(set *token.KeySet) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.set = set
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Whose token was signed with a key that others have is sent away, and whose key has only been replaced stays.
+func TestCompromisedKey(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
+	e.DoorWith(t, keys)
+	nc, over := enter(t, e, auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
+	key := auth.KeySet().Keys()[0]
+
+	key.RetiredAt = time.Now().Add(time.Minute).Truncate(time.Second)
+	retired, err := token.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys.change(retired)
+	// The next change is looked at after this one.
+	key.CompromisedAt, key.RetiredAt = time.Now().Truncate(time.Second), time.Now().Truncate(time.Second)
+	compromised, err := token.NewKeySet(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatalf("the key was replaced: %v", err)
+	}
+	keys.change(compromised)
+	select {
+	case <-over:
+	case <-time.After(20 * time.Second):
+		t.Error("still connected")
+	}
+}
+
+// A connection ends with its token.
+func TestExpiry(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	e.Door(t, auth)
+	const life = 3 * time.Second
+	began := time.Now()
+	_, over := enter(t, e, issue(t, auth, token.User, life).raw)
+	select {
+	case <-over:
+		if took := time.Since(began); took < life-2*time.Second {
+			t.Errorf("the connection ended after %v", took)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("still connected")
+	}
+}
+
+// Without authsvc those who are connected stay, and nobody else gets in; they are told so soon.
+func TestAway(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	door := e.Door(t, auth)
+	who := issue(t, auth, token.User, time.Minute)
+	nc, _ := enter(t, e, who.raw)
+	door.Close()
+	began := time.Now()
+	if late, err := e.Enter(issue(t, auth, token.User, time.Minute).raw, nats.Timeout(20*time.Second)); err == nil {
+		late.Close()
+		t.Error("let in by nobody")
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Errorf("somebody who was connected: %v", err)
+	}
+	// Our own processes need nobody's word.
+	if err := e.ConnectAs(t, access.Usersvc).Ready(t.Context()); err != nil {
+		t.Errorf("usersvc: %v", err)
+	}
+	e.Door(t, auth)
+	enter(t, e, who.raw)
+}
+
+// A process whose key the servers do not know says so.
+func TestUnknownKey(t *testing.T) {
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	e.Door(t, auth)
+	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(t.TempDir(), access.Usersvc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Usersvc})
+	deadline := time.Now().Add(20 * time.Second)
+	for !errors.Is(conn.Ready(t.Context()), bus.ErrNotLetIn) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it says %v", conn.Ready(t.Context()))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}

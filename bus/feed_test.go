@@ -1,0 +1,170 @@
+package bus_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+	"pillion/bus/access"
+	"pillion/bus/bustest"
+)
+
+// What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
+func TestFeed(t *testing.T) {
+	t.Run("one replica", func(t *testing.T) { testFeed(t, bustest.RunClosed(t, true)) })
+	t.Run("three replicas", func(t *testing.T) { testFeed(t, bustest.RunClosedCluster(t, true)) })
+}
+
+func testFeed(t *testing.T, e *bustest.Env) {
+	k := newKit(t, e)
+	user, rider, other := k.person(booking.User), k.person(booking.Rider), k.person(booking.Rider)
+	users, riders := k.ledgerOn(t, e.ConnectAs(t, access.Usersvc)), k.ledgerOn(t, e.ConnectAs(t, access.Ridersvc))
+
+	watcher, err := nats.Connect(e.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	watched := subscribe(t, watcher, "booking.>")
+	operator := e.ConnectAs(t, access.Operator).NATS()
+	ofUser, ofRider, ofOther := subscribe(t, operator, "feed.user."+user.ID+".>"), subscribe(t, operator, "feed.rider."+rider.ID+".>"), subscribe(t, operator, "feed.rider."+other.ID+".>")
+
+	teller := e.ConnectAs(t, access.Usersvc).NATS()
+	for sub, prefix := range map[*nats.Subscription]string{
+		watched: "feed.booking.", ofUser: "feed.user." + user.ID + ".", ofRider: "feed.rider." + rider.ID + ".", ofOther: "feed.rider." + other.ID + ".",
+	} {
+		known(t, sub, teller, prefix+"hello.1.hello")
+	}
+
+	// Two instances share the work.
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	for range 2 {
+		feed := k.ledgerOn(t, e.ConnectAs(t, access.Usersvc))
+		go func() { done <- feed.RunFeed(ctx) }()
+	}
+	defer func() {
+		stop()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+
+	book, ride := newDesk(t, users), newDesk(t, riders)
+	b, err := book.Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{Pickup: &booking.Place{Lat: 12.9716, Lng: 77.5946}, Dropoff: &booking.Place{Lat: 12.9352, Lng: 77.6245}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := string(b.ID)
+	if _, err := ride.Accept(t.Context(), rider.command(), b.ID); err != nil {
+		t.Fatal(err)
+	}
+	// Somebody who may write there writes what is not true: nobody is told.
+	forge(t, e, b.ID)
+	if _, err := ride.Release(t.Context(), rider.command(), b.ID, "a puncture"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ride.Accept(t.Context(), other.command(), b.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := book.Cancel(t.Context(), user.command(), b.ID, "I walk"); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".1.requested", ".2.accepted", ".3.released", ".4.accepted", ".5.cancelled"}
+	for _, c := range []struct {
+		who    string
+		sub    *nats.Subscription
+		prefix string
+		want   []string
+	}{
+		{"a watcher", watched, "booking.", want},
+		{"the user", ofUser, "feed.user." + user.ID + ".", want},
+		{"the first rider", ofRider, "feed.rider." + rider.ID + ".", want[1:3]},
+		{"the second rider", ofOther, "feed.rider." + other.ID + ".", want[3:]},
+	} {
+		for _, event := range c.want {
+			m, err := c.sub.NextMsg(10 * time.Second)
+			if err != nil {
+				t.Fatalf("%s waits for %s: %v", c.who, event, err)
+			}
+			if want := c.prefix + id + event; m.Subject != want {
+				t.Fatalf("%s sees %s, want %s", c.who, m.Subject, want)
+			}
+			harmless(t, m, user.ID, rider.ID, other.ID)
+		}
+		if m, err := c.sub.NextMsg(50 * time.Millisecond); err == nil {
+			t.Errorf("%s sees %s as well", c.who, m.Subject)
+		}
+	}
+}
+
+// harmless looks for what a watcher must not learn.
+func harmless(t *testing.T, m *nats.Msg, people ...string) {
+	t.Helper()
+	if m.Header.Get("Authorization") != "" || strings.Contains(string(m.Data), "eyJ") {
+		t.Errorf("%s carries a token", m.Subject)
+	}
+	for _, p := range append(people, "12.9", "puncture", "walk", "@") {
+		if strings.Contains(string(m.Data), p) {
+			t.Errorf("%s says %q: %s", m.Subject, p, m.Data)
+		}
+	}
+	var body struct {
+		V     int
+		N     int
+		Event string
+		State string
+		Role  string
+		At    time.Time
+	}
+	if err := json.Unmarshal(m.Data, &body); err != nil || body.V != 1 || body.State == "" || body.Role == "" || body.At.IsZero() ||
+		!strings.HasSuffix(m.Subject, "."+body.Event) {
+		t.Errorf("%s: %s: %v", m.Subject, m.Data, err)
+	}
+}
+
+// known waits until all servers know of a subscription: what is said on subject arrives. Greetings that were too many are taken away.
+func known(t *testing.T, sub *nats.Subscription, from *nats.Conn, subject string) {
+	t.Helper()
+	eventually(t, "the subscription is known", func() bool {
+		if err := from.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := sub.NextMsg(50 * time.Millisecond)
+		return err == nil
+	})
+	for {
+		if _, err := sub.NextMsg(200 * time.Millisecond); err != nil {
+			return
+		}
+	}
+}
+
+func subscribe(t *testing.T, nc *nats.Conn, subject string) *nats.Subscription {
+	t.Helper()
+	sub, err := nc.SubscribeSync(subject)
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
+}
+
+// forge stores an event that nobody has caused, as a service that was taken over might.
+func forge(t *testing.T, e *bustest.Env, id booking.ID) {
+	t.Helper()
+	c := e.ConnectAs(t, access.Ridersvc)
+	m := &nats.Msg{Subject: "ledger.booking." + string(id) + ".3.arrived", Data: []byte(`{"v":1}`), Header: nats.Header{"Authorization": {"Bearer forged"}}}
+	if _, err := c.JetStream().PublishMsg(t.Context(), m); err != nil {
+		t.Fatalf("forge: %v", err)
+	}
+}

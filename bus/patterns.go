@@ -1,0 +1,36 @@
+package bus
+
+import "pillion/booking"
+
+// Patterns of subjects, for those who say who may use them (package access). The names themselves are in subjects.go.
+const (
+	EngagedPattern      = riderPrefix + "*.*" + engagedEvent
+	QuarantinePattern   = quarantineSubjects
+	AuditPattern        = auditSubjects
+	TimerPattern        = timerSet + "*"
+	FeedBookingPattern  = feedBooking + "*.*.*"
+	FeedUserPattern     = feedUser + "*.*.*.*"
+	FeedRiderPattern    = feedRider + "*.*.*.*"
+	FleetPattern        = positionSubjects
+	PublicKeySubject    = subjectPublicKey
+	JWKSSubject         = subjectJWKS
+	ServiceTokenSubject = subjectServiceToken
+)
+
+// EventPattern is where all events of a kind are written.
+func EventPattern(k booking.Kind) string { return bookingPrefix + "*.*." + string(k) }
+
+// BucketStream is the stream that a bucket is kept in.
+func BucketStream(bucket string) string { return bucketStream + bucket }
+
+// BucketPattern is where all values of a bucket are written.
+func BucketPattern(bucket string) string { return bucketPrefix + bucket + ".>" }
+
+// FeedOfUser is where a user sees what happens to their own bookings.
+func FeedOfUser(id string) string { return feedUser + id + ".>" }
+
+// FeedOfRider is where a rider sees what happens to the bookings that they have accepted.
+func FeedOfRider(id string) string { return feedRider + id + ".>" }
+
+// InboxPrefix is the beginning of the subjects on which somebody gets answers. Nobody else may read them.
+func InboxPrefix(who string) string { return "_INBOX_" + who }

@@ -1,0 +1,105 @@
+package cmd_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// NATS lets in who has a key or a token. Anybody else may watch in a demonstration, from this machine, and nowhere else.
+func TestNATSIsClosed(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		args  []string
+		watch bool
+	}{
+		{"a demonstration", []string{"--demo"}, true},
+		{"no demonstration", nil, false},
+		{"a demonstration for others", []string{"--demo", "--nats-addr=0.0.0.0:0"}, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			p := pillion(t, t.TempDir(), c.args...)
+			url := strings.Replace(p.at["nats"], "0.0.0.0", "127.0.0.1", 1)
+			nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
+			if !c.watch {
+				if err == nil {
+					nc.Close()
+				}
+				if !errors.Is(err, nats.ErrAuthorization) {
+					t.Errorf("anybody: %v", err)
+				}
+				if said := p.stdout.String(); !strings.Contains(said, "operator.nk sub 'booking.>'") {
+					t.Errorf("it says that anybody may watch:\n%s", said)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			m, err := nc.Request("auth.public-key", nil, 10*time.Second)
+			if err != nil || !strings.HasPrefix(string(m.Data), "-----BEGIN PUBLIC KEY-----") {
+				t.Errorf("the public key: %v", err)
+			}
+		})
+	}
+}
+
+// An operator makes the keys of all services, together or apart, and again without changing one.
+func TestKeysInit(t *testing.T) {
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "keys.conf")
+	run := func(args ...string) string {
+		t.Helper()
+		status, stdout, stderr := finish(t, "pillion", append([]string{"keys", "init"}, args...)...)
+		if status != 0 {
+			t.Fatalf("keys init %v: %d %s", args, status, stderr)
+		}
+		return stdout
+	}
+	together := filepath.Join(dir, "together")
+	said := run("--services=" + together)
+	if strings.Count(said, "PILLION_") != 7 || strings.Contains(said, "SU") && strings.Contains(said, ": S") {
+		t.Errorf("it prints\n%s", said)
+	}
+	for _, name := range []string{"authsvc.nk", "usersvc.nk", "ridersvc.nk", "operator.nk", "callout.nk", "callout-issuer.nk", "callout-xkey.nk"} {
+		info, err := os.Stat(filepath.Join(together, name))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	if again := run("--services=" + together); again != said {
+		t.Errorf("the second time it prints\n%s\nand not\n%s", again, said)
+	}
+
+	services, apart := filepath.Join(dir, "services"), filepath.Join(dir, "apart")
+	run("--services="+services, "--apart="+apart, "--conf="+conf)
+	run("--services="+services, "--apart="+apart, "--conf="+conf)
+	written, err := os.ReadFile(conf)
+	if err != nil || strings.Count(string(written), "PILLION_") != 7 {
+		t.Errorf("the file for servers: %v\n%s", err, written)
+	}
+	for who, files := range map[string][]string{
+		"authsvc": {"authsvc.nk", "callout.nk", "callout-issuer.nk", "callout-xkey.nk"}, "usersvc": {"usersvc.nk"}, "ridersvc": {"ridersvc.nk"}, "operator": {"operator.nk"},
+	} {
+		found, err := filepath.Glob(filepath.Join(apart, who, "*.nk"))
+		if err != nil || len(found) != len(files) {
+			t.Errorf("%s has %v, want %v", who, found, files)
+		}
+		if _, err := os.Stat(filepath.Join(services, who+".pub")); err != nil {
+			t.Error(err)
+		}
+	}
+	if found, _ := filepath.Glob(filepath.Join(services, "*.nk")); len(found) > 0 {
+		t.Errorf("everybody finds %v", found)
+	}
+	status, _, stderr := finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
+	if status != 2 || !strings.Contains(stderr, "could not be written") {
+		t.Errorf("into no folder: %d %s", status, stderr)
+	}
+}
