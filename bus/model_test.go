@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -92,7 +93,9 @@ func (c *crowd) track() {
 		times[x.command]++
 	}
 	for _, x := range c.history {
-		x.tracked = x.command != "" && times[x.command] > 1
+		if x.command != "" && times[x.command] > 1 {
+			x.track()
+		}
 	}
 }
 
@@ -161,11 +164,13 @@ func (c *crowd) histories() []history {
 			add(&call{client: x.client, op: opShow, id: x.id, actor: x.actor, first: x.first, begin: x.first, end: x.end, got: x.got})
 		}
 	}
+	hashing := maphash.MakeSeed()
 	var hs []history
 	for id, calls := range byBooking {
 		hs = append(hs, history{"booking " + string(id), porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{ride{}} },
 			Step:          func(state, in, _ any) []any { return state.(ride).next(in.(*call)) },
+			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(ride)) },
 			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}
@@ -186,6 +191,7 @@ func (c *crowd) histories() []history {
 		hs = append(hs, history{"rider " + d.ID, porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{duty{}} },
 			Step:          func(state, in, _ any) []any { return state.(duty).next(in.(*call), d.ID) },
+			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(duty)) },
 			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}
