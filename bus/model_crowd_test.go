@@ -402,13 +402,13 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	if wish.op != opBook && wish.op != opShow && !wish.hasty && !c.oneIn(3) {
 		o.gather(ctx)
 	}
-	first := c.now()
+	first := int64(0)                     // of the first try: its own beginning
 	if wish.op != opShow && c.oneIn(25) { // twice at once
 		var wg sync.WaitGroup
-		wg.Go(func() {
-			second := wish
-			c.try(ctx, &second, command, code, first, patience, 0)
-		})
+		first = c.now()
+		second, limit := wish, patience
+		begun := first
+		wg.Go(func() { c.try(ctx, &second, command, code, begun, limit, 0) })
 		defer wg.Wait()
 	}
 	for try := 0; ; try++ {
@@ -421,6 +421,7 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 		if this.answer != unknown && !lost || this.answer == unknown && c.oneIn(5) {
 			return &this
 		}
+		first = this.first
 		if !lost {
 			patience *= 4
 		}
@@ -449,10 +450,12 @@ func (c *crowd) try(ctx context.Context, this *call, command booking.Command, co
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var err error
-	this.first, this.begin = first, c.now()
+	this.begin = c.now()
+	if this.first = first; first == 0 {
+		this.first = this.begin
+	}
 	switch this.op {
 	case opShow:
-		this.first = this.begin
 		this.got, err = desk.Show(ctx, this.id)
 	case opBook:
 		this.got, err = desk.Book(ctx, command, this.id, booking.Trip{})

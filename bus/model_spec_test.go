@@ -87,7 +87,8 @@ func (c *call) String() string {
 	}
 	answer := c.answer
 	if answer == ok {
-		answer = fmt.Sprintf("ok: %s v%d by %.4s, released by %d", c.got.State, c.got.Version, c.got.Rider, len(c.got.ReleasedBy))
+		answer = fmt.Sprintf("ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars", c.got.State, c.got.Version, c.got.User, c.got.Rider, c.got.ReleasedBy, c.got.Reason,
+			c.got.WrongCodes, c.got.UserStars, c.got.RiderStars)
 	}
 	what := string(c.op)
 	if c.op == opStart && !c.right {
