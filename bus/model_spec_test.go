@@ -77,7 +77,14 @@ const slack = int64(20 * time.Millisecond)
 
 // track notes that the command has other calls. What it asks for is a part of how it is remembered: another wish under the same id is refused.
 func (c *call) track() {
-	c.tracked, c.did = true, fmt.Sprintf("%s/%s/%s/%d;", c.command, c.op, c.reason, c.stars)
+	what := "" // of what was given, what the op looks at
+	switch c.op {
+	case opCancel, opRelease:
+		what = c.reason
+	case opRate:
+		what = fmt.Sprint(c.stars)
+	}
+	c.tracked, c.did = true, fmt.Sprintf("%s/%s/%s;", c.command, c.op, what)
 }
 
 func (c *call) String() string {
