@@ -172,12 +172,13 @@ func cells() []cell {
 		writes, reads := []string{access.Authsvc, access.Operator}, []string{access.Authsvc, access.Operator}
 		var follows []string
 		purges := []string{access.Operator}
-		if bucket == bus.BoardsBucket {
+		switch bucket {
+		case bus.BoardsBucket:
 			writes, reads = []string{access.Usersvc, access.Ridersvc}, []string{access.Usersvc, access.Ridersvc, access.Operator}
 			follows, purges = []string{access.Usersvc, access.Ridersvc, access.Operator}, []string{access.Usersvc, access.Ridersvc, access.Operator}
-		} else if bucket == bus.KeysBucket || bucket == bus.RevocationsBucket { // by which everybody verifies
+		case bus.KeysBucket, bus.RevocationsBucket: // by which everybody verifies
 			reads, follows = all, all
-		} else {
+		default:
 			follows = []string{access.Operator}
 		}
 		stream := "KV_" + bucket
