@@ -27,6 +27,9 @@ type Actor struct {
 type Command struct {
 	ID    CommandID
 	Actor Actor
+	// Request is a fingerprint of what is asked for, where a retry could ask for something else under the same ID: see [Keyed]. It is carried with
+	// each event of the command.
+	Request string
 	// Proof is the actor's credential. It is opaque here, is carried with each event of the command, and does not show when a
 	// Command is printed or logged. Do not print a struct that holds a Command in an unexported field: fmt cannot ask the Command
 	// there.

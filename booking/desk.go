@@ -133,7 +133,7 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 }
 
 // AcceptedBy returns the booking that a rider has accepted by this command, as it is now: for the retry of a command that did not say which. Errors:
-// ErrNotFound where there is none.
+// ErrNotFound where there is none, ErrKeyReused where it asked for something else.
 func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	id, err := d.log.EngagedBy(ctx, RiderID(c.Actor.ID), c.ID)
 	if err != nil {
@@ -146,8 +146,12 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	if err != nil {
 		return Booking{}, fmt.Errorf("show %s: %w", id, err)
 	}
-	if e, ok := h.byCommand(c.ID); !ok || e.Kind != Accepted || e.Actor != c.Actor {
+	e, ok := h.byCommand(c.ID)
+	switch {
+	case !ok || e.Kind != Accepted || e.Actor != c.Actor:
 		return Booking{}, ErrNotFound
+	case e.Request != c.Request:
+		return Booking{}, ErrKeyReused
 	}
 	return h.Booking, nil
 }
@@ -188,12 +192,12 @@ func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, erro
 // of [Booking.Start].
 func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
 	wrong := false
-	same := func(e Event) bool { // an earlier try of this command
+	same := func(b Booking, e Event) bool { // an earlier try of this command
 		wrong = e.Kind == StartRefused
-		return wrong || e.Kind == Started
+		return (wrong || e.Kind == Started) && wrong != d.codes.opens(b, code)
 	}
 	b, err := d.do(ctx, c, id, same, func(b Booking) (Event, error) {
-		wrong = d.codes == nil || !d.codes.right(b, code)
+		wrong = !d.codes.right(b, code)
 		if wrong {
 			return b.RefuseStart(c.Actor)
 		}
@@ -236,7 +240,7 @@ func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) 
 
 // Cancel calls the ride off. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
-	same := func(e Event) bool { return e.Kind == Cancelled && e.Reason == reason }
+	same := func(_ Booking, e Event) bool { return e.Kind == Cancelled && e.Reason == reason }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) })
 }
 
@@ -248,7 +252,7 @@ func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Bo
 // ReleaseIf is Release for a reason that may have ceased to be one: where still says so of the booking as it then is, nothing is done, and the
 // booking returned. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
-	same := func(e Event) bool { return e.Kind == Released && e.Reason == reason }
+	same := func(_ Booking, e Event) bool { return e.Kind == Released && e.Reason == reason }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {
 		if !still(b) {
 			return Event{}, errNothingToDo
@@ -264,7 +268,7 @@ func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
 
 // Rate gives the ride 1 to 5 stars. Errors: those of [Booking.Rate].
 func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, error) {
-	same := func(e Event) bool { return e.Kind == Rated && e.Stars == stars }
+	same := func(_ Booking, e Event) bool { return e.Kind == Rated && e.Stars == stars }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) })
 }
 
@@ -293,17 +297,19 @@ func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 var errNothingToDo = errors.New("nothing to do")
 
 // of returns whether an event is of a kind.
-func of(k Kind) func(Event) bool { return func(e Event) bool { return e.Kind == k } }
+func of(k Kind) func(Booking, Event) bool {
+	return func(_ Booking, e Event) bool { return e.Kind == k }
+}
 
 // do works on a command whose event concerns the booking alone.
-func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Event) bool, decide func(Booking) (Event, error)) (Booking, error) {
+func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Booking, Event) bool, decide func(Booking) (Event, error)) (Booking, error) {
 	return d.work(ctx, c, id, same, decide, func(after History, e Event) (History, error) {
 		return d.log.Append(ctx, c, id, after, e)
 	})
 }
 
 // work is the loop of every command but Book. same reports whether an event that the command has caused already is what it asks for now.
-func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Event) bool, decide func(Booking) (Event, error),
+func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Booking, Event) bool, decide func(Booking) (Event, error),
 	write func(after History, e Event) (History, error),
 ) (Booking, error) {
 	if err := check(c, id); err != nil {
@@ -312,7 +318,7 @@ func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Event) bool
 	h, err := d.log.Load(ctx, id, Quick)
 	for reading := Quick; err == nil; reading = Fresh {
 		if e, ok := h.byCommand(c.ID); ok {
-			if !same(e) || e.Actor != c.Actor {
+			if !same(h.Booking, e) || e.Actor != c.Actor || e.Request != c.Request {
 				return Booking{}, ErrKeyReused
 			}
 			return h.Booking, nil

@@ -178,6 +178,7 @@ type Event struct {
 	Kind    Kind
 	Actor   Actor
 	Command CommandID // the command that caused it
+	Request string    // what that asked for, as a fingerprint; see Command
 	Decided time.Time // when the command was decided, by the service's clock
 	At      time.Time // when the ledger stored it, by the server's clock; before that zero
 	Seq     uint64    // its place in the ledger, from 1; before that zero

@@ -69,7 +69,8 @@ func encodeID(b []byte) string {
 	return string(s[:])
 }
 
-// KeyedCommand returns the id of the command that an actor sends to a path under an idempotency key: the same each time.
-func KeyedCommand(actor, path, key string) CommandID {
-	return CommandID(DeriveID("command", actor, path, key))
+// Keyed returns the id of the command that an actor sends to a path under an idempotency key, which is the same each time, and the fingerprint of
+// what it asks for, which is body in any encoding of the caller's.
+func Keyed(actor, path, key string, body []byte) (id CommandID, request string) {
+	return CommandID(DeriveID("command", actor, path, key)), DeriveID("request", path, string(body))
 }

@@ -177,7 +177,7 @@ func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, 
 	msgs := make([]*nats.Msg, 0, len(events))
 	decided := l.now()
 	for i, e := range events {
-		e.ID, e.Booking, e.Command = booking.EventID(l.newID()), id, c.ID
+		e.ID, e.Booking, e.Command, e.Request = booking.EventID(l.newID()), id, c.ID, c.Request
 		e.N, e.Decided, e.At = thread.Next(e.Kind), decided, decided
 		e.Seq = after.Revision + 1 + uint64(i) // until the server says which
 		if err := thread.Apply(e); err != nil {

@@ -36,6 +36,7 @@ type body struct {
 	Actor   string            `json:"actor"`
 	Role    booking.Role      `json:"role"`
 	Command booking.CommandID `json:"command_id"`
+	Request string            `json:"request,omitempty"`
 
 	Pickup   *booking.Place `json:"pickup,omitempty"`
 	Dropoff  *booking.Place `json:"dropoff,omitempty"`
@@ -49,7 +50,7 @@ type body struct {
 // that the event was decided upon: every write carries it, 0 meaning that the booking must be new.
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
-		V: schemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,
+		V: schemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command, Request: e.Request,
 		Pickup: e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
 	}
 	if !e.Deadline.IsZero() {
@@ -109,7 +110,7 @@ func decode(m stored) (booking.Event, error) {
 		return booking.Event{}, refuse("mismatch")
 	}
 	id := m.header.Get(headerID)
-	if !booking.ValidID(id) || !booking.ValidID(string(b.Command)) {
+	if !booking.ValidID(id) || !booking.ValidID(string(b.Command)) || b.Request != "" && !booking.ValidID(b.Request) {
 		return booking.Event{}, refuse("body")
 	}
 	decided, err := time.Parse(time.RFC3339Nano, m.header.Get(headerTime))
@@ -118,7 +119,7 @@ func decode(m stored) (booking.Event, error) {
 	}
 	e := booking.Event{
 		ID: booking.EventID(id), Booking: p.booking, N: p.n, Kind: p.kind,
-		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command,
+		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
 		Decided: decided, At: m.at, Seq: m.seq,
 		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason, Stars: b.Stars},
 	}

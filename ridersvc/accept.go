@@ -35,6 +35,11 @@ type choice struct {
 	id    booking.ID
 }
 
+// MarshalJSON tells what was named from what was not.
+func (c choice) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"named": c.named, "id": c.id})
+}
+
 // UnmarshalJSON takes a string for the id. Whatever else it is stays an id that no booking has.
 func (c *choice) UnmarshalJSON(data []byte) error {
 	c.named = true
@@ -60,7 +65,7 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, key, err := s.command(r)
+	c, key, err := s.command(r, req)
 	if err != nil {
 		return err
 	}

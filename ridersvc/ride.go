@@ -2,6 +2,8 @@ package ridersvc
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
@@ -10,18 +12,23 @@ import (
 	"pillion/web"
 )
 
-// command returns the command that r is, and its idempotency key, which is empty where there is none. With a key it has the same id each time.
-func (s *Service) command(r *http.Request) (booking.Command, string, error) {
+// command returns the command that r is, asking for what is in body, and its idempotency key, which is empty where there is none. With a key it has the
+// same id each time.
+func (s *Service) command(r *http.Request, body any) (booking.Command, string, error) {
 	key, _, err := web.IdempotencyKey(r)
 	if err != nil {
 		return booking.Command{}, "", err
 	}
 	claims, proof := web.Caller(r.Context())
-	id := booking.CommandID(s.newID())
+	c := booking.Command{ID: booking.CommandID(s.newID()), Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}
 	if key != "" {
-		id = booking.KeyedCommand(claims.Subject, r.URL.Path, key)
+		asked, err := json.Marshal(body)
+		if err != nil {
+			return booking.Command{}, "", fmt.Errorf("fingerprint a request: %w", err)
+		}
+		c.ID, c.Request = booking.Keyed(claims.Subject, r.URL.Path, key, asked)
 	}
-	return booking.Command{ID: id, Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}, key, nil
+	return c, key, nil
 }
 
 // named returns the booking that the path names. The desk refuses what is no id.
@@ -41,7 +48,7 @@ func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take ste
 	if err := web.DecodeOptional(r, req); err != nil {
 		return booking.Booking{}, err
 	}
-	c, _, err := s.command(r)
+	c, _, err := s.command(r, req)
 	if err != nil {
 		return booking.Booking{}, err
 	}
@@ -68,6 +75,10 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
 type startRequest struct {
 	Code string `json:"start_code"` // the four digits that the passenger says
 }
+
+// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten thousand tries undo. The desk knows without it whether a
+// retry gives another one.
+func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 // start begins the ride, with the passenger's start code.
 func (s *Service) start(w http.ResponseWriter, r *http.Request) error {

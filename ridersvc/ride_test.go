@@ -149,6 +149,8 @@ func TestStepsWithAKey(t *testing.T) {
 	for range 2 {
 		stepped(t, e.post(rita, id, "start", startBody(right), "Idempotency-Key", "tuesday"), "Ride started", id, booking.StateStarted)
 	}
+	refused(t, e.post(rita, id, "start", startBody(otherThan(right)), "Idempotency-Key", "tuesday"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	refused(t, e.post(rita, id, "start", startBody(right), key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	for range 2 {
 		stepped(t, e.post(rita, id, "complete", "", key...), "Ride completed", id, booking.StateCompleted)
 	}
@@ -191,7 +193,9 @@ func TestAnyWithAKey(t *testing.T) {
 	}
 	won(t, any("{}"), rita, first)
 	won(t, any("{}"), rita, first)
-	refused(t, any(named(second)), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	for _, other := range []string{named(second), named(first)} {
+		refused(t, any(other), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	}
 	e.finish(rita, first)
 	if v := object(t, any("{}")); v["booking_id"] != string(first) || v["state"] != "completed" {
 		t.Errorf("answer %v", v)

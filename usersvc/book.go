@@ -2,6 +2,8 @@ package usersvc
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"pillion/booking"
@@ -60,7 +62,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, key, err := s.command(r)
+	c, key, err := s.command(r, req)
 	if err != nil {
 		return err
 	}
@@ -86,20 +88,21 @@ func (s *Service) knows(ctx context.Context, id booking.ID) bool {
 	return err == nil
 }
 
-// command returns the command that r is, and its idempotency key, which is empty where there is none.
-func (s *Service) command(r *http.Request) (booking.Command, string, error) {
+// command returns the command that r is, asking for what is in body, and its idempotency key, which is empty where there is none. With a key it has the
+// same id each time.
+func (s *Service) command(r *http.Request, body any) (booking.Command, string, error) {
 	key, _, err := web.IdempotencyKey(r)
 	if err != nil {
 		return booking.Command{}, "", err
 	}
 	claims, proof := web.Caller(r.Context())
-	id := booking.CommandID(s.newID())
+	c := booking.Command{ID: booking.CommandID(s.newID()), Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}
 	if key != "" {
-		id = booking.KeyedCommand(claims.Subject, r.URL.Path, key)
+		asked, err := json.Marshal(body)
+		if err != nil {
+			return booking.Command{}, "", fmt.Errorf("fingerprint a request: %w", err)
+		}
+		c.ID, c.Request = booking.Keyed(claims.Subject, r.URL.Path, key, asked)
 	}
-	return booking.Command{
-		ID:    id,
-		Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)},
-		Proof: proof,
-	}, key, nil
+	return c, key, nil
 }

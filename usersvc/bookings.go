@@ -178,7 +178,7 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, _, err := s.command(r)
+	c, _, err := s.command(r, req)
 	if err != nil {
 		return err
 	}

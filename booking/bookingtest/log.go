@@ -196,7 +196,7 @@ func (l *Log) append(c booking.Command, id booking.ID, after booking.History, ev
 	var added []message
 	for i, e := range events {
 		e = separate(e)
-		e.ID, e.Booking, e.Command = booking.EventID(booking.NewID()), id, c.ID
+		e.ID, e.Booking, e.Command, e.Request = booking.EventID(booking.NewID()), id, c.ID, c.Request
 		e.N, e.Seq, e.Decided, e.At = next.Next(e.Kind), l.seq+1+uint64(i), now, now
 		if err := next.Apply(e); err != nil {
 			return booking.History{}, fmt.Errorf("append %s to booking %s: %w", e.Kind, id, err)
