@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/fault"
 	"pillion/web"
 )
@@ -65,7 +66,7 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, key, err := s.command(r, req)
+	c, key, err := bookingweb.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}

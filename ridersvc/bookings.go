@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -43,7 +44,7 @@ func rideOf(b booking.Booking) ride {
 // back, and not one who could accept it.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	b, err := s.desk.Show(ctx, named(r))
+	b, err := s.desk.Show(ctx, bookingweb.Named(r))
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	only, err := wanted(r)
+	only, err := bookingweb.Wanted(r)
 	if err != nil {
 		return err
 	}
@@ -85,37 +86,4 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
-}
-
-// wanted returns which bookings are asked for: ?state=, ?since= and ?until=.
-func wanted(r *http.Request) ([]booking.Only, error) {
-	var only []booking.Only
-	names, err := web.Words(r, "state")
-	if err != nil {
-		return nil, err
-	}
-	var states []booking.State
-	for _, name := range names {
-		state, err := booking.ParseState(name)
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, state)
-	}
-	if states != nil {
-		only = append(only, booking.InState(states...))
-	}
-	for _, bound := range []struct {
-		name string
-		only func(time.Time) booking.Only
-	}{{"since", booking.Since}, {"until", booking.Until}} {
-		t, given, err := web.Moment(r, bound.name)
-		if err != nil {
-			return nil, err
-		}
-		if given {
-			only = append(only, bound.only(t))
-		}
-	}
-	return only, nil
 }

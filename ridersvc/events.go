@@ -1,13 +1,11 @@
 package ridersvc
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -72,7 +70,7 @@ func (s *Service) watch(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		defer st.Close()
-		past, live, err := s.desk.Follow(ctx, s.board, booking.ID(chi.URLParam(r, "id")))
+		past, live, err := s.desk.Follow(ctx, s.board, bookingweb.Named(r))
 		if err != nil {
 			return err
 		}
@@ -118,7 +116,7 @@ func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch
 		select {
 		case c, ok := <-changes:
 			if !ok {
-				return st.End(endingOf(live.Err()))
+				return st.End(bookingweb.EndingOf(live.Err()))
 			}
 			now = c.Booking
 			if e, ok := happeningOf(c); ok {
@@ -135,15 +133,4 @@ func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch
 			return err
 		}
 	}
-}
-
-// endingOf returns why a stream ends whose watch has ended.
-func endingOf(err error) web.Ending {
-	switch {
-	case errors.Is(err, booking.ErrSlow):
-		return web.SlowReader
-	case errors.Is(err, booking.ErrForgotten):
-		return web.BookingOver
-	}
-	return web.Restart
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -133,7 +134,7 @@ func (o *openStream) changes() error {
 		var found []booking.OpenChange
 		var err error
 		if found, more, err = o.board.Take(o.now(), atOnce); err != nil {
-			return o.End(endingOf(err))
+			return o.End(bookingweb.EndingOf(err))
 		}
 		events := make([]web.Event, 0, len(found))
 		for _, c := range found {

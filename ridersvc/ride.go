@@ -2,37 +2,12 @@ package ridersvc
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 
-	"github.com/go-chi/chi/v5"
-
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
-
-// command returns the command that r is, asking for what is in body, and its idempotency key, which is empty where there is none. With a key it has the
-// same id each time.
-func (s *Service) command(r *http.Request, body any) (booking.Command, string, error) {
-	key, _, err := web.IdempotencyKey(r)
-	if err != nil {
-		return booking.Command{}, "", err
-	}
-	claims, proof := web.Caller(r.Context())
-	c := booking.Command{ID: booking.CommandID(s.newID()), Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}
-	if key != "" {
-		asked, err := json.Marshal(body)
-		if err != nil {
-			return booking.Command{}, "", fmt.Errorf("fingerprint a request: %w", err)
-		}
-		c.ID, c.Request = booking.Keyed(claims.Subject, r.URL.Path, key, asked)
-	}
-	return c, key, nil
-}
-
-// named returns the booking that the path names. The desk refuses what is no id.
-func named(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }
 
 // A step is what a rider does with the booking that the path names.
 type step func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error)
@@ -48,11 +23,11 @@ func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take ste
 	if err := web.DecodeOptional(r, req); err != nil {
 		return booking.Booking{}, err
 	}
-	c, _, err := s.command(r, req)
+	c, _, err := bookingweb.Command(r, req, s.newID)
 	if err != nil {
 		return booking.Booking{}, err
 	}
-	return take(r.Context(), c, named(r))
+	return take(r.Context(), c, bookingweb.Named(r))
 }
 
 func (s *Service) answer(w http.ResponseWriter, message string, b booking.Booking, err error) error {

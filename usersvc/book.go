@@ -2,11 +2,10 @@ package usersvc
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -62,7 +61,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, key, err := s.command(r, req)
+	c, key, err := bookingweb.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}
@@ -86,23 +85,4 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 func (s *Service) knows(ctx context.Context, id booking.ID) bool {
 	_, err := s.desk.Show(ctx, id)
 	return err == nil
-}
-
-// command returns the command that r is, asking for what is in body, and its idempotency key, which is empty where there is none. With a key it has the
-// same id each time.
-func (s *Service) command(r *http.Request, body any) (booking.Command, string, error) {
-	key, _, err := web.IdempotencyKey(r)
-	if err != nil {
-		return booking.Command{}, "", err
-	}
-	claims, proof := web.Caller(r.Context())
-	c := booking.Command{ID: booking.CommandID(s.newID()), Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}
-	if key != "" {
-		asked, err := json.Marshal(body)
-		if err != nil {
-			return booking.Command{}, "", fmt.Errorf("fingerprint a request: %w", err)
-		}
-		c.ID, c.Request = booking.Keyed(claims.Subject, r.URL.Path, key, asked)
-	}
-	return c, key, nil
 }

@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -60,12 +59,9 @@ func rideOf(b booking.Booking) ride {
 	return r
 }
 
-// named returns the booking that the path names. The desk refuses what is no id.
-func named(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }
-
 // show reads one booking from the ledger. Nobody but its user learns that it is there.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.own(r.Context(), named(r))
+	b, err := s.own(r.Context(), bookingweb.Named(r))
 	if err != nil {
 		return err
 	}
@@ -95,7 +91,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	only, err := wanted(r)
+	only, err := bookingweb.Wanted(r)
 	if err != nil {
 		return err
 	}
@@ -113,39 +109,6 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
-}
-
-// wanted returns which bookings are asked for: ?state=, ?since= and ?until=.
-func wanted(r *http.Request) ([]booking.Only, error) {
-	var only []booking.Only
-	names, err := web.Words(r, "state")
-	if err != nil {
-		return nil, err
-	}
-	var states []booking.State
-	for _, name := range names {
-		state, err := booking.ParseState(name)
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, state)
-	}
-	if states != nil {
-		only = append(only, booking.InState(states...))
-	}
-	for _, bound := range []struct {
-		name string
-		only func(time.Time) booking.Only
-	}{{"since", booking.Since}, {"until", booking.Until}} {
-		t, given, err := web.Moment(r, bound.name)
-		if err != nil {
-			return nil, err
-		}
-		if given {
-			only = append(only, bound.only(t))
-		}
-	}
-	return only, nil
 }
 
 // catchUp waits until the board can be trusted and includes this process's own writes.
@@ -178,11 +141,11 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, _, err := s.command(r, req)
+	c, _, err := bookingweb.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}
-	b, err := s.desk.Cancel(r.Context(), c, named(r), req.Reason)
+	b, err := s.desk.Cancel(r.Context(), c, bookingweb.Named(r), req.Reason)
 	if errors.Is(err, booking.ErrNotYours) {
 		return booking.ErrNotFound
 	}

@@ -1,11 +1,11 @@
 package usersvc
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -73,7 +73,7 @@ func (s *Service) watch(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		defer st.Close()
-		past, live, err := s.desk.Follow(ctx, s.board, named(r))
+		past, live, err := s.desk.Follow(ctx, s.board, bookingweb.Named(r))
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch
 		select {
 		case c, ok := <-changes:
 			if !ok {
-				return st.End(endingOf(live.Err()))
+				return st.End(bookingweb.EndingOf(live.Err()))
 			}
 			now = c.Booking
 			if e, ok := happeningOf(c); ok {
@@ -136,15 +136,4 @@ func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch
 			return err
 		}
 	}
-}
-
-// endingOf returns why a stream ends whose watch has ended.
-func endingOf(err error) web.Ending {
-	switch {
-	case errors.Is(err, booking.ErrSlow):
-		return web.SlowReader
-	case errors.Is(err, booking.ErrForgotten):
-		return web.BookingOver
-	}
-	return web.Restart
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
 
@@ -19,11 +20,11 @@ func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, _, err := s.command(r, req)
+	c, _, err := bookingweb.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}
-	b, err := s.desk.Rate(r.Context(), c, named(r), req.Stars)
+	b, err := s.desk.Rate(r.Context(), c, bookingweb.Named(r), req.Stars)
 	if errors.Is(err, booking.ErrNotYours) {
 		return booking.ErrNotFound
 	}
