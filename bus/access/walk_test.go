@@ -172,13 +172,15 @@ func cells() []cell {
 		writes, reads := []string{access.Authsvc, access.Operator}, []string{access.Authsvc, access.Operator}
 		var follows []string
 		purges := []string{access.Operator}
-		if bucket == bus.BoardsBucket {
-			writes, reads = []string{access.Usersvc, access.Ridersvc}, []string{access.Usersvc, access.Ridersvc, access.Operator}
-			follows, purges = []string{access.Usersvc, access.Ridersvc, access.Operator}, []string{access.Usersvc, access.Ridersvc, access.Operator}
-		} else if bucket == bus.KeysBucket || bucket == bus.RevocationsBucket { // by which everybody verifies
+		switch bucket {
+		case bus.BoardsBucket: // the services' own cache
+			ours := []string{access.Usersvc, access.Ridersvc}
+			withOperator := append(ours, access.Operator)
+			writes, reads, follows, purges = ours, withOperator, withOperator, withOperator
+		case bus.KeysBucket, bus.RevocationsBucket: // by which everybody verifies
 			reads, follows = all, all
-		} else {
-			follows = []string{access.Operator}
+		default:
+			follows = purges
 		}
 		stream := "KV_" + bucket
 		cs = append(cs,
