@@ -367,6 +367,28 @@ func TestAcceptedAlready(t *testing.T) {
 	wants(t, err, booking.ErrCompleted)
 }
 
+// A rider has one ride at a time, also where the read of that ride has not heard of it yet.
+func TestOneRideARider(t *testing.T) {
+	for stale := range uint64(5) {
+		h := newHouse(t, bookingtest.WithStaleReads(stale))
+		first := h.id
+		next := booking.ID(booking.NewID())
+		for _, id := range []booking.ID{first, next} {
+			_, err := h.Book(t.Context(), by(owner), id, booking.Trip{})
+			wants(t, err, nil)
+		}
+		steps := []step{{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}}
+		for _, st := range steps {
+			h.tell(t, st)
+			_, err := h.Accept(t.Context(), by(rider), next)
+			wants(t, err, booking.ErrRiderBusy)
+		}
+		h.tell(t, step{booking.Completed, rider})
+		_, err := h.Accept(t.Context(), by(rider), next)
+		wants(t, err, nil)
+	}
+}
+
 // A meddler is a log where something happens just before somebody asks for a rider's engagement, once.
 type meddler struct {
 	booking.Log

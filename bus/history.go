@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -47,6 +48,10 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 	msgs, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, aggregate(id), atLeast) })
 	if err != nil {
 		return booking.History{}, unavailable("load booking", err)
+	}
+	if r == booking.Fresh {
+		// A replica may know of an event before the leader does. Whoever asks next, and is answered by another, would see it gone again.
+		msgs = slices.DeleteFunc(msgs, func(m stored) bool { return m.seq > atLeast })
 	}
 	return l.fold(ctx, id, msgs)
 }

@@ -39,16 +39,18 @@ type offer struct {
 	owner  person
 	wait   int   // index into waits
 	opened int64 // when its user thought of it; its deadline counts from a little later
+	crowd  atomic.Int64
 
 	mu      sync.Mutex
 	gun     chan struct{} // closed when those who wait for each other at this booking begin; nil: nobody waits
 	waiting int
 }
 
-// How many wait for each other, and how long at most.
 const (
-	gathering = 3
+	gathering = 3 // who wait for each other
 	gathered  = 20 * time.Millisecond
+	// crowded is how many may be at one booking. To find an order for more calls at once takes long: twice as long for each.
+	crowded = 9
 )
 
 // gather waits for others who want something of the booking too, so that all of them begin at one moment. Chance alone lets too few meet.
@@ -287,7 +289,10 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 			var wg sync.WaitGroup
 			for range 3 {
 				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n, make(map[booking.ID]booking.Command)}
-				wg.Go(func() { hand.rides(ctx, d, o, call{op: opAccept, hasty: true}) })
+				wg.Go(func() {
+					hand.moment(ctx, 8*time.Millisecond)
+					hand.rides(ctx, d, o, call{op: opAccept, hasty: true})
+				})
 			}
 			wg.Wait()
 		default:
@@ -348,9 +353,12 @@ func (c *client) rides(ctx context.Context, d *duo, o *offer, wish call) *call {
 }
 
 // pause lets a moment pass while there is nothing to do.
-func (c *client) pause(ctx context.Context) {
+func (c *client) pause(ctx context.Context) { c.moment(ctx, 10*time.Millisecond) }
+
+// moment lets a moment pass, of up to a length.
+func (c *client) moment(ctx context.Context, most time.Duration) {
 	select {
-	case <-time.After(5 * time.Millisecond):
+	case <-time.After(time.Duration(c.Int64N(int64(most)))):
 	case <-ctx.Done():
 	}
 }
@@ -359,6 +367,11 @@ func (c *client) pause(ctx context.Context) {
 // send it twice at once, and some use an id for something else. It returns the last call.
 func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	if o == nil {
+		c.pause(ctx)
+		return &call{answer: unknown}
+	}
+	defer o.crowd.Add(-1)
+	if o.crowd.Add(1) > crowded {
 		c.pause(ctx)
 		return &call{answer: unknown}
 	}
@@ -389,13 +402,13 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	if wish.op != opBook && wish.op != opShow && !wish.hasty && !c.oneIn(3) {
 		o.gather(ctx)
 	}
-	first := c.now()
+	first := int64(0)                     // of the first try: its own beginning
 	if wish.op != opShow && c.oneIn(25) { // twice at once
 		var wg sync.WaitGroup
-		wg.Go(func() {
-			second := wish
-			c.try(ctx, &second, command, code, first, patience, 0)
-		})
+		first = c.now()
+		second, limit := wish, patience
+		begun := first
+		wg.Go(func() { c.try(ctx, &second, command, code, begun, limit, 0) })
 		defer wg.Wait()
 	}
 	for try := 0; ; try++ {
@@ -408,6 +421,7 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 		if this.answer != unknown && !lost || this.answer == unknown && c.oneIn(5) {
 			return &this
 		}
+		first = this.first
 		if !lost {
 			patience *= 4
 		}
@@ -436,10 +450,12 @@ func (c *crowd) try(ctx context.Context, this *call, command booking.Command, co
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var err error
-	this.first, this.begin = first, c.now()
+	this.begin = c.now()
+	if this.first = first; first == 0 {
+		this.first = this.begin
+	}
 	switch this.op {
 	case opShow:
-		this.first = this.begin
 		this.got, err = desk.Show(ctx, this.id)
 	case opBook:
 		this.got, err = desk.Book(ctx, command, this.id, booking.Trip{})

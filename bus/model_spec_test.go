@@ -63,16 +63,29 @@ type call struct {
 	answer     string
 	got        booking.Booking // with success
 
-	tracked bool // the command has other calls: whether it has taken effect matters to them
+	tracked bool   // the command has other calls: whether it has taken effect matters to them
+	did     string // how a tracked command that has taken effect is remembered
 }
 
 const forever = math.MaxInt64
 
+// refused stands before what is remembered of a command whose effect is that a start code was refused.
+const refused = "refused:"
+
 // slack is what the wall clock, which deadlines are told by, may differ from the monotonic one during a test.
 const slack = int64(20 * time.Millisecond)
 
-// did is how a command that has taken effect is remembered. What is asked for is a part of it: another wish under the same id is refused.
-func (c *call) did() string { return fmt.Sprintf("%s/%s/%s/%d;", c.command, c.op, c.reason, c.stars) }
+// track notes that the command has other calls. What it asks for is a part of how it is remembered: another wish under the same id is refused.
+func (c *call) track() {
+	what := "" // of what was given, what the op looks at
+	switch c.op {
+	case opCancel, opRelease:
+		what = c.reason
+	case opRate:
+		what = fmt.Sprint(c.stars)
+	}
+	c.tracked, c.did = true, fmt.Sprintf("%s/%s/%s;", c.command, c.op, what)
+}
 
 func (c *call) String() string {
 	end := "never"
@@ -81,7 +94,8 @@ func (c *call) String() string {
 	}
 	answer := c.answer
 	if answer == ok {
-		answer = fmt.Sprintf("ok: %s v%d by %.4s, released by %d", c.got.State, c.got.Version, c.got.Rider, len(c.got.ReleasedBy))
+		answer = fmt.Sprintf("ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars", c.got.State, c.got.Version, c.got.User, c.got.Rider, c.got.ReleasedBy, c.got.Reason,
+			c.got.WrongCodes, c.got.UserStars, c.got.RiderStars)
 	}
 	what := string(c.op)
 	if c.op == opStart && !c.right {
@@ -125,11 +139,11 @@ func (s ride) outcomes(c *call) []outcome {
 	if c.op == opBook {
 		return s.book(c)
 	}
-	if c.command != "" && strings.Contains(s.done, string(c.command)) {
+	if c.tracked && strings.Contains(s.done, string(c.command)) {
 		switch {
-		case strings.Contains(s.done, "refused:"+c.did()):
+		case strings.Contains(s.done, refused+c.did):
 			return no("wrong_start_code")
-		case strings.Contains(s.done, c.did()):
+		case strings.Contains(s.done, c.did):
 			return []outcome{{answer: ok, after: s, stale: true}}
 		}
 		return no("key_reused")
@@ -155,7 +169,7 @@ func (s ride) outcomes(c *call) []outcome {
 			after.wrong++
 			after = after.by(c)
 			if c.tracked {
-				after.done = s.done + "refused:" + c.did()
+				after.done = s.done + refused + c.did
 			}
 			return []outcome{{answer: "wrong_start_code", after: after}}
 		}
@@ -182,7 +196,7 @@ func (s ride) outcomes(c *call) []outcome {
 func (s ride) by(c *call) ride {
 	s.version++
 	if c.tracked {
-		s.done += c.did()
+		s.done += c.did
 	}
 	return s
 }
@@ -381,12 +395,12 @@ func (s duty) next(c *call, r string) []any {
 			return []any{s}
 		}
 	}
-	if c.tracked && strings.Contains(s.done, c.did()) {
+	if c.tracked && strings.Contains(s.done, c.did) {
 		return []any{s}
 	}
 	after := s
 	if c.tracked {
-		after.done += c.did()
+		after.done += c.did
 	}
 	switch {
 	case c.op == opAccept && s.ride == "":

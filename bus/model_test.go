@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -92,34 +93,29 @@ func (c *crowd) track() {
 		times[x.command]++
 	}
 	for _, x := range c.history {
-		x.tracked = x.command != "" && times[x.command] > 1
+		if x.command != "" && times[x.command] > 1 {
+			x.track()
+		}
 	}
 }
 
-// settle looks up what became of commands without an answer. Such a call may have taken effect or not, and may do so long after it was given up:
-// it never ends. With a hundred of those nobody can try all orders, and the ledger knows better. What is not in it once all calls are over had
-// no effect on any answer, unless it was lost, and then the answers tell. What is in it had taken effect when it was stored.
+// settle drops the calls without an answer whose command is not in the ledger once all calls are over: they had no effect on any answer, unless
+// it was lost, and then the answers tell. Of a hundred calls that may have happened at any time, or not, nobody could try all orders. What is left
+// never ends. The time at which it was stored is no end: it is the leader's when it was sent on, and a new leader may take a second to agree.
 func (c *crowd) settle(l *bus.Ledger) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
-	stored := map[booking.CommandID]int64{}
+	stored := map[booking.CommandID]bool{}
 	for _, o := range c.floor {
 		h, err := l.Load(ctx, o.id, booking.Fresh)
 		if err != nil {
 			c.t.Fatal(err)
 		}
 		for _, e := range h.Events {
-			stored[e.Command] = int64(e.At.Sub(c.start)) + slack
+			stored[e.Command] = true
 		}
 	}
-	c.history = slices.DeleteFunc(c.history, func(x *call) bool {
-		at, happened := stored[x.command]
-		if x.answer != unknown {
-			return false
-		}
-		x.end = max(x.begin, at)
-		return !happened
-	})
+	c.history = slices.DeleteFunc(c.history, func(x *call) bool { return x.answer == unknown && !stored[x.command] })
 }
 
 // A history is the calls that concern one booking or one rider, and what they are held against.
@@ -161,11 +157,13 @@ func (c *crowd) histories() []history {
 			add(&call{client: x.client, op: opShow, id: x.id, actor: x.actor, first: x.first, begin: x.first, end: x.end, got: x.got})
 		}
 	}
+	hashing := maphash.MakeSeed()
 	var hs []history
 	for id, calls := range byBooking {
 		hs = append(hs, history{"booking " + string(id), porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{ride{}} },
 			Step:          func(state, in, _ any) []any { return state.(ride).next(in.(*call)) },
+			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(ride)) },
 			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}
@@ -186,6 +184,7 @@ func (c *crowd) histories() []history {
 		hs = append(hs, history{"rider " + d.ID, porcupine.NondeterministicModel{
 			Init:          func() []any { return []any{duty{}} },
 			Step:          func(state, in, _ any) []any { return state.(duty).next(in.(*call), d.ID) },
+			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(duty)) },
 			DescribeState: describeState, DescribeOperation: describeCall,
 		}, calls})
 	}

@@ -218,15 +218,8 @@ func (e *env) do(_ booking.Booking, err error) {
 // finish rides a booking that a rider has accepted to its end, in another process: then the rider is free again.
 func (e *env) finish(rider string, id booking.ID) {
 	e.t.Helper()
-	finish(e.t, e.desk, func() booking.Command { return command(booking.Rider, rider) }, id)
-}
-
-func finish(t testing.TB, desk *booking.Desk, by func() booking.Command, id booking.ID) {
-	t.Helper()
-	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){desk.Arrive, desk.Start, desk.Complete} {
-		if _, err := step(t.Context(), by(), id); err != nil {
-			t.Fatal(err)
-		}
+	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){e.desk.Arrive, e.desk.Start, e.desk.Complete} {
+		e.do(step(e.t.Context(), command(booking.Rider, rider), id))
 	}
 }
 

@@ -173,14 +173,13 @@ func cells() []cell {
 		var follows []string
 		purges := []string{access.Operator}
 		switch bucket {
-		case bus.BoardsBucket: // the services' own cache
-			ours := []string{access.Usersvc, access.Ridersvc}
-			withOperator := append(ours, access.Operator)
-			writes, reads, follows, purges = ours, withOperator, withOperator, withOperator
+		case bus.BoardsBucket:
+			writes, reads = []string{access.Usersvc, access.Ridersvc}, []string{access.Usersvc, access.Ridersvc, access.Operator}
+			follows, purges = []string{access.Usersvc, access.Ridersvc, access.Operator}, []string{access.Usersvc, access.Ridersvc, access.Operator}
 		case bus.KeysBucket, bus.RevocationsBucket: // by which everybody verifies
 			reads, follows = all, all
 		default:
-			follows = purges
+			follows = []string{access.Operator}
 		}
 		stream := "KV_" + bucket
 		cs = append(cs,
