@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"pillion/bus/access"
 	"pillion/bus/embedded"
 )
 
@@ -20,7 +21,11 @@ const natsEnv = "PILLION_E2E_NATS"
 // natsMain is a NATS server in a process of its own, which can be killed. It returns only with an error.
 func natsMain(args string) error {
 	addr, dir, _ := strings.Cut(args, "|")
-	if _, err := embedded.Start(embedded.Config{Dir: dir, Addr: addr, SyncAlways: true}); err != nil {
+	public, err := access.LoadOrCreate(dir + "/services")
+	if err != nil {
+		return err
+	}
+	if _, err := embedded.Start(embedded.Config{Dir: dir + "/nats", Addr: addr, SyncAlways: true, Access: access.Conf(public, false)}); err != nil {
 		return err
 	}
 	select {}
@@ -36,8 +41,9 @@ type killable struct {
 
 func newKillable(t *testing.T, deadline time.Duration) *killable {
 	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*program)}
+	k.ports.keys = k.data + "/services"
 	k.start("nats", deadline)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats).wait(); err != nil {
+	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats, k.ports.key("operator")).wait(); err != nil {
 		t.Fatalf("provision: %v", err)
 	}
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
@@ -54,7 +60,7 @@ func (k *killable) start(name string, deadline time.Duration) {
 	switch name {
 	case "nats":
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), natsEnv+"="+p.nats+"|"+k.data+"/nats")
+		cmd.Env = append(os.Environ(), natsEnv+"="+p.nats+"|"+k.data)
 		k.running[name] = begin(k.t, name, cmd)
 		eventually(k.t, "NATS listens", func() bool {
 			c, err := net.Dial("tcp", p.nats)

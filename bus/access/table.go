@@ -92,7 +92,7 @@ func ridersvc() Grant {
 // other event comes from it.
 //
 // Nobody subscribes to the subjects of a stream, not even the operator, who reads streams and buckets with consumers: a consumer delivers to whatever
-// subject it names, but only while somebody has subscribed to that, and so none can be made that writes into a stream.
+// subject it names, but only while somebody has subscribed to that very one, and so none can be made that writes into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
