@@ -142,7 +142,12 @@ func (s ride) outcomes(c *call) []outcome {
 	if c.tracked && strings.Contains(s.done, string(c.command)) {
 		switch {
 		case strings.Contains(s.done, refused+c.did):
+			if c.right { // it asks for something else now, unless it was opened anew since: then that code is none any more
+				return append(no("key_reused"), no("wrong_start_code")...)
+			}
 			return no("wrong_start_code")
+		case c.op == opStart && !c.right && strings.Contains(s.done, c.did):
+			return no("key_reused")
 		case strings.Contains(s.done, c.did):
 			return []outcome{{answer: ok, after: s, stale: true}}
 		}

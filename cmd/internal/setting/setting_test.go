@@ -158,9 +158,9 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--jwt-expiry (JWT_EXPIRY) must be a duration from 1s to 24h, such as 90s or 15m; it is "25h".`,
 		`--session-life (SESSION_LIFE) must be a duration from 1m to 168h, such as 90s or 15m; it is "8d".`,
 		`--session-idle (SESSION_IDLE) must be a duration from 0s to 168h, such as 90s or 15m; it is "-1s".`,
-		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 14m; it is "2m".`,
+		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 15m; it is "2m".`,
 		`--demo (PILLION_DEMO) must be true or false; it is "maybe".`,
-		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 14m; it is "-2m".`,
+		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 15m; it is "-2m".`,
 		`--nats-url (NATS_URL) must look like nats://host:4222 (several are separated by commas).`,
 	} {
 		if !strings.Contains(got, want) {
