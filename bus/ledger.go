@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,12 +208,11 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 		}
 		return ack.Sequence, nil
 	}
-	select {
-	case l.batches <- struct{}{}:
-		defer func() { <-l.batches }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	leave, err := l.enter(ctx, msgs[len(msgs)-1])
+	if err != nil {
+		return 0, err
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, batchPatience)
 	defer cancel()
 	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: batchPatience})
@@ -231,7 +231,33 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 	return ack.Sequence, nil
 }
 
-var errAckedBefore = errors.New("acknowledged as a duplicate")
+// enter waits until there is room for one more batch, and returns what makes it free again. Where that took a while and the aggregate of m has moved
+// on meanwhile it returns errOvertaken: to ask is cheaper than to be refused.
+func (l *Ledger) enter(ctx context.Context, m *nats.Msg) (leave func(), err error) {
+	leave = func() { <-l.batches }
+	select {
+	case l.batches <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	select {
+	case l.batches <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	last, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{LastFor: m.Header.Get(jetstream.ExpectedLastSubjSeqSubjHeader)})
+	if err == nil && strconv.FormatUint(last.seq, 10) != m.Header.Get(jetstream.ExpectedLastSubjSeqHeader) {
+		leave()
+		return nil, errOvertaken
+	}
+	return leave, nil // or the server will say what is wrong
+}
+
+// Why a place may be taken, without the server's having refused anything.
+var (
+	errAckedBefore = errors.New("acknowledged as a duplicate")
+	errOvertaken   = errors.New("overtaken by another write")
+)
 
 // An outcome is what the answer to a write says about it.
 type outcome uint8
@@ -247,7 +273,7 @@ func outcomeOf(err error) outcome {
 	if err == nil {
 		return wrote
 	}
-	if errors.Is(err, errAckedBefore) {
+	if errors.Is(err, errAckedBefore) || errors.Is(err, errOvertaken) {
 		return decided
 	}
 	var api jetstream.JetStreamError
