@@ -128,6 +128,7 @@ func until(t *testing.T, what string, ok func() bool) {
 // Two instances share the keys: one begins, each makes the next key where there is none, and both sign with the one that has taken over, at the
 // same moment, and with no other.
 func TestInstancesRotateTogether(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		dir := t.TempDir()
 		a, b := keepingIn(t, e, dir), keepingIn(t, e, dir)

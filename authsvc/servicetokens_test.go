@@ -121,6 +121,7 @@ func TestServicesAct(t *testing.T) {
 
 // An identity outlives an outage of authsvc that is shorter than half of its token's life, and gets a new token afterwards by itself.
 func TestServicesOutliveAuthsvc(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	o := newOffice(t)
 	o.life = 21 * time.Second // of which it uses 6, and asks for another after 10.5
 	closed := o.open(t)

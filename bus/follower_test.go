@@ -114,6 +114,7 @@ func TestFollowerWaitsForKeys(t *testing.T) {
 
 // A follower that starts before the server and the stream waits for both.
 func TestFollowerStartsFirst(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	k := newKit(t, nil)
 	addr := freeAddr(t)
 	conn, err := bus.Connect(bus.Config{URL: "nats://" + addr, Name: t.Name()})

@@ -120,6 +120,7 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 
 // A watch that hears nothing says so before its set can be wrong, and goes on by itself.
 func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	e := bustest.Run(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -15,6 +15,7 @@ import (
 // A watch that has lost its bucket says so within about two seconds, while requests go on with what was known; when the bucket is
 // back, the watch is, with what was revoked before.
 func TestWatchLostAndFound(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	k := newKit(t, nil)
 	addr := freeAddr(t)
 	conn, err := bus.Connect(bus.Config{URL: "nats://" + addr, Name: t.Name()})

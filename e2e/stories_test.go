@@ -36,6 +36,7 @@ func TestStories(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
 			told := teller{t: t, ports: newPorts(t), data: t.TempDir()}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},

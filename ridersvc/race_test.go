@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -241,10 +242,10 @@ const crowd = 32
 
 // rounds is how often a race is run.
 func rounds(t testing.TB) int {
-	if testing.Short() {
-		return 3
+	if os.Getenv("PILLION_LONG") != "" {
+		return 10
 	}
-	return 10
+	return 4
 }
 
 func TestCrowdForOneBooking(t *testing.T) {
