@@ -100,7 +100,7 @@ func TestRefreshChains(t *testing.T) {
 		t.Skip("it takes some 10 seconds")
 	}
 	const steps = 6
-	chains := 60
+	chains := 24
 	if os.Getenv("PILLION_LONG") != "" {
 		chains = 200
 	}

@@ -245,7 +245,7 @@ func rounds(t testing.TB) int {
 	if os.Getenv("PILLION_LONG") != "" {
 		return 10
 	}
-	return 4
+	return 2
 }
 
 func TestCrowdForOneBooking(t *testing.T) {
