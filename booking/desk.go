@@ -249,8 +249,8 @@ func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Bo
 	return d.ReleaseIf(ctx, c, id, reason, func(Booking) bool { return true })
 }
 
-// ReleaseIf is Release for a reason that may have ceased to be one: where still says so of the booking as it then is, nothing is done, and the
-// booking returned. Errors: those of [Booking.Release].
+// ReleaseIf is Release for a reason that may have ceased to be one: unless still holds of the booking as it then is, nothing is done, and the
+// booking is returned. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
 	same := func(_ Booking, e Event) bool { return e.Kind == Released && e.Reason == reason }
 	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {

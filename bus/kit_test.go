@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"pillion/booking"
 	"pillion/bus"
@@ -18,18 +17,7 @@ import (
 	"pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		code := m.Run()
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, "goroutines left after all servers and connections were stopped:", err)
-				return 1
-			}
-		}
-		return code
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 // A kit is a NATS, an authority for its tokens, and people who hold them.
 type kit struct {

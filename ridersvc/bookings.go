@@ -70,10 +70,7 @@ func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	ctx := r.Context()
-	if err := s.ready(ctx); err != nil {
-		return ErrCatchingUp.Because(err)
-	}
-	if err := s.reach(ctx, s.ledger.Appended()); err != nil {
+	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
 	claims, _ := web.Caller(ctx)

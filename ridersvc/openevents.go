@@ -38,10 +38,7 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		ctx := r.Context()
-		if err := s.ready(ctx); err != nil {
-			return ErrCatchingUp.Because(err)
-		}
-		if err := s.reach(ctx, s.ledger.Appended()); err != nil {
+		if err := s.catchUp(ctx); err != nil {
 			return err
 		}
 		st, err := streams.Open(w, r)

@@ -1,7 +1,6 @@
 package access_test
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"pillion/booking"
 	"pillion/bus"
@@ -20,18 +18,7 @@ import (
 	"pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		code := m.Run()
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, "goroutines left after all servers and connections were stopped:", err)
-				return 1
-			}
-		}
-		return code
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 // Everybody there is.
 const (

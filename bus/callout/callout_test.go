@@ -3,14 +3,12 @@ package callout_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"pillion/booking"
 	"pillion/bus"
@@ -20,18 +18,7 @@ import (
 	"pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		code := m.Run()
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, "goroutines left after all servers and connections were stopped:", err)
-				return 1
-			}
-		}
-		return code
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 // closed is one closed server, or three, with a door.
 func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door)) {
