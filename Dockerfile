@@ -6,9 +6,9 @@
 #     make build
 #     docker build --target usersvc -t pillion/usersvc .
 #
-# The folders /data, /key and /services belong to that nobody; a new volume that is mounted there takes its owner over. /key has what a
+# The folders /data, /key, /services and /ca belong to that nobody; a new volume that is mounted there takes its owner over. /key has what a
 # service proves with who it is, and is its own. /services has the public halves, which authsvc reads, and the secret that usersvc and
-# ridersvc share: mount the same volume in all three. `pillion keys init` fills them.
+# ridersvc share: mount the same volume in all three. `pillion keys init` fills them. /ca has the CA whose NATS servers are trusted.
 
 ARG NATS_IMAGE=nats:2.15.2
 
@@ -16,6 +16,7 @@ FROM scratch AS base
 COPY --chown=65532:65532 deploy/data/ /data/
 COPY --chown=65532:65532 deploy/data/ /key/
 COPY --chown=65532:65532 deploy/data/ /services/
+COPY --chown=65532:65532 deploy/data/ /ca/
 USER 65532:65532
 ENV PILLION_DATA=/data LOG_FORMAT=json
 
@@ -40,7 +41,8 @@ EXPOSE 3002 3012
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/ridersvc", "health"]
 ENTRYPOINT ["/ridersvc"]
 
-# Everything in one container. NATS listens inside it only. Under /apart is room for the keys of all services, for `pillion keys init`.
+# Everything in one container. NATS listens inside it only. Under /apart is room for the keys of all services, for `pillion keys init` and
+# `pillion certs init`.
 FROM base AS pillion
 COPY bin/pillion /pillion
 COPY --chown=65532:65532 deploy/data/ /apart/authsvc/
@@ -48,6 +50,7 @@ COPY --chown=65532:65532 deploy/data/ /apart/usersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/ridersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/operator/
 COPY --chown=65532:65532 deploy/data/ /apart/nats/
+COPY --chown=65532:65532 deploy/data/ /apart/ca/
 ENV AUTH_ADDR=0.0.0.0:3000 USER_ADDR=0.0.0.0:3001 RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3009
 EXPOSE 3000 3001 3002 3009
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/pillion", "health"]
@@ -56,7 +59,7 @@ ENTRYPOINT ["/pillion"]
 # NATS as it is published, with a folder for its streams that it may write to without being root.
 FROM ${NATS_IMAGE} AS nats
 COPY --chown=65532:65532 deploy/data/ /data/
-COPY deploy/nats/nats.conf deploy/nats/access.conf /nats/
+COPY deploy/nats/nats.conf deploy/nats/cluster.conf deploy/nats/tls.conf deploy/nats/access.conf /nats/
 USER 65532:65532
 ENTRYPOINT ["/nats-server"]
 CMD ["--config", "/nats/nats.conf"]

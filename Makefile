@@ -18,6 +18,10 @@ help: ## List the targets.
 run: ## Run the whole system in one process, with NATS inside and two accounts to try it with.
 	$(GO) run ./cmd/pillion --demo
 
+.PHONY: certs
+certs: ## Make a CA and certificates in data/certs, for trying TLS. What is there stays; RENEW=1 renews them.
+	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
+
 .PHONY: test
 test: ## Run every test that needs only Go (with the race detector where there is a C compiler).
 	$(GO) test $(RACE) -shuffle=on -timeout=15m ./...

@@ -44,6 +44,9 @@ type Config struct {
 	URL       string                     // one or more nats:// or tls:// URLs, separated by commas
 	InProcess nats.InProcessConnProvider // an embedded server; URL is ignored
 	Name      string                     // shown in `nats server report connections`
+	// CA is a file with the CAs whose servers are trusted, in PEM, read at each connect; with it nothing is sent that is not encrypted. Empty: the
+	// CAs of the system, where the URL or the server asks for encryption.
+	CA string
 	// Key proves to NATS who this is: a server that knows the key lets it do what belongs to it, and one that asks for no keys at all is not
 	// good enough for it. nil is for a server that is open, in tests.
 	Key nkeys.KeyPair
@@ -105,8 +108,12 @@ func Connect(c Config) (*Conn, error) {
 				return
 			}
 			log.Info("nats connected", "url", nc.ConnectedUrlRedacted())
+			warnIfPlain(log, nc)
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
+			warnIfPlain(log, nc)
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("nats disconnected", "error", err)
@@ -123,6 +130,8 @@ func Connect(c Config) (*Conn, error) {
 	}
 	if c.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.InProcess))
+	} else {
+		opts = append(opts, encryption(c.CA)...)
 	}
 	if c.Key != nil {
 		public, err := c.Key.PublicKey()
@@ -185,6 +194,9 @@ func (c *Conn) Ready(context.Context) error {
 		}
 		if errors.Is(last, nats.ErrAuthorization) || errors.Is(last, nats.ErrNkeysNotSupported) {
 			return ErrNotLetIn.Because(why)
+		}
+		if f := untrusted(last); f != nil {
+			return f.Because(why)
 		}
 		return ErrUnavailable.Because(why)
 	}

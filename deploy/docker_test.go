@@ -52,14 +52,15 @@ func TestContainers(t *testing.T) {
 	}
 
 	// NATS lets in who has a token, or the operator, and nobody else.
-	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.Timeout(10*time.Second))
+	ca := s.file(t, "authsvc", "/ca/ca.crt")
+	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Timeout(10*time.Second))
 	if !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("somebody without a token: %v", err)
 	}
 	if err == nil {
 		nobody.Close()
 	}
-	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.Token(user), nats.Timeout(10*time.Second)); err != nil {
+	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Token(user), nats.Timeout(10*time.Second)); err != nil {
 		t.Errorf("a user: %v", err)
 	} else {
 		watcher.Close()
@@ -178,8 +179,28 @@ func (s *stack) compose(t *testing.T, args ...string) {
 	}
 }
 
+// file copies a file out of the container of a service.
+func (s *stack) file(t *testing.T, service, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(path))
+	if out, err := exec.Command("docker", "cp", s.container(t, service)+":"+path, to).CombinedOutput(); err != nil {
+		t.Fatalf("copy %s of %s: %v\n%s", path, service, err, out)
+	}
+	return to
+}
+
 // inspect returns one fact about the container of a service, whether it runs or not.
 func (s *stack) inspect(t *testing.T, service, format string) string {
+	t.Helper()
+	out, err := exec.Command("docker", "inspect", "--format", format, s.container(t, service)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("inspect %s: %v\n%s", service, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// container returns the id of the container of a service.
+func (s *stack) container(t *testing.T, service string) string {
 	t.Helper()
 	list, err := exec.Command("docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+project,
 		"--filter", "label=com.docker.compose.service="+service).Output()
@@ -187,11 +208,7 @@ func (s *stack) inspect(t *testing.T, service, format string) string {
 	if err != nil || id == "" {
 		t.Fatalf("%s has no container: %v", service, err)
 	}
-	out, err := exec.Command("docker", "inspect", "--format", format, id).CombinedOutput()
-	if err != nil {
-		t.Fatalf("inspect %s: %v\n%s", service, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return id
 }
 
 // awaitReady returns when all three services say that they are ready.

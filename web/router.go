@@ -44,6 +44,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		cacheControl: []string{"no-store"},
 		typeOptions:  []string{"nosniff"},
 		policy:       []string{"default-src 'none'; frame-ancestors 'none'"},
+		transport:    []string{"max-age=31536000"},
 	}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)
@@ -100,7 +101,7 @@ type observer struct {
 	metrics *metrics
 
 	// Header values that are the same in every answer; nobody changes them in place.
-	cacheControl, typeOptions, policy []string
+	cacheControl, typeOptions, policy, transport []string
 }
 
 // observe is the outermost middleware.
@@ -110,6 +111,9 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions, o.policy
+		if r.TLS != nil { // over plain HTTP it means nothing (RFC 6797)
+			h["Strict-Transport-Security"] = o.transport
+		}
 		h["X-Request-Id"] = []string{rec.id}
 		ctx := context.WithValue(r.Context(), recordKey{}, rec)
 		if len(r.Header["Traceparent"]) > 0 { // whose events will carry it on

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,16 @@ type Cluster struct {
 	servers []*server.Server
 }
 
+// ClusterConfig says what a cluster in this process is like. Dir and Size are required.
+type ClusterConfig struct {
+	Dir    string // each server keeps its streams in a folder of its own under it
+	Size   int    // how many servers
+	Log    *slog.Logger
+	Access string      // who may do what; see [Config]
+	TLS    *tls.Config // how clients are met; nil: unencrypted
+	Routes *tls.Config // how the servers meet each other; nil: unencrypted
+}
+
 // StartCluster returns n servers that have agreed on a leader. Each keeps its streams in a folder of its own under dir.
 func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 	return StartClosedCluster(dir, n, log, "")
@@ -28,6 +39,12 @@ func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 
 // StartClosedCluster is StartCluster with a configuration that says who may do what; see [Config].
 func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cluster, error) {
+	return StartClusterWith(ClusterConfig{Dir: dir, Size: n, Log: log, Access: access})
+}
+
+// StartClusterWith is StartCluster with settings.
+func StartClusterWith(cc ClusterConfig) (*Cluster, error) {
+	dir, n, log := cc.Dir, cc.Size, cc.Log
 	ports, err := freePorts(n)
 	if err != nil {
 		return nil, fmt.Errorf("start NATS cluster: %w", err)
@@ -39,13 +56,17 @@ func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cl
 	c := &Cluster{}
 	for i := range n {
 		name := "n" + strconv.Itoa(i+1)
-		opts, err := options(access)
+		opts, err := options(cc.Access)
 		if err != nil {
 			return nil, errors.Join(err, c.Stop())
 		}
 		opts.ServerName, opts.Host, opts.Port = name, "127.0.0.1", server.RANDOM_PORT
 		opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, filepath.Join(dir, name), maxMemory
 		opts.Cluster, opts.Routes = server.ClusterOpts{Name: "pillion", Host: "127.0.0.1", Port: ports[i]}, routes
+		encrypt(opts, cc.TLS)
+		if cc.Routes != nil {
+			opts.Cluster.TLSConfig, opts.Cluster.TLSTimeout = cc.Routes, tlsPatience
+		}
 		s, err := server.NewServer(opts)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())

@@ -5,10 +5,12 @@
 package embedded
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,6 +36,8 @@ type Config struct {
 	// Access is a part of a server's configuration that says who may do what, in its own language; see package access. Empty: the server is
 	// open to whoever reaches it.
 	Access string
+	// TLS is how clients that come over a socket are met; see package certfile. nil: unencrypted, which is for loopback only.
+	TLS *tls.Config
 }
 
 // What can be wrong with a Config on this machine.
@@ -71,7 +75,11 @@ func Start(c Config) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !loopback(host) && (c.TLS == nil || c.Access == "") {
+			return nil, ErrAddr.Saying(fmt.Sprintf("NATS listens on %s, beyond this machine, only with TLS. Give it a certificate with --nats-tls-cert and --nats-tls-key, or an address on loopback with --nats-addr.", c.Addr))
+		}
 		opts.Host, opts.Port = host, port
+		encrypt(opts, c.TLS)
 	}
 	lock, err := lockDir(c.Dir)
 	if err != nil {
@@ -100,6 +108,21 @@ func options(access string) (*server.Options, error) {
 	}
 	opts.NoSigs = true // signals are the program's
 	return opts, nil
+}
+
+// tlsPatience is what a handshake may take, in seconds: on a busy machine far more than the usual two.
+const tlsPatience = 10
+
+func encrypt(opts *server.Options, c *tls.Config) {
+	if c != nil {
+		opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, c, tlsPatience
+	}
+}
+
+// loopback reports whether nobody on another machine can reach host.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // listenAddr splits addr and makes sure that it can be listened on, because the server itself would only log that it cannot.
@@ -167,8 +190,17 @@ func lockDir(dir string) (*flock.Flock, error) {
 // Provider returns what bus.Connect takes to reach the server without a socket.
 func (s *Server) Provider() nats.InProcessConnProvider { return s.srv }
 
-// URL returns where the server listens, with the port it has taken.
-func (s *Server) URL() string { return s.srv.ClientURL() }
+// URL returns where the server is reached from this machine, with the port it has taken.
+func (s *Server) URL() string {
+	u, err := url.Parse(s.srv.ClientURL())
+	if err != nil {
+		return s.srv.ClientURL()
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
+		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
+	}
+	return u.String()
+}
 
 // Stop ends the server and returns when its streams are closed. Close connections first.
 func (s *Server) Stop() error {

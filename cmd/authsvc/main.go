@@ -30,6 +30,7 @@ type serve struct {
 	setting.Remote
 	setting.Keys
 	setting.HTTP
+	setting.TLS
 	setting.Log
 	setting.Profile
 	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"The seed of authsvc's own nkey, mode 0600, made when missing; what it answers NATS with is beside it (default: services/authsvc.nk in the data folder)."`
@@ -90,7 +91,8 @@ func run(ctx context.Context, env program.Env) error {
 		For:     "POST /login, POST /register, GET /public-key",
 		HTTP:    program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
-		NATSURL: s.URL.Value,
+		TLS:     s.TLS,
+		NATS:    s.Remote,
 		Key:     s.KeyPath(),
 		Further: []string{access.Callout},
 		Log:     s.Log,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
+	"pillion/trialca"
 )
 
 // all is the command that runs the three services in one process.
@@ -26,7 +28,10 @@ type all struct {
 	health
 
 	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"A NATS server to use in place of the one inside, with its streams already made (default: none)."`
-	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens (default: ${default})."`
+	NATSCA   setting.Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"With --nats-url, the CAs whose NATS servers are trusted, PEM; with it nothing is sent that is not encrypted (default: the system's, where the server or tls:// asks for encryption)."`
+	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens; beyond this machine only with --nats-tls-cert (default: ${default})."`
+	NATSCert setting.Text    `name:"nats-tls-cert" env:"NATS_TLS_CERT_FILE" placeholder:"FILE" group:"TLS:" help:"Let the NATS server inside encrypt, with this certificate, PEM; it is read again when it changes (default: none)."`
+	NATSKey  setting.Text    `name:"nats-tls-key" env:"NATS_TLS_KEY_FILE" placeholder:"FILE" group:"TLS:" help:"Its private key, PEM, mode 0600."`
 	Sync     setting.Sync    `name:"sync" env:"PILLION_SYNC" default:"always" placeholder:"WHEN" group:"NATS:" help:"When the NATS server inside writes to disk: always, which is before each acknowledgement, or a duration (default: ${default})."`
 
 	setting.Ledger
@@ -36,6 +41,7 @@ type all struct {
 	setting.Fleet
 	setting.Snapshots
 	setting.HTTP
+	setting.TLS
 	setting.Streams
 	setting.Log
 	setting.Profile
@@ -48,6 +54,10 @@ const provisionPatience = 20 * time.Second
 // the reverse order.
 func (c all) run(ctx context.Context, env program.Env) (err error) {
 	log := program.Logger(c.Log, env.Stderr)
+	shown, natsShown := wiring.HTTPCertificate(c.TLS.Cert.Value, c.TLS.Key.Value), wiring.NATSCertificate(c.NATSCert.Value, c.NATSKey.Value)
+	if err := errors.Join(shown.Load(log), natsShown.Load(log)); err != nil {
+		return err
+	}
 	listeners, err := program.Bind(
 		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
 		program.Place{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
@@ -58,8 +68,9 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer program.Close(listeners)
+	listeners = append(shown.HTTP(listeners[:3]), listeners[3])
 
-	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value}
+	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, CA: c.NATSCA.Value}
 	if natsURL == "" {
 		keys, err := access.LoadOrCreate(c.ServicesDir())
 		if err != nil {
@@ -68,7 +79,7 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		server, err := embedded.Start(embedded.Config{
 			Dir: filepath.Join(c.Data.Value, "nats"), Addr: c.NATSAddr.Value,
 			SyncAlways: c.Sync.Always, SyncInterval: c.Sync.Interval, Log: log,
-			Access: access.Conf(keys, c.watched()),
+			Access: access.Conf(keys, c.watched()), TLS: natsShown.Server(),
 		})
 		if err != nil {
 			return err
@@ -86,6 +97,8 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
+	base.Watch("http", shown)
+	base.Watch("nats", natsShown)
 	auth, user, rider, rides, err := c.parts(base)
 	if err != nil {
 		return err
@@ -167,6 +180,9 @@ func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	if natsURL != "nats://127.0.0.1:4222" { // where the nats CLI looks unless it is told otherwise
 		watch += " -s " + natsURL
 	}
+	if ca := beside(c.NATSCert.Value); ca != "" {
+		watch += " --tlsca " + ca
+	}
 	if !c.watched() {
 		watch += " --nkey " + access.KeyFile(c.ServicesDir(), access.Operator)
 	}
@@ -184,17 +200,30 @@ func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	return a
 }
 
+// beside returns the CA that `pillion certs init` has put beside a certificate, or nothing: who has another CA knows where it is.
+func beside(cert string) string {
+	ca := filepath.Join(filepath.Dir(cert), trialca.CACert)
+	if _, err := os.Stat(ca); cert == "" || err != nil {
+		return ""
+	}
+	return ca
+}
+
 // try returns three lines that show what the system does: log in, book, accept. Without the demo accounts the first one registers.
 func (c all) try(at []net.Listener) []string {
 	auth, user, rider := wiring.URL(at[0]), wiring.URL(at[1]), wiring.URL(at[2])
+	curl := "curl"
+	if ca := beside(c.TLS.Cert.Value); ca != "" {
+		curl += " --cacert " + ca
+	}
 	post := func(call, body string) string {
-		return fmt.Sprintf(`curl -s -X POST %s%s -H 'Content-Type: application/json' -d '%s'`, auth, call, body)
+		return fmt.Sprintf(curl+` -s -X POST %s%s -H 'Content-Type: application/json' -d '%s'`, auth, call, body)
 	}
 	login := func(email, password, role string) string {
 		return "$(" + post("/login", fmt.Sprintf(`{"email":%q,"password":%q,"role":%q}`, email, password, role)) +
 			` | sed 's/.*"token":"\([^"]*\)".*/\1/')`
 	}
-	book := fmt.Sprintf(`curl -X POST %s/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`, user)
+	book := fmt.Sprintf(curl+` -X POST %s/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`, user)
 	if !c.Demo.On {
 		const email, password = "you@example.com", "correct horse battery"
 		return []string{
@@ -206,6 +235,6 @@ func (c all) try(at []net.Listener) []string {
 	return []string{
 		"USER_TOKEN=" + login("john@example.com", "password123", "user"),
 		book,
-		fmt.Sprintf(`curl -X POST %s/accept-booking -H "Authorization: Bearer %s" -d '{}'`, rider, login("rider@example.com", "password123", "raider")),
+		fmt.Sprintf(curl+` -X POST %s/accept-booking -H "Authorization: Bearer %s" -d '{}'`, rider, login("rider@example.com", "password123", "raider")),
 	}
 }

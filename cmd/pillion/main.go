@@ -20,6 +20,7 @@ type commands struct {
 	Run       all             `cmd:"" default:"withargs" help:"Run the whole system in this process (the default)."`
 	Provision provision       `cmd:"" help:"Make the streams and buckets on a NATS server, or widen those that are there."`
 	Keys      keyCommands     `cmd:"" help:"The keys by which a NATS server elsewhere knows our own services."`
+	Certs     certCommands    `cmd:"" help:"Certificates for trying TLS."`
 	Bookings  bookingCommands `cmd:"" help:"See bookings, and bring to an end those that nobody else can, beside the running services."`
 	Health    health          `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
 }
@@ -42,6 +43,8 @@ func run(ctx context.Context, env program.Env) error {
 		return c.Provision.run(ctx, env)
 	case "keys init":
 		return c.Keys.Init.run(env)
+	case "certs init":
+		return c.Certs.Init.run(env)
 	case "bookings list":
 		return c.Bookings.List.run(ctx, env)
 	case "bookings show":

@@ -28,6 +28,7 @@ type serve struct {
 	setting.ServiceKey
 	setting.Snapshots
 	setting.HTTP
+	setting.TLS
 	setting.Streams
 	setting.Log
 	setting.Profile
@@ -55,7 +56,8 @@ func run(ctx context.Context, env program.Env) error {
 		For:     "GET /open-bookings, POST /accept-booking",
 		HTTP:    program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
-		NATSURL: s.URL.Value,
+		TLS:     s.TLS,
+		NATS:    s.Remote,
 		Key:     s.ServiceKey.Path("ridersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,

@@ -29,6 +29,7 @@ type serve struct {
 	setting.ServiceKey
 	setting.Snapshots
 	setting.HTTP
+	setting.TLS
 	setting.Streams
 	setting.Log
 	setting.Profile
@@ -56,7 +57,8 @@ func run(ctx context.Context, env program.Env) error {
 		For:     "POST /book, GET /bookings",
 		HTTP:    program.Place{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
-		NATSURL: s.URL.Value,
+		TLS:     s.TLS,
+		NATS:    s.Remote,
 		Key:     s.ServiceKey.Path("usersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,

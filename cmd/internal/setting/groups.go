@@ -59,6 +59,12 @@ type HTTP struct {
 	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
 }
 
+// TLS is what HTTP clients are shown.
+type TLS struct {
+	Cert Text `name:"tls-cert" env:"TLS_CERT_FILE" placeholder:"FILE" group:"TLS:" help:"Serve HTTPS with this certificate, PEM, with those between it and the CA; it is read again when it changes (default: plain HTTP)."`
+	Key  Text `name:"tls-key" env:"TLS_KEY_FILE" placeholder:"FILE" group:"TLS:" help:"Its private key, PEM, mode 0600."`
+}
+
 // Rides is what the services of users and of riders must agree upon.
 type Rides struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
@@ -101,6 +107,7 @@ type Snapshots struct {
 // Remote is a NATS server elsewhere.
 type Remote struct {
 	URL NATSURL `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL" group:"NATS:" help:"The NATS server; several URLs are separated by commas (default: ${default})."`
+	CA  Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"The CAs whose NATS servers are trusted, PEM; with it nothing is sent that is not encrypted (default: the system's, where the server or tls:// asks for encryption)."`
 }
 
 // Profile offers the profiles of package net/http/pprof on the ops address.

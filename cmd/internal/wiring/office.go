@@ -85,8 +85,8 @@ func (o Office) await(ctx context.Context, otherwise string, ready func(context.
 		return struct{}{}, err
 	}, backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
 	switch {
-	case err != nil && errors.Is(last, bus.ErrNotLetIn):
-		return errOffice.Saying(bus.ErrNotLetIn.Message).Because(last)
+	case err != nil && (errors.Is(last, bus.ErrNotLetIn) || errors.Is(last, bus.ErrNotTrusted) || errors.Is(last, bus.ErrNotEncrypted)):
+		return errOffice.Saying(fault.From(last).Message).Because(last)
 	case err != nil:
 		return errOffice.Saying(otherwise).Because(err)
 	}

@@ -18,7 +18,8 @@ type Solo struct {
 	For     string // what it is for, in a few words
 	HTTP    program.Place
 	OpsAddr string
-	NATSURL string
+	TLS     setting.TLS
+	NATS    setting.Remote
 	Key     string   // the file with what it proves with who it is
 	Further []string // who else it is, with a key beside that one and a connection each
 	Log     setting.Log
@@ -34,18 +35,22 @@ func OpsPlace(addr string) program.Place {
 // Run runs the program until ctx ends. It binds its addresses first, so that it can say that it is not ready.
 func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 	log := program.Logger(s.Log, env.Stderr)
+	shown := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
+	if err := shown.Load(log); err != nil {
+		return err
+	}
 	listeners, err := program.Bind(s.HTTP, OpsPlace(s.OpsAddr))
 	if err != nil {
 		return err
 	}
 	defer program.Close(listeners)
-	at, err := As(bus.Config{URL: s.NATSURL}, s.Service, s.Key)
+	at, err := As(s.at(), s.Service, s.Key)
 	if err != nil {
 		return err
 	}
 	var further []bus.Config
 	for _, who := range s.Further {
-		one, err := As(bus.Config{URL: s.NATSURL}, who, access.KeyFile(filepath.Dir(s.Key), who))
+		one, err := As(s.at(), who, access.KeyFile(filepath.Dir(s.Key), who))
 		if err != nil {
 			return err
 		}
@@ -60,7 +65,8 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	front, ops := listeners[0], listeners[1]
+	base.Watch("http", shown)
+	front, ops := shown.HTTP(listeners[:1])[0], listeners[1]
 	if err := program.Banner(env.Stdout, log, s.Service+" "+program.Version(), []program.Address{
 		{Name: s.Service, URL: URL(front), For: s.For},
 		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
@@ -70,12 +76,19 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 	return Serve(ctx, base, ops, s.PProf, []Site{{Listener: front, Handler: parts[0].Handler}}, parts...)
 }
 
+// at is where NATS is.
+func (s Solo) at() bus.Config { return bus.Config{URL: s.NATS.URL.Value, CA: s.NATS.CA.Value} }
+
 // URL is where ln can be reached from this machine.
 func URL(ln net.Listener) string {
+	scheme := "http://"
+	if _, ok := ln.(https); ok {
+		scheme = "https://"
+	}
 	addr, ok := ln.Addr().(*net.TCPAddr)
 	if ok && addr.IP.IsUnspecified() {
 		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
-		return "http://" + addr.String()
+		return scheme + addr.String()
 	}
-	return "http://" + ln.Addr().String()
+	return scheme + ln.Addr().String()
 }

@@ -1,0 +1,63 @@
+package bus
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/certfile"
+	"pillion/fault"
+)
+
+// What keeps a connection from being encrypted. They are of kind fault.Unavailable, because a certificate or a CA that is put right is
+// found at the next try.
+var (
+	ErrNotTrusted = fault.New(fault.Unavailable, "nats_not_trusted",
+		"The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it, and that it is for the host in --nats-url.").After(2 * time.Second)
+	ErrNotEncrypted = fault.New(fault.Unavailable, "nats_not_encrypted",
+		"The NATS server offers no encryption, and --nats-ca, or tls:// in --nats-url, asks for it.").After(2 * time.Second)
+)
+
+// encryption returns the options by which a connection is encrypted: in TLS 1.3 wherever the server has it, and always where a file with CAs
+// is named, which is read again at each connect.
+func encryption(ca string) []nats.Option {
+	opts := []nats.Option{func(o *nats.Options) error {
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13}
+		return nil
+	}}
+	if ca != "" {
+		opts = append(opts, nats.ClientTLSConfig(nil, func() (*x509.CertPool, error) { return certfile.Authorities(ca) }))
+	}
+	return opts
+}
+
+// warnIfPlain tells the operator of a connection that others can read.
+func warnIfPlain(log *slog.Logger, nc *nats.Conn) {
+	_, err := nc.TLSConnectionState()
+	if host, _, splitErr := net.SplitHostPort(nc.ConnectedAddr()); err != nil && splitErr == nil && beyond(host) {
+		log.Warn("the connection to NATS is not encrypted, and leaves this machine: tokens can be read on the way", "url", nc.ConnectedUrlRedacted())
+	}
+}
+
+// beyond reports whether an IP address is another machine's.
+func beyond(ip string) bool {
+	parsed := net.ParseIP(ip)
+	return parsed != nil && !parsed.IsLoopback()
+}
+
+// untrusted returns the fault where err is about encryption, and nil elsewhere.
+func untrusted(err error) *fault.Error {
+	var verification *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &verification):
+		return ErrNotTrusted
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return ErrNotEncrypted
+	}
+	return nil
+}
