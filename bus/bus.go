@@ -108,11 +108,11 @@ func Connect(c Config) (*Conn, error) {
 				return
 			}
 			log.Info("nats connected", "url", nc.ConnectedUrlRedacted())
-			warnIfPlain(log, nc)
+			warnIfReadable(log, nc)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
-			warnIfPlain(log, nc)
+			warnIfReadable(log, nc)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

@@ -5,7 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
-	"net"
+	"net/netip"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,18 +36,17 @@ func encryption(ca string) []nats.Option {
 	return opts
 }
 
-// warnIfPlain tells the operator of a connection that others can read.
-func warnIfPlain(log *slog.Logger, nc *nats.Conn) {
-	_, err := nc.TLSConnectionState()
-	if host, _, splitErr := net.SplitHostPort(nc.ConnectedAddr()); err != nil && splitErr == nil && beyond(host) {
-		log.Warn("the connection to NATS is not encrypted, and leaves this machine: tokens can be read on the way", "url", nc.ConnectedUrlRedacted())
+// warnIfReadable tells the operator of a connection that others can read.
+func warnIfReadable(log *slog.Logger, nc *nats.Conn) {
+	if _, err := nc.TLSConnectionState(); readable(nc.ConnectedAddr(), err == nil) {
+		log.Warn("the connection to NATS leaves this machine and is not encrypted: tokens can be read on the way", "url", nc.ConnectedUrlRedacted())
 	}
 }
 
-// beyond reports whether an IP address is another machine's.
-func beyond(ip string) bool {
-	parsed := net.ParseIP(ip)
-	return parsed != nil && !parsed.IsLoopback()
+// readable reports whether somebody between here and an address can read what is sent there. The address is "" when the connection is gone.
+func readable(addr string, encrypted bool) bool {
+	to, err := netip.ParseAddrPort(addr)
+	return err == nil && !encrypted && !to.Addr().Unmap().IsLoopback()
 }
 
 // untrusted returns the fault where err is about encryption, and nil elsewhere.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,8 +26,11 @@ func TestServersAreClosedAlike(t *testing.T) {
 	}
 
 	dir := t.TempDir()
+	issue(t, dir, false)
+	tls := strings.ReplaceAll(read(t, "../../deploy/nats/tls.conf"), "/nats/keys", dir)
 	for name, text := range map[string]string{
 		"nats.conf": read(t, "../../deploy/nats/nats.conf"), "access.conf": read(t, "../../deploy/nats/access.conf"), "keys/keys.conf": public.Define(),
+		"tls.conf": tls,
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			t.Fatal(err)
@@ -38,6 +42,9 @@ func TestServersAreClosedAlike(t *testing.T) {
 	elsewhere, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if elsewhere.TLSConfig == nil {
+		t.Error("it does not encrypt")
 	}
 	if !elsewhere.SyncAlways || elsewhere.NoAuthUser != "" {
 		t.Errorf("it writes to disk at once: %v; and takes who brings nothing for %q", elsewhere.SyncAlways, elsewhere.NoAuthUser)
