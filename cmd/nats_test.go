@@ -13,6 +13,7 @@ import (
 
 // NATS lets in who has a key or a token. Anybody else may watch in a demonstration, from this machine, and nowhere else.
 func TestNATSIsClosed(t *testing.T) {
+	certs := makeCerts(t)
 	for _, c := range []struct {
 		what  string
 		args  []string
@@ -20,12 +21,11 @@ func TestNATSIsClosed(t *testing.T) {
 	}{
 		{"a demonstration", []string{"--demo"}, true},
 		{"no demonstration", nil, false},
-		{"a demonstration for others", []string{"--demo", "--nats-addr=0.0.0.0:0"}, false},
+		{"a demonstration for others", append(natsTLS(certs), "--demo", "--nats-addr=0.0.0.0:0"), false},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			p := pillion(t, t.TempDir(), c.args...)
-			url := strings.Replace(p.at["nats"], "0.0.0.0", "127.0.0.1", 1)
-			nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
+			nc, err := nats.Connect(p.at["nats"], trust(t, p, certs), nats.Timeout(10*time.Second))
 			if !c.watch {
 				if err == nil {
 					nc.Close()

@@ -31,6 +31,8 @@ func TestBadStart(t *testing.T) {
 	open := write(t, filepath.Join(dir, "open.key"), rsaKey(t), 0o644)
 	curve := write(t, filepath.Join(dir, "curve.key"), curveKey(t), 0o600)
 	noise := write(t, filepath.Join(dir, "noise.key"), "no PEM", 0o600)
+	certs := makeCerts(t)
+	cert, key := filepath.Join(certs, "usersvc.crt"), filepath.Join(certs, "usersvc.key")
 	inUse := filepath.Join(dir, "used")
 	pillion(t, inUse)
 
@@ -60,6 +62,15 @@ func TestBadStart(t *testing.T) {
 		{"the key is noise", "authsvc", auth("--private-key=" + noise), noise},
 		{"a NATS URL of another kind", "pillion", all("--nats-url=http://127.0.0.1"), "--nats-url (NATS_URL) must look like nats://host:4222"},
 		{"a NATS URL without a host", "usersvc", []string{"--nats-url=nats://"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
+		{"NATS beyond this machine, without a certificate", "pillion", all("--nats-addr=0.0.0.0:0"), "only with TLS. Give it a certificate with --nats-tls-cert and --nats-tls-key"},
+		{"a certificate without its key", "pillion", all("--tls-cert=" + cert), "--tls-cert needs --tls-key: name the file with the certificate's private key."},
+		{"a key without its certificate", "usersvc", []string{"--tls-key=" + key}, "--tls-key needs --tls-cert"},
+		{"half a pair for NATS", "pillion", all("--nats-tls-key=" + key), "--nats-tls-key needs --nats-tls-cert"},
+		{"no such certificate", "ridersvc", []string{"--tls-cert=" + file + ".crt", "--tls-key=" + key}, file + ".crt cannot be read: no such file or directory"},
+		{"a key of another certificate", "authsvc", auth("--tls-cert="+cert, "--tls-key="+filepath.Join(certs, "authsvc.key")), "do not belong together"},
+		{"others may read a certificate's key", "authsvc", auth("--tls-cert="+cert, "--tls-key="+open), "chmod 600 " + open},
+		{"no such CA", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--nats-ca=" + file + ".crt"}, "The CA in " + file + ".crt cannot be used"},
+		{"a CA that is none", "pillion", []string{"provision", "--nats-ca=" + noise}, "The CA in " + noise + " cannot be used: it holds no certificate."},
 		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr."},
 		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr."},
 		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; ridersvc --help shows what there is."},

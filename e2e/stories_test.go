@@ -17,6 +17,7 @@ import (
 // The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
 //
 //	system [flag...]           starts the whole system, and sets AUTH, USER, RIDER, OPS, NATS and DATA
+//	certs                      makes certificates in CERTS, with which AUTH, USER and RIDER are reached over HTTPS from then on
 //	login NAME email role      logs in, registering first where that is no demo account, and sets NAME to the header with the token
 //	curl status arg...         runs curl, and fails unless it is answered with that status; the body is stdout
 //	until pattern arg...       runs curl until the body matches
@@ -42,7 +43,7 @@ func TestStories(t *testing.T) {
 				Files: []string{file},
 				Setup: told.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"system": told.system, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
+					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
 				},
 				RequireExplicitExec: true,
 			})
@@ -83,6 +84,16 @@ func (s teller) system(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return probe(p.ops) == 200
 	})
+}
+
+func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
+	dir := filepath.Join(s.data, "certs")
+	if out, err := exec.Command(filepath.Join(bin, "pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
+		ts.Fatalf("pillion certs init: %v: %s", err, out)
+	}
+	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" + s.ports.user, "RIDER": "https://" + s.ports.rider} {
+		ts.Setenv(name, value)
+	}
 }
 
 // wait waits until ok holds.
