@@ -325,6 +325,26 @@ func TestClusterConf(t *testing.T) {
 	if err := early.FlushTimeout(patience); err != nil {
 		t.Errorf("a connection from before: %v", err)
 	}
+	// Half a pair is refused, and the other one stays.
+	second := serial(t, dial(t, all[0].ClientURL(), ca, key))
+	whole := read(t, filepath.Join(dir, "nats.key"))
+	put(t, filepath.Join(dir, "nats.key"), read(t, filepath.Join(dir, "usersvc.key")))
+	if err := all[0].Reload(); err == nil {
+		t.Error("it takes a key that is not the certificate's")
+	}
+	if serial(t, dial(t, all[0].ClientURL(), ca, key)) != second {
+		t.Error("after a reload that was refused it shows another certificate")
+	}
+	put(t, filepath.Join(dir, "nats.key"), whole)
+	// A second CA is taken up likewise, for the time of its introduction.
+	put(t, filepath.Join(dir, "ca.crt"), read(t, filepath.Join(dir, "ca.crt"))+read(t, filepath.Join(stranger, "ca.crt")))
+	if err := all[0].Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if greeting, err := join(routes[0], &tls.Config{RootCAs: pool, Certificates: load(stranger, "nats")}); !strings.HasPrefix(greeting, "INFO {") {
+		t.Errorf("a server of the second CA: %.20q, %v", greeting, err)
+	}
+
 	now := links(t, all[0])
 	for id := range linked {
 		if !now[id] {
@@ -366,6 +386,13 @@ func operator(t *testing.T, dir string) nats.Option {
 		t.Fatal(err)
 	}
 	return opt
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func await(t *testing.T, what string, ok func() bool) {
