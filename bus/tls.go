@@ -46,7 +46,7 @@ func warnIfReadable(log *slog.Logger, nc *nats.Conn) {
 // readable reports whether somebody between here and an address can read what is sent there. The address is "" when the connection is gone.
 func readable(addr string, encrypted bool) bool {
 	to, err := netip.ParseAddrPort(addr)
-	return err == nil && !encrypted && !to.Addr().Unmap().IsLoopback()
+	return err == nil && !encrypted && !to.Addr().IsLoopback()
 }
 
 // untrusted returns the fault where err is about encryption, and nil elsewhere.
