@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -21,6 +22,9 @@ type Cluster struct {
 	servers []*server.Server
 }
 
+// clusterPatience is long: to agree takes a second, and many times that on a machine with more to do than it can.
+const clusterPatience = time.Minute
+
 // StartCluster returns n servers that have agreed on a leader. Each keeps its streams in a folder of its own under dir.
 func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 	return StartClosedCluster(dir, n, log, "")
@@ -28,7 +32,7 @@ func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
 
 // StartClosedCluster is StartCluster with a configuration that says who may do what; see [Config].
 func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cluster, error) {
-	ports, err := freePorts(n)
+	ports, err := FreePorts(n)
 	if err != nil {
 		return nil, fmt.Errorf("start NATS cluster: %w", err)
 	}
@@ -64,24 +68,32 @@ func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cl
 		return struct{}{}, nil
 	}
 	if _, err := backoff.Retry(context.Background(), agreed, backoff.WithBackOff(backoff.NewConstantBackOff(5*time.Millisecond)),
-		backoff.WithMaxElapsedTime(2*startPatience)); err != nil {
+		backoff.WithMaxElapsedTime(clusterPatience)); err != nil {
 		return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
 	}
 	return c, nil
 }
 
-// freePorts asks the system for ports. They are free again when the servers take them: on loopback, in a test, nobody else does.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+// Ports from which FreePorts takes: below those that systems give to outgoing connections (RFC 6335 section 6 leaves 49152 and more to
+// that, Linux takes 32768 and more), because between here and the server's start such a connection may be made.
+const firstPort, ports = 12000, 20000
+
+// FreePorts returns n ports of loopback that nobody listens on, for tests of what must know its port before it starts.
+func FreePorts(n int) ([]int, error) {
+	var found []int
+	var last error
+	for range 100 * n {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(ports)))) //nolint:gosec // no secret
 		if err != nil {
-			return nil, err
+			last = err
+			continue
 		}
 		defer l.Close() //nolint:errcheck // it has served its purpose; all are held until all are known
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if found = append(found, l.Addr().(*net.TCPAddr).Port); len(found) == n {
+			return found, nil
+		}
 	}
-	return ports, nil
+	return nil, last
 }
 
 // agreed reports whether there is a leader, every server follows it, and it has heard from all of them what room they have: before
