@@ -61,12 +61,12 @@ func (r *run) people(ctx context.Context) error {
 
 func (r *run) newActor(role booking.Role, i int) *actor {
 	a := &actor{run: r, role: role, email: fmt.Sprintf("%s-%d@load.example.com", r.Name, i)}
-	stream := uint64(i) << 1 //nolint:gosec // it counts from 0
+	stream := uint64(i) << 1
 	if role == booking.Rider {
 		stream++
 	}
 	a.random = rand.New(rand.NewPCG(r.Seed, stream)) //nolint:gosec // chance, and no secret
-	a.turn.Store(uint64(i))                          //nolint:gosec // likewise
+	a.turn.Store(uint64(i))
 	return a
 }
 
@@ -159,15 +159,12 @@ func (a *actor) bearer(ctx context.Context) (string, bool) {
 	}
 	a.session.Lock()
 	defer a.session.Unlock()
-	token, fresh, good := a.held()
-	if fresh {
+	if token, fresh, _ := a.held(); fresh {
 		return token, true // another step has fetched it meanwhile
 	}
 	a.renew(ctx)
-	if token, _, good = a.held(); good {
-		return token, true
-	}
-	return "", false
+	token, _, good := a.held()
+	return token, good
 }
 
 // renew exchanges the refresh token, or logs in again where that is not taken.

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -177,6 +179,8 @@ func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
+	var connected atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}))
 	c.Start = time.Now()
 	resp, err := a.run.HTTP.Do(req)
 	var got []byte
@@ -187,7 +191,7 @@ func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
 	c.End = time.Now()
 	if err != nil {
 		c.Outcome, c.Detail = Unknown, err.Error()
-		if unsent(err) {
+		if dialing(err) && !connected.Load() { // net/http sends a request with a key once more by itself where a connection that it had kept breaks
 			c.Outcome = Unreachable
 		}
 		return c, 0
@@ -195,8 +199,8 @@ func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
 	return c.judge(s, resp, got)
 }
 
-// unsent reports whether it failed before anything was asked.
-func unsent(err error) bool {
+// dialing reports whether it failed to connect.
+func dialing(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
@@ -252,7 +256,7 @@ func expected(op Op, status int, code string) bool {
 	case http.StatusUnauthorized:
 		return op == Refresh || op == Login
 	case http.StatusConflict:
-		return code != "" && op != Book
+		return code != "" && op != Book && code != "wrong_start_code" // riders say what the user reads
 	}
 	return false
 }

@@ -16,8 +16,12 @@ func Check(ctx context.Context, ledger *bus.Ledger, r *Report) error {
 	if err != nil {
 		return fmt.Errorf("check the load against the ledger: %w", err)
 	}
-	r.Ledger = &Ledger{
-		Events: found.Events, Bookings: found.Bookings, Refused: found.Refused, Checked: len(r.acknowledged), Findings: found.Findings, More: found.More,
+	l := &Ledger{
+		Events: found.Events, Bookings: found.Bookings, Refused: found.Refused, Checked: len(r.acknowledged), Findings: []Finding{}, More: found.More,
 	}
+	for _, f := range found.Findings {
+		l.Findings = append(l.Findings, Finding(f))
+	}
+	r.Ledger = l
 	return nil
 }

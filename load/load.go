@@ -192,7 +192,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	lasted := time.Since(began)
 	working.Wait()
 	r.calls.Wait()
-	seen := watching.settle(r.tally.acknowledged())
+	seen := watching.settle(r.tally.acknowledged(), c.Patience)
 	return r.tally.report(r, began, lasted, seen), nil
 }
 
@@ -220,7 +220,10 @@ func (r *run) arrivals(ctx, lasting context.Context, began time.Time) {
 	slots := make(chan struct{}, r.InFlight)
 	for n := 0; ; n++ {
 		due := began.Add(time.Duration(float64(n) / r.Rate * float64(time.Second)))
-		if due.Sub(began) >= r.Duration || !pause(ctx, time.Until(due)) {
+		if due.Sub(began) >= r.Duration {
+			<-ctx.Done()
+		}
+		if !pause(ctx, time.Until(due)) {
 			return
 		}
 		select {

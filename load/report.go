@@ -61,6 +61,9 @@ type Latency struct {
 }
 
 func latencyOf(h *hdrhistogram.Histogram) Latency {
+	if h.TotalCount() == 0 {
+		return Latency{}
+	}
 	at := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / float64(time.Millisecond) }
 	return Latency{h.TotalCount(), at(50), at(90), at(99), at(99.9), float64(h.Max()) / float64(time.Millisecond)}
 }
@@ -72,8 +75,17 @@ type Ledger struct {
 	Refused  map[string]int        `json:"refused"` // messages that no reader acts on
 	Checked  int                   `json:"checked"` // what was acknowledged, and looked for
 
-	Findings []bus.Finding `json:"findings"`
-	More     int           `json:"more_findings"`
+	Findings []Finding `json:"findings"`
+	More     int       `json:"more_findings"`
+}
+
+// A Finding is a [bus.Finding] as JSON.
+type Finding struct {
+	What    bus.What        `json:"what"`
+	Seq     uint64          `json:"seq"`
+	Booking booking.ID      `json:"booking_id,omitempty"`
+	Rider   booking.RiderID `json:"raider_id,omitempty"`
+	Detail  string          `json:"detail"`
 }
 
 // Acknowledged returns what people were told is done, in the order in which they were told.
@@ -141,7 +153,7 @@ func (r *Report) wrong(b *strings.Builder) {
 		if i == shown {
 			break
 		}
-		fmt.Fprintf(b, "FOUND %s\n", f)
+		fmt.Fprintf(b, "FOUND %s\n", bus.Finding(f))
 	}
 	fmt.Fprintf(b, "The ledger was checked for %d acknowledged events: %d findings. It has %s; bookings: %s.\n",
 		r.Ledger.Checked, len(r.Ledger.Findings)+r.Ledger.More, counts(r.Ledger.Events), counts(r.Ledger.Bookings))

@@ -88,7 +88,7 @@ type tally struct {
 }
 
 func newTally(keep bool) *tally {
-	return &tally{keep: keep, ops: make(map[Op]*account), kinds: make(map[booking.Kind]int), now: Snapshot{Phase: Registering}, since: time.Now()}
+	return &tally{keep: keep, ops: make(map[Op]*account), violations: []Call{}, kinds: make(map[booking.Kind]int), now: Snapshot{Phase: Registering}, since: time.Now()}
 }
 
 func (t *tally) of(op Op) *account {

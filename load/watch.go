@@ -37,8 +37,6 @@ func (w Watched) summarize(b *strings.Builder) {
 const (
 	// breakSlack is how long before a connection is lost, and after it is back, nothing is expected of it: the server notices earlier than the client.
 	breakSlack = 10 * time.Second
-	// tellPatience is how long watchers wait at the end for what is still to come.
-	tellPatience = 20 * time.Second
 	// watchersAtOnce is how many connect at the same time. authsvc is asked about each.
 	watchersAtOnce = 8
 )
@@ -210,8 +208,8 @@ func (w *watcher) missing(wanted []acknowledged) (expected, missing int) {
 	return expected, missing
 }
 
-// settle waits until watchers have been told of everything that was acknowledged, as long as that is worth it, and counts.
-func (w *watching) settle(acks []acknowledged) Watched {
+// settle waits until watchers have been told of everything that was acknowledged, as long as patience lasts, and counts.
+func (w *watching) settle(acks []acknowledged, patience time.Duration) Watched {
 	concerns := make(map[string][]acknowledged)
 	for _, a := range acks {
 		if a.owner != "" {
@@ -221,7 +219,7 @@ func (w *watching) settle(acks []acknowledged) Watched {
 			concerns[a.Actor] = append(concerns[a.Actor], a)
 		}
 	}
-	deadline := time.NewTimer(tellPatience)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
 		sum := w.count(concerns)

@@ -20,7 +20,7 @@ type WebURLs struct {
 	verdict
 }
 
-// Decode takes http:// and https:// URLs without a path. What is wrong with one is told without showing it, because it may hold a password.
+// Decode takes http:// and https:// URLs without a path or a password. What is wrong with one is told without showing it, because it may hold one.
 func (u *WebURLs) Decode(ctx *kong.DecodeContext) error {
 	wrong := false
 	err := u.judge(ctx, func(raw string) string {
@@ -28,7 +28,7 @@ func (u *WebURLs) Decode(ctx *kong.DecodeContext) error {
 		for one := range strings.SplitSeq(raw, ",") {
 			one = strings.TrimSuffix(strings.TrimSpace(one), "/")
 			p, err := url.Parse(one)
-			wrong = wrong || err != nil || p.Hostname() == "" || p.Path != "" || p.RawQuery != "" || (p.Scheme != "http" && p.Scheme != "https")
+			wrong = wrong || err != nil || p.Hostname() == "" || p.User != nil || p.Path != "" || p.RawQuery != "" || (p.Scheme != "http" && p.Scheme != "https")
 			u.Value = append(u.Value, one)
 		}
 		return ""
