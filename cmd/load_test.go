@@ -98,12 +98,12 @@ func TestLoad(t *testing.T) {
 		t.Errorf("a booking is nowhere: status %d, want 1 and one that is missing\n%s", status, said)
 	}
 
-	// A second rider is told to have won what the first one has.
+	// A second rider, who has named none, is told to have won what the first one has.
 	var won atomic.Pointer[winner]
 	told := atomic.Bool{}
 	generous := proxy(t, system.at["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		first := won.Load()
-		if r.URL.Path != "/accept-booking" || first == nil || first.rider == subjectOf(r) || !told.CompareAndSwap(false, true) {
+		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) || !told.CompareAndSwap(false, true) {
 			return false
 		}
 		_, _ = w.Write(first.body)
@@ -117,7 +117,7 @@ func TestLoad(t *testing.T) {
 		won.CompareAndSwap(nil, &winner{subjectOf(resp.Request), body})
 		return err
 	})
-	if status, r, said := put(key, "--watchers=0", through("rider", generous)); status != 1 || !slices.Equal(found(r), []string{"missing"}) || !strings.Contains(r.Ledger.Findings[0].Detail, "accepted by") {
+	if status, r, said := put(key, "--watchers=0", through("rider", generous)); status != 1 || len(r.Violations) > 0 || !slices.Equal(found(r), []string{"missing"}) || !strings.Contains(r.Ledger.Findings[0].Detail, "accepted by") {
 		t.Errorf("two riders won: status %d, want 1 and an acceptance that is missing\n%s", status, said)
 	}
 

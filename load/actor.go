@@ -254,8 +254,7 @@ func (a *actor) acknowledged(s step, c Call) acknowledged {
 	if u := a.run.owner(c.Booking); u != nil {
 		k.owner = u.id
 	}
-	if s.kind != booking.Accepted {
-		// Who accepts a booking again that is theirs is told success, and causes no event. A rider accepts no booking twice, so this is as exact.
+	if !s.perhaps {
 		k.Command, _ = booking.Keyed(a.id, s.path, s.key, nil)
 	}
 	return k

@@ -89,6 +89,7 @@ type step struct {
 	booking booking.ID // what it is about, as far as that is known
 	due     time.Time
 	kind    booking.Kind // the event that it makes
+	perhaps bool         // an earlier step may have made it already, and then this one makes none and is told success
 	into    any          // where a 2xx answer is read into; an *acceptance tells the booking
 }
 

@@ -18,6 +18,7 @@ type rider struct {
 	*actor
 	home, at booking.Place
 	reported time.Time // when it last said where it is
+	unsure   bool      // whether it may have a booking, or have had one, without knowing that
 }
 
 // A bookingAnswer is what answers about a booking have in common.
@@ -121,8 +122,9 @@ func (d *rider) accept(ctx, lasting context.Context, due time.Time) (booking.ID,
 	var b bookingAnswer
 	r := d.do(lasting, step{
 		op: Accept, method: http.MethodPost, hosts: d.run.Rider, path: "/accept-booking", body: body, key: booking.NewID(), booking: chosen,
-		due: due, kind: booking.Accepted, into: &b,
+		due: due, kind: booking.Accepted, perhaps: chosen != "" && d.unsure, into: &b,
 	})
+	d.unsure = d.unsure || !r.done() && r.Outcome != Refused
 	switch {
 	case r.done():
 		return b.Booking, true
