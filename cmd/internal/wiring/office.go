@@ -25,6 +25,7 @@ type Office struct {
 	board    *booking.Board
 	follower *bus.Follower
 	identity *bus.Identity
+	ledger   *bus.Ledger
 	base     *Base
 }
 
@@ -47,14 +48,13 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
-	ledger, err := base.ledger("/" + operator)
-	if err != nil {
+	if o.ledger, err = base.ledger("/" + operator); err != nil {
 		return err
 	}
-	if o.desk, err = booking.NewDesk(ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
+	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
 		return fmt.Errorf("make the desk: %w", err)
 	}
-	o.follower = ledger.Follow(o.board)
+	o.follower = o.ledger.Follow(o.board)
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -118,6 +118,11 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
 func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
 	return o.desk.Show(ctx, id)
+}
+
+// Inspect reads the whole ledger, and reports what is there and what should not be. Errors: those of [bus.Ledger.Inspect].
+func (o Office) Inspect(ctx context.Context, options bus.InspectOptions) (bus.Inspection, error) {
+	return o.ledger.Inspect(ctx, options)
 }
 
 // Cancel calls a ride off, at whatever stage it is. Errors: those of [booking.Desk.Cancel].
