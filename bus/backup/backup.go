@@ -148,26 +148,27 @@ func failed(what string, err error) error {
 }
 
 // restPatience is how long services that were just stopped may still seem to be there.
-const restPatience = 10 * time.Second
+const restPatience = 3 * time.Second
 
 // atRest returns nil when no service is at work, and else otherwise with a sentence.
 func atRest(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
-	ctx, cancel := context.WithTimeout(ctx, restPatience)
-	defer cancel()
-	tick := time.NewTicker(restPatience / 50)
+	end := time.After(restPatience)
+	tick := time.NewTicker(restPatience / 20)
 	defer tick.Stop()
 	for {
 		busy, err := atWork(ctx, conn)
-		if err == nil && !busy {
+		if err != nil {
+			return failed("see whether services are at work", err)
+		}
+		if !busy {
 			return nil
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			if err != nil {
-				return failed("see whether services are at work", err)
-			}
+		case <-end:
 			return otherwise.Saying("Services are at work there. Stop all of them, and try again.")
+		case <-ctx.Done():
+			return failed("see whether services are at work", ctx.Err())
 		}
 	}
 }
