@@ -107,7 +107,11 @@ func TestWhereNothingIsRestored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	there := len(streams(t, source.conn))
 	refused(t, b.Restore(bounded(t), source.conn, backup.RestoreOptions{}), backup.ErrNotEmpty)
+	if left := len(streams(t, source.conn)); left != there {
+		t.Errorf("of %d streams %d are left", there, left)
+	}
 	if after, err := source.ledger(t).LastSequence(bounded(t)); err != nil || after != before {
 		t.Errorf("the ledger went on from %d to %d (%v)", before, after, err)
 	}
@@ -165,13 +169,24 @@ func TestStill(t *testing.T) {
 func vacantServer(t *testing.T) *bus.Conn {
 	t.Helper()
 	p := vacant(t)
-	list := p.conn.JetStream().StreamNames(bounded(t))
-	for name := range list.Name() {
+	for _, name := range streams(t, p.conn) {
 		if err := p.conn.JetStream().DeleteStream(bounded(t), name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return p.conn
+}
+
+func streams(t *testing.T, conn *bus.Conn) (names []string) {
+	t.Helper()
+	list := conn.JetStream().StreamNames(bounded(t))
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	if err := list.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // Sessions stay only where that is asked for.

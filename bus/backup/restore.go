@@ -53,8 +53,11 @@ func (b *Backup) Restore(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 		if s.Name == bus.BucketStream(bus.SessionsBucket) && !o.KeepSessions {
 			continue // Finish makes it
 		}
-		begun = append(begun, s.Name)
-		if err := b.stream(ctx, conn, s, o.Replicas); err != nil {
+		err := b.stream(ctx, conn, s, o.Replicas)
+		if !alreadyThere(err) { // which somebody else has made this moment, and so is not ours to delete
+			begun = append(begun, s.Name)
+		}
+		if err != nil {
 			return restoreFailed(s.Name, err)
 		}
 		if o.Each != nil {
@@ -101,6 +104,7 @@ func undo(ctx context.Context, conn *bus.Conn, names []string) error {
 
 // Codes of the server for what an operator can mend.
 const (
+	errNameInUse           = 10130
 	errNoPeers             = 10005
 	errInsufficient        = 10023
 	errInsufficientStorage = 10047
@@ -108,10 +112,17 @@ const (
 	errStorageExceeded     = 10049
 )
 
+func alreadyThere(err error) bool {
+	var refusal *jetstream.APIError
+	return errors.As(err, &refusal) && refusal.ErrorCode == errNameInUse
+}
+
 func restoreFailed(name string, err error) error {
 	var refusal *jetstream.APIError
 	if errors.As(err, &refusal) {
 		switch refusal.ErrorCode {
+		case errNameInUse:
+			return ErrNotEmpty.Saying("Somebody else has made stream " + name + " there meanwhile, so the system there is not complete. See who, delete its streams, and try again.").Because(err)
 		case errNoPeers, errInsufficient:
 			return fault.New(fault.Invalid, "no_peers", "NATS has too few servers for the asked number of replicas. Start more servers, or ask for fewer with --replicas.").Because(err)
 		case errInsufficientStorage, errStorageExceeded, errMemoryExceeded:
