@@ -58,7 +58,16 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	if err := refuseMoved(c.Data.Value); err != nil {
 		return err
 	}
-	folder, err := c.copy(ctx, env)
+	folder, err := os.MkdirTemp(c.Data.Value, "move-")
+	if err != nil {
+		return errNoData.Saying(fmt.Sprintf("%s cannot take a copy of the system. See that it is there, and that you may write to it.", c.Data.Value)).Because(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(folder))
+		}
+	}()
+	before, err := c.copy(ctx, env, folder)
 	if err != nil {
 		return err
 	}
@@ -66,8 +75,7 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	at := c.at("move")
-	if err := c.fill(ctx, env.Stdout, c.log(env), at, c.key(), b, true); err != nil {
+	if err := c.fill(ctx, env.Stdout, c.log(env), c.at("move"), c.key(), b, before, true); err != nil {
 		return err
 	}
 	// From here on the system is there.
@@ -88,32 +96,31 @@ func (c move) services() string {
 	return filepath.Join(c.Data.Value, "services")
 }
 
-// copy makes a backup of the system in the data folder, and returns where that is.
-func (c move) copy(ctx context.Context, env program.Env) (to string, err error) {
+// copy makes a backup of the system in the data folder, and returns what is wrong with its ledger.
+func (c move) copy(ctx context.Context, env program.Env, folder string) (before []bus.Finding, err error) {
 	streams := filepath.Join(c.Data.Value, "nats")
 	if _, err := os.Stat(streams); err != nil {
-		return "", errNoData.Saying(fmt.Sprintf("There is no system in %s, since there is no %s. Name the folder with --data.", c.Data.Value, streams)).Because(err)
+		return nil, errNoData.Saying(fmt.Sprintf("There is no system in %s, since there is no %s. Name the folder with --data.", c.Data.Value, streams)).Because(err)
 	}
 	keys, err := access.LoadOrCreate(c.services())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	log := c.log(env)
 	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log, Access: access.Conf(keys, false)})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	if to, err = os.MkdirTemp(c.Data.Value, "move-"); err != nil {
-		return "", fmt.Errorf("make a folder for the copy: %w", err)
-	}
-	at := bus.Config{InProcess: server.Provider(), Name: "pillion move"}
-	err = wiring.AsOperator(ctx, log, at, access.KeyFile(c.services(), access.Operator), func(ctx context.Context, conn *bus.Conn) error {
-		_, err := copyTo(ctx, env.Stdout, conn, to, true)
+	at, key := bus.Config{InProcess: server.Provider(), Name: "pillion move"}, access.KeyFile(c.services(), access.Operator)
+	err = wiring.AsOperator(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+		m, err := copyTo(ctx, env.Stdout, conn, folder, true)
+		if err != nil || m.Stream(bus.LedgerStream).Messages() == 0 {
+			return err
+		}
+		found, err := wiring.Inspect(ctx, log, at, key, bus.InspectOptions{Grace: wiring.NeverOverdue})
+		before = found.Findings
 		return err
 	})
-	if err != nil {
-		return "", errors.Join(err, os.RemoveAll(to))
-	}
-	return to, nil
+	return before, err
 }

@@ -12,8 +12,11 @@ import (
 	"pillion/bus/backup"
 )
 
-// closePatience is what an operator's connection gets to close once the work is done.
-const closePatience = time.Second
+const (
+	closePatience = time.Second // for an operator's connection to close, once the work is done
+	// readyPatience is how long an operator's command waits for NATS, and for what tokens are judged by, however long it may take then.
+	readyPatience = 30 * time.Second
+)
 
 // AsOperator lets an operator do something with streams, within what ctx allows. key is the file with the operator's own service key. NATS is waited for.
 func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) (err error) {
@@ -37,6 +40,19 @@ func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string
 	return do(ctx, conn)
 }
 
+// NeverOverdue is for the inspection of a ledger for which nobody keeps the time.
+const NeverOverdue time.Duration = math.MaxInt64
+
+// Inspect reads the whole ledger as an operator, and reports what is there and what should not be. Errors are of kind fault.Unavailable, and those of
+// the key in the file.
+func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
+	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o Office) error {
+		found, err = o.ledger.Inspect(ctx, options)
+		return err
+	})
+	return found, err
+}
+
 // Restored is what a restored system looks like.
 type Restored struct {
 	Ledger bus.Inspection
@@ -51,12 +67,7 @@ func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b
 		}
 		r.Ledger.Board = booking.NewBoard()
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 { // else there need be no keys to judge it by
-			// That a booking is overdue is no fault of the copy: nobody has kept the time.
-			whole := bus.InspectOptions{Grace: math.MaxInt64}
-			if err := Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, office Office) error {
-				r.Ledger, err = office.Inspect(ctx, whole)
-				return err
-			}); err != nil {
+			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
 				return err
 			}
 		}

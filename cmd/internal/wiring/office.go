@@ -77,6 +77,8 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
 	const pace = 20 * time.Millisecond
 	var last error
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ready(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -118,11 +120,6 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
 func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
 	return o.desk.Show(ctx, id)
-}
-
-// Inspect reads the whole ledger, and reports what is there and what should not be. Errors: those of [bus.Ledger.Inspect].
-func (o Office) Inspect(ctx context.Context, options bus.InspectOptions) (bus.Inspection, error) {
-	return o.ledger.Inspect(ctx, options)
 }
 
 // Cancel calls a ride off, at whatever stage it is. Errors: those of [booking.Desk.Cancel].
