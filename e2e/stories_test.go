@@ -25,7 +25,7 @@ import (
 //	until pattern arg...       runs curl until the body matches
 //	field NAME field           sets NAME to a field of the JSON that stdout is
 //	other NAME digits          sets NAME to four digits that are not those
-//	stop                       stops the system, in order
+//	halt                       stops the system, in order
 //	elsewhere                  starts a NATS server without anything in it, whose keys are those of the system, and sets ELSEWHERE to its URL
 //	pillion arg...             runs pillion, which must succeed, or fail with ! in front
 //	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
@@ -49,7 +49,7 @@ func TestStories(t *testing.T) {
 				Setup: told.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"system": told.system, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
-					"stop": told.stop, "elsewhere": told.elsewhere, "pillion": told.pillion,
+					"halt": told.halt, "elsewhere": told.elsewhere, "pillion": told.pillion,
 				},
 				RequireExplicitExec: true,
 			})
@@ -184,7 +184,7 @@ func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-func (s *teller) stop(*testscript.TestScript, bool, []string) { s.prog.stop(s.t) }
+func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.stop(s.t) }
 
 func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
