@@ -167,6 +167,10 @@ func TestDrill(t *testing.T) {
 			}
 			p.accountsAre(t, revisions)
 			p.goesOn(t, waiting, found.Board)
+			again := open(t, p.backUp(t, backup.Options{}))
+			if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
+				t.Errorf("a backup of that ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
+			}
 		})
 	}
 }

@@ -55,10 +55,7 @@ type Stream struct {
 // Messages returns how many messages the stream had when it was copied.
 func (s *Stream) Messages() uint64 { return s.State.Messages }
 
-// First and Last return the sequences of its first and last message then, or 0.
-func (s *Stream) First() uint64 { return s.State.First }
-
-// Last returns the sequence of its last message.
+// Last returns the sequence of its last message then, or 0.
 func (s *Stream) Last() uint64 { return s.State.Last }
 
 // A File is one file of a backup.

@@ -182,12 +182,8 @@ func (b *Backup) tail(ctx context.Context, conn *bus.Conn, s Stream) error {
 		} else if err != nil {
 			return err
 		}
-		m, err := line.publish()
-		if err != nil {
-			return err
-		}
 		stored, cancel := context.WithTimeout(ctx, askPatience)
-		_, err = conn.JetStream().PublishMsg(stored, m, jetstream.WithExpectStream(s.Name))
+		_, err := conn.JetStream().PublishMsg(stored, line.publish(), jetstream.WithExpectStream(s.Name))
 		cancel()
 		if err != nil {
 			return err

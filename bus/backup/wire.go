@@ -180,13 +180,13 @@ func send(ctx context.Context, nc *nats.Conn, to string, chunk []byte) error {
 	return read(m.Data, &struct{}{})
 }
 
-// A message is one of a stream, as its leader tells it.
+// A message is one of a stream.
 type message struct {
-	Subject string    `json:"subject"`
-	Seq     uint64    `json:"seq"`
-	Header  []byte    `json:"hdrs,omitempty"`
-	Data    []byte    `json:"data,omitempty"`
-	Time    time.Time `json:"time"`
+	Subject string      `json:"subject"`
+	Seq     uint64      `json:"seq"`
+	Header  nats.Header `json:"header,omitempty"`
+	Data    []byte      `json:"data,omitempty"`
+	Time    time.Time   `json:"time"`
 }
 
 // errNone is that there is no such message.
@@ -199,32 +199,33 @@ func get(ctx context.Context, nc *nats.Conn, stream string, seq uint64, orNext b
 		request["next_by_subj"] = ">"
 	}
 	var answer struct {
-		Message message `json:"message"`
+		Message struct {
+			message
+			Header []byte `json:"hdrs"`
+		} `json:"message"`
 	}
 	err := ask(ctx, nc, "STREAM.MSG.GET."+stream, request, &answer)
 	var refusal *jetstream.APIError
 	if errors.As(err, &refusal) && refusal.ErrorCode == jetstream.JSErrCodeMessageNotFound {
 		return message{}, errNone
 	}
-	return answer.Message, err
+	if err != nil {
+		return message{}, err
+	}
+	m := answer.Message.message
+	if raw := answer.Message.Header; len(raw) > 0 {
+		m.Header, err = nats.DecodeHeadersMsg(raw)
+	}
+	return m, err
 }
 
-// message returns m as one to be published, without what was the condition for storing it then.
-func (m message) publish() (*nats.Msg, error) {
-	out := nats.NewMsg(m.Subject)
-	out.Data = m.Data
-	if len(m.Header) == 0 {
-		return out, nil
-	}
-	header, err := nats.DecodeHeadersMsg(m.Header)
-	if err != nil {
-		return nil, err
-	}
-	for name := range header {
+// publish returns m as one to be published, without what was the condition for storing it then.
+func (m message) publish() *nats.Msg {
+	out := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
+	for name := range out.Header {
 		if strings.HasPrefix(name, "Nats-Expected-") || name == jetstream.MsgIDHeader {
-			delete(header, name)
+			delete(out.Header, name)
 		}
 	}
-	out.Header = nats.Header(header)
-	return out, nil
+	return out
 }
