@@ -108,6 +108,8 @@ func cells() []cell {
 		{pub, "$JS.API.STREAM.RESTORE.BOOKINGS", []string{access.Operator}},
 		{pub, "$JS.API.STREAM.SNAPSHOT.BOOKINGS", []string{access.Operator}},
 		{pub, "$JS.SNAPSHOT.RESTORE.BOOKINGS.x", []string{access.Operator}},
+		{pub, "$JS.SNAPSHOT.ACK.BOOKINGS.x.1.1", []string{access.Operator}},
+		{pub, "$JS.API.CONSUMER.RESET.BOOKINGS.deadlines", []string{access.Operator}},
 		{sub, "$JS.SNAPSHOT.>", []string{access.Operator}},
 		{sub, "$JS.EVENT.>", []string{access.Operator}},
 		{sub, "$JS.API.>", nil},

@@ -48,14 +48,13 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
-	ledger, err := base.ledger("/" + operator)
-	if err != nil {
+	if o.ledger, err = base.ledger("/" + operator); err != nil {
 		return err
 	}
-	if o.desk, err = booking.NewDesk(ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
+	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
 		return fmt.Errorf("make the desk: %w", err)
 	}
-	o.ledger, o.follower = ledger, ledger.Follow(o.board)
+	o.follower = o.ledger.Follow(o.board)
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -78,6 +77,8 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
 	const pace = 20 * time.Millisecond
 	var last error
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ready(ctx)
 		if err != nil && ctx.Err() == nil {
