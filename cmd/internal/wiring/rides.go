@@ -87,6 +87,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
+	keeper.Fit = r.base.Clock.Right // another deadline would come of another clock
 	return []program.Task{keeper.Run}, nil
 }
 
