@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ type offers struct {
 // An audience are the riders who were told of a booking.
 type audience struct {
 	seq    uint64 // of the event by which it has become open
+	body   []byte // what all of them are told, as JSON; each is told besides how far it is
 	riders []booking.RiderID
 }
 
@@ -78,23 +80,28 @@ func (o *offers) look(ctx context.Context, rider booking.RiderID) {
 func (o *offers) offer(rider booking.RiderID, b *booking.Nearby) {
 	a, known := o.told.Get(b.ID)
 	if !known || a.seq != b.OpenedSeq {
-		a = &audience{seq: b.OpenedSeq}
+		body, err := json.Marshal(nearOffer{1, b.OpenedSeq, offerOf(b.Booking)})
+		if err != nil {
+			o.log.Warn("an offer cannot be told", "booking", b.ID, "error", err)
+			return
+		}
+		a = &audience{seq: b.OpenedSeq, body: body}
 		o.told.Add(b.ID, a)
 	}
 	if len(a.riders) >= mostTold || slices.Contains(a.riders, rider) {
 		return
 	}
-	if o.say(rider, b.ID, b.OpenedSeq, "open", b.OpenedAt, nearOffer{1, b.OpenedSeq, offerOf(b.Booking), int64(math.Round(b.Metres))}) {
+	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+strconv.FormatInt(int64(math.Round(b.Metres)), 10)+"}"...)
+	if o.say(bus.OfferNotice{Rider: rider, Booking: b.ID, Seq: b.OpenedSeq, What: "open", At: b.OpenedAt, Body: body}) {
 		a.riders = append(a.riders, rider)
 	}
 }
 
-// nearOffer is what a rider is told of an open booking: what GET /open-bookings shows of it.
+// nearOffer is what riders are told of an open booking, besides how far it is: what GET /open-bookings shows of it.
 type nearOffer struct {
 	V   int    `json:"v"`
 	Seq uint64 `json:"seq"`
 	offer
-	Metres int64 `json:"pickup_distance_m"`
 }
 
 // goneOffer is what a rider is told of one that is not open any more.
@@ -105,13 +112,10 @@ type goneOffer struct {
 }
 
 // say reports whether it could be said. What could not is not said again: who has no connection has missed more than that.
-func (o *offers) say(rider booking.RiderID, id booking.ID, seq uint64, what string, at time.Time, body any) bool {
-	data, err := json.Marshal(body)
-	if err == nil {
-		err = o.tell(bus.OfferNotice{Rider: rider, Booking: id, Seq: seq, What: what, At: at, Body: data})
-	}
+func (o *offers) say(n bus.OfferNotice) bool {
+	err := o.tell(n)
 	if err != nil {
-		o.log.Debug("a rider is not told of an offer", "booking", id, "error", err)
+		o.log.Debug("a rider is not told of an offer", "booking", n.Booking, "error", err)
 	}
 	return err == nil
 }
@@ -138,8 +142,13 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 	}
 	o.told.Remove(id)
 	seq = max(seq, a.seq) // the board may not know the booking any more
+	body, err := json.Marshal(goneOffer{1, seq, gone{id, why, at.UTC()}})
+	if err != nil {
+		o.log.Warn("the end of an offer cannot be told", "booking", id, "error", err)
+		return
+	}
 	for _, r := range a.riders {
-		o.say(r, id, seq, "gone", at, goneOffer{1, seq, gone{id, why, at.UTC()}})
+		o.say(bus.OfferNotice{Rider: r, Booking: id, Seq: seq, What: "gone", At: at, Body: body})
 	}
 }
 
