@@ -70,6 +70,10 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	}); err != nil {
 		return err
 	}
+	if err := o.await(ctx, "The clock of this machine and that of the NATS server that stores bookings are too far apart. Set the one that is wrong by a time server (NTP).",
+		base.Clock.Ready); err != nil {
+		return err
+	}
 	return do(ctx, o)
 }
 
