@@ -28,7 +28,8 @@ type Options struct {
 	// Still refuses with ErrNotStill where services are at work, or anything is written while the backup is made: nothing that comes after it is
 	// to be lost.
 	Still bool
-	Each  func(Stream) // is told of each stream that has been copied
+	Begin func(stream string) // is told of each stream when the server has begun to copy it
+	Each  func(Stream)        // is told of each that has been copied
 }
 
 // What can be wrong with the system that is copied.
@@ -76,7 +77,7 @@ func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest
 	if err != nil {
 		return Manifest{}, err
 	}
-	c := copying{conn: conn, to: to}
+	c := copying{conn: conn, to: to, begin: o.Begin}
 	m := Manifest{Version: manifestVersion, Pillion: o.Pillion, NATS: conn.NATS().ConnectedServerVersion(), Began: time.Now().UTC()}
 	for _, name := range toCopy(before) {
 		s, err := c.stream(ctx, name, before[name].State.LastSeq)
@@ -195,8 +196,9 @@ func atWork(ctx context.Context, conn *bus.Conn) (bool, error) {
 
 // A copying is a backup under way.
 type copying struct {
-	conn *bus.Conn
-	to   folder
+	conn  *bus.Conn
+	to    folder
+	begin func(string) // or nil
 }
 
 const cutTries = 100
@@ -211,7 +213,13 @@ func (c copying) stream(ctx context.Context, name string, atLeast uint64) (Strea
 	s := Stream{Name: name}
 	for try := 0; ; try++ {
 		var ok bool
-		s.cut, ok, err = download(ctx, c.conn.NATS(), name, w, func(x cut) (bool, error) { return c.whole(ctx, name, x, atLeast) })
+		s.cut, ok, err = download(ctx, c.conn.NATS(), name, w, func(x cut) (bool, error) {
+			good, err := c.whole(ctx, name, x, atLeast)
+			if good && c.begin != nil {
+				c.begin(name)
+			}
+			return good, err
+		})
 		if err == nil && !ok && try < cutTries {
 			continue // in the middle of a batch, which is over in a moment
 		}

@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -211,6 +212,13 @@ func TestSessions(t *testing.T) {
 func TestBatchesAreWhole(t *testing.T) {
 	const size = 200
 	p := vacant(t)
+	for _, name := range streams(t, p.conn) { // which only take time here
+		if name != bus.LedgerStream {
+			if err := p.conn.JetStream().DeleteStream(bounded(t), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	if _, err := p.conn.JetStream().CreateStream(bounded(t), jetstream.StreamConfig{
 		Name: "OTHER", Subjects: []string{"other.>"}, AllowAtomicPublish: true, Storage: jetstream.FileStorage,
 	}); err != nil {
@@ -246,7 +254,7 @@ func TestBatchesAreWhole(t *testing.T) {
 		}
 	}()
 	<-begun
-	for range 6 {
+	for range 40 {
 		b := open(t, p.backUp(t, backup.Options{}))
 		if s := b.Stream("OTHER"); s.Last()%size != 0 || s.Messages()%size != 0 {
 			t.Errorf("a copy ends at %d, in the middle of a batch", s.Last())
@@ -298,6 +306,47 @@ func TestOrder(t *testing.T) {
 	} {
 		if _, _, err := target.conn.Bucket(is[0]).Get(bounded(t), is[1]); err != nil {
 			t.Errorf("%s was copied too early for what is %s: %v", is[0], is[1], err)
+		}
+	}
+}
+
+// A key whose value is replaced while its bucket is copied is in the copy, with the one or the other.
+func TestReplacedMeanwhile(t *testing.T) {
+	const keys, size = 30, 700 << 10 // more than the server sends ahead
+	source := small(t)
+	accounts := source.conn.Bucket(bus.AccountsBucket)
+	value := make([]byte, size)
+	for i := range keys {
+		if _, err := rand.Read(value); err != nil { // so that it stays as large
+			t.Fatal(err)
+		}
+		if _, err := accounts.Create(bounded(t), key(i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder := filepath.Join(t.TempDir(), "backup")
+	_, err := backup.Make(bounded(t), source.conn, folder, backup.Options{Begin: func(stream string) {
+		if stream != bus.BucketStream(bus.AccountsBucket) {
+			return
+		}
+		_, revision, err := accounts.Get(bounded(t), key(keys-1))
+		if err == nil {
+			_, err = accounts.Update(bounded(t), key(keys-1), []byte("new"), revision)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := &place{Env: bustest.Run(t), auth: source.auth}
+	target.conn = target.Connect(t)
+	target.restore(t, open(t, folder), backup.RestoreOptions{}, nil)
+	for i := range keys {
+		got, _, err := target.conn.Bucket(bus.AccountsBucket).Get(bounded(t), key(i))
+		if want := map[bool]int{true: len("new"), false: size}[i == keys-1]; err != nil || len(got) != want {
+			t.Errorf("%s: %d bytes, want %d (%v)", key(i), len(got), want, err)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (t *tail) follow(ctx context.Context, stream jetstream.Stream, from uint64)
 			return false, ctx.Err()
 		}
 		if err != nil { // the leader is asked, and says whether there is anything
-			return false, nil //nolint:nilerr // and then it begins anew
+			return false, nil
 		}
 		meta, err := m.Metadata()
 		if err != nil {
