@@ -25,6 +25,7 @@ type Config struct {
 	// The base URLs of the services' instances, which are asked in turn. Where one cannot be reached, or breaks off, the next one is asked.
 	Auth, User, Rider []string
 	NATS              string // where to watch, nats:// URLs separated by commas; empty: nobody watches
+	CA                string // the file with the CAs of those servers, as [bus.Config] has it
 	Watchers          int    // how many users, and how many riders, watch; 100 by default
 
 	Users, Riders int           // 100 and 50 by default

@@ -117,7 +117,7 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 	}
 	lasting := context.WithoutCancel(ctx)
 	conn, err := bus.Connect(bus.Config{
-		URL: a.run.NATS, Name: "pillion-load", Inbox: a.id, Changed: w.changed,
+		URL: a.run.NATS, CA: a.run.CA, Name: "pillion-load", Inbox: a.id, Changed: w.changed,
 		Token: func() string {
 			ctx, cancel := context.WithTimeout(lasting, a.run.Timeout)
 			defer cancel()

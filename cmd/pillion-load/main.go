@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"pillion/bus"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
@@ -37,8 +36,8 @@ type settings struct {
 	Auth  setting.WebURLs `name:"auth-url" env:"AUTH_URL" default:"http://127.0.0.1:3000" placeholder:"URLS" group:"Where:" help:"The instances of authsvc (default: ${default})."`
 	User  setting.WebURLs `name:"user-url" env:"USER_URL" default:"http://127.0.0.1:3001" placeholder:"URLS" group:"Where:" help:"The instances of usersvc (default: ${default})."`
 	Rider setting.WebURLs `name:"rider-url" env:"RIDER_URL" default:"http://127.0.0.1:3002" placeholder:"URLS" group:"Where:" help:"The instances of ridersvc (default: ${default})."`
-	NATS  setting.NATSURL `name:"nats-url" env:"NATS_URL" default:"nats://127.0.0.1:4222" placeholder:"URL" group:"Where:" help:"The NATS server; several URLs are separated by commas (default: ${default})."`
-	Key   setting.Text    `name:"operator-key" env:"OPERATOR_KEY_FILE" placeholder:"FILE" group:"Where:" help:"The operator's key, to check the ledger with, such as data/services/operator.nk (default: none, and no check)."`
+	setting.Remote
+	Key setting.Text `name:"operator-key" env:"OPERATOR_KEY_FILE" placeholder:"FILE" group:"Where:" help:"The operator's key, to check the ledger with, such as data/services/operator.nk (default: none, and no check)."`
 
 	Users    setting.Count    `name:"users" env:"LOAD_USERS" default:"100" min:"1" max:"1000000" placeholder:"N" group:"Load:" help:"How many users book (default: ${default})."`
 	Riders   setting.Count    `name:"riders" env:"LOAD_RIDERS" default:"50" min:"1" max:"1000000" placeholder:"N" group:"Load:" help:"How many riders accept (default: ${default})."`
@@ -98,7 +97,7 @@ func (l *loader) run(ctx context.Context, env program.Env) (err error) {
 func (l *loader) load(ctx context.Context, env program.Env, result, people io.Writer) error {
 	line := newProgress(env.Stderr)
 	report, err := load.Run(ctx, load.Config{
-		Auth: l.Auth.Value, User: l.User.Value, Rider: l.Rider.Value, NATS: l.watched(), Watchers: l.Watchers.Value,
+		Auth: l.Auth.Value, User: l.User.Value, Rider: l.Rider.Value, NATS: l.watched(), CA: l.CA.Value, Watchers: l.Watchers.Value,
 		Users: l.Users.Value, Riders: l.Riders.Value, Rate: l.Rate.Value, Duration: l.Duration.Value, Think: l.Think.Value,
 		InFlight: l.InFlight.Value, Patience: l.Patience.Value, Seed: uint64(l.Seed.Value), Name: l.Name.Value, Password: l.Password.Value,
 		Record: l.Record.On, Log: l.log(env), Progress: line.show,
@@ -136,7 +135,7 @@ func (l *loader) watched() string {
 	if l.Watchers.Value == 0 {
 		return ""
 	}
-	return l.NATS.Value
+	return l.URL.Value
 }
 
 // told makes what keeps a load from beginning its own sentence.
@@ -157,8 +156,7 @@ func (l *loader) check(ctx context.Context, env program.Env, report *load.Report
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
-	at := bus.Config{URL: l.NATS.Value, Name: env.Name}
-	return wiring.Operate(ctx, l.log(env), at, l.Key.Value, time.Hour, func(ctx context.Context, o wiring.Office) error {
+	return wiring.Operate(ctx, l.log(env), wiring.At(l.Remote, env.Name), l.Key.Value, time.Hour, func(ctx context.Context, o wiring.Office) error {
 		return load.Check(ctx, o.Ledger(), report)
 	})
 }

@@ -29,7 +29,7 @@ type there struct {
 }
 
 func (t there) at(command string) bus.Config {
-	return bus.Config{URL: t.URL.Value, Name: "pillion " + command}
+	return wiring.At(t.Remote, "pillion "+command)
 }
 func (t there) key() string { return t.Path(access.Operator) }
 func (t there) log(env program.Env) *slog.Logger {

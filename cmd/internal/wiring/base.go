@@ -19,6 +19,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
 	"pillion/fault"
 	"pillion/token"
 	"pillion/web"
@@ -41,6 +42,11 @@ type Base struct {
 	Verifier *token.Verifier
 
 	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
+}
+
+// At returns how to reach a NATS server elsewhere, under a name that its operators know the connection by.
+func At(r setting.Remote, name string) bus.Config {
+	return bus.Config{URL: r.URL.Value, CA: r.CA.Value, Name: name}
 }
 
 // As returns at as one of our own processes connects, which proves who it is with the key in a file; the key is read, or made, here.
