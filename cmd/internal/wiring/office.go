@@ -21,6 +21,7 @@ const operator = "operator"
 
 // An Office is where an operator works on bookings, beside the running services.
 type Office struct {
+	ledger   *bus.Ledger
 	desk     *booking.Desk
 	board    *booking.Board
 	follower *bus.Follower
@@ -54,7 +55,7 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if o.desk, err = booking.NewDesk(ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
 		return fmt.Errorf("make the desk: %w", err)
 	}
-	o.follower = ledger.Follow(o.board)
+	o.ledger, o.follower = ledger, ledger.Follow(o.board)
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -114,6 +115,9 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 	})
 	return found, err
 }
+
+// Ledger returns the ledger, for whoever reads it as it is.
+func (o Office) Ledger() *bus.Ledger { return o.ledger }
 
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
 func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
