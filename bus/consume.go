@@ -27,6 +27,9 @@ func (l *Ledger) consume(ctx context.Context, stream, consumer string, wait time
 func (l *Ledger) consuming(ctx context.Context, stream, name string, wait time.Duration, do func(context.Context, stored) error, working func()) error {
 	look, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
+	if err := l.conn.link.wait(look); err != nil {
+		return err
+	}
 	consumer, err := l.js.Consumer(look, stream, name) // Provision has made it: who may change a consumer may send its messages anywhere
 	if err != nil {
 		return fmt.Errorf("look for consumer %s: %w", name, err)

@@ -44,7 +44,7 @@ func TestChaos(t *testing.T) {
 	for range rounds {
 		plan = append(plan, next())
 	}
-	run(t, plan, chance, load.Config{Users: 40, Riders: 40, Rate: 30, Think: 200 * time.Millisecond})
+	run(t, plan, chance, load.Config{Users: 40, Riders: 40, Rate: 25, Think: 100 * time.Millisecond})
 }
 
 // TestFaults shows some faults once, with less load.
