@@ -114,7 +114,7 @@ func Connect(c Config) (*Conn, error) {
 		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		// Once what is sent to it fills what the system keeps, the client would hold its lock for a minute over the next write, and its pings wait for that too.
-		nats.FlusherTimeout(2*time.Second),
+		nats.FlusherTimeout(2 * time.Second),
 		nats.ReconnectOnFlusherError(),
 		// A write that timed out must not be sent after the reconnect, when nobody waits for it any more.
 		nats.ReconnectBufSize(-1),
