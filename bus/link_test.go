@@ -10,7 +10,6 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/fault"
-	"pillion/token/tokentest"
 )
 
 // While the client waits for the first word of a server that takes connections and says nothing, it holds its lock. Calls end with their contexts
@@ -26,17 +25,13 @@ func TestCallsDoNotWaitForDialling(t *testing.T) {
 	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 20, Replicas: 1}); err != nil {
 		t.Fatal(err)
 	}
-	ledger, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: tokentest.New(t).Verifier()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func(patience time.Duration) error {
+	write := func(patience time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		_, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh)
+		_, err := conn.Bucket(bus.LimitsBucket).Create(ctx, booking.NewID(), []byte("1"))
 		return err
 	}
-	if err := read(30 * time.Second); err != nil {
+	if err := write(30 * time.Second); err != nil {
 		t.Fatal(err)
 	}
 
@@ -47,23 +42,25 @@ func TestCallsDoNotWaitForDialling(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	dialled, err := silent.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dialled.Close()
-	gaveUp, answered := make(chan struct{}), make(chan error, 1)
-	go func() {
-		_, _ = io.Copy(io.Discard, dialled)
-		close(gaveUp)
-	}()
-	go func() { answered <- read(50 * time.Millisecond) }()
-	select {
-	case err := <-answered:
-		if fault.KindOf(err) != fault.Unavailable {
-			t.Errorf("a read without a server: %v", err)
+	for range 5 { // a machine that is busy may let a call take as long as a dial
+		dialled, err := silent.Accept()
+		if err != nil {
+			t.Fatal(err)
 		}
-	case <-gaveUp:
-		t.Error("a call that had 50 ms waited until the client gave up dialling")
+		defer dialled.Close()
+		gaveUp := make(chan struct{})
+		go func() {
+			_, _ = io.Copy(io.Discard, dialled)
+			close(gaveUp)
+		}()
+		if err := write(50 * time.Millisecond); fault.KindOf(err) != fault.Unavailable {
+			t.Fatalf("a write without a server: %v", err)
+		}
+		select {
+		case <-gaveUp: // the call has waited until the client stopped waiting for a word
+		case <-time.After(100 * time.Millisecond):
+			return
+		}
 	}
+	t.Error("calls that have 50 ms wait until the client gives up dialling")
 }
