@@ -18,7 +18,7 @@ const whole = 2 * time.Minute
 type round struct {
 	fault   string
 	took    time.Duration
-	written time.Duration // from the beginning until a booking that was asked for since is acknowledged
+	written time.Duration // from when it had happened until a booking that was asked for since is acknowledged
 	longest time.Duration // that anybody was made to wait for an answer
 	fates   map[fate]int
 	wrong   []exchange // that should not be
@@ -31,15 +31,16 @@ func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 	down := map[string]bool{}
 	mend, err := f.strike(c, chance, func(p *process) { down[p.front] = true })
 	c.must(err)
+	struck := w.now()
 	var lasting <-chan time.Time
 	if f.lasts != nil {
 		lasting = time.After(f.lasts(chance))
 	}
 	r := round{fault: f.name, fates: map[fate]int{}}
 	for over := time.Now().Add(time.Minute); ; await(10 * time.Millisecond) {
-		at, ok := w.written(begin)
+		at, ok := w.written(struck)
 		if ok {
-			r.written = at - begin
+			r.written = at - struck
 			break
 		}
 		if time.Now().After(over) {
