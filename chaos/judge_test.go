@@ -81,6 +81,15 @@ func (c *cluster) left(w *witness) error {
 			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending, info.NumAckPending)
 		}
 	}
+	reading, stop := context.WithTimeout(c.t.Context(), whole)
+	defer stop()
+	found, err := c.ledger.Inspect(reading, bus.InspectOptions{})
+	if err != nil {
+		return err
+	}
+	if open := found.Bookings[booking.StateOpen]; open > 0 { // some of them perhaps overdue, which no list shows
+		return fmt.Errorf("%d bookings are open", open)
+	}
 	return nil
 }
 
