@@ -34,6 +34,12 @@ check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs. Needs 
 bench: ## Print the benchmarks, each beside its own limit. Takes a few minutes.
 	$(GO) test -run='^$$' -bench=. -benchtime=3s -p=1 -timeout=60m ./...
 
+ROUNDS ?= 60
+
+.PHONY: chaos
+chaos: ## Break a cluster again and again while it is used: ROUNDS=60 faults, of chance or of SEED=n, or those named like FAULT=text. See docs/chaos.md.
+	ROUNDS=$(ROUNDS) $(GO) test -run='^TestChaos$$' -count=1 -timeout=6h -v ./chaos
+
 .PHONY: build
 build: ## Build the programs into bin/, static.
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...

@@ -110,7 +110,7 @@ func (a *AuditTrail) insist(ctx context.Context, m *nats.Msg) {
 func (a *AuditTrail) store(ctx context.Context, m *nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	if _, err := a.conn.js.PublishMsg(ctx, m, jetstream.WithExpectStream(AuditStream)); err != nil {
+	if _, err := a.conn.publish(ctx, m, jetstream.WithExpectStream(AuditStream)); err != nil {
 		return err
 	}
 	a.conn.metrics.audited.WithLabelValues("stored").Inc()

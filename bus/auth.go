@@ -126,7 +126,7 @@ func (c *Conn) AuthAnswers(ctx context.Context) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	_, err := c.nc.RequestWithContext(ctx, subjectJWKS, nil)
+	_, err := c.request(ctx, &nats.Msg{Subject: subjectJWKS})
 	switch {
 	case err == nil:
 		return true, nil

@@ -116,7 +116,7 @@ func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return failed(err)
 	}
-	stream, err := b.conn.js.Stream(ctx, b.stream())
+	stream, err := b.conn.stream(ctx, b.stream())
 	if err != nil {
 		return failed(err)
 	}
@@ -156,7 +156,7 @@ func (b *Bucket) write(ctx context.Context, m *nats.Msg, revision uint64) (uint6
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	ack, err := b.conn.js.PublishMsg(ctx, m, jetstream.WithExpectStream(b.stream()))
+	ack, err := b.conn.publish(ctx, m, jetstream.WithExpectStream(b.stream()))
 	if err != nil {
 		var api *jetstream.APIError
 		if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {

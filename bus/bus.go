@@ -71,6 +71,8 @@ type Conn struct {
 	log     *slog.Logger
 	metrics *metrics
 	met     atomic.Bool // whether a server was ever reached
+	link    *link
+	leases  leases
 	past    past
 	closed  chan struct{}
 }
@@ -87,7 +89,7 @@ func Connect(c Config) (*Conn, error) {
 			return nil, err
 		}
 	}
-	conn := &Conn{log: log, closed: make(chan struct{})}
+	conn := &Conn{log: log, link: newLink(), closed: make(chan struct{})}
 	if c.Beside != nil {
 		conn.metrics = c.Beside.metrics
 	} else {
@@ -97,6 +99,11 @@ func Connect(c Config) (*Conn, error) {
 	if changed == nil {
 		changed = func(bool) {}
 	}
+	linked := func(up bool) {
+		conn.leases.asked.Clear() // another server may see another leader
+		conn.link.set(up)
+		changed(up)
+	}
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
@@ -105,14 +112,19 @@ func Connect(c Config) (*Conn, error) {
 		nats.ReconnectWait(200 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
 		nats.Timeout(2 * time.Second),
-		nats.PingInterval(5 * time.Second),
+		// A server that is cut off, or does not run on, says nothing. Six seconds later another one is looked for: early enough for those whose requests
+		// wait meanwhile.
+		nats.PingInterval(2 * time.Second),
 		nats.MaxPingsOutstanding(2),
+		// Once what is sent to it fills what the system keeps, the client would hold its lock for a minute over the next write, and its pings wait for that too.
+		nats.FlusherTimeout(2 * time.Second),
+		nats.ReconnectOnFlusherError(),
 		// A write that timed out must not be sent after the reconnect, when nobody waits for it any more.
 		nats.ReconnectBufSize(-1),
 		nats.DrainTimeout(time.Second),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			conn.met.Store(true)
-			changed(true)
+			linked(true)
 			if c.InProcess != nil {
 				log.Debug("nats connected, in this process")
 				return
@@ -123,10 +135,10 @@ func Connect(c Config) (*Conn, error) {
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
 			warnIfReadable(log, nc)
-			changed(true)
+			linked(true)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			changed(false)
+			linked(false)
 			if err != nil {
 				log.Warn("nats disconnected", "error", err)
 			}
@@ -138,7 +150,10 @@ func Connect(c Config) (*Conn, error) {
 			}
 			log.Warn("nats error", attrs...)
 		}),
-		nats.ClosedHandler(func(*nats.Conn) { close(conn.closed) }),
+		nats.ClosedHandler(func(*nats.Conn) {
+			conn.link.set(true) // its calls say at once that it is closed
+			close(conn.closed)
+		}),
 	}
 	if c.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(c.InProcess))
@@ -170,6 +185,7 @@ func Connect(c Config) (*Conn, error) {
 	conn.nc, conn.js = nc, js
 	if nc.IsConnected() {
 		conn.met.Store(true)
+		conn.link.set(true)
 	}
 	return conn, nil
 }

@@ -105,7 +105,7 @@ func (k *Clock) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
 	asked := time.Now()
-	stream, err := k.conn.js.Stream(ctx, LedgerStream) // only the leader answers, whose clock is the one that dates messages
+	stream, err := k.conn.stream(ctx, LedgerStream) // only the leader answers, whose clock is the one that dates messages
 	if err != nil {
 		return fmt.Errorf("look at ledger: %w", err)
 	}

@@ -46,6 +46,9 @@ func (l *Ledger) consuming(ctx context.Context, s shared, working func()) error 
 	name := s.consumer
 	look, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
+	if err := l.conn.link.wait(look); err != nil {
+		return err
+	}
 	consumer, err := l.js.Consumer(look, s.stream, name) // Provision has made it: who may change a consumer may send its messages anywhere
 	if err != nil {
 		return fmt.Errorf("look for consumer %s: %w", name, err)

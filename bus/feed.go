@@ -63,7 +63,7 @@ func (l *Ledger) tell(ctx context.Context, m stored) error {
 		to = append(to, feedRider+string(after.Rider)+"."+place)
 	}
 	for _, subject := range to {
-		if err := l.conn.nc.PublishMsg(&nats.Msg{Subject: subject, Data: body, Header: nats.Header{
+		if err := l.conn.tell(&nats.Msg{Subject: subject, Data: body, Header: nats.Header{
 			headerSpecVersion: {"1.0"},
 			headerID:          {string(e.ID)},
 			headerType:        {typePrefix + string(e.Kind)},

@@ -164,7 +164,7 @@ func (f *Follower) forget(ctx context.Context) {
 func (f *Follower) stream(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := f.ledger.js.Stream(ctx, LedgerStream)
+	s, err := f.ledger.conn.stream(ctx, LedgerStream)
 	if err != nil {
 		return nil, fmt.Errorf("look at ledger: %w", err)
 	}

@@ -136,6 +136,9 @@ func (l *Ledger) directAll(ctx context.Context, filter string) ([]stored, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := l.conn.link.wait(ctx); err != nil {
+		return nil, err
+	}
 	ended := false
 	answers, err := natsext.RequestMany(ctx, l.conn.nc, "$JS.API.DIRECT.GET."+LedgerStream, req,
 		natsext.RequestManySentinel(func(m *nats.Msg) bool {
@@ -253,9 +256,16 @@ func (c *Conn) leaderGet(ctx context.Context, stream string, r getRequest) (stor
 	if err != nil {
 		return stored{}, err
 	}
-	answer, err := c.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, req)
+	leads, err := c.lease(ctx, stream)
 	if err != nil {
 		return stored{}, err
+	}
+	answer, err := c.request(ctx, &nats.Msg{Subject: "$JS.API.STREAM.MSG.GET." + stream, Data: req})
+	if err != nil {
+		return stored{}, err
+	}
+	if time.Since(leads) > leaseLife {
+		return stored{}, fmt.Errorf("stream %s: %w", stream, errAlone)
 	}
 	var resp struct {
 		Error   *jetstream.APIError `json:"error"`

@@ -225,7 +225,7 @@ func (i *Identity) get(ctx context.Context) error {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	m, err := i.conn.nc.RequestMsgWithContext(ctx, &nats.Msg{
+	m, err := i.conn.request(ctx, &nats.Msg{
 		Subject: subjectServiceToken, Data: body,
 		Header: nats.Header{headerSignature: {base64.RawURLEncoding.EncodeToString(signature)}},
 	})

@@ -200,7 +200,7 @@ func (i *inspector) readTo(ctx context.Context, target uint64) error {
 func (i *inspector) stream(ctx context.Context) (jetstream.Stream, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := i.ledger.js.Stream(ctx, LedgerStream)
+	s, err := i.ledger.conn.stream(ctx, LedgerStream)
 	if err != nil {
 		return nil, 0, fmt.Errorf("look at ledger: %w", err)
 	}

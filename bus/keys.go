@@ -160,7 +160,7 @@ func (w *KeyWatch) session(ctx context.Context, working func()) error {
 func (w *KeyWatch) look(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := w.conn.js.Stream(ctx, w.bucket.stream())
+	s, err := w.conn.stream(ctx, w.bucket.stream())
 	if err != nil {
 		return nil, fmt.Errorf("look at bucket %s: %w", w.bucket.name, err)
 	}
@@ -290,7 +290,7 @@ func (c *Conn) keySetNow(ctx context.Context) (set *token.KeySet, revision uint6
 	bucket := c.Bucket(KeysBucket)
 	look, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	stream, err := c.js.Stream(look, bucket.stream())
+	stream, err := c.stream(look, bucket.stream())
 	if err != nil {
 		return nil, 0, time.Time{}, unavailable("look at the key set", err)
 	}

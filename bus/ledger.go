@@ -199,7 +199,7 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 	if len(msgs) == 1 {
 		ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 		defer cancel()
-		ack, err := l.js.PublishMsg(ctx, msgs[0], jetstream.WithExpectStream(LedgerStream), jetstream.WithRetryAttempts(0))
+		ack, err := l.conn.publish(ctx, msgs[0], jetstream.WithExpectStream(LedgerStream), jetstream.WithRetryAttempts(0))
 		if err != nil {
 			return 0, err
 		}
@@ -215,6 +215,9 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, batchPatience)
 	defer cancel()
+	if err := l.conn.link.wait(ctx); err != nil {
+		return 0, err
+	}
 	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: batchPatience})
 	if err != nil {
 		return 0, err
@@ -349,7 +352,7 @@ func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := c.js.Stream(ctx, LedgerStream)
+	s, err := c.stream(ctx, LedgerStream)
 	if err != nil {
 		return 0, unavailable("look at the ledger", err)
 	}

@@ -128,6 +128,15 @@ type client struct {
 	*rand.Rand
 	n    int
 	last map[booking.ID]booking.Command // the last command about a booking
+
+	hasty bool // waits for nobody
+}
+
+// hastily returns c as one who waits for nobody.
+func (c *client) hastily() *client {
+	hasty := *c
+	hasty.hasty = true
+	return &hasty
 }
 
 // run lets everybody loose, and returns when the calls are used up or ctx ends. Then nothing is under way any more.
@@ -135,7 +144,7 @@ func (c *crowd) run(ctx context.Context, k *kit, users int, seed uint64) {
 	var wg sync.WaitGroup
 	n := 0
 	let := func(step func(*client, context.Context)) {
-		one := &client{c, rand.New(rand.NewPCG(seed, uint64(n))), n, make(map[booking.ID]booking.Command)}
+		one := &client{c, rand.New(rand.NewPCG(seed, uint64(n))), n, make(map[booking.ID]booking.Command), false}
 		n++
 		wg.Go(func() {
 			for ctx.Err() == nil && c.calls.Load() < c.limit {
@@ -208,13 +217,13 @@ func (c *client) userDoes(ctx context.Context, p person) {
 		o.opened = c.now()
 		if c.oneIn(3) { // others may hear of it before its user knows that it is booked
 			c.offer(o)
-			c.do(ctx, p, o, call{op: opBook})
+			c.do(ctx, p, o, call{Op: opBook})
 			return
 		}
-		c.do(ctx, p, o, call{op: opBook})
+		c.do(ctx, p, o, call{Op: opBook})
 		c.offer(o)
 		if c.oneIn(3) { // and thinks again, while riders are at it
-			c.do(ctx, p, o, call{op: opCancel, reason: "changed my mind"})
+			c.do(ctx, p, o, call{Op: opCancel, Reason: "changed my mind"})
 		}
 	case n < 22:
 		if c.oneIn(4) {
@@ -222,16 +231,16 @@ func (c *client) userDoes(ctx context.Context, p person) {
 				return
 			}
 		}
-		c.do(ctx, p, o, call{op: opBook})
+		c.do(ctx, p, o, call{Op: opBook})
 	case n < 40:
 		if c.oneIn(12) {
 			o = c.offered(8)
 		}
-		c.do(ctx, p, o, call{op: opCancel, reason: "changed my mind"})
+		c.do(ctx, p, o, call{Op: opCancel, Reason: "changed my mind"})
 	case n < 50:
-		c.do(ctx, p, o, call{op: opRate, stars: 1 + c.IntN(5)})
+		c.do(ctx, p, o, call{Op: opRate, Stars: 1 + c.IntN(5)})
 	default:
-		c.do(ctx, p, c.offered(8), call{op: opShow})
+		c.do(ctx, p, c.offered(8), call{Op: opShow})
 	}
 }
 
@@ -256,13 +265,13 @@ func (c *client) serviceDoes(ctx context.Context, p person) {
 				break
 			}
 		}
-		c.do(ctx, p, o, call{op: opExpire})
+		c.do(ctx, p, o, call{Op: opExpire})
 	case n < 60:
-		c.do(ctx, p, o, call{op: opRelease, reason: "the rider's phone is dead"})
+		c.do(ctx, p, o, call{Op: opRelease, Reason: "the rider's phone is dead"})
 	case n < 70:
-		c.do(ctx, p, o, call{op: opCancel, reason: "an operator's"})
+		c.do(ctx, p, o, call{Op: opCancel, Reason: "an operator's"})
 	default:
-		c.do(ctx, p, o, call{op: opShow})
+		c.do(ctx, p, o, call{Op: opShow})
 	}
 }
 
@@ -274,7 +283,7 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 		last := d.maybe[len(d.maybe)-1]
 		d.maybe = d.maybe[:len(d.maybe)-1]
 		d.mu.Unlock()
-		c.rides(ctx, d, last, call{op: opShow})
+		c.rides(ctx, d, last, call{Op: opShow})
 		return
 	}
 	d.mu.Unlock()
@@ -284,45 +293,45 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 		case o == nil:
 			c.pause(ctx)
 		case c.oneIn(12):
-			c.rides(ctx, d, o, call{op: []op{opArrive, opStart, opComplete, opRelease, opRate, opShow}[c.IntN(6)], stars: 3})
+			c.rides(ctx, d, o, call{Op: []op{opArrive, opStart, opComplete, opRelease, opRate, opShow}[c.IntN(6)], Stars: 3})
 		case c.oneIn(3): // several at once, for there is no rule that forbids to try
 			var wg sync.WaitGroup
 			for range 3 {
-				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n, make(map[booking.ID]booking.Command)}
+				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n, make(map[booking.ID]booking.Command), true}
 				wg.Go(func() {
 					hand.moment(ctx, 8*time.Millisecond)
-					hand.rides(ctx, d, o, call{op: opAccept, hasty: true})
+					hand.rides(ctx, d, o, call{Op: opAccept})
 				})
 			}
 			wg.Wait()
 		default:
-			got := c.rides(ctx, d, o, call{op: opAccept})
-			for got.answer == ok && c.oneIn(2) { // greedy: and another, before all servers have heard of this one
+			got := c.rides(ctx, d, o, call{Op: opAccept})
+			for got.Answer == ok && c.oneIn(2) { // greedy: and another, before all servers have heard of this one
 				if o = c.offered(4); o == nil {
 					return
 				}
-				got = c.rides(ctx, d, o, call{op: opAccept, hasty: true})
+				got = c.hastily().rides(ctx, d, o, call{Op: opAccept})
 			}
 		}
 		return
 	}
-	next := call{op: opShow}
+	next := call{Op: opShow}
 	switch n := c.IntN(100); {
 	case seen.ID == "" || n < 10:
 	case n < 22:
-		next = call{op: opRelease, reason: "a puncture"}
+		next = call{Op: opRelease, Reason: "a puncture"}
 	case n < 26:
-		next = call{op: opAccept}
+		next = call{Op: opAccept}
 	case seen.State == booking.StateAccepted:
-		next = call{op: opArrive}
+		next = call{Op: opArrive}
 	case seen.State == booking.StateArrived:
-		next = call{op: opStart, right: !c.oneIn(3)}
+		next = call{Op: opStart, Right: !c.oneIn(3)}
 	case seen.State == booking.StateStarted:
-		next = call{op: opComplete}
+		next = call{Op: opComplete}
 	}
 	got := c.rides(ctx, d, ride, next)
-	if got.op == opComplete && got.answer == ok && c.oneIn(2) {
-		c.rides(ctx, d, ride, call{op: opRate, stars: 1 + c.IntN(5)})
+	if got.Op == opComplete && got.Answer == ok && c.oneIn(2) {
+		c.rides(ctx, d, ride, call{Op: opRate, Stars: 1 + c.IntN(5)})
 	}
 }
 
@@ -331,20 +340,20 @@ func (c *client) rides(ctx context.Context, d *duo, o *offer, wish call) *call {
 	got := c.do(ctx, d.person, o, wish)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	with := string(got.got.Rider) == d.ID && (ride{state: got.got.State, rider: d.ID}).isWith(d.ID)
+	with := isWith(got.Got, d.ID)
 	switch {
-	case got.answer == ok && with:
-		d.ride, d.seen = o, got.got
-	case got.answer == unknown && got.op == opAccept:
+	case got.Answer == ok && with:
+		d.ride, d.seen = o, got.Got
+	case got.Answer == unknown && got.Op == opAccept:
 		d.maybe = append(d.maybe, o)
-	case d.ride == o && got.answer != unknown && got.answer != contended && got.answer != "wrong_start_code" && got.answer != "rider_busy":
+	case d.ride == o && got.Answer != unknown && got.Answer != contended && got.Answer != "wrong_start_code" && got.Answer != "rider_busy":
 		d.ride, d.seen = nil, booking.Booking{}
-		if got.answer != ok { // somebody knows better: ask
+		if got.Answer != ok { // somebody knows better: ask
 			d.maybe = append(d.maybe, o)
 		}
-	case got.answer == "wrong_start_code":
+	case got.Answer == "wrong_start_code":
 		d.seen = booking.Booking{}
-	case got.answer == "rider_busy" && d.ride == nil && len(d.maybe) == 0: // lost track: ask about all that there are
+	case got.Answer == "rider_busy" && d.ride == nil && len(d.maybe) == 0: // lost track: ask about all that there are
 		c.mu.Lock()
 		d.maybe = append(d.maybe, c.floor[max(0, len(c.floor)-30):]...)
 		c.mu.Unlock()
@@ -368,42 +377,42 @@ func (c *client) moment(ctx context.Context, most time.Duration) {
 func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	if o == nil {
 		c.pause(ctx)
-		return &call{answer: unknown}
+		return &call{Answer: unknown}
 	}
 	defer o.crowd.Add(-1)
 	if o.crowd.Add(1) > crowded {
 		c.pause(ctx)
-		return &call{answer: unknown}
+		return &call{Answer: unknown}
 	}
-	wish.client, wish.id, wish.actor, wish.wait = c.n, o.id, p.Actor, waits[o.wait]
+	wish.Client, wish.ID, wish.Actor, wish.Wait = c.n, o.id, p.Actor, waits[o.wait]
 	command := p.command()
-	if wish.op != opShow {
-		if before, there := c.last[o.id]; there && wish.op != opBook && c.oneIn(25) {
+	if wish.Op != opShow {
+		if before, there := c.last[o.id]; there && wish.Op != opBook && c.oneIn(25) {
 			command = before
 		}
-		wish.command = command.ID
+		wish.Command = command.ID
 		c.last[o.id] = command
 	}
 	code := ""
-	if wish.op == opStart {
+	if wish.Op == opStart {
 		d := c.riderOf(p)
 		d.mu.Lock()
 		seen := d.seen
 		d.mu.Unlock()
 		code = c.desks[0][0].StartCode(seen)
-		if wish.right = wish.right && code != "" && seen.ID == o.id; !wish.right {
+		if wish.Right = wish.Right && code != "" && seen.ID == o.id; !wish.Right {
 			code = "no code"
 		}
 	}
 	patience := 10 * time.Second
-	if wish.op != opShow && c.oneIn(12) {
+	if wish.Op != opShow && c.oneIn(12) {
 		patience = time.Duration(100+c.IntN(8000)) * time.Microsecond
 	}
-	if wish.op != opBook && wish.op != opShow && !wish.hasty && !c.oneIn(3) {
+	if wish.Op != opBook && wish.Op != opShow && !c.hasty && !c.oneIn(3) {
 		o.gather(ctx)
 	}
 	first := int64(0)                     // of the first try: its own beginning
-	if wish.op != opShow && c.oneIn(25) { // twice at once
+	if wish.Op != opShow && c.oneIn(25) { // twice at once
 		var wg sync.WaitGroup
 		first = c.now()
 		second, limit := wish, patience
@@ -414,14 +423,14 @@ func (c *client) do(ctx context.Context, p person, o *offer, wish call) *call {
 	for try := 0; ; try++ {
 		this := wish
 		c.try(ctx, &this, command, code, first, patience, c.IntN(len(c.desks)))
-		if this.op == opShow || try >= 3 {
+		if this.Op == opShow || try >= 3 {
 			return &this
 		}
-		lost := this.answer == ok && c.oneIn(12)
-		if this.answer != unknown && !lost || this.answer == unknown && c.oneIn(5) {
+		lost := this.Answer == ok && c.oneIn(12)
+		if this.Answer != unknown && !lost || this.Answer == unknown && c.oneIn(5) {
 			return &this
 		}
-		first = this.first
+		first = this.First
 		if !lost {
 			patience *= 4
 		}
@@ -443,43 +452,43 @@ func (c *crowd) now() int64 { return int64(time.Since(c.start)) }
 func (c *crowd) try(ctx context.Context, this *call, command booking.Command, code string, first int64, patience time.Duration, ledger int) {
 	c.calls.Add(1)
 	wait := 0
-	if this.wait == waits[1] {
+	if this.Wait == waits[1] {
 		wait = 1
 	}
 	desk := c.desks[ledger][wait]
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var err error
-	this.begin = c.now()
-	if this.first = first; first == 0 {
-		this.first = this.begin
+	this.Begin = c.now()
+	if this.First = first; first == 0 {
+		this.First = this.Begin
 	}
-	switch this.op {
+	switch this.Op {
 	case opShow:
-		this.got, err = desk.Show(ctx, this.id)
+		this.Got, err = desk.Show(ctx, this.ID)
 	case opBook:
-		this.got, err = desk.Book(ctx, command, this.id, booking.Trip{})
+		this.Got, err = desk.Book(ctx, command, this.ID, booking.Trip{})
 	case opAccept:
-		this.got, err = desk.Accept(ctx, command, this.id)
+		this.Got, err = desk.Accept(ctx, command, this.ID)
 	case opArrive:
-		this.got, err = desk.Arrive(ctx, command, this.id)
+		this.Got, err = desk.Arrive(ctx, command, this.ID)
 	case opStart:
-		this.got, err = desk.StartWith(ctx, command, this.id, code)
+		this.Got, err = desk.StartWith(ctx, command, this.ID, code)
 	case opComplete:
-		this.got, err = desk.Complete(ctx, command, this.id)
+		this.Got, err = desk.Complete(ctx, command, this.ID)
 	case opCancel:
-		this.got, err = desk.Cancel(ctx, command, this.id, this.reason)
+		this.Got, err = desk.Cancel(ctx, command, this.ID, this.Reason)
 	case opRelease:
-		this.got, err = desk.Release(ctx, command, this.id, this.reason)
+		this.Got, err = desk.Release(ctx, command, this.ID, this.Reason)
 	case opExpire:
-		this.got, err = desk.Expire(ctx, command, this.id)
+		this.Got, err = desk.Expire(ctx, command, this.ID)
 	case opRate:
-		this.got, err = desk.Rate(ctx, command, this.id, this.stars)
+		this.Got, err = desk.Rate(ctx, command, this.ID, this.Stars)
 	}
-	this.end = c.now()
-	this.answer = answerOf(err)
-	if this.answer == unknown {
-		this.end = forever
+	this.End = c.now()
+	this.Answer = answerOf(err)
+	if this.Answer == unknown {
+		this.End = forever
 	}
 	if err != nil && fault.KindOf(err) == fault.Internal && !errors.Is(err, context.DeadlineExceeded) {
 		c.t.Errorf("%s: %v", this, err)

@@ -4,23 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"hash/maphash"
-	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-	"golang.org/x/sync/errgroup"
-
 	"pillion/booking"
+	"pillion/booking/bookingtest"
 	"pillion/bus"
 	"pillion/bus/bustest"
 )
@@ -28,7 +21,7 @@ import (
 func containsError(answer []byte) bool { return bytes.Contains(answer, []byte(`"error"`)) }
 
 // TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every
-// 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see model_spec_test.go. Then the
+// 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see package bookingtest. Then the
 // ledger is inspected, and boards that have looked on all the time are held against one that reads it now.
 func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
@@ -65,12 +58,11 @@ func TestModel(t *testing.T) {
 		began := time.Now()
 		answers := map[string]int{}
 		for _, x := range c.history {
-			answers[fmt.Sprintf("%s %s", x.op, x.answer)]++
+			answers[fmt.Sprintf("%s %s", x.Op, x.Answer)]++
 		}
 		calls := len(c.history)
-		c.track()
 		c.settle(ledger)
-		checked := c.check()
+		checked := bookingtest.CheckCalls(t, c.history, c.riderIDs())
 		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor), took.Round(time.Millisecond), downs.Load(),
 			checked, time.Since(began).Round(time.Millisecond), answers)
 		if e.Replicas > 1 && downs.Load() == 0 {
@@ -84,19 +76,6 @@ func TestModel(t *testing.T) {
 		}
 		c.shown(found.Board)
 	})
-}
-
-// track notes which commands have several calls.
-func (c *crowd) track() {
-	times := map[booking.CommandID]int{}
-	for _, x := range c.history {
-		times[x.command]++
-	}
-	for _, x := range c.history {
-		if x.command != "" && times[x.command] > 1 {
-			x.track()
-		}
-	}
 }
 
 // settle drops the calls without an answer whose command is not in the ledger once all calls are over: they had no effect on any answer, unless
@@ -115,138 +94,33 @@ func (c *crowd) settle(l *bus.Ledger) {
 			stored[e.Command] = true
 		}
 	}
-	c.history = slices.DeleteFunc(c.history, func(x *call) bool { return x.answer == unknown && !stored[x.command] })
-}
-
-// A history is the calls that concern one booking or one rider, and what they are held against.
-type history struct {
-	of    string
-	model porcupine.NondeterministicModel
-	calls []*call
-}
-
-// check holds the history of every booking and of every rider against the specification, and returns how many there were.
-func (c *crowd) check() int {
-	all := c.histories()
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, h := range all {
-		group.Go(func() error {
-			c.checkOne(h)
-			return nil
-		})
-	}
-	_ = group.Wait()
-	return len(all)
-}
-
-func describeState(state any) string { return fmt.Sprintf("%+v", state) }
-func describeCall(in, _ any) string  { return in.(*call).String() }
-
-// histories returns all histories there are to check.
-func (c *crowd) histories() []history {
-	byBooking := map[booking.ID][]*call{}
-	var all []*call
-	add := func(x *call) {
-		byBooking[x.id] = append(byBooking[x.id], x)
-		all = append(all, x)
-	}
-	for _, x := range c.history {
-		add(x)
-		if x.answer == ok && x.first != x.begin { // a retry is shown the booking as it was at some moment since the first try
-			add(&call{client: x.client, op: opShow, id: x.id, actor: x.actor, first: x.first, begin: x.first, end: x.end, got: x.got})
-		}
-	}
-	hashing := maphash.MakeSeed()
-	var hs []history
-	for id, calls := range byBooking {
-		hs = append(hs, history{"booking " + string(id), porcupine.NondeterministicModel{
-			Init:          func() []any { return []any{ride{}} },
-			Step:          func(state, in, _ any) []any { return state.(ride).next(in.(*call)) },
-			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(ride)) },
-			DescribeState: describeState, DescribeOperation: describeCall,
-		}, calls})
-	}
-	for _, d := range c.riders {
-		had := map[booking.ID]bool{}
-		for _, x := range all {
-			if x.begins(d.ID) {
-				had[x.id] = true
-			}
-		}
-		ids := slices.Collect(maps.Keys(had))
-		var calls []*call
-		for _, x := range all {
-			if x.concerns(d.ID, ids) {
-				calls = append(calls, x)
-			}
-		}
-		hs = append(hs, history{"rider " + d.ID, porcupine.NondeterministicModel{
-			Init:          func() []any { return []any{duty{}} },
-			Step:          func(state, in, _ any) []any { return state.(duty).next(in.(*call), d.ID) },
-			Hash:          func(state any) uint64 { return maphash.Comparable(hashing, state.(duty)) },
-			DescribeState: describeState, DescribeOperation: describeCall,
-		}, calls})
-	}
-	return hs
-}
-
-// checkOne fails the test unless there is an order of a history's calls, none before another that had ended when it began, in which the
-// specification answers as they were answered.
-func (c *crowd) checkOne(h history) {
-	began := time.Now()
-	result, info := h.verdict()
-	if took := time.Since(began); took > time.Second {
-		c.t.Logf("%s took %v: %d calls", h.of, took.Round(time.Millisecond), len(h.calls))
-	}
-	if result == porcupine.Ok {
-		return
-	}
-	slices.SortFunc(h.calls, func(a, b *call) int { return int(a.begin - b.begin) })
-	var lines strings.Builder
-	for _, x := range h.calls[:min(len(h.calls), 200)] {
-		fmt.Fprintln(&lines, x)
-	}
-	path := filepath.Join(c.t.ArtifactDir(), strings.ReplaceAll(h.of, " ", "-")+".html")
-	c.t.Errorf("the history of %s is not linearizable (%s); a picture of it is in %s (with -artifacts):\n%s", h.of, result, path, lines.String())
-	if err := porcupine.VisualizePath(h.model.ToModel(), info, path); err != nil {
-		c.t.Log(err)
-	}
-}
-
-// verdict holds a history against its specification.
-func (h history) verdict() (porcupine.CheckResult, porcupine.LinearizationInfo) {
-	var ops []porcupine.Operation
-	for _, x := range h.calls {
-		ops = append(ops, porcupine.Operation{ClientId: x.client, Input: x, Call: x.begin, Return: x.end})
-	}
-	return porcupine.CheckOperationsVerbose(h.model.ToModel(), ops, time.Minute)
+	c.history = slices.DeleteFunc(c.history, func(x *call) bool { return x.Answer == unknown && !stored[x.Command] })
 }
 
 // acknowledged returns the events that somebody was told of.
 func (c *crowd) acknowledged() []bus.Acknowledged {
 	var all []bus.Acknowledged
 	for _, x := range c.history {
-		if x.answer != ok || x.op == opShow {
+		if x.Answer != ok || x.Op == opShow {
 			continue
 		}
-		a := bus.Acknowledged{Booking: x.id, Kind: x.kind(), Actor: x.actor.ID}
-		switch x.op {
+		a := bus.Acknowledged{Booking: x.ID, Kind: kindOf(x.Op), Actor: x.Actor.ID}
+		switch x.Op {
 		case opBook, opAccept: // perhaps by another command of the same person
 		default:
-			a.Command = x.command
+			a.Command = x.Command
 		}
 		all = append(all, a)
 	}
 	return all
 }
 
-// kind returns the kind of event that a call causes, where it succeeds.
-func (c *call) kind() booking.Kind {
+// kindOf returns the kind of event that a call causes, where it succeeds.
+func kindOf(o op) booking.Kind {
 	return map[op]booking.Kind{
 		opBook: booking.Requested, opAccept: booking.Accepted, opArrive: booking.Arrived, opStart: booking.Started, opComplete: booking.Completed,
 		opCancel: booking.Cancelled, opRelease: booking.Released, opExpire: booking.Expired, opRate: booking.Rated,
-	}[c.op]
+	}[o]
 }
 
 // same fails the test unless two boards say the same, asked in every way.
@@ -278,7 +152,7 @@ func (c *crowd) same(name string, got, want *booking.Board) {
 	equal("what is overdue", got.Overdue(at), overdue)
 	for _, d := range c.riders {
 		r := booking.RiderID(d.ID)
-		active := of(func(b booking.Booking) bool { return (ride{state: b.State, rider: string(b.Rider)}).isWith(d.ID) })
+		active := of(func(b booking.Booking) bool { return isWith(b, d.ID) })
 		equal("a rider", got.OfRider(r, many, 0), of(func(b booking.Booking) bool { return b.Rider == r }))
 		equal("what a rider is under way for", got.Active(r), active)
 		equal("whether a rider is busy", got.Busy(r), len(active) > 0)

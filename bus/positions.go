@@ -63,7 +63,7 @@ func (p *Positions) Announce(_ context.Context, s fleet.Status) error {
 	if err != nil {
 		return fmt.Errorf("announce a position: %w", err)
 	}
-	if err := p.conn.nc.Publish(positionPrefix+string(s.Rider), data); err != nil {
+	if err := p.conn.tell(&nats.Msg{Subject: positionPrefix + string(s.Rider), Data: data}); err != nil {
 		return unavailable("announce a position", err)
 	}
 	return nil

@@ -100,7 +100,7 @@ func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
 	pace := newBackOff()
 	for ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, attemptPatience)
-		_, err := q.conn.js.PublishMsg(try, m, jetstream.WithExpectStream(QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
+		_, err := q.conn.publish(try, m, jetstream.WithExpectStream(QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
 		cancel()
 		var api *jetstream.APIError
 		switch {

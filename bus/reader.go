@@ -35,6 +35,9 @@ const (
 
 // read begins at sequence from. Close the reader; it ends by itself with ctx.
 func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64) (*reader, error) {
+	if err := c.link.wait(ctx); err != nil {
+		return nil, err
+	}
 	inbox := c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(inbox)
 	if err != nil {

@@ -159,7 +159,7 @@ func (w *RevocationWatch) session(ctx context.Context, working func()) error {
 func (w *RevocationWatch) look(ctx context.Context) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := w.conn.js.Stream(ctx, w.bucket.stream())
+	s, err := w.conn.stream(ctx, w.bucket.stream())
 	if err != nil {
 		return nil, fmt.Errorf("look at bucket %s: %w", w.bucket.name, err)
 	}

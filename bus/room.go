@@ -54,7 +54,7 @@ func (l *Ledger) askRoom(ctx context.Context) error {
 func (l *Ledger) size(ctx context.Context) (used, limit uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
 	defer cancel()
-	s, err := l.js.Stream(ctx, LedgerStream)
+	s, err := l.conn.stream(ctx, LedgerStream)
 	if err != nil {
 		return 0, 0, err
 	}

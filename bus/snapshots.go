@@ -136,7 +136,7 @@ func (s *snapshots) sameRevocations(ctx context.Context, x *snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
 	defer cancel()
 	bucket := s.conn.Bucket(RevocationsBucket)
-	stream, err := s.conn.js.Stream(ctx, bucket.stream())
+	stream, err := s.conn.stream(ctx, bucket.stream())
 	if err != nil {
 		return errors.Join(errUnreachable, err)
 	}
@@ -178,7 +178,7 @@ func (s *snapshots) sameRevocations(ctx context.Context, x *snapshot) error {
 func (s *snapshots) load(ctx context.Context, x *snapshot) (*booking.Board, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
 	defer cancel()
-	stream, err := s.conn.js.Stream(ctx, s.bucket.stream())
+	stream, err := s.conn.stream(ctx, s.bucket.stream())
 	if err != nil {
 		return nil, errors.Join(errUnreachable, err)
 	}
@@ -301,7 +301,7 @@ func (s *snapshots) purgeBefore(ctx context.Context, x *snapshot) error {
 func (s *snapshots) drop(ctx context.Context, what ...jetstream.StreamPurgeOpt) error {
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
-	stream, err := s.conn.js.Stream(ctx, s.bucket.stream())
+	stream, err := s.conn.stream(ctx, s.bucket.stream())
 	if err == nil {
 		err = stream.Purge(ctx, what...)
 	}

@@ -107,7 +107,7 @@ func (t *Timekeeper) arm(ctx context.Context, when, storedAt time.Time) error {
 	defer cancel()
 	name := strconv.FormatInt(second, 10)
 	// The client's own option cuts to whole seconds, and then the timer may go off a second early.
-	_, err := t.ledger.js.PublishMsg(ctx, &nats.Msg{Subject: timerSet + name, Header: nats.Header{
+	_, err := t.ledger.conn.publish(ctx, &nats.Msg{Subject: timerSet + name, Header: nats.Header{
 		headerSchedule: {"@at " + time.Unix(second, 0).UTC().Format(time.RFC3339Nano)},
 		headerTarget:   {timerDue + name},
 	}}, jetstream.WithExpectStream(TimersStream))

@@ -24,6 +24,9 @@ type problem struct {
 	Instance string `json:"instance,omitempty"` // the request id, as in the logs
 }
 
+// errTooLong is that what a request needs was waited for until patience ended.
+var errTooLong = fault.New(fault.Unavailable, "took_too_long", "This took too long. Please look whether it was done, and try again.").After(2 * time.Second)
+
 // WriteError answers a request that failed with err, which must not be nil. Its fault's kind decides the status, and the body is
 // the fault's sentence: as plain text without a newline at its end, or as problem JSON for a client that prefers JSON. What has
 // kind Internal is told as [fault.ErrInternal], whatever it says.
@@ -32,6 +35,9 @@ type problem struct {
 // an answer has been begun already, nothing is written to it.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.From(err)
+	if f.Kind == fault.Internal && errors.Is(err, context.DeadlineExceeded) && r.Context().Err() != nil {
+		f = errTooLong.Because(err)
+	}
 	status := Status(f.Kind)
 	rec := recordOf(r.Context())
 	if status >= http.StatusInternalServerError {

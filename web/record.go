@@ -17,7 +17,8 @@ type record struct {
 	status int   // 0 until the answer is begun
 	bytes  int64 // of the answer's body
 	code   string
-	ended  string // why a stream has ended; "" for any other answer
+	whole  context.Context // the request's own, which nobody's patience ends
+	ended  string          // why a stream has ended; "" for any other answer
 
 	verified bool // claims and raw are those of a verified token
 	claims   token.Claims

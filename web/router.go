@@ -26,10 +26,15 @@ type RouterConfig struct {
 	Log        *slog.Logger          // nil: nothing is logged
 	Registerer prometheus.Registerer // takes the metrics, once a service; nil leaves them unregistered
 	Now        func() time.Time      // nil: time.Now
+	Patience   time.Duration         // how long a request may take to be answered; 0: 10 s. Streams go on for as long as they like
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none: nobody's
 	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
 }
+
+// defaultPatience is how long handlers have. What they do one after the other may each be tried for a while; whoever asked waits for all of it, and
+// somebody else may be able to answer.
+const defaultPatience = 10 * time.Second
 
 // NewRouter returns a router for one service. Whatever is routed in it has a request id, leaves one line in the log and its mark
 // in the metrics, answers 500 when it panics, and is not kept by caches. Paths that are not there and methods they do not take
@@ -51,6 +56,9 @@ func NewRouter(c RouterConfig) chi.Router {
 	}
 	if o.now == nil {
 		o.now = time.Now
+	}
+	if o.patience = c.Patience; o.patience <= 0 {
+		o.patience = defaultPatience
 	}
 	r := chi.NewRouter()
 	r.Use(clientAddress(c.TrustedProxies), o.observe, c.Rate.ByAddress(), middleware.GetHead)
@@ -100,6 +108,8 @@ type observer struct {
 	now     func() time.Time
 	metrics *metrics
 
+	patience time.Duration
+
 	// Header values that are the same in every answer; nobody changes them in place.
 	cacheControl, typeOptions, policy, transport []string
 }
@@ -119,6 +129,9 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		if len(r.Header["Traceparent"]) > 0 { // whose events will carry it on
 			ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 		}
+		rec.whole = ctx
+		ctx, cancel := context.WithTimeout(ctx, o.patience)
+		defer cancel()
 		r = r.WithContext(ctx)
 		defer o.finish(rec, r, start)
 		next.ServeHTTP(rec, r)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -338,4 +339,31 @@ func TestResponseController(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
+}
+
+// A request ends when patience does, however long what it waits for may be tried, with an answer that says when to come back; and so does what knows
+// nothing of faults.
+func TestPatience(t *testing.T) {
+	unavailable := fault.New(fault.Unavailable, "away", "It is away.")
+	for name, fails := range map[string]func(context.Context) error{
+		"took_too_long": func(ctx context.Context) error { return fmt.Errorf("wait: %w", ctx.Err()) },
+		"away":          func(ctx context.Context) error { return unavailable.Because(ctx.Err()) },
+	} {
+		r := web.NewRouter(web.RouterConfig{Patience: time.Millisecond})
+		r.Get("/", web.Handle(func(_ http.ResponseWriter, r *http.Request) error {
+			select {
+			case <-r.Context().Done():
+				return fails(r.Context())
+			case <-time.After(30 * time.Second):
+				return errors.New("nobody ends it")
+			}
+		}))
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.Header.Set("Accept", "application/json")
+		r.ServeHTTP(rec, req)
+		if rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" || !strings.Contains(rec.Body.String(), name) {
+			t.Errorf("%s: %d, Retry-After %q: %s", name, rec.Code, rec.Header().Get("Retry-After"), rec.Body)
+		}
+	}
 }

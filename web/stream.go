@@ -61,6 +61,7 @@ type Stream struct {
 	claims  token.Claims
 	raw     string
 
+	whole  context.Context // the request's, which ends when the client has left
 	ctx    context.Context // ends when the client has left or the server is told to stop
 	cancel context.CancelFunc
 	hurry  func() bool // stops the hurry when the server is told to stop
@@ -77,7 +78,11 @@ type Stream struct {
 
 func newStream(s *Streams, w http.ResponseWriter, r *http.Request, claims token.Claims, raw string) *Stream {
 	st := &Stream{streams: s, w: w, r: r, control: http.NewResponseController(w), claims: claims, raw: raw}
-	st.ctx, st.cancel = context.WithCancel(r.Context())
+	st.whole = r.Context()
+	if rec := recordOf(st.whole); rec != nil && rec.whole != nil {
+		st.whole = rec.whole
+	}
+	st.ctx, st.cancel = context.WithCancel(st.whole)
 	st.hurry = context.AfterFunc(stoppingOf(r.Context()), st.stop)
 	return st
 }
@@ -219,7 +224,7 @@ func (st *Stream) Over() <-chan struct{} { return st.ctx.Done() }
 
 // Leave ends the stream for the reason for which Over was closed.
 func (st *Stream) Leave() error {
-	if st.r.Context().Err() != nil {
+	if st.whole.Err() != nil {
 		if st.reason == "" {
 			st.reason = clientGone
 		}

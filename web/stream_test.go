@@ -58,7 +58,8 @@ func newTheatre(t *testing.T, limits web.StreamLimits) *theatre {
 		begun: make(chan *web.Stream, 100), events: make(chan []web.Event), endings: make(chan web.Ending),
 	}
 	th.verifier = &mind{TokenVerifier: th.auth.Verifier()}
-	config := web.RouterConfig{Service: "theatre", Log: th.journal.log(), Registerer: th.registry}
+	// Streams go on for longer than other requests may take.
+	config := web.RouterConfig{Patience: time.Millisecond, Service: "theatre", Log: th.journal.log(), Registerer: th.registry}
 	r := web.NewRouter(config)
 	streams := web.NewStreams(limits, th.verifier, config)
 	r.With(web.Require(th.verifier, token.User, "no")).Get("/events", web.Handle(func(w http.ResponseWriter, r *http.Request) error {

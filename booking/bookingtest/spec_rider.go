@@ -1,0 +1,82 @@
+package bookingtest
+
+import (
+	"slices"
+	"strings"
+
+	"pillion/booking"
+)
+
+// A duty is the state of one rider in the specification.
+type duty struct {
+	ride booking.ID // under way for it; "" while free
+	done string
+}
+
+// next returns the states that may come after s where a call was answered as it was, as far as rider r has a say in it.
+func (s duty) next(c *Call, r string) []any {
+	own := c.Actor.ID == r
+	mine := s.ride == c.ID
+	switch c.Op {
+	case OpShow, OpArrive, OpStart:
+		if (string(c.Got.Rider) == r && c.Got.State != booking.StateCompleted && c.Got.State != booking.StateCancelled) != mine {
+			return nil
+		}
+		return []any{s}
+	case OpAccept:
+		if c.Answer == "rider_busy" {
+			if s.ride == "" || mine {
+				return nil
+			}
+			return []any{s}
+		}
+	}
+	if c.tracked && strings.Contains(s.done, c.did) {
+		return []any{s}
+	}
+	after := s
+	if c.tracked {
+		after.done += c.did
+	}
+	switch {
+	case c.Op == OpAccept && s.ride == "":
+		after.ride = c.ID
+	case c.Op == OpAccept && mine: // by another command
+		after = s
+	case c.Op == OpAccept, own && !mine: // impossible
+		if c.Answer == Unknown {
+			return []any{s}
+		}
+		return nil
+	case mine:
+		after.ride = ""
+	}
+	if c.Answer == Unknown {
+		return []any{s, after}
+	}
+	return []any{after}
+}
+
+// begins reports whether a call may have engaged the rider in its booking.
+func (c *Call) begins(r string) bool {
+	return c.Op == OpAccept && c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown)
+}
+
+// concerns reports whether a call says something about a rider who may have had some bookings, or changes it.
+func (c *Call) concerns(r string, had []booking.ID) bool {
+	if c.Op == OpAccept {
+		return c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown || c.Answer == "rider_busy")
+	}
+	if !slices.Contains(had, c.ID) {
+		return false
+	}
+	switch c.Op {
+	case OpShow:
+		return c.Answer == OK
+	case OpArrive, OpStart:
+		return c.Answer == OK && c.Actor.ID == r && c.First == c.Begin
+	case OpComplete, OpCancel, OpRelease:
+		return (c.Answer == OK || c.Answer == Unknown) && (c.Actor.Role != booking.Rider || c.Actor.ID == r)
+	}
+	return false
+}

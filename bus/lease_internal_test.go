@@ -1,0 +1,40 @@
+package bus
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A leader's word counts while most replicas, itself among them, have spoken with it lately.
+func TestLed(t *testing.T) {
+	const lately, long = heardLately - 1, heardLately
+	for _, test := range []struct {
+		name   string
+		active []time.Duration // since each other replica was heard; nil: there are none
+		led    bool
+	}{
+		{"one server", nil, true},
+		{"three that talk", []time.Duration{lately, lately}, true},
+		{"one of three is gone", []time.Duration{lately, long}, true},
+		{"cut off", []time.Duration{long, long}, false},
+		{"new, and nobody has answered yet", []time.Duration{0, 0}, false},
+		{"new, and one has answered", []time.Duration{0, lately}, true},
+		{"two of four others", []time.Duration{lately, lately, long, long}, true},
+		{"one of four others", []time.Duration{lately, long, long, long}, false},
+		{"half of them is not most of them", []time.Duration{lately, long, long}, false},
+	} {
+		info := &jetstream.StreamInfo{}
+		if test.active != nil {
+			info.Cluster = &jetstream.ClusterInfo{Leader: "n1"}
+			for _, d := range test.active {
+				info.Cluster.Replicas = append(info.Cluster.Replicas, &jetstream.PeerInfo{Current: true, Active: d})
+			}
+		}
+		if err := led(info); (err == nil) != test.led || err != nil && !errors.Is(err, errAlone) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A link is whether a connection is up. The client itself cannot be asked: while it dials, and waits for the first word of a server that does not answer,
+// it holds a lock for which all of its calls wait, whatever their contexts say. So on a connection that is lost nothing is begun.
+type link struct {
+	mu sync.Mutex
+	up chan struct{} // closed while it is
+}
+
+func newLink() *link { return &link{up: make(chan struct{})} }
+
+// set notes whether the connection is up.
+func (l *link) set(up bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch was := l.isClosed(); {
+	case up && !was:
+		close(l.up)
+	case !up && was:
+		l.up = make(chan struct{})
+	}
+}
+
+func (l *link) isClosed() bool {
+	select {
+	case <-l.up:
+		return true
+	default:
+		return false
+	}
+}
+
+// is reports whether the connection is up.
+func (l *link) is() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isClosed()
+}
+
+var errLinkDown = errors.New("the connection to NATS is lost and not made again yet")
+
+// wait returns when the connection is up, or with an error when ctx ends.
+func (l *link) wait(ctx context.Context) error {
+	l.mu.Lock()
+	up := l.up
+	l.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	default:
+	}
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errLinkDown, ctx.Err())
+	}
+}
+
+// request asks for one answer, once the connection is up.
+func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	if err := c.link.wait(ctx); err != nil {
+		return nil, err
+	}
+	return c.nc.RequestMsgWithContext(ctx, m)
+}
+
+// stream returns a stream as its leader has it, once the connection is up. It fails where the leader cannot know whether it still is one.
+func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if err := c.link.wait(ctx); err != nil {
+		return nil, err
+	}
+	s, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s, led(s.CachedInfo())
+}
+
+// publish stores a message in a stream, once the connection is up.
+func (c *Conn) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if err := c.link.wait(ctx); err != nil {
+		return nil, err
+	}
+	return c.js.PublishMsg(ctx, m, opts...)
+}
+
+// tell publishes a message that nobody has to hear. It fails at once where the connection is lost.
+func (c *Conn) tell(m *nats.Msg) error {
+	if !c.link.is() {
+		return errLinkDown
+	}
+	return c.nc.PublishMsg(m)
+}
