@@ -211,3 +211,53 @@ func readBare(b *testing.B, conn *bus.Conn, n int) time.Duration {
 	}
 	return time.Since(start)
 }
+
+// BenchmarkFeed has two instances tell watchers of 2,000 events that are there, on one server and on three that fsync, beside a bare consumer of the same
+// kind that does nothing with as many. "of-bare" is the ratio of their rates.
+func BenchmarkFeed(b *testing.B) {
+	for _, servers := range []int{1, 3} {
+		b.Run(fmt.Sprintf("servers=%d", servers), func(b *testing.B) {
+			const events = 2000
+			k := newKit(b, bustest.Start(b, bustest.Setup{Replicas: servers, SyncAlways: true}))
+			conn := k.Connect(b)
+			var rates []float64
+			for b.Loop() {
+				heard := make(chan struct{}, events)
+				sub, err := conn.NATS().Subscribe("feed.booking.>", func(*nats.Msg) { heard <- struct{}{} })
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := conn.NATS().Flush(); err != nil {
+					b.Fatal(err)
+				}
+				fill(b, k, conn, events)
+				ctx, cancel := context.WithCancel(b.Context())
+				done := make(chan error, 2)
+				start := time.Now()
+				for range cap(done) {
+					feed := k.ledgerOn(b, k.Connect(b))
+					go func() { done <- feed.RunFeed(ctx) }()
+				}
+				for range events {
+					select {
+					case <-heard:
+					case <-time.After(time.Minute):
+						b.Fatal("not all is told")
+					}
+				}
+				rates = append(rates, events/time.Since(start).Seconds())
+				cancel()
+				for range cap(done) {
+					if err := <-done; err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := sub.Unsubscribe(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(rates), "events/s")
+		})
+	}
+}

@@ -27,7 +27,7 @@ func (c *Conn) TellRider(n OfferNotice) error {
 		return fmt.Errorf("tell of an offer: %q or %q is no id", n.Rider, n.Booking)
 	}
 	place := string(n.Booking) + "." + strconv.FormatUint(n.Seq, 10) + "." + n.What
-	if err := c.nc.PublishMsg(&nats.Msg{Subject: feedRider + string(n.Rider) + feedOpen + place, Data: n.Body, Header: nats.Header{
+	if err := c.tell(&nats.Msg{Subject: feedRider + string(n.Rider) + feedOpen + place, Data: n.Body, Header: nats.Header{
 		headerSpecVersion: {"1.0"},
 		headerID:          {place},
 		headerType:        {typeOffer + n.What},
