@@ -33,5 +33,8 @@ func FeedOfUser(id string) string { return feedUser + id + ".>" }
 // FeedOfRider is where a rider sees what happens to the bookings that they have accepted, and what is open near them.
 func FeedOfRider(id string) string { return feedRider + id + ".>" }
 
+// RidesOfRider is the part of [FeedOfRider] that is about bookings which the rider has accepted: an offer's subject is one token longer.
+func RidesOfRider(id string) string { return feedRider + id + ".*.*.*" }
+
 // InboxPrefix is the beginning of the subjects on which somebody gets answers. Nobody else may read them.
 func InboxPrefix(who string) string { return "_INBOX_" + who }

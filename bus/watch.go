@@ -22,7 +22,7 @@ type Told struct {
 	At      time.Time     // when it was stored, by the clock of NATS
 }
 
-// WatchFeed calls told for what comes on a subject of the feed, [FeedOfUser] or [FeedOfRider], one after the other and in the order in which it comes, until
+// WatchFeed calls told for what comes on a subject of the feed, [FeedOfUser] or [RidesOfRider], one after the other and in the order in which it comes, until
 // the connection is closed. It returns when the server knows of it; on a connection that is not made yet, at once. What cannot be read is logged and
 // left out. What happens while the connection is lost is not told later.
 func (c *Conn) WatchFeed(ctx context.Context, subject string, told func(Told)) error {

@@ -103,7 +103,7 @@ func (r *run) watch(ctx context.Context) *watching {
 		join(u.actor, bus.FeedOfUser(u.id))
 	}
 	for _, d := range r.riders[:min(len(r.riders), r.Watchers)] {
-		join(d.actor, bus.FeedOfRider(d.id))
+		join(d.actor, bus.RidesOfRider(d.id))
 	}
 	group.Wait()
 	return w
