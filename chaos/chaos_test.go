@@ -65,7 +65,9 @@ func TestFaults(t *testing.T) {
 
 // possible returns the faults that can be made here.
 func possible(named string) []fault {
-	return slices.DeleteFunc(faults(), func(f fault) bool { return f.real && !hosts.real || !strings.Contains(f.name, named) })
+	return slices.DeleteFunc(faults(), func(f fault) bool {
+		return f.real && !hosts.real || f.long && named == "" || !strings.Contains(f.name, named)
+	})
 }
 
 // run strikes with each fault of a plan under load, and judges what has become of everything.

@@ -16,6 +16,7 @@ import (
 type fault struct {
 	name string
 	real bool // needs real hosts
+	long bool // takes minutes: only where it is asked for by name
 	// strike breaks something and returns what mends it. Those whose answers may break off meanwhile, because they are killed, are told to down.
 	strike func(c *cluster, chance *rand.Rand, down func(*process)) (mend func() error, err error)
 	// lasts is how long it lasts at least; whatever it is, it lasts until somebody's booking is acknowledged again.
@@ -37,6 +38,7 @@ func faults() []fault {
 		{name: "cut a service off", real: true, strike: cutService, lasts: upTo(20 * time.Second)},
 		{name: "fill a disk", real: true, strike: fillDisk, lasts: upTo(6 * time.Second)},
 		{name: "restart all nodes", strike: rolling},
+		{name: "authsvc away", long: true, strike: authsvcAway, lasts: exactly(10 * time.Minute)},
 	}
 	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
 		all = append(all, fault{name: "kill -9 " + service, strike: killService(service)})
@@ -125,6 +127,21 @@ func killService(name string) func(*cluster, *rand.Rand, func(*process)) (func()
 		down(p)
 		return p.start, p.kill()
 	}
+}
+
+// authsvcAway kills all instances of it. People go on with the tokens that they have.
+func authsvcAway(c *cluster, _ *rand.Rand, down func(*process)) (func() error, error) {
+	var err error
+	for _, p := range c.services["authsvc"] {
+		down(p)
+		err = errors.Join(err, p.kill())
+	}
+	return func() (err error) {
+		for _, p := range c.services["authsvc"] {
+			err = errors.Join(err, p.start())
+		}
+		return err
+	}, err
 }
 
 // fillDisk leaves a node no room. It is mended as an operator would: room is made, and the node is started again if it has given up.
