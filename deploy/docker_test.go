@@ -20,7 +20,7 @@ func TestContainers(t *testing.T) {
 		"NATS_PORT": "4222", "AUTH_PORT": "3000", "USER_PORT": "3001", "RIDER_PORT": "3002",
 		"AUTH_OPS_PORT": "3010", "USER_OPS_PORT": "3011", "RIDER_OPS_PORT": "3012",
 	})
-	s.compose(t, "up", "-d", "--build")
+	s.up(t)
 	s.awaitReady(t, "3010", "3011", "3012")
 
 	user := s.login(t, "john@example.com", "user")

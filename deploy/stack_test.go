@@ -101,6 +101,13 @@ func (s *stack) compose(t *testing.T, args ...string) {
 	}
 }
 
+// up builds the images and starts the containers.
+func (s *stack) up(t *testing.T) {
+	t.Helper()
+	s.compose(t, "build", "--parallel") // the same bytes are sent for each image
+	s.compose(t, "up", "-d")
+}
+
 // file copies a file out of the container of a service.
 func (s *stack) file(t *testing.T, service, path string) string {
 	t.Helper()
