@@ -45,7 +45,9 @@ type Config struct {
 	Issuer    Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
-	Guard     *Guard // limits how often somebody may try; nil: nobody is limited
+	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
+	Clock func() error
+	Guard *Guard // limits how often somebody may try; nil: nobody is limited
 	// ApproveRiders makes new accounts of riders wait for an operator's approval.
 	ApproveRiders bool
 	Demo          bool // whether accounts made by SeedDemo exist and may log in
@@ -70,6 +72,7 @@ type Service struct {
 	keys      func() *token.KeySet
 	passwords *Passwords
 	guard     *Guard
+	clock     func() error
 	demo      bool
 
 	approveRiders bool
@@ -117,7 +120,7 @@ func New(c Config) (*Service, error) {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
+		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, clock: c.Clock, demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
@@ -128,11 +131,13 @@ func New(c Config) (*Service, error) {
 // Routes is the table of contents. Call it once: it registers the metrics of the router.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
-	r.Post("/login", web.Handle(s.login))
-	r.Post(refreshPath, web.Handle(s.refresh))
-	r.Post("/register", web.Handle(s.register))
-	r.Post("/password", web.Handle(s.password))
-	caller := r.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
+	// How long somebody has to wait after a wrong password, and until when a session goes on, is a matter of the clock.
+	timed := r.With(web.Unless(s.clock))
+	timed.Post("/login", web.Handle(s.login))
+	timed.Post(refreshPath, web.Handle(s.refresh))
+	timed.Post("/register", web.Handle(s.register))
+	timed.Post("/password", web.Handle(s.password))
+	caller := timed.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
 	caller.Post("/logout", web.Handle(s.logout))
 	caller.Post("/logout-all", web.Handle(s.logoutAll))
 	caller.Delete("/account", web.Handle(s.deleteAccount))

@@ -140,7 +140,7 @@ func TestDeleteAccountRefuses(t *testing.T) {
 		if login := k.do(post("/login", body("kim@example.com", wrong, "user"))); sameForAll(w) != sameForAll(login) {
 			t.Errorf("a wrong password is answered\n%s\nwhich at login is\n%s", sameForAll(w), sameForAll(login))
 		}
-		wantCosts(t, k.hashes.take(), defaultCost(), defaultCost())
+		wantCosts(t, k.hashes.take(), lightCost, lightCost)
 	}
 	k.ask(t, deleting(kim.Token, newPassword), http.StatusUnauthorized, "Invalid credentials")
 	if k.account(t, "kim@example.com", token.User) != before {

@@ -65,9 +65,9 @@ func (h *hashes) mostAtOnce() int {
 	return h.most
 }
 
-func defaultCost() authsvc.HashCost {
-	return authsvc.HashCost{Memory: authsvc.MinMemory, Iterations: authsvc.MinIterations, Parallelism: authsvc.MinParallelism}
-}
+// lightCost is what a hash costs in the tests that say nothing else: most of their time would be argon2id's otherwise, which the race detector
+// slows down by five.
+var lightCost = authsvc.HashCost{Memory: 64, Iterations: 1, Parallelism: 1}
 
 // journal is a log that a test reads.
 type journal struct {
@@ -170,6 +170,9 @@ func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfi
 	var err error
 	if k.config.Passwords, err = authsvc.NewPasswords(passwords); err != nil {
 		t.Fatal(err)
+	}
+	if _, timed := t.(*testing.B); !timed && passwords.Cost == (authsvc.HashCost{}) {
+		k.config.Passwords.Lighten(lightCost)
 	}
 	if k.service, err = authsvc.New(k.config); err != nil {
 		t.Fatal(err)

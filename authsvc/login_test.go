@@ -135,7 +135,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 			if got != first {
 				t.Errorf("the answer is another than to a wrong password:\n%s\nwant\n%s", got, first)
 			}
-			wantCosts(t, k.hashes.take(), defaultCost())
+			wantCosts(t, k.hashes.take(), lightCost)
 
 			r := post("/login", c.body)
 			r.Header.Set("Accept", "application/problem+json")
@@ -143,11 +143,11 @@ func TestRefusalsAreAlike(t *testing.T) {
 			if !strings.Contains(w.Body.String(), `"detail":"Invalid credentials"`) {
 				t.Errorf("problem = %s", w.Body)
 			}
-			wantCosts(t, k.hashes.take(), defaultCost())
+			wantCosts(t, k.hashes.take(), lightCost)
 		})
 	}
 	k.mustLogin(t, "kim@example.com", goodPassword, "user")
-	wantCosts(t, k.hashes.take(), defaultCost())
+	wantCosts(t, k.hashes.take(), lightCost)
 }
 
 // TestUnknownAccountsCostWhatNewOnesCost: the dummy follows the configured cost.

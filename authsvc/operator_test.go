@@ -225,7 +225,7 @@ func TestApproval(t *testing.T) {
 		t.Errorf("a pending account is told %q", w.Body)
 	}
 	wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider")))) // who cannot log in learns nothing
-	wantCosts(t, k.hashes.take(), defaultCost(), defaultCost())
+	wantCosts(t, k.hashes.take(), lightCost, lightCost)
 	for _, who := range []string{"early@example.com", "rider@example.com"} {
 		password := goodPassword
 		if who == "rider@example.com" {

@@ -86,7 +86,7 @@ func TestPasswordRefusalsAreLogins(t *testing.T) {
 			if got := sameForAll(w); got != login {
 				t.Errorf("the answer is another than that of a login:\n%s\nwant\n%s", got, login)
 			}
-			wantCosts(t, k.hashes.take(), defaultCost())
+			wantCosts(t, k.hashes.take(), lightCost)
 		})
 	}
 	if got := k.account(t, "kim@example.com", token.User); got != before || k.revoked.take() != nil {
@@ -171,7 +171,7 @@ func TestRehash(t *testing.T) {
 	}
 	k.hashes.take()
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
-	wantCosts(t, k.hashes.take(), defaultCost(), today)
+	wantCosts(t, k.hashes.take(), lightCost, today)
 	now := k.account(t, "kim@example.com", token.User)
 	if !strings.HasPrefix(now.Hash, "$argon2id$v=19$m=20480,t=3,p=1$") {
 		t.Errorf("the hash begins with %.32s", now.Hash)

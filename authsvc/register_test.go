@@ -14,7 +14,10 @@ import (
 
 func TestRegister(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.FixedZone("IST", 19800))
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Now = func() time.Time { return now } })
+	k := newKit(t, func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+		c.Now = func() time.Time { return now }
+		p.Cost.Memory = authsvc.MinMemory // said, so that it is hashed in full
+	})
 	k.mustRegister(t, "John.Doe+rides@Example.com", goodPassword, "user")
 
 	a := k.account(t, "john.doe+rides@example.com", token.User)

@@ -52,7 +52,12 @@ type Config struct {
 	Key nkeys.KeyPair
 	// Inbox is whose inbox answers come to: Key's owner, as the servers know it. Empty: anybody's.
 	Inbox string
-	Log   *slog.Logger
+	// Token returns what a user or a rider proves with who they are, in place of Key: a token of their login that is good at that moment. It is asked for
+	// before each connection, also one that is made again, because a connection ends with its token.
+	Token func() string
+	// Changed is told when a connection is made or lost, one call after the other. nil: nobody.
+	Changed func(connected bool)
+	Log     *slog.Logger
 	// Registerer takes the package's counters; nil leaves them unregistered.
 	Registerer prometheus.Registerer
 	// Beside is another connection of this process, whose counters this one shares; Registerer is ignored then.
@@ -88,6 +93,10 @@ func Connect(c Config) (*Conn, error) {
 	} else {
 		conn.metrics = newMetrics(c.Registerer)
 	}
+	changed := c.Changed
+	if changed == nil {
+		changed = func(bool) {}
+	}
 	opts := []nats.Option{
 		nats.Name(c.Name),
 		nats.RetryOnFailedConnect(true),
@@ -103,6 +112,7 @@ func Connect(c Config) (*Conn, error) {
 		nats.DrainTimeout(time.Second),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			conn.met.Store(true)
+			changed(true)
 			if c.InProcess != nil {
 				log.Debug("nats connected, in this process")
 				return
@@ -113,8 +123,10 @@ func Connect(c Config) (*Conn, error) {
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
 			warnIfReadable(log, nc)
+			changed(true)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			changed(false)
 			if err != nil {
 				log.Warn("nats disconnected", "error", err)
 			}
@@ -139,6 +151,9 @@ func Connect(c Config) (*Conn, error) {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
 		opts = append(opts, nats.Nkey(public, c.Key.Sign))
+	}
+	if c.Token != nil {
+		opts = append(opts, nats.TokenHandler(c.Token))
 	}
 	if c.Inbox != "" {
 		opts = append(opts, nats.CustomInboxPrefix(InboxPrefix(c.Inbox)))

@@ -32,7 +32,7 @@ type feedBody struct {
 //
 // All instances share the work, and one event after the other. Where one of them dies in the middle of an event it is told again.
 func (l *Ledger) RunFeed(ctx context.Context) error {
-	l.consume(ctx, LedgerStream, FeedConsumer, feedWait, l.tell)
+	l.consume(ctx, shared{stream: LedgerStream, consumer: FeedConsumer, wait: feedWait, do: l.tell})
 	return nil
 }
 

@@ -107,7 +107,9 @@ func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	}
 	// Its key may have been taken out of use.
 	if _, err := i.verifier.Verify(ctx, held.raw); err != nil {
-		i.urge()
+		if !errors.Is(err, token.ErrClock) { // which another token does not mend
+			i.urge()
+		}
 		return booking.Actor{}, "", ErrNoIdentity.Because(err)
 	}
 	return booking.Actor{ID: token.ServiceID(i.service), Role: booking.Service}, held.raw, nil

@@ -11,6 +11,7 @@ const (
 	FeedBookingPattern  = feedBooking + "*.*.*"
 	FeedUserPattern     = feedUser + "*.*.*.*"
 	FeedRiderPattern    = feedRider + "*.*.*.*"
+	FeedOpenPattern     = feedRider + "*" + feedOpen + "*.*.*" // longer than the one before, so that each is somebody else's
 	FleetPattern        = positionSubjects
 	PublicKeySubject    = subjectPublicKey
 	JWKSSubject         = subjectJWKS
@@ -29,7 +30,7 @@ func BucketPattern(bucket string) string { return bucketPrefix + bucket + ".>" }
 // FeedOfUser is where a user sees what happens to their own bookings.
 func FeedOfUser(id string) string { return feedUser + id + ".>" }
 
-// FeedOfRider is where a rider sees what happens to the bookings that they have accepted.
+// FeedOfRider is where a rider sees what happens to the bookings that they have accepted, and what is open near them.
 func FeedOfRider(id string) string { return feedRider + id + ".>" }
 
 // InboxPrefix is the beginning of the subjects on which somebody gets answers. Nobody else may read them.

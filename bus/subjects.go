@@ -48,6 +48,7 @@ const (
 	feedBooking = "feed.booking."
 	feedUser    = "feed.user."
 	feedRider   = "feed.rider."
+	feedOpen    = ".open." // and to a rider, what is open near them
 
 	// A bucket is a stream with a name and subjects of its own.
 	bucketStream = "KV_"

@@ -22,6 +22,9 @@ import (
 //
 // Deadlines within the same second share a timer, so that a busy system arms one a second and not one a booking. Call Run.
 type Timekeeper struct {
+	// Fit returns why this instance must leave everything to the others at the moment, or nil; nil: it never must. Set it before Run.
+	Fit func() error
+
 	ledger *Ledger
 	board  *booking.Board
 	duty   Duty
@@ -64,9 +67,9 @@ func (t *Timekeeper) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		t.ledger.consume(ctx, TimersStream, TimersConsumer, dutyWait, t.due)
+		t.ledger.consume(ctx, shared{TimersStream, TimersConsumer, dutyWait, t.Fit, t.due})
 	}()
-	t.ledger.consume(ctx, LedgerStream, DeadlinesConsumer, dutyWait, t.event)
+	t.ledger.consume(ctx, shared{LedgerStream, DeadlinesConsumer, dutyWait, t.Fit, t.event})
 	<-done
 	return nil
 }

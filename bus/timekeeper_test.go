@@ -22,6 +22,12 @@ type timing struct {
 // timekeeper runs an instance until it is stopped, or the test ends.
 func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *timing {
 	t.Helper()
+	return k.timekeeperWhile(t, nil, change...)
+}
+
+// timekeeperWhile is timekeeper for an instance that is not always fit for it.
+func (k *kit) timekeeperWhile(t *testing.T, fit func() error, change ...func(*booking.StewardConfig)) *timing {
+	t.Helper()
 	ledger := k.ledger(t)
 	board, _ := follow(t, ledger)
 	service := k.person(booking.Service)
@@ -40,6 +46,7 @@ func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	keeper.Fit = fit
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- keeper.Run(ctx) }()

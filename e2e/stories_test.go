@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"pillion/bus/access"
+	"pillion/bus/embedded"
 )
 
 // The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
@@ -23,6 +26,9 @@ import (
 //	until pattern arg...       runs curl until the body matches
 //	field NAME field           sets NAME to a field of the JSON that stdout is
 //	other NAME digits          sets NAME to four digits that are not those
+//	halt                       stops the system, in order
+//	elsewhere                  starts a NATS server without anything in it, whose keys are those of the system, and sets ELSEWHERE to its URL
+//	pillion arg...             runs pillion, which must succeed, or fail with ! in front
 //	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
 func TestStories(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -38,12 +44,13 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			told := teller{t: t, ports: newPorts(t), data: t.TempDir()}
+			told := &teller{t: t, ports: newPorts(t), data: t.TempDir()}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Setup: told.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
+					"halt": told.halt, "elsewhere": told.elsewhere, "pillion": told.pillion,
 				},
 				RequireExplicitExec: true,
 			})
@@ -56,11 +63,12 @@ type teller struct {
 	t     *testing.T
 	ports ports
 	data  string
+	prog  *program // the system
 }
 
 const storyPatience = 30 * time.Second
 
-func (s teller) setup(env *testscript.Env) error {
+func (s *teller) setup(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider, "OPS": "http://" + s.ports.ops,
 		"NATS": "nats://" + s.ports.nats, "DATA": s.data, "JSON": "Accept: application/json",
@@ -70,11 +78,12 @@ func (s teller) setup(env *testscript.Env) error {
 	return nil
 }
 
-func (s teller) system(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
 	p := s.ports
 	prog := start(s.t, "pillion", append([]string{
 		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr", p.ops, "--nats-addr", p.nats,
 	}, args...)...)
+	s.prog = prog
 	s.wait(ts, "the system is ready", func() bool {
 		select {
 		case err := <-prog.done:
@@ -97,7 +106,7 @@ func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // wait waits until ok holds.
-func (s teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
+func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	deadline := time.After(storyPatience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -110,7 +119,7 @@ func (s teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	}
 }
 
-func (s teller) login(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: login NAME email role")
 	}
@@ -140,7 +149,7 @@ func (s teller) login(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // ask runs curl, and returns the status and the body.
-func (s teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
+func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25", "--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
@@ -151,7 +160,7 @@ func (s teller) ask(ts *testscript.TestScript, args []string) (status, body stri
 	return string(out[end+1:]), string(out[:end])
 }
 
-func (s teller) curl(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: curl status arg...")
 	}
@@ -163,7 +172,7 @@ func (s teller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func (s teller) until(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: until pattern arg...")
 	}
@@ -175,7 +184,7 @@ func (s teller) until(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-func (s teller) field(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: field NAME field")
 	}
@@ -186,7 +195,33 @@ func (s teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-func (s teller) operate(ts *testscript.TestScript, neg bool, args []string) {
+func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.stop(s.t) }
+
+func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
+	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
+	ts.Check(err)
+	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	ts.Check(err)
+	s.t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	ts.Setenv("ELSEWHERE", server.URL())
+}
+
+func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*storyPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pillion"), args...).CombinedOutput()
+	_, failed := ts.Stdout().Write(out)
+	ts.Check(failed)
+	if (err != nil) != neg || ctx.Err() != nil {
+		ts.Fatalf("pillion %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "pillion"), append(append([]string{"bookings"}, args...),
@@ -199,7 +234,7 @@ func (s teller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s teller) other(ts *testscript.TestScript, _ bool, args []string) {
+func (s *teller) other(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: other NAME digits")
 	}

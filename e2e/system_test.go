@@ -12,11 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"pillion/bus/embedded"
 )
 
 // bin is where TestMain builds the programs.
@@ -149,17 +152,16 @@ func newPorts(t testing.TB) ports {
 	return ports{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], t.TempDir()}
 }
 
-// addrs returns addresses that nobody listens on, all different: each is held until all are known.
+// addrs returns addresses that nobody listens on, all different.
 func addrs(t testing.TB, n int) []string {
 	t.Helper()
+	ports, err := embedded.FreePorts(n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var as []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // it has served its purpose
-		as = append(as, l.Addr().String())
+	for _, p := range ports {
+		as = append(as, net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 	}
 	return as
 }

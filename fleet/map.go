@@ -51,6 +51,7 @@ type rider struct {
 
 	Position
 	stamp  int64    // Status.At; 0: there is no position
+	here   bool     // whether it was reported to this Map
 	point  s2.Point // of Position
 	area   s2.Point // the middle of its area
 	anchor s2.Point // where it was when it had last really moved
@@ -112,6 +113,7 @@ func (m *Map) Move(id booking.RiderID, to booking.Place) (Status, error) {
 	now := m.now()
 	r := m.heard(id, now)
 	m.put(r, to, max(r.stamp+1, now.UnixMilli()), now)
+	r.here = true
 	return r.status(), nil
 }
 
@@ -149,6 +151,7 @@ func (m *Map) Learn(s Status) (news bool, err error) {
 	r = m.heard(s.Rider, now)
 	if placed {
 		m.put(r, s.Place, s.At, now)
+		r.here = false
 	}
 	if said {
 		r.offline, r.said = !s.Online, s.Said
@@ -283,12 +286,22 @@ func (m *Map) free() func(*rider) bool {
 // Nearest returns up to limit of the free riders within radius metres of a place, nearest first: those that are online and not busy. Around what is no
 // place, and within what is no radius, it finds none.
 func (m *Map) Nearest(at booking.Place, radius float64, limit int) []Neighbour {
+	return m.nearest(at, radius, limit, func(*rider) bool { return true })
+}
+
+// NearestHere is Nearest among those whose last position was reported to this Map, and not learnt from another instance.
+func (m *Map) NearestHere(at booking.Place, radius float64, limit int) []Neighbour {
+	return m.nearest(at, radius, limit, func(r *rider) bool { return r.here })
+}
+
+func (m *Map) nearest(at booking.Place, radius float64, limit int, among func(*rider) bool) []Neighbour {
 	if at.Valid() != nil {
 		return nil
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	found := m.places.Nearest(at.Point(), radius, limit, m.free())
+	free := m.free()
+	found := m.places.Nearest(at.Point(), radius, limit, func(r *rider) bool { return among(r) && free(r) })
 	near := make([]Neighbour, len(found))
 	for i, f := range found {
 		near[i] = Neighbour{f.Thing.id, f.Thing.Place, f.Metres}

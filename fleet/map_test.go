@@ -572,3 +572,47 @@ func TestMapIsSafe(t *testing.T) {
 		t.Errorf("%d riders are known", known)
 	}
 }
+
+// Who is here is whoever has reported here last, and who reports elsewhere is not any more.
+func TestNearestHere(t *testing.T) {
+	m, err := fleet.NewMap(fleet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := booking.Place{Lat: 12.97, Lng: 77.59}
+	here := func() (ids []booking.RiderID) {
+		for _, n := range m.NearestHere(at, 1000, 10) {
+			ids = append(ids, n.Rider)
+		}
+		return ids
+	}
+	mine, err := m.Move("mine", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Learn(fleet.Status{Rider: "theirs", Place: at, At: mine.At, Online: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := here(); len(got) != 1 || got[0] != "mine" || len(m.Nearest(at, 1000, 10)) != 2 {
+		t.Errorf("here are %v", got)
+	}
+	if _, err := m.Learn(mine); err != nil { // its own word comes back
+		t.Fatal(err)
+	}
+	if got := here(); len(got) != 1 {
+		t.Errorf("after its own word here are %v", got)
+	}
+	mine.At++
+	if _, err := m.Learn(mine); err != nil {
+		t.Fatal(err)
+	}
+	if got := here(); len(got) != 0 {
+		t.Errorf("here are %v", got)
+	}
+	if _, err := m.Move("theirs", at); err != nil {
+		t.Fatal(err)
+	}
+	if got := here(); len(got) != 1 || got[0] != "theirs" {
+		t.Errorf("here are %v", got)
+	}
+}

@@ -16,6 +16,7 @@ import (
 
 	"pillion/booking"
 	"pillion/booking/bookingtest"
+	"pillion/bus"
 	"pillion/fault"
 	"pillion/fleet"
 	"pillion/ridersvc"
@@ -62,13 +63,15 @@ type env struct {
 	told    []fleet.Status // what the other instances were told
 	deaf    error          // what telling them says
 	ahead   time.Duration  // of the real clock; not to be changed while a request is under way
+	service *ridersvc.Service
+	offers  chan bus.OfferNotice // what riders are told
 }
 
 func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(journal), offers: make(chan bus.OfferNotice, 1024)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
@@ -79,7 +82,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	}
 	e.desk = desk(elsewhere{e.ledger})
 	var err error
-	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now}); err != nil {
+	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: e.ledger.board.Busy}); err != nil {
 		t.Fatal(err)
 	}
 	service, err := ridersvc.New(ridersvc.Config{
@@ -89,13 +92,17 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 		},
 		Desk: desk(e.ledger), Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
-		Now:   e.now,
-		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),
+		Tell: func(n bus.OfferNotice) error {
+			e.offers <- n
+			return nil
+		},
+		Now: e.now,
+		Log: slog.New(slog.NewJSONHandler(e.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.handler = service.Routes()
+	e.service, e.handler = service, service.Routes()
 	return e
 }
 

@@ -64,5 +64,6 @@ func (s *Service) report(w http.ResponseWriter, r *http.Request, message string,
 	if err := s.announce(ctx, status); err != nil {
 		return err
 	}
+	s.offers.look(ctx, status.Rider)
 	return web.WriteJSON(w, http.StatusOK, positionAnswer{Success: true, Message: message, Online: status.Online})
 }

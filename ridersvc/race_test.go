@@ -53,9 +53,18 @@ func newTown(t testing.TB, e *bustest.Env, riders int) *town {
 	return x
 }
 
+// connect connects as one of our services, where NATS knows who that is.
+func connect(t testing.TB, e *bustest.Env, source string) *bus.Conn {
+	t.Helper()
+	if e.Keys == "" {
+		return e.Connect(t)
+	}
+	return e.ConnectAs(t, strings.TrimPrefix(source, "/"))
+}
+
 func (x *town) open(t testing.TB, e *bustest.Env, source string) (*bus.Ledger, *booking.Desk) {
 	t.Helper()
-	ledger, err := bus.OpenLedger(e.Connect(t), bus.LedgerOptions{Source: source, Tokens: x.auth.Verifier()})
+	ledger, err := bus.OpenLedger(connect(t, e, source), bus.LedgerOptions{Source: source, Tokens: x.auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,15 +87,17 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 		t.Fatal(err)
 	}
 	x.fleets = append(x.fleets, riders)
-	positions := e.Connect(t).Positions(riders)
+	conn := connect(t, e, "/ridersvc")
+	positions := conn.Positions(riders)
 	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: riders, Announce: positions.Announce,
+		Fleet: riders, Announce: positions.Announce, Tell: conn.TellRider,
 		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.run(t, "offers", service.Run)
 	server := httptest.NewServer(service.Routes())
 	t.Cleanup(server.Close)
 	eventually(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })

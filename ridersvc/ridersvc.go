@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/booking"
+	"pillion/bus"
 	"pillion/fault"
 	"pillion/fleet"
 	"pillion/token"
@@ -47,6 +48,7 @@ type Config struct {
 	Fleet    *fleet.Map                                // where riders are
 	Announce func(context.Context, fleet.Status) error // tells the other instances
 	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
+	Tell     func(bus.OfferNotice) error               // tells a rider what is open near it; nil: nobody is told
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
@@ -81,6 +83,7 @@ type Service struct {
 	streams  web.StreamLimits
 	attempts attempts
 	lapses   lapses
+	offers   *offers
 }
 
 // New returns a Service, or an error that names every setting that is missing.
@@ -116,8 +119,13 @@ func New(c Config) (*Service, error) {
 	if c.NewID == nil {
 		c.NewID = booking.NewID
 	}
+	offers, err := newOffers(c)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
-		desk: c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
+		offers: offers,
+		desk:   c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
 		fleet: c.Fleet, announce: c.Announce, radius: c.Radius,
 		streams: c.Streams,
 		router: web.RouterConfig{
@@ -126,6 +134,9 @@ func New(c Config) (*Service, error) {
 		attempts: attempts{under: make(map[booking.ID]chan struct{})},
 	}, nil
 }
+
+// Run tells riders over NATS what is open near them, until ctx ends, and then returns nil. Any number of instances may do so.
+func (s *Service) Run(ctx context.Context) error { return s.offers.run(ctx) }
 
 // Routes is the table of contents. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {

@@ -17,6 +17,9 @@ var (
 	// ErrNoRevocations is that nobody has said, ever or lately, which tokens were taken back, so no request can be let in.
 	ErrNoRevocations = fault.New(fault.Unavailable, "revocations_unavailable",
 		"Tokens cannot be checked at the moment, because it is not known which ones were revoked. Please try again.").After(time.Second)
+	// ErrClock is that this machine's clock cannot be gone by, so it is not known what has run out. It is answered as long as Config.Clock does.
+	ErrClock = fault.New(fault.Unavailable, "clock_off",
+		"The clock of this server is not right at the moment. Please try again in a few seconds.").After(5 * time.Second)
 	// ErrUndecided is that the answer depends on a key set, or on revocations, newer than what is at hand: ask again. Besides
 	// VerifyAt, a Verify whose context ends while it waits for keys answers it, with the context's error as its cause.
 	ErrUndecided = fault.New(fault.Unavailable, "key_undecided",
@@ -60,13 +63,14 @@ const (
 	revokedToken   reason = "revoked"         // it was taken back
 	noKeys         reason = "no_keys"         // ErrNoKeys
 	noRevocations  reason = "no_revocations"  // ErrNoRevocations
+	clockOff       reason = "clock"           // ErrClock
 	undecided      reason = "undecided"       // ErrUndecided
 )
 
 // reasons returns every reason there is.
 func reasons() []reason {
 	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer, audience, role,
-		retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, undecided}
+		retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, clockOff, undecided}
 }
 
 // A refusal is the cause of an ErrInvalid. Its detail is written here and never holds anything of the token.
@@ -83,7 +87,7 @@ func refuse(r reason, detail string) error {
 }
 
 // Reason returns why a token was refused, as a metric label of few values: malformed, type, algorithm, unknown_key, signature,
-// expired, not_yet_valid, lifetime, issuer, audience, role, retired_key, compromised_key, revoked, no_keys, no_revocations or undecided. It is ""
+// expired, not_yet_valid, lifetime, issuer, audience, role, retired_key, compromised_key, revoked, no_keys, no_revocations, clock or undecided. It is ""
 // for nil, and undecided for an error that is none of this package's.
 func Reason(err error) string {
 	var r *refusal
@@ -96,6 +100,8 @@ func Reason(err error) string {
 		return string(noKeys)
 	case errors.Is(err, ErrNoRevocations):
 		return string(noRevocations)
+	case errors.Is(err, ErrClock):
+		return string(clockOff)
 	case errors.Is(err, ErrInvalid):
 		return string(malformed)
 	}

@@ -257,7 +257,7 @@ func TestReason(t *testing.T) {
 	}{
 		{nil, ""}, {token.ErrNoKeys, "no_keys"}, {token.ErrUndecided, "undecided"}, {token.ErrInvalid, "malformed"},
 		{fmt.Errorf("book: %w", token.ErrNoKeys.Because(errors.New("down"))), "no_keys"}, {errors.New("other"), "undecided"},
-		{token.ErrNoRevocations, "no_revocations"},
+		{token.ErrNoRevocations, "no_revocations"}, {token.ErrClock.Because(errors.New("an hour")), "clock"},
 	} {
 		if got := token.Reason(tt.err); got != tt.want {
 			t.Errorf("Reason(%v) = %q, want %q", tt.err, got, tt.want)

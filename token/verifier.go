@@ -20,6 +20,8 @@ type Config struct {
 	Type      string           // typ of the header of a request's token, exactly; default "JWT"
 	CacheSize int              // verified tokens to remember; default DefaultCacheSize
 	Now       func() time.Time // default time.Now
+	// Clock returns why Now cannot be gone by, which is ErrClock with a cause, or nil where it can; nil: it always can.
+	Clock func() error
 	// Revocations is asked at every use of a token, remembered or not, whether it was taken back; nil: none ever is.
 	Revocations Revocations
 	Registerer  prometheus.Registerer // nil: the counters are not registered
@@ -31,6 +33,7 @@ type Verifier struct {
 	dialect     dialect
 	cache       *cache
 	now         func() time.Time
+	clock       func() error                  // or nil
 	revocations Revocations                   // or nil
 	refused     map[string]prometheus.Counter // by reason
 }
@@ -67,6 +70,7 @@ func NewVerifier(c Config) (*Verifier, error) {
 		dialect:     dialectOf(c.Type, c.Issuer, c.Audience),
 		cache:       cache,
 		now:         c.Now,
+		clock:       c.Clock,
 		revocations: c.Revocations,
 		refused:     refused,
 	}, nil
@@ -98,14 +102,23 @@ func refusedCounters(r prometheus.Registerer) (map[string]prometheus.Counter, er
 }
 
 // Verify verifies the token of a request, now: exp without leeway, iat and nbf at most ClockLeeway ahead. It answers ErrInvalid,
-// ErrNoKeys when there is no key set at all, ErrNoRevocations when it was not told, ever or lately, which tokens were taken back, or
+// ErrClock while what Config.Clock returns says so, ErrNoKeys when there is no key set at all, ErrNoRevocations when it was not told, ever or lately, which tokens were taken back, or
 // ErrUndecided when ctx ended while it waited for a key set, with zero Claims.
 func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
-	claims, err := v.verify(ctx, raw, moment{at: v.now(), early: seconds(ClockLeeway)})
+	claims, err := v.verifyNow(ctx, raw)
 	if err != nil {
 		v.refused[Reason(err)].Inc()
 	}
 	return claims, err
+}
+
+func (v *Verifier) verifyNow(ctx context.Context, raw string) (Claims, error) {
+	if v.clock != nil {
+		if err := v.clock(); err != nil {
+			return Claims{}, err
+		}
+	}
+	return v.verify(ctx, raw, moment{at: v.now(), early: seconds(ClockLeeway)})
 }
 
 // VerifyAt verifies the token of an event that was stored at a time: whether it was valid then, with EventLeeway on exp, nbf,

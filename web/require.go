@@ -71,6 +71,22 @@ func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http
 	}
 }
 
+// Unless lets requests pass while why returns nil, and answers others with what it returns. A nil why lets all of them pass.
+func Unless(why func() error) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		if why == nil {
+			return next
+		}
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := why(); err != nil {
+				WriteError(w, r, err)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
 // Caller returns who makes the request, and the token that proves it: what [Require] verified. Both are zero elsewhere. The
 // token is a credential: pass it on, never log it.
 func Caller(ctx context.Context) (claims token.Claims, raw string) {

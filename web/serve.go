@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -61,7 +63,7 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 		WriteTimeout:      l.Write,
 		IdleTimeout:       l.Idle,
 		MaxHeaderBytes:    max(1, l.Header-headerSlop),
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          stdlog.New(complaints{log}, "", 0),
 		ConnState:         open.note,
 	}
 	served := make(chan error, 1)
@@ -87,6 +89,18 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 		log.Warn("handlers are still running", "address", ln.Addr().String(), "connections", left)
 	}
 	return nil
+}
+
+// complaints takes the lines that net/http has about connections. Strangers cause handshakes that fail, as many as they like, so those are details.
+type complaints struct{ log *slog.Logger }
+
+func (c complaints) Write(line []byte) (int, error) {
+	text, level := strings.TrimSpace(string(line)), slog.LevelWarn
+	if strings.HasPrefix(text, "http: TLS handshake error") {
+		level = slog.LevelDebug
+	}
+	c.log.Log(context.Background(), level, text)
+	return len(line), nil
 }
 
 // connections counts the connections that a server's goroutines are at work on.

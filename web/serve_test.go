@@ -3,11 +3,13 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -288,5 +290,49 @@ func TestServeLimitsHeaders(t *testing.T) {
 		if err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+c.status+" ") {
 			t.Errorf("%d bytes of header: %q, %v, want %s", c.size, line, err, c.status)
 		}
+	}
+}
+
+// Over TLS the same is served, browsers are told to come back over it, and strangers who cannot shake hands leave no warning.
+func TestServeTLS(t *testing.T) {
+	t.Parallel()
+	var j journal
+	lender := httptest.NewTLSServer(nil) // it has a certificate, and clients that trust it
+	defer lender.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	router := web.NewRouter(web.RouterConfig{})
+	router.Get("/", hello)
+	go func() {
+		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: lender.TLS.Certificates}), router, j.log())
+	}()
+	client := lender.Client()
+	resp, err := client.Get("https://" + ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if got := resp.Header.Get("Strict-Transport-Security"); resp.StatusCode != http.StatusOK || got != "max-age=31536000" {
+		t.Errorf("%s, HSTS %q", resp.Status, got)
+	}
+	client.CloseIdleConnections()
+	plain, err := http.Get("http://" + ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Body.Close()
+	if plain.StatusCode != http.StatusBadRequest {
+		t.Errorf("without TLS: %s", plain.Status)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if said := j.text(); strings.Contains(said, "WARN") {
+		t.Errorf("a stranger has caused a warning:\n%s", said)
 	}
 }

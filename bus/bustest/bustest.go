@@ -6,6 +6,8 @@ package bustest
 
 import (
 	"context"
+	"crypto/tls"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/certfile"
+	"pillion/trialca"
 )
 
 // An Env is a NATS that a test may do with as it likes.
@@ -20,6 +24,7 @@ type Env struct {
 	Replicas int // of every stream and bucket
 
 	Keys string // the folder with everybody's keys, where it is closed
+	CA   string // the file with the CA of the servers' certificates, where they encrypt
 
 	plan  bus.Plan
 	url   func(i int) string
@@ -35,7 +40,7 @@ func Run(t testing.TB) *Env {
 // RunWith is Run with other ages and sizes.
 func RunWith(t testing.TB, p bus.Plan) *Env {
 	t.Helper()
-	return run(t, &Env{plan: p}, "")
+	return Setup{}.start(t, p)
 }
 
 // plan is the usual one.
@@ -43,17 +48,66 @@ func plan() bus.Plan { return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30
 
 // RunClosed is Run with a server that knows who may do what, as package access has it. With watch anybody may watch. Connect with
 // [Env.ConnectAs].
-func RunClosed(t testing.TB, watch bool) *Env {
-	t.Helper()
-	e := &Env{Keys: t.TempDir(), plan: plan()}
-	return run(t, e, e.access(t, watch))
-}
+func RunClosed(t testing.TB, watch bool) *Env { return Start(t, Setup{Closed: true, Watch: watch}) }
+
+// RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
+func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: 3}) }
 
 // RunClosedCluster is RunCluster with servers that know who may do what.
 func RunClosedCluster(t testing.TB, watch bool) *Env {
+	return Start(t, Setup{Replicas: 3, Closed: true, Watch: watch})
+}
+
+// A Setup is what servers of an Env are like. The zero value is one open server without encryption that writes to disk some time after it has
+// acknowledged.
+type Setup struct {
+	Replicas   int // 3 is a cluster of three servers; else it is one server
+	Closed     bool
+	Watch      bool // where it is closed: anybody may watch
+	TLS        bool // for clients, and between the servers of a cluster
+	SyncAlways bool
+}
+
+// Start starts servers, provisioned. They are stopped after the test.
+func Start(t testing.TB, s Setup) *Env {
 	t.Helper()
-	e := &Env{Keys: t.TempDir(), plan: plan()}
-	return runCluster(t, e, e.access(t, watch))
+	return s.start(t, plan())
+}
+
+func (s Setup) start(t testing.TB, p bus.Plan) *Env {
+	t.Helper()
+	e := &Env{Replicas: 1, plan: p}
+	var conf string
+	if s.Closed {
+		e.Keys = t.TempDir()
+		conf = e.access(t, s.Watch)
+	}
+	var clients, routes *tls.Config
+	if s.TLS {
+		clients, routes = e.certify(t)
+	}
+	var stop func() error
+	if s.Replicas == 3 {
+		c, err := embedded.StartCluster(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, Access: conf, SyncAlways: s.SyncAlways, TLS: clients, Routes: routes})
+		if err != nil {
+			t.Fatalf("start NATS cluster: %v", err)
+		}
+		e.Replicas, e.url, stop = 3, c.URL, c.Stop
+	} else {
+		c, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: conf, SyncAlways: s.SyncAlways, TLS: clients})
+		if err != nil {
+			t.Fatalf("start NATS: %v", err)
+		}
+		e.url, stop = func(int) string { return c.URL() }, c.Stop
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("stop NATS: %v", err)
+		}
+	})
+	e.plan.Replicas = e.Replicas
+	e.provision(t)
+	return e
 }
 
 func (e *Env) access(t testing.TB, watch bool) string {
@@ -65,39 +119,25 @@ func (e *Env) access(t testing.TB, watch bool) string {
 	return access.Conf(public, watch)
 }
 
-func run(t testing.TB, e *Env, access string) *Env {
+// certify makes certificates for the servers, and says how they meet clients and each other.
+func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	t.Helper()
-	s, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: access})
-	if err != nil {
-		t.Fatalf("start NATS: %v", err)
+	dir := t.TempDir()
+	if _, err := trialca.Make(trialca.Config{Folder: func(string) string { return dir }, Holders: []trialca.Holder{
+		{Name: "nats", Hosts: []string{"127.0.0.1"}, Peer: true},
+	}}); err != nil {
+		t.Fatalf("make certificates: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Errorf("stop NATS: %v", err)
-		}
-	})
-	e.Replicas, e.plan.Replicas, e.url = 1, 1, func(int) string { return s.URL() }
-	e.provision(t)
-	return e
-}
-
-// RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
-func RunCluster(t testing.TB) *Env { return runCluster(t, &Env{plan: plan()}, "") }
-
-func runCluster(t testing.TB, e *Env, access string) *Env {
-	t.Helper()
-	c, err := embedded.StartClosedCluster(t.TempDir(), 3, nil, access)
+	e.CA = filepath.Join(dir, trialca.CACert)
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key")})
 	if err != nil {
-		t.Fatalf("start NATS cluster: %v", err)
+		t.Fatalf("read certificates: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Errorf("stop NATS cluster: %v", err)
-		}
-	})
-	e.Replicas, e.plan.Replicas, e.url = 3, 3, c.URL
-	e.provision(t)
-	return e
+	trusted, err := certfile.Authorities(e.CA)
+	if err != nil {
+		t.Fatalf("read certificates: %v", err)
+	}
+	return pair.Server(), pair.Peer(trusted)
 }
 
 // Sizes runs test on one server and on three.
@@ -145,7 +185,7 @@ func (e *Env) ConnectAs(t testing.TB, who string) *bus.Conn {
 // ConnectWith is Connect with settings; where to connect is filled in.
 func (e *Env) ConnectWith(t testing.TB, c bus.Config) *bus.Conn {
 	t.Helper()
-	c.URL = e.URL()
+	c.URL, c.CA = e.URL(), e.CA
 	if c.Name == "" {
 		c.Name = t.Name()
 	}

@@ -85,5 +85,9 @@ func (d *Door) Close() { d.stop() }
 
 // Enter connects with a token as people do, to another server at each call in a cluster.
 func (e *Env) Enter(raw string, options ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect(e.URL(), append([]nats.Option{nats.Token(raw), nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)...)
+	options = append([]nats.Option{nats.Token(raw), nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)
+	if e.CA != "" {
+		options = append(options, nats.RootCAs(e.CA))
+	}
+	return nats.Connect(e.URL(), options...)
 }

@@ -1,10 +1,17 @@
 package callout_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
+	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
@@ -12,10 +19,67 @@ import (
 	"pillion/token/tokentest"
 )
 
-// What it costs to connect: to a server that is open to everybody, with a key that the server knows, and with a token that it asks authsvc about.
+// A way is one of several to do the same thing, and how long it took each time.
+type way struct {
+	name string
+	do   func() error
+	took []time.Duration
+}
+
+// rounds is how often each way is gone at a time, so that whatever else the machine does meets all of them.
+const rounds = 20
+
+// compare goes all ways in turns, and reports the median of each, and how many times the one before it that is.
+func compare(b *testing.B, ways ...*way) {
+	b.Helper()
+	for b.Loop() {
+		for _, w := range ways {
+			for range rounds {
+				start := time.Now()
+				if err := w.do(); err != nil {
+					b.Fatalf("%s: %v", w.name, err)
+				}
+				w.took = append(w.took, time.Since(start))
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	var before time.Duration
+	var table strings.Builder
+	for _, w := range ways {
+		slices.Sort(w.took)
+		median := w.took[len(w.took)/2]
+		fmt.Fprintf(&table, "\n    %-12s %9.3f ms", w.name, median.Seconds()*1e3)
+		if before > 0 {
+			fmt.Fprintf(&table, "  x %.2f", median.Seconds()/before.Seconds())
+		}
+		before = median
+		b.ReportMetric(median.Seconds()*1e3, w.name+"-ms")
+	}
+	b.Log(table.String())
+}
+
+// BenchmarkConnect prints what each step costs who connects: to a server that is open to everybody, to one that asks for a key, to one that asks
+// authsvc about a token, and the same encrypted.
 func BenchmarkConnect(b *testing.B) {
-	open, closed, auth := bustest.Run(b), bustest.RunClosed(b, false), tokentest.New(b)
+	auth := tokentest.New(b)
+	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
+	open, closed, encrypted := bustest.Run(b), bustest.RunClosed(b, false), bustest.Start(b, bustest.Setup{Closed: true, TLS: true})
 	closed.Door(b, auth)
+	encrypted.Door(b, auth)
+	connect := func(e *bustest.Env, options ...nats.Option) func() error {
+		url := e.URL()
+		if e.CA != "" {
+			options = append(options, nats.RootCAs(e.CA))
+		}
+		return func() error {
+			nc, err := nats.Connect(url, options...)
+			if err == nil {
+				nc.Close()
+			}
+			return err
+		}
+	}
 	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(closed.Keys, access.Usersvc))
 	if err != nil {
 		b.Fatal(err)
@@ -24,42 +88,64 @@ func BenchmarkConnect(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	for _, c := range []struct {
-		name    string
-		url     string
-		options []nats.Option
-	}{
-		{"open", open.URL(), nil},
-		{"key", closed.URL(), []nats.Option{nats.Nkey(public, key.Sign)}},
-		{"token", closed.URL(), []nats.Option{nats.Token(raw)}},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			for b.Loop() {
-				nc, err := nats.Connect(c.url, c.options...)
-				if err != nil {
-					b.Fatal(err)
-				}
-				nc.Close()
+	compare(b,
+		&way{name: "open", do: connect(open)},
+		&way{name: "key", do: connect(closed, nats.Nkey(public, key.Sign))},
+		&way{name: "callout", do: connect(closed, nats.Token(raw))},
+		&way{name: "callout+TLS", do: connect(encrypted, nats.Token(raw))},
+	)
+}
+
+// BenchmarkBook prints what each step costs a booking, from the desk to the acknowledgement of its event: permissions, TLS, an fsync before each
+// acknowledgement, and two more servers that have to have it too. Each step has those before it. One booking at a time, and 32 at once.
+func BenchmarkBook(b *testing.B) {
+	for _, at := range []int{1, 32} {
+		b.Run(fmt.Sprintf("at-once=%d", at), func(b *testing.B) {
+			auth := tokentest.New(b)
+			var ways []*way
+			for _, step := range []struct {
+				name  string
+				setup bustest.Setup
+			}{
+				{"open", bustest.Setup{}},
+				{"permissions", bustest.Setup{Closed: true}},
+				{"TLS", bustest.Setup{Closed: true, TLS: true}},
+				{"fsync", bustest.Setup{Closed: true, TLS: true, SyncAlways: true}},
+				{"R3", bustest.Setup{Closed: true, TLS: true, SyncAlways: true, Replicas: 3}},
+			} {
+				ways = append(ways, &way{name: step.name, do: book(b, bustest.Start(b, step.setup), auth, at)})
 			}
+			compare(b, ways...)
 		})
 	}
 }
 
-// What permissions cost a message: to an open server, and to one that looks whether usersvc may publish it.
-func BenchmarkPublish(b *testing.B) {
-	open, closed := bustest.Run(b), bustest.RunClosed(b, false)
-	for _, c := range []struct {
-		name string
-		conn *bus.Conn
-	}{{"open", open.Connect(b)}, {"permissions", closed.ConnectAs(b, access.Usersvc)}} {
-		b.Run(c.name, func(b *testing.B) {
-			js := c.conn.JetStream()
-			for b.Loop() {
-				if _, err := js.Publish(b.Context(), "quarantine.1", []byte("{}")); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+// book returns a function that books rides at e, so many at once, and returns when all are acknowledged.
+func book(b *testing.B, e *bustest.Env, auth *tokentest.Authority, at int) func() error {
+	b.Helper()
+	conn := e.Connect
+	if e.Keys != "" {
+		conn = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Usersvc) }
+	}
+	ledger, err := bus.OpenLedger(conn(b), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
+	return func() error {
+		g, ctx := errgroup.WithContext(context.Background())
+		for range at {
+			g.Go(func() error {
+				_, err := desk.Book(ctx, booking.Command{
+					ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User}, Proof: raw,
+				}, booking.ID(booking.NewID()), booking.Trip{})
+				return err
+			})
+		}
+		return g.Wait()
 	}
 }

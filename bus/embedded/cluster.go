@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -24,28 +25,21 @@ type Cluster struct {
 
 // ClusterConfig says what a cluster in this process is like. Dir and Size are required.
 type ClusterConfig struct {
-	Dir    string // each server keeps its streams in a folder of its own under it
-	Size   int    // how many servers
-	Log    *slog.Logger
-	Access string      // who may do what; see [Config]
-	TLS    *tls.Config // how clients are met; nil: unencrypted
-	Routes *tls.Config // how the servers meet each other; nil: unencrypted
+	Dir        string // each server keeps its streams in a folder of its own under it
+	Size       int    // how many servers
+	Log        *slog.Logger
+	Access     string      // who may do what; see [Config]
+	SyncAlways bool        // fsync before each acknowledgement; see [Config]
+	TLS        *tls.Config // how clients are met; nil: unencrypted
+	Routes     *tls.Config // how the servers meet each other; nil: unencrypted
 }
 
-// StartCluster returns n servers that have agreed on a leader. Each keeps its streams in a folder of its own under dir.
-func StartCluster(dir string, n int, log *slog.Logger) (*Cluster, error) {
-	return StartClosedCluster(dir, n, log, "")
-}
+// clusterPatience is long: to agree takes a second, and many times that on a machine with more to do than it can.
+const clusterPatience = time.Minute
 
-// StartClosedCluster is StartCluster with a configuration that says who may do what; see [Config].
-func StartClosedCluster(dir string, n int, log *slog.Logger, access string) (*Cluster, error) {
-	return StartClusterWith(ClusterConfig{Dir: dir, Size: n, Log: log, Access: access})
-}
-
-// StartClusterWith is StartCluster with settings.
-func StartClusterWith(cc ClusterConfig) (*Cluster, error) {
-	dir, n, log := cc.Dir, cc.Size, cc.Log
-	ports, err := freePorts(n)
+// StartCluster returns servers that have agreed on a leader.
+func StartCluster(cc ClusterConfig) (*Cluster, error) {
+	ports, err := FreePorts(cc.Size)
 	if err != nil {
 		return nil, fmt.Errorf("start NATS cluster: %w", err)
 	}
@@ -54,14 +48,15 @@ func StartClusterWith(cc ClusterConfig) (*Cluster, error) {
 		routes = append(routes, &url.URL{Scheme: "nats-route", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p))})
 	}
 	c := &Cluster{}
-	for i := range n {
+	for i := range cc.Size {
 		name := "n" + strconv.Itoa(i+1)
 		opts, err := options(cc.Access)
 		if err != nil {
 			return nil, errors.Join(err, c.Stop())
 		}
 		opts.ServerName, opts.Host, opts.Port = name, "127.0.0.1", server.RANDOM_PORT
-		opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, filepath.Join(dir, name), maxMemory
+		opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, filepath.Join(cc.Dir, name), maxMemory
+		opts.SyncAlways = cc.SyncAlways
 		opts.Cluster, opts.Routes = server.ClusterOpts{Name: "pillion", Host: "127.0.0.1", Port: ports[i]}, routes
 		encrypt(opts, cc.TLS)
 		if cc.Routes != nil {
@@ -71,8 +66,8 @@ func StartClusterWith(cc ClusterConfig) (*Cluster, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
 		}
-		if log != nil {
-			s.SetLoggerV2(logger{log.With("server", name)}, false, false, false)
+		if cc.Log != nil {
+			s.SetLoggerV2(logger{cc.Log.With("server", name)}, false, false, false)
 		}
 		s.Start()
 		c.servers = append(c.servers, s)
@@ -85,24 +80,32 @@ func StartClusterWith(cc ClusterConfig) (*Cluster, error) {
 		return struct{}{}, nil
 	}
 	if _, err := backoff.Retry(context.Background(), agreed, backoff.WithBackOff(backoff.NewConstantBackOff(5*time.Millisecond)),
-		backoff.WithMaxElapsedTime(2*startPatience)); err != nil {
+		backoff.WithMaxElapsedTime(clusterPatience)); err != nil {
 		return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
 	}
 	return c, nil
 }
 
-// freePorts asks the system for ports. They are free again when the servers take them: on loopback, in a test, nobody else does.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+// Ports from which FreePorts takes: below those that systems give to outgoing connections (RFC 6335 section 6 leaves 49152 and more to
+// that, Linux takes 32768 and more), because between here and the server's start such a connection may be made.
+const firstPort, ports = 12000, 20000
+
+// FreePorts returns n ports of loopback that nobody listens on, for tests of what must know its port before it starts.
+func FreePorts(n int) ([]int, error) {
+	var found []int
+	var last error
+	for range 100 * n {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(ports)))) //nolint:gosec // no secret
 		if err != nil {
-			return nil, err
+			last = err
+			continue
 		}
 		defer l.Close() //nolint:errcheck // it has served its purpose; all are held until all are known
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if found = append(found, l.Addr().(*net.TCPAddr).Port); len(found) == n {
+			return found, nil
+		}
 	}
-	return ports, nil
+	return nil, last
 }
 
 // agreed reports whether there is a leader, every server follows it, and it has heard from all of them what room they have: before

@@ -190,7 +190,7 @@ func TestClusterTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := pair(t, dir)
-	c, err := embedded.StartClusterWith(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, TLS: p.Server(), Routes: p.Peer(pool)})
+	c, err := embedded.StartCluster(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, TLS: p.Server(), Routes: p.Peer(pool)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,9 @@ const connectPatience = 5 * time.Second
 
 // connected connects for one command, whose work it bounds.
 func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) (err error) {
-	as, err := wiring.As(bus.Config{URL: at.URL.Value, CA: at.CA.Value, Name: name, Log: program.Logger(setting.Log(log), env.Stderr)}, "operator", at.Path("operator"))
+	there := wiring.At(at.Remote, name)
+	there.Log = program.Logger(setting.Log(log), env.Stderr)
+	as, err := wiring.As(there, "operator", at.Path("operator"))
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,9 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) (err error) {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	as, err := wiring.As(bus.Config{URL: c.URL.Value, CA: c.CA.Value, Name: "authsvc accounts copy", Log: program.Logger(c.Log, env.Stderr)}, "operator", c.Path("operator"))
+	at := wiring.At(c.Remote, "authsvc accounts copy")
+	at.Log = program.Logger(c.Log, env.Stderr)
+	as, err := wiring.As(at, "operator", c.Path("operator"))
 	if err != nil {
 		return err
 	}

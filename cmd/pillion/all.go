@@ -72,6 +72,9 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 
 	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, CA: c.NATSCA.Value}
 	if natsURL == "" {
+		if err := refuseMoved(c.Data.Value); err != nil {
+			return err
+		}
 		keys, err := access.LoadOrCreate(c.ServicesDir())
 		if err != nil {
 			return err

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"pillion/booking"
-	"pillion/bus"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
@@ -68,7 +67,7 @@ func (o office) operate(ctx context.Context, env program.Env, deadline time.Dura
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout.Value)
 	defer cancel()
 	log := program.Logger(setting.Log{Level: o.Level, Format: o.Format}, env.Stderr)
-	at := bus.Config{URL: o.URL.Value, CA: o.CA.Value, Name: "pillion bookings"}
+	at := wiring.At(o.Remote, "pillion bookings")
 	return wiring.Operate(ctx, log, at, o.Path("operator"), deadline, func(ctx context.Context, office wiring.Office) error {
 		found, err := do(ctx, office)
 		if err != nil {

@@ -22,6 +22,10 @@ type commands struct {
 	Keys      keyCommands     `cmd:"" help:"The keys by which a NATS server elsewhere knows our own services."`
 	Certs     certCommands    `cmd:"" help:"Certificates for trying TLS."`
 	Bookings  bookingCommands `cmd:"" help:"See bookings, and bring to an end those that nobody else can, beside the running services."`
+	Audit     audit           `cmd:"" help:"Read the whole ledger, and report what should not be in it."`
+	Backup    makeBackup      `cmd:"" help:"Copy all streams and buckets of a running system to a folder."`
+	Restore   restoreBackup   `cmd:"" help:"Make a system of such a copy, in a NATS server that has none."`
+	Move      move            `cmd:"" help:"Move the system from the NATS server inside a stopped pillion to one elsewhere."`
 	Health    health          `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
 }
 
@@ -54,6 +58,14 @@ func run(ctx context.Context, env program.Env) error {
 	case "bookings release":
 		release := c.Bookings.Release
 		return release.run(ctx, env, release.Deadline.Value, func(o wiring.Office) change { return o.Release })
+	case "audit":
+		return c.Audit.run(ctx, env)
+	case "backup":
+		return c.Backup.run(ctx, env)
+	case "restore":
+		return c.Restore.run(ctx, env)
+	case "move":
+		return c.Move.run(ctx, env)
 	case "health":
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}

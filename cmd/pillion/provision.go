@@ -33,7 +33,9 @@ const closePatience = time.Second
 // run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
 func (c provision) run(ctx context.Context, env program.Env) (err error) {
 	log := program.Logger(c.Log, env.Stderr)
-	as, err := wiring.As(bus.Config{URL: c.URL.Value, CA: c.CA.Value, Name: "pillion provision", Log: log}, access.Operator, c.Path(access.Operator))
+	at := wiring.At(c.Remote, "pillion provision")
+	at.Log = log
+	as, err := wiring.As(at, access.Operator, c.Path(access.Operator))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 	"github.com/go-chi/chi/v5"
 )
@@ -73,20 +74,11 @@ func ValidateAnswer(t testing.TB, spec []byte, req *http.Request, rec *httptest.
 // ValidateResponse is [ValidateAnswer] for an answer that came over a real connection.
 func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, header http.Header, body []byte) {
 	t.Helper()
-	doc, ok := load(t, spec)
+	operations, ok := router(t, spec)
 	if !ok {
 		return
 	}
-	doc.Servers = nil
-	for _, item := range doc.Paths.Map() {
-		item.Servers = nil
-	}
-	router, err := gorillamux.NewRouter(doc)
-	if err != nil {
-		t.Errorf("route the OpenAPI document: %v", err)
-		return
-	}
-	route, params, err := router.FindRoute(req)
+	route, params, err := operations.FindRoute(req)
 	if err != nil {
 		t.Errorf("%s %s is not in the OpenAPI document: %v", req.Method, req.URL.Path, err)
 		return
@@ -109,7 +101,7 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 // streams is done once kin-openapi, which keeps this for the whole process, knows that Server-Sent Events are text.
 var streams sync.Once
 
-// load returns the document, or fails t.
+// load returns a document that is the caller's own, or fails t.
 func load(t testing.TB, spec []byte) (*openapi3.T, bool) {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(spec)
@@ -121,4 +113,30 @@ func load(t testing.TB, spec []byte) (*openapi3.T, bool) {
 		return nil, false
 	}
 	return doc, true
+}
+
+// read holds the routers of documents that have been read. To read a document takes far longer than to hold an answer against it.
+var read sync.Map // of routers.Router by the document's text
+
+// router finds the operation of a request in spec, wherever the servers of the document are; or it fails t.
+func router(t testing.TB, spec []byte) (routers.Router, bool) {
+	t.Helper()
+	if known, ok := read.Load(string(spec)); ok {
+		return known.(routers.Router), true
+	}
+	doc, ok := load(t, spec)
+	if !ok {
+		return nil, false
+	}
+	doc.Servers = nil
+	for _, item := range doc.Paths.Map() {
+		item.Servers = nil
+	}
+	r, err := gorillamux.NewRouter(doc)
+	if err != nil {
+		t.Errorf("route the OpenAPI document: %v", err)
+		return nil, false
+	}
+	read.Store(string(spec), r)
+	return r, true
 }

@@ -71,8 +71,11 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 	return commandOf(ctx.Selected()), nil
 }
 
-// commandOf returns the words of a command, such as "accounts list".
+// commandOf returns the words of a command, such as "accounts list", or "" for a program that has none.
 func commandOf(n *kong.Node) string {
+	if n == nil {
+		return ""
+	}
 	if n.Parent == nil || n.Parent.Type != kong.CommandNode {
 		return n.Name
 	}

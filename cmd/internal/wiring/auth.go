@@ -48,8 +48,9 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
 		return Part{}, err
 	}
-	signer := authsvc.NewSigner(ring, b.Keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
-	services := authsvc.NewSigner(ring, b.Keys, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
+	keys := timedKeys{b.Keys, b.Clock}
+	signer := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
+	services := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
 	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the password hasher: %w", err)
@@ -66,7 +67,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
 	keeper, err := authsvc.NewKeyKeeper(authsvc.KeeperConfig{
-		Ring: ring, Keys: b.Keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
+		Ring: ring, Keys: keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
 		Age: s.KeyAge.Value, Retention: s.Retention.Value,
 		Audit: audit, Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
@@ -82,6 +83,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Issuer:    signer,
 		Keys:      b.published,
 		Passwords: passwords,
+		Clock:     b.Clock.Right,
 		Guard:     guard,
 		Audit:     audit,
 
@@ -139,6 +141,20 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	}, nil
 }
 
+// timedKeys are keys that cannot be told while the clock cannot be gone by: which of them signs, and which can be thrown away, is a matter of time.
+type timedKeys struct {
+	authsvc.KeySets
+	clock *bus.Clock
+}
+
+// KeySet answers token.ErrClock, too.
+func (k timedKeys) KeySet() (*token.KeySet, time.Time, error) {
+	if err := k.clock.Right(); err != nil {
+		return nil, time.Time{}, err
+	}
+	return k.KeySets.KeySet()
+}
+
 // offAtZero returns what authsvc takes for a limit that is off, where the setting is 0, and the setting elsewhere.
 func offAtZero(d time.Duration) time.Duration {
 	if d == 0 {
@@ -175,7 +191,12 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 // answer answers NATS requests for the keys, and for the tokens of our own services, until ctx ends.
 func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 	return func(ctx context.Context) error {
-		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, services.Token)
+		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, func(ctx context.Context, r bus.ServiceRequest) (string, error) {
+			if err := b.Clock.Right(); err != nil { // or the others would be told that it is theirs
+				return "", err
+			}
+			return services.Token(ctx, r)
+		})
 		if err != nil {
 			return err
 		}

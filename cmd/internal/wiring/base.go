@@ -19,6 +19,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/cmd/internal/program"
+	"pillion/cmd/internal/setting"
 	"pillion/fault"
 	"pillion/token"
 	"pillion/web"
@@ -37,9 +38,15 @@ type Base struct {
 	Conn     *bus.Conn
 	Keys     *bus.KeyWatch
 	Revoked  *bus.RevocationWatch
+	Clock    *bus.Clock
 	Verifier *token.Verifier
 
 	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
+}
+
+// At returns how to reach a NATS server elsewhere, under a name that its operators know the connection by.
+func At(r setting.Remote, name string) bus.Config {
+	return bus.Config{URL: r.URL.Value, CA: r.CA.Value, Name: name}
 }
 
 // As returns at as one of our own processes connects, which proves who it is with the key in a file; the key is read, or made, here.
@@ -83,7 +90,10 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 			return nil, err
 		}
 	}
-	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Registerer: registry})
+	if b.Clock, err = conn.Clock(bus.ClockOptions{Registerer: registry}); err != nil {
+		return nil, err
+	}
+	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Registerer: registry})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier: %w", err)
 	}
@@ -107,7 +117,7 @@ func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Type: token.ServiceType, CacheSize: 1})
+	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Type: token.ServiceType, CacheSize: 1})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}
@@ -130,12 +140,13 @@ func (b *Base) Close() error {
 // part is what the Base itself contributes to a process.
 func (b *Base) part() Part {
 	return Part{
-		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run},
+		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run, b.Clock.Run},
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.connected},
 			{Name: "streams", Ready: b.Conn.Provisioned},
 			{Name: "keys", Ready: b.Keys.Ready},
 			{Name: "revocations", Ready: b.Revoked.Ready},
+			{Name: "clock", Ready: b.Clock.Ready},
 		},
 	}
 }

@@ -21,6 +21,7 @@ const operator = "operator"
 
 // An Office is where an operator works on bookings, beside the running services.
 type Office struct {
+	ledger   *bus.Ledger
 	desk     *booking.Desk
 	board    *booking.Board
 	follower *bus.Follower
@@ -47,14 +48,13 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
-	ledger, err := base.ledger("/" + operator)
-	if err != nil {
+	if o.ledger, err = base.ledger("/" + operator); err != nil {
 		return err
 	}
-	if o.desk, err = booking.NewDesk(ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
+	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
 		return fmt.Errorf("make the desk: %w", err)
 	}
-	o.follower = ledger.Follow(o.board)
+	o.follower = o.ledger.Follow(o.board)
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -70,6 +70,10 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	}); err != nil {
 		return err
 	}
+	if err := o.await(ctx, "The clock of this machine and that of the NATS server that stores bookings are too far apart. Set the one that is wrong by a time server (NTP).",
+		base.Clock.Ready); err != nil {
+		return err
+	}
 	return do(ctx, o)
 }
 
@@ -77,6 +81,8 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
 	const pace = 20 * time.Millisecond
 	var last error
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ready(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -114,6 +120,9 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 	})
 	return found, err
 }
+
+// Ledger returns the ledger, for whoever reads it as it is.
+func (o Office) Ledger() *bus.Ledger { return o.ledger }
 
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
 func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {

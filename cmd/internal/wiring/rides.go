@@ -87,6 +87,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
+	keeper.Fit = r.base.Clock.Right // another deadline would come of another clock
 	return []program.Task{keeper.Run}, nil
 }
 
@@ -181,7 +182,7 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	}
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
-		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius,
+		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius, Tell: base.Conn.TellRider,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Streams: streamLimits(w),
@@ -193,7 +194,7 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run)}, nil
+	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run)}, nil
 }
 
 // streamLimits are how many may watch.

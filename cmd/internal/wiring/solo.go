@@ -77,7 +77,7 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 }
 
 // at is where NATS is.
-func (s Solo) at() bus.Config { return bus.Config{URL: s.NATS.URL.Value, CA: s.NATS.CA.Value} }
+func (s Solo) at() bus.Config { return At(s.NATS, "") }
 
 // URL is where ln can be reached from this machine.
 func URL(ln net.Listener) string {

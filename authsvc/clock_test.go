@@ -1,0 +1,38 @@
+package authsvc_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"pillion/authsvc"
+	"pillion/token"
+)
+
+// An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and sessions end by the clock. Keys are the same at any time.
+func TestClockThatIsOff(t *testing.T) {
+	var off error
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+	open := k.kim(t)
+	k.hashes.take()
+	off = token.ErrClock.Because(errors.New("it is an hour ahead"))
+	for _, r := range []*http.Request{
+		post("/login", body("kim@example.com", goodPassword, "user")),
+		post("/register", body("ada@example.com", goodPassword, "user")),
+		post("/refresh", `{"refresh_token":"`+open.Refresh+`"}`),
+		post("/password", `{"current":"`+goodPassword+`","new":"another good one"}`),
+		post("/logout", `{}`),
+	} {
+		w := k.ask(t, r, http.StatusServiceUnavailable, "clock")
+		if w.Header().Get("Retry-After") != "5" {
+			t.Errorf("%s: Retry-After is %q", r.URL.Path, w.Header().Get("Retry-After"))
+		}
+	}
+	if n := len(k.hashes.take()); n != 0 {
+		t.Errorf("%d passwords were looked at", n)
+	}
+	k.ask(t, httptest.NewRequest(http.MethodGet, "/public-key", nil), http.StatusOK, "PUBLIC KEY")
+	off = nil
+	k.mustOpen(t, "kim@example.com", goodPassword, "user")
+}

@@ -1,0 +1,266 @@
+package backup_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/backup"
+	"pillion/bus/bustest"
+	"pillion/token/tokentest"
+)
+
+// A load is people who book, accept and let bookings expire, and others whose records in a bucket are replaced all the time, until stop.
+type load struct {
+	*place
+	mu           sync.Mutex
+	acknowledged []bus.Acknowledged
+	revisions    map[string]int // of each key, the last value that was acknowledged
+	did          atomic.Int64
+	stop         func()
+}
+
+const records = 1000
+
+func (p *place) load(t *testing.T) *load {
+	t.Helper()
+	l := &load{place: p, revisions: map[string]int{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	accounts := p.conn.Bucket(bus.AccountsBucket)
+	for i := range records {
+		if _, err := accounts.Create(bounded(t), key(i), []byte("0")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 2 {
+		desk := p.desk(t, time.Hour)
+		if n == 0 {
+			desk = p.desk(t, time.Second) // theirs expire
+		}
+		running.Go(func() {
+			for ctx.Err() == nil {
+				l.ride(ctx, desk)
+			}
+		})
+	}
+	for n := range 2 {
+		running.Go(func() {
+			for round := 1; ctx.Err() == nil; round++ {
+				for i := n; i < records && ctx.Err() == nil; i += 2 {
+					l.replace(ctx, accounts, key(i), round)
+				}
+			}
+		})
+	}
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	t.Cleanup(l.stop)
+	return l
+}
+
+func key(i int) string { return fmt.Sprintf("account-%d", i) }
+
+// ride books twice, and lets a rider accept one of them and complete the ride.
+func (l *load) ride(ctx context.Context, desk *booking.Desk) {
+	user, rider := l.person(booking.User), l.person(booking.Rider)
+	var id booking.ID
+	for range 2 {
+		id = booking.ID(booking.NewID())
+		c := user.command()
+		b, err := desk.Book(ctx, c, id, booking.Trip{})
+		l.note(c, b, err)
+	}
+	for _, do := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){desk.Accept, desk.Arrive, desk.Start, desk.Complete} {
+		c := rider.command()
+		b, err := do(ctx, c, id)
+		l.note(c, b, err)
+	}
+}
+
+func (l *load) note(c booking.Command, b booking.Booking, err error) {
+	if err != nil { // told to stop, or too late
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acknowledged = append(l.acknowledged, bus.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
+	l.did.Add(1)
+}
+
+// replace replaces the value under a key with a larger one.
+func (l *load) replace(ctx context.Context, b *bus.Bucket, key string, value int) {
+	_, revision, err := b.Get(ctx, key)
+	if err == nil {
+		_, err = b.Update(ctx, key, []byte(strconv.Itoa(value)), revision)
+	}
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revisions[key] = value
+}
+
+// soFar returns what was acknowledged until now.
+func (l *load) soFar() ([]bus.Acknowledged, map[string]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	revisions := map[string]int{}
+	for k, v := range l.revisions {
+		revisions[k] = v
+	}
+	return append([]bus.Acknowledged(nil), l.acknowledged...), revisions
+}
+
+// A system that is copied while it works, and restored on one server and on a closed cluster of three, has everything that was acknowledged before,
+// passes the audit, and goes on where it was.
+func TestDrill(t *testing.T) {
+	source := &place{Env: bustest.Run(t), auth: tokentest.New(t)}
+	source.conn = source.Connect(t)
+	board, stopTime := source.keepTime(t, source.ledger(t), source.conn)
+	work := source.load(t)
+	eventually(t, "bookings have expired, and others are under way", func() bool {
+		return work.did.Load() > 100 && len(board.Newest(1, 0, booking.InState(booking.StateExpired))) > 0
+	})
+
+	stopTime() // so that the next one is still open when the copy is made, however long that takes
+	waiting := booking.ID(booking.NewID())
+	if _, err := source.desk(t, time.Second).Book(t.Context(), source.person(booking.User).command(), waiting, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+
+	acknowledged, revisions := work.soFar()
+	folder := source.backUp(t, backup.Options{})
+	after, _ := work.soFar()
+	if len(after) == len(acknowledged) {
+		t.Error("nothing was written while the copy was made: this shows little")
+	}
+	work.stop()
+	b := open(t, folder)
+	if b.Still {
+		t.Error("it says that nothing was written meanwhile")
+	}
+	if b.Stream(bus.TimersStream) != nil || b.Stream(bus.BucketStream(bus.BoardsBucket)) != nil {
+		t.Error("what comes from the ledger is in it")
+	}
+
+	one := &place{Env: bustest.Run(t), auth: source.auth}
+	one.conn = one.Connect(t)
+	three := &place{Env: bustest.RunClosedCluster(t, false), auth: source.auth}
+	three.conn = three.ConnectAs(t, access.Operator)
+	for name, p := range map[string]*place{"one server": one, "a closed cluster": three} {
+		t.Run(name, func(t *testing.T) {
+			t.Logf("%d events were acknowledged before, %d by the end", len(acknowledged), len(after))
+			found := p.restore(t, b, backup.RestoreOptions{Replicas: p.Replicas}, acknowledged)
+			if open, ok := found.Board.Get(waiting); !ok || open.State != booking.StateOpen {
+				t.Fatalf("the booking that waited is %+v (%v)", open, ok)
+			}
+			p.accountsAre(t, revisions)
+			p.goesOn(t, waiting, found.Board)
+			again := open(t, p.backUp(t, backup.Options{}))
+			if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
+				t.Errorf("a backup of that ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
+			}
+		})
+	}
+}
+
+// restore restores a backup, and fails the test unless the ledger passes the audit and has what was acknowledged.
+func (p *place) restore(t *testing.T, b *backup.Backup, o backup.RestoreOptions, acknowledged []bus.Acknowledged) bus.Inspection {
+	t.Helper()
+	ctx := bounded(t)
+	if err := b.Restore(ctx, p.conn, o); err != nil {
+		t.Fatalf("restore: %v", err)
+	}
+	found, err := p.ledger(t).Inspect(ctx, bus.InspectOptions{Acknowledged: acknowledged, Grace: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Findings) > 0 {
+		t.Fatalf("the restored ledger: %v", found.Findings)
+	}
+	if err := b.Finish(ctx, p.conn, found.Board); err != nil {
+		t.Fatalf("finish: %v", err)
+	}
+	if wrong, err := b.Compare(ctx, p.conn, o); err != nil || len(wrong) > 0 {
+		t.Errorf("compared with the manifest: %v (%v)", wrong, err)
+	}
+	if err := bus.Provision(ctx, p.conn, p.Plan()); err != nil { // as an operator does who wants more room
+		t.Errorf("provision what was restored: %v", err)
+	}
+	return found
+}
+
+// accountsAre fails the test unless all records are there, none older than what was acknowledged.
+func (p *place) accountsAre(t *testing.T, revisions map[string]int) {
+	t.Helper()
+	bucket, ctx := p.conn.Bucket(bus.AccountsBucket), bounded(t)
+	missing, old := 0, 0
+	for i := range records {
+		value, _, err := bucket.Get(ctx, key(i))
+		if err != nil {
+			missing++
+			continue
+		}
+		if n, _ := strconv.Atoi(string(value)); n < revisions[key(i)] {
+			old++
+		}
+	}
+	if missing > 0 || old > 0 {
+		t.Errorf("of %d records %d are not there, and %d are older than what was acknowledged", records, missing, old)
+	}
+}
+
+// goesOn fails the test unless a booking that waits expires, and new ones are taken.
+func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board) {
+	t.Helper()
+	conn := p.conn
+	if p.Keys != "" {
+		conn = p.ConnectAs(t, access.Usersvc)
+	}
+	ledger := p.ledgerOn(t, conn)
+	board, _ := p.keepTime(t, ledger, conn)
+	if err := board.Await(bounded(t), replayed.Seq()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the booking that waited has expired", func() bool {
+		now, _ := board.Get(waiting)
+		return now.State == booking.StateExpired
+	})
+	h, err := ledger.Load(bounded(t), waiting, booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.Events); n != 2 || h.Events[1].At.Before(h.Booking.Deadline) {
+		t.Errorf("it expired %v after its deadline, as event %d", h.Events[n-1].At.Sub(h.Booking.Deadline), n)
+	}
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := booking.ID(booking.NewID())
+	if _, err := desk.Book(bounded(t), p.person(booking.User).command(), id, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new booking has expired", func() bool {
+		now, _ := board.Get(id)
+		return now.State == booking.StateExpired
+	})
+	found, err := ledger.Inspect(bounded(t), bus.InspectOptions{})
+	if err != nil || len(found.Findings) > 0 {
+		t.Errorf("in the end: %v (%v)", found.Findings, err)
+	}
+	if err := board.Await(bounded(t), found.Board.Seq()); err != nil || content(t, board) != content(t, found.Board) {
+		t.Errorf("the board is not what a replay makes (%v)", err)
+	}
+}

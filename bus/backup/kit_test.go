@@ -1,0 +1,164 @@
+package backup_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/backup"
+	"pillion/bus/bustest"
+	"pillion/fault"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+
+const patience = 2 * time.Minute // machines are busy
+
+// A place is a system that somebody with tokens of auth works on.
+type place struct {
+	*bustest.Env
+	auth *tokentest.Authority
+	conn *bus.Conn // an operator's
+}
+
+// A person is an actor with the token that proves it.
+type person struct {
+	booking.Actor
+	proof string
+}
+
+func (p *place) person(role booking.Role) person {
+	id := booking.NewID()
+	return person{booking.Actor{ID: id, Role: role}, p.auth.Token(token.Role(role), id, "somebody@example.com")}
+}
+
+func (p person) command() booking.Command {
+	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
+}
+
+func (p *place) ledger(t testing.TB) *bus.Ledger {
+	t.Helper()
+	return p.ledgerOn(t, p.conn)
+}
+
+func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *bus.Ledger {
+	t.Helper()
+	l, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: p.auth.Verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
+	t.Helper()
+	d, err := booking.NewDesk(p.ledger(t), booking.DeskOptions{Deadline: deadline})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// keepTime runs an instance that keeps the time until the test ends, or stop is called, and returns the board that it works with.
+func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
+	t.Helper()
+	board = booking.NewBoard()
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := p.person(booking.Service)
+	steward, err := booking.NewSteward(booking.StewardConfig{
+		Desk: desk, Board: board,
+		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := ledger.Timekeeper(board, steward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{ledger.Follow(board).Run, keeper.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+	})
+	t.Cleanup(stop)
+	return board, stop
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (p *place) backUp(t testing.TB, o backup.Options) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "backup")
+	if _, err := backup.Make(bounded(t), p.conn, folder, o); err != nil {
+		t.Fatalf("back up: %v", err)
+	}
+	return folder
+}
+
+func open(t testing.TB, folder string) *backup.Backup {
+	t.Helper()
+	b, err := backup.Open(folder)
+	if err != nil {
+		t.Fatalf("open backup: %v", err)
+	}
+	return b
+}
+
+// refused fails the test unless err is what is wanted, with a sentence that says what to do.
+func refused(t testing.TB, err error, want *fault.Error) {
+	t.Helper()
+	if !errors.Is(err, want) || len(fault.From(err).Message) < 40 {
+		t.Errorf("got %v, want %s in a sentence", err, want.Code)
+	}
+}
+
+// content is a board as bytes, in order.
+func content(t testing.TB, b *booking.Board) string {
+	t.Helper()
+	text, err := json.Marshal(b.Newest(b.Len(), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d: %s", b.Seq(), text)
+}

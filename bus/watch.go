@@ -1,0 +1,47 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+)
+
+// A Told is what a watcher of the feed is told of an event.
+type Told struct {
+	Event   booking.EventID
+	Booking booking.ID
+	N       int // its position in the booking's history
+	Kind    booking.Kind
+	State   booking.State // of the booking, by then
+	Role    booking.Role  // of whoever has caused it
+	At      time.Time     // when it was stored, by the clock of NATS
+}
+
+// WatchFeed calls told for what comes on a subject of the feed, [FeedOfUser] or [FeedOfRider], one after the other and in the order in which it comes, until
+// the connection is closed. It returns when the server knows of it; on a connection that is not made yet, at once. What cannot be read is logged and
+// left out. What happens while the connection is lost is not told later.
+func (c *Conn) WatchFeed(ctx context.Context, subject string, told func(Told)) error {
+	sub, err := c.nc.Subscribe(subject, func(m *nats.Msg) {
+		var b feedBody
+		if err := json.Unmarshal(m.Data, &b); err != nil || b.V != schemaVersion {
+			c.log.Warn("what the feed says cannot be read", "subject", m.Subject, "version", b.V, "error", err)
+			return
+		}
+		told(Told{Event: booking.EventID(m.Header.Get(headerID)), Booking: b.Booking, N: b.N, Kind: b.Event, State: b.State, Role: b.Role, At: b.At})
+	})
+	if err == nil && c.nc.IsConnected() {
+		err = c.nc.FlushWithContext(ctx)
+	}
+	if err != nil {
+		if sub != nil {
+			_ = sub.Unsubscribe() // it fails where the connection is gone
+		}
+		return unavailable("watch the feed", fmt.Errorf("subscribe to %s: %w", subject, err))
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package cmd_test
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the
+// same as if its own clock had jumped.
+type hourglass struct {
+	url    string
+	turned atomic.Bool
+}
+
+func newHourglass(t *testing.T, nats string) *hourglass {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	h := &hourglass{url: "nats://" + ln.Addr().String()}
+	go func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			server, err := net.Dial("tcp", strings.TrimPrefix(nats, "nats://"))
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			go func() {
+				defer client.Close()
+				h.pass(client, server)
+			}()
+			go func() {
+				defer server.Close()
+				_, _ = io.Copy(server, client)
+			}()
+		}
+	}()
+	return h
+}
+
+// pass hands on what the server says, line by line. JSON is one line, and stays as long as it was.
+func (h *hourglass) pass(client io.Writer, server io.Reader) {
+	year := []byte(`"ts":"` + time.Now().UTC().Format("2006"))
+	another := []byte(`"ts":"1999`)
+	for lines := bufio.NewReader(server); ; {
+		line, err := lines.ReadBytes('\n')
+		if h.turned.Load() && bytes.Contains(line, []byte("stream_info_response")) && bytes.Contains(line, []byte(`"name":"BOOKINGS"`)) {
+			line = bytes.Replace(line, year, another, 1)
+		}
+		if _, werr := client.Write(line); err != nil || werr != nil {
+			return
+		}
+	}
+}
+
+// A service whose clock is not that of the server that stores bookings is unready, says why and what to do, judges nothing meanwhile, and goes on by
+// itself when the two agree again.
+func TestClockThatIsOff(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	data := t.TempDir()
+	system := pillion(t, data, "--demo")
+	token := login(t, system)
+	h := newHourglass(t, system.at["nats"])
+	at := func(name string, args ...string) *process {
+		return start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url, "--service-key="+filepath.Join(data, "services", name+".nk"))...)
+	}
+	services := map[string]*process{
+		"authsvc": at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"), "usersvc": at("usersvc", "--user-addr=127.0.0.1:0"),
+		"ridersvc": at("ridersvc", "--rider-addr=127.0.0.1:0"),
+	}
+	for _, p := range services {
+		p.awaitReady(t)
+	}
+	bearer := http.Header{"Authorization": {"Bearer " + token}}
+	asked := func() map[string]int {
+		answers := make(map[string]int)
+		answers["authsvc"], _ = call(t, http.MethodPost, services["authsvc"].at["authsvc"]+"/login", asJSON, john)
+		answers["usersvc"], _ = call(t, http.MethodPost, services["usersvc"].at["usersvc"]+"/book", bearer, "{}")
+		answers["ridersvc"], _ = call(t, http.MethodGet, services["ridersvc"].at["ridersvc"]+"/bookings", bearer, "")
+		return answers
+	}
+	want := func(when string, wants map[string]int) {
+		t.Helper()
+		for name, got := range asked() {
+			if got != wants[name] {
+				t.Errorf("%s: %s answers %d, want %d", when, name, got, wants[name])
+			}
+		}
+	}
+	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden} // a user's token at the riders'
+	want("at first", right)
+
+	h.turned.Store(true)
+	for name, p := range services {
+		await(t, name+" is unready", func() bool {
+			status, words := p.readiness(t)
+			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") && strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
+		})
+	}
+	want("off", map[string]int{"authsvc": http.StatusServiceUnavailable, "usersvc": http.StatusServiceUnavailable, "ridersvc": http.StatusServiceUnavailable})
+	if status, words := system.readiness(t); status != http.StatusOK {
+		t.Errorf("the others: %d %s", status, words)
+	}
+
+	h.turned.Store(false)
+	for _, p := range services {
+		p.awaitReady(t)
+	}
+	want("right again", right)
+}

@@ -1,0 +1,137 @@
+package cmd_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/bustest"
+	"pillion/bus/embedded"
+	"pillion/token"
+	"pillion/token/tokentest"
+)
+
+// inside makes the data folder of a pillion that has stopped, whose ledger has a booking that is long overdue, and the record that a rider is engaged
+// without the acceptance that belongs to it. do is done while its server is up.
+func inside(t *testing.T, do func(url, key string)) (data string) {
+	t.Helper()
+	data = t.TempDir()
+	services := filepath.Join(data, "services")
+	public, err := access.LoadOrCreate(services)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(data, "nats"), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	connect := func(who string) *bus.Conn {
+		key, err := bus.LoadOrCreateServiceKey(access.KeyFile(services, who))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := bus.Connect(bus.Config{URL: server.URL(), Key: key, Inbox: who})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	auth := tokentest.New(t)
+	operator, usersvc, ridersvc := connect(access.Operator), connect(access.Usersvc), connect(access.Ridersvc)
+	for _, c := range []*bus.Conn{operator, usersvc, ridersvc} {
+		defer c.Close(ctx)
+	}
+	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet, error) { return auth.KeySet(), nil }); err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := bus.OpenLedger(usersvc, bus.LedgerOptions{Source: "/test", Tokens: auth.Verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, rider, id := booking.NewID(), booking.NewID(), booking.ID(booking.NewID())
+	command := booking.Command{
+		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User}, Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
+	}
+	if _, err := desk.Book(ctx, command, id, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider, id))
+	m.Header.Set("Authorization", "Bearer "+auth.Token(token.Role(booking.Rider), rider, "b@example.com"))
+	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(), "command_id": booking.NewID()})
+	if _, err := ridersvc.JetStream().PublishMsg(ctx, m); err != nil {
+		t.Fatal(err)
+	}
+	do(server.URL(), access.KeyFile(services, access.Operator))
+	return data
+}
+
+// An operator who asks whether all is well hears it by the exit status, also of what a copy has brought along; a move is only about what has changed.
+func TestWhatIsWrongIsSaid(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "copy")
+	run := func(want int, says, saysNot string, at []string, command string, args ...string) {
+		t.Helper()
+		args = append(append([]string{command}, args...), at...)
+		status, out, stderr := finish(t, "pillion", args...)
+		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" && strings.Contains(out+stderr, saysNot) {
+			t.Errorf("%v: %d, want %d, with %q and without %q\n%s%s", args, status, want, says, saysNot, out, stderr)
+		}
+	}
+	data := inside(t, func(url, key string) {
+		at := []string{"--nats-url=" + url, "--service-key=" + key, "--timeout=25s"}
+		run(1, "engaged_alone at 2", "", at, "audit")
+		run(1, "overdue at 1", "", at, "audit", "--grace=0s")
+		run(1, "not all is as it should be", "overdue at", at, "audit", "--grace=240h")
+		run(0, "is complete", "", at, "backup", "--out="+folder)
+	})
+
+	target := bustest.RunClosedCluster(t, false)
+	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator), "--timeout=25s"}
+	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas=3")
+	info, err := target.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
+	if err != nil || info.CachedInfo().Config.Replicas != 3 || info.CachedInfo().State.LastSeq != 2 {
+		t.Errorf("the restored ledger: %+v (%v)", info.CachedInfo().State, err)
+	}
+
+	other := bustest.RunClosed(t, false)
+	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator), "--timeout=25s"}
+	run(0, "All of that was so before", "overdue at", at, "move", "--data="+data)
+	run(2, "has moved", "", at, "move", "--data="+data)
+	if _, err := os.Stat(filepath.Join(data, "MOVED")); err != nil {
+		t.Error(err)
+	}
+
+	// What has failed leaves the system where it is, and nothing behind.
+	data = inside(t, func(string, string) {})
+	run(2, "Nothing was restored", "", at, "move", "--data="+data)
+	if left, err := filepath.Glob(filepath.Join(data, "move-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(data, "MOVED")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it has not moved: %v", err)
+	}
+}

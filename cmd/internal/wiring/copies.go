@@ -1,0 +1,81 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/backup"
+)
+
+const (
+	closePatience = time.Second // for an operator's connection to close, once the work is done
+	// readyPatience is how long an operator's command waits for NATS, and for what tokens are judged by, however long it may take then.
+	readyPatience = 30 * time.Second
+)
+
+// AsOperator lets an operator do something with streams, within what ctx allows. key is the file with the operator's own service key. NATS is waited for.
+func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) (err error) {
+	at, err = As(at, operator, key)
+	if err != nil {
+		return err
+	}
+	at.Log = log
+	conn, err := bus.Connect(at)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	if err := (Office{}).await(ctx, "NATS does not answer. See that it is running, and that --nats-url is right.", conn.Ready); err != nil {
+		return err
+	}
+	return do(ctx, conn)
+}
+
+// NeverOverdue is for the inspection of a ledger for which nobody keeps the time.
+const NeverOverdue time.Duration = math.MaxInt64
+
+// Inspect reads the whole ledger as an operator, and reports what is there and what should not be. Errors are of kind fault.Unavailable, and those of
+// the key in the file.
+func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
+	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o Office) error {
+		found, err = o.ledger.Inspect(ctx, options)
+		return err
+	})
+	return found, err
+}
+
+// Restored is what a restored system looks like.
+type Restored struct {
+	Ledger bus.Inspection
+	Wrong  []string // what is not as the backup says, a sentence each
+}
+
+// Restore fills the NATS that an operator reaches from a backup, inspects the ledger there, and makes ready what services need. Errors: those of package backup.
+func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions) (r Restored, err error) {
+	err = AsOperator(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+		if err := b.Restore(ctx, conn, o); err != nil {
+			return err
+		}
+		r.Ledger.Board = booking.NewBoard()
+		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 { // else there need be no keys to judge it by
+			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
+				return err
+			}
+		}
+		if err := b.Finish(ctx, conn, r.Ledger.Board); err != nil {
+			return err
+		}
+		r.Wrong, err = b.Compare(ctx, conn, o)
+		return err
+	})
+	return r, err
+}

@@ -1,0 +1,252 @@
+package cmd_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"pillion/booking"
+	"pillion/load"
+)
+
+// A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	system := pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0")
+	key := "--operator-key=" + filepath.Join(data, "services", "operator.nk")
+	length := "2s"
+	if os.Getenv("PILLION_LONG") != "" {
+		length = "20s"
+	}
+	through := func(service string, proxy http.Handler) string {
+		t.Helper()
+		s := httptest.NewServer(proxy)
+		t.Cleanup(s.Close)
+		return "--" + service + "-url=" + s.URL
+	}
+	put := func(args ...string) (status int, r load.Report, said string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "result.json")
+		status, stdout, stderr := finish(t, "pillion-load", append([]string{
+			"--auth-url=" + system.at["authsvc"], "--user-url=" + system.at["usersvc"], "--rider-url=" + system.at["ridersvc"], "--nats-url=" + system.at["nats"],
+			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
+			"--name=once", "--password=correct horse battery", // accounts cost most of the time, and serve again
+		}, args...)...)
+		result, err := os.ReadFile(file)
+		if err == nil && len(result) > 0 {
+			err = json.Unmarshal(result, &r)
+		}
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		if m := regexp.MustCompile(`eyJ[\w-]+\.|"start_code"|S[UOX][A-Z2-7]{20}`).Find(append(result, stdout+stderr...)); m != nil {
+			t.Errorf("a secret: %s", m)
+		}
+		return status, r, stdout + stderr
+	}
+	found := func(r load.Report) (what []string) {
+		if r.Ledger == nil {
+			t.Fatal("the ledger was not checked")
+		}
+		for _, f := range r.Ledger.Findings {
+			what = append(what, string(f.What))
+		}
+		return slices.Compact(what)
+	}
+
+	status, r, said := put(key, "--duration="+length)
+	if status != 0 || len(found(r)) > 0 || len(r.Violations) > 0 || r.Ledger.Checked == 0 {
+		t.Errorf("all is well: status %d, %v, %v\n%s", status, found(r), r.Violations, said)
+	}
+	for _, op := range []load.Op{load.Register, load.Login, load.Book, load.Accept, load.Arrive, load.Start, load.Complete, load.Position, load.Online, load.Offline} {
+		if r.Operations[op].Steps[load.Done] == 0 {
+			t.Errorf("nobody came to %s\n%s", op, said)
+		}
+	}
+	if w := r.Watched; w.Watchers != 8 || w.Events == 0 || w.Expected == 0 || w.Missing != 0 || w.Lag.Count == 0 {
+		t.Errorf("watched: %+v", w)
+	}
+
+	if status, r, said := put("--watchers=0", "--record"); status != 3 || r.Ledger != nil || len(r.Calls) == 0 || !strings.Contains(said, "The ledger was not checked.") {
+		t.Errorf("without the operator's key: status %d, want 3, %d calls\n%s", status, len(r.Calls), said)
+	}
+
+	// A booking that was acknowledged, and is nowhere.
+	var lies atomic.Int64
+	forgetful := proxy(t, system.at["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/book" || lies.Add(1) != 3 {
+			return false
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"booking_id": booking.DeriveID("booking", subjectOf(r), r.Header.Get("Idempotency-Key"))})
+		return true
+	}, nil)
+	if status, r, said := put(key, "--watchers=0", through("user", forgetful)); status != 1 || !slices.Equal(found(r), []string{"missing"}) || len(r.Ledger.Findings) != 1 || !strings.Contains(said, "FOUND missing") {
+		t.Errorf("a booking is nowhere: status %d, want 1 and one that is missing\n%s", status, said)
+	}
+
+	// A second rider, who has named none, is told to have won what the first one has.
+	var won atomic.Pointer[winner]
+	told := atomic.Bool{}
+	generous := proxy(t, system.at["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+		first := won.Load()
+		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) || !told.CompareAndSwap(false, true) {
+			return false
+		}
+		_, _ = w.Write(first.body)
+		return true
+	}, func(resp *http.Response) error {
+		if resp.Request.URL.Path != "/accept-booking" || resp.StatusCode != http.StatusOK {
+			return nil
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		won.CompareAndSwap(nil, &winner{subjectOf(resp.Request), body})
+		return err
+	})
+	if status, r, said := put(key, "--watchers=0", through("rider", generous)); status != 1 || len(r.Violations) > 0 || !slices.Equal(found(r), []string{"missing"}) || !strings.Contains(r.Ledger.Findings[0].Detail, "accepted by") {
+		t.Errorf("two riders won: status %d, want 1 and an acceptance that is missing\n%s", status, said)
+	}
+
+	// A server that fails.
+	broken := proxy(t, system.at["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/book" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		return r.URL.Path == "/book"
+	}, nil)
+	if status, r, said := put(key, "--watchers=0", through("user", broken)); status != 1 || len(r.Violations) == 0 || len(found(r)) > 0 || !strings.Contains(said, "VIOLATION book") {
+		t.Errorf("a server fails: status %d, want 1 and violations\n%s", status, said)
+	}
+}
+
+// proxy passes requests on, but for those that answer answers. change may change the answers.
+func proxy(t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error) http.Handler {
+	t.Helper()
+	u, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }, ModifyResponse: change}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if answer == nil || !answer(w, r) {
+			p.ServeHTTP(w, r)
+		}
+	})
+}
+
+// subjectOf returns whose token a request carries.
+func subjectOf(r *http.Request) string {
+	parts := strings.Split(r.Header.Get("Authorization"), ".")
+	var claims struct{ Sub string }
+	if len(parts) == 3 {
+		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+		_ = json.Unmarshal(payload, &claims)
+	}
+	return claims.Sub
+}
+
+// A winner is a rider who was told to have a booking, and the answer that said so.
+type winner struct {
+	rider string
+	body  []byte
+}
+
+// A load that is told to stop says what it has come to. What is wrong with a setting is told before anything is done.
+func TestLoadStopsAndRefuses(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	system := pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--jwt-expiry=3s")
+	file := filepath.Join(t.TempDir(), "result.json")
+	cmd := command(t.Context(), "pillion-load", "--auth-url="+system.at["authsvc"], "--user-url="+system.at["usersvc"], "--rider-url="+system.at["ridersvc"], "--nats-url="+system.at["nats"],
+		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file, "--operator-key="+filepath.Join(data, "services", "operator.nk"))
+	var out record
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Long enough for tokens to run out, and the watchers' connections with them.
+	await(t, "sixty bookings", func() bool {
+		_, metrics := get(t, system.at["ops"]+"/metrics")
+		m := regexp.MustCompile(`pillion_events_appended_total\{event="requested"\} (\d+)`).FindStringSubmatch(metrics)
+		if m == nil {
+			return false
+		}
+		n, err := strconv.Atoi(m[1])
+		return err == nil && n >= 60
+	})
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	status := exitStatus(cmd.Wait())
+	var r load.Report
+	result, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(result, &r)
+	}
+	if err != nil || status != 0 || r.Ledger == nil || len(r.Ledger.Findings) > 0 || r.Events[booking.Requested] < 60 || r.Seconds > 300 {
+		t.Errorf("it ended with %d, %v, after %g s\n%s", status, err, r.Seconds, out.String())
+	}
+	if w := r.Watched; r.Operations[load.Refresh].Steps[load.Done] == 0 || w.Breaks == 0 || w.Events == 0 || w.Missing > 0 {
+		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[load.Refresh], w, out.String())
+	}
+
+	for _, c := range []struct {
+		args  []string
+		lines int
+		says  string
+	}{
+		{[]string{"--rate=0", "--users=none", "--user-url=127.0.0.1"}, 3, "--user-url (USER_URL) must look like http://host:3000"},
+		{[]string{"--operator-key=" + file + ".nk"}, 1, "--operator-key (OPERATOR_KEY_FILE)"},
+		{[]string{"--json=" + file + "/in"}, 1, "--json"},
+		{[]string{"--name=A b"}, 1, "The name of a run"},
+	} {
+		status, _, stderr := finish(t, "pillion-load", c.args...)
+		if status != 2 || strings.Count(stderr, "\n") != c.lines || !strings.Contains(stderr, c.says) {
+			t.Errorf("%q: status %d, want 2 and %d sentences:\n%s", c.args, status, c.lines, stderr)
+		}
+	}
+	if status, _, stderr := finish(t, "pillion-load", "--auth-url=http://"+freeAddr(t), "--patience=1s"); status != 1 || !strings.Contains(stderr, "authsvc could not be reached") {
+		t.Errorf("nobody there: status %d, want 1: %s", status, stderr)
+	}
+}
+
+// The flags and variables that docs/load.md lists are those that --help shows.
+func TestLoadIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/load.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([A-Z_]+)`)?").FindAllStringSubmatch(string(page), -1)
+	_, help, _ := finish(t, "pillion-load", "--help")
+	shown := regexp.MustCompile(`(?m)^ +--([a-z-]+)(?:[= ]|$)`).FindAllStringSubmatch(help, -1)
+	var want, got []string
+	for _, m := range shown {
+		want = append(want, m[1])
+	}
+	for _, m := range documented {
+		got = append(got, m[1])
+		if m[2] != "" && !strings.Contains(help, "$"+m[2]) {
+			t.Errorf("--%s has no variable %s", m[1], m[2])
+		}
+	}
+	want = slices.DeleteFunc(want, func(s string) bool { return s == "help" || s == "version" })
+	slices.Sort(want)
+	slices.Sort(got)
+	if len(want) < 20 || !slices.Equal(got, want) {
+		t.Errorf("documented are %v, want %v", got, want)
+	}
+}

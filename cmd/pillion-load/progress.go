@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"pillion/load"
+)
+
+// A progress shows how far a load is: on a terminal one line that is written again, else a line now and then.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	shown    time.Time
+}
+
+// lineEvery is how often a line is written where lines stay.
+const lineEvery = 10 * time.Second
+
+func newProgress(w io.Writer) *progress {
+	f, ok := w.(*os.File)
+	return &progress{out: w, terminal: ok && term.IsTerminal(int(f.Fd())), shown: time.Now()}
+}
+
+func (p *progress) show(s load.Snapshot) {
+	if !p.terminal && time.Since(p.shown) < lineEvery {
+		return
+	}
+	p.shown = time.Now()
+	line := fmt.Sprintf("%s %s: ", s.Phase, s.Elapsed.Round(time.Second))
+	if s.Phase == load.Registering {
+		line += fmt.Sprintf("%d of %d", s.Accounts, s.People)
+	} else {
+		line += fmt.Sprintf("booked %d, accepted %d, completed %d, cancelled %d; p99 %s; in flight %d, dropped %d, told to wait %d, no answer %d, violations %d",
+			s.Booked, s.Accepted, s.Completed, s.Cancelled, s.P99.Round(100*time.Microsecond), s.InFlight, s.Dropped, s.Away, s.Unknown, s.Violations)
+	}
+	if p.terminal {
+		fmt.Fprint(p.out, "\r\x1b[K"+line)
+		return
+	}
+	fmt.Fprintln(p.out, line)
+}
+
+// end leaves the line.
+func (p *progress) end() {
+	if p.terminal {
+		fmt.Fprintln(p.out)
+	}
+}

@@ -1,0 +1,98 @@
+package load_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+
+	"pillion/booking"
+)
+
+// A fake is services that say what a test wants them to say. They are right in form, and keep nothing. As a transport it is spoken to without a network.
+type fake struct {
+	mu   sync.Mutex
+	seen []string // METHOD path
+
+	say map[string]http.HandlerFunc // in place of the usual answer, by "METHOD /path", without the booking's id
+}
+
+func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if parts := strings.Split(path, "/"); len(parts) > 3 {
+		path = "/bookings//" + parts[3]
+	}
+	f.mu.Lock()
+	f.seen = append(f.seen, r.Method+" "+path)
+	f.mu.Unlock()
+	if say, ok := f.say[r.Method+" "+path]; ok {
+		say(w, r)
+		return
+	}
+	switch path {
+	case "/register":
+		answer(w, http.StatusCreated, map[string]any{"status": true})
+	case "/login", "/refresh":
+		answer(w, http.StatusOK, map[string]any{"token": tokenFor(r), "expires_in": 3600, "refresh_token": "r"})
+	case "/book":
+		answer(w, http.StatusOK, map[string]any{"booking_id": keyed(r), "state": "open"})
+	case "/accept-booking":
+		refuse(w, http.StatusNotFound, "no_open_bookings")
+	default:
+		answer(w, http.StatusOK, map[string]any{})
+	}
+}
+
+func (f *fake) count(call string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.seen {
+		if s == call {
+			n++
+		}
+	}
+	return n
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	answer(w, status, map[string]any{"code": code})
+}
+
+// tokenFor returns a token of the right form: whose it is follows from the email.
+func tokenFor(r *http.Request) string {
+	var b struct{ Email, Role string }
+	_ = json.NewDecoder(r.Body).Decode(&b)
+	claims := fmt.Sprintf(`{"sub":%q}`, booking.DeriveID(b.Email, b.Role))
+	return "x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".x"
+}
+
+// caller returns whose token a request carries.
+func caller(r *http.Request) string {
+	parts := strings.Split(r.Header.Get("Authorization"), ".")
+	var claims struct{ Sub string }
+	if len(parts) == 3 {
+		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+		_ = json.Unmarshal(payload, &claims)
+	}
+	return claims.Sub
+}
+
+// keyed returns the id of the booking that a request is for.
+func keyed(r *http.Request) string {
+	return booking.DeriveID("booking", caller(r), r.Header.Get("Idempotency-Key"))
+}

@@ -1,0 +1,278 @@
+package ridersvc_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/fleet"
+)
+
+// tellOffers lets the service tell riders until the test ends.
+func (e *env) tellOffers() {
+	e.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.service.Run(ctx) }()
+	e.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			e.t.Error(err)
+		}
+	})
+}
+
+// notice waits for the next thing that somebody is told.
+func (e *env) notice() bus.OfferNotice {
+	e.t.Helper()
+	select {
+	case n := <-e.offers:
+		return n
+	case <-time.After(30 * time.Second):
+		e.t.Fatal("nobody is told anything")
+		return bus.OfferNotice{}
+	}
+}
+
+// toldOf waits until a rider is told that about a booking, and nobody something else before.
+func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
+	e.t.Helper()
+	n := e.notice()
+	var body map[string]any
+	if err := json.Unmarshal(n.Body, &body); err != nil {
+		e.t.Fatal(err)
+	}
+	if string(n.Rider) != rider || n.Booking != id || n.What != what || n.Seq == 0 || n.At.IsZero() || body["v"] != 1.0 || body["seq"] != float64(n.Seq) {
+		e.t.Fatalf("%.4s is told that %s is %s: %s; want that %.4s is told that %s is %s", n.Rider, n.Booking, n.What, n.Body, rider, id, what)
+	}
+	if strings.Contains(string(n.Body), ulla) || strings.Contains(string(n.Body), rider) {
+		e.t.Errorf("what is told says who somebody is: %s", n.Body)
+	}
+	return body
+}
+
+// A rider is told once of each open booking that is near, when it opens, when the rider comes near, goes online or has time again, and whoever was told
+// is told when it is gone.
+func TestOffers(t *testing.T) {
+	e := newEnv(t)
+	far := north(20_000)
+	e.at(rita, here)
+	e.at(rolf, far)
+	e.tellOffers()
+
+	id := e.bookAt(north(500))
+	body := e.toldOf(rita, id, "open")
+	shown, _ := object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", here.Lat, here.Lng), e.rider(rita), ""))["bookings"].([]any)[0].(map[string]any)
+	delete(shown, "waiting_seconds") // which is another one at each look
+	for name := range body {
+		if _, there := shown[name]; !there && name != "v" && name != "seq" {
+			t.Errorf("a rider is told %s, which GET /open-bookings does not show", name)
+		}
+		delete(shown, name)
+	}
+	if len(shown) > 0 {
+		t.Errorf("a rider is not told %v", shown)
+	}
+	e.at(rita, north(10)) // nothing is told twice
+	e.book()              // and what has no place is near nobody
+
+	e.at(rolf, north(1000)) // it comes near
+	e.toldOf(rolf, id, "open")
+	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
+	both := map[string]bool{}
+	for range 2 {
+		n := e.notice()
+		both[string(n.Rider)] = true
+		if n.Booking != id || n.What != "gone" || !strings.Contains(string(n.Body), `"why":"accepted"`) {
+			t.Errorf("told: %s %s %s", n.Booking, n.What, n.Body)
+		}
+	}
+	if !both[rita] || !both[rolf] {
+		t.Errorf("who is told that it is gone: %v", both)
+	}
+
+	object(t, e.call("POST", "/offline", e.rider(rita), "")) // and rolf is busy
+	second := e.bookAt(here)
+	e.at(rita, here)
+	e.at(rolf, north(900))
+	if len(e.offers) > 0 {
+		t.Errorf("told, but offline or busy: %+v", <-e.offers)
+	}
+	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, "")) // the first is open again, and rolf has time
+	e.at(rolf, north(1000))
+	for open := map[booking.ID]bool{id: true, second: true}; len(open) > 0; {
+		n := e.notice()
+		if n.Rider != rolf || n.What != "open" || !open[n.Booking] {
+			t.Fatalf("told: %+v, want %v", n, open)
+		}
+		delete(open, n.Booking)
+	}
+	object(t, e.call("POST", "/online", e.rider(rita), ""))
+	e.toldOf(rita, second, "open") // the nearest first
+	e.toldOf(rita, id, "open")
+	for _, c := range []struct {
+		id   booking.ID
+		end  func() (booking.Booking, error)
+		says string
+	}{
+		{id, func() (booking.Booking, error) {
+			return e.desk.Cancel(t.Context(), command(booking.User, ulla), id, "")
+		}, "cancelled"},
+		{second, func() (booking.Booking, error) {
+			e.ahead = 2 * deadline
+			return e.desk.Expire(t.Context(), command(booking.Service, cron), second)
+		}, "expired"},
+	} {
+		e.do(c.end())
+		if got := e.toldOf(rolf, c.id, "gone")["why"]; got != c.says {
+			t.Errorf("why it is gone: %v, want %s", got, c.says)
+		}
+		e.toldOf(rita, c.id, "gone")
+	}
+	if len(e.offers) > 0 {
+		t.Errorf("and %+v", <-e.offers)
+	}
+}
+
+// Who reports to another instance is told by that one, and of a crowd only the nearest are told.
+func TestOffersAreFew(t *testing.T) {
+	e := newEnv(t)
+	if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: here, At: e.now().UnixMilli(), Online: true}); err != nil {
+		t.Fatal(err)
+	}
+	const crowd = 130
+	for i := range crowd {
+		if _, err := e.fleet.Move(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), north(float64(10*i+10))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.tellOffers()
+	id := e.bookAt(here)
+	for i := range 100 {
+		e.toldOf(booking.DeriveID("rider", fmt.Sprint(i)), id, "open")
+	}
+	e.at(rolf, north(5)) // too late: enough were told
+	e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), id, ""))
+	for i := range 100 {
+		e.toldOf(booking.DeriveID("rider", fmt.Sprint(i)), id, "gone")
+	}
+	if len(e.offers) > 0 {
+		t.Errorf("and %+v", <-e.offers)
+	}
+}
+
+// What becomes of the board while nobody looks, as when verdicts about the past have changed, is told afterwards.
+func TestOffersAfterARestart(t *testing.T) {
+	e := newEnv(t)
+	e.at(rita, here)
+	e.tellOffers()
+	gone, stays := e.bookAt(here), e.bookAt(north(10))
+	e.toldOf(rita, gone, "open")
+	e.toldOf(rita, stays, "open")
+	other := booking.NewBoard()
+	h, err := e.ledger.Load(t.Context(), stays, booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Apply(h.Events[0]); err != nil {
+		t.Fatal(err)
+	}
+	e.ledger.board.Become(other)
+	e.toldOf(rita, gone, "gone")
+	e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), stays, ""))
+	e.toldOf(rita, stays, "gone")
+}
+
+// Over NATS, with two instances: riders who connect with their token are told by the one that they report to, once, and once more when they report to the
+// other one.
+func TestOffersOverNATS(t *testing.T) {
+	for name, run := range map[string]func(testing.TB, bool) *bustest.Env{"one server": bustest.RunClosed, "three servers": bustest.RunClosedCluster} {
+		t.Run(name, func(t *testing.T) {
+			e := run(t, false)
+			x := newTown(t, e, 2)
+			e.Door(t, x.auth)
+			var feeds []*nats.Subscription
+			for i := range 2 {
+				nc, err := e.Enter(x.tokens[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(nc.Close)
+				feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
+				if err == nil {
+					err = nc.Flush()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				feeds = append(feeds, feed)
+			}
+			next := func(rider int, id booking.ID, what string) string {
+				t.Helper()
+				for {
+					m, err := feeds[rider].NextMsg(30 * time.Second)
+					if err != nil {
+						t.Fatalf("rider %d is not told that the booking is %s: %v", rider, what, err)
+					}
+					about, is := strings.Split(m.Subject, "."), m.Header.Get("ce-id")
+					if len(about) != 7 || about[3] != "open" || m.Header.Get("Authorization") != "" || strings.Contains(string(m.Data), ulla) {
+						t.Fatalf("rider %d: %s %v %s", rider, m.Subject, m.Header, m.Data)
+					}
+					if about[4] != string(id) {
+						continue // a greeting
+					}
+					if about[6] != what || is != strings.Join(about[4:], ".") {
+						t.Fatalf("rider %d: %s %s, want %s", rider, m.Subject, is, what)
+					}
+					return is
+				}
+			}
+			// Each reports to an instance of its own, and again until the servers know of its subscription.
+			greeting := booking.ID(booking.NewID())
+			x.bookAt(t, greeting, here)
+			for i := range 2 {
+				x.at(t, i, i, here)
+			}
+			id := booking.ID(booking.NewID())
+			x.bookAt(t, id, north(100))
+			said := next(0, id, "open")
+			if other := next(1, id, "open"); other != said {
+				t.Errorf("the same has two ids: %s and %s", said, other)
+			}
+			x.at(t, 0, 1, north(20)) // now the first one reports to the other instance
+			if again := next(0, id, "open"); again != said {
+				t.Errorf("the same has two ids: %s and %s", said, again)
+			}
+			if _, err := x.desk.Cancel(t.Context(), x.byUser(), id, ""); err != nil {
+				t.Fatal(err)
+			}
+			seen := map[string]int{next(0, id, "gone"): 1}
+			seen[next(0, id, "gone")]++ // by each of the instances that have told that it is open
+			seen[next(1, id, "gone")]++
+			if len(seen) != 1 {
+				t.Errorf("the same has several ids: %v", seen)
+			}
+			for i := range 2 {
+				if m, err := feeds[i].NextMsg(50 * time.Millisecond); err == nil && strings.Contains(m.Subject, string(id)) {
+					t.Errorf("rider %d is also told %s", i, m.Subject)
+				}
+			}
+		})
+	}
+}
+
+// bookAt books a ride from a place.
+func (x *town) bookAt(t *testing.T, id booking.ID, p booking.Place) {
+	t.Helper()
+	if _, err := x.desk.Book(t.Context(), x.byUser(), id, booking.Trip{Pickup: &p, Dropoff: &booking.Place{Lat: p.Lat + 0.01, Lng: p.Lng}}); err != nil {
+		t.Fatal(err)
+	}
+}
