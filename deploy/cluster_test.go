@@ -103,6 +103,11 @@ func TestCluster(t *testing.T) {
 	if missing > 0 || len(acked) == 0 {
 		t.Errorf("of %d rides that were brought to their end the ledger lacks %d", len(acked), missing)
 	}
+	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "audit")
+	if err != nil {
+		t.Errorf("the audit of the ledger: %v", err)
+	}
+	t.Logf("%s", out)
 }
 
 // noMajority kills two servers, and lets one of them come back.
