@@ -63,3 +63,9 @@ COPY deploy/nats/nats.conf deploy/nats/cluster.conf deploy/nats/tls.conf deploy/
 USER 65532:65532
 ENTRYPOINT ["/nats-server"]
 CMD ["--config", "/nats/nats.conf"]
+
+# A NATS server of a cluster. The programs are there for its health check, since the image of NATS has none.
+FROM nats AS node
+COPY bin/pillion /pillion
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/pillion", "health", "--ops-addr", "127.0.0.1:8222"]
+CMD ["--config", "/nats/cluster.conf"]

@@ -209,14 +209,19 @@ func TestCertsInit(t *testing.T) {
 			t.Errorf("%s has %s, want %s (%v)", dir, got, want, err)
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(apart, "nats", "nats.crt"), filepath.Join(apart, "nats", "nats.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool := trusting(t, public).RootCAs
-	for _, host := range []string{"localhost", "127.0.0.1", "::1", "nats", "nats-1", "nats-3", "bus.example", "192.0.2.7"} {
-		if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: host}); err != nil {
-			t.Errorf("%s: %v", host, err)
+	for name, hosts := range map[string][]string{
+		"nats":    {"localhost", "127.0.0.1", "::1", "nats", "nats-1", "nats-3", "bus.example", "192.0.2.7"},
+		"usersvc": {"localhost", "usersvc", "usersvc-1", "usersvc-2", "bus.example"},
+	} {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(apart, name, name+".crt"), filepath.Join(apart, name, name+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, host := range hosts {
+			if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: host}); err != nil {
+				t.Errorf("%s, %s: %v", name, host, err)
+			}
 		}
 	}
 }

@@ -22,10 +22,11 @@ func TestAccessIsGenerated(t *testing.T) {
 // One NATS server is embedded, another runs in a container, and a third stands in for that one in tests: all the same version.
 func TestOneVersionOfNATS(t *testing.T) {
 	for file, pattern := range map[string]string{
-		"../go.mod":             `github\.com/nats-io/nats-server/v2 v(\S+)`,
-		"../tools/go.mod":       `github\.com/nats-io/nats-server/v2 v(\S+)`,
-		"../docker-compose.yml": `NATS_IMAGE: "nats:(\S+)"`,
-		"../Dockerfile":         `ARG NATS_IMAGE=nats:(\S+)`,
+		"../go.mod":                     `github\.com/nats-io/nats-server/v2 v(\S+)`,
+		"../tools/go.mod":               `github\.com/nats-io/nats-server/v2 v(\S+)`,
+		"../docker-compose.yml":         `NATS_IMAGE: "nats:(\S+)"`,
+		"../docker-compose.cluster.yml": `NATS_IMAGE: "nats:(\S+)"`,
+		"../Dockerfile":                 `ARG NATS_IMAGE=nats:(\S+)`,
 	} {
 		if got := find(t, file, pattern); got != "2.15.2" {
 			t.Errorf("%s has NATS %s, want 2.15.2", file, got)
@@ -43,18 +44,23 @@ func TestOneVersionOfGo(t *testing.T) {
 
 // Compose 1.29 knows no top-level name, and nobody from elsewhere reaches a published port.
 func TestCompose(t *testing.T) {
-	compose := read(t, "../docker-compose.yml")
-	if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {
-		t.Error("docker-compose.yml has a top-level name, which Compose 1.29 refuses")
-	}
-	ports := regexp.MustCompile(`(?m)^    ports: \[(.*)\]$`).FindAllStringSubmatch(compose, -1)
-	if len(ports) != 4 {
-		t.Errorf("%d services publish ports, want 4 (NATS and three services)", len(ports))
-	}
-	for _, p := range ports {
-		for one := range strings.SplitSeq(p[1], ", ") {
-			if !strings.HasPrefix(one, `"127.0.0.1:`) {
-				t.Errorf("port %s is published beyond this machine", one)
+	for file, want := range map[string]int{
+		"../docker-compose.yml":         4, // NATS and three services
+		"../docker-compose.cluster.yml": 9, // three of NATS and two of each service
+	} {
+		compose := read(t, file)
+		if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {
+			t.Errorf("%s has a top-level name, which Compose 1.29 refuses", file)
+		}
+		ports := regexp.MustCompile(`(?m)^    ports: \[(.*)\]$`).FindAllStringSubmatch(compose, -1)
+		if len(ports) != want || strings.Count(compose, "ports:") != want {
+			t.Errorf("%s: %d services publish ports, want %d", file, len(ports), want)
+		}
+		for _, p := range ports {
+			for one := range strings.SplitSeq(p[1], ", ") {
+				if !strings.HasPrefix(one, `"127.0.0.1:`) {
+					t.Errorf("%s: port %s is published beyond this machine", file, one)
+				}
 			}
 		}
 	}

@@ -226,6 +226,7 @@ func nodes(t *testing.T, dir string) (all []*server.Server, routes []string) {
 	for i, route := range routes {
 		conf, name := t.TempDir(), fmt.Sprintf("nats-%d", i+1)
 		here := strings.NewReplacer("$NODE", name, "/nats/keys", dir, "/data", filepath.Join(conf, "data"), "port: 4222", "listen: \"127.0.0.1:-1\"",
+			"127.0.0.1:8222", "127.0.0.1:-1", "advertise: $NODE", "", "client_advertise: $NODE", "",
 			"port: 6222", "listen: "+fmt.Sprintf("%q", route), "nats-1:6222", routes[0], "nats-2:6222", routes[1], "nats-3:6222", routes[2])
 		for file, text := range map[string]string{
 			"cluster.conf": read(t, "../../deploy/nats/cluster.conf"), "tls.conf": read(t, "../../deploy/nats/tls.conf"),
@@ -242,6 +243,9 @@ func nodes(t *testing.T, dir string) (all []*server.Server, routes []string) {
 		opts, err := server.ProcessConfigFile(filepath.Join(conf, "cluster.conf"))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !opts.SyncAlways {
+			t.Error("cluster.conf acknowledges what is not on disk")
 		}
 		opts.NoSigs, opts.NoLog = true, true
 		starting = append(starting, opts)

@@ -35,7 +35,9 @@ func holders(names, more []string) (all []trialca.Holder, err error) {
 		switch name {
 		case "nats":
 			h.Hosts, h.Peer = append(h.Hosts, "nats-1", "nats-2", "nats-3"), true
-		case "authsvc", "usersvc", "ridersvc", "pillion":
+		case "authsvc", "usersvc", "ridersvc":
+			h.Hosts = append(h.Hosts, name+"-1", name+"-2") // for what balances their load
+		case "pillion":
 		default:
 			return nil, errNoHolder
 		}

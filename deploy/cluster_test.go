@@ -1,0 +1,316 @@
+//go:build docker
+
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/bus"
+)
+
+// What docs/operate.md promises, and some: this machine may have much else to do.
+const (
+	pause = 30 * time.Second // until a step is answered with 200, its retries included, when one server is lost: 10 s is promised
+	reply = 20 * time.Second // until an answer comes when there is no majority: 12 s are promised
+)
+
+var (
+	nodes    = []string{"nats-1", "nats-2", "nats-3"}
+	services = []string{"authsvc-1", "authsvc-2", "usersvc-1", "usersvc-2", "ridersvc-1", "ridersvc-2"}
+	once     = []string{"keys", "certs", "provision"}
+	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111", "ridersvc-1": "3012", "ridersvc-2": "3112"}
+)
+
+// The cluster of docker-compose.cluster.yml keeps everything three times, says nothing unencrypted, runs nothing as root, loses one server with a
+// pause and two with an honest answer, and is upgraded as docs/operate.md says, while people ride: of what they were answered nothing is missing.
+func TestCluster(t *testing.T) {
+	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{
+		"NATS_1_PORT": "4222", "NATS_2_PORT": "4223", "NATS_3_PORT": "4224",
+		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101", "RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
+		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111", "RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
+	})
+	s.up(t)
+	for _, service := range services {
+		s.awaitReady(t, opsPorts[service])
+	}
+	for _, service := range append(append(append([]string{}, nodes...), services...), once...) {
+		s.nobodyInParticular(t, service)
+	}
+	s.unreadable(t)
+
+	c := newCrowd(t, s)
+	c.run(t)
+	took, _ := c.everybody(t)
+	t.Logf("everybody has ridden, %v after logging in", took)
+	js := s.operator(t)
+	s.threeCopies(t, js)
+
+	t.Run("one server is killed", func(t *testing.T) {
+		leader := ledgerLeader(t, js)
+		s.docker(t, "kill", s.container(t, leader))
+		took, slowest := c.everybody(t)
+		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took, slowest)
+		if slowest > pause {
+			t.Errorf("a step took %v", slowest)
+		}
+		s.docker(t, "start", s.container(t, leader))
+		s.awaitHealthy(t, leader)
+		s.threeCopies(t, js)
+	})
+	t.Run("two servers are killed", func(t *testing.T) { s.noMajority(t, c) })
+	t.Run("upgrade", func(t *testing.T) {
+		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"}, {"authsvc-2", "usersvc-2", "ridersvc-2"}} {
+			s.compose(t, append([]string{"up", "-d", "--no-deps", "--force-recreate"}, some...)...)
+			for _, one := range some {
+				s.awaitHealthy(t, one)
+				if ops, ok := opsPorts[one]; ok {
+					s.awaitReady(t, ops)
+				}
+			}
+			took, slowest := c.everybody(t)
+			t.Logf("%v is new: all rode on after %v, and the slowest step took %v", some, took, slowest)
+			if slowest > pause {
+				t.Errorf("while %v was replaced a step took %v", some, slowest)
+			}
+		}
+		s.threeCopies(t, js)
+	})
+
+	c.rest()
+	acked := c.rides()
+	stored := s.cancelled(t)
+	missing := 0
+	for _, id := range acked {
+		if !stored[id] {
+			missing++
+		}
+	}
+	t.Logf("%d rides", len(acked))
+	if missing > 0 || len(acked) == 0 {
+		t.Errorf("of %d rides that were brought to their end the ledger lacks %d", len(acked), missing)
+	}
+	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "audit")
+	if err != nil {
+		t.Errorf("the audit of the ledger: %v", err)
+	}
+	t.Logf("%s", out)
+}
+
+// noMajority kills two servers, and lets one of them come back.
+func (s *stack) noMajority(t *testing.T, c *crowd) {
+	token := c.enter(t, "patient@example.com", "user")
+	for _, node := range nodes[:2] {
+		s.docker(t, "kill", s.container(t, node))
+	}
+	begun := time.Now()
+	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][0]+"/book", "{}", token, "")
+	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable || seconds <= 0 {
+		t.Errorf("book without a majority: %d, Retry-After %q: %s %v", a.status, a.retryAfter, a.text, err)
+	}
+	said := time.Since(begun)
+	t.Logf("without a majority the answer came after %v: %s", said, a.text)
+	if said > reply {
+		t.Errorf("the answer took %v", said)
+	}
+	await(t, "usersvc-1 says that it is not ready", func() bool {
+		resp, err := http.Get("http://127.0.0.1:" + s.ports[opsPorts["usersvc-1"]] + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		why, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode == http.StatusServiceUnavailable {
+			t.Logf("/readyz: %s", bytes.ReplaceAll(bytes.TrimSpace(why), []byte("\n"), []byte("; ")))
+		}
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+	s.docker(t, "start", s.container(t, nodes[0]))
+	took, _ := c.everybody(t)
+	t.Logf("with one of the two back all rode on after %v", took)
+	s.docker(t, "start", s.container(t, nodes[1]))
+	s.awaitHealthy(t, nodes[0])
+	s.awaitHealthy(t, nodes[1])
+}
+
+// nobodyInParticular checks that a container has no rights that it does not need.
+func (s *stack) nobodyInParticular(t *testing.T, service string) {
+	t.Helper()
+	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
+	if got, want := s.inspect(t, service, facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
+		t.Errorf("%s: %s, want %s", service, got, want)
+	}
+	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") || strings.HasSuffix(got, "<nil>") {
+		t.Errorf("%s has no limits: %s", service, got)
+	}
+	if s.inspect(t, service, "{{.State.Running}}") == "true" {
+		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 || out[3] != "65532" {
+			t.Errorf("%s runs as %q", service, out)
+		}
+	}
+}
+
+// unreadable checks that whoever does not speak TLS is told nothing, from the place of another container.
+func (s *stack) unreadable(t *testing.T) {
+	t.Helper()
+	for _, node := range nodes {
+		ip := s.inspect(t, node, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+		// A server greets its clients before TLS, and then hears nothing that is not encrypted.
+		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") || strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
+			t.Errorf("%s said to a client without TLS: %q", node, heard)
+		}
+		if heard := plain(t, ip+":6222", "INFO {}\r\nCONNECT {}\r\nPING\r\n"); strings.Contains(heard, "INFO") || strings.Contains(heard, "PONG") {
+			t.Errorf("%s said to another server without TLS: %q", node, heard)
+		}
+		if conn, err := net.DialTimeout("tcp", ip+":8222", 10*time.Second); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s can be monitored from elsewhere", node)
+		}
+	}
+	for service, port := range map[string]string{"authsvc-1": "3000", "usersvc-2": "3001", "ridersvc-1": "3002"} {
+		ip := s.inspect(t, service, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard, "HTTP/1.0 400 ") {
+			t.Errorf("%s said without TLS: %q", service, heard)
+		}
+	}
+}
+
+// plain says something to an address, and returns all that it hears until the other side hangs up.
+func plain(t *testing.T, addr, say string) string {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, say); err != nil {
+		return ""
+	}
+	heard, err := io.ReadAll(conn)
+	if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // it is one or it is not
+		t.Errorf("%s does not hang up", addr)
+	}
+	return string(heard)
+}
+
+// operator returns JetStream as the operator sees it.
+func (s *stack) operator(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	key, err := nats.NkeyOptionFromSeed(s.file(t, "provision", "/key/operator.nk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []string
+	for _, port := range []string{"4222", "4223", "4224"} {
+		urls = append(urls, "tls://127.0.0.1:"+s.ports[port])
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), key, nats.RootCAs(s.file(t, "authsvc-1", "/ca/ca.crt")), nats.CustomInboxPrefix("_INBOX_operator"),
+		nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.Timeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+// threeCopies returns when all streams and buckets, and there are eleven, have three copies that are up to date.
+func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	var last string
+	await(t, "three copies of everything", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		list := js.ListStreams(ctx)
+		n, bad := 0, ""
+		for info := range list.Info() {
+			n++
+			current := 0
+			if info.Cluster != nil && info.Cluster.Leader != "" {
+				current++
+				for _, peer := range info.Cluster.Replicas {
+					if peer.Current && !peer.Offline {
+						current++
+					}
+				}
+			}
+			if info.Config.Replicas != 3 || current != 3 || info.Config.Storage != jetstream.FileStorage {
+				bad += fmt.Sprintf("%s has %d replicas, %d of them up to date; ", info.Config.Name, info.Config.Replicas, current)
+			}
+		}
+		if bad != last {
+			last = bad
+			if bad != "" {
+				t.Log(bad)
+			}
+		}
+		return list.Err() == nil && n >= 11 && bad == ""
+	})
+}
+
+func ledgerLeader(t *testing.T, js jetstream.JetStream) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	stream, err := js.Stream(ctx, bus.LedgerStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream.CachedInfo().Cluster.Leader
+}
+
+// awaitHealthy returns when a container says that it is well: a NATS server, that all it has is up to date.
+func (s *stack) awaitHealthy(t *testing.T, service string) {
+	t.Helper()
+	await(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+}
+
+// cancelled returns the bookings that the ledger says were cancelled: those whose events are verified.
+func (s *stack) cancelled(t *testing.T) map[string]bool {
+	t.Helper()
+	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled", "--limit", "1000000", "--json")
+	if err != nil {
+		t.Fatalf("list bookings: %v\n%s", err, out)
+	}
+	all := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		var b struct {
+			ID string `json:"booking_id"`
+		}
+		if json.Unmarshal([]byte(line), &b) == nil { // Compose says something as well
+			all[b.ID] = true
+		}
+	}
+	return all
+}
+
+// docker runs one command of the engine.
+func (s *stack) docker(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

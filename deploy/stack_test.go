@@ -1,0 +1,183 @@
+//go:build docker
+
+package deploy_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A stack is the system of a compose file, under a project and on ports of its own.
+type stack struct {
+	project string
+	command []string          // docker-compose, or docker compose, with the file
+	env     []string          // with the ports
+	ports   map[string]string // the port that a documented one is published on
+}
+
+// newStack returns the system of a compose file, which is not running yet, and takes it away when the test ends. ports names the variables of
+// the file that are ports, and what each is by default.
+func newStack(t *testing.T, project, file string, ports map[string]string) *stack {
+	t.Helper()
+	if out, err := exec.Command("docker", "version").CombinedOutput(); err != nil {
+		t.Fatalf("This test needs a Docker engine: %v\n%s", err, out)
+	}
+	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project), ports: map[string]string{}}
+	switch {
+	case exec.Command("docker-compose", "version").Run() == nil:
+		s.command = []string{"docker-compose"}
+	case exec.Command("docker", "compose", "version").Run() == nil:
+		s.command = []string{"docker", "compose"}
+	default:
+		t.Fatal("This test needs docker-compose or docker compose.")
+	}
+	s.command = append(s.command, "-f", file)
+	for name, port := range ports {
+		s.ports[port] = freePort(t)
+		s.env = append(s.env, name+"="+s.ports[port])
+	}
+	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`))
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := s.run("logs", "--no-color", "--tail=60")
+			t.Logf("the containers said:\n%s", out)
+		}
+		if out, err := s.run("down", "-v", "--rmi", "local", "--remove-orphans"); err != nil {
+			t.Errorf("take the containers down: %v\n%s", err, out)
+		}
+	})
+	return s
+}
+
+// standIn builds the NATS image from the module where it is not here already, since there may be no registry to have it from. It is
+// removed after the test: under that name people expect the published one.
+func standIn(t *testing.T, image string) {
+	t.Helper()
+	if exec.Command("docker", "image", "inspect", image).Run() == nil {
+		return
+	}
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
+	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build nats-server: %v\n%s", err, out)
+	}
+	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\nEXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("docker", "build", "-t", image, dir).CombinedOutput(); err != nil {
+		t.Fatalf("build the image %s: %v\n%s", image, err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("docker", "rmi", image).CombinedOutput(); err != nil {
+			t.Errorf("remove the image %s: %v\n%s", image, err, out)
+		}
+	})
+}
+
+func (s *stack) run(args ...string) ([]byte, error) {
+	// The context outlives the test's own, so that cleanups can use it.
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	all := append(append([]string{}, s.command...), args...)
+	cmd := exec.CommandContext(ctx, all[0], all[1:]...)
+	cmd.Dir, cmd.Env = "..", s.env
+	return cmd.CombinedOutput()
+}
+
+func (s *stack) compose(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := s.run(args...); err != nil {
+		t.Fatalf("compose %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// up builds the images and starts the containers.
+func (s *stack) up(t *testing.T) {
+	t.Helper()
+	s.compose(t, "build", "--parallel") // the same bytes are sent for each image
+	s.compose(t, "up", "-d")
+}
+
+// file copies a file out of the container of a service.
+func (s *stack) file(t *testing.T, service, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(path))
+	if out, err := exec.Command("docker", "cp", s.container(t, service)+":"+path, to).CombinedOutput(); err != nil {
+		t.Fatalf("copy %s of %s: %v\n%s", path, service, err, out)
+	}
+	return to
+}
+
+// inspect returns one fact about the container of a service, whether it runs or not.
+func (s *stack) inspect(t *testing.T, service, format string) string {
+	t.Helper()
+	out, err := exec.Command("docker", "inspect", "--format", format, s.container(t, service)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("inspect %s: %v\n%s", service, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// container returns the id of the container of a service.
+func (s *stack) container(t *testing.T, service string) string {
+	t.Helper()
+	list, err := exec.Command("docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+s.project,
+		"--filter", "label=com.docker.compose.service="+service).Output()
+	id := strings.TrimSpace(string(list))
+	if err != nil || id == "" {
+		t.Fatalf("%s has no container: %v", service, err)
+	}
+	return id
+}
+
+// awaitReady returns when the services whose ops addresses are documented to be on these ports say that they are ready.
+func (s *stack) awaitReady(t *testing.T, ports ...string) {
+	t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second}
+	for _, port := range ports {
+		await(t, "/readyz on port "+port+" says ready", func() bool {
+			resp, err := client.Get("http://127.0.0.1:" + s.ports[port] + "/readyz")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+}
+
+// freePort returns a port that nobody listens on. The engine takes it a moment later.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+}
+
+// await returns when ok holds, and fails the test where that takes too long.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(2 * time.Minute)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
