@@ -138,6 +138,10 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		}
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
+	await(t, "reading is answered likewise, as nobody knows whose token was taken back", func() bool {
+		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
+		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
+	})
 	s.docker(t, "start", s.container(t, nodes[0]))
 	took, _ := c.everybody(t)
 	t.Logf("with one of the two back all rode on after %v", took)
