@@ -26,9 +26,15 @@ const (
 // errAlone is that a leader may have been replaced without knowing it.
 var errAlone = errors.New("the leader has not heard from a majority lately, and may be none any more")
 
-// led returns errAlone unless most of a stream's replicas, the leader that says so among them, are in touch.
+// led returns errAlone unless it is a leader that speaks, and most of a stream's replicas, the leader that says so among them, are in touch.
 func led(info *jetstream.StreamInfo) error {
-	if info.Cluster == nil || len(info.Cluster.Replicas) == 0 {
+	if info.Cluster == nil {
+		return nil
+	}
+	if info.Cluster.Leader == "" { // any replica answers while there is none
+		return fmt.Errorf("stream %s has no leader: %w", info.Config.Name, errAlone)
+	}
+	if len(info.Cluster.Replicas) == 0 {
 		return nil
 	}
 	near := 1
