@@ -12,9 +12,6 @@ import (
 	"pillion/booking"
 )
 
-// feedWait is how long the server waits for an instance that works on the feed before another one goes on with it.
-const feedWait = 5 * time.Second
-
 // feedBody is the JSON of what watchers are told of an event: nothing of who has caused it, of where they are, or of why.
 type feedBody struct {
 	V       int           `json:"v"`
@@ -30,29 +27,29 @@ type feedBody struct {
 // feed.booking.<booking>.<n>.<event>, without its token. The user and the rider of a booking get a copy each, as feed.user.<user>.… and
 // feed.rider.<rider>.…; of what ends a rider's part, too.
 //
-// All instances share the work, and one event after the other. Where one of them dies in the middle of an event it is told again.
+// One of all instances tells, and another one goes on when it is gone: seconds later, and with what was under way once more.
 func (l *Ledger) RunFeed(ctx context.Context) error {
-	l.consume(ctx, shared{stream: LedgerStream, consumer: FeedConsumer, wait: feedWait, do: l.tell})
+	(&teller{ledger: l}).run(ctx)
 	return nil
 }
 
-// tell tells watchers of one message. An error means that it cannot be judged yet.
-func (l *Ledger) tell(ctx context.Context, m stored) error {
+// news returns what watchers are told of one message: nothing, where it is no event. An error means that it cannot be judged yet.
+func (l *Ledger) news(ctx context.Context, m stored) ([]*nats.Msg, error) {
 	p, ok := parseSubject(m.subject)
 	if !ok {
-		return nil // the board's reader has it recorded, as it has all that is no event
+		return nil, nil // the board's reader has it recorded, as it has all that is no event
 	}
 	before, e, err := l.at(ctx, p.booking, m.seq)
 	if err != nil || e.Seq != m.seq {
-		return err
+		return nil, err
 	}
 	after, err := before.Apply(e)
 	if err != nil {
-		return fmt.Errorf("tell of event %d: %w", m.seq, err)
+		return nil, fmt.Errorf("tell of event %d: %w", m.seq, err)
 	}
 	body, err := json.Marshal(feedBody{V: schemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind, State: after.State, Role: e.Actor.Role, At: m.at.UTC()})
 	if err != nil {
-		return fmt.Errorf("tell of event %d: %w", m.seq, err)
+		return nil, fmt.Errorf("tell of event %d: %w", m.seq, err)
 	}
 	place := string(e.Booking) + "." + strconv.Itoa(e.N) + "." + string(e.Kind)
 	to := []string{feedBooking + place, feedUser + string(after.User) + "." + place}
@@ -62,19 +59,18 @@ func (l *Ledger) tell(ctx context.Context, m stored) error {
 	if after.Rider != "" && after.Rider != before.Rider {
 		to = append(to, feedRider+string(after.Rider)+"."+place)
 	}
+	var told []*nats.Msg
 	for _, subject := range to {
-		if err := l.conn.tell(&nats.Msg{Subject: subject, Data: body, Header: nats.Header{
+		told = append(told, &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
 			headerSpecVersion: {"1.0"},
 			headerID:          {string(e.ID)},
 			headerType:        {typePrefix + string(e.Kind)},
 			headerSubject:     {string(e.Booking)},
 			headerTime:        {m.at.UTC().Format(time.RFC3339Nano)},
 			headerContentType: {"application/json"},
-		}}); err != nil {
-			return unavailable("tell of an event", err)
-		}
+		}})
 	}
-	return nil // the acknowledgement goes out behind what was published, by the same connection
+	return told, nil
 }
 
 // at returns the verified event of that sequence, and the booking as it was before it. The event is zero where what stands there is none.

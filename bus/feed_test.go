@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/booking"
+	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
 )
@@ -167,4 +169,69 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	if _, err := c.JetStream().PublishMsg(t.Context(), m); err != nil {
 		t.Fatalf("forge: %v", err)
 	}
+}
+
+// An instance dies with events under way that it has not told of. Another one takes its place, and tells those first, and then what has come meanwhile.
+func TestFeedGoesOn(t *testing.T) {
+	t.Parallel()
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		watched := subscribe(t, k.Connect(t).NATS(), "feed.booking.>")
+		user, desk := k.person(booking.User), newDesk(t, k.ledger(t))
+		var want []string
+		book := func(n int) {
+			for range n {
+				b, err := desk.Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, "feed.booking."+string(b.ID)+".1.requested")
+			}
+		}
+		known(t, watched, k.Connect(t).NATS(), "feed.booking.hello.1.hello")
+
+		book(20)
+		dead := k.Connect(t)
+		consumer, err := dead.JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch, err := consumer.Fetch(10, jetstream.FetchPriorityGroup("feed"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken := 0
+		for range batch.Messages() {
+			taken++
+		}
+		if taken != 10 {
+			t.Fatalf("the one that dies has taken %d, %v", taken, batch.Error())
+		}
+		dead.NATS().Close()
+
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		for range cap(done) {
+			feed := k.ledger(t)
+			go func() { done <- feed.RunFeed(ctx) }()
+		}
+		defer func() {
+			stop()
+			for range cap(done) {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		book(20)
+		for i, subject := range want {
+			m, err := watched.NextMsg(time.Minute)
+			if err != nil {
+				t.Fatalf("event %d is not told: %v", i, err)
+			}
+			if m.Subject != subject {
+				t.Fatalf("event %d: %s, want %s", i, m.Subject, subject)
+			}
+		}
+	})
 }

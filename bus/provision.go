@@ -125,10 +125,11 @@ func durables() []durable {
 			},
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
 		}},
-		// One message at a time, so that the feed has the ledger's order however many instances there are.
+		// One instance gets all messages, so that the feed has the ledger's order however many instances there are.
 		{LedgerStream, jetstream.ConsumerConfig{
 			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: republishFrom,
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: feedWait, MaxAckPending: 1, DeliverPolicy: jetstream.DeliverNewPolicy,
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: feedWait, MaxAckPending: feedAtOnce, DeliverPolicy: jetstream.DeliverNewPolicy,
+			PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{feedGroup}, PinnedTTL: feedPin,
 		}},
 	}
 }
