@@ -146,7 +146,7 @@ func TestRefreshChains(t *testing.T) {
 		)
 		for i := range chains {
 			wg.Go(func() {
-				c := caller{t: t, door: at, busy: &busy, limit: time.Now().Add(60 * time.Second)}
+				c := caller{t: t, door: at, busy: &busy, limit: time.Now().Add(5 * time.Minute)}
 				rnd := rand.New(rand.NewPCG(7, uint64(i)))
 				fail := func(format string, args ...any) { t.Errorf("chain %d: "+format, append([]any{i}, args...)...) }
 

@@ -130,11 +130,11 @@ func Connect(c Config) (*Conn, error) {
 				return
 			}
 			log.Info("nats connected", "url", nc.ConnectedUrlRedacted())
-			warnIfReadable(log, nc)
+			warnIfReadable(log, nc, c.CA != "")
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
-			warnIfReadable(log, nc)
+			warnIfReadable(log, nc, c.CA != "")
 			linked(true)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,9 +37,10 @@ func encryption(ca string) []nats.Option {
 	return opts
 }
 
-// warnIfReadable tells the operator of a connection that others can read.
-func warnIfReadable(log *slog.Logger, nc *nats.Conn) {
-	if _, err := nc.TLSConnectionState(); readable(nc.ConnectedAddr(), err == nil) {
+// warnIfReadable tells the operator of a connection that others can read. A connection is encrypted where its server demands it, or where this side does, by
+// naming CAs or in the URL. (The client cannot be asked for its TLS state while it is being closed: nats.go 1.55 reads its own without a lock.)
+func warnIfReadable(log *slog.Logger, nc *nats.Conn, demanded bool) {
+	if readable(nc.ConnectedAddr(), demanded || nc.TLSRequired() || strings.HasPrefix(nc.ConnectedUrl(), "tls://")) {
 		log.Warn("the connection to NATS leaves this machine and is not encrypted: tokens can be read on the way", "url", nc.ConnectedUrlRedacted())
 	}
 }
