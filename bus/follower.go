@@ -34,6 +34,8 @@ type Follower struct {
 	version uint64     // of the past that the board was judged by, at least
 	rests   footing    // what the board rests on
 	created time.Time  // when the ledger was created that it is read from; zero: it has not been met yet
+
+	behind time.Time // since when the leader lacks what the board has; zero: it does not. Only Run has it
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
@@ -93,6 +95,21 @@ func (f *Follower) Run(ctx context.Context) error {
 
 var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was replaced or has lost events; restart to read it anew")
 
+// errBehind is that the leader has not put in place yet what another replica has shown: it may have begun to lead this moment.
+var errBehind = errors.New("the leader is behind what has been read")
+
+// lost reports whether the leader has ended before what the board has, for longer than a leader can be behind.
+func (f *Follower) lost(last uint64) bool {
+	now := f.ledger.now()
+	switch {
+	case last >= f.board.Seq():
+		f.behind = time.Time{}
+	case f.behind.IsZero():
+		f.behind = now
+	}
+	return !f.behind.IsZero() && now.Sub(f.behind) >= readPatience
+}
+
 // meet notes when the ledger was created that is read. It reports whether that is the first one, and whether it is the one there was before.
 func (f *Follower) meet(created time.Time) (first, same bool) {
 	f.verdict.Lock()
@@ -114,8 +131,11 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 	// itself caught up in the middle.
 	state := stream.CachedInfo().State
 	first, same := f.meet(stream.CachedInfo().Created)
-	if !same || state.LastSeq < f.board.Seq() {
+	if !same || f.lost(state.LastSeq) {
 		return errOtherLedger
+	}
+	if state.LastSeq < f.board.Seq() {
+		return errBehind
 	}
 	if first {
 		f.recall(ctx, stream.CachedInfo())
@@ -234,6 +254,7 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing
 	}
 	rests.add(m, reason, f.keys)
 	board.Advance(m.seq)
+	raise(&f.ledger.shown, m.seq)
 	return nil
 }
 

@@ -36,6 +36,9 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 	defer cancel()
 	var atLeast uint64
 	if r == booking.Fresh {
+		if err := l.catchUp(ctx); err != nil {
+			return booking.History{}, unavailable("load booking", err)
+		}
 		m, err := l.conn.leaderLast(ctx, LedgerStream, aggregate(id))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return booking.History{}, nil
@@ -217,6 +220,23 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error)
 		msgs = append(msgs, m)
 		seq = m.seq + 1
 	}
+}
+
+// catchUp waits until the leader has what boards of this process have. They read from any replica, and one may put in place a moment before the leader
+// does what all have agreed on: what a rider has just been shown must not be unknown when they accept it.
+func (l *Ledger) catchUp(ctx context.Context) error {
+	shown := l.shown.Load()
+	if l.appended.Load() >= shown {
+		return nil
+	}
+	_, err := retryRead(ctx, l.conn, func() (uint64, error) {
+		last, err := l.LastSequence(ctx)
+		if err == nil && last > 0 && last < shown { // 0: all has aged
+			err = errBehind
+		}
+		return last, err
+	})
+	return err
 }
 
 // LastSequence returns the sequence of the ledger's newest message, as the leader knows it.

@@ -41,7 +41,8 @@ type Ledger struct {
 	source   string
 	now      func() time.Time
 	newID    func() string
-	appended atomic.Uint64
+	appended atomic.Uint64 // the highest sequence that the leader has acknowledged
+	shown    atomic.Uint64 // the highest one that a board of this process has
 
 	forgetEvery time.Duration
 
@@ -156,8 +157,7 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 		return booking.History{}, l.appendFailed(err, unknown)
 	}
 	l.metrics.attempts.WithLabelValues("stored").Inc()
-	for have := l.appended.Load(); have < seq && !l.appended.CompareAndSwap(have, seq); have = l.appended.Load() {
-	}
+	raise(&l.appended, seq)
 	next := after.Clone()
 	for i, e := range sent {
 		e.Seq = seq - uint64(len(sent)-1-i) // a batch is stored without a gap
@@ -339,6 +339,12 @@ func (l *Ledger) appendFailed(err error, unknown bool) error {
 		return err
 	}
 	return unavailable("append", err)
+}
+
+// raise makes v at least to.
+func raise(v *atomic.Uint64, to uint64) {
+	for have := v.Load(); have < to && !v.CompareAndSwap(have, to); have = v.Load() {
+	}
 }
 
 // Appended returns the highest sequence that this Ledger has appended: a board that has reached it includes this process's own

@@ -238,3 +238,44 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Error("no leader ever stepped down")
 	}
 }
+
+// A board may show what the leader has not put in place yet. Whoever asks for it then waits, and is not told that there is no such thing.
+func TestFreshReadsWaitForTheLeader(t *testing.T) {
+	t.Parallel()
+	k := newKit(t, bustest.Run(t))
+	ledger, other, user := k.ledger(t), k.ledger(t), k.person(booking.User)
+	first, err := newDesk(t, other).Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := ledger.LastSequence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger.Show(last)
+	if h, err := ledger.Load(t.Context(), first.ID, booking.Fresh); err != nil || h.Booking.State != booking.StateOpen {
+		t.Errorf("what the leader has: %v, %v", h.Booking.State, err)
+	}
+
+	ledger.Show(last + 1)
+	second := booking.ID(booking.NewID())
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if h, err := ledger.Load(short, second, booking.Fresh); err == nil {
+		t.Errorf("what a board has and the leader has not is said to be %v", h.Booking.State)
+	}
+	loaded := make(chan error, 1)
+	go func() {
+		h, err := ledger.Load(t.Context(), second, booking.Fresh)
+		if err == nil && h.Booking.State != booking.StateOpen {
+			err = fmt.Errorf("it is %v", h.Booking.State)
+		}
+		loaded <- err
+	}()
+	if _, err := newDesk(t, other).Book(t.Context(), user.command(), second, booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-loaded; err != nil {
+		t.Errorf("when the leader has it too: %v", err)
+	}
+}
