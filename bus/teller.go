@@ -30,7 +30,7 @@ const (
 // A teller is one instance that tells watchers, or waits for its turn.
 type teller struct {
 	ledger   *Ledger
-	consumer jetstream.Consumer // it knows the pin, too, and says so with each request
+	consumer jetstream.Consumer // it knows the pin, too, and says so with each request; nil: it has not been found yet
 	pin      string             // as which the server knows this instance; another one is another turn
 }
 
@@ -51,9 +51,6 @@ func (t *teller) run(ctx context.Context) {
 			level, told = t.ledger.log.Warn, time.Now()
 		}
 		retry := pace.NextBackOff()
-		if !errors.Is(err, errTurn) {
-			t.consumer, t.pin = nil, ""
-		}
 		level("the feed has to wait", "error", err, "retry_in", retry)
 		pause(ctx, retry)
 	}
@@ -87,7 +84,7 @@ func (t *teller) next(ctx context.Context) error {
 	if err := t.batch(ctx, batch.Messages(), until); err != nil {
 		return err
 	}
-	return ended(batch)
+	return t.ended(batch)
 }
 
 // begin waits for this instance's turn, and begins where whoever told before has ended. A new leader of the consumer does not know whose turn it is, and
@@ -101,7 +98,7 @@ func (t *teller) begin(ctx context.Context) error {
 	}
 	held := collect(batch)
 	if len(held) == 0 {
-		return ended(batch)
+		return t.ended(batch)
 	}
 	info, err := t.consumer.Info(ctx)
 	if err != nil {
@@ -139,7 +136,7 @@ func (t *teller) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.Msg
 	}
 	held := append(collect(batch), first)
 	slices.SortFunc(held, func(a, b jetstream.Msg) int { return cmp.Compare(sequence(a), sequence(b)) })
-	return held, ended(batch)
+	return held, t.ended(batch)
 }
 
 // take asks for messages.
@@ -154,9 +151,14 @@ func (t *teller) take(ctx context.Context, most int) (jetstream.MessageBatch, er
 	return batch, nil
 }
 
-// ended returns what has ended a batch that is read.
-func ended(b jetstream.MessageBatch) error {
-	if err := b.Error(); err != nil && !errors.Is(err, jetstream.ErrPinIDMismatch) { // somebody else's turn
+// ended returns what has ended a batch that is read. That it is somebody else's turn is no error.
+func (t *teller) ended(b jetstream.MessageBatch) error {
+	err := b.Error()
+	switch {
+	case errors.Is(err, jetstream.ErrPinIDMismatch):
+		t.pin = ""
+		return nil
+	case err != nil:
 		return fmt.Errorf("read consumer %s: %w", FeedConsumer, err)
 	}
 	return nil

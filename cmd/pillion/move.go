@@ -96,6 +96,14 @@ func (c move) services() string {
 	return filepath.Join(c.Data.Value, "services")
 }
 
+// key returns where the operator's key is: with the others, unless it is named.
+func (c move) key() string {
+	if c.File.Value != "" {
+		return c.File.Value
+	}
+	return access.KeyFile(c.services(), access.Operator)
+}
+
 // copy makes a backup of the system in the data folder, and returns what is wrong with its ledger.
 func (c move) copy(ctx context.Context, env program.Env, folder string) (before []bus.Finding, err error) {
 	streams := filepath.Join(c.Data.Value, "nats")
