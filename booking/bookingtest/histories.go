@@ -73,8 +73,8 @@ func histories(calls []*Call, riders []string) []history {
 		if x.ID != "" { // else any booking was wanted, and there is none
 			byBooking[x.ID] = append(byBooking[x.ID], x)
 		}
-		told := !x.Partly || x.Actor.Role != booking.Rider // whose the booking is
-		if x.Answer == OK && x.First != x.Begin && told {  // a retry is shown the booking as it was at some moment since the first try
+		told := !x.Partly || x.Actor.Role != booking.Rider             // whose the booking is
+		if x.Answer == OK && (x.First != x.Begin || x.met()) && told { // a retry is shown the booking as it was at some moment since the first try
 			byBooking[x.ID] = append(byBooking[x.ID], &Call{Client: x.Client, Op: OpShow, ID: x.ID, Actor: x.Actor, First: x.First, Begin: x.First, End: x.End, Got: x.Got, Partly: x.Partly})
 		}
 		if x.Op == OpAccept {

@@ -61,6 +61,8 @@ func TestVerdicts(t *testing.T) {
 			again(won, at(8, 9, "a", OpAccept, one, OK, state(booking.StateAccepted, 4, one, "one"))), show(10, 11, "a", state(booking.StateAccepted, 4, one, "one"))}},
 		{"a retry after it was given back", true, []*Call{booked("a"), lost, at(6, 7, "a", OpRelease, service, OK, state(booking.StateOpen, 3, nobody, "one")),
 			again(lost, at(8, 9, "a", OpAccept, one, OK, state(booking.StateOpen, 3, nobody, "one")))}},
+		{"the service tries again and meets what it has booked", true, []*Call{at(0, 5, "a", OpBook, user, OK, accepted), at(1, 4, "a", OpAccept, one, OK, accepted)}},
+		{"the service meets what cannot be yet", false, []*Call{at(0, 1, "a", OpBook, user, OK, accepted), at(2, 5, "a", OpAccept, one, OK, accepted)}},
 		{"a retry that is told it lost", false, []*Call{booked("a"), won, again(won, at(6, 7, "a", OpAccept, one, "already_accepted", none))}},
 		{"contended, and yet it happened", false, []*Call{booked("a"), at(2, 5, "a", OpAccept, one, Contended, none), show(6, 7, "a", accepted)}},
 

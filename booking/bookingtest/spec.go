@@ -111,6 +111,12 @@ func (c *Call) String() string {
 		c.Command, what, c.ID, answer)
 }
 
+// met reports whether the service has tried to book more than once, because the first acknowledgement was lost, and has met the booking that it had made: the
+// answer is that booking as it was then.
+func (c *Call) met() bool {
+	return c.Op == OpBook && c.Answer == OK && c.Got.State != booking.StateOpen
+}
+
 // A ride is the state of one booking in the specification. Equal rides are ==.
 type ride struct {
 	state            booking.State
@@ -220,7 +226,7 @@ func (s ride) opened(c *Call) ride {
 func (s ride) book(c *Call) []outcome {
 	switch {
 	case s.state == booking.StateNone:
-		return []outcome{{answer: OK, after: ride{user: c.Actor.ID}.opened(c).by(c)}}
+		return []outcome{{answer: OK, after: ride{user: c.Actor.ID}.opened(c).by(c), stale: c.met()}}
 	case s.user == c.Actor.ID: // the same trip: all of this test's are
 		return []outcome{{answer: OK, after: s}}
 	}
