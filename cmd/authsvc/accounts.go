@@ -79,30 +79,17 @@ const operatorPatience = 30 * time.Second
 const connectPatience = 5 * time.Second
 
 // connected connects for one command, whose work it bounds.
-func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) (err error) {
-	there := wiring.At(at.Remote, name)
-	there.Log = program.Logger(setting.Log(log), env.Stderr)
-	as, err := wiring.As(there, "operator", at.Path("operator"))
-	if err != nil {
-		return err
-	}
-	conn, err := bus.Connect(as)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) error {
+	return wiring.Connected(ctx, program.Logger(setting.Log(log), env.Stderr), wiring.At(at.Remote, name), at.Path("operator"), func(conn *bus.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, operatorPatience)
 		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
-	}()
-	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
-	defer cancel()
-	ready := func() (struct{}, error) { return struct{}{}, conn.Ready(ctx) }
-	pace := backoff.NewConstantBackOff(50 * time.Millisecond)
-	if _, err := backoff.Retry(ctx, ready, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(connectPatience)); err != nil {
-		return err
-	}
-	return do(ctx, conn)
+		ready := func() (struct{}, error) { return struct{}{}, conn.Ready(ctx) }
+		pace := backoff.NewConstantBackOff(50 * time.Millisecond)
+		if _, err := backoff.Retry(ctx, ready, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(connectPatience)); err != nil {
+			return err
+		}
+		return do(ctx, conn)
+	})
 }
 
 // operate opens the stores and does something with them.

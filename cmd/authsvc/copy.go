@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"pillion/authsvc"
 	"pillion/bus"
@@ -26,28 +24,16 @@ type copyAccounts struct {
 
 var errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
 
-// closePatience is what the connection gets to close once the work is done.
-const closePatience = time.Second
-
-func (c copyAccounts) run(ctx context.Context, env program.Env) (err error) {
+func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	at := wiring.At(c.Remote, "authsvc accounts copy")
-	at.Log = program.Logger(c.Log, env.Stderr)
-	as, err := wiring.As(at, "operator", c.Path("operator"))
-	if err != nil {
-		return err
-	}
-	conn, err := bus.Connect(as)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
-		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
-	}()
+	return wiring.Connected(ctx, program.Logger(c.Log, env.Stderr), wiring.At(c.Remote, "authsvc accounts copy"), c.Path("operator"), func(conn *bus.Conn) error {
+		return c.copy(ctx, env.Stdout, conn)
+	})
+}
+
+func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (err error) {
 	var stores [2]wiring.Accounts
 	for i, at := range []setting.AccountsAt{c.From, c.To} {
 		if stores[i], err = accounts.Open(conn, at); err != nil {
@@ -59,7 +45,7 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) (err error) {
 		}
 	}
 	report, err := authsvc.CopyAccounts(ctx, stores[0], stores[1])
-	if printed := printReport(env.Stdout, report); err == nil {
+	if printed := printReport(out, report); err == nil {
 		err = printed
 	}
 	if err == nil && len(report.Differ) > 0 {

@@ -134,24 +134,12 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 }
 
 // provision makes the streams on the server inside, whose operator this process is.
-func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config) (err error) {
-	as, err := wiring.As(at, access.Operator, access.KeyFile(c.ServicesDir(), access.Operator))
-	if err != nil {
-		return err
-	}
-	as.Log = log
-	conn, err := bus.Connect(as)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config) error {
+	return wiring.Connected(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator), func(conn *bus.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, provisionPatience)
 		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
-	}()
-	ctx, cancel := context.WithTimeout(ctx, provisionPatience)
-	defer cancel()
-	return bus.Provision(ctx, conn, plan(c.Ledger))
+		return bus.Provision(ctx, conn, plan(c.Ledger))
+	})
 }
 
 // parts returns the three services and the read model that two of them share.

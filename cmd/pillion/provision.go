@@ -27,35 +27,19 @@ type provision struct {
 	setting.Log
 }
 
-// closePatience is what the connection gets to close once the work is done.
-const closePatience = time.Second
-
 // run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
-func (c provision) run(ctx context.Context, env program.Env) (err error) {
+func (c provision) run(ctx context.Context, env program.Env) error {
 	log := program.Logger(c.Log, env.Stderr)
-	at := wiring.At(c.Remote, "pillion provision")
-	at.Log = log
-	as, err := wiring.As(at, access.Operator, c.Path(access.Operator))
-	if err != nil {
-		return err
-	}
-	conn, err := bus.Connect(as)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+	return wiring.Connected(ctx, log, wiring.At(c.Remote, "pillion provision"), c.Path(access.Operator), func(conn *bus.Conn) error {
+		trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
-	}()
-	trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
-	defer cancel()
-	if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
+		if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s, %s and the buckets %s.\n",
+			bus.LedgerStream, bus.QuarantineStream, bus.AuditStream, strings.Join(bus.Buckets(), ", "))
 		return err
-	}
-	_, err = fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s, %s and the buckets %s.\n",
-		bus.LedgerStream, bus.QuarantineStream, bus.AuditStream, strings.Join(bus.Buckets(), ", "))
-	return err
+	})
 }
 
 func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p bus.Plan) error {

@@ -18,8 +18,8 @@ const (
 	readyPatience = 30 * time.Second
 )
 
-// AsOperator lets an operator do something with streams, within what ctx allows. key is the file with the operator's own service key. NATS is waited for.
-func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) (err error) {
+// Connected connects as an operator for as long as something is done, and waits for nothing. key is the file with the operator's own service key.
+func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
 		return err
@@ -34,10 +34,17 @@ func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string
 		defer cancel()
 		err = errors.Join(err, conn.Close(ctx))
 	}()
-	if err := (Office{}).await(ctx, "NATS does not answer. See that it is running, and that --nats-url is right.", conn.Ready); err != nil {
-		return err
-	}
-	return do(ctx, conn)
+	return do(conn)
+}
+
+// AsOperator lets an operator do something with streams, within what ctx allows. key is the file with the operator's own service key. NATS is waited for.
+func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
+	return Connected(ctx, log, at, key, func(conn *bus.Conn) error {
+		if err := (Office{}).await(ctx, "NATS does not answer. See that it is running, and that --nats-url is right.", conn.Ready); err != nil {
+			return err
+		}
+		return do(ctx, conn)
+	})
 }
 
 // NeverOverdue is for the inspection of a ledger for which nobody keeps the time.
