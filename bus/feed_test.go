@@ -171,6 +171,59 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	}
 }
 
+// An instance that stops in order leaves its place, and the next one tells what it has not.
+func TestFeedIsHandedOver(t *testing.T) {
+	t.Parallel()
+	test := func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		watched := subscribe(t, e.ConnectAs(t, access.Operator).NATS(), "feed.booking.>")
+		user, desk := k.person(booking.User), newDesk(t, k.ledgerOn(t, e.ConnectAs(t, access.Usersvc)))
+		known(t, watched, e.ConnectAs(t, access.Usersvc).NATS(), "feed.booking.hello.1.hello")
+		stream, err := e.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whose := func() string {
+			t.Helper()
+			c, err := stream.Consumer(t.Context(), bus.FeedConsumer)
+			if err != nil || len(c.CachedInfo().PriorityGroups) != 1 {
+				t.Fatalf("consumer: %v", err)
+			}
+			return c.CachedInfo().PriorityGroups[0].PinnedClientID
+		}
+		before := ""
+		for range 3 {
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			feed := k.ledgerOn(t, e.ConnectAs(t, access.Usersvc))
+			go func() { done <- feed.RunFeed(ctx) }()
+			for range 5 {
+				b, err := desk.Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m, err := watched.NextMsg(time.Minute); err != nil || m.Subject != "feed.booking."+string(b.ID)+".1.requested" {
+					t.Fatalf("told was %v (%v), want %s", m, err, b.ID)
+				}
+			}
+			now := whose()
+			if now == "" || now == before {
+				t.Errorf("the feed is told by %q, after %q", now, before)
+			}
+			before = now
+			stop()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if left := whose(); left != "" {
+				t.Errorf("nobody tells, and the place is still that of %s", left)
+			}
+		}
+	}
+	t.Run("one replica", func(t *testing.T) { test(t, bustest.RunClosed(t, false)) })
+	t.Run("three replicas", func(t *testing.T) { test(t, bustest.RunClosedCluster(t, false)) })
+}
+
 // An instance dies with events under way that it has not told of. Another one takes its place, and tells those first, and then what has come meanwhile.
 func TestFeedGoesOn(t *testing.T) {
 	t.Parallel()

@@ -23,6 +23,7 @@ const (
 	feedLease  = 4 * time.Second // from asking for messages, how long what came may be told
 	feedWait   = 5 * time.Second // until a message of which nothing is heard is given again
 	feedPin    = 7 * time.Second // until another instance takes the place of one that asks for nothing
+	feedBye    = time.Second     // how long giving one's place to another may take
 
 	headerPin = "Nats-Pin-Id"
 )
@@ -36,6 +37,7 @@ type teller struct {
 
 // run tells until ctx ends.
 func (t *teller) run(ctx context.Context) {
+	defer t.leave(ctx)
 	pace := newBackOff()
 	told := time.Now()
 	for ctx.Err() == nil {
@@ -53,6 +55,23 @@ func (t *teller) run(ctx context.Context) {
 		retry := pace.NextBackOff()
 		level("the feed has to wait", "error", err, "retry_in", retry)
 		pause(ctx, retry)
+	}
+}
+
+// leave gives this instance's turn to another, which would else have to wait for feedPin. What was under way here has been given back, or is held as at
+// the beginning of any turn.
+func (t *teller) leave(ctx context.Context) {
+	if t.pin == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), feedBye)
+	defer cancel()
+	stream, err := t.ledger.js.Stream(ctx, LedgerStream)
+	if err == nil {
+		err = stream.UnpinConsumer(ctx, FeedConsumer, feedGroup)
+	}
+	if err != nil {
+		t.ledger.log.Debug("the feed has to wait until the place of this instance is free", "error", err, "at_most", feedPin)
 	}
 }
 

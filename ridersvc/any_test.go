@@ -70,7 +70,7 @@ func TestAnyPassesOverWhatCannotBeHad(t *testing.T) {
 func TestAnyLeavesTheOverdueAlone(t *testing.T) {
 	e := newEnv(t)
 	e.book()
-	e.ahead = 2 * deadline
+	e.ahead.Store(int64(2 * deadline))
 	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	id := e.book()
 	won(t, e.accept(rita, "{}"), rita, id)

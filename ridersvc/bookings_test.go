@@ -38,7 +38,7 @@ func (e *env) bring(id booking.ID, to booking.State) {
 		e.do(e.desk.Cancel(ctx, command(booking.User, ulla), id, "rain"))
 		return
 	case booking.StateExpired:
-		e.ahead += 2 * deadline
+		e.ahead.Add(int64(2 * deadline))
 		e.do(e.desk.Expire(ctx, command(booking.Service, cron), id))
 		return
 	}
@@ -162,7 +162,7 @@ func TestRidersHistory(t *testing.T) {
 	var mine []booking.ID
 	var at []time.Time
 	for i := range 12 {
-		e.ahead += 10 * time.Minute
+		e.ahead.Add(int64(10 * time.Minute))
 		id := e.book()
 		e.bring(id, had(i))
 		others := e.book()

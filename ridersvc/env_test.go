@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,12 +63,12 @@ type env struct {
 	fleet   *fleet.Map
 	told    []fleet.Status // what the other instances were told
 	deaf    error          // what telling them says
-	ahead   time.Duration  // of the real clock; not to be changed while a request is under way
+	ahead   atomic.Int64   // nanoseconds that it is ahead of the real clock
 	service *ridersvc.Service
 	offers  chan bus.OfferNotice // what riders are told
 }
 
-func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
+func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) }
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()

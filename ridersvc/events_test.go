@@ -121,7 +121,7 @@ func TestWatchOpenBookings(t *testing.T) {
 func TestWatchOpenBookingsBeyondTheirDeadline(t *testing.T) {
 	e := newEnv(t)
 	overdue := e.book()
-	e.ahead = deadline - 1500*time.Millisecond // it has that long left
+	e.ahead.Store(int64(deadline - 1500*time.Millisecond)) // it has that long left
 	server := httptest.NewServer(e.handler)
 	t.Cleanup(server.Close)
 	s := webtest.Watch(t, server.URL+"/open-bookings/events", e.auth.Token("raider", rita, "rita@example.com"))

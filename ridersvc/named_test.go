@@ -113,11 +113,11 @@ func TestNamedLosses(t *testing.T) {
 			e.do(e.desk.Cancel(e.t.Context(), command(booking.User, ulla), id, ""))
 		}, 409, booking.ErrCancelled.Message},
 		{"expired", func(e *env, id booking.ID) {
-			e.ahead = 2 * deadline
+			e.ahead.Store(int64(2 * deadline))
 			e.do(e.desk.Expire(e.t.Context(), command(booking.Service, cron), id))
 		}, 409, booking.ErrExpired.Message},
 		{"overdue", func(e *env, _ booking.ID) {
-			e.ahead = 2 * deadline
+			e.ahead.Store(int64(2 * deadline))
 		}, 409, booking.ErrExpired.Message},
 		{"given back", func(e *env, id booking.ID) {
 			e.do(e.desk.Accept(e.t.Context(), command(booking.Rider, rita), id))

@@ -127,7 +127,7 @@ func TestOffers(t *testing.T) {
 			return e.desk.Cancel(t.Context(), command(booking.User, ulla), id, "")
 		}, "cancelled"},
 		{second, func() (booking.Booking, error) {
-			e.ahead = 2 * deadline
+			e.ahead.Store(int64(2 * deadline))
 			return e.desk.Expire(t.Context(), command(booking.Service, cron), second)
 		}, "expired"},
 	} {

@@ -84,7 +84,7 @@ func TestOpenIsLongestWaitingFirst(t *testing.T) {
 			t.Errorf("in pages of %s: %v, want %v", limit, got, open)
 		}
 	}
-	e.ahead = 2 * deadline
+	e.ahead.Store(int64(2 * deadline))
 	if ids, _ := e.page(""); len(ids) != 0 {
 		t.Errorf("after the deadline %v", ids)
 	}

@@ -73,7 +73,7 @@ func TestPosition(t *testing.T) {
 	if p, ok := other.Where(rita); !ok || p.Lng != 77.6 || !other.Online(rita) {
 		t.Errorf("another instance has the rider at %+v, %v", p, ok)
 	}
-	e.ahead = 61 * time.Second
+	e.ahead.Store(int64(61 * time.Second))
 	if e.fleet.Online(rita) {
 		t.Error("a rider who has not been heard of is online")
 	}
@@ -157,7 +157,7 @@ func TestOpenAround(t *testing.T) {
 			t.Errorf("near are %v, want %v", got, want)
 		}
 	}
-	e.ahead = 45 * time.Second
+	e.ahead.Store(int64(45 * time.Second))
 	found := list("")
 	is(found, nearest, near, far)
 	is(list("&limit=2"), nearest, near)
@@ -174,7 +174,7 @@ func TestOpenAround(t *testing.T) {
 	if got, _ := e.page(""); len(got) != 5 {
 		t.Errorf("without a place %d are listed, want 5", len(got))
 	}
-	e.ahead = 2 * deadline
+	e.ahead.Store(int64(2 * deadline))
 	is(list(""))
 }
 
@@ -219,7 +219,7 @@ func TestAnyTakesTheNearest(t *testing.T) {
 func TestAnyWithAnOldPosition(t *testing.T) {
 	e := newEnv(t)
 	e.at(rita, here)
-	e.ahead = 61 * time.Second
+	e.ahead.Store(int64(61 * time.Second))
 	first := e.bookAt(north(9000))
 	second := e.bookAt(north(10))
 	won(t, e.accept(rita, "{}"), rita, first)

@@ -62,7 +62,7 @@ func TestAvailability(t *testing.T) {
 	}
 	says(here, nobody(3000))
 	e.busy[rita] = false
-	e.ahead = time.Minute + time.Second
+	e.ahead.Store(int64(time.Minute + time.Second))
 	says(here, nobody(3000))
 	for i := range 2 * fleet.MaxRiders {
 		e.at(booking.RiderID(fmt.Sprint(i)), 12.97, 77.59)

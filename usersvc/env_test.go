@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,11 +60,11 @@ type env struct {
 	busy    map[booking.RiderID]bool
 	handler http.Handler
 	log     *journal
-	unready error         // what the board's follower says
-	ahead   time.Duration // of the real clock; not to be changed while a request is under way
+	unready error        // what the board's follower says
+	ahead   atomic.Int64 // nanoseconds that it is ahead of the real clock
 }
 
-func (e *env) now() time.Time { return time.Now().Add(e.ahead) }
+func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) }
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
@@ -218,7 +219,7 @@ func (e *env) bring(id booking.ID, to booking.State) {
 	case booking.StateCancelled:
 		step(e.desk.Cancel(ctx, command(booking.Service, cron), id, ""))
 	case booking.StateExpired:
-		e.ahead += 2 * deadline
+		e.ahead.Add(int64(2 * deadline))
 		step(e.desk.Expire(ctx, command(booking.Service, cron), id))
 	}
 	if b, err := e.desk.Show(ctx, id); err != nil || b.State != to {

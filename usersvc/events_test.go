@@ -132,7 +132,7 @@ func TestWatchEndsWithTheBooking(t *testing.T) {
 		e.bring(id, state)
 		s.Want(string(state))
 		s.Ended("booking_over")
-		e.ahead = 0
+		e.ahead.Store(0)
 	}
 }
 

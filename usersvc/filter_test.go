@@ -36,7 +36,7 @@ func TestListByStateAndTime(t *testing.T) {
 	var mine []booking.ID
 	var at []time.Time
 	for i := range 3 * len(states) {
-		e.ahead = time.Duration(i) * 10 * time.Minute
+		e.ahead.Store(int64(time.Duration(i) * 10 * time.Minute))
 		id := e.book(ulla)
 		e.book(uwe)
 		e.bring(id, states[i%len(states)]) // which may put the clock ahead

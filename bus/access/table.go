@@ -75,6 +75,7 @@ func usersvc() Grant {
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
 		rides(),
 		takes(bus.LedgerStream, bus.FeedConsumer),
+		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...), // an instance that stops leaves its place to another
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
 	)
 }

@@ -78,6 +78,8 @@ func cells() []cell {
 		{pub, "$JS.API.CONSUMER.INFO.BOOKINGS.feed", all},
 		{pub, "$JS.API.CONSUMER.INFO.BOOKINGS.deadlines", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{pub, "$JS.API.CONSUMER.MSG.NEXT.BOOKINGS.feed", []string{access.Usersvc, access.Operator}},
+		{pub, "$JS.API.CONSUMER.UNPIN.BOOKINGS.feed", []string{access.Usersvc, access.Operator}},
+		{pub, "$JS.API.CONSUMER.UNPIN.BOOKINGS.deadlines", []string{access.Operator}},
 		{pub, "$JS.API.CONSUMER.MSG.NEXT.BOOKINGS.deadlines", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{pub, "$JS.ACK.BOOKINGS.feed.1.1.1.1.0", []string{access.Usersvc, access.Operator}},
 		{pub, "$JS.ACK.BOOKINGS.deadlines.1.1.1.1.0", []string{access.Usersvc, access.Ridersvc, access.Operator}},

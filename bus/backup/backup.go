@@ -147,20 +147,27 @@ func failed(what string, err error) error {
 	return bus.ErrUnavailable.Saying("NATS could not do it, or not in time.").Because(fmt.Errorf("%s: %w", what, err))
 }
 
-// restPatience is how long services that were just stopped may still seem to be there.
-const restPatience = 3 * time.Second
+const (
+	// restPatience is how long services that were just stopped may still seem to be there.
+	restPatience = 3 * time.Second
+	// restLooks is how often in a row nobody must be seen: between one request for work and the next a service is not.
+	restLooks = 4
+)
 
 // atRest returns nil when no service is at work, and else otherwise with a sentence.
 func atRest(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
 	end := time.After(restPatience)
-	tick := time.NewTicker(restPatience / 20)
+	tick := time.NewTicker(restPatience / 30)
 	defer tick.Stop()
-	for {
+	for quiet := 0; ; {
 		busy, err := atWork(ctx, conn)
 		if err != nil {
 			return failed("see whether services are at work", err)
 		}
-		if !busy {
+		if quiet++; busy {
+			quiet = 0
+		}
+		if quiet == restLooks {
 			return nil
 		}
 		select {

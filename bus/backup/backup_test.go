@@ -18,6 +18,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bus"
+	"pillion/bus/access"
 	"pillion/bus/backup"
 	"pillion/bus/bustest"
 	"pillion/token/tokentest"
@@ -46,6 +47,7 @@ func vacant(t *testing.T) *place {
 
 // What was not finished, or is not what was written, is refused before anything is done with it.
 func TestDamagedBackups(t *testing.T) {
+	t.Parallel()
 	folder := small(t).backUp(t, backup.Options{})
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -100,6 +102,7 @@ func TestDamagedBackups(t *testing.T) {
 
 // Nothing is ever restored over something, nor beside services that are at work; and what could not be restored as a whole is not there.
 func TestWhereNothingIsRestored(t *testing.T) {
+	t.Parallel()
 	source := small(t)
 	folder := source.backUp(t, backup.Options{})
 	b := open(t, folder)
@@ -119,6 +122,7 @@ func TestWhereNothingIsRestored(t *testing.T) {
 
 	target := vacant(t)
 	_, stop := target.keepTime(t, target.ledger(t), target.conn)
+	target.isAtWork(t)
 	refused(t, b.Restore(bounded(t), target.conn, backup.RestoreOptions{}), backup.ErrNotEmpty)
 	stop()
 
@@ -135,13 +139,43 @@ func TestWhereNothingIsRestored(t *testing.T) {
 	}
 }
 
+// What was deleted a moment ago does not stand in the way, and the server of a cluster that has just begun to take a stream is found: the server is
+// ready for neither as soon as it answers.
+func TestRestoreAtOnce(t *testing.T) {
+	t.Parallel()
+	rounds := 4
+	if os.Getenv("PILLION_LONG") != "" {
+		rounds = 30
+	}
+	folder := small(t).backUp(t, backup.Options{})
+	three := &place{Env: bustest.RunClosedCluster(t, false), auth: tokentest.New(t)}
+	three.conn = three.ConnectAs(t, access.Operator)
+	for name, p := range map[string]*place{"one server": vacant(t), "a closed cluster": three} {
+		t.Run(name, func(t *testing.T) {
+			b := open(t, folder)
+			for range rounds {
+				if err := b.Restore(bounded(t), p.conn, backup.RestoreOptions{Replicas: p.Replicas}); err != nil {
+					t.Fatal(err)
+				}
+				for _, stream := range streams(t, p.conn) {
+					if err := p.conn.JetStream().DeleteStream(bounded(t), stream); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
 // What is to go on elsewhere must be at rest.
 func TestStill(t *testing.T) {
+	t.Parallel()
 	p := small(t)
 	if m := open(t, p.backUp(t, backup.Options{Still: true})); !m.Still {
 		t.Error("it does not say that nothing was written")
 	}
 	_, stop := p.keepTime(t, p.ledger(t), p.conn)
+	p.isAtWork(t)
 	_, err := backup.Make(bounded(t), p.conn, filepath.Join(t.TempDir(), "x"), backup.Options{Still: true})
 	refused(t, err, backup.ErrNotStill)
 	stop()
@@ -192,6 +226,7 @@ func streams(t *testing.T, conn *bus.Conn) (names []string) {
 
 // Sessions stay only where that is asked for.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	source := small(t)
 	if _, err := source.conn.Bucket(bus.SessionsBucket).Create(bounded(t), "family", []byte("generation 7")); err != nil {
 		t.Fatal(err)
@@ -210,6 +245,7 @@ func TestSessions(t *testing.T) {
 
 // Of messages that are stored together, all are in a copy or none.
 func TestBatchesAreWhole(t *testing.T) {
+	t.Parallel()
 	const size = 200
 	p := vacant(t)
 	for _, name := range streams(t, p.conn) { // which only take time here
@@ -254,7 +290,11 @@ func TestBatchesAreWhole(t *testing.T) {
 		}
 	}()
 	<-begun
-	for range 40 {
+	copies := 10
+	if os.Getenv("PILLION_LONG") != "" {
+		copies = 40
+	}
+	for range copies {
 		b := open(t, p.backUp(t, backup.Options{}))
 		if s := b.Stream("OTHER"); s.Last()%size != 0 || s.Messages()%size != 0 {
 			t.Errorf("a copy ends at %d, in the middle of a batch", s.Last())
@@ -266,6 +306,7 @@ func TestBatchesAreWhole(t *testing.T) {
 
 // What is copied later holds what it is needed for by what was copied before, whatever is written in between.
 func TestOrder(t *testing.T) {
+	t.Parallel()
 	source := small(t)
 	desk, late := source.desk(t, time.Hour), booking.ID(booking.NewID())
 	put := func(bucket, key string) {
@@ -312,6 +353,7 @@ func TestOrder(t *testing.T) {
 
 // A key whose value is replaced while its bucket is copied is in the copy, with the one or the other.
 func TestReplacedMeanwhile(t *testing.T) {
+	t.Parallel()
 	const keys, size = 30, 700 << 10 // more than the server sends ahead
 	source := small(t)
 	accounts := source.conn.Bucket(bus.AccountsBucket)

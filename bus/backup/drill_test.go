@@ -125,6 +125,7 @@ func (l *load) soFar() ([]bus.Acknowledged, map[string]int) {
 // A system that is copied while it works, and restored on one server and on a closed cluster of three, has everything that was acknowledged before,
 // passes the audit, and goes on where it was.
 func TestDrill(t *testing.T) {
+	t.Parallel()
 	source := &place{Env: bustest.Run(t), auth: tokentest.New(t)}
 	source.conn = source.Connect(t)
 	board, stopTime := source.keepTime(t, source.ledger(t), source.conn)

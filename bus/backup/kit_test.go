@@ -106,6 +106,15 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (boar
 	return board, stop
 }
 
+// isAtWork waits until somebody asks for work, which an instance begins to do a moment after it was started.
+func (p *place) isAtWork(t testing.TB) {
+	t.Helper()
+	eventually(t, "somebody waits for work", func() bool {
+		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.TimersConsumer)
+		return err == nil && c.CachedInfo().NumWaiting > 0
+	})
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(patience)

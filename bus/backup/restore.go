@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/booking"
@@ -54,7 +55,7 @@ func (b *Backup) Restore(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 			continue // Finish makes it
 		}
 		err := b.stream(ctx, conn, s, o.Replicas)
-		if !alreadyThere(err) { // which somebody else has made this moment, and so is not ours to delete
+		if !isRefusal(err, errNameInUse) { // which somebody else has made this moment, and so is not ours to delete
 			begun = append(begun, s.Name)
 		}
 		if err != nil {
@@ -112,9 +113,12 @@ const (
 	errStorageExceeded     = 10049
 )
 
-func alreadyThere(err error) bool {
+// errRestoreFailed is its code for whatever else has stopped it.
+const errRestoreFailed = 10062
+
+func isRefusal(err error, code jetstream.ErrorCode) bool {
 	var refusal *jetstream.APIError
-	return errors.As(err, &refusal) && refusal.ErrorCode == errNameInUse
+	return errors.As(err, &refusal) && refusal.ErrorCode == code
 }
 
 func restoreFailed(name string, err error) error {
@@ -141,12 +145,7 @@ func (b *Backup) stream(ctx context.Context, conn *bus.Conn, s Stream, replicas 
 		}
 		s.Config = config
 	}
-	file, err := b.open(s.Copy)
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	if err := upload(ctx, conn.NATS(), s.Name, s.cut, file); err != nil {
+	if err := b.copied(ctx, conn, s); err != nil {
 		return err
 	}
 	if s.Tail != nil {
@@ -155,6 +154,30 @@ func (b *Backup) stream(ctx context.Context, conn *bus.Conn, s Stream, replicas 
 		}
 	}
 	return replicated(ctx, conn, s.Name)
+}
+
+// copyTries is how often a server may fail to make a stream.
+const copyTries = 3
+
+// copied makes the stream of its copy. The server may fail at it and succeed a moment later: when the last stream of an account is deleted, it removes the
+// account's folder in the background, and so perhaps below the hands of what makes the next stream there (stream.stop in nats-server).
+func (b *Backup) copied(ctx context.Context, conn *bus.Conn, s Stream) error {
+	file, err := b.open(s.Copy)
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		err := upload(ctx, conn.NATS(), s.Name, s.cut, file)
+		if !isRefusal(err, errRestoreFailed) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, errors.Join(err, undo(ctx, conn, []string{s.Name}))
+	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxTries(copyTries))
+	return err
 }
 
 // withReplicas changes the number of replicas, and nothing else, whatever else there is.

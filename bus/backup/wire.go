@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -24,6 +25,8 @@ const (
 	chunkPatience = 30 * time.Second
 	// askPatience is how long a server may take for any other answer. A restore is answered once the stream has a leader.
 	askPatience = 20 * time.Second
+	// stallPatience is how long the server waits for the next chunk of a restore (activityInterval of processStreamRestore).
+	stallPatience = 5 * time.Second
 
 	apiPrefix = "$JS.API."
 )
@@ -170,14 +173,28 @@ func upload(ctx context.Context, nc *nats.Conn, stream string, c cut, r io.Reade
 }
 
 // send sends a chunk, and returns when the server has dealt with it; with the end of the copy, an empty one, when the stream is there.
+//
+// In a cluster the server that takes the chunks may be another than ours, and ours may hear that they are wanted a moment after it has heard where they
+// go: the two words come on different routes. A chunk that nobody wants has not arrived, and is sent again.
 func send(ctx context.Context, nc *nats.Conn, to string, chunk []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, chunkPatience)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, to, chunk)
+	m, err := backoff.Retry(ctx, func() (*nats.Msg, error) {
+		ctx, cancel := context.WithTimeout(ctx, chunkPatience)
+		defer cancel()
+		m, err := nc.RequestWithContext(ctx, to, chunk)
+		if err != nil && !errors.Is(err, nats.ErrNoResponders) {
+			err = backoff.Permanent(err)
+		}
+		return m, err
+	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(stallPatience))
 	if err != nil || len(m.Data) == 0 {
 		return err
 	}
 	return read(m.Data, &struct{}{})
+}
+
+// newBackOff paces what is tried again because the server is not ready for it yet, which takes it milliseconds.
+func newBackOff() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{InitialInterval: 5 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 200 * time.Millisecond}
 }
 
 // A message is one of a stream.
