@@ -227,6 +227,7 @@ func TestBrokenRecords(t *testing.T) {
 
 // TestNATSAway: nobody is told that they do not exist because the store cannot be asked.
 func TestNATSAway(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	conn, err := bus.Connect(bus.Config{URL: "nats://127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)

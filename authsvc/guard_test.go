@@ -248,6 +248,7 @@ func TestTriesThatFoundNothingOut(t *testing.T) {
 
 // Without the store of its counters the guard lets nobody in, and says when to come back.
 func TestGuardWithoutItsStore(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	conn := bustest.Run(t).Connect(t)
 	k := newKit(t, guarded(t, conn, time.Now))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")

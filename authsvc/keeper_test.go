@@ -14,6 +14,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A keeping is one instance of authsvc, as far as keys go.
@@ -73,7 +74,7 @@ func (k *keeping) start(t *testing.T) {
 
 func (k *keeping) ready(t *testing.T) {
 	t.Helper()
-	until(t, "the instance can sign", func() bool { return k.signer.Ready() == nil })
+	wait.Until(t, "the instance can sign", func() bool { return k.signer.Ready() == nil })
 }
 
 // set returns the set as the instance has it now.
@@ -117,21 +118,6 @@ func (k *keeping) change(t *testing.T, change func(*token.KeySet, time.Time) (*t
 	}
 }
 
-// until waits for what announces itself in no other way.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 // Two instances share the keys: one begins, each makes the next key where there is none, and both sign with the one that has taken over, at the
 // same moment, and with no other.
 func TestInstancesRotateTogether(t *testing.T) {
@@ -145,14 +131,14 @@ func TestInstancesRotateTogether(t *testing.T) {
 		if other := b.signs(t); other != first {
 			t.Fatalf("two instances sign with two keys: %s and %s", first, other)
 		}
-		until(t, "there is a next key", func() bool { return a.set(t).HasNext() && b.set(t).HasNext() })
+		wait.Until(t, "there is a next key", func() bool { return a.set(t).HasNext() && b.set(t).HasNext() })
 		a.change(t, (*token.KeySet).Rotate)
-		until(t, "another next key is made", func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
+		wait.Until(t, "another next key is made", func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
 		var second string
 		var group sync.WaitGroup
 		for _, k := range []*keeping{a, b} {
 			group.Go(func() {
-				until(t, "the second key takes over", func() bool { return k.signs(t) != first })
+				wait.Until(t, "the second key takes over", func() bool { return k.signs(t) != first })
 			})
 		}
 		group.Wait()
@@ -191,12 +177,12 @@ func TestAllKeysAreCompromised(t *testing.T) {
 	e := bustest.Run(t)
 	k := keepingIn(t, e, t.TempDir())
 	k.start(t)
-	until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
+	wait.Until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
 	bad := k.set(t).Keys()
 	k.change(t, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 		return set.Retire(now, now, bad[0].ID, bad[1].ID)
 	})
-	until(t, "a key that is not compromised signs", func() bool {
+	wait.Until(t, "a key that is not compromised signs", func() bool {
 		if k.signer.Ready() != nil {
 			return false
 		}
@@ -204,7 +190,7 @@ func TestAllKeysAreCompromised(t *testing.T) {
 		return c.KeyID != bad[0].ID && c.KeyID != bad[1].ID
 	})
 	k.signs(t)
-	until(t, "the private half of a key that the ring has made is gone", func() bool {
+	wait.Until(t, "the private half of a key that the ring has made is gone", func() bool {
 		_, err := os.Stat(filepath.Join(k.dir, bad[1].ID+".key"))
 		return errors.Is(err, os.ErrNotExist)
 	})
@@ -217,7 +203,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	k.config.Age = 30 * 24 * time.Hour
 	k.start(t)
 	first := k.signs(t)
-	until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
+	wait.Until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
 	later := *k
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
 	later.config.Change = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
@@ -228,7 +214,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, keeper.Run)
-	until(t, "the old key has an end", func() bool {
+	wait.Until(t, "the old key has an end", func() bool {
 		key, _ := k.set(t).Lookup(first)
 		return !key.RetiredAt.IsZero()
 	})
@@ -267,7 +253,7 @@ func TestKeysAtStart(t *testing.T) {
 	t.Run("the key file is lost", func(t *testing.T) {
 		b := keepingIn(t, e, t.TempDir())
 		b.start(t)
-		until(t, "the new key signs", func() bool { return b.signs(t) != first })
+		wait.Until(t, "the new key signs", func() bool { return b.signs(t) != first })
 		if k, ok := b.set(t).Lookup(first); !ok || k.RetiredAt.IsZero() {
 			t.Error("the old key is gone, and with it every event")
 		}

@@ -21,6 +21,7 @@ import (
 	"pillion/fault"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // An office is an authsvc, as far as tokens of services go.
@@ -136,12 +137,12 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 	if err != nil {
 		t.Errorf("right after authsvc has gone: %v", err)
 	}
-	until(t, "the token is too old to be used", func() bool {
+	wait.Until(t, "the token is too old to be used", func() bool {
 		_, _, err := i.Act(ctx)
 		return errors.Is(err, bus.ErrNoIdentity)
 	})
 	o.open(t)
-	until(t, "there is a new token", func() bool {
+	wait.Until(t, "there is a new token", func() bool {
 		_, proof, err := i.Act(ctx)
 		return err == nil && proof != first
 	})

@@ -15,6 +15,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A wallClock is this machine's, set wrong.
@@ -56,7 +57,7 @@ func TestClock(t *testing.T) {
 			t.Errorf("before it was compared: %v, %v", err, offset())
 		}
 		running(t, clock.Run)
-		eventually(t, "the clock is compared", func() bool { return clock.Right() == nil })
+		wait.Until(t, "the clock is compared", func() bool { return clock.Right() == nil })
 		for _, c := range []struct {
 			off  time.Duration
 			says string // empty: it is right
@@ -114,7 +115,7 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 			return booking.Actor{}, "", bus.ErrNoIdentity
 		}
 	})
-	eventually(t, "it waits without taking anything", func() bool { return asked.Load() > 6 })
+	wait.Until(t, "it waits without taking anything", func() bool { return asked.Load() > 6 })
 	off.Store(nil)
 	overdue := []booking.ID{booked(t, l, user, time.Nanosecond)}
 	select {
@@ -128,7 +129,7 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 		overdue = append(overdue, booked(t, l, user, time.Nanosecond))
 	}
 	for _, id := range overdue {
-		eventually(t, "somebody else ends it", func() bool { return state(t, l, id) == booking.StateExpired })
+		wait.Until(t, "somebody else ends it", func() bool { return state(t, l, id) == booking.StateExpired })
 	}
 	if n := acts.Load(); n > 1 { // one may have been under way
 		t.Errorf("it has acted %d times with a clock that is off", n)

@@ -14,10 +14,12 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
 func TestFeed(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	t.Run("one replica", func(t *testing.T) { testFeed(t, bustest.RunClosed(t, true)) })
 	t.Run("three replicas", func(t *testing.T) { testFeed(t, bustest.RunClosedCluster(t, true)) })
 }
@@ -135,7 +137,7 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 // known waits until all servers know of a subscription: what is said on subject arrives. Greetings that were too many are taken away.
 func known(t *testing.T, sub *nats.Subscription, from *nats.Conn, subject string) {
 	t.Helper()
-	eventually(t, "the subscription is known", func() bool {
+	wait.Until(t, "the subscription is known", func() bool {
 		if err := from.Publish(subject, nil); err != nil {
 			t.Fatal(err)
 		}

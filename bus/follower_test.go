@@ -9,6 +9,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay.
@@ -135,14 +136,14 @@ func TestFollowerStartsFirst(t *testing.T) {
 	}
 
 	server := startAt(t, addr)
-	eventually(t, "connected", func() bool { return conn.Ready(ctx) == nil })
+	wait.Until(t, "connected", func() bool { return conn.Ready(ctx) == nil })
 	if err := follower.Ready(ctx); err == nil {
 		t.Error("ready without a stream")
 	}
 	if err := bus.Provision(ctx, conn, bus.Plan{LedgerSize: 64 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "ready", func() bool { return follower.Ready(ctx) == nil })
+	wait.Until(t, "ready", func() bool { return follower.Ready(ctx) == nil })
 
 	user := k.person(booking.User)
 	id := booking.ID(booking.NewID())
@@ -193,12 +194,12 @@ func TestAgedLedger(t *testing.T) {
 	if _, err := conn.JetStream().UpdateStream(ctx, config); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the ledger is empty", func() bool {
+	wait.Until(t, "the ledger is empty", func() bool {
 		info, err := stream.Info(ctx)
 		return err == nil && info.State.Msgs == 0
 	})
-	eventually(t, "the old board has forgotten", func() bool { return old.Len() == 0 })
+	wait.Until(t, "the old board has forgotten", func() bool { return old.Len() == 0 })
 
 	_, follower := follow(t, k.ledger(t))
-	eventually(t, "a new board is ready", func() bool { return follower.Ready(ctx) == nil })
+	wait.Until(t, "a new board is ready", func() bool { return follower.Ready(ctx) == nil })
 }

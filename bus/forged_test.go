@@ -18,6 +18,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // forgery is a message that must never be acted on.
@@ -209,7 +210,7 @@ func quarantine(t testing.TB, c *bus.Conn, want int) map[uint64]*jetstream.RawSt
 		t.Fatal(err)
 	}
 	var info *jetstream.StreamInfo
-	eventually(t, fmt.Sprintf("%d records in the quarantine", want), func() bool {
+	wait.Until(t, fmt.Sprintf("%d records in the quarantine", want), func() bool {
 		info, err = s.Info(ctx)
 		return err != nil || info.State.Msgs >= uint64(want)
 	})
@@ -265,7 +266,7 @@ func TestThousandForgeries(t *testing.T) {
 	if err := attacker.NATS().Flush(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all forgeries are stored", func() bool {
+	wait.Until(t, "all forgeries are stored", func() bool {
 		seq, err := ledger.LastSequence(ctx)
 		return err == nil && seq >= forged+1
 	})
@@ -323,7 +324,7 @@ func TestHeadersThatPretend(t *testing.T) {
 				t.Fatal(err)
 			}
 			publishRaw(t, e.URL(), m.Subject, pretend(id, m), m.Data)
-			eventually(t, "the forgery is stored", func() bool {
+			wait.Until(t, "the forgery is stored", func() bool {
 				seq, err := ledger.LastSequence(ctx)
 				return err == nil && seq > before
 			})

@@ -18,6 +18,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/fault"
+	"pillion/wait"
 )
 
 // inspect returns what an inspection says.
@@ -197,7 +198,7 @@ func TestInspectFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the deadline has passed", func() bool { return time.Now().After(b.Deadline.Add(time.Millisecond)) })
+	wait.Until(t, "the deadline has passed", func() bool { return time.Now().After(b.Deadline.Add(time.Millisecond)) })
 	wants(bus.FoundOverdue, b.OpenedSeq, id, nobody)
 	missing := []bus.Acknowledged{
 		{Booking: id, Command: booking.CommandID(booking.NewID()), Seq: 7},

@@ -14,6 +14,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/token"
+	"pillion/wait"
 )
 
 func watchKeys(t testing.TB, c *bus.Conn, interval time.Duration) *bus.KeyWatch {
@@ -66,7 +67,7 @@ func TestKeysReachVerifiers(t *testing.T) {
 			}
 			return token.FirstSet(first, now)
 		})
-		eventually(t, "the first key arrives", func() bool { return watch.Ready(ctx) == nil })
+		wait.Until(t, "the first key arrives", func() bool { return watch.Ready(ctx) == nil })
 		change(func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(second, now) })
 		set := change(func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 			next, err := set.Rotate(now)
@@ -83,7 +84,7 @@ func TestKeysReachVerifiers(t *testing.T) {
 		if !bytes.Equal(unchanged.JWKS(), set.JWKS()) {
 			t.Error("the set is not what was stored")
 		}
-		eventually(t, "the rotation arrives", func() bool {
+		wait.Until(t, "the rotation arrives", func() bool {
 			got, _, err := watch.KeySet()
 			return err == nil && bytes.Equal(got.JWKS(), set.JWKS())
 		})
@@ -129,7 +130,7 @@ func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
 	if _, _, err := conn.ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(publicKey(t), now) }); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the key arrives", func() bool { return watch.Ready(ctx) == nil })
+	wait.Until(t, "the key arrives", func() bool { return watch.Ready(ctx) == nil })
 	js := conn.JetStream()
 	s, err := js.Stream(ctx, "KV_"+bus.KeysBucket)
 	if err != nil {
@@ -139,8 +140,8 @@ func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
 	if err := js.DeleteStream(ctx, config.Name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is not ready", func() bool { return errors.Is(watch.Ready(ctx), bus.ErrKeysLost) })
-	eventually(t, "nothing is verified any more", func() bool {
+	wait.Until(t, "it is not ready", func() bool { return errors.Is(watch.Ready(ctx), bus.ErrKeysLost) })
+	wait.Until(t, "nothing is verified any more", func() bool {
 		_, _, err := watch.KeySet()
 		return errors.Is(err, bus.ErrKeysLost)
 	})
@@ -151,7 +152,7 @@ func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
 	if _, _, err := conn.ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(second, now) }); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it has the new set", func() bool {
+	wait.Until(t, "it has the new set", func() bool {
 		set, _, err := watch.KeySet()
 		if err != nil {
 			return false

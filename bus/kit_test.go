@@ -100,21 +100,6 @@ func await(t testing.TB, l *bus.Ledger, b *booking.Board) {
 	}
 }
 
-// eventually waits until ok holds, and fails the test where it does not in time. It is for what announces itself in no other way.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(15 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
-
 // message makes an event's message as a publisher would who knows the format and obeys no rule.
 func message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof string, change ...func(m *nats.Msg, body map[string]any)) *nats.Msg {
 	body := map[string]any{

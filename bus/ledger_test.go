@@ -14,6 +14,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // The mission's promise: however many riders race, one wins, everybody is told the same, and the losers learn why.
@@ -64,7 +65,7 @@ func TestRace(t *testing.T) {
 		t.Logf("%d rounds: accepted %d, cancelled while open %d, accepted and then cancelled %d", rounds, outcomes[0], outcomes[1], outcomes[2])
 
 		want := rounds + 2*outcomes[0] + outcomes[1] + 2*outcomes[2]
-		eventually(t, fmt.Sprintf("a watcher sees %d events", want), func() bool {
+		wait.Until(t, fmt.Sprintf("a watcher sees %d events", want), func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(seen) >= want
@@ -166,6 +167,7 @@ func race(t *testing.T, desks []*booking.Desk, user person, riders []person, can
 
 // Leaders come and go: nobody may be told that it won when it did not, or that it lost when it won.
 func TestUnknownOutcomes(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	e := bustest.RunCluster(t)
 	k := newKit(t, e)
 	admin := k.Connect(t)

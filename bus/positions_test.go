@@ -16,6 +16,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/fault"
 	"pillion/fleet"
+	"pillion/wait"
 )
 
 // A fleetInstance is a Map that hears of others.
@@ -46,7 +47,7 @@ func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetI
 		}
 	})
 	own := booking.RiderID(booking.NewID())
-	eventually(t, "an instance hears itself", func() bool {
+	wait.Until(t, "an instance hears itself", func() bool {
 		s, err := in.Move(own, booking.Place{Lat: -80})
 		if err != nil {
 			t.Fatal(err)
@@ -98,14 +99,14 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 			}
 			here.Lat += 0.001
 			announce(t, from)(from.Move(rita, here))
-			eventually(t, "the other instance knows where the rider is", func() bool {
+			wait.Until(t, "the other instance knows where the rider is", func() bool {
 				p, ok := to.Where(rita)
 				return ok && p.Place == here && to.Online(rita)
 			})
 			announce(t, to)(to.Say(rita, false))
-			eventually(t, "the other instance knows that the rider is offline", func() bool { return !from.Online(rita) })
+			wait.Until(t, "the other instance knows that the rider is offline", func() bool { return !from.Online(rita) })
 			announce(t, from)(from.Say(rita, true))
-			eventually(t, "the other instance knows that the rider is online", func() bool { return to.Online(rita) })
+			wait.Until(t, "the other instance knows that the rider is online", func() bool { return to.Online(rita) })
 		}
 		// One that starts late learns all of it from the next report.
 		announce(t, one)(one.Say(rita, false))
@@ -114,7 +115,7 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 			t.Error("somebody is known before anything was heard")
 		}
 		announce(t, one)(one.Move(rita, here))
-		eventually(t, "the new instance knows where the rider is", func() bool { _, ok := three.Where(rita); return ok })
+		wait.Until(t, "the new instance knows where the rider is", func() bool { _, ok := three.Where(rita); return ok })
 		if three.Online(rita) {
 			t.Error("the new instance takes the rider for online")
 		}
@@ -187,7 +188,7 @@ func TestMalformedPositions(t *testing.T) {
 	if err := forger.PublishMsg(&nats.Msg{Subject: "fleet.position." + string(rolf), Data: []byte(without("online", "said"))}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a good one is taken", func() bool { _, ok := in.Where(rolf); return ok })
+	wait.Until(t, "a good one is taken", func() bool { _, ok := in.Where(rolf); return ok })
 	if got := in.count(t, "malformed"); got != float64(len(bad)) {
 		t.Errorf("%v were malformed, want %d", got, len(bad))
 	}
@@ -215,7 +216,7 @@ func FuzzPosition(f *testing.F) {
 		if err := nc.Publish("fleet.position."+string(mark), []byte(`{"v":1,"lat":0,"lng":0,"at":1}`)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "what follows is taken", func() bool { _, ok := in.Last(mark); return ok })
+		wait.Until(t, "what follows is taken", func() bool { _, ok := in.Last(mark); return ok })
 		if p, ok := in.Last(rita); ok && p.Valid() != nil {
 			t.Errorf("%q put a rider at %v", data, p)
 		}

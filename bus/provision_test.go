@@ -17,6 +17,7 @@ import (
 	"pillion/bus/embedded"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 func TestProvisionWidensAndNeverNarrows(t *testing.T) {
@@ -194,7 +195,7 @@ func TestFullLedger(t *testing.T) {
 			first = id
 		}
 	}
-	eventually(t, "the ledger says that it is full", func() bool { return errors.Is(ledger.Roomy(ctx), bus.ErrLedgerFull) })
+	wait.Until(t, "the ledger says that it is full", func() bool { return errors.Is(ledger.Roomy(ctx), bus.ErrLedgerFull) })
 	if _, err := desk.Accept(ctx, k.person(booking.Rider).command(), first); !errors.Is(err, bus.ErrLedgerFull) {
 		t.Errorf("an accept into a ledger without any room: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // Somebody says today that a key, or a session, was not good since some time ago. What was judged by it already is judged anew: the live
@@ -75,7 +76,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		changeKeys(t, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 			return set.Retire(now, now.Add(-time.Hour), old.ID)
 		})
-		eventually(t, "what the bad key signed is off the live board", func() bool {
+		wait.Until(t, "what the bad key signed is off the live board", func() bool {
 			_, first := board.Get(gone[0])
 			_, second := board.Get(gone[1])
 			return !first && !second
@@ -104,7 +105,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		check(append(stays, more...)...)
 
 		revoke(t, conn, token.Revocation{Session: sid, At: time.Now().Add(-time.Hour)})
-		eventually(t, "what the revoked session booked is off the live board", func() bool { return board.Len() == 0 })
+		wait.Until(t, "what the revoked session booked is off the live board", func() bool { return board.Len() == 0 })
 		check()
 	})
 }
@@ -125,7 +126,7 @@ func (k *kit) watching(t testing.TB) *bus.Ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the keys arrive", func() bool { return keys.Ready(t.Context()) == nil })
+	wait.Until(t, "the keys arrive", func() bool { return keys.Ready(t.Context()) == nil })
 	l, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: v})
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"pillion/bus"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A watch that has lost its bucket says so within about two seconds, while requests go on with what was known; when the bucket is
@@ -30,7 +31,7 @@ func TestWatchLostAndFound(t *testing.T) {
 	server := startAt(t, addr)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	eventually(t, "connected", func() bool { return conn.Ready(ctx) == nil })
+	wait.Until(t, "connected", func() bool { return conn.Ready(ctx) == nil })
 	if err := w.Ready(ctx); !errors.Is(err, token.ErrNoRevocations) {
 		t.Errorf("ready without a bucket: %v", err)
 	}
@@ -55,7 +56,7 @@ func TestWatchLostAndFound(t *testing.T) {
 	lost := func(what string) {
 		t.Helper()
 		began := time.Now()
-		eventually(t, what, func() bool { return errors.Is(w.Ready(ctx), bus.ErrRevocationsLost) })
+		wait.Until(t, what, func() bool { return errors.Is(w.Ready(ctx), bus.ErrRevocationsLost) })
 		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("%s: said after %v, want about 2 s", what, took)
 		}

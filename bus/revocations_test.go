@@ -18,6 +18,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A watched is a verifier as a service has it: with a watch on a connection of its own.
@@ -52,7 +53,7 @@ func (k *kit) watch(t testing.TB, c *bus.Conn) *watched {
 // loaded waits until the watch knows what there is.
 func (w *watched) loaded(t testing.TB) *watched {
 	t.Helper()
-	eventually(t, "the revocations are there", func() bool { return w.Ready(t.Context()) == nil })
+	wait.Until(t, "the revocations are there", func() bool { return w.Ready(t.Context()) == nil })
 	return w
 }
 
@@ -90,7 +91,7 @@ func revoke(t testing.TB, c *bus.Conn, r token.Revocation) {
 func refusedWithin(t testing.TB, limit time.Duration, began time.Time, raw string, services ...*watched) time.Duration {
 	t.Helper()
 	for _, w := range services {
-		eventually(t, "the token is refused", func() bool {
+		wait.Until(t, "the token is refused", func() bool {
 			_, err := w.Verify(t.Context(), raw)
 			if err != nil && token.Reason(err) != "revoked" {
 				t.Fatalf("refused for another reason: %v", err)
@@ -180,7 +181,7 @@ func TestRevokedThoughTheReaderIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var names []string
-	eventually(t, "the watch has a reader", func() bool {
+	wait.Until(t, "the watch has a reader", func() bool {
 		names = nil
 		for name := range stream.ConsumerNames(t.Context()).Name() {
 			names = append(names, name)
@@ -235,7 +236,7 @@ func TestRevokeIsIdempotent(t *testing.T) {
 				}
 			}
 		}
-		eventually(t, "all is known", func() bool {
+		wait.Until(t, "all is known", func() bool {
 			_, ok := w.Revoked(account, "", before)
 			return ok
 		})
@@ -254,7 +255,7 @@ func TestRevokeIsIdempotent(t *testing.T) {
 			workers.Go(func() { revoke(t, c, token.Revocation{Session: raced, At: now.Add(-time.Duration(i) * time.Second)}) })
 		}
 		workers.Wait()
-		eventually(t, "the earliest of eight is known", func() bool {
+		wait.Until(t, "the earliest of eight is known", func() bool {
 			at, ok := w.Revoked("", raced, now)
 			return ok && at.Equal(now.Add(-7*time.Second))
 		})
@@ -359,7 +360,7 @@ func TestARevocationThatReachesBackIsLogged(t *testing.T) {
 		revoke(t, conn, token.Revocation{Session: sid, At: time.Now().Add(-back)})
 		refusedWithin(t, time.Second, time.Now(), p.proof, w)
 	}
-	eventually(t, "a line is logged", func() bool { return strings.Count(out.String(), "reaches back") == 1 })
+	wait.Until(t, "a line is logged", func() bool { return strings.Count(out.String(), "reaches back") == 1 })
 }
 
 // logLines can be written and read at once.

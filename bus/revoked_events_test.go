@@ -11,6 +11,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // An event is judged by when it was stored: good until 15 s after the revocation, refused later, by the board that was there and by
@@ -39,7 +40,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 
 		// As of exactly so long ago that the event just stored is the last good one.
 		revoke(t, conn, token.Revocation{Session: sid, At: stored.RequestedAt.Add(-token.EventLeeway).Add(time.Microsecond)})
-		eventually(t, "the service knows", func() bool {
+		wait.Until(t, "the service knows", func() bool {
 			_, revoked := live.Revoked(user.ID, sid, time.Now())
 			return revoked
 		})
@@ -49,7 +50,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, ledger, board)
-		eventually(t, "the live board is ready", func() bool { return follower.Ready(ctx) == nil })
+		wait.Until(t, "the live board is ready", func() bool { return follower.Ready(ctx) == nil })
 
 		check := func(what string, b *booking.Board, l *bus.Ledger) {
 			t.Helper()
@@ -82,7 +83,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 			}
 			return r.Header.Get("Pillion-Reason")
 		}
-		eventually(t, "the refused event is recorded", func() bool { return quarantined() == "token_revoked" })
+		wait.Until(t, "the refused event is recorded", func() bool { return quarantined() == "token_revoked" })
 	})
 }
 

@@ -23,6 +23,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 var snapshotKey = bytes.Repeat([]byte("k"), 32)
@@ -106,7 +107,7 @@ func (i *instance) metric(t testing.TB, name string) (sum float64, labels []stri
 // startedFrom waits until it is known from what an instance has started, and returns that.
 func (i *instance) startedFrom(t testing.TB) (from string) {
 	t.Helper()
-	eventually(t, "it has started", func() bool {
+	wait.Until(t, "it has started", func() bool {
 		_, labels := i.metric(t, "pillion_board_started_from")
 		from = strings.Join(labels, "+")
 		return from != ""
@@ -117,7 +118,7 @@ func (i *instance) startedFrom(t testing.TB) (from string) {
 // snapshotUpTo waits until the instance knows of a snapshot that goes to a sequence.
 func (i *instance) snapshotUpTo(t testing.TB, seq uint64) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("a snapshot up to %d", seq), func() bool {
+	wait.Until(t, fmt.Sprintf("a snapshot up to %d", seq), func() bool {
 		at, _ := i.metric(t, "pillion_board_snapshot_sequence")
 		return uint64(at) >= seq
 	})
@@ -148,7 +149,7 @@ func (k *kit) equalsAFreshOne(t *testing.T, i *instance) {
 	t.Helper()
 	fresh, _ := follow(t, k.watching(t))
 	await(t, i.ledger, fresh)
-	eventually(t, "the board is what a fresh reader has", func() bool {
+	wait.Until(t, "the board is what a fresh reader has", func() bool {
 		return i.board.Seq() == fresh.Seq() && bytes.Equal(content(t, i.board), content(t, fresh))
 	})
 }
@@ -219,7 +220,7 @@ func TestTwoInstancesServeOneTruth(t *testing.T) {
 			if from := second.startedFrom(t); from != "snapshot" {
 				t.Errorf("round %d: the second one started from %s", round, from)
 			}
-			eventually(t, "it is ready", func() bool { return second.follower.Ready(ctx) == nil })
+			wait.Until(t, "it is ready", func() bool { return second.follower.Ready(ctx) == nil })
 		}
 		rest()
 		load.Wait()
@@ -237,6 +238,7 @@ func TestTwoInstancesServeOneTruth(t *testing.T) {
 
 // A snapshot is used only where reading everything would make the same board. Otherwise it is as if it were not there, and replaced.
 func TestSnapshotsThatAreNotUsed(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	type env struct {
 		*kit
 		conn       *bus.Conn
@@ -382,7 +384,7 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 			keeper.snapshotUpTo(t, last)
-			eventually(t, "it has made one itself", func() bool {
+			wait.Until(t, "it has made one itself", func() bool {
 				n, _ := keeper.metric(t, "pillion_board_snapshots_total")
 				return n > 0 || c.from == "snapshot"
 			})

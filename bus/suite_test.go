@@ -10,6 +10,7 @@ import (
 )
 
 func TestLedgerIsALog(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		conn := k.Connect(t)

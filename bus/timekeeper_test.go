@@ -11,6 +11,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // A timing is one instance of a service that keeps the time.
@@ -100,7 +101,7 @@ func TestDeadlines(t *testing.T) {
 		// Booked while nobody keeps the time, one of them so that its deadline is over by the time that somebody does.
 		past := booked(t, l, user, time.Nanosecond)
 		first := k.timekeeper(t)
-		eventually(t, "what was overdue has expired", func() bool { return state(t, l, past) == booking.StateExpired })
+		wait.Until(t, "what was overdue has expired", func() bool { return state(t, l, past) == booking.StateExpired })
 
 		soon, later, taken := booked(t, l, user, 2*time.Second), booked(t, l, user, time.Hour), booked(t, l, user, 2*time.Second)
 		if _, err := desk.Accept(t.Context(), rider.command(), taken); err != nil {
@@ -109,7 +110,7 @@ func TestDeadlines(t *testing.T) {
 		first.stop() // whether it has armed the timers or not
 		k.timekeeper(t)
 		k.timekeeper(t)
-		eventually(t, "what was booked before the change has expired", func() bool { return state(t, l, soon) == booking.StateExpired })
+		wait.Until(t, "what was booked before the change has expired", func() bool { return state(t, l, soon) == booking.StateExpired })
 		h, err := l.Load(t.Context(), soon, booking.Fresh)
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +132,7 @@ func TestDeadlines(t *testing.T) {
 		if _, err := d.Release(t.Context(), rider.command(), taken, "puncture"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the one that was released has expired", func() bool { return state(t, l, taken) == booking.StateExpired })
+		wait.Until(t, "the one that was released has expired", func() bool { return state(t, l, taken) == booking.StateExpired })
 	})
 }
 
@@ -152,7 +153,7 @@ func TestForgedTimers(t *testing.T) {
 		store(t, conn, m)
 	}
 	next := booked(t, l, user, time.Nanosecond) // behind all of them
-	eventually(t, "the next booking expires", func() bool { return state(t, l, next) == booking.StateExpired })
+	wait.Until(t, "the next booking expires", func() bool { return state(t, l, next) == booking.StateExpired })
 	if got := state(t, l, id); got != booking.StateOpen {
 		t.Errorf("the booking that has time is %s", got)
 	}
@@ -178,7 +179,7 @@ func TestWrongCodesRelease(t *testing.T) {
 	for range booking.MaxWrongCodes {
 		must(desk.RefuseStart(t.Context(), rider.command(), id))
 	}
-	eventually(t, "the booking is open again", func() bool { return state(t, l, id) == booking.StateOpen })
+	wait.Until(t, "the booking is open again", func() bool { return state(t, l, id) == booking.StateOpen })
 	h, err := l.Load(t.Context(), id, booking.Fresh)
 	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes || h.Events[len(h.Events)-1].Actor.Role != booking.Service {
 		t.Errorf("it was released because of %q: %v", h.Booking.Reason, err)
@@ -218,7 +219,7 @@ func TestRecall(t *testing.T) {
 		if _, err := desk.Arrive(t.Context(), there.command(), ids["there"]); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the idle rider has lost the booking", func() bool { return state(t, l, ids["idle"]) == booking.StateOpen })
+		wait.Until(t, "the idle rider has lost the booking", func() bool { return state(t, l, ids["idle"]) == booking.StateOpen })
 		h, err := l.Load(t.Context(), ids["idle"], booking.Fresh)
 		if err != nil || h.Booking.Reason != booking.ReasonNotComing || h.Events[2].At.Sub(h.Events[1].At) < patience {
 			t.Errorf("it was released because of %q, %v after it was accepted: %v", h.Booking.Reason, h.Events[2].At.Sub(h.Events[1].At), err)
@@ -228,7 +229,7 @@ func TestRecall(t *testing.T) {
 		}
 		now := time.Now()
 		stopped.Store(&now)
-		eventually(t, "the rider who has stopped has lost the booking", func() bool { return state(t, l, ids["moving"]) == booking.StateOpen })
+		wait.Until(t, "the rider who has stopped has lost the booking", func() bool { return state(t, l, ids["moving"]) == booking.StateOpen })
 		if got := state(t, l, ids["there"]); got != booking.StateArrived {
 			t.Errorf("the booking of the rider who has arrived is %s", got)
 		}

@@ -20,7 +20,7 @@ import (
 
 // TestChaos strikes at a cluster again and again while people use it: ROUNDS times, with what SEED chooses, of the faults whose names contain FAULT.
 func TestChaos(t *testing.T) {
-	rounds, _ := strconv.Atoi(os.Getenv("ROUNDS"))
+	rounds, _ := strconv.Atoi(os.Getenv(roundsEnv))
 	if rounds == 0 {
 		t.Skip("make chaos runs this; in `go test` it is TestFaults that shows each fault once")
 	}
@@ -49,7 +49,7 @@ func TestChaos(t *testing.T) {
 
 // TestFaults shows some faults once, with less load.
 func TestFaults(t *testing.T) {
-	if os.Getenv("PILLION_LONG") == "" {
+	if os.Getenv(longEnv) == "" {
 		t.Skip("make check runs this")
 	}
 	var plan []fault

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"pillion/authsvc/postgres/postgrestest"
+	"pillion/wait"
 )
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}
@@ -31,7 +32,7 @@ func TestAccountsMove(t *testing.T) {
 	}
 
 	moved := start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.at["nats"], "--accounts="+database)
-	await(t, "the accounts are there", func() bool {
+	wait.Until(t, "the accounts are there", func() bool {
 		_, words := moved.readiness(t)
 		return !strings.Contains(words, "accounts")
 	})
@@ -49,7 +50,7 @@ func TestAccountsMove(t *testing.T) {
 	}
 
 	server.Kill()
-	await(t, "it is unready without its database", func() bool {
+	wait.Until(t, "it is unready without its database", func() bool {
 		status, words := moved.readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "accounts database")
 	})
@@ -117,7 +118,7 @@ func TestAccountsForOperators(t *testing.T) {
 		t.Fatalf("book: %d", status)
 	}
 	do("disable", "john@example.com", "--role=user")
-	await(t, "the token does not work any longer", func() bool { return book() == http.StatusForbidden })
+	wait.Until(t, "the token does not work any longer", func() bool { return book() == http.StatusForbidden })
 	const john = `{"email":"john@example.com","password":"password123","role":"user"}`
 	wantStatus("login when disabled", http.StatusUnauthorized, "/login", john)
 	do("enable", "john@example.com")

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the
@@ -106,7 +108,7 @@ func TestClockThatIsOff(t *testing.T) {
 
 	h.turned.Store(true)
 	for name, p := range services {
-		await(t, name+" is unready", func() bool {
+		wait.Until(t, name+" is unready", func() bool {
 			status, words := p.readiness(t)
 			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") && strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
 		})

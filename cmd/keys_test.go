@@ -6,10 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.
 func TestKeysForOperators(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	data := t.TempDir()
 	p := pillion(t, data, "--demo")
 	type key struct {
@@ -53,7 +56,7 @@ func TestKeysForOperators(t *testing.T) {
 	if len(with(keys, "active")) != 1 || keys[0].RetiredAt.IsZero() || !keys[0].RetiredAt.Equal(keys[1].ActiveFrom) {
 		t.Fatalf("after the rotation: %+v", keys)
 	}
-	await(t, "the second key has taken over", func() bool {
+	wait.Until(t, "the second key has taken over", func() bool {
 		_, words := get(t, p.at["authsvc"]+"/.well-known/jwks.json")
 		return len(with(do("list"), "retired")) == 1 && strings.Contains(words, keys[1].ID)
 	})
@@ -66,7 +69,7 @@ func TestKeysForOperators(t *testing.T) {
 	if bad := with(after, "compromised"); len(bad) != 1 || bad[0].ID != keys[0].ID {
 		t.Errorf("after the retirement: %+v", after)
 	}
-	await(t, "its tokens stop working", func() bool {
+	wait.Until(t, "its tokens stop working", func() bool {
 		status, words := book(old)
 		return status == http.StatusForbidden && words == "Invalid token"
 	})

@@ -20,6 +20,7 @@ import (
 
 	"pillion/booking"
 	"pillion/load"
+	"pillion/wait"
 )
 
 // A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
@@ -179,7 +180,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Long enough for tokens to run out, and the watchers' connections with them.
-	await(t, "sixty bookings", func() bool {
+	wait.Until(t, "sixty bookings", func() bool {
 		_, metrics := get(t, system.at["ops"]+"/metrics")
 		m := regexp.MustCompile(`pillion_events_appended_total\{event="requested"\} (\d+)`).FindStringSubmatch(metrics)
 		if m == nil {

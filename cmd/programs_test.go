@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // bin is where TestMain builds the programs.
@@ -186,7 +188,7 @@ func (p *process) readiness(t *testing.T) (int, string) {
 
 func (p *process) awaitReady(t *testing.T) {
 	t.Helper()
-	await(t, "ready", func() bool {
+	wait.Until(t, "ready", func() bool {
 		status, _ := p.readiness(t)
 		return status == http.StatusOK
 	})
@@ -238,21 +240,6 @@ func call(t *testing.T, method, url string, header http.Header, body string) (in
 		return 0, err.Error()
 	}
 	return resp.StatusCode, string(b)
-}
-
-// await returns when ok holds, and fails the test where that takes too long.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 var bothSignals = map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM}

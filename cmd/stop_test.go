@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // limit is how long stopping may take.
@@ -25,7 +27,7 @@ func TestStop(t *testing.T) {
 				asked := time.Now()
 				p.signal(t, signal)
 				if busy { // it is unready at once, and says so until it is gone
-					await(t, "it is unready", func() bool {
+					wait.Until(t, "it is unready", func() bool {
 						status, words := p.readiness(t)
 						return status == http.StatusServiceUnavailable && strings.Contains(words, "running: the process is stopping")
 					})
@@ -71,7 +73,7 @@ func TestSecondSignal(t *testing.T) {
 	p := pillion(t, t.TempDir())
 	p.hold(t)
 	p.signal(t, os.Interrupt)
-	await(t, "it is stopping", func() bool {
+	wait.Until(t, "it is stopping", func() bool {
 		status, _ := p.readiness(t)
 		return status == http.StatusServiceUnavailable
 	})

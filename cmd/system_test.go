@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
@@ -28,7 +30,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 			return status == http.StatusServiceUnavailable
 		}
 	}
-	await(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings"))
+	wait.Until(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings"))
 	if status, _ := get(t, user.at["ops"]+"/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz of a process that waits: %d", status)
 	}
@@ -83,7 +85,7 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
 	third := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.at["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
-	await(t, "it says what it lacks", func() bool {
+	wait.Until(t, "it says what it lacks", func() bool {
 		status, words := third.readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
 	})
@@ -164,7 +166,7 @@ func TestLinesToTry(t *testing.T) {
 func (p *process) toTry(t *testing.T) []string {
 	t.Helper()
 	var lines []string
-	await(t, "it prints lines to try", func() bool {
+	wait.Until(t, "it prints lines to try", func() bool {
 		_, rest, ok := strings.Cut(p.stdout.String(), "Try, in another terminal:\n\n")
 		rest, _, whole := strings.Cut(rest, "\n\n")
 		lines = strings.Split(rest, "\n")

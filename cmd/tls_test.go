@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"pillion/wait"
 )
 
 // makeCerts makes certificates for trying, as an operator does, and returns their folder.
@@ -167,12 +169,12 @@ func rotate(t *testing.T, p *process, certs, data string) {
 	if status, _, stderr := finish(t, "pillion", "certs", "init", "--certs="+certs, "--renew"); status != 0 {
 		t.Fatalf("renew: %d %s", status, stderr)
 	}
-	await(t, "HTTPS shows the new certificate", func() bool {
+	wait.Until(t, "HTTPS shows the new certificate", func() bool {
 		conn := dialHTTPS(t, p.at["authsvc"], ours)
 		defer conn.Close()
 		return serial(conn.ConnectionState()) != serial(early.ConnectionState())
 	})
-	await(t, "NATS shows the new certificate", func() bool {
+	wait.Until(t, "NATS shows the new certificate", func() bool {
 		nc, now := connect()
 		defer nc.Close()
 		return now != before

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/bus"
+	"pillion/wait"
 )
 
 // What docs/operate.md promises, and some: this machine may have much else to do.
@@ -126,7 +127,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	if said > reply {
 		t.Errorf("the answer took %v", said)
 	}
-	await(t, "usersvc-1 says that it is not ready", func() bool {
+	wait.Until(t, "usersvc-1 says that it is not ready", func() bool {
 		resp, err := http.Get("http://127.0.0.1:" + s.ports[opsPorts["usersvc-1"]] + "/readyz")
 		if err != nil {
 			return false
@@ -138,7 +139,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		}
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	await(t, "reading is answered likewise, as nobody knows whose token was taken back", func() bool {
+	wait.Until(t, "reading is answered likewise, as nobody knows whose token was taken back", func() bool {
 		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
 	})
@@ -241,7 +242,7 @@ func (s *stack) operator(t *testing.T) jetstream.JetStream {
 func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	var last string
-	await(t, "three copies of everything", func() bool {
+	wait.Until(t, "three copies of everything", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		list := js.ListStreams(ctx)
@@ -285,7 +286,7 @@ func ledgerLeader(t *testing.T, js jetstream.JetStream) string {
 // awaitHealthy returns when a container says that it is well: a NATS server, that all it has is up to date.
 func (s *stack) awaitHealthy(t *testing.T, service string) {
 	t.Helper()
-	await(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+	wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
 }
 
 // cancelled returns the bookings that the ledger says were cancelled: those whose events are verified.

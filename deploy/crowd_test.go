@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"pillion/certfile"
+	"pillion/wait"
 )
 
 // A crowd are users and raiders who book, accept and cancel rides without end, each step at another instance than the one before. What they are
@@ -192,7 +193,7 @@ func (c *crowd) enter(t *testing.T, email, role string) (authorization string) {
 func (c *crowd) everybody(t *testing.T) (took, slowest time.Duration) {
 	t.Helper()
 	now := time.Now()
-	await(t, "everybody rides", func() bool {
+	wait.Until(t, "everybody rides", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		all := 0

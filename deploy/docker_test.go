@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"pillion/wait"
 )
 
 // The containers of docker-compose.yml do what the original's guide shows, survive a restart with what they have stored, and stop
@@ -69,7 +71,7 @@ func TestContainers(t *testing.T) {
 		}
 	}
 	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
-		await(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+		wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
 	}
 
 	s.compose(t, "stop")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // A stack is the system of a compose file, under a project and on ports of its own.
@@ -145,7 +147,7 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	t.Helper()
 	client := &http.Client{Timeout: 5 * time.Second}
 	for _, port := range ports {
-		await(t, "/readyz on port "+port+" says ready", func() bool {
+		wait.Until(t, "/readyz on port "+port+" says ready", func() bool {
 			resp, err := client.Get("http://127.0.0.1:" + s.ports[port] + "/readyz")
 			if err != nil {
 				return false
@@ -165,19 +167,4 @@ func freePort(t *testing.T) string {
 	}
 	defer ln.Close()
 	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
-}
-
-// await returns when ok holds, and fails the test where that takes too long.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
 const (
@@ -297,7 +298,7 @@ func bare(b *testing.B, keyFile, sync string) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	eventually(b, "the bare handler listens", func() bool {
+	wait.Until(b, "the bare handler listens", func() bool {
 		c, err := net.Dial("tcp", at)
 		if err != nil {
 			return false

@@ -13,6 +13,7 @@ import (
 // Two hundred people stay logged in while one authsvc after the other is killed and started again: each use of a refresh token makes the same
 // successor, whoever answers, nobody who is honest is logged out, and a thief ends the session.
 func TestRefreshChainsOutliveKills(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	const (
 		chains = 200
 		steps  = 6

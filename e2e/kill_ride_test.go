@@ -14,6 +14,7 @@ import (
 
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
 const natsEnv = "PILLION_E2E_NATS"
@@ -62,7 +63,7 @@ func (k *killable) start(name string, deadline time.Duration) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), natsEnv+"="+p.nats+"|"+k.data)
 		k.running[name] = begin(k.t, name, cmd)
-		eventually(k.t, "NATS listens", func() bool {
+		wait.Until(k.t, "NATS listens", func() bool {
 			c, err := net.Dial("tcp", p.nats)
 			return err == nil && c.Close() == nil
 		})
@@ -105,6 +106,7 @@ func (k *killable) ask(method, url, body, bearer, key string) answer {
 // Whatever process is killed at whatever step of a ride: every step that was asked for is taken once, no booking is left without its deadline,
 // and no rider is busy without a ride.
 func TestKilledAtEveryStep(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	const deadline = 15 * time.Second
 	k := newKillable(t, deadline)
 	user := "Bearer " + login(t, k.ports, "john@example.com", "user")
@@ -199,7 +201,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	t.Logf("%d kills in %v", kills, time.Since(begun).Round(time.Second))
 	for _, id := range waiting {
-		eventuallyWithin(t, 2*deadline+20*time.Second, "a booking that nobody accepted has expired", func() bool {
+		wait.Within(t, 2*deadline+20*time.Second, "a booking that nobody accepted has expired", func() bool {
 			return mustCall(t, "GET", usersvc+"/bookings/"+id, "", "Authorization", user).field("state") == "expired"
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
 // authsvc and its siblings start one service against the NATS at p.nats.
@@ -47,7 +48,7 @@ func (p ports) server(t testing.TB) {
 func TestServicesStartInAnyOrder(t *testing.T) {
 	p := newPorts(t)
 	user := p.usersvc(t)
-	eventually(t, "usersvc answers on its ops address", func() bool { return probe(p.userOps) != 0 })
+	wait.Until(t, "usersvc answers on its ops address", func() bool { return probe(p.userOps) != 0 })
 	if got := probe(p.userOps); got != http.StatusServiceUnavailable {
 		t.Errorf("usersvc without NATS says %d on /readyz", got)
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // block matches a fenced shell block of a README.
@@ -42,18 +44,18 @@ func TestReadme(t *testing.T) {
 			data = t.TempDir()
 			t.Setenv("PILLION_DATA", data) // and not ./data, which may be somebody's
 			run := inBackground(t, source, "make", "run")
-			eventuallyWithin(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
+			wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
 			if !strings.Contains(run.out.String(), "curl") {
 				t.Errorf("make run prints no lines to try:\n%s", run.out)
 			}
 			// The README asks for a second terminal; this one has been watching from the start.
 			watch = inBackground(t, source, "nats", "sub", "booking.>")
-			eventually(t, "nats sub is there", func() bool { return strings.Contains(watch.out.String(), "Subscribing") })
+			wait.Until(t, "nats sub is there", func() bool { return strings.Contains(watch.out.String(), "Subscribing") })
 		case command == "make test", strings.HasPrefix(command, "make build"):
 			// This is make test, and the containers are `make docker-test`.
 		case command == "nats sub 'booking.>'":
 			for _, subject := range []string{".1.requested", ".2.accepted"} {
-				eventually(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
+				wait.Until(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
 			}
 			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
 				t.Errorf("nats sub shows a token:\n%s", watch.out)
@@ -61,9 +63,9 @@ func TestReadme(t *testing.T) {
 		case strings.HasPrefix(command, "nats --token"):
 			// It would go on for ever, so it ends with the first event, in the background.
 			shell.run(t, command+" --count=1 &")
-			eventually(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
+			wait.Until(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
 			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
-			eventually(t, "the user sees their own booking", func() bool {
+			wait.Until(t, "the user sees their own booking", func() bool {
 				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
 			})
 		default:
@@ -175,7 +177,7 @@ func (s *shell) run(t *testing.T, command string) string {
 	if _, err := s.in.WriteString(command + "\necho " + prompt + "$?\n"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, command, func() bool { return strings.Contains(s.out.String()[before:], prompt) })
+	wait.Until(t, command, func() bool { return strings.Contains(s.out.String()[before:], prompt) })
 	out, status, _ := strings.Cut(s.out.String()[before:], prompt)
 	if !strings.HasPrefix(status, "0") {
 		t.Errorf("%s\nended with status %s:\n%s", command, status, out)

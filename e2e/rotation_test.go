@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // rotationLoad is how long bookings go on while keys are replaced: a minute in CI.
@@ -39,7 +41,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	start(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
-		eventually(t, service+" has a token of its own", func() bool {
+		wait.Until(t, service+" has a token of its own", func() bool {
 			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, `pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
 		})
 	}
@@ -119,7 +121,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	keys(t, p, "retire", bad, "--as-of", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
 	began := time.Now()
 	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user + "/book"} {
-		eventually(t, "tokens of the compromised key are refused at "+where, func() bool {
+		wait.Until(t, "tokens of the compromised key are refused at "+where, func() bool {
 			a, err := call(t.Context(), "POST", "http://"+where, "", "Authorization", tokens[i])
 			return err == nil && a.status == http.StatusForbidden && a.body == "Invalid token"
 		})
@@ -132,7 +134,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 	}
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
-		eventually(t, "the board at "+ops+" has been read anew", func() bool {
+		wait.Until(t, "the board at "+ops+" has been read anew", func() bool {
 			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, "\npillion_board_rebuilds_total 1\n")
 		})
 	}
@@ -252,7 +254,7 @@ func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 		}
 		for _, where := range at {
 			// A board may be a second behind what others have written.
-			eventually(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds", where.user, len(want), i), func() bool {
+			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds", where.user, len(want), i), func() bool {
 				return maps.Equal(bookings(t, where.user, u), want)
 			})
 		}

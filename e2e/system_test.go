@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
 // bin is where TestMain builds the programs.
@@ -40,8 +41,9 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 		bin = dir
-		build := exec.Command("go", "build", "-o", dir, "pillion/cmd/...")
-		build.Stderr = os.Stderr
+		// As `make build` does, so that most of it is in Go's cache.
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "pillion/cmd/...")
+		build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 		if err := build.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, "build the programs:", err)
 			return 1
@@ -181,7 +183,7 @@ func pillion(t testing.TB, p ports, data string, more ...string) *program {
 // ready waits until the process says that it is.
 func (p *program) ready(t testing.TB, ops string) {
 	t.Helper()
-	eventually(t, p.name+" is ready", func() bool {
+	wait.Until(t, p.name+" is ready", func() bool {
 		select {
 		case err := <-p.done:
 			p.done <- err
@@ -200,26 +202,6 @@ func probe(ops string) int {
 	}
 	defer resp.Body.Close()
 	return resp.StatusCode
-}
-
-// eventually waits until ok holds, and fails the test where it does not in time.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	eventuallyWithin(t, 20*time.Second, what, ok)
-}
-
-func eventuallyWithin(t testing.TB, patience time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 // An answer is what a call got back.

@@ -22,6 +22,7 @@ import (
 	"pillion/ridersvc"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // A town is a NATS with two instances of the service, each with a connection, a ledger and a board of its own, serving HTTP.
@@ -100,7 +101,7 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	x.run(t, "offers", service.Run)
 	server := httptest.NewServer(service.Routes())
 	t.Cleanup(server.Close)
-	eventually(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
+	wait.Until(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
 	return server.URL
 }
 
@@ -120,7 +121,7 @@ func (x *town) run(t testing.TB, name string, task func(context.Context) error) 
 // at reports to one instance where a rider is, and returns when both know.
 func (x *town) at(t testing.TB, rider, instance int, p booking.Place) {
 	t.Helper()
-	eventually(t, "both instances know where a rider is", func() bool { // a report may be lost as long as the other one does not listen yet
+	wait.Until(t, "both instances know where a rider is", func() bool { // a report may be lost as long as the other one does not listen yet
 		body := fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)
 		if a, err := x.send(t.Context(), "PUT", "/position", rider, instance, body); err != nil || a.status != http.StatusOK {
 			t.Fatalf("position: %+v, %v", a, err)
@@ -132,21 +133,6 @@ func (x *town) at(t testing.TB, rider, instance int, p booking.Place) {
 		}
 		return true
 	})
-}
-
-// eventually waits until ok holds, for what announces itself in no other way.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(15 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 func (x *town) book(t testing.TB) booking.ID {

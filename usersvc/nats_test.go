@@ -21,6 +21,7 @@ import (
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/usersvc"
+	"pillion/wait"
 )
 
 // An instance is a Service with a NATS connection, a ledger and a board of its own, serving HTTP.
@@ -69,23 +70,8 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	server := httptest.NewServer(service.Routes())
 	t.Cleanup(server.Close)
 	in := &instance{url: server.URL, desk: desk, board: board, ledger: ledger}
-	eventually(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
+	wait.Until(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
 	return in
-}
-
-// eventually waits until ok holds, for what announces itself in no other way.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(15 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 // call makes a request over HTTP.
@@ -258,7 +244,7 @@ func TestAvailabilityAcrossProcesses(t *testing.T) {
 	positions := e.Connect(t).Positions(elsewhere)
 	bearer := auth.Token(token.User, ulla, "john@example.com")
 	for _, in := range instances {
-		eventually(t, "a rider is near", func() bool { // a report may be lost as long as nobody listens
+		wait.Until(t, "a rider is near", func() bool { // a report may be lost as long as nobody listens
 			s, err := elsewhere.Move(rita, booking.Place{Lat: 12.97, Lng: 77.59})
 			if err != nil {
 				t.Fatal(err)

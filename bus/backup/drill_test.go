@@ -15,6 +15,7 @@ import (
 	"pillion/bus/backup"
 	"pillion/bus/bustest"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // A load is people who book, accept and let bookings expire, and others whose records in a bucket are replaced all the time, until stop.
@@ -130,7 +131,7 @@ func TestDrill(t *testing.T) {
 	source.conn = source.Connect(t)
 	board, stopTime := source.keepTime(t, source.ledger(t), source.conn)
 	work := source.load(t)
-	eventually(t, "bookings have expired, and others are under way", func() bool {
+	wait.Until(t, "bookings have expired, and others are under way", func() bool {
 		return work.did.Load() > 100 && len(board.Newest(1, 0, booking.InState(booking.StateExpired))) > 0
 	})
 
@@ -234,7 +235,7 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board
 	if err := board.Await(bounded(t), replayed.Seq()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the booking that waited has expired", func() bool {
+	wait.Until(t, "the booking that waited has expired", func() bool {
 		now, _ := board.Get(waiting)
 		return now.State == booking.StateExpired
 	})
@@ -253,7 +254,7 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board
 	if _, err := desk.Book(bounded(t), p.person(booking.User).command(), id, booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a new booking has expired", func() bool {
+	wait.Until(t, "a new booking has expired", func() bool {
 		now, _ := board.Get(id)
 		return now.State == booking.StateExpired
 	})

@@ -18,6 +18,7 @@ import (
 	"pillion/fault"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
@@ -109,24 +110,10 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (boar
 // isAtWork waits until somebody asks for work, which an instance begins to do a moment after it was started.
 func (p *place) isAtWork(t testing.TB) {
 	t.Helper()
-	eventually(t, "somebody waits for work", func() bool {
+	wait.Until(t, "somebody waits for work", func() bool {
 		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.TimersConsumer)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	})
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
-	}
 }
 
 func bounded(t testing.TB) context.Context {

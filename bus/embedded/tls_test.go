@@ -20,6 +20,7 @@ import (
 	"pillion/bus/embedded"
 	"pillion/certfile"
 	"pillion/trialca"
+	"pillion/wait"
 )
 
 const patience = 30 * time.Second
@@ -275,7 +276,7 @@ func TestClusterConf(t *testing.T) {
 	for _, s := range all {
 		s.Start() // the listeners that held the ports are closed
 	}
-	await(t, "three servers agree", func() bool {
+	wait.Until(t, "three servers agree", func() bool {
 		led := false
 		for _, s := range all {
 			led = led || s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(all)
@@ -396,19 +397,5 @@ func put(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not in time: %s", what)
-		}
 	}
 }

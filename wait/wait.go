@@ -1,0 +1,36 @@
+// Package wait lets tests wait for what announces itself in no other way.
+package wait
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience is how long something may take on a machine that has much else to do. A test that waits for longer fails.
+const Patience = time.Minute
+
+// The first look but one comes after firstPause. Every pause is twice as long as the one before, up to longestPause: what takes seconds is not asked for
+// a thousand times.
+const (
+	firstPause   = time.Millisecond
+	longestPause = 64 * time.Millisecond
+)
+
+// Until waits until ok holds, and fails the test with what was waited for where that takes longer than [Patience].
+func Until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	Within(t, Patience, what, ok)
+}
+
+// Within is [Until] with a patience of its own.
+func Within(t testing.TB, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	over := time.After(patience)
+	for pause := firstPause; !ok(); pause = min(2*pause, longestPause) {
+		select {
+		case <-time.After(pause):
+		case <-over:
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
