@@ -16,7 +16,9 @@ import (
 	"pillion/bus/access"
 	"pillion/bus/embedded"
 	"pillion/certfile"
+	"pillion/fault"
 	"pillion/trialca"
+	"pillion/wait"
 )
 
 // An Env is a NATS that a test may do with as it likes.
@@ -150,17 +152,25 @@ func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 // Plan is how an Env is provisioned.
 func (e *Env) Plan() bus.Plan { return e.plan }
 
+// provision makes the streams. A cluster that has just come together may take its time to elect the leader of one, so it is tried again, as
+// `pillion provision` does.
 func (e *Env) provision(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	conn := e.Connect
+	connect := e.Connect
 	if e.Keys != "" {
-		conn = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Operator) }
+		connect = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Operator) }
 	}
-	if err := bus.Provision(ctx, conn(t), e.Plan()); err != nil {
-		t.Fatalf("provision: %v", err)
-	}
+	conn := connect(t)
+	wait.Until(t, "the streams are there", func() bool {
+		err := bus.Provision(t.Context(), conn, e.Plan())
+		if err != nil && fault.KindOf(err) != fault.Unavailable {
+			t.Fatalf("provision: %v", err)
+		}
+		if err != nil {
+			t.Logf("provision: %v", err)
+		}
+		return err == nil
+	})
 }
 
 // URL returns the address of a server of the Env: of another one at each call, in a cluster.
