@@ -22,9 +22,12 @@ run: ## Run the whole system in one process, with NATS inside and two accounts t
 certs: ## Make a CA and certificates in data/certs, for trying TLS. What is there stays; RENEW=1 renews them.
 	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
 
+# Tests of whole systems wait for most of their time, so one package more than there are processors is under way.
+AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
+
 .PHONY: test
 test: ## Run every test that needs only Go (with the race detector where there is a C compiler).
-	$(GO) test $(RACE) -shuffle=on -timeout=15m ./...
+	$(GO) test $(RACE) -p=$(AT_ONCE) -shuffle=on -timeout=15m ./...
 
 .PHONY: check
 check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs. Needs a C compiler, for the race detector, curl, for the README's commands, and PostgreSQL.
