@@ -11,8 +11,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pillion/booking"
@@ -52,8 +54,8 @@ type fate string
 
 const (
 	answered fate = "answered"
-	away     fate = "503" // with Retry-After
-	nobody   fate = "nobody there"
+	away     fate = "503"          // with Retry-After
+	nobody   fate = "nobody there" // and nothing was sent
 	broken   fate = "broken off"
 	hung     fate = "not answered"
 	wrong    fate = "wrong" // an answer that nobody should get
@@ -71,7 +73,9 @@ func (w *witness) now() time.Duration { return time.Since(w.start) }
 // RoundTrip asks, and notes the answer.
 func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchange{begin: w.now(), op: req.Method + " " + template(req.URL.Path), host: req.URL.Hostname()}
-	resp, err := w.next.RoundTrip(req)
+	var sent atomic.Bool
+	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
+	resp, err := w.next.RoundTrip(traced)
 	var body []byte
 	if err == nil {
 		body, err = io.ReadAll(resp.Body)
@@ -85,6 +89,9 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = json.Unmarshal(body, &answer) // what is no JSON has none of it
 	}
 	x.code, x.fate = answer.Code, fateOf(resp, err)
+	if x.fate == nobody && sent.Load() { // by a connection that broke, and then there was no other: net/http tries again by itself what has an Idempotency-Key
+		x.fate = broken
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	x.call = w.call(req, x, answer)
