@@ -86,7 +86,7 @@ func TestAttemptsAreCountedAndLogged(t *testing.T) {
 			{"error", "internal", "", "user", kimMask},
 		},
 	} {
-		got := k.log.lines(t, message)
+		got := k.log.Lines(t, message)
 		if len(got) != len(want) {
 			t.Fatalf("%d lines of %s, want %d", len(got), message, len(want))
 		}
@@ -152,7 +152,7 @@ func TestBusyIsCounted(t *testing.T) {
 	if code := <-first; code != http.StatusUnauthorized {
 		t.Errorf("the one before = %d", code)
 	}
-	if lines := k.log.lines(t, "login"); lines[0]["result"] != "busy" || lines[0]["reason"] != "too_many_logins" {
+	if lines := k.log.Lines(t, "login"); lines[0]["result"] != "busy" || lines[0]["reason"] != "too_many_logins" {
 		t.Errorf("log = %v", lines)
 	}
 }

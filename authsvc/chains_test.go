@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -134,7 +133,7 @@ func TestRefreshChains(t *testing.T) {
 
 		ctx, stop := context.WithCancel(t.Context())
 		var background sync.WaitGroup
-		downs := stepDown(ctx, t, e, &background)
+		stepDowns := e.StepDowns(t, bus.BucketStream(bus.SessionsBucket), time.Second)
 		defer func() { stop(); background.Wait() }()
 
 		var (
@@ -213,7 +212,7 @@ func TestRefreshChains(t *testing.T) {
 		if revoked.Load() < thefts.Load() {
 			t.Errorf("%d sessions were revoked, want all %d that were stolen", revoked.Load(), thefts.Load())
 		}
-		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(), thefts.Load(), downs.Load(), busy.Load(),
+		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(), thefts.Load(), stepDowns(), busy.Load(),
 			time.Since(start).Round(time.Millisecond))
 	})
 }
@@ -243,31 +242,4 @@ func await(t *testing.T, d time.Duration) {
 	case <-time.After(d):
 	case <-t.Context().Done():
 	}
-}
-
-// stepDown makes the leader of the sessions step down each second until ctx ends, where there are others. It returns the count.
-func stepDown(ctx context.Context, t *testing.T, e *bustest.Env, wg *sync.WaitGroup) *atomic.Int64 {
-	n := new(atomic.Int64)
-	if e.Replicas == 1 {
-		return n
-	}
-	conn := e.Connect(t)
-	wg.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // where there is no leader, nobody answers
-			m, err := conn.NATS().RequestWithContext(ctx, fmt.Sprintf("$JS.API.STREAM.LEADER.STEPDOWN.KV_%s", bus.SessionsBucket), nil)
-			cancel()
-			if err == nil && bytes.Contains(m.Data, []byte(`"success":true`)) {
-				n.Add(1)
-			}
-		}
-	})
-	return n
 }

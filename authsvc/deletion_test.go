@@ -72,7 +72,7 @@ func TestDeleteAccount(t *testing.T) {
 		if entry.What != "delete" || entry.Result != "success" || entry.Account != before.ID || entry.Session != kim.Refresh[:26] || entry.Email != "k***@example.com" {
 			t.Errorf("the audit trail says %+v", entry)
 		}
-		if line := k.log.lines(t, "account deletion"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != before.ID {
+		if line := k.log.Lines(t, "account deletion"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != before.ID {
 			t.Errorf("log = %v", line)
 		}
 		for _, hidden := range []string{goodPassword, "kim@example.com", kim.Token} {
@@ -485,7 +485,7 @@ func TestDeletionRaces(t *testing.T) {
 			at.ServeHTTP(w, r)
 			return w
 		}
-		downs := stepDown(ctx, t, e, &background)
+		stepDowns := e.StepDowns(t, bus.BucketStream(bus.SessionsBucket), time.Second)
 
 		var all crowd
 		emails := make([]string, accounts)
@@ -599,6 +599,6 @@ func TestDeletionRaces(t *testing.T) {
 			t.Logf("%s: %d", what, n.(*atomic.Int64).Load())
 			return true
 		})
-		t.Logf("%d tokens, %d leaders stepped down", len(all.given), downs.Load())
+		t.Logf("%d tokens, %d leaders stepped down", len(all.given), stepDowns())
 	})
 }

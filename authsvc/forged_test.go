@@ -198,7 +198,7 @@ func TestWhoReadsTheStoreCannotRefresh(t *testing.T) {
 		h.Write([]byte{0, 0, 0, 0, 0, 0, 0, 2})
 		h.Write(secret)
 		k.wantNoRefresh(t, id+".2."+base64.RawURLEncoding.EncodeToString(append(secret[:32:32], h.Sum(nil)[:16]...)))
-		if lines := k.log.lines(t, "refresh"); lines[len(lines)-1]["reason"] != "forged token" {
+		if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "forged token" {
 			t.Errorf("%s: %v", name, lines[len(lines)-1])
 		}
 	}

@@ -1,7 +1,6 @@
 package authsvc_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -69,40 +68,6 @@ func (h *hashes) mostAtOnce() int {
 // slows down by five.
 var lightCost = authsvc.HashCost{Memory: 64, Iterations: 1, Parallelism: 1}
 
-// journal is a log that a test reads.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
-}
-
-// lines returns the entries with that message.
-func (j *journal) lines(t *testing.T, message string) []map[string]any {
-	t.Helper()
-	var found []map[string]any
-	for line := range strings.Lines(j.String()) {
-		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Fatalf("log line %q: %v", line, err)
-		}
-		if entry["msg"] == message {
-			found = append(found, entry)
-		}
-	}
-	return found
-}
-
 // kit is one instance of the service, with what a test looks at.
 type kit struct {
 	config   authsvc.Config
@@ -110,7 +75,7 @@ type kit struct {
 	service  *authsvc.Service
 	routes   chi.Router
 	hashes   *hashes
-	log      *journal
+	log      *webtest.Journal
 	registry *prometheus.Registry
 	revoked  revocations
 }
@@ -158,7 +123,7 @@ func (r *revocations) take() []token.Revocation {
 // newKit returns an instance with its own accounts in memory, changed by each of the edits before it is made.
 func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfig)) *kit {
 	t.Helper()
-	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(journal), registry: prometheus.NewRegistry()}
+	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal), registry: prometheus.NewRegistry()}
 	passwords := authsvc.PasswordsConfig{Observe: k.hashes.observe}
 	k.config = authsvc.Config{
 		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add, Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,

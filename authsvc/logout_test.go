@@ -38,7 +38,7 @@ func TestLogout(t *testing.T) {
 		}
 		k.mustVerify(t, other.Token)
 		k.mustRefresh(t, other.Refresh)
-		if line := k.log.lines(t, "logout"); len(line) != 1 || line[0]["result"] != "success" || line[0]["session"] != kim.Refresh[:26] || line[0]["account"] == nil {
+		if line := k.log.Lines(t, "logout"); len(line) != 1 || line[0]["result"] != "success" || line[0]["session"] != kim.Refresh[:26] || line[0]["account"] == nil {
 			t.Errorf("log = %v", line)
 		}
 	})

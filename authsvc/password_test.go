@@ -56,7 +56,7 @@ func TestPassword(t *testing.T) {
 				t.Error("a secret is in the log")
 			}
 		}
-		if line := k.log.lines(t, "password change"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != now.ID {
+		if line := k.log.Lines(t, "password change"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != now.ID {
 			t.Errorf("log = %v", line)
 		}
 	})

@@ -123,7 +123,7 @@ func TestReuse(t *testing.T) {
 				k.wantNoRefresh(t, first.Refresh)
 				k.mustRefresh(t, other.Refresh) // another session of the same account is none of it
 
-				lines := k.log.lines(t, "refresh")
+				lines := k.log.Lines(t, "refresh")
 				var line map[string]any
 				for _, l := range lines {
 					if l["result"] == "reused" {
@@ -164,7 +164,7 @@ func TestSessionsRunOut(t *testing.T) {
 					}
 					now = k.mustRefresh(t, now.Refresh)
 				}
-				if lines := k.log.lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has run out" {
+				if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has run out" {
 					t.Errorf("log = %v", lines[len(lines)-1])
 				}
 			})

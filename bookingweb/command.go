@@ -1,7 +1,7 @@
 // Package bookingweb is what the services of users and of riders have in common: commands, lists and streams of bookings as HTTP has them. It holds
 // nothing, and decides nothing about bookings.
 //
-// Begin with [Command], for a request that is to change a booking.
+// Begin with [Command], for a request that is to change a booking; [List] and [Story] are for those that only look.
 package bookingweb
 
 import (

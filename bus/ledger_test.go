@@ -170,24 +170,7 @@ func TestUnknownOutcomes(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	e := bustest.RunCluster(t)
 	k := newKit(t, e)
-	admin := k.Connect(t)
-	stop := make(chan struct{})
-	var churn sync.WaitGroup
-	downs := 0
-	churn.Go(func() {
-		tick := time.NewTicker(300 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-				if m, err := admin.NATS().Request("$JS.API.STREAM.LEADER.STEPDOWN."+bus.LedgerStream, nil, time.Second); err == nil && len(m.Data) > 0 {
-					downs++
-				}
-			}
-		}
-	})
+	stepDowns := e.StepDowns(t, bus.LedgerStream, 300*time.Millisecond)
 	var desks []*booking.Desk
 	for range 3 {
 		desks = append(desks, newDesk(t, k.ledger(t)))
@@ -233,8 +216,7 @@ func TestUnknownOutcomes(t *testing.T) {
 			t.Errorf("nobody won %s: %v", id, errs)
 		}
 	}
-	close(stop)
-	churn.Wait()
+	downs := stepDowns()
 	t.Logf("%d bookings, %d step-downs, %d unknown outcomes", rounds, downs, unknown)
 	if downs == 0 {
 		t.Error("no leader ever stepped down")

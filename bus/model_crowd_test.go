@@ -3,7 +3,6 @@ package bus_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -11,8 +10,6 @@ import (
 	"time"
 
 	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
 	"pillion/fault"
 )
 
@@ -509,31 +506,4 @@ func answerOf(err error) string {
 		return unknown
 	}
 	return fault.From(err).Code
-}
-
-// stepDown makes the ledger's leader step down every 400 ms until ctx ends, where there are others, and returns how often it did.
-func stepDown(ctx context.Context, t *testing.T, e *bustest.Env, wg *sync.WaitGroup) *atomic.Int64 {
-	downs := new(atomic.Int64)
-	if e.Replicas == 1 {
-		return downs
-	}
-	conn := e.Connect(t)
-	wg.Go(func() {
-		tick := time.NewTicker(400 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			ask, cancel := context.WithTimeout(ctx, 300*time.Millisecond) // where there is no leader, nobody answers
-			m, err := conn.NATS().RequestWithContext(ask, fmt.Sprintf("$JS.API.STREAM.LEADER.STEPDOWN.%s", bus.LedgerStream), nil)
-			cancel()
-			if err == nil && string(m.Data) != "" && !containsError(m.Data) {
-				downs.Add(1)
-			}
-		}
-	})
-	return downs
 }

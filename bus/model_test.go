@@ -1,14 +1,12 @@
 package bus_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"reflect"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +15,6 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 )
-
-func containsError(answer []byte) bool { return bytes.Contains(answer, []byte(`"error"`)) }
 
 // TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every
 // 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see package bookingtest. Then the
@@ -39,13 +35,12 @@ func TestModel(t *testing.T) {
 
 		ctx, stop := context.WithTimeout(t.Context(), life)
 		defer stop()
-		var background sync.WaitGroup
-		downs := stepDown(ctx, t, e, &background)
+		stepDowns := e.StepDowns(t, bus.LedgerStream, 400*time.Millisecond)
 		c := newCrowd(t, k, ledgers, riders, limit)
 		c.run(ctx, k, users, seed)
 		took := time.Since(c.start)
 		stop()
-		background.Wait()
+		downs := stepDowns()
 
 		found := inspect(t, ledger, bus.InspectOptions{Acknowledged: c.acknowledged(), Grace: time.Hour})
 		for _, f := range found.Findings {
@@ -63,9 +58,9 @@ func TestModel(t *testing.T) {
 		calls := len(c.history)
 		c.settle(ledger)
 		checked := bookingtest.CheckCalls(t, c.history, c.riderIDs())
-		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor), took.Round(time.Millisecond), downs.Load(),
+		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor), took.Round(time.Millisecond), downs,
 			checked, time.Since(began).Round(time.Millisecond), answers)
-		if e.Replicas > 1 && downs.Load() == 0 {
+		if e.Replicas > 1 && downs == 0 {
 			t.Error("no leader ever stepped down")
 		}
 

@@ -115,8 +115,8 @@ func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried boo
 // ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider, or none within reach where it says so. And
 // so a booking that the rider has already is not taken for an open one and accepted again.
 func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
-	if err := s.ready(ctx); err != nil {
-		return booking.Booking{}, ErrCatchingUp.Because(err)
+	if err := s.trusted(ctx); err != nil {
+		return booking.Booking{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, anyPatience)
 	defer cancel()

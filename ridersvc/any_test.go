@@ -13,13 +13,14 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/ridersvc"
+	"pillion/web/webtest"
 )
 
 const noneOpen = "No open bookings"
 
 func TestAnyTakesTheLongestWaiting(t *testing.T) {
 	e := newEnv(t)
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	first, second, third := e.book(), e.book(), e.book()
 	// The first is given back, so that it waits anew, behind the others.
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), first))
@@ -28,7 +29,7 @@ func TestAnyTakesTheLongestWaiting(t *testing.T) {
 		won(t, e.accept(rita, "{}"), rita, id)
 		e.finish(rita, id)
 	}
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
 
 func TestAnyPassesOverWhatCannotBeHad(t *testing.T) {
@@ -61,7 +62,7 @@ func TestAnyPassesOverWhatCannotBeHad(t *testing.T) {
 					}
 				}
 				won(t, e.accept(rita, "{}"), rita, second)
-				refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+				webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 			})
 		}
 	}
@@ -71,7 +72,7 @@ func TestAnyLeavesTheOverdueAlone(t *testing.T) {
 	e := newEnv(t)
 	e.book()
 	e.ahead.Store(int64(2 * deadline))
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	id := e.book()
 	won(t, e.accept(rita, "{}"), rita, id)
 	if n := e.ledger.tried(); n != 1 {
@@ -92,7 +93,7 @@ func TestAnyLooksAtEveryPage(t *testing.T) {
 		e.do(e.desk.Release(t.Context(), command(booking.Rider, rita), id, ""))
 	}
 	won(t, e.accept(rita, "{}"), rita, open)
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
 
 // A booking that has aged out of the ledger may stand on the board a while longer.
@@ -101,7 +102,7 @@ func TestAnyPassesOverWhatHasAged(t *testing.T) {
 	first, second := e.book(), e.book()
 	e.ledger.Age(first, 1)
 	won(t, e.accept(rita, "{}"), rita, second)
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
 
 // Nobody is told that nothing is open because a board is behind.
@@ -147,11 +148,11 @@ func TestAnyForABusyRider(t *testing.T) {
 		answered := e.begin(rita)
 		synctest.Wait()
 		e.ledger.release(t)
-		refused(t, <-answered, http.StatusConflict, booking.ErrRiderBusy.Message)
-		refused(t, e.accept(rita, named(second)), http.StatusConflict, booking.ErrRiderBusy.Message)
+		webtest.Refused(t, <-answered, http.StatusConflict, booking.ErrRiderBusy.Message)
+		webtest.Refused(t, e.accept(rita, named(second)), http.StatusConflict, booking.ErrRiderBusy.Message)
 		e.finish(rita, first)
 		won(t, e.accept(rita, "{}"), rita, second)
-		refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+		webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	})
 }
 
@@ -200,7 +201,7 @@ func TestAnyWithoutTheLeader(t *testing.T) {
 	e.ledger.fail(bus.ErrUnavailable)
 	later(t, e.accept(rita, "{}"), bus.ErrUnavailable.Message) // and not that nothing is open
 	e.ledger.fail(nil)
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
 
 // When the outcome is not known, or the rider is busy, taking another booking would be wrong.
@@ -221,7 +222,7 @@ func TestAnyStopsWhereGoingOnIsWrong(t *testing.T) {
 			tries.Add(1)
 			return c.err
 		}
-		refused(t, e.accept(rita, "{}"), c.status, c.says)
+		webtest.Refused(t, e.accept(rita, "{}"), c.status, c.says)
 		if n := tries.Load(); n != 1 {
 			t.Errorf("%d bookings were tried, want 1", n)
 		}
@@ -273,7 +274,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 					return
 				}
 				won(t, <-first, rolf, id)
-				refused(t, <-second, http.StatusNotFound, noneOpen)
+				webtest.Refused(t, <-second, http.StatusNotFound, noneOpen)
 			})
 		})
 	}

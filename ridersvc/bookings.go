@@ -2,7 +2,6 @@ package ridersvc
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"pillion/booking"
@@ -54,33 +53,7 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, rideOf(b))
 }
 
-type listAnswer struct {
-	Bookings []ride `json:"bookings"`
-	Next     string `json:"next_cursor,omitempty"`
-}
-
-// list shows the bookings that the caller has, or had to their end, newest first, from the board. What the caller did on this instance is in it.
-func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := web.Page(r, maxPage)
-	if err != nil {
-		return err
-	}
-	only, err := bookingweb.Wanted(r)
-	if err != nil {
-		return err
-	}
-	ctx := r.Context()
-	if err := s.catchUp(ctx); err != nil {
-		return err
-	}
-	claims, _ := web.Caller(ctx)
-	found := s.board.OfRider(booking.RiderID(claims.Subject), limit+1, cursor, only...)
-	answer := listAnswer{Bookings: make([]ride, 0, min(limit, len(found)))}
-	for _, b := range found[:min(limit, len(found))] {
-		answer.Bookings = append(answer.Bookings, rideOf(b))
-	}
-	if len(found) > limit {
-		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
-	}
-	return web.WriteJSON(w, http.StatusOK, answer)
+// list returns the bookings that the caller has, or had to their end, newest first, from the board.
+func (s *Service) list(caller string, most int, before uint64, only ...booking.Only) []booking.Booking {
+	return s.board.OfRider(booking.RiderID(caller), most, before, only...)
 }

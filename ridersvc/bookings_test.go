@@ -15,6 +15,7 @@ import (
 	"pillion/booking/bookingtest"
 	"pillion/bus"
 	"pillion/ridersvc"
+	"pillion/web/webtest"
 )
 
 // bring takes an open booking to a state, with rita as its rider where it has one.
@@ -53,7 +54,7 @@ func (e *env) bring(id booking.ID, to booking.State) {
 // history is one answer of GET /bookings.
 func (e *env) history(rider, query string) (ids []booking.ID, next string) {
 	e.t.Helper()
-	v := object(e.t, e.call("GET", "/bookings"+query, e.rider(rider), ""))
+	v := webtest.Object(e.t, e.call("GET", "/bookings"+query, e.rider(rider), ""))
 	for _, b := range v["bookings"].([]any) {
 		ids = append(ids, booking.ID(b.(map[string]any)["booking_id"].(string)))
 	}
@@ -65,7 +66,9 @@ func TestShowIsForItsRider(t *testing.T) {
 	e := newEnv(t, bookingtest.WithStaleReads(100)) // only a fresh read knows anything
 	id := e.bookTrip(booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2}, Dropoff: &booking.Place{Lat: 3, Lng: 4}})
 	e.bring(id, booking.StateCompleted)
-	show := func() map[string]any { return object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) }
+	show := func() map[string]any {
+		return webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), ""))
+	}
 	b, err := e.desk.Show(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +92,7 @@ func TestShowIsForItsRider(t *testing.T) {
 	}
 	cancelled := e.book()
 	e.bring(cancelled, booking.StateCancelled)
-	if v := object(t, e.call("GET", "/bookings/"+string(cancelled), e.rider(rita), "")); v["state"] != "cancelled" || v["reason"] != "rain" {
+	if v := webtest.Object(t, e.call("GET", "/bookings/"+string(cancelled), e.rider(rita), "")); v["state"] != "cancelled" || v["reason"] != "rain" {
 		t.Errorf("a cancelled one is %v", v)
 	}
 }
@@ -100,8 +103,8 @@ func TestOtherRidersLearnNothing(t *testing.T) {
 		t.Helper()
 		theirs := e.call("GET", "/bookings/"+string(id), e.rider(rider), "", "X-Request-Id", "r")
 		none := e.call("GET", "/bookings/"+wrong, e.rider(rider), "", "X-Request-Id", "r")
-		refused(t, theirs, http.StatusNotFound, booking.ErrNotFound.Message)
-		refused(t, none, http.StatusNotFound, booking.ErrNotFound.Message)
+		webtest.Refused(t, theirs, http.StatusNotFound, booking.ErrNotFound.Message)
+		webtest.Refused(t, none, http.StatusNotFound, booking.ErrNotFound.Message)
 		if diff := cmp.Diff(none.Header(), theirs.Header()); diff != "" {
 			t.Errorf("the answers' headers differ:\n%s", diff)
 		}
@@ -137,7 +140,7 @@ func TestOtherRidersLearnNothing(t *testing.T) {
 func TestShowMalformedIDs(t *testing.T) {
 	e := newEnv(t)
 	for _, id := range []string{"x", strings.ToUpper(wrong), wrong + "a", wrong[1:], "%3E", "..%2f..", "%00"} {
-		refused(t, e.call("GET", "/bookings/"+id, e.rider(rita), ""), http.StatusBadRequest, booking.ErrInvalidID.Message)
+		webtest.Refused(t, e.call("GET", "/bookings/"+id, e.rider(rita), ""), http.StatusBadRequest, booking.ErrInvalidID.Message)
 	}
 }
 
@@ -244,5 +247,5 @@ func TestHistoryUntilTheBoardIsReady(t *testing.T) {
 	e.bring(id, booking.StateAccepted)
 	e.unready = bus.ErrNotCaughtUp
 	later(t, e.call("GET", "/bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
-	object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) // which comes from the ledger
+	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) // which comes from the ledger
 }

@@ -3,14 +3,8 @@ package ridersvc_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,7 +52,7 @@ type env struct {
 	ledger  *ledger
 	desk    *booking.Desk // of another process
 	handler http.Handler
-	log     *journal
+	log     *webtest.Journal
 	unready error // what the board's follower says
 	fleet   *fleet.Map
 	told    []fleet.Status // what the other instances were told
@@ -72,7 +66,7 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(journal), offers: make(chan bus.OfferNotice, 1024)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan bus.OfferNotice, 1024)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
@@ -98,7 +92,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 			return nil
 		},
 		Now: e.now,
-		Log: slog.New(slog.NewJSONHandler(e.log, nil)),
+		Log: e.log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +109,7 @@ func (e *env) rider(id string) string {
 // call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
 func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
 	e.t.Helper()
-	r := request(method, target, bearer, body, headers...)
+	r := webtest.Request(method, target, bearer, body, headers...)
 	w := httptest.NewRecorder()
 	e.handler.ServeHTTP(w, r)
 	webtest.ValidateAnswer(e.t, ridersvc.OpenAPI, r, w)
@@ -130,33 +124,10 @@ func (e *env) accept(rider, body string) *httptest.ResponseRecorder {
 
 func named(id booking.ID) string { return `{"booking_id":"` + string(id) + `"}` }
 
-func request(method, target, bearer, body string, headers ...string) *http.Request {
-	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
-	r.ContentLength = int64(len(body))
-	if bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
-	}
-	return r
-}
-
-// refused fails the test unless w is that refusal, to the letter.
-func refused(t testing.TB, w *httptest.ResponseRecorder, status int, sentence string) {
-	t.Helper()
-	if w.Code != status || w.Body.String() != sentence {
-		t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, status, sentence)
-	}
-	if got := w.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
-		t.Errorf("refused as %q", got)
-	}
-}
-
 // later fails the test unless w is that refusal and asks to come back.
 func later(t testing.TB, w *httptest.ResponseRecorder, sentence string) {
 	t.Helper()
-	refused(t, w, http.StatusServiceUnavailable, sentence)
+	webtest.Refused(t, w, http.StatusServiceUnavailable, sentence)
 	if w.Header().Get("Retry-After") == "" {
 		t.Error("503 without Retry-After")
 	}
@@ -165,34 +136,11 @@ func later(t testing.TB, w *httptest.ResponseRecorder, sentence string) {
 // won fails the test unless w says that the rider has accepted that booking.
 func won(t testing.TB, w *httptest.ResponseRecorder, rider string, id booking.ID) {
 	t.Helper()
-	v := object(t, w)
+	v := webtest.Object(t, w)
 	if v["success"] != true || v["message"] != "Booking accepted" || v["raider"] != rider[:4]+"@example.com" ||
 		v["booking_id"] != string(id) || v["state"] != "accepted" {
 		t.Errorf("answer %v, want that %s has accepted %s", v, rider, id)
 	}
-}
-
-// object returns the JSON of a successful answer.
-func object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
-	t.Helper()
-	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
-		t.Fatalf("answer %d %s %q, want 200 and JSON", w.Code, w.Header().Get("Content-Type"), w.Body)
-	}
-	var v map[string]any
-	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
-		t.Fatalf("answer %q: %v", w.Body, err)
-	}
-	return v
-}
-
-// names returns the field names of an object, sorted.
-func names(v map[string]any) []string {
-	found := make([]string, 0, len(v))
-	for name := range v {
-		found = append(found, name)
-	}
-	slices.Sort(found)
-	return found
 }
 
 // book books a ride for ulla, in another process.
@@ -233,21 +181,3 @@ func (e *env) finish(rider string, id booking.ID) {
 
 // faultCode returns the stable code of a refusal.
 func faultCode(err error) string { return fault.From(err).Code }
-
-// A journal is a log that a test can read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // Whatever the body, a rider is given the booking that it names, or any where it names none, or none at all. ID in the body stands
@@ -34,7 +35,7 @@ func FuzzAccept(f *testing.F) {
 		body := strings.ReplaceAll(string(seed), "ID", string(ids[1]))
 		tried := e.ledger.tried()
 		w := httptest.NewRecorder()
-		e.handler.ServeHTTP(w, request("POST", "/accept-booking", bearer, body))
+		e.handler.ServeHTTP(w, webtest.Request("POST", "/accept-booking", bearer, body))
 		switch w.Code {
 		case http.StatusOK:
 			var said, told struct {

@@ -10,6 +10,7 @@ import (
 	"pillion/booking"
 	"pillion/booking/bookingtest"
 	"pillion/bus"
+	"pillion/web/webtest"
 )
 
 func TestAcceptAnswersAsTheOriginal(t *testing.T) {
@@ -26,7 +27,7 @@ func TestAcceptAnswersAsTheOriginal(t *testing.T) {
 		}
 		won(t, w, rita, id)
 		want := []string{"booking_id", "currency", "distance_m", "dropoff", "fare", "message", "minutes", "pickup", "raider", "state", "success", "updated_at"}
-		if got := names(object(t, w)); !slices.Equal(got, want) {
+		if got := webtest.Names(webtest.Object(t, w)); !slices.Equal(got, want) {
 			t.Errorf("fields %v, want %v", got, want)
 		}
 		if b, err := e.desk.Show(t.Context(), id); err != nil || b.Rider != rita || b.State != booking.StateAccepted {
@@ -134,12 +135,12 @@ func TestNamedLosses(t *testing.T) {
 			e := newEnv(t, bookingtest.WithStaleReads(3))
 			id := e.book()
 			c.happen(e, id)
-			refused(t, e.accept(rita, named(id)), c.status, c.says)
+			webtest.Refused(t, e.accept(rita, named(id)), c.status, c.says)
 		})
 	}
 	e := newEnv(t)
 	e.book()
-	refused(t, e.accept(rita, named(wrong)), http.StatusNotFound, booking.ErrNotFound.Message)
+	webtest.Refused(t, e.accept(rita, named(wrong)), http.StatusNotFound, booking.ErrNotFound.Message)
 }
 
 func TestNamedAgain(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // p99 returns what 99 of 100 are not more than. It sorts them.
@@ -109,7 +110,7 @@ func BenchmarkNearestOpen(b *testing.B) {
 			work := make([]byte, 200<<10)
 			ask := func() {
 				p := somewhere(random)
-				r := request("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", p.Lat, p.Lng), bearer, "")
+				r := webtest.Request("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", p.Lat, p.Lng), bearer, "")
 				w := httptest.NewRecorder()
 				start := time.Now()
 				e.handler.ServeHTTP(w, r)

@@ -14,6 +14,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/fleet"
+	"pillion/web/webtest"
 )
 
 // tellOffers lets the service tell riders until the test ends.
@@ -70,7 +71,7 @@ func TestOffers(t *testing.T) {
 
 	id := e.bookAt(north(500))
 	body := e.toldOf(rita, id, "open")
-	shown, _ := object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", here.Lat, here.Lng), e.rider(rita), ""))["bookings"].([]any)[0].(map[string]any)
+	shown, _ := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", here.Lat, here.Lng), e.rider(rita), ""))["bookings"].([]any)[0].(map[string]any)
 	delete(shown, "waiting_seconds") // which is another one at each look
 	for name := range body {
 		if _, there := shown[name]; !there && name != "v" && name != "seq" {
@@ -99,7 +100,7 @@ func TestOffers(t *testing.T) {
 		t.Errorf("who is told that it is gone: %v", both)
 	}
 
-	object(t, e.call("POST", "/offline", e.rider(rita), "")) // and rolf is busy
+	webtest.Object(t, e.call("POST", "/offline", e.rider(rita), "")) // and rolf is busy
 	second := e.bookAt(here)
 	e.at(rita, here)
 	e.at(rolf, north(900))
@@ -115,7 +116,7 @@ func TestOffers(t *testing.T) {
 		}
 		delete(open, n.Booking)
 	}
-	object(t, e.call("POST", "/online", e.rider(rita), ""))
+	webtest.Object(t, e.call("POST", "/online", e.rider(rita), ""))
 	e.toldOf(rita, second, "open") // the nearest first
 	e.toldOf(rita, id, "open")
 	for _, c := range []struct {

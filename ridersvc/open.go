@@ -8,11 +8,9 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/web"
 )
-
-// maxPage is how many open bookings one answer lists at most.
-const maxPage = 100
 
 // offer is a booking as riders see it: the ride, and nothing of the user.
 type offer struct {
@@ -60,7 +58,7 @@ func (s *Service) open(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Area) error {
-	limit, cursor, err := web.Page(r, maxPage)
+	limit, cursor, err := web.Page(r, bookingweb.MaxPage)
 	if err != nil {
 		return err
 	}
@@ -80,17 +78,25 @@ func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Ar
 	return web.WriteJSON(w, http.StatusOK, answer)
 }
 
-// catchUp waits until the board can be trusted and includes this process's own writes.
-func (s *Service) catchUp(ctx context.Context) error {
+// trusted returns nil when the board is what it must be.
+func (s *Service) trusted(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return ErrCatchingUp.Because(err)
+	}
+	return nil
+}
+
+// catchUp waits until the board can be trusted and includes this process's own writes.
+func (s *Service) catchUp(ctx context.Context) error {
+	if err := s.trusted(ctx); err != nil {
+		return err
 	}
 	return s.reach(ctx, s.ledger.Appended())
 }
 
 // openAll shows what may be accepted, longest waiting first, from the board. What was accepted on this instance is not in it.
 func (s *Service) openAll(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := web.Page(r, maxPage)
+	limit, cursor, err := web.Page(r, bookingweb.MaxPage)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,13 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/ridersvc"
+	"pillion/web/webtest"
 )
 
 // page is one answer of GET /open-bookings.
 func (e *env) page(query string) (ids []booking.ID, next string) {
 	e.t.Helper()
-	v := object(e.t, e.call("GET", "/open-bookings"+query, e.rider(rita), ""))
+	v := webtest.Object(e.t, e.call("GET", "/open-bookings"+query, e.rider(rita), ""))
 	for _, b := range v["bookings"].([]any) {
 		ids = append(ids, booking.ID(b.(map[string]any)["booking_id"].(string)))
 	}
@@ -35,7 +36,7 @@ func TestOpenShowsTheRideAndNothingOfTheUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := object(t, e.call("GET", "/open-bookings", e.rider(rita), ""))
+	got := webtest.Object(t, e.call("GET", "/open-bookings", e.rider(rita), ""))
 	want := map[string]any{"bookings": []any{map[string]any{
 		"booking_id": string(id),
 		"pickup":     map[string]any{"lat": 1.0, "lng": 2.0},

@@ -13,6 +13,7 @@ import (
 	"pillion/bus"
 	"pillion/fleet"
 	"pillion/ridersvc"
+	"pillion/web/webtest"
 )
 
 var here = booking.Place{Lat: 12.97, Lng: 77.59}
@@ -31,7 +32,7 @@ func (e *env) bookAt(p booking.Place) booking.ID {
 // at reports where a rider is.
 func (e *env) at(rider string, p booking.Place) {
 	e.t.Helper()
-	object(e.t, e.call("PUT", "/position", e.rider(rider), fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)))
+	webtest.Object(e.t, e.call("PUT", "/position", e.rider(rider), fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)))
 }
 
 // A rider who reports a position is online, unless it has said to be offline, and what it says is told to the other instances.
@@ -47,7 +48,7 @@ func TestPosition(t *testing.T) {
 		{"PUT", "/position", `{"lng":77.6,"lat":12.97}`, "Position updated", false, false},
 		{"POST", "/online", "{}", "You are online", true, true},
 	} {
-		v := object(t, e.call(c.method, c.target, e.rider(rita), c.body))
+		v := webtest.Object(t, e.call(c.method, c.target, e.rider(rita), c.body))
 		if want := map[string]any{"success": true, "message": c.message, "online": c.online}; !reflect.DeepEqual(v, want) {
 			t.Errorf("%s %s: answer %v, want %v", c.method, c.target, v, want)
 		}
@@ -77,7 +78,7 @@ func TestPosition(t *testing.T) {
 	if e.fleet.Online(rita) {
 		t.Error("a rider who has not been heard of is online")
 	}
-	v := object(t, e.call("PUT", "/position", e.rider(rolf), `{"lat":-90,"lng":180}`)) // who has never said anything
+	v := webtest.Object(t, e.call("PUT", "/position", e.rider(rolf), `{"lat":-90,"lng":180}`)) // who has never said anything
 	if v["online"] != true || !e.fleet.Online(rolf) {
 		t.Errorf("a rider who reports a position is not online: %v", v)
 	}
@@ -101,7 +102,7 @@ func TestPositionRefuses(t *testing.T) {
 	} {
 		w := e.call("PUT", "/position", e.rider(rita), c.body)
 		if c.says != "" {
-			refused(t, w, http.StatusBadRequest, c.says)
+			webtest.Refused(t, w, http.StatusBadRequest, c.says)
 		} else if w.Code != http.StatusBadRequest {
 			t.Errorf("%s: answer %d %q", c.body, w.Code, w.Body)
 		}
@@ -137,7 +138,7 @@ func TestOpenAround(t *testing.T) {
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), taken))
 	list := func(query string) []map[string]any {
 		t.Helper()
-		v := object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v%s", here.Lat, here.Lng, query), e.rider(rita), ""))
+		v := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v%s", here.Lat, here.Lng, query), e.rider(rita), ""))
 		if len(v) != 1 {
 			t.Errorf("answer %v", v)
 		}
@@ -188,7 +189,7 @@ func TestOpenAroundRefuses(t *testing.T) {
 		"lat=1&lng=1&radius=5e4&cursor=3": "With lat and lng there is one page only. Ask for more with limit, and for others with another radius.",
 		"lat=1&lng=1&limit=101":           "limit must be given once, as a whole number from 1 to 100.",
 	} {
-		refused(t, e.call("GET", "/open-bookings?"+query, e.rider(rita), ""), http.StatusBadRequest, says)
+		webtest.Refused(t, e.call("GET", "/open-bookings?"+query, e.rider(rita), ""), http.StatusBadRequest, says)
 	}
 	e.unready = bus.ErrNotCaughtUp
 	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
@@ -205,13 +206,13 @@ func TestAnyTakesTheNearest(t *testing.T) {
 		e.finish(rita, id)
 	}
 	const none = "No open bookings within 3 km of you"
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
 	e.at(rita, north(8000)) // and now it is near
 	won(t, e.accept(rita, "{}"), rita, far)
 	e.finish(rita, far)
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	farther := e.bookAt(north(-50_000))
-	refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
 	won(t, e.accept(rita, named(farther)), rita, farther) // by name it may be anywhere
 }
 

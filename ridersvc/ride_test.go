@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // post takes a step of a ride.
@@ -37,7 +38,7 @@ func otherThan(code string) string {
 // stepped fails the test unless w says that.
 func stepped(t testing.TB, w *httptest.ResponseRecorder, message string, id booking.ID, state booking.State) {
 	t.Helper()
-	v := object(t, w)
+	v := webtest.Object(t, w)
 	if v["success"] != true || v["message"] != message || v["booking_id"] != string(id) || v["state"] != string(state) {
 		t.Errorf("answer %v, want %q and that %s is %s", v, message, id, state)
 	}
@@ -55,10 +56,10 @@ func TestARideToItsEnd(t *testing.T) {
 	stepped(t, e.post(rita, id, "complete", "{}"), "Ride completed", id, booking.StateCompleted)
 	w := e.post(rita, id, "rate", `{"stars":4}`)
 	stepped(t, w, "Ride rated", id, booking.StateCompleted)
-	if v := object(t, w); v["raider_stars"] != 4.0 {
+	if v := webtest.Object(t, w); v["raider_stars"] != 4.0 {
 		t.Errorf("rated %v", v["raider_stars"])
 	}
-	refused(t, e.post(rita, id, "rate", `{"stars":5}`), http.StatusConflict, booking.ErrAlreadyRated.Message)
+	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":5}`), http.StatusConflict, booking.ErrAlreadyRated.Message)
 }
 
 // Every step has its place, and its rider.
@@ -104,8 +105,8 @@ func TestStepsOutOfPlace(t *testing.T) {
 	}
 	e := newEnv(t)
 	for _, step := range []string{"arrive", "start", "complete", "release", "rate"} {
-		refused(t, e.post(rita, wrong, step, bodies[step]), http.StatusNotFound, booking.ErrNotFound.Message)
-		refused(t, e.post(rita, "x", step, bodies[step]), http.StatusBadRequest, booking.ErrInvalidID.Message)
+		webtest.Refused(t, e.post(rita, wrong, step, bodies[step]), http.StatusNotFound, booking.ErrNotFound.Message)
+		webtest.Refused(t, e.post(rita, "x", step, bodies[step]), http.StatusBadRequest, booking.ErrInvalidID.Message)
 	}
 }
 
@@ -129,7 +130,7 @@ func TestStartCodes(t *testing.T) {
 	if w := e.post(rita, id, "start", startBody(right)); w.Code != http.StatusConflict {
 		t.Errorf("the right code after five wrong ones: answer %d %q", w.Code, w.Body)
 	}
-	if log := e.log.text(); strings.Contains(log, right) && right != "2026" {
+	if log := e.log.String(); strings.Contains(log, right) && right != "2026" {
 		t.Error("the log may have the start code in it")
 	}
 }
@@ -149,15 +150,15 @@ func TestStepsWithAKey(t *testing.T) {
 	for range 2 {
 		stepped(t, e.post(rita, id, "start", startBody(right), "Idempotency-Key", "tuesday"), "Ride started", id, booking.StateStarted)
 	}
-	refused(t, e.post(rita, id, "start", startBody(otherThan(right)), "Idempotency-Key", "tuesday"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
-	refused(t, e.post(rita, id, "start", startBody(right), key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "start", startBody(otherThan(right)), "Idempotency-Key", "tuesday"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "start", startBody(right), key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	for range 2 {
 		stepped(t, e.post(rita, id, "complete", "", key...), "Ride completed", id, booking.StateCompleted)
 	}
 	for range 2 {
 		stepped(t, e.post(rita, id, "rate", `{"stars":5}`, key...), "Ride rated", id, booking.StateCompleted)
 	}
-	refused(t, e.post(rita, id, "rate", `{"stars":1}`, key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":1}`, key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 }
 
 func TestGivingBack(t *testing.T) {
@@ -166,16 +167,16 @@ func TestGivingBack(t *testing.T) {
 	e.bring(id, booking.StateArrived)
 	before := e.code(id)
 	w := e.post(rita, id, "release", `{"reason":"A puncture."}`, "Idempotency-Key", "k")
-	if v := object(t, w); len(v) != 4 || v["state"] != "open" || v["booking_id"] != string(id) {
+	if v := webtest.Object(t, w); len(v) != 4 || v["state"] != "open" || v["booking_id"] != string(id) {
 		t.Errorf("answer %v", v)
 	}
 	if w := e.post(rita, id, "release", `{"reason":"A puncture."}`, "Idempotency-Key", "k"); w.Code != http.StatusOK {
 		t.Errorf("again: answer %d %q", w.Code, w.Body)
 	}
-	refused(t, e.post(rita, id, "release", `{"reason":"No."}`, "Idempotency-Key", "k"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
-	refused(t, e.post(rita, id, "arrive", ""), http.StatusConflict, booking.ErrReleasedByYou.Message)
-	refused(t, e.accept(rita, named(id)), http.StatusConflict, booking.ErrReleasedByYou.Message)
-	refused(t, e.post(rita, id, "release", `{"reason":"`+strings.Repeat("x", 281)+`"}`), http.StatusConflict, booking.ErrReleasedByYou.Message)
+	webtest.Refused(t, e.post(rita, id, "release", `{"reason":"No."}`, "Idempotency-Key", "k"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "arrive", ""), http.StatusConflict, booking.ErrReleasedByYou.Message)
+	webtest.Refused(t, e.accept(rita, named(id)), http.StatusConflict, booking.ErrReleasedByYou.Message)
+	webtest.Refused(t, e.post(rita, id, "release", `{"reason":"`+strings.Repeat("x", 281)+`"}`), http.StatusConflict, booking.ErrReleasedByYou.Message)
 	won(t, e.accept(rolf, "{}"), rolf, id)
 	if e.code(id) == before {
 		t.Error("the start code is the one that the first rider may have heard") // once in 10,000 runs by chance
@@ -194,14 +195,14 @@ func TestAnyWithAKey(t *testing.T) {
 	won(t, any("{}"), rita, first)
 	won(t, any("{}"), rita, first)
 	for _, other := range []string{named(second), named(first)} {
-		refused(t, any(other), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+		webtest.Refused(t, any(other), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	}
 	e.finish(rita, first)
-	if v := object(t, any("{}")); v["booking_id"] != string(first) || v["state"] != "completed" {
+	if v := webtest.Object(t, any("{}")); v["booking_id"] != string(first) || v["state"] != "completed" {
 		t.Errorf("answer %v", v)
 	}
 	won(t, e.accept(rita, "{}"), rita, second)
-	if v := object(t, any("{}")); v["booking_id"] != string(first) {
+	if v := webtest.Object(t, any("{}")); v["booking_id"] != string(first) {
 		t.Errorf("answer %v", v)
 	}
 }

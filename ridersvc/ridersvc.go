@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/bus"
 	"pillion/fault"
 	"pillion/fleet"
@@ -146,7 +147,7 @@ func (s *Service) Routes() chi.Router {
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
 	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
-	only("Only raiders can list their bookings").Get("/bookings", web.Handle(s.list))
+	only("Only raiders can list their bookings").Get("/bookings", web.Handle(bookingweb.List(s.catchUp, s.list, rideOf)))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
@@ -158,7 +159,7 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can go online").Post("/online", web.Handle(s.online))
 	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
 	only("Only raiders can see open bookings").Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
-	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
+	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.story().Watch(streams)))
 	return r
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fleet"
+	"pillion/web/webtest"
 )
 
 // at puts a rider somewhere.
@@ -26,7 +27,7 @@ func TestAvailability(t *testing.T) {
 	says := func(query string, want map[string]any) {
 		t.Helper()
 		w := e.call("GET", "/availability?"+query, e.user(ulla), "")
-		got := object(t, w)
+		got := webtest.Object(t, w)
 		if n, ok := got["nearest_m"].(float64); ok && want["nearest_m"] == nil { // within an area of about 300 m
 			if least, most := want["least"].(float64), want["most"].(float64); n < least || n > most || n != float64(int(n)/100*100) {
 				t.Errorf("?%s: the nearest is said to be %v m away, want %v to %v", query, n, least, most)
@@ -81,6 +82,6 @@ func TestAvailabilityRefuses(t *testing.T) {
 		"?lat=NaN&lng=1":           "lat must be given once, as a number from -90 to 90, in degrees.",
 		"?lat=1&lng=1&radius=1e99": "radius must be given once, as a number from 1 to 50000, in metres.",
 	} {
-		refused(t, e.call("GET", "/availability"+query, e.user(ulla), ""), http.StatusBadRequest, sentence)
+		webtest.Refused(t, e.call("GET", "/availability"+query, e.user(ulla), ""), http.StatusBadRequest, sentence)
 	}
 }

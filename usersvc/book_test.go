@@ -16,6 +16,7 @@ import (
 	"pillion/bus"
 	"pillion/usersvc"
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 func TestBookAnswersAsTheOriginal(t *testing.T) {
@@ -25,9 +26,9 @@ func TestBookAnswersAsTheOriginal(t *testing.T) {
 	if !strings.HasPrefix(w.Body.String(), begins) {
 		t.Errorf("answer %s, want %s...", w.Body, begins)
 	}
-	v := object(t, w)
+	v := webtest.Object(t, w)
 	want := []string{"booking_id", "deadline", "message", "requested_at", "start_code", "state", "success", "updated_at", "user"}
-	if got := names(v); !slices.Equal(got, want) {
+	if got := webtest.Names(v); !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}
 	if v["state"] != "open" {
@@ -112,14 +113,14 @@ func TestBookBodies(t *testing.T) {
 
 func TestBookKeepsTheTrip(t *testing.T) {
 	e := newEnv(t)
-	v := object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
+	v := webtest.Object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
 	want := map[string]any{
 		"pickup":  map[string]any{"lat": 12.9716, "lng": 77.5946},
 		"dropoff": map[string]any{"lat": 12.9352, "lng": 77.6245},
 
 		"distance_m": 5185.0, "minutes": 9.0, "fare": 100.0 + 259 + 104, "currency": "EUR", // 8 minutes and 38 seconds
 	}
-	shown := object(t, e.call("GET", "/bookings/"+v["booking_id"].(string), e.user(ulla), ""))
+	shown := webtest.Object(t, e.call("GET", "/bookings/"+v["booking_id"].(string), e.user(ulla), ""))
 	for where, got := range map[string]map[string]any{"answer": v, "booking": shown} {
 		maps.DeleteFunc(got, func(name string, _ any) bool { return want[name] == nil })
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -133,7 +134,7 @@ func TestIdempotencyKey(t *testing.T) {
 	e := newEnv(t)
 	id := func(user, body, key string) string {
 		t.Helper()
-		return object(t, e.call("POST", "/book", e.user(user), body, "Idempotency-Key", key))["booking_id"].(string)
+		return webtest.Object(t, e.call("POST", "/book", e.user(user), body, "Idempotency-Key", key))["booking_id"].(string)
 	}
 	first := id(ulla, trip, "k1")
 	if again := id(ulla, trip, "k1"); again != first {
@@ -157,11 +158,11 @@ func TestIdempotencyKey(t *testing.T) {
 
 	for _, body := range []string{"{}", `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.5}}`} {
 		w := e.call("POST", "/book", e.user(ulla), body, "Idempotency-Key", "k1")
-		refused(t, w, http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+		webtest.Refused(t, w, http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	}
 
 	e.bring(booking.ID(first), booking.StateAccepted)
-	v := object(t, e.call("POST", "/book", e.user(ulla), trip, "Idempotency-Key", "k1"))
+	v := webtest.Object(t, e.call("POST", "/book", e.user(ulla), trip, "Idempotency-Key", "k1"))
 	if v["booking_id"] != first || v["state"] != "accepted" || v["raider_id"] != rita {
 		t.Errorf("a retry after the accept was told %v", v)
 	}
@@ -171,8 +172,8 @@ func TestIdempotencyKeyAfterALostAck(t *testing.T) {
 	lost := true
 	e := newEnv(t, bookingtest.WithLostAcks(func() bool { defer func() { lost = false }(); return lost }))
 	later(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
-	first := object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
-	again := object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
+	first := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
+	again := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
 	if first["booking_id"] != again["booking_id"] {
 		t.Errorf("two bookings: %v and %v", first, again)
 	}
@@ -198,29 +199,29 @@ func TestBadIdempotencyKeys(t *testing.T) {
 
 func TestBookWhenTheLedgerIsFull(t *testing.T) {
 	e := newEnv(t)
-	known := object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
+	known := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
 	e.ledger.fail(bus.ErrLedgerFull, nil)
 	stored := e.ledger.Appended()
 	for _, headers := range [][]string{nil, {"Idempotency-Key", "other"}} {
 		w := e.call("POST", "/book", e.user(ulla), "{}", headers...)
-		refused(t, w, http.StatusServiceUnavailable, bus.ErrLedgerFull.Message)
+		webtest.Refused(t, w, http.StatusServiceUnavailable, bus.ErrLedgerFull.Message)
 		later(t, w)
 	}
 	if e.ledger.Appended() != stored {
 		t.Error("a booking was stored")
 	}
-	again := object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
+	again := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
 	if again["booking_id"] != known["booking_id"] {
 		t.Errorf("a retry was told %v", again)
 	}
-	object(t, e.call("POST", "/bookings/"+known["booking_id"].(string)+"/cancel", e.user(ulla), "{}")) // rides under way end
+	webtest.Object(t, e.call("POST", "/bookings/"+known["booking_id"].(string)+"/cancel", e.user(ulla), "{}")) // rides under way end
 }
 
 func TestBookWhenTheLedgerIsAway(t *testing.T) {
 	e := newEnv(t)
 	e.ledger.fail(nil, bus.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
 	w := e.call("POST", "/book", e.user(ulla), "{}")
-	refused(t, w, http.StatusServiceUnavailable, bus.ErrOutcomeUnknown.Message)
+	webtest.Refused(t, w, http.StatusServiceUnavailable, bus.ErrOutcomeUnknown.Message)
 	later(t, w)
 	e.ledger.fail(nil, errors.New("disk on fire at secret.example.com"))
 	w = e.call("POST", "/book", e.user(ulla), "{}")
@@ -253,7 +254,7 @@ func TestBookingsAreLimitedByUser(t *testing.T) {
 		e.book(ulla)
 	}
 	w := e.call("POST", "/book", e.user(ulla), "{}")
-	refused(t, w, http.StatusTooManyRequests, web.ErrTooMany.Message)
+	webtest.Refused(t, w, http.StatusTooManyRequests, web.ErrTooMany.Message)
 	if w.Header().Get("Retry-After") == "" {
 		t.Error("429 without Retry-After")
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"pillion/booking"
@@ -12,12 +11,8 @@ import (
 	"pillion/web"
 )
 
-const (
-	// maxPage is how many bookings one answer lists at most.
-	maxPage = 100
-	// boardPatience is how long a list waits for the board to include what this process has written.
-	boardPatience = 2 * time.Second
-)
+// boardPatience is how long a list waits for the board to include what this process has written.
+const boardPatience = 2 * time.Second
 
 // ride is a booking as its user sees it. Of the rider it shows the id and nothing else.
 type ride struct {
@@ -80,41 +75,23 @@ func (s *Service) own(ctx context.Context, id booking.ID) (booking.Booking, erro
 	return b, nil
 }
 
-type listAnswer struct {
-	Bookings []ride `json:"bookings"`
-	Next     string `json:"next_cursor,omitempty"`
+// list returns the caller's bookings, newest first, from the board.
+func (s *Service) list(caller string, most int, before uint64, only ...booking.Only) []booking.Booking {
+	return s.board.OfUser(booking.UserID(caller), most, before, only...)
 }
 
-// list shows the caller's bookings, newest first, from the board. What the caller wrote on this instance is in it.
-func (s *Service) list(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := web.Page(r, maxPage)
-	if err != nil {
-		return err
+// trusted returns nil when the board is what it must be.
+func (s *Service) trusted(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return ErrCatchingUp.Because(err)
 	}
-	only, err := bookingweb.Wanted(r)
-	if err != nil {
-		return err
-	}
-	ctx := r.Context()
-	if err := s.catchUp(ctx); err != nil {
-		return err
-	}
-	claims, _ := web.Caller(ctx)
-	found := s.board.OfUser(booking.UserID(claims.Subject), limit+1, cursor, only...)
-	answer := listAnswer{Bookings: make([]ride, 0, min(limit, len(found)))}
-	for _, b := range found[:min(limit, len(found))] {
-		answer.Bookings = append(answer.Bookings, s.rideOf(b))
-	}
-	if len(found) > limit {
-		answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
-	}
-	return web.WriteJSON(w, http.StatusOK, answer)
+	return nil
 }
 
 // catchUp waits until the board can be trusted and includes this process's own writes.
 func (s *Service) catchUp(ctx context.Context) error {
-	if err := s.ready(ctx); err != nil {
-		return ErrCatchingUp.Because(err)
+	if err := s.trusted(ctx); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, boardPatience)
 	defer cancel()

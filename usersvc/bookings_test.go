@@ -15,28 +15,29 @@ import (
 	"pillion/booking/bookingtest"
 	"pillion/bus"
 	"pillion/usersvc"
+	"pillion/web/webtest"
 )
 
 func TestShow(t *testing.T) {
 	e := newEnv(t, bookingtest.WithStaleReads(100)) // only a fresh read knows anything
 	id := e.book(ulla)
-	v := object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
+	v := webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}
 	if v["booking_id"] != string(id) || v["state"] != "open" {
 		t.Errorf("booking %v", v)
 	}
 	e.bring(id, booking.StateAccepted)
-	v = object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	v = webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
 	if v["state"] != "accepted" || v["raider_id"] != rita {
 		t.Errorf("after the accept %v", v)
 	}
 	if _, err := e.desk.Release(t.Context(), command(booking.Rider, rita), id, "The passenger smells."); err != nil {
 		t.Fatal(err)
 	}
-	v = object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
+	v = webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields after the release %v, want %v", got, want)
 	}
 }
@@ -58,8 +59,8 @@ func TestOthersLearnNothing(t *testing.T) {
 			} {
 				theirs := e.call(c.method, "/bookings/"+string(id)+c.tail, e.user(uwe), c.body, "X-Request-Id", "r")
 				none := e.call(c.method, "/bookings/"+wrong+c.tail, e.user(uwe), c.body, "X-Request-Id", "r")
-				refused(t, theirs, http.StatusNotFound, booking.ErrNotFound.Message)
-				refused(t, none, http.StatusNotFound, booking.ErrNotFound.Message)
+				webtest.Refused(t, theirs, http.StatusNotFound, booking.ErrNotFound.Message)
+				webtest.Refused(t, none, http.StatusNotFound, booking.ErrNotFound.Message)
 				if diff := cmp.Diff(none.Header(), theirs.Header()); diff != "" {
 					t.Errorf("%s %s: the answers' headers differ:\n%s", c.method, c.tail, diff)
 				}
@@ -79,7 +80,7 @@ func TestMalformedIDs(t *testing.T) {
 	} {
 		for _, c := range []struct{ method, tail string }{{"GET", ""}, {"POST", "/cancel"}} {
 			w := e.call(c.method, "/bookings/"+id+c.tail, e.user(ulla), "")
-			refused(t, w, http.StatusBadRequest, booking.ErrInvalidID.Message)
+			webtest.Refused(t, w, http.StatusBadRequest, booking.ErrInvalidID.Message)
 		}
 	}
 }
@@ -109,10 +110,10 @@ func TestCancel(t *testing.T) {
 				if sentence == "" {
 					sentence = w.Body.String()
 				}
-				refused(t, w, c.status, sentence)
+				webtest.Refused(t, w, c.status, sentence)
 				return
 			}
-			v := object(t, w)
+			v := webtest.Object(t, w)
 			if v["success"] != true || v["message"] != "Booking cancelled" || v["state"] != "cancelled" || v["reason"] != reason {
 				t.Errorf("answer %v", v)
 			}
@@ -169,20 +170,20 @@ func TestCancelAgain(t *testing.T) {
 	cancel := func(id booking.ID) *httptest.ResponseRecorder {
 		return e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), "", "Idempotency-Key", "k")
 	}
-	first, again := object(t, cancel(id)), object(t, cancel(id))
+	first, again := webtest.Object(t, cancel(id)), webtest.Object(t, cancel(id))
 	if first["success"] != true || again["success"] != true {
 		t.Errorf("the first was told %v, its retry %v", first, again)
 	}
-	if v := object(t, cancel(other)); v["booking_id"] != string(other) {
+	if v := webtest.Object(t, cancel(other)); v["booking_id"] != string(other) {
 		t.Errorf("the same key on another booking: %v", v)
 	}
-	refused(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""), http.StatusConflict, booking.ErrCancelled.Message)
+	webtest.Refused(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""), http.StatusConflict, booking.ErrCancelled.Message)
 }
 
 // page is one answer of GET /bookings.
 func (e *env) page(user, query string) (ids []booking.ID, next string) {
 	e.t.Helper()
-	v := object(e.t, e.call("GET", "/bookings"+query, e.user(user), ""))
+	v := webtest.Object(e.t, e.call("GET", "/bookings"+query, e.user(user), ""))
 	for _, b := range v["bookings"].([]any) {
 		ids = append(ids, booking.ID(b.(map[string]any)["booking_id"].(string)))
 	}
@@ -263,7 +264,7 @@ func TestListGivesUpOnABoardThatStays(t *testing.T) {
 		e.book(ulla)
 		begun := time.Now()
 		w := e.call("GET", "/bookings", e.user(ulla), "")
-		refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+		webtest.Refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
 		later(t, w)
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Errorf("gave up after %s", took)
@@ -276,12 +277,12 @@ func TestListUntilTheBoardIsReady(t *testing.T) {
 	id := e.book(ulla)
 	e.unready = bus.ErrNotCaughtUp
 	w := e.call("GET", "/bookings", e.user(ulla), "")
-	refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+	webtest.Refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
 	later(t, w)
 	// What does not come from the board goes on.
-	object(t, e.call("POST", "/book", e.user(ulla), ""))
-	object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""))
+	webtest.Object(t, e.call("POST", "/book", e.user(ulla), ""))
+	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+	webtest.Object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), ""))
 	e.unready = nil
 	if ids, _ := e.page(ulla, ""); len(ids) != 2 {
 		t.Errorf("%d bookings, want 2", len(ids))
@@ -290,13 +291,13 @@ func TestListUntilTheBoardIsReady(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	e := newEnv(t)
-	r := request("HEAD", "/bookings", e.user(ulla), "")
+	r := webtest.Request("HEAD", "/bookings", e.user(ulla), "")
 	w := httptest.NewRecorder()
 	e.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
 		t.Errorf("HEAD: answer %d", w.Code)
 	}
-	r = request("DELETE", "/book", e.user(ulla), "")
+	r = webtest.Request("DELETE", "/book", e.user(ulla), "")
 	w = httptest.NewRecorder()
 	e.handler.ServeHTTP(w, r)
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST" {

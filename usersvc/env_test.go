@@ -3,14 +3,9 @@ package usersvc_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,7 +54,7 @@ type env struct {
 	fleet   *fleet.Map
 	busy    map[booking.RiderID]bool
 	handler http.Handler
-	log     *journal
+	log     *webtest.Journal
 	unready error        // what the board's follower says
 	ahead   atomic.Int64 // nanoseconds that it is ahead of the real clock
 }
@@ -74,7 +69,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 // newEnvWith is newEnv with a service that is made otherwise.
 func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(journal)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal)}
 	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
 	if err != nil {
@@ -90,7 +85,7 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 		Desk:  desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
-		Log:   slog.New(slog.NewJSONHandler(e.log, nil)),
+		Log:   e.log.Logger(),
 	}
 	edit(&config)
 	service, err := usersvc.New(config)
@@ -114,34 +109,11 @@ func (e *env) rider(id string) string {
 // call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
 func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
 	e.t.Helper()
-	r := request(method, target, bearer, body, headers...)
+	r := webtest.Request(method, target, bearer, body, headers...)
 	w := httptest.NewRecorder()
 	e.handler.ServeHTTP(w, r)
 	webtest.ValidateAnswer(e.t, usersvc.OpenAPI, r, w)
 	return w
-}
-
-func request(method, target, bearer, body string, headers ...string) *http.Request {
-	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
-	r.ContentLength = int64(len(body))
-	if bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
-	}
-	return r
-}
-
-// refused fails the test unless w is that refusal, to the letter.
-func refused(t testing.TB, w *httptest.ResponseRecorder, status int, sentence string) {
-	t.Helper()
-	if w.Code != status || w.Body.String() != sentence {
-		t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, status, sentence)
-	}
-	if got := w.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
-		t.Errorf("refused as %q", got)
-	}
 }
 
 // later fails the test unless w is a refusal that asks to come back.
@@ -152,33 +124,10 @@ func later(t testing.TB, w *httptest.ResponseRecorder) {
 	}
 }
 
-// object returns the JSON of a successful answer.
-func object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
-	t.Helper()
-	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
-		t.Fatalf("answer %d %s %q, want 200 and JSON", w.Code, w.Header().Get("Content-Type"), w.Body)
-	}
-	var v map[string]any
-	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
-		t.Fatalf("answer %q: %v", w.Body, err)
-	}
-	return v
-}
-
-// names returns the field names of an object, sorted.
-func names(v map[string]any) []string {
-	found := make([]string, 0, len(v))
-	for name := range v {
-		found = append(found, name)
-	}
-	slices.Sort(found)
-	return found
-}
-
 // book books a ride for a user over HTTP and returns its id.
 func (e *env) book(user string) booking.ID {
 	e.t.Helper()
-	id, _ := object(e.t, e.call("POST", "/book", e.user(user), "{}"))["booking_id"].(string)
+	id, _ := webtest.Object(e.t, e.call("POST", "/book", e.user(user), "{}"))["booking_id"].(string)
 	return booking.ID(id)
 }
 
@@ -225,22 +174,4 @@ func (e *env) bring(id booking.ID, to booking.State) {
 	if b, err := e.desk.Show(ctx, id); err != nil || b.State != to {
 		e.t.Fatalf("the booking is %q, not %q: %v", b.State, to, err)
 	}
-}
-
-// A journal is a log that a test can read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
 }

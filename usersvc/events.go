@@ -1,16 +1,13 @@
 package usersvc
 
 import (
-	"net/http"
+	"context"
 	"time"
 
 	"pillion/booking"
 	"pillion/bookingweb"
 	"pillion/web"
 )
-
-// afterRide is how long a stream goes on after the ride: the user may still rate it.
-const afterRide = time.Minute
 
 // happening is an event of a booking as its user sees it.
 type happening struct {
@@ -42,98 +39,17 @@ func happeningOf(c *booking.Change) (web.Event, bool) {
 	return web.Event{ID: e.Seq, Event: string(e.Kind), Data: h}, true
 }
 
-// over returns how much longer a stream about b goes on at time now, and whether it comes to an end: after a ride until the user has rated it, or for a
-// while.
-func over(b *booking.Booking, now time.Time) (time.Duration, bool) {
-	switch b.State {
-	case booking.StateCancelled, booking.StateExpired:
-		return 0, true
-	case booking.StateCompleted:
-		if b.UserStars != 0 {
-			return 0, true
-		}
-		return min(afterRide, max(0, b.UpdatedAt.Add(afterRide).Sub(now))), true
+// story is a booking as its user is told of it, with where the rider is who comes.
+func (s *Service) story() bookingweb.Story {
+	story := bookingweb.Story{
+		Desk: s.desk, Board: s.board, Ready: s.trusted, Now: s.now,
+		Is:    func(b *booking.Booking, caller string) bool { return b.User == booking.UserID(caller) },
+		Since: booking.Requested,
+		Tell:  happeningOf,
+		Rated: func(b *booking.Booking) bool { return b.UserStars != 0 },
 	}
-	return 0, false
-}
-
-// watch tells the caller what has happened to a booking and then what happens. Nobody but its user learns that it is there.
-func (s *Service) watch(streams *web.Streams) web.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		after, _, err := web.LastEventID(r)
-		if err != nil {
-			return err
-		}
-		ctx := r.Context()
-		if err := s.ready(ctx); err != nil {
-			return ErrCatchingUp.Because(err)
-		}
-		st, err := streams.Open(w, r)
-		if err != nil {
-			return err
-		}
-		defer st.Close()
-		past, live, err := s.desk.Follow(ctx, s.board, bookingweb.Named(r))
-		if err != nil {
-			return err
-		}
-		defer live.Stop()
-		if claims, _ := web.Caller(ctx); past.Booking.User != booking.UserID(claims.Subject) {
-			return booking.ErrNotFound
-		}
-		if err := st.Begin(); err == nil {
-			_ = s.tell(st, past, live, after) // it has ended the stream
-		}
-		return nil
+	if s.positions != nil {
+		story.Aside = func(ctx context.Context) bookingweb.Aside { return &companion{ctx: ctx, positions: s.positions} }
 	}
-}
-
-// tell is a stream from its first event to its last. It always returns an error, which has been dealt with.
-func (s *Service) tell(st *web.Stream, past booking.History, live *booking.Watch, after uint64) error {
-	var replay []web.Event
-	for _, c := range past.Changes() {
-		if e, ok := happeningOf(&c); ok && e.ID > after {
-			replay = append(replay, e)
-		}
-	}
-	if err := st.Send(replay...); err != nil {
-		return err
-	}
-	now := past.Booking
-	changes := live.Changes()
-	var rider companion
-	defer rider.close()
-	var last <-chan time.Time
-	for {
-		if left, ends := over(&now, s.now()); ends && left <= 0 {
-			return st.End(web.BookingOver)
-		} else if ends && last == nil {
-			timer := time.NewTimer(left)
-			defer timer.Stop()
-			last = timer.C
-		}
-		rider.follow(st.Context(), s.positions, &now)
-		var err error
-		select {
-		case c, ok := <-changes:
-			if !ok {
-				return st.End(bookingweb.EndingOf(live.Err()))
-			}
-			now = c.Booking
-			if e, ok := happeningOf(c); ok {
-				err = st.Send(e)
-			}
-		case at := <-rider.newest:
-			err = st.Send(web.Event{Event: "position", Data: at})
-		case <-last:
-			return st.End(web.BookingOver)
-		case <-st.Due():
-			err = st.Tend()
-		case <-st.Over():
-			return st.Leave()
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return story
 }

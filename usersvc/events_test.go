@@ -263,7 +263,7 @@ func TestHappeningsAreAsDocumented(t *testing.T) {
 		if err := json.Unmarshal([]byte(data), &v); err != nil || v["event"] != kind || v["booking_id"] != string(id) {
 			t.Errorf("%s: %v, %v", kind, v, err)
 		}
-		for _, name := range names(v) {
+		for _, name := range webtest.Names(v) {
 			if !slices.Contains([]string{"booking_id", "event", "at", "state", "raider_id", "deadline", "reason", "stars"}, name) {
 				t.Errorf("%s says %s", kind, name)
 			}

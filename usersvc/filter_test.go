@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // all returns every page of a list, limit at a time, and fails the test where a page is short while there are more.
@@ -106,7 +107,7 @@ func TestStars(t *testing.T) {
 	id := e.book(ulla)
 	e.bring(id, booking.StateCompleted)
 	stars := func() [2]any {
-		v := object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+		v := webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
 		return [2]any{v["user_stars"], v["raider_stars"]}
 	}
 	if _, err := e.desk.Rate(t.Context(), command(booking.Rider, rita), id, 2); err != nil {

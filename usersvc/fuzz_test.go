@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // Whatever the body, /book either refuses it and stores nothing, or stores and shows exactly what it said.
@@ -28,7 +29,7 @@ func FuzzBook(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := e.ledger.Appended()
 		w := httptest.NewRecorder()
-		e.handler.ServeHTTP(w, request("POST", "/book", bearer, string(body)))
+		e.handler.ServeHTTP(w, webtest.Request("POST", "/book", bearer, string(body)))
 		switch w.Code {
 		case http.StatusOK:
 		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
@@ -82,7 +83,7 @@ func FuzzCancel(f *testing.F) {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
-		e.handler.ServeHTTP(w, request("POST", "/bookings/"+string(id)+"/cancel", bearer, string(body)))
+		e.handler.ServeHTTP(w, webtest.Request("POST", "/bookings/"+string(id)+"/cancel", bearer, string(body)))
 		b, err := e.desk.Show(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)

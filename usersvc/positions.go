@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/web"
 )
 
 // A Position is where a rider was at a time.
@@ -21,47 +22,53 @@ type Positions interface {
 	Follow(ctx context.Context, rider booking.RiderID, tell func(Position))
 }
 
-// A companion follows the rider of one stream's booking while its user waits for that rider. Only the newest position is kept. The zero
-// companion follows nobody. Close it.
+// A companion follows the rider of one stream's booking while its user waits for that rider. Only the newest position is kept. It follows nobody at
+// first. Close it.
 type companion struct {
+	ctx       context.Context //nolint:containedctx // that of its stream, with which it ends
+	positions Positions
+
 	rider  booking.RiderID // "": nobody
-	newest chan Position
+	newest chan web.Event
 	stop   context.CancelFunc
 	work   sync.WaitGroup
 }
 
-// follow makes c follow whoever comes to the pickup, if somebody does.
-func (c *companion) follow(ctx context.Context, p Positions, b *booking.Booking) {
+// Follow makes c follow whoever comes to the pickup, if somebody does.
+func (c *companion) Follow(b *booking.Booking) {
 	rider := b.Rider
-	if p == nil || b.State != booking.StateAccepted && b.State != booking.StateArrived {
+	if b.State != booking.StateAccepted && b.State != booking.StateArrived {
 		rider = ""
 	}
 	if rider == c.rider {
 		return
 	}
-	c.close()
+	c.Close()
 	if rider == "" {
 		return
 	}
-	ctx, c.stop = context.WithCancel(ctx)
-	newest := make(chan Position, 1)
-	c.rider, c.newest = rider, newest
+	ctx, stop := context.WithCancel(c.ctx)
+	newest := make(chan web.Event, 1)
+	c.rider, c.newest, c.stop = rider, newest, stop
 	c.work.Go(func() {
-		p.Follow(ctx, rider, func(at Position) {
+		c.positions.Follow(ctx, rider, func(at Position) {
 			select {
 			case <-newest:
 			default:
 			}
 			select {
-			case newest <- at:
+			case newest <- web.Event{Event: "position", Data: at}:
 			default: // another one came in between, and is as new
 			}
 		})
 	})
 }
 
-// close makes c follow nobody, and waits until it does not.
-func (c *companion) close() {
+// News is where the rider is, whenever that changes.
+func (c *companion) News() <-chan web.Event { return c.newest }
+
+// Close makes c follow nobody, and waits until it does not.
+func (c *companion) Close() {
 	if c.rider == "" {
 		return
 	}

@@ -5,17 +5,19 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"pillion/web/webtest"
 )
 
 // What is quoted is what is booked.
 func TestQuoteIsWhatIsBooked(t *testing.T) {
 	e := newEnv(t)
-	quoted := object(t, e.call("GET", "/quote?from=12.9716,77.5946&to=12.9352,77.6245", e.user(ulla), ""))
+	quoted := webtest.Object(t, e.call("GET", "/quote?from=12.9716,77.5946&to=12.9352,77.6245", e.user(ulla), ""))
 	e.nothingStored()
 	if quoted["fare"] != 463.0 || len(quoted) != 6 {
 		t.Errorf("quoted %v, want a fare of 463 and six figures", quoted)
 	}
-	booked := object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
+	booked := webtest.Object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
 	same := make(map[string]any)
 	for name := range quoted {
 		same[name] = booked[name]
@@ -51,6 +53,6 @@ func TestQuoteRefuses(t *testing.T) {
 		{"?from=1,2&to=1,-181", place},
 		{"?from=0,0&to=0,0.9", "This is too far: raiders ride 100 km at most, and it would be 100.1 km. Choose places that are nearer to each other."},
 	} {
-		refused(t, e.call("GET", "/quote"+c.query, e.user(ulla), ""), http.StatusBadRequest, c.sentence)
+		webtest.Refused(t, e.call("GET", "/quote"+c.query, e.user(ulla), ""), http.StatusBadRequest, c.sentence)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"pillion/booking"
+	"pillion/web/webtest"
 )
 
 // The passenger can read the start code again as long as the ride has not begun; after a release it is another one.
@@ -15,7 +16,7 @@ func TestStartCode(t *testing.T) {
 	id := e.book(ulla)
 	code := func() string {
 		t.Helper()
-		v := object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
+		v := webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
 		s, _ := v["start_code"].(string)
 		return s
 	}
@@ -38,7 +39,7 @@ func TestStartCode(t *testing.T) {
 	if w := e.call("GET", "/bookings/"+string(over), e.user(ulla), ""); strings.Contains(w.Body.String(), "start_code") {
 		t.Errorf("under way: %s", w.Body)
 	}
-	if log := e.log.text(); strings.Contains(log, `"`+first+`"`) {
+	if log := e.log.String(); strings.Contains(log, `"`+first+`"`) {
 		t.Error("the log has the start code in it")
 	}
 }

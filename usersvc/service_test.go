@@ -35,10 +35,10 @@ func TestTokensAreNeverLoggedNorShown(t *testing.T) {
 	if strings.Contains(answers, secret) {
 		t.Error("an answer has the token in it")
 	}
-	if strings.Contains(e.log.text(), secret) {
+	if strings.Contains(e.log.String(), secret) {
 		t.Error("the log has the token in it")
 	}
-	if !strings.Contains(e.log.text(), ulla) {
+	if !strings.Contains(e.log.String(), ulla) {
 		t.Error("the log does not say whose request it was")
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pillion/booking"
+	"pillion/bookingweb"
 	"pillion/fault"
 	"pillion/fleet"
 	"pillion/token"
@@ -126,9 +127,9 @@ func (s *Service) Routes() chi.Router {
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
 	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
-	only("Only users can list their bookings").Get("/bookings", web.Handle(s.list))
+	only("Only users can list their bookings").Get("/bookings", web.Handle(bookingweb.List(s.catchUp, s.list, s.rideOf)))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
-	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.watch(streams)))
+	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.story().Watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r

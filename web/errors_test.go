@@ -17,6 +17,7 @@ import (
 	"pillion/fault"
 	"pillion/token"
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another.")
@@ -34,8 +35,8 @@ func TestStatus(t *testing.T) {
 }
 
 // failing returns a router whose every route fails with err.
-func failing(j *journal, err error) http.Handler {
-	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.log()})
+func failing(j *webtest.Journal, err error) http.Handler {
+	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger()})
 	r.Get("/", web.Handle(func(http.ResponseWriter, *http.Request) error { return err }))
 	return r
 }
@@ -68,7 +69,7 @@ func TestWriteError(t *testing.T) {
 		{"a conflict that passes", errTaken.After(3 * time.Second), 409, "That is taken. Choose another.", "", "3", false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var j journal
+			var j webtest.Journal
 			got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1"))
 			if got.Code != c.status || got.Body.String() != c.body {
 				t.Errorf("got %d %q, want %d %q", got.Code, got.Body, c.status, c.body)
@@ -85,7 +86,7 @@ func TestWriteError(t *testing.T) {
 			if c.mustNotReveal != "" && strings.Contains(got.Body.String(), c.mustNotReveal) {
 				t.Errorf("the answer reveals %q", c.mustNotReveal)
 			}
-			failures := j.lines(t, "request failed")
+			failures := j.Lines(t, "request failed")
 			switch {
 			case !c.logged && len(failures) > 0:
 				t.Errorf("logged as a failure of ours: %v", failures)
@@ -104,7 +105,7 @@ func TestProblem(t *testing.T) {
 		{errTaken, map[string]any{"type": "about:blank", "title": "Conflict", "status": 409., "detail": "That is taken. Choose another.", "code": "taken", "instance": "r-1"}},
 		{io.EOF, map[string]any{"type": "about:blank", "title": "Internal Server Error", "status": 500., "detail": fault.ErrInternal.Message, "code": "internal", "instance": "r-1"}},
 	} {
-		var j journal
+		var j webtest.Journal
 		got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1", "Accept", "application/problem+json"))
 		if ct := got.Header().Get("Content-Type"); ct != "application/problem+json" {
 			t.Errorf("Content-Type: %s", ct)
@@ -171,8 +172,8 @@ func TestAccept(t *testing.T) {
 }
 
 func TestFailureReplacesWhatTheHandlerPrepared(t *testing.T) {
-	var j journal
-	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	var j webtest.Journal
+	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Last-Modified"} {
 			w.Header().Set(name, "1")
@@ -193,8 +194,8 @@ func TestFailureReplacesWhatTheHandlerPrepared(t *testing.T) {
 }
 
 func TestFailureAfterTheAnswerHasBegun(t *testing.T) {
-	var j journal
-	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	var j webtest.Journal
+	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, "half")
 		return io.ErrUnexpectedEOF
@@ -203,8 +204,8 @@ func TestFailureAfterTheAnswerHasBegun(t *testing.T) {
 	if got.Code != 200 || got.Body.String() != "half" {
 		t.Errorf("got %d %q", got.Code, got.Body)
 	}
-	if len(j.lines(t, "request failed")) != 1 {
-		t.Errorf("the failure is not in the log: %s", j.text())
+	if len(j.Lines(t, "request failed")) != 1 {
+		t.Errorf("the failure is not in the log: %s", j.String())
 	}
 }
 
@@ -214,19 +215,19 @@ func TestClientGone(t *testing.T) {
 		fmt.Errorf("load: %w", context.Canceled),
 		fault.New(fault.Unavailable, "away", "Away.").Because(context.Canceled),
 	} {
-		var j journal
+		var j webtest.Journal
 		ctx, cancel := context.WithCancel(t.Context())
 		h := failing(&j, err)
 		answer(h, request("GET", "/", "").WithContext(ctx))
-		if len(j.lines(t, "request failed")) != 1 {
+		if len(j.Lines(t, "request failed")) != 1 {
 			t.Errorf("%v: not logged although the client is there", err)
 		}
 		cancel()
 		answer(h, request("GET", "/", "").WithContext(ctx))
-		if len(j.lines(t, "request failed")) != 1 {
+		if len(j.Lines(t, "request failed")) != 1 {
 			t.Errorf("%v: logged although the client has left", err)
 		}
-		if lines := j.lines(t, "request"); lines[1]["status"] != 499. {
+		if lines := j.Lines(t, "request"); lines[1]["status"] != 499. {
 			t.Errorf("%v: %v", err, lines[1])
 		}
 	}
@@ -242,8 +243,8 @@ func TestWriteJSON(t *testing.T) {
 	}
 
 	// What cannot be encoded is found before anything is written, so it can still be answered.
-	var j journal
-	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	var j webtest.Journal
+	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		return web.WriteJSON(w, http.StatusOK, func() {})
 	}))

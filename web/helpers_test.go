@@ -1,15 +1,11 @@
 package web_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"io"
 	"log"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,42 +13,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// A journal is a log that a test can read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) log() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
-// lines returns the lines of a message.
-func (j *journal) lines(t *testing.T, message string) []map[string]any {
-	t.Helper()
-	var found []map[string]any
-	for line := range strings.Lines(j.text()) {
-		var fields map[string]any
-		if err := json.Unmarshal([]byte(line), &fields); err != nil {
-			t.Fatalf("log line %q: %v", line, err)
-		}
-		if fields["msg"] == message {
-			found = append(found, fields)
-		}
-	}
-	return found
-}
 
 // request returns a request with headers given as names and values in turn; a name given twice is sent twice.
 func request(method, target, body string, headers ...string) *http.Request {

@@ -17,13 +17,14 @@ import (
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 const onlyUsers = "Only users can book rides"
 
 // guarded returns a router with one route for users, which answers with the caller.
-func guarded(j *journal, v web.TokenVerifier) chi.Router {
-	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.log()})
+func guarded(j *webtest.Journal, v web.TokenVerifier) chi.Router {
+	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger()})
 	r.With(web.Require(v, token.User, onlyUsers)).Post("/book", func(w http.ResponseWriter, r *http.Request) {
 		claims, raw := web.Caller(r.Context())
 		_, _ = io.WriteString(w, claims.Subject+" "+raw)
@@ -91,7 +92,7 @@ func TestRequire(t *testing.T) {
 		{"wrong role", []string{"Bearer " + rider}, "", 403, onlyUsers, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var j journal
+			var j webtest.Journal
 			r := request("POST", "/book"+c.target, "")
 			r.Header["Authorization"] = c.authorization
 			if c.authorization == nil {
@@ -104,7 +105,7 @@ func TestRequire(t *testing.T) {
 			if got.Code != c.status || got.Body.String() != c.body || got.Header().Get("WWW-Authenticate") != c.authenticate {
 				t.Errorf("got %d %q %q, want %d %q %q", got.Code, got.Body, got.Header().Get("WWW-Authenticate"), c.status, c.body, c.authenticate)
 			}
-			if strings.Contains(j.text(), user) {
+			if strings.Contains(j.String(), user) {
 				t.Error("the token is in the log")
 			}
 		})
@@ -113,7 +114,7 @@ func TestRequire(t *testing.T) {
 		if strings.Trim(f.Token, " ") != f.Token {
 			continue // spaces around a token are HTTP's and not the token's
 		}
-		var j journal
+		var j webtest.Journal
 		r := request("POST", "/book", "")
 		r.Header["Authorization"] = []string{"Bearer " + f.Token}
 		if got := answer(guarded(&j, a.Verifier()), r); got.Code == 200 || got.Code >= 500 {
@@ -126,7 +127,7 @@ func TestRequire(t *testing.T) {
 func TestRequireOverTheWire(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	var j journal
+	var j webtest.Journal
 	srv := httptest.NewServer(guarded(&j, a.Verifier()))
 	defer srv.Close()
 	for _, c := range []struct {
@@ -177,7 +178,7 @@ func TestRequireWithoutKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := tokentest.New(t)
-	var j journal
+	var j webtest.Journal
 	got := answer(guarded(&j, v), request("POST", "/book", "", "Authorization", "Bearer "+a.Token(token.User, tokentest.Ulla, "ulla@example.com")))
 	if got.Code != 503 || got.Header().Get("Retry-After") != "1" || strings.Contains(got.Body.String(), "Invalid") || got.Header().Get("WWW-Authenticate") != "" {
 		t.Errorf("%d %s %v", got.Code, got.Body, got.Header())

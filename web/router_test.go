@@ -22,11 +22,12 @@ import (
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 func TestRequestID(t *testing.T) {
-	var j journal
-	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	var j webtest.Journal
+	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", func(http.ResponseWriter, *http.Request) {})
 	made := regexp.MustCompile(`^[a-z2-7]{26}$`)
 	seen := make(map[string]bool)
@@ -59,7 +60,7 @@ func TestRequestID(t *testing.T) {
 			t.Errorf("%q: %q is not a new id", c.sent, got)
 		}
 		seen[got] = true
-		lines := j.lines(t, "request")
+		lines := j.Lines(t, "request")
 		if last := lines[len(lines)-1]["request_id"]; last != got {
 			t.Errorf("%q is answered with %q and logged as %q", c.sent, got, last)
 		}
@@ -74,10 +75,10 @@ func (c *clock) Now() time.Time { return c.now }
 func TestRouterLogsEachRequestOnce(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	var j journal
+	var j webtest.Journal
 	clock := &clock{now: time.Unix(1_700_000_000, 0)}
 	reg := prometheus.NewRegistry()
-	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.log(), Registerer: reg, Now: clock.Now})
+	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.Logger(), Registerer: reg, Now: clock.Now})
 	r.Get("/bookings/{id}", func(w http.ResponseWriter, _ *http.Request) {
 		clock.now = clock.now.Add(1234567 * time.Nanosecond)
 		_, _ = io.WriteString(w, "hello")
@@ -108,13 +109,13 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 		{"POST", "/book", "Bearer s3cr3t", map[string]any{"method": "POST", "route": "/book", "status": 403., "bytes": 13., "duration_ms": 0., "code": "invalid_token"}},
 		{"POST", "/book", "", map[string]any{"method": "POST", "route": "/book", "status": 401., "bytes": 28., "duration_ms": 0., "code": "missing_authorization"}},
 	} {
-		before := len(j.lines(t, "request"))
+		before := len(j.Lines(t, "request"))
 		req := request(c.method, c.target, "", "X-Request-Id", "r-1")
 		if c.authorization != "" {
 			req.Header.Set("Authorization", c.authorization)
 		}
 		answer(r, req)
-		lines := j.lines(t, "request")
+		lines := j.Lines(t, "request")
 		if len(lines) != before+1 {
 			t.Errorf("%s %s has %d lines in the log", c.method, c.target, len(lines)-before)
 			continue
@@ -132,7 +133,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 			t.Errorf("%s %s: more than is wanted in %v", c.method, c.target, line)
 		}
 	}
-	if text := j.text(); strings.Contains(text, "s3cr3t") || strings.Contains(text, user) {
+	if text := j.String(); strings.Contains(text, "s3cr3t") || strings.Contains(text, user) {
 		t.Error("a secret is in the log")
 	}
 
@@ -226,9 +227,9 @@ func TestUnroutedRequests(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	var j journal
+	var j webtest.Journal
 	reg := prometheus.NewRegistry()
-	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.log(), Registerer: reg})
+	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger(), Registerer: reg})
 	r.Get("/panic", func(http.ResponseWriter, *http.Request) { panic("it broke: hunter2") })
 	r.Get("/panic-late", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "half")
@@ -272,7 +273,7 @@ func TestPanic(t *testing.T) {
 		}
 		// The client may see the end of the connection before the line is in the log.
 		lines := await(t, func() []map[string]any {
-			for _, line := range j.lines(t, "request") {
+			for _, line := range j.Lines(t, "request") {
 				if line["route"] == c.path {
 					return []map[string]any{line}
 				}
@@ -282,7 +283,7 @@ func TestPanic(t *testing.T) {
 		if aborted := lines[0]["aborted"] == true; aborted != c.aborted {
 			t.Errorf("%s: %v", c.path, lines[0])
 		}
-		if n := len(j.lines(t, "request panicked")); n != c.logged {
+		if n := len(j.Lines(t, "request panicked")); n != c.logged {
 			t.Errorf("%s: %d lines about panics in the log, want %d", c.path, n, c.logged)
 		}
 		want := `pillion_http_requests_total{method="GET",route="` + c.path + `",service="test",status="` + c.status + `"} 1`
@@ -290,7 +291,7 @@ func TestPanic(t *testing.T) {
 			t.Errorf("%s: %s is not in the metrics", c.path, want)
 		}
 	}
-	first := j.lines(t, "request panicked")[0]
+	first := j.Lines(t, "request panicked")[0]
 	if first["level"] != "ERROR" || first["panic"] != "it broke: hunter2" || !strings.Contains(first["stack"].(string), "router_test.go") {
 		t.Errorf("%v", first)
 	}

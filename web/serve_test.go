@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 // A serving is a server on a port of its own.
@@ -25,7 +26,7 @@ type serving struct {
 }
 
 // serve runs h within l until the test ends or stops it.
-func serve(t *testing.T, l web.Limits, h http.Handler, j *journal) *serving {
+func serve(t *testing.T, l web.Limits, h http.Handler, j *webtest.Journal) *serving {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +34,7 @@ func serve(t *testing.T, l web.Limits, h http.Handler, j *journal) *serving {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &serving{addr: ln.Addr().String(), stop: cancel, done: make(chan error, 1)}
-	go func() { s.done <- l.Serve(ctx, ln, h, j.log()) }()
+	go func() { s.done <- l.Serve(ctx, ln, h, j.Logger()) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -81,7 +82,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestServe(t *testing.T) {
-	var j journal
+	var j webtest.Journal
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(hello), &j)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -102,8 +103,8 @@ func TestServe(t *testing.T) {
 		_ = conn.Close()
 		t.Error("the port is still open")
 	}
-	if j.text() != "" {
-		t.Errorf("an ordered stop is in the log: %s", j.text())
+	if j.String() != "" {
+		t.Errorf("an ordered stop is in the log: %s", j.String())
 	}
 }
 
@@ -130,7 +131,7 @@ func TestServeWithItsDefaults(t *testing.T) {
 }
 
 func TestServeLetsRequestsFinish(t *testing.T) {
-	var j journal
+	var j webtest.Journal
 	began, finish := make(chan struct{}), make(chan struct{})
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(began)
@@ -159,15 +160,15 @@ func TestServeLetsRequestsFinish(t *testing.T) {
 	if _, err := s.stopped(t); err != nil {
 		t.Errorf("Serve = %v", err)
 	}
-	if strings.Contains(j.text(), "cut off") {
-		t.Errorf("%s", j.text())
+	if strings.Contains(j.String(), "cut off") {
+		t.Errorf("%s", j.String())
 	}
 }
 
 func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 	limits := web.DefaultLimits()
 	limits.Grace = 50 * time.Millisecond
-	var j journal
+	var j webtest.Journal
 	began, ended := make(chan struct{}), make(chan error, 1)
 	s := serve(t, limits, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(began)
@@ -188,8 +189,8 @@ func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 	default:
 		t.Error("Serve did not wait for the handler that it cut off")
 	}
-	if !strings.Contains(j.text(), "cut off") {
-		t.Errorf("nothing in the log about it: %s", j.text())
+	if !strings.Contains(j.String(), "cut off") {
+		t.Errorf("nothing in the log about it: %s", j.String())
 	}
 }
 
@@ -197,7 +198,7 @@ func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 func TestServeDoesNotWaitForEver(t *testing.T) {
 	limits := web.DefaultLimits()
 	limits.Grace = 10 * time.Millisecond
-	var j journal
+	var j webtest.Journal
 	began, finish := make(chan struct{}), make(chan struct{})
 	defer close(finish)
 	s := serve(t, limits, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -210,8 +211,8 @@ func TestServeDoesNotWaitForEver(t *testing.T) {
 	if took, err := s.stopped(t); err != nil || took > 2*time.Second {
 		t.Errorf("Serve = %v after %v", err, took)
 	}
-	if !strings.Contains(j.text(), "still running") {
-		t.Errorf("nothing in the log about it: %s", j.text())
+	if !strings.Contains(j.String(), "still running") {
+		t.Errorf("nothing in the log about it: %s", j.String())
 	}
 }
 
@@ -220,8 +221,8 @@ func TestServeClosesSlowClients(t *testing.T) {
 	long := web.Limits{ReadHeader: time.Minute, Read: time.Minute, Write: time.Minute, Idle: time.Minute, Header: 16 << 10, Grace: time.Second}
 	readHeader, read, write, idle := long, long, long, long
 	readHeader.ReadHeader, read.Read, write.Write, idle.Idle = 50*time.Millisecond, 100*time.Millisecond, 150*time.Millisecond, 50*time.Millisecond
-	var j journal
-	r := web.NewRouter(web.RouterConfig{Log: j.log()})
+	var j webtest.Journal
+	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Post("/", web.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		var v struct{}
 		if err := web.DecodeOptional(r, &v); err != nil {
@@ -261,7 +262,7 @@ func TestServeClosesSlowClients(t *testing.T) {
 	conn := serve(t, write, r, &j).dial(t)
 	_, _ = io.WriteString(conn, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
 	await(t, func() []bool {
-		for _, line := range j.lines(t, "request") {
+		for _, line := range j.Lines(t, "request") {
 			if line["route"] == "/endless" {
 				return []bool{true}
 			}
@@ -271,7 +272,7 @@ func TestServeClosesSlowClients(t *testing.T) {
 }
 
 func TestServeLimitsHeaders(t *testing.T) {
-	var j journal
+	var j webtest.Journal
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(hello), &j)
 	for _, c := range []struct {
 		size   int // of the whole header, in bytes
@@ -296,7 +297,7 @@ func TestServeLimitsHeaders(t *testing.T) {
 // Over TLS the same is served, browsers are told to come back over it, and strangers who cannot shake hands leave no warning.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
-	var j journal
+	var j webtest.Journal
 	lender := httptest.NewTLSServer(nil) // it has a certificate, and clients that trust it
 	defer lender.Close()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -308,7 +309,7 @@ func TestServeTLS(t *testing.T) {
 	router := web.NewRouter(web.RouterConfig{})
 	router.Get("/", hello)
 	go func() {
-		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: lender.TLS.Certificates}), router, j.log())
+		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: lender.TLS.Certificates}), router, j.Logger())
 	}()
 	client := lender.Client()
 	resp, err := client.Get("https://" + ln.Addr().String())
@@ -332,7 +333,7 @@ func TestServeTLS(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if said := j.text(); strings.Contains(said, "WARN") {
+	if said := j.String(); strings.Contains(said, "WARN") {
 		t.Errorf("a stranger has caused a warning:\n%s", said)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/web"
+	"pillion/web/webtest"
 )
 
 // A mind is a verifier whose mind can be changed.
@@ -44,7 +45,7 @@ type theatre struct {
 	auth     *tokentest.Authority
 	verifier *mind
 	registry *prometheus.Registry
-	journal  journal
+	journal  webtest.Journal
 	handler  http.Handler
 	begun    chan *web.Stream // each stream that has begun
 	events   chan []web.Event // to the one that takes it
@@ -59,7 +60,7 @@ func newTheatre(t *testing.T, limits web.StreamLimits) *theatre {
 	}
 	th.verifier = &mind{TokenVerifier: th.auth.Verifier()}
 	// Streams go on for longer than other requests may take.
-	config := web.RouterConfig{Patience: time.Millisecond, Service: "theatre", Log: th.journal.log(), Registerer: th.registry}
+	config := web.RouterConfig{Patience: time.Millisecond, Service: "theatre", Log: th.journal.Logger(), Registerer: th.registry}
 	r := web.NewRouter(config)
 	streams := web.NewStreams(limits, th.verifier, config)
 	r.With(web.Require(th.verifier, token.User, "no")).Get("/events", web.Handle(func(w http.ResponseWriter, r *http.Request) error {
@@ -158,7 +159,7 @@ func last(t *testing.T, body io.Reader) (reason string, reconnect bool, id strin
 func (th *theatre) ended(t *testing.T) []any {
 	t.Helper()
 	return await(t, func() (all []any) {
-		for _, line := range th.journal.lines(t, "request") {
+		for _, line := range th.journal.Lines(t, "request") {
 			if line["ended"] != nil {
 				all = append(all, line["ended"])
 			}
@@ -322,8 +323,8 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 			t.Errorf("%s, %v", reason, again)
 		}
 	}
-	if strings.Contains(th.journal.text(), "cut off") || strings.Contains(th.journal.text(), "still running") {
-		t.Errorf("%s", th.journal.text())
+	if strings.Contains(th.journal.String(), "cut off") || strings.Contains(th.journal.String(), "still running") {
+		t.Errorf("%s", th.journal.String())
 	}
 }
 
@@ -417,8 +418,8 @@ func TestStreamCannotSayWhatIsNoJSON(t *testing.T) {
 	if reason, _, _ := last(t, res.Body); reason != "unavailable" {
 		t.Error(reason)
 	}
-	if len(th.journal.lines(t, "request failed")) != 1 {
-		t.Error(th.journal.text())
+	if len(th.journal.Lines(t, "request failed")) != 1 {
+		t.Error(th.journal.String())
 	}
 }
 

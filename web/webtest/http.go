@@ -1,0 +1,165 @@
+package webtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pillion/token/tokentest"
+)
+
+// A Journal is a log that a test can read. The zero value is empty.
+type Journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (j *Journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(b)
+}
+
+// Logger returns a logger that writes to j.
+func (j *Journal) Logger() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
+
+// String returns what was written so far.
+func (j *Journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+// Lines returns the entries with a message.
+func (j *Journal) Lines(t testing.TB, message string) []map[string]any {
+	t.Helper()
+	var found []map[string]any
+	for line := range strings.Lines(j.String()) {
+		var entry map[string]any
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatalf("log line %q: %v", line, err)
+		}
+		if entry["msg"] == message {
+			found = append(found, entry)
+		}
+	}
+	return found
+}
+
+// Request returns a request with a bearer token, unless it is empty, and with headers, given as names and values in turn; a name that is given twice is
+// sent twice. Its body is one that can be read once, as that of a request from a network.
+func Request(method, target, bearer, body string, headers ...string) *http.Request {
+	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
+	r.ContentLength = int64(len(body))
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+// Refused fails the test unless w is that refusal, to the letter.
+func Refused(t testing.TB, w *httptest.ResponseRecorder, status int, sentence string) {
+	t.Helper()
+	if w.Code != status || w.Body.String() != sentence {
+		t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, status, sentence)
+	}
+	if got := w.Header().Get("Content-Type"); got != "text/plain; charset=utf-8" {
+		t.Errorf("refused as %q", got)
+	}
+}
+
+// Object returns the JSON of a successful answer.
+func Object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
+	t.Helper()
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("answer %d %s %q, want 200 and JSON", w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("answer %q: %v", w.Body, err)
+	}
+	return v
+}
+
+// Names returns the field names of an object, sorted.
+func Names(v map[string]any) []string { return slices.Sorted(maps.Keys(v)) }
+
+// A Call is one request that a token is needed for, with the sentence for whoever has a token of another role.
+type Call struct{ Method, Target, Sentence string }
+
+// WantsAToken fails the test unless calls without one bearer token in the Authorization header are refused as they must be, whatever stands elsewhere (RFC
+// 6750, section 3.1). good is a token that would do.
+func WantsAToken(t *testing.T, h http.Handler, spec []byte, good string, calls ...Call) {
+	t.Helper()
+	const none = "Missing Authorization header"
+	for _, a := range []struct {
+		name      string
+		values    []string
+		status    int
+		sentence  string // empty: whatever
+		challenge string
+	}{
+		{"none", nil, 401, none, "Bearer"},
+		{"Basic", []string{"Basic " + good}, 401, "", "Bearer"},
+		{"BearerX", []string{"BearerX " + good}, 401, "", "Bearer"},
+		{"empty", []string{""}, 401, "", "Bearer"},
+		{"Bearer and nothing", []string{"Bearer "}, 401, "", "Bearer"},
+		{"two headers", []string{"Bearer " + good, "Bearer " + good}, 400, "", `Bearer error="invalid_request"`},
+		{"two tokens", []string{"Bearer " + good + ", Bearer " + good}, 400, "", `Bearer error="invalid_request"`},
+		{"tab", []string{"Bearer\t" + good}, 400, "", `Bearer error="invalid_request"`},
+		{"not a token", []string{"Bearer invalid.token.here"}, 403, "Invalid token", `Bearer error="invalid_token"`},
+	} {
+		for _, c := range calls {
+			t.Run(a.name+" "+c.Method+" "+c.Target, func(t *testing.T) {
+				r := Request(c.Method, c.Target+"?access_token="+good, "", `{"token":"`+good+`"}`)
+				for _, v := range a.values {
+					r.Header.Add("Authorization", v)
+				}
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				if w.Code != a.status || a.sentence != "" && w.Body.String() != a.sentence {
+					t.Errorf("answer %d %q, want %d %q", w.Code, w.Body, a.status, a.sentence)
+				}
+				if got := w.Header().Get("WWW-Authenticate"); got != a.challenge {
+					t.Errorf("WWW-Authenticate: %q, want %q", got, a.challenge)
+				}
+				ValidateAnswer(t, spec, r, w)
+			})
+		}
+	}
+}
+
+// RefusesForgeries fails the test unless calls with any of the forged tokens are refused.
+func RefusesForgeries(t *testing.T, h http.Handler, auth *tokentest.Authority, calls ...Call) {
+	t.Helper()
+	for _, forged := range auth.Forgeries() {
+		if strings.Trim(forged.Token, " ") != forged.Token {
+			continue // spaces around a token are not the token's, in a header
+		}
+		t.Run(forged.Name, func(t *testing.T) {
+			for _, c := range calls {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, Request(c.Method, c.Target, "", "{}", "Authorization", "Bearer "+forged.Token))
+				if forged.Token == "" || strings.ContainsAny(forged.Token, " ,\t") { // not one token: the header is what is wrong
+					if w.Code != http.StatusBadRequest && w.Code != http.StatusUnauthorized {
+						t.Errorf("%s %s: answer %d %q", c.Method, c.Target, w.Code, w.Body)
+					}
+					continue
+				}
+				Refused(t, w, http.StatusForbidden, "Invalid token")
+			}
+		})
+	}
+}
