@@ -72,6 +72,7 @@ func ServeAuth(c *Conn, version string, keys func() *token.KeySet, tokens func(c
 // answerService answers a service's request for its token.
 func (c *Conn) answerService(tokens func(context.Context, ServiceRequest) (string, error)) micro.HandlerFunc {
 	return func(r micro.Request) {
+		held := c.Held()
 		ctx, cancel := context.WithTimeout(context.Background(), attemptPatience)
 		defer cancel()
 		req, err := serviceRequest(r.Data(), r.Headers().Get(headerSignature))
@@ -82,6 +83,9 @@ func (c *Conn) answerService(tokens func(context.Context, ServiceRequest) (strin
 		var answer []byte
 		if err == nil {
 			answer, err = req.sealed(raw)
+		}
+		if !held() {
+			return // and it asks again
 		}
 		if err != nil {
 			code, sentence := "500", "Something went wrong. Please try again."

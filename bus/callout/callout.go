@@ -95,8 +95,9 @@ func (c *Callout) Run(ctx context.Context) error {
 	var answers errgroup.Group
 	answers.SetLimit(atOnce)
 	sub, err := c.Conn.NATS().QueueSubscribe(access.CalloutSubject, queue, func(m *nats.Msg) {
+		held := c.Conn.Held()
 		answers.Go(func() error {
-			c.answer(ctx, m)
+			c.answer(ctx, m, held)
 			return nil
 		})
 	})
@@ -108,8 +109,8 @@ func (c *Callout) Run(ctx context.Context) error {
 	return answers.Wait()
 }
 
-// answer answers one question. A question that is none of a server's gets no answer.
-func (c *Callout) answer(ctx context.Context, m *nats.Msg) {
+// answer answers one question, unless the connection is lost that it came by. A question that is none of a server's gets no answer.
+func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	server := m.Header.Get(headerXKey)
@@ -139,7 +140,7 @@ func (c *Callout) answer(ctx context.Context, m *nats.Msg) {
 	said, err := a.Encode(c.Secret.Issuer)
 	if err == nil {
 		var sealed []byte
-		if sealed, err = c.Secret.XKey.Seal([]byte(said), server); err == nil {
+		if sealed, err = c.Secret.XKey.Seal([]byte(said), server); err == nil && held() {
 			err = m.Respond(sealed)
 		}
 	}
