@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -155,4 +158,24 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Stage, l.Bits, text(l.PublishedAt), text(l.ActiveFrom), text(l.RetiredAt), text(l.CompromisedAt))
 	}
 	return table.Flush()
+}
+
+// withKeysLast lets the id of a key begin with a hyphen, which one in sixty-four does (a thumbprint, RFC 7638, in base64url): it goes behind "--", or
+// it would be read as a flag that nobody knows, in an emergency.
+func withKeysLast(args []string) []string {
+	if len(args) == 0 || args[0] != "keys" || slices.Contains(args, "--") {
+		return args
+	}
+	var ids, others []string
+	for _, a := range args {
+		if sum, err := base64.RawURLEncoding.DecodeString(a); err == nil && len(sum) == sha256.Size && a[0] == '-' {
+			ids = append(ids, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	if ids == nil {
+		return args
+	}
+	return append(append(others, "--"), ids...)
 }

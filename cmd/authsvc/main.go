@@ -53,7 +53,7 @@ func run(ctx context.Context, env program.Env) error {
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
 		Description: "The service that knows who somebody is: POST /login, POST /register, and the keys that verify tokens.",
-	}, &c, env.Args)
+	}, &c, withKeysLast(env.Args))
 	if err != nil {
 		return err
 	}
