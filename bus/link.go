@@ -13,9 +13,8 @@ import (
 // A link is whether a connection is up. The client itself cannot be asked: while it dials, and waits for the first word of a server that does not answer,
 // it holds a lock for which all of its calls wait, whatever their contexts say. So on a connection that is lost nothing is begun.
 type link struct {
-	mu   sync.Mutex
-	up   chan struct{} // closed while it is
-	lost int           // how often it was lost
+	mu sync.Mutex
+	up chan struct{} // closed while it is; another one each time that it is lost
 }
 
 func newLink() *link { return &link{up: make(chan struct{})} }
@@ -29,7 +28,6 @@ func (l *link) set(up bool) {
 		close(l.up)
 	case !up && was:
 		l.up = make(chan struct{})
-		l.lost++
 	}
 }
 
@@ -51,16 +49,17 @@ func (l *link) is() bool {
 
 // Held returns a function that reports whether the connection is still up since. What was asked on a connection must not be answered on the next one: who
 // asked waits for nothing any more, and the server there, which has not brought the question, takes the answer for an intrusion.
-func (c *Conn) Held() func() bool {
-	lost := c.link.times()
-	return func() bool { return c.link.is() && c.link.times() == lost }
-}
+func (c *Conn) Held() func() bool { return c.link.held() }
 
-// times returns how often the connection was lost.
-func (l *link) times() int {
+func (l *link) held() func() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lost
+	up, was := l.up, l.isClosed()
+	return func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return was && l.up == up
+	}
 }
 
 var errLinkDown = errors.New("the connection to NATS is lost and not made again yet")

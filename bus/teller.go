@@ -66,7 +66,7 @@ func (t *teller) leave(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), feedBye)
 	defer cancel()
-	stream, err := t.ledger.js.Stream(ctx, LedgerStream)
+	stream, err := t.ledger.conn.stream(ctx, LedgerStream)
 	if err == nil {
 		err = stream.UnpinConsumer(ctx, FeedConsumer, feedGroup)
 	}
