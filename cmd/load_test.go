@@ -21,6 +21,7 @@ import (
 	"pillion/booking"
 	"pillion/load"
 	"pillion/wait"
+	"pillion/web/webtest"
 )
 
 // A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
@@ -174,7 +175,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "result.json")
 	cmd := command(t.Context(), "pillion-load", "--auth-url="+system.at["authsvc"], "--user-url="+system.at["usersvc"], "--rider-url="+system.at["ridersvc"], "--nats-url="+system.at["nats"],
 		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file, "--operator-key="+filepath.Join(data, "services", "operator.nk"))
-	var out record
+	var out webtest.Journal
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

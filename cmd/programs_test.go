@@ -15,12 +15,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"pillion/wait"
+	"pillion/web/webtest"
 )
 
 // bin is where TestMain builds the programs.
@@ -82,34 +82,16 @@ func exitStatus(err error) int {
 // A process is a program that runs.
 type process struct {
 	cmd    *exec.Cmd
-	stdout *record
+	stdout *webtest.Journal
 	at     map[string]string
 	ended  chan struct{}
 	err    error // once ended
 }
 
-// A record is what a process has written so far.
-type record struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.b.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.b.String()
-}
-
 // start starts a program on ports that are free and returns when it has said what it listens on. It is killed after the test.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: command(context.Background(), name, append(args, "--log-format=json")...), stdout: &record{}, ended: make(chan struct{})}
+	p := &process{cmd: command(context.Background(), name, append(args, "--log-format=json")...), stdout: new(webtest.Journal), ended: make(chan struct{})}
 	p.cmd.Stdout = p.stdout
 	logs, err := p.cmd.StderrPipe()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pillion/wait"
+	"pillion/web/webtest"
 )
 
 // block matches a fenced shell block of a README.
@@ -146,7 +147,7 @@ func needed(t *testing.T) {
 type shell struct {
 	cmd *exec.Cmd
 	in  *os.File
-	out *log
+	out *webtest.Journal
 }
 
 const prompt = "--pillion-readme-done-"
@@ -157,7 +158,7 @@ func newShell(t *testing.T, dir string) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shell{cmd: exec.Command("sh"), in: w, out: &log{}}
+	s := &shell{cmd: exec.Command("sh"), in: w, out: new(webtest.Journal)}
 	s.cmd.Dir, s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = dir, r, s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -186,12 +187,12 @@ func (s *shell) run(t *testing.T, command string) string {
 }
 
 // A background process is interrupted when the test ends, as Ctrl-C would.
-type background struct{ out *log }
+type background struct{ out *webtest.Journal }
 
 func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &background{out: &log{}}
+	b := &background{out: new(webtest.Journal)}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, b.out, b.out
 	// make passes no signal on, so the whole group is interrupted, as a terminal does it.

@@ -2,7 +2,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,13 +13,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"pillion/bus/embedded"
 	"pillion/wait"
+	"pillion/web/webtest"
 )
 
 // bin is where TestMain builds the programs.
@@ -56,26 +55,8 @@ func TestMain(m *testing.M) {
 type program struct {
 	name string
 	cmd  *exec.Cmd
-	out  *log
+	out  *webtest.Journal
 	done chan error
-}
-
-// A log collects what a process writes.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs a program until the test ends, whatever happens to it in between.
@@ -89,7 +70,7 @@ func start(t testing.TB, name string, args ...string) *program {
 // begin starts a process, as start does.
 func begin(t testing.TB, name string, cmd *exec.Cmd) *program {
 	t.Helper()
-	p := &program{name: name, cmd: cmd, out: &log{}, done: make(chan error, 1)}
+	p := &program{name: name, cmd: cmd, out: new(webtest.Journal), done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
