@@ -20,8 +20,7 @@ import (
 // What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
 func TestFeed(t *testing.T) {
 	t.Parallel() // most of it is waiting
-	t.Run("one replica", func(t *testing.T) { testFeed(t, bustest.RunClosed(t, true)) })
-	t.Run("three replicas", func(t *testing.T) { testFeed(t, bustest.RunClosedCluster(t, true)) })
+	bustest.Setup{Closed: true, Watch: true}.Sizes(t, testFeed)
 }
 
 func testFeed(t *testing.T, e *bustest.Env) {
@@ -176,7 +175,7 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 // An instance that stops in order leaves its place, and the next one tells what it has not.
 func TestFeedIsHandedOver(t *testing.T) {
 	t.Parallel()
-	test := func(t *testing.T, e *bustest.Env) {
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		watched := subscribe(t, e.ConnectAs(t, access.Operator).NATS(), "feed.booking.>")
 		user, desk := k.person(booking.User), newDesk(t, k.ledgerOn(t, e.ConnectAs(t, access.Usersvc)))
@@ -221,15 +220,12 @@ func TestFeedIsHandedOver(t *testing.T) {
 				t.Errorf("nobody tells, and the place is still that of %s", left)
 			}
 		}
-	}
-	t.Run("one replica", func(t *testing.T) { test(t, bustest.RunClosed(t, false)) })
-	t.Run("three replicas", func(t *testing.T) { test(t, bustest.RunClosedCluster(t, false)) })
+	})
 }
 
 // An instance dies with events under way that it has not told of. Another one takes its place, and tells those first, and then what has come meanwhile.
 func TestFeedGoesOn(t *testing.T) {
-	t.Parallel()
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		watched := subscribe(t, k.Connect(t).NATS(), "feed.booking.>")
 		user, desk := k.person(booking.User), newDesk(t, k.ledger(t))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -21,10 +20,10 @@ import (
 func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
-	if os.Getenv("PILLION_LONG") != "" {
+	if bustest.Long() {
 		rounds = 150
 	}
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		var desks []*booking.Desk
 		for range 3 { // three processes, each on another server of the cluster

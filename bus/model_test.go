@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -22,10 +21,10 @@ import (
 func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 4*time.Second, int64(2500)
-	if os.Getenv("PILLION_LONG") != "" {
+	if bustest.Long() {
 		life, limit = 30*time.Second, 20_000
 	}
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		ledger := k.ledger(t)
 		one, _ := follow(t, ledger)

@@ -65,7 +65,7 @@ func TestProvisionWidensAndNeverNarrows(t *testing.T) {
 }
 
 func TestProvisionThreeReplicas(t *testing.T) {
-	e := bustest.RunCluster(t)
+	e := bustest.LongCluster(t, bustest.Setup{})
 	conn := e.Connect(t)
 	plan := e.Plan()
 	plan.Replicas = 1

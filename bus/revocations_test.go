@@ -153,7 +153,7 @@ func TestRevokedEverywhereWithinASecond(t *testing.T) {
 
 // The same while the bucket's leader steps down again and again. A write may then take longer, the news of it may not.
 func TestRevokedThoughLeadersStepDown(t *testing.T) {
-	k := newKit(t, bustest.RunCluster(t))
+	k := newKit(t, bustest.LongCluster(t, bustest.Setup{}))
 	conn := k.Connect(t)
 	var services []*watched
 	for range 3 {

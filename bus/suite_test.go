@@ -11,7 +11,7 @@ import (
 
 func TestLedgerIsALog(t *testing.T) {
 	t.Parallel() // most of it is waiting
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		conn := k.Connect(t)
 		bookingtest.LogSuite(t, func(t *testing.T) bookingtest.Env {

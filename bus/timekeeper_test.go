@@ -91,8 +91,7 @@ func state(t *testing.T, l *bus.Ledger, id booking.ID) booking.State {
 // Bookings that nobody accepts expire soon after their deadline and never before, those that somebody accepted do not, and no death of an
 // instance leaves one without its end.
 func TestDeadlines(t *testing.T) {
-	t.Parallel() // most of it is waiting
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		user, rider := k.person(booking.User), k.person(booking.Rider)
 		l := k.ledger(t)
@@ -188,8 +187,7 @@ func TestWrongCodesRelease(t *testing.T) {
 
 // A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps it until that ends; who has arrived is left alone.
 func TestRecall(t *testing.T) {
-	t.Parallel() // most of it is waiting
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		user := k.person(booking.User)
 		idle, moving, there := k.person(booking.Rider), k.person(booking.Rider), k.person(booking.Rider)

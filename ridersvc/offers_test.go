@@ -195,79 +195,76 @@ func TestOffersAfterARestart(t *testing.T) {
 // Over NATS, with two instances: riders who connect with their token are told by the one that they report to, once, and once more when they report to the
 // other one.
 func TestOffersOverNATS(t *testing.T) {
-	for name, run := range map[string]func(testing.TB, bool) *bustest.Env{"one server": bustest.RunClosed, "three servers": bustest.RunClosedCluster} {
-		t.Run(name, func(t *testing.T) {
-			e := run(t, false)
-			x := newTown(t, e, 2)
-			e.Door(t, x.auth)
-			var feeds []*nats.Subscription
-			for i := range 2 {
-				nc, err := e.Enter(x.tokens[i])
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(nc.Close)
-				feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
-				if err == nil {
-					err = nc.Flush()
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				feeds = append(feeds, feed)
-			}
-			next := func(rider int, id booking.ID, what string) string {
-				t.Helper()
-				for {
-					m, err := feeds[rider].NextMsg(30 * time.Second)
-					if err != nil {
-						t.Fatalf("rider %d is not told that the booking is %s: %v", rider, what, err)
-					}
-					about, is := strings.Split(m.Subject, "."), m.Header.Get("ce-id")
-					if len(about) != 7 || about[3] != "open" || m.Header.Get("Authorization") != "" || strings.Contains(string(m.Data), ulla) {
-						t.Fatalf("rider %d: %s %v %s", rider, m.Subject, m.Header, m.Data)
-					}
-					if about[4] != string(id) {
-						continue // a greeting
-					}
-					if about[6] != what || is != strings.Join(about[4:], ".") {
-						t.Fatalf("rider %d: %s %s, want %s", rider, m.Subject, is, what)
-					}
-					return is
-				}
-			}
-			// Each reports to an instance of its own, and again until the servers know of its subscription.
-			greeting := booking.ID(booking.NewID())
-			x.bookAt(t, greeting, here)
-			for i := range 2 {
-				x.at(t, i, i, here)
-			}
-			id := booking.ID(booking.NewID())
-			x.bookAt(t, id, north(100))
-			said := next(0, id, "open")
-			if other := next(1, id, "open"); other != said {
-				t.Errorf("the same has two ids: %s and %s", said, other)
-			}
-			x.at(t, 0, 1, north(20)) // now the first one reports to the other instance
-			if again := next(0, id, "open"); again != said {
-				t.Errorf("the same has two ids: %s and %s", said, again)
-			}
-			if _, err := x.desk.Cancel(t.Context(), x.byUser(), id, ""); err != nil {
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		x := newTown(t, e, 2)
+		e.Door(t, x.auth)
+		var feeds []*nats.Subscription
+		for i := range 2 {
+			nc, err := e.Enter(x.tokens[i])
+			if err != nil {
 				t.Fatal(err)
 			}
-			seen := map[string]int{next(0, id, "gone"): 1}
-			seen[next(0, id, "gone")]++ // by each of the instances that have told that it is open
-			seen[next(1, id, "gone")]++
-			if len(seen) != 1 {
-				t.Errorf("the same has several ids: %v", seen)
+			t.Cleanup(nc.Close)
+			feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
+			if err == nil {
+				err = nc.Flush()
 			}
-			for i := range 2 {
-				if m, err := feeds[i].NextMsg(50 * time.Millisecond); err == nil && strings.Contains(m.Subject, string(id)) {
-					t.Errorf("rider %d is also told %s", i, m.Subject)
+			if err != nil {
+				t.Fatal(err)
+			}
+			feeds = append(feeds, feed)
+		}
+		next := func(rider int, id booking.ID, what string) string {
+			t.Helper()
+			for {
+				m, err := feeds[rider].NextMsg(30 * time.Second)
+				if err != nil {
+					t.Fatalf("rider %d is not told that the booking is %s: %v", rider, what, err)
 				}
+				about, is := strings.Split(m.Subject, "."), m.Header.Get("ce-id")
+				if len(about) != 7 || about[3] != "open" || m.Header.Get("Authorization") != "" || strings.Contains(string(m.Data), ulla) {
+					t.Fatalf("rider %d: %s %v %s", rider, m.Subject, m.Header, m.Data)
+				}
+				if about[4] != string(id) {
+					continue // a greeting
+				}
+				if about[6] != what || is != strings.Join(about[4:], ".") {
+					t.Fatalf("rider %d: %s %s, want %s", rider, m.Subject, is, what)
+				}
+				return is
 			}
-		})
-	}
+		}
+		// Each reports to an instance of its own, and again until the servers know of its subscription.
+		greeting := booking.ID(booking.NewID())
+		x.bookAt(t, greeting, here)
+		for i := range 2 {
+			x.at(t, i, i, here)
+		}
+		id := booking.ID(booking.NewID())
+		x.bookAt(t, id, north(100))
+		said := next(0, id, "open")
+		if other := next(1, id, "open"); other != said {
+			t.Errorf("the same has two ids: %s and %s", said, other)
+		}
+		x.at(t, 0, 1, north(20)) // now the first one reports to the other instance
+		if again := next(0, id, "open"); again != said {
+			t.Errorf("the same has two ids: %s and %s", said, again)
+		}
+		if _, err := x.desk.Cancel(t.Context(), x.byUser(), id, ""); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]int{next(0, id, "gone"): 1}
+		seen[next(0, id, "gone")]++ // by each of the instances that have told that it is open
+		seen[next(1, id, "gone")]++
+		if len(seen) != 1 {
+			t.Errorf("the same has several ids: %v", seen)
+		}
+		for i := range 2 {
+			if m, err := feeds[i].NextMsg(50 * time.Millisecond); err == nil && strings.Contains(m.Subject, string(id)) {
+				t.Errorf("rider %d is also told %s", i, m.Subject)
+			}
+		}
+	})
 }
 
 // bookAt books a ride from a place.

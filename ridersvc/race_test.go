@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -239,7 +238,7 @@ const crowd = 32
 
 // rounds is how often a race is run.
 func rounds(t testing.TB) int {
-	if os.Getenv("PILLION_LONG") != "" {
+	if bustest.Long() {
 		return 10
 	}
 	return 2

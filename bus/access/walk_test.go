@@ -242,26 +242,23 @@ func allowed(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 
 // Each cell of the table, tried by everybody with a real connection: who may does, and nobody else.
 func TestEveryCell(t *testing.T) {
-	for name, run := range map[string]func(testing.TB, bool) *bustest.Env{"one server": bustest.RunClosed, "three servers": bustest.RunClosedCluster} {
-		t.Run(name, func(t *testing.T) {
-			e := run(t, true)
-			at := crowd(t, e)
-			tried := 0
-			// What changes and deletes comes to nothing: its bodies are empty. Those who may do it are asked last.
-			for _, c := range cells() {
-				for _, who := range everybody {
-					if slices.Contains(c.may, who) && harmful(c) {
-						continue
-					}
-					tried++
-					if got, want := allowed(t, at[who], c.verb, c.subject), slices.Contains(c.may, who); got != want {
-						t.Errorf("%s may %s %s: %v, want %v", who, c.verb, c.subject, got, want)
-					}
+	bustest.Setup{Closed: true, Watch: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		at := crowd(t, e)
+		tried := 0
+		// What changes and deletes comes to nothing: its bodies are empty. Those who may do it are asked last.
+		for _, c := range cells() {
+			for _, who := range everybody {
+				if slices.Contains(c.may, who) && harmful(c) {
+					continue
+				}
+				tried++
+				if got, want := allowed(t, at[who], c.verb, c.subject), slices.Contains(c.may, who); got != want {
+					t.Errorf("%s may %s %s: %v, want %v", who, c.verb, c.subject, got, want)
 				}
 			}
-			t.Logf("%d cells", tried)
-		})
-	}
+		}
+		t.Logf("%d cells", tried)
+	})
 }
 
 // harmful reports whether doing it would take away what the next cells need. That the operator may do it TestOperator shows.

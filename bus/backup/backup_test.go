@@ -144,27 +144,23 @@ func TestWhereNothingIsRestored(t *testing.T) {
 func TestRestoreAtOnce(t *testing.T) {
 	t.Parallel()
 	rounds := 4
-	if os.Getenv("PILLION_LONG") != "" {
+	if bustest.Long() {
 		rounds = 30
 	}
 	folder := small(t).backUp(t, backup.Options{})
-	three := &place{Env: bustest.RunClosedCluster(t, false), auth: tokentest.New(t)}
-	three.conn = three.ConnectAs(t, access.Operator)
-	for name, p := range map[string]*place{"one server": vacant(t), "a closed cluster": three} {
-		t.Run(name, func(t *testing.T) {
-			b := open(t, folder)
-			for range rounds {
-				if err := b.Restore(bounded(t), p.conn, backup.RestoreOptions{Replicas: p.Replicas}); err != nil {
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		conn, b := e.ConnectAs(t, access.Operator), open(t, folder)
+		for range rounds {
+			for _, stream := range streams(t, conn) {
+				if err := conn.JetStream().DeleteStream(bounded(t), stream); err != nil {
 					t.Fatal(err)
 				}
-				for _, stream := range streams(t, p.conn) {
-					if err := p.conn.JetStream().DeleteStream(bounded(t), stream); err != nil {
-						t.Fatal(err)
-					}
-				}
 			}
-		})
-	}
+			if err := b.Restore(bounded(t), conn, backup.RestoreOptions{Replicas: e.Replicas}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // What is to go on elsewhere must be at rest.
@@ -291,7 +287,7 @@ func TestBatchesAreWhole(t *testing.T) {
 	}()
 	<-begun
 	copies := 10
-	if os.Getenv("PILLION_LONG") != "" {
+	if bustest.Long() {
 		copies = 40
 	}
 	for range copies {

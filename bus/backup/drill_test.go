@@ -156,25 +156,20 @@ func TestDrill(t *testing.T) {
 		t.Error("what comes from the ledger is in it")
 	}
 
-	one := &place{Env: bustest.Run(t), auth: source.auth}
-	one.conn = one.Connect(t)
-	three := &place{Env: bustest.RunClosedCluster(t, false), auth: source.auth}
-	three.conn = three.ConnectAs(t, access.Operator)
-	for name, p := range map[string]*place{"one server": one, "a closed cluster": three} {
-		t.Run(name, func(t *testing.T) {
-			t.Logf("%d events were acknowledged before, %d by the end", len(acknowledged), len(after))
-			found := p.restore(t, b, backup.RestoreOptions{Replicas: p.Replicas}, acknowledged)
-			if open, ok := found.Board.Get(waiting); !ok || open.State != booking.StateOpen {
-				t.Fatalf("the booking that waited is %+v (%v)", open, ok)
-			}
-			p.accountsAre(t, revisions)
-			p.goesOn(t, waiting, found.Board)
-			again := open(t, p.backUp(t, backup.Options{}))
-			if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
-				t.Errorf("a backup of that ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
-			}
-		})
-	}
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		p := &place{Env: e, auth: source.auth, conn: e.ConnectAs(t, access.Operator)}
+		t.Logf("%d events were acknowledged before, %d by the end", len(acknowledged), len(after))
+		found := p.restore(t, b, backup.RestoreOptions{Replicas: p.Replicas}, acknowledged)
+		if open, ok := found.Board.Get(waiting); !ok || open.State != booking.StateOpen {
+			t.Fatalf("the booking that waited is %+v (%v)", open, ok)
+		}
+		p.accountsAre(t, revisions)
+		p.goesOn(t, waiting, found.Board)
+		again := open(t, p.backUp(t, backup.Options{}))
+		if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
+			t.Errorf("a backup of that ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
+		}
+	})
 }
 
 // restore restores a backup, and fails the test unless the ledger passes the audit and has what was acknowledged.

@@ -1,16 +1,19 @@
 // Package bustest runs real NATS servers for tests: one, or three as a cluster, provisioned and ready.
 //
-// Everything it starts is stopped by the test's cleanup. The worst faults of replication never show on one server, so a test of
-// a race belongs on both: see [Sizes].
+// Everything it starts is stopped by the test's cleanup. The worst faults of replication never show on one server: see [Sizes]
+// and [Races]. [Virtual] runs a test in virtual time, in place of real waits.
 package bustest
 
 import (
 	"context"
 	"crypto/tls"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"pillion/bus"
 	"pillion/bus/access"
@@ -28,9 +31,10 @@ type Env struct {
 	Keys string // the folder with everybody's keys, where it is closed
 	CA   string // the file with the CA of the servers' certificates, where they encrypt
 
-	plan  bus.Plan
-	url   func(i int) string
-	conns atomic.Int32
+	plan   bus.Plan
+	url    func(i int) string
+	inside nats.InProcessConnProvider // where the server does not listen
+	conns  atomic.Int32
 }
 
 // Run starts one server, provisioned, and open to whoever reaches it. It is stopped after the test.
@@ -55,9 +59,14 @@ func RunClosed(t testing.TB, watch bool) *Env { return Start(t, Setup{Closed: tr
 // RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
 func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: 3}) }
 
-// RunClosedCluster is RunCluster with servers that know who may do what.
-func RunClosedCluster(t testing.TB, watch bool) *Env {
-	return Start(t, Setup{Replicas: 3, Closed: true, Watch: watch})
+// LongCluster starts a cluster that is like s. In the short form it skips the test.
+func LongCluster(t testing.TB, s Setup) *Env {
+	t.Helper()
+	if !Long() {
+		t.Skip("a cluster of three servers: make check runs this")
+	}
+	s.Replicas = 3
+	return Start(t, s)
 }
 
 // A Setup is what servers of an Env are like. The zero value is one open server without encryption that writes to disk some time after it has
@@ -142,11 +151,36 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	return pair.Server(), pair.Peer(trusted)
 }
 
-// Sizes runs test on one server and on three.
+// Long reports whether tests take their long forms, as `make check` asks for with PILLION_LONG: more rounds, and every size.
+func Long() bool { return os.Getenv("PILLION_LONG") != "" }
+
+// Sizes runs test on one open server and, in the long form, on a cluster of three.
 func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
-	t.Run("one replica", func(t *testing.T) { test(t, Run(t)) })
-	t.Run("three replicas", func(t *testing.T) { test(t, RunCluster(t)) })
+	Setup{}.Sizes(t, test)
+}
+
+// Sizes runs test on one server that is like s and, in the long form, on a cluster of three. Replicas is not looked at.
+func (s Setup) Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
+	t.Helper()
+	s.sizes(t, Long(), test)
+}
+
+// Races is [Sizes] with the cluster in the short form too. It is for the few tests that hold the ledger's promises
+// together, because a cluster costs seconds of processor time.
+func Races(t *testing.T, test func(t *testing.T, e *Env)) {
+	t.Helper()
+	Setup{}.sizes(t, true, test)
+}
+
+func (s Setup) sizes(t *testing.T, cluster bool, test func(t *testing.T, e *Env)) {
+	t.Helper()
+	s.Replicas = 1
+	t.Run("one replica", func(t *testing.T) { test(t, Start(t, s)) })
+	if cluster {
+		s.Replicas = 3
+		t.Run("three replicas", func(t *testing.T) { test(t, Start(t, s)) })
+	}
 }
 
 // Plan is how an Env is provisioned.
@@ -195,7 +229,10 @@ func (e *Env) ConnectAs(t testing.TB, who string) *bus.Conn {
 // ConnectWith is Connect with settings; where to connect is filled in.
 func (e *Env) ConnectWith(t testing.TB, c bus.Config) *bus.Conn {
 	t.Helper()
-	c.URL, c.CA = e.URL(), e.CA
+	if c.InProcess = e.inside; e.inside == nil {
+		c.URL = e.URL()
+	}
+	c.CA = e.CA
 	if c.Name == "" {
 		c.Name = t.Name()
 	}

@@ -23,12 +23,10 @@ func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 // closed is one closed server, or three, with a door.
 func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door)) {
 	t.Helper()
-	for name, run := range map[string]func(testing.TB, bool) *bustest.Env{"one server": bustest.RunClosed, "three servers": bustest.RunClosedCluster} {
-		t.Run(name, func(t *testing.T) {
-			e, auth := run(t, false), tokentest.New(t)
-			test(t, e, auth, e.Door(t, auth))
-		})
-	}
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		auth := tokentest.New(t)
+		test(t, e, auth, e.Door(t, auth))
+	})
 }
 
 // A login is somebody's token, and the session it belongs to.

@@ -1,0 +1,54 @@
+package bustest
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
+
+	"pillion/bus/embedded"
+)
+
+// Virtual runs test on one open server in a bubble of [testing/synctest]: an hour passes as soon as everybody waits for it, so
+// that a test of deadlines takes milliseconds and does not depend on the machine. Time begins in the year 2000, so keys and
+// tokens are made inside. The server does not listen, and [Env.URL] is of no use. A cluster needs sockets and cannot enter.
+// The test must not be parallel.
+//
+// In the long form the test runs on a cluster of three as well, in real time.
+func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
+	t.Helper()
+	t.Run("one replica", func(t *testing.T) {
+		// The server's clock for access times is one for the whole process, and must be started outside.
+		ats.Register()
+		defer ats.Unregister()
+		dir := t.TempDir()
+		emptyPools()
+		defer emptyPools()
+		synctest.Test(t, func(t *testing.T) {
+			s, err := embedded.Start(embedded.Config{Dir: dir})
+			if err != nil {
+				t.Fatalf("start NATS: %v", err)
+			}
+			t.Cleanup(func() {
+				if err := s.Stop(); err != nil {
+					t.Errorf("stop NATS: %v", err)
+				}
+			})
+			e := &Env{Replicas: 1, plan: plan(), inside: s.Provider()}
+			e.plan.Replicas = 1
+			e.provision(t)
+			test(t, e)
+		})
+	})
+	if Long() {
+		t.Run("three replicas", func(t *testing.T) { test(t, RunCluster(t)) })
+	}
+}
+
+// emptyPools drops what the packages of this process keep for reuse. The NATS client keeps timers, and a timer that was made
+// on one side of a bubble cannot be used on the other. A [sync.Pool] is empty after two collections.
+func emptyPools() {
+	runtime.GC()
+	runtime.GC()
+}
