@@ -150,12 +150,18 @@ func TestForgedEvents(t *testing.T) {
 		if b, err := desk.Show(ctx, id); err != nil || b.State != before.State || b.Version != 1 {
 			t.Errorf("%s: the answer was moved: %+v %v", f.name, b, err)
 		}
-		if b, err := desk.Accept(ctx, rider.command(), id); err != nil || b.State != booking.StateAccepted {
-			t.Errorf("%s: the real accept failed: %v", f.name, err)
+		// What really happens next is stored. Hundreds of forgeries differ in their token alone, and an accept, which is a
+		// batch, costs the server several syncs: there the user cancels.
+		want, do := booking.StateAccepted, func() (booking.Booking, error) { return desk.Accept(ctx, rider.command(), id) }
+		if strings.HasPrefix(f.name, "token: ") && !bustest.Long() {
+			want, do = booking.StateCancelled, func() (booking.Booking, error) { return desk.Cancel(ctx, user.command(), id, "") }
+		}
+		if b, err := do(); err != nil || b.State != want {
+			t.Errorf("%s: the real command failed: %+v %v", f.name, b, err)
 		}
 		await(t, ledger, board)
-		if b, _ := board.Get(id); b.State != booking.StateAccepted || string(b.Rider) != rider.ID {
-			t.Errorf("%s: the board missed the real accept: %+v", f.name, b)
+		if b, _ := board.Get(id); b.State != want || want == booking.StateAccepted && string(b.Rider) != rider.ID {
+			t.Errorf("%s: the board missed the real command: %+v", f.name, b)
 		}
 	}
 	await(t, ledger, second)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"pillion/authsvc/postgres/postgrestest"
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -16,14 +17,14 @@ func TestAccountsMove(t *testing.T) {
 	server := postgrestest.Start(t)
 	database := server.Database(t)
 	data := t.TempDir()
-	p := pillion(t, data, "--demo")
+	p := proctest.Pillion(t, data, "--demo")
 	const kim = `{"email":"kim@example.com","password":"correct horse battery","role":"user"}`
-	if status, words := call(t, http.MethodPost, p.at["authsvc"]+"/register", asJSON, kim); status != http.StatusCreated {
+	if status, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/register", asJSON, kim); status != http.StatusCreated {
 		t.Fatalf("register: %d %s", status, words)
 	}
 	move := func(from, to string) (int, string, string) {
 		t.Helper()
-		return finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to}, natsAt(p, data, "operator")...)...)
+		return proctest.Finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to}, p.NATS(data, "operator")...)...)
 	}
 	for _, want := range []string{"3 copied, 0 had been copied before, 0 differ.\n", "0 copied, 3 had been copied before, 0 differ.\n"} {
 		if status, stdout, stderr := move("nats", database); status != 0 || stdout != want {
@@ -31,17 +32,17 @@ func TestAccountsMove(t *testing.T) {
 		}
 	}
 
-	moved := start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.at["nats"], "--accounts="+database)
+	moved := proctest.Start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.At["nats"], "--accounts="+database)
 	wait.Until(t, "the accounts are there", func() bool {
-		_, words := moved.readiness(t)
+		_, words := moved.Readiness(t)
 		return !strings.Contains(words, "accounts")
 	})
-	if status, words := call(t, http.MethodPost, moved.at["authsvc"]+"/login", asJSON, kim); status != http.StatusOK {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON, kim); status != http.StatusOK {
 		t.Errorf("login after the move: %d %s", status, words)
 	}
 	// Kim's account changes there, and the old one stays as it is.
 	const change = `{"email":"kim@example.com","role":"user","current":"correct horse battery","new":"staple correct horse"}`
-	if status, words := call(t, http.MethodPost, moved.at["authsvc"]+"/password", asJSON, change); status != http.StatusOK {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/password", asJSON, change); status != http.StatusOK {
 		t.Errorf("change the password: %d %s", status, words)
 	}
 	status, stdout, stderr := move("nats", database)
@@ -51,13 +52,13 @@ func TestAccountsMove(t *testing.T) {
 
 	server.Kill()
 	wait.Until(t, "it is unready without its database", func() bool {
-		status, words := moved.readiness(t)
+		status, words := moved.Readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "accounts database")
 	})
-	if status, words := call(t, http.MethodPost, moved.at["authsvc"]+"/login", asJSON, kim); status != http.StatusServiceUnavailable {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON, kim); status != http.StatusServiceUnavailable {
 		t.Errorf("login without the database: %d %s", status, words)
 	}
-	if status, words := get(t, moved.at["authsvc"]+"/public-key"); status != http.StatusOK {
+	if status, words := proctest.Get(t, moved.At["authsvc"]+"/public-key"); status != http.StatusOK {
 		t.Errorf("the public key needs no database: %d %s", status, words)
 	}
 }
@@ -68,7 +69,7 @@ func TestAccountsCopyRefuses(t *testing.T) {
 		{"mysql://root:hunter2@db/x", "nats", "--from must be nats, or look like postgres://user:password@host:5432/database."},
 		{"nats", "postgres://root:hunter2@db:port/x", "--to must be nats, or look like"},
 	} {
-		status, _, stderr := finish(t, "authsvc", "accounts", "copy", "--from="+c.from, "--to="+c.to)
+		status, _, stderr := proctest.Finish(t, "authsvc", "accounts", "copy", "--from="+c.from, "--to="+c.to)
 		if status != 2 || !strings.Contains(stderr, c.says) || strings.Contains(stderr, "hunter2") {
 			t.Errorf("from %s to %s: %d %q, want 2 and %q", c.from, c.to, status, stderr, c.says)
 		}
@@ -78,10 +79,10 @@ func TestAccountsCopyRefuses(t *testing.T) {
 // An operator sees accounts and changes them beside the running system, which follows at once.
 func TestAccountsForOperators(t *testing.T) {
 	data := t.TempDir()
-	p := pillion(t, data, "--demo", "--approve-riders")
+	p := proctest.Pillion(t, data, "--demo", "--approve-riders")
 	do := func(args ...string) string {
 		t.Helper()
-		status, stdout, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, args...), natsAt(p, data, "operator")...)...)
+		status, stdout, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, args...), p.NATS(data, "operator")...)...)
 		if status != 0 {
 			t.Errorf("accounts %v: %d %q", args, status, stderr)
 		}
@@ -89,7 +90,7 @@ func TestAccountsForOperators(t *testing.T) {
 	}
 	post := func(path, body string) (int, string) {
 		t.Helper()
-		return call(t, http.MethodPost, p.at["authsvc"]+path, asJSON, body)
+		return proctest.Call(t, http.MethodPost, p.At["authsvc"]+path, asJSON, body)
 	}
 	wantStatus := func(what string, want int, path, body string) {
 		t.Helper()
@@ -111,7 +112,7 @@ func TestAccountsForOperators(t *testing.T) {
 
 	token := login(t, p)
 	book := func() int {
-		status, _ := call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		status, _ := proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
 		return status
 	}
 	if status := book(); status != http.StatusOK {
@@ -155,7 +156,7 @@ func TestAccountsForOperators(t *testing.T) {
 		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time lies ahead."},
 		{[]string{"show", "rita@example.com", "--role=admin"}, 2, "--role must be user, raider or rider"},
 	} {
-		status, _, stderr := finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), natsAt(p, data, "operator")...)...)
+		status, _, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), p.NATS(data, "operator")...)...)
 		if status != c.status || !strings.Contains(stderr, c.says) {
 			t.Errorf("accounts %v: %d %q, want %d and %q", c.args, status, stderr, c.status, c.says)
 		}

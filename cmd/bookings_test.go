@@ -7,12 +7,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pillion/e2e/proctest"
 )
 
 // tokenOf logs somebody in.
-func tokenOf(t *testing.T, p *process, email, role string) http.Header {
+func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header {
 	t.Helper()
-	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", asJSON, `{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
+	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, `{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)
@@ -23,11 +25,11 @@ func tokenOf(t *testing.T, p *process, email, role string) http.Header {
 // An operator sees bookings, and brings to an end what nobody else can, beside the running services.
 func TestBookingCommands(t *testing.T) {
 	data := t.TempDir()
-	system := pillion(t, data, "--demo", "--booking-deadline=1h")
+	system := proctest.Pillion(t, data, "--demo", "--booking-deadline=1h")
 	user, rider := tokenOf(t, system, "john@example.com", "user"), tokenOf(t, system, "rider@example.com", "raider")
 	book := func() string {
 		t.Helper()
-		_, words := call(t, http.MethodPost, system.at["usersvc"]+"/book", user, "{}")
+		_, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/book", user, "{}")
 		m := regexp.MustCompile(`"booking_id":"([^"]+)"`).FindStringSubmatch(words)
 		if m == nil {
 			t.Fatalf("book: %s", words)
@@ -36,12 +38,12 @@ func TestBookingCommands(t *testing.T) {
 	}
 	ridersvc := func(path, body string) (int, string) {
 		t.Helper()
-		return call(t, http.MethodPost, system.at["ridersvc"]+path, rider, body)
+		return proctest.Call(t, http.MethodPost, system.At["ridersvc"]+path, rider, body)
 	}
 	operate := func(args ...string) (int, string, string) {
 		t.Helper()
-		return finish(t, "pillion", append(append([]string{"bookings"}, args...),
-			"--nats-url="+system.at["nats"], "--service-key="+filepath.Join(data, "services", "operator.nk"))...)
+		return proctest.Finish(t, "pillion", append(append([]string{"bookings"}, args...),
+			"--nats-url="+system.At["nats"], "--service-key="+filepath.Join(data, "services", "operator.nk"))...)
 	}
 	list := func(args ...string) (ids []string) {
 		t.Helper()
@@ -86,7 +88,7 @@ func TestBookingCommands(t *testing.T) {
 	}
 
 	// Under way, and then nothing is heard any more: only an operator can call that off.
-	_, words := call(t, http.MethodGet, system.at["usersvc"]+"/bookings/"+second, user, "")
+	_, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, "")
 	code := regexp.MustCompile(`"start_code":"([0-9]{4})"`).FindStringSubmatch(words)
 	if code == nil {
 		t.Fatalf("no start code: %s", words)
@@ -96,13 +98,13 @@ func TestBookingCommands(t *testing.T) {
 			t.Fatalf("%s: %d %s", step[0], status, words)
 		}
 	}
-	if status, words := call(t, http.MethodPost, system.at["usersvc"]+"/bookings/"+second+"/cancel", user, ""); status != http.StatusConflict {
+	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user, ""); status != http.StatusConflict {
 		t.Errorf("the user cancels a ride under way: %d %s", status, words)
 	}
 	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 || !strings.Contains(out, "cancelled") {
 		t.Errorf("cancel: %d %s%s", status, out, stderr)
 	}
-	if _, words := call(t, http.MethodGet, system.at["usersvc"]+"/bookings/"+second, user, ""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
+	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, ""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
 		t.Errorf("the user is told %s", words)
 	}
 	if got := list("--state=cancelled"); len(got) != 1 || got[0] != second {
@@ -130,7 +132,7 @@ func TestBookingCommands(t *testing.T) {
 		}
 	}
 	// An operator whom nobody knows is not let in.
-	status, _, stderr := finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.at["nats"],
+	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
 	if status != 1 || !strings.Contains(stderr, "does not know the key") {
 		t.Errorf("a stranger: %d %s", status, stderr)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -74,25 +75,25 @@ func (h *hourglass) pass(client io.Writer, server io.Reader) {
 func TestClockThatIsOff(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	data := t.TempDir()
-	system := pillion(t, data, "--demo")
+	system := proctest.Pillion(t, data, "--demo")
 	token := login(t, system)
-	h := newHourglass(t, system.at["nats"])
-	at := func(name string, args ...string) *process {
-		return start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url, "--service-key="+filepath.Join(data, "services", name+".nk"))...)
+	h := newHourglass(t, system.At["nats"])
+	at := func(name string, args ...string) *proctest.Program {
+		return proctest.Start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url, "--service-key="+filepath.Join(data, "services", name+".nk"))...)
 	}
-	services := map[string]*process{
+	services := map[string]*proctest.Program{
 		"authsvc": at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"), "usersvc": at("usersvc", "--user-addr=127.0.0.1:0"),
 		"ridersvc": at("ridersvc", "--rider-addr=127.0.0.1:0"),
 	}
 	for _, p := range services {
-		p.awaitReady(t)
+		p.Ready(t)
 	}
 	bearer := http.Header{"Authorization": {"Bearer " + token}}
 	asked := func() map[string]int {
 		answers := make(map[string]int)
-		answers["authsvc"], _ = call(t, http.MethodPost, services["authsvc"].at["authsvc"]+"/login", asJSON, john)
-		answers["usersvc"], _ = call(t, http.MethodPost, services["usersvc"].at["usersvc"]+"/book", bearer, "{}")
-		answers["ridersvc"], _ = call(t, http.MethodGet, services["ridersvc"].at["ridersvc"]+"/bookings", bearer, "")
+		answers["authsvc"], _ = proctest.Call(t, http.MethodPost, services["authsvc"].At["authsvc"]+"/login", asJSON, john)
+		answers["usersvc"], _ = proctest.Call(t, http.MethodPost, services["usersvc"].At["usersvc"]+"/book", bearer, "{}")
+		answers["ridersvc"], _ = proctest.Call(t, http.MethodGet, services["ridersvc"].At["ridersvc"]+"/bookings", bearer, "")
 		return answers
 	}
 	want := func(when string, wants map[string]int) {
@@ -109,18 +110,18 @@ func TestClockThatIsOff(t *testing.T) {
 	h.turned.Store(true)
 	for name, p := range services {
 		wait.Until(t, name+" is unready", func() bool {
-			status, words := p.readiness(t)
+			status, words := p.Readiness(t)
 			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") && strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
 		})
 	}
 	want("off", map[string]int{"authsvc": http.StatusServiceUnavailable, "usersvc": http.StatusServiceUnavailable, "ridersvc": http.StatusServiceUnavailable})
-	if status, words := system.readiness(t); status != http.StatusOK {
+	if status, words := system.Readiness(t); status != http.StatusOK {
 		t.Errorf("the others: %d %s", status, words)
 	}
 
 	h.turned.Store(false)
 	for _, p := range services {
-		p.awaitReady(t)
+		p.Ready(t)
 	}
 	want("right again", right)
 }

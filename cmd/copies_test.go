@@ -19,6 +19,7 @@ import (
 	"pillion/bus/access"
 	"pillion/bus/bustest"
 	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
 	"pillion/token"
 	"pillion/token/tokentest"
 )
@@ -97,7 +98,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	run := func(want int, says, saysNot string, at []string, command string, args ...string) {
 		t.Helper()
 		args = append(append([]string{command}, args...), at...)
-		status, out, stderr := finish(t, "pillion", args...)
+		status, out, stderr := proctest.Finish(t, "pillion", args...)
 		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" && strings.Contains(out+stderr, saysNot) {
 			t.Errorf("%v: %d, want %d, with %q and without %q\n%s%s", args, status, want, says, saysNot, out, stderr)
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestKeysForOperators(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	data := t.TempDir()
-	p := pillion(t, data, "--demo")
+	p := proctest.Pillion(t, data, "--demo")
 	type key struct {
 		ID            string `json:"kid"`
 		Stage         string
@@ -22,11 +23,11 @@ func TestKeysForOperators(t *testing.T) {
 		RetiredAt     time.Time `json:"retired_at"`
 		CompromisedAt time.Time `json:"compromised_at"`
 	}
-	at := natsAt(p, data, "operator")
+	at := p.NATS(data, "operator")
 	do := func(args ...string) []key {
 		t.Helper()
-		args = append([]string{"keys"}, append(append(args, "--json"), natsAt(p, data, "operator")...)...)
-		status, stdout, stderr := finish(t, "authsvc", args...)
+		args = append([]string{"keys"}, append(append(args, "--json"), p.NATS(data, "operator")...)...)
+		status, stdout, stderr := proctest.Finish(t, "authsvc", args...)
 		if status != 0 || stderr != "" {
 			t.Fatalf("%v: %d %s", args, status, stderr)
 		}
@@ -49,7 +50,7 @@ func TestKeysForOperators(t *testing.T) {
 		return found
 	}
 	book := func(token string) (int, string) {
-		return call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	old := login(t, p)
 	keys := do("rotate") // and where the next key is still being made, it waits for that
@@ -57,7 +58,7 @@ func TestKeysForOperators(t *testing.T) {
 		t.Fatalf("after the rotation: %+v", keys)
 	}
 	wait.Until(t, "the second key has taken over", func() bool {
-		_, words := get(t, p.at["authsvc"]+"/.well-known/jwks.json")
+		_, words := proctest.Get(t, p.At["authsvc"]+"/.well-known/jwks.json")
 		return len(with(do("list"), "retired")) == 1 && strings.Contains(words, keys[1].ID)
 	})
 	if status, words := book(old); status != http.StatusOK {
@@ -76,7 +77,7 @@ func TestKeysForOperators(t *testing.T) {
 	if status, words := book(newer); status != http.StatusOK {
 		t.Errorf("book with a token of the other key: %d %s", status, words)
 	}
-	if _, words := get(t, p.at["authsvc"]+"/.well-known/jwks.json"); strings.Contains(words, keys[0].ID) {
+	if _, words := proctest.Get(t, p.At["authsvc"]+"/.well-known/jwks.json"); strings.Contains(words, keys[0].ID) {
 		t.Errorf("a compromised key is published: %s", words)
 	}
 
@@ -89,13 +90,13 @@ func TestKeysForOperators(t *testing.T) {
 		{[]string{"keys", "retire", "-lAjW0gQNlgEaTWw3rc6uzxDorz8xCLSgNMBhheyJhc", at[0], at[1]}, 1, "There is no such key. List them with: authsvc keys list"},
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=yesterday", at[0], at[1]}, 2, "--as-of must be a time such as"},
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", at[0], at[1]}, 2, "still to come"},
-		{[]string{"keys", "list", "--nats-url=nats://" + freeAddr(t), at[1]}, 1, "NATS"},
+		{[]string{"keys", "list", "--nats-url=nats://" + proctest.FreeAddr(t), at[1]}, 1, "NATS"},
 	} {
-		if status, stdout, stderr := finish(t, "authsvc", c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
+		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%v: %d %s%s, want %d and %q", c.args, status, stdout, stderr, c.status, c.says)
 		}
 	}
-	if status, stdout, stderr := finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
+	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
 		t.Errorf("a table: %d %s%s", status, stdout, stderr)
 	}
 }

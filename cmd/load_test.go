@@ -19,16 +19,16 @@ import (
 	"testing"
 
 	"pillion/booking"
+	"pillion/e2e/proctest"
 	"pillion/load"
 	"pillion/wait"
-	"pillion/web/webtest"
 )
 
 // A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	system := pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0")
+	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0")
 	key := "--operator-key=" + filepath.Join(data, "services", "operator.nk")
 	length := "2s"
 	if os.Getenv("PILLION_LONG") != "" {
@@ -43,8 +43,8 @@ func TestLoad(t *testing.T) {
 	put := func(args ...string) (status int, r load.Report, said string) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "result.json")
-		status, stdout, stderr := finish(t, "pillion-load", append([]string{
-			"--auth-url=" + system.at["authsvc"], "--user-url=" + system.at["usersvc"], "--rider-url=" + system.at["ridersvc"], "--nats-url=" + system.at["nats"],
+		status, stdout, stderr := proctest.Finish(t, "pillion-load", append([]string{
+			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" + system.At["ridersvc"], "--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
 			"--name=once", "--password=correct horse battery", // accounts cost most of the time, and serve again
 		}, args...)...)
@@ -89,7 +89,7 @@ func TestLoad(t *testing.T) {
 
 	// A booking that was acknowledged, and is nowhere.
 	var lies atomic.Int64
-	forgetful := proxy(t, system.at["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	forgetful := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/book" || lies.Add(1) != 3 {
 			return false
 		}
@@ -103,7 +103,7 @@ func TestLoad(t *testing.T) {
 	// A second rider, who has named none, is told to have won what the first one has.
 	var won atomic.Pointer[winner]
 	told := atomic.Bool{}
-	generous := proxy(t, system.at["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	generous := proxy(t, system.At["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		first := won.Load()
 		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) || !told.CompareAndSwap(false, true) {
 			return false
@@ -124,7 +124,7 @@ func TestLoad(t *testing.T) {
 	}
 
 	// A server that fails.
-	broken := proxy(t, system.at["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	broken := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/book" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -171,18 +171,13 @@ type winner struct {
 func TestLoadStopsAndRefuses(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	system := pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--jwt-expiry=3s")
+	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--jwt-expiry=3s")
 	file := filepath.Join(t.TempDir(), "result.json")
-	cmd := command(t.Context(), "pillion-load", "--auth-url="+system.at["authsvc"], "--user-url="+system.at["usersvc"], "--rider-url="+system.at["ridersvc"], "--nats-url="+system.at["nats"],
+	loading := proctest.Begin(t, "pillion-load", "--auth-url="+system.At["authsvc"], "--user-url="+system.At["usersvc"], "--rider-url="+system.At["ridersvc"], "--nats-url="+system.At["nats"],
 		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file, "--operator-key="+filepath.Join(data, "services", "operator.nk"))
-	var out webtest.Journal
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	// Long enough for tokens to run out, and the watchers' connections with them.
 	wait.Until(t, "sixty bookings", func() bool {
-		_, metrics := get(t, system.at["ops"]+"/metrics")
+		_, metrics := proctest.Get(t, system.At["ops"]+"/metrics")
 		m := regexp.MustCompile(`pillion_events_appended_total\{event="requested"\} (\d+)`).FindStringSubmatch(metrics)
 		if m == nil {
 			return false
@@ -190,20 +185,18 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		n, err := strconv.Atoi(m[1])
 		return err == nil && n >= 60
 	})
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	status := exitStatus(cmd.Wait())
+	loading.Signal(t, os.Interrupt)
+	status := loading.Wait(t)
 	var r load.Report
 	result, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(result, &r)
 	}
 	if err != nil || status != 0 || r.Ledger == nil || len(r.Ledger.Findings) > 0 || r.Events[booking.Requested] < 60 || r.Seconds > 300 {
-		t.Errorf("it ended with %d, %v, after %g s\n%s", status, err, r.Seconds, out.String())
+		t.Errorf("it ended with %d, %v, after %g s\n%s", status, err, r.Seconds, loading.Tail(60))
 	}
 	if w := r.Watched; r.Operations[load.Refresh].Steps[load.Done] == 0 || w.Breaks == 0 || w.Events == 0 || w.Missing > 0 {
-		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[load.Refresh], w, out.String())
+		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[load.Refresh], w, loading.Tail(60))
 	}
 
 	for _, c := range []struct {
@@ -216,12 +209,12 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		{[]string{"--json=" + file + "/in"}, 1, "--json"},
 		{[]string{"--name=A b"}, 1, "The name of a run"},
 	} {
-		status, _, stderr := finish(t, "pillion-load", c.args...)
+		status, _, stderr := proctest.Finish(t, "pillion-load", c.args...)
 		if status != 2 || strings.Count(stderr, "\n") != c.lines || !strings.Contains(stderr, c.says) {
 			t.Errorf("%q: status %d, want 2 and %d sentences:\n%s", c.args, status, c.lines, stderr)
 		}
 	}
-	if status, _, stderr := finish(t, "pillion-load", "--auth-url=http://"+freeAddr(t), "--patience=1s"); status != 1 || !strings.Contains(stderr, "authsvc could not be reached") {
+	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+proctest.FreeAddr(t), "--patience=1s"); status != 1 || !strings.Contains(stderr, "authsvc could not be reached") {
 		t.Errorf("nobody there: status %d, want 1: %s", status, stderr)
 	}
 }
@@ -233,7 +226,7 @@ func TestLoadIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	documented := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([A-Z_]+)`)?").FindAllStringSubmatch(string(page), -1)
-	_, help, _ := finish(t, "pillion-load", "--help")
+	_, help, _ := proctest.Finish(t, "pillion-load", "--help")
 	shown := regexp.MustCompile(`(?m)^ +--([a-z-]+)(?:[= ]|$)`).FindAllStringSubmatch(help, -1)
 	var want, got []string
 	for _, m := range shown {

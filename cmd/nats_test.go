@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
+
 	"github.com/nats-io/nats.go"
 )
 
@@ -24,8 +26,8 @@ func TestNATSIsClosed(t *testing.T) {
 		{"a demonstration for others", append(natsTLS(certs), "--demo", "--nats-addr=0.0.0.0:0"), false},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			p := pillion(t, t.TempDir(), c.args...)
-			nc, err := nats.Connect(p.at["nats"], trust(t, p, certs), nats.Timeout(10*time.Second))
+			p := proctest.Pillion(t, t.TempDir(), c.args...)
+			nc, err := nats.Connect(p.At["nats"], trust(t, p, certs), nats.Timeout(10*time.Second))
 			if !c.watch {
 				if err == nil {
 					nc.Close()
@@ -33,7 +35,7 @@ func TestNATSIsClosed(t *testing.T) {
 				if !errors.Is(err, nats.ErrAuthorization) {
 					t.Errorf("anybody: %v", err)
 				}
-				if said := p.stdout.String(); !strings.Contains(said, "operator.nk sub 'booking.>'") {
+				if said := p.Out.String(); !strings.Contains(said, "operator.nk sub 'booking.>'") {
 					t.Errorf("it says that anybody may watch:\n%s", said)
 				}
 				return
@@ -56,7 +58,7 @@ func TestKeysInit(t *testing.T) {
 	conf := filepath.Join(dir, "keys.conf")
 	run := func(args ...string) string {
 		t.Helper()
-		status, stdout, stderr := finish(t, "pillion", append([]string{"keys", "init"}, args...)...)
+		status, stdout, stderr := proctest.Finish(t, "pillion", append([]string{"keys", "init"}, args...)...)
 		if status != 0 {
 			t.Fatalf("keys init %v: %d %s", args, status, stderr)
 		}
@@ -98,7 +100,7 @@ func TestKeysInit(t *testing.T) {
 	if found, _ := filepath.Glob(filepath.Join(services, "*.nk")); len(found) > 0 {
 		t.Errorf("everybody finds %v", found)
 	}
-	status, _, stderr := finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
+	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
 	if status != 2 || !strings.Contains(stderr, "could not be written") {
 		t.Errorf("into no folder: %d %s", status, stderr)
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pillion/e2e/proctest"
 )
 
 // Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
@@ -34,7 +35,7 @@ func TestBadStart(t *testing.T) {
 	certs := makeCerts(t)
 	cert, key := filepath.Join(certs, "usersvc.crt"), filepath.Join(certs, "usersvc.key")
 	inUse := filepath.Join(dir, "used")
-	pillion(t, inUse)
+	proctest.Pillion(t, inUse)
 
 	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
 	all := func(args ...string) []string { // of which the last one wins
@@ -77,7 +78,7 @@ func TestBadStart(t *testing.T) {
 		{"provision at nowhere", "pillion", []string{"provision", "--nats-url=nowhere"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			status, _, stderr := finish(t, c.program, append(c.args, "--log-level=error")...)
+			status, _, stderr := proctest.Finish(t, c.program, append(c.args, "--log-level=error")...)
 			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") || !strings.Contains(stderr, c.want) {
 				t.Errorf("status %d, want 2 and one sentence with %q:\n%s", status, c.want, stderr)
@@ -93,7 +94,7 @@ func TestBadStartTellsAll(t *testing.T) {
 		{"--jwt-expiry=25h", "--replicas=2"},
 		{"provision", "--replicas=2", "--timeout=0"},
 	} {
-		status, _, stderr := finish(t, "pillion", args...)
+		status, _, stderr := proctest.Finish(t, "pillion", args...)
 		if status != 2 || strings.Count(stderr, "\n") != 2 || strings.Count(stderr, ".\n") != 2 {
 			t.Errorf("%q: status %d, want 2 and two sentences:\n%s", args, status, stderr)
 		}
@@ -102,11 +103,11 @@ func TestBadStartTellsAll(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
-		status, out, stderr := finish(t, name, "--help")
+		status, out, stderr := proctest.Finish(t, name, "--help")
 		if status != 0 || stderr != "" || !strings.Contains(out, "--ops-addr") || !strings.Contains(out, "health") {
 			t.Errorf("%s --help: status %d\n%s%s", name, status, out, stderr)
 		}
-		status, out, stderr = finish(t, name, "--version")
+		status, out, stderr = proctest.Finish(t, name, "--version")
 		if status != 0 || stderr != "" || !strings.HasPrefix(out, name+" ") {
 			t.Errorf("%s --version: status %d, %q %q", name, status, out, stderr)
 		}
@@ -132,7 +133,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			"pillion": {"pillion", "--help"}, "pillion provision": {"pillion", "provision", "--help"},
 			"authsvc": {"authsvc", "--help"}, "usersvc": {"usersvc", "--help"}, "ridersvc": {"ridersvc", "--help"},
 		} {
-			_, out, _ := finish(t, help[0], help[1:]...)
+			_, out, _ := proctest.Finish(t, help[0], help[1:]...)
 			said := strings.Contains(out, flag+"=") || strings.Contains(out, flag+" ")
 			listed := programs == "all" && name != "pillion provision"
 			for one := range strings.SplitSeq(programs, ",") {
@@ -149,7 +150,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+`)
 	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"}, {"ridersvc", "--help"}} {
-		_, out, _ := finish(t, help[0], help[1:]...)
+		_, out, _ := proctest.Finish(t, help[0], help[1:]...)
 		for _, flag := range flags.FindAllString(out, -1) {
 			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason", "--out"}, flag) {
 				t.Errorf("%s of %s is not in docs/configuration.md", flag, help[0])
@@ -192,15 +193,4 @@ func curveKey(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}
-
-// freeAddr returns an address that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return fmt.Sprint(ln.Addr())
 }

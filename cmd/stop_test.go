@@ -1,6 +1,9 @@
 package cmd_test
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -8,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -20,19 +24,19 @@ func TestStop(t *testing.T) {
 		for _, busy := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: " with a request under way"}[busy], func(t *testing.T) {
 				t.Parallel()
-				p := pillion(t, t.TempDir())
+				p := proctest.Pillion(t, t.TempDir())
 				if busy {
-					p.hold(t)
+					hold(t, p)
 				}
 				asked := time.Now()
-				p.signal(t, signal)
+				p.Signal(t, signal)
 				if busy { // it is unready at once, and says so until it is gone
 					wait.Until(t, "it is unready", func() bool {
-						status, words := p.readiness(t)
+						status, words := p.Readiness(t)
 						return status == http.StatusServiceUnavailable && strings.Contains(words, "running: the process is stopping")
 					})
 				}
-				if status := p.wait(t); status != 0 {
+				if status := p.Wait(t); status != 0 {
 					t.Errorf("stopped with status %d", status)
 				}
 				if took := time.Since(asked); took > limit {
@@ -46,18 +50,18 @@ func TestStop(t *testing.T) {
 // Each service stops so too, whether there is a NATS server or not.
 func TestStopServices(t *testing.T) {
 	shared := t.TempDir()
-	system := pillion(t, shared)
+	system := proctest.Pillion(t, shared)
 	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"}, {"ridersvc", "--rider-addr"}} {
-		for where, url := range map[string]string{"connected": system.at["nats"], "without NATS": "nats://" + freeAddr(t)} {
+		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" + proctest.FreeAddr(t)} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
-				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url, natsAt(system, shared, c.name)[1]}
+				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url, system.NATS(shared, c.name)[1]}
 				if c.name == "authsvc" {
 					args = append(args, "--data="+t.TempDir())
 				}
-				p := start(t, c.name, args...)
+				p := proctest.Start(t, c.name, args...)
 				asked := time.Now()
-				p.signal(t, os.Interrupt)
-				if status := p.wait(t); status != 0 {
+				p.Signal(t, os.Interrupt)
+				if status := p.Wait(t); status != 0 {
 					t.Errorf("stopped with status %d", status)
 				}
 				if took := time.Since(asked); took > limit {
@@ -70,16 +74,16 @@ func TestStopServices(t *testing.T) {
 
 // A second signal does not wait for anything.
 func TestSecondSignal(t *testing.T) {
-	p := pillion(t, t.TempDir())
-	p.hold(t)
-	p.signal(t, os.Interrupt)
+	p := proctest.Pillion(t, t.TempDir())
+	hold(t, p)
+	p.Signal(t, os.Interrupt)
 	wait.Until(t, "it is stopping", func() bool {
-		status, _ := p.readiness(t)
+		status, _ := p.Readiness(t)
 		return status == http.StatusServiceUnavailable
 	})
 	asked := time.Now()
-	p.signal(t, syscall.SIGTERM)
-	if status := p.wait(t); status != 130 {
+	p.Signal(t, syscall.SIGTERM)
+	if status := p.Wait(t); status != 130 {
 		t.Errorf("stopped with status %d, want 130", status)
 	}
 	if took := time.Since(asked); took > limit/4 {
@@ -90,12 +94,32 @@ func TestSecondSignal(t *testing.T) {
 // What was there before a stop is there after it.
 func TestRestart(t *testing.T) {
 	data := t.TempDir()
-	p := pillion(t, data)
-	_, key := get(t, p.at["authsvc"]+"/public-key")
-	p.signal(t, os.Interrupt)
-	p.wait(t)
-	p = pillion(t, data)
-	if _, again := get(t, p.at["authsvc"]+"/public-key"); again != key || !strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
+	p := proctest.Pillion(t, data)
+	_, key := proctest.Get(t, p.At["authsvc"]+"/public-key")
+	p.Signal(t, os.Interrupt)
+	p.Wait(t)
+	p = proctest.Pillion(t, data)
+	if _, again := proctest.Get(t, p.At["authsvc"]+"/public-key"); again != key || !strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
 		t.Errorf("the key was %q and is %q", key, again)
+	}
+}
+
+var bothSignals = map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM}
+
+// hold begins a request that does not end, so that the process has something to wait for when it stops.
+func hold(t *testing.T, p *proctest.Program) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(p.At["authsvc"], "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	// With Expect the server says when a handler has begun to read the body.
+	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+	if _, err := io.WriteString(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+		t.Fatalf("the request did not begin: %q, %v", line, err)
 	}
 }

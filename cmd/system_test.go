@@ -11,17 +11,18 @@ import (
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
-	url := "nats://" + freeAddr(t)
+	url := "nats://" + proctest.FreeAddr(t)
 	data := t.TempDir()
-	user := start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
+	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
 	lacks := func(lines ...string) func() bool {
 		return func() bool {
-			status, words := user.readiness(t)
+			status, words := user.Readiness(t)
 			for _, l := range lines {
 				if !strings.Contains(words, l+": ") {
 					return false
@@ -31,13 +32,13 @@ func TestStartBeforeTheOthers(t *testing.T) {
 		}
 	}
 	wait.Until(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings"))
-	if status, _ := get(t, user.at["ops"]+"/healthz"); status != http.StatusOK {
+	if status, _ := proctest.Get(t, user.At["ops"]+"/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz of a process that waits: %d", status)
 	}
 	// A token that is good elsewhere: nothing is known here that could refuse it.
-	elsewhere := pillion(t, t.TempDir(), "--demo")
-	book := func(p *process, token string) (int, string) {
-		return call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+	elsewhere := proctest.Pillion(t, t.TempDir(), "--demo")
+	book := func(p *proctest.Program, token string) (int, string) {
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	foreign := login(t, elsewhere)
 	if status, words := book(user, foreign); status != http.StatusServiceUnavailable || strings.Contains(words, "Invalid token") {
@@ -45,10 +46,10 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	}
 
 	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
-	nats := start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
-	nats.awaitReady(t)
-	user.awaitReady(t)
+	nats.Ready(t)
+	user.Ready(t)
 	if status, words := book(user, login(t, nats)); status != http.StatusOK {
 		t.Errorf("book once all is there: %d %q", status, words)
 	}
@@ -59,9 +60,9 @@ func TestStartBeforeTheOthers(t *testing.T) {
 
 const john = `{"email":"john@example.com","password":"password123","role":"user"}`
 
-func login(t *testing.T, p *process) (token string) {
+func login(t *testing.T, p *proctest.Program) (token string) {
 	t.Helper()
-	_, words := call(t, http.MethodPost, p.at["authsvc"]+"/login", asJSON, john)
+	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, john)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)
@@ -72,28 +73,28 @@ func login(t *testing.T, p *process) (token string) {
 // pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
 func TestPillionAgainstAnotherServer(t *testing.T) {
 	keys, data := t.TempDir(), t.TempDir()
-	system := pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
-	second := pillion(t, t.TempDir(), "--nats-url="+system.at["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
-	if second.at["nats"] != "" {
-		t.Errorf("it says that it has NATS at %s", second.at["nats"])
+	system := proctest.Pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
+	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
+	if second.At["nats"] != "" {
+		t.Errorf("it says that it has NATS at %s", second.At["nats"])
 	}
-	_, published := get(t, system.at["authsvc"]+"/public-key")
-	if status, words := get(t, second.at["authsvc"]+"/public-key"); status != http.StatusOK || words != published {
+	_, published := proctest.Get(t, system.At["authsvc"]+"/public-key")
+	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK || words != published {
 		t.Errorf("the second one publishes another key: %d %s", status, words)
 	}
 
 	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
-	third := start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.at["nats"], "--demo",
+	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.At["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
 	wait.Until(t, "it says what it lacks", func() bool {
-		status, words := third.readiness(t)
+		status, words := third.Readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
 	})
-	if status, words := call(t, http.MethodPost, third.at["authsvc"]+"/login", asJSON, john); status != http.StatusServiceUnavailable {
+	if status, words := proctest.Call(t, http.MethodPost, third.At["authsvc"]+"/login", asJSON, john); status != http.StatusServiceUnavailable {
 		t.Errorf("login there: %d %s", status, words)
 	}
-	for _, p := range []*process{system, second} {
-		if status, words := p.readiness(t); status != http.StatusOK {
+	for _, p := range []*proctest.Program{system, second} {
+		if status, words := p.Readiness(t); status != http.StatusOK {
 			t.Errorf("the others: %d %s", status, words)
 		}
 	}
@@ -101,31 +102,31 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 
 func TestProvision(t *testing.T) {
 	data := t.TempDir()
-	system := pillion(t, data, "--ledger-age=2h")
-	at := natsAt(system, data, "operator")
+	system := proctest.Pillion(t, data, "--ledger-age=2h")
+	at := system.NATS(data, "operator")
 	url, key := at[0], at[1]
-	if status, out, stderr := finish(t, "pillion", "provision", url, key); status != 0 || !strings.Contains(out, "BOOKINGS") {
+	if status, out, stderr := proctest.Finish(t, "pillion", "provision", url, key); status != 0 || !strings.Contains(out, "BOOKINGS") {
 		t.Errorf("widen to the defaults: status %d, %s%s", status, out, stderr)
 	}
-	status, _, stderr := finish(t, "pillion", "provision", url, key, "--ledger-age=3h", "--log-level=error")
+	status, _, stderr := proctest.Finish(t, "pillion", "provision", url, key, "--ledger-age=3h", "--log-level=error")
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
 	began := time.Now()
-	status, _, stderr = finish(t, "pillion", "provision", "--nats-url=nats://"+freeAddr(t), key, "--timeout=1s", "--log-level=error")
+	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key, "--timeout=1s", "--log-level=error")
 	if status != 1 || !strings.Contains(stderr, "could not be made in time") || !strings.Contains(stderr, "NATS is") || time.Since(began) > 10*time.Second {
 		t.Errorf("no server: status %d after %v, want 1: %s", status, time.Since(began), stderr)
 	}
 }
 
 func TestHealth(t *testing.T) {
-	system := pillion(t, t.TempDir())
-	ops := strings.TrimPrefix(system.at["ops"], "http://")
+	system := proctest.Pillion(t, t.TempDir())
+	ops := strings.TrimPrefix(system.At["ops"], "http://")
 	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
-		if status, _, stderr := finish(t, name, "health", "--ops-addr="+ops); status != 0 {
+		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+ops); status != 0 {
 			t.Errorf("%s health: status %d, %s", name, status, stderr)
 		}
-		if status, _, stderr := finish(t, name, "health", "--ops-addr="+freeAddr(t)); status != 1 || strings.Count(stderr, "\n") != 1 {
+		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s health of nobody: status %d, %s", name, status, stderr)
 		}
 	}
@@ -145,8 +146,8 @@ func TestLinesToTry(t *testing.T) {
 		{[]string{"--demo"}, []string{`"message":"Booking successful","user":"john@example.com"`, `"message":"Booking accepted","raider":"rider@example.com"`}},
 		{nil, []string{`"message":"Registration Successful"`, `"message":"Booking successful","user":"you@example.com"`}},
 	} {
-		p := pillion(t, t.TempDir(), c.args...)
-		lines := p.toTry(t)
+		p := proctest.Pillion(t, t.TempDir(), c.args...)
+		lines := toTry(t, p)
 		if len(lines) != 3 {
 			t.Fatalf("%d lines to try, want 3: %q", len(lines), lines)
 		}
@@ -163,11 +164,11 @@ func TestLinesToTry(t *testing.T) {
 }
 
 // toTry returns the lines that the process says to try.
-func (p *process) toTry(t *testing.T) []string {
+func toTry(t *testing.T, p *proctest.Program) []string {
 	t.Helper()
 	var lines []string
 	wait.Until(t, "it prints lines to try", func() bool {
-		_, rest, ok := strings.Cut(p.stdout.String(), "Try, in another terminal:\n\n")
+		_, rest, ok := strings.Cut(p.Out.String(), "Try, in another terminal:\n\n")
 		rest, _, whole := strings.Cut(rest, "\n\n")
 		lines = strings.Split(rest, "\n")
 		return ok && whole
@@ -183,15 +184,15 @@ func TestAtRest(t *testing.T) {
 	fastest := time.Hour
 	for range 5 { // a start may meet a busy moment, and a key takes sometimes long to find
 		began := time.Now()
-		p := pillion(t, t.TempDir(), "--demo")
+		p := proctest.Pillion(t, t.TempDir(), "--demo")
 		fastest = min(fastest, time.Since(began))
-		if mib := p.resident(t); mib >= 64 {
+		if mib := resident(t, p); mib >= 64 {
 			t.Errorf("%d MiB are resident, want less than 64", mib)
 		} else {
 			t.Logf("ready after %v with %d MiB", time.Since(began).Round(time.Millisecond), mib)
 		}
-		p.signal(t, os.Interrupt)
-		p.wait(t)
+		p.Signal(t, os.Interrupt)
+		p.Wait(t)
 		if fastest < time.Second {
 			return
 		}
@@ -199,9 +200,9 @@ func TestAtRest(t *testing.T) {
 	t.Errorf("ready after %v at best, want less than 1 s", fastest)
 }
 
-func (p *process) resident(t *testing.T) int {
+func resident(t *testing.T, p *proctest.Program) int {
 	t.Helper()
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/status")
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID()) + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -23,7 +24,7 @@ import (
 func makeCerts(t *testing.T, more ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "certs")
-	if status, _, stderr := finish(t, "pillion", append([]string{"certs", "init", "--certs=" + dir}, more...)...); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"certs", "init", "--certs=" + dir}, more...)...); status != 0 {
 		t.Fatalf("certs init: %d %s", status, stderr)
 	}
 	return dir
@@ -52,11 +53,11 @@ func trusting(t *testing.T, certs string) *tls.Config {
 }
 
 // trust is how a client meets the NATS of a process, whether it encrypts or not.
-func trust(t *testing.T, p *process, certs string) nats.Option {
+func trust(t *testing.T, p *proctest.Program, certs string) nats.Option {
 	t.Helper()
 	c := trusting(t, certs)
 	return func(o *nats.Options) error {
-		o.TLSConfig, o.Secure = c, strings.HasPrefix(p.at["nats"], "tls://")
+		o.TLSConfig, o.Secure = c, strings.HasPrefix(p.At["nats"], "tls://")
 		return nil
 	}
 }
@@ -92,50 +93,50 @@ func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Hea
 // All of Pillion with certificates: what is spoken, who is refused, who else gets along, and that certificates are replaced while it runs.
 func TestEncrypted(t *testing.T) {
 	certs, data := makeCerts(t), t.TempDir()
-	p := pillion(t, data, append(httpTLS(certs, "pillion"), natsTLS(certs)...)...)
+	p := proctest.Pillion(t, data, append(httpTLS(certs, "pillion"), natsTLS(certs)...)...)
 	ours := trusting(t, certs)
 	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
-		if !strings.HasPrefix(p.at[service], "https://") {
-			t.Fatalf("%s is at %s", service, p.at[service])
+		if !strings.HasPrefix(p.At[service], "https://") {
+			t.Fatalf("%s is at %s", service, p.At[service])
 		}
-		conn := dialHTTPS(t, p.at[service], ours)
+		conn := dialHTTPS(t, p.At[service], ours)
 		status, header := asks(t, conn, "/nothing")
 		if got := header.Get("Strict-Transport-Security"); status != http.StatusNotFound || got != "max-age=31536000" {
 			t.Errorf("%s answers %d, HSTS %q", service, status, got)
 		}
 		old := ours.Clone()
 		old.MaxVersion = tls.VersionTLS12
-		if conn, err := tls.Dial("tcp", strings.TrimPrefix(p.at[service], "https://"), old); err == nil {
+		if conn, err := tls.Dial("tcp", strings.TrimPrefix(p.At[service], "https://"), old); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s speaks TLS 1.2", service)
 		}
-		if status, body := get(t, strings.Replace(p.at[service], "https://", "http://", 1)+"/nothing"); status != http.StatusBadRequest || !strings.Contains(body, "HTTPS server") {
+		if status, body := proctest.Get(t, strings.Replace(p.At[service], "https://", "http://", 1)+"/nothing"); status != http.StatusBadRequest || !strings.Contains(body, "HTTPS server") {
 			t.Errorf("%s without TLS: %d %s", service, status, body)
 		}
 	}
 	// What operators ask stays as it is.
-	if status, _, stderr := finish(t, "pillion", "health", "--ops-addr="+strings.TrimPrefix(p.at["ops"], "http://")); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", "health", "--ops-addr="+strings.TrimPrefix(p.At["ops"], "http://")); status != 0 {
 		t.Errorf("health: %d %s", status, stderr)
 	}
-	if _, metrics := get(t, p.at["ops"]+"/metrics"); strings.Count(metrics, "\npillion_certificate_expiry_timestamp_seconds{") != 2 {
+	if _, metrics := proctest.Get(t, p.At["ops"]+"/metrics"); strings.Count(metrics, "\npillion_certificate_expiry_timestamp_seconds{") != 2 {
 		t.Error("the metrics do not say until when the certificates are good")
 	}
 
 	// A service beside it, over encrypted NATS; its own HTTP with a certificate of its own.
-	user := start(t, "usersvc", append(append(natsAt(p, data, "usersvc"), httpTLS(certs, "usersvc")...),
+	user := proctest.Start(t, "usersvc", append(append(p.NATS(data, "usersvc"), httpTLS(certs, "usersvc")...),
 		"--nats-ca="+filepath.Join(certs, "ca.crt"), "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0")...)
-	user.awaitReady(t)
-	if name := dialHTTPS(t, user.at["usersvc"], ours).ConnectionState().PeerCertificates[0].Subject.CommonName; name != "usersvc" {
+	user.Ready(t)
+	if name := dialHTTPS(t, user.At["usersvc"], ours).ConnectionState().PeerCertificates[0].Subject.CommonName; name != "usersvc" {
 		t.Errorf("usersvc shows the certificate of %s", name)
 	}
 
 	// An operator who trusts another CA learns why nothing works.
 	other := makeCerts(t)
-	status, _, stderr := finish(t, "pillion", append([]string{"bookings", "list", "--timeout=2s", "--nats-ca=" + filepath.Join(other, "ca.crt")}, natsAt(p, data, "operator")...)...)
+	status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--timeout=2s", "--nats-ca=" + filepath.Join(other, "ca.crt")}, p.NATS(data, "operator")...)...)
 	if status != 1 || !strings.Contains(stderr, "The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it") {
 		t.Errorf("another CA: %d %s", status, stderr)
 	}
-	if status, _, stderr := finish(t, "pillion", append([]string{"bookings", "list", "--nats-ca=" + filepath.Join(certs, "ca.crt")}, natsAt(p, data, "operator")...)...); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--nats-ca=" + filepath.Join(certs, "ca.crt")}, p.NATS(data, "operator")...)...); status != 0 {
 		t.Errorf("an operator: %d %s", status, stderr)
 	}
 
@@ -143,18 +144,18 @@ func TestEncrypted(t *testing.T) {
 }
 
 // rotate renews the certificates, and sees what new and old connections make of it.
-func rotate(t *testing.T, p *process, certs, data string) {
+func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	t.Helper()
 	ours := trusting(t, certs)
 	serial := func(c tls.ConnectionState) string { return c.PeerCertificates[0].SerialNumber.String() }
-	early := dialHTTPS(t, p.at["authsvc"], ours)
+	early := dialHTTPS(t, p.At["authsvc"], ours)
 	operator, err := nats.NkeyOptionFromSeed(filepath.Join(data, "services", "operator.nk"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	connect := func() (*nats.Conn, string) {
 		t.Helper()
-		nc, err := nats.Connect(p.at["nats"], nats.Secure(ours), operator, nats.Timeout(30*time.Second), nats.NoReconnect())
+		nc, err := nats.Connect(p.At["nats"], nats.Secure(ours), operator, nats.Timeout(30*time.Second), nats.NoReconnect())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,11 +167,11 @@ func rotate(t *testing.T, p *process, certs, data string) {
 		return nc, serial(state)
 	}
 	earlyNATS, before := connect()
-	if status, _, stderr := finish(t, "pillion", "certs", "init", "--certs="+certs, "--renew"); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", "certs", "init", "--certs="+certs, "--renew"); status != 0 {
 		t.Fatalf("renew: %d %s", status, stderr)
 	}
 	wait.Until(t, "HTTPS shows the new certificate", func() bool {
-		conn := dialHTTPS(t, p.at["authsvc"], ours)
+		conn := dialHTTPS(t, p.At["authsvc"], ours)
 		defer conn.Close()
 		return serial(conn.ConnectionState()) != serial(early.ConnectionState())
 	})
@@ -191,14 +192,14 @@ func rotate(t *testing.T, p *process, certs, data string) {
 func TestCertsInit(t *testing.T) {
 	public, apart := filepath.Join(t.TempDir(), "public"), t.TempDir()
 	args := []string{"certs", "init", "--certs=" + public, "--apart=" + apart, "--for=nats, usersvc", "--hosts=bus.example, 192.0.2.7"}
-	status, said, stderr := finish(t, "pillion", args...)
+	status, said, stderr := proctest.Finish(t, "pillion", args...)
 	if status != 0 || !strings.Contains(said, "ca, nats, usersvc.") {
 		t.Fatalf("%d %s%s", status, said, stderr)
 	}
-	if status, said, _ := finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "were there, and stay") {
+	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "were there, and stay") {
 		t.Errorf("again: %d %s", status, said)
 	}
-	if status, _, stderr := finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "Certificates are for nats, authsvc,") {
+	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "Certificates are for nats, authsvc,") {
 		t.Errorf("for a stranger: %d %s", status, stderr)
 	}
 	for dir, want := range map[string]string{public: "ca.crt", filepath.Join(apart, "ca"): "ca.crt ca.key", filepath.Join(apart, "nats"): "ca.crt nats.crt nats.key"} {

@@ -207,9 +207,9 @@ func BenchmarkStart(b *testing.B) {
 		started := time.Now()
 		prog := pillion(b, p, b.TempDir())
 		took += time.Since(started)
-		resident = residentMiB(b, prog.cmd.Process.Pid)
+		resident = residentMiB(b, prog.PID())
 		b.StopTimer()
-		prog.kill()
+		prog.Kill()
 		b.StartTimer()
 	}
 	b.ReportMetric(0, "ns/op")

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pillion/e2e/proctest"
 )
 
 // Two hundred people stay logged in while one authsvc after the other is killed and started again: each use of a refresh token makes the same
@@ -21,20 +23,20 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	)
 	p := newPorts(t)
 	p.server(t)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).wait(); err != nil {
-		t.Fatalf("provision: %v", err)
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).Wait(t); status != 0 {
+		t.Fatalf("provision ended with status %d", status)
 	}
 	data, more := t.TempDir(), addrs(t, 2)
 	second := ports{auth: more[0], authOps: more[1], nats: p.nats, keys: p.keys}
-	run := func(at ports) *program {
+	run := func(at ports) *proctest.Program {
 		t.Helper()
-		prog := start(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
+		prog := proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
 			"--address-limit", "1000000", "--request-limit", "0")
-		prog.ready(t, at.authOps)
+		prog.Ready(t)
 		return prog
 	}
 	at := []ports{p, second}
-	running := []*program{run(p), run(second)}
+	running := []*proctest.Program{run(p), run(second)}
 
 	first := make([]string, chains)
 	var group sync.WaitGroup
@@ -74,7 +76,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	group.Go(func() {
 		defer close(killed)
 		for n := range kills {
-			running[n%2].kill()
+			running[n%2].Kill()
 			running[n%2] = run(at[n%2])
 		}
 	})

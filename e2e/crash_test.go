@@ -51,7 +51,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				t.Fatal("no booking is answered")
 			}
 		}
-		prog.kill()
+		prog.Kill()
 		cancel()
 		wg.Wait()
 		prog = pillion(t, p, data)

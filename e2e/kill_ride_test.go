@@ -14,6 +14,7 @@ import (
 
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -37,15 +38,15 @@ type killable struct {
 	t       *testing.T
 	ports   ports
 	data    string
-	running map[string]*program
+	running map[string]*proctest.Program
 }
 
 func newKillable(t *testing.T, deadline time.Duration) *killable {
-	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*program)}
+	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program)}
 	k.ports.keys = k.data + "/services"
 	k.start("nats", deadline)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats, k.ports.key("operator")).wait(); err != nil {
-		t.Fatalf("provision: %v", err)
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats, k.ports.key("operator")).Wait(t); status != 0 {
+		t.Fatalf("provision ended with status %d", status)
 	}
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
 		k.start(name, deadline)
@@ -62,18 +63,18 @@ func (k *killable) start(name string, deadline time.Duration) {
 	case "nats":
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), natsEnv+"="+p.nats+"|"+k.data)
-		k.running[name] = begin(k.t, name, cmd)
+		k.running[name] = proctest.Run(k.t, name, cmd)
 		wait.Until(k.t, "NATS listens", func() bool {
 			c, err := net.Dial("tcp", p.nats)
 			return err == nil && c.Close() == nil
 		})
 	case "authsvc":
-		k.running[name] = start(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth, "--ops-addr", p.authOps)...)
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth, "--ops-addr", p.authOps)...)
 	case "usersvc":
-		k.running[name] = start(k.t, name, append(common, "--service-key", key, "--user-addr", p.user, "--ops-addr", p.userOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user, "--ops-addr", p.userOps,
 			"--booking-deadline", deadline.String(), "--book-limit", "0")...)
 	case "ridersvc":
-		k.running[name] = start(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider, "--ops-addr", p.riderOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider, "--ops-addr", p.riderOps,
 			"--booking-deadline", deadline.String())...)
 	}
 }
@@ -81,8 +82,8 @@ func (k *killable) start(name string, deadline time.Duration) {
 // ready waits until all are.
 func (k *killable) ready() {
 	k.t.Helper()
-	for name, ops := range map[string]string{"authsvc": k.ports.authOps, "usersvc": k.ports.userOps, "ridersvc": k.ports.riderOps} {
-		k.running[name].ready(k.t, ops)
+	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
+		k.running[name].Ready(k.t)
 	}
 }
 
@@ -174,7 +175,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 				go func() {
 					defer close(killed)
 					<-moment
-					k.running[victim].kill()
+					k.running[victim].Kill()
 				}()
 				answered := make(chan answer, 1)
 				key := fmt.Sprintf("turn-%d-story-%d-step-%d", turn, s, i)

@@ -94,7 +94,5 @@ func TestStopsInOrder(t *testing.T) {
 	if a := mustCall(t, "GET", "http://"+p.ops+"/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("healthz: %d", a.status)
 	}
-	if took := prog.stop(t); took > 2*time.Second {
-		t.Errorf("it took %v to stop", took)
-	}
+	prog.Stop(t)
 }

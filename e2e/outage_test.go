@@ -7,23 +7,24 @@ import (
 
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
 // authsvc and its siblings start one service against the NATS at p.nats.
-func (p ports) authsvc(t testing.TB, data string) *program {
+func (p ports) authsvc(t testing.TB, data string) *proctest.Program {
 	t.Helper()
-	return start(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps, "--nats-url", "nats://"+p.nats, p.key("authsvc"), "--services", p.keys)
+	return proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps, "--nats-url", "nats://"+p.nats, p.key("authsvc"), "--services", p.keys)
 }
 
-func (p ports) usersvc(t testing.TB) *program {
+func (p ports) usersvc(t testing.TB) *proctest.Program {
 	t.Helper()
-	return start(t, "usersvc", "--user-addr", p.user, "--ops-addr", p.userOps, "--nats-url", "nats://"+p.nats, p.key("usersvc"))
+	return proctest.Begin(t, "usersvc", "--user-addr", p.user, "--ops-addr", p.userOps, "--nats-url", "nats://"+p.nats, p.key("usersvc"))
 }
 
-func (p ports) ridersvc(t testing.TB) *program {
+func (p ports) ridersvc(t testing.TB) *proctest.Program {
 	t.Helper()
-	return start(t, "ridersvc", "--rider-addr", p.rider, "--ops-addr", p.riderOps, "--nats-url", "nats://"+p.nats, p.key("ridersvc"))
+	return proctest.Begin(t, "ridersvc", "--rider-addr", p.rider, "--ops-addr", p.riderOps, "--nats-url", "nats://"+p.nats, p.key("ridersvc"))
 }
 
 // server starts a NATS server at p.nats that has nothing on it, and knows the keys of our own services.
@@ -61,14 +62,14 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 		t.Errorf("book without NATS and authsvc: %d %v %q", a.status, a.header, a.body)
 	}
 
-	provision := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")) // waits for NATS as well
+	provision := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")) // waits for NATS as well
 	p.server(t)
-	if err := provision.wait(); err != nil {
-		t.Fatalf("provision: %v", err)
+	if status := provision.Wait(t); status != 0 {
+		t.Fatalf("provision ended with status %d", status)
 	}
 	auth := p.authsvc(t, t.TempDir())
-	auth.ready(t, p.authOps)
-	user.ready(t, p.userOps)
+	auth.Ready(t)
+	user.Ready(t)
 	token := login(t, p, "john@example.com", "user")
 	if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", "Bearer "+token); a.status != http.StatusOK {
 		t.Errorf("book once all are there: %d %s", a.status, a.body)
@@ -79,15 +80,15 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 func TestWithoutAuthsvc(t *testing.T) {
 	p := newPorts(t)
 	p.server(t)
-	if err := start(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).wait(); err != nil {
-		t.Fatalf("provision: %v", err)
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).Wait(t); status != 0 {
+		t.Fatalf("provision ended with status %d", status)
 	}
 	auth, user, rider := p.authsvc(t, t.TempDir()), p.usersvc(t), p.ridersvc(t)
-	auth.ready(t, p.authOps)
-	user.ready(t, p.userOps)
-	rider.ready(t, p.riderOps)
+	auth.Ready(t)
+	user.Ready(t)
+	rider.Ready(t)
 	userToken, raiderToken := "Bearer "+login(t, p, "john@example.com", "user"), "Bearer "+login(t, p, "rider@example.com", "raider")
-	auth.stop(t)
+	auth.Stop(t)
 
 	bookAndAccept := func(when string) {
 		t.Helper()
@@ -103,10 +104,10 @@ func TestWithoutAuthsvc(t *testing.T) {
 		}
 	}
 	bookAndAccept("authsvc is away")
-	user.stop(t)
-	rider.stop(t)
+	user.Stop(t)
+	rider.Stop(t)
 	user, rider = p.usersvc(t), p.ridersvc(t)
-	user.ready(t, p.userOps)
-	rider.ready(t, p.riderOps)
+	user.Ready(t)
+	rider.Ready(t)
 	bookAndAccept("authsvc is away and the others have restarted")
 }

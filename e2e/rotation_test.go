@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
@@ -36,9 +36,9 @@ func TestRotationUnderLoad(t *testing.T) {
 	more := addrs(t, 6)
 	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5], nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
-	start(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).ready(t, second.authOps)
-	start(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user, "--ops-addr", second.userOps)...).ready(t, second.userOps)
-	start(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).ready(t, second.riderOps)
+	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).Ready(t)
+	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user, "--ops-addr", second.userOps)...).Ready(t)
+	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).Ready(t)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
 		wait.Until(t, service+" has a token of its own", func() bool {
@@ -206,7 +206,7 @@ func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *ato
 // keys runs authsvc keys.
 func keys(t testing.TB, p ports, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", "nats://"+p.nats, p.key("operator"))...)
+	cmd := exec.Command(proctest.Path("authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", "nats://"+p.nats, p.key("operator"))...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("keys %v: %v: %s", args, err, out)
@@ -244,9 +244,9 @@ func grep(text, word string) string {
 func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	t.Helper()
 	more := addrs(t, 2)
-	fresh := start(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
-	fresh.ready(t, more[1])
-	defer fresh.kill()
+	fresh := proctest.Begin(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
+	fresh.Ready(t)
+	defer fresh.Kill()
 	for i, u := range users {
 		want := bookings(t, more[0], u)
 		if len(want) == 0 {

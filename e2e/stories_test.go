@@ -15,6 +15,7 @@ import (
 
 	"pillion/bus/access"
 	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
 )
 
 // The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
@@ -63,7 +64,7 @@ type teller struct {
 	t     *testing.T
 	ports ports
 	data  string
-	prog  *program // the system
+	prog  *proctest.Program // the system
 }
 
 const storyPatience = 30 * time.Second
@@ -80,24 +81,16 @@ func (s *teller) setup(env *testscript.Env) error {
 
 func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
 	p := s.ports
-	prog := start(s.t, "pillion", append([]string{
+	prog := proctest.Begin(s.t, "pillion", append([]string{
 		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr", p.ops, "--nats-addr", p.nats,
 	}, args...)...)
 	s.prog = prog
-	s.wait(ts, "the system is ready", func() bool {
-		select {
-		case err := <-prog.done:
-			prog.done <- err
-			ts.Fatalf("pillion ended: %v\n%s", err, tail(prog.out.String(), 20))
-		default:
-		}
-		return probe(p.ops) == 200
-	})
+	prog.Ready(s.t)
 }
 
 func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 	dir := filepath.Join(s.data, "certs")
-	if out, err := exec.Command(filepath.Join(bin, "pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
 		ts.Fatalf("pillion certs init: %v: %s", err, out)
 	}
 	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" + s.ports.user, "RIDER": "https://" + s.ports.rider} {
@@ -195,7 +188,7 @@ func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.stop(s.t) }
+func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
 
 func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
@@ -213,7 +206,7 @@ func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*storyPatience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(bin, "pillion"), args...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, proctest.Path("pillion"), args...).CombinedOutput()
 	_, failed := ts.Stdout().Write(out)
 	ts.Check(failed)
 	if (err != nil) != neg || ctx.Err() != nil {
@@ -224,7 +217,7 @@ func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "pillion"), append(append([]string{"bookings"}, args...),
+	cmd := exec.CommandContext(ctx, proctest.Path("pillion"), append(append([]string{"bookings"}, args...),
 		"--nats-url", "nats://"+s.ports.nats, "--service-key", filepath.Join(s.data, "services", "operator.nk"))...)
 	out, err := cmd.CombinedOutput()
 	_, failed := ts.Stdout().Write(out)

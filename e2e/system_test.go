@@ -9,21 +9,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
 	"pillion/wait"
-	"pillion/web/webtest"
 )
-
-// bin is where TestMain builds the programs.
-var bin string
 
 func TestMain(m *testing.M) {
 	for env, run := range map[string]func(string) error{bareEnv: bareMain, natsEnv: natsMain} {
@@ -32,91 +26,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "pillion-e2e-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-		bin = dir
-		// As `make build` does, so that most of it is in Go's cache.
-		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "pillion/cmd/...")
-		build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build the programs:", err)
-			return 1
-		}
-		return m.Run()
-	}())
-}
-
-// A program is one running process.
-type program struct {
-	name string
-	cmd  *exec.Cmd
-	out  *webtest.Journal
-	done chan error
-}
-
-// start runs a program until the test ends, whatever happens to it in between.
-func start(t testing.TB, name string, args ...string) *program {
-	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, name), args...)
-	cmd.Env, cmd.Dir = append(os.Environ(), "LOG_FORMAT=json"), bin // whatever it makes in ./data is not made here
-	return begin(t, name, cmd)
-}
-
-// begin starts a process, as start does.
-func begin(t testing.TB, name string, cmd *exec.Cmd) *program {
-	t.Helper()
-	p := &program{name: name, cmd: cmd, out: new(webtest.Journal), done: make(chan error, 1)}
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
-	}
-	go func() { p.done <- p.cmd.Wait() }()
-	t.Cleanup(func() {
-		p.kill()
-		if strings.Contains(p.out.String(), "nats: permissions violation") {
-			t.Errorf("%s may not do on NATS what it does; see package access", name)
-		}
-		if t.Failed() {
-			t.Logf("%s %s said:\n%s", name, strings.Join(cmd.Args[1:], " "), tail(p.out.String(), 60))
-		}
-	})
-	return p
-}
-
-func tail(s string, lines int) string {
-	all := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// kill ends the process without asking it, as a power cut would.
-func (p *program) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
-	_ = p.wait()             // with the status of a killed process
-}
-
-// wait returns when the process has ended.
-func (p *program) wait() error {
-	err := <-p.done
-	p.done <- err
-	return err
-}
-
-// stop asks the process to end and returns how long that took. It must end with status 0.
-func (p *program) stop(t testing.TB) time.Duration {
-	t.Helper()
-	asked := time.Now()
-	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatalf("interrupt %s: %v", p.name, err)
-	}
-	if err := p.wait(); err != nil {
-		t.Errorf("%s ended with %v", p.name, err)
-	}
-	return time.Since(asked)
+	os.Exit(proctest.Main(m))
 }
 
 // ports are the addresses of one system.
@@ -150,29 +60,15 @@ func addrs(t testing.TB, n int) []string {
 }
 
 // pillion starts the whole system in one process and returns when it is ready.
-func pillion(t testing.TB, p ports, data string, more ...string) *program {
+func pillion(t testing.TB, p ports, data string, more ...string) *proctest.Program {
 	t.Helper()
-	prog := start(t, "pillion", append([]string{
+	prog := proctest.Begin(t, "pillion", append([]string{
 		"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
 		"--ops-addr", p.ops, "--nats-addr", p.nats,
 		"--book-limit", "0", "--request-limit", "0", // one user books here what a town does
 	}, more...)...)
-	prog.ready(t, p.ops)
+	prog.Ready(t)
 	return prog
-}
-
-// ready waits until the process says that it is.
-func (p *program) ready(t testing.TB, ops string) {
-	t.Helper()
-	wait.Until(t, p.name+" is ready", func() bool {
-		select {
-		case err := <-p.done:
-			p.done <- err
-			t.Fatalf("%s ended: %v\n%s", p.name, err, tail(p.out.String(), 20))
-		default:
-		}
-		return probe(ops) == http.StatusOK
-	})
 }
 
 // probe returns the status of /readyz, or 0 where nobody answers.
@@ -227,7 +123,7 @@ func call(ctx context.Context, method, url, body string, headers ...string) (ans
 
 func mustCall(t testing.TB, method, url, body string, headers ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	a, err := call(ctx, method, url, body, headers...)
 	if err != nil {

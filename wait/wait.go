@@ -34,3 +34,13 @@ func Within(t testing.TB, patience time.Duration, what string, ok func() bool) {
 		}
 	}
 }
+
+// For waits until done is closed, and fails the test with what was waited for where that takes longer than [Patience].
+func For(t testing.TB, what string, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(Patience):
+		t.Fatalf("not within %v: %s", Patience, what)
+	}
+}

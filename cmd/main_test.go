@@ -1,0 +1,11 @@
+// Package cmd_test starts the real programs with every setting that people give them, and stops them.
+package cmd_test
+
+import (
+	"os"
+	"testing"
+
+	"pillion/e2e/proctest"
+)
+
+func TestMain(m *testing.M) { os.Exit(proctest.Main(m)) }
