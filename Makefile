@@ -25,13 +25,21 @@ certs: ## Make a CA and certificates in data/certs, for trying TLS. What is ther
 # Tests of whole systems wait for most of their time, so one package more than there are processors is under way.
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
 
+# The race detector sleeps for a second at the end of each test binary, for reports that come late.
+TEST := GORACE=atexit_sleep_ms=50 $(GO) test -p=$(AT_ONCE) -timeout=15m
+
 .PHONY: test
-test: ## Run every test that needs only Go (with the race detector where there is a C compiler).
-	$(GO) test $(RACE) -p=$(AT_ONCE) -shuffle=on -timeout=15m ./...
+test: ## Run every test that needs only Go (with the race detector where there is a C compiler). Results are kept: what has not changed is not run again.
+	$(TEST) $(RACE) -vet=off ./...
 
 .PHONY: check
-check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs. Needs a C compiler, for the race detector, curl, for the README's commands, and PostgreSQL.
-	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(GO) test -race -shuffle=on -timeout=15m ./...
+check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: every test in its long form, in any order. Needs a C compiler, for the race detector, curl, for the README's commands, and PostgreSQL.
+	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(TEST) -race -vet=off -shuffle=on ./...
+
+.PHONY: check-long
+check-long: check ## Run what needs more time than CI has: check, two hundred rounds of chaos, and every mutation.
+	$(MAKE) chaos ROUNDS=200
+	$(MAKE) mutations
 
 .PHONY: bench
 bench: ## Print the benchmarks, each beside its own limit. Takes a few minutes.

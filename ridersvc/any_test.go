@@ -55,11 +55,11 @@ func TestAnyPassesOverWhatCannotBeHad(t *testing.T) {
 				if seen {
 					c.happen(e, first)
 				} else {
-					e.ledger.after = func() {
-						e.ledger.hold()
+					e.ledger.Then(func() {
+						e.ledger.Hold()
 						c.happen(e, first)
-						e.ledger.after = func() { e.ledger.release(t) } // at the next look
-					}
+						e.ledger.Then(func() { e.ledger.Release(t) }) // at the next look
+					})
 				}
 				won(t, e.accept(rita, "{}"), rita, second)
 				webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
@@ -75,7 +75,7 @@ func TestAnyLeavesTheOverdueAlone(t *testing.T) {
 	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	id := e.book()
 	won(t, e.accept(rita, "{}"), rita, id)
-	if n := e.ledger.tried(); n != 1 {
+	if n := e.ledger.Tried(); n != 1 {
 		t.Errorf("%d appends were tried, want 1", n)
 	}
 }
@@ -109,14 +109,14 @@ func TestAnyPassesOverWhatHasAged(t *testing.T) {
 func TestAnyWaitsForTheBoardBeforeItSaysNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		e.ledger.hold()
+		e.ledger.Hold()
 		id := e.book() // in the ledger, and not on the board
 		answered := e.begin(rita)
 		synctest.Wait()
 		if len(answered) != 0 {
 			t.Fatalf("answered before the board had the booking: %v", <-answered)
 		}
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		won(t, <-answered, rita, id)
 	})
 }
@@ -126,14 +126,14 @@ func TestAnyLooksAgainAfterALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		first := e.book()
-		e.ledger.after = func() {
-			e.ledger.hold()
+		e.ledger.Then(func() {
+			e.ledger.Hold()
 			e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), first))
-		}
+		})
 		answered := e.begin(rita)
 		synctest.Wait() // it has lost the first, and waits for the board
 		second := e.book()
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		won(t, <-answered, rita, second)
 	})
 }
@@ -143,11 +143,11 @@ func TestAnyForABusyRider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		first, second := e.book(), e.book()
-		e.ledger.hold()
+		e.ledger.Hold()
 		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rita), first))
 		answered := e.begin(rita)
 		synctest.Wait()
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		webtest.Refused(t, <-answered, http.StatusConflict, booking.ErrRiderBusy.Message)
 		webtest.Refused(t, e.accept(rita, named(second)), http.StatusConflict, booking.ErrRiderBusy.Message)
 		e.finish(rita, first)
@@ -161,14 +161,14 @@ func TestAnyTriesWhatWasOpenedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		id := e.book()
-		e.ledger.after = func() {
-			e.ledger.hold()
+		e.ledger.Then(func() {
+			e.ledger.Hold()
 			e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
-		}
+		})
 		answered := e.begin(rita)
 		synctest.Wait() // it has lost, and waits for the board
 		e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, ""))
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		won(t, <-answered, rita, id)
 	})
 }
@@ -176,7 +176,7 @@ func TestAnyTriesWhatWasOpenedAnew(t *testing.T) {
 func TestAnyGivesUpOnABoardThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		e.ledger.hold()
+		e.ledger.Hold()
 		e.book()
 		begun := time.Now()
 		later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
@@ -198,9 +198,9 @@ func TestAnyUntilTheBoardIsReady(t *testing.T) {
 
 func TestAnyWithoutTheLeader(t *testing.T) {
 	e := newEnv(t)
-	e.ledger.fail(bus.ErrUnavailable)
+	e.ledger.Fail(bus.ErrUnavailable)
 	later(t, e.accept(rita, "{}"), bus.ErrUnavailable.Message) // and not that nothing is open
-	e.ledger.fail(nil)
+	e.ledger.Fail(nil)
 	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 }
 
@@ -218,7 +218,7 @@ func TestAnyStopsWhereGoingOnIsWrong(t *testing.T) {
 		e.book()
 		e.book()
 		var tries atomic.Int32
-		e.ledger.before = func(context.Context, booking.ID) error {
+		e.ledger.Before = func(context.Context, booking.ID) error {
 			tries.Add(1)
 			return c.err
 		}
@@ -248,7 +248,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 				id := e.book()
 				slow := make(chan struct{})
 				var tries atomic.Int32
-				e.ledger.before = func(context.Context, booking.ID) error {
+				e.ledger.Before = func(context.Context, booking.ID) error {
 					if tries.Add(1) > 1 {
 						return nil
 					}
@@ -285,7 +285,7 @@ func TestAnyGivesUpOnAnAttemptThatStays(t *testing.T) {
 		e := newEnv(t)
 		e.book()
 		slow := make(chan struct{})
-		e.ledger.before = func(context.Context, booking.ID) error { <-slow; return nil }
+		e.ledger.Before = func(context.Context, booking.ID) error { <-slow; return nil }
 		first := e.begin(rolf)
 		synctest.Wait()
 		begun := time.Now()

@@ -223,7 +223,7 @@ func TestHistoryHasWhatWasAcceptedHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		id := e.book()
-		e.ledger.hold()
+		e.ledger.Hold()
 		won(t, e.accept(rita, "{}"), rita, id)
 		got := make(chan []booking.ID, 1)
 		go func() {
@@ -234,7 +234,7 @@ func TestHistoryHasWhatWasAcceptedHere(t *testing.T) {
 		if len(got) != 0 {
 			t.Fatalf("the list did not wait for the board: %v", <-got)
 		}
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		if ids := <-got; !slices.Equal(ids, []booking.ID{id}) {
 			t.Errorf("the list is %v, want %v", ids, id)
 		}

@@ -20,6 +20,8 @@ import (
 	"pillion/web/webtest"
 )
 
+var _ ridersvc.Ledger = (*bus.Ledger)(nil)
+
 // People and things to test with. No test depends on which ids they have.
 const (
 	ulla  = tokentest.Ulla // a user
@@ -49,7 +51,7 @@ func codes(t testing.TB) *booking.StartCodes {
 type env struct {
 	t       testing.TB
 	auth    *tokentest.Authority
-	ledger  *ledger
+	ledger  *bookingtest.Ledger
 	desk    *booking.Desk // of another process
 	handler http.Handler
 	log     *webtest.Journal
@@ -67,7 +69,7 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
 	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan bus.OfferNotice, 1024)}
-	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
+	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
 		if err != nil {
@@ -75,9 +77,9 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 		}
 		return d
 	}
-	e.desk = desk(elsewhere{e.ledger})
+	e.desk = desk(e.ledger.Elsewhere())
 	var err error
-	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: e.ledger.board.Busy}); err != nil {
+	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: e.ledger.Board.Busy}); err != nil {
 		t.Fatal(err)
 	}
 	service, err := ridersvc.New(ridersvc.Config{
@@ -85,7 +87,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 			e.told = append(e.told, s)
 			return e.deaf
 		},
-		Desk: desk(e.ledger), Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Desk: desk(e.ledger), Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Tell: func(n bus.OfferNotice) error {
 			e.offers <- n

@@ -210,7 +210,7 @@ func TestWatchOpenBookingsConverges(t *testing.T) {
 		s.Close()
 	}
 	want := make(map[booking.ID]bool)
-	for _, b := range e.ledger.board.Open(time.Now(), 10_000, 0) {
+	for _, b := range e.ledger.Board.Open(time.Now(), 10_000, 0) {
 		want[b.ID] = true
 	}
 	if !maps.Equal(open, want) {

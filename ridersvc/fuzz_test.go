@@ -33,7 +33,7 @@ func FuzzAccept(f *testing.F) {
 			}
 		}
 		body := strings.ReplaceAll(string(seed), "ID", string(ids[1]))
-		tried := e.ledger.tried()
+		tried := e.ledger.Tried()
 		w := httptest.NewRecorder()
 		e.handler.ServeHTTP(w, webtest.Request("POST", "/accept-booking", bearer, body))
 		switch w.Code {
@@ -59,7 +59,7 @@ func FuzzAccept(f *testing.F) {
 				t.Errorf("%q was given %s, want %s", body, *told.Booking, want)
 			}
 		case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
-			if e.ledger.tried() != tried {
+			if e.ledger.Tried() != tried {
 				t.Errorf("%q was refused with %q after an attempt", body, w.Body)
 			}
 		default:

@@ -125,10 +125,10 @@ func TestNamedLosses(t *testing.T) {
 			e.do(e.desk.Release(e.t.Context(), command(booking.Rider, rita), id, ""))
 		}, 409, booking.ErrReleasedByYou.Message},
 		{"rider busy", func(e *env, _ booking.ID) {
-			e.ledger.before = func(context.Context, booking.ID) error { return booking.ErrRiderBusy }
+			e.ledger.Before = func(context.Context, booking.ID) error { return booking.ErrRiderBusy }
 		}, 409, booking.ErrRiderBusy.Message},
 		{"outcome unknown", func(e *env, _ booking.ID) {
-			e.ledger.before = func(context.Context, booking.ID) error { return bus.ErrOutcomeUnknown }
+			e.ledger.Before = func(context.Context, booking.ID) error { return bus.ErrOutcomeUnknown }
 		}, 503, bus.ErrOutcomeUnknown.Message},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestNamedAgain(t *testing.T) {
 func TestNamedWithoutABoard(t *testing.T) {
 	e := newEnv(t)
 	e.unready = bus.ErrNotCaughtUp
-	e.ledger.hold()
+	e.ledger.Hold()
 	id := e.book()
 	won(t, e.accept(rita, named(id)), rita, id)
 }

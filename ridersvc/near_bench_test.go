@@ -63,7 +63,7 @@ func BenchmarkNearestOpen(b *testing.B) {
 				} else {
 					event.Actor = booking.Actor{ID: cron, Role: booking.Service}
 				}
-				if err := e.ledger.board.Apply(event); err != nil {
+				if err := e.ledger.Board.Apply(event); err != nil {
 					b.Error(err)
 				}
 			}

@@ -186,7 +186,7 @@ func TestOffersAfterARestart(t *testing.T) {
 	if err := other.Apply(h.Events[0]); err != nil {
 		t.Fatal(err)
 	}
-	e.ledger.board.Become(other)
+	e.ledger.Board.Become(other)
 	e.toldOf(rita, gone, "gone")
 	e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), stays, ""))
 	e.toldOf(rita, stays, "gone")

@@ -95,7 +95,7 @@ func TestOpenWithoutWhatWasAcceptedHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		first, second := e.book(), e.book()
-		e.ledger.hold()
+		e.ledger.Hold()
 		won(t, e.accept(rita, "{}"), rita, first)
 		got := make(chan []booking.ID, 1)
 		go func() {
@@ -106,7 +106,7 @@ func TestOpenWithoutWhatWasAcceptedHere(t *testing.T) {
 		if len(got) != 0 {
 			t.Fatalf("the list did not wait for the board: %v", <-got)
 		}
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		if ids := <-got; !slices.Equal(ids, []booking.ID{second}) {
 			t.Errorf("open are %v, want %v", ids, second)
 		}
@@ -117,7 +117,7 @@ func TestOpenGivesUpOnABoardThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
 		id := e.book()
-		e.ledger.hold()
+		e.ledger.Hold()
 		won(t, e.accept(rita, "{}"), rita, id)
 		begun := time.Now()
 		later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)

@@ -242,11 +242,11 @@ func TestAnyGoesOnToTheNextNearest(t *testing.T) {
 		e.do(e.desk.Release(t.Context(), command(booking.Rider, rita), id, ""))
 	}
 	lost, next, last := e.bookAt(north(300)), e.bookAt(north(400)), e.book()
-	e.ledger.after = func() {
-		e.ledger.hold()
+	e.ledger.Then(func() {
+		e.ledger.Hold()
 		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), lost))
-		e.ledger.after = func() { e.ledger.release(t) } // at the next look
-	}
+		e.ledger.Then(func() { e.ledger.Release(t) }) // at the next look
+	})
 	won(t, e.accept(rita, "{}"), rita, next)
 	e.finish(rita, next)
 	won(t, e.accept(rita, "{}"), rita, last)

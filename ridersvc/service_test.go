@@ -113,7 +113,7 @@ func TestProblemsForPrograms(t *testing.T) {
 // nothingTried fails the test if the service has tried to append anything.
 func (e *env) nothingTried() {
 	e.t.Helper()
-	if n := e.ledger.tried(); n != 0 {
+	if n := e.ledger.Tried(); n != 0 {
 		e.t.Errorf("%d events were appended or tried", n)
 	}
 }

@@ -200,7 +200,7 @@ func TestBadIdempotencyKeys(t *testing.T) {
 func TestBookWhenTheLedgerIsFull(t *testing.T) {
 	e := newEnv(t)
 	known := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
-	e.ledger.fail(bus.ErrLedgerFull, nil)
+	e.ledger.Fill(bus.ErrLedgerFull)
 	stored := e.ledger.Appended()
 	for _, headers := range [][]string{nil, {"Idempotency-Key", "other"}} {
 		w := e.call("POST", "/book", e.user(ulla), "{}", headers...)
@@ -219,11 +219,11 @@ func TestBookWhenTheLedgerIsFull(t *testing.T) {
 
 func TestBookWhenTheLedgerIsAway(t *testing.T) {
 	e := newEnv(t)
-	e.ledger.fail(nil, bus.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
+	e.ledger.Fail(bus.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
 	w := e.call("POST", "/book", e.user(ulla), "{}")
 	webtest.Refused(t, w, http.StatusServiceUnavailable, bus.ErrOutcomeUnknown.Message)
 	later(t, w)
-	e.ledger.fail(nil, errors.New("disk on fire at secret.example.com"))
+	e.ledger.Fail(errors.New("disk on fire at secret.example.com"))
 	w = e.call("POST", "/book", e.user(ulla), "{}")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("answer %d %q", w.Code, w.Body)

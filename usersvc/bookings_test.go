@@ -237,7 +237,7 @@ func TestListRefusesBadPages(t *testing.T) {
 func TestListWaitsForOnesOwnWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		e.ledger.hold()
+		e.ledger.Hold()
 		id := e.book(ulla)
 		got := make(chan []booking.ID)
 		go func() {
@@ -250,7 +250,7 @@ func TestListWaitsForOnesOwnWrites(t *testing.T) {
 			t.Fatalf("the list did not wait for the board: %v", ids)
 		default:
 		}
-		e.ledger.release(t)
+		e.ledger.Release(t)
 		if ids := <-got; !slices.Equal(ids, []booking.ID{id}) {
 			t.Errorf("the list is %v, want %v", ids, id)
 		}
@@ -260,7 +260,7 @@ func TestListWaitsForOnesOwnWrites(t *testing.T) {
 func TestListGivesUpOnABoardThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		e.ledger.hold()
+		e.ledger.Hold()
 		e.book(ulla)
 		begun := time.Now()
 		w := e.call("GET", "/bookings", e.user(ulla), "")

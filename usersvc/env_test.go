@@ -12,12 +12,15 @@ import (
 
 	"pillion/booking"
 	"pillion/booking/bookingtest"
+	"pillion/bus"
 	"pillion/fleet"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/usersvc"
 	"pillion/web/webtest"
 )
+
+var _ usersvc.Ledger = (*bus.Ledger)(nil)
 
 // People and things to test with. No test depends on which ids they have.
 const (
@@ -49,7 +52,7 @@ func codes(t testing.TB) *booking.StartCodes {
 type env struct {
 	t       testing.TB
 	auth    *tokentest.Authority
-	ledger  *ledger
+	ledger  *bookingtest.Ledger
 	desk    *booking.Desk
 	fleet   *fleet.Map
 	busy    map[booking.RiderID]bool
@@ -70,7 +73,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest.Option) *env {
 	t.Helper()
 	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal)}
-	e.ledger = newLedger(append(options, bookingtest.WithClock(e.now))...)
+	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +85,7 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 	}
 	config := usersvc.Config{
 		Fleet: e.fleet,
-		Desk:  desk, Board: e.ledger.board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Desk:  desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
 		Log:   e.log.Logger(),
@@ -147,7 +150,7 @@ func (e *env) bring(id booking.ID, to booking.State) {
 		}
 	}
 	rider := rita
-	if e.ledger.board.Busy(booking.RiderID(rita)) { // with another ride: then it is somebody else
+	if e.ledger.Board.Busy(booking.RiderID(rita)) { // with another ride: then it is somebody else
 		rider = booking.NewID()
 	}
 	rides := []booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted}

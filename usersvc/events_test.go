@@ -293,8 +293,8 @@ func TestWatchEndsFromElsewhere(t *testing.T) {
 	e.bring(other, booking.StateAccepted)
 	stays.Want("accepted")
 	anew := booking.NewBoard()
-	anew.Advance(e.ledger.board.Seq())
-	e.ledger.board.Become(anew)
+	anew.Advance(e.ledger.Board.Seq())
+	e.ledger.Board.Become(anew)
 	if id, _ := stays.Want("end", `"reason":"restart"`, `"reconnect":true`); id != "" {
 		t.Errorf("the client would go on from %s", id)
 	}

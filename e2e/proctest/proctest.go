@@ -299,6 +299,6 @@ func FreeAddr(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // it has served its purpose
+	defer l.Close()
 	return l.Addr().String()
 }

@@ -1,0 +1,184 @@
+package bookingtest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"pillion/booking"
+)
+
+// A Ledger is the log in memory with a board behind it, as one process has both: the board can be held back, appends can be
+// intercepted or fail, and the process knows what it has appended itself. Set the exported fields before the first call.
+type Ledger struct {
+	*Log
+	Board  *booking.Board
+	Before func(ctx context.Context, id booking.ID) error // called before each append of this process
+
+	mu       sync.Mutex
+	last     uint64 // the highest sequence there is
+	appended uint64 // the highest that this process has appended
+	tries    int    // appends that this process has tried
+	held     bool
+	behind   []booking.Event // stored, and not yet on the board
+	full     error
+	away     error
+	after    func()
+}
+
+// NewLedger returns an empty ledger.
+func NewLedger(options ...Option) *Ledger {
+	return &Ledger{Log: NewLog(options...), Board: booking.NewBoard()}
+}
+
+// Append implements booking.Log.
+func (l *Ledger) Append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+) (booking.History, error) {
+	return l.own(ctx, id, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+}
+
+// Engage implements booking.Log.
+func (l *Ledger) Engage(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event,
+) (booking.History, error) {
+	return l.own(ctx, id, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
+}
+
+func (l *Ledger) own(
+	ctx context.Context, id booking.ID, events int, write func() (booking.History, error),
+) (booking.History, error) {
+	if l.Before != nil {
+		if err := l.Before(ctx, id); err != nil {
+			return booking.History{}, err
+		}
+	}
+	return l.write(true, events, write)
+}
+
+// Elsewhere returns the same log as another process has it, whose appends this one does not know of.
+func (l *Ledger) Elsewhere() booking.Log { return elsewhere{l} }
+
+type elsewhere struct{ *Ledger }
+
+func (l elsewhere) Append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+) (booking.History, error) {
+	return l.write(false, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+}
+
+func (l elsewhere) Engage(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event,
+) (booking.History, error) {
+	return l.write(false, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
+}
+
+// write is one append of so many events, by this process or by another one.
+func (l *Ledger) write(own bool, events int, write func() (booking.History, error)) (booking.History, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if own {
+		l.tries++
+		if l.away != nil {
+			return booking.History{}, l.away
+		}
+	}
+	h, err := write()
+	if err != nil {
+		return h, err
+	}
+	l.last = h.Revision
+	if own {
+		l.appended = h.Revision
+	}
+	l.behind = append(l.behind, h.Events[len(h.Events)-events:]...)
+	return h, l.feed()
+}
+
+// feed brings the board up to what is stored, unless it is held. Whoever waits for any of it sees all of it.
+func (l *Ledger) feed() error {
+	if l.held {
+		return nil
+	}
+	for _, e := range l.behind {
+		if err := l.Board.Apply(e); err != nil {
+			return errors.Join(errors.New("the board refuses what the log stored"), err)
+		}
+	}
+	l.Board.Advance(l.last)
+	l.behind = nil
+	return nil
+}
+
+// Hold stops the board where it is.
+func (l *Ledger) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// Release lets the board follow again, and brings it up to date.
+func (l *Ledger) Release(t testing.TB) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
+	if err := l.feed(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Fail lets appends of this process and LastSequence fail with an error. nil: no longer.
+func (l *Ledger) Fail(away error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.away = away
+}
+
+// Fill lets Roomy answer with an error. nil: no longer.
+func (l *Ledger) Fill(full error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.full = full
+}
+
+// Then calls after once, when LastSequence knows its next answer and has not given it yet.
+func (l *Ledger) Then(after func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.after = after
+}
+
+// Tried returns how many appends this process has tried.
+func (l *Ledger) Tried() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tries
+}
+
+// Appended returns the highest sequence that this process has appended.
+func (l *Ledger) Appended() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.appended
+}
+
+// LastSequence returns the highest sequence that there is.
+func (l *Ledger) LastSequence(context.Context) (uint64, error) {
+	l.mu.Lock()
+	last, err, after := l.last, l.away, l.after
+	l.after = nil
+	l.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	return last, err
+}
+
+// Roomy reports whether there is room for new bookings.
+func (l *Ledger) Roomy(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full
+}
