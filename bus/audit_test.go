@@ -10,12 +10,13 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/fault"
+	"pillion/wait"
 )
 
 // entries returns what the trail has stored, once there are so many.
 func entries(t *testing.T, c *bus.Conn, n uint64) (subjects, bodies []string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	stream, err := c.JetStream().Stream(ctx, bus.AuditStream)
 	if err != nil {

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/fault"
+	"pillion/wait"
 )
 
 func TestBucketDeletesAndLists(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		b, other := e.Connect(t).Bucket(bus.SessionsBucket), e.Connect(t).Bucket(bus.SessionsBucket)
 		list := func(want ...string) {
@@ -68,7 +68,7 @@ func TestBucketDeletesAndLists(t *testing.T) {
 // What was erased is found by nobody, in no revision, and the key is free.
 func TestBucketErases(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		conn := e.Connect(t)
 		b := conn.Bucket(bus.KeysBucket) // which keeps eight revisions

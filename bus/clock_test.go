@@ -120,7 +120,7 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 	overdue := []booking.ID{booked(t, l, user, time.Nanosecond)}
 	select {
 	case <-acted: // it has the timer, and tries again and again
-	case <-time.After(30 * time.Second):
+	case <-time.After(wait.Patience):
 		t.Fatal("it does not begin")
 	}
 	off.Store(&errOff)

@@ -93,7 +93,7 @@ func testFeed(t *testing.T, e *bustest.Env) {
 		{"the second rider", ofOther, "feed.rider." + other.ID + ".", want[3:]},
 	} {
 		for _, event := range c.want {
-			m, err := c.sub.NextMsg(10 * time.Second)
+			m, err := c.sub.NextMsg(wait.Patience)
 			if err != nil {
 				t.Fatalf("%s waits for %s: %v", c.who, event, err)
 			}

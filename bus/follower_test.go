@@ -114,11 +114,11 @@ func TestFollowerWaitsForKeys(t *testing.T) {
 }
 
 // A follower that starts before the server and the stream waits for both.
-func TestFollowerStartsFirst(t *testing.T) {
-	t.Parallel() // most of it is waiting
-	k := newKit(t, nil)
-	addr := freeAddr(t)
-	conn, err := bus.Connect(bus.Config{URL: "nats://" + addr, Name: t.Name()})
+func TestFollowerStartsFirst(t *testing.T) { bustest.Bubble(t, testFollowerStartsFirst) }
+
+func testFollowerStartsFirst(t *testing.T) {
+	k, server := newKit(t, nil), away(t)
+	conn, err := bus.Connect(bus.Config{InProcess: server, Name: t.Name()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestFollowerStartsFirst(t *testing.T) {
 		t.Errorf("a server that was never there was waited for: %v", err)
 	}
 
-	server := startAt(t, addr)
+	server.start(t)
 	wait.Until(t, "connected", func() bool { return conn.Ready(ctx) == nil })
 	if err := follower.Ready(ctx); err == nil {
 		t.Error("ready without a stream")
@@ -153,7 +153,8 @@ func TestFollowerStartsFirst(t *testing.T) {
 	await(t, ledger, board)
 
 	// The server goes away and comes back: the reader resumes where it was.
-	server.restart(t)
+	server.stop(t)
+	server.start(t)
 	id2 := booking.ID(booking.NewID())
 	if _, err := newDesk(t, ledger).Book(ctx, user.command(), id2, booking.Trip{}); err != nil {
 		t.Fatal(err)

@@ -209,7 +209,7 @@ func TestForgedEvents(t *testing.T) {
 // quarantine returns the records by the sequence of what they record, once there are want of them.
 func quarantine(t testing.TB, c *bus.Conn, want int) map[uint64]*jetstream.RawStreamMsg {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	s, err := c.JetStream().Stream(ctx, bus.QuarantineStream)
 	if err != nil {

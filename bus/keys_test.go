@@ -43,7 +43,7 @@ func publicKey(t testing.TB) token.Key {
 
 func TestKeysReachVerifiers(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		conn := e.Connect(t)
 		watch := watchKeys(t, e.Connect(t), time.Hour)
@@ -226,7 +226,7 @@ func TestAuthService(t *testing.T) {
 
 func TestBucket(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		b, other := e.Connect(t).Bucket(bus.AccountsBucket), e.Connect(t).Bucket(bus.AccountsBucket)
 		key := booking.NewID()

@@ -15,6 +15,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
@@ -89,7 +90,7 @@ func follow(t testing.TB, l *bus.Ledger) (*booking.Board, *bus.Follower) {
 // await waits until the board has everything that the ledger has now.
 func await(t testing.TB, l *bus.Ledger, b *booking.Board) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	seq, err := l.LastSequence(ctx)
 	if err != nil {
@@ -132,7 +133,7 @@ func message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof
 // store publishes a message straight to the stream and fails the test unless it is stored.
 func store(t testing.TB, c *bus.Conn, m *nats.Msg) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	ack, err := c.JetStream().PublishMsg(ctx, m)
 	if err != nil {

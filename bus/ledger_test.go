@@ -85,7 +85,7 @@ func TestRace(t *testing.T) {
 // race lets everybody at one booking at once and returns 0 for accepted, 1 for cancelled while open, 2 for both.
 func race(t *testing.T, desks []*booking.Desk, user person, riders []person, cancelling bool) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	id := booking.ID(booking.NewID())
 	if _, err := desks[0].Book(ctx, user.command(), id, booking.Trip{}); err != nil {
@@ -175,7 +175,7 @@ func TestUnknownOutcomes(t *testing.T) {
 		desks = append(desks, newDesk(t, k.ledger(t)))
 	}
 	user := k.person(booking.User)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	end := time.Now().Add(5 * time.Second)
 	unknown, rounds := 0, 0

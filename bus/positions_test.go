@@ -132,7 +132,7 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	defer func() { _ = conn.Close(ctx) }()
 	s, err := m.Move(booking.RiderID(booking.NewID()), booking.Place{})

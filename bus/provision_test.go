@@ -23,7 +23,7 @@ import (
 func TestProvisionWidensAndNeverNarrows(t *testing.T) {
 	e := bustest.Run(t)
 	conn := e.Connect(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	plan := e.Plan()
 	for name, change := range map[string]func(*bus.Plan){
@@ -79,7 +79,7 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		conn := k.Connect(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		for _, name := range []string{bus.SessionsBucket, bus.RevocationsBucket} {
 			if err := conn.JetStream().DeleteKeyValue(ctx, name); err != nil {
@@ -133,7 +133,7 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := newKit(t, e)
 		conn := k.Connect(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
 		user := k.person(booking.User)
 		id := booking.ID(booking.NewID())
@@ -163,8 +163,9 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 }
 
 func TestFullLedger(t *testing.T) {
-	server := startAt(t, freeAddr(t))
-	conn, err := bus.Connect(bus.Config{URL: server.server.URL()})
+	server := away(t)
+	server.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: server})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,9 @@ func TestFullLedger(t *testing.T) {
 }
 
 func TestEmbeddedRefusesWithASentence(t *testing.T) {
-	taken := startAt(t, freeAddr(t))
+	taken := away(t)
+	taken.config.Addr = freeAddr(t)
+	taken.start(t)
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file)
 	for name, c := range map[string]struct {

@@ -2,27 +2,43 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"pillion/bus"
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
-// A restartable is a server that a test takes away and brings back.
+// A restartable is a server that a test takes away and brings back. Connections reach it within the process, whichever server it
+// is at the moment.
 type restartable struct {
 	config embedded.Config
-	server *embedded.Server
+	server atomic.Pointer[embedded.Server]
 }
 
-func startAt(t testing.TB, addr string) *restartable {
+// away returns a server that was not started yet, and that is stopped after the test.
+func away(t testing.TB) *restartable {
 	t.Helper()
-	r := &restartable{config: embedded.Config{Dir: t.TempDir(), Addr: addr}}
-	r.start(t)
-	t.Cleanup(func() { r.stop(t) })
+	r := &restartable{config: embedded.Config{Dir: t.TempDir()}}
+	t.Cleanup(func() {
+		if r.server.Load() != nil {
+			r.stop(t)
+		}
+	})
 	return r
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (r *restartable) InProcessConn() (net.Conn, error) {
+	s := r.server.Load()
+	if s == nil {
+		return nil, errors.New("connection refused")
+	}
+	return s.Provider().InProcessConn()
 }
 
 func (r *restartable) start(t testing.TB) {
@@ -31,12 +47,12 @@ func (r *restartable) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.server = s
+	r.server.Store(s)
 }
 
 func (r *restartable) stop(t testing.TB) {
 	t.Helper()
-	if err := r.server.Stop(); err != nil {
+	if err := r.server.Swap(nil).Stop(); err != nil {
 		t.Errorf("stop server: %v", err)
 	}
 }
@@ -62,7 +78,7 @@ func freeAddr(t testing.TB) string {
 
 func closeConn(t testing.TB, c *bus.Conn) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 	defer cancel()
 	if err := c.Close(ctx); err != nil {
 		t.Errorf("close connection: %v", err)

@@ -13,6 +13,7 @@ import (
 	"pillion/bus/embedded"
 	"pillion/certfile"
 	"pillion/trialca"
+	"pillion/wait"
 )
 
 // certificates makes a CA with a certificate for a server on host, and returns the folder.
@@ -55,7 +56,7 @@ func stopServer(t *testing.T, s *embedded.Server) {
 // becomes waits until the connection is ready, or not for the reason that is wanted.
 func becomes(t *testing.T, what string, conn *bus.Conn, want error) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(wait.Patience)
 	for {
 		err := conn.Ready(t.Context())
 		if errors.Is(err, want) {
@@ -76,7 +77,7 @@ func connectTo(t *testing.T, c bus.Config) *bus.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 		defer cancel()
 		if err := conn.Close(ctx); err != nil {
 			t.Error(err)

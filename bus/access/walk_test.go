@@ -16,6 +16,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
@@ -233,7 +234,7 @@ func allowed(t *testing.T, nc *nats.Conn, verb, subject string) bool {
 	} else if err := nc.Publish(subject, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.FlushTimeout(20 * time.Second); err != nil {
+	if err := nc.FlushTimeout(wait.Patience); err != nil {
 		t.Fatal(err)
 	}
 	last := nc.LastError()
@@ -360,7 +361,7 @@ func TestConsumersReachNoStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	deliver(own.Subject)
-	if _, err := own.NextMsg(20 * time.Second); err != nil {
+	if _, err := own.NextMsg(wait.Patience); err != nil {
 		t.Fatalf("its own consumer: %v", err)
 	}
 	js := operator.JetStream()
@@ -417,7 +418,7 @@ func TestWatcher(t *testing.T) {
 	if err := teller.NATS().Publish("feed.booking."+b+".1.requested", []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	m, err := watched.NextMsg(20 * time.Second)
+	m, err := watched.NextMsg(wait.Patience)
 	if err != nil || m.Subject != "booking."+b+".1.requested" || string(m.Data) != "{}" || len(m.Header) != 0 {
 		t.Errorf("it sees %+v, %v", m, err)
 	}

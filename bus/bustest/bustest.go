@@ -26,7 +26,8 @@ import (
 
 // An Env is a NATS that a test may do with as it likes.
 type Env struct {
-	Replicas int // of every stream and bucket
+	Replicas int  // of every stream and bucket
+	Virtual  bool // time passes as soon as everybody waits for it: here a test may judge durations
 
 	Keys string // the folder with everybody's keys, where it is closed
 	CA   string // the file with the CA of the servers' certificates, where they encrypt
@@ -241,7 +242,7 @@ func (e *Env) ConnectWith(t testing.TB, c bus.Config) *bus.Conn {
 		t.Fatalf("connect: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
 		defer cancel()
 		if err := conn.Close(ctx); err != nil {
 			t.Errorf("close connection: %v", err)

@@ -13,6 +13,7 @@ import (
 	"pillion/bus/callout"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // A Door lets people with tokens in to a closed Env, as an instance of authsvc does.
@@ -69,7 +70,7 @@ func (e *Env) DoorWith(t testing.TB, keys callout.Keys) *Door {
 		running.Wait()
 	})}
 	t.Cleanup(d.Close)
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(wait.Patience)
 	for revoked.Ready(t.Context()) != nil {
 		select {
 		case <-time.After(5 * time.Millisecond):

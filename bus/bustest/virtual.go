@@ -19,14 +19,8 @@ import (
 func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	t.Run("one replica", func(t *testing.T) {
-		// The server's clock for access times is one for the whole process, and must be started outside.
-		ats.Register()
-		defer ats.Unregister()
-		dir := t.TempDir()
-		emptyPools()
-		defer emptyPools()
-		synctest.Test(t, func(t *testing.T) {
-			s, err := embedded.Start(embedded.Config{Dir: dir})
+		Bubble(t, func(t *testing.T) {
+			s, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
 			if err != nil {
 				t.Fatalf("start NATS: %v", err)
 			}
@@ -35,7 +29,7 @@ func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 					t.Errorf("stop NATS: %v", err)
 				}
 			})
-			e := &Env{Replicas: 1, plan: plan(), inside: s.Provider()}
+			e := &Env{Replicas: 1, Virtual: true, plan: plan(), inside: s.Provider()}
 			e.plan.Replicas = 1
 			e.provision(t)
 			test(t, e)
@@ -44,6 +38,17 @@ func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 	if Long() {
 		t.Run("three replicas", func(t *testing.T) { test(t, RunCluster(t)) })
 	}
+}
+
+// Bubble is [synctest.Test] for what runs NATS servers, which must not listen. The test must not be parallel.
+func Bubble(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	// The server's clock for access times is one for the whole process, and must be started outside.
+	ats.Register()
+	defer ats.Unregister()
+	emptyPools()
+	defer emptyPools()
+	synctest.Test(t, test)
 }
 
 // emptyPools drops what the packages of this process keep for reuse. The NATS client keeps timers, and a timer that was made

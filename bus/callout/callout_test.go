@@ -16,6 +16,7 @@ import (
 	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
@@ -158,7 +159,7 @@ func TestRevocation(t *testing.T) {
 			for _, over := range c.over {
 				select {
 				case <-over:
-				case <-time.After(20 * time.Second):
+				case <-time.After(wait.Patience):
 					t.Fatalf("%s was revoked and is still connected", c.what)
 				}
 			}
@@ -229,7 +230,7 @@ func TestCompromisedKey(t *testing.T) {
 	keys.change(compromised)
 	select {
 	case <-over:
-	case <-time.After(20 * time.Second):
+	case <-time.After(wait.Patience):
 		t.Error("still connected")
 	}
 }
@@ -246,7 +247,7 @@ func TestExpiry(t *testing.T) {
 		if took := time.Since(began); took < life-2*time.Second {
 			t.Errorf("the connection ended after %v", took)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(wait.Patience):
 		t.Error("still connected")
 	}
 }
