@@ -120,9 +120,9 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 }
 
 // A watch that hears nothing says so before its set can be wrong, and goes on by itself.
-func TestKeyWatchKnowsWhenItIsLost(t *testing.T) {
-	t.Parallel() // most of it is waiting
-	e := bustest.Run(t)
+func TestKeyWatchKnowsWhenItIsLost(t *testing.T) { bustest.Virtual(t, testKeyWatchKnowsWhenItIsLost) }
+
+func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn := e.Connect(t)

@@ -17,6 +17,7 @@ import (
 
 	"pillion/booking"
 	"pillion/fleet"
+	"pillion/wait"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -476,7 +477,11 @@ func TestMapIsWhatItWasTold(t *testing.T) {
 			return booking.Place{Lat: max(-90, min(90, lat)), Lng: lng}
 		}
 		first, nearest := 0, 0
-		for range 6000 {
+		steps := 2000
+		if wait.Long() {
+			steps = 6000
+		}
+		for range steps {
 			c.pass(time.Duration(r.IntN(60)) * time.Millisecond)
 			now := c.now()
 			for id, x := range p { // its place goes with its last word; words are as new as places here, or newer

@@ -13,6 +13,7 @@ import (
 
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 const (
@@ -200,7 +201,11 @@ func TestCachedTokensAreWhole(t *testing.T) {
 	a := tokentest.New(t)
 	v := a.Verifier()
 	claims := a.Claims("user", tokentest.Ulla, "ulla@example.com", a.Now(), a.Now().Add(time.Hour))
-	for _, fill := range []int{0, 300, 1000, 2000} {
+	fills := []int{0, 1000}
+	if wait.Long() {
+		fills = []int{0, 300, 1000, 2000}
+	}
+	for _, fill := range fills {
 		raw := a.Raw(a.Private, a.Header(), strings.TrimSuffix(claims, "}")+`,"x":"`+strings.Repeat("x", fill)+`"}`)
 		if _, err := v.Verify(t.Context(), raw); err != nil {
 			t.Fatal(err)

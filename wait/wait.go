@@ -1,13 +1,18 @@
-// Package wait lets tests wait for what announces itself in no other way.
+// Package wait says how long tests go on: it lets them wait for what announces itself in no other way, and tells the short forms
+// of `make test` from the long ones of `make check`.
 package wait
 
 import (
+	"os"
 	"testing"
 	"time"
 )
 
 // Patience is how long something may take on a machine that has much else to do. A test that waits for longer fails.
 const Patience = time.Minute
+
+// Long reports whether tests take their long forms, as `make check` asks for with PILLION_LONG: more rounds, and every size.
+func Long() bool { return os.Getenv("PILLION_LONG") != "" }
 
 // The first look but one comes after firstPause. Every pause is twice as long as the one before, up to longestPause: what takes seconds is not asked for
 // a thousand times.

@@ -7,7 +7,6 @@ package bustest
 import (
 	"context"
 	"crypto/tls"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -152,8 +151,8 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	return pair.Server(), pair.Peer(trusted)
 }
 
-// Long reports whether tests take their long forms, as `make check` asks for with PILLION_LONG: more rounds, and every size.
-func Long() bool { return os.Getenv("PILLION_LONG") != "" }
+// Long is [wait.Long].
+func Long() bool { return wait.Long() }
 
 // Sizes runs test on one open server and, in the long form, on a cluster of three.
 func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {

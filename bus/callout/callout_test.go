@@ -109,8 +109,10 @@ func TestBadTokens(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for _, f := range auth.Forgeries() {
-		refused(f.Name, f.Token)
+	for i, f := range auth.Forgeries() {
+		if i%5 == 0 || wait.Long() { // package token tries them all each time
+			refused(f.Name, f.Token)
+		}
 	}
 	now := time.Now()
 	good := func(role, sub string, exp time.Time) string {
