@@ -119,8 +119,10 @@ func New(c Config) (*Service, error) {
 	if c.NewID == nil {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
+	s := sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords, guard: c.Guard, clock: c.Clock, demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
+		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
+		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"pillion/authsvc"
 	"pillion/token"
@@ -35,4 +37,24 @@ func TestClockThatIsOff(t *testing.T) {
 	k.ask(t, httptest.NewRequest(http.MethodGet, "/public-key", nil), http.StatusOK, "PUBLIC KEY")
 	off = nil
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
+}
+
+// Who was not answered because of the clock is when it is right again, and is no thief by then.
+func TestClockIsNoTheft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var off error
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+		kim := k.kim(t)
+		next := k.mustRefresh(t, kim.Refresh)
+		after(9 * time.Second)
+		off = token.ErrClock.Because(errors.New("it is an hour ahead"))
+		k.ask(t, refreshWith(kim.Refresh), http.StatusServiceUnavailable, "clock")
+		after(time.Minute)
+		off = nil
+		if again := k.mustRefresh(t, kim.Refresh); again.Refresh != next.Refresh {
+			t.Error("another successor")
+		}
+		after(10*time.Second + 1)
+		k.wantNoRefresh(t, kim.Refresh)
+	})
 }

@@ -326,12 +326,11 @@ func eraseKey(ctx context.Context, b Bucket, key string) error {
 	}
 }
 
-// exchange counts a refresh token that is presented, as a wrong one, until right says that it was none. Wrong passwords from the same
-// network do not count here: whoever is logged in stays so.
-func (g *Guard) exchange(ctx context.Context, network string) (right func(context.Context) error, err error) {
+// wrongToken counts a refresh token that was refused. It is counted afterwards: a token has too many random bits to be guessed, and one that is
+// good must not wait for its turn at a counter that all of a network share. So whoever is logged in stays so, whatever their neighbours try.
+func (g *Guard) wrongToken(ctx context.Context, network string) error {
 	if g == nil {
-		return func(context.Context) error { return nil }, nil
+		return nil
 	}
-	key := limitKey("tokens", network)
-	return func(ctx context.Context) error { return g.giveBack(ctx, key) }, g.take(ctx, key, g.limits.Address)
+	return g.take(ctx, limitKey("tokens", network), g.limits.Address)
 }

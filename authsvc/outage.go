@@ -2,6 +2,7 @@ package authsvc
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,24 @@ func (o *outage) note(from, until time.Time, gap time.Duration) {
 	}
 	if until.After(o.until) {
 		o.until = until
+	}
+}
+
+// whileOff returns clock, and notes that nobody was answered until it could be gone by again. When that began it does not say: times of then are worth
+// nothing.
+func (o *outage) whileOff(clock func() error, now func() time.Time) func() error {
+	if clock == nil {
+		return nil
+	}
+	var off atomic.Bool
+	return func() error {
+		err := clock()
+		if err != nil {
+			off.Store(true)
+		} else if off.CompareAndSwap(true, false) {
+			o.note(time.Time{}, now(), 0)
+		}
+		return err
 	}
 }
 

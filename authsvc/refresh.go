@@ -84,10 +84,6 @@ func (s *Service) tryRefresh(ctx context.Context, presented string, cookie bool,
 		return pass{}, refuseToken(errNotAToken)
 	}
 	try.session = t.session
-	right, err := s.guard.exchange(ctx, web.ClientNetwork(ctx))
-	if err != nil {
-		return pass{}, err
-	}
 	var p pass
 	x, err := s.sessions.use(ctx, t, cookie, func(ctx context.Context, x session) (err error) {
 		try.account, try.role, try.email = x.account, x.role, x.email
@@ -98,9 +94,6 @@ func (s *Service) tryRefresh(ctx context.Context, presented string, cookie bool,
 		return err
 	})
 	try.account = x.session.account
-	if !errors.Is(err, ErrInvalidRefreshToken) {
-		s.settle(ctx, right)
-	}
 	switch {
 	case errors.Is(err, errReused):
 		// Two have this token, and one of them is a thief: there is no telling which.
@@ -110,6 +103,11 @@ func (s *Service) tryRefresh(ctx context.Context, presented string, cookie bool,
 	case errors.Is(err, errOver), errors.Is(err, errAccountGone), errors.Is(err, errSignedOut):
 		if _, failed := s.sessions.end(ctx, t.session, reasonOf(err)); failed != nil { // or finish what was begun
 			return pass{}, bus.ErrUnavailable.Because(errors.Join(err, failed))
+		}
+	}
+	if errors.Is(err, ErrInvalidRefreshToken) && !errors.Is(err, errReused) { // which is told as what it is
+		if limited := s.guard.wrongToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+			return pass{}, limited
 		}
 	}
 	if err != nil {

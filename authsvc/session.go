@@ -60,6 +60,14 @@ func (r SessionRules) withDefaults() (SessionRules, error) {
 	return r, nil
 }
 
+// comeBack is how long somebody may take to ask again who was told to.
+func (r SessionRules) comeBack() time.Duration {
+	if r.Grace > 0 {
+		return r.Grace
+	}
+	return defaultGrace
+}
+
 // A session is what is kept of one login: the family of refresh tokens that come from it, of which one at a time is good.
 type session struct {
 	id      string // the sid of its access tokens
@@ -77,6 +85,9 @@ type session struct {
 	current    [32]byte       // hash of the present secret
 	salt       [saltSize]byte // what the present secret was derived with from the one before
 	mark       [saltSize]byte // what its tokens are marked with
+
+	heldGeneration int       // of the last token whose use arrived in time and was not answered
+	heldUntil      time.Time // when its client may ask again, UTC
 
 	ended time.Time // when it was ended before its time; it is on its way out
 	why   string    // and why
@@ -97,6 +108,8 @@ type sessionRecord struct {
 	Current    []byte     `json:"current"`
 	Salt       []byte     `json:"salt"`
 	Mark       []byte     `json:"mark"`
+	Held       int        `json:"held,omitempty"` // a generation
+	HeldUntil  time.Time  `json:"held_until,omitzero"`
 	Ended      time.Time  `json:"ended,omitzero"`
 	Why        string     `json:"why,omitempty"`
 }
@@ -136,14 +149,15 @@ const (
 	reused                  // an older one, or the one before too late
 )
 
-// judge says what p is good for in a request that arrived at that time. The grace counts from when the present generation was made, or later.
-func (x session) judge(p refreshToken, at, since time.Time, r SessionRules) verdict {
+// judge says what p is good for in a request that arrived at that time. Where p is the token before the present one, it is
+// repeated if that is in time, and reused if not.
+func (x session) judge(p refreshToken, at time.Time, inTime bool, idle time.Duration) verdict {
 	switch {
 	case p.session != x.id || !p.marked(x.mark):
 		return forged
 	case !x.ended.IsZero():
 		return over
-	case !at.Before(x.ends) || r.Idle > 0 && at.Sub(x.rotated) > r.Idle:
+	case !at.Before(x.ends) || idle > 0 && at.Sub(x.rotated) > idle:
 		return expired
 	case p.generation > x.generation:
 		return ahead
@@ -152,7 +166,7 @@ func (x session) judge(p refreshToken, at, since time.Time, r SessionRules) verd
 			return forged
 		}
 		return present
-	case p.generation == x.generation-1 && r.Grace > 0 && at.Sub(since) <= r.Grace && x.follows(p):
+	case p.generation == x.generation-1 && inTime && x.follows(p):
 		return repeated
 	}
 	return reused
@@ -169,7 +183,7 @@ func (x session) encode() ([]byte, error) {
 	value, err := json.Marshal(sessionRecord{
 		Version: sessionVersion, ID: x.id, Account: x.account, Email: x.email, Role: x.role, Era: x.era, Cookie: x.cookie,
 		Created: x.created.UTC(), Rotated: x.rotated.UTC(), Ends: x.ends.UTC(), Generation: x.generation,
-		Current: x.current[:], Salt: x.salt[:], Mark: x.mark[:], Ended: x.ended.UTC(), Why: x.why,
+		Current: x.current[:], Salt: x.salt[:], Mark: x.mark[:], Held: x.heldGeneration, HeldUntil: x.heldUntil.UTC(), Ended: x.ended.UTC(), Why: x.why,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
@@ -188,7 +202,8 @@ func decodeSession(id string, value []byte) (session, error) {
 	}
 	x := session{
 		id: r.ID, account: r.Account, email: r.Email, role: r.Role, era: r.Era, cookie: r.Cookie,
-		created: r.Created, rotated: r.Rotated, ends: r.Ends, generation: r.Generation, ended: r.Ended, why: r.Why,
+		created: r.Created, rotated: r.Rotated, ends: r.Ends, generation: r.Generation,
+		heldGeneration: r.Held, heldUntil: r.HeldUntil, ended: r.Ended, why: r.Why,
 	}
 	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) || len(r.Salt) != saltSize || len(r.Mark) != saltSize {
 		return session{}, errors.New("session record " + id + " is not whole")

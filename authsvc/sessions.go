@@ -86,7 +86,7 @@ const patienceWithRecords = 8
 
 // use exchanges p, which came in a cookie or not, for the token after it. Before it does it asks admit, once, whether the session may
 // go on at all. It returns ErrInvalidRefreshToken with the reason as its cause; where that is errReused, the caller ends the session
-// of the exchange. A failure of kind fault.Unavailable leaves p as it was or used, and asking again gives the same token in both cases.
+// of the exchange. Any other failure leaves p as it was or used, and asking again gives the same token in both cases.
 //
 // All decisions are made on what the leader has, and each is stored over the very revision that it was made on. Of any number of
 // callers at once one succeeds; the others read again and decide again, and then what they hold is the token before the present one.
@@ -96,18 +96,19 @@ func (s *sessions) use(ctx context.Context, p refreshToken, cookie bool, admit f
 	err := insist(ctx, func() error {
 		for {
 			var err error
-			began := s.now()
 			out, err = u.try(ctx)
-			if ended := s.now(); fault.KindOf(err) == fault.Unavailable || ended.Sub(began) > lateAnswer {
-				s.outage.note(began, ended, s.rules.Grace)
-			}
 			if !errors.Is(err, bus.ErrStale) { // somebody else was faster, and what they did is what counts now
 				return err
 			}
 		}
 	})
-	if err == nil && s.rules.Grace > 0 && s.now().Sub(u.arrived) > lateAnswer {
-		s.extend(ctx, out)
+	ended := s.now()
+	late := s.rules.Grace > 0 && ended.Sub(u.arrived) > lateAnswer
+	if late || fault.KindOf(err) == fault.Unavailable {
+		s.outage.note(u.arrived, ended, s.rules.comeBack())
+	}
+	if wait, unanswered := toldToWait(err); unanswered || late {
+		s.hold(ctx, out, p, u.arrived, wait)
 	}
 	return out, err
 }
@@ -115,20 +116,63 @@ func (s *sessions) use(ctx context.Context, p refreshToken, cookie bool, admit f
 const (
 	// lateAnswer is how long an exchange may take before the grace is counted from its end.
 	lateAnswer = time.Second
-	// extension is what may be spent on that.
-	extension = time.Second
+	// holdPatience is what may be spent on storing that.
+	holdPatience = time.Second
+	// longestHold bounds for how long a client may have been told to wait.
+	longestHold = time.Minute
 )
 
-// extend lets the grace of the session's present generation begin anew, because the answer is late through our own fault: while the
-// store was looking for a leader, say. A client that has stopped waiting for it by now asks again, and must not be taken for a thief.
-// It is tried once: the answer is late enough.
-func (s *sessions) extend(ctx context.Context, late exchange) {
-	ctx, cancel := context.WithTimeout(ctx, extension)
-	defer cancel()
-	late.session.rotated = s.now()
-	if value, err := late.session.encode(); err == nil {
-		_, _ = s.store.Update(ctx, late.session.id, value, late.revision)
+// toldToWait reports whether err leaves it open what a refresh token is good for, and for how long its client is told to wait.
+func toldToWait(err error) (wait time.Duration, open bool) {
+	if err == nil || errors.Is(err, ErrInvalidRefreshToken) {
+		return 0, false
 	}
+	return min(fault.From(err).RetryAfter, longestHold), true
+}
+
+// hold keeps the way open for a client that used p in time and has not been answered, or so late that it may have stopped waiting.
+// It will use p again, here or at another instance, after the wait that it was told, and must not be taken for a thief by then.
+// It is tried once: the client has waited for long enough.
+func (s *sessions) hold(ctx context.Context, last exchange, p refreshToken, arrived time.Time, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdPatience)
+	defer cancel()
+	x, revision := last.session, last.revision
+	for {
+		if revision == 0 {
+			var err error
+			if x, revision, err = s.load(ctx, p.session); err != nil {
+				return
+			}
+		}
+		if v := s.judge(x, p, arrived); v != present && v != repeated {
+			return
+		}
+		x.heldGeneration, x.heldUntil = p.generation, s.now().Add(wait)
+		value, err := x.encode()
+		if err == nil {
+			_, err = s.store.Update(ctx, x.id, value, revision)
+		}
+		if !errors.Is(err, bus.ErrStale) {
+			return
+		}
+		revision = 0
+	}
+}
+
+// judge says what p is good for in a request that arrived at that time.
+//
+// The grace counts from when the present generation was made. Where somebody who uses p again was not answered, or nobody could be, it counts from
+// the end of that, and holds also where the grace is off: they were told to come back.
+func (s *sessions) judge(x session, p refreshToken, at time.Time) verdict {
+	grace, since := s.rules.Grace, x.rotated
+	excuse := s.outage.since(x.rotated, grace)
+	if x.heldGeneration == p.generation && x.heldUntil.After(excuse) {
+		excuse = x.heldUntil
+	}
+	if excuse.After(since) {
+		since, grace = excuse, s.rules.comeBack()
+	}
+	return x.judge(p, at, grace > 0 && at.Sub(since) <= grace, s.rules.Idle)
 }
 
 // A usage is one call of use.
@@ -153,7 +197,7 @@ func (u *usage) try(ctx context.Context) (exchange, error) {
 	case err != nil:
 		return exchange{}, err
 	}
-	switch have.judge(u.token, u.arrived, u.outage.since(have.rotated, u.rules.Grace), u.rules) {
+	switch u.judge(have, u.token, u.arrived) {
 	case forged:
 		return exchange{}, refuseToken(errForged)
 	case over:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -204,18 +205,23 @@ func TestLateAnswers(t *testing.T) {
 }
 
 // TestOutages: a refresh that was stored, and whose answer got lost in an outage longer than the grace, may be asked for again until the
-// grace after its end; also at an instance that was not there meanwhile. An outage that began when the grace was over changes nothing.
+// grace after its end; also at an instance that was not there meanwhile, and where there is no grace else. An outage that began when the grace was over changes nothing.
 func TestOutages(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		restarted bool
-	}{{"seen", false}, {"an instance that has just started", true}} {
+		grace     time.Duration
+	}{
+		{"seen", false, 0}, {"an instance that has just started", true, 0},
+		{"seen, without grace", false, -1}, {"an instance that has just started, without grace", true, -1},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &lossy{Sessions: new(authtest.Sessions)}
 				accounts := new(authtest.Accounts)
 				start := func() *kit {
-					return newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+					return newKit(t, withStore(accounts), withRules(authsvc.SessionRules{Grace: c.grace}),
+						func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
 				}
 				k := start()
 				after(time.Minute)
@@ -244,6 +250,90 @@ func TestOutages(t *testing.T) {
 		})
 	}
 }
+
+// TestUnansweredIsNoTheft: a client that used a token in time, and was not answered, is when it comes back: at any instance, also one that has seen
+// nothing of it, and long after the grace. One that comes for the first time then is a thief, as ever.
+func TestUnansweredIsNoTheft(t *testing.T) {
+	leave := func(r *http.Request) *http.Request {
+		ctx, cancel := context.WithCancel(r.Context())
+		cancel()
+		return r.WithContext(ctx)
+	}
+	limited := func(t *testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+		limits := authsvc.DefaultLimits()
+		limits.Refreshes = authsvc.Allowance{Free: 1, First: 40 * time.Second, Most: time.Minute, Quiet: time.Hour}
+		g, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g }
+	}
+	away := func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+		return withStore(brokenStore{bus.ErrUnavailable})
+	}
+	broken := func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+		return withStore(brokenStore{errors.New("broken")})
+	}
+	as := func(r *http.Request) *http.Request { return r }
+	for _, c := range []struct {
+		name    string
+		trouble func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) // of the instance that does not answer
+		ask     func(*http.Request) *http.Request
+		status  int
+		first   bool // whether that is before the token was exchanged, or after
+	}{
+		{"refreshed too often", limited, as, http.StatusTooManyRequests, false},
+		{"refreshed too often, before another tab was answered", limited, as, http.StatusTooManyRequests, true},
+		{"accounts are away", away, as, http.StatusServiceUnavailable, false},
+		{"accounts are broken", broken, as, http.StatusInternalServerError, false},
+		{"the client gave up", away, leave, 499, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				accounts, sessions := new(authtest.Accounts), new(authtest.Sessions)
+				share := func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Accounts, c.Sessions = accounts, sessions }
+				k, other, troubled := newKit(t, share), newKit(t, share), newKit(t, share, c.trouble(t))
+				kim := k.kim(t)
+				tim, ada := k.mustOpen(t, "kim@example.com", goodPassword, "user"), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+				troubled.do(refreshWith(ada.Refresh)) // which is one too many for the next one
+				k.mustRefresh(t, tim.Refresh)
+				wait := 9 * time.Second
+				unanswered := func() {
+					after(9 * time.Second)
+					w := troubled.do(c.ask(refreshWith(kim.Refresh)))
+					if w.Code != c.status {
+						t.Errorf("in trouble: %d %s, want %d", w.Code, w.Body, c.status)
+					}
+					if told, err := strconv.Atoi(w.Header().Get("Retry-After")); err == nil {
+						wait += time.Duration(told) * time.Second
+					}
+				}
+				if c.first {
+					unanswered()
+				}
+				next := k.mustRefresh(t, kim.Refresh)
+				if !c.first {
+					unanswered()
+				}
+				after(wait)
+				if again := other.mustRefresh(t, kim.Refresh); again.Refresh != next.Refresh {
+					t.Error("another successor")
+				}
+				other.mustRefresh(t, next.Refresh)
+				other.wantNoRefresh(t, tim.Refresh)
+			})
+		})
+	}
+}
+
+// bucket is a bucket in memory.
+type bucket struct{ authtest.Sessions }
+
+func (b *bucket) Erase(ctx context.Context, key string, revision uint64) error {
+	return b.Delete(ctx, key, revision)
+}
+
+func (b *bucket) Keys(context.Context) ([]string, error) { return b.Sessions.Keys(), nil }
 
 // old is a store whose reads are behind what it has acknowledged, as those of a replica may be.
 type old struct {
