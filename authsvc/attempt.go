@@ -22,6 +22,7 @@ type attempt struct {
 	session string // its id, where there is one
 	again   bool   // the answer was given before
 	reason  string // of a refusal
+	ticket  *ticket
 }
 
 // refuse notes why, and returns what the client is told, which is always the same.

@@ -88,7 +88,7 @@ func TestEveryAttemptIsInTheTrail(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets = append(secrets, code)
-	step(setByCode(email, "user", code), authsvc.Entry{What: "password", Result: "success"})
+	step(setByCode(email, "user", code, newPassword), authsvc.Entry{What: "password", Result: "success"})
 	for range 5 {
 		step(post("/login", body(email, another, "user")), authsvc.Entry{What: "login", Result: "refused", Reason: "wrong password"})
 	}

@@ -121,6 +121,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	if err != nil {
 		return Account{}, err
 	}
+	try.ticket = t
 	a, known, err := s.lookUp(ctx, c.Email, role, try)
 	match := false
 	if err == nil {

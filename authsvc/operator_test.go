@@ -25,8 +25,8 @@ func (k *kit) operator() *authsvc.Operator {
 
 func withApproval(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.ApproveRiders = true }
 
-func setByCode(email, role, code string) *http.Request {
-	return post("/password", `{"email":"`+email+`","role":"`+role+`","code":"`+code+`","new":"`+newPassword+`"}`)
+func setByCode(email, role, code, next string) *http.Request {
+	return post("/password", `{"email":"`+email+`","role":"`+role+`","code":"`+code+`","new":"`+next+`"}`)
 }
 
 // wantRefused fails t unless the answer is the one to wrong credentials.
@@ -143,13 +143,13 @@ func TestPasswordReset(t *testing.T) {
 	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
 	wantRefused(t, k.do(post("/password", `{"email":"kim@example.com","role":"user","current":"`+goodPassword+`","new":"`+newPassword+`"}`)))
 	for name, r := range map[string]*http.Request{
-		"an earlier code":    setByCode("kim@example.com", "user", first),
-		"another's account":  setByCode("mal@example.com", "user", code),
-		"another role":       setByCode("kim@example.com", "raider", code),
-		"nobody's account":   setByCode("nobody@example.com", "user", code),
-		"a wrong code":       setByCode("kim@example.com", "user", "aaaa-aaaa-aaaa-aaaa"),
-		"no code":            setByCode("kim@example.com", "user", ""),
-		"the hash as a code": setByCode("kim@example.com", "user", changed.Reset),
+		"an earlier code":    setByCode("kim@example.com", "user", first, newPassword),
+		"another's account":  setByCode("mal@example.com", "user", code, newPassword),
+		"another role":       setByCode("kim@example.com", "raider", code, newPassword),
+		"nobody's account":   setByCode("nobody@example.com", "user", code, newPassword),
+		"a wrong code":       setByCode("kim@example.com", "user", "aaaa-aaaa-aaaa-aaaa", newPassword),
+		"no code":            setByCode("kim@example.com", "user", "", newPassword),
+		"the hash as a code": setByCode("kim@example.com", "user", changed.Reset, newPassword),
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, k.ask(t, r, http.StatusUnauthorized, "")) })
 	}
@@ -157,8 +157,8 @@ func TestPasswordReset(t *testing.T) {
 	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`), http.StatusBadRequest, "too short")
 
 	typed := strings.ToUpper(strings.ReplaceAll(code, "-", " "))
-	k.ask(t, setByCode("kim@example.com", "user", typed), http.StatusOK, `{"status":true,"message":"Password Changed"}`)
-	wantRefused(t, k.do(setByCode("kim@example.com", "user", code)))
+	k.ask(t, setByCode("kim@example.com", "user", typed, newPassword), http.StatusOK, `{"status":true,"message":"Password Changed"}`)
+	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword+"!")))
 	k.mustOpen(t, "kim@example.com", newPassword, "user")
 	if strings.Contains(k.log.String(), code) {
 		t.Error("the code is in the log")
@@ -174,7 +174,7 @@ func TestResetCodesRunOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = now.Add(authsvc.ResetLife + time.Second)
-	wantRefused(t, k.do(setByCode("kim@example.com", "user", code)))
+	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword)))
 	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user")))) // and the old password stays void
 }
 
@@ -196,7 +196,7 @@ func TestResetCodesAreGoodOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
-				w := instances[i%2].do(setByCode("kim@example.com", "user", code))
+				w := instances[i%2].do(setByCode("kim@example.com", "user", code, newPassword+string(rune('a'+i))))
 				mu.Lock()
 				defer mu.Unlock()
 				answers[w.Code]++

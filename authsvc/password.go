@@ -63,6 +63,9 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		} else {
 			a, err = s.authenticate(ctx, credentials{Email: b.Email, Password: b.Current}, role, try)
 		}
+		if errors.Is(err, ErrInvalidCredentials) {
+			return s.finishChange(ctx, b, role, try)
+		}
 		if err != nil {
 			return err
 		}
@@ -83,6 +86,33 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		}
 		return s.revokeAccount(ctx, a)
 	}
+}
+
+// changeRepeats is for how long after a change the same request may be made again.
+const changeRepeats = time.Minute
+
+// finishChange answers a change whose password or code was refused. The same request may have been made before, and its answer got lost, or it was 503
+// because the tokens could not be taken back: then its new password is the present one, and what is left of it is done. Anybody else
+// is refused, after the same work.
+func (s *Service) finishChange(ctx context.Context, b passwordChange, role token.Role, try *attempt) error {
+	a, known, err := s.lookUp(ctx, b.Email, role, try)
+	if err != nil {
+		return err
+	}
+	lately := known && s.mayLogIn(a) && a.Reset == "" && s.now().Sub(a.NotBefore) < changeRepeats
+	if !lately {
+		a = Account{} // costs the same
+	}
+	match, err := s.passwords.Verify(ctx, b.New, a.Hash)
+	if err != nil {
+		return err
+	}
+	if !match {
+		return ErrInvalidCredentials
+	}
+	try.reason = "changed already"
+	s.settle(ctx, try.ticket.succeeded)
+	return s.revokeAccount(ctx, a)
 }
 
 // rehash hashes the password of an account anew where its hash cost less than one of today. It is for whoever has just proved to know
@@ -110,6 +140,7 @@ func (s *Service) authenticateByCode(ctx context.Context, typed, code string, ro
 	if err != nil {
 		return Account{}, err
 	}
+	try.ticket = t
 	a, known, err := s.lookUp(ctx, typed, role, try)
 	if err != nil {
 		s.settle(ctx, t.withdrawn)

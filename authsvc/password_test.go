@@ -9,11 +9,13 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/alexedwards/argon2id"
 
 	"pillion/authsvc"
 	"pillion/authsvc/authtest"
+	"pillion/bus"
 	"pillion/token"
 )
 
@@ -86,11 +88,62 @@ func TestPasswordRefusalsAreLogins(t *testing.T) {
 			if got := sameForAll(w); got != login {
 				t.Errorf("the answer is another than that of a login:\n%s\nwant\n%s", got, login)
 			}
-			wantCosts(t, k.hashes.take(), lightCost)
+			wantCosts(t, k.hashes.take(), lightCost, lightCost) // the second one is whether it was done before
 		})
 	}
 	if got := k.account(t, "kim@example.com", token.User); got != before || k.revoked.take() != nil {
 		t.Error("a refused change changed something")
+	}
+}
+
+// TestPasswordChangedAlready: whoever was not answered makes the same request again, with a password or a code that its first try has spent. It is
+// finished then, and counts as no wrong try. It proves the new password and nothing else, and only lately.
+func TestPasswordChangedAlready(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ask  func(t *testing.T, k *kit) func(next string) *http.Request
+	}{
+		{"with the password", func(*testing.T, *kit) func(string) *http.Request {
+			return func(next string) *http.Request { return change("kim@example.com", "user", goodPassword, next) }
+		}},
+		{"with a code", func(t *testing.T, k *kit) func(string) *http.Request {
+			code, _, err := k.operator().ResetPassword(t.Context(), k.account(t, "kim@example.com", token.User))
+			if err != nil {
+				t.Fatal(err)
+			}
+			after(2 * time.Second)
+			return func(next string) *http.Request { return setByCode("kim@example.com", "user", code, next) }
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				limits := authsvc.DefaultLimits()
+				limits.Account.Free = 3
+				g, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
+				if err != nil {
+					t.Fatal(err)
+				}
+				k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g })
+				open := k.kim(t)
+				ask := c.ask(t, k)
+				k.revoked.fail(bus.ErrUnavailable)
+				k.ask(t, ask(newPassword), http.StatusServiceUnavailable, "")
+				k.ask(t, ask(newPassword), http.StatusServiceUnavailable, "")
+				k.revoked.fail(nil)
+				for range 5 {
+					k.ask(t, ask(newPassword), http.StatusOK, "Password Changed")
+				}
+				k.wantTakenBack(t, open.Token)
+				now := k.account(t, "kim@example.com", token.User)
+				wantRefused(t, k.do(ask(newPassword+"!"))) // another request
+				if got := k.account(t, "kim@example.com", token.User); got != now {
+					t.Error("a request that was made again changed something")
+				}
+				k.mustOpen(t, "kim@example.com", newPassword, "user")
+				after(time.Minute)
+				wantRefused(t, k.do(ask(newPassword)))
+			})
+		})
 	}
 }
 
