@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -167,40 +166,45 @@ func TestTurns(t *testing.T) {
 
 // TestAThousandLogins: each is answered, few are hashed at a time, and those that are turned away are told when to come again.
 func TestAThousandLogins(t *testing.T) {
-	const slots, queue, clients = 2, 10, 1000
-	k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) {
-		p.Concurrent, p.Queue, p.Wait = slots, queue, time.Minute // whoever is in the queue gets their turn
-		p.Cost.Memory = authsvc.MinMemory                         // in full: there must be a queue
-	})
-	k.mustRegister(t, "kim@example.com", goodPassword, "user")
-	k.hashes.take()
-
-	var wg sync.WaitGroup
-	start := make(chan struct{})
-	var answers [clients]*httptest.ResponseRecorder
-	for i := range answers {
-		wg.Go(func() {
-			<-start
-			answers[i] = k.do(post("/login", body("kim@example.com", goodPassword, "user")))
+	synctest.Test(t, func(t *testing.T) {
+		const slots, queue, clients = 2, 10, 1000
+		k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) {
+			p.Concurrent, p.Queue, p.Wait = slots, queue, time.Minute
 		})
-	}
-	close(start)
-	wg.Wait()
+		k.mustRegister(t, "kim@example.com", goodPassword, "user")
+		k.hashes.take()
+		hold := make(chan struct{})
+		k.hashes.during = func() { <-hold }
 
-	byStatus := make(map[int]int)
-	for _, w := range answers {
-		byStatus[w.Code]++
-		if w.Code != http.StatusOK && w.Header().Get("Retry-After") != "60" {
-			t.Errorf("%d with Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+		var (
+			mu       sync.Mutex
+			byStatus = make(map[int]int)
+		)
+		for range clients {
+			go func() {
+				w := k.do(post("/login", body("kim@example.com", goodPassword, "user")))
+				mu.Lock()
+				defer mu.Unlock()
+				byStatus[w.Code]++
+				if w.Code != http.StatusOK && w.Header().Get("Retry-After") != "60" {
+					t.Errorf("%d with Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+				}
+			}()
 		}
-	}
-	if byStatus[200]+byStatus[503] != clients || byStatus[200] < slots+queue || byStatus[503] == 0 {
-		t.Errorf("answers = %v, want %d of 200 and 503, and some of both", byStatus, clients)
-	}
-	if evaluated := len(k.hashes.take()); evaluated != byStatus[200] {
-		t.Errorf("%d hashes for %d successful logins", evaluated, byStatus[200])
-	}
-	if most := k.hashes.mostAtOnce(); most > slots {
-		t.Errorf("%d hashes at once, want %d at most", most, slots)
-	}
+		synctest.Wait() // some are being hashed, some wait for their turn, and everybody else has been answered
+		if len(byStatus) != 1 || byStatus[http.StatusServiceUnavailable] != clients-slots-queue {
+			t.Errorf("answers = %v while the slots and the queue are full, want %d of 503", byStatus, clients-slots-queue)
+		}
+		close(hold)
+		synctest.Wait()
+		if byStatus[http.StatusOK] != slots+queue {
+			t.Errorf("answers = %v, want %d of 200", byStatus, slots+queue)
+		}
+		if evaluated := len(k.hashes.take()); evaluated != slots+queue {
+			t.Errorf("%d hashes for %d successful logins", evaluated, slots+queue)
+		}
+		if most := k.hashes.mostAtOnce(); most != slots {
+			t.Errorf("%d hashes at once, want %d", most, slots)
+		}
+	})
 }
