@@ -99,7 +99,7 @@ func TestServicesAct(t *testing.T) {
 		t.Errorf("without a token: %v", err)
 	}
 	o.open(t) // later than the service
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	if err := i.Await(ctx); err != nil {
 		t.Fatal(err)

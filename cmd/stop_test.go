@@ -9,14 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"pillion/e2e/proctest"
 	"pillion/wait"
 )
-
-// limit is how long stopping may take.
-const limit = 2 * time.Second
 
 // A signal stops the whole system in order, with status 0, also while a client does not finish its request.
 func TestStop(t *testing.T) {
@@ -28,7 +24,6 @@ func TestStop(t *testing.T) {
 				if busy {
 					hold(t, p)
 				}
-				asked := time.Now()
 				p.Signal(t, signal)
 				if busy { // it is unready at once, and says so until it is gone
 					wait.Until(t, "it is unready", func() bool {
@@ -38,9 +33,6 @@ func TestStop(t *testing.T) {
 				}
 				if status := p.Wait(t); status != 0 {
 					t.Errorf("stopped with status %d", status)
-				}
-				if took := time.Since(asked); took > limit {
-					t.Errorf("it took %v", took)
 				}
 			})
 		}
@@ -59,13 +51,9 @@ func TestStopServices(t *testing.T) {
 					args = append(args, "--data="+t.TempDir())
 				}
 				p := proctest.Start(t, c.name, args...)
-				asked := time.Now()
 				p.Signal(t, os.Interrupt)
 				if status := p.Wait(t); status != 0 {
 					t.Errorf("stopped with status %d", status)
-				}
-				if took := time.Since(asked); took > limit {
-					t.Errorf("it took %v", took)
 				}
 			})
 		}
@@ -81,13 +69,9 @@ func TestSecondSignal(t *testing.T) {
 		status, _ := p.Readiness(t)
 		return status == http.StatusServiceUnavailable
 	})
-	asked := time.Now()
 	p.Signal(t, syscall.SIGTERM)
 	if status := p.Wait(t); status != 130 {
 		t.Errorf("stopped with status %d, want 130", status)
-	}
-	if took := time.Since(asked); took > limit/4 {
-		t.Errorf("at once took %v", took)
 	}
 }
 
@@ -107,7 +91,7 @@ func TestRestart(t *testing.T) {
 var bothSignals = map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM}
 
 // hold begins a request that does not end, so that the process has something to wait for when it stops.
-func hold(t *testing.T, p *proctest.Program) {
+func hold(t testing.TB, p *proctest.Program) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.At["authsvc"], "http://"))
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"pillion/e2e/proctest"
 	"pillion/wait"
@@ -112,10 +111,9 @@ func TestProvision(t *testing.T) {
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
-	began := time.Now()
 	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key, "--timeout=1s", "--log-level=error")
-	if status != 1 || !strings.Contains(stderr, "could not be made in time") || !strings.Contains(stderr, "NATS is") || time.Since(began) > 10*time.Second {
-		t.Errorf("no server: status %d after %v, want 1: %s", status, time.Since(began), stderr)
+	if status != 1 || !strings.Contains(stderr, "could not be made in time") || !strings.Contains(stderr, "NATS is") {
+		t.Errorf("no server: status %d, want 1: %s", status, stderr)
 	}
 }
 
@@ -176,28 +174,16 @@ func toTry(t *testing.T, p *proctest.Program) []string {
 	return lines
 }
 
-// The whole system is small and quickly there. The limits hold also on two cores that are busy with other tests.
+// The whole system is small. How quickly it is there is for BenchmarkStart.
 func TestAtRest(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("resident memory is looked up in /proc")
 	}
-	fastest := time.Hour
-	for range 5 { // a start may meet a busy moment, and a key takes sometimes long to find
-		began := time.Now()
-		p := proctest.Pillion(t, t.TempDir(), "--demo")
-		fastest = min(fastest, time.Since(began))
-		if mib := resident(t, p); mib >= 64 {
-			t.Errorf("%d MiB are resident, want less than 64", mib)
-		} else {
-			t.Logf("ready after %v with %d MiB", time.Since(began).Round(time.Millisecond), mib)
-		}
-		p.Signal(t, os.Interrupt)
-		p.Wait(t)
-		if fastest < time.Second {
-			return
-		}
+	if mib := resident(t, proctest.Pillion(t, t.TempDir(), "--demo")); mib >= 64 {
+		t.Errorf("%d MiB are resident, want less than 64", mib)
+	} else {
+		t.Logf("%d MiB are resident", mib)
 	}
-	t.Errorf("ready after %v at best, want less than 1 s", fastest)
 }
 
 func resident(t *testing.T, p *proctest.Program) int {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pillion/wait"
 )
 
 // Whatever was answered with 200 is there after kill -9, and a retry with the same key gives the same booking.
@@ -47,7 +49,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 		for range 20 + rand.IntN(100) {
 			select {
 			case <-answered:
-			case <-time.After(10 * time.Second):
+			case <-time.After(wait.Patience):
 				t.Fatal("no booking is answered")
 			}
 		}

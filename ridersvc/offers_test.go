@@ -14,6 +14,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/fleet"
+	"pillion/wait"
 	"pillion/web/webtest"
 )
 
@@ -37,7 +38,7 @@ func (e *env) notice() bus.OfferNotice {
 	select {
 	case n := <-e.offers:
 		return n
-	case <-time.After(30 * time.Second):
+	case <-time.After(wait.Patience):
 		e.t.Fatal("nobody is told anything")
 		return bus.OfferNotice{}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"pillion/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,10 +41,10 @@ func answer(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 // journalLogger returns a logger of the old kind that writes to w.
 func journalLogger(w io.Writer) *log.Logger { return log.New(w, "", 0) }
 
-// await asks until there is something, for at most ten seconds.
+// await asks until there is something, as long as a test may wait.
 func await[T any](t *testing.T, ask func() []T) []T {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(wait.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -53,7 +55,7 @@ func await[T any](t *testing.T, ask func() []T) []T {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatal("waited for ten seconds in vain")
+			t.Fatal("waited in vain")
 		}
 	}
 }

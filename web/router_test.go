@@ -329,9 +329,7 @@ func TestResponseController(t *testing.T) {
 	})
 	srv := httptest.NewServer(r)
 	defer srv.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", srv.URL, nil)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -314,9 +314,8 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 		all = append(all, th.watch(t, s.addr, th.user(tokentest.Ulla[:25]+string(rune('a'+i)))))
 		<-th.begun
 	}
-	took, err := s.stopped(t)
-	if err != nil || took > 3*time.Second {
-		t.Errorf("Serve = %v after %v", err, took)
+	if err := s.stopped(t); err != nil {
+		t.Errorf("Serve = %v", err)
 	}
 	for _, res := range all {
 		if reason, again, _ := last(t, res.Body); reason != "shutting_down" || !again {

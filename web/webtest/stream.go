@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/tmaxmax/go-sse"
-)
 
-// patience is how long a stream may keep a test waiting.
-const patience = 20 * time.Second
+	"pillion/wait"
+)
 
 // A Stream is an answer of Server-Sent Events that a test reads, event by event, with a reader that is not Pillion's.
 type Stream struct {
@@ -87,7 +86,7 @@ func (s *Stream) Next() (id, kind, data string) {
 			s.t.Fatal("the stream ends without saying why")
 		}
 		return e.LastEventID, e.Type, e.Data
-	case <-time.After(patience):
+	case <-time.After(wait.Patience):
 		s.t.Fatal("the stream says nothing")
 	}
 	return "", "", ""
@@ -117,7 +116,7 @@ func (s *Stream) Ended(reason string) {
 		if ok {
 			s.t.Errorf("told %s after the end", e.Type)
 		}
-	case <-time.After(patience):
+	case <-time.After(wait.Patience):
 		s.t.Error("the stream does not end")
 	}
 }
