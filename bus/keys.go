@@ -279,7 +279,8 @@ func (c *Conn) ChangeKeys(ctx context.Context, change func(set *token.KeySet, no
 	switch {
 	case err == nil:
 		return was, is, nil
-	case errors.Is(err, ErrStale): // others change it, again and again
+	case errors.Is(err, ErrStale), // others change it, again and again
+		ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // or it takes too long on this machine
 		return nil, nil, ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
 	}
 	return nil, nil, err

@@ -13,6 +13,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fault"
 	"pillion/token"
 	"pillion/wait"
 )
@@ -267,4 +268,17 @@ func TestBucket(t *testing.T) {
 			t.Errorf("create after a delete: %v", err)
 		}
 	})
+}
+
+// A change for which the time was too short may be tried again: it is no reason to give up, as a bad key is.
+func TestAChangeOfKeysThatTakesTooLong(t *testing.T) {
+	conn := bustest.Run(t).Connect(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, _, err := conn.ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
+		cancel() // as if its time were over by now
+		return token.FirstSet(publicKey(t), now)
+	})
+	if fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("it says %v, want kind Unavailable", err)
+	}
 }
