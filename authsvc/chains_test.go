@@ -99,7 +99,7 @@ func TestRefreshChains(t *testing.T) {
 		t.Skip("it takes some 10 seconds")
 	}
 	const steps = 6
-	chains := 24
+	chains := 12
 	if os.Getenv("PILLION_LONG") != "" {
 		chains = 200
 	}
