@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,7 +19,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	const steps = 6
 	chains, kills := 40, 2
-	if os.Getenv("PILLION_LONG") != "" {
+	if wait.Long() {
 		chains, kills = 200, 4
 	}
 	p := newPorts(t)
