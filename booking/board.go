@@ -255,15 +255,20 @@ func (b *Board) Get(id ID) (Booking, bool) {
 }
 
 // Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those that opened after sequence
-// after, which is 0 or the OpenedSeq of the last one of the page before. One whose deadline has passed is not among them.
-func (b *Board) Open(now time.Time, limit int, after uint64) []Booking {
+// after, which is 0 or the OpenedSeq of the last one of the page before. One whose deadline has passed is not among them, nor is
+// one that only does not let pass.
+func (b *Board) Open(now time.Time, limit int, after uint64, only ...Only) []Booking {
 	if limit <= 0 {
 		return nil
 	}
+	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	found := make([]Booking, 0, min(limit, b.open.size))
 	for r := range b.open.after(nanos(now), after) {
+		if !f.passes(r) {
+			continue
+		}
 		if found = append(found, r.clone()); len(found) == limit {
 			break
 		}

@@ -23,15 +23,16 @@ type Nearby struct {
 }
 
 // Near returns up to limit bookings that wait for a rider at time now and whose pickup is within radius metres of a place, nearest first, and of
-// those that are equally near, longest waiting first. Bookings without places are not among them, nor are those whose deadline has passed.
-// It finds none around what is no place, and none within a radius that is no number or not more than 0.
-func (b *Board) Near(at Place, radius float64, now time.Time, limit int) []Nearby {
+// those that are equally near, longest waiting first. Bookings without places are not among them, nor are those whose deadline has passed
+// or that only does not let pass. It finds none around what is no place, and none within a radius that is no number or not more than 0.
+func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Only) []Nearby {
 	if at.Valid() != nil {
 		return nil
 	}
+	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := b.place.near(at, radius, nanos(now), limit)
+	found := b.place.near(at, radius, nanos(now), limit, &f)
 	near := make([]Nearby, len(found))
 	for i, f := range found {
 		near[i] = Nearby{f.Thing.clone(), f.Metres}
@@ -50,7 +51,8 @@ func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) [
 	defer b.mu.RUnlock()
 	found := make([]Booking, 0, min(limit, b.open.size))
 	if at != nil {
-		for _, f := range b.place.near(*at, radius, nanos(now), limit) {
+		anything := newFilter(nil)
+		for _, f := range b.place.near(*at, radius, nanos(now), limit, &anything) {
 			found = append(found, f.Thing.clone())
 		}
 	}
@@ -69,8 +71,8 @@ type whereOpen struct {
 	nowhere openIndex
 }
 
-func (x *whereOpen) near(at Place, radius float64, now int64, limit int) []geo.Found[*record] {
-	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now })
+func (x *whereOpen) near(at Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
+	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) })
 }
 
 func (x *whereOpen) add(r *record) {

@@ -33,10 +33,16 @@ func Until(t time.Time) Only {
 	return func(f *filter) { f.to = min(f.to, nanos(t)) }
 }
 
+// NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one of those again.
+func NotReleasedBy(rider RiderID) Only {
+	return func(f *filter) { f.rider = rider }
+}
+
 // A filter is what several Only come to.
 type filter struct {
-	states   uint8 // a bit for each stateCode
-	from, to int64 // requestedAt in nanoseconds after 1970: at from or after it, before to
+	states   uint8   // a bit for each stateCode
+	from, to int64   // requestedAt in nanoseconds after 1970: at from or after it, before to
+	rider    RiderID // has not released it; "": nobody is asked for
 }
 
 func newFilter(only []Only) filter {
@@ -49,7 +55,7 @@ func newFilter(only []Only) filter {
 
 // passes reports whether r is one of those that are wanted.
 func (f *filter) passes(r *record) bool {
-	return f.states&(1<<r.state) != 0 && r.requestedAt >= f.from && r.requestedAt < f.to
+	return f.states&(1<<r.state) != 0 && r.requestedAt >= f.from && r.requestedAt < f.to && !r.releasedBy(f.rider)
 }
 
 // wants reports whether there may be wanted ones on a shelf.

@@ -1,6 +1,7 @@
 package booking
 
 import (
+	"slices"
 	"sort"
 	"time"
 )
@@ -33,6 +34,8 @@ type openChange struct {
 	at      int64
 	booking *record // it may be one that the board has forgotten meanwhile
 	kind    uint8   // its index in Kinds, from 1
+
+	releases uint32 // how many riders had given it back by then
 }
 
 // openLogSize is how many changes are kept, in 64 KiB. At two hundred a second they last for ten seconds: longer than it takes to come back.
@@ -62,7 +65,7 @@ func (c *contents) note(e *Event, r *record, before stateCode) bool {
 	if (before == openState) == (r.state == openState) {
 		return false
 	}
-	c.changes.add(openChange{seq: e.Seq, at: nanos(e.when()), booking: r, kind: uint8(e.Kind.index())})
+	c.changes.add(openChange{seq: e.Seq, at: nanos(e.when()), booking: r, kind: uint8(e.Kind.index()), releases: uint32(len(r.releases()))})
 	return true
 }
 
@@ -73,6 +76,7 @@ func (c *contents) note(e *Event, r *record, before stateCode) bool {
 // one may be told to be gone that was never told to be open.
 type OpenWatch struct {
 	board   *Board
+	rider   RiderID // is told nothing of what it has given back; "": nobody
 	changed chan struct{}
 	err     error // guarded by watchers.mu
 	over    bool  // likewise
@@ -83,9 +87,12 @@ type OpenWatch struct {
 	shown  uint64 // what became open up to here is on a page
 }
 
-// WatchOpen returns a watch of the open bookings.
-func (b *Board) WatchOpen() *OpenWatch {
-	w := &OpenWatch{board: b, changed: make(chan struct{}, 1)}
+// WatchOpen returns a watch of all open bookings.
+func (b *Board) WatchOpen() *OpenWatch { return b.WatchOpenFor("") }
+
+// WatchOpenFor returns a watch of the open bookings that a rider may accept: to one who has given a booking back it is not open.
+func (b *Board) WatchOpenFor(rider RiderID) *OpenWatch {
+	w := &OpenWatch{board: b, rider: rider, changed: make(chan struct{}, 1)}
 	b.watchers.mu.Lock()
 	defer b.watchers.mu.Unlock()
 	b.watchers.open[w] = struct{}{}
@@ -137,6 +144,9 @@ func (w *OpenWatch) Page(now time.Time, limit int) (page []Booking, more bool) {
 		w.paging, w.cursor = true, b.applied
 	}
 	for r := range b.open.after(nanos(now), w.page) {
+		if r.releasedBy(w.rider) {
+			continue
+		}
 		if page = append(page, r.clone()); len(page) == limit {
 			w.page = r.openedSeq
 			return page, true
@@ -179,7 +189,10 @@ func (w *OpenWatch) Take(now time.Time, limit int) (found []OpenChange, more boo
 func (w *OpenWatch) look(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
 	told := OpenChange{Seq: c.seq, Kind: Kinds()[c.kind-1], At: moment(c.at), ID: r.id, Deadline: moment(r.deadline)}
-	open := r.state == openState && w.board.bookings[r.id] == r
+	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
+		return OpenChange{}, false // it was not open to this rider before, and is not now
+	}
+	open := r.state == openState && w.board.bookings[r.id] == r && !r.releasedBy(w.rider)
 	if !told.Opened() {
 		return told, !open // else it is open again, which comes later or was on a page
 	}

@@ -37,8 +37,8 @@ type onlooker struct {
 	seqs []uint64              // of what it was told by Take
 }
 
-func look(b *booking.Board) *onlooker {
-	return &onlooker{w: b.WatchOpen(), open: make(map[booking.ID]uint64)}
+func look(b *booking.Board, rider booking.RiderID) *onlooker {
+	return &onlooker{w: b.WatchOpenFor(rider), open: make(map[booking.ID]uint64)}
 }
 
 func (o *onlooker) pages(limit int) {
@@ -73,9 +73,9 @@ func (o *onlooker) take(t testing.TB, limit int) {
 	}
 }
 
-func isOpen(b *booking.Board) map[booking.ID]uint64 {
+func isOpen(b *booking.Board, only ...booking.Only) map[booking.ID]uint64 {
 	open := make(map[booking.ID]uint64)
-	for _, x := range b.Open(noon, 1_000_000, 0) {
+	for _, x := range b.Open(noon, 1_000_000, 0, only...) {
 		open[x.ID] = x.OpenedSeq
 	}
 	return open
@@ -87,7 +87,7 @@ func TestOpenWatch(t *testing.T) {
 	late := c.event("late", booking.Requested, owner)
 	late.Deadline = noon.Add(-time.Second)
 	apply(t, board, late)
-	o := look(board)
+	o := look(board, "")
 	defer o.w.Stop()
 	o.pages(2)
 	o.take(t, 10)
@@ -116,7 +116,7 @@ func TestOpenWatch(t *testing.T) {
 	}
 	// Who was away goes on from any of these without a gap.
 	for _, seq := range []uint64{4, 5, 6, 7} {
-		again := look(board)
+		again := look(board, "")
 		maps.Copy(again.open, map[booking.ID]uint64{"a": 1, "b": 2, "c": 3})
 		if !again.w.Resume(seq) {
 			t.Fatalf("cannot go on from %d", seq)
@@ -137,7 +137,7 @@ func TestOpenWatch(t *testing.T) {
 
 func TestOpenWatchDropsTheSlow(t *testing.T) {
 	board, c := booking.NewBoard(), newCity()
-	o := look(board)
+	o := look(board, "")
 	defer o.w.Stop()
 	o.pages(10)
 	for i := range 5000 {
@@ -154,7 +154,8 @@ func TestOpenWatchDropsTheSlow(t *testing.T) {
 	}
 }
 
-// Whatever happens while the pages are read and after that, all onlookers see the same in the end as the board.
+// Whatever happens while the pages are read and after that, all onlookers see the same in the end as the board: a rider sees
+// what it has not given back.
 func TestOpenWatchConverges(t *testing.T) {
 	board, c := booking.NewBoard(), newCity()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -163,6 +164,14 @@ func TestOpenWatchConverges(t *testing.T) {
 	ids := make([]booking.ID, 300)
 	for i := range ids {
 		ids[i] = booking.ID(fmt.Sprintf("booking-%d", i))
+	}
+	gone := make(map[string]bool) // which rider has given which booking back
+	anyone := func(id booking.ID) booking.Actor {
+		for {
+			if name := fmt.Sprint("rider-", random.IntN(30)); !gone[string(id)+name] {
+				return booking.Actor{ID: name, Role: booking.Rider}
+			}
+		}
 	}
 	next := func() booking.Event {
 		for {
@@ -177,10 +186,11 @@ func TestOpenWatchConverges(t *testing.T) {
 					return c.event(id, booking.Cancelled, owner)
 				}
 				states[id] = booking.StateAccepted
-				riders[id] = booking.Actor{ID: fmt.Sprint("rider-", c.seq), Role: booking.Rider}
+				riders[id] = anyone(id)
 				return c.event(id, booking.Accepted, riders[id])
 			case booking.StateAccepted:
 				states[id] = booking.StateOpen
+				gone[string(id)+riders[id].ID] = true
 				return c.event(id, booking.Released, riders[id])
 			}
 		}
@@ -194,9 +204,10 @@ func TestOpenWatchConverges(t *testing.T) {
 	}
 	done := make(chan struct{})
 	var work sync.WaitGroup
+	onlookers := []booking.RiderID{"", "rider-1"}
 	lookers := make([]*onlooker, 8)
 	for i := range lookers {
-		lookers[i] = look(board)
+		lookers[i] = look(board, onlookers[i%2])
 		work.Go(func() {
 			o := lookers[i]
 			o.pages(1 + i*7)
@@ -217,8 +228,8 @@ func TestOpenWatchConverges(t *testing.T) {
 	}
 	close(done)
 	work.Wait()
-	want := isOpen(board)
 	for i, o := range lookers {
+		want := isOpen(board, booking.NotReleasedBy(onlookers[i%2]))
 		if !maps.Equal(o.open, want) {
 			t.Errorf("onlooker %d sees %d open bookings, the board %d", i, len(o.open), len(want))
 		}

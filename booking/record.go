@@ -123,6 +123,17 @@ func (r *record) booking() Booking {
 	return b
 }
 
+// releases returns the riders who have given the booking back, in that order.
+func (r *record) releases() []RiderID {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.releasedBy
+}
+
+// releasedBy reports whether a rider has given the booking back.
+func (r *record) releasedBy(rider RiderID) bool { return slices.Contains(r.releases(), rider) }
+
 // clone returns the booking in memory of its own, for whoever asks.
 func (r *record) clone() Booking {
 	b := r.booking()

@@ -71,7 +71,7 @@ func (o *offers) look(ctx context.Context, rider booking.RiderID) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, b := range o.board.Near(at.Place, o.radius, o.now(), mostOffers) {
+	for _, b := range o.board.Near(at.Place, o.radius, o.now(), mostOffers, booking.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
@@ -128,6 +128,9 @@ func (o *offers) opened(b booking.Booking) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, r := range o.fleet.NearestHere(*b.Pickup, o.radius, mostTold) {
+		if slices.Contains(b.ReleasedBy, r.Rider) {
+			continue
+		}
 		o.offer(r.Rider, &booking.Nearby{Booking: b, Metres: r.Metres})
 	}
 }

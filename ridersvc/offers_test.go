@@ -108,15 +108,9 @@ func TestOffers(t *testing.T) {
 	if len(e.offers) > 0 {
 		t.Errorf("told, but offline or busy: %+v", <-e.offers)
 	}
-	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, "")) // the first is open again, and rolf has time
+	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, "")) // the first is open to others, and rolf has time
 	e.at(rolf, north(1000))
-	for open := map[booking.ID]bool{id: true, second: true}; len(open) > 0; {
-		n := e.notice()
-		if n.Rider != rolf || n.What != "open" || !open[n.Booking] {
-			t.Fatalf("told: %+v, want %v", n, open)
-		}
-		delete(open, n.Booking)
-	}
+	e.toldOf(rolf, second, "open")
 	webtest.Object(t, e.call("POST", "/online", e.rider(rita), ""))
 	e.toldOf(rita, second, "open") // the nearest first
 	e.toldOf(rita, id, "open")
@@ -124,20 +118,22 @@ func TestOffers(t *testing.T) {
 		id   booking.ID
 		end  func() (booking.Booking, error)
 		says string
+		told []string
 	}{
 		{id, func() (booking.Booking, error) {
 			return e.desk.Cancel(t.Context(), command(booking.User, ulla), id, "")
-		}, "cancelled"},
+		}, "cancelled", []string{rita}},
 		{second, func() (booking.Booking, error) {
 			e.ahead.Store(int64(2 * deadline))
 			return e.desk.Expire(t.Context(), command(booking.Service, cron), second)
-		}, "expired"},
+		}, "expired", []string{rolf, rita}},
 	} {
 		e.do(c.end())
-		if got := e.toldOf(rolf, c.id, "gone")["why"]; got != c.says {
-			t.Errorf("why it is gone: %v, want %s", got, c.says)
+		for _, rider := range c.told {
+			if got := e.toldOf(rider, c.id, "gone")["why"]; got != c.says {
+				t.Errorf("why it is gone: %v, want %s", got, c.says)
+			}
 		}
-		e.toldOf(rita, c.id, "gone")
 	}
 	if len(e.offers) > 0 {
 		t.Errorf("and %+v", <-e.offers)

@@ -69,13 +69,19 @@ func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Ar
 		return err
 	}
 	now := s.now()
-	found := s.board.Near(booking.Place{Lat: area.Lat, Lng: area.Lng}, area.Radius, now, limit)
+	found := s.board.Near(booking.Place{Lat: area.Lat, Lng: area.Lng}, area.Radius, now, limit, mayHave(r))
 	answer := nearAnswer{Bookings: make([]near, len(found))}
 	for i, b := range found {
 		waits := max(0, now.Sub(b.OpenedAt)) // by another clock
 		answer.Bookings[i] = near{offerOf(b.Booking), int64(math.Round(b.Metres)), int64(waits / time.Second)}
 	}
 	return web.WriteJSON(w, http.StatusOK, answer)
+}
+
+// mayHave leaves out what the caller cannot accept any more.
+func mayHave(r *http.Request) booking.Only {
+	claims, _ := web.Caller(r.Context())
+	return booking.NotReleasedBy(booking.RiderID(claims.Subject))
 }
 
 // trusted returns nil when the board is what it must be.
@@ -103,7 +109,7 @@ func (s *Service) openAll(w http.ResponseWriter, r *http.Request) error {
 	if err := s.catchUp(r.Context()); err != nil {
 		return err
 	}
-	found := s.board.Open(s.now(), limit+1, cursor)
+	found := s.board.Open(s.now(), limit+1, cursor, mayHave(r))
 	answer := openAnswer{Bookings: make([]offer, 0, min(limit, len(found)))}
 	for _, b := range found[:min(limit, len(found))] {
 		answer.Bookings = append(answer.Bookings, offerOf(b))

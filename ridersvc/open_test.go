@@ -1,7 +1,9 @@
 package ridersvc_test
 
 import (
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -147,5 +149,78 @@ func TestOpenRefusesBadPages(t *testing.T) {
 		if w := e.call("GET", "/open-bookings?"+query, e.rider(rita), ""); w.Code != http.StatusBadRequest {
 			t.Errorf("?%s: answer %d %q", query, w.Code, w.Body)
 		}
+	}
+}
+
+// A rider who has given a booking back cannot accept it any more, and so no list, stream or offer shows it to that rider again.
+func TestReleasedIsNotShownAgain(t *testing.T) {
+	e := newEnv(t)
+	server := httptest.NewServer(e.handler)
+	t.Cleanup(server.Close)
+	ctx := t.Context()
+	e.at(rita, here)
+	e.at(rolf, north(10))
+	e.tellOffers()
+	one := e.bookAt(north(300))
+	e.toldOf(rolf, one, "open") // the nearest first
+	e.toldOf(rita, one, "open")
+	s := webtest.Watch(t, server.URL+"/open-bookings/events", e.rider(rita))
+	s.Want("open", string(one))
+	s.Want("ready")
+	won(t, e.accept(rita, named(one)), rita, one)
+	s.Want("gone", string(one))
+	for range 2 {
+		if n := e.notice(); n.What != "gone" {
+			t.Fatalf("told: %+v", n)
+		}
+	}
+	webtest.Object(t, e.post(rita, one, "release", "{}"))
+	e.toldOf(rolf, one, "open") // and not rita
+	e.at(rita, north(20))
+
+	query := fmt.Sprintf("?lat=%v&lng=%v", here.Lat, here.Lng)
+	for _, q := range []string{"", query} {
+		if got, _ := e.page(q); len(got) > 0 {
+			t.Errorf("/open-bookings%s shows %v", q, got)
+		}
+	}
+	webtest.Refused(t, e.accept(rita, named(one)), http.StatusConflict, booking.ErrReleasedByYou.Message)
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen) // nor is it said that there are some elsewhere
+	again := webtest.Watch(t, server.URL+"/open-bookings/events", e.rider(rita))
+	again.Want("ready")
+	e.do(e.desk.Cancel(ctx, command(booking.User, ulla), one, ""))
+	e.toldOf(rolf, one, "gone")
+
+	two := e.bookAt(here)
+	e.toldOf(rolf, two, "open")
+	e.toldOf(rita, two, "open")
+	for _, stream := range []*webtest.Stream{s, again} {
+		stream.Want("open", string(two)) // and nothing of the first one
+	}
+	if got, _ := e.page(query); len(got) != 1 || got[0] != two {
+		t.Errorf("near are %v, want %s", got, two)
+	}
+	if len(e.offers) > 0 {
+		t.Errorf("and %+v", <-e.offers)
+	}
+}
+
+// Pages are as long as they were asked for, whatever the rider has given back.
+func TestPagesWithoutWhatWasReleased(t *testing.T) {
+	e := newEnv(t)
+	var open []booking.ID
+	for i := range 9 {
+		id := e.book()
+		if i%2 == 1 {
+			open = append(open, id)
+			continue
+		}
+		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rita), id))
+		e.do(e.desk.Release(t.Context(), command(booking.Rider, rita), id, ""))
+	}
+	first, next := e.page("?limit=3")
+	rest, end := e.page("?limit=3&cursor=" + next)
+	if got := append(first, rest...); len(first) != 3 || end != "" || !slices.Equal(got, open) {
+		t.Errorf("pages of %v and %v, want those of %v", first, rest, open)
 	}
 }

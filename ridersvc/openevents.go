@@ -3,6 +3,7 @@ package ridersvc
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"pillion/booking"
@@ -25,12 +26,13 @@ type openStream struct {
 	*Service
 	*web.Stream
 	board *booking.OpenWatch
+	rider booking.RiderID
 
 	// The stream has told which deadlines passed after since and not after checked.
 	since, checked time.Time
 }
 
-// watchOpen tells the caller what is open and then what changes.
+// watchOpen tells the caller what it may accept and then what changes.
 func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		after, resume, err := web.LastEventID(r)
@@ -46,7 +48,9 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		defer st.Close()
-		o := &openStream{Service: s, Stream: st, board: s.board.WatchOpen()}
+		claims, _ := web.Caller(ctx)
+		rider := booking.RiderID(claims.Subject)
+		o := &openStream{Service: s, Stream: st, board: s.board.WatchOpenFor(rider), rider: rider}
 		defer o.board.Stop()
 		resumed := resume && s.resume(ctx, o.board, after)
 		if err := st.Begin(); err == nil {
@@ -165,6 +169,9 @@ func (o *openStream) lapsed() error {
 	}
 	events := make([]web.Event, 0, len(found))
 	for _, b := range found {
+		if slices.Contains(b.ReleasedBy, o.rider) {
+			continue
+		}
 		events = append(events, web.Event{Event: "gone", Data: gone{b.ID, string(booking.Expired), b.Deadline}})
 	}
 	return o.Send(events...)
