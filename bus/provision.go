@@ -46,6 +46,7 @@ const (
 	triesSize   int64 = 256 << 20           // a million and more
 	limitsAge         = 24 * time.Hour      // much longer than any counter matters
 	familiarAge       = 30 * 24 * time.Hour // from the first login at that address
+	ridersSize  int64 = 64 << 20            // a quarter of a million riders
 	timersAge         = 3 * 24 * time.Hour  // a deadline is a day ahead at most
 	timersSize  int64 = 64 << 20            // a quarter of a million seconds
 	// revocationsSlack is how much longer than the ledger's events revocations are kept: a token that was issued just before it
@@ -94,6 +95,7 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 		{Bucket: LimitsBucket, Description: "how often somebody has tried to log in, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: limitsAge},
 		{Bucket: FamiliarBucket, Description: "from where accounts were logged in to, by hash", MaxBytes: triesSize, Replicas: p.Replicas, Storage: jetstream.FileStorage, TTL: familiarAge},
 		{Bucket: BoardsBucket, Description: "snapshots of boards, which may be deleted at any time", MaxBytes: max(p.LedgerSize/boardsShare, smallBucketSize), Replicas: p.Replicas, Storage: jetstream.FileStorage},
+		{Bucket: RidersBucket, Description: "riders who have said to be offline, or online again", MaxBytes: ridersSize, Replicas: p.Replicas, Storage: jetstream.FileStorage},
 	} {
 		if err := c.provisionBucket(ctx, want); err != nil {
 			return err

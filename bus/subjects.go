@@ -21,6 +21,7 @@ const (
 	LimitsBucket      = "LIMITS"
 	FamiliarBucket    = "FAMILIAR"
 	BoardsBucket      = "BOARDS"
+	RidersBucket      = "RIDERS"
 
 	// What all instances share of them.
 	DeadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
@@ -76,7 +77,7 @@ const (
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.
 func Buckets() []string {
-	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket, BoardsBucket}
+	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket, BoardsBucket, RidersBucket}
 }
 
 // aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server

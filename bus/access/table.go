@@ -85,6 +85,7 @@ func ridersvc() Grant {
 	return grant(Ridersvc, Account,
 		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed, booking.Released, booking.Rated, booking.Expired),
 		publish(bus.EngagedPattern, bus.FleetPattern, bus.FeedOpenPattern),
+		bucket(bus.RidersBucket),
 		rides(),
 	)
 }
@@ -99,7 +100,7 @@ func operator() Grant {
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
 			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.AuditPattern, bus.QuarantinePattern),
-		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket)...),
+		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
 		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }

@@ -171,6 +171,9 @@ func cells() []cell {
 		case bus.BoardsBucket:
 			writes, reads = []string{access.Usersvc, access.Ridersvc}, []string{access.Usersvc, access.Ridersvc, access.Operator}
 			follows, purges = []string{access.Usersvc, access.Ridersvc, access.Operator}, []string{access.Usersvc, access.Ridersvc, access.Operator}
+		case bus.RidersBucket:
+			writes, reads = []string{access.Ridersvc, access.Operator}, []string{access.Ridersvc, access.Operator}
+			follows = []string{access.Operator}
 		case bus.KeysBucket, bus.RevocationsBucket: // by which everybody verifies
 			reads, follows = all, all
 		default:

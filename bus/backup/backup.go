@@ -49,7 +49,7 @@ func order() []string {
 	return []string{
 		bus.QuarantineStream, bus.LedgerStream,
 		bus.BucketStream(bus.AccountsBucket), bus.BucketStream(bus.SessionsBucket), bus.BucketStream(bus.RevocationsBucket), bus.BucketStream(bus.KeysBucket),
-		bus.BucketStream(bus.LimitsBucket), bus.BucketStream(bus.FamiliarBucket),
+		bus.BucketStream(bus.LimitsBucket), bus.BucketStream(bus.FamiliarBucket), bus.BucketStream(bus.RidersBucket),
 		bus.AuditStream,
 	}
 }
