@@ -254,9 +254,9 @@ func (b *Board) Get(id ID) (Booking, bool) {
 	return r.clone(), true
 }
 
-// Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those that opened after sequence
-// after, which is 0 or the OpenedSeq of the last one of the page before. One whose deadline has passed is not among them, nor is
-// one that only does not let pass.
+// Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those
+// that opened after sequence after, which is 0 or the OpenedSeq of the last one of the page before.
+// One whose deadline has passed is not among them, nor is one that only does not let pass.
 func (b *Board) Open(now time.Time, limit int, after uint64, only ...Only) []Booking {
 	if limit <= 0 {
 		return nil
@@ -368,6 +368,30 @@ func (b *Board) Busy(id RiderID) bool {
 	defer b.mu.RUnlock()
 	d, ok := b.riders[id]
 	return ok && len(d.shelves[underWay]) > 0
+}
+
+// A Heading is where a rider who has accepted a booking is to come.
+type Heading struct {
+	Pickup Place
+	Seq    uint64    // of the booking
+	Since  time.Time // when the rider has accepted it
+}
+
+// Heading returns where a rider is to come. ok is false for a rider who is not on the way, or to no
+// known place. It costs a look into a map.
+func (b *Board) Heading(id RiderID) (h Heading, ok bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	d, known := b.riders[id]
+	if !known {
+		return Heading{}, false
+	}
+	for _, r := range d.shelves[underWay] {
+		if r.state == acceptedState && r.trip != nil {
+			return Heading{r.trip.pickup, r.seq, moment(r.updatedAt)}, true
+		}
+	}
+	return Heading{}, false
 }
 
 // Len returns how many bookings the board knows.

@@ -76,8 +76,8 @@ type Booking struct {
 // Overdue reports whether the booking waits for a rider and its deadline has passed.
 func (b Booking) Overdue(now time.Time) bool { return b.State == StateOpen && now.After(b.Deadline) }
 
-// isWith reports whether a rider is on the way to the passenger, is there, or rides.
-func (b *Booking) isWith(r RiderID) bool {
+// IsWith reports whether a rider is on the way to the passenger, is there, or rides.
+func (b *Booking) IsWith(r RiderID) bool {
 	switch b.State {
 	case StateAccepted, StateArrived, StateStarted:
 		return b.Rider == r

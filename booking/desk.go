@@ -114,7 +114,7 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	var at Engagement // what the last decision was based on besides the booking
 	decide := func(b Booking) (Event, error) {
-		if c.Actor.Role == Rider && b.isWith(RiderID(c.Actor.ID)) {
+		if c.Actor.Role == Rider && b.IsWith(RiderID(c.Actor.ID)) {
 			return Event{}, errNothingToDo
 		}
 		e, err := b.Accept(c.Actor, d.now())
@@ -166,7 +166,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	if err != nil {
 		return Engagement{}, err
 	}
-	if h.Booking.isWith(r) {
+	if h.Booking.IsWith(r) {
 		return at, ErrRiderBusy
 	}
 	return at, nil
@@ -174,7 +174,19 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 
 // Arrive says that the rider is at the pickup. Errors: those of [Booking.Arrive].
 func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(Arrived), func(b Booking) (Event, error) { return b.Arrive(c.Actor) })
+	return d.ArriveIf(ctx, c, id, func(Booking) error { return nil })
+}
+
+// ArriveIf is Arrive for a rider who must be seen to be there: what there returns of the booking,
+// where it is not nil, is what the rider is told. Errors: those of [Booking.Arrive] and of there.
+func (d *Desk) ArriveIf(ctx context.Context, c Command, id ID, there func(Booking) error) (Booking, error) {
+	return d.do(ctx, c, id, of(Arrived), func(b Booking) (Event, error) {
+		e, err := b.Arrive(c.Actor)
+		if err == nil {
+			err = there(b)
+		}
+		return e, err
+	})
 }
 
 // Start begins the ride, with a start code that the caller knows to be right. Errors: those of [Booking.Start].

@@ -22,9 +22,11 @@ type Nearby struct {
 	Metres float64 // to the pickup, as the crow flies
 }
 
-// Near returns up to limit bookings that wait for a rider at time now and whose pickup is within radius metres of a place, nearest first, and of
-// those that are equally near, longest waiting first. Bookings without places are not among them, nor are those whose deadline has passed
-// or that only does not let pass. It finds none around what is no place, and none within a radius that is no number or not more than 0.
+// Near returns up to limit bookings that wait for a rider at time now and whose pickup is within
+// radius metres of a place, nearest first, and of those that are equally near, longest waiting
+// first. Bookings without places are not among them, nor are those whose deadline has passed or
+// that only does not let pass. It finds none around what is no place, and none within a radius that
+// is no number or not more than 0.
 func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Only) []Nearby {
 	if at.Valid() != nil {
 		return nil

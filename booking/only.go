@@ -33,7 +33,8 @@ func Until(t time.Time) Only {
 	return func(f *filter) { f.to = min(f.to, nanos(t)) }
 }
 
-// NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one of those again.
+// NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one
+// of those again.
 func NotReleasedBy(rider RiderID) Only {
 	return func(f *filter) { f.rider = rider }
 }

@@ -90,7 +90,8 @@ type OpenWatch struct {
 // WatchOpen returns a watch of all open bookings.
 func (b *Board) WatchOpen() *OpenWatch { return b.WatchOpenFor("") }
 
-// WatchOpenFor returns a watch of the open bookings that a rider may accept: to one who has given a booking back it is not open.
+// WatchOpenFor returns a watch of the open bookings that a rider may accept: to one who has given a
+// booking back it is not open.
 func (b *Board) WatchOpenFor(rider RiderID) *OpenWatch {
 	w := &OpenWatch{board: b, rider: rider, changed: make(chan struct{}, 1)}
 	b.watchers.mu.Lock()

@@ -154,8 +154,8 @@ func TestOpenWatchDropsTheSlow(t *testing.T) {
 	}
 }
 
-// Whatever happens while the pages are read and after that, all onlookers see the same in the end as the board: a rider sees
-// what it has not given back.
+// Whatever happens while the pages are read and after that, all onlookers see the same in the end
+// as the board: a rider sees what it has not given back.
 func TestOpenWatchConverges(t *testing.T) {
 	board, c := booking.NewBoard(), newCity()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// A Steward does what nobody asks for: it ends bookings that nobody has accepted in time, and takes a booking from a rider who has given too
-// many wrong start codes, or who neither comes nor moves. It acts as a service, and whatever it does twice is done once: its commands have
-// the ids of what they are about. Somebody else says when; see package bus.
+// A Steward does what nobody asks for: it ends bookings that nobody has accepted in time, and takes
+// a booking from a rider who has given too many wrong start codes, or who does not come. It acts as
+// a service, and whatever it does twice is done once: its commands have the ids of what they are
+// about. Somebody else says when; see package bus.
 type Steward struct{ config StewardConfig }
 
 // StewardConfig is what a Steward works with. Desk, Board and Act are required.
@@ -19,11 +20,29 @@ type StewardConfig struct {
 	Board *Board                                       // shows what is overdue; somebody else feeds it
 	Act   func(context.Context) (Actor, string, error) // as whom it acts, with the proof of that
 
-	// Patience is how long a rider who has accepted may neither arrive nor move; 0: for ever.
+	// Patience is how long a rider who has accepted may neither arrive nor come nearer to the
+	// pickup; 0: for ever.
 	Patience time.Duration
-	// Moved returns when a rider had last really moved, or since when that could be known. nil: riders never move.
-	Moved func(RiderID) time.Time
+	// Approach returns how the rider of a booking comes nearer to its pickup. nil: no rider does.
+	Approach func(Booking) Approach
+	// Begun is since when that could be known: patience begins anew then, at most.
+	Begun time.Time
 }
+
+// An Approach is how a rider comes nearer to a pickup. Where there is none, it is how the rider
+// moves.
+type Approach struct {
+	At     time.Time // when the rider had last come nearer than ever; zero: never
+	Metres float64   // by how much the rider has come nearer in all; 0 where there is no pickup
+}
+
+const (
+	// pace is how fast a rider must come nearer on the whole, in metres a second: as fast as
+	// somebody jogs.
+	pace = 2.5
+	// roaming is for how many times the patience a rider may move who has no pickup to come to.
+	roaming = 2
+)
 
 // NewSteward returns a steward.
 func NewSteward(c StewardConfig) (*Steward, error) {
@@ -33,8 +52,8 @@ func NewSteward(c StewardConfig) (*Steward, error) {
 	if c.Patience < 0 {
 		return nil, fmt.Errorf("new steward: a patience of %s is less than none", c.Patience)
 	}
-	if c.Moved == nil {
-		c.Moved = func(RiderID) time.Time { return time.Time{} }
+	if c.Approach == nil {
+		c.Approach = func(Booking) Approach { return Approach{} }
 	}
 	return &Steward{c}, nil
 }
@@ -42,7 +61,7 @@ func NewSteward(c StewardConfig) (*Steward, error) {
 // Why a rider has lost a booking.
 const (
 	ReasonWrongCodes = "wrong start code five times"
-	ReasonNotComing  = "the raider neither came nor moved"
+	ReasonNotComing  = "the raider did not come nearer"
 )
 
 // Expire ends all bookings of the board whose deadline had passed at a time, by the ledger's clock, and returns how many it has ended. Where one
@@ -63,14 +82,15 @@ func (s *Steward) Expire(ctx context.Context, at time.Time) (int, error) {
 	})
 }
 
-// Recall takes the bookings from their riders that were accepted Patience before a time, by the ledger's clock, and whose rider has neither arrived nor
-// moved since. It returns when to look again, which is zero where nobody has to; and errors as Expire does.
+// Recall takes the bookings from their riders that were accepted Patience before a time, by the
+// ledger's clock, and whose rider has neither arrived nor come nearer since. It returns when to
+// look again, which is zero where nobody has to; and errors as Expire does.
 func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, err error) {
 	if s.config.Patience == 0 {
 		return time.Time{}, nil
 	}
 	return again, s.each(ctx, s.config.Board.Coming(at.Add(-s.config.Patience)), func(late Booking) error {
-		if until := s.config.Moved(late.Rider).Add(s.config.Patience); until.After(at) {
+		if until := s.until(late); until.After(at) {
 			if again.IsZero() || until.Before(again) {
 				again = until
 			}
@@ -83,6 +103,28 @@ func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, er
 		_, err = s.config.Desk.ReleaseIf(ctx, c, late.ID, ReasonNotComing, func(b Booking) bool { return b.Seq == late.Seq })
 		return err
 	})
+}
+
+// until returns when the patience with a rider who is on the way ends: Patience after the rider has
+// last come nearer. A rider who comes nearer so slowly that somebody on foot would overtake them,
+// or in a way that nobody can measure, does not buy time without end by it.
+func (s *Steward) until(b Booking) time.Time {
+	begun, way := later(b.UpdatedAt, s.config.Begun), s.config.Approach(b)
+	most := begun.Add(time.Duration(way.Metres / pace * float64(time.Second)))
+	if b.Pickup == nil {
+		most = begun.Add(roaming * s.config.Patience)
+	}
+	if way.At.After(most) {
+		way.At = most
+	}
+	return later(begun, way.At).Add(s.config.Patience)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // each does something about bookings, and goes on where one fails. It returns the failures that are worth another try.

@@ -20,7 +20,8 @@ import (
 // next report. An instance that has just started knows nobody until they report again.
 //
 // Whoever may publish can say that a rider is anywhere: that a report is its rider's own was verified where it came in, over HTTP, and no
-// token travels with it. Nothing is decided by a position but which booking is offered first.
+// token travels with it. A position decides which booking is
+// offered first, and whether a rider may say that it has arrived.
 type Positions struct {
 	conn   *Conn
 	riders *fleet.Map
@@ -46,7 +47,8 @@ type positionBody struct {
 	Lat     *float64 `json:"lat,omitempty"`
 	Lng     *float64 `json:"lng,omitempty"`
 	At      int64    `json:"at,omitempty"`
-	Age     int64    `json:"age,omitempty"` // milliseconds
+	Age     int64    `json:"age,omitempty"`      // milliseconds
+	Error   float64  `json:"accuracy,omitempty"` // metres
 	Online  *bool    `json:"online,omitempty"`
 	Said    int64    `json:"said,omitempty"`
 }
@@ -58,7 +60,7 @@ func (p *Positions) Announce(_ context.Context, s fleet.Status) error {
 	}
 	body := positionBody{Version: positionVersion, At: s.At, Said: s.Said}
 	if s.At != 0 {
-		body.Lat, body.Lng, body.Age = &s.Place.Lat, &s.Place.Lng, s.Age.Milliseconds()
+		body.Lat, body.Lng, body.Age, body.Error = &s.Place.Lat, &s.Place.Lng, s.Age.Milliseconds(), s.Accuracy
 	}
 	if s.Said != 0 {
 		body.Online = &s.Online
@@ -148,7 +150,8 @@ func parsePosition(subject string, data []byte) (fleet.Status, error) {
 	}
 	s := fleet.Status{Rider: booking.RiderID(rider), At: body.At, Online: true, Said: body.Said}
 	if body.At != 0 {
-		s.Place, s.Age = booking.Place{Lat: *body.Lat, Lng: *body.Lng}, time.Duration(body.Age)*time.Millisecond
+		s.Place = booking.Place{Lat: *body.Lat, Lng: *body.Lng}
+		s.Age, s.Accuracy = time.Duration(body.Age)*time.Millisecond, body.Error
 	}
 	if body.Said != 0 {
 		s.Online = *body.Online

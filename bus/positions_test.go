@@ -48,7 +48,7 @@ func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetI
 	})
 	own := booking.RiderID(booking.NewID())
 	wait.Until(t, "an instance hears itself", func() bool {
-		s, err := in.Move(own, booking.Place{Lat: -80})
+		s, _, err := in.Move(own, fleet.Fix{Place: booking.Place{Lat: -80}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,6 +77,12 @@ func (in *fleetInstance) count(t testing.TB, result string) float64 {
 	return 0
 }
 
+// reports is a rider's report, for announce.
+func (in *fleetInstance) reports(id booking.RiderID, p booking.Place) (fleet.Status, error) {
+	s, _, err := in.Move(id, fleet.Fix{Place: p})
+	return s, err
+}
+
 func announce(t testing.TB, in *fleetInstance) func(fleet.Status, error) {
 	return func(s fleet.Status, err error) {
 		t.Helper()
@@ -98,7 +104,7 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 				from, to = two, one
 			}
 			here.Lat += 0.001
-			announce(t, from)(from.Move(rita, here))
+			announce(t, from)(from.reports(rita, here))
 			wait.Until(t, "the other instance knows where the rider is", func() bool {
 				p, ok := to.Where(rita)
 				return ok && p.Place == here && to.Online(rita)
@@ -114,7 +120,7 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 		if _, ok := three.Where(rita); ok {
 			t.Error("somebody is known before anything was heard")
 		}
-		announce(t, one)(one.Move(rita, here))
+		announce(t, one)(one.reports(rita, here))
 		wait.Until(t, "the new instance knows where the rider is", func() bool { _, ok := three.Where(rita); return ok })
 		if three.Online(rita) {
 			t.Error("the new instance takes the rider for online")
@@ -135,7 +141,7 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	defer func() { _ = conn.Close(ctx) }()
-	s, err := m.Move(booking.RiderID(booking.NewID()), booking.Place{})
+	s, _, err := m.Move(booking.RiderID(booking.NewID()), fleet.Fix{Place: booking.Place{Lat: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

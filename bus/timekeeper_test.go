@@ -66,13 +66,13 @@ func (k *kit) timekeeperWhile(t *testing.T, fit func() error, change ...func(*bo
 	return &timing{ledger, stop}
 }
 
-func booked(t *testing.T, l *bus.Ledger, p person, deadline time.Duration) booking.ID {
+func booked(t *testing.T, l *bus.Ledger, p person, deadline time.Duration, trip ...booking.Trip) booking.ID {
 	t.Helper()
 	d, err := booking.NewDesk(l, booking.DeskOptions{Deadline: deadline})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := d.Book(t.Context(), p.command(), booking.ID(booking.NewID()), booking.Trip{})
+	b, err := d.Book(t.Context(), p.command(), booking.ID(booking.NewID()), append(trip, booking.Trip{})[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,19 +197,19 @@ func TestRecall(t *testing.T) {
 		var stopped atomic.Pointer[time.Time]
 		k.timekeeper(t, func(c *booking.StewardConfig) {
 			c.Patience = patience
-			c.Moved = func(r booking.RiderID) time.Time {
-				if r != booking.RiderID(moving.ID) {
-					return time.Time{}
+			c.Approach = func(b booking.Booking) booking.Approach {
+				if b.Rider != booking.RiderID(moving.ID) {
+					return booking.Approach{}
 				}
 				if at := stopped.Load(); at != nil {
-					return *at
+					return booking.Approach{At: *at, Metres: 1e6}
 				}
-				return time.Now()
+				return booking.Approach{At: time.Now(), Metres: 1e6}
 			}
 		})
 		ids := map[string]booking.ID{}
 		for name, rider := range map[string]person{"idle": idle, "moving": moving, "there": there} {
-			ids[name] = booked(t, l, user, time.Hour)
+			ids[name] = booked(t, l, user, time.Hour, booking.Trip{Pickup: &booking.Place{Lat: 1}, Dropoff: &booking.Place{Lat: 2}})
 			if _, err := desk.Accept(t.Context(), rider.command(), ids[name]); err != nil {
 				t.Fatal(err)
 			}

@@ -1,9 +1,14 @@
-// Package fleet is where riders are now: who is online, how far they are from a place, and whether they move.
+// Package fleet is where riders are now: who is online, how far they are from a place, and whether
+// they come nearer to their pickup.
 //
-// Make a [Map] with [NewMap]. Whoever hears from a rider calls [Map.Move] or [Map.Say] and tells the other instances the [Status] that comes
-// back, and they call [Map.Learn]. Everything is in memory, and all of it may be lost: riders report every few seconds.
+// Make a [Map] with [NewMap]. Whoever hears from a rider calls [Map.Move] or [Map.Say] and tells
+// the other instances the [Status] that comes back, and they call [Map.Learn]. Everything is in
+// memory, and all of it may be lost: riders report every few seconds.
 //
-// Nothing here knows of NATS, HTTP or tokens: that a report is its rider's own is verified before it gets here.
+// Receivers err, and some people lie. So a Map does not believe every report; see [Map.Move].
+//
+// Nothing here knows of NATS, HTTP or tokens: that a report is its rider's own is verified before
+// it gets here.
 package fleet
 
 import (
@@ -13,10 +18,18 @@ import (
 	"pillion/fault"
 )
 
-// A Position is where a rider was when it was reported last. Times are by the clock of the Map, so those of other machines do not matter.
+// A Fix is what a rider reports: where its receiver has found it.
+type Fix struct {
+	booking.Place
+	At       time.Time // when it was there; zero: now
+	Accuracy float64   // how far off Place may be, in metres; 0: the receiver does not say
+}
+
+// A Position is where a rider was last. Times are by the clock of the Map, so those of other
+// machines do not matter.
 type Position struct {
 	booking.Place
-	At    time.Time // when the report came
+	At    time.Time // when the rider was there
 	Moved time.Time // when the rider had last really moved: by more than a Map's Step
 }
 
@@ -30,9 +43,10 @@ type Position struct {
 type Status struct {
 	Rider booking.RiderID
 
-	Place booking.Place
-	At    int64         // of Place; 0: it is not known
-	Age   time.Duration // of Place, when this was told
+	Place    booking.Place
+	At       int64         // of Place; 0: it is not known
+	Age      time.Duration // of Place, when this was told
+	Accuracy float64       // of Place, in metres; 0: it is not known
 
 	Online bool
 	Said   int64 // when the rider said so; 0: never, and then it is online
@@ -54,10 +68,46 @@ type Availability struct {
 // MaxRiders is how far riders are counted.
 const MaxRiders = 50
 
+// A Verdict is what a Map makes of a report.
+type Verdict string
+
+// The verdicts.
+const (
+	Taken  Verdict = ""       // it is where the rider is
+	Late   Verdict = "late"   // it is not newer than what is known, or is a repetition
+	Leap   Verdict = "leap"   // nobody gets that far in that time
+	Coarse Verdict = "coarse" // it is not accurate enough to say anything
+)
+
+const (
+	// FixAge is how old a report may be, and fixSkew how far ahead of the clock: clocks differ a
+	// little.
+	FixAge  = 5 * time.Minute
+	fixSkew = 5 * time.Second
+	// Coarsest is how inaccurate a report may be, in metres.
+	Coarsest = 500
+	// errors of receivers that are allowed for where they do not say how accurate they are, and at
+	// most, both ends together, in metres.
+	usualError, mostError = 100, 300
+	// doubt is for how long reports must confirm each other to be believed rather than what they
+	// contradict. What is farther apart in time confirms nothing.
+	doubt = 30 * time.Second
+	// farthest is how far from the pickup a position is told, in metres.
+	farthest = 50_000
+	// nowhere is how near to 0, 0 nobody can be, in degrees.
+	nowhere = 0.001
+)
+
 // What is refused.
 var (
 	ErrNoRider = fault.New(fault.Invalid, "invalid_rider",
 		"A rider's id must not be empty.")
+	ErrNullIsland = fault.New(fault.Invalid, "null_island",
+		"Latitude 0 and longitude 0 is what a receiver says that has found no place. Report the position once it has found one.")
+	ErrFixTime = fault.New(fault.Invalid, "invalid_position_time",
+		"The time at of a position must not be ahead of the clock, and at most 5 minutes old. Set the device's clock, or leave at out: then it is now.")
+	ErrAccuracy = fault.New(fault.Invalid, "invalid_accuracy",
+		"The accuracy of a position must be a number of metres, 0 or more.")
 	// ErrStatus is that another instance has told nonsense. It is for no client.
 	ErrStatus = fault.New(fault.Invalid, "invalid_status",
 		"This is not what can be known of a rider.")

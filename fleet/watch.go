@@ -16,8 +16,8 @@ func (m *Map) Watch(id booking.RiderID) (<-chan Position, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.watchers[id] = append(m.watchers[id], w)
-	if r, ok := m.known(id, m.now()); ok && r.stamp != 0 {
-		w.next <- r.Position
+	if r, ok := m.known(id, m.now()); ok && r.stamp != 0 && m.tellable(r) {
+		w.next <- r.position(r.told)
 	}
 	return w.next, func() { m.unwatch(id, w) }
 }
@@ -40,11 +40,14 @@ func (m *Map) unwatch(id booking.RiderID, w *watcher) {
 
 // tell replaces what each watcher of a rider has not read yet.
 func (m *Map) tell(r *rider) {
+	if len(m.watchers[r.id]) == 0 || !m.tellable(r) {
+		return
+	}
 	for _, w := range m.watchers[r.id] {
 		select {
 		case <-w.next:
 		default:
 		}
-		w.next <- r.Position // there is room: nobody else writes
+		w.next <- r.position(r.told) // there is room: nobody else writes
 	}
 }

@@ -105,7 +105,7 @@ func (d *rider) report(ctx context.Context) {
 	if time.Since(d.reported) < reportEvery {
 		return
 	}
-	d.at, d.reported = d.near(d.home, 500), time.Now()
+	d.at, d.reported = d.near(d.home, 20), time.Now()
 	d.do(ctx, step{op: Position, method: http.MethodPut, hosts: d.run.Rider, path: "/position", body: d.at, again: true, due: d.reported})
 }
 
@@ -176,6 +176,9 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 		if !pause(ctx, time.Until(due)) {
 			return false
 		}
+		if op == Arrive {
+			d.reported = time.Time{} // it must be seen at the pickup
+		}
 		d.report(ctx)
 		if op == Start {
 			body = map[string]any{"start_code": u.code(ctx, id)}
@@ -205,10 +208,12 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 
 func (a *actor) stars() int { return 1 + int(a.float()*5) }
 
-// The city is Bengaluru, as in the examples.
+// The city is Bengaluru, as in the examples. People meet at one place in it, so that riders are at
+// every pickup without riding there for minutes: it is less than 500 m from one corner to the
+// other.
 const (
 	cityLat, cityLng = 12.9716, 77.5946
-	cityMetres       = 3000
+	cityMetres       = 150
 	metresPerDegree  = 111_195
 )
 

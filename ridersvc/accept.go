@@ -86,6 +86,9 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 // that it did not name, and not the next one.
 func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried bool, chosen choice) (booking.Booking, error) {
 	accept := func() (booking.Booking, error) {
+		if err := s.onDuty(ctx, booking.RiderID(c.Actor.ID)); err != nil {
+			return s.alreadyMine(ctx, booking.RiderID(c.Actor.ID), chosen, err)
+		}
 		if chosen.named {
 			return s.desk.Accept(ctx, c, chosen.id)
 		}

@@ -53,6 +53,7 @@ type env struct {
 	auth    *tokentest.Authority
 	ledger  *bookingtest.Ledger
 	desk    *booking.Desk // of another process
+	own     *booking.Desk // of the service
 	handler http.Handler
 	log     *webtest.Journal
 	unready error // what the board's follower says
@@ -62,13 +63,14 @@ type env struct {
 	ahead   atomic.Int64   // nanoseconds that it is ahead of the real clock
 	service *ridersvc.Service
 	offers  chan bus.OfferNotice // what riders are told
+	roster  *roster
 }
 
 func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load())) }
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan bus.OfferNotice, 1024)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan bus.OfferNotice, 1024), roster: new(roster)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
@@ -78,6 +80,14 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 		return d
 	}
 	e.desk = desk(e.ledger.Elsewhere())
+	e.serve(desk(e.ledger))
+	return e
+}
+
+// serve starts an instance, which knows nothing of riders, in the place of the one before.
+func (e *env) serve(desk *booking.Desk) {
+	t := e.t
+	t.Helper()
 	var err error
 	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: e.ledger.Board.Busy}); err != nil {
 		t.Fatal(err)
@@ -87,7 +97,8 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 			e.told = append(e.told, s)
 			return e.deaf
 		},
-		Desk: desk(e.ledger), Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
+		Roster: e.roster, Within: 500,
+		Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Tell: func(n bus.OfferNotice) error {
 			e.offers <- n
@@ -99,8 +110,31 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.service, e.handler = service, service.Routes()
-	return e
+	e.service, e.handler, e.own = service, service.Routes(), desk
+}
+
+// A roster is one in memory.
+type roster struct {
+	away    error // what it says
+	offline map[booking.RiderID]time.Time
+}
+
+func (r *roster) Say(_ context.Context, rider booking.RiderID, online bool, at time.Time) error {
+	switch {
+	case r.away != nil:
+	case online:
+		delete(r.offline, rider)
+	case r.offline == nil:
+		r.offline = map[booking.RiderID]time.Time{rider: at}
+	default:
+		r.offline[rider] = at
+	}
+	return r.away
+}
+
+func (r *roster) Said(_ context.Context, rider booking.RiderID) (bool, time.Time, error) {
+	at, offline := r.offline[rider]
+	return !offline, at, r.away
 }
 
 // rider returns a good token of a rider.

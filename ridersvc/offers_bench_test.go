@@ -8,6 +8,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bus"
+	"pillion/fleet"
 )
 
 // BenchmarkOffers opens and cancels bookings among 50,000 riders in a city, all of whom report here: what that takes with riders told, beside the same
@@ -22,7 +23,7 @@ func BenchmarkOffers(b *testing.B) {
 				return booking.Place{Lat: here.Lat + spread*(random.Float64()-0.5), Lng: here.Lng + spread*(random.Float64()-0.5)}
 			}
 			for i := range riders {
-				if _, err := e.fleet.Move(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), somewhere()); err != nil {
+				if _, _, err := e.fleet.Move(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: somewhere()}); err != nil {
 					b.Fatal(err)
 				}
 			}

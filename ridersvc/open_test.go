@@ -152,7 +152,8 @@ func TestOpenRefusesBadPages(t *testing.T) {
 	}
 }
 
-// A rider who has given a booking back cannot accept it any more, and so no list, stream or offer shows it to that rider again.
+// A rider who has given a booking back cannot accept it any more, and so no list, stream or offer
+// shows it to that rider again.
 func TestReleasedIsNotShownAgain(t *testing.T) {
 	e := newEnv(t)
 	server := httptest.NewServer(e.handler)

@@ -1,7 +1,9 @@
 package ridersvc
 
 import (
+	"fmt"
 	"net/http"
+	"time"
 
 	"pillion/booking"
 	"pillion/fleet"
@@ -10,14 +12,45 @@ import (
 
 // positionRequest has pointers, so that a number that was left out is not taken for the equator or for Greenwich.
 type positionRequest struct {
-	Lat *float64 `json:"lat"`
-	Lng *float64 `json:"lng"`
+	Lat      *float64 `json:"lat"`
+	Lng      *float64 `json:"lng"`
+	At       *string  `json:"at"`       // RFC 3339; when the rider was there
+	Accuracy *float64 `json:"accuracy"` // in metres
+}
+
+// fix returns what is reported at a time, where that can be.
+func (p positionRequest) fix(now time.Time) (fleet.Fix, error) {
+	if p.Lat == nil || p.Lng == nil {
+		return fleet.Fix{}, booking.ErrInvalidPlace.Saying("A position needs both lat and lng, as numbers of degrees.")
+	}
+	f := fleet.Fix{Place: booking.Place{Lat: *p.Lat, Lng: *p.Lng}}
+	if p.At != nil {
+		at, err := time.Parse(time.RFC3339, *p.At)
+		if err != nil {
+			return fleet.Fix{}, fleet.ErrFixTime.
+				Saying("The time at of a position must be written as in 2026-03-01T08:00:00.000Z.").Because(err)
+		}
+		f.At = at
+	}
+	if p.Accuracy != nil {
+		f.Accuracy = *p.Accuracy
+	}
+	return f, f.Valid(now)
 }
 
 type positionAnswer struct {
-	Success bool   `json:"success"`
-	Message string `json:"message"`
-	Online  bool   `json:"online"`
+	Success bool          `json:"success"`
+	Message string        `json:"message"`
+	Online  bool          `json:"online"`
+	Ignored fleet.Verdict `json:"ignored,omitempty"` // why the position is not taken for where the rider is
+}
+
+// ignored says what is told of a position that is not taken for where the rider is.
+var ignored = map[fleet.Verdict]string{
+	fleet.Late: "Position ignored: a newer one is known",
+	fleet.Leap: "Position ignored: it is too far from the last one for the time between them. " +
+		"Go on reporting: if it is right, it will be believed",
+	fleet.Coarse: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.Coarsest),
 }
 
 // move takes where the caller is. Who has said to be offline stays so; everybody else is online by it, so that a rider's app need not say more.
@@ -26,12 +59,23 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	if req.Lat == nil || req.Lng == nil {
-		return booking.ErrInvalidPlace.Saying("A position needs both lat and lng, as numbers of degrees.")
+	fix, err := req.fix(s.now())
+	if err != nil {
+		return err
 	}
-	return s.report(w, r, "Position updated", func(id booking.RiderID) (fleet.Status, error) {
-		return s.fleet.Move(id, booking.Place{Lat: *req.Lat, Lng: *req.Lng})
-	})
+	if err := s.remember(r.Context(), caller(r)); err != nil {
+		return err
+	}
+	status, verdict, err := s.fleet.Move(caller(r), fix)
+	if err != nil {
+		return err
+	}
+	if verdict != fleet.Taken {
+		return web.WriteJSON(w, http.StatusOK, positionAnswer{
+			Success: true, Message: ignored[verdict], Online: status.Online, Ignored: verdict,
+		})
+	}
+	return s.report(w, r, "Position updated", status)
 }
 
 // online takes the caller for somebody to offer rides to, as soon as it is known where.
@@ -49,21 +93,29 @@ func (s *Service) say(w http.ResponseWriter, r *http.Request, online bool, messa
 	if err := web.DecodeOptional(r, &nothing); err != nil {
 		return err
 	}
-	return s.report(w, r, message, func(id booking.RiderID) (fleet.Status, error) { return s.fleet.Say(id, online) })
-}
-
-// report takes what the caller says of itself, and tells the other instances. Where it cannot tell them the caller is asked to say it again: it is
-// known here all the same.
-func (s *Service) report(w http.ResponseWriter, r *http.Request, message string, take func(booking.RiderID) (fleet.Status, error)) error {
-	ctx := r.Context()
-	claims, _ := web.Caller(ctx)
-	status, err := take(booking.RiderID(claims.Subject))
+	if err := s.roster.Say(r.Context(), caller(r), online, s.now()); err != nil {
+		return err
+	}
+	status, err := s.fleet.Say(caller(r), online)
 	if err != nil {
 		return err
 	}
+	return s.report(w, r, message, status)
+}
+
+// report tells the other instances what is known of the caller. Where it cannot tell them the
+// caller is asked to say it again: it is known here all the same.
+func (s *Service) report(w http.ResponseWriter, r *http.Request, message string, status fleet.Status) error {
+	ctx := r.Context()
 	if err := s.announce(ctx, status); err != nil {
 		return err
 	}
 	s.offers.look(ctx, status.Rider)
 	return web.WriteJSON(w, http.StatusOK, positionAnswer{Success: true, Message: message, Online: status.Online})
+}
+
+// caller returns the rider who calls.
+func caller(r *http.Request) booking.RiderID {
+	claims, _ := web.Caller(r.Context())
+	return booking.RiderID(claims.Subject)
 }

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pillion/booking"
@@ -254,15 +256,6 @@ func TestAnyWithoutAKnownPosition(t *testing.T) {
 	}
 }
 
-// A rider who is offline, and says where it is, may ask for what is near.
-func TestAnyOfARiderWhoIsOffline(t *testing.T) {
-	e := newEnv(t)
-	e.call("POST", "/offline", e.rider(rolf), "")
-	e.at(rolf, here)
-	id := e.bookAt(north(5))
-	won(t, e.accept(rolf, "{}"), rolf, id)
-}
-
 // What is lost is passed over for the next nearest, beyond any number of those that the rider cannot have.
 func TestAnyGoesOnToTheNextNearest(t *testing.T) {
 	e := newEnv(t)
@@ -284,4 +277,154 @@ func TestAnyGoesOnToTheNextNearest(t *testing.T) {
 	if w := e.accept(rita, "{}"); !strings.HasPrefix(w.Body.String(), noneOpen) {
 		t.Errorf("answer %d %q", w.Code, w.Body)
 	}
+}
+
+// fix reports a position as a phone does, and returns why it is ignored, if it is.
+func (e *env) fix(rider string, p booking.Place, more string) any {
+	e.t.Helper()
+	body := fmt.Sprintf(`{"lat":%v,"lng":%v%s}`, p.Lat, p.Lng, more)
+	return webtest.Object(e.t, e.call("PUT", "/position", e.rider(rider), body))["ignored"]
+}
+
+// at is the field of a position that says when the rider was there.
+func fixedAt(t time.Time) string { return `,"at":"` + t.UTC().Format(time.RFC3339Nano) + `"` }
+
+// A position that is late, repeated, too inaccurate or too far from the last one changes nothing,
+// and is told to nobody.
+func TestPositionIgnored(t *testing.T) {
+	e := newEnv(t)
+	seconds := func(n int) time.Time { return e.now().Add(time.Duration(n) * time.Second) }
+	first := fixedAt(seconds(-20))
+	for _, c := range []struct {
+		place booking.Place
+		more  string
+		want  any
+	}{
+		{here, first, nil},
+		{here, first, "late"}, // a retry
+		{north(100), fixedAt(seconds(-25)), "late"},
+		{north(100), fixedAt(seconds(-10)) + `,"accuracy":12.5`, nil},
+		{north(5000), fixedAt(seconds(-8)), "leap"},
+		{booking.Place{Lat: -33, Lng: 151}, fixedAt(seconds(-7)), "leap"},
+		{north(120), fixedAt(seconds(-6)) + `,"accuracy":501`, "coarse"},
+		{north(200), fixedAt(seconds(3)), nil}, // by a clock that is a little ahead
+		{north(210), `,"at":null,"accuracy":null`, nil},
+	} {
+		told := len(e.told)
+		if got := e.fix(rita, c.place, c.more); got != c.want || (len(e.told) > told) != (c.want == nil) {
+			t.Errorf("%v%s is ignored: %v, want %v; others were told: %v", c.place, c.more, got, c.want, len(e.told) > told)
+		}
+	}
+	if p, ok := e.fleet.Where(rita); !ok || p.Place != north(210) {
+		t.Errorf("the rider is at %+v, %v", p, ok)
+	}
+}
+
+// Offline is offline: no booking is accepted until the rider says to be online, also at an instance
+// that has just started and by whatever position is reported there.
+func TestOfflineAcceptsNothing(t *testing.T) {
+	e := newEnv(t)
+	nowhere, near := e.book(), e.bookAt(here)
+	e.at(rita, here)
+	webtest.Object(t, e.call("POST", "/offline", e.rider(rita), ""))
+	refused := func(when string) {
+		t.Helper()
+		for _, body := range []string{"", "{}", named(nowhere), named(near)} {
+			webtest.Refused(t, e.accept(rita, body), http.StatusConflict, ridersvc.ErrOffline.Message)
+		}
+		if e.fleet.Online(rita) {
+			t.Errorf("%s the rider counts as online", when)
+		}
+	}
+	refused("after POST /offline")
+	e.nothingTried()
+	e.serve(e.own) // a restart
+	refused("after a restart")
+	if v := webtest.Object(t, e.call("PUT", "/position", e.rider(rita), fmt.Sprintf(`{"lat":%v,"lng":%v}`, here.Lat, here.Lng))); v["online"] != false {
+		t.Errorf("a report after a restart is answered with %v", v)
+	}
+	if s := e.told[len(e.told)-1]; s.Online || s.Said < 2 {
+		t.Errorf("the other instances are told %+v", s)
+	}
+	refused("after a report")
+	webtest.Object(t, e.call("POST", "/online", e.rider(rita), ""))
+	won(t, e.accept(rita, "{}"), rita, near)
+
+	// What the rider has already it keeps, and a retry is told so.
+	webtest.Object(t, e.call("POST", "/offline", e.rider(rita), ""))
+	won(t, e.accept(rita, named(near)), rita, near)
+	stepped(t, e.post(rita, near, "arrive", ""), "Arrival noted", near, booking.StateArrived)
+}
+
+// While nobody can tell whether a rider is offline it is not taken for online, and accepts nothing.
+func TestWithoutTheRoster(t *testing.T) {
+	e := newEnv(t)
+	id := e.book()
+	e.roster.away = bus.ErrUnavailable.Because(errors.New("away"))
+	for _, w := range []*httptest.ResponseRecorder{
+		e.accept(rita, "{}"), e.accept(rita, named(id)), e.call("PUT", "/position", e.rider(rita), `{"lat":1,"lng":2}`),
+		e.call("POST", "/offline", e.rider(rita), ""), e.call("POST", "/online", e.rider(rita), ""),
+	} {
+		later(t, w, bus.ErrUnavailable.Message)
+	}
+	if known, _ := e.fleet.Count(); known != 0 {
+		t.Error("the rider is on the map")
+	}
+	e.nothingTried()
+}
+
+// To arrive at a pickup a rider must be seen there, by a position that is not too old; where there
+// is no pickup none is needed.
+func TestArriveAtThePickup(t *testing.T) {
+	e := newEnv(t)
+	id := e.bookAt(here)
+	won(t, e.accept(rita, named(id)), rita, id)
+	arrive := func() *httptest.ResponseRecorder {
+		return e.post(rita, id, "arrive", "", "Idempotency-Key", booking.NewID())
+	}
+	tooFar := "You are 100.0 km from the pickup, and can arrive within 500 m of it. " +
+		"Report your position with PUT /position when you are there, and then say that you have arrived."
+	webtest.Refused(t, arrive(), http.StatusConflict, ridersvc.ErrWhereabouts.Message)
+	e.at(rita, north(100_000))
+	webtest.Refused(t, arrive(), http.StatusConflict, tooFar)
+	e.at(rita, north(100_010)) // it is there, then
+	if got := e.fix(rita, here, ""); got != "leap" {
+		t.Errorf("a leap of 100 km is %v", got)
+	}
+	webtest.Refused(t, arrive(), http.StatusConflict, tooFar)
+	e.ahead.Store(int64(61 * time.Second))
+	webtest.Refused(t, arrive(), http.StatusConflict, ridersvc.ErrWhereabouts.Message)
+	e.at(rita, north(499)) // this confirms what seemed to be a leap
+	stepped(t, arrive(), "Arrival noted", id, booking.StateArrived)
+}
+
+// One wrong first position shuts out no right one.
+func TestArriveAfterAWrongFirstPosition(t *testing.T) {
+	e := newEnv(t)
+	id := e.bookAt(here)
+	e.at(rita, booking.Place{Lat: 52, Lng: 13})
+	won(t, e.accept(rita, named(id)), rita, id)
+	e.at(rita, north(20))
+	stepped(t, e.post(rita, id, "arrive", ""), "Arrival noted", id, booking.StateArrived)
+}
+
+// What a rider has just reported to another instance is waited for.
+func TestArriveHearsOfOtherInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		id := e.bookAt(here)
+		won(t, e.accept(rita, named(id)), rita, id)
+		answer := make(chan *httptest.ResponseRecorder, 1)
+		go func() { answer <- e.post(rita, id, "arrive", "") }()
+		for i, place := range []booking.Place{north(760), north(670), north(580), north(490)} {
+			synctest.Wait()
+			if len(answer) > 0 {
+				t.Fatalf("it is answered already: %s", (<-answer).Body)
+			}
+			if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: place, At: e.now().UnixMilli() + int64(i), Online: true}); err != nil {
+				t.Error(err)
+			}
+		}
+		stepped(t, <-answer, "Arrival noted", id, booking.StateArrived)
+	})
 }

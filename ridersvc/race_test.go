@@ -91,7 +91,7 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	positions := conn.Positions(riders)
 	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: riders, Announce: positions.Announce, Tell: conn.TellRider,
+		Fleet: riders, Announce: positions.Announce, Tell: conn.TellRider, Roster: conn.Roster(),
 		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {

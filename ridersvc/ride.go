@@ -2,7 +2,10 @@ package ridersvc
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"pillion/booking"
 	"pillion/bookingweb"
@@ -42,8 +45,57 @@ type nothing struct{}
 
 // arrive says that the rider is at the pickup.
 func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.step(w, r, new(nothing), s.desk.Arrive)
+	rider := caller(r)
+	b, err := s.step(w, r, new(nothing), func(ctx context.Context, c booking.Command, id booking.ID) (b booking.Booking, err error) {
+		err = s.settled(ctx, rider, func() error {
+			b, err = s.desk.ArriveIf(ctx, c, id, func(b booking.Booking) error { return s.isThere(rider, b) })
+			return err
+		})
+		return b, err
+	})
 	return s.answer(w, "Arrival noted", b, err)
+}
+
+// isThere returns nil for a rider who is at the pickup, as far as a position says so that is not
+// too old, and where there is a pickup.
+func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
+	if s.within == 0 || b.Pickup == nil {
+		return nil
+	}
+	at, known := s.fleet.Where(rider)
+	if !known {
+		return ErrWhereabouts
+	}
+	if metres := at.Distance(*b.Pickup); metres > s.within {
+		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup, and can arrive within %g m of it. "+
+			"Report your position with PUT /position when you are there, and then say that you have arrived.", metres/1000, s.within))
+	}
+	return nil
+}
+
+// hearsay is how long this instance waits to hear what a rider has just reported to another one.
+const hearsay = 500 * time.Millisecond
+
+// settled calls try again while the only thing against it is where the rider is, for as long as
+// another instance may know better.
+func (s *Service) settled(ctx context.Context, rider booking.RiderID, try func() error) error {
+	positions, stop := s.fleet.Watch(rider)
+	defer stop()
+	limit := time.NewTimer(hearsay)
+	defer limit.Stop()
+	for {
+		err := try()
+		if !errors.Is(err, ErrWhereabouts) && !errors.Is(err, ErrNotThere) {
+			return err
+		}
+		select {
+		case <-positions:
+		case <-limit.C:
+			return try() // of a position that nothing confirms yet nobody is told
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // startRequest is the body of POST /bookings/{id}/start.

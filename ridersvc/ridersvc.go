@@ -38,7 +38,8 @@ type Ledger interface {
 	LastSequence(ctx context.Context) (uint64, error)
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier, Fleet and Announce are required.
+// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier, Fleet, Announce and Roster
+// are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *booking.Board              // of open bookings; somebody else feeds it
@@ -48,6 +49,8 @@ type Config struct {
 
 	Fleet    *fleet.Map                                // where riders are
 	Announce func(context.Context, fleet.Status) error // tells the other instances
+	Roster   Roster                                    // who has said to be offline
+	Within   float64                                   // how near to the pickup a rider must be to arrive, in metres; 0: anywhere
 	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
 	Tell     func(bus.OfferNotice) error               // tells a rider what is open near it; nil: nobody is told
 
@@ -77,6 +80,8 @@ type Service struct {
 	verifier web.TokenVerifier
 	fleet    *fleet.Map
 	announce func(context.Context, fleet.Status) error
+	roster   Roster
+	within   float64
 	radius   float64
 	now      func() time.Time
 	newID    func() string
@@ -102,11 +107,15 @@ func New(c Config) (*Service, error) {
 	require("Verifier", c.Verifier != nil)
 	require("Fleet", c.Fleet != nil)
 	require("Announce", c.Announce != nil)
+	require("Roster", c.Roster != nil)
 	if c.Radius == 0 {
 		c.Radius = DefaultRadius
 	}
 	if !(c.Radius >= 1 && c.Radius <= MaxRadius) {
 		missing = append(missing, fmt.Errorf("ridersvc: Radius must be from 1 to %d metres, not %g", MaxRadius, c.Radius))
+	}
+	if !(c.Within >= 0) {
+		missing = append(missing, fmt.Errorf("ridersvc: Within must be 0 or more metres, not %g", c.Within))
 	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
@@ -127,7 +136,7 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		offers: offers,
 		desk:   c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
-		fleet: c.Fleet, announce: c.Announce, radius: c.Radius,
+		fleet: c.Fleet, announce: c.Announce, roster: c.Roster, within: c.Within, radius: c.Radius,
 		streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
@@ -168,6 +177,10 @@ var (
 	ErrNoneOpen   = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
 	ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
 		"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
+	ErrWhereabouts = fault.New(fault.Conflict, "position_unknown",
+		"It is not known where you are. Report your position with PUT /position, and then say that you have arrived.")
+	ErrNotThere = fault.New(fault.Conflict, "not_at_pickup",
+		"You are too far from the pickup. Report your position with PUT /position when you are there, and then say that you have arrived.")
 	ErrStartCode = fault.New(fault.Invalid, "invalid_start_code",
 		"A start code is four digits, which the passenger can see: {\"start_code\":\"0042\"}.")
 	ErrCrowded = fault.New(fault.Unavailable, "crowded",

@@ -19,7 +19,7 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("a service without anything was made")
 	}
-	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier", "Fleet", "Announce"} {
+	for _, name := range []string{"Desk", "Board", "Ready", "Ledger", "Verifier", "Fleet", "Announce", "Roster"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%q does not name %s", err, name)
 		}

@@ -16,7 +16,7 @@ import (
 // at puts a rider somewhere.
 func (e *env) at(rider booking.RiderID, lat, lng float64) {
 	e.t.Helper()
-	if _, err := e.fleet.Move(rider, booking.Place{Lat: lat, Lng: lng}); err != nil {
+	if _, _, err := e.fleet.Move(rider, fleet.Fix{Place: booking.Place{Lat: lat, Lng: lng}}); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -39,6 +39,7 @@ type all struct {
 	setting.Rides
 	setting.Bookings
 	setting.Fleet
+	setting.Arrival
 	setting.Snapshots
 	setting.HTTP
 	setting.TLS
@@ -162,7 +163,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 	if user, err = model.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
 		return
 	}
-	rider, err = model.Rider(c.HTTP, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
+	rider, err = model.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
 	return auth, user, rider, model.Part(), err
 }
 

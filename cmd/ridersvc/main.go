@@ -25,6 +25,7 @@ type serve struct {
 	setting.Remote
 	setting.Rides
 	setting.Fleet
+	setting.Arrival
 	setting.ServiceKey
 	setting.Snapshots
 	setting.HTTP
@@ -70,7 +71,7 @@ func run(ctx context.Context, env program.Env) error {
 			if err := rides.UseSnapshots(s.Snapshots); err != nil {
 				return nil, err
 			}
-			rider, err := rides.Rider(s.HTTP, s.Streams, key)
+			rider, err := rides.Rider(s.HTTP, s.Arrival, s.Streams, key)
 			return []wiring.Part{rider, rides.Part()}, err
 		},
 	}.Run(ctx, env)

@@ -68,7 +68,7 @@ type TLS struct {
 // Rides is what the services of users and of riders must agree upon.
 type Rides struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
-	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"0s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor move, until the booking goes to others; 0 is for ever (default: ${default})."`
+	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"0s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor come nearer, until the booking goes to others; 0 is for ever (default: ${default})."`
 	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"The secret that usersvc and ridersvc share, mode 0600; start codes come from it (default: rides.secret beside the service's key, made when missing)."`
 }
 
@@ -96,6 +96,11 @@ type Bookings struct {
 type Fleet struct {
 	PositionAge Duration `name:"position-age" env:"POSITION_AGE" default:"60s" min:"5s" max:"1h" placeholder:"DURATION" group:"Bookings:" help:"After how long without a report of its position a raider counts as offline, and is given no booking with a pickup unless it names one (default: ${default})."`
 	Radius      Count    `name:"search-radius" env:"SEARCH_RADIUS" default:"3000" min:"100" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How far bookings and raiders are looked for, unless a request says so (default: ${default})."`
+}
+
+// Arrival is what riders must show at a pickup.
+type Arrival struct {
+	Within Count `name:"arrive-within" env:"ARRIVE_WITHIN" default:"500" min:"0" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How near to the pickup a raider must be, by a position no older than --position-age, to say that it has arrived; 0 is anywhere (default: ${default})."`
 }
 
 // Snapshots are how often the board is kept for the next start.

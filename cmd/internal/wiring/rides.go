@@ -52,7 +52,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 		return nil, err
 	}
 	board := booking.NewBoard()
-	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy})
+	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
 	}
@@ -79,7 +79,9 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Moved: r.moved(time.Now())})
+	steward, err := booking.NewSteward(booking.StewardConfig{
+		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -104,16 +106,6 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 		return fmt.Errorf("keep snapshots of the board: %w", err)
 	}
 	return nil
-}
-
-// moved returns what tells when a rider had last moved. Nobody knows what was before this process heard of riders: until then all of them moved.
-func (r *Rides) moved(begun time.Time) func(booking.RiderID) time.Time {
-	return func(id booking.RiderID) time.Time {
-		if p, known := r.fleet.Last(id); known && p.Moved.After(begun) {
-			return p.Moved
-		}
-		return begun
-	}
 }
 
 // Part returns the readers that keep it up to date.
@@ -166,7 +158,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 }
 
 // Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, error) {
+func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Part, error) {
 	base := r.base.Of("ridersvc")
 	identity, err := base.identity("ridersvc", key)
 	if err != nil {
@@ -180,9 +172,11 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	if err != nil {
 		return Part{}, fmt.Errorf("make the desk: %w", err)
 	}
+	roster := base.Conn.Roster()
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
-		Fleet: r.fleet, Announce: r.positions.Announce, Radius: r.radius, Tell: base.Conn.TellRider,
+		Fleet: r.fleet, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
+		Radius: r.radius, Tell: base.Conn.TellRider,
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Streams: streamLimits(w),
@@ -194,7 +188,10 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run)}, nil
+	return Part{
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
+		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}},
+	}, nil
 }
 
 // streamLimits are how many may watch.
