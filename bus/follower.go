@@ -254,7 +254,6 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing
 	}
 	rests.add(m, reason, f.keys)
 	board.Advance(m.seq)
-	raise(&f.ledger.shown, m.seq)
 	return nil
 }
 

@@ -47,11 +47,11 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
-	ledger, err := b.ledger("/board")
+	board := booking.NewBoard()
+	ledger, err := b.ledger("/board", board)
 	if err != nil {
 		return nil, err
 	}
-	board := booking.NewBoard()
 	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
@@ -124,9 +124,10 @@ func (r *Rides) Part() Part {
 	}
 }
 
-// ledger returns the ledger as one service writes it: source is what its events say of where they come from.
-func (b *Base) ledger(source string) (*bus.Ledger, error) {
-	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier})
+// ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
+// one of the process.
+func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
+	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier, Shown: board.LastSeq})
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -140,7 +141,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/usersvc")
+	ledger, err := base.ledger("/usersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
@@ -172,7 +173,7 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/ridersvc")
+	ledger, err := base.ledger("/ridersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
