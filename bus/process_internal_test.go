@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"context"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -27,12 +26,10 @@ func TestConnectionsShareTheirProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := second.enter(ended, &nats.Msg{}); err == nil {
+	if _, err := second.enter(ended(t), &nats.Msg{}); err == nil {
 		t.Error("another ledger of the process begins one batch more")
 	}
-	if _, err := (&Ledger{conn: stranger}).enter(ended, &nats.Msg{}); err != nil {
+	if _, err := (&Ledger{conn: stranger}).enter(ended(t), &nats.Msg{}); err != nil {
 		t.Errorf("a ledger of another process has to wait: %v", err)
 	}
 
