@@ -110,6 +110,23 @@ func (c *Conn) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Publi
 	return c.js.PublishMsg(ctx, m, opts...)
 }
 
+// giveBack lets the server give a message of a consumer to somebody at once. It fails at once where the connection is lost: the
+// server gives it then when nothing has been heard of it for a while.
+func (c *Conn) giveBack(m jetstream.Msg) error {
+	if !c.link.is() {
+		return errLinkDown
+	}
+	return m.Nak()
+}
+
+// keep says that somebody is still at a message of a consumer. It fails at once where the connection is lost.
+func (c *Conn) keep(m jetstream.Msg) error {
+	if !c.link.is() {
+		return errLinkDown
+	}
+	return m.InProgress()
+}
+
 // tell publishes a message that nobody has to hear. It fails at once where the connection is lost.
 func (c *Conn) tell(m *nats.Msg) error {
 	if !c.link.is() {
