@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -87,7 +88,10 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
-	keeper.Fit = r.base.Clock.Right // another deadline would come of another clock
+	keeper.Fit = func(ctx context.Context) error {
+		// Another deadline would come of another clock, and nothing can be ended without a token.
+		return errors.Join(r.base.Clock.Right(), as.Ready(ctx))
+	}
 	return []program.Task{keeper.Run}, nil
 }
 
@@ -163,7 +167,10 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed)}, nil
+	return Part{
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed),
+		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}},
+	}, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.
@@ -195,7 +202,10 @@ func (r *Rides) Rider(h setting.HTTP, w setting.Streams, key string) (Part, erro
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run)}, nil
+	return Part{
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
+		Checks: []web.Check{{Name: "identity of ridersvc", Ready: identity.Ready}},
+	}, nil
 }
 
 // streamLimits are how many may watch.
