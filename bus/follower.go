@@ -212,7 +212,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(ctx, v.m, v.event, v.err, v.version); done || err != nil {
+		if done, err := f.hand(v.m, v.event, v.err, v.version); done || err != nil {
 			return err
 		}
 	}
@@ -220,7 +220,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 
 // hand puts a verdict by some version of the past on the board, unless the board knows it already. It reports false for a verdict that
 // is out of date.
-func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict error, version uint64) (bool, error) {
+func (f *Follower) hand(m stored, e booking.Event, verdict error, version uint64) (bool, error) {
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
 	if m.seq <= f.board.Seq() {
@@ -229,11 +229,11 @@ func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict 
 	if version < f.version {
 		return false, nil
 	}
-	return true, f.put(ctx, f.board, &f.rests, m, e, verdict, true)
+	return true, f.put(f.board, &f.rests, m, e, verdict, true)
 }
 
 // put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
-func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
+func (f *Follower) put(board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
@@ -255,7 +255,7 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
-		f.quarantine.record(ctx, m, reason)
+		f.quarantine.record(m.seq, reason)
 	case errors.Is(err, booking.ErrAged):
 		count(metrics.ignored, "aged")
 	default:

@@ -104,7 +104,7 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 			return nil, ctx.Err()
 		}
 	}
-	return l.leaderAll(ctx, filter)
+	return l.leaderAll(ctx, filter, 1)
 }
 
 // errAskLeader says that an answer by a replica is too long, or not what a well-meaning publisher could have caused.
@@ -201,12 +201,15 @@ func directMessage(m *nats.Msg) (stored, bool) {
 	return stored{subject: m.Header.Get(headerOnly), header: m.Header, data: m.Data, seq: seq, at: at}, true
 }
 
-// leaderAll asks the leader for one message of a filter after the other. It is slower, and always right: the leader's word about a
-// message stands beside the message and not in it.
-func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error) {
+// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than that, and reads what is left at once.
+const leaderFew = 16
+
+// leaderAll reads all messages of a filter from a sequence on, as far as the leader has them. It is slower than directAll, and always
+// right: the server's word about a message stands beside the message and not in it.
+func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]stored, error) {
 	var msgs []stored
-	for seq := uint64(1); ; {
-		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: seq, NextFor: filter})
+	for len(msgs) < leaderFew {
+		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: from, NextFor: filter})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return msgs, nil
 		}
@@ -214,8 +217,14 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error)
 			return nil, err
 		}
 		msgs = append(msgs, m)
-		seq = m.seq + 1
+		from = m.seq + 1
 	}
+	last, err := l.lastOn(ctx, filter)
+	if err != nil || last < from {
+		return msgs, err
+	}
+	more, err := l.conn.readTo(ctx, LedgerStream, filter, from, last)
+	return append(msgs, more...), err
 }
 
 // lastOf returns the sequence of a booking's last message, as the leader has it, or 0. Replicas may apply an entry before the

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -51,6 +52,8 @@ type Ledger struct {
 
 	roomMu sync.Mutex // held while the stream's size is asked for
 	room   atomic.Pointer[room]
+
+	accepted *lru.Cache[booking.RiderID, *acceptances]
 }
 
 var _ booking.Log = (*Ledger)(nil)
@@ -72,8 +75,13 @@ func OpenLedger(c *Conn, o LedgerOptions) (*Ledger, error) {
 	if o.ForgetEvery <= 0 {
 		o.ForgetEvery = time.Minute
 	}
+	accepted, err := lru.New[booking.RiderID, *acceptances](mostAccepted)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	return &Ledger{
-		conn: c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
+		accepted: accepted,
+		conn:     c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
 	}, nil
 }
