@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -108,6 +109,11 @@ func (c *Conn) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Publi
 		return nil, err
 	}
 	return c.js.PublishMsg(ctx, m, opts...)
+}
+
+// farewell returns a context for what a process still does for others when ctx has ended. It must not hold up the end.
+func farewell(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 }
 
 // giveBack lets the server give a message of a consumer to somebody at once. It fails at once where the connection is lost: the

@@ -23,7 +23,6 @@ const (
 	feedLease  = 4 * time.Second // from asking for messages, how long what came may be told
 	feedWait   = 5 * time.Second // until a message of which nothing is heard is given again
 	feedPin    = 7 * time.Second // until another instance takes the place of one that asks for nothing
-	feedBye    = time.Second     // how long giving one's place to another may take
 
 	headerPin = "Nats-Pin-Id"
 )
@@ -52,6 +51,7 @@ func (t *teller) run(ctx context.Context) {
 		level := t.ledger.log.Debug
 		if time.Since(told) > feedWait {
 			level, told = t.ledger.log.Warn, time.Now()
+			t.leave(ctx) // another instance may be able to
 		}
 		retry := pace.NextBackOff()
 		level("the feed has to wait", "error", err, "retry_in", retry)
@@ -59,13 +59,13 @@ func (t *teller) run(ctx context.Context) {
 	}
 }
 
-// leave gives this instance's turn to another, which would else have to wait for feedPin. What was under way here has been given back, or is held as at
+// leave gives this instance's turn to another, which would else have to wait for feedPin, or for ever. What was under way here has been given back, or is held as at
 // the beginning of any turn.
 func (t *teller) leave(ctx context.Context) {
 	if t.pin == "" || !t.ledger.conn.link.is() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), feedBye)
+	ctx, cancel := farewell(ctx)
 	defer cancel()
 	stream, err := t.ledger.conn.stream(ctx, LedgerStream)
 	if err == nil {
@@ -74,6 +74,7 @@ func (t *teller) leave(ctx context.Context) {
 	if err != nil {
 		t.ledger.log.Debug("the feed has to wait until the place of this instance is free", "error", err, "at_most", feedPin)
 	}
+	t.pin, t.inOrder = "", false
 }
 
 // work takes messages and tells of them until something breaks. It calls working whenever nothing has.
