@@ -101,9 +101,7 @@ func TestServicesAct(t *testing.T) {
 	o.open(t) // later than the service
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
-	if err := i.Await(ctx); err != nil {
-		t.Fatal(err)
-	}
+	wait.Until(t, "it can act", func() bool { return i.Ready(ctx) == nil })
 	actor, proof, err := i.Act(ctx)
 	if err != nil || actor.ID != token.ServiceID("usersvc") || string(actor.Role) != string(token.Service) {
 		t.Fatalf("Act = %v, %v", actor, err)
@@ -129,9 +127,7 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 	i := o.identity(t, "usersvc")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := i.Await(ctx); err != nil {
-		t.Fatal(err)
-	}
+	wait.Until(t, "it can act", func() bool { return i.Ready(ctx) == nil })
 	closed()
 	_, first, err := i.Act(ctx)
 	if err != nil {

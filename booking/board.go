@@ -254,6 +254,16 @@ func (b *Board) Get(id ID) (Booking, bool) {
 	return r.clone(), true
 }
 
+// LastSeq returns the sequence of the newest event of a booking on the board, or 0 where the board does not know the booking.
+func (b *Board) LastSeq(id ID) uint64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if r, ok := b.bookings[id]; ok {
+		return r.seq
+	}
+	return 0
+}
+
 // Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those
 // that opened after sequence after, which is 0 or the OpenedSeq of the last one of the page before.
 // One whose deadline has passed is not among them, nor is one that only does not let pass.

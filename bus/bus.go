@@ -60,21 +60,29 @@ type Config struct {
 	Log     *slog.Logger
 	// Registerer takes the package's counters; nil leaves them unregistered.
 	Registerer prometheus.Registerer
-	// Beside is another connection of this process, whose counters this one shares; Registerer is ignored then.
+	// Beside is another connection of this process, with which this one shares what belongs to the process; Registerer is
+	// ignored then.
 	Beside *Conn
+}
+
+// A process is what all connections of one process have in common.
+type process struct {
+	metrics *metrics
+	past    past
+	batches chan struct{} // has a value for each batch under way
 }
 
 // A Conn is one connection to NATS with what the rest of the package needs around it. Close it.
 type Conn struct {
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	log     *slog.Logger
-	metrics *metrics
-	met     atomic.Bool // whether a server was ever reached
-	link    *link
-	leases  leases
-	past    past
-	closed  chan struct{}
+	*process
+
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	log    *slog.Logger
+	met    atomic.Bool // whether a server was ever reached
+	link   *link
+	leases leases
+	closed chan struct{}
 }
 
 // Connect returns a connection that is made, and made again whenever it is lost, in the background: a service may start before
@@ -91,9 +99,9 @@ func Connect(c Config) (*Conn, error) {
 	}
 	conn := &Conn{log: log, link: newLink(), closed: make(chan struct{})}
 	if c.Beside != nil {
-		conn.metrics = c.Beside.metrics
+		conn.process = c.Beside.process
 	} else {
-		conn.metrics = newMetrics(c.Registerer)
+		conn.process = &process{metrics: newMetrics(c.Registerer), batches: make(chan struct{}, maxBatches)}
 	}
 	changed := c.Changed
 	if changed == nil {

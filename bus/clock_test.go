@@ -94,7 +94,7 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 	var off atomic.Pointer[error]
 	off.Store(&errOff)
 	var asked atomic.Int32
-	fit := func() error {
+	fit := func(context.Context) error {
 		asked.Add(1)
 		if err := off.Load(); err != nil {
 			return *err
@@ -104,8 +104,8 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 	var acts atomic.Int32 // while it is unfit
 	acted := make(chan struct{}, 1)
 	k.timekeeperWhile(t, fit, func(c *booking.StewardConfig) {
-		c.Act = func(context.Context) (booking.Actor, string, error) {
-			if fit() != nil {
+		c.Act = func(ctx context.Context) (booking.Actor, string, error) {
+			if fit(ctx) != nil {
 				acts.Add(1)
 			}
 			select {
@@ -137,3 +137,34 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 }
 
 var errOff error = token.ErrClock
+
+// An instance that fails with what it has taken, whatever the reason, leaves it to the others after a while.
+func TestTimekeeperThatFails(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		user, l := k.person(booking.User), k.ledger(t)
+		var overdue []booking.ID
+		tried := make(chan struct{}, 1)
+		k.timekeeperWhile(t, nil, func(c *booking.StewardConfig) {
+			c.Act = func(context.Context) (booking.Actor, string, error) {
+				select {
+				case tried <- struct{}{}:
+				default:
+				}
+				return booking.Actor{}, "", bus.ErrNoIdentity
+			}
+		})
+		for range 5 {
+			overdue = append(overdue, booked(t, l, user, time.Nanosecond))
+		}
+		select {
+		case <-tried:
+		case <-time.After(wait.Patience):
+			t.Fatal("it does not begin")
+		}
+		k.timekeeper(t)
+		for _, id := range overdue {
+			wait.Until(t, "somebody else ends it", func() bool { return state(t, l, id) == booking.StateExpired })
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -70,7 +71,7 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
-	all, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.leaderAll(ctx, rides(r)) })
+	all, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.leaderAll(ctx, rides(r), 1) })
 	if err != nil {
 		return "", err
 	}
@@ -91,25 +92,67 @@ func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.Com
 	}
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
-	failed := func(err error) (booking.ID, error) { return "", unavailable("look for what was accepted", err) }
-	last, err := l.conn.leaderLast(ctx, LedgerStream, rides(r))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return "", nil
-	}
+	id, err := l.acceptancesOf(r).booking(ctx, l, r, c)
 	if err != nil {
-		return failed(err)
+		return "", unavailable("look for what was accepted", err)
 	}
-	all, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, rides(r), last.seq) })
+	return id, nil
+}
+
+// acceptances are what the records of a rider say of the commands by which they have accepted. Records never change, so each is read
+// once.
+type acceptances struct {
+	mu   sync.Mutex
+	upTo uint64 // sequence of the last record that is known
+	by   map[booking.CommandID]booking.ID
+}
+
+// acceptancesOf returns what is known of a rider.
+func (l *Ledger) acceptancesOf(r booking.RiderID) *acceptances {
+	fresh := &acceptances{by: map[booking.CommandID]booking.ID{}}
+	if known, ok, _ := l.accepted.PeekOrAdd(r, fresh); ok {
+		l.accepted.Get(r) // so that who comes often is remembered for longer
+		return known
+	}
+	return fresh
+}
+
+// mostAccepted is of how many riders they are remembered.
+const mostAccepted = 4096
+
+// booking returns the booking that the rider has accepted by a command, or "", by the word of the leader.
+func (a *acceptances) booking(ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last, err := l.lastOn(ctx, rides(r))
 	if err != nil {
-		return failed(err)
+		return "", err
 	}
-	for _, m := range all {
-		var b engagedBody
-		if _, id, ok := parseEngaged(m.subject); ok && json.Unmarshal(m.data, &b) == nil && b.Command == c {
-			return id, nil
+	if last > a.upTo {
+		read := func() ([]stored, error) { return l.leaderAll(ctx, rides(r), a.upTo+1) }
+		if a.upTo == 0 {
+			read = func() ([]stored, error) { return l.messages(ctx, rides(r), last) }
+		}
+		news, err := retryRead(ctx, l.conn, read)
+		if err != nil {
+			return "", err
+		}
+		for _, m := range news {
+			a.add(m)
 		}
 	}
-	return "", nil
+	return a.by[c], nil
+}
+
+// add notes what a record says. Whether it is true, the booking's history says.
+func (a *acceptances) add(m stored) {
+	a.upTo = max(a.upTo, m.seq)
+	var b engagedBody
+	if _, id, ok := parseEngaged(m.subject); ok && json.Unmarshal(m.data, &b) == nil {
+		if _, twice := a.by[b.Command]; !twice {
+			a.by[b.Command] = id
+		}
+	}
 }
 
 // engaged returns the booking that a record says its rider has accepted, or why it is none: see [reverifier.check].

@@ -39,6 +39,12 @@ func (l *Ledger) news(ctx context.Context, m stored) ([]*nats.Msg, error) {
 	if !ok {
 		return nil, nil // the board's reader has it recorded, as it has all that is no event
 	}
+	if _, err := l.verify.check(ctx, m); err != nil {
+		if _, refused := refusalOf(err); refused { // whatever the booking's history is, which may be long for that very reason
+			return nil, nil // it is no event
+		}
+		return nil, err
+	}
 	before, e, err := l.at(ctx, p.booking, m.seq)
 	if err != nil || e.Seq != m.seq {
 		return nil, err

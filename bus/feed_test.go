@@ -14,6 +14,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
+	"pillion/token"
 	"pillion/wait"
 )
 
@@ -282,6 +283,59 @@ func TestFeedGoesOn(t *testing.T) {
 			}
 			if m.Subject != subject {
 				t.Fatalf("event %d: %s, want %s", i, m.Subject, subject)
+			}
+		}
+	})
+}
+
+// An instance that cannot judge what it is to tell leaves its place to one that can.
+func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := newKit(t, e)
+		watched := subscribe(t, k.Connect(t).NATS(), "feed.booking.>")
+		user, desk := k.person(booking.User), newDesk(t, k.ledger(t))
+		verifier, err := token.NewVerifier(token.Config{Keys: token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) {
+			return nil, context.DeadlineExceeded
+		}, time.Second, time.Now)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		blind, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: verifier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 2)
+		tell := func(l *bus.Ledger) { go func() { done <- l.RunFeed(ctx) }() }
+		defer func() {
+			stop()
+			for range cap(done) {
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		tell(blind)
+		var want []string
+		for range 3 {
+			b, err := desk.Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, "feed.booking."+string(b.ID)+".1.requested")
+		}
+		consumer, err := k.Connect(t).JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "the one that cannot judge has its turn", func() bool {
+			info, err := consumer.Info(t.Context())
+			return err == nil && len(info.PriorityGroups) == 1 && info.PriorityGroups[0].PinnedClientID != ""
+		})
+		tell(k.ledger(t))
+		for _, subject := range want {
+			if m, err := watched.NextMsg(wait.Patience); err != nil || m.Subject != subject {
+				t.Fatalf("told was %v (%v), want %s", m, err, subject)
 			}
 		}
 	})

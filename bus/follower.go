@@ -35,7 +35,7 @@ type Follower struct {
 	rests   footing    // what the board rests on
 	created time.Time  // when the ledger was created that it is read from; zero: it has not been met yet
 
-	behind time.Time // since when the leader lacks what the board has; zero: it does not. Only Run has it
+	behind sighting // of a leader that lacks what the board has. Only Run has it
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
@@ -98,16 +98,24 @@ var errOtherLedger = errors.New("the ledger is not the one that has been read, o
 // errBehind is that the leader has not put in place yet what another replica has shown: it may have begun to lead this moment.
 var errBehind = errors.New("the leader is behind what has been read")
 
+// A sighting is the time over which something was seen at every look. Its zero value is none.
+type sighting struct{ first, last time.Time }
+
+// sightingGap is how far apart two looks may be for what both of them see to have been there in between.
+const sightingGap = 3 * time.Second
+
 // lost reports whether the leader has ended before what the board has, for longer than a leader can be behind.
 func (f *Follower) lost(last uint64) bool {
-	now := f.ledger.now()
-	switch {
-	case last >= f.board.Seq():
-		f.behind = time.Time{}
-	case f.behind.IsZero():
-		f.behind = now
+	if last >= f.board.Seq() {
+		f.behind = sighting{}
+		return false
 	}
-	return !f.behind.IsZero() && now.Sub(f.behind) >= readPatience
+	now := f.ledger.now()
+	if now.Sub(f.behind.last) > sightingGap {
+		f.behind.first = now
+	}
+	f.behind.last = now
+	return now.Sub(f.behind.first) >= readPatience
 }
 
 // meet notes when the ledger was created that is read. It reports whether that is the first one, and whether it is the one there was before.
@@ -125,6 +133,7 @@ func (f *Follower) meet(created time.Time) (first, same bool) {
 func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff) error {
 	stream, err := f.stream(ctx)
 	if err != nil {
+		f.behind = sighting{}
 		return err
 	}
 	// The leader says where the stream ends. A consumer's pending count would not do: a replica that has just rejoined calls
@@ -203,7 +212,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(ctx, v.m, v.event, v.err, v.version); done || err != nil {
+		if done, err := f.hand(v.m, v.event, v.err, v.version); done || err != nil {
 			return err
 		}
 	}
@@ -211,7 +220,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 
 // hand puts a verdict by some version of the past on the board, unless the board knows it already. It reports false for a verdict that
 // is out of date.
-func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict error, version uint64) (bool, error) {
+func (f *Follower) hand(m stored, e booking.Event, verdict error, version uint64) (bool, error) {
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
 	if m.seq <= f.board.Seq() {
@@ -220,11 +229,11 @@ func (f *Follower) hand(ctx context.Context, m stored, e booking.Event, verdict 
 	if version < f.version {
 		return false, nil
 	}
-	return true, f.put(ctx, f.board, &f.rests, m, e, verdict, true)
+	return true, f.put(f.board, &f.rests, m, e, verdict, true)
 }
 
 // put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
-func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
+func (f *Follower) put(board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
@@ -246,7 +255,7 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.seq, "reason", reason)
-		f.quarantine.record(ctx, m, reason)
+		f.quarantine.record(m.seq, reason)
 	case errors.Is(err, booking.ErrAged):
 		count(metrics.ignored, "aged")
 	default:
@@ -254,7 +263,6 @@ func (f *Follower) put(ctx context.Context, board *booking.Board, rests *footing
 	}
 	rests.add(m, reason, f.keys)
 	board.Advance(m.seq)
-	raise(&f.ledger.shown, m.seq)
 	return nil
 }
 

@@ -36,17 +36,13 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 	defer cancel()
 	var atLeast uint64
 	if r == booking.Fresh {
-		if err := l.catchUp(ctx); err != nil {
+		var err error
+		if atLeast, err = l.lastOf(ctx, id); err != nil {
 			return booking.History{}, unavailable("load booking", err)
 		}
-		m, err := l.conn.leaderLast(ctx, LedgerStream, aggregate(id))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
+		if atLeast == 0 {
 			return booking.History{}, nil
 		}
-		if err != nil {
-			return booking.History{}, unavailable("load booking", err)
-		}
-		atLeast = m.seq
 	}
 	msgs, err := retryRead(ctx, l.conn, func() ([]stored, error) { return l.messages(ctx, aggregate(id), atLeast) })
 	if err != nil {
@@ -108,7 +104,7 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 			return nil, ctx.Err()
 		}
 	}
-	return l.leaderAll(ctx, filter)
+	return l.leaderAll(ctx, filter, 1)
 }
 
 // errAskLeader says that an answer by a replica is too long, or not what a well-meaning publisher could have caused.
@@ -205,12 +201,15 @@ func directMessage(m *nats.Msg) (stored, bool) {
 	return stored{subject: m.Header.Get(headerOnly), header: m.Header, data: m.Data, seq: seq, at: at}, true
 }
 
-// leaderAll asks the leader for one message of a filter after the other. It is slower, and always right: the leader's word about a
-// message stands beside the message and not in it.
-func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error) {
+// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than that, and reads what is left at once.
+const leaderFew = 16
+
+// leaderAll reads all messages of a filter from a sequence on, as far as the leader has them. It is slower than directAll, and always
+// right: the server's word about a message stands beside the message and not in it.
+func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]stored, error) {
 	var msgs []stored
-	for seq := uint64(1); ; {
-		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: seq, NextFor: filter})
+	for len(msgs) < leaderFew {
+		m, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: from, NextFor: filter})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return msgs, nil
 		}
@@ -218,37 +217,60 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string) ([]stored, error)
 			return nil, err
 		}
 		msgs = append(msgs, m)
-		seq = m.seq + 1
+		from = m.seq + 1
 	}
+	last, err := l.lastOn(ctx, filter)
+	if err != nil || last < from {
+		return msgs, err
+	}
+	more, err := l.conn.readTo(ctx, LedgerStream, filter, from, last)
+	return append(msgs, more...), err
 }
 
-// catchUp waits until the leader has what boards of this process have. They read from any replica, and one may put in place a moment before the leader
-// does what all have agreed on: what a rider has just been shown must not be unknown when they accept it.
-func (l *Ledger) catchUp(ctx context.Context) error {
-	shown := l.shown.Load()
-	if l.appended.Load() >= shown {
-		return nil
+// lastOf returns the sequence of a booking's last message, as the leader has it, or 0. Replicas may apply an entry before the
+// leader does. So the leader is waited for, where it lacks what this process has shown to a rider.
+func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
+	last, err := l.lastOn(ctx, aggregate(id))
+	if err != nil {
+		return 0, err
 	}
-	_, err := retryRead(ctx, l.conn, func() (uint64, error) {
-		last, err := l.LastSequence(ctx)
-		if err == nil && last > 0 && last < shown { // 0: all has aged
-			err = errBehind
-		}
-		return last, err
-	})
+	shown := l.shown(id)
+	if last >= shown {
+		return last, nil
+	}
+	if _, err := retryRead(ctx, l.conn, func() (struct{}, error) { return struct{}{}, l.reaches(ctx, shown) }); err != nil {
+		return 0, err
+	}
+	return l.lastOn(ctx, aggregate(id)) // less than was shown only where that has aged meanwhile
+}
+
+// reaches returns errBehind where the leader has not applied a sequence yet.
+func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	s, err := l.conn.stream(ctx, LedgerStream)
+	if err == nil && s.CachedInfo().State.LastSeq < seq {
+		err = errBehind
+	}
 	return err
+}
+
+// lastOn returns the sequence of the last message that a filter lets pass, as the leader has it, or 0.
+func (l *Ledger) lastOn(ctx context.Context, filter string) (uint64, error) {
+	m, err := l.conn.leaderLast(ctx, LedgerStream, filter)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	return m.seq, err
 }
 
 // LastSequence returns the sequence of the ledger's newest message, as the leader knows it.
 func (l *Ledger) LastSequence(ctx context.Context) (uint64, error) {
-	m, err := l.conn.leaderLast(ctx, LedgerStream, ledgerSubjects)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
+	last, err := l.lastOn(ctx, ledgerSubjects)
 	if err != nil {
 		return 0, unavailable("ask for the last sequence", err)
 	}
-	return m.seq, nil
+	return last, nil
 }
 
 // leaderLast returns the last message of a subject, or jetstream.ErrMsgNotFound. It is patient with a leader on its way.

@@ -33,10 +33,10 @@ type Identity struct {
 	verifier *token.Verifier
 	renewals *prometheus.CounterVec
 
-	mu     sync.Mutex
-	held   heldToken
-	renew  chan struct{} // asks Run to renew at once
-	waiter chan struct{} // closed and replaced when there is another token
+	mu    sync.Mutex
+	held  heldToken
+	why   error         // why the last try to get another one has failed; nil: it has not
+	renew chan struct{} // asks Run to renew at once
 }
 
 // A heldToken is a token and when to be done with it, by this machine's clock, whatever authsvc's says.
@@ -74,7 +74,7 @@ func (c *Conn) Identity(config IdentityConfig) (*Identity, error) {
 	}
 	i := &Identity{
 		conn: c, service: config.Service, key: config.Key, verifier: config.Verifier,
-		renew: make(chan struct{}, 1), waiter: make(chan struct{}),
+		renew: make(chan struct{}, 1),
 		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "service_token_renewals_total",
 			Help: "Tries to get a token of the service's own, by service and result: renewed, refused, unavailable.",
@@ -100,10 +100,10 @@ func (c *Conn) Identity(config IdentityConfig) (*Identity, error) {
 // Act returns who the service is, with the token that proves it. It answers ErrNoIdentity while there is no token that is good.
 func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	i.mu.Lock()
-	held := i.held
+	held, why := i.held, i.why
 	i.mu.Unlock()
 	if held.raw == "" || !time.Now().Before(held.until) {
-		return booking.Actor{}, "", ErrNoIdentity
+		return booking.Actor{}, "", ErrNoIdentity.Because(why)
 	}
 	// Its key may have been taken out of use.
 	if _, err := i.verifier.Verify(ctx, held.raw); err != nil {
@@ -115,21 +115,10 @@ func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	return booking.Actor{ID: token.ServiceID(i.service), Role: booking.Service}, held.raw, nil
 }
 
-// Await returns nil once the service has had a token, or ctx's error.
-func (i *Identity) Await(ctx context.Context) error {
-	for {
-		i.mu.Lock()
-		had, waiter := i.held.raw != "", i.waiter
-		i.mu.Unlock()
-		if had {
-			return nil
-		}
-		select {
-		case <-waiter:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+// Ready returns nil where the service can act, and otherwise ErrNoIdentity.
+func (i *Identity) Ready(ctx context.Context) error {
+	_, _, err := i.Act(ctx)
+	return err
 }
 
 // Run gets a token, and another one whenever that is due, until ctx ends. It returns nil.
@@ -138,6 +127,9 @@ func (i *Identity) Run(ctx context.Context) error {
 	pace.InitialInterval = identityRetry
 	for {
 		err := i.get(ctx)
+		i.mu.Lock()
+		i.why = err
+		i.mu.Unlock()
 		var wait time.Duration
 		switch {
 		case ctx.Err() != nil:
@@ -254,8 +246,6 @@ func (i *Identity) get(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.held = heldToken{string(raw), asked.Add(life / 2), asked.Add(life - identityMargin)}
-	close(i.waiter)
-	i.waiter = make(chan struct{})
 	return nil
 }
 

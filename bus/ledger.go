@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -24,8 +25,11 @@ import (
 type LedgerOptions struct {
 	Source string        // the service that writes, as ce-source says it: "/usersvc"
 	Tokens TokenVerifier // verifies what is read
-	Now    func() time.Time
-	NewID  func() string
+	// Shown returns the sequence of the newest event of a booking that this process shows to people, or 0: its board's LastSeq.
+	// A fresh read reaches at least there. nil: nothing is shown.
+	Shown func(booking.ID) uint64
+	Now   func() time.Time
+	NewID func() string
 	// ForgetEvery is how often a board is rid of what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration
 }
@@ -42,14 +46,14 @@ type Ledger struct {
 	now      func() time.Time
 	newID    func() string
 	appended atomic.Uint64 // the highest sequence that the leader has acknowledged
-	shown    atomic.Uint64 // the highest one that a board of this process has
+	shown    func(booking.ID) uint64
 
 	forgetEvery time.Duration
 
-	batches chan struct{} // has a value for each batch under way
-
 	roomMu sync.Mutex // held while the stream's size is asked for
 	room   atomic.Pointer[room]
+
+	accepted *lru.Cache[booking.RiderID, *acceptances]
 }
 
 var _ booking.Log = (*Ledger)(nil)
@@ -65,13 +69,20 @@ func OpenLedger(c *Conn, o LedgerOptions) (*Ledger, error) {
 	if o.NewID == nil {
 		o.NewID = booking.NewID
 	}
+	if o.Shown == nil {
+		o.Shown = func(booking.ID) uint64 { return 0 }
+	}
 	if o.ForgetEvery <= 0 {
 		o.ForgetEvery = time.Minute
 	}
+	accepted, err := lru.New[booking.RiderID, *acceptances](mostAccepted)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	return &Ledger{
-		conn: c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
-		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery,
-		batches: make(chan struct{}, maxBatches),
+		accepted: accepted,
+		conn:     c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
+		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
 	}, nil
 }
 
@@ -237,14 +248,14 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 // enter waits until there is room for one more batch, and returns what makes it free again. Where that took a while and the aggregate of m has moved
 // on meanwhile it returns errOvertaken: to ask is cheaper than to be refused.
 func (l *Ledger) enter(ctx context.Context, m *nats.Msg) (leave func(), err error) {
-	leave = func() { <-l.batches }
+	leave = func() { <-l.conn.batches }
 	select {
-	case l.batches <- struct{}{}:
+	case l.conn.batches <- struct{}{}:
 		return leave, nil
 	default:
 	}
 	select {
-	case l.batches <- struct{}{}:
+	case l.conn.batches <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,7 +227,14 @@ func TestUnknownOutcomes(t *testing.T) {
 func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, bustest.Run(t))
-	ledger, other, user := k.ledger(t), k.ledger(t), k.person(booking.User)
+	var shown atomic.Uint64
+	ledger, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{
+		Source: "/test", Tokens: k.auth.Verifier(), Shown: func(booking.ID) uint64 { return shown.Load() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, user := k.ledger(t), k.person(booking.User)
 	first, err := newDesk(t, other).Book(t.Context(), user.command(), booking.ID(booking.NewID()), booking.Trip{})
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +243,12 @@ func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ledger.Show(last)
+	shown.Store(last)
 	if h, err := ledger.Load(t.Context(), first.ID, booking.Fresh); err != nil || h.Booking.State != booking.StateOpen {
 		t.Errorf("what the leader has: %v, %v", h.Booking.State, err)
 	}
 
-	ledger.Show(last + 1)
+	shown.Store(last + 1)
 	second := booking.ID(booking.NewID())
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

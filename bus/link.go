@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -108,6 +109,28 @@ func (c *Conn) publish(ctx context.Context, m *nats.Msg, opts ...jetstream.Publi
 		return nil, err
 	}
 	return c.js.PublishMsg(ctx, m, opts...)
+}
+
+// farewell returns a context for what a process still does for others when ctx has ended. It must not hold up the end.
+func farewell(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+}
+
+// giveBack lets the server give a message of a consumer to somebody at once. It fails at once where the connection is lost: the
+// server gives it then when nothing has been heard of it for a while.
+func (c *Conn) giveBack(m jetstream.Msg) error {
+	if !c.link.is() {
+		return errLinkDown
+	}
+	return m.Nak()
+}
+
+// keep says that somebody is still at a message of a consumer. It fails at once where the connection is lost.
+func (c *Conn) keep(m jetstream.Msg) error {
+	if !c.link.is() {
+		return errLinkDown
+	}
+	return m.InProgress()
 }
 
 // tell publishes a message that nobody has to hear. It fails at once where the connection is lost.

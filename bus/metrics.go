@@ -55,7 +55,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"result"}),
 		quarantined: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "quarantine_records_total",
-			Help: "Refused messages by what came of recording them: recorded, known, dropped.",
+			Help: "Refused messages by what came of recording them: recorded, known, aged, dropped.",
 		}, []string{"result"}),
 		positions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "positions_total",

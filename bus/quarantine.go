@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	quarantineBody   = 4 << 10 // bytes of a refused body that are kept
-	quarantineHeader = 256     // and of each header
-	quarantineQueue  = 4096    // refused messages that may wait to be recorded
-	quarantineWait   = time.Second
+	quarantineBody    = 4 << 10 // bytes of a refused body that are kept
+	quarantineHeader  = 256     // and of each header
+	quarantineQueue   = 1 << 20 // refused messages that may wait to be recorded, of 32 bytes each
+	quarantineWriters = 16
 
 	headerReason     = "Pillion-Reason"
 	headerOriginal   = "Pillion-Subject"
@@ -29,94 +29,146 @@ const (
 // the message quarantine.17. Every reader of the ledger offers what it refuses: the first to do so is stored and the others
 // are not, because each write is guarded to be the first of its subject. So no reader has to be there for another, and a crash
 // in between is mended by the next start (docs/adr/0003).
+//
+// Whoever offers a message never waits: what is remembered of it is where it stands and why it was refused, and the message itself
+// is read again when it is recorded.
 type quarantine struct {
-	conn  *Conn
-	queue chan toRecord
-	lossy atomic.Bool // whether any was dropped
+	conn *Conn
+
+	mu      sync.Mutex
+	offered uint64          // how many there were so far; each has its number
+	waiting []refusedAt     // in the order of their numbers
+	writing map[uint64]bool // numbers
+	lossy   bool            // whether there were too many to be remembered
+	changed chan struct{}   // closed and replaced by every change
 }
 
-// toRecord is a record that waits to be written, or somebody who waits for those before.
-type toRecord struct {
-	record  *nats.Msg
-	written chan<- struct{}
+// A refusedAt is a message that waits to be recorded.
+type refusedAt struct {
+	number, seq uint64
+	reason      string
 }
 
 func newQuarantine(c *Conn) *quarantine {
-	return &quarantine{conn: c, queue: make(chan toRecord, quarantineQueue)}
+	return &quarantine{conn: c, writing: map[uint64]bool{}, changed: make(chan struct{})}
 }
 
-// record offers a refused message. It waits a second at most for room in the queue, for a flood of forgeries must not stop the
-// ledger's reader; what is dropped then is recorded when the ledger is next read.
-func (q *quarantine) record(ctx context.Context, m stored, reason string) {
-	msg := toRecord{record: quarantined(m, reason)}
-	select {
-	case q.queue <- msg:
-		return
-	default:
-	}
-	select {
-	case q.queue <- msg:
-	case <-time.After(quarantineWait):
-		q.conn.metrics.quarantined.WithLabelValues("dropped").Inc()
-		q.lossy.Store(true)
-	case <-ctx.Done():
-	}
+// change does something to the queue, and wakes who waits for that.
+func (q *quarantine) change(do func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	do()
+	close(q.changed)
+	q.changed = make(chan struct{})
 }
 
-// run writes records until ctx ends.
-func (q *quarantine) run(ctx context.Context) {
-	for {
-		select {
-		case m := <-q.queue:
-			if m.written != nil {
-				close(m.written)
-				continue
-			}
-			q.write(ctx, m.record)
-		case <-ctx.Done():
+// record offers a refused message. Where too many wait already, it is recorded when the ledger is next read.
+func (q *quarantine) record(seq uint64, reason string) {
+	q.change(func() {
+		if len(q.waiting) == quarantineQueue {
+			q.conn.metrics.quarantined.WithLabelValues("dropped").Inc()
+			q.lossy = true
 			return
+		}
+		q.offered++
+		q.waiting = append(q.waiting, refusedAt{q.offered, seq, reason})
+	})
+}
+
+// run writes records until ctx ends, several at a time: what servers replicate they store together.
+func (q *quarantine) run(ctx context.Context) {
+	var work sync.WaitGroup
+	defer work.Wait()
+	for range quarantineWriters {
+		work.Go(func() {
+			for {
+				r, err := q.next(ctx)
+				if err != nil {
+					return
+				}
+				q.write(ctx, r)
+				q.change(func() { delete(q.writing, r.number) })
+			}
+		})
+	}
+}
+
+// next waits for something to write.
+func (q *quarantine) next(ctx context.Context) (refusedAt, error) {
+	for {
+		q.mu.Lock()
+		changed := q.changed
+		if len(q.waiting) > 0 {
+			r := q.waiting[0]
+			q.waiting = q.waiting[1:]
+			q.writing[r.number] = true
+			q.mu.Unlock()
+			return r, nil
+		}
+		q.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return refusedAt{}, ctx.Err()
 		}
 	}
 }
 
 // flush waits until everything is recorded that was offered so far, and reports whether it is.
 func (q *quarantine) flush(ctx context.Context) bool {
-	written := make(chan struct{})
-	select {
-	case q.queue <- toRecord{written: written}:
-	case <-ctx.Done():
-		return false
-	}
-	select {
-	case <-written:
-		return !q.lossy.Load()
-	case <-ctx.Done():
-		return false
+	q.mu.Lock()
+	last := q.offered
+	q.mu.Unlock()
+	for {
+		q.mu.Lock()
+		changed, lossy := q.changed, q.lossy
+		done := len(q.waiting) == 0 || q.waiting[0].number > last
+		for n := range q.writing {
+			done = done && n > last
+		}
+		q.mu.Unlock()
+		if done {
+			return !lossy
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
 // write stores one record, however long that takes.
-func (q *quarantine) write(ctx context.Context, m *nats.Msg) {
+func (q *quarantine) write(ctx context.Context, r refusedAt) {
 	pace := newBackOff()
 	for ctx.Err() == nil {
-		try, cancel := context.WithTimeout(ctx, attemptPatience)
-		_, err := q.conn.publish(try, m, jetstream.WithExpectStream(QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
-		cancel()
-		var api *jetstream.APIError
-		switch {
-		case err == nil:
-			q.conn.metrics.quarantined.WithLabelValues("recorded").Inc()
-			return
-		case errors.As(err, &api) && api.ErrorCode == errWrongLastSequence:
-			q.conn.metrics.quarantined.WithLabelValues("known").Inc()
+		result, err := q.try(ctx, r)
+		if err == nil {
+			q.conn.metrics.quarantined.WithLabelValues(result).Inc()
 			return
 		}
 		q.conn.log.Debug("quarantine is not available", "error", err)
-		select {
-		case <-time.After(pace.NextBackOff()):
-		case <-ctx.Done():
-		}
+		pause(ctx, pace.NextBackOff())
 	}
+}
+
+// try stores one record, and returns what came of it.
+func (q *quarantine) try(ctx context.Context, r refusedAt) (result string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+	defer cancel()
+	m, err := q.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: r.seq})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "aged", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	_, err = q.conn.publish(ctx, quarantined(m, r.reason), jetstream.WithExpectStream(QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {
+		return "known", nil
+	}
+	return "recorded", err
 }
 
 // tokenShaped matches whatever could be a JWT: three runs of base64url between dots, the first an encoded JSON object.

@@ -33,8 +33,8 @@ const (
 	headerStalled = "Nats-Consumer-Stalled"
 )
 
-// read begins at sequence from. Close the reader; it ends by itself with ctx.
-func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64) (*reader, error) {
+// read begins at sequence from, and passes over what none of the filters lets pass. Close the reader; it ends by itself with ctx.
+func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64, filters ...string) (*reader, error) {
 	if err := c.link.wait(ctx); err != nil {
 		return nil, err
 	}
@@ -53,6 +53,7 @@ func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64) (
 		DeliverSubject:    inbox,
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       from,
+		FilterSubjects:    filters,
 		AckPolicy:         jetstream.AckNonePolicy,
 		MaxDeliver:        1,
 		FlowControl:       true,
@@ -66,6 +67,28 @@ func (c *Conn) read(ctx context.Context, stream jetstream.Stream, from uint64) (
 	r := &reader{sub: sub, reply: c.nc}
 	r.stop = context.AfterFunc(ctx, r.unsubscribe)
 	return r, nil
+}
+
+// readTo reads what a filter lets pass, from one sequence on until another one, which is there and passes.
+func (c *Conn) readTo(ctx context.Context, name, filter string, from, to uint64) ([]stored, error) {
+	stream, err := c.stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.read(ctx, stream, from, filter)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	for msgs := []stored(nil); ; {
+		m, _, err := r.next()
+		if err != nil {
+			return nil, err
+		}
+		if msgs = append(msgs, m); m.seq >= to {
+			return msgs, nil
+		}
+	}
 }
 
 // next returns the next message, and how many are behind it. Any error ends the reader.

@@ -67,7 +67,7 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := f.put(ctx, fresh, &rests, v.m, v.event, v.err, false); err != nil {
+			if err := f.put(fresh, &rests, v.m, v.event, v.err, false); err != nil {
 				return err
 			}
 			if f.replace(fresh, &rests, version) {

@@ -76,7 +76,7 @@ func (f *Follower) keepSnapshots(ctx context.Context) {
 	if s == nil {
 		return
 	}
-	tick := time.NewTicker(min(s.pause/2, 5*time.Second))
+	tick := time.NewTicker(max(min(s.pause/2, 5*time.Second), time.Millisecond))
 	defer tick.Stop()
 	var known snapshot // the last that was seen
 	fit := false       // whether it can be of use to anybody

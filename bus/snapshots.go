@@ -241,7 +241,9 @@ func (s *snapshots) store(ctx context.Context, c *booking.Capture, x *snapshot, 
 		}
 	}
 	if err != nil {
-		return errors.Join(err, s.purge(context.WithoutCancel(ctx), x.ID))
+		ctx, cancel := farewell(ctx)
+		defer cancel()
+		return errors.Join(err, s.purge(ctx, x.ID))
 	}
 	if err := s.purgeBefore(ctx, x); err != nil { // the next one tries it again
 		s.conn.log.Debug("old snapshots take up room", "error", err)
@@ -329,7 +331,9 @@ func (s *snapshots) claim(ctx context.Context) (revision uint64, ok bool, err er
 }
 
 func (s *snapshots) release(ctx context.Context, revision uint64) {
-	if err := s.bucket.Delete(context.WithoutCancel(ctx), snapshotClaim, revision); err != nil {
+	ctx, cancel := farewell(ctx)
+	defer cancel()
+	if err := s.bucket.Delete(ctx, snapshotClaim, revision); err != nil {
 		s.conn.log.Debug("the claim to make a snapshot stays until it has run out", "error", fmt.Errorf("release: %w", err))
 	}
 }

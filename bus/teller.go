@@ -23,7 +23,6 @@ const (
 	feedLease  = 4 * time.Second // from asking for messages, how long what came may be told
 	feedWait   = 5 * time.Second // until a message of which nothing is heard is given again
 	feedPin    = 7 * time.Second // until another instance takes the place of one that asks for nothing
-	feedBye    = time.Second     // how long giving one's place to another may take
 
 	headerPin = "Nats-Pin-Id"
 )
@@ -33,6 +32,7 @@ type teller struct {
 	ledger   *Ledger
 	consumer jetstream.Consumer // it knows the pin, too, and says so with each request; nil: it has not been found yet
 	pin      string             // as which the server knows this instance; another one is another turn
+	inOrder  bool               // whether all that is older than what comes next has been told, or comes before it
 }
 
 // run tells until ctx ends.
@@ -51,6 +51,7 @@ func (t *teller) run(ctx context.Context) {
 		level := t.ledger.log.Debug
 		if time.Since(told) > feedWait {
 			level, told = t.ledger.log.Warn, time.Now()
+			t.leave(ctx) // another instance may be able to
 		}
 		retry := pace.NextBackOff()
 		level("the feed has to wait", "error", err, "retry_in", retry)
@@ -58,13 +59,13 @@ func (t *teller) run(ctx context.Context) {
 	}
 }
 
-// leave gives this instance's turn to another, which would else have to wait for feedPin. What was under way here has been given back, or is held as at
+// leave gives this instance's turn to another, which would else have to wait for feedPin, or for ever. What was under way here has been given back, or is held as at
 // the beginning of any turn.
 func (t *teller) leave(ctx context.Context) {
-	if t.pin == "" {
+	if t.pin == "" || !t.ledger.conn.link.is() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), feedBye)
+	ctx, cancel := farewell(ctx)
 	defer cancel()
 	stream, err := t.ledger.conn.stream(ctx, LedgerStream)
 	if err == nil {
@@ -73,6 +74,7 @@ func (t *teller) leave(ctx context.Context) {
 	if err != nil {
 		t.ledger.log.Debug("the feed has to wait until the place of this instance is free", "error", err, "at_most", feedPin)
 	}
+	t.pin, t.inOrder = "", false
 }
 
 // work takes messages and tells of them until something breaks. It calls working whenever nothing has.
@@ -81,11 +83,15 @@ func (t *teller) work(ctx context.Context, working func()) error {
 		return err
 	}
 	for ctx.Err() == nil {
-		next := t.next
-		if t.pin == "" {
-			next = t.begin
+		next := t.begin
+		if t.inOrder {
+			next = t.next
 		}
-		if err := next(ctx); err != nil {
+		held := t.ledger.conn.Held()
+		t.inOrder = false // until it is known what became of all that is taken
+		err := next(ctx)
+		t.inOrder = t.inOrder && held() // what was on its way when the connection was lost is given again later
+		if err != nil {
 			return err
 		}
 		working()
@@ -119,16 +125,19 @@ func (t *teller) begin(ctx context.Context) error {
 	if len(held) == 0 {
 		return t.ended(batch)
 	}
+	t.pin = held[0].Headers().Get(headerPin)
 	info, err := t.consumer.Info(ctx)
 	if err != nil {
-		return errors.Join(fmt.Errorf("look at consumer %s: %w", FeedConsumer, err), held[0].Nak())
-	}
-	t.pin = held[0].Headers().Get(headerPin)
-	if info.NumAckPending > 1 {
-		if held, err = t.hold(ctx, held[0]); err != nil {
-			return err
-		}
+		err = fmt.Errorf("look at consumer %s: %w", FeedConsumer, err)
+	} else if info.NumAckPending > 1 {
+		held, err = t.hold(ctx, held[0])
 		until = time.Now().Add(feedLease - feedPull)
+	}
+	if err != nil {
+		for _, m := range held {
+			err = errors.Join(err, t.ledger.conn.giveBack(m))
+		}
+		return err
 	}
 	msgs := make(chan jetstream.Msg, len(held))
 	for _, m := range held {
@@ -138,22 +147,24 @@ func (t *teller) begin(ctx context.Context) error {
 	return t.batch(ctx, msgs, until)
 }
 
-// hold keeps a message until no other instance can be at older ones, and returns it with those, in their order.
+// hold keeps a message until no other instance can be at older ones, and returns it with those, in their order. After an error,
+// what it returns is to be given back.
 func (t *teller) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.Msg, error) {
-	for range 2 {
-		if err := first.InProgress(); err != nil {
-			return nil, fmt.Errorf("hold a message of consumer %s: %w", FeedConsumer, err)
+	held := []jetstream.Msg{first}
+	for wait := range slices.Values([]time.Duration{feedWait / 2, feedWait / 2, 0}) {
+		if err := t.ledger.conn.keep(first); err != nil {
+			return held, fmt.Errorf("hold a message of consumer %s: %w", FeedConsumer, err)
 		}
-		pause(ctx, feedWait/2)
-	}
-	if err := first.InProgress(); err != nil {
-		return nil, fmt.Errorf("hold a message of consumer %s: %w", FeedConsumer, err)
+		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return held, ctx.Err()
+		}
 	}
 	batch, err := t.take(ctx, feedAtOnce)
 	if err != nil {
-		return nil, err
+		return held, err
 	}
-	held := append(collect(batch), first)
+	held = append(collect(batch), first)
 	slices.SortFunc(held, func(a, b jetstream.Msg) int { return cmp.Compare(sequence(a), sequence(b)) })
 	return held, t.ended(batch)
 }
@@ -175,9 +186,10 @@ func (t *teller) ended(b jetstream.MessageBatch) error {
 	err := b.Error()
 	switch {
 	case errors.Is(err, jetstream.ErrPinIDMismatch):
-		t.pin = ""
+		t.pin, t.inOrder = "", false
 		return nil
 	case err != nil:
+		t.inOrder = false
 		return fmt.Errorf("read consumer %s: %w", FeedConsumer, err)
 	}
 	return nil
@@ -226,7 +238,8 @@ type piece struct {
 	err   error
 }
 
-// batch tells of messages in their order, until a time when they may be given to somebody else. After an error, what is not told is given back.
+// batch tells of messages in their order, until a time when they may be given to somebody else. After an error, what is not told is
+// given back. What comes next is in order unless some of that could not be: it is given again only after a while.
 func (t *teller) batch(ctx context.Context, msgs <-chan jetstream.Msg, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
@@ -246,15 +259,15 @@ func (t *teller) batch(ctx context.Context, msgs <-chan jetstream.Msg, until tim
 		}
 	}()
 	var failed error
+	t.inOrder = true
 	for p := range pieces {
 		<-p.known
 		if failed == nil {
 			failed = t.tell(ctx, p)
 		}
 		if failed != nil {
-			if err := p.msg.Nak(); err != nil { // it is given again after a while, and nothing newer must be told before
-				failed = errors.Join(failed, err)
-				pause(context.WithoutCancel(ctx), feedWait-feedLease)
+			if err := t.ledger.conn.giveBack(p.msg); err != nil {
+				failed, t.inOrder = errors.Join(failed, err), false
 			}
 		}
 	}
@@ -275,7 +288,7 @@ func (t *teller) tell(ctx context.Context, p *piece) error {
 		return p.err
 	}
 	if p.msg.Headers().Get(headerPin) != t.pin {
-		t.pin = ""
+		t.pin, t.inOrder = "", false
 		return errTurn
 	}
 	if err := ctx.Err(); err != nil {

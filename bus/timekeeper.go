@@ -23,7 +23,7 @@ import (
 // Deadlines within the same second share a timer, so that a busy system arms one a second and not one a booking. Call Run.
 type Timekeeper struct {
 	// Fit returns why this instance must leave everything to the others at the moment, or nil; nil: it never must. Set it before Run.
-	Fit func() error
+	Fit func(context.Context) error
 
 	ledger *Ledger
 	board  *booking.Board

@@ -27,7 +27,7 @@ func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *
 }
 
 // timekeeperWhile is timekeeper for an instance that is not always fit for it.
-func (k *kit) timekeeperWhile(t *testing.T, fit func() error, change ...func(*booking.StewardConfig)) *timing {
+func (k *kit) timekeeperWhile(t *testing.T, fit func(context.Context) error, change ...func(*booking.StewardConfig)) *timing {
 	t.Helper()
 	ledger := k.ledger(t)
 	board, _ := follow(t, ledger)

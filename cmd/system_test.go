@@ -30,7 +30,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 			return status == http.StatusServiceUnavailable
 		}
 	}
-	wait.Until(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings"))
+	wait.Until(t, "it lacks everything", lacks("nats", "streams", "keys", "bookings", "identity of usersvc"))
 	if status, _ := proctest.Get(t, user.At["ops"]+"/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz of a process that waits: %d", status)
 	}

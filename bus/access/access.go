@@ -60,13 +60,13 @@ func Conf(p Public, watch bool) string {
 	b := &strings.Builder{}
 	b.WriteString("accounts {\n")
 	fmt.Fprintf(b, "  %s {\n    exports: [\n", SystemAccount)
-	for _, s := range []string{ConnectionsSubject, KickSubject("*")} {
+	for _, s := range []string{ConnectionsSubject("*"), KickSubject("*")} {
 		fmt.Fprintf(b, "      { service: %q, response_type: stream, accounts: [%s] }\n", s, CalloutAccount)
 	}
 	b.WriteString("    ]\n  }\n")
 
 	fmt.Fprintf(b, "  %s {\n    imports: [\n", CalloutAccount)
-	for _, s := range []string{ConnectionsSubject, KickSubject("*")} {
+	for _, s := range []string{ConnectionsSubject("*"), KickSubject("*")} {
 		fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", SystemAccount, s)
 	}
 	b.WriteString("    ]\n")

@@ -109,7 +109,7 @@ func operator() Grant {
 func callout() Grant {
 	return grant(Callout, CalloutAccount,
 		subscribe(CalloutSubject),
-		publish(ConnectionsSubject, KickSubject("*")),
+		publish(ConnectionsSubject("*"), KickSubject("*")),
 		answers(),
 	)
 }
@@ -125,9 +125,12 @@ func watcher() Grant {
 
 // What NATS asks on, and what it is asked on, in the account of the callout.
 const (
-	CalloutSubject     = "$SYS.REQ.USER.AUTH"
-	ConnectionsSubject = "$SYS.REQ.SERVER.PING.CONNZ"
+	CalloutSubject = "$SYS.REQ.USER.AUTH"
+	AllServers     = "PING" // in place of a server's id
 )
+
+// ConnectionsSubject is where a server, or AllServers, is asked who is connected.
+func ConnectionsSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".CONNZ" }
 
 // KickSubject is where a server is told to end a connection.
 func KickSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".KICK" }

@@ -130,6 +130,7 @@ func cells() []cell {
 		{sub, "$SYS.REQ.USER.AUTH", []string{access.Callout}},
 		{pub, "$SYS.REQ.USER.AUTH", nil},
 		{pub, "$SYS.REQ.SERVER.PING.CONNZ", []string{access.Callout}},
+		{pub, "$SYS.REQ.SERVER.N.CONNZ", []string{access.Callout}},
 		{pub, "$SYS.REQ.SERVER.N.KICK", []string{access.Callout}},
 		{pub, "$SYS.REQ.SERVER.N.RELOAD", nil},
 		{pub, "$SYS.REQ.SERVER.PING.VARZ", nil},

@@ -33,8 +33,8 @@ func (e *Env) Door(t testing.TB, auth *tokentest.Authority) *Door {
 	return e.DoorWith(t, fixed{auth.Keys()})
 }
 
-// DoorWith is Door for those whose tokens are verified by keys.
-func (e *Env) DoorWith(t testing.TB, keys callout.Keys) *Door {
+// DoorWith is Door for those whose tokens are verified by keys, and with other settings.
+func (e *Env) DoorWith(t testing.TB, keys callout.Keys, change ...func(*callout.Config)) *Door {
 	t.Helper()
 	secret, err := access.LoadSecret(e.Keys)
 	if err != nil {
@@ -49,10 +49,14 @@ func (e *Env) DoorWith(t testing.TB, keys callout.Keys) *Door {
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}
-	door, err := callout.New(callout.Config{
+	config := callout.Config{
 		Conn: e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Callout}), Secret: secret,
 		Verifier: verifier, Keys: keys, Revocations: revoked, Watch: revoked,
-	})
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	door, err := callout.New(config)
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -41,7 +42,7 @@ type Keys interface {
 	Changed() <-chan struct{}
 }
 
-// Config is what a Callout is made of. All of it but Log and Registerer is required.
+// Config is what a Callout is made of. All of it but Log, Registerer and Page is required.
 type Config struct {
 	Conn        *bus.Conn // as access.Callout
 	Secret      access.Secret
@@ -51,6 +52,8 @@ type Config struct {
 	Watch       Watch
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
+	// Page is how many connections a server is asked for at a time; 4,096 by default. A server looks at all that it has for each page.
+	Page int
 }
 
 // A Callout answers servers. Call Run.
@@ -78,6 +81,9 @@ func New(c Config) (*Callout, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Page <= 0 {
+		c.Page = 4096
+	}
 	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Name: "nats_logins_total",
 		Help: "Connections to NATS that came with a token, or with nothing that is known, by result: accepted, refused, unavailable.",
@@ -90,23 +96,50 @@ func New(c Config) (*Callout, error) {
 	return &Callout{c, logins}, nil
 }
 
-// Run answers until ctx ends, and then returns nil.
+// Run answers until ctx ends, and then returns nil, when what has been asked is answered.
 func (c *Callout) Run(ctx context.Context) error {
-	var answers errgroup.Group
-	answers.SetLimit(atOnce)
-	sub, err := c.Conn.NATS().QueueSubscribe(access.CalloutSubject, queue, func(m *nats.Msg) {
-		held := c.Conn.Held()
-		answers.Go(func() error {
-			c.answer(ctx, m, held)
-			return nil
-		})
-	})
+	sub, err := c.Conn.NATS().QueueSubscribeSync(access.CalloutSubject, queue)
 	if err != nil {
 		return fmt.Errorf("answer the callout: %w", err)
 	}
-	c.patrol(ctx)
-	_ = sub.Unsubscribe() // it fails when the connection is gone, and with it the subscription
-	return answers.Wait()
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { c.patrol(ctx) })
+
+	var answers errgroup.Group
+	answers.SetLimit(atOnce)
+	defer answers.Wait()                //nolint:errcheck // there are none
+	asked := context.WithoutCancel(ctx) // whoever has asked is answered
+	answer := func(m *nats.Msg) {
+		held := c.Conn.Held()
+		answers.Go(func() error {
+			c.answer(asked, m, held)
+			return nil
+		})
+	}
+	for ctx.Err() == nil {
+		m, err := sub.NextMsgWithContext(ctx)
+		switch {
+		case err == nil:
+			answer(m)
+		case errors.Is(err, nats.ErrSlowConsumer):
+			c.Log.Warn("more connect to NATS than can be answered; some have to try again", "error", err)
+		case ctx.Err() == nil:
+			return fmt.Errorf("answer the callout: %w", err)
+		}
+	}
+	if sub.Drain() != nil { // the connection is gone
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(asked, drainPatience)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil { // nothing is on its way any more, and the subscription has ended
+			return nil
+		}
+		answer(m)
+	}
 }
 
 // answer answers one question, unless the connection is lost that it came by. A question that is none of a server's gets no answer.
@@ -149,8 +182,12 @@ func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	}
 }
 
-// answerPatience is what one answer may take: a server does not wait for longer.
-const answerPatience = time.Second
+const (
+	// answerPatience is what one answer may take: a server does not wait for longer.
+	answerPatience = time.Second
+	// drainPatience is how long what was asked before the end may still be on its way.
+	drainPatience = time.Second / 2
+)
 
 // errNobody refuses whoever may do nothing on NATS.
 var errNobody = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
+	"pillion/bus/callout"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/wait"
@@ -168,6 +170,85 @@ func TestRevocation(t *testing.T) {
 			t.Error("somebody else was sent away too")
 		}
 	})
+}
+
+// However many are connected, all of them are looked at: a server is asked for page after page, and those who are sent away do not
+// move the others out of sight.
+func TestRevocationOfManyConnections(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	const pages, many = 2, 60
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		auth := tokentest.New(t)
+		keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
+		e.DoorWith(t, keys, func(c *callout.Config) { c.Page = pages })
+		stolen, other := issue(t, auth, token.User, time.Hour), issue(t, auth, token.User, time.Hour)
+		var over []<-chan struct{}
+		var innocent []*nats.Conn
+		for range many {
+			_, ended := enter(t, e, stolen.raw)
+			over = append(over, ended)
+			nc, _ := enter(t, e, other.raw)
+			innocent = append(innocent, nc)
+		}
+		if err := e.ConnectAs(t, access.Authsvc).Revoke(t.Context(), token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		for i, over := range over {
+			select {
+			case <-over:
+			case <-time.After(wait.Patience):
+				t.Fatalf("of %d connections of a session that was revoked, number %d goes on", many, i)
+			}
+		}
+		for _, nc := range innocent {
+			if !nc.IsConnected() {
+				t.Fatal("somebody else was sent away too")
+			}
+		}
+	})
+}
+
+// A watchful verifier notes who is verified after the end.
+type watchful struct {
+	callout.Verifier
+	closed atomic.Bool
+	late   atomic.Int32
+}
+
+func (v *watchful) Verify(ctx context.Context, raw string) (token.Claims, error) {
+	if v.closed.Load() {
+		v.late.Add(1)
+	}
+	return v.Verifier.Verify(ctx, raw)
+}
+
+// An instance that stops while many come answers nobody after its end, and they are let in by others.
+func TestStopsWhileManyCome(t *testing.T) {
+	t.Parallel()
+	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
+	raw := issue(t, auth, token.User, time.Hour).raw
+	e.Door(t, auth) // another one, which goes on
+	for range 3 {
+		v := &watchful{}
+		door := e.DoorWith(t, &ring{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
+		var coming sync.WaitGroup
+		for range 40 {
+			coming.Go(func() {
+				for t.Context().Err() == nil { // on a slow machine the server may lose its patience
+					if nc, err := e.Enter(raw); err == nil {
+						nc.Close()
+						return
+					}
+				}
+			})
+		}
+		door.Close()
+		v.closed.Store(true)
+		coming.Wait()
+		if n := v.late.Load(); n > 0 {
+			t.Errorf("%d were looked at after the end", n)
+		}
+	}
 }
 
 // A ring is keys that change.

@@ -29,7 +29,7 @@ type Keys struct {
 	Data       Text       `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" group:"Storage:" help:"Where this program keeps its files (default: ${default})."`
 	PrivateKey Text       `name:"private-key" env:"PRIVATE_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"RSA key that signs tokens, PEM, mode 0600 (default: keys/private.key in the data folder, made when missing). The keys that follow it stand beside it."`
 	JWTExpiry  Duration   `name:"jwt-expiry" env:"JWT_EXPIRY" default:"15m" min:"1s" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token is good for, 24h at most (default: ${default})."`
-	KeyAge     Duration   `name:"key-age" env:"KEY_AGE" default:"720h" min:"0s" max:"87600h" placeholder:"DURATION" group:"Tokens:" help:"After how long the signing key is replaced by the next one; 0 is only by command (default: ${default})."`
+	KeyAge     Duration   `name:"key-age" env:"KEY_AGE" default:"720h" min:"1m" max:"87600h" off:"only by command" placeholder:"DURATION" group:"Tokens:" help:"After how long the signing key is replaced by the next one; 0 is only by command (default: ${default})."`
 	Retention  Duration   `name:"key-retention" env:"KEY_RETENTION" default:"0s" min:"0s" max:"876000h" placeholder:"DURATION" group:"Tokens:" help:"How long a retired key goes on verifying what it signed, the ledger's age at least (default: that and a day)."`
 	Services   Text       `name:"services" env:"SERVICES_DIR" placeholder:"FOLDER" group:"Storage:" help:"Where the public keys of our own services are, <service>.pub (default: services in the data folder)."`
 	Service    Duration   `name:"service-expiry" env:"SERVICE_EXPIRY" default:"30m" min:"1m" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"How long a token of our own services is good for (default: ${default})."`
@@ -43,7 +43,7 @@ type Keys struct {
 // Sessions are how long somebody stays logged in.
 type Sessions struct {
 	Life  Duration `name:"session-life" env:"SESSION_LIFE" default:"168h" min:"1m" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long a session lasts from its login, however much it is used, 168h at most (default: ${default})."`
-	Idle  Duration `name:"session-idle" env:"SESSION_IDLE" default:"72h" min:"0s" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long it lasts from one refresh to the next; 0 is no such limit (default: ${default})."`
+	Idle  Duration `name:"session-idle" env:"SESSION_IDLE" default:"72h" min:"1m" off:"no such limit" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long it lasts from one refresh to the next; 0 is no such limit (default: ${default})."`
 	Grace Duration `name:"refresh-grace" env:"REFRESH_GRACE" default:"10s" min:"0s" max:"1m" placeholder:"DURATION" group:"Tokens:" help:"How long a refresh may be asked for again whose answer got lost; 0 is never (default: ${default})."`
 }
 
@@ -68,7 +68,7 @@ type TLS struct {
 // Rides is what the services of users and of riders must agree upon.
 type Rides struct {
 	Deadline Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a booking waits for a rider, and once more when a rider gives it back (default: ${default})."`
-	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"0s" max:"24h" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor come nearer, until the booking goes to others; 0 is for ever (default: ${default})."`
+	Patience Duration `name:"pickup-patience" env:"PICKUP_PATIENCE" default:"10m" min:"1s" max:"24h" off:"for ever" placeholder:"DURATION" group:"Bookings:" help:"How long a raider who has accepted may neither arrive nor come nearer, until the booking goes to others; 0 is for ever (default: ${default})."`
 	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"The secret that usersvc and ridersvc share, mode 0600; start codes come from it (default: rides.secret beside the service's key, made when missing)."`
 }
 
@@ -105,7 +105,7 @@ type Arrival struct {
 
 // Snapshots are how often the board is kept for the next start.
 type Snapshots struct {
-	Every  Duration `name:"snapshot-every" env:"SNAPSHOT_EVERY" default:"15m" min:"0s" max:"24h" placeholder:"DURATION" group:"Ledger:" help:"How often a snapshot of all bookings is made, by one of the instances, for quick starts; 0 is never, and none is used (default: ${default})."`
+	Every  Duration `name:"snapshot-every" env:"SNAPSHOT_EVERY" default:"15m" min:"1s" max:"24h" off:"never" placeholder:"DURATION" group:"Ledger:" help:"How often a snapshot of all bookings is made, by one of the instances, for quick starts; 0 is never, and none is used (default: ${default})."`
 	Events Count    `name:"snapshot-events" env:"SNAPSHOT_EVENTS" default:"50000" min:"1" max:"1000000000" placeholder:"N" group:"Ledger:" help:"After how many events one is made before that, ten times as often at most (default: ${default})."`
 }
 

@@ -30,6 +30,7 @@ type settings struct {
 	setting.Bookings
 	setting.HTTP
 	setting.Streams
+	setting.Snapshots
 	setting.Remote
 	setting.Profile
 }
@@ -38,7 +39,7 @@ type settings struct {
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
 	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
-	"REQUEST_LIMIT", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
+	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
 }
 
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {
@@ -113,6 +114,10 @@ func TestFlagAndEnvironment(t *testing.T) {
 		{"jwt-expiry", "JWT_EXPIRY", "24h", func(s settings) any { return s.JWTExpiry.Value }, 24 * time.Hour},
 		{"session-life", "SESSION_LIFE", "24h", func(s settings) any { return s.Life.Value }, 24 * time.Hour},
 		{"session-idle", "SESSION_IDLE", "0", func(s settings) any { return s.Idle.Value }, time.Duration(0)},
+		{"snapshot-every", "SNAPSHOT_EVERY", "0", func(s settings) any { return s.Every.Value }, time.Duration(0)},
+		{"snapshot-every", "SNAPSHOT_EVERY", "1s", func(s settings) any { return s.Every.Value }, time.Second},
+		{"pickup-patience", "PICKUP_PATIENCE", "0s", func(s settings) any { return s.Patience.Value }, time.Duration(0)},
+		{"key-age", "KEY_AGE", "0h", func(s settings) any { return s.KeyAge.Value }, time.Duration(0)},
 		{"refresh-grace", "REFRESH_GRACE", "0s", func(s settings) any { return s.Grace.Value }, time.Duration(0)},
 		{"demo", "PILLION_DEMO", "true", func(s settings) any { return s.Demo.On }, true},
 		{"demo", "PILLION_DEMO", "0", func(s settings) any { return s.Demo.On }, false},
@@ -157,7 +162,7 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--replicas (REPLICAS) must be 1, 3 or 5; it is "2".`,
 		`--jwt-expiry (JWT_EXPIRY) must be a duration from 1s to 24h, such as 90s or 15m; it is "25h".`,
 		`--session-life (SESSION_LIFE) must be a duration from 1m to 168h, such as 90s or 15m; it is "8d".`,
-		`--session-idle (SESSION_IDLE) must be a duration from 0s to 168h, such as 90s or 15m; it is "-1s".`,
+		`--session-idle (SESSION_IDLE) must be 0 (no such limit), or a duration from 1m to 168h, such as 90s or 15m; it is "-1s".`,
 		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 15m; it is "2m".`,
 		`--demo (PILLION_DEMO) must be true or false; it is "maybe".`,
 		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 15m; it is "-2m".`,
@@ -181,6 +186,8 @@ func TestWrongValues(t *testing.T) {
 		"--sync=0s", "--sync=2h", "--sync=Always",
 		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB", "--ledger-size=4294967296", "--ledger-size=GiB",
 		"--replicas=0", "--replicas=03", "--replicas=three",
+		"--snapshot-every=10ns", "--snapshot-every=999ms", "--snapshot-every=-0.1s", "--snapshot-events=0", "--pickup-patience=1ns", "--session-idle=1s",
+		"--key-age=1ns", "--key-age=never",
 		"--jwt-expiry=0", "--jwt-expiry=900", "--jwt-expiry=24h0m1s",
 		"--nats-url=nats://", "--nats-url=127.0.0.1:4222", "--nats-url=nats://a,ws://b", "--nats-url=nats://a,",
 		"--demo=maybe", "--log-level=INFO+1",

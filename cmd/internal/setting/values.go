@@ -73,7 +73,7 @@ func loopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Duration is a time span within the bounds of the tags min and max.
+// Duration is a time span within the bounds of the tags min and max, or zero where the tag off says what that switches off.
 type Duration struct {
 	Value time.Duration
 	verdict
@@ -82,8 +82,14 @@ type Duration struct {
 // Decode takes what time.ParseDuration does.
 func (d *Duration) Decode(ctx *kong.DecodeContext) error {
 	return d.judge(ctx, func(raw string) (must string) {
-		d.Value, must = duration(raw, ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max"))
-		return must
+		least, most, off := ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max"), ctx.Value.Tag.Get("off")
+		if d.Value, must = duration(raw, least, most); must == "" || off == "" {
+			return must
+		}
+		if v, err := time.ParseDuration(raw); err == nil && v == 0 {
+			return ""
+		}
+		return "0 (" + off + "), or " + must
 	})
 }
 

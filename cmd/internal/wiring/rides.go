@@ -2,6 +2,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,11 +48,11 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
-	ledger, err := b.ledger("/board")
+	board := booking.NewBoard()
+	ledger, err := b.ledger("/board", board)
 	if err != nil {
 		return nil, err
 	}
-	board := booking.NewBoard()
 	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
@@ -89,7 +90,10 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
-	keeper.Fit = r.base.Clock.Right // another deadline would come of another clock
+	keeper.Fit = func(ctx context.Context) error {
+		// Another deadline would come of another clock, and nothing can be ended without a token.
+		return errors.Join(r.base.Clock.Right(), as.Ready(ctx))
+	}
 	return []program.Task{keeper.Run}, nil
 }
 
@@ -116,9 +120,10 @@ func (r *Rides) Part() Part {
 	}
 }
 
-// ledger returns the ledger as one service writes it: source is what its events say of where they come from.
-func (b *Base) ledger(source string) (*bus.Ledger, error) {
-	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier})
+// ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
+// one of the process.
+func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
+	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier, Shown: board.LastSeq})
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -132,7 +137,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/usersvc")
+	ledger, err := base.ledger("/usersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
@@ -154,7 +159,10 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed)}, nil
+	return Part{
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed),
+		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}},
+	}, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.
@@ -164,7 +172,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/ridersvc")
+	ledger, err := base.ledger("/ridersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
@@ -190,7 +198,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	}
 	return Part{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
-		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}},
+		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}, {Name: "identity of ridersvc", Ready: identity.Ready}},
 	}, nil
 }
 
