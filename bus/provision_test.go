@@ -162,46 +162,6 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 	})
 }
 
-func TestFullLedger(t *testing.T) {
-	server := away(t)
-	server.start(t)
-	conn, err := bus.Connect(bus.Config{InProcess: server})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeConn(t, conn) })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := bus.Provision(ctx, conn, bus.Plan{LedgerSize: 64 << 10}); err != nil {
-		t.Fatal(err)
-	}
-	k := newKit(t, nil)
-	ledger := k.ledgerOn(t, conn)
-	desk := newDesk(t, ledger)
-	user := k.person(booking.User)
-	if err := ledger.Roomy(ctx); err != nil {
-		t.Fatalf("an empty ledger: %v", err)
-	}
-	var first booking.ID
-	for {
-		id := booking.ID(booking.NewID())
-		_, err := desk.Book(ctx, user.command(), id, booking.Trip{})
-		if errors.Is(err, bus.ErrLedgerFull) {
-			break
-		}
-		if err != nil {
-			t.Fatalf("a full ledger answers %v", err)
-		}
-		if first == "" {
-			first = id
-		}
-	}
-	wait.Until(t, "the ledger says that it is full", func() bool { return errors.Is(ledger.Roomy(ctx), bus.ErrLedgerFull) })
-	if _, err := desk.Accept(ctx, k.person(booking.Rider).command(), first); !errors.Is(err, bus.ErrLedgerFull) {
-		t.Errorf("an accept into a ledger without any room: %v", err)
-	}
-}
-
 func TestEmbeddedRefusesWithASentence(t *testing.T) {
 	taken := away(t)
 	taken.config.Addr = freeAddr(t)
