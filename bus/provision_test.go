@@ -17,7 +17,6 @@ import (
 	"pillion/bus/embedded"
 	"pillion/fault"
 	"pillion/token"
-	"pillion/wait"
 )
 
 func TestProvisionWidensAndNeverNarrows(t *testing.T) {
@@ -195,5 +194,43 @@ func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 			closeConn(t, c)
 			t.Errorf("%q was taken", url)
 		}
+	}
+}
+
+// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too little room; and the disk.
+func TestPlanFollowsTheDisk(t *testing.T) {
+	limits := func(t *testing.T, p bus.Plan) (ledger, all int64) {
+		e := bustest.RunWith(t, p)
+		for s := range e.Connect(t).JetStream().ListStreams(t.Context()).Info() {
+			all += s.Config.MaxBytes
+			if s.Config.Name == bus.LedgerStream {
+				ledger = s.Config.MaxBytes
+			}
+		}
+		return ledger, all
+	}
+	disk := func(total int64) bus.Disk { return func() (int64, int64, bool) { return total, total / 2, true } }
+	if _, all := limits(t, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); all > 256<<20 {
+		t.Errorf("a ledger of 64 MiB comes with %d MiB in all", all>>20)
+	}
+	if ledger, all := limits(t, bus.Plan{Disk: disk(512 << 20)}); all > 448<<20 || ledger < 128<<20 {
+		t.Errorf("on a disk of 512 MiB all may take %d MiB, and the ledger %d MiB", all>>20, ledger>>20)
+	}
+	if ledger, _ := limits(t, bus.Plan{Disk: disk(1 << 40)}); ledger != bus.DefaultLedgerSize {
+		t.Errorf("on a large disk the ledger may take %d bytes", ledger)
+	}
+}
+
+// Data that are there always start, on a smaller disk too, and nothing of them is narrowed.
+func TestPlanOnASmallerDisk(t *testing.T) {
+	e := bustest.RunWith(t, bus.Plan{})
+	conn := e.Connect(t)
+	small := func() (int64, int64, bool) { return 512 << 20, 1 << 20, true }
+	if err := bus.Provision(t.Context(), conn, bus.Plan{Disk: small}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := conn.JetStream().Stream(t.Context(), bus.LedgerStream)
+	if err != nil || stream.CachedInfo().Config.MaxBytes != bus.DefaultLedgerSize {
+		t.Errorf("the ledger may take %d bytes now: %v", stream.CachedInfo().Config.MaxBytes, err)
 	}
 }
