@@ -47,11 +47,11 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
-	ledger, err := b.ledger("/board")
+	board := booking.NewBoard()
+	ledger, err := b.ledger("/board", board)
 	if err != nil {
 		return nil, err
 	}
-	board := booking.NewBoard()
 	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
@@ -117,8 +117,12 @@ func (r *Rides) Part() Part {
 }
 
 // ledger returns the ledger as one service writes it: source is what its events say of where they come from.
-func (b *Base) ledger(source string) (*bus.Ledger, error) {
-	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier})
+func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
+	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
+	if b.Store != nil {
+		o.Disk = b.Store.Volume
+	}
+	ledger, err := bus.OpenLedger(b.Conn, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -132,7 +136,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/usersvc")
+	ledger, err := base.ledger("/usersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
@@ -154,7 +158,9 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed)}, nil
+	return Part{
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed), Checks: []web.Check{{Name: "room", Ready: ledger.Room}},
+	}, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.
@@ -164,7 +170,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
-	ledger, err := base.ledger("/ridersvc")
+	ledger, err := base.ledger("/ridersvc", r.board)
 	if err != nil {
 		return Part{}, err
 	}
