@@ -21,8 +21,15 @@ import (
 
 // A diskFault is something that happens to the disk of a server, and how that ends.
 type diskFault struct {
-	disk        *bustest.Volume
+	dir         string
 	strike, end func(*restartable)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func limitFiles(t *testing.T, most uint64) {
@@ -43,18 +50,18 @@ func TestFailedWriteHeals(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T) diskFault{
 		"full": func(t *testing.T) diskFault {
 			v := bustest.MountVolume(t, 128<<20)
-			return diskFault{v, func(*restartable) { v.Fill(0) }, func(*restartable) { v.Empty() }}
+			return diskFault{v.Dir, func(*restartable) { v.Fill(0) }, func(*restartable) { v.Empty() }}
 		},
 		"one failed write": func(t *testing.T) diskFault {
 			v := bustest.MountVolume(t, 128<<20)
-			return diskFault{v, func(*restartable) { limitFiles(t, 1<<10) }, func(*restartable) { limitFiles(t, math.MaxUint64) }}
+			return diskFault{v.Dir, func(*restartable) { limitFiles(t, 1<<10) }, func(*restartable) { limitFiles(t, math.MaxUint64) }}
 		},
 		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the program again.
 		"read-only": func(t *testing.T) diskFault {
 			v := bustest.MountDisk(t, 160<<20)
-			return diskFault{v, func(*restartable) { v.Break() }, func(r *restartable) {
+			return diskFault{v.Dir, func(*restartable) { must(t, v.Break()) }, func(r *restartable) {
 				r.stop(t)
-				v.Repair()
+				must(t, v.Repair())
 				r.start(t)
 			}}
 		},
@@ -64,7 +71,7 @@ func TestFailedWriteHeals(t *testing.T) {
 }
 
 func breakDisk(t *testing.T, f diskFault) {
-	r := &restartable{config: embedded.Config{Dir: filepath.Join(f.disk.Dir, "nats"), Addr: freeAddr(t), SyncAlways: true}}
+	r := &restartable{config: embedded.Config{Dir: filepath.Join(f.dir, "nats"), Addr: freeAddr(t), SyncAlways: true}}
 	r.start(t)
 	t.Cleanup(func() { r.stop(t) })
 	conn, err := bus.Connect(bus.Config{URL: r.server.URL()})

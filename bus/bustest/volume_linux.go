@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -15,8 +13,7 @@ import (
 type Volume struct {
 	Dir string
 
-	t    testing.TB
-	loop string // the device, where it is a real file system in a file
+	t testing.TB
 }
 
 // MountVolume returns an empty disk of a size in bytes, in memory. It is gone after the test. A test that may not mount anything is
@@ -60,49 +57,6 @@ func (v *Volume) Fill(left int64) {
 func (v *Volume) Empty() {
 	v.t.Helper()
 	v.must(os.Remove(v.ballast()))
-}
-
-// MountDisk is MountVolume with a file system that can break: see [Volume.Break]. A test that may not have one is skipped.
-func MountDisk(t testing.TB, size int64) *Volume {
-	t.Helper()
-	v := &Volume{Dir: t.TempDir(), t: t}
-	image := filepath.Join(t.TempDir(), "image")
-	v.must(os.WriteFile(image, nil, 0o600))
-	v.must(os.Truncate(image, size))
-	may := func(command string, args ...string) string {
-		out, err := exec.Command(command, args...).CombinedOutput()
-		if err != nil {
-			t.Skipf("this test needs a disk that can break, and cannot have one here: %s: %v: %s", command, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	may("mkfs.ext4", "-q", "-F", image)
-	v.loop = may("losetup", "--find", "--show", image)
-	t.Cleanup(func() { _ = exec.Command("losetup", "--detach", v.loop).Run() })
-	may("mount", "-o", "errors=remount-ro", v.loop, v.Dir)
-	t.Cleanup(func() { _ = syscall.Unmount(v.Dir, syscall.MNT_DETACH) })
-	if _, err := os.Stat(v.fault()); err != nil {
-		t.Skipf("this test needs a disk that can break: %v", err)
-	}
-	return v
-}
-
-// Break makes the disk read-only, as the system does when it finds an error on it.
-func (v *Volume) Break() {
-	v.t.Helper()
-	v.must(os.WriteFile(v.fault(), []byte("1"), 0))
-}
-
-// Repair makes a broken disk good. Nobody may use it meanwhile.
-func (v *Volume) Repair() {
-	v.t.Helper()
-	v.must(syscall.Unmount(v.Dir, 0))
-	_ = exec.Command("fsck.ext4", "-p", v.loop).Run() // it says with its status that it has repaired something
-	v.must(exec.Command("mount", "-o", "errors=remount-ro", v.loop, v.Dir).Run())
-}
-
-func (v *Volume) fault() string {
-	return filepath.Join("/sys/fs/ext4", filepath.Base(v.loop), "trigger_fs_error")
 }
 
 func (v *Volume) ballast() string { return filepath.Join(v.Dir, "ballast") }
