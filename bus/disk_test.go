@@ -71,10 +71,10 @@ func TestFailedWriteHeals(t *testing.T) {
 }
 
 func breakDisk(t *testing.T, f diskFault) {
-	r := &restartable{config: embedded.Config{Dir: filepath.Join(f.dir, "nats"), Addr: freeAddr(t), SyncAlways: true}}
+	r := away(t)
+	r.config.Dir, r.config.SyncAlways = filepath.Join(f.dir, "nats"), true
 	r.start(t)
-	t.Cleanup(func() { r.stop(t) })
-	conn, err := bus.Connect(bus.Config{URL: r.server.URL()})
+	conn, err := bus.Connect(bus.Config{InProcess: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,10 +114,10 @@ func breakDisk(t *testing.T, f diskFault) {
 		}
 		return err != nil
 	})
-	wait.Until(t, "the server says that a write has failed", func() bool { return errors.Is(r.server.Ready(t.Context()), embedded.ErrDisk) })
+	wait.Until(t, "the server says that a write has failed", func() bool { return errors.Is(r.server.Load().Ready(t.Context()), embedded.ErrDisk) })
 	struck = false
 	f.end(r)
-	wait.Until(t, "the server is ready", func() bool { return r.server.Ready(t.Context()) == nil })
+	wait.Until(t, "the server is ready", func() bool { return r.server.Load().Ready(t.Context()) == nil })
 	wait.Until(t, "a booking is stored", func() bool { return book() == nil })
 	for _, id := range acknowledged {
 		if h, err := ledger.Load(t.Context(), id, booking.Fresh); err != nil || len(h.Events) != 1 {

@@ -18,8 +18,9 @@ import (
 
 // Before NATS was closed everything was in its account for everybody. A folder from then has nothing where it is looked for now.
 func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
-	old := startAt(t, freeAddr(t))
-	conn, err := bus.Connect(bus.Config{URL: old.server.URL()})
+	old := away(t)
+	old.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: old})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"pillion/bus/embedded"
 	"pillion/fault"
 	"pillion/token"
+	"pillion/wait"
 )
 
 func TestProvisionWidensAndNeverNarrows(t *testing.T) {

@@ -5,21 +5,21 @@ package cmd_test
 import (
 	"encoding/json"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"pillion/bus/bustest"
+	"pillion/e2e/proctest"
 	"pillion/wait"
 )
 
 // booker returns what books a ride as john.
-func booker(t *testing.T, p *process) func() (int, string) {
+func booker(t *testing.T, p *proctest.Program) func() (int, string) {
 	t.Helper()
 	token := login(t, p)
 	return func() (int, string) {
-		return call(t, http.MethodPost, p.at["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 }
 
@@ -27,7 +27,7 @@ func booker(t *testing.T, p *process) func() (int, string) {
 func TestSmallDisk(t *testing.T) {
 	disk := bustest.MountVolume(t, 512<<20)
 	data := filepath.Join(disk.Dir, "data")
-	p := pillion(t, data, "--demo")
+	p := proctest.Pillion(t, data, "--demo")
 	book := booker(t, p)
 	if status, words := book(); status != http.StatusOK {
 		t.Fatalf("book: %d %s", status, words)
@@ -38,27 +38,26 @@ func TestSmallDisk(t *testing.T) {
 		status, words := book()
 		return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "No new bookings can be taken at the moment")
 	})
-	if status, words := p.readiness(t); status != http.StatusServiceUnavailable || !strings.Contains(words, "room: ledger_full") {
+	if status, words := p.Readiness(t); status != http.StatusServiceUnavailable || !strings.Contains(words, "room: ledger_full") {
 		t.Errorf("on a full disk readiness says: %d %s", status, words)
 	}
-	p.ride(t)
+	ride(t, p)
 
-	p.signal(t, os.Interrupt)
-	p.wait(t)
+	p.Stop(t)
 	disk.Fill(2 << 20)
-	p = start(t, "pillion", "--demo", "--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p = proctest.Start(t, "pillion", "--demo", "--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 	wait.Until(t, "it is ready but for the room", func() bool {
-		status, words := p.readiness(t)
+		status, words := p.Readiness(t)
 		return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "room: ledger_full") && !strings.Contains(words, "\n")
 	})
 	disk.Empty()
-	p.awaitReady(t)
+	p.Ready(t)
 	book = booker(t, p)
 	wait.Until(t, "bookings are taken again", func() bool { status, _ := book(); return status == http.StatusOK })
 
 	disk.Fill(32 << 20)
-	status, _, stderr := finish(t, "pillion", "--data", filepath.Join(disk.Dir, "another"), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+	status, _, stderr := proctest.Finish(t, "pillion", "--data", filepath.Join(disk.Dir, "another"), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 		"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 	if status != 2 || !strings.Contains(stderr, "MiB free, and a new one needs 96 MiB") {
 		t.Errorf("where a new folder has too little room: status %d, %s", status, stderr)
@@ -66,7 +65,7 @@ func TestSmallDisk(t *testing.T) {
 }
 
 // ride takes the booking that waits to its end.
-func (p *process) ride(t *testing.T) {
+func ride(t *testing.T, p *proctest.Program) {
 	t.Helper()
 	user, rider := tokenOf(t, p, "john@example.com", "user"), tokenOf(t, p, "rider@example.com", "raider")
 	var b struct {
@@ -75,7 +74,7 @@ func (p *process) ride(t *testing.T) {
 	}
 	step := func(method, url string, as http.Header, body string) {
 		t.Helper()
-		status, words := call(t, method, url, as, body)
+		status, words := proctest.Call(t, method, url, as, body)
 		if status != http.StatusOK {
 			t.Fatalf("%s: %d %s", url, status, words)
 		}
@@ -83,8 +82,8 @@ func (p *process) ride(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	step(http.MethodPost, p.at["ridersvc"]+"/accept-booking", rider, "{}")
-	here, there := p.at["ridersvc"]+"/bookings/"+b.ID, p.at["usersvc"]+"/bookings/"+b.ID
+	step(http.MethodPost, p.At["ridersvc"]+"/accept-booking", rider, "{}")
+	here, there := p.At["ridersvc"]+"/bookings/"+b.ID, p.At["usersvc"]+"/bookings/"+b.ID
 	step(http.MethodPost, here+"/arrive", rider, "")
 	step(http.MethodGet, there, user, "")
 	step(http.MethodPost, here+"/start", rider, `{"start_code":"`+b.Code+`"}`)

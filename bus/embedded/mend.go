@@ -17,7 +17,7 @@ import (
 // NATS closes a stream to writes for good after one write to the disk has failed, and all of JetStream after some: what it has in
 // memory may differ from what the disk has. Only opening it anew helps. See ADR 21.
 const (
-	healthEvery = 500 * time.Millisecond
+	healthEvery = time.Second
 	// mendPause is how often it is tried whether the disk takes writes. Where the server was opened anew and a write failed again
 	// within mendGood, the pause before the next time is twice as long, up to mendPauseMost.
 	mendPause     = time.Second
