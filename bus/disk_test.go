@@ -115,9 +115,13 @@ func breakDisk(t *testing.T, f diskFault) {
 		return err != nil
 	})
 	wait.Until(t, "the server says that a write has failed", func() bool { return errors.Is(r.server.Load().Ready(t.Context()), embedded.ErrDisk) })
+	if err := conn.Writable(t.Context()); !errors.Is(err, bus.ErrNotWritable) {
+		t.Errorf("the connection says of writes that were not stored: %v", err)
+	}
 	struck = false
 	f.end(r)
 	wait.Until(t, "the server is ready", func() bool { return r.server.Load().Ready(t.Context()) == nil })
+	wait.Until(t, "the connection says that writes are stored", func() bool { return conn.Writable(t.Context()) == nil })
 	wait.Until(t, "a booking is stored", func() bool { return book() == nil })
 	for _, id := range acknowledged {
 		if h, err := ledger.Load(t.Context(), id, booking.Fresh); err != nil || len(h.Events) != 1 {
