@@ -1,7 +1,7 @@
 package booking
 
-// What may still be stored of a booking until it is over, in messages of a ledger. The acceptance has two: itself, and the record
-// that its rider is engaged.
+// What may still be stored of a booking until it is over, in messages of a ledger. The acceptance
+// has two: itself, and the record that its rider is engaged.
 const (
 	acceptance = 2
 	ratings    = 2
@@ -9,9 +9,10 @@ const (
 	toEnd = 1
 )
 
-// Remaining returns how many messages of the ledger the booking needs at most until it is over: every step of the ride, every wrong
-// start code that is allowed, and both ratings. A booking that its rider has given back needs one: it can expire. For anything more
-// it needs room anew, see [Booking.Growth]. Nothing is kept for the ratings of a ride that is over.
+// Remaining returns how many messages of the ledger the booking needs at most until it is over:
+// every step of the ride, every wrong start code that is allowed, and both ratings. A booking that
+// its rider has given back needs one: it can expire. For anything more it needs room anew, see
+// [Booking.Growth]. Nothing is kept for the ratings of a ride that is over.
 func (b *Booking) Remaining() int {
 	switch b.State {
 	case StateOpen:
@@ -29,11 +30,13 @@ func (b *Booking) Remaining() int {
 	return 0
 }
 
-// remainingAccepted is the longest way from an acceptance: arrived, all wrong codes but the last, started, completed, both ratings.
+// remainingAccepted is the longest way from an acceptance: arrived, all wrong codes but the last,
+// started, completed, both ratings.
 const remainingAccepted = 1 + (MaxWrongCodes - 1) + 1 + 1 + ratings
 
-// Growth returns how many messages more than before are to be kept room for once an event of kind k has been appended to b, itself
-// among them. It is 0 for every step that room was kept for when the booking was made.
+// Growth returns how many messages more than before are to be kept room for once an event of kind k
+// has been appended to b, itself among them. It is 0 for every step that room was kept for when the
+// booking was made.
 func (b *Booking) Growth(k Kind) int {
 	switch {
 	case k == Requested:
@@ -46,7 +49,8 @@ func (b *Booking) Growth(k Kind) int {
 	return 0
 }
 
-// Remaining returns how many messages all bookings of the board need until they are over, as [Booking.Remaining] has it.
+// Remaining returns how many messages all bookings of the board need until they are over, as
+// [Booking.Remaining] has it.
 func (b *Board) Remaining() int {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

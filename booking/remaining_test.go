@@ -6,8 +6,8 @@ import (
 	"pillion/booking"
 )
 
-// Whatever may happen to a booking has room: every event takes some of what was kept for the booking, or asks for more as it is
-// appended. The board adds up what is kept.
+// Whatever may happen to a booking has room: every event takes some of what was kept for the
+// booking, or asks for more as it is appended. The board adds up what is kept.
 func TestEveryEventHasRoom(t *testing.T) {
 	board := booking.NewBoard()
 	for seed := range uint64(histories) {

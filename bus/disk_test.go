@@ -44,8 +44,8 @@ func limitFiles(t *testing.T, most uint64) {
 	}
 }
 
-// A write to the disk that fails stops bookings no longer than the disk does: the server says so, opens its store anew, and has
-// everything that was acknowledged.
+// A write to the disk that fails stops bookings no longer than the disk does: the server says so,
+// opens its store anew, and has everything that was acknowledged.
 func TestFailedWriteHeals(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T) diskFault{
 		"full": func(t *testing.T) diskFault {
@@ -56,7 +56,8 @@ func TestFailedWriteHeals(t *testing.T) {
 			v := bustest.MountVolume(t, 128<<20)
 			return diskFault{v.Dir, func(*restartable) { limitFiles(t, 1<<10) }, func(*restartable) { limitFiles(t, math.MaxUint64) }}
 		},
-		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the program again.
+		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the
+		// program again.
 		"read-only": func(t *testing.T) diskFault {
 			v := bustest.MountDisk(t, 160<<20)
 			return diskFault{v.Dir, func(*restartable) { must(t, v.Break()) }, func(r *restartable) {

@@ -16,7 +16,8 @@ import (
 	"pillion/fault"
 )
 
-// Before NATS was closed everything was in its account for everybody. A folder from then has nothing where it is looked for now.
+// Before NATS was closed everything was in its account for everybody. A folder from then has
+// nothing where it is looked for now.
 func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 	old := away(t)
 	old.start(t)

@@ -12,21 +12,22 @@ import (
 	"pillion/booking"
 )
 
-// A Disk tells how many bytes a disk has in all, and how many of them are free. known is false where that cannot be learnt.
+// A Disk tells how many bytes a disk has in all, and how many of them are free. known is false
+// where that cannot be learnt.
 type Disk func() (total, free int64, known bool)
 
-// spare is what bookings leave free of a disk that has total bytes: for everything else that is written there, and for files that are
-// rewritten.
+// spare is what bookings leave free of a disk that has total bytes: for everything else that is
+// written there, and for files that are rewritten.
 func spare(total int64) int64 { return min(max(total/8, 32<<20), 512<<20) }
 
 const (
-	// messageRoom is what a message of the ledger takes at most, taken over the life of a booking: three quarters of it as a rule,
-	// half of which is its token.
+	// messageRoom is what a message of the ledger takes at most, taken over the life of a booking:
+	// three quarters of it as a rule, half of which is its token.
 	messageRoom = 2 << 10
 	// ledgerSpare is the part of the ledger that nothing is reckoned with: forgeries take room too.
 	ledgerSpare = 32
-	// allowancePart is the part of what is free that one process may use without asking again, and allowanceLife for how long. Where
-	// that is less than allowanceLeast each booking asks.
+	// allowancePart is the part of what is free that one process may use without asking again, and
+	// allowanceLife for how long. Where that is less than allowanceLeast each booking asks.
 	allowancePart  = 16
 	allowanceLife  = time.Second
 	allowanceLeast = 1 << 20
@@ -36,14 +37,16 @@ const (
 	boardPatience = time.Second
 )
 
-// errAdmission is that others have written to the ledger while its last room was given away: ask for it again.
+// errAdmission is that others have written to the ledger while its last room was given away: ask
+// for it again.
 var errAdmission = booking.ErrContended.Saying("Many bookings want the room that is left. Please try again in a moment.")
 
-// A room is what is left of the ledger for new bookings, after all that the bookings there are still need until they are over: so
-// whatever was begun can be ended. See ADR 21.
+// A room is what is left of the ledger for new bookings, after all that the bookings there are
+// still need until they are over: so whatever was begun can be ended. See ADR 21.
 //
-// Mostly a process takes an allowance, which is a small part of what is left, and uses it up without asking. Where little is left
-// one booking after another asks the ledger's leader, and is stored only if nothing else has been stored meanwhile.
+// Mostly a process takes an allowance, which is a small part of what is left, and uses it up
+// without asking. Where little is left one booking after another asks the ledger's leader, and is
+// stored only if nothing else has been stored meanwhile.
 type room struct {
 	conn  *Conn
 	board *booking.Board // nil: it is not known what the bookings need
@@ -58,7 +61,8 @@ type room struct {
 	underWay  int64         // bytes that were given away, and are not stored yet
 }
 
-// growth returns how many messages more than before are to be kept room for once events have been appended to a booking.
+// growth returns how many messages more than before are to be kept room for once events have been
+// appended to a booking.
 func growth(b booking.Booking, events []booking.Event) (messages int) {
 	for _, e := range events {
 		messages += b.Growth(e.Kind)
@@ -80,8 +84,8 @@ func (a admission) guard(m *nats.Msg) {
 	}
 }
 
-// admit returns leave to write that room is kept for so many messages more, or ErrLedgerFull. Whatever room was kept for already is
-// always admitted. Other errors are worth another try.
+// admit returns leave to write that room is kept for so many messages more, or ErrLedgerFull.
+// Whatever room was kept for already is always admitted. Other errors are worth another try.
 func (r *room) admit(ctx context.Context, messages int) (admission, error) {
 	if messages == 0 {
 		return admission{leave: func() {}}, nil
@@ -138,8 +142,9 @@ func (r *room) enter(ctx context.Context) error {
 
 func (r *room) exit() { <-r.turn }
 
-// left returns how many bytes nothing is kept for, which may be less than none, and the last sequence of the ledger then. It waits for
-// the board only where that decides whether there is what is needed.
+// left returns how many bytes nothing is kept for, which may be less than none, and the last
+// sequence of the ledger then. It waits for the board only where that decides whether there is what
+// is needed.
 func (r *room) left(ctx context.Context, need int64) (int64, uint64, error) {
 	info, err := r.conn.ledgerInfo(ctx)
 	if err != nil {
@@ -151,9 +156,9 @@ func (r *room) left(ctx context.Context, need int64) (int64, uint64, error) {
 		return free - max(info.Config.MaxBytes, 0)/10 - r.underWay, last, nil
 	}
 	kept := func() int64 {
-		// What the board has not read yet may be new bookings, all of it. It is asked first how far it is: what it learns meanwhile is
-		// counted twice rather than not at all.
-		behind := max(int64(last)-int64(r.board.Seq()), 0) //nolint:gosec // a sequence
+		// What the board has not read yet may be new bookings, all of it. It is asked first how far
+		// it is: what it learns meanwhile is counted twice rather than not at all.
+		behind := max(int64(last)-int64(r.board.Seq()), 0)
 		return (behind*int64(wholeLife) + int64(r.board.Remaining())) * messageRoom
 	}
 	left := free - kept() - r.underWay
@@ -175,7 +180,7 @@ var wholeLife = new(booking.Booking).Growth(booking.Requested)
 func (r *room) free(info *jetstream.StreamInfo) int64 {
 	free := int64(1 << 60)
 	if most := info.Config.MaxBytes; most > 0 {
-		free = most - most/ledgerSpare - int64(info.State.Bytes) //nolint:gosec // a size
+		free = most - most/ledgerSpare - int64(info.State.Bytes)
 	}
 	if r.disk != nil {
 		if total, rest, known := r.disk(); known {
@@ -185,7 +190,8 @@ func (r *room) free(info *jetstream.StreamInfo) int64 {
 	return free
 }
 
-// Room returns nil when there is room for a new booking, ErrLedgerFull when what is left is kept for others, or why that is not known.
+// Room returns nil when there is room for a new booking, ErrLedgerFull when what is left is kept
+// for others, or why that is not known.
 func (l *Ledger) Room(ctx context.Context) error {
 	if err := l.room.enter(ctx); err != nil {
 		return err
@@ -199,8 +205,8 @@ func (l *Ledger) Room(ctx context.Context) error {
 	return err
 }
 
-// refusedFor tells why the server does not store messages that it should: ErrNoRoom where there is no room for them, nil where it is
-// something else.
+// refusedFor tells why the server does not store messages that it should: ErrNoRoom where there is
+// no room for them, nil where it is something else.
 func (r *room) refusedFor(ctx context.Context, msgs []*nats.Msg) error {
 	info, err := r.conn.ledgerInfo(ctx)
 	if err != nil {
@@ -210,7 +216,7 @@ func (r *room) refusedFor(ctx context.Context, msgs []*nats.Msg) error {
 	for _, m := range msgs {
 		size += int64(m.Size())
 	}
-	if most := info.Config.MaxBytes; most > 0 && int64(info.State.Bytes)+max(size, int64(len(msgs)*messageRoom)) > most { //nolint:gosec // a size
+	if most := info.Config.MaxBytes; most > 0 && int64(info.State.Bytes)+max(size, int64(len(msgs)*messageRoom)) > most {
 		return ErrNoRoom
 	}
 	return nil

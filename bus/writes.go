@@ -15,12 +15,14 @@ import (
 	"pillion/fault"
 )
 
-// ErrNotWritable says that a stream takes no writes: the last one was not stored, and none has been since.
+// ErrNotWritable says that a stream takes no writes: the last one was not stored, and none has been
+// since.
 var ErrNotWritable = fault.New(fault.Unavailable, "not_writable",
 	"NATS does not store what is written to it. See its health and its disk; a server whose disk has failed once must be restarted.").After(2 * time.Second)
 
-// writes are the streams whose last write was not stored for reasons of the store: its server was there and did not answer, or said
-// that it cannot. A server whose disk has failed once answers nothing more for such a stream, and all else as ever.
+// writes are the streams whose last write was not stored for reasons of the store: its server was
+// there and did not answer, or said that it cannot. A server whose disk has failed once answers
+// nothing more for such a stream, and all else as ever.
 type writes struct {
 	mu     sync.Mutex
 	failed map[string]failedWrite // by stream
@@ -48,7 +50,8 @@ func (w *writes) fail(stream string, f failedWrite) {
 	w.failed[stream] = f
 }
 
-// notStored notes that a write to a stream was not stored, unless that is known to be for another reason than the store's.
+// notStored notes that a write to a stream was not stored, unless that is known to be for another
+// reason than the store's.
 func (c *Conn) notStored(ctx context.Context, stream string, err error, probe func(context.Context) error) {
 	var api jetstream.JetStreamError
 	answered := errors.As(err, &api) && api.APIError() != nil && api.APIError().Code < 500
@@ -59,8 +62,9 @@ func (c *Conn) notStored(ctx context.Context, stream string, err error, probe fu
 	c.writes.fail(stream, failedWrite{err: err, probe: probe})
 }
 
-// Writable returns nil unless a stream has not stored what was last written to it on this connection. Then it asks that stream, and
-// returns ErrNotWritable as long as that does not answer as one that takes writes.
+// Writable returns nil unless a stream has not stored what was last written to it on this
+// connection. Then it asks that stream, and returns ErrNotWritable as long as that does not answer
+// as one that takes writes.
 func (c *Conn) Writable(ctx context.Context) error {
 	c.writes.mu.Lock()
 	failed := make(map[string]failedWrite, len(c.writes.failed))
@@ -82,8 +86,8 @@ func (c *Conn) Writable(ctx context.Context) error {
 	return all
 }
 
-// probeLedger asks the ledger's store to store once more what it has, the last event of a kind. It never does, for each subject is taken
-// for good; that it says so shows that it is at work.
+// probeLedger asks the ledger's store to store once more what it has, the last event of a kind. It
+// never does, for each subject is taken for good; that it says so shows that it is at work.
 func (c *Conn) probeLedger(kind booking.Kind) func(context.Context) error {
 	return func(ctx context.Context) error {
 		last, err := c.leaderLast(ctx, LedgerStream, EventPattern(kind))

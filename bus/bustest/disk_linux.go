@@ -18,7 +18,8 @@ type Disk struct {
 	image, loop string // the file that it is in, and the device
 }
 
-// MountDisk returns an empty disk of a size in bytes. It is gone after the test. A test that may not have one is skipped.
+// MountDisk returns an empty disk of a size in bytes. It is gone after the test. A test that may
+// not have one is skipped.
 func MountDisk(t testing.TB, size int64) *Disk {
 	t.Helper()
 	d, err := NewDisk(t.TempDir(), filepath.Join(t.TempDir(), "image"), size)
@@ -33,7 +34,8 @@ func MountDisk(t testing.TB, size int64) *Disk {
 	return d
 }
 
-// NewDisk makes a disk of a size in bytes in the file image, and mounts it. It needs root, a loop device and mkfs.ext4.
+// NewDisk makes a disk of a size in bytes in the file image, and mounts it. It needs root, a loop
+// device and mkfs.ext4.
 func NewDisk(dir, image string, size int64) (*Disk, error) {
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		return nil, err
@@ -57,8 +59,9 @@ func NewDisk(dir, image string, size int64) (*Disk, error) {
 // Break makes the disk read-only, as the system does when it finds an error on it.
 func (d *Disk) Break() error { return os.WriteFile(d.fault(), []byte("1"), 0) }
 
-// Repair puts a good disk with the same content in the place of a broken one. It is a device of its own, for the system knows the old one as
-// broken as long as any process has it in its view. Whoever uses it must begin anew.
+// Repair puts a good disk with the same content in the place of a broken one. It is a device of its
+// own, for the system knows the old one as broken as long as any process has it in its view.
+// Whoever uses it must begin anew.
 func (d *Disk) Repair() error {
 	if err := d.Close(); err != nil {
 		return err

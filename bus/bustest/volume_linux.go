@@ -16,8 +16,8 @@ type Volume struct {
 	t testing.TB
 }
 
-// MountVolume returns an empty disk of a size in bytes, in memory. It is gone after the test. A test that may not mount anything is
-// skipped.
+// MountVolume returns an empty disk of a size in bytes, in memory. It is gone after the test. A
+// test that may not mount anything is skipped.
 func MountVolume(t testing.TB, size int64) *Volume {
 	t.Helper()
 	v := &Volume{Dir: t.TempDir(), t: t}
@@ -35,17 +35,17 @@ func (v *Volume) Fill(left int64) {
 	v.t.Helper()
 	f, err := os.OpenFile(v.ballast(), os.O_CREATE|os.O_WRONLY, 0o600)
 	v.must(err)
-	defer f.Close() //nolint:errcheck // nothing is lost with it
+	defer f.Close()
 	for {
 		var s syscall.Statfs_t
 		v.must(syscall.Statfs(v.Dir, &s))
-		more := int64(s.Bavail)*s.Bsize - left //nolint:gosec // a small disk
+		more := int64(s.Bavail)*s.Bsize - left
 		if more <= 0 {
 			return
 		}
 		at, err := f.Seek(0, 2)
 		v.must(err)
-		if err := syscall.Fallocate(int(f.Fd()), 0, at, more); err != nil && !errors.Is(err, syscall.ENOSPC) { //nolint:gosec // a file
+		if err := syscall.Fallocate(int(f.Fd()), 0, at, more); err != nil && !errors.Is(err, syscall.ENOSPC) {
 			v.must(err)
 		}
 		_, err = f.Seek(0, 2)

@@ -14,12 +14,14 @@ import (
 	"pillion/fault"
 )
 
-// NATS closes a stream to writes for good after one write to the disk has failed, and all of JetStream after some: what it has in
-// memory may differ from what the disk has. Only opening it anew helps. See ADR 21.
+// NATS closes a stream to writes for good after one write to the disk has failed, and all of
+// JetStream after some: what it has in memory may differ from what the disk has. Only opening it
+// anew helps. See ADR 21.
 const (
 	healthEvery = time.Second
-	// mendPause is how often it is tried whether the disk takes writes. Where the server was opened anew and a write failed again
-	// within mendGood, the pause before the next time is twice as long, up to mendPauseMost.
+	// mendPause is how often it is tried whether the disk takes writes. Where the server was opened
+	// anew and a write failed again within mendGood, the pause before the next time is twice as
+	// long, up to mendPauseMost.
 	mendPause     = time.Second
 	mendPauseMost = 5 * time.Second
 	mendGood      = 30 * time.Second
@@ -31,8 +33,8 @@ const (
 var ErrDisk = fault.New(fault.Unavailable, "disk_failed",
 	"The disk does not take what is written to it. Free some space, or see to the disk; then it goes on by itself.").After(2 * time.Second)
 
-// Ready returns nil, or ErrDisk from the moment when a write to the disk is known to have failed until the streams have been opened
-// anew.
+// Ready returns nil, or ErrDisk from the moment when a write to the disk is known to have failed
+// until the streams have been opened anew.
 func (s *Server) Ready(context.Context) error {
 	if err := s.broken.Load(); err != nil {
 		return *err
@@ -124,8 +126,9 @@ func (s *Server) try() (err error) {
 	return f.Sync()
 }
 
-// intact returns ErrData where something in the folder could not be opened, such as the data of an older or a newer Pillion: the
-// server itself would pass it over, and all would look as if there had never been anything.
+// intact returns ErrData where something in the folder could not be opened, such as the data of an
+// older or a newer Pillion: the server itself would pass it over, and all would look as if there
+// had never been anything.
 func (s *Server) intact() error {
 	var what []string
 	for _, e := range s.health() {

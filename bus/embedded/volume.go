@@ -8,15 +8,16 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// leastToBegin is what an empty data folder needs on its disk: streams and buckets with next to nothing in them, and what bookings
-// leave free.
+// leastToBegin is what an empty data folder needs on its disk: streams and buckets with next to
+// nothing in them, and what bookings leave free.
 const leastToBegin = 96 << 20
 
-// Volume returns how many bytes the disk of the data folder has in all, and how many are free for us. known is false on a system
-// where that cannot be learnt.
+// Volume returns how many bytes the disk of the data folder has in all, and how many are free for
+// us. known is false on a system where that cannot be learnt.
 func (s *Server) Volume() (total, free int64, known bool) { return volume(s.config.Dir) }
 
-// enoughToBegin returns ErrDir where a new data folder would be of no use. What has data is opened whatever is left of the disk.
+// enoughToBegin returns ErrDir where a new data folder would be of no use. What has data is opened
+// whatever is left of the disk.
 func (s *Server) enoughToBegin() error {
 	if _, err := os.Stat(filepath.Join(s.config.Dir, server.JetStreamStoreDir)); err == nil {
 		return nil
