@@ -188,14 +188,18 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 			return err
 		}
 	}
+	fresh, err := c.isFresh(ctx)
+	if err != nil {
+		return err
+	}
 	for _, want := range streams {
 		if err := c.provisionStream(ctx, want, p); err != nil {
-			return err
+			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
 	for _, want := range p.buckets() {
 		if err := c.provisionBucket(ctx, want, p); err != nil {
-			return err
+			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
 	for _, want := range durables() {
@@ -205,6 +209,44 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 	}
 	return nil
 }
+
+// isFresh reports whether there is no ledger yet.
+func (c *Conn) isFresh(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, provisionWait)
+	defer cancel()
+	_, err := c.js.Stream(ctx, LedgerStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, unavailable("look at the ledger", err)
+	}
+	return false, nil
+}
+
+// undo takes away an empty ledger that was made a moment ago, where there was too little room for what belongs to it: so a smaller one
+// can be asked for, which would be refused as a narrowing.
+func (c *Conn) undo(ctx context.Context, fresh bool, why error) error {
+	var f *fault.Error
+	if !fresh || !errors.As(why, &f) || f.Code != noStorage {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, provisionWait)
+	defer cancel()
+	for _, name := range []string{LedgerStream, AuditStream} {
+		s, err := c.js.Stream(ctx, name)
+		if err != nil || s.CachedInfo().State.Msgs > 0 {
+			continue
+		}
+		if err := c.js.DeleteStream(ctx, name); err != nil {
+			return unavailable("take away stream "+name, err)
+		}
+	}
+	return nil
+}
+
+// noStorage is the code of the fault that NATS has too little room.
+const noStorage = "no_storage"
 
 // A durable is a consumer that all instances of the services share. They only use it: it comes with the streams.
 type durable struct {
@@ -412,7 +454,7 @@ func provisionFailed(what string, p Plan, err error) error {
 	if errors.As(err, &api) {
 		switch {
 		case api.ErrorCode == errInsufficientStorage, api.ErrorCode == errNoPeers && strings.Contains(api.Description, "storage"):
-			return fault.New(fault.Invalid, "no_storage", fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
+			return fault.New(fault.Invalid, noStorage, fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
 				"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
 				"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
 		case api.ErrorCode == errNoPeers, api.ErrorCode == errInsufficientResources:

@@ -235,3 +235,27 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 		t.Errorf("the ledger may take %d bytes now: %v", stream.CachedInfo().Config.MaxBytes, err)
 	}
 }
+
+// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a smaller ledger helps.
+func TestTooLittleRoomSaysHowMuch(t *testing.T) {
+	server := away(t)
+	server.config.Access = `
+		accounts { A { jetstream: { max_mem: 16MB, max_file: 300MB }, users: [ { user: a, password: a } ] } }
+		no_auth_user: a`
+	server.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeConn(t, conn) })
+	err = bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
+	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 436 MiB on each server") {
+		t.Errorf("told: %v", err)
+	}
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20}); fault.From(err).Code != "no_storage" {
+		t.Errorf("told once more: %v", err)
+	}
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); err != nil {
+		t.Errorf("a smaller ledger: %v", err)
+	}
+}
