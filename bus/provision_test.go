@@ -249,7 +249,7 @@ func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	}
 	t.Cleanup(func() { closeConn(t, conn) })
 	err = bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
-	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 436 MiB on each server") {
+	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
 		t.Errorf("told: %v", err)
 	}
 	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20}); fault.From(err).Code != "no_storage" {
