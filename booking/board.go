@@ -34,6 +34,8 @@ type contents struct {
 	oldest   []*record            // all bookings by RequestedSeq
 	changes  openLog
 	applied  uint64 // Seq of the last event that was applied
+
+	remaining int // messages that all of them need until they are over
 }
 
 // NewBoard returns an empty board.
@@ -83,7 +85,11 @@ func (b *Board) Apply(e Event) error {
 		b.close(r)
 	}
 	was, had := r.state.shelf(), r.rider
+	if known {
+		b.remaining -= r.remaining()
+	}
 	r.update(&t.Booking, b.driver(t.Booking.Rider))
+	b.remaining += r.remaining()
 	if r.state == openState {
 		b.offer(r)
 	}
@@ -211,6 +217,7 @@ func (b *Board) Forget(first uint64) int {
 			b.close(r)
 		}
 		delete(b.bookings, r.id)
+		b.remaining -= r.remaining()
 		if r.seq >= first { // the rest of its events, which are to be passed over
 			b.ageAfter(r)
 		}

@@ -250,6 +250,7 @@ func (l *Loading) bookings(rest []byte) error {
 			b.users[r.user.id] = r.user
 		}
 		b.bookings[r.id] = r
+		b.remaining += r.remaining()
 		b.oldest = append(b.oldest, r)
 		b.expect(r)
 		r.user.put(r.state.shelf(), r)

@@ -130,7 +130,7 @@ func TestCapturedBoards(t *testing.T) {
 		board := booking.NewBoard()
 		s.play(board, 0, half)
 		loaded := load(t, capture(t, board.Capture(), nil))
-		if loaded.Seq() != board.Seq() || loaded.Len() != board.Len() || !bytes.Equal(content(t, loaded), content(t, board)) {
+		if loaded.Seq() != board.Seq() || loaded.Len() != board.Len() || loaded.Remaining() != board.Remaining() || !bytes.Equal(content(t, loaded), content(t, board)) {
 			t.Fatalf("seed %d: the loaded board is another one", seed)
 		}
 		for n := range 60 {

@@ -152,8 +152,8 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uin
 }
 
 // write is one guarded write. It tries once: where its outcome is not known, the caller's next read tells.
-func (b *Bucket) write(ctx context.Context, m *nats.Msg, revision uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptPatience)
+func (b *Bucket) write(asked context.Context, m *nats.Msg, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(asked, attemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 	ack, err := b.conn.publish(ctx, m, jetstream.WithExpectStream(b.stream()))
@@ -162,7 +162,9 @@ func (b *Bucket) write(ctx context.Context, m *nats.Msg, revision uint64) (uint6
 		if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {
 			return 0, ErrStale
 		}
+		b.conn.notStored(asked, b.stream(), err, b.probe)
 		return 0, unavailable(fmt.Sprintf("write bucket %s", b.name), err)
 	}
+	b.conn.writes.stored(b.stream())
 	return ack.Sequence, nil
 }

@@ -35,8 +35,12 @@ var (
 		"The NATS server does not know the key that this process proves with who it is, or asks for none. See docs/security-nats.md.").After(2 * time.Second)
 	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
 		"We could not confirm in time whether this was recorded. Please look at the booking, then try again.").After(2 * time.Second)
+	// ErrLedgerFull is for what begins something: a booking, another try of one that was given back, a rating.
 	ErrLedgerFull = fault.New(fault.Unavailable, "ledger_full",
-		"No new bookings can be taken at the moment. Please try again later.").After(time.Minute)
+		"No new bookings can be taken at the moment: what room is left is kept for the rides that there are. Please try again later.").After(time.Minute)
+	// ErrNoRoom is for everything else, and for everybody.
+	ErrNoRoom = fault.New(fault.Unavailable, "no_room",
+		"Nothing can be recorded at the moment, for there is no room left. Nothing was changed. Please try again in a minute.").After(time.Minute)
 )
 
 // Config says how to reach NATS. URL or InProcess is required.
@@ -82,6 +86,7 @@ type Conn struct {
 	met    atomic.Bool // whether a server was ever reached
 	link   *link
 	leases leases
+	writes writes
 	closed chan struct{}
 }
 

@@ -7,7 +7,6 @@ const (
 	errInsufficientResources jetstream.ErrorCode = 10023
 	errNoMessageFound        jetstream.ErrorCode = 10037
 	errInsufficientStorage   jetstream.ErrorCode = 10047
-	errStorageExceeded       jetstream.ErrorCode = 10028
 	errNoPeers               jetstream.ErrorCode = 10005
 
 	errWrongLastSequence jetstream.ErrorCode = 10071 // the guard is stale

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +29,10 @@ type LedgerOptions struct {
 	Shown func(booking.ID) uint64
 	Now   func() time.Time
 	NewID func() string
+	// Board is what the room is reckoned by that the bookings of the ledger still need: somebody else feeds it. Without one only nine
+	// tenths of the ledger are for new bookings.
+	Board *booking.Board
+	Disk  Disk // what the ledger is on; nil: a server elsewhere sees to that
 	// ForgetEvery is how often a board is rid of what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration
 }
@@ -50,10 +53,8 @@ type Ledger struct {
 
 	forgetEvery time.Duration
 
-	roomMu sync.Mutex // held while the stream's size is asked for
-	room   atomic.Pointer[room]
-
 	accepted *lru.Cache[booking.RiderID, *acceptances]
+	room     *room
 }
 
 var _ booking.Log = (*Ledger)(nil)
@@ -83,6 +84,7 @@ func OpenLedger(c *Conn, o LedgerOptions) (*Ledger, error) {
 		accepted: accepted,
 		conn:     c, js: c.js, log: c.log, metrics: c.metrics, verify: reverifier{o.Tokens},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
+		room: &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
 	}, nil
 }
 
@@ -103,7 +105,7 @@ const (
 // history with them. One event is one guarded publish, several are one atomic batch.
 //
 // booking.ErrMoved says for certain that nothing was stored because the booking has moved on. ErrLedgerFull says that nothing
-// was stored because nothing more can be. ErrOutcomeUnknown and ErrUnavailable leave the question open: the same command may be
+// was stored because the room is kept for other bookings, and ErrNoRoom because there is none. ErrOutcomeUnknown and ErrUnavailable leave the question open: the same command may be
 // tried again, for its command id is found in the history if it was stored after all.
 //
 // A lost ack does not become a wrong answer: the same message ids and guards are sent again, and where the server then says
@@ -131,22 +133,38 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 	if err := l.conn.reachable(); err != nil {
 		return booking.History{}, err
 	}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, appendPatience)
 	defer cancel()
 
 	unknown := false          // whether an earlier try may have been stored
+	var silent error          // what the last try came to, where the server did not say that it stored or refused it
 	var moved booking.History // what others have made of the booking
+	grows := growth(after.Booking, events)
 	try := func() (uint64, error) {
-		seq, err := l.publish(ctx, msgs)
+		admitted, err := l.room.admit(ctx, grows)
+		if err != nil && !certain(err) {
+			return 0, err // and nothing was sent
+		}
+		var seq uint64
+		if err == nil {
+			admitted.guard(msgs[0])
+			seq, err = l.publish(ctx, msgs)
+			admitted.leave()
+		}
+		silent = nil
 		switch outcomeOf(err) {
 		case wrote:
 			return seq, nil
 		case refused:
 			return 0, backoff.Permanent(err)
 		case decided: // by a write that may be our own
-			var seq uint64
-			seq, moved, err = l.readBack(ctx, id, sent, after.Revision, engages)
-			if err != nil && !errors.Is(err, booking.ErrMoved) && !errors.Is(err, booking.ErrNotForYou) && !errors.Is(err, ErrLedgerFull) {
+			why := err
+			seq, moved, err = l.readBack(ctx, id, sent, after.Revision, engages, func() error { return l.whyNot(ctx, msgs, why) })
+			if errors.Is(err, errAdmission) {
+				return 0, err // ask for room again
+			}
+			if err != nil && !certain(err) {
 				unknown = true
 				return 0, err
 			}
@@ -155,7 +173,7 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 			}
 			return seq, nil
 		default:
-			unknown = true
+			unknown, silent = true, err
 			l.metrics.attempts.WithLabelValues("retried").Inc()
 			return 0, err
 		}
@@ -164,9 +182,13 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 	if errors.Is(err, booking.ErrMoved) {
 		return moved, err
 	}
+	if silent != nil {
+		l.conn.notStored(asked, LedgerStream, silent, l.conn.probeLedger(sent[0].Kind))
+	}
 	if err != nil {
 		return booking.History{}, l.appendFailed(err, unknown)
 	}
+	l.conn.writes.stored(LedgerStream)
 	l.metrics.attempts.WithLabelValues("stored").Inc()
 	raise(&l.appended, seq)
 	next := after.Clone()
@@ -279,7 +301,7 @@ type outcome uint8
 const (
 	open    outcome = iota // nothing for certain: try again with the same ids and guards
 	wrote                  // stored, by this try
-	decided                // the place is taken, perhaps by an earlier try of ours: read back
+	decided                // not stored by this try, perhaps by an earlier one of ours: read back
 	refused                // never stored, and never will be
 )
 
@@ -287,7 +309,7 @@ func outcomeOf(err error) outcome {
 	if err == nil {
 		return wrote
 	}
-	if errors.Is(err, errAckedBefore) || errors.Is(err, errOvertaken) {
+	if errors.Is(err, errAckedBefore) || errors.Is(err, errOvertaken) || errors.Is(err, ErrLedgerFull) {
 		return decided
 	}
 	var api jetstream.JetStreamError
@@ -306,10 +328,30 @@ func outcomeOf(err error) outcome {
 	return refused
 }
 
+// certain reports whether err says for certain that nothing was stored, nor will be.
+func certain(err error) bool {
+	return errors.Is(err, booking.ErrMoved) || errors.Is(err, booking.ErrNotForYou) || errors.Is(err, ErrLedgerFull) || errors.Is(err, ErrNoRoom)
+}
+
+// whyNot tells why messages were not stored although nobody else has written in their place: there is no room, or the message id is
+// burnt by a message that is not ours, which is no error. A new decision has new ids, so only a full ledger stays refused.
+func (l *Ledger) whyNot(ctx context.Context, msgs []*nats.Msg, err error) error {
+	var api jetstream.JetStreamError
+	switch guarded := msgs[0].Header.Get(jetstream.ExpectedLastSeqHeader) != ""; {
+	case errors.Is(err, ErrLedgerFull):
+		return err
+	case guarded && errors.As(err, &api) && api.APIError() != nil && api.APIError().ErrorCode == errWrongLastSequence:
+		return errAdmission
+	}
+	return l.room.refusedFor(ctx, msgs)
+}
+
 // readBack asks the leader whether events, as they were sent, are in the history. It returns the sequence of the last one,
-// booking.ErrMoved and the history where others are in their place, or ErrLedgerFull where nobody is. Where only the rider that they
+// booking.ErrMoved and the history where others are in their place, or whyNot's error where nobody is. Where only the rider that they
 // engage has moved on it returns booking.ErrMoved, and booking.ErrNotForYou where the rider's record has been there before.
-func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Event, guard uint64, engages *engagement) (uint64, booking.History, error) {
+func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Event, guard uint64, engages *engagement,
+	whyNot func() error,
+) (uint64, booking.History, error) {
 	h, err := l.Load(ctx, id, booking.Fresh)
 	if err != nil {
 		return 0, booking.History{}, err
@@ -327,10 +369,10 @@ func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Eve
 		}
 	}
 	if h.Revision == guard {
-		// Nobody has written since, and yet the server does not store it: there is no room, or the message id is burnt by a
-		// message that is not ours. A new decision has new ids, so only a full ledger stays refused.
-		if err := l.askRoom(ctx); err != nil {
-			l.metrics.attempts.WithLabelValues("full").Inc()
+		if err := whyNot(); err != nil {
+			if certain(err) {
+				l.metrics.attempts.WithLabelValues("full").Inc()
+			}
 			return 0, booking.History{}, err
 		}
 	}
@@ -341,7 +383,7 @@ func (l *Ledger) readBack(ctx context.Context, id booking.ID, sent []booking.Eve
 func (l *Ledger) appendFailed(err error, unknown bool) error {
 	var f *fault.Error
 	switch {
-	case errors.Is(err, ErrLedgerFull), errors.Is(err, booking.ErrNotForYou):
+	case certain(err):
 		return err
 	case unknown:
 		l.metrics.attempts.WithLabelValues("unknown").Inc()

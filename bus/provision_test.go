@@ -162,46 +162,6 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 	})
 }
 
-func TestFullLedger(t *testing.T) {
-	server := away(t)
-	server.start(t)
-	conn, err := bus.Connect(bus.Config{InProcess: server})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeConn(t, conn) })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if err := bus.Provision(ctx, conn, bus.Plan{LedgerSize: 64 << 10}); err != nil {
-		t.Fatal(err)
-	}
-	k := newKit(t, nil)
-	ledger := k.ledgerOn(t, conn)
-	desk := newDesk(t, ledger)
-	user := k.person(booking.User)
-	if err := ledger.Roomy(ctx); err != nil {
-		t.Fatalf("an empty ledger: %v", err)
-	}
-	var first booking.ID
-	for {
-		id := booking.ID(booking.NewID())
-		_, err := desk.Book(ctx, user.command(), id, booking.Trip{})
-		if errors.Is(err, bus.ErrLedgerFull) {
-			break
-		}
-		if err != nil {
-			t.Fatalf("a full ledger answers %v", err)
-		}
-		if first == "" {
-			first = id
-		}
-	}
-	wait.Until(t, "the ledger says that it is full", func() bool { return errors.Is(ledger.Roomy(ctx), bus.ErrLedgerFull) })
-	if _, err := desk.Accept(ctx, k.person(booking.Rider).command(), first); !errors.Is(err, bus.ErrLedgerFull) {
-		t.Errorf("an accept into a ledger without any room: %v", err)
-	}
-}
-
 func TestEmbeddedRefusesWithASentence(t *testing.T) {
 	taken := away(t)
 	taken.config.Addr = freeAddr(t)
@@ -235,5 +195,67 @@ func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 			closeConn(t, c)
 			t.Errorf("%q was taken", url)
 		}
+	}
+}
+
+// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too little room; and the disk.
+func TestPlanFollowsTheDisk(t *testing.T) {
+	limits := func(t *testing.T, p bus.Plan) (ledger, all int64) {
+		e := bustest.RunWith(t, p)
+		for s := range e.Connect(t).JetStream().ListStreams(t.Context()).Info() {
+			all += s.Config.MaxBytes
+			if s.Config.Name == bus.LedgerStream {
+				ledger = s.Config.MaxBytes
+			}
+		}
+		return ledger, all
+	}
+	disk := func(total int64) bus.Disk { return func() (int64, int64, bool) { return total, total / 2, true } }
+	if _, all := limits(t, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); all > 256<<20 {
+		t.Errorf("a ledger of 64 MiB comes with %d MiB in all", all>>20)
+	}
+	if ledger, all := limits(t, bus.Plan{Disk: disk(512 << 20)}); all > 448<<20 || ledger < 128<<20 {
+		t.Errorf("on a disk of 512 MiB all may take %d MiB, and the ledger %d MiB", all>>20, ledger>>20)
+	}
+	if ledger, _ := limits(t, bus.Plan{Disk: disk(1 << 40)}); ledger != bus.DefaultLedgerSize {
+		t.Errorf("on a large disk the ledger may take %d bytes", ledger)
+	}
+}
+
+// Data that are there always start, on a smaller disk too, and nothing of them is narrowed.
+func TestPlanOnASmallerDisk(t *testing.T) {
+	e := bustest.RunWith(t, bus.Plan{})
+	conn := e.Connect(t)
+	small := func() (int64, int64, bool) { return 512 << 20, 1 << 20, true }
+	if err := bus.Provision(t.Context(), conn, bus.Plan{Disk: small}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := conn.JetStream().Stream(t.Context(), bus.LedgerStream)
+	if err != nil || stream.CachedInfo().Config.MaxBytes != bus.DefaultLedgerSize {
+		t.Errorf("the ledger may take %d bytes now: %v", stream.CachedInfo().Config.MaxBytes, err)
+	}
+}
+
+// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a smaller ledger helps.
+func TestTooLittleRoomSaysHowMuch(t *testing.T) {
+	server := away(t)
+	server.config.Access = `
+		accounts { A { jetstream: { max_mem: 16MB, max_file: 300MB }, users: [ { user: a, password: a } ] } }
+		no_auth_user: a`
+	server.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeConn(t, conn) })
+	err = bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
+	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
+		t.Errorf("told: %v", err)
+	}
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20}); fault.From(err).Code != "no_storage" {
+		t.Errorf("told once more: %v", err)
+	}
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); err != nil {
+		t.Errorf("a smaller ledger: %v", err)
 	}
 }

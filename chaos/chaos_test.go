@@ -55,7 +55,7 @@ func TestFaults(t *testing.T) {
 	var plan []fault
 	for _, f := range possible("") {
 		switch f.name {
-		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "stop the leader":
+		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk", "stop the leader":
 			f.lasts = exactly(5 * time.Second) // long enough for another leader
 			plan = append(plan, f)
 		}
@@ -66,7 +66,7 @@ func TestFaults(t *testing.T) {
 // possible returns the faults that can be made here.
 func possible(named string) []fault {
 	return slices.DeleteFunc(faults(), func(f fault) bool {
-		return f.real && !hosts.real || f.long && named == "" || !strings.Contains(f.name, named)
+		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" || !strings.Contains(f.name, named)
 	})
 }
 

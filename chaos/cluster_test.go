@@ -21,6 +21,7 @@ import (
 
 	"pillion/bus"
 	"pillion/bus/access"
+	"pillion/bus/bustest"
 	"pillion/token"
 )
 
@@ -36,8 +37,9 @@ type cluster struct {
 	t        *testing.T
 	nodes    []*process
 	services map[string][]*process
-	urls     string // of the nodes
-	volume   string // the store of the last node, where it is a volume that can be filled; or ""
+	urls     string        // of the nodes
+	disk     *bustest.Disk // the store of the first node, where it can break; or nil
+	volume   string        // the store of the last node, where it is a volume that can be filled; or ""
 
 	conn   *bus.Conn // the judge's own, as an operator
 	ledger *bus.Ledger
@@ -51,7 +53,7 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := t.TempDir()
 	if hosts.refused != nil {
-		t.Logf("nothing can be cut here, and no disk be filled: %v", hosts.refused)
+		t.Logf("nothing can be cut here, and no disk be filled or broken: %v", hosts.refused)
 	}
 	c := &cluster{t: t, services: map[string][]*process{}}
 	keys := filepath.Join(dir, "services")
@@ -70,6 +72,12 @@ func newCluster(t *testing.T) *cluster {
 	}
 	for i, h := range at {
 		store := filepath.Join(dir, h.name)
+		if hosts.disks && i == 0 {
+			c.must(os.MkdirAll(store, 0o700))
+			c.disk, err = bustest.NewDisk(store, filepath.Join(dir, "disk"), small)
+			c.must(err)
+			t.Cleanup(func() { c.tell(c.disk.Close()) }) // after the node's own
+		}
 		if h.real && i == nodes-1 {
 			c.must(os.MkdirAll(store, 0o700))
 			c.must(syscall.Mount("tmpfs", store, "tmpfs", 0, fmt.Sprintf("size=%d", small)))

@@ -10,12 +10,15 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A fault is something that happens to a cluster.
 type fault struct {
 	name string
 	real bool // needs real hosts
+	disk bool // needs a disk that can break
 	long bool // takes minutes: only where it is asked for by name
 	// strike breaks something and returns what mends it. Those whose answers may break off meanwhile, because they are killed, are told to down.
 	strike func(c *cluster, chance *rand.Rand, down func(*process)) (mend func() error, err error)
@@ -37,6 +40,8 @@ func faults() []fault {
 		{name: "split the network", real: true, strike: split, lasts: upTo(12 * time.Second)},
 		{name: "cut a service off", real: true, strike: cutService, lasts: upTo(20 * time.Second)},
 		{name: "fill a disk", real: true, strike: fillDisk, lasts: upTo(6 * time.Second)},
+		{name: "fail a write", strike: failWrite, lasts: upTo(6 * time.Second)},
+		{name: "break a disk", disk: true, strike: breakDisk, lasts: upTo(6 * time.Second)},
 		{name: "restart all nodes", strike: rolling},
 		{name: "authsvc away", long: true, strike: authsvcAway, lasts: exactly(10 * time.Minute)},
 	}
@@ -172,6 +177,27 @@ func fillDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) 
 		}
 		return errors.Join(node.end(syscall.SIGTERM), node.start())
 	}, nil
+}
+
+// failWrite lets a node write no file beyond a few kilobytes, so that its next write fails. When that is over the node is started again:
+// it takes no writes for what it was writing until then.
+func failWrite(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, error) {
+	n, err := c.node(chance)
+	if err != nil {
+		return nil, err
+	}
+	limit := unix.Rlimit{Cur: 1 << 12, Max: unix.RLIM_INFINITY}
+	return func() error { return errors.Join(n.end(syscall.SIGTERM), n.start()) }, unix.Prlimit(n.pid, unix.RLIMIT_FSIZE, &limit, nil)
+}
+
+// breakDisk makes the file system of a node read-only, as the system does that finds an error on it. The node is stopped then, its disk repaired, and it is
+// started again.
+func breakDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) {
+	n := c.nodes[0]
+	if err := c.disk.Break(); err != nil {
+		return nil, err
+	}
+	return func() error { return errors.Join(n.end(syscall.SIGKILL), c.disk.Repair(), n.start()) }, nil
 }
 
 // rolling stops and starts one node after the other, each when the one before has caught up.

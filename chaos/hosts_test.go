@@ -18,6 +18,7 @@ var hosts network
 type network struct {
 	real    bool
 	refused error // why they are not real
+	disks   bool  // whether disks can break here
 	made    int
 }
 

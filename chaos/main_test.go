@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"pillion/bus/bustest"
 )
 
 // How the test binary tells itself, in a sandbox, where its folder is. Outside of one it has none yet.
@@ -117,8 +119,22 @@ func furnish() error {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
-	hosts.real = true
+	hosts.real, hosts.disks = true, breakable() == nil
 	return hosts.wire()
+}
+
+// breakable returns why there can be no disk here that breaks, or nil.
+func breakable() error {
+	dir, err := os.MkdirTemp(home, "disk-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // home goes as well
+	disk, err := bustest.NewDisk(dir, filepath.Join(home, "trial"), 16<<20)
+	if err != nil {
+		return err
+	}
+	return disk.Close()
 }
 
 // program returns the path of one of the programs.

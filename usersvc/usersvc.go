@@ -32,8 +32,6 @@ var OpenAPI []byte
 type Ledger interface {
 	// Appended returns the highest sequence that this process has appended.
 	Appended() uint64
-	// Roomy returns a fault when the ledger is too full for new bookings.
-	Roomy(ctx context.Context) error
 }
 
 // Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier and Fleet are required.

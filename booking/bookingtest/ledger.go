@@ -36,7 +36,13 @@ func NewLedger(options ...Option) *Ledger {
 func (l *Ledger) Append(
 	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
 ) (booking.History, error) {
-	return l.own(ctx, id, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+	return l.own(ctx, id, len(events), func() (booking.History, error) {
+		h, err := l.Load(ctx, id, booking.Fresh)
+		if err == nil && l.full != nil && events[0].Kind == booking.Requested && h.Revision == after.Revision {
+			return booking.History{}, l.full
+		}
+		return l.Log.Append(ctx, c, id, after, events...)
+	})
 }
 
 // Engage implements booking.Log.
@@ -136,7 +142,7 @@ func (l *Ledger) Fail(away error) {
 	l.away = away
 }
 
-// Fill lets Roomy answer with an error. nil: no longer.
+// Fill lets new bookings of this process fail with an error. nil: no longer.
 func (l *Ledger) Fill(full error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,11 +180,4 @@ func (l *Ledger) LastSequence(context.Context) (uint64, error) {
 		after()
 	}
 	return last, err
-}
-
-// Roomy reports whether there is room for new bookings.
-func (l *Ledger) Roomy(context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.full
 }

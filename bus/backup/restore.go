@@ -59,7 +59,7 @@ func (b *Backup) Restore(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 			begun = append(begun, s.Name)
 		}
 		if err != nil {
-			return restoreFailed(s.Name, err)
+			return restoreFailed(s, err)
 		}
 		if o.Each != nil {
 			o.Each(s)
@@ -121,7 +121,8 @@ func isRefusal(err error, code jetstream.ErrorCode) bool {
 	return errors.As(err, &refusal) && refusal.ErrorCode == code
 }
 
-func restoreFailed(name string, err error) error {
+func restoreFailed(s Stream, err error) error {
+	name := s.Name
 	var refusal *jetstream.APIError
 	if errors.As(err, &refusal) {
 		switch refusal.ErrorCode {
@@ -130,7 +131,10 @@ func restoreFailed(name string, err error) error {
 		case errNoPeers, errInsufficient:
 			return fault.New(fault.Invalid, "no_peers", "NATS has too few servers for the asked number of replicas. Start more servers, or ask for fewer with --replicas.").Because(err)
 		case errInsufficientStorage, errStorageExceeded, errMemoryExceeded:
-			return fault.New(fault.Invalid, "no_storage", "NATS has too little room for stream "+name+". Free some disk space there.").Because(err)
+			var c jetstream.StreamConfig
+			_ = json.Unmarshal(s.Config, &c) // the server has read it before
+			return fault.New(fault.Invalid, "no_storage", fmt.Sprintf("NATS has too little room for stream %s, which may take %d MiB on each server. Raise "+
+				"max_file_store there, which is three quarters of what is free unless it is set.", name, (max(c.MaxBytes, 0)+1<<20-1)>>20)).Because(err)
 		}
 	}
 	return failed("restore stream "+name, err)

@@ -85,6 +85,12 @@ func Start(t testing.TB, s Setup) *Env {
 	return s.start(t, plan())
 }
 
+// StartWith is Start with other ages and sizes.
+func StartWith(t testing.TB, s Setup, p bus.Plan) *Env {
+	t.Helper()
+	return s.start(t, p)
+}
+
 func (s Setup) start(t testing.TB, p bus.Plan) *Env {
 	t.Helper()
 	e := &Env{Replicas: 1, plan: p}

@@ -67,7 +67,7 @@ func StartCluster(cc ClusterConfig) (*Cluster, error) {
 			return nil, errors.Join(fmt.Errorf("start NATS cluster: %w", err), c.Stop())
 		}
 		if cc.Log != nil {
-			s.SetLoggerV2(logger{cc.Log.With("server", name)}, false, false, false)
+			s.SetLoggerV2(logger{log: cc.Log.With("server", name)}, false, false, false)
 		}
 		s.Start()
 		c.servers = append(c.servers, s)

@@ -1,10 +1,12 @@
 // Package embedded runs a NATS server inside this process: for `make run`, for development and for tests. It is the only
 // package that imports nats-server, so that a service that talks to a NATS server elsewhere does not carry one.
 //
-// [Start] returns a server that is ready; [Server.Stop] ends it in order.
+// [Start] returns a server that is ready; [Server.Stop] ends it in order. In between it is started anew by itself where a write to
+// the disk has failed, as soon as the disk takes writes again.
 package embedded
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -44,32 +48,38 @@ type Config struct {
 var (
 	ErrAddr = fault.New(fault.Invalid, "nats_addr", "NATS cannot listen there.")
 	ErrDir  = fault.New(fault.Invalid, "nats_dir", "The data folder cannot be used.")
+	ErrData = fault.New(fault.Invalid, "nats_data", "The data in the data folder cannot be used.")
 )
 
 const (
 	startPatience = 10 * time.Second
 	maxMemory     = 64 << 20 // for consumer state; streams are on disk
+	// maxStore is more than any disk has. The server sets the limits of all streams aside from it, full or not, and refuses to make
+	// or to open one that does not fit. What the disk really has, [Server.Volume] says, and whoever writes looks at that.
+	maxStore = 1 << 60
 )
 
 // A Server is a running NATS server. Stop it.
 type Server struct {
-	srv  *server.Server
-	lock *flock.Flock
+	config Config
+	port   int // where it listens
+	lock   *flock.Flock
+
+	mu     sync.RWMutex
+	srv    *server.Server
+	broken atomic.Pointer[error] // why it takes no writes; nil: it does, as far as is known
+
+	cancel context.CancelFunc
+	done   chan struct{} // closed when nobody mends it any more
 }
 
-// Start returns a server that accepts connections. ErrAddr and ErrDir carry a sentence for whoever chose the setting.
+// Start returns a server that accepts connections, with everything that is in the folder. ErrAddr, ErrDir and ErrData carry a
+// sentence for whoever chose the setting.
 func Start(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	opts, err := options(c.Access)
-	if err != nil {
-		return nil, err
-	}
-	opts.ServerName = "pillion"
-	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory = true, c.Dir, maxMemory
-	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
-	opts.DontListen, opts.DisableShortFirstPing = c.Addr == "", true
+	s := &Server{config: c, done: make(chan struct{})}
 	if c.Addr != "" {
 		host, port, err := listenAddr(c.Addr)
 		if err != nil {
@@ -78,24 +88,89 @@ func Start(c Config) (*Server, error) {
 		if !loopback(host) && (c.TLS == nil || c.Access == "") {
 			return nil, ErrAddr.Saying(fmt.Sprintf("NATS listens on %s, beyond this machine, only with TLS. Give it a certificate with --nats-tls-cert and --nats-tls-key, or an address on loopback with --nats-addr.", c.Addr))
 		}
-		opts.Host, opts.Port = host, port
-		encrypt(opts, c.TLS)
+		s.port = port
+	}
+	if _, err := s.options(); err != nil {
+		return nil, err
 	}
 	lock, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, err
 	}
+	s.lock = lock
+	if err := errors.Join(s.enoughToBegin(), s.open()); err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	if c.Addr != "" {
+		s.port = s.srv.Addr().(*net.TCPAddr).Port
+	}
+	if err := s.intact(); err != nil {
+		s.close()
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go s.mend(ctx)
+	return s, nil
+}
+
+// options returns what the server is started with, each time.
+func (s *Server) options() (*server.Options, error) {
+	c := s.config
+	opts, err := options(c.Access)
+	if err != nil {
+		return nil, err
+	}
+	opts.ServerName = "pillion"
+	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory, opts.JetStreamMaxStore = true, c.Dir, maxMemory, maxStore
+	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
+	opts.DontListen, opts.DisableShortFirstPing = c.Addr == "", true
+	if c.Addr != "" {
+		opts.Host, _, _ = net.SplitHostPort(c.Addr)
+		opts.Port = s.port
+		encrypt(opts, c.TLS)
+	}
+	return opts, nil
+}
+
+// open starts the server.
+func (s *Server) open() error {
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start NATS: %w", err), lock.Unlock())
+		return fmt.Errorf("start NATS: %w", err)
 	}
-	srv.SetLoggerV2(logger{c.Log}, false, false, false)
+	log := logger{log: s.config.Log, fatal: make(chan string, 1)}
+	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
-	if !srv.ReadyForConnections(startPatience) {
-		srv.Shutdown()
-		return nil, errors.Join(fmt.Errorf("start NATS: not ready after %v", startPatience), lock.Unlock())
+	var why string
+	for over := time.Now().Add(startPatience); time.Now().Before(over) && why == ""; {
+		if srv.ReadyForConnections(100 * time.Millisecond) {
+			s.mu.Lock()
+			s.srv = srv
+			s.mu.Unlock()
+			return nil
+		}
+		select {
+		case why = <-log.fatal:
+		default:
+		}
 	}
-	return &Server{srv: srv, lock: lock}, nil
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	if why == "" {
+		why = fmt.Sprintf("it is not ready after %v", startPatience)
+	}
+	return ErrDir.Saying(fmt.Sprintf("NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice())).Because(errors.New(why))
+}
+
+// close ends the server.
+func (s *Server) close() {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
 }
 
 // options returns options of a server that is closed in the way that access says.
@@ -188,10 +263,19 @@ func lockDir(dir string) (*flock.Flock, error) {
 }
 
 // Provider returns what bus.Connect takes to reach the server without a socket.
-func (s *Server) Provider() nats.InProcessConnProvider { return s.srv }
+func (s *Server) Provider() nats.InProcessConnProvider { return s }
+
+// InProcessConn connects without a socket.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.srv.InProcessConn()
+}
 
 // URL returns where the server is reached from this machine, with the port it has taken.
 func (s *Server) URL() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	u, err := url.Parse(s.srv.ClientURL())
 	if err != nil {
 		return s.srv.ClientURL()
@@ -204,13 +288,17 @@ func (s *Server) URL() string {
 
 // Stop ends the server and returns when its streams are closed. Close connections first.
 func (s *Server) Stop() error {
-	s.srv.Shutdown()
-	s.srv.WaitForShutdown()
+	s.cancel()
+	<-s.done
+	s.close()
 	return s.lock.Unlock()
 }
 
 // logger hands the server's own words to slog. Its notices are details to us.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log   *slog.Logger
+	fatal chan string // takes why the server ends before it has begun; nil: nobody asks
+}
 
 var _ server.Logger = logger{}
 

@@ -71,6 +71,7 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 	defer program.Close(listeners)
 	listeners = append(shown.HTTP(listeners[:3]), listeners[3])
 
+	var store wiring.Store
 	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, CA: c.NATSCA.Value}
 	if natsURL == "" {
 		if err := refuseMoved(c.Data.Value); err != nil {
@@ -89,10 +90,8 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, server.Stop()) }()
-		natsURL, at.InProcess = server.URL(), server.Provider()
-	}
-	if at.InProcess != nil {
-		if err := c.provision(ctx, log, at); err != nil {
+		natsURL, at.InProcess, store = server.URL(), server.Provider(), server
+		if err := c.provision(ctx, log, at, server.Volume); err != nil {
 			return err
 		}
 	}
@@ -101,6 +100,7 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
+	base.Store = store
 	base.Watch("http", shown)
 	base.Watch("nats", natsShown)
 	auth, user, rider, rides, err := c.parts(base)
@@ -135,11 +135,13 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 }
 
 // provision makes the streams on the server inside, whose operator this process is.
-func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config) error {
+func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, disk bus.Disk) error {
 	return wiring.Connected(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator), func(conn *bus.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, provisionPatience)
 		defer cancel()
-		return bus.Provision(ctx, conn, plan(c.Ledger))
+		p := plan(c.Ledger)
+		p.Disk = disk
+		return bus.Provision(ctx, conn, p)
 	})
 }
 

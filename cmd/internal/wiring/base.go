@@ -40,8 +40,17 @@ type Base struct {
 	Revoked  *bus.RevocationWatch
 	Clock    *bus.Clock
 	Verifier *token.Verifier
+	Store    Store // the store of a server in this process; nil: there is none
 
 	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
+}
+
+// A Store is where a NATS server keeps everything.
+type Store interface {
+	// Volume returns how many bytes its disk has, how many of them are free, and whether that is known.
+	Volume() (total, free int64, known bool)
+	// Ready returns nil, or why it takes no writes.
+	Ready(ctx context.Context) error
 }
 
 // At returns how to reach a NATS server elsewhere, under a name that its operators know the connection by.
@@ -144,6 +153,7 @@ func (b *Base) part() Part {
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.connected},
 			{Name: "streams", Ready: b.Conn.Provisioned},
+			{Name: "store", Ready: b.writable},
 			{Name: "keys", Ready: b.Keys.Ready},
 			{Name: "revocations", Ready: b.Revoked.Ready},
 			{Name: "clock", Ready: b.Clock.Ready},
@@ -156,6 +166,20 @@ func (b *Base) connected(ctx context.Context) error {
 	err := b.Conn.Ready(ctx)
 	for _, conn := range b.others {
 		err = errors.Join(err, conn.Ready(ctx))
+	}
+	return err
+}
+
+// writable returns nil unless something that was written was not stored, and nothing has been since.
+func (b *Base) writable(ctx context.Context) error {
+	if b.Store != nil {
+		if err := b.Store.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	err := b.Conn.Writable(ctx)
+	for _, conn := range b.others {
+		err = errors.Join(err, conn.Writable(ctx))
 	}
 	return err
 }

@@ -48,7 +48,7 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
-	if o.ledger, err = base.ledger("/"+operator, o.board); err != nil {
+	if o.ledger, err = base.ledger("/"+operator, nil); err != nil {
 		return err
 	}
 	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {

@@ -121,9 +121,16 @@ func (r *Rides) Part() Part {
 }
 
 // ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
-// one of the process.
+// one of the process. nil: nothing is shown and nothing is booked there.
 func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
-	ledger, err := bus.OpenLedger(b.Conn, bus.LedgerOptions{Source: source, Tokens: b.Verifier, Shown: board.LastSeq})
+	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
+	if board != nil {
+		o.Shown = board.LastSeq
+	}
+	if b.Store != nil {
+		o.Disk = b.Store.Volume
+	}
+	ledger, err := bus.OpenLedger(b.Conn, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -161,7 +168,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	return Part{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed),
-		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}},
+		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
 }
 

@@ -1,0 +1,132 @@
+//go:build linux
+
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/bus/embedded"
+	"pillion/fault"
+	"pillion/wait"
+)
+
+// A diskFault is something that happens to the disk of a server, and how that ends.
+type diskFault struct {
+	dir         string
+	strike, end func(*restartable)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func limitFiles(t *testing.T, most uint64) {
+	t.Helper()
+	var is syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &is); err != nil {
+		t.Fatal(err)
+	}
+	is.Cur = min(most, is.Max)
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &is); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A write to the disk that fails stops bookings no longer than the disk does: the server says so,
+// opens its store anew, and has everything that was acknowledged.
+func TestFailedWriteHeals(t *testing.T) {
+	for name, fault := range map[string]func(t *testing.T) diskFault{
+		"full": func(t *testing.T) diskFault {
+			v := bustest.MountVolume(t, 128<<20)
+			return diskFault{v.Dir, func(*restartable) { v.Fill(0) }, func(*restartable) { v.Empty() }}
+		},
+		"one failed write": func(t *testing.T) diskFault {
+			v := bustest.MountVolume(t, 128<<20)
+			return diskFault{v.Dir, func(*restartable) { limitFiles(t, 1<<10) }, func(*restartable) { limitFiles(t, math.MaxUint64) }}
+		},
+		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the
+		// program again.
+		"read-only": func(t *testing.T) diskFault {
+			v := bustest.MountDisk(t, 160<<20)
+			return diskFault{v.Dir, func(*restartable) { must(t, v.Break()) }, func(r *restartable) {
+				r.stop(t)
+				must(t, v.Repair())
+				r.start(t)
+			}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { breakDisk(t, fault(t)) })
+	}
+}
+
+func breakDisk(t *testing.T, f diskFault) {
+	r := away(t)
+	r.config.Dir, r.config.SyncAlways = filepath.Join(f.dir, "nats"), true
+	r.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeConn(t, conn) })
+	wait.Until(t, "the streams are made", func() bool { return bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 8 << 20}) == nil })
+	k := newKit(t, nil)
+	ledger := k.ledgerOn(t, conn)
+	desk := newDesk(t, ledger)
+	user := k.person(booking.User)
+	var acknowledged []booking.ID
+	book := func() error {
+		id := booking.ID(booking.NewID())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := desk.Book(ctx, user.command(), id, booking.Trip{})
+		if err == nil {
+			acknowledged = append(acknowledged, id)
+		}
+		return err
+	}
+	for range 20 {
+		if err := book(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.strike(r)
+	struck := true
+	t.Cleanup(func() {
+		if struck {
+			f.end(r)
+		}
+	})
+	wait.Until(t, "a booking fails", func() bool {
+		err := book()
+		if err != nil && fault.KindOf(err) != fault.Unavailable && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a failed write is told as %v", err)
+		}
+		return err != nil
+	})
+	wait.Until(t, "the server says that a write has failed", func() bool { return errors.Is(r.server.Load().Ready(t.Context()), embedded.ErrDisk) })
+	if err := conn.Writable(t.Context()); !errors.Is(err, bus.ErrNotWritable) {
+		t.Errorf("the connection says of writes that were not stored: %v", err)
+	}
+	struck = false
+	f.end(r)
+	wait.Until(t, "the server is ready", func() bool { return r.server.Load().Ready(t.Context()) == nil })
+	wait.Until(t, "the connection says that writes are stored", func() bool { return conn.Writable(t.Context()) == nil })
+	wait.Until(t, "a booking is stored", func() bool { return book() == nil })
+	for _, id := range acknowledged {
+		if h, err := ledger.Load(t.Context(), id, booking.Fresh); err != nil || len(h.Events) != 1 {
+			t.Errorf("booking %s, which was acknowledged: %v, %v", id, h.Events, err)
+		}
+	}
+}

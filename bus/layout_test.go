@@ -1,0 +1,87 @@
+package bus_test
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/bustest"
+	"pillion/bus/embedded"
+	"pillion/fault"
+)
+
+// Before NATS was closed everything was in its account for everybody. A folder from then has
+// nothing where it is looked for now.
+func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
+	old := away(t)
+	old.start(t)
+	conn, err := bus.Connect(bus.Config{InProcess: old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.Provision(t.Context(), conn, bus.Plan{}); err != nil {
+		t.Fatal(err)
+	}
+	k := newKit(t, nil)
+	if _, err := newDesk(t, k.ledgerOn(t, conn)).Book(t.Context(), k.person(booking.User).command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+		t.Fatal(err)
+	}
+	closeConn(t, conn)
+	old.stop(t)
+
+	keys, err := access.LoadOrCreate(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := embedded.Start(embedded.Config{Dir: old.config.Dir, Access: access.Conf(keys, false)})
+	if err == nil {
+		t.Fatalf("started, and shows nothing of what is there: %v", s.Stop())
+	}
+	if f := fault.From(err); !errors.Is(err, embedded.ErrData) || !strings.Contains(f.Message, "BOOKINGS") || !strings.Contains(f.Message, old.config.Dir) {
+		t.Errorf("told: %v", err)
+	}
+	old.start(t) // and nothing has become of it
+}
+
+// A ledger that another Pillion has made in its own way is neither read nor changed.
+func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
+	for name, change := range map[string]func(*jetstream.StreamConfig){
+		"a newer one":    func(c *jetstream.StreamConfig) { c.Metadata["pillion-layout"] = "2" },
+		"other subjects": func(c *jetstream.StreamConfig) { c.Subjects, c.RePublish = []string{"elsewhere.>"}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := bustest.Run(t)
+			conn := e.Connect(t)
+			if err := conn.Provisioned(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			js := conn.JetStream()
+			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} { // they would not let the subjects go
+				if err := js.DeleteConsumer(t.Context(), bus.LedgerStream, consumer); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stream, err := js.Stream(t.Context(), bus.LedgerStream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := stream.CachedInfo().Config
+			change(&config)
+			if _, err := js.UpdateStream(t.Context(), config); err != nil {
+				t.Fatal(err)
+			}
+			if err := bus.Provision(t.Context(), conn, e.Plan()); !errors.Is(err, bus.ErrLayout) {
+				t.Errorf("provision: %v", err)
+			}
+			if stream, err = js.Stream(t.Context(), bus.LedgerStream); err != nil || stream.CachedInfo().Config.Subjects[0] != config.Subjects[0] {
+				t.Errorf("it was changed: %v, %v", stream.CachedInfo().Config.Subjects, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,116 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"pillion/booking"
+	"pillion/fault"
+)
+
+// ErrNotWritable says that a stream takes no writes: the last one was not stored, and none has been
+// since.
+var ErrNotWritable = fault.New(fault.Unavailable, "not_writable",
+	"NATS does not store what is written to it. See its health and its disk; a server whose disk has failed once must be restarted.").After(2 * time.Second)
+
+// writes are the streams whose last write was not stored for reasons of the store: its server was
+// there and did not answer, or said that it cannot. A server whose disk has failed once answers
+// nothing more for such a stream, and all else as ever.
+type writes struct {
+	mu     sync.Mutex
+	failed map[string]failedWrite // by stream
+}
+
+type failedWrite struct {
+	err   error
+	probe func(context.Context) error // returns nil when the stream takes writes
+}
+
+// stored notes that a stream has stored something.
+func (w *writes) stored(stream string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.failed, stream)
+}
+
+// fail notes that a stream has not.
+func (w *writes) fail(stream string, f failedWrite) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == nil {
+		w.failed = make(map[string]failedWrite)
+	}
+	w.failed[stream] = f
+}
+
+// notStored notes that a write to a stream was not stored, unless that is known to be for another
+// reason than the store's.
+func (c *Conn) notStored(ctx context.Context, stream string, err error, probe func(context.Context) error) {
+	var api jetstream.JetStreamError
+	answered := errors.As(err, &api) && api.APIError() != nil && api.APIError().Code < 500
+	if answered || !c.link.is() || errors.Is(context.Cause(ctx), context.Canceled) {
+		return
+	}
+	c.log.Warn("NATS has not stored what was written to it", "stream", stream, "error", err)
+	c.writes.fail(stream, failedWrite{err: err, probe: probe})
+}
+
+// Writable returns nil unless a stream has not stored what was last written to it on this
+// connection. Then it asks that stream, and returns ErrNotWritable as long as that does not answer
+// as one that takes writes.
+func (c *Conn) Writable(ctx context.Context) error {
+	c.writes.mu.Lock()
+	failed := make(map[string]failedWrite, len(c.writes.failed))
+	for stream, f := range c.writes.failed {
+		failed[stream] = f
+	}
+	c.writes.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, attemptPatience/2)
+	defer cancel()
+	var all error
+	for stream, f := range failed {
+		err := f.probe(ctx)
+		if err == nil {
+			c.writes.stored(stream)
+			continue
+		}
+		all = errors.Join(all, ErrNotWritable.Because(fmt.Errorf("stream %s: %w", stream, f.err)))
+	}
+	return all
+}
+
+// probeLedger asks the ledger's store to store once more what it has, the last event of a kind. It
+// never does, for each subject is taken for good; that it says so shows that it is at work.
+func (c *Conn) probeLedger(kind booking.Kind) func(context.Context) error {
+	return func(ctx context.Context) error {
+		last, err := c.leaderLast(ctx, LedgerStream, EventPattern(kind))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil // the next write will tell
+		}
+		if err != nil {
+			return err
+		}
+		_, err = c.publish(ctx, &nats.Msg{Subject: last.subject, Header: nats.Header{
+			jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(last.seq, 10)}, // were it gone it would not be stored anew
+		}}, jetstream.WithExpectStream(LedgerStream), jetstream.WithRetryAttempts(0))
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.ErrorCode == errStoreFailed {
+			return nil
+		}
+		return err
+	}
+}
+
+// probe writes to the bucket that a key is deleted which nobody ever makes.
+func (b *Bucket) probe(ctx context.Context) error {
+	_, err := b.conn.publish(ctx, &nats.Msg{Subject: b.subject("probe"), Header: nats.Header{headerOperation: {operationDelete}}},
+		jetstream.WithExpectStream(b.stream()), jetstream.WithRetryAttempts(0))
+	return err
+}
