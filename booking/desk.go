@@ -190,11 +190,14 @@ func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, erro
 // StartWith begins the ride if the start code is right, and else says that a wrong one was given and returns ErrWrongCode, with how many tries are
 // left. It decides upon the history that its event is appended to, so of any number of tries at once no more count than are allowed. Errors: those
 // of [Booking.Start].
+//
+// A command is one try. A retry gets the outcome of the first one, whatever code it brings: it counts for nothing, so it must not tell anything of
+// its code.
 func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
 	wrong := false
-	same := func(b Booking, e Event) bool { // an earlier try of this command
+	same := func(_ Booking, e Event) bool { // an earlier try of this command
 		wrong = e.Kind == StartRefused
-		return (wrong || e.Kind == Started) && wrong != d.codes.opens(b, code)
+		return wrong || e.Kind == Started
 	}
 	b, err := d.do(ctx, c, id, same, func(b Booking) (Event, error) {
 		wrong = !d.codes.right(b, code)

@@ -51,8 +51,8 @@ type startRequest struct {
 	Code string `json:"start_code"` // the four digits that the passenger says
 }
 
-// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten thousand tries undo. The desk knows without it whether a
-// retry gives another one.
+// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten thousand tries undo. So a retry
+// is the same request whatever code it brings, and gets the outcome of the first try.
 func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 // start begins the ride, with the passenger's start code.
