@@ -258,9 +258,15 @@ func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) 
 
 // Cancel calls the ride off. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	words, unreadable := plainText(reason)
 	return d.do(ctx, c, id, work{
-		same: func(e Event) bool { return e.Kind == Cancelled && e.Reason == reason }, done: (*History).hasCancelled,
-		decide: func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) },
+		same: because(Cancelled, reason, words), done: (*History).hasCancelled,
+		decide: func(b Booking) (Event, error) {
+			if unreadable != nil {
+				return Event{}, unreadable
+			}
+			return b.Cancel(c.Actor, words)
+		},
 	})
 }
 
@@ -272,13 +278,17 @@ func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Bo
 // ReleaseIf is Release for a reason that may have ceased to be one: unless still holds of the booking as it then is, nothing is done, and the
 // booking is returned. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
+	words, unreadable := plainText(reason)
 	return d.do(ctx, c, id, work{
-		same: func(e Event) bool { return e.Kind == Released && e.Reason == reason }, done: (*History).hasGivenBack,
+		same: because(Released, reason, words), done: (*History).hasGivenBack,
 		decide: func(b Booking) (Event, error) {
-			if !still(b) {
+			switch {
+			case !still(b):
 				return Event{}, errNothingToDo
+			case unreadable != nil:
+				return Event{}, unreadable
 			}
-			return b.Release(c.Actor, d.now().Add(d.deadline), reason)
+			return b.Release(c.Actor, d.now().Add(d.deadline), words)
 		},
 	})
 }
@@ -327,6 +337,11 @@ var errNothingToDo = errors.New("nothing to do")
 // of returns whether an event is of a kind.
 func of(k Kind) func(Event) bool {
 	return func(e Event) bool { return e.Kind == k }
+}
+
+// because returns whether an event is of a kind and has a reason, which older builds have kept as it was written.
+func because(k Kind, written, words string) func(Event) bool {
+	return func(e Event) bool { return e.Kind == k && (e.Reason == words || e.Reason == written) }
 }
 
 // A work is what a command asks for.

@@ -60,7 +60,7 @@ var (
 	ErrInvalidQuote = fault.New(fault.Invalid, "invalid_quote",
 		"These figures are not those of a trip. Ask for a quote, and book as it says.")
 	ErrInvalidReason = fault.New(fault.Invalid, "invalid_reason",
-		"A reason may have at most 280 characters, on one line and without control characters.")
+		"A reason may have at most 280 characters, on one line and without control or formatting characters.")
 	ErrInvalidStars = fault.New(fault.Invalid, "invalid_stars",
 		"A rating must be 1, 2, 3, 4 or 5 stars.")
 	ErrInvalidState = fault.New(fault.Invalid, "invalid_state",

@@ -120,7 +120,7 @@ func (c showBooking) run(ctx context.Context, env program.Env) error {
 type change func(context.Context, booking.ID, string) (booking.Booking, error)
 
 func (c changeBooking) run(ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.Office) change) error {
-	if c.Reason == "" {
+	if strings.TrimSpace(c.Reason) == "" {
 		return errNoReason
 	}
 	return c.operate(ctx, env, deadline, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
