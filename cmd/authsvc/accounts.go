@@ -18,6 +18,7 @@ import (
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
 	"pillion/fault"
+	"pillion/jsontime"
 )
 
 // accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.
@@ -210,17 +211,17 @@ func newPrinter(env program.Env, asJSON bool) *printer {
 
 // line is what is shown of an account: everything but its secrets. An operator sees whom they deal with.
 type line struct {
-	ID      string    `json:"id"`
-	Email   string    `json:"email"`
-	Role    string    `json:"role"`
-	State   string    `json:"state"`
-	Demo    bool      `json:"demo,omitempty"`
-	Created time.Time `json:"created"`
+	ID      string        `json:"id"`
+	Email   string        `json:"email"`
+	Role    string        `json:"role"`
+	State   string        `json:"state"`
+	Demo    bool          `json:"demo,omitempty"`
+	Created jsontime.Time `json:"created"`
 }
 
 func (p *printer) print(a authsvc.Account) error {
 	if p.json != nil {
-		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, a.Created})
+		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
 	}
 	if !p.begun {
 		p.begun = true
