@@ -60,6 +60,10 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
 
+	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say, behind a proxy that serves this service there.
+	// Default: /.
+	CookiePath string
+
 	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
 }
 
@@ -74,6 +78,7 @@ type Service struct {
 	guard     *Guard
 	clock     func() error
 	demo      bool
+	cookies   cookies
 
 	approveRiders bool
 	audit         func(context.Context, Entry)
@@ -104,6 +109,10 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		missing = append(missing, err)
 	}
+	cookies, err := newCookies(c.CookiePath)
+	if err != nil {
+		missing = append(missing, err)
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -123,7 +132,8 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
 		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
-		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		cookies: cookies,
+		log:     c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -136,12 +146,12 @@ func (s *Service) Routes() chi.Router {
 	// How long somebody has to wait after a wrong password, and until when a session goes on, is a matter of the clock.
 	timed := r.With(web.Unless(s.clock))
 	timed.Post("/login", web.Handle(s.login))
-	timed.Post(refreshPath, web.Handle(s.refresh))
+	timed.Post("/refresh", web.Handle(s.refresh))
 	timed.Post("/register", web.Handle(s.register))
 	timed.Post("/password", web.Handle(s.password))
-	caller := timed.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
-	caller.Post("/logout", web.Handle(s.logout))
-	caller.Post("/logout-all", web.Handle(s.logoutAll))
+	timed.Post("/logout", web.Handle(s.logout))
+	timed.Post("/logout-all", web.Handle(s.logoutAll))
+	caller := timed.With(web.RequireAny(s.verifier, onlyPeople, token.User, token.Rider))
 	caller.Delete("/account", web.Handle(s.deleteAccount))
 	r.Get("/public-key", web.Handle(s.publicKey))
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))

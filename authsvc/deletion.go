@@ -29,7 +29,7 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if own.cookie {
-		clearRefreshCookie(w, r)
+		s.cookies.clear(w, r)
 	}
 	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Account Deleted"})
 }

@@ -181,7 +181,9 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 func TestTriesRefusedForTheAccount(t *testing.T) {
 	clock := newClock()
 	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time, func(l *authsvc.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
-	login := func(email string) *httptest.ResponseRecorder { return k.do(post("/login", body(email, "wrong password", "user"))) }
+	login := func(email string) *httptest.ResponseRecorder {
+		return k.do(post("/login", body(email, "wrong password", "user")))
+	}
 	wrong := func(email string) {
 		t.Helper()
 		if w := login(email); w.Code != http.StatusUnauthorized {

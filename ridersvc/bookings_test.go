@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"pillion/booking"
-	"pillion/jsontime"
 	"pillion/booking/bookingtest"
 	"pillion/bus"
+	"pillion/jsontime"
 	"pillion/ridersvc"
 	"pillion/web/webtest"
 )

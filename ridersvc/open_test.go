@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"pillion/booking"
-	"pillion/jsontime"
 	"pillion/bus"
+	"pillion/jsontime"
 	"pillion/ridersvc"
 	"pillion/web/webtest"
 )

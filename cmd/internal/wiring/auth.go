@@ -88,6 +88,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Audit:     audit,
 
 		ApproveRiders: s.Approve.On,
+		CookiePath:    s.CookiePath.Value,
 
 		Demo:       s.Demo.On,
 		Log:        b.Log.With("service", "authsvc"),
