@@ -64,6 +64,8 @@ func resultOf(err error) result {
 		return busy
 	}
 	switch fault.KindOf(err) {
+	case fault.Conflict: // a ride is under way
+		return refused
 	case fault.Exhausted:
 		return limited
 	case fault.Unavailable:

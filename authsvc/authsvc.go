@@ -45,6 +45,9 @@ type Config struct {
 	Issuer    Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
+	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with kind fault.Conflict that it has a ride which is not
+	// over, and what to do. Bereave ends the rides of one that is gone. Both bear repetition. nil: nobody has rides.
+	Withdraw, Bereave func(ctx context.Context, account string, role token.Role) error
 	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
 	Clock func() error
 	Guard *Guard // limits how often somebody may try; nil: nobody is limited
@@ -79,6 +82,8 @@ type Service struct {
 	clock     func() error
 	demo      bool
 	cookies   cookies
+
+	withdraw, bereave func(context.Context, string, token.Role) error
 
 	approveRiders bool
 	audit         func(context.Context, Entry)
@@ -122,6 +127,13 @@ func New(c Config) (*Service, error) {
 	if c.Audit == nil {
 		c.Audit = func(context.Context, Entry) {}
 	}
+	nobody := func(context.Context, string, token.Role) error { return nil }
+	if c.Withdraw == nil {
+		c.Withdraw = nobody
+	}
+	if c.Bereave == nil {
+		c.Bereave = nobody
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -132,8 +144,8 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
 		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
-		cookies: cookies,
-		log:     c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		cookies: cookies, withdraw: c.Withdraw, bereave: c.Bereave,
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -153,6 +165,7 @@ func (s *Service) Routes() chi.Router {
 	timed.Post("/logout-all", web.Handle(s.logoutAll))
 	caller := timed.With(web.RequireAny(s.verifier, onlyPeople, token.User, token.Rider))
 	caller.Delete("/account", web.Handle(s.deleteAccount))
+	caller.Post("/account/delete", web.Handle(s.deleteAccount)) // proxies drop the bodies of DELETE
 	r.Get("/public-key", web.Handle(s.publicKey))
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r

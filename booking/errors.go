@@ -23,6 +23,8 @@ var (
 		"This ride is already over. Nothing more can be done with it, except to rate it.")
 	ErrRiderBusy = fault.New(fault.Conflict, "rider_busy",
 		"You have a ride that is not over yet. Complete it or give it back before you accept another.")
+	ErrRideUnderWay = fault.New(fault.Conflict, "ride_under_way",
+		"You have a ride that is not over yet. Cancel it or let it end, and delete your account then.")
 	ErrNotForYou = fault.New(fault.Conflict, "not_for_you",
 		"You had this booking before, or somebody has pretended so, and cannot have it again. Please choose another one.")
 	ErrNotYours = fault.New(fault.Forbidden, "not_your_booking",
