@@ -45,8 +45,9 @@ type Config struct {
 	Issuer    Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
-	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with kind fault.Conflict that it has a ride which is not
-	// over, and what to do. Bereave ends the rides of one that is gone. Both bear repetition. nil: nobody has rides.
+	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with
+	// kind fault.Conflict that it has a ride which is not over, and what to do. Bereave ends the
+	// rides of one that is gone. Both bear repetition. nil: nobody has rides.
 	Withdraw, Bereave func(ctx context.Context, account string, role token.Role) error
 	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
 	Clock func() error
@@ -63,8 +64,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
 
-	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say, behind a proxy that serves this service there.
-	// Default: /.
+	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say,
+	// behind a proxy that serves this service there. Default: /.
 	CookiePath string
 
 	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32

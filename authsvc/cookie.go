@@ -15,7 +15,7 @@ import (
 
 // ErrCrossOrigin refuses a cookie that came with a request of another site, or of nobody knows whom.
 var ErrCrossOrigin = fault.New(fault.Forbidden, "cross_origin",
-	"A refresh with a cookie must come from a page of this very origin. Send the request from there, or keep the token yourself.")
+	"A request with the refresh cookie must come from a page of this very origin. Send it from there, or keep the token yourself.")
 
 const (
 	cookieName = "pillion_refresh"
@@ -40,8 +40,9 @@ func nameOfCookie(r *http.Request) string {
 // mostCookies is how many refresh cookies of one request are looked at.
 const mostCookies = 4
 
-// refreshCookies returns the values of the refresh cookies. There are several where the cookies' path was another one before: a browser sends
-// those of each path, and which of them is good, only a look at their sessions tells. Of one session, the latest comes first.
+// refreshCookies returns the values of the refresh cookies. There are several where the cookies'
+// path was another one before: a browser sends those of each path, and which of them is good, only
+// a look at their sessions tells. Of one session, the latest comes first.
 func refreshCookies(r *http.Request) []string {
 	var values []string
 	for _, c := range r.CookiesNamed(nameOfCookie(r)) {
@@ -55,13 +56,15 @@ func refreshCookies(r *http.Request) []string {
 	return values[:min(len(values), mostCookies)]
 }
 
-// cookies are refresh tokens on their way to browsers, which give them back to this origin only, below a path, and show them to no script.
+// cookies are refresh tokens on their way to browsers, which give them back to this origin only,
+// below a path, and show them to no script.
 type cookies struct{ path string }
 
 // cookiePath is what can stand in a cookie, and in a browser's address, as it is.
 var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
 
-// newCookies returns cookies for a path, which is how the paths begin that browsers know of /refresh and /logout: / where it is empty.
+// newCookies returns cookies for a path, which is how the paths begin that browsers know of
+// /refresh and /logout: / where it is empty.
 func newCookies(path string) (cookies, error) {
 	path = cmp.Or(path, "/")
 	if !cookiePath.MatchString(path) {
@@ -91,6 +94,12 @@ func requireSameOrigin(r *http.Request) error {
 	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "" {
 		return ErrCrossOrigin.Because(errors.New("neither Sec-Fetch-Site nor Origin"))
 	}
+	return refuseCrossOrigin(r)
+}
+
+// refuseCrossOrigin returns ErrCrossOrigin where the browser says that the request comes from a page
+// of another origin. It is enough for a logout, which gives nothing away.
+func refuseCrossOrigin(r *http.Request) error {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return ErrCrossOrigin.Because(err)
 	}

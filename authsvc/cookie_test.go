@@ -163,7 +163,8 @@ func TestLogoutClearsTheCookie(t *testing.T) {
 	}
 }
 
-// A cookie comes back to all paths that take it, also where they begin with something that a proxy takes away.
+// A cookie comes back to all paths that take it, also where they begin with something that a proxy
+// takes away.
 func TestCookiePath(t *testing.T) {
 	for _, path := range []string{"/", "/auth", "/a-b/c.d/"} {
 		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.CookiePath = path })

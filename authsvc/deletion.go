@@ -34,13 +34,16 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Account Deleted"})
 }
 
-// tryDelete erases the account first and takes its tokens back then. A login or refresh that is under way looks at the account after it
-// has issued a token (see open and admit): what does not see that it is gone has issued a token that is taken back afterwards.
+// tryDelete erases the account first and takes its tokens back then. A login or refresh that is
+// under way looks at the account after it has issued a token (see open and admit): what does not
+// see that it is gone has issued a token that is taken back afterwards.
 //
-// In this order a failure in between can be mended by whoever was told of it. The token is still good, so the request can be made again; the
-// account is gone, so there is no password to check any more, and nothing left to protect with it.
+// In this order a failure in between can be mended by whoever was told of it. The token is still
+// good, so the request can be made again; the account is gone, so there is no password to check any
+// more, and nothing left to protect with it.
 //
-// Nobody is left alone in a ride: who has one that is not over is refused, and what waits for a rider is called off first.
+// Nobody is left alone in a ride: who has one that is not over is refused, and what waits for a
+// rider is called off first.
 func (s *Service) tryDelete(r *http.Request, c token.Claims, try *attempt) (own session, err error) {
 	ctx := r.Context()
 	var b deletion

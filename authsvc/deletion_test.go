@@ -111,7 +111,8 @@ func TestDeleteAccountWithACookie(t *testing.T) {
 	}
 }
 
-// Nobody is left alone in a ride: its account stays until it is over. What happened since that was looked at is ended afterwards.
+// Nobody is left alone in a ride: its account stays until it is over. What happened since that was
+// looked at is ended afterwards.
 func TestDeletionLooksAtRides(t *testing.T) {
 	for _, path := range []string{"", "/account/delete"} {
 		var says error

@@ -215,7 +215,8 @@ func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
 	wantLimited(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))), "1")
 }
 
-// The locks of counters are all in use, so that tries for different accounts rarely wait for each other.
+// The locks of counters are all in use, so that tries for different accounts rarely wait for each
+// other.
 func TestAllLanesAreUsed(t *testing.T) {
 	used := make(map[int]int)
 	const keys = 10_000

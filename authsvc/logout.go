@@ -34,10 +34,14 @@ type leaver struct {
 	cookie       bool // it was a cookie that said so
 }
 
-// leaver returns who asks to be logged out. Most come when their access token has just run out, so a refresh token will do, in the body or in a cookie.
-// One in the body is meant, whatever else is there; a cookie, which browsers send by themselves, counts where the access token is not good. prove
-// says whose a refresh token is.
-func (s *Service) leaver(r *http.Request, prove func(ctx context.Context, presented []string, cookie bool, try *attempt) (token.Claims, error), try *attempt) (leaver, error) {
+// A prover says whose the first good one of some refresh tokens is, which came in a cookie or not.
+type prover func(ctx context.Context, presented []string, cookie bool, try *attempt) (token.Claims, error)
+
+// leaver returns who asks to be logged out. Most come when their access token has just run out, so
+// a refresh token will do, in the body or in a cookie. One in the body is meant, whatever else is
+// there; a cookie, which browsers send by themselves, counts where the access token is not good.
+// prove says whose a refresh token is.
+func (s *Service) leaver(r *http.Request, prove prover, try *attempt) (leaver, error) {
 	var b refreshBody
 	if err := web.DecodeOptional(r, &b); err != nil {
 		return leaver{}, err
@@ -52,7 +56,7 @@ func (s *Service) leaver(r *http.Request, prove func(ctx context.Context, presen
 	if err == nil || len(inCookies) == 0 {
 		return leaver{Claims: c}, err
 	}
-	if err := requireSameOrigin(r); err != nil {
+	if err := refuseCrossOrigin(r); err != nil {
 		return leaver{}, err
 	}
 	c, err = prove(ctx, inCookies, true, try)
@@ -75,8 +79,8 @@ func (s *Service) logoutAll(w http.ResponseWriter, r *http.Request) error {
 }
 
 // leave finds out who asks for it, and ends what end ends.
-func (s *Service) leave(w http.ResponseWriter, r *http.Request, what doing,
-	prove func(context.Context, []string, bool, *attempt) (token.Claims, error), end func(context.Context, token.Claims) (session, error),
+func (s *Service) leave(w http.ResponseWriter, r *http.Request, what doing, prove prover,
+	end func(context.Context, token.Claims) (session, error),
 ) error {
 	var try attempt
 	l, err := s.leaver(r, prove, &try)
@@ -100,9 +104,10 @@ func (s *Service) leave(w http.ResponseWriter, r *http.Request, what doing,
 	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Logout Successful"})
 }
 
-// ownSession returns what is known of the session of the first token that one has ever given out. Whether it is still good for a refresh does not
-// matter: its session is to end.
-func (s *Service) ownSession(ctx context.Context, presented []string, _ bool, try *attempt) (c token.Claims, err error) {
+// ownSession returns what is known of the session of the first token that one has ever given out.
+// Whether it is still good for a refresh does not matter: its session is to end.
+func (s *Service) ownSession(ctx context.Context, presented []string, _ bool, try *attempt) (token.Claims, error) {
+	var err error
 	for _, p := range presented {
 		t, ok := parseRefreshToken(p)
 		if !ok {
@@ -121,8 +126,8 @@ func (s *Service) ownSession(ctx context.Context, presented []string, _ bool, tr
 	return token.Claims{}, err
 }
 
-// refreshed returns the claims of an access token that the refresh token is good for, which is used up: what ends all sessions of an account must be
-// good for a new one.
+// refreshed returns the claims of an access token that the refresh token is good for, which is used
+// up: what ends all sessions of an account must be good for a new one.
 func (s *Service) refreshed(ctx context.Context, presented []string, cookie bool, try *attempt) (token.Claims, error) {
 	p, err := s.tryRefresh(ctx, presented, cookie, try)
 	return p.claims, err

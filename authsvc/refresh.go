@@ -60,8 +60,8 @@ func (s *Service) refresh(w http.ResponseWriter, r *http.Request) error {
 	return s.handOut(w, r, "Refresh Successful", p)
 }
 
-// refreshTokensOf returns the refresh tokens that a request carries, one of which is to be good, and whether a cookie did. One in the body is meant,
-// whatever cookies a browser adds.
+// refreshTokensOf returns the refresh tokens that a request carries, one of which is to be good,
+// and whether a cookie did. One in the body is meant, whatever cookies a browser adds.
 func refreshTokensOf(r *http.Request) (presented []string, cookie bool, err error) {
 	inCookies := refreshCookies(r)
 	cookie = len(inCookies) > 0

@@ -15,13 +15,14 @@ type DeskOptions struct {
 	Now      func() time.Time // default: time.Now
 }
 
-// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for concurrent use, and any number of
-// desks may work on one log: the log decides races.
+// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for
+// concurrent use, and any number of desks may work on one log: the log decides races.
 //
-// The bookings that it returns are never older than the command. A refusal is told only after a Fresh read has confirmed it. A
-// command that is already in the booking's history has succeeded, and a retry is told so; a command whose id was used for
-// something else gets ErrKeyReused. Whoever asks anew for what they have done already is told success too, and nothing is stored. A race that is lost is decided again, until ctx ends: ErrContended then. Errors of the log are
-// passed on.
+// The bookings that it returns are never older than the command. A refusal is told only after a
+// Fresh read has confirmed it. A command that is already in the booking's history has succeeded,
+// and a retry is told so; a command whose id was used for something else gets ErrKeyReused. Whoever
+// asks anew for what they have done already is told success too, and nothing is stored. A race that
+// is lost is decided again, until ctx ends: ErrContended then. Errors of the log are passed on.
 type Desk struct {
 	log      Log
 	deadline time.Duration
@@ -193,12 +194,14 @@ func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, erro
 	})
 }
 
-// StartWith begins the ride if the start code is right, and else says that a wrong one was given and returns ErrWrongCode, with how many tries are
-// left. It decides upon the history that its event is appended to, so of any number of tries at once no more count than are allowed. Errors: those
-// of [Booking.Start].
+// StartWith begins the ride if the start code is right, and else says that a wrong one was given
+// and returns ErrWrongCode, with how many tries are left. It decides upon the history that its
+// event is appended to, so of any number of tries at once no more count than are allowed. Errors:
+// those of [Booking.Start].
 //
-// A command is one try. A retry gets the outcome of the first one, whatever code it brings: it counts for nothing, so it must not tell anything of
-// its code. Nor does a try in a ride that has begun, which its rider is told.
+// A command is one try. A retry gets the outcome of the first one, whatever code it brings: it
+// counts for nothing, so it must not tell anything of its code. Nor does a try in a ride that has
+// begun, which its rider is told.
 func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
 	wrong := false
 	b, err := d.do(ctx, c, id, work{
@@ -339,7 +342,8 @@ func of(k Kind) func(Event) bool {
 	return func(e Event) bool { return e.Kind == k }
 }
 
-// because returns whether an event is of a kind and has a reason, which older builds have kept as it was written.
+// because returns whether an event is of a kind and has a reason, which older builds have kept as
+// it was written.
 func because(k Kind, written, words string) func(Event) bool {
 	return func(e Event) bool { return e.Kind == k && (e.Reason == words || e.Reason == written) }
 }

@@ -64,7 +64,8 @@ func (h *History) hasCompleted(a Actor) bool {
 
 func (h *History) hasCancelled(a Actor) bool { return h.by(a, of(Cancelled)) }
 
-// hasGivenBack is of riders, who cannot have the booking again. A service may take it from one rider after the other.
+// hasGivenBack is of riders, who cannot have the booking again. A service may take it from one
+// rider after the other.
 func (h *History) hasGivenBack(a Actor) bool { return a.Role == Rider && h.by(a, of(Released)) }
 
 // An Engagement is what a log knows of a rider across bookings: which one the rider accepted last, and where the log stands. Whether the rider

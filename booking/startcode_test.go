@@ -193,7 +193,8 @@ func TestSteward(t *testing.T) {
 	}
 }
 
-// Who deletes their account leaves nobody alone in a ride, and no booking that others would come for.
+// Who deletes their account leaves nobody alone in a ride, and no booking that others would come
+// for.
 func TestLeaving(t *testing.T) {
 	for _, c := range []struct {
 		name      string

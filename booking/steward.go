@@ -88,8 +88,9 @@ func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, er
 	})
 }
 
-// Withdraw calls off what waits for a rider of a user who is about to delete their account, or returns ErrRideUnderWay where they have a ride that is
-// not over, and leaves everything as it is then. Of a rider, who has no open bookings, it only tells that.
+// Withdraw calls off what waits for a rider of a user who is about to delete their account, or
+// returns ErrRideUnderWay where they have a ride that is not over, and leaves everything as it is
+// then. Of a rider, who has no open bookings, it only tells that.
 func (s *Steward) Withdraw(ctx context.Context, who Actor) error {
 	theirs := s.of(who)
 	for _, b := range theirs {
@@ -100,8 +101,8 @@ func (s *Steward) Withdraw(ctx context.Context, who Actor) error {
 	return s.each(ctx, theirs, func(b Booking) error { return s.callOff(ctx, b, ReasonUserGone) })
 }
 
-// Bereave ends the rides of somebody whose account is gone: it takes them from a rider who has not begun, for others to accept, and calls
-// off the others.
+// Bereave ends the rides of somebody whose account is gone: it takes them from a rider who has not
+// begun, for others to accept, and calls off the others.
 func (s *Steward) Bereave(ctx context.Context, who Actor) error {
 	return s.each(ctx, s.of(who), func(b Booking) error {
 		if who.Role == Rider && b.State != StateStarted {

@@ -46,7 +46,8 @@ func TestReasonsThatReadOtherwise(t *testing.T) {
 	}
 }
 
-// What older builds have kept as it was written is still there, and a retry of that command still finds it.
+// What older builds have kept as it was written is still there, and a retry of that command still
+// finds it.
 func TestReasonsOfOlderBuilds(t *testing.T) {
 	for _, written := range []string{" late ", "a\u200bb"} {
 		h := newHouse(t)

@@ -30,7 +30,8 @@ type leavingAnswer struct {
 
 const (
 	leavingVersion = 1
-	// leavingPatience is how long the rides of an account are waited for. It is less than a request to a service has.
+	// leavingPatience is how long the rides of an account are waited for. It is less than a request
+	// to a service has.
 	leavingPatience = 8 * time.Second
 )
 
@@ -38,13 +39,14 @@ const (
 var ErrRidesUnknown = fault.New(fault.Unavailable, "rides_unknown",
 	"It cannot be seen at the moment whether you have a ride that is not over. Nothing was deleted. Please try again in a moment.").After(2 * time.Second)
 
-// Withdraw asks the service of users to call off what is open of somebody who is about to delete their account. Errors: booking.ErrRideUnderWay,
-// ErrRidesUnknown.
+// Withdraw asks the service of users to call off what is open of somebody who is about to delete
+// their account. Errors: booking.ErrRideUnderWay, ErrRidesUnknown.
 func (c *Conn) Withdraw(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, false})
 }
 
-// Bereave asks the service of users to end the rides of somebody whose account is gone. Errors: ErrRidesUnknown.
+// Bereave asks the service of users to end the rides of somebody whose account is gone. Errors:
+// ErrRidesUnknown.
 func (c *Conn) Bereave(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, true})
 }
@@ -72,7 +74,8 @@ func (c *Conn) leaving(ctx context.Context, l Leaving) error {
 	return ErrRidesUnknown.Because(errors.New(a.Code + ": " + a.Message))
 }
 
-// ServeRides answers what Withdraw and Bereave ask, until ctx ends, and then returns nil. Instances share the requests.
+// ServeRides answers what Withdraw and Bereave ask, until ctx ends, and then returns nil. Instances
+// share the requests.
 func (c *Conn) ServeRides(ctx context.Context, answer func(context.Context, Leaving) error) error {
 	sub, err := c.nc.QueueSubscribe(subjectRides, "usersvc", func(m *nats.Msg) {
 		go c.answerRides(ctx, m, answer)

@@ -13,7 +13,8 @@ import (
 	"pillion/wait"
 )
 
-// What is asked of the rides of an account is answered by one instance, and where nobody answers it is not known.
+// What is asked of the rides of an account is answered by one instance, and where nobody answers it
+// is not known.
 func TestRidesOfAnAccount(t *testing.T) {
 	e := bustest.Run(t)
 	asks := e.Connect(t)

@@ -18,8 +18,8 @@ type stepAnswer struct {
 	ride
 }
 
-// step decodes the body into req, and takes the next step of the ride. A retry is told what the first try came to, and so is a rider who repeats a
-// step without an Idempotency-Key.
+// step decodes the body into req, and takes the next step of the ride. A retry is told what the
+// first try came to, and so is a rider who repeats a step without an Idempotency-Key.
 func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take step) (booking.Booking, error) {
 	if err := web.DecodeOptional(r, req); err != nil {
 		return booking.Booking{}, err
@@ -52,8 +52,9 @@ type startRequest struct {
 	Code string `json:"start_code"` // the four digits that the passenger says
 }
 
-// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten thousand tries undo. So a retry
-// is the same request whatever code it brings, and gets the outcome of the first try.
+// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten
+// thousand tries undo. So a retry is the same request whatever code it brings, and gets the outcome
+// of the first try.
 func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 // start begins the ride, with the passenger's start code.

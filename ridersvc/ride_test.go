@@ -158,7 +158,8 @@ func TestStepsWithAKey(t *testing.T) {
 	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":1}`, key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 }
 
-// Who repeats a step is told once more what it has come to, without a key too, and nothing is stored.
+// Who repeats a step is told once more what it has come to, without a key too, and nothing is
+// stored.
 func TestStepsRepeated(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
@@ -181,7 +182,8 @@ func TestStepsRepeated(t *testing.T) {
 	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":5}`), http.StatusConflict, booking.ErrAlreadyRated.Message)
 }
 
-// Under one key nobody learns anything of a code but what the first try has come to: no answer depends on the code that a retry brings.
+// Under one key nobody learns anything of a code but what the first try has come to: no answer
+// depends on the code that a retry brings.
 func TestAKeyIsNoOracle(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()

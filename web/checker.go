@@ -23,7 +23,8 @@ type checker struct {
 	whole  []whole
 }
 
-// A whole is a whole number that is written with a point or an exponent, which encoding/json does not take for one.
+// A whole is a whole number that is written with a point or an exponent, which encoding/json does
+// not take for one.
 type whole struct {
 	from, to int64 // where it stands in the text
 	as       string
@@ -128,8 +129,9 @@ func (c *checker) value(t reflect.Type, depth int) *flaw {
 	return nil
 }
 
-// wholeNumber returns how encoding/json wants to have a number that is to be read into t, where that is an integer and the number is whole but
-// not written so: in JSON 5, 5.0 and 5e0 are one number.
+// wholeNumber returns how encoding/json wants to have a number that is to be read into t, where
+// that is an integer and the number is whole but not written so: in JSON 5, 5.0 and 5e0 are one
+// number.
 func wholeNumber(n json.Number, t reflect.Type) (as string, ok bool) {
 	if t = plain(t); t == nil || !strings.ContainsAny(string(n), ".eE") {
 		return "", false

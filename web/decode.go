@@ -31,10 +31,11 @@ var (
 
 const maxBody = 64 << 10 // bytes
 
-// DecodeJSON reads the body of r into v, a pointer to a struct. The body must be declared as application/json and be one JSON
-// object of at most 64 KiB in UTF-8 with nothing after it, whose fields are named exactly as v's are, each at most once,
-// without NUL in any text. encoding/json alone would take EMAIL for email and let the last of two win. A whole number may be
-// written in any way that JSON has: 5, 5.0 and 5e0 are the same.
+// DecodeJSON reads the body of r into v, a pointer to a struct. The body must be declared as
+// application/json and be one JSON object of at most 64 KiB in UTF-8 with nothing after it, whose
+// fields are named exactly as v's are, each at most once, without NUL in any text. encoding/json
+// alone would take EMAIL for email and let the last of two win. A whole number may be written in
+// any way that JSON has: 5, 5.0 and 5e0 are the same.
 //
 // It returns the errors declared above, and on error v is not to be used.
 func DecodeJSON(r *http.Request, v any) error {

@@ -56,8 +56,9 @@ func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http
 	}
 }
 
-// Identify is [RequireAny] for a handler that takes other credentials as well: it returns what the token of r claims, or the error that RequireAny
-// would have answered. Behind a router, [Caller] returns the token from then on, also where only its role is wrong.
+// Identify is [RequireAny] for a handler that takes other credentials as well: it returns what the
+// token of r claims, or the error that RequireAny would have answered. Behind a router, [Caller]
+// returns the token from then on, also where only its role is wrong.
 func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.Role) (token.Claims, error) {
 	raw, err := bearer(r.Header["Authorization"])
 	if err != nil {

@@ -169,8 +169,8 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	return Part{Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave)}, nil
 }
 
-// leave returns the task that says what becomes of the rides of people who delete their accounts. usersvc does it for riders as well: it may call
-// rides off.
+// leave returns the task that says what becomes of the rides of people who delete their accounts.
+// usersvc does it for riders as well: it may call rides off.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
 	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
