@@ -185,7 +185,9 @@ func doneAlready(h booking.History, k booking.Kind, a booking.Actor) bool {
 		return did && h.Booking.Rider == booking.RiderID(a.ID) && slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted}, h.Booking.State)
 	case booking.Released:
 		return did && a.Role == booking.Rider
-	case booking.Completed, booking.Cancelled, booking.Rated: // which nothing undoes
+	case booking.Cancelled:
+		return did && a.Role == booking.User
+	case booking.Completed, booking.Rated: // which nothing undoes
 		return did
 	}
 	return false

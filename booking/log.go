@@ -62,10 +62,11 @@ func (h *History) hasCompleted(a Actor) bool {
 	return h.Booking.State == StateCompleted && h.by(a, of(Completed))
 }
 
-func (h *History) hasCancelled(a Actor) bool { return h.by(a, of(Cancelled)) }
+// hasCancelled is of users: several operators may work as one service.
+func (h *History) hasCancelled(a Actor) bool { return a.Role == User && h.by(a, of(Cancelled)) }
 
-// hasGivenBack is of riders, who cannot have the booking again. A service may take it from one
-// rider after the other.
+// hasGivenBack is of riders, who cannot have the booking again. A service may take it from one rider
+// after the other.
 func (h *History) hasGivenBack(a Actor) bool { return a.Role == Rider && h.by(a, of(Released)) }
 
 // An Engagement is what a log knows of a rider across bookings: which one the rider accepted last, and where the log stands. Whether the rider

@@ -291,7 +291,7 @@ func (s ride) doneBy(c *Call) bool {
 	case OpComplete:
 		return s.state == booking.StateCompleted && s.rider == by
 	case OpCancel:
-		return s.cancelledBy == by
+		return c.Actor.Role == booking.User && s.cancelledBy == by
 	case OpRelease:
 		return strings.Contains(s.gaveBack, by+",")
 	case OpRate:
