@@ -64,6 +64,8 @@ func resultOf(err error) result {
 		return busy
 	}
 	switch fault.KindOf(err) {
+	case fault.Conflict: // a ride is under way
+		return refused
 	case fault.Exhausted:
 		return limited
 	case fault.Unavailable:
@@ -102,8 +104,8 @@ func newMetrics(r prometheus.Registerer) metrics {
 		logins:          counter("logins_total", "Attempts to log in, by result.", refused),
 		registrations:   counter("registrations_total", "Attempts to register, by result.", taken),
 		refreshes:       counter("refreshes_total", "Uses of a refresh token, by result.", refused, repeat, reuse),
-		logouts:         counter("logouts_total", "Logouts of one session, by result."),
-		logoutsAll:      counter("logouts_all_total", "Logouts of all sessions of an account, by result."),
+		logouts:         counter("logouts_total", "Logouts of one session, by result.", refused),
+		logoutsAll:      counter("logouts_all_total", "Logouts of all sessions of an account, by result.", refused),
 		passwordChanges: counter("password_changes_total", "Attempts to change a password, by result.", refused),
 		deletions:       counter("account_deletions_total", "Attempts to delete an account, by result.", refused),
 	}

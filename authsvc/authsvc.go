@@ -45,6 +45,10 @@ type Config struct {
 	Issuer    Issuer
 	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
 	Passwords *Passwords
+	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with
+	// kind fault.Conflict that it has a ride which is not over, and what to do. Bereave ends the
+	// rides of one that is gone. Both bear repetition. nil: nobody has rides.
+	Withdraw, Bereave func(ctx context.Context, account string, role token.Role) error
 	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
 	Clock func() error
 	Guard *Guard // limits how often somebody may try; nil: nobody is limited
@@ -60,6 +64,10 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
 
+	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say,
+	// behind a proxy that serves this service there. Default: /.
+	CookiePath string
+
 	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
 }
 
@@ -74,6 +82,9 @@ type Service struct {
 	guard     *Guard
 	clock     func() error
 	demo      bool
+	cookies   cookies
+
+	withdraw, bereave func(context.Context, string, token.Role) error
 
 	approveRiders bool
 	audit         func(context.Context, Entry)
@@ -104,6 +115,10 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		missing = append(missing, err)
 	}
+	cookies, err := newCookies(c.CookiePath)
+	if err != nil {
+		missing = append(missing, err)
+	}
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
@@ -112,6 +127,13 @@ func New(c Config) (*Service, error) {
 	}
 	if c.Audit == nil {
 		c.Audit = func(context.Context, Entry) {}
+	}
+	nobody := func(context.Context, string, token.Role) error { return nil }
+	if c.Withdraw == nil {
+		c.Withdraw = nobody
+	}
+	if c.Bereave == nil {
+		c.Bereave = nobody
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -124,6 +146,7 @@ func New(c Config) (*Service, error) {
 		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
 		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		cookies: cookies, withdraw: c.Withdraw, bereave: c.Bereave,
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -136,13 +159,14 @@ func (s *Service) Routes() chi.Router {
 	// How long somebody has to wait after a wrong password, and until when a session goes on, is a matter of the clock.
 	timed := r.With(web.Unless(s.clock))
 	timed.Post("/login", web.Handle(s.login))
-	timed.Post(refreshPath, web.Handle(s.refresh))
+	timed.Post("/refresh", web.Handle(s.refresh))
 	timed.Post("/register", web.Handle(s.register))
 	timed.Post("/password", web.Handle(s.password))
-	caller := timed.With(web.RequireAny(s.verifier, "Only users and raiders have sessions", token.User, token.Rider))
-	caller.Post("/logout", web.Handle(s.logout))
-	caller.Post("/logout-all", web.Handle(s.logoutAll))
+	timed.Post("/logout", web.Handle(s.logout))
+	timed.Post("/logout-all", web.Handle(s.logoutAll))
+	caller := timed.With(web.RequireAny(s.verifier, onlyPeople, token.User, token.Rider))
 	caller.Delete("/account", web.Handle(s.deleteAccount))
+	caller.Post("/account/delete", web.Handle(s.deleteAccount)) // proxies drop the bodies of DELETE
 	r.Get("/public-key", web.Handle(s.publicKey))
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r

@@ -1,8 +1,12 @@
 package authsvc
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,11 +15,10 @@ import (
 
 // ErrCrossOrigin refuses a cookie that came with a request of another site, or of nobody knows whom.
 var ErrCrossOrigin = fault.New(fault.Forbidden, "cross_origin",
-	"A refresh with a cookie must come from a page of this very origin. Send the request from there, or keep the token yourself.")
+	"A request with the refresh cookie must come from a page of this very origin. Send it from there, or keep the token yourself.")
 
 const (
-	refreshPath = "/refresh"
-	cookieName  = "pillion_refresh"
+	cookieName = "pillion_refresh"
 	// secureCookieName is the cookie's name over HTTPS. Browsers take a name with this prefix only from an HTTPS answer, so nobody
 	// on the network can plant one through an unprotected request.
 	secureCookieName = "__Secure-" + cookieName
@@ -34,26 +37,53 @@ func nameOfCookie(r *http.Request) string {
 	return cookieName
 }
 
-// refreshCookie returns the value of the refresh cookie, and whether there is one.
-func refreshCookie(r *http.Request) (value string, ok bool) {
-	if c := r.CookiesNamed(nameOfCookie(r)); len(c) > 0 {
-		return c[0].Value, true
+// mostCookies is how many refresh cookies of one request are looked at.
+const mostCookies = 4
+
+// refreshCookies returns the values of the refresh cookies. There are several where the cookies'
+// path was another one before: a browser sends those of each path, and which of them is good, only
+// a look at their sessions tells. Of one session, the latest comes first.
+func refreshCookies(r *http.Request) []string {
+	var values []string
+	for _, c := range r.CookiesNamed(nameOfCookie(r)) {
+		values = append(values, c.Value)
 	}
-	return "", false
+	slices.SortStableFunc(values, func(a, b string) int {
+		one, _ := parseRefreshToken(a)
+		other, _ := parseRefreshToken(b)
+		return cmp.Compare(other.generation, one.generation)
+	})
+	return values[:min(len(values), mostCookies)]
 }
 
-// setRefreshCookie sends a refresh token to a browser, which gives it back to POST /refresh of this origin only, and shows it to no
-// script. life is in whole seconds, rounded down.
-func setRefreshCookie(w http.ResponseWriter, r *http.Request, value string, life time.Duration) {
-	sendCookie(w, r, value, max(int(life/time.Second), 1))
+// cookies are refresh tokens on their way to browsers, which give them back to this origin only,
+// below a path, and show them to no script.
+type cookies struct{ path string }
+
+// cookiePath is what can stand in a cookie, and in a browser's address, as it is.
+var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
+
+// newCookies returns cookies for a path, which is how the paths begin that browsers know of
+// /refresh and /logout: / where it is empty.
+func newCookies(path string) (cookies, error) {
+	path = cmp.Or(path, "/")
+	if !cookiePath.MatchString(path) {
+		return cookies{}, fmt.Errorf("authsvc: the path of cookies is %q: give one like / or /auth", path)
+	}
+	return cookies{path}, nil
 }
 
-// clearRefreshCookie lets a browser forget its refresh token.
-func clearRefreshCookie(w http.ResponseWriter, r *http.Request) { sendCookie(w, r, "", -1) }
+// set sends a refresh token. life is in whole seconds, rounded down.
+func (c cookies) set(w http.ResponseWriter, r *http.Request, value string, life time.Duration) {
+	c.send(w, r, value, max(int(life/time.Second), 1))
+}
 
-func sendCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
+// clear lets a browser forget its refresh token.
+func (c cookies) clear(w http.ResponseWriter, r *http.Request) { c.send(w, r, "", -1) }
+
+func (c cookies) send(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure wherever it can be: over plain HTTP a browser would drop such a cookie
-		Name: nameOfCookie(r), Value: value, Path: refreshPath, MaxAge: maxAge,
+		Name: nameOfCookie(r), Value: value, Path: c.path, MaxAge: maxAge,
 		HttpOnly: true, Secure: overHTTPS(r), SameSite: http.SameSiteStrictMode,
 	})
 }
@@ -64,6 +94,12 @@ func requireSameOrigin(r *http.Request) error {
 	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "" {
 		return ErrCrossOrigin.Because(errors.New("neither Sec-Fetch-Site nor Origin"))
 	}
+	return refuseCrossOrigin(r)
+}
+
+// refuseCrossOrigin returns ErrCrossOrigin where the browser says that the request comes from a page
+// of another origin. It is enough for a logout, which gives nothing away.
+func refuseCrossOrigin(r *http.Request) error {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return ErrCrossOrigin.Because(err)
 	}

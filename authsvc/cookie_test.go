@@ -74,7 +74,7 @@ func TestCookies(t *testing.T) {
 				for life := 7 * 24 * time.Hour; life > 6*24*time.Hour; life -= 6 * time.Hour {
 					got := theCookie(t, w)
 					if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly || got.SameSite != http.SameSiteStrictMode ||
-						got.Path != "/refresh" || got.Domain != "" || got.MaxAge != int(life/time.Second) {
+						got.Path != "/" || got.Domain != "" || got.MaxAge != int(life/time.Second) {
 						t.Errorf("cookie = %v, with %v to live", got, life)
 					}
 					if a := tokensOf(t, w); strings.Contains(w.Body.String(), "refresh") || a.ExpiresIn != 60 || seen[got.Value] || got.Value == "" {
@@ -132,7 +132,7 @@ func TestCookiesStayCookies(t *testing.T) {
 
 	k.wantNoRefresh(t, cookie.Value)
 	w := k.ask(t, home.send(withCookie(&http.Cookie{Name: cookie.Name, Value: plain.Refresh}, "")), http.StatusUnauthorized, "Invalid refresh token")
-	if gone := theCookie(t, w); gone.MaxAge != -1 || gone.Value != "" || gone.Path != "/refresh" || gone.Name != cookie.Name {
+	if gone := theCookie(t, w); gone.MaxAge != -1 || gone.Value != "" || gone.Path != "/" || gone.Name != cookie.Name {
 		t.Errorf("a cookie that is not good is answered with %v", gone)
 	}
 	// One in the body is meant, whatever the browser adds.
@@ -156,9 +156,63 @@ func TestLogoutClearsTheCookie(t *testing.T) {
 		w := k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, "")
 		cookie, access := theCookie(t, w), tokensOf(t, w).Token
 		gone := theCookie(t, k.ask(t, home.send(bearing(path, access)), http.StatusOK, "Logout Successful"))
-		if gone.Name != cookie.Name || gone.MaxAge != -1 || gone.Path != "/refresh" || !gone.Secure {
+		if gone.Name != cookie.Name || gone.MaxAge != -1 || gone.Path != "/" || !gone.Secure {
 			t.Errorf("%s answers with %v", path, gone)
 		}
 		k.ask(t, home.send(withCookie(cookie, "")), http.StatusUnauthorized, "Invalid refresh token")
 	}
+}
+
+// A cookie comes back to all paths that take it, also where they begin with something that a proxy
+// takes away.
+func TestCookiePath(t *testing.T) {
+	for _, path := range []string{"/", "/auth", "/a-b/c.d/"} {
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.CookiePath = path })
+		k.mustRegister(t, "kim@example.com", goodPassword, "user")
+		home := browser{https: true, site: "same-origin"}
+		cookie := theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))
+		next := theCookie(t, k.ask(t, home.send(withCookie(cookie, "")), http.StatusOK, ""))
+		gone := theCookie(t, k.ask(t, home.send(cookieTo("/logout", next)), http.StatusOK, "Logout Successful"))
+		if cookie.Path != path || next.Path != path || gone.Path != path || gone.MaxAge != -1 {
+			t.Errorf("with %s the cookies are %v, %v and %v", path, cookie, next, gone)
+		}
+	}
+	for _, path := range []string{"auth", "//", "/a;Domain=evil.example", "/a b", "/a?b", "/\u00e4", "/a//b"} {
+		c := newKit(t).config
+		c.CookiePath, c.Registerer = path, nil
+		if _, err := authsvc.New(c); err == nil || !strings.Contains(err.Error(), "cookies") {
+			t.Errorf("with %q: %v", path, err)
+		}
+	}
+}
+
+// A browser that has cookies of two paths, as after an upgrade, sends both, in an order of its own.
+func TestCookiesOfTwoPaths(t *testing.T) {
+	k := newKit(t)
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	home := browser{origin: "http://example.com"}
+	login := func() *http.Cookie {
+		return theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))
+	}
+	both := func(a, b *http.Cookie) *http.Cookie {
+		r := withCookie(a, "")
+		r.AddCookie(&http.Cookie{Name: b.Name, Value: b.Value})
+		return theCookie(t, k.ask(t, home.send(r), http.StatusOK, "Refresh Successful"))
+	}
+	old := login()
+	now := both(old, old)
+	for range 3 { // the old one is sent first: its path was longer
+		now = both(old, now)
+	}
+	k.ask(t, home.send(cookieTo("/logout", now)), http.StatusOK, "Logout Successful")
+	fresh := login() // and a cookie of a session that is over does not keep it from going on
+	for range 3 {
+		fresh = both(now, fresh)
+	}
+}
+
+func cookieTo(path string, c *http.Cookie) *http.Request {
+	r := withCookie(c, "")
+	r.URL.Path = path
+	return r
 }

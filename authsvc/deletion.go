@@ -14,7 +14,7 @@ import (
 // ErrDemoAccount keeps the demo accounts: everybody knows their password, and anybody could delete them.
 var ErrDemoAccount = fault.New(fault.Forbidden, "demo_account", "A demo account cannot be deleted. Please register an account of your own.")
 
-// deletion is the body of DELETE /account.
+// deletion is the body of DELETE /account, and of POST /account/delete.
 type deletion struct {
 	Password string `json:"password"`
 }
@@ -29,16 +29,21 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if own.cookie {
-		clearRefreshCookie(w, r)
+		s.cookies.clear(w, r)
 	}
 	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Account Deleted"})
 }
 
-// tryDelete erases the account first and takes its tokens back then. A login or refresh that is under way looks at the account after it
-// has issued a token (see open and admit): what does not see that it is gone has issued a token that is taken back afterwards.
+// tryDelete erases the account first and takes its tokens back then. A login or refresh that is
+// under way looks at the account after it has issued a token (see open and admit): what does not
+// see that it is gone has issued a token that is taken back afterwards.
 //
-// In this order a failure in between can be mended by whoever was told of it. The token is still good, so the request can be made again; the
-// account is gone, so there is no password to check any more, and nothing left to protect with it.
+// In this order a failure in between can be mended by whoever was told of it. The token is still
+// good, so the request can be made again; the account is gone, so there is no password to check any
+// more, and nothing left to protect with it.
+//
+// Nobody is left alone in a ride: who has one that is not over is refused, and what waits for a
+// rider is called off first.
 func (s *Service) tryDelete(r *http.Request, c token.Claims, try *attempt) (own session, err error) {
 	ctx := r.Context()
 	var b deletion
@@ -71,6 +76,9 @@ func (s *Service) tryDelete(r *http.Request, c token.Claims, try *attempt) (own 
 		if a.Demo {
 			return session{}, ErrDemoAccount
 		}
+		if err := s.withdraw(ctx, a.ID, a.Role); err != nil {
+			return session{}, err
+		}
 		if err := s.accounts.Delete(ctx, a); err != nil && !errors.Is(err, ErrStaleAccount) {
 			return session{}, err
 		}
@@ -95,6 +103,10 @@ func (s *Service) owns(ctx context.Context, c token.Claims) (there, free bool, e
 func (s *Service) finishDeletion(ctx context.Context, c token.Claims, free bool) (own session, err error) {
 	if err := s.sessions.takeBackAll(ctx, c.Subject); err != nil {
 		return session{}, err
+	}
+	// What was booked or accepted since its rides were looked at has no owner any more.
+	if err := s.bereave(context.WithoutCancel(ctx), c.Subject, c.Role); err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "rides not looked at", slog.String("account", c.Subject), slog.Any("error", err))
 	}
 	// No session goes on without its account. That this one goes at once says whether it has a cookie; the others go with their time.
 	if c.Session != "" {

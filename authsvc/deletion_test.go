@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"pillion/authsvc/authtest"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/fault"
 	"pillion/token"
 	"pillion/token/tokentest"
 	"pillion/wait"
@@ -106,6 +108,52 @@ func TestDeleteAccountWithACookie(t *testing.T) {
 	w = k.ask(t, deleting(tokensOf(t, w).Token, goodPassword), http.StatusOK, deleted)
 	if c := theCookie(t, w); c.MaxAge >= 0 || c.Value != "" || c.Name != cookie.Name {
 		t.Errorf("the cookie is %v, want that it is cleared", c)
+	}
+}
+
+// Nobody is left alone in a ride: its account stays until it is over. What happened since that was
+// looked at is ended afterwards.
+func TestDeletionLooksAtRides(t *testing.T) {
+	for _, path := range []string{"", "/account/delete"} {
+		var says error
+		var asked []string
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+			c.Withdraw = func(_ context.Context, account string, role token.Role) error {
+				asked = append(asked, "withdraw "+account+" "+string(role))
+				return says
+			}
+			c.Bereave = func(_ context.Context, account string, role token.Role) error {
+				asked = append(asked, "bereave "+account+" "+string(role))
+				return bus.ErrUnavailable // and nothing comes of that
+			}
+		})
+		kim := k.kim(t)
+		id := k.account(t, "kim@example.com", token.User).ID
+		try := func(password string, status int, want string) {
+			t.Helper()
+			r := deleting(kim.Token, password)
+			if path != "" {
+				r = post(path, `{"password":"`+password+`"}`)
+				r.Header.Set("Authorization", "Bearer "+kim.Token)
+			}
+			k.ask(t, r, status, want)
+		}
+		try("wrong password", http.StatusUnauthorized, "Invalid credentials")
+		if asked != nil {
+			t.Errorf("without the password: %v", asked)
+		}
+		says = fault.New(fault.Conflict, "ride_under_way", "You have a ride.")
+		try(goodPassword, http.StatusConflict, "You have a ride.")
+		says = bus.ErrRidesUnknown
+		try(goodPassword, http.StatusServiceUnavailable, bus.ErrRidesUnknown.Message)
+		k.mustVerify(t, kim.Token)
+		kim.Refresh = k.mustRefresh(t, kim.Refresh).Refresh
+		says, asked = nil, nil
+		try(goodPassword, http.StatusOK, deleted)
+		k.wantGone(t, kim)
+		if want := []string{"withdraw " + id + " user", "bereave " + id + " user"}; !slices.Equal(asked, want) {
+			t.Errorf("asked for %v, want %v", asked, want)
+		}
 	}
 }
 

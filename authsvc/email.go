@@ -23,10 +23,13 @@ var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email", "That is not an 
 // become kim@example.com.
 type Email string
 
-// ParseEmail returns the address that s spells, or ErrInvalidEmail with a sentence that says what to mend. It takes one
-// addr-spec with a dot-atom before the @ and host name labels after it: no quoted names, comments, address literals or display
-// names, which other readers of the same address would take for something else.
+// ParseEmail returns the address that s spells, or ErrInvalidEmail with a sentence that says what
+// to mend. Spaces around it are not a part of it: they come with what was copied, and from
+// keyboards that complete words. It takes one addr-spec with a dot-atom before the @ and host name
+// labels after it: no quoted names, comments, address literals or display names, which other
+// readers of the same address would take for something else.
 func ParseEmail(s string) (Email, error) {
+	s = strings.TrimSpace(s)
 	switch {
 	case s == "":
 		return "", ErrInvalidEmail.Saying("The email address is missing.")

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ type Guard struct {
 	counters, familiar Bucket
 	limits             Limits
 	now                func() time.Time
-	lanes              [64]*semaphore.Weighted // of tries for one key only one at a time goes to the store
+	lanes              [lanes]*semaphore.Weighted // of tries for one key only one at a time goes to the store
 }
 
 // NewGuard returns a Guard, or all that is wrong with its configuration, joined.
@@ -100,6 +101,16 @@ func NewGuard(c GuardConfig) (*Guard, error) {
 
 // maxQuiet is less than what the bucket of counters keeps.
 const maxQuiet = 12 * time.Hour
+
+// lanes is how many locks there are for all counters.
+const lanes = 64
+
+// laneOf returns which lock is that of a counter.
+func laneOf(key string) int {
+	h := fnv.New32a()
+	h.Write([]byte(key)) // never fails
+	return int(h.Sum32() % lanes)
+}
 
 // guardPatience bounds one change of a counter, the wait for others at the same one included.
 const guardPatience = 5 * time.Second
@@ -173,7 +184,7 @@ const mostUnknown = 5
 func (g *Guard) change(ctx context.Context, key string, f func(*count) error) error {
 	ctx, cancel := context.WithTimeout(ctx, guardPatience)
 	defer cancel()
-	lane := g.lanes[int(key[0])%len(g.lanes)]
+	lane := g.lanes[laneOf(key)]
 	if err := lane.Acquire(ctx, 1); err != nil {
 		return bus.ErrUnavailable.Because(fmt.Errorf("wait to count a try: %w", err))
 	}
@@ -250,7 +261,10 @@ func (g *Guard) admit(ctx context.Context, network, typed string, role token.Rol
 	if err := g.take(ctx, t.address, g.limits.Address); err != nil {
 		return nil, err
 	}
-	return t, g.take(ctx, t.account, g.limits.Account)
+	if err := g.take(ctx, t.account, g.limits.Account); err != nil { // it is not let in, so it was no try from that network either
+		return nil, errors.Join(err, g.giveBack(context.WithoutCancel(ctx), t.address))
+	}
+	return t, nil
 }
 
 // succeeded says that the try was right. The account's wrong tries are forgotten; those of the address stay, so that nobody buys more

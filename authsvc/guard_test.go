@@ -177,6 +177,62 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 	wantLimited(t, login("one.more@example.com", "guessed password"), "1")
 }
 
+// A try that the account's limit refuses was none: it does not count against its network either.
+func TestTriesRefusedForTheAccount(t *testing.T) {
+	clock := newClock()
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time, func(l *authsvc.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
+	login := func(email string) *httptest.ResponseRecorder {
+		return k.do(post("/login", body(email, "wrong password", "user")))
+	}
+	wrong := func(email string) {
+		t.Helper()
+		if w := login(email); w.Code != http.StatusUnauthorized {
+			t.Fatalf("%s: %d %s", email, w.Code, w.Body)
+		}
+	}
+	wrong("kim@example.com")
+	wrong("kim@example.com")
+	for range 20 {
+		wantLimited(t, login("kim@example.com"), "1")
+	}
+	wrong("one@example.com")
+	wrong("two@example.com")
+	wantLimited(t, login("three@example.com"), "1") // four tries have been made from here
+}
+
+// Whoever waits for approval is told so as often as they like: the right password is no wrong try.
+func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
+	k := newKit(t, withApproval, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 10 }))
+	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `"pending":true`)
+	for n := range 12 {
+		if w := k.do(post("/login", body("rita@example.com", goodPassword, "raider"))); w.Code != http.StatusForbidden || w.Body.String() != authsvc.ErrPending.Message {
+			t.Fatalf("login %d: %d %s", n, w.Code, w.Body)
+		}
+	}
+	for range 5 {
+		wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))))
+	}
+	wantLimited(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))), "1")
+}
+
+// The locks of counters are all in use, so that tries for different accounts rarely wait for each
+// other.
+func TestAllLanesAreUsed(t *testing.T) {
+	used := make(map[int]int)
+	const keys = 10_000
+	for n := range keys {
+		used[authsvc.LaneOf("account", "user", fmt.Sprintf("kim%d@example.com", n))]++
+	}
+	if len(used) != authsvc.Lanes {
+		t.Errorf("%d lanes are used, of %d", len(used), authsvc.Lanes)
+	}
+	for lane, n := range used {
+		if n > 2*keys/authsvc.Lanes {
+			t.Errorf("lane %d has %d of %d keys", lane, n, keys)
+		}
+	}
+}
+
 // Strangers who try without an end keep nobody out who comes from where the account was logged in to, nor anybody who is logged in.
 func TestStrangersLockNobodyOut(t *testing.T) {
 	clock := newClock()

@@ -114,8 +114,10 @@ func (s *Service) issue(ctx context.Context, a Account, session string) (signed 
 // mayLogIn reports whether the account lets anybody in at all.
 func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.demo) }
 
-// authenticate returns the account that the credentials are of, or ErrInvalidCredentials, or before anything else ErrLimited. Every way to that refusal costs one
-// hash: that of the account, or a dummy where there is none.
+// authenticate returns the account that the credentials are of, or ErrInvalidCredentials, or before
+// anything else ErrLimited. Every way to that refusal costs one hash: that of the account, or a
+// dummy where there is none. An account that waits for approval is ErrPending, for the right
+// password.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
 	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), c.Email, role)
 	if err != nil {
@@ -141,10 +143,11 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 		return Account{}, try.refuse("disabled account")
 	case a.Reset != "":
 		return Account{}, try.refuse("password was reset")
-	case a.Pending:
-		return Account{}, ErrPending
 	}
 	s.settle(ctx, t.succeeded)
+	if a.Pending {
+		return Account{}, ErrPending
+	}
 	return a, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"pillion/authsvc"
 	"pillion/authsvc/authtest"
 	"pillion/bus"
+	"pillion/bus/bustest"
 	"pillion/token"
 	"pillion/token/tokentest"
 )
@@ -42,6 +43,85 @@ func TestLogout(t *testing.T) {
 			t.Errorf("log = %v", line)
 		}
 	})
+}
+
+// Whoever comes back when the access token has run out can still log out, by the refresh token or
+// its cookie.
+func TestLogoutByRefreshToken(t *testing.T) {
+	home := browser{origin: "http://example.com"}
+	for _, path := range []string{"/logout", "/logout-all"} {
+		for _, how := range []string{"in the body", "in a cookie", "in a cookie, without any access token", "in a cookie, without a browser"} {
+			t.Run(path+" "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					k := newKit(t)
+					k.mustRegister(t, "kim@example.com", goodPassword, "user")
+					other := k.mustOpen(t, "kim@example.com", goodPassword, "user")
+					var r *http.Request
+					var access, refresh string
+					if how == "in the body" {
+						own := k.mustOpen(t, "kim@example.com", goodPassword, "user")
+						access, refresh = own.Token, own.Refresh
+						r = post(path, `{"refresh_token":"`+refresh+`"}`)
+					} else {
+						w := k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, "")
+						access, refresh = tokensOf(t, w).Token, theCookie(t, w).Value
+						r = cookieTo(path, theCookie(t, w))
+						if how != "in a cookie, without a browser" {
+							r = home.send(r)
+						}
+					}
+					if !strings.Contains(how, "without any") {
+						r.Header.Set("Authorization", "Bearer "+access)
+					}
+					after(2 * time.Minute) // the access token has run out
+					w := k.ask(t, r, http.StatusOK, `{"status":true,"message":"Logout Successful"}`)
+					if cookies := w.Result().Cookies(); (len(cookies) == 1 && cookies[0].MaxAge == -1) != (how != "in the body") {
+						t.Errorf("cookies %v", cookies)
+					}
+					if how == "in the body" {
+						k.wantNoRefresh(t, refresh)
+					} else {
+						k.ask(t, home.send(withCookie(&http.Cookie{Name: "pillion_refresh", Value: refresh}, "")), http.StatusUnauthorized, "Invalid refresh token")
+					}
+					if path == "/logout" {
+						k.mustRefresh(t, other.Refresh)
+					} else {
+						k.wantNoRefresh(t, other.Refresh)
+					}
+				})
+			})
+		}
+	}
+}
+
+// What is no refresh token of ours ends nothing, and counts as a wrong one. One that was used
+// before ends its own session and no other.
+func TestLogoutByBadRefreshTokens(t *testing.T) {
+	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 4 }))
+	kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+	out := func(path, refresh string) *http.Request { return post(path, `{"refresh_token":"`+refresh+`"}`) }
+	forged := kim.Refresh[:len(kim.Refresh)-4] + "AAAA"
+	for _, path := range []string{"/logout", "/logout-all"} {
+		k.ask(t, out(path, "x"), http.StatusUnauthorized, "Invalid refresh token")
+		k.ask(t, out(path, forged), http.StatusUnauthorized, "Invalid refresh token")
+		r := browser{origin: "http://evil.example"}.send(cookieTo(path, &http.Cookie{Name: "pillion_refresh", Value: kim.Refresh}))
+		k.ask(t, r, http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
+		k.ask(t, post(path, `{"refresh":"x"}`), http.StatusBadRequest, "not known")
+	}
+	if got := k.revoked.take(); got != nil {
+		t.Errorf("revoked %v", got)
+	}
+	k.mustVerify(t, kim.Token)
+	next := k.mustRefresh(t, k.mustRefresh(t, kim.Refresh).Refresh)
+	k.ask(t, out("/logout", kim.Refresh), http.StatusOK, "Logout Successful") // its own, if an old one
+	k.wantNoRefresh(t, next.Refresh)
+	k.wantTakenBack(t, next.Token)
+	k.mustVerify(t, other.Token)
+	k.ask(t, out("/logout", forged), http.StatusUnauthorized, "Invalid refresh token") // the fourth
+	for _, path := range []string{"/logout", "/logout-all", "/refresh"} {
+		wantLimited(t, k.do(out(path, forged)), "1")
+	}
+	k.ask(t, out("/logout", other.Refresh), http.StatusOK, "Logout Successful") // whatever neighbours try
 }
 
 func TestLogoutRefuses(t *testing.T) {

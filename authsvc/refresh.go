@@ -35,7 +35,7 @@ type pass struct {
 func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p pass) error {
 	answer := tokenAnswer{Status: true, Message: message, Token: p.signed, ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
 	if p.session.cookie {
-		setRefreshCookie(w, r, p.token.text(), p.session.ends.Sub(s.now()))
+		s.cookies.set(w, r, p.token.text(), p.session.ends.Sub(s.now()))
 	} else {
 		answer.RefreshToken = p.token.text()
 	}
@@ -44,7 +44,7 @@ func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string
 
 func (s *Service) refresh(w http.ResponseWriter, r *http.Request) error {
 	var try attempt
-	presented, cookie, err := refreshTokenOf(r)
+	presented, cookie, err := refreshTokensOf(r)
 	var p pass
 	if err == nil {
 		p, err = s.tryRefresh(r.Context(), presented, cookie, &try)
@@ -53,32 +53,43 @@ func (s *Service) refresh(w http.ResponseWriter, r *http.Request) error {
 	s.record(w, r, refreshes, try, err)
 	if err != nil {
 		if cookie && errors.Is(err, ErrInvalidRefreshToken) {
-			clearRefreshCookie(w, r)
+			s.cookies.clear(w, r)
 		}
 		return err
 	}
 	return s.handOut(w, r, "Refresh Successful", p)
 }
 
-// refreshTokenOf returns the refresh token that a request carries, and whether a cookie did. One in the body is meant, whatever cookies
-// a browser adds.
-func refreshTokenOf(r *http.Request) (presented string, cookie bool, err error) {
-	inCookie, cookie := refreshCookie(r)
+// refreshTokensOf returns the refresh tokens that a request carries, one of which is to be good,
+// and whether a cookie did. One in the body is meant, whatever cookies a browser adds.
+func refreshTokensOf(r *http.Request) (presented []string, cookie bool, err error) {
+	inCookies := refreshCookies(r)
+	cookie = len(inCookies) > 0
 	decode := web.DecodeJSON
 	if cookie {
 		decode = web.DecodeOptional
 	}
 	var b refreshBody
 	if err := decode(r, &b); err != nil {
-		return "", cookie, err
+		return nil, cookie, err
 	}
 	if b.RefreshToken != "" || !cookie {
-		return b.RefreshToken, false, nil
+		return []string{b.RefreshToken}, false, nil
 	}
-	return inCookie, true, requireSameOrigin(r)
+	return inCookies, true, requireSameOrigin(r)
 }
 
-func (s *Service) tryRefresh(ctx context.Context, presented string, cookie bool, try *attempt) (pass, error) {
+// tryRefresh exchanges the first of these tokens that is good.
+func (s *Service) tryRefresh(ctx context.Context, presented []string, cookie bool, try *attempt) (p pass, err error) {
+	for _, token := range presented {
+		if p, err = s.tryOne(ctx, token, cookie, try); !errors.Is(err, ErrInvalidRefreshToken) {
+			return p, err
+		}
+	}
+	return p, err
+}
+
+func (s *Service) tryOne(ctx context.Context, presented string, cookie bool, try *attempt) (pass, error) {
 	t, ok := parseRefreshToken(presented)
 	if !ok {
 		return pass{}, refuseToken(errNotAToken)

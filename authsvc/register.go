@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"pillion/token"
@@ -48,7 +49,7 @@ func (s *Service) tryRegister(r *http.Request, try *attempt) (pending bool, err 
 		return false, err
 	}
 	pending = s.approveRiders && role == token.Rider
-	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: c.Email, Role: role, Pending: pending}, c.Password)
+	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: strings.TrimSpace(c.Email), Role: role, Pending: pending}, c.Password)
 	if err != nil {
 		return false, err
 	}

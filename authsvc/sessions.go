@@ -81,6 +81,20 @@ func (s *sessions) load(ctx context.Context, id string) (session, uint64, error)
 	return x, revision, err
 }
 
+// of returns the session that has given out p, whenever that was, or ErrInvalidRefreshToken.
+func (s *sessions) of(ctx context.Context, p refreshToken) (session, error) {
+	x, _, err := s.load(ctx, p.session)
+	switch {
+	case errors.Is(err, bus.ErrNoKey):
+		return session{}, refuseToken(errUnknownSession)
+	case err != nil:
+		return session{}, err
+	case !p.marked(x.mark):
+		return session{}, refuseToken(errForged)
+	}
+	return x, nil
+}
+
 // patienceWithRecords is how often a record is read again that is older than the token in hand.
 const patienceWithRecords = 8
 

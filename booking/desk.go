@@ -15,13 +15,14 @@ type DeskOptions struct {
 	Now      func() time.Time // default: time.Now
 }
 
-// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for concurrent use, and any number of
-// desks may work on one log: the log decides races.
+// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for
+// concurrent use, and any number of desks may work on one log: the log decides races.
 //
-// The bookings that it returns are never older than the command. A refusal is told only after a Fresh read has confirmed it. A
-// command that is already in the booking's history has succeeded, and a retry is told so; a command whose id was used for
-// something else gets ErrKeyReused. A race that is lost is decided again, until ctx ends: ErrContended then. Errors of the log are
-// passed on.
+// The bookings that it returns are never older than the command. A refusal is told only after a
+// Fresh read has confirmed it. A command that is already in the booking's history has succeeded,
+// and a retry is told so; a command whose id was used for something else gets ErrKeyReused. Whoever
+// asks anew for what they have done already is told success too, and nothing is stored. A race that
+// is lost is decided again, until ctx ends: ErrContended then. Errors of the log are passed on.
 type Desk struct {
 	log      Log
 	deadline time.Duration
@@ -114,9 +115,6 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	var at Engagement // what the last decision was based on besides the booking
 	decide := func(b Booking) (Event, error) {
-		if c.Actor.Role == Rider && b.IsWith(RiderID(c.Actor.ID)) {
-			return Event{}, errNothingToDo
-		}
 		e, err := b.Accept(c.Actor, d.now())
 		if err != nil {
 			return Event{}, err
@@ -127,9 +125,9 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 		}
 		return e, err
 	}
-	return d.work(ctx, c, id, of(Accepted), decide, func(after History, e Event) (History, error) {
-		return d.log.Engage(ctx, c, id, after, at, e)
-	})
+	w := work{same: of(Accepted), done: (*History).onTheWay, decide: decide}
+	w.write = func(after History, e Event) (History, error) { return d.log.Engage(ctx, c, id, after, at, e) }
+	return d.do(ctx, c, id, w)
 }
 
 // AcceptedBy returns the booking that a rider has accepted by this command, as it is now: for the retry of a command that did not say which. Errors:
@@ -180,40 +178,60 @@ func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
 // ArriveIf is Arrive for a rider who must be seen to be there: what there returns of the booking,
 // where it is not nil, is what the rider is told. Errors: those of [Booking.Arrive] and of there.
 func (d *Desk) ArriveIf(ctx context.Context, c Command, id ID, there func(Booking) error) (Booking, error) {
-	return d.do(ctx, c, id, of(Arrived), func(b Booking) (Event, error) {
-		e, err := b.Arrive(c.Actor)
-		if err == nil {
-			err = there(b)
-		}
-		return e, err
+	return d.do(ctx, c, id, work{
+		same: of(Arrived), done: (*History).hasArrived,
+		decide: func(b Booking) (Event, error) {
+			e, err := b.Arrive(c.Actor)
+			if err == nil {
+				err = there(b)
+			}
+			return e, err
+		},
 	})
 }
 
 // Start begins the ride, with a start code that the caller knows to be right. Errors: those of [Booking.Start].
 func (d *Desk) Start(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(Started), func(b Booking) (Event, error) { return b.Start(c.Actor) })
+	return d.do(ctx, c, id, work{
+		same: of(Started), done: (*History).hasStarted,
+		decide: func(b Booking) (Event, error) { return b.Start(c.Actor) },
+	})
 }
 
 // RefuseStart says that the rider has given a wrong start code. Errors: those of [Booking.RefuseStart].
 func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(StartRefused), func(b Booking) (Event, error) { return b.RefuseStart(c.Actor) })
+	return d.do(ctx, c, id, work{
+		same:   of(StartRefused),
+		decide: func(b Booking) (Event, error) { return b.RefuseStart(c.Actor) },
+	})
 }
 
-// StartWith begins the ride if the start code is right, and else says that a wrong one was given and returns ErrWrongCode, with how many tries are
-// left. It decides upon the history that its event is appended to, so of any number of tries at once no more count than are allowed. Errors: those
-// of [Booking.Start].
+// StartWith begins the ride if the start code is right, and else says that a wrong one was given
+// and returns ErrWrongCode, with how many tries are left. It decides upon the history that its
+// event is appended to, so of any number of tries at once no more count than are allowed. Errors:
+// those of [Booking.Start].
+//
+// A command is one try. A retry gets the outcome of the first one, whatever code it brings: it
+// counts for nothing, so it must not tell anything of its code. Nor does a try in a ride that has
+// begun, which its rider is told.
 func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
 	wrong := false
-	same := func(b Booking, e Event) bool { // an earlier try of this command
-		wrong = e.Kind == StartRefused
-		return (wrong || e.Kind == Started) && wrong != d.codes.opens(b, code)
-	}
-	b, err := d.do(ctx, c, id, same, func(b Booking) (Event, error) {
-		wrong = !d.codes.right(b, code)
-		if wrong {
-			return b.RefuseStart(c.Actor)
-		}
-		return b.Start(c.Actor)
+	b, err := d.do(ctx, c, id, work{
+		same: func(e Event) bool { // an earlier try of this command
+			wrong = e.Kind == StartRefused
+			return wrong || e.Kind == Started
+		},
+		done: func(h *History, a Actor) bool {
+			wrong = false
+			return h.hasStarted(a)
+		},
+		decide: func(b Booking) (Event, error) {
+			wrong = !d.codes.right(b, code)
+			if wrong {
+				return b.RefuseStart(c.Actor)
+			}
+			return b.Start(c.Actor)
+		},
 	})
 	switch {
 	case err != nil:
@@ -247,13 +265,24 @@ func wrongCode(left int) error {
 
 // Complete ends the ride. Errors: those of [Booking.Complete].
 func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(Completed), func(b Booking) (Event, error) { return b.Complete(c.Actor) })
+	return d.do(ctx, c, id, work{
+		same: of(Completed), done: (*History).hasCompleted,
+		decide: func(b Booking) (Event, error) { return b.Complete(c.Actor) },
+	})
 }
 
 // Cancel calls the ride off. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
-	same := func(_ Booking, e Event) bool { return e.Kind == Cancelled && e.Reason == reason }
-	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Cancel(c.Actor, reason) })
+	words, unreadable := plainText(reason)
+	return d.do(ctx, c, id, work{
+		same: because(Cancelled, reason, words), done: (*History).hasCancelled,
+		decide: func(b Booking) (Event, error) {
+			if unreadable != nil {
+				return Event{}, unreadable
+			}
+			return b.Cancel(c.Actor, words)
+		},
+	})
 }
 
 // Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
@@ -264,24 +293,36 @@ func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Bo
 // ReleaseIf is Release for a reason that may have ceased to be one: unless still holds of the booking as it then is, nothing is done, and the
 // booking is returned. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
-	same := func(_ Booking, e Event) bool { return e.Kind == Released && e.Reason == reason }
-	return d.do(ctx, c, id, same, func(b Booking) (Event, error) {
-		if !still(b) {
-			return Event{}, errNothingToDo
-		}
-		return b.Release(c.Actor, d.now().Add(d.deadline), reason)
+	words, unreadable := plainText(reason)
+	return d.do(ctx, c, id, work{
+		same: because(Released, reason, words), done: (*History).hasGivenBack,
+		decide: func(b Booking) (Event, error) {
+			switch {
+			case !still(b):
+				return Event{}, errNothingToDo
+			case unreadable != nil:
+				return Event{}, unreadable
+			}
+			return b.Release(c.Actor, d.now().Add(d.deadline), words)
+		},
 	})
 }
 
 // Expire ends a booking that nobody has accepted in time. Errors: those of [Booking.Expire].
 func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
-	return d.do(ctx, c, id, of(Expired), func(b Booking) (Event, error) { return b.Expire(c.Actor, d.now()) })
+	return d.do(ctx, c, id, work{
+		same:   of(Expired),
+		decide: func(b Booking) (Event, error) { return b.Expire(c.Actor, d.now()) },
+	})
 }
 
 // Rate gives the ride 1 to 5 stars. Errors: those of [Booking.Rate].
 func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, error) {
-	same := func(_ Booking, e Event) bool { return e.Kind == Rated && e.Stars == stars }
-	return d.do(ctx, c, id, same, func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) })
+	same := func(e Event) bool { return e.Kind == Rated && e.Stars == stars }
+	return d.do(ctx, c, id, work{
+		same: same, done: func(h *History, a Actor) bool { return h.by(a, same) },
+		decide: func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) },
+	})
 }
 
 // Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.
@@ -309,33 +350,47 @@ func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 var errNothingToDo = errors.New("nothing to do")
 
 // of returns whether an event is of a kind.
-func of(k Kind) func(Booking, Event) bool {
-	return func(_ Booking, e Event) bool { return e.Kind == k }
+func of(k Kind) func(Event) bool {
+	return func(e Event) bool { return e.Kind == k }
 }
 
-// do works on a command whose event concerns the booking alone.
-func (d *Desk) do(ctx context.Context, c Command, id ID, same func(Booking, Event) bool, decide func(Booking) (Event, error)) (Booking, error) {
-	return d.work(ctx, c, id, same, decide, func(after History, e Event) (History, error) {
-		return d.log.Append(ctx, c, id, after, e)
-	})
+// because returns whether an event is of a kind and has a reason, which older builds have kept as
+// it was written.
+func because(k Kind, written, words string) func(Event) bool {
+	return func(e Event) bool { return e.Kind == k && (e.Reason == words || e.Reason == written) }
 }
 
-// work is the loop of every command but Book. same reports whether an event that the command has caused already is what it asks for now.
-func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Booking, Event) bool, decide func(Booking) (Event, error),
-	write func(after History, e Event) (History, error),
-) (Booking, error) {
+// A work is what a command asks for.
+type work struct {
+	same   func(Event) bool             // whether an event that the command has caused already is what it asks for now
+	done   func(*History, Actor) bool   // whether the actor has done it already, by another command; nil: it can be done again
+	decide func(Booking) (Event, error) // the event that does it
+	write  func(after History, e Event) (History, error)
+}
+
+// do is the loop of every command but Book. A work without write concerns the booking alone.
+func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
+	}
+	if w.write == nil {
+		w.write = func(after History, e Event) (History, error) { return d.log.Append(ctx, c, id, after, e) }
+	}
+	decide := func(h *History) (Event, error) {
+		if w.done != nil && w.done(h, c.Actor) {
+			return Event{}, errNothingToDo
+		}
+		return w.decide(h.Booking)
 	}
 	h, err := d.log.Load(ctx, id, Quick)
 	for reading := Quick; err == nil; reading = Fresh {
 		if e, ok := h.byCommand(c.ID); ok {
-			if !same(h.Booking, e) || e.Actor != c.Actor || e.Request != c.Request {
+			if !w.same(e) || e.Actor != c.Actor || e.Request != c.Request {
 				return Booking{}, ErrKeyReused
 			}
 			return h.Booking, nil
 		}
-		e, refusal := decide(h.Booking)
+		e, refusal := decide(&h)
 		switch {
 		case errors.Is(refusal, ErrMoved): // while it was decided
 			h, err = d.reload(ctx, id, History{})
@@ -348,7 +403,7 @@ func (d *Desk) work(ctx context.Context, c Command, id ID, same func(Booking, Ev
 		case refusal != nil:
 			return Booking{}, refusal
 		}
-		next, failure := write(h, e)
+		next, failure := w.write(h, e)
 		if failure == nil {
 			return next.Booking, nil
 		}

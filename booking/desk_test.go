@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -161,7 +162,7 @@ func TestRefusals(t *testing.T) {
 		for _, k := range booking.Kinds()[1:] {
 			for _, a := range everybody {
 				_, want := decide(had.Booking, k, a, h.now)
-				if want == nil || k == booking.Accepted && booking.RiderID(a.ID) == had.Booking.Rider {
+				if want == nil || doneAlready(had, k, a) {
 					continue
 				}
 				b, err := h.do(t.Context(), k, by(a))
@@ -174,6 +175,22 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: refusals have changed the history to %+v", s.name, now)
 		}
 	}
+}
+
+// doneAlready reports whether the actor is told success because it has done the same before.
+func doneAlready(h booking.History, k booking.Kind, a booking.Actor) bool {
+	did := slices.ContainsFunc(h.Events, func(e booking.Event) bool { return e.Kind == k && e.Actor == a })
+	switch k {
+	case booking.Accepted, booking.Arrived, booking.Started:
+		return did && h.Booking.Rider == booking.RiderID(a.ID) && slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted}, h.Booking.State)
+	case booking.Released:
+		return did && a.Role == booking.Rider
+	case booking.Cancelled:
+		return did && a.Role == booking.User
+	case booking.Completed, booking.Rated: // which nothing undoes
+		return did
+	}
+	return false
 }
 
 func TestRefusesWhatNoReaderWouldTake(t *testing.T) {
@@ -365,6 +382,51 @@ func TestAcceptedAlready(t *testing.T) {
 	h.tell(t, step{booking.Completed, rider})
 	_, err := h.Accept(t.Context(), by(rider), h.id)
 	wants(t, err, booking.ErrCompleted)
+}
+
+// Who asks anew for what they have done gets the booking as it is, and nothing is stored. It does
+// not matter how stale the first read is.
+func TestDoneAlready(t *testing.T) {
+	for lag := range uint64(4) {
+		h := newHouse(t, bookingtest.WithStaleReads(lag))
+		again := func(st step, want error) {
+			t.Helper()
+			before := h.history(t)
+			b, err := h.do(t.Context(), st.kind, by(st.actor))
+			wants(t, err, want)
+			if want == nil && !reflect.DeepEqual(b, before.Booking) {
+				t.Errorf("%s again: %+v, want %+v", st.kind, b, before.Booking)
+			}
+			if n := len(h.history(t).Events); n != len(before.Events) {
+				t.Errorf("%s again makes %d events of %d", st.kind, n, len(before.Events))
+			}
+		}
+		h.tell(t, given()...)
+		for _, st := range []step{
+			{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}, {booking.Rated, owner}, {booking.Rated, rider},
+		} {
+			h.tell(t, st)
+			again(st, nil)
+			if st.kind == booking.Started {
+				again(step{booking.Arrived, rider}, nil) // as an acceptance is
+			}
+		}
+		again(step{booking.Arrived, rider}, booking.ErrCompleted)
+		_, err := h.Rate(t.Context(), by(owner), h.id, 1)
+		wants(t, err, booking.ErrAlreadyRated)
+
+		h.id = booking.ID(booking.NewID())
+		h.tell(t, taken(step{booking.Released, rider})...)
+		again(step{booking.Released, rider}, nil)
+		h.tell(t, step{booking.Accepted, other})
+		again(step{booking.Released, rider}, nil)
+		again(step{booking.Arrived, rider}, booking.ErrReleasedByYou)
+		h.tell(t, step{booking.Released, service}) // which has taken it from one rider, and may take it from the next
+		again(step{booking.Released, other}, booking.ErrReleasedByYou)
+		h.tell(t, step{booking.Cancelled, owner})
+		again(step{booking.Cancelled, owner}, nil)
+		again(step{booking.Cancelled, service}, booking.ErrCancelled)
+	}
 }
 
 // A rider has one ride at a time, also where the read of that ride has not heard of it yet.

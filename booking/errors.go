@@ -23,6 +23,8 @@ var (
 		"This ride is already over. Nothing more can be done with it, except to rate it.")
 	ErrRiderBusy = fault.New(fault.Conflict, "rider_busy",
 		"You have a ride that is not over yet. Complete it or give it back before you accept another.")
+	ErrRideUnderWay = fault.New(fault.Conflict, "ride_under_way",
+		"You have a ride that is not over yet. Cancel it or let it end, and delete your account then.")
 	ErrNotForYou = fault.New(fault.Conflict, "not_for_you",
 		"You had this booking before, or somebody has pretended so, and cannot have it again. Please choose another one.")
 	ErrNotYours = fault.New(fault.Forbidden, "not_your_booking",
@@ -60,7 +62,7 @@ var (
 	ErrInvalidQuote = fault.New(fault.Invalid, "invalid_quote",
 		"These figures are not those of a trip. Ask for a quote, and book as it says.")
 	ErrInvalidReason = fault.New(fault.Invalid, "invalid_reason",
-		"A reason may have at most 280 characters, on one line and without control characters.")
+		"A reason may have at most 280 characters, on one line and without control or formatting characters.")
 	ErrInvalidStars = fault.New(fault.Invalid, "invalid_stars",
 		"A rating must be 1, 2, 3, 4 or 5 stars.")
 	ErrInvalidState = fault.New(fault.Invalid, "invalid_state",

@@ -143,7 +143,9 @@ type Details struct {
 // MaxReason is the greatest length of a reason, in characters.
 const MaxReason = 280
 
-// validReason returns ErrInvalidReason for a reason that is too long, is not UTF-8 or holds control characters.
+// validReason returns ErrInvalidReason for a reason that is too long, is not UTF-8 or holds control
+// characters. What a command may say is narrower, see plainText: ledgers hold reasons from before
+// that.
 func validReason(s string) error {
 	if len(s) > MaxReason*utf8.UTFMax || !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxReason {
 		return ErrInvalidReason

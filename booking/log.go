@@ -39,6 +39,36 @@ func (h *History) byCommand(c CommandID) (Event, bool) {
 	return Event{}, false
 }
 
+// by reports whether an actor has caused such an event.
+func (h *History) by(a Actor, such func(Event) bool) bool {
+	return slices.ContainsFunc(h.Events, func(e Event) bool { return e.Actor == a && such(e) })
+}
+
+// What an actor has done already, and what still stands: whoever asks for it again has had it.
+
+func (h *History) onTheWay(a Actor) bool {
+	return a.Role == Rider && h.Booking.IsWith(RiderID(a.ID))
+}
+
+func (h *History) hasArrived(a Actor) bool {
+	return h.onTheWay(a) && h.Booking.State != StateAccepted
+}
+
+func (h *History) hasStarted(a Actor) bool {
+	return h.onTheWay(a) && h.Booking.State == StateStarted
+}
+
+func (h *History) hasCompleted(a Actor) bool {
+	return h.Booking.State == StateCompleted && h.by(a, of(Completed))
+}
+
+// hasCancelled is of users: several operators may work as one service.
+func (h *History) hasCancelled(a Actor) bool { return a.Role == User && h.by(a, of(Cancelled)) }
+
+// hasGivenBack is of riders, who cannot have the booking again. A service may take it from one rider
+// after the other.
+func (h *History) hasGivenBack(a Actor) bool { return a.Role == Rider && h.by(a, of(Released)) }
+
 // An Engagement is what a log knows of a rider across bookings: which one the rider accepted last, and where the log stands. Whether the rider
 // is still on that ride, the booking's own history says: ending a booking frees its rider, and there is nothing to forget. The zero
 // Engagement is that of a rider who has never accepted any.

@@ -49,13 +49,8 @@ func (s *StartCodes) of(b Booking) string {
 	return fmt.Sprintf("%04d", binary.BigEndian.Uint64(h.Sum(nil))%10000)
 }
 
-// right reports whether the ride of b can begin with code.
+// right reports whether the ride of b can begin with code, in a time that does not tell how much of
+// it is right. Where there are no codes none is.
 func (s *StartCodes) right(b Booking, code string) bool {
-	return s != nil && s.Of(b) != "" && s.opens(b, code)
-}
-
-// opens reports whether code is that of b, also where the ride has begun, in a time that does not tell how much of it is. Where there are no
-// codes none is.
-func (s *StartCodes) opens(b Booking, code string) bool {
-	return s != nil && subtle.ConstantTimeCompare([]byte(s.of(b)), []byte(code)) == 1
+	return s != nil && s.Of(b) != "" && subtle.ConstantTimeCompare([]byte(s.of(b)), []byte(code)) == 1
 }

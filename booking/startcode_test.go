@@ -192,3 +192,58 @@ func TestSteward(t *testing.T) {
 		t.Errorf("afterwards: %d, %v", n, err)
 	}
 }
+
+// Who deletes their account leaves nobody alone in a ride, and no booking that others would come
+// for.
+func TestLeaving(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		story     []step
+		who       booking.Actor
+		withdraws error         // what Withdraw says
+		left      booking.State // what it leaves
+		bereaved  booking.State // what Bereave leaves
+	}{
+		{"an open booking", given(), owner, nil, booking.StateCancelled, booking.StateCancelled},
+		{"a user whose rider comes", taken(), owner, booking.ErrRideUnderWay, booking.StateAccepted, booking.StateCancelled},
+		{"a user under way", with(taken(), step{booking.Arrived, rider}, step{booking.Started, rider}), owner, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
+		{"a rider who comes", taken(), rider, booking.ErrRideUnderWay, booking.StateAccepted, booking.StateOpen},
+		{"a rider who is there", taken(step{booking.Arrived, rider}), rider, booking.ErrRideUnderWay, booking.StateArrived, booking.StateOpen},
+		{"a rider under way", taken(step{booking.Arrived, rider}, step{booking.Started, rider}), rider, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
+		{"a rider who has given it back", given(), former, nil, booking.StateOpen, booking.StateOpen},
+		{"a ride that is over", with(completed), owner, nil, booking.StateCompleted, booking.StateCompleted},
+		{"its rider", with(completed), rider, nil, booking.StateCompleted, booking.StateCompleted},
+		{"somebody else", taken(), other, nil, booking.StateAccepted, booking.StateAccepted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, gone := range []bool{false, true} {
+				h := newHouse(t)
+				h.tell(t, c.story...)
+				board := booking.NewBoard()
+				for _, e := range h.history(t).Events {
+					if err := board.Apply(e); err != nil {
+						t.Fatal(err)
+					}
+				}
+				steward, err := booking.NewSteward(booking.StewardConfig{
+					Desk: h.Desk, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				leave, says, want := steward.Withdraw, c.withdraws, c.left
+				if gone {
+					leave, says, want = steward.Bereave, nil, c.bereaved
+				}
+				for range 2 { // it may be asked for again, of a board that has not heard
+					if err := leave(t.Context(), c.who); !errors.Is(err, says) {
+						t.Errorf("gone=%v: %v, want %v", gone, err, says)
+					}
+				}
+				if got := h.history(t).Booking.State; got != want {
+					t.Errorf("gone=%v: it is %s, want %s", gone, got, want)
+				}
+			}
+		})
+	}
+}

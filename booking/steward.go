@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 )
@@ -62,6 +63,8 @@ func NewSteward(c StewardConfig) (*Steward, error) {
 const (
 	ReasonWrongCodes = "wrong start code five times"
 	ReasonNotComing  = "the raider did not come nearer"
+	ReasonRiderGone  = "the raider has deleted their account"
+	ReasonUserGone   = "the passenger has deleted their account" // why it was cancelled
 )
 
 // Expire ends all bookings of the board whose deadline had passed at a time, by the ledger's clock, and returns how many it has ended. Where one
@@ -125,6 +128,65 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// Withdraw calls off what waits for a rider of a user who is about to delete their account, or
+// returns ErrRideUnderWay where they have a ride that is not over, and leaves everything as it is
+// then. Of a rider, who has no open bookings, it only tells that.
+func (s *Steward) Withdraw(ctx context.Context, who Actor) error {
+	theirs := s.of(who)
+	for _, b := range theirs {
+		if b.State != StateOpen {
+			return stillRiding(who.Role)
+		}
+	}
+	return s.each(ctx, theirs, func(b Booking) error { return s.callOff(ctx, b, ReasonUserGone) })
+}
+
+// Bereave ends the rides of somebody whose account is gone: it takes them from a rider who has not
+// begun, for others to accept, and calls off the others.
+func (s *Steward) Bereave(ctx context.Context, who Actor) error {
+	return s.each(ctx, s.of(who), func(b Booking) error {
+		if who.Role == Rider && b.State != StateStarted {
+			c, err := s.command(ctx, "bereave", b.ID, b.Seq)
+			if err != nil {
+				return err
+			}
+			_, err = s.config.Desk.Release(ctx, c, b.ID, ReasonRiderGone)
+			return err
+		}
+		why := ReasonUserGone
+		if who.Role == Rider {
+			why = ReasonRiderGone
+		}
+		return s.callOff(ctx, b, why)
+	})
+}
+
+// callOff calls a ride off, at whatever stage it is.
+func (s *Steward) callOff(ctx context.Context, b Booking, why string) error {
+	c, err := s.command(ctx, "call off", b.ID, b.OpenedSeq)
+	if err != nil {
+		return err
+	}
+	_, err = s.config.Desk.Cancel(ctx, c, b.ID, why)
+	return err
+}
+
+// stillRiding returns ErrRideUnderWay with what somebody can do about it.
+func stillRiding(r Role) error {
+	if r == Rider {
+		return ErrRideUnderWay.Saying("You have a ride that is not over yet. Complete it or give it back, and delete your account then.")
+	}
+	return ErrRideUnderWay
+}
+
+// of returns the bookings of somebody that are not over.
+func (s *Steward) of(who Actor) []Booking {
+	if who.Role == Rider {
+		return s.config.Board.Active(RiderID(who.ID))
+	}
+	return s.config.Board.OfUser(UserID(who.ID), math.MaxInt, 0, InState(StateOpen, StateAccepted, StateArrived, StateStarted))
 }
 
 // each does something about bookings, and goes on where one fails. It returns the failures that are worth another try.

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"pillion/booking"
+	"pillion/jsontime"
 )
 
 // feedBody is the JSON of what watchers are told of an event: nothing of who has caused it, of where they are, or of why.
@@ -20,7 +20,7 @@ type feedBody struct {
 	Event   booking.Kind  `json:"event"`
 	State   booking.State `json:"state"` // of the booking, by then
 	Role    booking.Role  `json:"role"`  // of whoever has caused it
-	At      time.Time     `json:"at"`    // when it was stored
+	At      jsontime.Time `json:"at"`    // when it was stored
 }
 
 // RunFeed tells watchers what happens until ctx ends, and then returns nil: each event that passes re-verification, in the ledger's order, as
@@ -53,7 +53,7 @@ func (l *Ledger) news(ctx context.Context, m stored) ([]*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tell of event %d: %w", m.seq, err)
 	}
-	body, err := json.Marshal(feedBody{V: schemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind, State: after.State, Role: e.Actor.Role, At: m.at.UTC()})
+	body, err := json.Marshal(feedBody{V: schemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind, State: after.State, Role: e.Actor.Role, At: jsontime.Time(m.at)})
 	if err != nil {
 		return nil, fmt.Errorf("tell of event %d: %w", m.seq, err)
 	}
@@ -72,7 +72,7 @@ func (l *Ledger) news(ctx context.Context, m stored) ([]*nats.Msg, error) {
 			headerID:          {string(e.ID)},
 			headerType:        {typePrefix + string(e.Kind)},
 			headerSubject:     {string(e.Booking)},
-			headerTime:        {m.at.UTC().Format(time.RFC3339Nano)},
+			headerTime:        {jsontime.Format(m.at)},
 			headerContentType: {"application/json"},
 		}})
 	}

@@ -14,6 +14,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/bustest"
+	"pillion/jsontime"
 	"pillion/token"
 	"pillion/wait"
 )
@@ -128,7 +129,11 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 		Role  string
 		At    time.Time
 	}
-	if err := json.Unmarshal(m.Data, &body); err != nil || body.V != 1 || body.State == "" || body.Role == "" || body.At.IsZero() ||
+	err := json.Unmarshal(m.Data, &body)
+	if said := `"at":"` + jsontime.Format(body.At) + `"`; err == nil && (!strings.Contains(string(m.Data), said) || m.Header.Get("ce-time") != jsontime.Format(body.At)) {
+		t.Errorf("%s says %s at %s, want %s", m.Subject, m.Data, m.Header.Get("ce-time"), said)
+	}
+	if err != nil || body.V != 1 || body.State == "" || body.Role == "" || body.At.IsZero() ||
 		!strings.HasSuffix(m.Subject, "."+body.Event) {
 		t.Errorf("%s: %s: %v", m.Subject, m.Data, err)
 	}

@@ -100,9 +100,9 @@ func (c *crowd) acknowledged() []bus.Acknowledged {
 		}
 		a := bus.Acknowledged{Booking: x.ID, Kind: kindOf(x.Op), Actor: x.Actor.ID}
 		switch x.Op {
-		case opBook, opAccept: // perhaps by another command of the same person
-		default:
+		case opExpire:
 			a.Command = x.Command
+		default: // perhaps by another command of the same person
 		}
 		all = append(all, a)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"pillion/booking"
+	"pillion/jsontime"
 )
 
 // An OfferNotice is what one rider is told of a booking that is open near them, or is not open any more.
@@ -32,7 +33,7 @@ func (c *Conn) TellRider(n OfferNotice) error {
 		headerID:          {place},
 		headerType:        {typeOffer + n.What},
 		headerSubject:     {string(n.Booking)},
-		headerTime:        {n.At.UTC().Format(time.RFC3339Nano)},
+		headerTime:        {jsontime.Format(n.At)},
 		headerContentType: {"application/json"},
 	}}); err != nil {
 		return unavailable("tell of an offer", err)

@@ -16,6 +16,7 @@ const (
 	PublicKeySubject    = subjectPublicKey
 	JWKSSubject         = subjectJWKS
 	ServiceTokenSubject = subjectServiceToken
+	RidesSubject        = subjectRides
 )
 
 // EventPattern is where all events of a kind are written.

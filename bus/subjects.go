@@ -72,6 +72,7 @@ const (
 
 	subjectPublicKey    = "auth.public-key"
 	subjectJWKS         = "auth.jwks"
+	subjectRides        = "rides.of-account"
 	subjectServiceToken = "auth.service-token" //nolint:gosec // a subject
 )
 

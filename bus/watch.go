@@ -32,7 +32,7 @@ func (c *Conn) WatchFeed(ctx context.Context, subject string, told func(Told)) e
 			c.log.Warn("what the feed says cannot be read", "subject", m.Subject, "version", b.V, "error", err)
 			return
 		}
-		told(Told{Event: booking.EventID(m.Header.Get(headerID)), Booking: b.Booking, N: b.N, Kind: b.Event, State: b.State, Role: b.Role, At: b.At})
+		told(Told{Event: booking.EventID(m.Header.Get(headerID)), Booking: b.Booking, N: b.N, Kind: b.Event, State: b.State, Role: b.Role, At: time.Time(b.At)})
 	})
 	if err == nil && c.nc.IsConnected() {
 		err = c.nc.FlushWithContext(ctx)

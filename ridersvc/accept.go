@@ -12,6 +12,7 @@ import (
 	"pillion/booking"
 	"pillion/bookingweb"
 	"pillion/fault"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -57,7 +58,7 @@ type acceptAnswer struct {
 	Pickup  *booking.Place `json:"pickup,omitempty"`
 	Dropoff *booking.Place `json:"dropoff,omitempty"`
 	*booking.Quote
-	UpdatedAt time.Time `json:"updated_at"`
+	UpdatedAt jsontime.Time `json:"updated_at"`
 }
 
 // accept takes the booking that the rider names, or else the first one in the order of choose.
@@ -78,7 +79,7 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	return web.WriteJSON(w, http.StatusOK, acceptAnswer{
 		Success: true, Message: "Booking accepted", Rider: claims.Email,
-		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, UpdatedAt: b.UpdatedAt.UTC(),
+		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, UpdatedAt: jsontime.Time(b.UpdatedAt),
 	})
 }
 

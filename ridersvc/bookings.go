@@ -2,10 +2,10 @@ package ridersvc
 
 import (
 	"net/http"
-	"time"
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -17,9 +17,9 @@ type ride struct {
 	Pickup  *booking.Place `json:"pickup,omitempty"`
 	Dropoff *booking.Place `json:"dropoff,omitempty"`
 	*booking.Quote
-	RequestedAt time.Time `json:"requested_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
-	Reason      string    `json:"reason,omitempty"` // why it was cancelled
+	RequestedAt jsontime.Time `json:"requested_at"`
+	UpdatedAt   jsontime.Time `json:"updated_at"`
+	Reason      string        `json:"reason,omitempty"` // why it was cancelled
 
 	UserStars  int `json:"user_stars,omitempty"`   // what the user gave, once both have given any
 	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave
@@ -28,7 +28,7 @@ type ride struct {
 func rideOf(b booking.Booking) ride {
 	r := ride{
 		Booking: b.ID, State: b.State, User: b.User, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
-		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), RiderStars: b.RiderStars,
+		RequestedAt: jsontime.Time(b.RequestedAt), UpdatedAt: jsontime.Time(b.UpdatedAt), RiderStars: b.RiderStars,
 	}
 	if b.RiderStars > 0 { // nobody rates in answer to the other's rating
 		r.UserStars = b.UserStars

@@ -14,6 +14,7 @@ import (
 	"pillion/booking"
 	"pillion/booking/bookingtest"
 	"pillion/bus"
+	"pillion/jsontime"
 	"pillion/ridersvc"
 	"pillion/web/webtest"
 )
@@ -77,7 +78,7 @@ func TestShowIsForItsRider(t *testing.T) {
 		"booking_id": string(id), "state": "completed", "user_id": ulla,
 		"pickup": map[string]any{"lat": 1.0, "lng": 2.0}, "dropoff": map[string]any{"lat": 3.0, "lng": 4.0},
 		"distance_m": 314_403.0, "minutes": 524.0, "fare": 100.0 + 15_720 + 6288, "currency": "EUR",
-		"requested_at": b.RequestedAt.UTC().Format(time.RFC3339Nano), "updated_at": b.UpdatedAt.UTC().Format(time.RFC3339Nano),
+		"requested_at": jsontime.Format(b.RequestedAt), "updated_at": jsontime.Format(b.UpdatedAt),
 	}
 	if diff := cmp.Diff(want, show()); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)

@@ -1,10 +1,9 @@
 package ridersvc
 
 import (
-	"time"
-
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -12,7 +11,7 @@ import (
 type happening struct {
 	Booking booking.ID    `json:"booking_id"`
 	Event   booking.Kind  `json:"event"`
-	At      time.Time     `json:"at"`
+	At      jsontime.Time `json:"at"`
 	State   booking.State `json:"state"`            // after it
 	Reason  string        `json:"reason,omitempty"` // why it was cancelled, or given to others
 	Stars   int           `json:"stars,omitempty"`  // what the rider gave
@@ -24,7 +23,7 @@ func happeningOf(c *booking.Change) (web.Event, bool) {
 	if e.Kind == booking.Rated && e.Actor.Role != booking.Rider {
 		return web.Event{}, false
 	}
-	h := happening{Booking: b.ID, Event: e.Kind, At: b.UpdatedAt.UTC(), State: b.State}
+	h := happening{Booking: b.ID, Event: e.Kind, At: jsontime.Time(b.UpdatedAt), State: b.State}
 	switch e.Kind {
 	case booking.Cancelled, booking.Released:
 		h.Reason = e.Reason

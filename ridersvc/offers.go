@@ -15,6 +15,7 @@ import (
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/fleet"
+	"pillion/jsontime"
 )
 
 const (
@@ -145,7 +146,7 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 	}
 	o.told.Remove(id)
 	seq = max(seq, a.seq) // the board may not know the booking any more
-	body, err := json.Marshal(goneOffer{1, seq, gone{id, why, at.UTC()}})
+	body, err := json.Marshal(goneOffer{1, seq, gone{id, why, jsontime.Time(at)}})
 	if err != nil {
 		o.log.Warn("the end of an offer cannot be told", "booking", id, "error", err)
 		return

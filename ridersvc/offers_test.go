@@ -55,6 +55,7 @@ func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
 	if string(n.Rider) != rider || n.Booking != id || n.What != what || n.Seq == 0 || n.At.IsZero() || body["v"] != 1.0 || body["seq"] != float64(n.Seq) {
 		e.t.Fatalf("%.4s is told that %s is %s: %s; want that %.4s is told that %s is %s", n.Rider, n.Booking, n.What, n.Body, rider, id, what)
 	}
+	webtest.CheckTimes(e.t, n.Body)
 	if strings.Contains(string(n.Body), ulla) || strings.Contains(string(n.Body), rider) {
 		e.t.Errorf("what is told says who somebody is: %s", n.Body)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -18,12 +19,12 @@ type offer struct {
 	Pickup  *booking.Place `json:"pickup,omitempty"`
 	Dropoff *booking.Place `json:"dropoff,omitempty"`
 	*booking.Quote
-	OpenedAt time.Time `json:"opened_at"` // since when it waits
-	Deadline time.Time `json:"deadline"`  // until when it may be accepted
+	OpenedAt jsontime.Time `json:"opened_at"` // since when it waits
+	Deadline jsontime.Time `json:"deadline"`  // until when it may be accepted
 }
 
 func offerOf(b booking.Booking) offer {
-	return offer{Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, OpenedAt: b.OpenedAt.UTC(), Deadline: b.Deadline.UTC()}
+	return offer{Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, OpenedAt: jsontime.Time(b.OpenedAt), Deadline: jsontime.Time(b.Deadline)}
 }
 
 type openAnswer struct {

@@ -13,6 +13,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bus"
+	"pillion/jsontime"
 	"pillion/ridersvc"
 	"pillion/web/webtest"
 )
@@ -43,8 +44,8 @@ func TestOpenShowsTheRideAndNothingOfTheUser(t *testing.T) {
 		"booking_id": string(id),
 		"pickup":     map[string]any{"lat": 1.0, "lng": 2.0},
 		"dropoff":    map[string]any{"lat": 3.0, "lng": 4.0},
-		"opened_at":  b.OpenedAt.UTC().Format(time.RFC3339Nano),
-		"deadline":   b.Deadline.UTC().Format(time.RFC3339Nano),
+		"opened_at":  jsontime.Format(b.OpenedAt),
+		"deadline":   jsontime.Format(b.Deadline),
 
 		"distance_m": 314_403.0, "minutes": 524.0, "fare": 100.0 + 15_720 + 6288, "currency": "EUR",
 	}}}

@@ -8,6 +8,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -16,9 +17,9 @@ const atOnce = 100
 
 // gone is that a booking is not open any more.
 type gone struct {
-	Booking booking.ID `json:"booking_id"`
-	Why     string     `json:"why"` // accepted, cancelled or expired
-	At      time.Time  `json:"at"`
+	Booking booking.ID    `json:"booking_id"`
+	Why     string        `json:"why"` // accepted, cancelled or expired
+	At      jsontime.Time `json:"at"`
 }
 
 // An openStream is one rider's stream of what is open.
@@ -158,7 +159,7 @@ func (o *openStream) event(c *booking.OpenChange) (web.Event, bool) {
 	if c.Deadline.After(o.since) && !c.Deadline.After(o.checked) {
 		return web.Event{}, false
 	}
-	return web.Event{ID: c.Seq, Event: "gone", Data: gone{c.ID, string(c.Kind), c.At}}, true
+	return web.Event{ID: c.Seq, Event: "gone", Data: gone{c.ID, string(c.Kind), jsontime.Time(c.At)}}, true
 }
 
 // lapsed tells which bookings are not open any more because their deadline has passed: no event may say so yet.
@@ -172,7 +173,7 @@ func (o *openStream) lapsed() error {
 		if slices.Contains(b.ReleasedBy, o.rider) {
 			continue
 		}
-		events = append(events, web.Event{Event: "gone", Data: gone{b.ID, string(booking.Expired), b.Deadline}})
+		events = append(events, web.Event{Event: "gone", Data: gone{b.ID, string(booking.Expired), jsontime.Time(b.Deadline)}})
 	}
 	return o.Send(events...)
 }

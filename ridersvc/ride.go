@@ -21,7 +21,8 @@ type stepAnswer struct {
 	ride
 }
 
-// step decodes the body into req, and takes the next step of the ride. With an Idempotency-Key a retry is told what the first try came to.
+// step decodes the body into req, and takes the next step of the ride. A retry is told what the
+// first try came to, and so is a rider who repeats a step without an Idempotency-Key.
 func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take step) (booking.Booking, error) {
 	if err := web.DecodeOptional(r, req); err != nil {
 		return booking.Booking{}, err
@@ -103,8 +104,9 @@ type startRequest struct {
 	Code string `json:"start_code"` // the four digits that the passenger says
 }
 
-// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten thousand tries undo. The desk knows without it whether a
-// retry gives another one.
+// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten
+// thousand tries undo. So a retry is the same request whatever code it brings, and gets the outcome
+// of the first try.
 func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 // start begins the ride, with the passenger's start code.
@@ -157,7 +159,8 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, releaseAnswer{Success: true, Message: "Booking given back", Booking: b.ID, State: b.State})
+	answer := releaseAnswer{Success: true, Message: "Booking given back", Booking: b.ID, State: booking.StateOpen} // whatever has become of it since
+	return web.WriteJSON(w, http.StatusOK, answer)
 }
 
 // rateRequest is the body of POST /bookings/{id}/rate.

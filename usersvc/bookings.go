@@ -8,6 +8,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -22,11 +23,11 @@ type ride struct {
 	Pickup  *booking.Place  `json:"pickup,omitempty"`
 	Dropoff *booking.Place  `json:"dropoff,omitempty"`
 	*booking.Quote
-	RequestedAt time.Time `json:"requested_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
-	Deadline    time.Time `json:"deadline"`             // until when a rider may accept
-	StartCode   string    `json:"start_code,omitempty"` // what to tell the rider at the pickup; after a release it is another one
-	Reason      string    `json:"reason,omitempty"`     // why it was cancelled
+	RequestedAt jsontime.Time `json:"requested_at"`
+	UpdatedAt   jsontime.Time `json:"updated_at"`
+	Deadline    jsontime.Time `json:"deadline"`             // until when a rider may accept
+	StartCode   string        `json:"start_code,omitempty"` // what to tell the rider at the pickup; after a release it is another one
+	Reason      string        `json:"reason,omitempty"`     // why it was cancelled
 
 	UserStars  int `json:"user_stars,omitempty"`   // what the user gave
 	RiderStars int `json:"raider_stars,omitempty"` // what the rider gave, once both have given any
@@ -42,7 +43,7 @@ func (s *Service) rideOf(b booking.Booking) ride {
 func rideOf(b booking.Booking) ride {
 	r := ride{
 		Booking: b.ID, State: b.State, Rider: b.Rider, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
-		RequestedAt: b.RequestedAt.UTC(), UpdatedAt: b.UpdatedAt.UTC(), Deadline: b.Deadline.UTC(),
+		RequestedAt: jsontime.Time(b.RequestedAt), UpdatedAt: jsontime.Time(b.UpdatedAt), Deadline: jsontime.Time(b.Deadline),
 		UserStars: b.UserStars,
 	}
 	if b.UserStars > 0 { // nobody rates in answer to the other's rating

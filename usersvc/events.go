@@ -2,10 +2,10 @@ package usersvc
 
 import (
 	"context"
-	"time"
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
@@ -13,10 +13,10 @@ import (
 type happening struct {
 	Booking  booking.ID      `json:"booking_id"`
 	Event    booking.Kind    `json:"event"`
-	At       time.Time       `json:"at"`
+	At       jsontime.Time   `json:"at"`
 	State    booking.State   `json:"state"` // after it
 	Rider    booking.RiderID `json:"raider_id,omitempty"`
-	Deadline *time.Time      `json:"deadline,omitempty"` // while it is open: until when a rider may accept
+	Deadline *jsontime.Time  `json:"deadline,omitempty"` // while it is open: until when a rider may accept
 	Reason   string          `json:"reason,omitempty"`   // why it was cancelled
 	Stars    int             `json:"stars,omitempty"`    // what the user gave
 }

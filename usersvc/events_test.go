@@ -78,7 +78,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("%s", data)
 	}
 	places.tell <- usersvc.Position{Place: booking.Place{Lat: 12.5, Lng: 77.25}, At: time.Unix(1_800_000_000, 0).UTC()}
-	if at, _ := s.Want("position", `{"lat":12.5,"lng":77.25,"at":"2027-01-15T08:00:00Z"}`); at != second {
+	if at, _ := s.Want("position", `{"lat":12.5,"lng":77.25,"at":"2027-01-15T08:00:00.000Z"}`); at != second {
 		t.Errorf("a position has the id %s", at)
 	}
 	do(e.desk.Release(ctx, command(booking.Rider, rolf), id, "puncture"))

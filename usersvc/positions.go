@@ -6,13 +6,20 @@ import (
 	"time"
 
 	"pillion/booking"
+	"pillion/jsontime"
 	"pillion/web"
 )
 
 // A Position is where a rider was at a time.
 type Position struct {
 	booking.Place
-	At time.Time `json:"at"`
+	At time.Time
+}
+
+// told is a position as a user is told of it.
+type told struct {
+	booking.Place
+	At jsontime.Time `json:"at"`
 }
 
 // Positions knows where riders are. It is somebody else's: a service without it tells no positions.
@@ -57,7 +64,7 @@ func (c *companion) Follow(b *booking.Booking) {
 			default:
 			}
 			select {
-			case newest <- web.Event{Event: "position", Data: at}:
+			case newest <- web.Event{Event: "position", Data: told{at.Place, jsontime.Time(at.At)}}:
 			default: // another one came in between, and is as new
 			}
 		})

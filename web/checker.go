@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,14 @@ import (
 type checker struct {
 	*json.Decoder
 	fields map[reflect.Type][]reflect.StructField // of the structs met so far
+	whole  []whole
+}
+
+// A whole is a whole number that is written with a point or an exponent, which encoding/json does
+// not take for one.
+type whole struct {
+	from, to int64 // where it stands in the text
+	as       string
 }
 
 const maxDepth = 16 // levels; no body of ours has more than three
@@ -102,6 +112,11 @@ func (c *checker) value(t reflect.Type, depth int) *flaw {
 		if !allowed(tok) {
 			return &flaw{fault: ErrBadText, says: "has characters that are not allowed."}
 		}
+	case json.Number:
+		if as, ok := wholeNumber(tok, t); ok {
+			end := c.InputOffset()
+			c.whole = append(c.whole, whole{end - int64(len(tok)), end, as})
+		}
 	case json.Delim:
 		switch {
 		case depth == maxDepth:
@@ -112,6 +127,35 @@ func (c *checker) value(t reflect.Type, depth int) *flaw {
 		return c.list(t, depth+1)
 	}
 	return nil
+}
+
+// wholeNumber returns how encoding/json wants to have a number that is to be read into t, where
+// that is an integer and the number is whole but not written so: in JSON 5, 5.0 and 5e0 are one
+// number.
+func wholeNumber(n json.Number, t reflect.Type) (as string, ok bool) {
+	if t = plain(t); t == nil || !strings.ContainsAny(string(n), ".eE") {
+		return "", false
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	default:
+		return "", false
+	}
+	f, err := n.Float64()
+	const exact = 1 << 53 // beyond that a float is no whole number of anybody's
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > exact {
+		return "", false
+	}
+	return strconv.FormatInt(int64(f), 10), true
+}
+
+// rewritten returns the text that was checked, with whole numbers written as such.
+func (c *checker) rewritten(data []byte) []byte {
+	for _, w := range slices.Backward(c.whole) {
+		data = slices.Replace(data, int(w.from), int(w.to), []byte(w.as)...)
+	}
+	return data
 }
 
 // list checks the rest of a list whose bracket has been read.

@@ -31,9 +31,11 @@ var (
 
 const maxBody = 64 << 10 // bytes
 
-// DecodeJSON reads the body of r into v, a pointer to a struct. The body must be declared as application/json and be one JSON
-// object of at most 64 KiB in UTF-8 with nothing after it, whose fields are named exactly as v's are, each at most once,
-// without NUL in any text. encoding/json alone would take EMAIL for email and let the last of two win.
+// DecodeJSON reads the body of r into v, a pointer to a struct. The body must be declared as
+// application/json and be one JSON object of at most 64 KiB in UTF-8 with nothing after it, whose
+// fields are named exactly as v's are, each at most once, without NUL in any text. encoding/json
+// alone would take EMAIL for email and let the last of two win. A whole number may be written in
+// any way that JSON has: 5, 5.0 and 5e0 are the same.
 //
 // It returns the errors declared above, and on error v is not to be used.
 func DecodeJSON(r *http.Request, v any) error {
@@ -108,12 +110,12 @@ func decode(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return ErrBadText.Saying("The body must be JSON in UTF-8.")
 	}
-	c := checker{json.NewDecoder(bytes.NewReader(data)), make(map[reflect.Type][]reflect.StructField)}
+	c := checker{Decoder: json.NewDecoder(bytes.NewReader(data)), fields: make(map[reflect.Type][]reflect.StructField)}
 	c.UseNumber()
 	if err := c.body(reflect.TypeOf(v)); err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
+	d := json.NewDecoder(bytes.NewReader(c.rewritten(data)))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {

@@ -69,6 +69,12 @@ func TestDecode(t *testing.T) {
 		{name: "escaped name", body: `{"\u0065mail":"a"}`, want: order{Email: "a"}},
 		{name: "surrogate pair", body: `{"email":"\ud83d\ude00"}`, want: order{Email: "😀"}},
 		{name: "same name in two objects", body: `{"stops":[{"lat":1},{"lat":2}]}`, want: order{Stops: []place{{Lat: 1}, {Lat: 2}}}},
+		{name: "whole numbers", body: `{"stars":5.0,"tags":{"a":5e0,"b":50E-1,"c":-0.5e1,"d":0.0}}`, want: order{Stars: 5, Tags: map[string]int{"a": 5, "b": 5, "c": -5, "d": 0}}},
+		{name: "numbers with a fraction", body: `{"stops":[{"lat":5.0,"lng":5.25}],"any":1.50}`, want: order{Stops: []place{{5, 5.25}}, Any: 1.5}},
+		{name: "half a star", body: `{"stars":4.5}`, err: web.ErrWrongType, says: "whole number"},
+		{name: "a whole number in text", body: `{"stars":"5.0"}`, err: web.ErrWrongType, says: "whole number"},
+		{name: "more than a whole number holds", body: `{"stars":1e300}`, err: web.ErrWrongType, says: "whole number"},
+		{name: "more than any number holds", body: `{"stars":1e999999999}`, err: web.ErrWrongType, says: "whole number"},
 		{name: "16 levels", body: deep(15), want: func() order {
 			v := any([]any{})
 			for range 14 {

@@ -41,34 +41,40 @@ func Require(v TokenVerifier, role token.Role, sentence string) func(http.Handle
 
 // RequireAny is [Require] for a token of any of several roles.
 func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http.Handler) http.Handler {
-	wrongRole := ErrWrongRole.Saying(sentence)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			raw, err := bearer(r.Header["Authorization"])
-			if err != nil {
+			if recordOf(r.Context()) == nil { // outside of a router
+				rec := &record{ResponseWriter: w}
+				w, r = rec, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+			}
+			if _, err := Identify(v, r, sentence, roles...); err != nil {
 				WriteError(w, r, err)
-				return
-			}
-			ctx := r.Context()
-			claims, err := v.Verify(ctx, raw)
-			if err != nil {
-				WriteError(w, r, err)
-				return
-			}
-			rec := recordOf(ctx)
-			if rec == nil {
-				rec = &record{ResponseWriter: w}
-				r = r.WithContext(context.WithValue(ctx, recordKey{}, rec))
-				w = rec
-			}
-			rec.verified, rec.claims, rec.raw = true, claims, raw
-			if !slices.Contains(roles, claims.Role) {
-				WriteError(w, r, wrongRole)
 				return
 			}
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// Identify is [RequireAny] for a handler that takes other credentials as well: it returns what the
+// token of r claims, or the error that RequireAny would have answered. Behind a router, [Caller]
+// returns the token from then on, also where only its role is wrong.
+func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.Role) (token.Claims, error) {
+	raw, err := bearer(r.Header["Authorization"])
+	if err != nil {
+		return token.Claims{}, err
+	}
+	claims, err := v.Verify(r.Context(), raw)
+	if err != nil {
+		return token.Claims{}, err
+	}
+	if rec := recordOf(r.Context()); rec != nil {
+		rec.verified, rec.claims, rec.raw = true, claims, raw
+	}
+	if !slices.Contains(roles, claims.Role) {
+		return token.Claims{}, ErrWrongRole.Saying(sentence)
+	}
+	return claims, nil
 }
 
 // Unless lets requests pass while why returns nil, and answers others with what it returns. A nil why lets all of them pass.

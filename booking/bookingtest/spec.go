@@ -122,6 +122,8 @@ type ride struct {
 	state            booking.State
 	user, rider      string
 	released         string // the riders who have released it, each followed by a comma
+	gaveBack         string // those of them who have done so themselves
+	cancelledBy      string
 	reason           string
 	version, wrong   int
 	byUser, byRider  int   // stars
@@ -150,13 +152,8 @@ func (s ride) outcomes(c *Call) []outcome {
 	}
 	if c.tracked && strings.Contains(s.done, string(c.Command)) {
 		switch {
-		case strings.Contains(s.done, refused+c.did):
-			if c.Right { // it asks for something else now, unless it was opened anew since: then that code is none any more
-				return append(no("key_reused"), no("wrong_start_code")...)
-			}
+		case strings.Contains(s.done, refused+c.did): // whatever code it brings
 			return no("wrong_start_code")
-		case c.Op == OpStart && !c.Right && strings.Contains(s.done, c.did):
-			return no("key_reused")
 		case strings.Contains(s.done, c.did):
 			return []outcome{{answer: OK, after: s, stale: true}}
 		}
@@ -170,6 +167,9 @@ func (s ride) outcomes(c *Call) []outcome {
 		return s.accept(c)
 	case OpExpire:
 		return s.expire(c)
+	}
+	if s.doneBy(c) {
+		return no(OK)
 	}
 	if why := s.refuses(c); why != OK {
 		return no(why)
@@ -191,9 +191,12 @@ func (s ride) outcomes(c *Call) []outcome {
 	case OpComplete:
 		after.state = booking.StateCompleted
 	case OpCancel:
-		after.state, after.reason = booking.StateCancelled, c.Reason
+		after.state, after.reason, after.cancelledBy = booking.StateCancelled, c.Reason, c.Actor.ID
 	case OpRelease:
 		after.released += s.rider + ","
+		if c.Actor.Role == booking.Rider {
+			after.gaveBack += s.rider + ","
+		}
 		after.rider, after.wrong, after.reason = "", 0, c.Reason
 		after = after.opened(c)
 	case OpRate:
@@ -275,6 +278,27 @@ func (s ride) late() int64 {
 		return Forever
 	}
 	return s.latest + slack
+}
+
+// doneBy reports whether the actor has done already what it asks for, by another command.
+func (s ride) doneBy(c *Call) bool {
+	by := c.Actor.ID
+	switch c.Op {
+	case OpArrive:
+		return s.isWith(by) && s.state != booking.StateAccepted
+	case OpStart:
+		return s.isWith(by) && s.state == booking.StateStarted
+	case OpComplete:
+		return s.state == booking.StateCompleted && s.rider == by
+	case OpCancel:
+		return c.Actor.Role == booking.User && s.cancelledBy == by
+	case OpRelease:
+		return strings.Contains(s.gaveBack, by+",")
+	case OpRate:
+		return c.Actor.Role == booking.User && s.user == by && s.byUser == c.Stars && c.Stars != 0 ||
+			c.Actor.Role == booking.Rider && s.rider == by && s.byRider == c.Stars && c.Stars != 0
+	}
+	return false
 }
 
 // refuses returns why what is left may not happen, or OK.

@@ -10,6 +10,7 @@ import (
 // A duty is the state of one rider in the specification.
 type duty struct {
 	ride booking.ID // under way for it; "" while free
+	had  string     // what it was under way for before, each followed by a comma
 	done string
 }
 
@@ -43,13 +44,15 @@ func (s duty) next(c *Call, r string) []any {
 		after.ride = c.ID
 	case c.Op == OpAccept && mine: // by another command
 		after = s
+	case own && c.Op != OpAccept && !mine && strings.Contains(s.had, string(c.ID)+","): // what it has done before: the booking's history says whether
+		return []any{s}
 	case c.Op == OpAccept, own && !mine: // impossible
 		if c.Answer == Unknown {
 			return []any{s}
 		}
 		return nil
 	case mine:
-		after.ride = ""
+		after.ride, after.had = "", s.had+string(c.ID)+","
 	}
 	if c.Answer == Unknown {
 		return []any{s, after}

@@ -63,7 +63,7 @@ func authsvc() Grant {
 	return grant(Authsvc, Account,
 		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
-		publish(bus.AuditPattern, bus.JWKSSubject, api("STREAM.INFO", bus.LedgerStream)),
+		publish(bus.AuditPattern, bus.JWKSSubject, bus.RidesSubject, api("STREAM.INFO", bus.LedgerStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
 		answers(),
 	)
@@ -77,6 +77,8 @@ func usersvc() Grant {
 		takes(bus.LedgerStream, bus.FeedConsumer),
 		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...), // an instance that stops leaves its place to another
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
+		subscribe(bus.RidesSubject), // what becomes of the rides of an account that is to be deleted
+		answers(),
 	)
 }
 
@@ -99,7 +101,7 @@ func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.AuditPattern, bus.QuarantinePattern),
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject, bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
 		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)

@@ -150,6 +150,9 @@ func cells() []cell {
 		{sub, "feed.user." + tokentest.Rita + ".>", []string{access.Operator}},
 		{sub, "feed.rider." + tokentest.Ulla + ".>", []string{access.Operator}},
 		{sub, "feed.rider." + b + ".>", []string{access.Operator}},
+		// The rides of an account that is to be deleted.
+		{pub, "rides.of-account", []string{access.Authsvc, access.Operator}},
+		{sub, "rides.of-account", []string{access.Usersvc}},
 		// Where riders are.
 		{pub, "fleet.position.x", []string{access.Ridersvc}},
 		{sub, "fleet.position.*", []string{access.Usersvc, access.Ridersvc, access.Operator}},

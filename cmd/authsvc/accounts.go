@@ -12,12 +12,15 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"pillion/authsvc"
+	"pillion/booking"
 	"pillion/bus"
 	"pillion/cmd/internal/accounts"
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
 	"pillion/fault"
+	"pillion/jsontime"
+	"pillion/token"
 )
 
 // accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.
@@ -93,7 +96,7 @@ func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog
 }
 
 // operate opens the stores and does something with them.
-func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator, *bus.AuditTrail) error) error {
+func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn, *authsvc.Operator, *bus.AuditTrail) error) error {
 	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
 		store, err := accounts.Open(conn, s.Accounts)
 		if err != nil {
@@ -103,7 +106,7 @@ func (s stores) operate(ctx context.Context, env program.Env, do func(context.Co
 		if err := store.Prepare(ctx); err != nil {
 			return err
 		}
-		return do(ctx, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
+		return do(ctx, conn, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
 	})
 }
 
@@ -124,7 +127,7 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 	if role == "rider" {
 		role = "raider"
 	}
-	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator, _ *bus.AuditTrail) error {
+	return c.operate(ctx, env, func(ctx context.Context, _ *bus.Conn, o *authsvc.Operator, _ *bus.AuditTrail) error {
 		p := newPrinter(env, c.JSON.On)
 		err := o.Each(ctx, func(a authsvc.Account) error {
 			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
@@ -136,13 +139,25 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 	})
 }
 
+// errRidesLeft names the account.
+var errRidesLeft = fault.New(fault.Unavailable, "rides_left", "The account is gone.")
+
+func ridesLeft(a authsvc.Account) string {
+	whose := "--user"
+	if a.Role == token.Rider {
+		whose = "--raider"
+	}
+	return "The account is gone, but nobody says whether it has a ride that is not over, because usersvc does not answer. Look with" +
+		" pillion bookings list " + whose + " " + a.ID + ", and end what there is with pillion bookings cancel."
+}
+
 // run does one of the commands about one account.
 func (c oneAccount) run(ctx context.Context, env program.Env, command, since string) error {
 	when, err := asOf(since)
 	if err != nil {
 		return err
 	}
-	return c.operate(ctx, env, func(ctx context.Context, o *authsvc.Operator, trail *bus.AuditTrail) error {
+	return c.operate(ctx, env, func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
 		a, err := o.Find(ctx, c.Who, c.Role.Value)
 		if err != nil {
 			return err
@@ -172,6 +187,11 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, since str
 					return fmt.Errorf("the account is gone, but the audit trail does not say so: %w", err)
 				}
 				return fmt.Errorf("the account is changed, but the audit trail does not say so; run the command again: %w", err)
+			}
+		}
+		if command == "delete" {
+			if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
+				return errRidesLeft.Saying(ridesLeft(a)).Because(err)
 			}
 		}
 		p := newPrinter(env, c.JSON.On)
@@ -210,17 +230,17 @@ func newPrinter(env program.Env, asJSON bool) *printer {
 
 // line is what is shown of an account: everything but its secrets. An operator sees whom they deal with.
 type line struct {
-	ID      string    `json:"id"`
-	Email   string    `json:"email"`
-	Role    string    `json:"role"`
-	State   string    `json:"state"`
-	Demo    bool      `json:"demo,omitempty"`
-	Created time.Time `json:"created"`
+	ID      string        `json:"id"`
+	Email   string        `json:"email"`
+	Role    string        `json:"role"`
+	State   string        `json:"state"`
+	Demo    bool          `json:"demo,omitempty"`
+	Created jsontime.Time `json:"created"`
 }
 
 func (p *printer) print(a authsvc.Account) error {
 	if p.json != nil {
-		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, a.Created})
+		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
 	}
 	if !p.begun {
 		p.begun = true

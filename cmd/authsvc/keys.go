@@ -18,6 +18,7 @@ import (
 	"pillion/cmd/internal/program"
 	"pillion/cmd/internal/setting"
 	"pillion/fault"
+	"pillion/jsontime"
 	"pillion/token"
 )
 
@@ -116,28 +117,22 @@ func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, act
 
 // keyLine is what is shown of a key.
 type keyLine struct {
-	ID            string      `json:"kid"`
-	Stage         token.Stage `json:"stage"`
-	Bits          int         `json:"bits"`
-	PublishedAt   *time.Time  `json:"published_at,omitempty"`
-	ActiveFrom    *time.Time  `json:"active_from,omitempty"`
-	RetiredAt     *time.Time  `json:"retired_at,omitempty"`
-	CompromisedAt *time.Time  `json:"compromised_at,omitempty"`
+	ID            string         `json:"kid"`
+	Stage         token.Stage    `json:"stage"`
+	Bits          int            `json:"bits"`
+	PublishedAt   *jsontime.Time `json:"published_at,omitempty"`
+	ActiveFrom    *jsontime.Time `json:"active_from,omitempty"`
+	RetiredAt     *jsontime.Time `json:"retired_at,omitempty"`
+	CompromisedAt *jsontime.Time `json:"compromised_at,omitempty"`
 }
 
 // print prints the keys as they are at a time.
 func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
-	given := func(t time.Time) *time.Time {
-		if t.IsZero() {
-			return nil
-		}
-		return &t
-	}
-	text := func(t *time.Time) string {
+	text := func(t *jsontime.Time) string {
 		if t == nil {
 			return "-"
 		}
-		return t.Format(time.RFC3339)
+		return time.Time(*t).Format(time.RFC3339)
 	}
 	table := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	if !s.JSON.On {
@@ -147,7 +142,7 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 	for _, k := range set.Keys() {
 		l := keyLine{
 			ID: k.ID, Stage: k.Stage(now), Bits: k.Public.N.BitLen(),
-			PublishedAt: given(k.PublishedAt), ActiveFrom: given(k.ActiveFrom), RetiredAt: given(k.RetiredAt), CompromisedAt: given(k.CompromisedAt),
+			PublishedAt: jsontime.Optional(k.PublishedAt), ActiveFrom: jsontime.Optional(k.ActiveFrom), RetiredAt: jsontime.Optional(k.RetiredAt), CompromisedAt: jsontime.Optional(k.CompromisedAt),
 		}
 		if s.JSON.On {
 			if err := encoder.Encode(l); err != nil {

@@ -15,6 +15,7 @@ import (
 	"pillion/cmd/internal/setting"
 	"pillion/cmd/internal/wiring"
 	"pillion/fault"
+	"pillion/jsontime"
 )
 
 // bookingCommands are an operator's, for rides that nobody else can bring to an end: the rider's phone is dead, say. They work beside the running
@@ -120,7 +121,7 @@ func (c showBooking) run(ctx context.Context, env program.Env) error {
 type change func(context.Context, booking.ID, string) (booking.Booking, error)
 
 func (c changeBooking) run(ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.Office) change) error {
-	if c.Reason == "" {
+	if strings.TrimSpace(c.Reason) == "" {
 		return errNoReason
 	}
 	return c.operate(ctx, env, deadline, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
@@ -138,17 +139,17 @@ type line struct {
 	Pickup  *booking.Place  `json:"pickup,omitempty"`
 	Dropoff *booking.Place  `json:"dropoff,omitempty"`
 	*booking.Quote
-	RequestedAt time.Time `json:"requested_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
-	Deadline    time.Time `json:"deadline"`
-	Reason      string    `json:"reason,omitempty"`
+	RequestedAt jsontime.Time `json:"requested_at"`
+	UpdatedAt   jsontime.Time `json:"updated_at"`
+	Deadline    jsontime.Time `json:"deadline"`
+	Reason      string        `json:"reason,omitempty"`
 }
 
 func printBookings(w io.Writer, asJSON bool, found []booking.Booking) error {
 	if asJSON {
 		lines := json.NewEncoder(w)
 		for _, b := range found {
-			if err := lines.Encode(line{b.ID, b.State, b.User, b.Rider, b.Pickup, b.Dropoff, b.Quote, b.RequestedAt, b.UpdatedAt, b.Deadline, b.Reason}); err != nil {
+			if err := lines.Encode(line{b.ID, b.State, b.User, b.Rider, b.Pickup, b.Dropoff, b.Quote, jsontime.Time(b.RequestedAt), jsontime.Time(b.UpdatedAt), jsontime.Time(b.Deadline), b.Reason}); err != nil {
 				return err
 			}
 		}

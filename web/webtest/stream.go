@@ -85,6 +85,7 @@ func (s *Stream) Next() (id, kind, data string) {
 		if !ok {
 			s.t.Fatal("the stream ends without saying why")
 		}
+		CheckTimes(s.t, []byte(e.Data))
 		return e.LastEventID, e.Type, e.Data
 	case <-time.After(wait.Patience):
 		s.t.Fatal("the stream says nothing")

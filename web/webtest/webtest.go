@@ -74,6 +74,7 @@ func ValidateAnswer(t testing.TB, spec []byte, req *http.Request, rec *httptest.
 // ValidateResponse is [ValidateAnswer] for an answer that came over a real connection.
 func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, header http.Header, body []byte) {
 	t.Helper()
+	CheckTimes(t, body)
 	operations, ok := router(t, spec)
 	if !ok {
 		return

@@ -45,6 +45,8 @@ type Sessions struct {
 	Life  Duration `name:"session-life" env:"SESSION_LIFE" default:"168h" min:"1m" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long a session lasts from its login, however much it is used, 168h at most (default: ${default})."`
 	Idle  Duration `name:"session-idle" env:"SESSION_IDLE" default:"72h" min:"1m" off:"no such limit" max:"168h" placeholder:"DURATION" group:"Tokens:" help:"How long it lasts from one refresh to the next; 0 is no such limit (default: ${default})."`
 	Grace Duration `name:"refresh-grace" env:"REFRESH_GRACE" default:"10s" min:"0s" max:"1m" placeholder:"DURATION" group:"Tokens:" help:"How long a refresh may be asked for again whose answer got lost; 0 is never (default: ${default})."`
+
+	CookiePath CookiePath `name:"cookie-path" env:"COOKIE_PATH" default:"/" placeholder:"PATH" group:"Tokens:" help:"How the paths begin under which browsers know /refresh and /logout, such as /auth behind a proxy that serves authsvc there (default: ${default})."`
 }
 
 // Logins are how often somebody may try to prove who they are.

@@ -38,7 +38,7 @@ type settings struct {
 // environment is every variable that the grammar reads, so that the tester's own do not disturb.
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "COOKIE_PATH", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
 	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
 }
 
@@ -119,6 +119,7 @@ func TestFlagAndEnvironment(t *testing.T) {
 		{"pickup-patience", "PICKUP_PATIENCE", "0s", func(s settings) any { return s.Patience.Value }, time.Duration(0)},
 		{"key-age", "KEY_AGE", "0h", func(s settings) any { return s.KeyAge.Value }, time.Duration(0)},
 		{"refresh-grace", "REFRESH_GRACE", "0s", func(s settings) any { return s.Grace.Value }, time.Duration(0)},
+		{"cookie-path", "COOKIE_PATH", "/api/auth", func(s settings) any { return s.CookiePath.Value }, "/api/auth"},
 		{"demo", "PILLION_DEMO", "true", func(s settings) any { return s.Demo.On }, true},
 		{"demo", "PILLION_DEMO", "0", func(s settings) any { return s.Demo.On }, false},
 		{"booking-deadline", "BOOKING_DEADLINE", "1s", func(s settings) any { return s.Deadline.Value }, time.Second},

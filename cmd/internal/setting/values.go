@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ var (
 	_ kong.MapperValue = (*Choice)(nil)
 	_ kong.MapperValue = (*Sync)(nil)
 	_ kong.MapperValue = (*NATSURL)(nil)
+	_ kong.MapperValue = (*CookiePath)(nil)
 	_ kong.MapperValue = (*Switch)(nil)
 	_ kong.MapperValue = (*Count)(nil)
 	_ kong.MapperValue = (*AccountsAt)(nil)
@@ -221,6 +223,25 @@ func (u *NATSURL) Decode(ctx *kong.DecodeContext) error {
 		u.Value, u.verdict = "", verdict("must "+must)
 	}
 	return err
+}
+
+// CookiePath is how the paths begin that browsers give a cookie back to.
+type CookiePath struct {
+	Value string
+	verdict
+}
+
+// cookiePath is what can stand in a cookie as it stands in a browser's address.
+var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
+
+// Decode takes / and paths like /auth.
+func (p *CookiePath) Decode(ctx *kong.DecodeContext) error {
+	return p.judge(ctx, func(raw string) string {
+		if p.Value = raw; cookiePath.MatchString(raw) {
+			return ""
+		}
+		return "/ or a path such as /auth"
+	})
 }
 
 // Switch is on or off. The flag alone is on.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pillion/authsvc"
+	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/access"
 	"pillion/bus/callout"
@@ -83,11 +84,18 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Issuer:    signer,
 		Keys:      b.published,
 		Passwords: passwords,
-		Clock:     b.Clock.Right,
-		Guard:     guard,
-		Audit:     audit,
+		Withdraw: func(ctx context.Context, account string, role token.Role) error {
+			return b.Conn.Withdraw(ctx, account, booking.Role(role))
+		},
+		Bereave: func(ctx context.Context, account string, role token.Role) error {
+			return b.Conn.Bereave(ctx, account, booking.Role(role))
+		},
+		Clock: b.Clock.Right,
+		Guard: guard,
+		Audit: audit,
 
 		ApproveRiders: s.Approve.On,
+		CookiePath:    s.CookiePath.Value,
 
 		Demo:       s.Demo.On,
 		Log:        b.Log.With("service", "authsvc"),

@@ -166,10 +166,41 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Part{}, err
 	}
+	leave, err := r.leave(base, ledger, desk, identity)
+	if err != nil {
+		return Part{}, err
+	}
 	return Part{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed),
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
+}
+
+// leave returns the task that says what becomes of the rides of people who delete their accounts.
+// usersvc does it for riders as well: it may call rides off.
+func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
+	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
+	if err != nil {
+		return nil, err
+	}
+	answer := func(ctx context.Context, l bus.Leaving) error {
+		last, err := ledger.LastSequence(ctx)
+		if err == nil {
+			err = r.follower.Ready(ctx)
+		}
+		if err == nil {
+			err = r.board.Await(ctx, last)
+		}
+		who := booking.Actor{ID: l.Account, Role: l.Role}
+		switch {
+		case err != nil:
+			return bus.ErrRidesUnknown.Because(err)
+		case l.Gone:
+			return steward.Bereave(ctx, who)
+		}
+		return steward.Withdraw(ctx, who)
+	}
+	return func(ctx context.Context) error { return base.Conn.ServeRides(ctx, answer) }, nil
 }
 
 // Rider returns ridersvc, whose own key is in file key.

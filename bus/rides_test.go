@@ -1,0 +1,60 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/fault"
+	"pillion/token/tokentest"
+	"pillion/wait"
+)
+
+// What is asked of the rides of an account is answered by one instance, and where nobody answers it
+// is not known.
+func TestRidesOfAnAccount(t *testing.T) {
+	e := bustest.Run(t)
+	asks := e.Connect(t)
+	if err := asks.Withdraw(t.Context(), tokentest.Ulla, booking.User); !errors.Is(err, bus.ErrRidesUnknown) {
+		t.Errorf("nobody answers: %v", err)
+	}
+	asked := make(chan bus.Leaving, 1)
+	says := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	serves := e.Connect(t)
+	go func() {
+		over <- serves.ServeRides(ctx, func(_ context.Context, l bus.Leaving) error {
+			asked <- l
+			return <-says
+		})
+	}()
+	says <- nil
+	wait.Until(t, "the service answers", func() bool { return asks.Withdraw(t.Context(), tokentest.Ulla, booking.User) == nil })
+	if got := <-asked; got.Account != tokentest.Ulla || got.Role != booking.User || got.Gone {
+		t.Errorf("asked for %+v", got)
+	}
+	says <- booking.ErrRideUnderWay
+	err := asks.Withdraw(t.Context(), tokentest.Rita, booking.Rider)
+	if f := fault.From(err); f.Kind != fault.Conflict || f.Code != booking.ErrRideUnderWay.Code || f.Message != booking.ErrRideUnderWay.Message {
+		t.Errorf("a ride is under way: %v", err)
+	}
+	<-asked
+	says <- errors.New("broken")
+	if err := asks.Bereave(t.Context(), tokentest.Rita, booking.Rider); !errors.Is(err, bus.ErrRidesUnknown) {
+		t.Errorf("the service fails: %v", err)
+	}
+	if got := <-asked; !got.Gone || got.Role != booking.Rider {
+		t.Errorf("asked for %+v", got)
+	}
+	if err := asks.Withdraw(t.Context(), "nobody", booking.Rider); !errors.Is(err, bus.ErrRidesUnknown) {
+		t.Errorf("what is no account: %v", err)
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Errorf("it ends with %v", err)
+	}
+}
