@@ -222,8 +222,12 @@ func sameNearby(t *testing.T, b *booking.Board, s *shadow) {
 							t.Fatalf("number %d near %v is\n %+v, want\n %+v", i, at, n, want[i])
 						}
 					}
-					if got, want := b.Reachable(at, radius, now, limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(&at, radius, now, limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
 						t.Fatalf("reachable from %v within %g m:\n %v, want\n %v", at, radius, ids(got), ids(want))
+					}
+					nowhere := reachable[len(near):]
+					if got, want := b.Reachable(nil, radius, now, limit), nowhere[:min(limit, len(nowhere))]; !slices.Equal(ids(got), ids(want)) {
+						t.Fatalf("reachable from an unknown place:\n %v, want\n %v", ids(got), ids(want))
 					}
 				}
 			}
@@ -390,7 +394,7 @@ func TestBoardLimits(t *testing.T) {
 	}
 	at := *step{booking.Requested, owner}.event().Pickup
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if near, reachable := len(board.Near(at, 1, noon, limit)), len(board.Reachable(at, 1, noon, limit)); near != want || reachable != want {
+		if near, reachable := len(board.Near(at, 1, noon, limit)), len(board.Reachable(&at, 1, noon, limit)); near != want || reachable != want {
 			t.Errorf("near, at most %d: %d, and reachable %d", limit, near, reachable)
 		}
 	}
@@ -399,7 +403,7 @@ func TestBoardLimits(t *testing.T) {
 		at     booking.Place
 		radius float64
 	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1}, {booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
-		if near, reachable := board.Near(c.at, c.radius, noon, 5), board.Reachable(c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
+		if near, reachable := board.Near(c.at, c.radius, noon, 5), board.Reachable(&c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
 			t.Errorf("around %v within %v m: %d near, %d reachable", c.at, c.radius, len(near), len(reachable))
 		}
 	}
@@ -560,7 +564,7 @@ func TestBoardIsSafeForReaders(t *testing.T) {
 				}
 				found := append(board.Open(noon, 5, 0), board.OfUser("owner", 5, 0)...)
 				found = append(append(found, board.OfRider("other", 5, 0)...), board.Active("former")...)
-				found = append(found, board.Reachable(booking.Place{Lat: 12.97, Lng: 77.59}, 5, noon, 5)...)
+				found = append(found, board.Reachable(&booking.Place{Lat: 12.97, Lng: 77.59}, 5, noon, 5)...)
 				if b, ok := board.Get(booking.ID(fmt.Sprint(seq % bookings))); ok {
 					found = append(found, b)
 				}

@@ -39,17 +39,20 @@ func (b *Board) Near(at Place, radius float64, now time.Time, limit int) []Nearb
 	return near
 }
 
-// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without places, longest waiting
-// first. It is one look: where it returns fewer than limit there were no others at that moment.
-func (b *Board) Reachable(at Place, radius float64, now time.Time, limit int) []Booking {
-	if at.Valid() != nil || limit <= 0 {
+// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without
+// places, longest waiting first. A nil place is not known: nothing is near it. Reachable is one look: where it returns
+// fewer than limit there were no others at that moment.
+func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) []Booking {
+	if at != nil && at.Valid() != nil || limit <= 0 {
 		return nil
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	found := make([]Booking, 0, min(limit, b.open.size))
-	for _, f := range b.place.near(at, radius, nanos(now), limit) {
-		found = append(found, f.Thing.clone())
+	if at != nil {
+		for _, f := range b.place.near(*at, radius, nanos(now), limit) {
+			found = append(found, f.Thing.clone())
+		}
 	}
 	for r := range b.place.nowhere.after(nanos(now), 0) {
 		if len(found) == limit {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -29,6 +30,8 @@ const (
 	positionVersion = 1
 	// maxPosition is more than any position of ours takes, in bytes.
 	maxPosition = 512
+	// maxPositionAge is more than any position is remembered.
+	maxPositionAge = 24 * time.Hour
 	// What may wait to be read. A reader that is behind by more loses the newest, and that is logged: two seconds of 50,000 riders.
 	pendingPositions     = 65_536
 	pendingPositionBytes = pendingPositions * maxPosition / 2
@@ -43,6 +46,7 @@ type positionBody struct {
 	Lat     *float64 `json:"lat,omitempty"`
 	Lng     *float64 `json:"lng,omitempty"`
 	At      int64    `json:"at,omitempty"`
+	Age     int64    `json:"age,omitempty"` // milliseconds
 	Online  *bool    `json:"online,omitempty"`
 	Said    int64    `json:"said,omitempty"`
 }
@@ -54,7 +58,7 @@ func (p *Positions) Announce(_ context.Context, s fleet.Status) error {
 	}
 	body := positionBody{Version: positionVersion, At: s.At, Said: s.Said}
 	if s.At != 0 {
-		body.Lat, body.Lng = &s.Place.Lat, &s.Place.Lng
+		body.Lat, body.Lng, body.Age = &s.Place.Lat, &s.Place.Lng, s.Age.Milliseconds()
 	}
 	if s.Said != 0 {
 		body.Online = &s.Online
@@ -135,6 +139,8 @@ func parsePosition(subject string, data []byte) (fleet.Status, error) {
 		return fleet.Status{}, fmt.Errorf("schema version %d is not known", body.Version)
 	case (body.At != 0) != (body.Lat != nil) || (body.At != 0) != (body.Lng != nil):
 		return fleet.Status{}, errors.New("a place needs lat, lng and at")
+	case body.Age < 0 || body.Age > maxPositionAge.Milliseconds():
+		return fleet.Status{}, errors.New("no position is told that is so old, or of the time to come")
 	case (body.Said != 0) != (body.Online != nil):
 		return fleet.Status{}, errors.New("online needs said")
 	case body.At == 0 && body.Said == 0:
@@ -142,7 +148,7 @@ func parsePosition(subject string, data []byte) (fleet.Status, error) {
 	}
 	s := fleet.Status{Rider: booking.RiderID(rider), At: body.At, Online: true, Said: body.Said}
 	if body.At != 0 {
-		s.Place = booking.Place{Lat: *body.Lat, Lng: *body.Lng}
+		s.Place, s.Age = booking.Place{Lat: *body.Lat, Lng: *body.Lng}, time.Duration(body.Age)*time.Millisecond
 	}
 	if body.Said != 0 {
 		s.Online = *body.Online

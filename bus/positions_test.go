@@ -174,7 +174,7 @@ func TestMalformedPositions(t *testing.T) {
 		"", "x", "null", "[]", "{}", `"x"`, whole + "x", whole + whole, whole[:len(whole)-1], whole + strings.Repeat(" ", 512),
 		with("v", 2), with("v", 0), with("v", "1"), without("v"), without("lat"), without("lng"), without("at"), without("said"), without("online"),
 		without("lat", "lng", "at", "online", "said"), with("lat", 90.5), with("lat", "NaN"), with("lng", -180.5), with("lng", 1e300), with("lat", nil),
-		with("at", -1), with("at", now+1000*3600*25), with("at", 1.5), with("said", -1), with("said", now+1000*3600*25), with("online", "true"), with("at", 1e30),
+		with("age", -1), with("age", 1000*3600*25), with("age", 1e30), with("at", -1), with("at", now+1000*3600*25), with("at", 1.5), with("said", -1), with("said", now+1000*3600*25), with("online", "true"), with("at", 1e30),
 		strings.Replace(whole, "12.5", "1e999", 1), strings.Replace(whole, "12.5", "NaN", 1),
 	} {
 		bad = append(bad, struct{ subject, data string }{"fleet.position." + rita, data})

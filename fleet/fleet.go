@@ -25,12 +25,14 @@ type Position struct {
 //
 // At and Said order what is told of one rider: the greater one is the later. They are milliseconds since 1970 by the clock of whoever
 // heard it, or one more than what was known there already, where that is greater; so an instance whose clock is behind is outdated by no other's, as
-// long as it has heard of what it follows. Nothing else is made of them: how old a position is, everybody measures by their own clock.
+// long as it has heard of what it follows. Nothing else is made of them: how old a position is, everybody measures by their own clock, and counts on from
+// the Age that it had already when it was told.
 type Status struct {
 	Rider booking.RiderID
 
 	Place booking.Place
-	At    int64 // of Place; 0: it is not known
+	At    int64         // of Place; 0: it is not known
+	Age   time.Duration // of Place, when this was told
 
 	Online bool
 	Said   int64 // when the rider said so; 0: never, and then it is online

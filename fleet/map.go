@@ -114,7 +114,7 @@ func (m *Map) Move(id booking.RiderID, to booking.Place) (Status, error) {
 	r := m.heard(id, now)
 	m.put(r, to, max(r.stamp+1, now.UnixMilli()), now)
 	r.here = true
-	return r.status(), nil
+	return r.status(now), nil
 }
 
 // Say says that a rider has gone online or offline, here and now, and returns what is known of it then. Errors: ErrNoRider.
@@ -127,7 +127,7 @@ func (m *Map) Say(id booking.RiderID, online bool) (Status, error) {
 	now := m.now()
 	r := m.heard(id, now)
 	r.offline, r.said = !online, max(r.said+1, now.UnixMilli())
-	return r.status(), nil
+	return r.status(now), nil
 }
 
 // wrongClock is how far another instance's clock may be ahead for what it tells to be believed.
@@ -150,7 +150,7 @@ func (m *Map) Learn(s Status) (news bool, err error) {
 	}
 	r = m.heard(s.Rider, now)
 	if placed {
-		m.put(r, s.Place, s.At, now)
+		m.put(r, s.Place, s.At, now.Add(-s.Age))
 		r.here = false
 	}
 	if said {
@@ -162,11 +162,15 @@ func (m *Map) Learn(s Status) (news bool, err error) {
 // sane reports whether s can be true at all.
 func (s Status) sane(now time.Time) bool {
 	latest := now.Add(wrongClock).UnixMilli()
-	return s.Rider != "" && s.At >= 0 && s.At <= latest && s.Said >= 0 && s.Said <= latest && (s.At == 0 || s.Place.Valid() == nil)
+	return s.Rider != "" && s.Age >= 0 && s.At >= 0 && s.At <= latest && s.Said >= 0 && s.Said <= latest && (s.At == 0 || s.Place.Valid() == nil)
 }
 
-func (r *rider) status() Status {
-	return Status{Rider: r.id, Place: r.Place, At: r.stamp, Online: !r.offline, Said: r.said}
+func (r *rider) status(now time.Time) Status {
+	s := Status{Rider: r.id, Place: r.Place, At: r.stamp, Online: !r.offline, Said: r.said}
+	if r.stamp != 0 {
+		s.Age = max(0, now.Sub(r.At))
+	}
+	return s
 }
 
 // known returns the rider, and whether it is remembered.
@@ -211,8 +215,8 @@ func (m *Map) forget(r *rider) {
 	}
 }
 
-// put moves a rider.
-func (m *Map) put(r *rider, to booking.Place, stamp int64, now time.Time) {
+// put moves a rider, who was there at a time.
+func (m *Map) put(r *rider, to booking.Place, stamp int64, at time.Time) {
 	point := to.Point()
 	first := r.stamp == 0
 	if first || point != r.point {
@@ -229,9 +233,9 @@ func (m *Map) put(r *rider, to booking.Place, stamp int64, now time.Time) {
 		r.area = area
 	}
 	if first || geo.Metres(point.Distance(r.anchor)) > m.step {
-		r.anchor, r.Moved = point, now
+		r.anchor, r.Moved = point, at
 	}
-	r.point, r.Place, r.At, r.stamp = point, to, now, stamp
+	r.point, r.Place, r.At, r.stamp = point, to, at, stamp
 	m.tell(r)
 }
 

@@ -621,3 +621,27 @@ func TestNearestHere(t *testing.T) {
 		t.Errorf("here are %v", got)
 	}
 }
+
+// What is told again is as old as it is: who says to be online an hour after its last report, or hears of it for the first
+// time then, has no new position by that.
+func TestAnOldPositionStaysOld(t *testing.T) {
+	for _, c := range []struct {
+		age   time.Duration
+		known bool // whether it is known where the rider is, once it has said to be online
+	}{{0, true}, {59 * time.Second, true}, {61 * time.Second, false}, {50 * time.Minute, false}} {
+		here, clock := newMap(t, fleet.Options{})
+		there, thereClock := newMap(t, fleet.Options{}) // has just been started
+		move(t, here, "rita", town)
+		clock.pass(c.age)
+		learn(t, there, say(t, here, "rita", true), true)
+		for name, m := range map[string]*fleet.Map{"here": here, "there": there} {
+			if _, known := m.Where("rita"); known != c.known || m.Online("rita") != c.known {
+				t.Errorf("%s, after %s: known %v, online %v, want %v", name, c.age, known, m.Online("rita"), c.known)
+			}
+		}
+		thereClock.pass(61*time.Second - min(c.age, time.Minute))
+		if _, known := there.Where("rita"); known {
+			t.Errorf("told when it was %s old, it is believed beyond its age", c.age)
+		}
+	}
+}

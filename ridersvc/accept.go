@@ -60,7 +60,7 @@ type acceptAnswer struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// accept takes the booking that the rider names, or else the nearest, or where it is not known where the rider is, the one that waits longest.
+// accept takes the booking that the rider names, or else the first one in the order of choose.
 func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	var req acceptRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
@@ -112,8 +112,8 @@ func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried boo
 // acceptAny accepts an open booking: the first, in the order of choose, of those that nobody else takes first.
 //
 // It looks only at a board that includes everything that the ledger's leader had when it was asked, after this call began. So
-// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider, or none within reach where it says so. And
-// so a booking that the rider has already is not taken for an open one and accepted again.
+// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider, or, where it says so,
+// none within reach. And so a booking that the rider has already is not taken for an open one and accepted again.
 func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
 	if err := s.trusted(ctx); err != nil {
 		return booking.Booking{}, err
@@ -144,7 +144,7 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 			case <-limited.Done():
 			}
 		default:
-			return booking.Booking{}, s.noneOpen(next)
+			return booking.Booking{}, s.noneOpen(booking.RiderID(c.Actor.ID), next)
 		}
 		if err := limited.Err(); err != nil {
 			return booking.Booking{}, ErrCrowded.Because(err)
@@ -159,40 +159,27 @@ type chance struct {
 	end    func()     // to be called after trying it; nil: there is nothing to try now
 
 	under <-chan struct{} // closed when another rider has done with the first of those under attempt
-	here  bool            // it was looked for around the rider only
+	known bool            // whether it was known where the rider is
 }
 
 // choose returns the first booking that the rider may have and that no other rider of this process is trying. What the rider has tried in
 // vain is in lost, with the OpenedSeq it then had: what was opened anew may be tried again.
 //
-// Where it is known where the rider is, that is the nearest within the radius, and after those the longest waiting of the bookings without places. One
-// that is farther away is never chosen for a rider: neither would want to find out. Who wants it names it. Where it is not known, it is the
-// longest waiting of all.
+// That is the nearest within the radius, and after those the longest waiting of the bookings without places. A booking whose
+// pickup is farther away, or that may be so because nobody knows where the rider is, is never chosen for a rider: neither it
+// nor its passenger would want to find out. A rider who wants one names it.
+//
+// It looks at ever more, each time from the beginning, so that what it has seen in the end was all there at one moment.
 func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) chance {
-	if at, ok := s.fleet.Where(rider); ok {
-		return s.chooseAround(rider, at.Place, lost)
+	at, known := s.fleet.Where(rider)
+	var place *booking.Place
+	if known {
+		place = &at.Place
 	}
-	var wait chance
-	for after := uint64(0); ; {
-		page := s.board.Open(s.now(), boardPage, after)
-		if c := s.first(page, rider, lost); c.end != nil {
-			return c
-		} else if wait.under == nil {
-			wait = c
-		}
-		if len(page) < boardPage {
-			return wait
-		}
-		after = page[len(page)-1].OpenedSeq
-	}
-}
-
-// chooseAround looks at ever more, each time from the beginning, so that what it has seen in the end was all there at one moment.
-func (s *Service) chooseAround(rider booking.RiderID, at booking.Place, lost map[booking.ID]uint64) chance {
 	for limit := boardPage; ; limit *= 4 {
-		found := s.board.Reachable(at, s.radius, s.now(), limit)
+		found := s.board.Reachable(place, s.radius, s.now(), limit)
 		c := s.first(found, rider, lost)
-		c.here = true
+		c.known = known
 		if c.end != nil || len(found) < limit {
 			return c
 		}
@@ -217,12 +204,32 @@ func (s *Service) first(bookings []booking.Booking, rider booking.RiderID, lost 
 	return wait
 }
 
-// noneOpen returns ErrNoneOpen. It says no more than what is true: elsewhere there may be some.
-func (s *Service) noneOpen(c chance) error {
-	if !c.here || len(s.board.Open(s.now(), 1, 0)) == 0 {
+// noneOpen returns ErrNoneOpen, and says so where there are others that the rider could name.
+func (s *Service) noneOpen(rider booking.RiderID, c chance) error {
+	switch {
+	case !s.elsewhere(rider):
 		return ErrNoneOpen
+	case c.known:
+		return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.radius/1000))
 	}
-	return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.radius/1000))
+	return ErrNoneOpen.Saying("No open bookings without a pickup, and where you are is not known, or no longer. " +
+		"Report your position (PUT /position) and try again, or accept a booking by its id.")
+}
+
+// elsewhere reports whether a booking is open that has a pickup, and that the rider may accept.
+func (s *Service) elsewhere(rider booking.RiderID) bool {
+	for after := uint64(0); ; {
+		page := s.board.Open(s.now(), boardPage, after)
+		for _, b := range page {
+			if b.Pickup != nil && !slices.Contains(b.ReleasedBy, rider) {
+				return true
+			}
+		}
+		if len(page) < boardPage {
+			return false
+		}
+		after = page[len(page)-1].OpenedSeq
+	}
 }
 
 func (s *Service) try(ctx context.Context, c booking.Command, next chance) (booking.Booking, error) {

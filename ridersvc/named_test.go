@@ -20,6 +20,7 @@ func TestAcceptAnswersAsTheOriginal(t *testing.T) {
 		if body == "named" {
 			body = named(id)
 		}
+		e.at(rita, booking.Place{Lat: 1, Lng: 2})
 		w := e.call("POST", "/accept-booking", e.rider(rita), body, "Content-Type", "application/json")
 		const begins = `{"success":true,"message":"Booking accepted","raider":"rita@example.com","booking_id":"`
 		if !strings.HasPrefix(w.Body.String(), begins) {

@@ -216,20 +216,51 @@ func TestAnyTakesTheNearest(t *testing.T) {
 	won(t, e.accept(rita, named(farther)), rita, farther) // by name it may be anywhere
 }
 
-// Where a rider was a while ago says nothing: then it is the longest waiting, as for one who has never said where it is.
-func TestAnyWithAnOldPosition(t *testing.T) {
+// A rider of whom nobody knows where it is, or where it was too long ago, gets only what has no pickup. By name it gets
+// whatever it wants.
+func TestAnyWithoutAKnownPosition(t *testing.T) {
+	const none = "No open bookings without a pickup, and where you are is not known, or no longer. " +
+		"Report your position (PUT /position) and try again, or accept a booking by its id."
+	for name, before := range map[string]func(e *env){
+		"never reported": func(*env) {},
+		"old": func(e *env) {
+			e.at(rita, here)
+			e.ahead.Store(int64(61 * time.Second))
+		},
+		"only said to be online": func(e *env) { e.call("POST", "/online", e.rider(rita), "") },
+		"old, and said to be online since": func(e *env) {
+			e.at(rita, here)
+			e.ahead.Store(int64(61 * time.Second))
+			e.call("POST", "/online", e.rider(rita), "")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t)
+			before(e)
+			far, near := e.bookAt(north(5_000_000)), e.bookAt(north(10))
+			first, second := e.book(), e.book()
+			for _, id := range []booking.ID{first, second} {
+				won(t, e.accept(rita, "{}"), rita, id)
+				e.finish(rita, id)
+			}
+			webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, none)
+			won(t, e.accept(rita, named(far)), rita, far)
+			e.finish(rita, far)
+			e.at(rita, here)
+			won(t, e.accept(rita, "{}"), rita, near)
+			e.finish(rita, near)
+			webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
+		})
+	}
+}
+
+// A rider who is offline, and says where it is, may ask for what is near.
+func TestAnyOfARiderWhoIsOffline(t *testing.T) {
 	e := newEnv(t)
-	e.at(rita, here)
-	e.ahead.Store(int64(61 * time.Second))
-	first := e.bookAt(north(9000))
-	second := e.bookAt(north(10))
-	won(t, e.accept(rita, "{}"), rita, first)
-	e.finish(rita, first)
 	e.call("POST", "/offline", e.rider(rolf), "")
-	e.at(rolf, here) // who is offline, and where it is is known
-	third := e.bookAt(north(5))
-	won(t, e.accept(rolf, "{}"), rolf, third)
-	won(t, e.accept(rita, "{}"), rita, second)
+	e.at(rolf, here)
+	id := e.bookAt(north(5))
+	won(t, e.accept(rolf, "{}"), rolf, id)
 }
 
 // What is lost is passed over for the next nearest, beyond any number of those that the rider cannot have.

@@ -94,7 +94,7 @@ type Bookings struct {
 
 // Fleet is what is made of where riders are.
 type Fleet struct {
-	PositionAge Duration `name:"position-age" env:"POSITION_AGE" default:"60s" min:"5s" max:"1h" placeholder:"DURATION" group:"Bookings:" help:"After how long without a report of its position a raider counts as offline (default: ${default})."`
+	PositionAge Duration `name:"position-age" env:"POSITION_AGE" default:"60s" min:"5s" max:"1h" placeholder:"DURATION" group:"Bookings:" help:"After how long without a report of its position a raider counts as offline, and is given no booking with a pickup unless it names one (default: ${default})."`
 	Radius      Count    `name:"search-radius" env:"SEARCH_RADIUS" default:"3000" min:"100" max:"50000" placeholder:"METRES" group:"Bookings:" help:"How far bookings and raiders are looked for, unless a request says so (default: ${default})."`
 }
 
