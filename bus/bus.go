@@ -38,7 +38,11 @@ var (
 	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
 		"The NATS server rejected the key of this process, or requires none. See docs/security-nats.md.").After(2 * time.Second)
 	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
-		"We could not confirm in time whether this was recorded. Please look at the booking, then try again.").After(2 * time.Second)
+		"We could not confirm in time whether this was recorded.").After(2 * time.Second).Unsure(
+		"GET /bookings shows it if it was. With an Idempotency-Key a request can be sent again without being done twice.")
+	// errNotRecorded is ErrUnavailable of what was not sent, or was refused for the moment.
+	errNotRecorded = ErrUnavailable.Saying(
+		"The booking system cannot reach its message bus at the moment. Nothing was recorded. Please try again in a few seconds.")
 	ErrLedgerFull = fault.New(fault.Unavailable, "ledger_full",
 		"No new bookings can be taken at the moment. Please try again later.").After(time.Minute)
 )

@@ -79,7 +79,11 @@ func (o office) operate(ctx context.Context, env program.Env, deadline time.Dura
 
 // told makes a refusal its own sentence: an operator has asked for what is not possible, and there is nothing to look into.
 func told(err error) error {
-	switch f := fault.From(err); f.Kind {
+	f := fault.From(err)
+	if f.Look != "" {
+		return f.Saying(f.Message + " pillion bookings show tells whether it was.")
+	}
+	switch f.Kind {
 	case fault.Internal, fault.Unavailable, fault.Invalid:
 		return err
 	default:
