@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,10 +32,17 @@ import (
 var (
 	ErrUnavailable = fault.New(fault.Unavailable, "bus_unavailable",
 		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").After(2 * time.Second)
+	// ErrUnreachable is said to operators, with the address and the reason.
+	ErrUnreachable = fault.New(fault.Unavailable, "nats_unreachable",
+		"NATS cannot be reached. See that it is running, and that --nats-url is right.").After(2 * time.Second)
 	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
-		"The NATS server does not know the key that this process proves with who it is, or asks for none. See docs/security-nats.md.").After(2 * time.Second)
+		"The NATS server rejected the key of this process, or requires none. See docs/security-nats.md.").After(2 * time.Second)
 	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
-		"We could not confirm in time whether this was recorded. Please look at the booking, then try again.").After(2 * time.Second)
+		"We could not confirm in time whether this was recorded.").After(2 * time.Second).Unsure(
+		"GET /bookings shows it if it was. With an Idempotency-Key a request can be sent again without being done twice.")
+	// errNotRecorded is ErrUnavailable of what was not sent, or was refused for the moment.
+	errNotRecorded = ErrUnavailable.Saying(
+		"The booking system cannot reach its message bus at the moment. Nothing was recorded. Please try again in a few seconds.")
 	// ErrLedgerFull is for what begins something: a booking, another try of one that was given back, a rating.
 	ErrLedgerFull = fault.New(fault.Unavailable, "ledger_full",
 		"No new bookings can be taken at the moment: what room is left is kept for the rides that there are. Please try again later.").After(time.Minute)
@@ -61,6 +69,9 @@ type Config struct {
 	Token func() string
 	// Changed is told when a connection is made or lost, one call after the other. nil: nobody.
 	Changed func(connected bool)
+	// Trouble is told once, until there is a connection, why there is none, in a sentence for operators that says what to do.
+	// nil: it is logged as a warning, once for all connections of Beside.
+	Trouble func(error)
 	Log     *slog.Logger
 	// Registerer takes the package's counters; nil leaves them unregistered.
 	Registerer prometheus.Registerer
@@ -73,6 +84,7 @@ type Config struct {
 type process struct {
 	metrics *metrics
 	past    past
+	said    said
 	batches chan struct{} // has a value for each batch under way
 }
 
@@ -80,18 +92,21 @@ type process struct {
 type Conn struct {
 	*process
 
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	log    *slog.Logger
-	met    atomic.Bool // whether a server was ever reached
-	link   *link
-	leases leases
-	writes writes
-	closed chan struct{}
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	log     *slog.Logger
+	met     atomic.Bool // whether a server was ever reached
+	link    *link
+	begun   time.Time
+	servers *servers // nil: there is one, in this process
+	leases  leases
+	writes  writes
+	closed  chan struct{}
 }
 
 // Connect returns a connection that is made, and made again whenever it is lost, in the background: a service may start before
-// its server. It fails only for settings that can never work. The caller closes the Conn.
+// its server. It fails only for settings that can never work. Where a server is there it is connected already; where nobody answers
+// it returns after two seconds. The caller closes the Conn.
 func Connect(c Config) (*Conn, error) {
 	log := c.Log
 	if log == nil {
@@ -102,11 +117,19 @@ func Connect(c Config) (*Conn, error) {
 			return nil, err
 		}
 	}
-	conn := &Conn{log: log, link: newLink(), closed: make(chan struct{})}
+	conn := &Conn{log: log, begun: time.Now(), link: newLink(), closed: make(chan struct{})}
 	if c.Beside != nil {
 		conn.process = c.Beside.process
 	} else {
 		conn.process = &process{metrics: newMetrics(c.Registerer), batches: make(chan struct{}, maxBatches)}
+	}
+	trouble := c.Trouble
+	if trouble == nil {
+		trouble = func(err error) {
+			if sentence := fault.From(err).Message; conn.said.first(sentence) {
+				log.Warn(sentence)
+			}
+		}
 	}
 	changed := c.Changed
 	if changed == nil {
@@ -115,6 +138,12 @@ func Connect(c Config) (*Conn, error) {
 	linked := func(up bool) {
 		conn.leases.asked.Clear() // another server may see another leader
 		conn.link.set(up)
+		if up {
+			conn.said.forget()
+			if conn.servers != nil {
+				conn.servers.connected()
+			}
+		}
 		changed(up)
 	}
 	opts := []nats.Option{
@@ -122,9 +151,7 @@ func Connect(c Config) (*Conn, error) {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // whoever is not known yet may be later
-		nats.ReconnectWait(200 * time.Millisecond),
-		nats.ReconnectJitter(100*time.Millisecond, 500*time.Millisecond),
-		nats.Timeout(2 * time.Second),
+		nats.Timeout(dialPatience),
 		// A server that is cut off, or does not run on, says nothing. Six seconds later another one is looked for: early enough for those whose requests
 		// wait meanwhile.
 		nats.PingInterval(2 * time.Second),
@@ -172,6 +199,8 @@ func Connect(c Config) (*Conn, error) {
 		opts = append(opts, nats.InProcessServer(c.InProcess))
 	} else {
 		opts = append(opts, encryption(c.CA)...)
+		conn.servers = newServers(c.URL, log, trouble)
+		opts = append(opts, nats.SetCustomDialer(conn.servers), nats.ReconnectToServer(conn.servers.next))
 	}
 	if c.Key != nil {
 		public, err := c.Key.PublicKey()
@@ -196,12 +225,34 @@ func Connect(c Config) (*Conn, error) {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
 	conn.nc, conn.js = nc, js
-	if nc.IsConnected() {
-		conn.met.Store(true)
-		conn.link.set(true)
+	if c.InProcess != nil {
+		if nc.IsConnected() {
+			conn.met.Store(true)
+			conn.link.set(true)
+		}
+		return conn, nil
+	}
+	conn.servers.of(nc)
+	if c.Beside != nil && !c.Beside.link.is() {
+		return conn, nil // nobody has answered that one
+	}
+	select {
+	case <-conn.link.now():
+	case <-conn.servers.whole:
+	case <-time.After(dialPatience):
 	}
 	return conn, nil
 }
+
+// said is what was logged of why there is no connection, so that those of one process do not all say the same.
+type said struct{ sentences sync.Map }
+
+func (s *said) first(sentence string) bool {
+	_, before := s.sentences.LoadOrStore(sentence, true)
+	return !before
+}
+
+func (s *said) forget() { s.sentences.Clear() }
 
 // checkURLs refuses an address that no amount of reconnecting would mend.
 func checkURLs(urls string) error {
@@ -228,23 +279,51 @@ func (c *Conn) NATS() *nats.Conn { return c.nc }
 // JetStream returns the JetStream context of the connection.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 
-// Ready reports why the connection cannot be used at the moment, or nil.
+// Ready returns nil where there is a connection, and otherwise why there is none: ErrUnreachable, ErrNotLetIn, ErrNotTrusted or
+// ErrNotEncrypted, each in a sentence for operators that says what to do.
 func (c *Conn) Ready(context.Context) error {
-	if !c.nc.IsConnected() {
-		why := fmt.Errorf("NATS is %s", strings.ToLower(c.nc.Status().String()))
-		last := c.nc.LastError()
-		if last != nil {
-			why = fmt.Errorf("%w: %w", why, last)
-		}
-		if errors.Is(last, nats.ErrAuthorization) || errors.Is(last, nats.ErrNkeysNotSupported) {
-			return ErrNotLetIn.Because(why)
-		}
-		if f := untrusted(last); f != nil {
-			return f.Because(why)
-		}
-		return ErrUnavailable.Because(why)
+	switch {
+	case c.isClosed():
+		return ErrUnavailable.Because(nats.ErrConnectionClosed)
+	case c.link.is():
+		return nil
+	case c.servers == nil:
+		return ErrUnavailable.Because(errLinkDown)
 	}
-	return nil
+	return c.servers.why()
+}
+
+func (c *Conn) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Reach returns nil once there is a connection, or what Ready does: soon after every server was tried in vain, or when ctx ends.
+// It is for whoever has nothing better to do without NATS than to say so.
+func (c *Conn) Reach(ctx context.Context) error {
+	up := c.link.now()
+	soon := time.NewTimer(reachPatience - time.Since(c.begun))
+	defer soon.Stop()
+	var whole <-chan struct{}
+	for {
+		select {
+		case <-up:
+			return nil
+		case <-ctx.Done():
+			return c.Ready(ctx)
+		case <-whole:
+			return c.Ready(ctx)
+		case <-soon.C:
+			if c.servers == nil {
+				return c.Ready(ctx)
+			}
+			whole = c.servers.whole
+		}
+	}
 }
 
 // reachable returns ErrUnavailable at once as long as no server has ever been reached: there is nothing to be patient with.

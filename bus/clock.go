@@ -130,12 +130,12 @@ func (k *Clock) ahead(r *reading) (least, most time.Duration) {
 	return wall.Sub(r.server.Add(steady.Sub(r.asked))), wall.Sub(r.server.Add(steady.Sub(r.heard)))
 }
 
-// Right returns nil where the clock can be gone by, and otherwise token.ErrClock, with what is wrong and what to do about it as its cause. It is
-// quick and asks nobody.
+// Right returns nil where the clock can be gone by. It returns token.ErrClock where it is wrong, with what to do about it as its
+// cause, and ErrUnavailable where there was nobody to compare it with: then it is not the clock's fault. It is quick and asks nobody.
 func (k *Clock) Right() error {
 	r := k.last.Load()
 	if r == nil {
-		return token.ErrClock.Because(errNotCompared)
+		return ErrUnavailable.Because(errNotCompared)
 	}
 	least, most := k.ahead(r)
 	by, which := least, "ahead of"
@@ -156,8 +156,13 @@ func (k *Clock) Right() error {
 
 var errNotCompared = errors.New("it was not compared yet with that of the NATS server that stores bookings")
 
-// Ready is Right, for /readyz.
-func (k *Clock) Ready(context.Context) error { return k.Right() }
+// Ready is Right, for operators.
+func (k *Clock) Ready(context.Context) error {
+	if k.last.Load() == nil {
+		return errNotCompared
+	}
+	return k.Right()
+}
 
 // offset is the middle of what ahead returns, in seconds.
 func (k *Clock) offset() float64 {

@@ -49,9 +49,9 @@ var ErrNotCaughtUp = fault.New(fault.Unavailable, "catching_up",
 
 // Ready returns nil once the board has reached the sequence that the stream had last when following began, and as long as NATS is
 // connected.
-func (f *Follower) Ready(ctx context.Context) error {
-	if err := f.ledger.conn.Ready(ctx); err != nil {
-		return err
+func (f *Follower) Ready(context.Context) error {
+	if !f.ledger.conn.link.is() {
+		return errLinkDown
 	}
 	if !f.targeted.Load() || f.board.Seq() < f.target.Load() {
 		return ErrNotCaughtUp

@@ -105,8 +105,10 @@ const (
 // history with them. One event is one guarded publish, several are one atomic batch.
 //
 // booking.ErrMoved says for certain that nothing was stored because the booking has moved on. ErrLedgerFull says that nothing
-// was stored because the room is kept for other bookings, and ErrNoRoom because there is none. ErrOutcomeUnknown and ErrUnavailable leave the question open: the same command may be
-// tried again, for its command id is found in the history if it was stored after all.
+// booking.ErrMoved says for certain that nothing was stored because the booking has moved on. ErrLedgerFull says that nothing
+// was stored because the room is kept for other bookings, ErrNoRoom because there is none, and ErrUnavailable because it could not
+// be sent, or was refused for the moment. ErrOutcomeUnknown leaves the question open: the same command may be tried again, for its
+// command id is found in the history if it was stored after all.
 //
 // A lost ack does not become a wrong answer: the same message ids and guards are sent again, and where the server then says
 // that the guard is stale or the subject taken, the leader is asked whether what is there is ours.
@@ -173,7 +175,9 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 			}
 			return seq, nil
 		default:
-			unknown, silent = true, err
+			if !unsent(err) {
+				unknown, silent = true, err
+			}
 			l.metrics.attempts.WithLabelValues("retried").Inc()
 			return 0, err
 		}
@@ -279,7 +283,7 @@ func (l *Ledger) enter(ctx context.Context, m *nats.Msg) (leave func(), err erro
 	select {
 	case l.conn.batches <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
 	}
 	last, err := l.conn.leaderGet(ctx, LedgerStream, getRequest{LastFor: m.Header.Get(jetstream.ExpectedLastSubjSeqSubjHeader)})
 	if err == nil && strconv.FormatUint(last.seq, 10) != m.Header.Get(jetstream.ExpectedLastSubjSeqHeader) {
@@ -294,6 +298,28 @@ var (
 	errAckedBefore = errors.New("acknowledged as a duplicate")
 	errOvertaken   = errors.New("overtaken by another write")
 )
+
+// errNoTurn is that a write was not tried, because too many others were under way.
+var errNoTurn = errors.New("too many writes were under way")
+
+// unsent reports whether a try whose outcome is open has itself stored nothing, for certain: it never left this process, or the
+// server has said that it did not take it for the moment.
+func unsent(err error) bool {
+	for _, local := range []error{errLinkDown, errNoTurn, nats.ErrReconnectBufExceeded} {
+		if errors.Is(err, local) {
+			return true
+		}
+	}
+	var api jetstream.JetStreamError
+	if !errors.As(err, &api) || api.APIError() == nil {
+		return false
+	}
+	switch api.APIError().ErrorCode {
+	case errGuardInFlight, errBatchIncomplete, errTooManyBatches:
+		return true
+	}
+	return false
+}
 
 // An outcome is what the answer to a write says about it.
 type outcome uint8
@@ -391,7 +417,7 @@ func (l *Ledger) appendFailed(err error, unknown bool) error {
 	case errors.As(err, &f):
 		return err
 	}
-	return unavailable("append", err)
+	return errNotRecorded.Because(fmt.Errorf("append: %w", err))
 }
 
 // raise makes v at least to.

@@ -63,13 +63,18 @@ func (l *link) held() func() bool {
 	}
 }
 
-var errLinkDown = errors.New("the connection to NATS is lost and not made again yet")
+var errLinkDown = errors.New("there is no connection to NATS")
+
+// now returns a channel that is closed while the connection is up.
+func (l *link) now() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up
+}
 
 // wait returns when the connection is up, or with an error when ctx ends.
 func (l *link) wait(ctx context.Context) error {
-	l.mu.Lock()
-	up := l.up
-	l.mu.Unlock()
+	up := l.now()
 	select {
 	case <-up:
 		return nil

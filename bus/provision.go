@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/booking"
@@ -275,15 +276,39 @@ func durables() []durable {
 	}
 }
 
-// Provisioned returns nil when everything is there that Provision makes, and otherwise what to do.
+// What keeps a server from being one of Pillion's.
+var (
+	ErrNotProvisioned = fault.New(fault.Unavailable, "not_provisioned",
+		"The streams are not there yet: run pillion provision. If they should be there, see that --nats-url is right.").After(2 * time.Second)
+	ErrNoJetStream = fault.New(fault.Unavailable, "no_jetstream",
+		"The NATS server has no JetStream, or none that works at the moment. See that it is switched on, and that most servers of a cluster are running.").After(2 * time.Second)
+)
+
+// Provisioned returns nil when everything is there that Provision makes, and otherwise what to do: ErrNotProvisioned or
+// ErrNoJetStream where that is the reason.
 func (c *Conn) Provisioned(ctx context.Context) error {
-	if err := c.Ready(ctx); err != nil {
-		return err // and do not wait for an answer that cannot come
-	}
 	all := durables()
 	last := all[len(all)-1] // that Provision makes, and one that an older Pillion did not make
-	_, err := c.js.Consumer(ctx, last.stream, last.config.Durable)
-	switch {
+	return c.look(ctx, last.stream, func() error {
+		_, err := c.js.Consumer(ctx, last.stream, last.config.Durable)
+		return err
+	})
+}
+
+// HasLedger returns nil when the server has a ledger, of whatever version, and otherwise what Provisioned does.
+func (c *Conn) HasLedger(ctx context.Context) error {
+	return c.look(ctx, LedgerStream, func() error {
+		_, err := c.js.Stream(ctx, LedgerStream)
+		return err
+	})
+}
+
+// look says what it means that something could not be found.
+func (c *Conn) look(ctx context.Context, stream string, find func() error) error {
+	if !c.link.is() {
+		return errLinkDown // and do not wait for an answer that cannot come
+	}
+	switch err := find(); {
 	case err == nil:
 		ledger, err := c.ledgerInfo(ctx)
 		if err != nil {
@@ -291,9 +316,12 @@ func (c *Conn) Provisioned(ctx context.Context) error {
 		}
 		return checkLayout(&ledger.Config)
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
-		return errors.New("not there yet: run pillion provision")
+		return ErrNotProvisioned
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+		return ErrNoJetStream.Because(err)
+	default:
+		return unavailable("look at stream "+stream, err)
 	}
-	return fmt.Errorf("look for consumer %s: %w", last.config.Durable, err)
 }
 
 // ledgerConfig is the ledger. With one message a subject and new ones discarded, no publisher can overwrite or shadow a stored

@@ -134,7 +134,7 @@ func TestBookingCommands(t *testing.T) {
 	// An operator whom nobody knows is not let in.
 	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
-	if status != 1 || !strings.Contains(stderr, "does not know the key") {
+	if status != 1 || !strings.Contains(stderr, "rejected the key of this process") {
 		t.Errorf("a stranger: %d %s", status, stderr)
 	}
 	if got := list(); len(got) != 1 || got[0] != first {

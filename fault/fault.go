@@ -49,6 +49,8 @@ type Error struct {
 	Message    string        // one sentence for the person who caused it, and what to do
 	RetryAfter time.Duration // when to try again; zero means that trying again does not help
 	Cause      error         // for operators; never shown to a client
+	// Look says how to find out whether what was asked for has been done all the same. Empty: it has not been done.
+	Look string
 }
 
 // New returns a fault without a cause.
@@ -67,6 +69,13 @@ func (e *Error) Because(cause error) *Error {
 func (e *Error) After(d time.Duration) *Error {
 	c := *e
 	c.RetryAfter = d
+	return &c
+}
+
+// Unsure returns a copy of e that says how to find out whether what was asked for has been done.
+func (e *Error) Unsure(look string) *Error {
+	c := *e
+	c.Look = look
 	return &c
 }
 

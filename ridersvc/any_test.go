@@ -211,7 +211,7 @@ func TestAnyStopsWhereGoingOnIsWrong(t *testing.T) {
 		status int
 		says   string
 	}{
-		{bus.ErrOutcomeUnknown, 503, bus.ErrOutcomeUnknown.Message},
+		{bus.ErrOutcomeUnknown, 503, unknown},
 		{booking.ErrRiderBusy, 409, booking.ErrRiderBusy.Message},
 	} {
 		e := newEnv(t)
@@ -269,7 +269,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 
 				close(slow)
 				if c.first != nil {
-					later(t, <-first, bus.ErrOutcomeUnknown.Message)
+					later(t, <-first, unknown)
 					won(t, <-second, rita, id)
 					return
 				}

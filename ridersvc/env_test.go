@@ -217,3 +217,6 @@ func (e *env) finish(rider string, id booking.ID) {
 
 // faultCode returns the stable code of a refusal.
 func faultCode(err error) string { return fault.From(err).Code }
+
+// unknown is what a rider is told of an outcome that is not known, without an Idempotency-Key.
+var unknown = bus.ErrOutcomeUnknown.Message + " " + bus.ErrOutcomeUnknown.Look

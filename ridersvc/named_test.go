@@ -130,7 +130,7 @@ func TestNamedLosses(t *testing.T) {
 		}, 409, booking.ErrRiderBusy.Message},
 		{"outcome unknown", func(e *env, _ booking.ID) {
 			e.ledger.Before = func(context.Context, booking.ID) error { return bus.ErrOutcomeUnknown }
-		}, 503, bus.ErrOutcomeUnknown.Message},
+		}, 503, unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEnv(t, bookingtest.WithStaleReads(3))

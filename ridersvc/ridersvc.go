@@ -140,6 +140,7 @@ func New(c Config) (*Service, error) {
 		streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+			Look: bus.ErrOutcomeUnknown.Look,
 		},
 		attempts: attempts{under: make(map[booking.ID]chan struct{})},
 	}, nil

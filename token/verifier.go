@@ -20,7 +20,7 @@ type Config struct {
 	Type      string           // typ of the header of a request's token, exactly; default "JWT"
 	CacheSize int              // verified tokens to remember; default DefaultCacheSize
 	Now       func() time.Time // default time.Now
-	// Clock returns why Now cannot be gone by, which is ErrClock with a cause, or nil where it can; nil: it always can.
+	// Clock returns why Now cannot be gone by, such as ErrClock with a cause, or nil where it can; nil: it always can.
 	Clock func() error
 	// Revocations is asked at every use of a token, remembered or not, whether it was taken back; nil: none ever is.
 	Revocations Revocations

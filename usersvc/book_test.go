@@ -221,8 +221,12 @@ func TestBookWhenTheLedgerIsAway(t *testing.T) {
 	e := newEnv(t)
 	e.ledger.Fail(bus.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
 	w := e.call("POST", "/book", e.user(ulla), "{}")
-	webtest.Refused(t, w, http.StatusServiceUnavailable, bus.ErrOutcomeUnknown.Message)
+	webtest.Refused(t, w, http.StatusServiceUnavailable, "We could not confirm in time whether this was recorded. "+
+		"GET /bookings shows it if it was. With an Idempotency-Key a request can be sent again without being done twice.")
 	later(t, w)
+	w = e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k")
+	webtest.Refused(t, w, http.StatusServiceUnavailable, "We could not confirm in time whether this was recorded. "+
+		"Send the same request again with the same Idempotency-Key: it is not done twice.")
 	e.ledger.Fail(errors.New("disk on fire at secret.example.com"))
 	w = e.call("POST", "/book", e.user(ulla), "{}")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {

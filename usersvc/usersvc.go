@@ -17,6 +17,7 @@ import (
 
 	"pillion/booking"
 	"pillion/bookingweb"
+	"pillion/bus"
 	"pillion/fault"
 	"pillion/fleet"
 	"pillion/token"
@@ -112,6 +113,7 @@ func New(c Config) (*Service, error) {
 		now: c.Now, streams: c.Streams, positions: c.Positions,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+			Look: bus.ErrOutcomeUnknown.Look,
 		},
 	}, nil
 }

@@ -25,7 +25,18 @@ type problem struct {
 }
 
 // errTooLong is that what a request needs was waited for until patience ended.
-var errTooLong = fault.New(fault.Unavailable, "took_too_long", "This took too long. Please look whether it was done, and try again.").After(2 * time.Second)
+var errTooLong = fault.New(fault.Unavailable, "took_too_long", "This took too long.").After(2 * time.Second)
+
+// looking returns how whoever sent r finds out whether what it asks for was done, and how it goes on.
+func looking(r *http.Request, f *fault.Error) string {
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return "Please try again." // nothing was to be done
+	case len(r.Header["Idempotency-Key"]) > 0:
+		return "Send the same request again with the same Idempotency-Key: it is not done twice."
+	}
+	return f.Look
+}
 
 // WriteError answers a request that failed with err, which must not be nil. Its fault's kind decides the status, and the body is
 // the fault's sentence: as plain text without a newline at its end, or as problem JSON for a client that prefers JSON. What has
@@ -35,11 +46,11 @@ var errTooLong = fault.New(fault.Unavailable, "took_too_long", "This took too lo
 // an answer has been begun already, nothing is written to it.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.From(err)
+	rec := recordOf(r.Context())
 	if f.Kind == fault.Internal && errors.Is(err, context.DeadlineExceeded) && r.Context().Err() != nil {
-		f = errTooLong.Because(err)
+		f = errTooLong.Unsure(rec.howToLook()).Because(err)
 	}
 	status := Status(f.Kind)
-	rec := recordOf(r.Context())
 	if status >= http.StatusInternalServerError {
 		// The client left, and what it waited for was given up: that is nobody's failure.
 		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
@@ -53,6 +64,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 
 	code, message := f.Code, f.Message
+	if f.Look != "" {
+		message += " " + looking(r, f)
+	}
 	if f.Kind == fault.Internal {
 		code, message = fault.ErrInternal.Code, fault.ErrInternal.Message
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"pillion/fault"
 )
 
 // A Check says whether something that a service needs is there.
@@ -50,6 +52,14 @@ func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.H
 	})
 }
 
+// said is what operators are told of a failure: a fault that has no cause is a sentence for them.
+func said(err error) string {
+	if f, ok := err.(*fault.Error); ok && f.Cause == nil { //nolint:errorlint // one that is wrapped has more to tell
+		return f.Message
+	}
+	return err.Error()
+}
+
 func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
@@ -78,7 +88,7 @@ func failures(ctx context.Context, checks []Check) []string {
 			}
 		}
 		if err != nil {
-			lines = append(lines, c.Name+": "+strings.Join(strings.Fields(err.Error()), " "))
+			lines = append(lines, c.Name+": "+strings.Join(strings.Fields(said(err)), " "))
 		}
 	}
 	return lines

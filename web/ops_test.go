@@ -25,6 +25,9 @@ func TestOps(t *testing.T) {
 		{"nats", func(context.Context) error { return fault.New(fault.Unavailable, "away", "NATS is away.") }},
 		{"board", ready},
 		{"ledger", func(context.Context) error { return errors.New("two\nlines") }},
+		{"clock", func(context.Context) error {
+			return fault.New(fault.Unavailable, "off", "It is off.").Because(errors.New("by an hour"))
+		}},
 	}
 	for _, c := range []struct {
 		method, path string
@@ -38,7 +41,7 @@ func TestOps(t *testing.T) {
 		{"POST", "/healthz", failing, false, 405, "~"},
 		{"GET", "/readyz", nil, false, 200, "ready"},
 		{"GET", "/readyz", []web.Check{{"nats", ready}, {"board", ready}}, false, 200, "ready"},
-		{"GET", "/readyz", failing, false, 503, "nats: away: NATS is away.\nledger: two lines"},
+		{"GET", "/readyz", failing, false, 503, "nats: NATS is away.\nledger: two lines\nclock: off: It is off.: by an hour"},
 		{"GET", "/metrics", failing, false, 200, "~pillion_events_total 1\n"},
 		{"GET", "/none", nil, false, 404, "~"},
 		{"GET", "/debug/pprof/", nil, false, 404, "~"},

@@ -14,8 +14,9 @@ type record struct {
 	http.ResponseWriter
 	id     string
 	log    *slog.Logger
-	status int   // 0 until the answer is begun
-	bytes  int64 // of the answer's body
+	look   string // RouterConfig.Look
+	status int    // 0 until the answer is begun
+	bytes  int64  // of the answer's body
 	code   string
 	whole  context.Context // the request's own, which nobody's patience ends
 	ended  string          // why a stream has ended; "" for any other answer
@@ -31,6 +32,14 @@ type recordKey struct{}
 func recordOf(ctx context.Context) *record {
 	rec, _ := ctx.Value(recordKey{}).(*record)
 	return rec
+}
+
+// howToLook says how to find out whether something was done, where that is not known.
+func (rec *record) howToLook() string {
+	if rec == nil || rec.look == "" {
+		return "It may have been done all the same. Please send it again."
+	}
+	return rec.look
 }
 
 // Unwrap lets http.ResponseController reach the server's own writer, for flushing and deadlines.

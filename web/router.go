@@ -27,6 +27,7 @@ type RouterConfig struct {
 	Registerer prometheus.Registerer // takes the metrics, once a service; nil leaves them unregistered
 	Now        func() time.Time      // nil: time.Now
 	Patience   time.Duration         // how long a request may take to be answered; 0: 10 s. Streams go on for as long as they like
+	Look       string                // how a client finds out what was done where the answer cannot say; empty: it may send it again
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none: nobody's
 	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
@@ -44,6 +45,7 @@ const defaultPatience = 10 * time.Second
 func NewRouter(c RouterConfig) chi.Router {
 	o := &observer{
 		log:          c.Log,
+		look:         c.Look,
 		now:          c.Now,
 		metrics:      newMetrics(c.Service, c.Registerer),
 		cacheControl: []string{"no-store"},
@@ -109,6 +111,7 @@ type observer struct {
 	metrics *metrics
 
 	patience time.Duration
+	look     string
 
 	// Header values that are the same in every answer; nobody changes them in place.
 	cacheControl, typeOptions, policy, transport []string
@@ -118,7 +121,7 @@ type observer struct {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := o.now()
-		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log}
+		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log, look: o.look}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions, o.policy
 		if r.TLS != nil { // over plain HTTP it means nothing (RFC 6797)

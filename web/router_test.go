@@ -340,6 +340,32 @@ func TestResponseController(t *testing.T) {
 	_ = res.Body.Close()
 }
 
+// Of a request that took too long it is said what is known, and how to find out the rest.
+func TestTooLong(t *testing.T) {
+	const long, again, look = "This took too long. ", "Please try again.", "GET /things shows it if it was."
+	for _, c := range []struct{ method, key, look, says string }{
+		{"GET", "", look, again}, {"HEAD", "", look, ""}, {"GET", "", "", again}, {"POST", "", look, look},
+		{"POST", "k", look, "Send the same request again with the same Idempotency-Key: it is not done twice."},
+		{"POST", "", "", "It may have been done all the same. Please send it again."},
+	} {
+		r := web.NewRouter(web.RouterConfig{Patience: time.Millisecond, Look: c.look})
+		handle := web.Handle(func(_ http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			return r.Context().Err()
+		})
+		r.Get("/", handle)
+		r.Post("/", handle)
+		rec, req := httptest.NewRecorder(), httptest.NewRequest(c.method, "/", nil)
+		if c.key != "" {
+			req.Header.Set("Idempotency-Key", c.key)
+		}
+		r.ServeHTTP(rec, req)
+		if rec.Code != http.StatusServiceUnavailable || rec.Body.String() != long+c.says && c.method != "HEAD" {
+			t.Errorf("%+v: %d %q", c, rec.Code, rec.Body)
+		}
+	}
+}
+
 // A request ends when patience does, however long what it waits for may be tried, with an answer that says when to come back; and so does what knows
 // nothing of faults.
 func TestPatience(t *testing.T) {

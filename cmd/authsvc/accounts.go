@@ -9,8 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"pillion/authsvc"
 	"pillion/booking"
 	"pillion/bus"
@@ -78,21 +76,11 @@ var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 
 // operatorPatience bounds one command.
 const operatorPatience = 30 * time.Second
 
-// connectPatience is what reaching NATS may take of it.
-const connectPatience = 5 * time.Second
-
 // connected connects for one command, whose work it bounds.
 func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) error {
-	return wiring.Connected(ctx, program.Logger(setting.Log(log), env.Stderr), wiring.At(at.Remote, name), at.Path("operator"), func(conn *bus.Conn) error {
-		ctx, cancel := context.WithTimeout(ctx, operatorPatience)
-		defer cancel()
-		ready := func() (struct{}, error) { return struct{}{}, conn.Ready(ctx) }
-		pace := backoff.NewConstantBackOff(50 * time.Millisecond)
-		if _, err := backoff.Retry(ctx, ready, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(connectPatience)); err != nil {
-			return err
-		}
-		return do(ctx, conn)
-	})
+	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
+	defer cancel()
+	return wiring.AsOperator(ctx, env.Logger(setting.Log(log)), wiring.At(at.Remote, name), at.Path("operator"), do)
 }
 
 // operate opens the stores and does something with them.

@@ -19,7 +19,7 @@ type copyAccounts struct {
 	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Where they are: nats, or postgres://user:password@host/database."`
 	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Where to put them, likewise."`
 	operatorAt
-	setting.Log
+	quietLog
 }
 
 var errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
@@ -28,7 +28,7 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	return wiring.Connected(ctx, program.Logger(c.Log, env.Stderr), wiring.At(c.Remote, "authsvc accounts copy"), c.Path("operator"), func(conn *bus.Conn) error {
+	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), wiring.At(c.Remote, "authsvc accounts copy"), c.Path("operator"), func(ctx context.Context, conn *bus.Conn) error {
 		return c.copy(ctx, env.Stdout, conn)
 	})
 }

@@ -127,7 +127,7 @@ func (l *loader) load(ctx context.Context, env program.Env, result, people io.Wr
 }
 
 func (l *loader) log(env program.Env) *slog.Logger {
-	return program.Logger(setting.Log{Level: l.Level, Format: l.Format}, env.Stderr)
+	return env.Logger(setting.Log{Level: l.Level, Format: l.Format})
 }
 
 // watched returns where people watch: nowhere, where nobody does.

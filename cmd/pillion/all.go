@@ -46,6 +46,17 @@ type all struct {
 	setting.Streams
 	setting.Log
 	setting.Profile
+
+	elsewhere bool // whether NATS_URL names a server that a demonstration does not use
+}
+
+// Adjust keeps a demonstration, with its accounts whose password everybody knows, to the NATS server inside, unless the command line
+// says otherwise: NATS_URL is what users of the nats CLI have in their environment.
+func (c *commands) Adjust(given func(flag string) bool) {
+	all := &c.Run
+	if all.Demo.On && all.NATSURL != (setting.NATSURL{}) && !given("nats-url") {
+		all.NATSURL, all.elsewhere = setting.NATSURL{}, true
+	}
 }
 
 // provisionPatience is what making the streams on the server inside may take.
@@ -54,7 +65,10 @@ const provisionPatience = 20 * time.Second
 // run binds the addresses, starts the NATS server inside, makes the streams, and serves until ctx ends. What it starts it stops in
 // the reverse order.
 func (c all) run(ctx context.Context, env program.Env) (err error) {
-	log := program.Logger(c.Log, env.Stderr)
+	log := env.Logger(c.Log)
+	if c.elsewhere {
+		log.Warn("NATS_URL is not used: a demonstration has a NATS server of its own. Name another one with --nats-url. The nats CLI does look at NATS_URL.")
+	}
 	shown, natsShown := wiring.HTTPCertificate(c.TLS.Cert.Value, c.TLS.Key.Value), wiring.NATSCertificate(c.NATSCert.Value, c.NATSKey.Value)
 	if err := errors.Join(shown.Load(log), natsShown.Load(log)); err != nil {
 		return err
@@ -136,7 +150,7 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 
 // provision makes the streams on the server inside, whose operator this process is.
 func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, disk bus.Disk) error {
-	return wiring.Connected(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator), func(conn *bus.Conn) error {
+	return wiring.Connecting(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator), func(conn *bus.Conn) error {
 		ctx, cancel := context.WithTimeout(ctx, provisionPatience)
 		defer cancel()
 		p := plan(c.Ledger)
@@ -171,7 +185,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	watch := "nats"
-	if natsURL != "nats://127.0.0.1:4222" { // where the nats CLI looks unless it is told otherwise
+	if natsURL != "nats://127.0.0.1:4222" || c.elsewhere { // where the nats CLI looks unless it is told otherwise
 		watch += " -s " + natsURL
 	}
 	if ca := beside(c.NATSCert.Value); ca != "" {

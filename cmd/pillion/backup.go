@@ -33,7 +33,7 @@ func (t there) at(command string) bus.Config {
 }
 func (t there) key() string { return t.Path(access.Operator) }
 func (t there) log(env program.Env) *slog.Logger {
-	return program.Logger(setting.Log{Level: t.Level, Format: t.Format}, env.Stderr)
+	return env.Logger(setting.Log{Level: t.Level, Format: t.Format})
 }
 
 type makeBackup struct {

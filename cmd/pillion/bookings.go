@@ -67,7 +67,7 @@ var errNoReason = fault.New(fault.Invalid, "reason", "Say why, with --reason: it
 func (o office) operate(ctx context.Context, env program.Env, deadline time.Duration, do func(context.Context, wiring.Office) ([]booking.Booking, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout.Value)
 	defer cancel()
-	log := program.Logger(setting.Log{Level: o.Level, Format: o.Format}, env.Stderr)
+	log := env.Logger(setting.Log{Level: o.Level, Format: o.Format})
 	at := wiring.At(o.Remote, "pillion bookings")
 	return wiring.Operate(ctx, log, at, o.Path("operator"), deadline, func(ctx context.Context, office wiring.Office) error {
 		found, err := do(ctx, office)
@@ -80,7 +80,11 @@ func (o office) operate(ctx context.Context, env program.Env, deadline time.Dura
 
 // told makes a refusal its own sentence: an operator has asked for what is not possible, and there is nothing to look into.
 func told(err error) error {
-	switch f := fault.From(err); f.Kind {
+	f := fault.From(err)
+	if f.Look != "" {
+		return f.Saying(f.Message + " pillion bookings show tells whether it was.")
+	}
+	switch f.Kind {
 	case fault.Internal, fault.Unavailable, fault.Invalid:
 		return err
 	default:

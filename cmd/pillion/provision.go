@@ -27,10 +27,17 @@ type provision struct {
 	setting.Log
 }
 
+var errProvision = fault.New(fault.Unavailable, "provision", "The streams could not be made in time. "+
+	"See that the NATS server has JetStream and that most servers of a cluster are running, or wait longer with --timeout.")
+
 // run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
 func (c provision) run(ctx context.Context, env program.Env) error {
-	log := program.Logger(c.Log, env.Stderr)
-	return wiring.Connected(ctx, log, wiring.At(c.Remote, "pillion provision"), c.Path(access.Operator), func(conn *bus.Conn) error {
+	log := env.Logger(c.Log)
+	at := wiring.At(c.Remote, "pillion provision")
+	at.Trouble = func(err error) {
+		fmt.Fprintf(env.Stderr, "%s: %s It is waited for, up to %s.\n", env.Name, fault.From(err).Message, c.Timeout.Value)
+	}
+	return wiring.Connecting(ctx, log, at, c.Path(access.Operator), func(conn *bus.Conn) error {
 		trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 		defer cancel()
 		if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
@@ -61,12 +68,15 @@ func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p
 		return struct{}{}, err
 	}
 	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) { log.Info("waiting for NATS", "error", err, "retry_in", next) }))
+		backoff.WithNotify(func(err error, next time.Duration) { log.Debug("waiting for NATS", "error", err, "retry_in", next) }))
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("the streams could not be made in time; see that the NATS server is there and has JetStream, or wait longer with --timeout: %w", last)
+		if conn.Ready(ctx) != nil {
+			return errProvision.Saying("The streams could not be made in time. " + fault.From(conn.Ready(ctx)).Message).Because(last)
+		}
+		return errProvision.Because(last)
 	case ctx.Err() != nil:
 		return errors.New("stopped before the streams were made; run it again")
 	}

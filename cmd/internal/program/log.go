@@ -10,6 +10,15 @@ import (
 	"pillion/cmd/internal/setting"
 )
 
+// Logger returns the log of the process, which is told causes, too. See [Logger].
+func (e Env) Logger(s setting.Log) *slog.Logger {
+	log := Logger(s, e.Stderr)
+	if e.log != nil {
+		e.log.Store(log)
+	}
+	return log
+}
+
 // Logger returns what the settings ask for, written to w: lines for people where w is a terminal, else JSON.
 func Logger(s setting.Log, w io.Writer) *slog.Logger {
 	var level slog.Level

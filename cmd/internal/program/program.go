@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"pillion/cmd/internal/setting"
@@ -31,6 +34,8 @@ type Env struct {
 	Name           string // of the program
 	Args           []string
 	Stdout, Stderr io.Writer
+
+	log *atomic.Pointer[slog.Logger] // once its settings are known
 }
 
 // Main calls run with a context that ends at the first SIGINT or SIGTERM, and returns the exit status. What run returns is told
@@ -39,7 +44,7 @@ func Main(name string, run func(context.Context, Env) error) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	return life(Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr}, signals, run)
+	return life(Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, log: new(atomic.Pointer[slog.Logger])}, signals, run)
 }
 
 func life(env Env, signals <-chan os.Signal, run func(context.Context, Env) error) int {
@@ -61,7 +66,8 @@ func life(env Env, signals <-chan os.Signal, run func(context.Context, Env) erro
 	}
 }
 
-// report tells what went wrong and returns the exit status for it. asked says that the process was asked to stop.
+// report tells what went wrong and returns the exit status for it: of a fault its sentence, and its cause only where the log is
+// at debug. asked says that the process was asked to stop.
 func report(env Env, asked bool, err error) int {
 	status := Stopped
 	for _, e := range leaves(err) {
@@ -69,15 +75,34 @@ func report(env Env, asked bool, err error) int {
 		switch {
 		case errors.Is(e, setting.ErrAnswered):
 		case asked && errors.Is(e, context.Canceled): // that is how it stopped
-		case errors.As(e, &f) && f.Kind == fault.Invalid:
-			fmt.Fprintf(env.Stderr, "%s: %s\n", env.Name, f.Message)
-			status = max(status, Unusable)
+		case errors.As(e, &f) && f.Kind != fault.Internal:
+			sentence := f.Message
+			if f.Kind != fault.Invalid { // what is said around it may say what was done
+				sentence = strings.Replace(e.Error(), f.Error(), f.Message, 1)
+			}
+			fmt.Fprintf(env.Stderr, "%s: %s\n", env.Name, sentence)
+			if log := env.logger(); log != nil {
+				log.Debug("it ended with an error", "error", e)
+			}
+			if f.Kind == fault.Invalid {
+				status = max(status, Unusable)
+			} else {
+				status = max(status, Failed)
+			}
 		default:
 			fmt.Fprintf(env.Stderr, "%s: %v\n", env.Name, e)
 			status = max(status, Failed)
 		}
 	}
 	return status
+}
+
+// logger returns the log of the process, or nil where it ended before there was one.
+func (e Env) logger() *slog.Logger {
+	if e.log == nil {
+		return nil
+	}
+	return e.log.Load()
 }
 
 // leaves takes joined errors apart.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -28,6 +29,12 @@ type Program struct {
 	Description string
 	Version     string
 	Stdout      io.Writer // takes help and version
+}
+
+// An Adjuster is a grammar whose settings depend on each other. Adjust is called before they are checked; given reports whether a
+// flag is on the command line, and not only in the environment.
+type Adjuster interface {
+	Adjust(given func(flag string) bool)
 }
 
 // Parse fills grammar, a pointer to a struct, from args and the environment, and returns the name of the chosen command. It
@@ -52,6 +59,11 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 	}
 	if err != nil {
 		return "", ErrSetting.Saying(fmt.Sprintf("%s; %s --help shows what there is.", sentence(err.Error()), p.Name))
+	}
+	if a, ok := grammar.(Adjuster); ok {
+		a.Adjust(func(flag string) bool {
+			return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag && !p.Resolved })
+		})
 	}
 	var wrong []error
 	for _, f := range ctx.Flags() {

@@ -161,13 +161,17 @@ func (b *Base) part() Part {
 	}
 }
 
-// connected returns nil when all services of the process are connected.
+// connected returns nil when all services of the process are connected, or why one of them is not.
 func (b *Base) connected(ctx context.Context) error {
-	err := b.Conn.Ready(ctx)
-	for _, conn := range b.others {
-		err = errors.Join(err, conn.Ready(ctx))
+	if err := b.Conn.Ready(ctx); err != nil {
+		return err
 	}
-	return err
+	for _, conn := range b.others {
+		if err := conn.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writable returns nil unless something that was written was not stored, and nothing has been since.
@@ -199,6 +203,10 @@ func (b *Base) persist(ctx context.Context, what string, work func(context.Conte
 	level := slog.LevelInfo // for the first failure: an operator wants to know once
 	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, next time.Duration) {
+			if b.Conn.Ready(ctx) != nil { // which the connection says itself
+				b.Log.Debug(what+" has to wait", "error", err, "retry_in", next)
+				return
+			}
 			b.Log.Log(ctx, level, what+" has to wait", "error", err, "retry_in", next)
 			level = slog.LevelDebug
 		}))

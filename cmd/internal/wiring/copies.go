@@ -7,6 +7,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"pillion/booking"
 	"pillion/bus"
 	"pillion/bus/backup"
@@ -14,12 +16,15 @@ import (
 
 const (
 	closePatience = time.Second // for an operator's connection to close, once the work is done
-	// readyPatience is how long an operator's command waits for NATS, and for what tokens are judged by, however long it may take then.
+	// readyPatience is how long an operator's command waits for what tokens are judged by, however long it may take then.
 	readyPatience = 30 * time.Second
+	// streamsPatience is how long it waits for a server to say that it has Pillion's streams.
+	streamsPatience = 2 * time.Second
 )
 
-// Connected connects as an operator for as long as something is done, and waits for nothing. key is the file with the operator's own service key.
-func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error) (err error) {
+// Connecting connects as an operator for as long as something is done, and waits for nothing. key is the file with the operator's
+// own service key.
+func Connecting(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
 		return err
@@ -37,14 +42,53 @@ func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string,
 	return do(conn)
 }
 
-// AsOperator lets an operator do something with streams, within what ctx allows. key is the file with the operator's own service key. NATS is waited for.
-func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
-	return Connected(ctx, log, at, key, func(conn *bus.Conn) error {
-		if err := (Office{}).await(ctx, "NATS does not answer. See that it is running, and that --nats-url is right.", conn.Ready); err != nil {
+// Connected lets an operator do something with a server that is there, within what ctx allows. Errors: those of [bus.Conn.Reach], soon.
+func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
+	at.Trouble = toldByCommand
+	return Connecting(ctx, log, at, key, func(conn *bus.Conn) error {
+		if err := conn.Reach(ctx); err != nil {
 			return err
 		}
 		return do(ctx, conn)
 	})
+}
+
+// toldByCommand is for a command that ends with the reason why NATS cannot be reached.
+func toldByCommand(error) {}
+
+// AsOperator is Connected to a server that has the streams. Errors besides: those of [bus.Conn.HasLedger], soon.
+func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
+	return Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+		if err := provisioned(ctx, conn); err != nil {
+			return err
+		}
+		return do(ctx, conn)
+	})
+}
+
+// provisioned returns nil where the streams are there, and does not believe it at once when they are not: a cluster that has lost
+// a leader says so for a moment.
+func provisioned(ctx context.Context, conn *bus.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, streamsPatience)
+	defer cancel()
+	return await(ctx, conn.HasLedger)
+}
+
+// await tries until ready, or returns why not when ctx ends.
+func await(ctx context.Context, ready func(context.Context) error) error {
+	const pace = 20 * time.Millisecond
+	var last error // why it was not, before time was up
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := ready(ctx)
+		if err != nil && (ctx.Err() == nil || last == nil) {
+			last = err
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return last
+	}
+	return nil
 }
 
 // NeverOverdue is for the inspection of a ledger for which nobody keeps the time.
@@ -68,7 +112,7 @@ type Restored struct {
 
 // Restore fills the NATS that an operator reaches from a backup, inspects the ledger there, and makes ready what services need. Errors: those of package backup.
 func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions) (r Restored, err error) {
-	err = AsOperator(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+	err = Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		if err := b.Restore(ctx, conn, o); err != nil {
 			return err
 		}

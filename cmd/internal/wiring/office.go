@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"pillion/booking"
@@ -39,11 +38,18 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if err != nil {
 		return err
 	}
+	at.Trouble = toldByCommand
 	base, err := NewBase(log, at)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
+	if err := base.Conn.Reach(ctx); err != nil {
+		return err
+	}
+	if err := provisioned(ctx, base.Conn); err != nil {
+		return err
+	}
 	o := Office{base: base, board: booking.NewBoard()}
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
@@ -65,8 +71,8 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 		stop()
 		err = errors.Join(err, tasks.Wait())
 	}()
-	if err := o.await(ctx, "Nobody answers who knows which tokens are good. See that NATS and authsvc are running, and that --nats-url is right.", func(ctx context.Context) error {
-		return errors.Join(base.Conn.Ready(ctx), base.Keys.Ready(ctx), base.Revoked.Ready(ctx))
+	if err := o.await(ctx, "Signing keys and revocations cannot be loaded. See that authsvc has been started, and that most servers of NATS are running.", func(ctx context.Context) error {
+		return errors.Join(base.Keys.Ready(ctx), base.Revoked.Ready(ctx))
 	}); err != nil {
 		return err
 	}
@@ -79,21 +85,9 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 
 // await waits until ready, and says otherwise what to do.
 func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
-	const pace = 20 * time.Millisecond
-	var last error
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := ready(ctx)
-		if err != nil && ctx.Err() == nil {
-			last = err
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
-	switch {
-	case err != nil && (errors.Is(last, bus.ErrNotLetIn) || errors.Is(last, bus.ErrNotTrusted) || errors.Is(last, bus.ErrNotEncrypted)):
-		return errOffice.Saying(fault.From(last).Message).Because(last)
-	case err != nil:
+	if err := await(ctx, ready); err != nil {
 		return errOffice.Saying(otherwise).Because(err)
 	}
 	return nil

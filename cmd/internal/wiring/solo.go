@@ -34,7 +34,7 @@ func OpsPlace(addr string) program.Place {
 
 // Run runs the program until ctx ends. It binds its addresses first, so that it can say that it is not ready.
 func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
-	log := program.Logger(s.Log, env.Stderr)
+	log := env.Logger(s.Log)
 	shown := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
 	if err := shown.Load(log); err != nil {
 		return err

@@ -1,0 +1,40 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pillion/booking"
+	"pillion/bus"
+	"pillion/fault"
+	"pillion/token/tokentest"
+	"pillion/wait"
+)
+
+// What was never sent was not recorded: nobody is sent to look for it.
+func TestNothingSent(t *testing.T) {
+	t.Parallel()
+	server := serve(t, "127.0.0.1:0", "")
+	conn := connectTo(t, bus.Config{URL: server.URL()})
+	if err := bus.Provision(t.Context(), conn, bus.Plan{}); err != nil {
+		t.Fatal(err)
+	}
+	auth := tokentest.New(t)
+	ledger, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: auth.Verifier()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopServer(t, server)
+	wait.Until(t, "the connection is lost", func() bool { return conn.Ready(t.Context()) != nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	e := booking.Event{Kind: booking.Requested, Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User}, Details: booking.Details{Deadline: time.Now().Add(time.Minute)}}
+	c := booking.Command{ID: booking.CommandID(booking.NewID()), Actor: e.Actor, Proof: "none is looked at"}
+	_, err = ledger.Append(ctx, c, booking.ID(booking.NewID()), booking.History{}, e)
+	if errors.Is(err, bus.ErrOutcomeUnknown) || !errors.Is(err, bus.ErrUnavailable) || !strings.Contains(fault.From(err).Message, "Nothing was recorded.") {
+		t.Errorf("append without a connection: %v", err)
+	}
+}

@@ -1,0 +1,153 @@
+package cmd_test
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"pillion/bus"
+	"pillion/bus/access"
+	"pillion/bus/embedded"
+	"pillion/e2e/proctest"
+	"pillion/wait"
+)
+
+// needsNATS are the commands that do nothing without NATS.
+func needsNATS(dir string) map[string][]string {
+	return map[string][]string{
+		"pillion bookings list":    {"pillion", "bookings", "list"},
+		"pillion bookings cancel":  {"pillion", "bookings", "cancel", "aaaaaaaaaaaaaaaaaaaaaaaaaa", "--reason=gone"},
+		"pillion audit":            {"pillion", "audit"},
+		"pillion backup":           {"pillion", "backup", "--out=" + filepath.Join(dir, "backup")},
+		"authsvc accounts list":    {"authsvc", "accounts", "list"},
+		"authsvc accounts disable": {"authsvc", "accounts", "disable", "john@example.com"},
+		"authsvc accounts copy":    {"authsvc", "accounts", "copy", "--from=nats", "--to=postgres://me:secret@127.0.0.1:1/x"},
+		"authsvc keys list":        {"authsvc", "keys", "list"},
+		"authsvc keys rotate":      {"authsvc", "keys", "rotate"},
+	}
+}
+
+// Every command says in one sentence that there is no NATS, or a wrong one, where, why, and what to do; and why that is so only when it is asked.
+func TestCommandsWithoutNATS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := "--service-key=" + filepath.Join(dir, "operator.nk")
+	empty, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := empty.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	nobody := "nats://" + proctest.FreeAddr(t)
+	for _, c := range []struct{ what, url, says string }{
+		{"no NATS", nobody, "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."},
+		{"an open one", empty.URL(), "The NATS server rejected the key of this process, or requires none. See docs/security-nats.md. (NATS at " + empty.URL() + ")"},
+	} {
+		for name, args := range needsNATS(dir) {
+			t.Run(c.what+", "+name, func(t *testing.T) {
+				t.Parallel()
+				status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key)...)
+				if status != 1 || out != "" || stderr != args[0]+": "+c.says+"\n" {
+					t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, c.says)
+				}
+				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key, "--log-level=debug")...)
+				if !strings.Contains(stderr, "a NATS server cannot be used") || strings.Count(stderr, c.says) < 1 {
+					t.Errorf("at debug it says %q, and no cause", stderr)
+				}
+			})
+		}
+	}
+}
+
+// A server that has none of Pillion's streams is told from one that is away.
+func TestCommandsWithoutStreams(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keys, err := access.LoadOrCreate(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(keys, false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, args := range needsNATS(dir) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := args[0] + ": " + bus.ErrNotProvisioned.Message + "\n"
+			status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
+			if status != 1 || out != "" || stderr != want {
+				t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, want)
+			}
+		})
+	}
+}
+
+// Services without NATS are up at once, say why they are not ready, once in the log and in /readyz, and to people that it is not their fault, nor the
+// clock's.
+func TestServicesWithoutNATS(t *testing.T) {
+	t.Parallel()
+	for service, calls := range map[string][]string{
+		"authsvc": {"/login", "/register"}, "usersvc": {"/book"}, "ridersvc": {"/accept-booking"},
+	} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			dir, nobody := t.TempDir(), "nats://"+proctest.FreeAddr(t)
+			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" + filepath.Join(dir, "services", service+".nk")}
+			switch service {
+			case "authsvc":
+				args = append(args, "--auth-addr=127.0.0.1:0", "--data="+dir, "--demo")
+			case "usersvc":
+				args = append(args, "--user-addr=127.0.0.1:0")
+			case "ridersvc":
+				args = append(args, "--rider-addr=127.0.0.1:0")
+			}
+			p := proctest.Start(t, service, args...)
+			reason := "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."
+			if status, words := p.Readiness(t); status != http.StatusServiceUnavailable || strings.Count(words, reason) != 1 || !strings.HasPrefix(words, "nats: "+reason+"\n") {
+				t.Errorf("/readyz: %d %s", status, words)
+			}
+			wait.Until(t, "it is in the log", func() bool { return strings.Contains(p.Log.String(), reason) })
+			for _, path := range calls {
+				status, words := proctest.Call(t, http.MethodPost, p.At[service]+path, http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, john)
+				if status != http.StatusServiceUnavailable || strings.Contains(words, "clock") || !strings.Contains(words, "cannot reach its message bus") {
+					t.Errorf("%s: %d %s", path, status, words)
+				}
+			}
+			if n := strings.Count(p.Log.String(), nobody); n != 1 {
+				t.Errorf("the log says %d times where NATS is not, want once:\n%s", n, p.Log)
+			}
+		})
+	}
+}
+
+// Whoever uses the nats CLI may have NATS_URL in their environment. A demonstration does not look there, and says so.
+func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"nats://" + proctest.FreeAddr(t), "localhost"} { // the second one is good enough for the CLI
+		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
+		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
+		p := proctest.Run(t, "pillion", cmd)
+		p.Ready(t)
+		if !strings.Contains(p.Log.String(), "NATS_URL is not used") || !strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
+			t.Errorf("it says\n%s%s", p.Out, p.Log)
+		}
+	}
+	nobody := "nats://" + proctest.FreeAddr(t)
+	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--nats-url="+nobody)
+	if _, words := p.Readiness(t); !strings.Contains(words, nobody) {
+		t.Errorf("told of another server on the command line, it says %s", words)
+	}
+}
