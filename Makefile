@@ -51,6 +51,10 @@ ROUNDS ?= 60
 chaos: ## Break a cluster again and again while it is used: ROUNDS=60 faults, of chance or of SEED=n, or those named like FAULT=text. See docs/chaos.md.
 	ROUNDS=$(ROUNDS) $(GO) test -run='^TestChaos$$' -count=1 -timeout=6h -v ./chaos
 
+.PHONY: mutations
+mutations: ## Break the code on purpose and demand that a test fails: by each fault of docs/mutations.md, or those named like ONLY=text.
+	MUTATIONS='$(or $(ONLY),all)' $(GO) test -run='^TestMutations$$' -count=1 -timeout=2h -v ./mutations
+
 .PHONY: build
 build: ## Build the programs into bin/, static.
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...

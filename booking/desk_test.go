@@ -362,6 +362,19 @@ func TestCommandIDReused(t *testing.T) {
 	wants(t, err, booking.ErrKeyReused)
 }
 
+// What is no reason any more by the time that it is decided does nothing.
+func TestReleaseIf(t *testing.T) {
+	h := newHouse(t, bookingtest.WithStaleReads(1))
+	h.tell(t, taken()...)
+	had := h.history(t).Booking
+	for _, still := range []bool{false, true} {
+		b, err := h.ReleaseIf(t.Context(), by(service), h.id, booking.ReasonNotComing, func(now booking.Booking) bool { return still && now.Seq == had.Seq })
+		if err != nil || (b.Version > had.Version) != still || (b.State == booking.StateOpen) != still {
+			t.Errorf("still %v: it is %s, version %d after %d: %v", still, b.State, b.Version, had.Version, err)
+		}
+	}
+}
+
 // The ways for a rider to have accepted a booking already.
 func TestAcceptedAlready(t *testing.T) {
 	h := newHouse(t)

@@ -115,9 +115,12 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 			return booking.Actor{}, "", bus.ErrNoIdentity
 		}
 	})
-	wait.Until(t, "it waits without taking anything", func() bool { return asked.Load() > 6 })
-	off.Store(nil)
 	overdue := []booking.ID{booked(t, l, user, time.Nanosecond)}
+	wait.Until(t, "it is asked whether it is fit", func() bool { return asked.Load() > 6 || acts.Load() > 0 })
+	if acts.Load() > 0 {
+		t.Fatal("it begins with a clock that is off")
+	}
+	off.Store(nil)
 	select {
 	case <-acted: // it has the timer, and tries again and again
 	case <-time.After(wait.Patience):

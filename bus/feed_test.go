@@ -345,3 +345,41 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 		}
 	})
 }
+
+// A hesitant verifier judges no token until the context ends, and says when it begins.
+type hesitant struct{ asked chan struct{} }
+
+func (h hesitant) VerifyAt(ctx context.Context, _ string, _ time.Time) (token.Claims, error) {
+	select {
+	case h.asked <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return token.Claims{}, token.ErrUndecided
+}
+
+// What an instance has not told when it stops is left for another one.
+func TestFeedIsAcknowledgedWhenItIsTold(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	booked(t, k.ledger(t), k.person(booking.User), time.Hour)
+	tokens := hesitant{make(chan struct{}, 1)}
+	feed, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: tokens})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- feed.RunFeed(ctx) }()
+	<-tokens.asked
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	consumer, err := k.Connect(t).JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := consumer.CachedInfo().NumAckPending; n != 1 {
+		t.Errorf("%d events are still to be told, want 1", n)
+	}
+}

@@ -2,6 +2,8 @@ package bus_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +14,22 @@ import (
 	"pillion/wait"
 )
 
-// A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay.
+// noting is a verifier that notes as of when it was asked.
+type noting struct {
+	bus.TokenVerifier
+	mu   sync.Mutex
+	asOf []time.Time
+}
+
+func (n *noting) VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error) {
+	n.mu.Lock()
+	n.asOf = append(n.asOf, at)
+	n.mu.Unlock()
+	return n.TokenVerifier.VerifyAt(ctx, raw, at)
+}
+
+// A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay: it is
+// asked as of when each event was stored.
 func TestReplayAfterExpiry(t *testing.T) {
 	e := bustest.Run(t)
 	k := newKit(t, e)
@@ -36,7 +53,8 @@ func TestReplayAfterExpiry(t *testing.T) {
 	if _, err := verifier.Verify(ctx, user.proof); token.Reason(err) != "expired" {
 		t.Fatalf("next week the token is not expired: %v", err)
 	}
-	later, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: verifier, Now: nextWeek})
+	asked := &noting{TokenVerifier: verifier}
+	later, err := bus.OpenLedger(k.Connect(t), bus.LedgerOptions{Source: "/test", Tokens: asked, Now: nextWeek})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +63,16 @@ func TestReplayAfterExpiry(t *testing.T) {
 	if b, ok := board.Get(id); !ok || b.State != booking.StateAccepted {
 		t.Errorf("next week's board: %+v", b)
 	}
-	if h, err := later.Load(ctx, id, booking.Fresh); err != nil || h.Booking.State != booking.StateAccepted {
-		t.Errorf("next week's history: %+v %v", h.Booking, err)
+	h, err := later.Load(ctx, id, booking.Fresh)
+	if err != nil || h.Booking.State != booking.StateAccepted {
+		t.Fatalf("next week's history: %+v %v", h.Booking, err)
+	}
+	asked.mu.Lock()
+	defer asked.mu.Unlock()
+	for _, at := range asked.asOf {
+		if !slices.ContainsFunc(h.Events, func(e booking.Event) bool { return e.At.Equal(at) }) {
+			t.Errorf("a token was judged as of %v, when nothing was stored", at)
+		}
 	}
 }
 

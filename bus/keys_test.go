@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math/big"
 	"sync"
 	"testing"
 	"time"
@@ -33,13 +34,15 @@ func watchKeys(t testing.TB, c *bus.Conn, interval time.Duration) *bus.KeyWatch 
 	return w
 }
 
+// publicKey returns a key that nobody has signed with: to make one that somebody can takes long.
 func publicKey(t testing.TB) token.Key {
 	t.Helper()
-	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 2047))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return token.Key{ID: token.Thumbprint(&k.PublicKey), Public: &k.PublicKey}
+	public := &rsa.PublicKey{N: n.SetBit(n.SetBit(n, 2047, 1), 0, 1), E: 65537}
+	return token.Key{ID: token.Thumbprint(public), Public: public}
 }
 
 func TestKeysReachVerifiers(t *testing.T) {
@@ -104,14 +107,17 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 		}
 		const writers = 8
 		var group sync.WaitGroup
+		start := make(chan struct{})
 		for range writers {
 			conn, key := e.Connect(t), publicKey(t)
 			group.Go(func() {
+				<-start
 				if _, _, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.Adopt(key, now) }); err != nil {
 					t.Error(err)
 				}
 			})
 		}
+		close(start)
 		group.Wait()
 		_, set, err := e.Connect(t).ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 		if err != nil || len(set.Keys()) != writers+1 {

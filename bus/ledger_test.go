@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/booking"
 	"pillion/bus"
@@ -268,5 +269,37 @@ func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	}
 	if err := <-loaded; err != nil {
 		t.Errorf("when the leader has it too: %v", err)
+	}
+}
+
+// A replica that lacks a booking says that there is none, and whoever needs to know is not misled by it. The replica here is a mirror that begins later.
+func TestFreshReadsAreNotMisled(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	conn := k.Connect(t)
+	ledger := k.ledgerOn(t, conn)
+	old := booked(t, ledger, k.person(booking.User), time.Hour)
+	last, err := ledger.LastSequence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := conn.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "LATE", Mirror: &jetstream.StreamSource{Name: bus.LedgerStream, OptStartSeq: last + 1}, AllowDirect: true, MirrorDirect: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	booked(t, ledger, k.person(booking.User), time.Hour)
+	wait.Until(t, "the replica has something", func() bool {
+		info, err := late.Info(t.Context())
+		return err == nil && info.State.Msgs > 0
+	})
+	wait.Until(t, "the replica answers", func() bool {
+		h, err := ledger.Load(t.Context(), old, booking.Quick)
+		return err == nil && h.Booking.State == booking.StateNone
+	})
+	for range 20 { // every other time that replica is asked
+		if got := state(t, ledger, old); got != booking.StateOpen {
+			t.Fatalf("the booking is %q", got)
+		}
 	}
 }

@@ -48,6 +48,29 @@ func TestMessagesReadBack(t *testing.T) {
 	}
 }
 
+// What a message says of itself in several places it says in all of them.
+func TestMismatchesAreRefused(t *testing.T) {
+	for what, change := range map[string]func(booking.Event, *nats.Msg){
+		"the booking in the body": func(_ booking.Event, m *nats.Msg) {
+			m.Data = []byte(strings.Replace(string(m.Data), `"booking_id":"`, `"booking_id":"x`, 1))
+		},
+		"the booking in a header": func(_ booking.Event, m *nats.Msg) { m.Header.Set(headerSubject, booking.NewID()) },
+		"the kind in a header":    func(_ booking.Event, m *nats.Msg) { m.Header.Set(headerType, typePrefix+"cancelled") },
+		"the subject":             func(e booking.Event, m *nats.Msg) { m.Subject = position{e.Booking, e.N, booking.Accepted}.subject() },
+	} {
+		e := anEvent()
+		m, err := encode(e, "/test", "a.b.c", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(e, m)
+		_, err = decode(stored{subject: m.Subject, header: m.Header, data: m.Data, seq: 1, at: time.Now()})
+		if reason, _ := refusalOf(err); reason != "mismatch" {
+			t.Errorf("another %s: %v", what, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	seed, err := encode(anEvent(), "/test", "a.b.c", 0)
 	if err != nil {

@@ -2,11 +2,13 @@ package bus_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"pillion/booking"
 	"pillion/bus"
@@ -133,6 +135,137 @@ func TestDeadlines(t *testing.T) {
 		}
 		wait.Until(t, "the one that was released has expired", func() bool { return state(t, l, taken) == booking.StateExpired })
 	})
+}
+
+// A duty is what a test does when it is time. Whoever asks for a ride wants to be looked after at its deadline.
+type duty struct {
+	expire func(context.Context, time.Time) (int, error)
+}
+
+func (d duty) Expire(ctx context.Context, at time.Time) (int, error) { return d.expire(ctx, at) }
+
+func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
+
+func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
+
+// dutiful returns a timekeeper that does its duty by a board which is fed by nobody.
+func (k *kit) dutiful(t *testing.T, d duty) (*bus.Ledger, *booking.Board, *bus.Timekeeper) {
+	t.Helper()
+	ledger, board := k.ledger(t), booking.NewBoard()
+	keeper, err := ledger.Timekeeper(board, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger, board, keeper
+}
+
+// timers returns the stream of timers, and how many that have gone off are with somebody who has not done what is due.
+func timers(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
+	t.Helper()
+	s, err := c.JetStream().Stream(t.Context(), bus.TimersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := s.Consumer(t.Context(), bus.TimersConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, consumer.CachedInfo().NumAckPending
+}
+
+// A timer goes off after the deadline that it is for: nothing would be overdue before, and nobody would look again.
+func TestTimersAreLateEnough(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	ledger, _, keeper := k.dutiful(t, duty{})
+	running(t, keeper.Run)
+	h, err := ledger.Load(t.Context(), booked(t, ledger, k.person(booking.User), time.Hour), booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := k.Connect(t)
+	var armed *jetstream.RawStreamMsg
+	wait.Until(t, "a timer is armed", func() bool {
+		s, _ := timers(t, conn)
+		armed, err = s.GetLastMsgForSubject(t.Context(), "timer.set.*")
+		return err == nil
+	})
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(armed.Header.Get("Nats-Schedule"), "@at "))
+	if early := h.Booking.Deadline.Add(time.Second).Sub(at); err != nil || early > 0 {
+		t.Errorf("its timer goes off at %v, and the deadline is %v: %v", at, h.Booking.Deadline, err)
+	}
+}
+
+// What is due is done by a board that has everything which was stored until then.
+func TestTimersWaitForTheBoard(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
+	var board *booking.Board
+	ledger, board, keeper := k.dutiful(t, duty{func(context.Context, time.Time) (int, error) {
+		select {
+		case had <- board.Seq():
+		default:
+		}
+		return 0, nil
+	}})
+	booked(t, ledger, k.person(booking.User), time.Nanosecond)
+	last, err := ledger.LastSequence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, keeper.Run)
+	conn := k.Connect(t)
+	wait.Until(t, "the timer has gone off", func() bool {
+		_, n := timers(t, conn)
+		return n > 0 || len(had) > 0
+	})
+	running(t, ledger.Follow(board).Run)
+	select {
+	case seq := <-had:
+		if seq < last {
+			t.Errorf("the board had %d of %d", seq, last)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nothing is done")
+	}
+}
+
+// What an instance is at when it stops, another one does.
+func TestWorkUnderWayIsGivenBack(t *testing.T) {
+	k := newKit(t, bustest.Run(t))
+	begun := make(chan struct{}, 1)
+	ledger, board, keeper := k.dutiful(t, duty{func(ctx context.Context, _ time.Time) (int, error) {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}})
+	running(t, ledger.Follow(board).Run)
+	booked(t, ledger, k.person(booking.User), time.Nanosecond)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- keeper.Run(ctx) }()
+	<-begun
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, n := timers(t, k.Connect(t)); n != 1 {
+		t.Fatalf("%d timers are undone, want 1", n)
+	}
+	again := make(chan struct{}, 1)
+	other, board, next := k.dutiful(t, duty{func(context.Context, time.Time) (int, error) {
+		select {
+		case again <- struct{}{}:
+		default:
+		}
+		return 0, nil
+	}})
+	running(t, other.Follow(board).Run)
+	running(t, next.Run)
+	select {
+	case <-again:
+	case <-time.After(time.Minute):
+		t.Error("nobody else does it")
+	}
 }
 
 // Whoever says that it is later than it is changes nothing, nor does what is no event of ours.

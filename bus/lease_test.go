@@ -1,0 +1,61 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"pillion/bus"
+	"pillion/bus/bustest"
+	"pillion/fault"
+)
+
+// What a leader says counts only while it can know that it leads. A leader that has heard of nobody for long steps down by
+// itself soon, so the test speaks for one.
+func TestWordOfALeader(t *testing.T) {
+	url := bustest.Bare(t)
+	connect := func() *bus.Conn {
+		c, err := bus.Connect(bus.Config{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { closeConn(t, c) })
+		return c
+	}
+	says := connect().NATS()
+	var heard atomic.Int64 // how long ago, from either of the two others
+	for subject, answer := range map[string]func() string{
+		"$JS.API.STREAM.INFO." + bus.LedgerStream: func() string {
+			return fmt.Sprintf(`{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{"name":"BOOKINGS"},"state":{},
+				"cluster":{"leader":"n1","replicas":[{"name":"n2","current":true,"active":%[1]d},{"name":"n3","current":true,"active":%[1]d}]}}`, heard.Load())
+		},
+		"$JS.API.STREAM.MSG.GET." + bus.LedgerStream: func() string {
+			return `{"message":{"subject":"ledger.booking.x.1.requested","seq":7,"time":"2026-03-01T12:00:00Z"}}`
+		},
+	} {
+		if _, err := says.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte(answer())) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := says.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	k := newKit(t, nil)
+	for _, test := range []struct {
+		heard time.Duration
+		led   bool
+	}{{time.Second, true}, {time.Hour, false}} {
+		heard.Store(int64(test.heard))
+		ledger := k.ledgerOn(t, connect()) // which has asked nobody yet
+		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Minute, false: 100 * time.Millisecond}[test.led])
+		last, err := ledger.LastSequence(ctx)
+		cancel()
+		if test.led && (err != nil || last != 7) || !test.led && fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("heard of the others %v ago: %d, %v", test.heard, last, err)
+		}
+	}
+}
