@@ -57,7 +57,7 @@ type Config struct {
 	Registerer prometheus.Registerer        // default: metrics that nobody sees
 	Now        func() time.Time             // default: time.Now
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
 
 	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32

@@ -28,7 +28,7 @@ type RouterConfig struct {
 	Now        func() time.Time      // nil: time.Now
 	Patience   time.Duration         // how long a request may take to be answered; 0: 10 s. Streams go on for as long as they like
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none: nobody's
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed; none: nobody's
 	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
 }
 
@@ -61,7 +61,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		o.patience = defaultPatience
 	}
 	r := chi.NewRouter()
-	r.Use(clientAddress(c.TrustedProxies), o.observe, c.Rate.ByAddress(), middleware.GetHead)
+	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, c.Rate.ByAddress(), middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
