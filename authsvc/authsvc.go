@@ -61,7 +61,7 @@ type Config struct {
 	Registerer prometheus.Registerer        // default: metrics that nobody sees
 	Now        func() time.Time             // default: time.Now
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
 
 	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say,

@@ -129,6 +129,15 @@ func limitKey(parts ...string) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
 }
 
+// networkKey returns the key of a counter for a client's network. It is empty where the network is not known: a counter for all of
+// whom that is so would let any of them lock the others out.
+func networkKey(network string, parts ...string) string {
+	if network == "" {
+		return ""
+	}
+	return limitKey(append(parts, network)...)
+}
+
 // take counts a try, or refuses it with ErrLimited and when to come back. A try that is refused counts for nothing: whoever goes on
 // asking does not make anybody wait for longer.
 func (g *Guard) take(ctx context.Context, key string, a Allowance) error {
@@ -180,8 +189,11 @@ func (g *Guard) forget(ctx context.Context, key string) error {
 const mostUnknown = 5
 
 // change changes a counter by compare-and-set until nobody else has changed it in between, or returns what f says. A write whose outcome
-// is not known is looked for, and tried again: at worst something counts twice.
+// is not known is looked for, and tried again: at worst something counts twice. Under an empty key nothing is counted.
 func (g *Guard) change(ctx context.Context, key string, f func(*count) error) error {
+	if key == "" {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, guardPatience)
 	defer cancel()
 	lane := g.lanes[laneOf(key)]
@@ -249,14 +261,16 @@ func (g *Guard) admit(ctx context.Context, network, typed string, role token.Rol
 		who = string(email)
 	}
 	t := &ticket{
-		guard: g, address: limitKey("address", network), account: limitKey("account", string(role), who),
-		familiar: limitKey("familiar", string(role), who, network),
+		guard: g, address: networkKey(network, "address"), account: limitKey("account", string(role), who),
+		familiar: networkKey(network, "familiar", string(role), who),
 	}
-	switch _, _, err := g.familiar.Get(ctx, t.familiar); {
-	case err == nil:
-		t.account, t.known = t.familiar, true
-	case !errors.Is(err, bus.ErrNoKey):
-		return nil, fmt.Errorf("look for a familiar address: %w", err)
+	if t.familiar != "" {
+		switch _, _, err := g.familiar.Get(ctx, t.familiar); {
+		case err == nil:
+			t.account, t.known = t.familiar, true
+		case !errors.Is(err, bus.ErrNoKey):
+			return nil, fmt.Errorf("look for a familiar address: %w", err)
+		}
 	}
 	if err := g.take(ctx, t.address, g.limits.Address); err != nil {
 		return nil, err
@@ -274,7 +288,7 @@ func (t *ticket) succeeded(ctx context.Context) error {
 		return nil
 	}
 	var known error
-	if !t.known { // it is forgotten 30 days later, and then known again at the next login
+	if !t.known && t.familiar != "" { // it is forgotten 30 days later, and then known again at the next login
 		if _, known = t.guard.familiar.Create(ctx, t.familiar, []byte("{}")); errors.Is(known, bus.ErrKeyExists) {
 			known = nil
 		}
@@ -295,7 +309,7 @@ func (g *Guard) register(ctx context.Context, network string) error {
 	if g == nil {
 		return nil
 	}
-	return g.take(ctx, limitKey("registrations", network), g.limits.Registrations)
+	return g.take(ctx, networkKey(network, "registrations"), g.limits.Registrations)
 }
 
 // refresh counts a refresh of one of the account's sessions, whose token was good: with a bad one nobody can use it up.
@@ -317,9 +331,10 @@ func (g *Guard) erase(ctx context.Context, c token.Claims, network string, free 
 	defer cancel()
 	failed := []error{eraseKey(ctx, g.counters, limitKey("refreshes", c.Subject))}
 	if free {
-		familiar := limitKey("familiar", string(c.Role), c.Email, network)
-		failed = append(failed, eraseKey(ctx, g.counters, limitKey("account", string(c.Role), c.Email)),
-			eraseKey(ctx, g.counters, familiar), eraseKey(ctx, g.familiar, familiar))
+		failed = append(failed, eraseKey(ctx, g.counters, limitKey("account", string(c.Role), c.Email)))
+		if familiar := networkKey(network, "familiar", string(c.Role), c.Email); familiar != "" {
+			failed = append(failed, eraseKey(ctx, g.counters, familiar), eraseKey(ctx, g.familiar, familiar))
+		}
 	}
 	return errors.Join(failed...)
 }
@@ -346,5 +361,5 @@ func (g *Guard) wrongToken(ctx context.Context, network string) error {
 	if g == nil {
 		return nil
 	}
-	return g.take(ctx, limitKey("tokens", network), g.limits.Address)
+	return g.take(ctx, networkKey(network, "tokens"), g.limits.Address)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -347,5 +348,43 @@ func TestNewGuardRefuses(t *testing.T) {
 	}
 	if k := fault.KindOf(authsvc.ErrLimited); k != fault.Exhausted {
 		t.Errorf("ErrLimited is %s", k)
+	}
+}
+
+// Behind a proxy that does not say who asks, nobody is limited together with everybody else, and nobody is familiar. Accounts are
+// limited as ever.
+func TestUnknownNetworks(t *testing.T) {
+	clock, conn := newClock(), bustest.Run(t).Connect(t)
+	few := authsvc.Allowance{Free: 1, First: time.Minute, Most: time.Minute, Quiet: time.Hour}
+	k := newKit(t, guarded(t, conn, clock.time, func(l *authsvc.Limits) { l.Address, l.Registrations = few, few }),
+		func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		})
+	ask := func(r *http.Request) int {
+		r.Header.Set("X-Forwarded-For", "unknown")
+		return k.do(from("10.1.2.3", r)).Code
+	}
+	for i := range 5 {
+		if code := ask(post("/register", body(fmt.Sprintf("kim%d@example.com", i), goodPassword, "user"))); code != http.StatusCreated {
+			t.Fatalf("account %d: %d", i, code)
+		}
+		if code := ask(post("/login", body(fmt.Sprintf("kim%d@example.com", i), "wrong password", "user"))); code != http.StatusUnauthorized {
+			t.Fatalf("a wrong password for account %d: %d", i, code)
+		}
+		if code := ask(refreshWith("nonsense")); code != http.StatusUnauthorized {
+			t.Fatalf("a bad refresh token, %d: %d", i, code)
+		}
+	}
+	if code := ask(post("/login", body("kim0@example.com", goodPassword, "user"))); code != http.StatusOK {
+		t.Errorf("the right password: %d", code)
+	}
+	if keys, err := conn.Bucket(bus.FamiliarBucket).Keys(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("familiar: %v, %v", keys, err)
+	}
+	for range 5 {
+		ask(post("/login", body("kim1@example.com", "wrong password", "user")))
+	}
+	if code := ask(post("/login", body("kim1@example.com", goodPassword, "user"))); code != http.StatusTooManyRequests {
+		t.Errorf("after six wrong passwords for one account: %d", code)
 	}
 }

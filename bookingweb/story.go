@@ -34,10 +34,11 @@ type Aside interface {
 	Close()                    // ends it
 }
 
-// Watch tells the caller what has happened to a booking and then what happens, until it is over. Nobody but that party learns that the booking is there.
+// Watch tells the caller what has happened to a booking and then what happens, until it is over; who has heard all of it by then is
+// answered 204. Nobody but that party learns that the booking is there.
 func (s Story) Watch(streams *web.Streams) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		after, _, err := web.LastEventID(r)
+		after, again, err := web.LastEventID(r)
 		if err != nil {
 			return err
 		}
@@ -59,6 +60,11 @@ func (s Story) Watch(streams *web.Streams) web.HandlerFunc {
 		if !s.Is(&past.Booking, claims.Subject) {
 			return booking.ErrNotFound
 		}
+		left, ends := s.over(&past.Booking, claims.Subject)
+		if again && ends && left <= 0 && after <= past.Revision && len(s.replay(past, after)) == 0 {
+			w.WriteHeader(http.StatusNoContent) // nothing more can come: what else ends, a client of this kind begins again
+			return nil
+		}
 		if err := st.Begin(); err == nil {
 			_ = s.tell(st, past, live, claims.Subject, after) // it has ended the stream
 		}
@@ -68,6 +74,9 @@ func (s Story) Watch(streams *web.Streams) web.HandlerFunc {
 
 // tell is a stream from its first event to its last. It always returns an error, which has been dealt with.
 func (s Story) tell(st *web.Stream, past booking.History, live *booking.Watch, caller string, after uint64) error {
+	if after > past.Revision { // what the caller was told is not in this ledger, which was restored from before it
+		return st.End(web.Restart)
+	}
 	if err := st.Send(s.replay(past, after)...); err != nil {
 		return err
 	}

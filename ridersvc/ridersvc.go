@@ -54,7 +54,7 @@ type Config struct {
 	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
 	Tell     func(bus.OfferNotice) error               // tells a rider what is open near it; nil: nobody is told
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 
 	Streams web.StreamLimits // default: those of package web

@@ -110,7 +110,7 @@ func TestWatch(t *testing.T) {
 
 	// Again from the beginning, and from where somebody stopped.
 	whole := []string{"requested", "accepted", "released", "accepted", "arrived", "start_refused", "started", "completed", "rated"}
-	for after, want := range map[string][]string{"": whole, first: whole[1:], second: whole[2:], "999999": nil} {
+	for after, want := range map[string][]string{"": whole, first: whole[1:], second: whole[2:]} {
 		for _, again := range []*webtest.Stream{
 			webtest.Watch(t, events(url, id), e.user(ulla), "Last-Event-ID", after),
 			webtest.Watch(t, events(url, id)+"?after="+max(after, "0"), e.user(ulla)),
@@ -119,6 +119,29 @@ func TestWatch(t *testing.T) {
 				again.Want(kind)
 			}
 			again.Ended("booking_over")
+		}
+	}
+}
+
+// Who has heard all of a booking that is over does not come back again and again, as clients of this kind do after any other end. Who has
+// heard what the ledger does not have, for it was restored from before that, begins anew.
+func TestWatchAgain(t *testing.T) {
+	e, _, url := streaming(t, web.StreamLimits{})
+	id := e.book(ulla)
+	s := webtest.Watch(t, events(url, id), e.user(ulla))
+	requested, _ := s.Want("requested")
+	webtest.Watch(t, events(url, id), e.user(ulla), "Last-Event-ID", "999999").Ended("restart")
+	e.bring(id, booking.StateCancelled)
+	cancelled, _ := s.Want("cancelled")
+	s.Ended("booking_over")
+	for after, want := range map[string]int{cancelled: 204, requested: 200, "0": 200, "": 200, "999999": 200} {
+		for _, w := range []*httptest.ResponseRecorder{
+			e.call("GET", "/bookings/"+string(id)+"/events", e.user(ulla), "", "Last-Event-ID", after),
+			e.call("GET", "/bookings/"+string(id)+"/events?after="+max(after, "0"), e.user(ulla), ""),
+		} {
+			if w.Code != want || (w.Body.Len() == 0) != (want == 204) || strings.Contains(w.Body.String(), `"restart"`) != (after == "999999") {
+				t.Errorf("after %q: %d %s, want %d", after, w.Code, w.Body, want)
+			}
 		}
 	}
 }

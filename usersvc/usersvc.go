@@ -46,7 +46,7 @@ type Config struct {
 	Fleet  *fleet.Map // where riders are; somebody else feeds it
 	Radius float64    // how far riders are looked for, in metres, unless a user says so; default: DefaultRadius
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
 	BookRate       web.Rate       // how often one user may book at this instance
 

@@ -29,7 +29,7 @@ type RouterConfig struct {
 	Patience   time.Duration         // how long a request may take to be answered; 0: 10 s. Streams go on for as long as they like
 	Look       string                // how a client finds out what was done where the answer cannot say; empty: it may send it again
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none: nobody's
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed; none: nobody's
 	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
 }
 
@@ -63,7 +63,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		o.patience = defaultPatience
 	}
 	r := chi.NewRouter()
-	r.Use(clientAddress(c.TrustedProxies), o.observe, c.Rate.ByAddress(), middleware.GetHead)
+	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, c.Rate.ByAddress(), middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r

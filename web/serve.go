@@ -64,6 +64,7 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 		IdleTimeout:       l.Idle,
 		MaxHeaderBytes:    max(1, l.Header-headerSlop),
 		ErrorLog:          stdlog.New(complaints{log}, "", 0),
+		ConnContext:       noticeVanished,
 		ConnState:         open.note,
 	}
 	served := make(chan error, 1)

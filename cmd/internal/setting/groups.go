@@ -58,7 +58,7 @@ type Logins struct {
 // HTTP is how requests are taken.
 type HTTP struct {
 	RequestLimit   Count    `name:"request-limit" env:"REQUEST_LIMIT" default:"6000" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Requests a minute that one network may make to each service; 0 is no limit (default: ${default})."`
-	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
+	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For or Forwarded tells where a request comes from, such as 10.0.0.0/8 (default: none)."`
 }
 
 // TLS is what HTTP clients are shown.
