@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 	"pillion/bus"
 	"pillion/bus/bustest"
 	"pillion/token"
+	"pillion/wait"
 )
 
 // A door is where clients find authsvc: instances behind it come and go.
@@ -100,7 +100,7 @@ func TestRefreshChains(t *testing.T) {
 	}
 	const steps = 6
 	chains := 12
-	if os.Getenv("PILLION_LONG") != "" {
+	if wait.Long() {
 		chains = 200
 	}
 	accounts, begun, first := logins(t, chains)

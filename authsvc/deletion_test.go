@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -497,7 +496,7 @@ func TestDeletionRaces(t *testing.T) {
 		t.Skip("it takes some seconds")
 	}
 	accounts := 2
-	if os.Getenv("PILLION_LONG") != "" {
+	if wait.Long() {
 		accounts = 6
 	}
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {

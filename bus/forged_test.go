@@ -153,7 +153,7 @@ func TestForgedEvents(t *testing.T) {
 		// What really happens next is stored. Hundreds of forgeries differ in their token alone, and an accept, which is a
 		// batch, costs the server several syncs: there the user cancels.
 		want, do := booking.StateAccepted, func() (booking.Booking, error) { return desk.Accept(ctx, rider.command(), id) }
-		if strings.HasPrefix(f.name, "token: ") && !bustest.Long() {
+		if strings.HasPrefix(f.name, "token: ") && !wait.Long() {
 			want, do = booking.StateCancelled, func() (booking.Booking, error) { return desk.Cancel(ctx, user.command(), id, "") }
 		}
 		if b, err := do(); err != nil || b.State != want {

@@ -22,7 +22,7 @@ import (
 func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
-	if bustest.Long() {
+	if wait.Long() {
 		rounds = 150
 	}
 	bustest.Races(t, func(t *testing.T, e *bustest.Env) {

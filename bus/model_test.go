@@ -13,6 +13,7 @@ import (
 	"pillion/booking/bookingtest"
 	"pillion/bus"
 	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every
@@ -21,7 +22,7 @@ import (
 func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 4*time.Second, int64(2500)
-	if bustest.Long() {
+	if wait.Long() {
 		life, limit = 30*time.Second, 20_000
 	}
 	bustest.Races(t, func(t *testing.T, e *bustest.Env) {

@@ -57,12 +57,6 @@ func (r *restartable) stop(t testing.TB) {
 	}
 }
 
-func (r *restartable) restart(t testing.TB) {
-	t.Helper()
-	r.stop(t)
-	r.start(t)
-}
-
 // freeAddr returns an address that nobody listens on.
 func freeAddr(t testing.TB) string {
 	t.Helper()

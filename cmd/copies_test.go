@@ -22,6 +22,7 @@ import (
 	"pillion/e2e/proctest"
 	"pillion/token"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // inside makes the data folder of a pillion that has stopped, whose ledger has a booking that is long overdue, and the record that a rider is engaged
@@ -112,7 +113,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	})
 
 	replicas := 1
-	if bustest.Long() {
+	if wait.Long() {
 		replicas = 3
 	}
 	target := bustest.Start(t, bustest.Setup{Closed: true, Replicas: replicas})

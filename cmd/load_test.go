@@ -31,7 +31,7 @@ func TestLoad(t *testing.T) {
 	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0")
 	key := "--operator-key=" + filepath.Join(data, "services", "operator.nk")
 	length := "2s"
-	if os.Getenv("PILLION_LONG") != "" {
+	if wait.Long() {
 		length = "20s"
 	}
 	through := func(service string, proxy http.Handler) string {

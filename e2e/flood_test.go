@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"pillion/bus/bustest"
+	"pillion/wait"
 )
 
 // A thousand people log in at once, with every limit out of the way: memory stays bounded, and each gets an answer that says what to do.
@@ -21,7 +21,7 @@ func TestThousandLogins(t *testing.T) {
 	answers := make(map[int]int)
 	var all sync.WaitGroup
 	people := 250
-	if bustest.Long() {
+	if wait.Long() {
 		people = 1000
 	}
 	for i := range people {

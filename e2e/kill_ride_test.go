@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"pillion/bus/access"
-	"pillion/bus/bustest"
 	"pillion/bus/embedded"
 	"pillion/e2e/proctest"
 	"pillion/wait"
@@ -169,7 +168,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	processes := []string{"nats", "authsvc", "usersvc", "ridersvc"}
 	turns := 1 // each step meets one process, or all of them in turn
-	if bustest.Long() {
+	if wait.Long() {
 		turns = len(processes)
 	}
 	kills, begun := 0, time.Now()

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"pillion/bus/bustest"
 	"pillion/e2e/proctest"
 	"pillion/wait"
 )
@@ -40,7 +39,7 @@ func TestRotationUnderLoad(t *testing.T) {
 
 	const people = 4
 	rotations, every := 3, time.Second
-	if bustest.Long() {
+	if wait.Long() {
 		rotations, every = 12, 5*time.Second
 	}
 	var users, riders [people]*session

@@ -238,7 +238,7 @@ const crowd = 32
 
 // rounds is how often a race is run.
 func rounds(t testing.TB) int {
-	if bustest.Long() {
+	if wait.Long() {
 		return 10
 	}
 	return 2

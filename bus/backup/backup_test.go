@@ -22,6 +22,7 @@ import (
 	"pillion/bus/backup"
 	"pillion/bus/bustest"
 	"pillion/token/tokentest"
+	"pillion/wait"
 )
 
 // small returns a system with a few bookings.
@@ -144,7 +145,7 @@ func TestWhereNothingIsRestored(t *testing.T) {
 func TestRestoreAtOnce(t *testing.T) {
 	t.Parallel()
 	rounds := 4
-	if bustest.Long() {
+	if wait.Long() {
 		rounds = 30
 	}
 	folder := small(t).backUp(t, backup.Options{})
@@ -287,7 +288,7 @@ func TestBatchesAreWhole(t *testing.T) {
 	}()
 	<-begun
 	copies := 10
-	if bustest.Long() {
+	if wait.Long() {
 		copies = 40
 	}
 	for range copies {

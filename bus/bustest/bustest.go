@@ -62,7 +62,7 @@ func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: 3}) }
 // LongCluster starts a cluster that is like s. In the short form it skips the test.
 func LongCluster(t testing.TB, s Setup) *Env {
 	t.Helper()
-	if !Long() {
+	if !wait.Long() {
 		t.Skip("a cluster of three servers: make check runs this")
 	}
 	s.Replicas = 3
@@ -157,9 +157,6 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	return pair.Server(), pair.Peer(trusted)
 }
 
-// Long is [wait.Long].
-func Long() bool { return wait.Long() }
-
 // Sizes runs test on one open server and, in the long form, on a cluster of three.
 func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
@@ -169,7 +166,7 @@ func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 // Sizes runs test on one server that is like s and, in the long form, on a cluster of three. Replicas is not looked at.
 func (s Setup) Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
-	s.sizes(t, Long(), test)
+	s.sizes(t, wait.Long(), test)
 }
 
 // Races is [Sizes] with the cluster in the short form too. It is for the few tests that hold the ledger's promises

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 
 	"pillion/bus/embedded"
+	"pillion/wait"
 )
 
 // Virtual runs test on one open server in a bubble of [testing/synctest]: an hour passes as soon as everybody waits for it, so
@@ -35,7 +36,7 @@ func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 			test(t, e)
 		})
 	})
-	if Long() {
+	if wait.Long() {
 		t.Run("three replicas", func(t *testing.T) { test(t, RunCluster(t)) })
 	}
 }
