@@ -219,7 +219,7 @@ func FuzzPosition(f *testing.F) {
 		if err := nc.Publish("fleet.position."+string(rita), data); err != nil {
 			t.Fatal(err)
 		}
-		if err := nc.Publish("fleet.position."+string(mark), []byte(`{"v":1,"lat":0,"lng":0,"at":1}`)); err != nil {
+		if err := nc.Publish("fleet.position."+string(mark), []byte(`{"v":1,"lat":1,"lng":2,"at":1}`)); err != nil {
 			t.Fatal(err)
 		}
 		wait.Until(t, "what follows is taken", func() bool { _, ok := in.Last(mark); return ok })

@@ -76,7 +76,8 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 	}
 }
 
-// With authsvc gone, booking and accepting go on with the tokens that are out, also after a restart of both services.
+// With authsvc gone, booking and accepting go on with the tokens that are out, also after a restart of both services: then they
+// say that they are not ready, because they have no token to act with by themselves (ADR 22).
 func TestWithoutAuthsvc(t *testing.T) {
 	p := newPorts(t)
 	p.server(t)
@@ -107,7 +108,12 @@ func TestWithoutAuthsvc(t *testing.T) {
 	user.Stop(t)
 	rider.Stop(t)
 	user, rider = p.usersvc(t), p.ridersvc(t)
-	user.Ready(t)
-	rider.Ready(t)
+	for service, prog := range map[string]*proctest.Program{"usersvc": user, "ridersvc": rider} {
+		prog.Listening(t)
+		wait.Until(t, service+" lacks nothing but a token of its own", func() bool {
+			status, words := prog.Readiness(t)
+			return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "identity of "+service) && !strings.Contains(strings.TrimSpace(words), "\n")
+		})
+	}
 	bookAndAccept("authsvc is away and the others have restarted")
 }
