@@ -26,7 +26,7 @@ certs: ## Make a CA and certificates in data/certs, for trying TLS. What is ther
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
 
 # The race detector sleeps for a second at the end of each test binary, for reports that come late.
-TEST := GORACE=atexit_sleep_ms=50 $(GO) test -p=$(AT_ONCE) -timeout=15m
+TEST := GORACE=atexit_sleep_ms=50 $(GO) test -p=$(AT_ONCE) -parallel=4 -timeout=20m
 
 .PHONY: test
 test: ## Run every test that needs only Go (with the race detector where there is a C compiler). Results are kept: what has not changed is not run again.

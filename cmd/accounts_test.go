@@ -14,6 +14,7 @@ var asJSON = http.Header{"Content-Type": {"application/json"}}
 
 // Accounts move from NATS to PostgreSQL and back, and whoever had one still has it.
 func TestAccountsMove(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.Start(t)
 	database := server.Database(t)
 	data := t.TempDir()
@@ -64,6 +65,7 @@ func TestAccountsMove(t *testing.T) {
 }
 
 func TestAccountsCopyRefuses(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ from, to, says string }{
 		{"nats", "nats", "--from and --to are the same place. Name two."},
 		{"mysql://root:hunter2@db/x", "nats", "--from must be nats, or look like postgres://user:password@host:5432/database."},
@@ -78,6 +80,7 @@ func TestAccountsCopyRefuses(t *testing.T) {
 
 // An operator sees accounts and changes them beside the running system, which follows at once.
 func TestAccountsForOperators(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := proctest.Pillion(t, data, "--demo", "--approve-riders")
 	do := func(args ...string) string {

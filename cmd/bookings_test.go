@@ -24,6 +24,7 @@ func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header 
 
 // An operator sees bookings, and brings to an end what nobody else can, beside the running services.
 func TestBookingCommands(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	system := proctest.Pillion(t, data, "--demo", "--booking-deadline=1h")
 	user, rider := tokenOf(t, system, "john@example.com", "user"), tokenOf(t, system, "rider@example.com", "raider")

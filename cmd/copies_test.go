@@ -95,6 +95,7 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 
 // An operator who asks whether all is well hears it by the exit status, also of what a copy has brought along; a move is only about what has changed.
 func TestWhatIsWrongIsSaid(t *testing.T) {
+	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "copy")
 	run := func(want int, says, saysNot string, at []string, command string, args ...string) {
 		t.Helper()

@@ -25,6 +25,7 @@ func booker(t *testing.T, p *proctest.Program) func() (int, string) {
 
 // The demonstration runs on a disk of 512 MiB, and what is on it starts again whatever is left.
 func TestSmallDisk(t *testing.T) {
+	t.Parallel()
 	disk := bustest.MountVolume(t, 512<<20)
 	data := filepath.Join(disk.Dir, "data")
 	p := proctest.Pillion(t, data, "--demo")

@@ -221,6 +221,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 
 // The flags and variables that docs/load.md lists are those that --help shows.
 func TestLoadIsDocumented(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/load.md")
 	if err != nil {
 		t.Fatal(err)

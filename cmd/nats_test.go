@@ -15,6 +15,7 @@ import (
 
 // NATS lets in who has a key or a token. Anybody else may watch in a demonstration, from this machine, and nowhere else.
 func TestNATSIsClosed(t *testing.T) {
+	t.Parallel()
 	certs := makeCerts(t)
 	for _, c := range []struct {
 		what  string
@@ -54,6 +55,7 @@ func TestNATSIsClosed(t *testing.T) {
 
 // An operator makes the keys of all services, together or apart, and again without changing one.
 func TestKeysInit(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "keys.conf")
 	run := func(args ...string) string {

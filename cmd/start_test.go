@@ -20,6 +20,7 @@ import (
 
 // Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
 func TestBadStart(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +90,7 @@ func TestBadStart(t *testing.T) {
 
 // Two bad addresses, or settings, are two sentences.
 func TestBadStartTellsAll(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{"--auth-addr=192.0.2.1:80", "--user-addr=192.0.2.1:81", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--data=" + t.TempDir()},
 		{"--jwt-expiry=25h", "--replicas=2"},
@@ -102,6 +104,7 @@ func TestBadStartTellsAll(t *testing.T) {
 }
 
 func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
 		status, out, stderr := proctest.Finish(t, name, "--help")
 		if status != 0 || stderr != "" || !strings.Contains(out, "--ops-addr") || !strings.Contains(out, "health") {
@@ -116,6 +119,7 @@ func TestHelpAndVersion(t *testing.T) {
 
 // The flags and variables that docs/configuration.md lists for a program are those that its --help shows.
 func TestConfigurationIsDocumented(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 // A signal stops the whole system in order, with status 0, also while a client does not finish its request.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	for name, signal := range bothSignals {
 		for _, busy := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: " with a request under way"}[busy], func(t *testing.T) {
@@ -41,6 +42,7 @@ func TestStop(t *testing.T) {
 
 // Each service stops so too, whether there is a NATS server or not.
 func TestStopServices(t *testing.T) {
+	t.Parallel()
 	shared := t.TempDir()
 	system := proctest.Pillion(t, shared)
 	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"}, {"ridersvc", "--rider-addr"}} {
@@ -62,6 +64,7 @@ func TestStopServices(t *testing.T) {
 
 // A second signal does not wait for anything.
 func TestSecondSignal(t *testing.T) {
+	t.Parallel()
 	p := proctest.Pillion(t, t.TempDir())
 	hold(t, p)
 	p.Signal(t, os.Interrupt)
@@ -77,6 +80,7 @@ func TestSecondSignal(t *testing.T) {
 
 // What was there before a stop is there after it.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := proctest.Pillion(t, data)
 	_, key := proctest.Get(t, p.At["authsvc"]+"/public-key")

@@ -16,6 +16,7 @@ import (
 
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
+	t.Parallel()
 	url := "nats://" + proctest.FreeAddr(t)
 	data := t.TempDir()
 	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
@@ -71,6 +72,7 @@ func login(t *testing.T, p *proctest.Program) (token string) {
 
 // pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
 func TestPillionAgainstAnotherServer(t *testing.T) {
+	t.Parallel()
 	keys, data := t.TempDir(), t.TempDir()
 	system := proctest.Pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
 	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
@@ -100,6 +102,7 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 }
 
 func TestProvision(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	system := proctest.Pillion(t, data, "--ledger-age=2h")
 	at := system.NATS(data, "operator")
@@ -118,6 +121,7 @@ func TestProvision(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	system := proctest.Pillion(t, t.TempDir())
 	ops := strings.TrimPrefix(system.At["ops"], "http://")
 	for _, name := range []string{"pillion", "authsvc", "usersvc", "ridersvc"} {
@@ -132,6 +136,7 @@ func TestHealth(t *testing.T) {
 
 // The lines that a program says to try do what they promise.
 func TestLinesToTry(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"sh", "curl", "sed"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("the lines are for a shell with curl and sed: %v", err)
@@ -205,6 +210,7 @@ func resident(t *testing.T, p *proctest.Program) int {
 
 // A service does not carry a NATS server: only pillion does, and only through bus/embedded.
 func TestServicesCarryNoServer(t *testing.T) {
+	t.Parallel()
 	const server, embedded = "github.com/nats-io/nats-server/", "pillion/bus/embedded"
 	for name, carries := range map[string]bool{"pillion": true, "authsvc": false, "usersvc": false, "ridersvc": false} {
 		out, err := exec.Command("go", "list", "-deps", "pillion/cmd/"+name).Output()

@@ -92,6 +92,7 @@ func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Hea
 
 // All of Pillion with certificates: what is spoken, who is refused, who else gets along, and that certificates are replaced while it runs.
 func TestEncrypted(t *testing.T) {
+	t.Parallel()
 	certs, data := makeCerts(t), t.TempDir()
 	p := proctest.Pillion(t, data, append(httpTLS(certs, "pillion"), natsTLS(certs)...)...)
 	ours := trusting(t, certs)
@@ -190,6 +191,7 @@ func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 
 // An operator makes certificates for some, apart, and for further hosts, and does so again without changing one.
 func TestCertsInit(t *testing.T) {
+	t.Parallel()
 	public, apart := filepath.Join(t.TempDir(), "public"), t.TempDir()
 	args := []string{"certs", "init", "--certs=" + public, "--apart=" + apart, "--for=nats, usersvc", "--hosts=bus.example, 192.0.2.7"}
 	status, said, stderr := proctest.Finish(t, "pillion", args...)

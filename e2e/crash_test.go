@@ -14,6 +14,7 @@ import (
 
 // Whatever was answered with 200 is there after kill -9, and a retry with the same key gives the same booking.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
+	t.Parallel()
 	const kills, clients = 10, 50
 	p := newPorts(t)
 	data := t.TempDir()

@@ -31,6 +31,7 @@ type natsTool interface {
 // What Pillion is for, as anybody can see it with the tools of others: events carry the token of whoever caused them, the
 // public key verifies it, those who may only watch see no token, and a forged event changes nothing.
 func TestMission(t *testing.T) {
+	t.Parallel()
 	p := newPorts(t)
 	data := t.TempDir()
 	pillion(t, p, data)

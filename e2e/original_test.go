@@ -15,6 +15,7 @@ import (
 
 // The calls of the guide that Pillion grew from, with its answers to the letter.
 func TestOriginalAnswers(t *testing.T) {
+	t.Parallel()
 	p := newPorts(t)
 	data := t.TempDir()
 	pillion(t, p, data, "--jwt-expiry", "15m")
@@ -89,6 +90,7 @@ func expiredToken(t testing.TB, keyFile string) string {
 }
 
 func TestStopsInOrder(t *testing.T) {
+	t.Parallel()
 	p := newPorts(t)
 	prog := pillion(t, p, t.TempDir())
 	if a := mustCall(t, "GET", "http://"+p.ops+"/healthz", ""); a.status != http.StatusOK {

@@ -47,6 +47,7 @@ func (p ports) server(t testing.TB) {
 
 // A service that starts first waits for the others, is not ready before, and says so: never "Invalid token".
 func TestServicesStartInAnyOrder(t *testing.T) {
+	t.Parallel()
 	p := newPorts(t)
 	user := p.usersvc(t)
 	wait.Until(t, "usersvc answers on its ops address", func() bool { return probe(p.userOps) != 0 })
@@ -79,6 +80,7 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 // With authsvc gone, booking and accepting go on with the tokens that are out, also after a restart of both services: then they
 // say that they are not ready, because they have no token to act with by themselves (ADR 22).
 func TestWithoutAuthsvc(t *testing.T) {
+	t.Parallel()
 	p := newPorts(t)
 	p.server(t)
 	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).Wait(t); status != 0 {

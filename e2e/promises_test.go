@@ -10,6 +10,7 @@ import (
 
 // Each promise of the README names, in a comment of its source, the tests that show it; and there are such tests.
 func TestPromisesAreShown(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

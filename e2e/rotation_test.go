@@ -20,6 +20,7 @@ import (
 // Keys are replaced again and again while people log in at two instances of authsvc, book and accept: nobody notices. Then a key turns out to
 // have been compromised for a while: its tokens stop working everywhere, and every board is what a fresh reader makes of the ledger.
 func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
 	p, data := newPorts(t), t.TempDir()
 	pillion(t, p, data)
 	url := "nats://" + p.nats

@@ -32,6 +32,7 @@ import (
 //	pillion arg...             runs pillion, which must succeed, or fail with ! in front
 //	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
 func TestStories(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
 		if os.Getenv("PILLION_README") != "" {
 			t.Fatal("these stories need curl")
