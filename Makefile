@@ -22,8 +22,8 @@ run: ## Run the whole system in one process, with NATS inside and two accounts t
 certs: ## Make a CA and certificates in data/certs, for trying TLS. What is there stays; RENEW=1 renews them.
 	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
 
-# Tests of whole systems wait for most of their time, so one package more than there are processors is under way.
-AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
+# Tests of whole systems wait for most of their time, so two packages more than there are processors are under way.
+AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 2)
 
 # The race detector sleeps for a second at the end of each test binary, for reports that come late.
 TEST := GORACE=atexit_sleep_ms=50 $(GO) test -p=$(AT_ONCE) -parallel=4 -timeout=20m

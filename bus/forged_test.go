@@ -116,6 +116,7 @@ func (k *kit) forgeries(user, other person, rider person) []forgery {
 // Nothing that is forged is ever acted on, the real command still succeeds, and each forgery is in the quarantine once, with its
 // reason and without its token.
 func TestForgedEvents(t *testing.T) {
+	t.Parallel()
 	e := bustest.Run(t)
 	k := newKit(t, e)
 	registry := prometheus.NewRegistry()
@@ -249,6 +250,7 @@ func quarantine(t testing.TB, c *bus.Conn, want int) map[uint64]*jetstream.RawSt
 
 // A thousand forgeries on one booking's next positions are in the way of nobody.
 func TestThousandForgeries(t *testing.T) {
+	t.Parallel()
 	e := bustest.Run(t)
 	k := newKit(t, e)
 	ledger := k.ledger(t)

@@ -20,8 +20,9 @@ import (
 // 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see package bookingtest. Then the
 // ledger is inspected, and boards that have looked on all the time are held against one that reads it now.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	users, riders, ledgers := 12, 8, 4
-	life, limit := 4*time.Second, int64(2500)
+	life, limit := 3*time.Second, int64(1800)
 	if wait.Long() {
 		life, limit = 30*time.Second, 20_000
 	}

@@ -11,13 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"pillion/wait"
@@ -45,37 +45,36 @@ func Main(m *testing.M) int {
 
 // build builds the programs as `make build` does.
 func build(dir string) error {
-	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
-	}
-	if err := lookAtSources(strings.TrimSpace(string(root))); err != nil {
-		return err
-	}
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "pillion/cmd/...")
 	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	list := exec.Command("go", "list", "-deps", "-f",
+		"{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range $.EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{.GoMod}}\n{{end}}{{end}}",
+		"pillion/cmd/...")
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	sources = strings.Fields(string(out))
+	return err
 }
 
-// lookAtSources looks at every source file. Go keeps the results of tests, and takes them again while the files that a test has
-// looked at stay as they are; it does not know what the compiler reads for us.
-func lookAtSources(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin" || d.Name() == "data"):
-			return fs.SkipDir
-		case d.IsDir():
-			return nil
-		}
-		_, err = os.Stat(path)
-		return err
-	})
-}
+// sources are the files that the programs are built from.
+var sources []string
+
+// lookAtSources looks at them, once. Go keeps the results of tests, and takes them again while the files that a test has looked at
+// stay as they are; it does not know what the compiler reads for us, nor what happens before the first test.
+var lookAtSources = sync.OnceFunc(func() {
+	for _, file := range sources {
+		_, _ = os.Stat(file) // only that it is looked at matters
+	}
+})
 
 // Path returns where a program is.
-func Path(name string) string { return filepath.Join(bin, name) }
+func Path(name string) string {
+	lookAtSources()
+	return filepath.Join(bin, name)
+}
 
 // Command returns a program to be run in an environment without settings, and in a folder of its own.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
