@@ -71,8 +71,9 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	if _, err := ride.Accept(t.Context(), rider.command(), b.ID); err != nil {
 		t.Fatal(err)
 	}
-	// Somebody who may write there writes what is not true: nobody is told.
+	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is told.
 	forge(t, e, b.ID)
+	store(t, e.ConnectAs(t, access.Ridersvc), message(b.ID, 3, booking.Completed, rider.Actor, rider.proof))
 	if _, err := ride.Release(t.Context(), rider.command(), b.ID, "a puncture"); err != nil {
 		t.Fatal(err)
 	}
