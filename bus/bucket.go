@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -151,14 +152,21 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uin
 	return b.write(ctx, &nats.Msg{Subject: b.subject(key), Data: value, Header: nats.Header{}}, revision)
 }
 
-// write is one guarded write. It tries once: where its outcome is not known, the caller's next read tells.
+// write is one guarded write. Where its outcome is not known, the caller's next read tells. While another write with the same
+// guard is being stored, ours is refused, and tried again until that is decided.
 func (b *Bucket) write(asked context.Context, m *nats.Msg, revision uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(asked, attemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	ack, err := b.conn.publish(ctx, m, jetstream.WithExpectStream(b.stream()))
+	var api *jetstream.APIError
+	ack, err := backoff.Retry(ctx, func() (*jetstream.PubAck, error) {
+		ack, err := b.conn.publish(ctx, m, jetstream.WithExpectStream(b.stream()))
+		if err == nil || errors.As(err, &api) && api.ErrorCode == errGuardInFlight {
+			return ack, err
+		}
+		return nil, backoff.Permanent(err)
+	}, backoff.WithBackOff(newBackOff()))
 	if err != nil {
-		var api *jetstream.APIError
 		if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {
 			return 0, ErrStale
 		}
