@@ -3,10 +3,8 @@ package cmd_test
 import (
 	"bytes"
 	"net/http"
-	"os"
 	"os/exec"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -179,33 +177,13 @@ func toTry(t *testing.T, p *proctest.Program) []string {
 	return lines
 }
 
-// The whole system is small. How quickly it is there is for BenchmarkStart.
+// The whole system is small. How quickly it is there e2e's BenchmarkStart says.
 func TestAtRest(t *testing.T) {
-	if _, err := os.Stat("/proc/self/status"); err != nil {
-		t.Skip("resident memory is looked up in /proc")
+	mib := proctest.Pillion(t, t.TempDir(), "--demo").Resident(t)
+	t.Logf("%.1f MiB are resident", mib)
+	if mib >= 64 {
+		t.Error("want less than 64")
 	}
-	if mib := resident(t, proctest.Pillion(t, t.TempDir(), "--demo")); mib >= 64 {
-		t.Errorf("%d MiB are resident, want less than 64", mib)
-	} else {
-		t.Logf("%d MiB are resident", mib)
-	}
-}
-
-func resident(t *testing.T, p *proctest.Program) int {
-	t.Helper()
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID()) + "/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
-	if m == nil {
-		t.Fatalf("no VmRSS in %s", status)
-	}
-	kib, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib >> 10
 }
 
 // A service does not carry a NATS server: only pillion does, and only through bus/embedded.

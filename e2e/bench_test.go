@@ -207,7 +207,7 @@ func BenchmarkStart(b *testing.B) {
 		started := time.Now()
 		prog := pillion(b, p, b.TempDir())
 		took += time.Since(started)
-		resident = residentMiB(b, prog.PID())
+		resident = prog.Resident(b)
 		b.StopTimer()
 		prog.Kill()
 		b.StartTimer()
@@ -215,19 +215,6 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms-to-ready")
 	b.ReportMetric(resident, "MiB-resident")
-}
-
-func residentMiB(b *testing.B, pid int) float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Skipf("resident memory is read from /proc: %v", err)
-	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	var kib float64
-	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		b.Fatal(err)
-	}
-	return kib / 1024
 }
 
 // load sends one request over and over on a number of connections.

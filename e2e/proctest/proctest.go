@@ -224,6 +224,20 @@ func (p *Program) NATS(data, who string) []string {
 // PID returns the id of the process.
 func (p *Program) PID() int { return p.cmd.Process.Pid }
 
+// Resident returns how much memory the program has, in MiB. Where the system does not say it, the test is skipped.
+func (p *Program) Resident(t testing.TB) (mib float64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		t.Skipf("resident memory is read from /proc: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &mib); err != nil {
+		t.Fatal(err)
+	}
+	return mib / 1024
+}
+
 // Tail returns the last lines of what the program has said.
 func (p *Program) Tail(lines int) string {
 	all := strings.Split(strings.TrimSpace(p.Out.String()+p.Log.String()), "\n")
