@@ -68,6 +68,23 @@ func TestKeysAreSentOnce(t *testing.T) {
 	}
 }
 
+// TestKeysAreWhole: what else a request says of the version that it wants, or of a part, does not count.
+func TestKeysAreWhole(t *testing.T) {
+	k := newKit(t)
+	for _, path := range []string{"/public-key", "/.well-known/jwks.json"} {
+		whole := k.ask(t, get(path), http.StatusOK, "").Body.String()
+		for _, header := range [][2]string{
+			{"If-Match", `"another"`}, {"If-Match", "h2c"}, {"Range", "bytes=0-1"}, {"Range", "bytes=900000-"}, {"Range", "identity"},
+		} {
+			r := get(path)
+			r.Header.Set(header[0], header[1])
+			if w := k.ask(t, r, http.StatusOK, ""); w.Body.String() != whole {
+				t.Errorf("%s with %s: %s = %q, want all of it", path, header[0], header[1], w.Body)
+			}
+		}
+	}
+}
+
 // TestKeysFollowTheSet: what is published is what Keys says at that moment.
 func TestKeysFollowTheSet(t *testing.T) {
 	var now *token.KeySet
