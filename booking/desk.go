@@ -130,7 +130,7 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, w)
 }
 
-// AcceptedBy returns the booking that a rider has accepted by this command, as it is now: for the retry of a command that did not say which. Errors:
+// AcceptedBy returns the booking that a rider has accepted by this command, as it is now, or as it was then where the rider has it no longer: for the retry of a command that did not say which. Errors:
 // ErrNotFound where there is none, ErrKeyReused where it asked for something else.
 func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	id, err := d.log.EngagedBy(ctx, RiderID(c.Actor.ID), c.ID)
@@ -151,7 +151,7 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	case e.Request != c.Request:
 		return Booking{}, ErrKeyReused
 	}
-	return h.Booking, nil
+	return h.again(e), nil
 }
 
 // free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy and what ride it is.
@@ -388,7 +388,7 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error
 			if !w.same(e) || e.Actor != c.Actor || e.Request != c.Request {
 				return Booking{}, ErrKeyReused
 			}
-			return h.Booking, nil
+			return h.again(e), nil
 		}
 		e, refusal := decide(&h)
 		switch {

@@ -39,6 +39,19 @@ func (h *History) byCommand(c CommandID) (Event, bool) {
 	return Event{}, false
 }
 
+// again returns what the actor of event e is told when its command comes again: the booking as it is now, but to a rider who has
+// it no longer as it was after e. What became of it since concerns others.
+func (h *History) again(e Event) Booking {
+	if e.Actor.Role == Rider && h.Booking.Rider != RiderID(e.Actor.ID) {
+		for _, c := range h.Changes() {
+			if c.Event.ID == e.ID {
+				return c.Booking
+			}
+		}
+	}
+	return h.Booking
+}
+
 // by reports whether an actor has caused such an event.
 func (h *History) by(a Actor, such func(Event) bool) bool {
 	return slices.ContainsFunc(h.Events, func(e Event) bool { return e.Actor == a && such(e) })

@@ -243,6 +243,33 @@ func TestGivingBack(t *testing.T) {
 	stepped(t, e.post(rolf, id, "start", startBody(e.code(id))), "Ride started", id, booking.StateStarted)
 }
 
+// Who has given a booking back, and sends again what it did before, is told what came of that, and nothing of the ride that somebody
+// else has now.
+func TestRetriesAfterARelease(t *testing.T) {
+	e := newEnv(t)
+	id := e.book()
+	key := []string{"Idempotency-Key", "k"}
+	arrive := func() *httptest.ResponseRecorder { return e.post(rita, id, "arrive", "", key...) }
+	accept := func() *httptest.ResponseRecorder {
+		return e.call("POST", "/accept-booking", e.rider(rita), "{}", key...)
+	}
+	accepted, arrived := accept().Body.String(), arrive().Body.String()
+	e.do(e.desk.Release(t.Context(), command(booking.Rider, rita), id, ""))
+	again := func(when string) {
+		t.Helper()
+		if got := accept().Body.String(); got != accepted {
+			t.Errorf("%s the acceptance is told as %s, and was told as %s", when, got, accepted)
+		}
+		if got := arrive().Body.String(); got != arrived {
+			t.Errorf("%s the arrival is told as %s, and was told as %s", when, got, arrived)
+		}
+	}
+	again("while it is open")
+	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
+	e.finish(rolf, id)
+	again("after another one's ride")
+}
+
 // The retry of "any booking" is given the booking that the first try was given, and not the next one.
 func TestAnyWithAKey(t *testing.T) {
 	e := newEnv(t)
