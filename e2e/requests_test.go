@@ -80,7 +80,8 @@ func (r request) String() string {
 	return text
 }
 
-// A generator makes requests from a document: about half of them as the document wants them, the others wrong in one or two ways.
+// A generator makes requests from a document: about half of them as the document wants them, the
+// others wrong in one or two ways.
 type generator struct {
 	*rand.Rand
 	*town
@@ -115,7 +116,8 @@ func (g *generator) request(o operation) request {
 		}
 	}
 	if g.oddly() {
-		query = append(query, one(g.Rand, "x=1", "%zz=1", "a;b", "=", "&&", "limit=1", "lat", "q="+url.QueryEscape(g.oddText()), "limit=%00"))
+		query = append(query, one(g.Rand, "x=1", "%zz=1", "a;b", "=", "&&", "limit=1", "lat",
+			"q="+url.QueryEscape(g.oddText()), "limit=%00"))
 	}
 	if len(query) > 0 {
 		r.target += "?" + strings.Join(query, "&")
@@ -147,21 +149,26 @@ func (g *generator) authorize(r *request) {
 	case n == 37: // nobody's
 	default:
 		token := g.own[role].access
-		r.header["Authorization"] = one(g.Rand, []string{"Basic " + token}, []string{token}, []string{""}, []string{"Bearer "},
-			[]string{"Bearer " + token, "Bearer " + token}, []string{"Bearer " + token + "," + token}, []string{"Bearer invalid.token.here"},
-			[]string{"Bearer " + token[:len(token)-2]}, []string{"Bearer \xff\xfe"}, []string{"Bearer " + strings.Repeat("a.", 2000)}, []string{"bearer " + token})
+		r.header["Authorization"] = one(g.Rand, []string{"Basic " + token}, []string{token}, []string{""},
+			[]string{"Bearer "},
+			[]string{"Bearer " + token, "Bearer " + token}, []string{"Bearer " + token + "," + token},
+			[]string{"Bearer invalid.token.here"},
+			[]string{"Bearer " + token[:len(token)-2]}, []string{"Bearer \xff\xfe"},
+			[]string{"Bearer " + strings.Repeat("a.", 2000)}, []string{"bearer " + token})
 	}
 }
 
-// id returns the id of a booking, most often one that the caller may act on.
+// id returns the id of a booking, most often one that the caller may act on. A ride takes a user
+// and a raider, so a visitor's user looks after the booking that its raider has.
 func (g *generator) id(as *account) string {
-	if as != nil && as.booking != "" && g.IntN(8) > 0 {
-		return as.booking
+	var mine string
+	if as != nil && g.IntN(8) > 0 {
+		mine = as.booking
+		if as == g.own["user"] && g.IntN(2) == 0 {
+			mine = cmp.Or(g.own["raider"].booking, mine)
+		}
 	}
-	if id := g.anyBooking(g.Rand); id != "" {
-		return id
-	}
-	return "mfrggzdfmztwq2lkmfrggzdfmz"
+	return cmp.Or(mine, g.anyBooking(g.Rand), "mfrggzdfmztwq2lkmfrggzdfmz")
 }
 
 // parameter returns what stands in the query for a parameter.
@@ -171,7 +178,7 @@ func (g *generator) parameter(p *openapi3.Parameter) []string {
 	}
 	value := strings.Trim(g.value(p.Name, p.Schema.Value), `"`)
 	if g.oddly() {
-		value = one(g.Rand, g.oddText(), g.oddNumber(), "")
+		value = one(g.Rand, g.oddText(), g.oddNumber(), g.oddTime(), "")
 	}
 	pair := p.Name + "=" + url.QueryEscape(value)
 	switch g.IntN(40) {
@@ -197,7 +204,8 @@ func (g *generator) parameterHeader(r *request, p *openapi3.Parameter) {
 		value = one(g.Rand, "key-"+strconv.Itoa(g.IntN(4)), strconv.FormatUint(g.Uint64(), 36), `"key-1"`)
 	}
 	if g.oddly() {
-		value = one(g.Rand, "", `"`, `"a`, "a b", strings.Repeat("k", 129), "k\xff", "-1", "1e3", "18446744073709551616", "ключ", "null")
+		value = one(g.Rand, "", `"`, `"a`, "a b", strings.Repeat("k", 129), "k\xff", "-1", "1e3",
+			"18446744073709551616", "ключ", "null")
 	}
 	r.header.Set(p.Name, value)
 	if g.IntN(40) == 0 {
@@ -208,16 +216,22 @@ func (g *generator) parameterHeader(r *request, p *openapi3.Parameter) {
 // describe sets headers that no document names.
 func (g *generator) describe(r *request) {
 	if g.IntN(3) == 0 {
-		r.header.Set("Accept", one(g.Rand, "application/json", "application/problem+json", "text/html, application/json;q=0.9", "*/*", "text/plain",
-			"application/*;q=0.1", "image/png", "*/*;q=0", ";;", "application/json;q=2", "text/event-stream", strings.Repeat("a/b,", 400), ""))
+		r.header.Set("Accept", one(g.Rand, "application/json", "application/problem+json",
+			"text/html, application/json;q=0.9", "*/*", "text/plain",
+			"application/*;q=0.1", "image/png", "*/*;q=0", ";;", "application/json;q=2", "text/event-stream",
+			strings.Repeat("a/b,", 400), ""))
 	}
 	if !g.oddly() {
 		return
 	}
-	name := one(g.Rand, "Cookie", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Forwarded", "X-Request-Id", "Traceparent", "If-None-Match", "Range",
-		"Content-Encoding", "Expect", "Accept-Encoding", "X-Http-Method-Override", "Last-Event-Id", "Idempotency-Key", "If-Match", "Upgrade")
-	value := one(g.Rand, "", "*", "null", "https://example.com", "cross-site", "unknown", "[::1]:80", "for=\"[\"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		"00-"+strings.Repeat("f", 60), "bytes=0-1", "gzip", "identity", "DELETE", "h2c", `W/"x"`, strings.Repeat("x", 2000), "\xff\xfe", "пример", "a, b;c=\"")
+	name := one(g.Rand, "Cookie", "Origin", "Sec-Fetch-Site", "X-Forwarded-For", "Forwarded", "X-Request-Id",
+		"Traceparent", "If-None-Match", "Range",
+		"Content-Encoding", "Expect", "Accept-Encoding", "X-Http-Method-Override", "Last-Event-Id", "Idempotency-Key",
+		"If-Match", "Upgrade")
+	value := one(g.Rand, "", "*", "null", "https://example.com", "cross-site", "unknown", "[::1]:80", "for=\"[\"",
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"00-"+strings.Repeat("f", 60), "bytes=0-1", "gzip", "identity", "DELETE", "h2c", `W/"x"`, strings.Repeat("x",
+			2000), "\xff\xfe", "пример", "a, b;c=\"")
 	if name == "Expect" { // net/http answers any other one by itself
 		value = "100-continue"
 	}
@@ -233,14 +247,19 @@ func (g *generator) fill(r *request) {
 		r.body = g.oddBody(g.value("", schema))
 	case g.oddly():
 		r.body = g.brokenObject(schema)
-	case !r.RequestBody.Value.Required && g.IntN(3) == 0:
+	case !r.RequestBody.Value.Required && len(schema.Required) == 0 && g.IntN(3) == 0:
 	default:
 		r.body = g.value("", schema)
 	}
+	if r.path == "/register" && g.IntN(2) == 0 {
+		r.body = strings.ReplaceAll(r.body, g.who.email, strconv.FormatUint(g.Uint64(), 36)+"@example.com")
+	}
 	r.header.Set("Content-Type", "application/json")
 	if g.IntN(20) == 0 {
-		r.header["Content-Type"] = one(g.Rand, nil, []string{""}, []string{"text/plain"}, []string{"application/x-www-form-urlencoded"}, []string{";;;"},
-			[]string{"application/json; charset=utf-8"}, []string{"application/json; charset=latin1"}, []string{"application/json", "application/json"},
+		r.header["Content-Type"] = one(g.Rand, nil, []string{""}, []string{"text/plain"},
+			[]string{"application/x-www-form-urlencoded"}, []string{";;;"},
+			[]string{"application/json; charset=utf-8"}, []string{"application/json; charset=latin1"},
+			[]string{"application/json", "application/json"},
 			[]string{"application/problem+json"}, []string{"APPLICATION/JSON"}, []string{"application/json\xff"})
 	}
 	r.chunked = g.IntN(20) == 0
@@ -285,7 +304,8 @@ func (g *generator) value(name string, s *openapi3.Schema) string {
 
 // known returns what a field must have for a request to get far.
 func (g *generator) known(name string) (json string, ok bool) {
-	place := one(g.Rand, [2]string{"12.9716", "77.5946"}, [2]string{"12.9716", "77.5946"}, [2]string{"12.9352", "77.6245"})
+	place := one(g.Rand, [2]string{"12.9716", "77.5946"}, [2]string{"12.9716", "77.5946"}, [2]string{"12.9352",
+		"77.6245"})
 	switch name {
 	case "email":
 		return strconv.Quote(g.who.email), true
@@ -298,7 +318,7 @@ func (g *generator) known(name string) (json string, ok bool) {
 	case "refresh_token":
 		return strconv.Quote(g.who.refresh), true
 	case "booking_id":
-		return strconv.Quote(g.openBooking(g.Rand)), true
+		return strconv.Quote(one(g.Rand, g.own["user"].booking, g.openBooking(g.Rand))), true
 	case "start_code":
 		return strconv.Quote(g.code(g.own["raider"].booking)), true
 	case "state":
@@ -354,17 +374,22 @@ func (g *generator) brokenObject(s *openapi3.Schema) string {
 	case 0:
 		fields = slices.Delete(fields, at, at+1)
 	case 1:
-		fields = append(fields, field{one(g.Rand, "x", "", `\u0000`, `__proto__`, `\ud800`, "\xff", "\u202e", strings.Repeat("n", 5000)), g.oddValue()})
+		fields = append(fields, field{one(g.Rand, "x", "", `\u0000`, `__proto__`, `\ud800`, "\xff", "\u202e",
+			strings.Repeat("n", 5000)), g.oddValue()})
 	case 2:
 		fields = append(fields, f)
 	case 3: // K and S have a third form, which case folding makes equal
-		fields[at].name = one(g.Rand, strings.ToUpper(f.name), strings.ReplaceAll(f.name, "s", "ſ"), strings.ReplaceAll(f.name, "k", "\u212a"), " "+f.name)
+		fields[at].name = one(g.Rand, strings.ToUpper(f.name), strings.ReplaceAll(f.name, "s", "ſ"),
+			strings.ReplaceAll(f.name, "k", "\u212a"), " "+f.name)
 	default:
 		inner := s.Properties[f.name].Value
 		if len(inner.AllOf) > 0 {
 			inner = inner.AllOf[0].Value
 		}
 		fields[at].value = g.oddValue()
+		if f.name == "at" && g.IntN(2) == 0 {
+			fields[at].value = strconv.Quote(g.oddTime())
+		}
 		if inner.Type.Is("object") && g.IntN(2) == 0 {
 			fields[at].value = g.brokenObject(inner)
 		}
@@ -374,9 +399,12 @@ func (g *generator) brokenObject(s *openapi3.Schema) string {
 
 // oddBody returns what is no object, or hardly one; whole is one that would be.
 func (g *generator) oddBody(whole string) string {
-	return one(g.Rand, "", " ", "null", "[]", "[{}]", "{", "{}{}", "{},", "true", `"x"`, "\x00", "\xff", "\ufeff"+whole, whole+"x", whole+whole, whole[:len(whole)/2],
-		"["+whole+"]", strings.ToUpper(whole), strings.ReplaceAll(whole, `"`, "'"), strings.Repeat("[", 10_000), strings.Repeat(`{"a":`, 5_000), strings.Repeat(" ", 70<<10)+whole,
-		whole+strings.Repeat("\n", 70<<10), "email=x&password=y", "<a/>", "// "+whole, strings.Replace(whole, ":", ":\x00", 1), "\xfe\xff\x00{\x00}")
+	return one(g.Rand, "", " ", "null", "[]", "[{}]", "{", "{}{}", "{},", "true", `"x"`, "\x00", "\xff",
+		"\ufeff"+whole, whole+"x", whole+whole, whole[:len(whole)/2],
+		"["+whole+"]", strings.ToUpper(whole), strings.ReplaceAll(whole, `"`, "'"), strings.Repeat("[", 10_000),
+		strings.Repeat(`{"a":`, 5_000), strings.Repeat(" ", 70<<10)+whole,
+		whole+strings.Repeat("\n", 70<<10), "email=x&password=y", "<a/>", "// "+whole, strings.Replace(whole, ":",
+			":\x00", 1), "\xfe\xff\x00{\x00}")
 }
 
 // oddValue returns JSON, or nearly so, that hardly any field allows.
@@ -387,23 +415,37 @@ func (g *generator) oddValue() string {
 	case 1:
 		return one(g.Rand, "null", "true", "[]", "{}", "[[]]", `{"lat":1}`, `[null]`, "undefined", "NaN", "")
 	}
-	// As a client would write it, or with the bytes as they are.
-	if text := g.oddText(); g.IntN(2) == 0 || !utf8.ValidString(text) {
-		return `"` + text + `"`
-	} else {
-		return strconv.QuoteToASCII(text)
+	text := g.oddText()
+	if g.IntN(2) == 0 && utf8.ValidString(text) {
+		return strconv.QuoteToASCII(text) // nearly JSON: Go writes some characters in ways of its own
 	}
+	return `"` + text + `"`
 }
 
 func (g *generator) oddNumber() string {
-	return one(g.Rand, "0", "-0", "-1", "0.5", "5.0", "5e0", "90.0000001", "-180.5", "1e400", "-1e400", "1e-400", "9223372036854775808", "18446744073709551616",
-		"1"+strings.Repeat("0", 400), "0."+strings.Repeat("3", 400), "01", "+1", ".5", "1.", "0x10", "1_000", "Infinity", "٣", "1e99999999999", "5e-324")
+	return one(g.Rand, "0", "-0", "-1", "0.5", "5.0", "5e0", "90.0000001", "-180.5", "1e400", "-1e400", "1e-400",
+		"9223372036854775808", "18446744073709551616",
+		"1"+strings.Repeat("0", 400), "0."+strings.Repeat("3", 400), "01", "+1", ".5", "1.", "0x10", "1_000",
+		"Infinity", "٣", "1e99999999999", "5e-324")
+}
+
+// oddTime is apart from other texts: an answer with a time in it that is not written as all others
+// is taken for wrong.
+func (g *generator) oddTime() string {
+	return one(g.Rand, "9999-12-31T23:59:60Z", "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
+		"2026-03-01T08:00:00+05:30",
+		"1970-01-01T00:00:00.000000000001Z", "2026-02-30T00:00:00Z", time.Now().Add(time.Hour).Format(time.RFC3339))
 }
 
 func (g *generator) oddText() string {
-	return one(g.Rand, "", " ", "\x00", `\u0000`, "\xff\xfe", "\xed\xa0\x80", `\ud800`, "\u202eabc\u202c", "a\u200bb", "\u2028", "\u0085", "\r\nX: y", "\t", "a\u0301", "\ufeff", "\ufffd",
-		"\U000e0041", "🏴\U000e0067\U000e007f", "ſ\u212a", strings.Repeat("\u0301", 300), strings.Repeat("x", 281), strings.Repeat("😀", 280), strings.Repeat("long", 400),
-		strings.Repeat("y", g.IntN(3000)), "..", ".", "%", "%2F", "a/b", "../../etc/passwd", "' OR 1=1 --", "<script>", "${jndi:ldap://x}", "{{7*7}}", "$.>", "*", ">",
-		"nobody@example.com", "x@example.com ", "mfrggzdfmztwq2lkmfrggzdfmz", "MFRGGZDFMZTWQ2LKMFRGGZDFMZ", "aaaaaaaaaaaaaaaaaaaaaaaaaa", "0000", "12.97,77.59", "91,181", ",", "1,2,3",
-		"9999-12-31T23:59:60Z", "0000-01-01T00:00:00Z", "2026-03-01T08:00:00+05:30", "2026-03-01", strings.Repeat("open,", 33))
+	return one(g.Rand, "", " ", "\x00", `\u0000`, "\xff\xfe", "\xed\xa0\x80", `\ud800`, "\u202eabc\u202c", "a\u200bb",
+		"\u2028", "\u0085", "\r\nX: y", "\t", "a\u0301", "\ufeff", "\ufffd",
+		"\U000e0041", "🏴\U000e0067\U000e007f", "ſ\u212a", strings.Repeat("\u0301", 300), strings.Repeat("x", 281),
+		strings.Repeat("😀", 280), strings.Repeat("long", 400),
+		strings.Repeat("y", g.IntN(3000)), "..", ".", "%", "%2F", "a/b", "../../etc/passwd", "' OR 1=1 --",
+		"<script>", "${jndi:ldap://x}", "{{7*7}}", "$.>", "*", ">",
+		"nobody@example.com", "x@example.com ", "mfrggzdfmztwq2lkmfrggzdfmz", "MFRGGZDFMZTWQ2LKMFRGGZDFMZ",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaa", "0000", "12.97,77.59", "91,181", ",", "1,2,3",
+		"2026-03-01",
+		strings.Repeat("open,", 33))
 }

@@ -270,6 +270,20 @@ func TestRetriesAfterARelease(t *testing.T) {
 	again("after another one's ride")
 }
 
+// A retry of an acceptance is told that the user has cancelled since.
+func TestAcceptedAndCancelled(t *testing.T) {
+	e := newEnv(t)
+	id := e.book()
+	accept := func() *httptest.ResponseRecorder {
+		return e.call("POST", "/accept-booking", e.rider(rita), named(id), "Idempotency-Key", "k")
+	}
+	won(t, accept(), rita, id)
+	e.do(e.desk.Cancel(t.Context(), command(booking.User, ulla), id, ""))
+	if v := webtest.Object(t, accept()); v["booking_id"] != string(id) || v["state"] != "cancelled" {
+		t.Errorf("answer %v", v)
+	}
+}
+
 // The retry of "any booking" is given the booking that the first try was given, and not the next one.
 func TestAnyWithAKey(t *testing.T) {
 	e := newEnv(t)
