@@ -22,15 +22,15 @@ run: ## Run the whole system in one process, with NATS inside and two accounts t
 certs: ## Make a CA and certificates in data/certs, for trying TLS. What is there stays; RENEW=1 renews them.
 	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
 
-# Tests of whole systems wait for most of their time, so two packages more than there are processors are under way.
-AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 2)
+# Tests of whole systems wait for most of their time, so one package more than there are processors is under way.
+AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
 
 # The race detector sleeps for a second at the end of each test binary, for reports that come late.
 TEST := GORACE=atexit_sleep_ms=50 $(GO) test -timeout=20m
 
 .PHONY: test
 test: ## Run every test that needs only Go (with the race detector where there is a C compiler). Results are kept: what has not changed is not run again.
-	$(TEST) $(RACE) -p=$(AT_ONCE) -parallel=4 -vet=off ./...
+	$(TEST) $(RACE) -p=$(AT_ONCE) -parallel=3 -vet=off ./...
 
 .PHONY: check
 check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: every test in its long form, in any order. Needs a C compiler, for the race detector, curl, for the README's commands, and PostgreSQL.
