@@ -198,11 +198,7 @@ func TestOffersOverNATS(t *testing.T) {
 		e.Door(t, x.auth)
 		var feeds []*nats.Subscription
 		for i := range 2 {
-			nc, err := e.Enter(x.tokens[i])
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(nc.Close)
+			nc := e.MustEnter(t, x.tokens[i])
 			feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
 			if err == nil {
 				err = nc.Flush()

@@ -96,3 +96,18 @@ func (e *Env) Enter(raw string, options ...nats.Option) (*nats.Conn, error) {
 	}
 	return nats.Connect(e.URL(), options...)
 }
+
+// MustEnter is Enter with a token that is good. A server waits for two seconds to be told who somebody is; on a slow machine that
+// may be too short, and then it is tried again, as clients do. The connection is closed after the test.
+func (e *Env) MustEnter(t testing.TB, raw string, options ...nats.Option) (nc *nats.Conn) {
+	t.Helper()
+	wait.Until(t, "a good token is let in", func() (in bool) {
+		var err error
+		if nc, err = e.Enter(raw, options...); err != nil {
+			t.Logf("connect with a good token: %v", err)
+		}
+		return err == nil
+	})
+	t.Cleanup(nc.Close)
+	return nc
+}

@@ -50,11 +50,8 @@ func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.D
 func enter(t *testing.T, e *bustest.Env, raw string) (*nats.Conn, <-chan struct{}) {
 	t.Helper()
 	over := make(chan struct{})
-	nc, err := e.Enter(raw, nats.ClosedHandler(func(*nats.Conn) { close(over) }))
-	if err != nil {
-		t.Fatalf("connect with a good token: %v", err)
-	}
-	t.Cleanup(nc.Close)
+	nc := e.MustEnter(t, raw)
+	nc.SetClosedHandler(func(*nats.Conn) { close(over) })
 	return nc, over
 }
 
