@@ -89,14 +89,15 @@ func (s *snapshots) latest(ctx context.Context) (snapshot, error) {
 // What changes later than this began is none of its business: whoever has looked at the version of the past before hears of it.
 func (s *snapshots) fits(ctx context.Context, x *snapshot, ledger *jetstream.StreamInfo) error {
 	switch {
-	case !x.Ledger.Equal(ledger.Created) || x.Seq > ledger.State.LastSeq:
+	case !x.Ledger.Equal(ledger.Created):
 		return errForeign
 	case x.Seq < ledger.State.FirstSeq:
 		return errAllAged
 	}
 	m, err := s.conn.leaderGet(ctx, LedgerStream, getRequest{Seq: x.Seq})
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound): // it has aged just now, or was never there
+	// It has aged just now, or was never there: where the ledger ends was asked before the snapshot was read, and says nothing.
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return errForeign
 	case err != nil:
 		return errors.Join(errUnreachable, err)
