@@ -45,35 +45,6 @@ func listen(t *testing.T, say func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// free returns an address that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// lines are what is written to a log.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // Whoever has no NATS, or a wrong one, is told the address, the reason and what to do: in one sentence, and once.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
@@ -84,7 +55,7 @@ func TestTrouble(t *testing.T) {
 	}
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	nobody, mute := free(t), listen(t, func(net.Conn) {})
+	nobody, mute := freeAddr(t), listen(t, func(net.Conn) {})
 	hangsUp := listen(t, func(c net.Conn) { _ = c.Close() })
 	key, err := nkeys.CreateUser()
 	if err != nil {
@@ -110,7 +81,7 @@ func TestTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, told := new(lines), make(chan error, 10)
+			log, told := new(logLines), make(chan error, 10)
 			c.config.Log = slog.New(slog.NewJSONHandler(log, nil))
 			conn := connectTo(t, c.config)
 			c.config.Beside = conn
@@ -141,7 +112,7 @@ func TestTrouble(t *testing.T) {
 // What was told is told again after there was a connection in between.
 func TestTroubleAgain(t *testing.T) {
 	t.Parallel()
-	addr, told := free(t), make(chan error, 10)
+	addr, told := freeAddr(t), make(chan error, 10)
 	conn := connectTo(t, bus.Config{URL: "nats://" + addr, Trouble: func(err error) { told <- err }})
 	for range 2 {
 		if err := <-told; !errors.Is(err, bus.ErrUnreachable) {
