@@ -29,7 +29,7 @@ AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 
 TEST := GORACE=atexit_sleep_ms=50 $(GO) test -timeout=20m
 
 .PHONY: test
-test: ## Run every test that needs only Go (with the race detector where there is a C compiler). Results are kept: what has not changed is not run again.
+test: build ## Run every test that needs only Go (with the race detector where there is a C compiler). Results are kept: what has not changed is not run again.
 	$(TEST) $(RACE) -p=$(AT_ONCE) -parallel=3 -vet=off ./...
 
 .PHONY: check
@@ -49,11 +49,11 @@ ROUNDS ?= 60
 
 .PHONY: chaos
 chaos: ## Break a cluster again and again while it is used: ROUNDS=60 faults, of chance or of SEED=n, or those named like FAULT=text. See docs/chaos.md.
-	ROUNDS=$(ROUNDS) $(GO) test -run='^TestChaos$$' -count=1 -timeout=6h -v ./chaos
+	ROUNDS=$(ROUNDS) $(GO) test -run='^TestChaos$$' -count=1 -timeout=6h -v ./test/chaos
 
 .PHONY: mutations
 mutations: ## Break the code on purpose and demand that a test fails: by each fault of docs/mutations.md, or those named like ONLY=text.
-	MUTATIONS='$(or $(ONLY),all)' $(GO) test -run='^TestMutations$$' -count=1 -timeout=2h -v ./mutations
+	MUTATIONS='$(or $(ONLY),all)' $(GO) test -run='^TestMutations$$' -count=1 -timeout=2h -v ./test/mutations
 
 .PHONY: build
 build: ## Build the programs into bin/, static.

@@ -1,4 +1,4 @@
-module pillion
+module github.com/example/pillion
 
 go 1.26.8
 

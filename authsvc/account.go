@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // An Account is one (email, role) pair: the same email may be a user and a rider, with separate passwords.

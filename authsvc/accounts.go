@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"pillion/bus"
-	"pillion/token"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token"
 )
 
 // A Bucket is the little that Accounts asks of a key-value bucket. Reads must be the leader's: a replica that has not heard of an

@@ -9,9 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // An attempt is what is known of somebody's try to log in, to register, and so on: for the log, and never for the client.

@@ -8,9 +8,9 @@ import (
 	"sync"
 	"testing"
 
-	"pillion/authsvc"
-	"pillion/bus/bustest"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
 )
 
 // A trail keeps what it is told.

@@ -25,8 +25,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].

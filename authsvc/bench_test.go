@@ -15,9 +15,9 @@ import (
 
 	"github.com/alexedwards/argon2id"
 
-	"pillion/authsvc"
-	"pillion/bus"
-	"pillion/bus/bustest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
 )
 
 // BenchmarkLogin sets logins over HTTP, with the accounts and the counters of tries in NATS, against argon2id alone with as many at a time as the service

@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/wait"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
 )
 
 // A door is where clients find authsvc: instances behind it come and go.

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/token"
 )
 
 // An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and sessions end by the clock. Keys are the same at any time.

@@ -4,7 +4,7 @@ import (
 	_ "embed" // for common_passwords.txt
 	"strings"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrPasswordCommon refuses what everybody who guesses passwords tries first.

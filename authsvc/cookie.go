@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrCrossOrigin refuses a cookie that came with a request of another site, or of nobody knows whom.

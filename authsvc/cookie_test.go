@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/authsvc"
+	"github.com/example/pillion/authsvc"
 )
 
 // A browser is where a request comes from.

@@ -1,8 +1,8 @@
 package authsvc
 
 import (
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // What a client is told. The first two are the original's sentences, to the letter.

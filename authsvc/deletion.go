@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // ErrDemoAccount keeps the demo accounts: everybody knows their password, and anybody could delete them.

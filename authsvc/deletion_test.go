@@ -17,14 +17,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // deleting returns a DELETE /account.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // demoPassword is that of both demo accounts, as in the original's curl lines.

@@ -5,11 +5,11 @@ import (
 	"sync"
 	"testing"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
 )
 
 func seed(t *testing.T, k *kit) {

@@ -3,7 +3,7 @@ package authsvc
 import (
 	"strings"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // MaxEmail is the longest email address, in bytes: what fits into a mail's path (RFC 5321 section 4.5.3.1.3).

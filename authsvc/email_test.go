@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/authsvc"
+	"github.com/example/pillion/authsvc"
 )
 
 func TestParseEmail(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/authtest"
 )
 
 // TestSecretsAreNotStored: whoever reads the bucket cannot refresh.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"pillion/authsvc"
+	"github.com/example/pillion/authsvc"
 )
 
 // FuzzLogin sends any body to /login. None may be answered with 500, none may log in, and what got as far as the password was one

@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // ErrLimited is that somebody has tried too often. It says nothing of whether there is such an account.

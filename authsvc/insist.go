@@ -6,8 +6,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/bus"
-	"pillion/fault"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 )
 
 const (

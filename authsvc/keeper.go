@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // KeySets is where the set of keys is that all verifiers watch.
@@ -20,7 +20,7 @@ type KeySets interface {
 	Changed() <-chan struct{}
 }
 
-// A ChangeKeys changes the set that all verifiers watch: see [pillion/bus.Conn.ChangeKeys].
+// A ChangeKeys changes the set that all verifiers watch: see [github.com/example/pillion/bus.Conn.ChangeKeys].
 type ChangeKeys func(context.Context, func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error)
 
 // KeeperConfig is what a KeyKeeper needs. Ring, Keys, Change, LedgerAge and Elsewhere are required.

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/wait"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
 )
 
 // A keeping is one instance of authsvc, as far as keys go.

@@ -9,8 +9,8 @@ import (
 	"errors"
 	"fmt"
 
-	"pillion/fault"
-	"pillion/secretfile"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
 )
 
 const (

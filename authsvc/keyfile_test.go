@@ -19,9 +19,9 @@ import (
 	"syscall"
 	"testing"
 
-	"pillion/authsvc"
-	"pillion/fault"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token/tokentest"
 )
 
 func pkcs8(t *testing.T, key any) []byte {

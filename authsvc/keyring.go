@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // A KeyRing has the private halves of the keys that tokens are signed with. They are files of PEM, readable by their owner only, in one

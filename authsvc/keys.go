@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // How long others may use the published keys without asking again. The set may be a minute old: every token says which key it

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/token"
 )
 
 func get(path string) *http.Request { return httptest.NewRequest(http.MethodGet, path, nil) }

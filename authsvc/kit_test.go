@@ -15,11 +15,11 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web/webtest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/webtest"
 )
 
 const goodPassword = "correct horse battery"

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // loginBody is the body of POST /login.

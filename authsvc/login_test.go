@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/token"
-	"pillion/web/webtest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestLogin(t *testing.T) {

@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // ErrNoSession is for a token that nobody got by logging in.

@@ -8,12 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 func TestLogout(t *testing.T) {

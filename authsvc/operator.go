@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // What an operator is told.

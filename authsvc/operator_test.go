@@ -12,11 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
 )
 
 func (k *kit) operator() *authsvc.Operator {

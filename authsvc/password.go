@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // ErrDemoPassword keeps the demo accounts as they are described: everybody knows their password, and anybody could change it.

@@ -13,10 +13,10 @@ import (
 
 	"github.com/alexedwards/argon2id"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/bus"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token"
 )
 
 const newPassword = "staple of another kind"

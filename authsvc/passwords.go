@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/text/unicode/norm"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // The length of a password, in characters (code points), whatever their kind: no rules of composition, and nothing is cut off.

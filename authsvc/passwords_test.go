@@ -12,8 +12,8 @@ import (
 
 	"github.com/alexedwards/argon2id"
 
-	"pillion/authsvc"
-	"pillion/fault"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/internal/fault"
 )
 
 func newPasswords(t testing.TB, c authsvc.PasswordsConfig) *authsvc.Passwords {

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"net/http"
 
-	"pillion/bus"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // refreshBody is the body of POST /refresh. With a cookie it may be empty.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/token"
 )
 
 func withRules(r authsvc.SessionRules) func(*authsvc.Config, *authsvc.PasswordsConfig) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // registerAnswer says besides whether somebody has to approve the account before its owner can log in.

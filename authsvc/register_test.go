@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/token"
 )
 
 func TestRegister(t *testing.T) {

@@ -16,9 +16,9 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // ServiceTokens gives our own processes the tokens that they act with when the system does something by itself. Who may have one is said by

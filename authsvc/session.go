@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"time"
 
-	"pillion/bus"
-	"pillion/token"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token"
 )
 
 // A SessionStore is the bucket that sessions are in: one key a session, its id. Reads must be the leader's. Failures other than those

@@ -8,9 +8,9 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // ErrInvalidRefreshToken is all that anybody learns of a refresh token that is not good. Its cause says why, for the log.

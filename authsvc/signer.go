@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // An Issuer issues tokens. *token.Issuer is one that has a single key, and [Signer] one whose keys are replaced.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // rides returns the events of n rides that overlap: all are requested, then all accepted, and so on.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A shadow is what a board should be, made in the simplest way: a thread for each booking, and sorting at every question.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A script is what a ledger could hold: events, forgeries and nonsense about some bookings. Each line is put on boards as a reader does it.

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A house is a desk over a log in memory, and a clock that goes when it is told to.

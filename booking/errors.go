@@ -3,7 +3,7 @@ package booking
 import (
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // retryAfter is when a command that met too many others may be tried again.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // A history is folded into a booking. The second accept does not follow from what was before it, so nobody acts on it.

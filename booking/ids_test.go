@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 func TestNewID(t *testing.T) {

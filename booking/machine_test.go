@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // situations are all the situations that a booking can be in, each with what everybody may do in it: a line for each kind of event,

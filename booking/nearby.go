@@ -5,7 +5,7 @@ import (
 
 	"github.com/golang/geo/s2"
 
-	"pillion/geo"
+	"github.com/example/pillion/internal/geo"
 )
 
 // Distance returns how far two places are from each other, in metres, as the crow flies.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A city makes events of many bookings, in the order of one ledger.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // transitions is the picture in the design: from which state an event leads where.

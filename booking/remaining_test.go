@@ -3,7 +3,7 @@ package booking_test
 import (
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // Whatever may happen to a booking has room: every event takes some of what was kept for the

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // Patience with a rider is measured by how it comes nearer to the pickup: it ends that long after

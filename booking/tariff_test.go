@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // plain is a tariff that can be computed with in the head: 36 km/h are 10 metres a second.

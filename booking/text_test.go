@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A reason is kept as everybody reads it.

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // thread returns the thread of events, every one of which must be in its place.

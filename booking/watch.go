@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // Why a watch ends by itself. None of them is a failure of the watcher: it may watch anew.

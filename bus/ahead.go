@@ -7,8 +7,8 @@ import (
 	"runtime"
 	"sync"
 
-	"pillion/booking"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/token"
 )
 
 // Reading ahead: messages are verified by several goroutines while those before them are being applied. What they are verified by does not

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 // entries returns what the trail has stored, once there are so many.

@@ -9,11 +9,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // What was asked on a connection that is lost is not answered on the next one, where it would be a publication that nobody may make.

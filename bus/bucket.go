@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a Bucket says of a key.

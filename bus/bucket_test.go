@@ -6,10 +6,10 @@ import (
 	"slices"
 	"testing"
 
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 func TestBucketDeletesAndLists(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a caller is told when the bus does not do as it should. All are worth trying again.

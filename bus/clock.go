@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // ClockTolerance is how far this machine's clock may be from that of the server that stores events. Tokens are judged by the one here and by

@@ -11,11 +11,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
 )
 
 // A wallClock is this machine's, set wrong.

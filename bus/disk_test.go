@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/bus/embedded"
-	"pillion/fault"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A diskFault is something that happens to the disk of a server, and how that ends.

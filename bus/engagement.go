@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // An engagement is what is stored beside an acceptance, in the same atomic batch: that the rider has accepted the booking. It is guarded by what was

@@ -8,8 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/jsontime"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
 )
 
 // feedBody is the JSON of what watchers are told of an event: nothing of who has caused it, of where they are, or of why.

@@ -3,7 +3,7 @@ package bus
 import (
 	"fmt"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A Finding is one thing that an inspection of the ledger has found and that should not be. Forgeries are none: every reader refuses them,

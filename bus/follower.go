@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // A Follower reads the ledger in its order, re-verifies every message, and feeds a board with what passes. It never skips what it

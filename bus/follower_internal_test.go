@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A leader that is seen behind the board, and then not seen for a while, is not known to have been behind all that time.

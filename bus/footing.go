@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // A footing is what a board rests on besides the events that are on it: which ledger it was read from, and what of the past its verdicts

@@ -15,10 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
 // forgery is a message that must never be acted on.

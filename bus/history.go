@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/natsext"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 const (

@@ -15,10 +15,10 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/secretfile"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
+	"github.com/example/pillion/token"
 )
 
 // An Identity is what a service acts with when the system does something by itself: a short token with role service, which it gets from authsvc

@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/token"
 )
 
 // InspectOptions are what an inspection of the ledger looks for besides what it always looks for. The zero value is good.

@@ -9,9 +9,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a leader says counts only while it can know that it leads. A leader that has heard of nobody for long steps down by

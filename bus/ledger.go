@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // LedgerOptions are a Ledger's settings. Source and Tokens are required.

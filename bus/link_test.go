@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 // While the client waits for the first word of a server that takes connections and says nothing, it holds its lock. Calls end with their contexts

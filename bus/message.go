@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // One event is one message: CloudEvents 1.0 in NATS binary mode (the context attributes are headers, the data is the body).

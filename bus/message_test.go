@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // These tests are inside the package because neither the format of a message nor its reading is anybody else's business.

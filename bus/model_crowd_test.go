@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A crowd is everybody who uses a system at once, and the history of what they were answered.

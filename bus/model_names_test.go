@@ -1,8 +1,8 @@
 package bus_test
 
 import (
-	"pillion/booking"
-	"pillion/booking/bookingtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // The words of the specification that the crowd's history is held against.

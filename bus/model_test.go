@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
 // TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every

@@ -7,8 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/jsontime"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
 )
 
 // An OfferNotice is what one rider is told of a booking that is open near them, or is not open any more.

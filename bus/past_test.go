@@ -7,11 +7,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/bustest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
 // traffic returns how many messages a connection sends and receives while something is done.

@@ -1,6 +1,6 @@
 package bus
 
-import "pillion/booking"
+import "github.com/example/pillion/booking"
 
 // Patterns of subjects, for those who say who may use them (package access). The names themselves are in subjects.go.
 const (

@@ -12,8 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/fleet"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
 )
 
 // Positions are what instances tell each other of riders, on core NATS subjects: nothing is stored, and what is lost is made up for by the rider's

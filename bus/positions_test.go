@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/fleet"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A fleetInstance is a Map that hears of others.

@@ -13,9 +13,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // A Plan is what an operator decides about storage. Zero values take the defaults.

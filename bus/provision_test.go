@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/bus/embedded"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
 )
 
 func TestProvisionWidensAndNeverNarrows(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // rebuild reads the board anew whenever the past has changed since the version that it is judged by, until ctx ends: then it is what a reader would have who starts now. The board

@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // Somebody says today that a key, or a session, was not good since some time ago. What was judged by it already is judged anew: the live

@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // UseSnapshots makes the follower start from a snapshot of the board where one fits, and make one now and then, together with

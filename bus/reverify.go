@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"pillion/booking"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/token"
 )
 
 // A refusal says why a message is not an event, for good. Its reason is a metric label: one of a small fixed set.

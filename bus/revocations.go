@@ -13,8 +13,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // A RevocationWatch is what a service knows of the tokens that were taken back: all of them, in memory, so that no request has to

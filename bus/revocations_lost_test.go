@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
 )
 
 // A watch that has lost its bucket says so within about two seconds, while requests go on with what was known; when the bucket is

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A Disk tells how many bytes a disk has in all, and how many of them are free. known is false

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A Roster is which riders have said to be offline. It is in a bucket, so that it survives every

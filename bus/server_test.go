@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"pillion/bus"
-	"pillion/bus/embedded"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A restartable is a server that a test takes away and brings back. Connections reach it within the process, whichever server it

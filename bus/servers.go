@@ -15,7 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 const (

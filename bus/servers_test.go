@@ -14,10 +14,10 @@ import (
 
 	"github.com/nats-io/nkeys"
 
-	"pillion/bus"
-	"pillion/bus/embedded"
-	"pillion/fault"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 )
 
 // listen returns the address of somebody who takes connections, and does with each what say does, until the test ends.

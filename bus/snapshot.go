@@ -12,7 +12,7 @@ import (
 	"hash"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // snapshotVersion is the version of how a snapshot is kept, and of the rules by which messages of the ledger are verified before a

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // Told to stop without a connection, whoever makes a snapshot does not wait until what was begun can be cleared away.

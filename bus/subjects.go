@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // Streams, buckets and subjects: every name on the bus is declared here and nowhere else.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"testing"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus/bustest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus/bustest"
 )
 
 func TestLedgerIsALog(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/token"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/token"
 )
 
 // A Timekeeper sees to it that no booking is forgotten: it arms a timer for each deadline, in NATS and not in this process, and says when

@@ -11,8 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/certfile"
-	"pillion/fault"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What keeps a connection from being encrypted. They are of kind fault.Unavailable, because a certificate or a CA that is put right is

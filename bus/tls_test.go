@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"pillion/bus"
-	"pillion/bus/embedded"
-	"pillion/certfile"
-	"pillion/trialca"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/internal/wait"
 )
 
 // certificates makes a CA with a certificate for a server on host, and returns the folder.

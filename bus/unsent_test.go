@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // What was never sent was not recorded: nobody is sent to look for it.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A Told is what a watcher of the feed is told of an event.

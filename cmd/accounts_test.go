@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/authsvc/postgres/postgrestest"
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/authsvc/postgres/postgrestest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // BenchmarkStop measures how long it takes from a signal to its end, when nobody asks for anything and when a client does not finish its

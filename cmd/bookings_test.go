@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // tokenOf logs somebody in.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the

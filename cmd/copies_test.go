@@ -14,15 +14,15 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/bustest"
-	"pillion/bus/embedded"
-	"pillion/e2e/proctest"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // inside makes the data folder of a pillion that has stopped, whose ledger has a booking that is long overdue, and the record that a rider is engaged

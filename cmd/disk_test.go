@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/bus/bustest"
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // booker returns what books a ride as john.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.

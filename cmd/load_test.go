@@ -18,10 +18,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"pillion/booking"
-	"pillion/e2e/proctest"
-	"pillion/load"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/load"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 func TestMain(m *testing.M) { os.Exit(proctest.Main(m)) }

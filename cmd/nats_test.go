@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/test/e2e/proctest"
 
 	"github.com/nats-io/nats.go"
 )

@@ -7,8 +7,8 @@ import (
 	"syscall"
 	"testing"
 
-	"pillion/cmd/internal/setting"
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // Every number and time span that a setting lets through works: at its least, at its most, and switched off.

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/e2e/proctest"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.

@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // A signal stops the whole system in order, with status 0, also while a client does not finish its request.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
@@ -189,9 +189,9 @@ func TestAtRest(t *testing.T) {
 // A service does not carry a NATS server: only pillion does, and only through bus/embedded.
 func TestServicesCarryNoServer(t *testing.T) {
 	t.Parallel()
-	const server, embedded = "github.com/nats-io/nats-server/", "pillion/bus/embedded"
+	const server, embedded = "github.com/nats-io/nats-server/", "github.com/example/pillion/bus/embedded"
 	for name, carries := range map[string]bool{"pillion": true, "authsvc": false, "usersvc": false, "ridersvc": false} {
-		out, err := exec.Command("go", "list", "-deps", "pillion/cmd/"+name).Output()
+		out, err := exec.Command("go", "list", "-deps", "github.com/example/pillion/cmd/"+name).Output()
 		if err != nil {
 			t.Fatalf("go list: %v", err)
 		}

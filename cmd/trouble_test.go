@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/embedded"
-	"pillion/e2e/proctest"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/e2e/proctest"
 )
 
 // needsNATS are the commands that do nothing without NATS.

@@ -19,8 +19,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/bus"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/wait"
 )
 
 var (

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/certfile"
-	"pillion/wait"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A crowd are users and raiders who book, accept and cancel rides without end, each step at another instance than the one before. What they are

@@ -12,7 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
 )
 
 // The containers of docker-compose.yml do what the original's guide shows, survive a restart with what they have stored, and stop

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A stack is the system of a compose file, under a project and on ports of its own.

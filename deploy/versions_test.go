@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/bus/access"
+	"github.com/example/pillion/bus/access"
 )
 
 //go:generate sh -c "cd nats && go run generate.go"

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/fleet"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
 )
 
 // abroad is on another continent.

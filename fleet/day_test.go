@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/fleet"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/wait"
 )
 
 // patience is how long a rider may not come nearer in the replayed day.

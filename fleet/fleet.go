@@ -14,8 +14,8 @@ package fleet
 import (
 	"time"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A Fix is what a rider reports: where its receiver has found it.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/golang/geo/s2"
 
-	"pillion/booking"
-	"pillion/geo"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/geo"
 )
 
 // Options are a Map's settings. All may be left out.

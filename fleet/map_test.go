@@ -15,9 +15,9 @@ import (
 
 	"github.com/golang/geo/s2"
 
-	"pillion/booking"
-	"pillion/fleet"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/wait"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -3,7 +3,7 @@ package fleet
 import (
 	"slices"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A watcher is somebody who wants to know where a rider is.

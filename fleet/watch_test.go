@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/fleet"
+	"github.com/example/pillion/fleet"
 )
 
 // next returns what is there to read, or fails the test.

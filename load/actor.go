@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 )
 
 // An actor is somebody with an account.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // An Op is something that people do.

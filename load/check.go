@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"pillion/bus"
+	"github.com/example/pillion/bus"
 )
 
 // Check holds a report against the ledger and writes into it what it finds: what was acknowledged and is not there, bookings with two riders, riders

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A fake is services that say what a test wants them to say. They are right in form, and keep nothing. As a transport it is spoken to without a network.

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A Config says what load to put on what. Auth, User and Rider are required, and of the rest there is a default for what is zero.

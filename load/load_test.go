@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/booking"
-	"pillion/load"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/load"
 )
 
 // config is a load of bookings on services that are no further than a function call. In a bubble of synctest its clock is exact.

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A user books rides.

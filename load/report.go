@@ -11,8 +11,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"pillion/booking"
-	"pillion/bus"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 )
 
 // A Report is what became of a load. As JSON it has no tokens, passwords or start codes.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"pillion/booking"
-	"pillion/bus"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 )
 
 // A Phase is a part of a run.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
-	"pillion/booking"
-	"pillion/bus"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 )
 
 // Watched is what people were told over NATS of what happened.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/bus/bustest"
-	"pillion/load"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/load"
 )
 
 // A feed that leaves one event out, tells one twice and one too late: all of it is counted, and what is missing is wrong.

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/fault"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 const (

@@ -10,10 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/ridersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 const noneOpen = "No open bookings"

@@ -3,7 +3,7 @@ package ridersvc
 import (
 	"sync"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // attempts keeps the riders of this process from all running at the same booking: riders who ask for any booking are offered

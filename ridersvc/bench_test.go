@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"testing"
 
-	"pillion/bus/bustest"
+	"github.com/example/pillion/bus/bustest"
 )
 
 // BenchmarkCrowd is one race: all riders ask two instances for any booking at once, over HTTP and a real NATS.

@@ -3,10 +3,10 @@ package ridersvc
 import (
 	"net/http"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // ride is a booking as the rider sees it who has it, or had it to its end. Of the user it shows the id and nothing else.

@@ -11,12 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/jsontime"
-	"pillion/ridersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 // bring takes an open booking to a state, with rita as its rider where it has one.

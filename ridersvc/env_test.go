@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/fleet"
-	"pillion/ridersvc"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/webtest"
 )
 
 var _ ridersvc.Ledger = (*bus.Ledger)(nil)

@@ -1,10 +1,10 @@
 package ridersvc
 
 import (
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // happening is an event of a booking as its rider sees it: the ride, and nothing of the user.

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/ridersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 // streaming is an env that serves HTTP.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web/webtest"
 )
 
 // Whatever the body, a rider is given the booking that it names, or any where it names none, or none at all. ID in the body stands

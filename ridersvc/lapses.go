@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // lookEvery is how often deadlines are looked at: how late a stream may say that one has passed.

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestAcceptAnswersAsTheOriginal(t *testing.T) {

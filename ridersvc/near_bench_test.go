@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/fleet"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/web/webtest"
 )
 
 // p99 returns what 99 of 100 are not more than. It sorts them.

@@ -12,10 +12,10 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fleet"
-	"pillion/jsontime"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/jsontime"
 )
 
 const (

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fleet"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
 )
 
 // BenchmarkOffers opens and cancels bookings among 50,000 riders in a city, all of whom report here: what that takes with riders told, beside the same

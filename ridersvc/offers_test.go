@@ -10,12 +10,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fleet"
-	"pillion/wait"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
 )
 
 // tellOffers lets the service tell riders until the test ends.

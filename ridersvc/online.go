@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/fleet"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A Roster remembers which riders have said to be offline, for longer than any instance runs.

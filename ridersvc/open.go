@@ -7,10 +7,10 @@ import (
 	"strconv"
 	"time"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // offer is a booking as riders see it: the ride, and nothing of the user.

@@ -11,11 +11,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/jsontime"
-	"pillion/ridersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 // page is one answer of GET /open-bookings.

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // atOnce is how many open bookings a stream reads and writes at once.

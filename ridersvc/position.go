@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/booking"
-	"pillion/fleet"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/web"
 )
 
 // positionRequest has pointers, so that a number that was left out is not taken for the equator or for Greenwich.

@@ -11,11 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fleet"
-	"pillion/ridersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 var here = booking.Place{Lat: 12.97, Lng: 77.59}

@@ -14,14 +14,14 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/bustest"
-	"pillion/fleet"
-	"pillion/ridersvc"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // A town is a NATS with two instances of the service, each with a connection, a ledger and a board of its own, serving HTTP.

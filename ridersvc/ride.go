@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // A step is what a rider does with the booking that the path names.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web/webtest"
 )
 
 // post takes a step of a ride.

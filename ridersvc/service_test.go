@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/ridersvc"
-	"pillion/token"
-	"pillion/web/webtest"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestRoutesMatchOpenAPI(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
-	"pillion/bus/bustest"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // However bookings come and go, whoever watches what is open knows in the end what is, also when coming and going between instances.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // BenchmarkVerify shows what a verification costs beside the bare rsa.VerifyPKCS1v15 that it cannot do without. The sub-benchmark

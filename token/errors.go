@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What Verify and VerifyAt answer. Match them with errors.Is, and ask Reason for the metric label.

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"time"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // One house signs, the others verify with the public half of its key. An event keeps its token, and is verified as of the time

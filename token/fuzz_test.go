@@ -15,8 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // FuzzVerify: whatever comes in, nothing panics, what is refused has no claims and a known reason, and what is accepted was

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // Every attack of SECURITY.md sections 1 and 2 on a token itself is refused for its own reason, now and as an event's, and says

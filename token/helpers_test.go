@@ -12,9 +12,9 @@ import (
 
 	"go.uber.org/goleak"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

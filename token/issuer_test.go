@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // What is issued verifies, with the very claims that Issue returned.

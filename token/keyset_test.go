@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // rfcModulus is that of the example key of RFC 7638 section 3.1.

@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 var errDown = errors.New("the source is down")

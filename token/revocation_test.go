@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // The session and the account of the tests' tokens, and others.

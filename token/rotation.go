@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // The steps of a key's life, each from one set to another. They decide by the time they are given; whoever stores sets gives that of

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // madeKey returns a key that looks like one. Nothing can be signed with it.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // A service's token stands in events and lets no request in; nobody else's token says that it is a service's, and no service's says

@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 const (

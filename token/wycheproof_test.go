@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // vectors reads a file of Project Wycheproof's test vectors. They lie beside the project, not in it.

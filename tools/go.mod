@@ -1,4 +1,4 @@
-module pillion/tools
+module github.com/example/pillion/tools
 
 go 1.26.8
 

@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"testing"
 
-	"pillion/token"
-	"pillion/usersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 // calls are all calls of the service, with the sentence for whoever has another role.

@@ -5,9 +5,9 @@ import (
 	"math"
 	"net/http"
 
-	"pillion/booking"
-	"pillion/fleet"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/web"
 )
 
 // errNowhere is said to who asks for riders near to nothing.

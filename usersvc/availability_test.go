@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/fleet"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/web/webtest"
 )
 
 // at puts a rider somewhere.

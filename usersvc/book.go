@@ -3,9 +3,9 @@ package usersvc
 import (
 	"net/http"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // bookRequest is the body of POST /book: nothing at all, or where from and where to.

@@ -11,12 +11,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/usersvc"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestBookAnswersAsTheOriginal(t *testing.T) {

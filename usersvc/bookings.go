@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // boardPatience is how long a list waits for the board to include what this process has written.

@@ -10,14 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
-	"pillion/bus"
-	"pillion/fleet"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/usersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 var _ usersvc.Ledger = (*bus.Ledger)(nil)

@@ -3,10 +3,10 @@ package usersvc
 import (
 	"context"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // happening is an event of a booking as its user sees it.

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/usersvc"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A map of riders in which each is at one place until it is told another.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web/webtest"
 )
 
 // all returns every page of a list, limit at a time, and fails the test where a page is short while there are more.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"pillion/booking"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web/webtest"
 )
 
 // Whatever the body, /book either refuses it and stores nothing, or stores and shows exactly what it said.

@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"pillion/booking"
-	"pillion/jsontime"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/web"
 )
 
 // A Position is where a rider was at a time.

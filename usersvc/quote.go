@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
 )
 
 // What is said of places in a query.

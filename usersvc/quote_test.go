@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/web/webtest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // What is quoted is what is booked.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"net/http"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // rateRequest is the body of POST /bookings/{id}/rate.

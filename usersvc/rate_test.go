@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
-	"pillion/web/webtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/web/webtest"
 )
 
 // The passenger can read the start code again as long as the ride has not begun; after a release it is another one.

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/usersvc"
-	"pillion/web/webtest"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestRoutesMatchOpenAPI(t *testing.T) {

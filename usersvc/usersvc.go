@@ -15,13 +15,13 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/bookingweb"
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/fleet"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
+	bookingweb "github.com/example/pillion/web/bookings"
 )
 
 // OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrArea is what a request for what is near is told when it cannot be read. It comes with a sentence that says what is wrong.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/web"
+	"github.com/example/pillion/web"
 )
 
 func TestParseArea(t *testing.T) {

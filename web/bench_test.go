@@ -9,9 +9,9 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web"
 )
 
 // A sink is an answer that nobody reads: what remains is the cost of the handler.

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A checker walks a JSON text token by token, beside the type that it is to be decoded into, and refuses what encoding/json

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a request is told whose body cannot be taken. Those about a field come with a sentence that names it.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/fault"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
 )
 
 type place struct {

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // A problem is the body of a failure for programs (RFC 9457).

@@ -14,10 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another.")

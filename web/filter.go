@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a request for part of a list is told when that part cannot be told.

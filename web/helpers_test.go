@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrIdempotencyKey is returned for an Idempotency-Key that names nothing.

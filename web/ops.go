@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A Check says whether something that a service needs is there.

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What a request for a page is told when it cannot be read.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/fault"
-	"pillion/web"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
 )
 
 func TestIdempotencyKey(t *testing.T) {

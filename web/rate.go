@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-chi/httprate"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrTooMany is what somebody gets who asks more often than a Rate allows.

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestClientAddress(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // A record is what is known of one request while it is answered: it sees the answer pass, and takes notes for the log line. It

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // What a request without a usable credential is told.

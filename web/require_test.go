@@ -14,10 +14,10 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 const onlyUsers = "Only users can book rides"

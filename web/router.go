@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // RouterConfig is what a router needs to know. Its zero value works, and is silent.

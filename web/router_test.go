@@ -18,11 +18,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.opentelemetry.io/otel/trace"
 
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 func TestRequestID(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/wait"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A serving is a server on a port of its own.

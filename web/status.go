@@ -3,7 +3,7 @@ package web
 import (
 	"net/http"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // statusClientGone is nginx's status for a request whose client left before the answer. Only logs and metrics see it.

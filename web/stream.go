@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // An Ending is why a stream has ended. It stands in the stream's last event, and is a label of the metrics.

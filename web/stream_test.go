@@ -19,10 +19,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/tmaxmax/go-sse"
 
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A mind is a verifier whose mind can be changed.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What somebody is told who cannot have a stream now.

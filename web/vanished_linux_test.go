@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 // The system finds out within 30 seconds that a peer has vanished, whether something was sent to it or not: what it was told is

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 var _ authsvc.AccountStore = (*Accounts)(nil)

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync"
 
-	"pillion/authsvc"
-	"pillion/bus"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
 )
 
 var _ authsvc.SessionStore = (*Sessions)(nil)

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"pillion/authsvc"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 func newID() string { return strings.ToLower(rand.Text()) }

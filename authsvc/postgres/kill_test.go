@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/authsvc/postgres/postgrestest"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/postgres/postgrestest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 const password = "correct horse battery"

@@ -22,9 +22,9 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
-	"pillion/authsvc"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 var _ authsvc.AccountStore = (*Accounts)(nil)

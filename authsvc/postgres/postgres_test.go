@@ -9,12 +9,12 @@ import (
 
 	"go.uber.org/goleak"
 
-	"pillion/authsvc"
-	"pillion/authsvc/authtest"
-	"pillion/authsvc/postgres"
-	"pillion/authsvc/postgres/postgrestest"
-	"pillion/fault"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/postgres"
+	"github.com/example/pillion/authsvc/postgres/postgrestest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -14,7 +14,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // CheckCalls fails the test unless, for every booking and every rider, there is an order of the calls that concern it, none before another that had

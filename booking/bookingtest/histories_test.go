@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // What CheckCalls says about small histories: it must not let pass what must never be, and not cry wolf.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A Ledger is the log in memory with a board behind it, as one process has both: the board can be held back, appends can be

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 // A Log is a booking.Log in memory. It has the semantics of the real one: appends are guarded by the booking's revision, a position is

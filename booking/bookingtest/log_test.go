@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/booking/bookingtest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 func TestLogIsALog(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // What commands may be answered, one at a time: the specification that histories are held against. It is written down anew and shares nothing

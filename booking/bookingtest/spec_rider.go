@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // A duty is the state of one rider in the specification.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // An Env is a Log under test. All of it must be safe for concurrent use.

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"sync"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 // open requests a new booking, and returns its id and its history.

@@ -6,8 +6,8 @@ import (
 	"reflect"
 	"sync"
 
-	"pillion/booking"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
 )
 
 func (s *suite) stepsOver() {

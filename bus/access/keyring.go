@@ -7,9 +7,9 @@ import (
 
 	"github.com/nats-io/nkeys"
 
-	"pillion/bus"
-	"pillion/fault"
-	"pillion/secretfile"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
 )
 
 // maxSeed bounds a file with a seed, in bytes.

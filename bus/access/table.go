@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
-	"pillion/booking"
-	"pillion/bus"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 )
 
 // A Grant is what somebody may do on NATS: one row of the table. What it does not name is refused.

@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }

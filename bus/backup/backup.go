@@ -18,8 +18,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/bus"
-	"pillion/fault"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 )
 
 // Options are what somebody wants of a backup. The zero value is good.

@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/backup"
-	"pillion/bus/bustest"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/token/tokentest"
-	"pillion/wait"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }

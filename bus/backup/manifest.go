@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // What can be wrong with a folder. Each says so in a sentence of its own.

@@ -13,9 +13,9 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 )
 
 // RestoreOptions are what somebody wants of a restored system. The zero value is good.

@@ -14,13 +14,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/embedded"
-	"pillion/certfile"
-	"pillion/fault"
-	"pillion/trialca"
-	"pillion/wait"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/internal/wait"
 )
 
 // An Env is a NATS that a test may do with as it likes.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server/ats"
 
-	"pillion/bus/embedded"
-	"pillion/wait"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/wait"
 )
 
 // Virtual runs test on one open server in a bubble of [testing/synctest]: an hour passes as soon as everybody waits for it, so

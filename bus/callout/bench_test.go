@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/bustest"
-	"pillion/token"
-	"pillion/token/tokentest"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // A way is one of several to do the same thing, and how long it took each time.

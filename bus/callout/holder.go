@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // A holder is the name under which a server has somebody who came with a token: enough of the token to tell later whether it is still good,

@@ -11,7 +11,7 @@ import (
 	"github.com/synadia-io/orbit.go/natsext"
 	"golang.org/x/sync/errgroup"
 
-	"pillion/bus/access"
+	"github.com/example/pillion/bus/access"
 )
 
 const (

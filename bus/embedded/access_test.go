@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats-server/v2/server"
 
-	"pillion/bus/access"
+	"github.com/example/pillion/bus/access"
 )
 
 // The configuration of a server in a container, with the keys that it includes, closes it as the embedded server is closed.

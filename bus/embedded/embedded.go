@@ -24,7 +24,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // Config says where the server keeps its streams and where it listens. Dir is required.

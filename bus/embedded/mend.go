@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // NATS closes a stream to writes for good after one write to the disk has failed, and all of

@@ -16,11 +16,11 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"pillion/bus/access"
-	"pillion/bus/embedded"
-	"pillion/certfile"
-	"pillion/trialca"
-	"pillion/wait"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/internal/wait"
 )
 
 const patience = 30 * time.Second

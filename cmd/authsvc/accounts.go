@@ -9,16 +9,16 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/cmd/internal/accounts"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
-	"pillion/jsontime"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/accounts"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/token"
 )
 
 // accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 
-	"pillion/authsvc"
-	"pillion/bus"
-	"pillion/cmd/internal/accounts"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/accounts"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
 )
 
 // copyAccounts is the command that moves accounts between stores.

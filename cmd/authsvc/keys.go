@@ -13,13 +13,13 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/authsvc"
-	"pillion/bus"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/fault"
-	"pillion/jsontime"
-	"pillion/token"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/token"
 )
 
 // keyCommands are the commands about the keys that sign tokens. They change the published set, which all services watch; the private

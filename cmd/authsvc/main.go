@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"pillion/bus/access"
-	"pillion/cmd/internal/accounts"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/accounts"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
 )
 
 func main() { os.Exit(program.Main("authsvc", run)) }

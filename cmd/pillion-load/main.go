@@ -11,11 +11,11 @@ import (
 	"os"
 	"time"
 
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
-	"pillion/load"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/load"
 )
 
 // unchecked is the exit status of a load with which nothing is wrong as far as can be seen without the ledger.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/term"
 
-	"pillion/load"
+	"github.com/example/pillion/load"
 )
 
 // A progress shows how far a load is: on a terminal one line that is written again, else a line now and then.

@@ -10,14 +10,14 @@ import (
 	"path/filepath"
 	"time"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/embedded"
-	"pillion/cmd/internal/accounts"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/trialca"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/cmd/internal/accounts"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/trialca"
 )
 
 // all is the command that runs the three services in one process.

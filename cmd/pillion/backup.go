@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/backup"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
 )
 
 // there is a NATS server elsewhere, and how long an operator works on it.

@@ -10,12 +10,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"pillion/booking"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
-	"pillion/jsontime"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/jsontime"
 )
 
 // bookingCommands are an operator's, for rides that nobody else can bring to an end: the rider's phone is dead, say. They work beside the running

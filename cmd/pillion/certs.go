@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/fault"
-	"pillion/trialca"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/trialca"
 )
 
 // certCommands are the commands about certificates for trying TLS.

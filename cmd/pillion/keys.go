@@ -5,11 +5,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"pillion/bus/access"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/fault"
-	"pillion/secretfile"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
 )
 
 // keyCommands are the commands about the keys of our own services.

@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/backup"
-	"pillion/bus/embedded"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
 )
 
 // move is the command that takes a system out of the server inside pillion, for services that use a NATS server elsewhere.

@@ -10,12 +10,12 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/fault"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
 )
 
 // provision is the command that makes the streams and buckets on a NATS server elsewhere.

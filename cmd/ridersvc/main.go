@@ -5,9 +5,9 @@ import (
 	"context"
 	"os"
 
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
 )
 
 func main() { os.Exit(program.Main("ridersvc", run)) }

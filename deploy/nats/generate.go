@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"pillion/bus/access"
+	"github.com/example/pillion/bus/access"
 )
 
 func main() {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // headers adds headers that a header must not be. Addresses in them lead to the discard port: nobody may even try.

@@ -18,7 +18,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // A Forgery is a token that must be refused: by Verify now, and by VerifyAt for an event that was stored now.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"pillion/token"
+	"github.com/example/pillion/token"
 )
 
 // pair makes the two keys of a process: that of the authority and one that nobody trusts. Making an RSA key takes up to a second.

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"pillion/token/tokentest"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // A Journal is a log that a test can read. The zero value is empty.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/tmaxmax/go-sse"
 
-	"pillion/wait"
+	"github.com/example/pillion/internal/wait"
 )
 
 // A Stream is an answer of Server-Sent Events that a test reads, event by event, with a reader that is not Pillion's.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"pillion/fault"
-	"pillion/web"
-	"pillion/web/webtest"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/webtest"
 )
 
 const spec = `

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"sync/atomic"
 
-	"pillion/authsvc"
-	"pillion/authsvc/postgres"
-	"pillion/bus"
-	"pillion/cmd/internal/setting"
-	"pillion/cmd/internal/wiring"
-	"pillion/web"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/postgres"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/web"
 )
 
 // Open returns the accounts at a place. Neither NATS nor a database need be there yet.

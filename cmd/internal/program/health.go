@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrUnhealthy says that a process does not answer on its ops address.

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/program"
 )
 
 // A diary keeps what happened, in order.

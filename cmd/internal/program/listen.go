@@ -6,7 +6,7 @@ import (
 	"net"
 	"os"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrListen says that an address cannot be listened on. Its message says which and why.

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/term"
 
-	"pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/setting"
 )
 
 // Logger returns the log of the process, which is told causes, too. See [Logger].

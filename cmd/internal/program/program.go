@@ -17,8 +17,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"pillion/cmd/internal/setting"
-	"pillion/fault"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/fault"
 )
 
 // The exit statuses of every Pillion program.

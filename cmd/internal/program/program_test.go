@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
 )
 
 func TestBind(t *testing.T) {

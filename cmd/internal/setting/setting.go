@@ -14,7 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"pillion/fault"
+	"github.com/example/pillion/internal/fault"
 )
 
 // ErrSetting is the kind of everything that [Parse] finds wrong. Its message is the sentence to show.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/setting"
 )
 
 // grammar has a setting of every type, as the programs declare them.

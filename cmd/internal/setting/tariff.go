@@ -11,7 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/text/currency"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 var _ kong.MapperValue = (*Tariff)(nil)

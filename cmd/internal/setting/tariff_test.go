@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pillion/booking"
+	"github.com/example/pillion/booking"
 )
 
 func TestTariff(t *testing.T) {

@@ -8,15 +8,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"pillion/authsvc"
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/bus/callout"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // newKeyBits is the size of a key that is made because there is none.

@@ -16,13 +16,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/fault"
-	"pillion/token"
-	"pillion/web"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+	"github.com/example/pillion/web"
 )
 
 // keyInterval is how often authsvc may be asked about keys that nobody has heard of. Changes arrive without asking.

@@ -9,9 +9,9 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/bus/backup"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/backup"
 )
 
 const (

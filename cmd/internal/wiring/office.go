@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/cmd/internal/program"
-	"pillion/fault"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/internal/fault"
 )
 
 // operator is the service as which an operator's commands act.

@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"time"
 
-	"pillion/cmd/internal/program"
-	"pillion/web"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/web"
 )
 
 // A Part is what one service contributes to a process.

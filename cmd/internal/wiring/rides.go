@@ -8,14 +8,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/booking"
-	"pillion/bus"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
-	"pillion/fleet"
-	"pillion/ridersvc"
-	"pillion/usersvc"
-	"pillion/web"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web"
 )
 
 // Rides is what the services of one process share that have to do with bookings: the read model, so that each event is verified and kept once,

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"strings"
 
-	"pillion/booking"
-	"pillion/fault"
-	"pillion/secretfile"
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
 )
 
 const (

@@ -6,10 +6,10 @@ import (
 	"net"
 	"path/filepath"
 
-	"pillion/bus"
-	"pillion/bus/access"
-	"pillion/cmd/internal/program"
-	"pillion/cmd/internal/setting"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
 )
 
 // A Solo is a program with one service in it, against a NATS server elsewhere.

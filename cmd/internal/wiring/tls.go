@@ -8,8 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pillion/certfile"
-	"pillion/fault"
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/fault"
 )
 
 // errHalfPair is one file where there must be two.

@@ -1,0 +1,295 @@
+package certfile_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/internal/certfile"
+	"github.com/example/pillion/internal/trialca"
+)
+
+// journal is a log that can be read while it is written.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(p)
+}
+
+func (j *journal) count(s string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.b.String(), s)
+}
+
+// issue makes a CA in dir, with a certificate for one holder, or renews it.
+func issue(t *testing.T, dir string, renew bool, at time.Time) {
+	t.Helper()
+	_, err := trialca.Make(trialca.Config{
+		Folder: func(string) string { return dir }, Renew: renew, Now: func() time.Time { return at },
+		Holders: []trialca.Holder{{Name: "door", Hosts: []string{"127.0.0.1"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// echo answers everybody with what they say, and shows the pair.
+func echo(t *testing.T, p *certfile.Pair) string {
+	t.Helper()
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", p.Server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn) // until the client goes
+			})
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		serving.Wait()
+	})
+	return ln.Addr().String()
+}
+
+func dial(t *testing.T, addr, ca string) *tls.Conn {
+	t.Helper()
+	pool, err := certfile.Authorities(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// shown is the serial number of what a new connection is shown.
+func shown(t *testing.T, addr, ca string) string {
+	t.Helper()
+	conn := dial(t, addr, ca)
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+func says(t *testing.T, conn net.Conn, word string) {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	got := make([]byte, len(word))
+	if _, err := io.WriteString(conn, word); err != nil {
+		t.Fatalf("the connection from before is gone: %v", err)
+	}
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != word {
+		t.Fatalf("the connection from before answers %q, %v", got, err)
+	}
+}
+
+// A replaced pair is shown to whoever connects next, half of one to nobody, and who is connected stays.
+func TestReload(t *testing.T) {
+	dir, next := t.TempDir(), t.TempDir()
+	issue(t, dir, false, time.Now())
+	ca, cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key")
+	var log journal
+	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := echo(t, pair)
+	first := shown(t, addr, ca)
+	early := dial(t, addr, ca)
+	says(t, early, "hello")
+
+	// The next pair of the same CA is made elsewhere, and comes one file at a time.
+	for _, name := range []string{"ca.crt", "ca.key", "door.crt", "door.key"} {
+		copyFile(t, filepath.Join(dir, name), filepath.Join(next, name))
+	}
+	issue(t, next, true, time.Now())
+	newCert, newKey := read(t, filepath.Join(next, "door.crt")), read(t, filepath.Join(next, "door.key"))
+
+	put(t, key, newKey)
+	for range 3 {
+		if got := shown(t, addr, ca); got != first {
+			t.Errorf("with the new key alone it shows %s, want the old certificate %s", got, first)
+		}
+	}
+	if n := log.count("level=WARN"); n != 1 {
+		t.Errorf("half a pair was told %d times, want once", n)
+	}
+	put(t, cert, newCert[:len(newCert)/2])
+	if got := shown(t, addr, ca); got != first {
+		t.Errorf("while the certificate is written it shows %s, want the old one", got)
+	}
+	put(t, cert, newCert)
+	second := shown(t, addr, ca)
+	if second == first {
+		t.Error("the new pair is complete, and the old certificate is shown")
+	}
+	says(t, early, "still here")
+	if n := log.count("the certificate was replaced"); n != 1 {
+		t.Errorf("the replacement was told %d times", n)
+	}
+
+	if err := os.Remove(cert); err != nil {
+		t.Fatal(err)
+	}
+	if got := shown(t, addr, ca); got != second {
+		t.Error("the file is gone, and with it the certificate")
+	}
+	// An expired pair is no better than the one in use.
+	issue(t, next, true, time.Now().Add(-2*trialca.LeafLife))
+	put(t, key, read(t, filepath.Join(next, "door.key")))
+	put(t, cert, read(t, filepath.Join(next, "door.crt")))
+	if got := shown(t, addr, ca); got != second {
+		t.Error("an expired certificate took the place of a good one")
+	}
+	if log.count("has expired") == 0 {
+		t.Error("nobody is told that the new certificate has expired")
+	}
+}
+
+// Files are looked at now and then, however many connect.
+func TestLooksNowAndThen(t *testing.T) {
+	dir := t.TempDir()
+	issue(t, dir, false, time.Now())
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key"), Every: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, ca := echo(t, pair), filepath.Join(dir, "ca.crt")
+	first := shown(t, addr, ca)
+	issue(t, dir, true, time.Now())
+	if got := shown(t, addr, ca); got != first {
+		t.Error("the files were read again within the hour")
+	}
+}
+
+// A listener speaks TLS 1.3, and nothing else.
+func TestOnlyTLS13(t *testing.T) {
+	dir := t.TempDir()
+	issue(t, dir, false, time.Now())
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, ca := echo(t, pair), filepath.Join(dir, "ca.crt")
+	if got := dial(t, addr, ca).ConnectionState().Version; got != tls.VersionTLS13 {
+		t.Errorf("it speaks %s", tls.VersionName(got))
+	}
+	pool, err := certfile.Authorities(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12})
+	if err == nil {
+		conn.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
+		t.Errorf("who speaks TLS 1.2 gets %v", err)
+	}
+	if until := time.Until(pair.Expires()); until > trialca.LeafLife || until < trialca.LeafLife-time.Hour {
+		t.Errorf("it expires in %v", until)
+	}
+}
+
+// What cannot be used is refused in a sentence that names the file.
+func TestRefused(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	issue(t, dir, false, time.Now())
+	issue(t, other, false, time.Now())
+	cert, key := filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key")
+	file := func(name string, text []byte, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		put(t, path, text)
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	open, noise, empty := file("open.key", read(t, key), 0o640), file("noise", []byte("no PEM\n"), 0o600), file("empty", nil, 0o600)
+	chain := slices.Concat(read(t, cert), read(t, filepath.Join(dir, "ca.crt")))
+	torn := file("torn.crt", chain[:len(chain)-40], 0o600)
+	for _, c := range []struct{ what, cert, key, want string }{
+		{"no certificate", filepath.Join(dir, "none.crt"), key, "none.crt cannot be read: no such file or directory"},
+		{"no key", cert, filepath.Join(dir, "none.key"), "none.key cannot be read: there is no such file"},
+		{"a folder", dir, key, "cannot be read: it is not a regular file"},
+		{"an open key", cert, open, "chmod 600 " + open},
+		{"noise", noise, key, "noise holds none. It must be in PEM."},
+		{"nothing", empty, key, "empty holds none"},
+		{"a chain that is broken off", torn, key, "torn.crt cannot be used: it is broken off"},
+		{"another one's key", cert, filepath.Join(other, "door.key"), "do not belong together"},
+		{"the files the wrong way round", key, cert, "is open to others"},
+		{"no key in it", cert, noise, "do not belong together, or the key is not in PEM"},
+	} {
+		_, err := certfile.Load(certfile.Config{Cert: c.cert, Key: c.key})
+		if !errors.Is(err, certfile.ErrCertificate) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.what, err, c.want)
+		}
+	}
+	for what, path := range map[string]string{
+		"is not there": filepath.Join(dir, "none"), "is noise": noise, "is empty": empty, "is a folder": dir, "is a key": key, "is broken off": torn,
+	} {
+		if _, err := certfile.Authorities(path); !errors.Is(err, certfile.ErrAuthorities) || !strings.Contains(err.Error(), path) {
+			t.Errorf("a CA that %s: %v", what, err)
+		}
+	}
+	// A chain, and a certificate that has expired, can be used: whoever has pinned it connects.
+	whole := file("whole.crt", chain, 0o600)
+	if _, err := certfile.Load(certfile.Config{Cert: whole, Key: key}); err != nil {
+		t.Errorf("a chain: %v", err)
+	}
+	issue(t, other, true, time.Now().Add(-2*trialca.LeafLife))
+	var log journal
+	if _, err := certfile.Load(certfile.Config{
+		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"), Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}); err != nil || log.count("has expired") != 1 {
+		t.Errorf("an expired one: %v, told %d times", err, log.count("has expired"))
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// put writes a file in place, as somebody who does not know better would.
+func put(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	put(t, to, read(t, from))
+}

@@ -1,0 +1,299 @@
+// Package trialca makes a certificate authority, and certificates from it, for trying Pillion with TLS: [Make] fills a folder.
+//
+// It is for trying. The CA's own key lies in a file without a password, and nothing it has signed can be taken back. Where it matters, have certificates
+// from a CA that is kept apart.
+package trialca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
+)
+
+// How long certificates are good for, from their making.
+const (
+	CALife   = 5 * 365 * 24 * time.Hour
+	LeafLife = 397 * 24 * time.Hour // what browsers take at most
+)
+
+// The files that a CA is in.
+const (
+	CACert = "ca.crt"
+	CAKey  = "ca.key"
+)
+
+// early is how long before its making a certificate is good, for clocks that are slow.
+const early = 5 * time.Minute
+
+// ErrFolder is a folder in which nothing can be made, with a sentence that says why.
+var ErrFolder = fault.New(fault.Invalid, "certificates_folder", "The certificates cannot be made there.")
+
+// A Holder is whom a certificate is for. It is in NAME.crt, and its key in NAME.key, mode 0600.
+type Holder struct {
+	Name  string
+	Hosts []string // the host names and addresses under which it is reached
+	// Peer lets it also prove itself where it is the client, as a server of a cluster does to the others.
+	Peer bool
+}
+
+// Config says what to make. Folder and Holders are required.
+type Config struct {
+	// Folder returns where the files of a holder go, each with a copy of the CA's certificate; that of "ca" has the CA's key.
+	Folder  func(name string) string
+	Public  string // a folder for one more copy of the CA's certificate; empty: none
+	Holders []Holder
+	Renew   bool // replace the certificates that are there, with new keys, by ones of the same CA
+	Now     func() time.Time
+}
+
+// Make makes the CA and the certificates that are missing, and returns the names of what it has made. What is there stays, unless it is to be
+// renewed; the CA always does. Errors are ErrFolder.
+func Make(c Config) (made []string, err error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	ca, fresh, err := c.authority()
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
+		made = append(made, "ca")
+	}
+	if c.Public != "" {
+		if err := copyTo(c.Public, ca.pem); err != nil {
+			return nil, failed(c.Public, err)
+		}
+	}
+	for _, h := range c.Holders {
+		did, err := c.issue(ca, h)
+		if err != nil {
+			return nil, failed(c.Folder(h.Name), err)
+		}
+		if did {
+			made = append(made, h.Name)
+		}
+	}
+	return made, nil
+}
+
+func failed(dir string, err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	return ErrFolder.Saying(fmt.Sprintf("The certificates cannot be made in %s: %v. Make that folder writable, or name another.", dir, err)).Because(err)
+}
+
+// authority is a CA that can sign.
+type authority struct {
+	cert *x509.Certificate
+	pem  []byte
+	key  crypto.Signer
+}
+
+// authority returns the CA that is there, or a new one.
+func (c Config) authority() (_ authority, fresh bool, err error) {
+	dir := c.Folder("ca")
+	certFile, keyFile := filepath.Join(dir, CACert), filepath.Join(dir, CAKey)
+	ca, err := readAuthority(certFile, keyFile)
+	if err == nil || !errors.Is(err, secretfile.ErrNotThere) {
+		return ca, false, err
+	}
+	// A new CA would make strangers of what an older one has signed.
+	for _, h := range c.Holders {
+		if cert := filepath.Join(c.Folder(h.Name), h.Name+".crt"); exists(cert) {
+			return ca, false, ErrFolder.Saying(fmt.Sprintf("%s is there, and the key of the CA that signed it is not in %s. Put it there, or move the certificates away.", cert, keyFile))
+		}
+	}
+	if c.Renew {
+		return ca, false, ErrFolder.Saying(fmt.Sprintf("There is no CA in %s to renew certificates with. Make them without --renew first.", dir))
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return ca, false, err
+	}
+	now := c.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
+		NotBefore: now.Add(-early), NotAfter: now.Add(CALife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return ca, false, err
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return ca, false, err
+	}
+	// The key last: with it the CA is there.
+	if err := replace(certFile, encodeCert(der), 0o644); err != nil {
+		return ca, false, failed(dir, err)
+	}
+	if err := secretfile.Create(keyFile, keyPEM); err != nil {
+		return ca, false, failed(dir, err)
+	}
+	ca, err = readAuthority(certFile, keyFile)
+	return ca, true, err
+}
+
+func readAuthority(certFile, keyFile string) (ca authority, err error) {
+	say := func(cause error) error {
+		return ErrFolder.Saying(fmt.Sprintf("The CA in %s and %s cannot be used. Move it and its certificates away, and new ones are made.", certFile, keyFile)).Because(cause)
+	}
+	keyPEM, err := secretfile.Read(keyFile, 1<<16)
+	var open *secretfile.TooOpenError
+	switch {
+	case errors.Is(err, secretfile.ErrNotThere):
+		return ca, err
+	case errors.As(err, &open):
+		return ca, ErrFolder.Saying(fmt.Sprintf("The key of the CA in %s is open to others than its owner (mode %04o). Close it with: chmod 600 %[1]s", keyFile, open.Mode))
+	case err != nil:
+		return ca, say(err)
+	}
+	if ca.pem, err = os.ReadFile(certFile); err != nil {
+		return ca, say(err)
+	}
+	keyBlock, _ := pem.Decode(keyPEM)
+	certBlock, _ := pem.Decode(ca.pem)
+	if keyBlock == nil || certBlock == nil {
+		return ca, say(errors.New("not in PEM"))
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
+	if err != nil {
+		return ca, say(err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return ca, say(errors.New("not a key of an elliptic curve"))
+	}
+	if ca.cert, err = x509.ParseCertificate(certBlock.Bytes); err != nil {
+		return ca, say(err)
+	}
+	if !key.PublicKey.Equal(ca.cert.PublicKey) {
+		return ca, say(errors.New("the key is not the certificate's"))
+	}
+	ca.key = key
+	return ca, nil
+}
+
+// issue makes a holder's files, and reports whether it had to.
+func (c Config) issue(ca authority, h Holder) (bool, error) {
+	dir := c.Folder(h.Name)
+	certFile, keyFile := filepath.Join(dir, h.Name+".crt"), filepath.Join(dir, h.Name+".key")
+	if err := copyTo(dir, ca.pem); err != nil {
+		return false, err
+	}
+	if exists(certFile) && exists(keyFile) && !c.Renew {
+		return false, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return false, err
+	}
+	now := c.Now()
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: h.Name},
+		NotBefore: now.Add(-early), NotAfter: earlier(now.Add(LeafLife), ca.cert.NotAfter),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if h.Peer {
+		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	}
+	for _, host := range h.Hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		return false, err
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return false, err
+	}
+	if err := replace(keyFile, keyPEM, 0o600); err != nil {
+		return false, err
+	}
+	return true, replace(certFile, encodeCert(der), 0o644)
+}
+
+// serial returns a number that no other certificate has: 127 random bits, at most 20 bytes as RFC 5280 asks.
+func serial() *big.Int {
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // it never fails
+	raw[0] &= 0x7f
+	return new(big.Int).SetBytes(raw)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func encodeCert(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode a key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// copyTo puts a copy of the CA's certificate into a folder, unless it is there.
+func copyTo(dir string, ca []byte) error {
+	file := filepath.Join(dir, CACert)
+	if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, ca) {
+		return nil
+	}
+	return replace(file, ca, 0o644)
+}
+
+// replace renames a new file into place, so that whoever reads it has all of one or all of the other.
+func replace(path string, data []byte, mode fs.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.new") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name()) // it is worth nothing
+	}
+	return err
+}

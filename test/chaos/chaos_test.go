@@ -1,0 +1,140 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/load"
+)
+
+// TestChaos strikes at a cluster again and again while people use it: ROUNDS times, with what SEED chooses, of the faults whose names contain FAULT.
+func TestChaos(t *testing.T) {
+	rounds, _ := strconv.Atoi(os.Getenv(roundsEnv))
+	if rounds == 0 {
+		t.Skip("make chaos runs this; in `go test` it is TestFaults that shows each fault once")
+	}
+	seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
+	if err != nil {
+		seed = rand.Uint64()
+	}
+	t.Logf("SEED=%d", seed)
+	chance := rand.New(rand.NewPCG(seed, 0))
+	var deck []fault
+	next := func() fault { // all of them, in an order of chance, before any comes again
+		if len(deck) == 0 {
+			deck = possible(os.Getenv("FAULT"))
+			chance.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
+		}
+		f := deck[0]
+		deck = deck[1:]
+		return f
+	}
+	var plan []fault
+	for range rounds {
+		plan = append(plan, next())
+	}
+	run(t, plan, chance, load.Config{Users: 40, Riders: 40, Rate: 25, Think: 100 * time.Millisecond})
+}
+
+// TestFaults shows some faults once, with less load.
+func TestFaults(t *testing.T) {
+	if os.Getenv(longEnv) == "" {
+		t.Skip("make check runs this")
+	}
+	var plan []fault
+	for _, f := range possible("") {
+		switch f.name {
+		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk", "stop the leader":
+			f.lasts = exactly(5 * time.Second) // long enough for another leader
+			plan = append(plan, f)
+		}
+	}
+	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10, Think: 200 * time.Millisecond})
+}
+
+// possible returns the faults that can be made here.
+func possible(named string) []fault {
+	return slices.DeleteFunc(faults(), func(f fault) bool {
+		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" || !strings.Contains(f.name, named)
+	})
+}
+
+// run strikes with each fault of a plan under load, and judges what has become of everything.
+func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
+	c := newCluster(t)
+	w := newWitness()
+	people.Auth, people.User, people.Rider = c.base("authsvc", 3000), c.base("usersvc", 3001), c.base("ridersvc", 3002)
+	people.NATS, people.Watchers = c.urls, 5
+	people.Duration, people.Seed, people.HTTP = 24*time.Hour, chance.Uint64(), &http.Client{Transport: w}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var report *load.Report
+	loaded := make(chan error, 1)
+	go func() {
+		var err error
+		report, err = load.Run(ctx, people)
+		loaded <- err
+	}()
+	for _, ok := w.written(0); !ok; _, ok = w.written(0) {
+		select {
+		case err := <-loaded:
+			t.Fatalf("nobody books: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var all []round
+	for i, f := range plan {
+		r := c.strike(f, w, chance)
+		t.Logf("%3d %s", i+1, r)
+		all = append(all, r)
+	}
+	stop()
+	c.must(<-loaded)
+	c.judge(w, report)
+	summarize(t, all)
+	var text strings.Builder
+	c.must(report.Summarize(&text))
+	t.Log(text.String())
+}
+
+// summarize prints, for each fault, how long bookings were not acknowledged and how long answers took.
+func summarize(t *testing.T, all []round) {
+	by := map[string][]round{}
+	for _, r := range all {
+		by[r.fault] = append(by[r.fault], r)
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%-20s %6s %28s %28s\n", "fault", "rounds", "until a booking (s)", "longest answer (s)")
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		fmt.Fprintf(&text, "%-20s %6d %s %s\n", name, len(by[name]),
+			quantiles(by[name], func(r round) time.Duration { return r.written }), quantiles(by[name], func(r round) time.Duration { return r.longest }))
+	}
+	fates := map[fate]int{}
+	for _, r := range all {
+		for f, n := range r.fates {
+			fates[f] += n
+		}
+	}
+	t.Logf("%d rounds\n%s%v", len(all), text.String(), fates)
+}
+
+// quantiles returns the median, the ninth decile and the largest of something.
+func quantiles(of []round, what func(round) time.Duration) string {
+	var all []float64
+	for _, r := range of {
+		all = append(all, what(r).Seconds())
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("%8.3f p90 %6.3f max %6.3f", all[len(all)/2], all[len(all)*9/10], all[len(all)-1])
+}

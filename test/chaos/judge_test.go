@@ -1,0 +1,250 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/load"
+)
+
+// judge fails the test unless everything that was acknowledged is in the ledger, everything in it is in order, all answers could have been given by
+// one system that does one thing after the other, nothing that the system has to do by itself is left, and every instance says the same.
+func (c *cluster) judge(w *witness, r *load.Report) {
+	c.t.Helper()
+	for _, v := range r.Violations[:min(len(r.Violations), 20)] {
+		c.t.Errorf("an answer that nobody should get: %+v", v)
+	}
+	c.quiet(w)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
+	defer cancel()
+	found, err := c.ledger.Inspect(ctx, bus.InspectOptions{Acknowledged: r.Acknowledged()})
+	c.must(err)
+	for _, f := range found.Findings {
+		c.t.Errorf("found %s", f)
+	}
+	if found.More > 0 || len(found.Refused) > 0 {
+		c.t.Errorf("%d more findings; refused: %v", found.More, found.Refused)
+	}
+	c.t.Logf("%d acknowledged events looked for among %d; bookings: %v", len(r.Acknowledged()), found.Last, found.Bookings)
+
+	calls, riders := c.history(ctx, w)
+	began := time.Now()
+	n := bookingtest.CheckCalls(c.t, calls, riders)
+	c.t.Logf("%d calls in %d histories are held against the specification in %v", len(calls), n, time.Since(began).Round(time.Millisecond))
+	c.boards(w, found.Board)
+}
+
+// quiet waits until the system has nothing more to do by itself.
+func (c *cluster) quiet(w *witness) {
+	c.t.Helper()
+	var left error
+	for over := time.Now().Add(deadline + whole); time.Now().Before(over); await(200 * time.Millisecond) {
+		if left = c.left(w); left == nil {
+			return
+		}
+	}
+	c.t.Fatalf("something is left to do: %v", left)
+}
+
+// left returns what is left to do, or nil.
+func (c *cluster) left(w *witness) error {
+	for _, base := range c.base("ridersvc", 3002) {
+		open, err := page(base+"/open-bookings", w.bearer(booking.Rider))
+		if err != nil {
+			return err
+		}
+		if len(open.Bookings) > 0 {
+			return fmt.Errorf("%s has open bookings", base)
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
+	defer cancel()
+	for stream, shared := range map[string]string{bus.LedgerStream: bus.FeedConsumer, "TIMERS": bus.TimersConsumer} {
+		consumer, err := c.conn.JetStream().Consumer(ctx, stream, shared)
+		if err != nil {
+			return fmt.Errorf("consumer %s: %w", shared, err)
+		}
+		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending, info.NumAckPending)
+		}
+	}
+	reading, stop := context.WithTimeout(c.t.Context(), whole)
+	defer stop()
+	found, err := c.ledger.Inspect(reading, bus.InspectOptions{})
+	if err != nil {
+		return err
+	}
+	if open := found.Bookings[booking.StateOpen]; open > 0 { // some of them perhaps overdue, which no list shows
+		return fmt.Errorf("%d bookings are open", open)
+	}
+	return nil
+}
+
+// A stored is what the ledger says of a command.
+type stored struct {
+	booking booking.ID
+	at      time.Time
+}
+
+// settled is how long after a command was stored, by the clock of its leader, everybody agrees on it: a new leader may take a while.
+const settled = time.Minute
+
+// history returns what everybody asked for and was answered, and who the riders are. Whether what was not answered was done the ledger says; and what
+// the system did by itself.
+func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest.Call, riders []string) {
+	c.t.Helper()
+	commands, calls := c.commands(ctx, w)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clients := map[booking.Actor]int{}
+	for _, x := range w.all {
+		call := x.call
+		if call == nil {
+			continue
+		}
+		if _, known := clients[call.Actor]; !known {
+			clients[call.Actor] = len(clients) + 1
+		}
+		call.Client = clients[call.Actor]
+		if call.Answer == bookingtest.Unknown {
+			done, there := commands[call.Command]
+			if !there {
+				continue // a read, or nothing that any answer could tell of
+			}
+			call.ID, call.End = done.booking, max(call.Begin+1, int64(done.at.Sub(w.start)+settled))
+		}
+		calls = append(calls, call)
+	}
+	for a := range clients {
+		if a.Role == booking.Rider {
+			riders = append(riders, a.ID)
+		}
+	}
+	return calls, riders
+}
+
+// commands returns what of each command is stored, and what the system did by itself.
+func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.CommandID]stored, []*bookingtest.Call) {
+	c.t.Helper()
+	last, err := c.ledger.LastSequence(ctx)
+	c.must(err)
+	consumer, err := c.conn.JetStream().OrderedConsumer(ctx, bus.LedgerStream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ledger.booking.>"}})
+	c.must(err)
+	messages, err := consumer.Messages()
+	c.must(err)
+	defer messages.Stop()
+	found, system := map[booking.CommandID]stored{}, []*bookingtest.Call(nil)
+	for seq := uint64(0); seq < last; {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		c.must(err)
+		meta, err := m.Metadata()
+		c.must(err)
+		seq = meta.Sequence.Stream
+		var e struct {
+			Booking booking.ID        `json:"booking_id"`
+			Role    booking.Role      `json:"role"`
+			Command booking.CommandID `json:"command_id"`
+		}
+		c.must(json.Unmarshal(m.Data(), &e))
+		found[e.Command] = stored{e.Booking, meta.Timestamp}
+		if e.Role != booking.Service {
+			continue
+		}
+		call := &bookingtest.Call{
+			Op: bookingtest.OpExpire, ID: e.Booking, Actor: booking.Actor{ID: "the system", Role: booking.Service}, Command: e.Command, Partly: true,
+			End: int64(meta.Timestamp.Sub(w.start) + settled), Got: booking.Booking{ID: e.Booking, State: booking.StateExpired},
+		}
+		if strings.HasSuffix(m.Subject(), "."+string(booking.Released)) {
+			call.Op, call.Got.State, call.Wait = bookingtest.OpRelease, booking.StateOpen, deadline
+		}
+		system = append(system, call)
+	}
+	return found, system
+}
+
+// boards fails the test unless every instance lists to everybody what a fresh replay of the ledger says.
+func (c *cluster) boards(w *witness, want *booking.Board) {
+	c.t.Helper()
+	for actor, bearer := range w.bearers {
+		service, port, theirs := "usersvc", 3001, want.OfUser(booking.UserID(actor.ID), 1<<20, 0)
+		if actor.Role == booking.Rider {
+			service, port, theirs = "ridersvc", 3002, want.OfRider(booking.RiderID(actor.ID), 1<<20, 0)
+		}
+		var ought []listed
+		for _, b := range theirs {
+			ought = append(ought, listed{b.ID, b.State})
+		}
+		for _, base := range c.base(service, port) {
+			var got []listed
+			for cursor := ""; ; {
+				p, err := page(base+"/bookings?limit=100"+cursor, bearer)
+				c.must(err)
+				got = append(got, p.Bookings...)
+				if p.Next == "" {
+					break
+				}
+				cursor = "&cursor=" + p.Next
+			}
+			if !slices.Equal(got, ought) {
+				c.t.Errorf("%s lists %d bookings to %s %s, and a replay of the ledger %d, or in other states", base, len(got), actor.Role, actor.ID, len(ought))
+			}
+		}
+	}
+}
+
+type listed struct {
+	Booking booking.ID    `json:"booking_id"`
+	State   booking.State `json:"state"`
+}
+
+type list struct {
+	Bookings []listed `json:"bookings"`
+	Next     string   `json:"next_cursor"`
+}
+
+// page returns one page of a list.
+func page(url, bearer string) (list, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return list{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+bearer)
+	resp, err := lists.Do(req)
+	if err != nil {
+		return list{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return list{}, fmt.Errorf("GET %s: %d %s (%w)", url, resp.StatusCode, body, err)
+	}
+	var l list
+	return l, json.Unmarshal(body, &l)
+}
+
+var lists = &http.Client{Timeout: 15 * time.Second}
+
+// bearer returns the token of somebody of a role.
+func (w *witness) bearer(role booking.Role) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for a, bearer := range w.bearers {
+		if a.Role == role {
+			return bearer
+		}
+	}
+	return ""
+}

@@ -1,0 +1,68 @@
+//go:build linux
+
+package chaos
+
+import (
+	"encoding/base64"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/example/pillion/booking/bookingtest"
+)
+
+// A request that a server has taken before it was killed is one whose outcome nobody knows, also where net/http has tried it again and found nobody there.
+func TestWitnessKnowsWhatWasSent(t *testing.T) {
+	var taken atomic.Bool
+	var server *httptest.Server
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/accept-booking" {
+			return
+		}
+		taken.Store(true)
+		server.Listener.Close()
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset, as of a process that is gone
+			t.Error(err)
+		}
+		conn.Close()
+	}))
+	defer server.Close()
+	w := newWitness()
+	ask := func(method, path, body string) error {
+		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
+		req.Header.Set("Idempotency-Key", "one")
+		resp, err := w.RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	if err := ask("GET", "/", ""); err != nil { // so that there is a connection
+		t.Fatal(err)
+	}
+	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil || !taken.Load() {
+		t.Fatalf("the request was taken: %v, and its error is %v", taken.Load(), err)
+	}
+	x := w.all[len(w.all)-1]
+	if x.fate != broken || x.call == nil || x.call.Answer != bookingtest.Unknown {
+		t.Errorf("the request is %q, as a call %v", x.fate, x.call)
+	}
+	if err := ask("POST", "/accept-booking", `{}`); err == nil {
+		t.Fatal("somebody is still there")
+	}
+	if x := w.all[len(w.all)-1]; x.fate != nobody || x.call != nil {
+		t.Errorf("a request that nobody has taken is %q, as a call %v", x.fate, x.call)
+	}
+}

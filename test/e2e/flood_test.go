@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/example/pillion/internal/wait"
+)
+
+// A thousand people log in at once, with every limit out of the way: memory stays bounded, and each gets an answer that says what to do.
+func TestThousandLogins(t *testing.T) {
+	p := newPorts(t)
+	prog := pillion(t, p, t.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
+	const credentials = `{"email":"john@example.com","password":"password123","role":"user"}`
+	var mu sync.Mutex
+	answers := make(map[int]int)
+	var all sync.WaitGroup
+	people := 250
+	if wait.Long() {
+		people = 1000
+	}
+	for i := range people {
+		all.Go(func() {
+			body := credentials
+			if i%2 == 1 {
+				body = fmt.Sprintf(`{"email":"nobody-%d@example.com","password":"password123","role":"user"}`, i)
+			}
+			a, err := call(t.Context(), "POST", "http://"+p.auth+"/login", body, "Content-Type", "application/json")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if i%2 == 1 && a.status == http.StatusUnauthorized {
+				a.status = http.StatusOK // as good an answer: it has been evaluated
+			}
+			if busy := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy && a.status != http.StatusOK {
+				t.Errorf("login: %d %s, Retry-After %q", a.status, a.body, a.header.Get("Retry-After"))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[a.status]++
+		})
+	}
+	all.Wait()
+	if answers[http.StatusOK] == 0 {
+		t.Error("nobody was let in")
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", prog.PID()))
+	if err != nil {
+		t.Skip("how much memory it took is not told on this system: ", err)
+	}
+	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	if peak == nil {
+		t.Skip("the system does not say how much memory it took")
+	}
+	kib, err := strconv.Atoi(string(peak[1]))
+	if err != nil || kib > 400<<10 {
+		t.Errorf("it took %d KiB at most (%v), want less than 400 MiB", kib, err)
+	}
+	t.Logf("answers %v, %d MiB at most", answers, kib>>10)
+}

@@ -1,0 +1,317 @@
+// Package proctest runs Pillion's real programs for tests: built once, started with flags, asked over HTTP, signalled and killed.
+//
+// Call [Main] in TestMain. [Finish] runs a program to its end; [Start] and [Pillion] return one that runs, on ports of its own,
+// and kill it after the test.
+package proctest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
+)
+
+// bin is the folder that Main builds the programs in.
+var bin string
+
+// Main builds the programs, runs the tests of a package, and returns the exit status.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pillion-programs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	bin = dir
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// build builds the programs as `make build` does.
+func build(dir string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "github.com/example/pillion/cmd/...")
+	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	list := exec.Command("go", "list", "-deps", "-f",
+		"{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$.Dir}}/{{.}}\n{{end}}{{range $.EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{.GoMod}}\n{{end}}{{end}}",
+		"github.com/example/pillion/cmd/...")
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	sources = strings.Fields(string(out))
+	return err
+}
+
+// sources are the files that the programs are built from.
+var sources []string
+
+// lookAtSources looks at them, once. Go keeps the results of tests, and takes them again while the files that a test has looked at
+// stay as they are; it does not know what the compiler reads for us, nor what happens before the first test.
+var lookAtSources = sync.OnceFunc(func() {
+	for _, file := range sources {
+		_, _ = os.Stat(file) // only that it is looked at matters
+	}
+})
+
+// Path returns where a program is.
+func Path(name string) string {
+	lookAtSources()
+	return filepath.Join(bin, name)
+}
+
+// Command returns a program to be run in an environment without settings, and in a folder of its own.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, Path(name), args...)
+	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, bin
+	return cmd
+}
+
+// Finish runs a program to its end and returns its exit status and what it wrote.
+func Finish(t testing.TB, name string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
+	defer cancel()
+	cmd := Command(ctx, name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		t.Fatalf("%s %s did not end\n%s%s", name, strings.Join(args, " "), out.String(), errs.String())
+	}
+	return exitStatus(err), out.String(), errs.String()
+}
+
+func exitStatus(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
+// A Program is one that runs, with its log in JSON.
+type Program struct {
+	Name string
+	At   map[string]string // what it listens on, by name, as it says itself; see [Program.Listening]
+	Out  *webtest.Journal  // its standard output
+	Log  *webtest.Journal  // its standard error
+
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // once it has ended
+}
+
+// Start starts a program and returns when it has said what it listens on. It is killed after the test.
+func Start(t testing.TB, name string, args ...string) *Program {
+	t.Helper()
+	p := Begin(t, name, args...)
+	p.Listening(t)
+	return p
+}
+
+// Begin starts a program and returns at once. It is killed after the test.
+func Begin(t testing.TB, name string, args ...string) *Program {
+	t.Helper()
+	cmd := Command(context.Background(), name, args...)
+	cmd.Env = append(cmd.Env, "LOG_FORMAT=json")
+	return Run(t, name, cmd)
+}
+
+// Run is [Begin] for any command.
+func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
+	t.Helper()
+	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd, ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.Out, p.Log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("start %s: %v", name, err)
+	}
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if strings.Contains(p.Log.String(), "nats: permissions violation") {
+			t.Errorf("%s may not do on NATS what it does; see package access", name)
+		}
+		if t.Failed() {
+			t.Logf("%s %s said:\n%s", name, strings.Join(cmd.Args[1:], " "), p.Tail(60))
+		}
+	})
+	return p
+}
+
+// Pillion starts the whole system on free ports with its data in a folder, ready to be used.
+func Pillion(t testing.TB, data string, args ...string) *Program {
+	t.Helper()
+	p := Start(t, "pillion", append([]string{"--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}, args...)...)
+	p.Ready(t)
+	return p
+}
+
+// Listening waits until the program has said what it listens on.
+func (p *Program) Listening(t testing.TB) {
+	t.Helper()
+	wait.Until(t, p.Name+" says what it listens on", func() bool {
+		for line := range strings.Lines(p.Log.String()) {
+			var entry map[string]string
+			if json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "listening" {
+				p.At = entry
+				return true
+			}
+		}
+		p.runs(t)
+		return false
+	})
+}
+
+// runs fails the test where the program has ended by itself.
+func (p *Program) runs(t testing.TB) {
+	t.Helper()
+	select {
+	case <-p.ended:
+		t.Fatalf("%s ended: %v\n%s", p.Name, p.err, p.Tail(20))
+	default:
+	}
+}
+
+// Ready waits until the program says that it is ready.
+func (p *Program) Ready(t testing.TB) {
+	t.Helper()
+	if p.At == nil {
+		p.Listening(t)
+	}
+	wait.Until(t, p.Name+" is ready", func() bool {
+		p.runs(t)
+		status, _ := p.Readiness(t)
+		return status == http.StatusOK
+	})
+}
+
+// Readiness returns the status and the words of /readyz, or 0 and why there are none.
+func (p *Program) Readiness(t testing.TB) (status int, words string) {
+	t.Helper()
+	return Get(t, p.At["ops"]+"/readyz")
+}
+
+// NATS returns the settings by which "operator", or a service, reaches the NATS inside a pillion whose data is in a folder: its
+// address and their key.
+func (p *Program) NATS(data, who string) []string {
+	return []string{"--nats-url=" + p.At["nats"], "--service-key=" + filepath.Join(data, "services", who+".nk")}
+}
+
+// PID returns the id of the process.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// Resident returns how much memory the program has, in MiB. Where the system does not say it, the test is skipped.
+func (p *Program) Resident(t testing.TB) (mib float64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		t.Skipf("resident memory is read from /proc: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	if _, err := fmt.Sscan(rest, &mib); err != nil {
+		t.Fatal(err)
+	}
+	return mib / 1024
+}
+
+// Tail returns the last lines of what the program has said.
+func (p *Program) Tail(lines int) string {
+	all := strings.Split(strings.TrimSpace(p.Out.String()+p.Log.String()), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Signal sends a signal and returns at once.
+func (p *Program) Signal(t testing.TB, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("signal %s: %v", p.Name, err)
+	}
+}
+
+// Kill ends the program without asking it, as a power cut would, and returns when it has ended.
+func (p *Program) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended by itself
+	<-p.ended
+}
+
+// Wait returns the exit status, once there is one.
+func (p *Program) Wait(t testing.TB) (status int) {
+	t.Helper()
+	wait.For(t, p.Name+" ends", p.ended)
+	return exitStatus(p.err)
+}
+
+// Stop asks the program to end, as Ctrl-C does, and fails the test unless it does with status 0.
+func (p *Program) Stop(t testing.TB) {
+	t.Helper()
+	p.Signal(t, os.Interrupt)
+	if status := p.Wait(t); status != 0 {
+		t.Errorf("%s ended with status %d", p.Name, status)
+	}
+}
+
+// Get returns the status and the body of an answer, or 0 and why there is none.
+func Get(t testing.TB, url string) (status int, body string) {
+	t.Helper()
+	return Call(t, http.MethodGet, url, nil, "")
+}
+
+// Call is [Get] with another method, headers and a body.
+func Call(t testing.TB, method, url string, header http.Header, body string) (status int, answer string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(b)
+}
+
+// FreeAddr returns an address on loopback that nobody listens on.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
+)
+
+// block matches a fenced shell block of a README.
+var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// Every command of the README does what the README says, in its order, in one terminal (and others for what goes on by itself).
+// It needs the README's ports, curl and the nats CLI; `make check` insists on them.
+func TestReadme(t *testing.T) {
+	needed(t)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := newShell(t, source)
+	var watch *background
+	data := ""
+	blocks := block.FindAllStringSubmatch(string(readme), -1)
+	if len(blocks) < 10 {
+		t.Fatalf("the README has %d commands", len(blocks))
+	}
+	for _, b := range blocks {
+		command := strings.TrimSpace(b[1])
+		switch {
+		case command == "make run":
+			data = t.TempDir()
+			t.Setenv("PILLION_DATA", data) // and not ./data, which may be somebody's
+			run := inBackground(t, source, "make", "run")
+			wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
+			if !strings.Contains(run.out.String(), "curl") {
+				t.Errorf("make run prints no lines to try:\n%s", run.out)
+			}
+			// The README asks for a second terminal; this one has been watching from the start.
+			watch = inBackground(t, source, "nats", "sub", "booking.>")
+			wait.Until(t, "nats sub is there", func() bool { return strings.Contains(watch.out.String(), "Subscribing") })
+		case command == "make test", strings.HasPrefix(command, "make build"):
+			// This is make test, and the containers are `make docker-test`.
+		case command == "nats sub 'booking.>'":
+			for _, subject := range []string{".1.requested", ".2.accepted"} {
+				wait.Until(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
+			}
+			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
+				t.Errorf("nats sub shows a token:\n%s", watch.out)
+			}
+		case strings.HasPrefix(command, "nats --token"):
+			// It would go on for ever, so it ends with the first event, in the background.
+			shell.run(t, command+" --count=1 &")
+			wait.Until(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
+			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
+			wait.Until(t, "the user sees their own booking", func() bool {
+				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
+			})
+		default:
+			out := shell.run(t, strings.ReplaceAll(command, "data/services", data+"/services"))
+			if want := wanted(command); want != "" && !strings.Contains(out, want) {
+				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
+			}
+			if command == "nats req auth.public-key ''" {
+				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out, strings.TrimSpace(pem)) {
+					t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
+				}
+			}
+		}
+	}
+}
+
+// wanted is a part of what a README command must print.
+func wanted(command string) string {
+	if strings.HasPrefix(command, "BOOKING=") {
+		return ""
+	}
+	for _, c := range []struct{ part, want string }{
+		{"/arrive", `"state":"arrived"`},
+		{"/start", `"message":"Ride started"`},
+		{"/complete", `"message":"Ride completed"`},
+		{"/rate", `"user_stars":5`},
+		{"/events", `"reason":"booking_over"`},
+		{"Idempotency-Key", `"message":"Booking successful"`},
+		{"/book -H", `{"success":true,"message":"Booking successful","user":"john@example.com"`},
+		{"/accept-booking", `{"success":true,"message":"Booking accepted","raider":"rider@example.com"`},
+		{"/register", `{"status":true,"message":"Registration Successful"`},
+		{"/bookings", `"booking_id"`},
+		{"auth.public-key", "-----BEGIN PUBLIC KEY-----"},
+		{"micro ls", "auth"},
+		{"stream ls", "BOOKINGS"},
+		{"/readyz", "ready"},
+		{"/metrics", "pillion_http_requests_total"},
+	} {
+		if strings.Contains(command, c.part) {
+			return c.want
+		}
+	}
+	if strings.HasPrefix(command, "curl") && strings.Contains(command, "/login") {
+		return `{"status":true,"message":"Login Successful","token":"eyJ`
+	}
+	return ""
+}
+
+// needed skips the test where something is missing, unless the caller insists that nothing is.
+func needed(t *testing.T) {
+	t.Helper()
+	var missing []string
+	for _, tool := range []string{"curl", "nats", "make", "sh"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, tool)
+		}
+	}
+	for _, port := range []string{"3000", "3001", "3002", "3009", "4222"} {
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			missing = append(missing, "port "+port)
+			continue
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if os.Getenv("PILLION_README") != "" {
+		t.Fatalf("the README's commands cannot be run without %s", strings.Join(missing, ", "))
+	}
+	t.Skipf("the README's commands are run by `make check`; here they lack %s", strings.Join(missing, ", "))
+}
+
+// A shell is one terminal: what a command sets, the next one sees.
+type shell struct {
+	cmd *exec.Cmd
+	in  *os.File
+	out *webtest.Journal
+}
+
+const prompt = "--pillion-readme-done-"
+
+func newShell(t *testing.T, dir string) *shell {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shell{cmd: exec.Command("sh"), in: w, out: new(webtest.Journal)}
+	s.cmd.Dir, s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = dir, r, s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = w.Close() // the shell ends with its input
+		_ = s.cmd.Wait()
+		_ = r.Close()
+	})
+	return s
+}
+
+// run types a command and returns what it printed, once it is done. It must end with status 0.
+func (s *shell) run(t *testing.T, command string) string {
+	t.Helper()
+	before := len(s.out.String())
+	if _, err := s.in.WriteString(command + "\necho " + prompt + "$?\n"); err != nil {
+		t.Fatal(err)
+	}
+	wait.Until(t, command, func() bool { return strings.Contains(s.out.String()[before:], prompt) })
+	out, status, _ := strings.Cut(s.out.String()[before:], prompt)
+	if !strings.HasPrefix(status, "0") {
+		t.Errorf("%s\nended with status %s:\n%s", command, status, out)
+	}
+	return out
+}
+
+// A background process is interrupted when the test ends, as Ctrl-C would.
+type background struct{ out *webtest.Journal }
+
+func inBackground(t *testing.T, dir, name string, args ...string) *background {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &background{out: new(webtest.Journal)}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, b.out, b.out
+	// make passes no signal on, so the whole group is interrupted, as a terminal does it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was interrupted
+	})
+	return b
+}

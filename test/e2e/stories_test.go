@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/test/e2e/proctest"
+)
+
+// The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
+//
+//	system [flag...]           starts the whole system, and sets AUTH, USER, RIDER, OPS, NATS and DATA
+//	certs                      makes certificates in CERTS, with which AUTH, USER and RIDER are reached over HTTPS from then on
+//	login NAME email role      logs in, registering first where that is no demo account, and sets NAME to the header with the token
+//	curl status arg...         runs curl, and fails unless it is answered with that status; the body is stdout
+//	until pattern arg...       runs curl until the body matches
+//	field NAME field           sets NAME to a field of the JSON that stdout is
+//	other NAME digits          sets NAME to four digits that are not those
+//	halt                       stops the system, in order
+//	elsewhere                  starts a NATS server without anything in it, whose keys are those of the system, and sets ELSEWHERE to its URL
+//	pillion arg...             runs pillion, which must succeed, or fail with ! in front
+//	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
+func TestStories(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		if os.Getenv("PILLION_README") != "" {
+			t.Fatal("these stories need curl")
+		}
+		t.Skip("there is no curl here")
+	}
+	files, err := filepath.Glob("testdata/stories/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			told := &teller{t: t, ports: newPorts(t), data: t.TempDir()}
+			testscript.Run(t, testscript.Params{
+				Files: []string{file},
+				Setup: told.setup,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
+					"halt": told.halt, "elsewhere": told.elsewhere, "pillion": told.pillion,
+				},
+				RequireExplicitExec: true,
+			})
+		})
+	}
+}
+
+// A teller knows the words of one story.
+type teller struct {
+	t     *testing.T
+	ports ports
+	data  string
+	prog  *proctest.Program // the system
+}
+
+const storyPatience = 30 * time.Second
+
+func (s *teller) setup(env *testscript.Env) error {
+	for name, value := range map[string]string{
+		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider, "OPS": "http://" + s.ports.ops,
+		"NATS": "nats://" + s.ports.nats, "DATA": s.data, "JSON": "Accept: application/json",
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
+	p := s.ports
+	prog := proctest.Begin(s.t, "pillion", append([]string{
+		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr", p.ops, "--nats-addr", p.nats,
+	}, args...)...)
+	s.prog = prog
+	prog.Ready(s.t)
+}
+
+func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
+	dir := filepath.Join(s.data, "certs")
+	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
+		ts.Fatalf("pillion certs init: %v: %s", err, out)
+	}
+	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" + s.ports.user, "RIDER": "https://" + s.ports.rider} {
+		ts.Setenv(name, value)
+	}
+}
+
+// wait waits until ok holds.
+func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
+	deadline := time.After(storyPatience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: login NAME email role")
+	}
+	name, email, role := args[0], args[1], args[2]
+	password := "password123"
+	body := func() string {
+		b, err := json.Marshal(map[string]string{"email": email, "password": password, "role": role})
+		ts.Check(err)
+		return string(b)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
+	defer cancel()
+	if email != "john@example.com" && email != "rider@example.com" {
+		password = "correct horse battery"
+		a, err := call(ctx, "POST", "http://"+s.ports.auth+"/register", body())
+		ts.Check(err)
+		if a.status != 201 {
+			ts.Fatalf("register: %d %s", a.status, a.body)
+		}
+	}
+	a, err := call(ctx, "POST", "http://"+s.ports.auth+"/login", body())
+	ts.Check(err)
+	if a.status != 200 {
+		ts.Fatalf("login: %d %s", a.status, a.body)
+	}
+	ts.Setenv(name, "Authorization: Bearer "+a.field("token"))
+}
+
+// ask runs curl, and returns the status and the body.
+func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
+	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25", "--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	end := strings.LastIndexByte(string(out), '\n')
+	return string(out[end+1:]), string(out[:end])
+}
+
+func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: curl status arg...")
+	}
+	status, body := s.ask(ts, args[1:])
+	_, err := ts.Stdout().Write([]byte(body))
+	ts.Check(err)
+	if status != args[0] {
+		ts.Fatalf("answered with %s, want %s: %s", status, args[0], body)
+	}
+}
+
+func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until pattern arg...")
+	}
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	s.wait(ts, args[0], func() bool {
+		_, body := s.ask(ts, args[1:])
+		return pattern.MatchString(body)
+	})
+}
+
+func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: field NAME field")
+	}
+	value := answer{body: ts.ReadFile("stdout")}.field(args[1])
+	if value == "" || value == "<nil>" {
+		ts.Fatalf("there is no %s in %s", args[1], ts.ReadFile("stdout"))
+	}
+	ts.Setenv(args[0], value)
+}
+
+func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
+
+func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
+	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
+	ts.Check(err)
+	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	ts.Check(err)
+	s.t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	ts.Setenv("ELSEWHERE", server.URL())
+}
+
+func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*storyPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, proctest.Path("pillion"), args...).CombinedOutput()
+	_, failed := ts.Stdout().Write(out)
+	ts.Check(failed)
+	if (err != nil) != neg || ctx.Err() != nil {
+		ts.Fatalf("pillion %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, proctest.Path("pillion"), append(append([]string{"bookings"}, args...),
+		"--nats-url", "nats://"+s.ports.nats, "--service-key", filepath.Join(s.data, "services", "operator.nk"))...)
+	out, err := cmd.CombinedOutput()
+	_, failed := ts.Stdout().Write(out)
+	ts.Check(failed)
+	if (err != nil) != neg {
+		ts.Fatalf("pillion bookings %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (s *teller) other(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: other NAME digits")
+	}
+	other := "0000"
+	if args[1] == other {
+		other = "0001"
+	}
+	ts.Setenv(args[0], other)
+}
