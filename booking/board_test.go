@@ -21,13 +21,13 @@ import (
 
 // A shadow is what a board should be, made in the simplest way: a thread for each booking, and sorting at every question.
 type shadow struct {
-	threads map[booking.ID]*booking.Thread
+	threads map[booking.ID]*booking.EventSequencer
 	applied map[booking.ID][]booking.Event
 }
 
-func (s *shadow) thread(id booking.ID) *booking.Thread {
+func (s *shadow) thread(id booking.ID) *booking.EventSequencer {
 	if s.threads[id] == nil {
-		s.threads[id] = new(booking.Thread)
+		s.threads[id] = new(booking.EventSequencer)
 	}
 	return s.threads[id]
 }
@@ -80,26 +80,26 @@ func filters() map[string]filter {
 	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
 	for i, s := range booking.States() {
 		t := booking.States()[(i*3+1)%len(booking.States())]
-		all["in "+string(s)] = filter{[]booking.Only{booking.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
-		all["in "+string(s)+" or "+string(t)] = filter{[]booking.Only{booking.InState(s, t)},
+		all["in "+string(s)] = filter{[]booking.Filter{booking.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)+" or "+string(t)] = filter{[]booking.Filter{booking.InState(s, t)},
 			func(b booking.Booking) bool { return b.State == s || b.State == t }}
 	}
 	for i, from := range times {
 		to := times[(i*3+5)%len(times)]
 		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) }, func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
-		all[fmt.Sprint("since ", from)] = filter{[]booking.Only{booking.Since(from)}, since}
-		all[fmt.Sprint("until ", to)] = filter{[]booking.Only{booking.Until(to)}, until}
-		all[fmt.Sprint("between ", from, to)] = filter{[]booking.Only{booking.Until(to), booking.Since(from), booking.InState(booking.States()...)},
+		all[fmt.Sprint("since ", from)] = filter{[]booking.Filter{booking.Since(from)}, since}
+		all[fmt.Sprint("until ", to)] = filter{[]booking.Filter{booking.Until(to)}, until}
+		all[fmt.Sprint("between ", from, to)] = filter{[]booking.Filter{booking.Until(to), booking.Since(from), booking.InState(booking.States()...)},
 			func(b booking.Booking) bool { return since(b) && until(b) }}
 		all[fmt.Sprint("completed between ", from, to)] = filter{
-			[]booking.Only{booking.Until(to), booking.InState(booking.StateCompleted, booking.StateAccepted), booking.Since(from), booking.InState(booking.StateCompleted)},
+			[]booking.Filter{booking.Until(to), booking.InState(booking.StateCompleted, booking.StateAccepted), booking.Since(from), booking.InState(booking.StateCompleted)},
 			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
 	}
 	return all
 }
 
 type filter struct {
-	only   []booking.Only
+	only   []booking.Filter
 	passes func(booking.Booking) bool
 }
 
@@ -160,12 +160,12 @@ func same(t *testing.T, b *booking.Board, s *shadow) {
 	}
 	sameNearby(t, b, s)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
-		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...booking.Only) []booking.Booking {
+		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...booking.Filter) []booking.Booking {
 			return b.OfUser(u, limit, before, only...)
 		})
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
-		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...booking.Only) []booking.Booking {
+		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...booking.Filter) []booking.Booking {
 			return b.OfRider(r, limit, before, only...)
 		})
 	}
@@ -181,7 +181,7 @@ func same(t *testing.T, b *booking.Board, s *shadow) {
 }
 
 // sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the whole of it.
-func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...booking.Only) []booking.Booking) {
+func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...booking.Filter) []booking.Booking) {
 	t.Helper()
 	for what, f := range filters() {
 		want := f.of(all)
@@ -248,7 +248,7 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	outcomes := make(map[error]int)
 	for seed := range uint64(30) {
 		src := newSource(seed)
-		board, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+		board, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 		names := 1 + src.IntN(60)
 		for range 1500 {
 			src.id = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
@@ -441,8 +441,8 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	for s := 0; s < 500; s += step {
 		at := noon.Add(time.Duration(s) * time.Second)
 		for what, f := range map[string]filter{
-			"since": {[]booking.Only{booking.Since(at)}, func(b booking.Booking) bool { return !b.RequestedAt.Before(at) }},
-			"until": {[]booking.Only{booking.Until(at)}, func(b booking.Booking) bool { return b.RequestedAt.Before(at) }},
+			"since": {[]booking.Filter{booking.Since(at)}, func(b booking.Booking) bool { return !b.RequestedAt.Before(at) }},
+			"until": {[]booking.Filter{booking.Until(at)}, func(b booking.Booking) bool { return b.RequestedAt.Before(at) }},
 		} {
 			if got, want := board.OfUser("owner", 1000, 0, f.only...), f.of(all); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%s %v:\n %v, want\n %v", what, at, ids(got), ids(want))
@@ -454,7 +454,7 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 // Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
 func TestForget(t *testing.T) {
 	src := newSource(7)
-	old, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+	old, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 	var events []booking.Event
 	length := uint64(1000)
 	if wait.Long() {
@@ -476,7 +476,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for _, first := range []uint64{0, 1, 2, length / 6, length / 6, length / 2, length + 1} {
-		young, rest := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.Thread), make(map[booking.ID][]booking.Event)}
+		young, rest := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 		for _, e := range events {
 			if e.Seq >= first && young.Apply(e) == nil {
 				_ = rest.thread(e.Booking).Apply(e)

@@ -70,7 +70,7 @@ type Booking struct {
 	UserStars  int // 1 to 5, what the user gave; 0 before
 	RiderStars int // 1 to 5, what the rider gave; 0 before
 
-	applied []uint64 // fingerprints of the ids of the events applied, in their order
+	Applied []uint64 // fingerprints of the ids of the events applied, in their order
 }
 
 // Overdue reports whether the booking waits for a rider and its deadline has passed.
@@ -86,7 +86,7 @@ func (b *Booking) IsWith(r RiderID) bool {
 }
 
 // Replay folds events into a booking. An event that does not follow from those before it is not applied, whoever wrote it. Replay does
-// not look at positions; a [Thread] does.
+// not look at positions; a [EventSequencer] does.
 func Replay(events []Event) Booking {
 	var b Booking
 	for _, e := range events {
@@ -112,10 +112,10 @@ func (b Booking) Apply(e Event) (Booking, error) {
 	}
 	b.enact(&e)
 	if e.ID != "" {
-		applied := make([]uint64, len(b.applied)+1)
-		copy(applied, b.applied)
-		applied[len(b.applied)] = mark
-		b.applied = applied
+		applied := make([]uint64, len(b.Applied)+1)
+		copy(applied, b.Applied)
+		applied[len(b.Applied)] = mark
+		b.Applied = applied
 	}
 	return b, nil
 }
@@ -171,7 +171,7 @@ func (b *Booking) open(e *Event) {
 
 // has reports whether an event with this id, whose fingerprint is mark, has been applied.
 func (b *Booking) has(id EventID, mark uint64) bool {
-	return id != "" && slices.Contains(b.applied, mark)
+	return id != "" && slices.Contains(b.Applied, mark)
 }
 
 // fingerprint returns 64 bits of id (FNV-1a): a quarter of the memory of the id. Everybody computes the same, so everybody decides

@@ -34,7 +34,7 @@ type Capture struct {
 // marked are the marks of one thread.
 type marked struct {
 	id ID
-	*marks
+	*Refusals
 }
 
 const (
@@ -48,10 +48,10 @@ func (b *Board) Capture() *Capture {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &Capture{board: b, seq: b.progress.now(), kept: make(map[*record]*record)}
-	for _, id := range slices.Sorted(maps.Keys(b.marks)) {
-		c.marks = append(c.marks, marked{id, b.marks[id].clone()})
+	for _, id := range slices.Sorted(maps.Keys(b.refusals)) {
+		c.marks = append(c.marks, marked{id, b.refusals[id].clone()})
 	}
-	c.writing = codec{users: make(map[*passenger]uint64, len(b.users)), riders: make(map[RiderID]uint64, len(b.riders))}
+	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)), riders: make(map[RiderID]uint64, len(b.riders))}
 	b.capture = c
 	return c
 }
@@ -213,8 +213,8 @@ func (l *Loading) header(rest []byte) error {
 	}
 	l.begun, l.seq = true, h.seq
 	l.board = &Board{watchers: newWatchers(), contents: contents{
-		bookings: make(map[ID]*record, h.bookings), marks: make(map[ID]*marks),
-		users: make(map[UserID]*passenger, h.users), riders: make(map[RiderID]*driver, h.riders), coming: make(map[*record]struct{}),
+		bookings: make(map[ID]*record, h.bookings), refusals: make(map[ID]*Refusals),
+		users: make(map[UserID]*userIndex, h.users), riders: make(map[RiderID]*riderIndex, h.riders), enRoute: make(map[*record]struct{}),
 		oldest: make([]*record, 0, h.bookings), applied: h.seq,
 	}}
 	return nil
@@ -225,10 +225,10 @@ func (l *Loading) marks(rest []byte) error {
 	l.reading.area(l.reading.uvarint())
 	for !l.reading.failed && l.reading.left() {
 		m := l.reading.marked()
-		if _, twice := l.board.marks[m.id]; twice {
+		if _, twice := l.board.refusals[m.id]; twice {
 			return ErrBlock
 		}
-		l.board.marks[m.id] = m.marks
+		l.board.refusals[m.id] = m.Refusals
 	}
 	return l.reading.err()
 }
@@ -252,11 +252,11 @@ func (l *Loading) bookings(rest []byte) error {
 		b.bookings[r.id] = r
 		b.remaining += r.remaining()
 		b.oldest = append(b.oldest, r)
-		b.expect(r)
-		r.user.put(r.state.shelf(), r)
+		b.trackEnRoute(r)
+		r.user.put(r.state.bucket(), r)
 		if r.rider != nil {
 			b.riders[r.rider.id] = r.rider
-			r.rider.put(r.state.shelf(), r)
+			r.rider.put(r.state.bucket(), r)
 		}
 		if r.state == openState {
 			l.open = append(l.open, r)

@@ -49,7 +49,7 @@ func parseHeader(rest []byte) (h header, err error) {
 
 // A codec writes blocks.
 type codec struct {
-	users  map[*passenger]uint64 // the number of each that has been written
+	users  map[*userIndex]uint64 // the number of each that has been written
 	riders map[RiderID]uint64
 
 	out     []byte
@@ -91,7 +91,7 @@ func (w *codec) afterU(n, m uint64) { w.varint(int64(n - m)) }
 func (w *codec) string(s string)    { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
 func (w *codec) place(p Place)      { w.float(p.Lat); w.float(p.Lng) }
 
-func (w *codec) user(p *passenger) {
+func (w *codec) user(p *userIndex) {
 	n, known := w.users[p]
 	if !known {
 		w.users[p] = uint64(len(w.users) + 1)
@@ -181,21 +181,21 @@ func (w *codec) rareOf(x *rare) {
 
 func (w *codec) marked(m marked) {
 	w.string(string(m.id))
-	w.uvarint(m.aged)
-	w.uvarint(uint64(len(m.taken)))
+	w.uvarint(m.AgedAt)
+	w.uvarint(uint64(len(m.Positions)))
 	before := uint64(0)
-	for i, p := range m.taken {
+	for i, p := range m.Positions {
 		w.uvarint(p - before) // in ascending order
 		before = p
-		w.uvarint(m.seqs[i])
+		w.uvarint(m.Sequences[i])
 	}
 }
 
 // A decoder reads blocks. Whatever it is given, it does not fail otherwise than by saying so.
 type decoder struct {
-	users   []*passenger
+	users   []*userIndex
 	riders  []RiderID
-	drivers []*driver // of those riders, where there is one
+	drivers []*riderIndex // of those riders, where there is one
 
 	rest    []byte
 	strings string // that have not been read
@@ -205,7 +205,7 @@ type decoder struct {
 	// keep much alive that is gone.
 	applied    []uint64
 	trips      []trip
-	passengers []passenger
+	passengers []userIndex
 }
 
 func (d *decoder) err() error {
@@ -242,7 +242,7 @@ func (d *decoder) slabs() []record {
 		return nil
 	}
 	d.area(area)
-	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]passenger, passengers)
+	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]userIndex, passengers)
 	return make([]record, count)
 }
 
@@ -297,7 +297,7 @@ func (d *decoder) string() string {
 }
 
 // user returns a user, and whether this is where it first occurs.
-func (d *decoder) user() (p *passenger, fresh bool) {
+func (d *decoder) user() (p *userIndex, fresh bool) {
 	n := d.uvarint()
 	if n == 0 {
 		if len(d.passengers) == 0 {
@@ -341,13 +341,13 @@ func (d *decoder) rider() RiderID {
 }
 
 // driver returns a rider who has bookings.
-func (d *decoder) driver() *driver {
+func (d *decoder) driver() *riderIndex {
 	i := d.riderAt()
 	if i < 0 {
 		return nil
 	}
 	if d.drivers[i] == nil {
-		d.drivers[i] = &driver{id: d.riders[i]}
+		d.drivers[i] = &riderIndex{id: d.riders[i]}
 	}
 	return d.drivers[i]
 }
@@ -427,19 +427,19 @@ func (d *decoder) rare() *rare {
 }
 
 func (d *decoder) marked() marked {
-	m := marked{ID(d.string()), &marks{aged: d.uvarint()}}
+	m := marked{ID(d.string()), &Refusals{AgedAt: d.uvarint()}}
 	n := d.uvarint()
 	if n > uint64(len(d.rest)) {
 		d.fail()
 		return m
 	}
 	if n > 0 {
-		m.taken, m.seqs = make([]uint64, n), make([]uint64, n)
+		m.Positions, m.Sequences = make([]uint64, n), make([]uint64, n)
 	}
 	before := uint64(0)
-	for i := range m.taken {
+	for i := range m.Positions {
 		before += d.uvarint()
-		m.taken[i], m.seqs[i] = before, d.uvarint()
+		m.Positions[i], m.Sequences[i] = before, d.uvarint()
 	}
 	return m
 }

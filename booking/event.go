@@ -160,14 +160,14 @@ func validReason(s string) error {
 
 // validDeadline returns ErrInvalidDeadline for no deadline, or one that is not within the years 1970 to 2262.
 func validDeadline(t time.Time) error {
-	if t.IsZero() || !representable(t) {
+	if t.IsZero() || !Representable(t) {
 		return ErrInvalidDeadline
 	}
 	return nil
 }
 
-// representable reports whether t is the zero time or can be held in 64 bits as nanoseconds after 1970, as boards hold it.
-func representable(t time.Time) bool {
+// Representable reports whether t is the zero time or can be held in 64 bits as nanoseconds after 1970, as boards hold it.
+func Representable(t time.Time) bool {
 	s := t.Unix()
 	return t.IsZero() || 0 < s && s < math.MaxInt64/int64(time.Second)
 }

@@ -5,39 +5,39 @@ import (
 	"slices"
 )
 
-// A passenger is a user and the user's bookings.
-type passenger struct {
+// A userIndex is a user and the user's bookings.
+type userIndex struct {
 	id UserID
-	history
+	personIndex
 }
 
-// A driver is a rider and the bookings that the rider has, or had to their end. One that the rider released is not among them.
-type driver struct {
+// A riderIndex is a rider and the bookings that the rider has, or had to their end. One that the rider released is not among them.
+type riderIndex struct {
 	id RiderID
-	history
+	personIndex
 }
 
-// A history is the bookings of one person. What is under way is kept apart from what is over, and that by how it ended, so that a few are
+// A personIndex is the bookings of one person. What is under way is kept apart from what is over, and that by how it ended, so that a few are
 // found among many without a look at the others. Each shelf is in the order of RequestedSeq.
-type history struct {
-	shelves [shelves][]*record
+type personIndex struct {
+	buckets [stateBuckets][]*record
 }
 
-// A shelf is the place in a history of the bookings in some states.
-type shelf int8
+// A stateBucket is the place in a history of the bookings in some states.
+type stateBucket int8
 
 const (
-	noShelf   shelf = -1
-	underWay  shelf = 0 // open, accepted, arrived and started: few, as each of them lasts a while and no more
-	completed shelf = 1
-	cancelled shelf = 2
-	expired   shelf = 3
+	noBucket   stateBucket = -1
+	underWay  stateBucket = 0 // open, accepted, arrived and started: few, as each of them lasts a while and no more
+	completed stateBucket = 1
+	cancelled stateBucket = 2
+	expired   stateBucket = 3
 
-	shelves = 4
+	stateBuckets = 4
 )
 
-// shelf returns where bookings in a state are kept.
-func (c stateCode) shelf() shelf {
+// bucket returns where bookings in a state are kept.
+func (c stateCode) bucket() stateBucket {
 	switch c.state() {
 	case StateOpen, StateAccepted, StateArrived, StateStarted:
 		return underWay
@@ -48,22 +48,22 @@ func (c stateCode) shelf() shelf {
 	case StateExpired:
 		return expired
 	}
-	return noShelf
+	return noBucket
 }
 
 // put adds r to a shelf.
-func (h *history) put(s shelf, r *record) {
-	if s != noShelf {
-		h.shelves[s] = insert(h.shelves[s], r)
+func (h *personIndex) put(s stateBucket, r *record) {
+	if s != noBucket {
+		h.buckets[s] = insert(h.buckets[s], r)
 	}
 }
 
 // take removes r from the shelf on which it is.
-func (h *history) take(s shelf, r *record) {
-	if s == noShelf {
+func (h *personIndex) take(s stateBucket, r *record) {
+	if s == noBucket {
 		return
 	}
-	rs := h.shelves[s]
+	rs := h.buckets[s]
 	switch i := before(rs, r.requestedSeq); {
 	case len(rs) == 1:
 		rs = nil
@@ -73,12 +73,12 @@ func (h *history) take(s shelf, r *record) {
 	default:
 		rs = slices.Delete(rs, i, i+1)
 	}
-	h.shelves[s] = rs
+	h.buckets[s] = rs
 }
 
 // empty reports whether there are no bookings.
-func (h *history) empty() bool {
-	for _, rs := range h.shelves {
+func (h *personIndex) empty() bool {
+	for _, rs := range h.buckets {
 		if len(rs) > 0 {
 			return false
 		}
@@ -88,11 +88,11 @@ func (h *history) empty() bool {
 
 // newest yields the bookings that were requested before sequence seq (0: all of them) and that f lets pass, newest first. What it looks at
 // besides those that it yields is under way, or was requested within clockSlack of f's bounds.
-func (h *history) newest(seq uint64, f *filter) iter.Seq[*record] {
+func (h *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		var rest [shelves][]*record
-		for s, rs := range h.shelves {
-			if f.wants(shelf(s)) {
+		var rest [stateBuckets][]*record
+		for s, rs := range h.buckets {
+			if f.wants(stateBucket(s)) {
 				rest[s] = f.until(rs, seq)
 			}
 		}
@@ -116,7 +116,7 @@ func (h *history) newest(seq uint64, f *filter) iter.Seq[*record] {
 }
 
 // page returns up to limit bookings, newest first.
-func (h *history) page(limit int, seq uint64, only []Only) []Booking {
+func (h *personIndex) page(limit int, seq uint64, only []Filter) []Booking {
 	if limit <= 0 {
 		return nil
 	}

@@ -17,14 +17,14 @@ const (
 // A History is a booking as a Log has it: the events that were verified and applied, and where the log stands. The zero History is
 // that of a booking that nothing is known of. Treat it as immutable; make copies with Clone.
 type History struct {
-	Thread
+	EventSequencer
 	Events   []Event // that were applied, in their order
 	Revision uint64  // sequence of the booking's last stored message, verified or refused; 0: there is none
 }
 
 // Clone returns a history that can change without changing h.
 func (h History) Clone() History {
-	h.Thread = h.Thread.Clone()
+	h.EventSequencer = h.EventSequencer.Clone()
 	h.Events = slices.Clone(h.Events)
 	return h
 }

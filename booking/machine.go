@@ -25,7 +25,7 @@ func (b *Booking) permits(e *Event) error {
 		return errUnknownKind
 	case !e.Kind.MayBeCausedBy(e.Actor.Role) || e.Actor.ID == "":
 		return ErrWrongRole
-	case !representable(e.when()):
+	case !Representable(e.when()):
 		return errTime
 	case e.Kind == Requested:
 		return b.permitsRequested(e)

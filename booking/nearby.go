@@ -27,14 +27,14 @@ type Nearby struct {
 // first. Bookings without places are not among them, nor are those whose deadline has passed or
 // that only does not let pass. It finds none around what is no place, and none within a radius that
 // is no number or not more than 0.
-func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Only) []Nearby {
+func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Filter) []Nearby {
 	if at.Valid() != nil {
 		return nil
 	}
 	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := b.place.near(at, radius, nanos(now), limit, &f)
+	found := b.openPlaces.near(at, radius, nanos(now), limit, &f)
 	near := make([]Nearby, len(found))
 	for i, f := range found {
 		near[i] = Nearby{f.Thing.clone(), f.Metres}
@@ -54,11 +54,11 @@ func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) [
 	found := make([]Booking, 0, min(limit, b.open.size))
 	if at != nil {
 		anything := newFilter(nil)
-		for _, f := range b.place.near(*at, radius, nanos(now), limit, &anything) {
+		for _, f := range b.openPlaces.near(*at, radius, nanos(now), limit, &anything) {
 			found = append(found, f.Thing.clone())
 		}
 	}
-	for r := range b.place.nowhere.after(nanos(now), 0) {
+	for r := range b.openPlaces.nowhere.after(nanos(now), 0) {
 		if len(found) == limit {
 			break
 		}
@@ -67,17 +67,17 @@ func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) [
 	return found
 }
 
-// A whereOpen holds the open bookings by where their pickup is, beside those that have none.
-type whereOpen struct {
+// A openPlaces holds the open bookings by where their pickup is, beside those that have none.
+type openPlaces struct {
 	pickups geo.Index[*record]
 	nowhere openIndex
 }
 
-func (x *whereOpen) near(at Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
+func (x *openPlaces) near(at Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
 	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) })
 }
 
-func (x *whereOpen) add(r *record) {
+func (x *openPlaces) add(r *record) {
 	if r.trip == nil {
 		x.nowhere.add(r)
 		return
@@ -86,7 +86,7 @@ func (x *whereOpen) add(r *record) {
 }
 
 // remove takes out a booking as it was added: before it changes.
-func (x *whereOpen) remove(r *record) {
+func (x *openPlaces) remove(r *record) {
 	if r.trip == nil {
 		x.nowhere.remove(r)
 		return

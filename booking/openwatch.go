@@ -189,7 +189,7 @@ func (w *OpenWatch) Take(now time.Time, limit int) (found []OpenChange, more boo
 // look returns what to tell of c, unless it is told already or is not so any more.
 func (w *OpenWatch) look(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
-	told := OpenChange{Seq: c.seq, Kind: Kinds()[c.kind-1], At: moment(c.at), ID: r.id, Deadline: moment(r.deadline)}
+	told := OpenChange{Seq: c.seq, Kind: Kinds()[c.kind-1], At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline)}
 	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
 		return OpenChange{}, false // it was not open to this rider before, and is not now
 	}

@@ -73,7 +73,7 @@ func (o *onlooker) take(t testing.TB, limit int) {
 	}
 }
 
-func isOpen(b *booking.Board, only ...booking.Only) map[booking.ID]uint64 {
+func isOpen(b *booking.Board, only ...booking.Filter) map[booking.ID]uint64 {
 	open := make(map[booking.ID]uint64)
 	for _, x := range b.Open(noon, 1_000_000, 0, only...) {
 		open[x.ID] = x.OpenedSeq

@@ -367,7 +367,7 @@ func FuzzReplay(f *testing.F) {
 		if got := booking.Replay(events); !reflect.DeepEqual(got, b) {
 			t.Fatalf("the replay is\n %+v, want\n %+v", got, b)
 		}
-		var thread booking.Thread
+		var thread booking.EventSequencer
 		for _, e := range events { // anything in any order: no panic, and a next position ahead of the version
 			if thread.Apply(e) != nil {
 				thread.Refuse(e.N, e.Kind)

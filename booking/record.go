@@ -11,8 +11,8 @@ import (
 // collector to follow. What one says of a booking, the other says too: booking and update translate.
 type record struct {
 	id      ID
-	user    *passenger
-	rider   *driver // nil: nobody
+	user    *userIndex
+	rider   *riderIndex // nil: nobody
 	trip    *trip   // nil: to be agreed upon
 	rare    *rare   // nil for most
 	applied []uint64
@@ -74,7 +74,7 @@ func (c stateCode) state() State {
 }
 
 // newRecord returns a record with what never changes about a booking.
-func newRecord(b *Booking, user *passenger) *record {
+func newRecord(b *Booking, user *userIndex) *record {
 	r := &record{
 		id: ID(strings.Clone(string(b.ID))), user: user,
 		requestedAt: nanos(b.RequestedAt), requestedSeq: b.RequestedSeq,
@@ -90,8 +90,8 @@ func newRecord(b *Booking, user *passenger) *record {
 }
 
 // update writes what may have changed. rider is b.Rider, or nil.
-func (r *record) update(b *Booking, rider *driver) {
-	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.applied
+func (r *record) update(b *Booking, rider *riderIndex) {
+	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.Applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
 	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
 	r.rare = nil
@@ -104,9 +104,9 @@ func (r *record) update(b *Booking, rider *driver) {
 func (r *record) booking() Booking {
 	b := Booking{
 		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
-		Deadline: moment(r.deadline), RequestedAt: moment(r.requestedAt), OpenedAt: moment(r.openedAt), UpdatedAt: moment(r.updatedAt),
+		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt), UpdatedAt: timeOf(r.updatedAt),
 		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
-		applied: r.applied,
+		Applied: r.applied,
 	}
 	if r.rider != nil {
 		b.Rider = r.rider.id
@@ -147,7 +147,7 @@ func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():
 		return 0
-	case representable(t):
+	case Representable(t):
 		return t.UnixNano()
 	case t.Unix() > 0:
 		return math.MaxInt64
@@ -155,7 +155,7 @@ func nanos(t time.Time) int64 {
 	return 0
 }
 
-func moment(n int64) time.Time {
+func timeOf(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
 	}

@@ -137,7 +137,7 @@ func TestSteward(t *testing.T) {
 		}
 	}
 	var away error
-	steward, err := booking.NewSteward(booking.StewardConfig{
+	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: d, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
 	})
 	if err != nil {
@@ -225,7 +225,7 @@ func TestLeaving(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				steward, err := booking.NewSteward(booking.StewardConfig{
+				steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 					Desk: h.Desk, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
 				})
 				if err != nil {
@@ -233,7 +233,7 @@ func TestLeaving(t *testing.T) {
 				}
 				leave, says, want := steward.Withdraw, c.withdraws, c.left
 				if gone {
-					leave, says, want = steward.Bereave, nil, c.bereaved
+					leave, says, want = steward.EndRidesOf, nil, c.bereaved
 				}
 				for range 2 { // it may be asked for again, of a board that has not heard
 					if err := leave(t.Context(), c.who); !errors.Is(err, says) {

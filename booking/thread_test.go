@@ -11,9 +11,9 @@ import (
 )
 
 // thread returns the thread of events, every one of which must be in its place.
-func thread(t testing.TB, events []booking.Event) booking.Thread {
+func thread(t testing.TB, events []booking.Event) booking.EventSequencer {
 	t.Helper()
-	var th booking.Thread
+	var th booking.EventSequencer
 	for _, e := range events {
 		if err := th.Apply(e); err != nil {
 			t.Fatalf("%d %s: %v", e.N, e.Kind, err)
@@ -64,7 +64,7 @@ func TestPositions(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := teller{}
-			var th booking.Thread
+			var th booking.EventSequencer
 			for _, st := range test.story {
 				if err := th.Apply(s.stored(st.event())); err != nil {
 					t.Fatal(err)
@@ -102,7 +102,7 @@ func TestThreadDuplicate(t *testing.T) {
 // A history that has lost its beginning does not get a new one, which would sit among what is left of the old one.
 func TestAgedStaysAged(t *testing.T) {
 	events := tell(taken()...)
-	var th booking.Thread
+	var th booking.EventSequencer
 	for _, e := range events[1:] {
 		wants(t, th.Apply(e), booking.ErrAged)
 	}
@@ -151,7 +151,7 @@ func TestNextIsTheLeastFree(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var s teller
-		var th booking.Thread
+		var th booking.EventSequencer
 		taken := make(map[int]map[booking.Kind]bool)
 		for range 60 {
 			k := booking.Kinds()[r.IntN(3)]
@@ -187,7 +187,7 @@ func TestCloneIsSeparate(t *testing.T) {
 		th.Refuse(n, booking.Completed) // in memory that has room for more
 	}
 	th.Refuse(4, booking.Accepted)
-	h := booking.History{Thread: th, Events: tell(given()...), Revision: 4}
+	h := booking.History{EventSequencer: th, Events: tell(given()...), Revision: 4}
 	c := h.Clone()
 	if !reflect.DeepEqual(c, h) {
 		t.Fatalf("a clone is\n %+v, of\n %+v", c, h)
@@ -218,7 +218,7 @@ func TestReplayDoesNotJudgePositions(t *testing.T) {
 	if b.State != booking.StateAccepted || b.Version != 40 {
 		t.Errorf("%+v", b)
 	}
-	var th booking.Thread
+	var th booking.EventSequencer
 	if err := th.Apply(events[0]); !errors.Is(err, booking.ErrAged) {
 		t.Errorf("a thread: %v", err)
 	}

@@ -210,7 +210,7 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 
 // prepare gives the events their ids and positions, checks that they follow, and makes their messages.
 func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event) ([]booking.Event, []*nats.Msg, error) {
-	thread := after.Thread.Clone()
+	thread := after.EventSequencer.Clone()
 	sent := make([]booking.Event, 0, len(events))
 	msgs := make([]*nats.Msg, 0, len(events))
 	decided := l.now()

@@ -41,7 +41,7 @@ type Duty interface {
 	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
 
-var _ Duty = (*booking.Steward)(nil)
+var _ Duty = (*booking.ProcessManager)(nil)
 
 const (
 	dutyWait    = 10 * time.Second // for an instance that is silent about something, before another one gets it

@@ -23,25 +23,25 @@ type timing struct {
 }
 
 // timekeeper runs an instance until it is stopped, or the test ends.
-func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *timing {
+func (k *kit) timekeeper(t *testing.T, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	return k.timekeeperWhile(t, nil, change...)
 }
 
 // timekeeperWhile is timekeeper for an instance that is not always fit for it.
-func (k *kit) timekeeperWhile(t *testing.T, fit func(context.Context) error, change ...func(*booking.StewardConfig)) *timing {
+func (k *kit) timekeeperWhile(t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	ledger := k.ledger(t)
 	board, _ := follow(t, ledger)
 	service := k.person(booking.Service)
-	config := booking.StewardConfig{
+	config := booking.ProcessManagerConfig{
 		Desk: newDesk(t, ledger), Board: board,
 		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
 	}
 	for _, c := range change {
 		c(&config)
 	}
-	steward, err := booking.NewSteward(config)
+	steward, err := booking.NewProcessManager(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,7 @@ func TestRecall(t *testing.T) {
 		desk := newDesk(t, l)
 		const patience = 2 * time.Second
 		var stopped atomic.Pointer[time.Time]
-		k.timekeeper(t, func(c *booking.StewardConfig) {
+		k.timekeeper(t, func(c *booking.ProcessManagerConfig) {
 			c.Patience = patience
 			c.Approach = func(b booking.Booking) booking.Approach {
 				if b.Rider != booking.RiderID(moving.ID) {

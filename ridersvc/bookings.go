@@ -54,6 +54,6 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 }
 
 // list returns the bookings that the caller has, or had to their end, newest first, from the board.
-func (s *Service) list(caller string, most int, before uint64, only ...booking.Only) []booking.Booking {
+func (s *Service) list(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking {
 	return s.board.OfRider(booking.RiderID(caller), most, before, only...)
 }

@@ -80,7 +80,7 @@ func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Ar
 }
 
 // mayHave leaves out what the caller cannot accept any more.
-func mayHave(r *http.Request) booking.Only {
+func mayHave(r *http.Request) booking.Filter {
 	claims, _ := web.Caller(r.Context())
 	return booking.NotReleasedBy(booking.RiderID(claims.Subject))
 }

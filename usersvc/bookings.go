@@ -77,7 +77,7 @@ func (s *Service) own(ctx context.Context, id booking.ID) (booking.Booking, erro
 }
 
 // list returns the caller's bookings, newest first, from the board.
-func (s *Service) list(caller string, most int, before uint64, only ...booking.Only) []booking.Booking {
+func (s *Service) list(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking {
 	return s.board.OfUser(booking.UserID(caller), most, before, only...)
 }
 

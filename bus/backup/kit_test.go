@@ -79,7 +79,7 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (boar
 		t.Fatal(err)
 	}
 	service := p.person(booking.Service)
-	steward, err := booking.NewSteward(booking.StewardConfig{
+	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: board,
 		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
 	})

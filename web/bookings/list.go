@@ -20,7 +20,7 @@ type page[T any] struct {
 
 // List answers with a caller's bookings, newest first, as show has them. catchUp waits until the board has what the caller wrote on this instance; of returns so many of
 // the caller's bookings that were asked for before a sequence, as [booking.Board.OfUser] does.
-func List[T any](catchUp func(context.Context) error, of func(caller string, most int, before uint64, only ...booking.Only) []booking.Booking, show func(booking.Booking) T) web.HandlerFunc {
+func List[T any](catchUp func(context.Context) error, of func(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking, show func(booking.Booking) T) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		limit, cursor, err := web.Page(r, MaxPage)
 		if err != nil {
@@ -49,8 +49,8 @@ func List[T any](catchUp func(context.Context) error, of func(caller string, mos
 
 // wanted returns which bookings a request for a list asks for: ?state=, ?since= and ?until=. Errors: booking.ErrInvalidState, and those of web.Words and
 // web.Moment.
-func wanted(r *http.Request) ([]booking.Only, error) {
-	var only []booking.Only
+func wanted(r *http.Request) ([]booking.Filter, error) {
+	var only []booking.Filter
 	names, err := web.Words(r, "state")
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func wanted(r *http.Request) ([]booking.Only, error) {
 	}
 	for _, bound := range []struct {
 		name string
-		only func(time.Time) booking.Only
+		only func(time.Time) booking.Filter
 	}{{"since", booking.Since}, {"until", booking.Until}} {
 		t, given, err := web.Moment(r, bound.name)
 		if err != nil {

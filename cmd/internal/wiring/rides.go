@@ -80,7 +80,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewSteward(booking.StewardConfig{
+	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
 	})
 	if err != nil {
@@ -179,7 +179,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 // leave returns the task that says what becomes of the rides of people who delete their accounts.
 // usersvc does it for riders as well: it may call rides off.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
-	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
+	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 		case err != nil:
 			return bus.ErrRidesUnknown.Because(err)
 		case l.Gone:
-			return steward.Bereave(ctx, who)
+			return steward.EndRidesOf(ctx, who)
 		}
 		return steward.Withdraw(ctx, who)
 	}
