@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/wait"
@@ -24,7 +25,7 @@ type day struct {
 	*clock
 	random      *rand.Rand
 	here, there *fleet.Map // where the rider reports, and another instance
-	board       *booking.Board
+	board       *board.Board
 	desk        *booking.Desk
 	steward     *booking.ProcessManager
 
