@@ -12,18 +12,18 @@ import (
 
 // An Account is one (email, role) pair: the same email may be a user and a rider, with separate passwords.
 type Account struct {
-	ID      string     // 26 characters of lower-case base32; the sub of its tokens
-	Email   Email      // what it is found by
-	Typed   string     // the email as its owner typed it, which is how to write to them: a local part may mind its case
-	Role    token.Role // User or Rider
-	Hash    string     // of the password, as a PHC string
-	Created time.Time  // UTC
-	Demo    bool       // made by SeedDemo: cannot log in where the demo is off
+	ID             string     // 26 characters of lower-case base32; the sub of its tokens
+	Email          Email      // what it is found by
+	EmailAsEntered string     // the email as its owner typed it, which is how to write to them: a local part may mind its case
+	Role           token.Role // User or Rider
+	Hash           string     // of the password, as a PHC string
+	Created        time.Time  // UTC
+	Demo           bool       // made by SeedDemo: cannot log in where the demo is off
 
 	Pending  bool // waits for an operator's approval before anybody can log in
 	Disabled bool // can neither log in nor go on with a session
-	// Era counts how often all sessions of the account were ended together. A session belongs to the era it began in, and ends with it.
-	Era int
+	// SessionEpoch counts how often all sessions of the account were ended together. A session belongs to the era it began in, and ends with it.
+	SessionEpoch int
 	// NotBefore is the whole second of which tokens of the present era are the first: those issued before it were taken back. Zero in
 	// the first era. It may be up to a second ahead.
 	NotBefore time.Time

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -16,13 +17,13 @@ import (
 
 // An attempt is what is known of somebody's try to log in, to register, and so on: for the log, and never for the client.
 type attempt struct {
-	email   Email // empty where what was typed is none: people type passwords there
-	role    token.Role
-	account string // its id, where there is one
-	session string // its id, where there is one
-	again   bool   // the answer was given before
-	reason  string // of a refusal
-	ticket  *ticket
+	email       Email // empty where what was typed is none: people type passwords there
+	role        token.Role
+	account     string // its id, where there is one
+	session     string // its id, where there is one
+	again       bool   // the answer was given before
+	reason      string // of a refusal
+	reservation *throttle.Reservation
 }
 
 // refuse notes why, and returns what the client is told, which is always the same.
@@ -76,20 +77,20 @@ func resultOf(err error) result {
 	return failed
 }
 
-// A doing is what somebody attempted.
-type doing string
+// A action is what somebody attempted.
+type action string
 
 const (
-	logins          doing = "login"
-	registrations   doing = "registration"
-	refreshes       doing = "refresh"
-	logouts         doing = "logout"
-	logoutsAll      doing = "logout of all sessions"
-	passwordChanges doing = "password change"
-	deletions       doing = "account deletion"
+	logins          action = "login"
+	registrations   action = "registration"
+	refreshes       action = "refresh"
+	logouts         action = "logout"
+	logoutsAll      action = "logout of all sessions"
+	passwordChanges action = "password change"
+	deletions       action = "account deletion"
 )
 
-type metrics map[doing]*prometheus.CounterVec
+type metrics map[action]*prometheus.CounterVec
 
 func newMetrics(r prometheus.Registerer) metrics {
 	f := promauto.With(r)
@@ -113,7 +114,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 
 // record counts one attempt, logs it and offers it to the audit trail, before it is answered. The cause of an error is not in it: whoever writes the answer logs
 // that, under the same request id.
-func (s *Service) record(w http.ResponseWriter, r *http.Request, what doing, a attempt, err error) {
+func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a attempt, err error) {
 	res, level := resultOf(err), slog.LevelInfo
 	switch {
 	case res == reuse:

@@ -138,7 +138,7 @@ pillion_registrations_total{result="unavailable"} 1
 }
 
 func TestBusyIsCounted(t *testing.T) {
-	k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Concurrent, p.Queue, p.Wait = 1, 1, 1 })
+	k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Concurrent, p.Queue, p.Wait = 1, 1, 1 })
 	hold, held := make(chan struct{}), make(chan struct{})
 	k.hashes.during = func() { close(held); <-hold }
 	first := make(chan int)

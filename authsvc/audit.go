@@ -1,5 +1,7 @@
 package authsvc
 
+import "github.com/example/pillion/authsvc/keys"
+
 // An Entry is one attempt or change, as the audit trail keeps it. It has no secrets: neither passwords, tokens nor codes, and of emails only
 // their masked form.
 type Entry struct {
@@ -18,7 +20,7 @@ type Entry struct {
 }
 
 // what returns the name of an attempt that ended so. Two ends are worth a name of their own.
-func (d doing) what(r result) string {
+func (d action) what(r result) string {
 	switch r {
 	case reuse:
 		return "reuse"
@@ -48,4 +50,10 @@ func EntryOf(a Account, command, actor string) Entry {
 		V: 1, What: "operator", Result: string(success), Reason: command,
 		Account: a.ID, Role: string(a.Role), Email: a.Email.Masked(), Actor: actor,
 	}
+}
+
+// EntryOfKey returns the entry of a change of the published keys. actor is the operator who gave the
+// command, or empty.
+func EntryOfKey(c keys.Change, actor string) Entry {
+	return Entry{V: 1, What: "key", Result: string(success), Reason: c.What, Key: c.Key, Actor: actor}
 }

@@ -37,7 +37,7 @@ func (a *trail) take() []authsvc.Entry {
 // Every attempt is one entry, and no secret is in any entry or in the log.
 func TestEveryAttemptIsInTheTrail(t *testing.T) {
 	var said trail
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Audit = said.record })
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time), func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Audit = said.record })
 	const email, another = "kim.secret@example.com", "some other guess"
 	var secrets []string
 	step := func(r *http.Request, want authsvc.Entry) string {

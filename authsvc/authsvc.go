@@ -2,7 +2,7 @@
 // the keys that verify them.
 //
 // Make one with [New] and serve [Service.Routes]. Accounts are in an [AccountStore] ([Accounts] keeps them in a JetStream bucket),
-// passwords go through [Passwords], which bounds how many are hashed at a time, and the signing key comes from [LoadOrCreateKey].
+// passwords go through [Hasher], which bounds how many are hashed at a time, and the signing key comes from [LoadOrCreateKey].
 // A login begins a session, which is a record in a [SessionStore]: it goes on with POST /refresh, one refresh token at a time, and
 // ends by itself, with a logout, or when a token is used twice. docs/auth.md has the flows, and what each of them is for.
 // The service keeps nothing between requests, so any number of instances may run on the same stores and one key.
@@ -25,6 +25,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
@@ -40,18 +42,18 @@ type Config struct {
 	Sessions SessionStore
 	Rules    SessionRules
 	// Revoke takes tokens back, everywhere. It bears repetition, and fails with kind fault.Unavailable while it cannot.
-	Revoke    func(context.Context, token.Revocation) error
-	Verifier  web.TokenVerifier // of the access tokens that callers of this service send
-	Issuer    Issuer
-	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
-	Passwords *Passwords
-	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with
-	// kind fault.Conflict that it has a ride which is not over, and what to do. Bereave ends the
+	Revoke   func(context.Context, token.Revocation) error
+	Verifier web.TokenVerifier // of the access tokens that callers of this service send
+	Issuer   Issuer
+	Keys     func() *token.KeySet // the keys that are published now; nil while there are none
+	Hasher   *Hasher
+	// CancelBookings calls off the open bookings of an account that is about to be deleted, or says with
+	// kind fault.Conflict that it has a ride which is not over, and what to do. EndRides ends the
 	// rides of one that is gone. Both bear repetition. nil: nobody has rides.
-	Withdraw, Bereave func(ctx context.Context, account string, role token.Role) error
+	CancelBookings, EndRides func(ctx context.Context, account string, role token.Role) error
 	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
-	Clock func() error
-	Guard *Guard // limits how often somebody may try; nil: nobody is limited
+	Clock    func() error
+	Throttle *throttle.LoginThrottle // limits how often somebody may try; nil: nobody is limited
 	// ApproveRiders makes new accounts of riders wait for an operator's approval.
 	ApproveRiders bool
 	Demo          bool // whether accounts made by SeedDemo exist and may log in
@@ -78,8 +80,8 @@ type Service struct {
 	verifier  web.TokenVerifier
 	issuer    Issuer
 	keys      func() *token.KeySet
-	passwords *Passwords
-	guard     *Guard
+	passwords *Hasher
+	throttle  *throttle.LoginThrottle
 	clock     func() error
 	demo      bool
 	cookies   cookies
@@ -110,7 +112,7 @@ func New(c Config) (*Service, error) {
 	require("Verifier", c.Verifier != nil)
 	require("Issuer", c.Issuer != nil)
 	require("Keys", c.Keys != nil)
-	require("Passwords", c.Passwords != nil)
+	require("Passwords", c.Hasher != nil)
 	rules, err := c.Rules.withDefaults()
 	if err != nil {
 		missing = append(missing, err)
@@ -129,11 +131,11 @@ func New(c Config) (*Service, error) {
 		c.Audit = func(context.Context, Entry) {}
 	}
 	nobody := func(context.Context, string, token.Role) error { return nil }
-	if c.Withdraw == nil {
-		c.Withdraw = nobody
+	if c.CancelBookings == nil {
+		c.CancelBookings = nobody
 	}
-	if c.Bereave == nil {
-		c.Bereave = nobody
+	if c.EndRides == nil {
+		c.EndRides = nobody
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -143,10 +145,10 @@ func New(c Config) (*Service, error) {
 	}
 	s := sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}
 	return &Service{
-		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
-		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
+		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Hasher,
+		throttle: c.Throttle, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
-		cookies: cookies, withdraw: c.Withdraw, bereave: c.Bereave,
+		cookies: cookies, withdraw: c.CancelBookings, bereave: c.EndRides,
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 		},
@@ -171,3 +173,14 @@ func (s *Service) Routes() chi.Router {
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r
 }
+
+// An Issuer issues tokens. *token.Issuer has one key, and [keys.Signer] signs with the active one.
+type Issuer interface {
+	// Issue signs a token and returns it with the claims that its verification will give.
+	Issue(g token.Grant) (signed string, c token.Claims, err error)
+}
+
+var (
+	_ Issuer = (*token.Issuer)(nil)
+	_ Issuer = (*keys.Signer)(nil)
+)

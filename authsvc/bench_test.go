@@ -24,7 +24,7 @@ import (
 // allows. Both take turns, so that both meet the same machine. ns/op is of one login and one bare hash.
 func BenchmarkLogin(b *testing.B) {
 	conn := bustest.Run(b).Connect(b)
-	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), guarded(b, conn, time.Now))
+	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), throttled(b, conn, time.Now))
 	if w := k.do(post("/register", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusCreated {
 		b.Fatalf("register = %d %s", w.Code, w.Body)
 	}

@@ -118,7 +118,7 @@ func TestRefreshChains(t *testing.T) {
 		var revoked atomic.Int64
 		instance := func() http.Handler {
 			conn := e.Connect(t)
-			k := newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+			k := newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.HasherConfig) {
 				c.Sessions = conn.Bucket(bus.SessionsBucket)
 				c.Log = slog.New(slog.DiscardHandler)
 				c.Revoke = func(ctx context.Context, r token.Revocation) error {
@@ -221,7 +221,7 @@ func TestRefreshChains(t *testing.T) {
 func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.Sessions, first []string) {
 	t.Helper()
 	accounts, begun = new(authtest.Accounts), new(authtest.Sessions)
-	k := newKit(t, withStore(accounts), func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+	k := newKit(t, withStore(accounts), func(c *authsvc.Config, p *authsvc.HasherConfig) {
 		c.Sessions, p.Concurrent, p.Queue, p.Wait = begun, runtime.GOMAXPROCS(0), n, time.Minute
 	})
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")

@@ -15,7 +15,7 @@ import (
 // An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and sessions end by the clock. Keys are the same at any time.
 func TestClockThatIsOff(t *testing.T) {
 	var off error
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Clock = func() error { return off } })
 	open := k.kim(t)
 	k.hashes.take()
 	off = token.ErrClock.Because(errors.New("it is an hour ahead"))
@@ -43,7 +43,7 @@ func TestClockThatIsOff(t *testing.T) {
 func TestClockIsNoTheft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var off error
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Clock = func() error { return off } })
 		kim := k.kim(t)
 		next := k.mustRefresh(t, kim.Refresh)
 		after(9 * time.Second)

@@ -25,7 +25,7 @@ func FuzzLogin(f *testing.F) {
 			f.Add(b.body)
 		}
 	}
-	k := newKit(f, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Queue = 1 << 10 })
+	k := newKit(f, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Queue = 1 << 10 })
 	f.Fuzz(func(t *testing.T, sent string) {
 		w := k.do(post("/login", sent))
 		switch w.Code {

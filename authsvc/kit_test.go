@@ -121,10 +121,10 @@ func (r *revocations) take() []token.Revocation {
 }
 
 // newKit returns an instance with its own accounts in memory, changed by each of the edits before it is made.
-func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfig)) *kit {
+func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig)) *kit {
 	t.Helper()
 	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal), registry: prometheus.NewRegistry()}
-	passwords := authsvc.PasswordsConfig{Observe: k.hashes.observe}
+	passwords := authsvc.HasherConfig{Observe: k.hashes.observe}
 	k.config = authsvc.Config{
 		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add, Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,
 		Log: slog.New(slog.NewJSONHandler(k.log, nil)), Registerer: k.registry,
@@ -133,11 +133,11 @@ func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfi
 		edit(&k.config, &passwords)
 	}
 	var err error
-	if k.config.Passwords, err = authsvc.NewPasswords(passwords); err != nil {
+	if k.config.Hasher, err = authsvc.NewHasher(passwords); err != nil {
 		t.Fatal(err)
 	}
 	if _, timed := t.(*testing.B); !timed && passwords.Cost == (authsvc.HashCost{}) {
-		k.config.Passwords.Lighten(lightCost)
+		k.config.Hasher.Lighten(lightCost)
 	}
 	if k.service, err = authsvc.New(k.config); err != nil {
 		t.Fatal(err)
@@ -158,11 +158,11 @@ func (k *kit) verifier(t testing.TB) *token.Verifier {
 }
 
 // with returns edits for newKit that share a store, or set Demo.
-func withStore(s authsvc.AccountStore) func(*authsvc.Config, *authsvc.PasswordsConfig) {
-	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Accounts = s }
+func withStore(s authsvc.AccountStore) func(*authsvc.Config, *authsvc.HasherConfig) {
+	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts = s }
 }
 
-func withDemo(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Demo = true }
+func withDemo(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Demo = true }
 
 func post(path, body string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -72,7 +73,7 @@ func (s *Service) open(ctx context.Context, b loginBody, role token.Role, try *a
 		if err != nil && !errors.Is(err, ErrNoAccount) {
 			return pass{}, err
 		}
-		if err != nil || now.ID != a.ID || now.Era != a.Era || !s.mayLogIn(now) {
+		if err != nil || now.ID != a.ID || now.SessionEpoch != a.SessionEpoch || !s.mayLogIn(now) {
 			continue
 		}
 		try.session = id
@@ -119,11 +120,11 @@ func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending &&
 // dummy where there is none. An account that waits for approval is ErrPending, for the right
 // password.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
-	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), c.Email, role)
+	t, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(c.Email, role))
 	if err != nil {
 		return Account{}, err
 	}
-	try.ticket = t
+	try.reservation = t
 	a, known, err := s.lookUp(ctx, c.Email, role, try)
 	match := false
 	if err == nil {
@@ -131,7 +132,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	}
 	switch {
 	case err != nil: // nothing was found out
-		s.settle(ctx, t.withdrawn)
+		s.settle(ctx, t.Withdraw)
 		return Account{}, err
 	case !known:
 		return Account{}, try.refuse("unknown account")
@@ -144,7 +145,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	case a.Reset != "":
 		return Account{}, try.refuse("password was reset")
 	}
-	s.settle(ctx, t.succeeded)
+	s.settle(ctx, t.Succeeded)
 	if a.Pending {
 		return Account{}, ErrPending
 	}
@@ -174,4 +175,12 @@ func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try
 	}
 	try.account = a.ID
 	return a, true, nil
+}
+
+// ownerOf returns whose counters a try for a typed email counts in.
+func ownerOf(typed string, role token.Role) throttle.Owner {
+	if email, err := ParseEmail(typed); err == nil {
+		typed = string(email)
+	}
+	return throttle.Owner{Email: typed, Role: role}
 }

@@ -35,8 +35,8 @@ func TestLogin(t *testing.T) {
 func TestEmailsWithSpacesAround(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, " Kim@Example.com ", goodPassword, "user")
-	if a := k.account(t, "kim@example.com", token.User); a.Typed != "Kim@Example.com" {
-		t.Errorf("it is written as %q", a.Typed)
+	if a := k.account(t, "kim@example.com", token.User); a.EmailAsEntered != "Kim@Example.com" {
+		t.Errorf("it is written as %q", a.EmailAsEntered)
 	}
 	for _, email := range []string{"kim@example.com ", "\tkim@example.com", "kim@example.com\r\n", "\u00a0kim@example.com"} {
 		k.mustOpen(t, email, goodPassword, "user")
@@ -167,7 +167,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 // TestUnknownAccountsCostWhatNewOnesCost: the dummy follows the configured cost.
 func TestUnknownAccountsCostWhatNewOnesCost(t *testing.T) {
 	dearer := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 2}
-	k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Cost = dearer })
+	k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = dearer })
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	k.ask(t, post("/login", body("kim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")
 	k.ask(t, post("/login", body("tim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")

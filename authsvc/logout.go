@@ -79,7 +79,7 @@ func (s *Service) logoutAll(w http.ResponseWriter, r *http.Request) error {
 }
 
 // leave finds out who asks for it, and ends what end ends.
-func (s *Service) leave(w http.ResponseWriter, r *http.Request, what doing, prove prover,
+func (s *Service) leave(w http.ResponseWriter, r *http.Request, what action, prove prover,
 	end func(context.Context, token.Claims) (session, error),
 ) error {
 	var try attempt
@@ -119,7 +119,7 @@ func (s *Service) ownSession(ctx context.Context, presented []string, _ bool, tr
 		if x, err = s.sessions.of(ctx, t); !errors.Is(err, ErrInvalidRefreshToken) {
 			return token.Claims{Subject: x.account, Email: string(x.email), Role: x.role, Session: x.id}, err
 		}
-		if limited := s.guard.wrongToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return token.Claims{}, limited
 		}
 	}
@@ -167,7 +167,7 @@ func (s *Service) tryLogoutAll(ctx context.Context, c token.Claims) (own session
 // endEra makes a the account whose sessions have all been ended now: those that there are belong to an era that is over, and tokens of
 // this second and before are not good any more. Whoever logs in waits for the next second.
 func (a *Account) endEra(now time.Time) {
-	a.Era++
+	a.SessionEpoch++
 	a.NotBefore = now.UTC().Truncate(time.Second).Add(time.Second)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/token"
@@ -97,7 +98,7 @@ func TestLogoutByRefreshToken(t *testing.T) {
 // What is no refresh token of ours ends nothing, and counts as a wrong one. One that was used
 // before ends its own session and no other.
 func TestLogoutByBadRefreshTokens(t *testing.T) {
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 4 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 4 }))
 	kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
 	out := func(path, refresh string) *http.Request { return post(path, `{"refresh_token":"`+refresh+`"}`) }
 	forged := kim.Refresh[:len(kim.Refresh)-4] + "AAAA"
@@ -262,7 +263,7 @@ func TestEndingDuringALogin(t *testing.T) {
 				k := newKit(t, withStore(store))
 				kim := k.kim(t)
 				store.then = func(a authsvc.Account) { // found, and about to be hashed
-					a.Era++
+					a.SessionEpoch++
 					a.NotBefore = time.Now().Truncate(time.Second).Add(time.Second)
 					c.change(&a)
 					if err := store.Replace(t.Context(), a); err != nil {
@@ -288,7 +289,7 @@ func TestEndingDuringARefresh(t *testing.T) {
 	k := newKit(t, withStore(store))
 	kim := k.kim(t)
 	store.then = func(a authsvc.Account) { // the session goes on, and then all are ended
-		a.Era++
+		a.SessionEpoch++
 		if err := store.Replace(t.Context(), a); err != nil {
 			t.Error(err)
 		}

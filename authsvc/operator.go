@@ -17,9 +17,9 @@ import (
 
 // What an operator is told.
 var (
-	ErrWhichRole = fault.New(fault.Invalid, "which_role", "There is a user and a raider with this email. Say which one is meant, with --role.")
-	ErrNobody    = fault.New(fault.NotFound, "no_account", "There is no such account. Give its email, or its id of 26 characters.")
-	ErrAsOf      = fault.New(fault.Invalid, "as_of", "The time lies ahead. Give one that has passed, such as 2026-03-01T08:00:00Z.")
+	ErrWhichRole      = fault.New(fault.Invalid, "which_role", "There is a user and a raider with this email. Say which one is meant, with --role.")
+	ErrUnknownAccount = fault.New(fault.NotFound, "no_account", "There is no such account. Give its email, or its id of 26 characters.")
+	ErrAsOf           = fault.New(fault.Invalid, "as_of", "The time lies ahead. Give one that has passed, such as 2026-03-01T08:00:00Z.")
 )
 
 // ResetLife is how long a reset code is good.
@@ -87,7 +87,7 @@ func (o *Operator) Find(ctx context.Context, who, role string) (Account, error) 
 	}
 	switch len(found) {
 	case 0:
-		return Account{}, ErrNobody
+		return Account{}, ErrUnknownAccount
 	case 1:
 		return found[0], nil
 	}
@@ -99,7 +99,7 @@ func (o *Operator) change(ctx context.Context, a Account, edit func(*Account)) (
 	for {
 		have, err := o.accounts.Find(ctx, a.Email, a.Role)
 		if errors.Is(err, ErrNoAccount) || err == nil && have.ID != a.ID {
-			return Account{}, ErrNobody
+			return Account{}, ErrUnknownAccount
 		}
 		if err != nil {
 			return Account{}, err

@@ -23,7 +23,7 @@ func (k *kit) operator() *authsvc.Operator {
 	return authsvc.NewOperator(k.config.Accounts, k.revoked.add, time.Now)
 }
 
-func withApproval(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.ApproveRiders = true }
+func withApproval(c *authsvc.Config, _ *authsvc.HasherConfig) { c.ApproveRiders = true }
 
 func setByCode(email, role, code, next string) *http.Request {
 	return post("/password", `{"email":"`+email+`","role":"`+role+`","code":"`+code+`","new":"`+next+`"}`)
@@ -83,13 +83,13 @@ func TestOperatorsDeletion(t *testing.T) {
 			t.Errorf("Delete = %v, %v", gone, err)
 		}
 		k.wantGone(t, open)
-		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrUnknownAccount) {
 			t.Errorf("a second Delete = %v, want ErrNobody", err)
 		}
 		after(2 * time.Second)
 		k.mustOpen(t, "kim@example.com", goodPassword, "raider")
 		anew := k.kim(t)
-		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrUnknownAccount) {
 			t.Errorf("Delete of somebody whose email another has = %v, want ErrNobody", err)
 		}
 		k.mustVerify(t, anew.Token)
@@ -167,7 +167,7 @@ func TestPasswordReset(t *testing.T) {
 
 func TestResetCodesRunOut(t *testing.T) {
 	now := time.Now()
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Now = func() time.Time { return now } })
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Now = func() time.Time { return now } })
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	code, _, err := k.operator().ResetPassword(t.Context(), k.account(t, "kim@example.com", token.User))
 	if err != nil {
@@ -256,9 +256,9 @@ func TestOperatorFinds(t *testing.T) {
 		{"kim@example.com", "", "", authsvc.ErrWhichRole},
 		{"una@example.com", "", token.User, nil},
 		{una.ID, "", token.User, nil},
-		{"una@example.com", "raider", "", authsvc.ErrNobody},
-		{"nobody@example.com", "", "", authsvc.ErrNobody},
-		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrNobody},
+		{"una@example.com", "raider", "", authsvc.ErrUnknownAccount},
+		{"nobody@example.com", "", "", authsvc.ErrUnknownAccount},
+		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrUnknownAccount},
 		{"una@example.com", "admin", "", authsvc.ErrInvalidRole},
 	} {
 		if a, err := o.Find(t.Context(), c.who, c.role); !errors.Is(err, c.err) || a.Role != c.want || c.err == nil && err != nil {
@@ -269,7 +269,7 @@ func TestOperatorFinds(t *testing.T) {
 	if err := o.Each(t.Context(), func(authsvc.Account) error { seen++; return nil }); err != nil || seen != 3 {
 		t.Errorf("%d accounts, %v", seen, err)
 	}
-	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com", Role: token.User}); !errors.Is(err, authsvc.ErrNobody) {
+	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com", Role: token.User}); !errors.Is(err, authsvc.ErrUnknownAccount) {
 		t.Errorf("an account that is another by now: %v", err)
 	}
 	k.revoked.fail(bus.ErrUnavailable)

@@ -98,7 +98,7 @@ func (s *Service) tryOne(ctx context.Context, presented string, cookie bool, try
 	var p pass
 	x, err := s.sessions.use(ctx, t, cookie, func(ctx context.Context, x session) (err error) {
 		try.account, try.role, try.email = x.account, x.role, x.email
-		if err := s.guard.refresh(ctx, x.account); err != nil {
+		if err := s.throttle.Refresh(ctx, x.account); err != nil {
 			return err
 		}
 		p.signed, p.claims, err = s.admit(ctx, x)
@@ -117,7 +117,7 @@ func (s *Service) tryOne(ctx context.Context, presented string, cookie bool, try
 		}
 	}
 	if errors.Is(err, ErrInvalidRefreshToken) && !errors.Is(err, errReused) { // which is told as what it is
-		if limited := s.guard.wrongToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return pass{}, limited
 		}
 	}
@@ -146,7 +146,7 @@ func (s *Service) admit(ctx context.Context, x session) (signed string, c token.
 			return "", token.Claims{}, err
 		case !s.mayLogIn(a):
 			return "", token.Claims{}, refuseToken(errAccountOff)
-		case a.Era != x.era:
+		case a.SessionEpoch != x.era:
 			return "", token.Claims{}, refuseToken(errSignedOut)
 		case !c.IssuedAt.Before(a.NotBefore):
 			return signed, c, nil

@@ -15,8 +15,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-func withRules(r authsvc.SessionRules) func(*authsvc.Config, *authsvc.PasswordsConfig) {
-	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Rules = r }
+func withRules(r authsvc.SessionRules) func(*authsvc.Config, *authsvc.HasherConfig) {
+	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Rules = r }
 }
 
 func TestLoginBeginsASession(t *testing.T) {
@@ -61,7 +61,7 @@ func TestRefresh(t *testing.T) {
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
-		same := []func(*authsvc.Config, *authsvc.PasswordsConfig){withStore(k.config.Accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = k.config.Sessions }}
+		same := []func(*authsvc.Config, *authsvc.HasherConfig){withStore(k.config.Accounts), func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions }}
 		first := k.kim(t)
 		next := k.mustRefresh(t, first.Refresh)
 		for range 2 {
@@ -193,12 +193,12 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 	change(func(a *authsvc.Account) { a.Disabled = false })
 	kim = k.mustRefresh(t, kim.Refresh)
 
-	change(func(a *authsvc.Account) { a.Era++ })
+	change(func(a *authsvc.Account) { a.SessionEpoch++ })
 	k.wantNoRefresh(t, kim.Refresh)
-	change(func(a *authsvc.Account) { a.Era-- })
+	change(func(a *authsvc.Account) { a.SessionEpoch-- })
 	k.wantNoRefresh(t, kim.Refresh) // it has been ended
 
-	empty := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = k.config.Sessions })
+	empty := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions })
 	kim = k.mustOpen(t, "kim@example.com", goodPassword, "user")
 	empty.wantNoRefresh(t, kim.Refresh) // of nobody
 
@@ -210,7 +210,7 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 	on := newKit(t, withStore(store), withDemo)
 	seed(t, on)
 	john := on.mustOpen(t, "john@example.com", "password123", "user")
-	off := newKit(t, withStore(store), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = on.config.Sessions })
+	off := newKit(t, withStore(store), func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = on.config.Sessions })
 	off.wantNoRefresh(t, john.Refresh)
 	on.mustRefresh(t, john.Refresh)
 }

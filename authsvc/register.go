@@ -45,11 +45,11 @@ func (s *Service) tryRegister(r *http.Request, try *attempt) (pending bool, err 
 	if err := s.passwords.CheckNew(c.Password); err != nil {
 		return false, err
 	}
-	if err := s.guard.register(r.Context(), web.ClientNetwork(r.Context())); err != nil {
+	if err := s.throttle.Registration(r.Context(), web.ClientNetwork(r.Context())); err != nil {
 		return false, err
 	}
 	pending = s.approveRiders && role == token.Rider
-	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: strings.TrimSpace(c.Email), Role: role, Pending: pending}, c.Password)
+	a, err := s.createAccount(r.Context(), Account{Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: pending}, c.Password)
 	if err != nil {
 		return false, err
 	}

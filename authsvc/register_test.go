@@ -14,14 +14,14 @@ import (
 
 func TestRegister(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.FixedZone("IST", 19800))
-	k := newKit(t, func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+	k := newKit(t, func(c *authsvc.Config, p *authsvc.HasherConfig) {
 		c.Now = func() time.Time { return now }
 		p.Cost.Memory = authsvc.MinMemory // said, so that it is hashed in full
 	})
 	k.mustRegister(t, "John.Doe+rides@Example.com", goodPassword, "user")
 
 	a := k.account(t, "john.doe+rides@example.com", token.User)
-	if a.Typed != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) || a.Created.Location() != time.UTC {
+	if a.EmailAsEntered != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) || a.Created.Location() != time.UTC {
 		t.Errorf("account = %#v", a)
 	}
 	if len(a.ID) != 26 || strings.Trim(a.ID, "abcdefghijklmnopqrstuvwxyz234567") != "" {

@@ -119,7 +119,7 @@ const sessionVersion = 1
 // newSession returns a session of the account and its first token.
 func newSession(id string, a Account, cookie bool, now time.Time, life time.Duration) (session, refreshToken) {
 	x := session{
-		id: id, account: a.ID, email: a.Email, role: a.Role, era: a.Era, cookie: cookie,
+		id: id, account: a.ID, email: a.Email, role: a.Role, era: a.SessionEpoch, cookie: cookie,
 		created: now, rotated: now, ends: now.Add(life), generation: 1, salt: randomBytes(), mark: randomBytes(),
 	}
 	first := refreshToken{session: id, generation: 1, secret: randomBytes()}

@@ -147,7 +147,7 @@ func Account(t testing.TB, email string, role token.Role) authsvc.Account {
 		t.Fatal(err)
 	}
 	return authsvc.Account{
-		ID: newID(), Email: parsed, Typed: email, Role: role, Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
+		ID: newID(), Email: parsed, EmailAsEntered: email, Role: role, Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
 		Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + newID(),
 	}
 }

@@ -200,7 +200,7 @@ func testReplace(t *testing.T, s Store) {
 	first := mustFind(t, s.One, "john@example.com", token.User)
 	changed := first
 	changed.Pending, changed.Reset, changed.ResetUntil = true, "a hash", time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC)
-	changed.Hash, changed.Disabled, changed.Era, changed.NotBefore = "$another", true, 7, time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	changed.Hash, changed.Disabled, changed.SessionEpoch, changed.NotBefore = "$another", true, 7, time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	if err := s.One.Replace(t.Context(), changed); err != nil {
 		t.Fatalf("Replace = %v", err)
 	}
@@ -240,7 +240,7 @@ func testReplaceRace(t *testing.T, s Store) {
 	for i := range racers {
 		store := []authsvc.AccountStore{s.One, s.Other}[i%2]
 		mine := first
-		mine.Era = i + 1
+		mine.SessionEpoch = i + 1
 		wg.Go(func() {
 			<-start
 			errs[i] = store.Replace(t.Context(), mine)
@@ -257,8 +257,8 @@ func testReplaceRace(t *testing.T, s Store) {
 			t.Errorf("racer %d = %v, want ErrStaleAccount", i, err)
 		}
 	}
-	if got := mustFind(t, s.Other, first.Email, first.Role); won == 0 || got.Era != won {
-		t.Errorf("racer %d won, and the account is that of %d", won, got.Era)
+	if got := mustFind(t, s.Other, first.Email, first.Role); won == 0 || got.SessionEpoch != won {
+		t.Errorf("racer %d won, and the account is that of %d", won, got.SessionEpoch)
 	}
 }
 
@@ -274,7 +274,7 @@ func testDelete(t *testing.T, s Store) {
 	mustCreate(t, s.One, rider)
 	first := mustFind(t, s.One, "john@example.com", token.User)
 	changed := first
-	changed.Era = 1
+	changed.SessionEpoch = 1
 	if err := s.Other.Replace(t.Context(), changed); err != nil {
 		t.Fatalf("Replace = %v", err)
 	}
@@ -326,7 +326,7 @@ func testDeleteRace(t *testing.T, s Store) {
 	for i := range racers {
 		store := []authsvc.AccountStore{s.One, s.Other}[i/2%2]
 		mine := first
-		mine.Era = i + 1
+		mine.SessionEpoch = i + 1
 		wg.Go(func() {
 			<-start
 			if deletes(i) {
@@ -344,12 +344,12 @@ func testDeleteRace(t *testing.T, s Store) {
 		t.Fatalf("Find = %v", err)
 	}
 	for i, err := range errs {
-		won := deletes(i) && gone || !deletes(i) && !gone && stored.Era == i+1
+		won := deletes(i) && gone || !deletes(i) && !gone && stored.SessionEpoch == i+1
 		if won != (err == nil) || !won && !errors.Is(err, authsvc.ErrStaleAccount) {
-			t.Errorf("racer %d (deletes: %v) = %v, and there is era %d, or nothing: %v", i, deletes(i), err, stored.Era, gone)
+			t.Errorf("racer %d (deletes: %v) = %v, and there is era %d, or nothing: %v", i, deletes(i), err, stored.SessionEpoch, gone)
 		}
 	}
-	if !gone && stored.Era == 0 {
+	if !gone && stored.SessionEpoch == 0 {
 		t.Error("nobody won")
 	}
 }

@@ -23,14 +23,14 @@ const password = "correct horse battery"
 // service returns the HTTP calls of an authsvc with its accounts in a database.
 func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	t.Helper()
-	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{Wait: time.Minute})
+	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{Wait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	auth := tokentest.New(t)
 	s, err := authsvc.New(authsvc.Config{
 		Accounts: accounts, Sessions: new(authtest.Sessions), Revoke: func(context.Context, token.Revocation) error { return nil },
-		Verifier: auth.Verifier(), Issuer: auth.Issuer(time.Minute), Keys: auth.KeySet, Passwords: passwords,
+		Verifier: auth.Verifier(), Issuer: auth.Issuer(time.Minute), Keys: auth.KeySet, Hasher: passwords,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,13 +144,13 @@ func TestKilledUnderLoad(t *testing.T) {
 	t.Logf("answers by status: %v", c.answers)
 	// Another instance knows everybody who was acknowledged, and each record is whole: its password is the right one.
 	fresh := open(t, url)
-	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
+	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, email := range c.registered {
 		a, err := fresh.Find(t.Context(), authsvc.Email(email), token.User)
-		if err != nil || a.ID == "" || a.Typed != email {
+		if err != nil || a.ID == "" || a.EmailAsEntered != email {
 			t.Errorf("%s was acknowledged, and is %v (%v)", email, a, err)
 			continue
 		}

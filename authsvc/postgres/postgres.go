@@ -119,7 +119,7 @@ func scan(row pgx.Row) (authsvc.Account, error) {
 	var a authsvc.Account
 	var notBefore, resetUntil *time.Time
 	var revision int64
-	err := row.Scan(&a.ID, &a.Email, &a.Typed, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.Era, &notBefore,
+	err := row.Scan(&a.ID, &a.Email, &a.EmailAsEntered, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.SessionEpoch, &notBefore,
 		&a.Pending, &a.Reset, &resetUntil, &revision)
 	if err != nil {
 		return authsvc.Account{}, err
@@ -159,7 +159,7 @@ func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 	return s.insist(ctx, func(ctx context.Context, _ bool) error {
 		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
 			ON CONFLICT (email, role) DO NOTHING`,
-			a.ID, string(a.Email), a.Typed, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore),
+			a.ID, string(a.Email), a.EmailAsEntered, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore),
 			a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("create account", err)
@@ -182,7 +182,7 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 			pending = $12, reset = $13, reset_until = $14,
 			revision = revision + 1 WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4`,
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision),
-			a.Typed, a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore), a.Pending, a.Reset, orNull(a.ResetUntil))
+			a.EmailAsEntered, a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore), a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("replace account", err)
 		}

@@ -228,7 +228,7 @@ type line struct {
 
 func (p *printer) print(a authsvc.Account) error {
 	if p.json != nil {
-		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
+		return p.json.Encode(line{a.ID, a.EmailAsEntered, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
 	}
 	if !p.begun {
 		p.begun = true
@@ -236,7 +236,7 @@ func (p *printer) print(a authsvc.Account) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Typed, a.Role, a.State(), a.Created.Format(time.RFC3339))
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, a.State(), a.Created.Format(time.RFC3339))
 	return err
 }
 

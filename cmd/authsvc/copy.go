@@ -60,6 +60,6 @@ func printReport(w io.Writer, r authsvc.CopyReport) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d copied, %d had been copied before, %d differ.\n", r.Copied, r.There, len(r.Differ))
+	_, err := fmt.Fprintf(w, "%d copied, %d had been copied before, %d differ.\n", r.Copied, r.Existing, len(r.Differ))
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -107,7 +108,8 @@ func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, act
 		return err
 	}
 	trail := conn.AuditTrail("/authsvc/operator")
-	for _, e := range authsvc.KeyChanges(was, is, actor) {
+	for _, c := range keys.Changes(was, is) {
+		e := authsvc.EntryOfKey(c, actor)
 		if err := trail.Write(ctx, e.What, e); err != nil {
 			return fmt.Errorf("the keys are changed, but the audit trail does not say so: %w", err)
 		}

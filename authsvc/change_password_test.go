@@ -15,6 +15,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
 )
@@ -50,7 +51,7 @@ func TestPassword(t *testing.T) {
 		k.mustOpen(t, "kim@example.com", goodPassword, "raider")
 
 		now := k.account(t, "kim@example.com", token.User)
-		if now.ID != before.ID || now.Typed != before.Typed || !now.Created.Equal(before.Created) || now.Hash == before.Hash || now.Era != 1 {
+		if now.ID != before.ID || now.EmailAsEntered != before.EmailAsEntered || !now.Created.Equal(before.Created) || now.Hash == before.Hash || now.SessionEpoch != 1 {
 			t.Errorf("account = %#v", now)
 		}
 		for _, hidden := range []string{goodPassword, newPassword, now.Hash} {
@@ -117,13 +118,13 @@ func TestPasswordChangedAlready(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				limits := authsvc.DefaultLimits()
+				limits := throttle.DefaultLimits()
 				limits.Account.Free = 3
-				g, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
+				g, err := throttle.New(throttle.Config{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
 				if err != nil {
 					t.Fatal(err)
 				}
-				k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g })
+				k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Throttle = g })
 				open := k.kim(t)
 				ask := c.ask(t, k)
 				k.revoked.fail(bus.ErrUnavailable)
@@ -181,7 +182,7 @@ func TestDemoPasswordsStay(t *testing.T) {
 // TestPasswordRace: of two changes of one password one succeeds, and its password is the one that counts.
 func TestPasswordRace(t *testing.T) {
 	store, sessions := new(authtest.Accounts), new(authtest.Sessions)
-	share := func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Accounts, c.Sessions = store, sessions }
+	share := func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts, c.Sessions = store, sessions }
 	one, other := newKit(t, share), newKit(t, share)
 	one.kim(t)
 	const racers = 6
@@ -211,13 +212,13 @@ func TestPasswordRace(t *testing.T) {
 // TestRehash: a password that was hashed at less than today's cost is hashed again when its owner logs in, and only then.
 func TestRehash(t *testing.T) {
 	today := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 1}
-	dearer := func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Cost = today }
+	dearer := func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = today }
 	store := new(authtest.Accounts)
 	was := newKit(t, withStore(store))
 	kim := was.kim(t)
 	before := was.account(t, "kim@example.com", token.User)
 
-	k := newKit(t, withStore(store), dearer, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = was.config.Sessions })
+	k := newKit(t, withStore(store), dearer, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = was.config.Sessions })
 	k.ask(t, post("/login", body("kim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")
 	if got := k.account(t, "kim@example.com", token.User); got != before {
 		t.Error("a wrong password changed the account")
@@ -250,12 +251,12 @@ func (staleStore) Replace(context.Context, authsvc.Account) error { return auths
 func TestRehashIsNoCondition(t *testing.T) {
 	store := new(authtest.Accounts)
 	newKit(t, withStore(store)).kim(t)
-	k := newKit(t, withStore(staleStore{store}), func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Cost.Iterations = 3 })
+	k := newKit(t, withStore(staleStore{store}), func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost.Iterations = 3 })
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
 }
 
 func TestOutdated(t *testing.T) {
-	p := newPasswords(t, authsvc.PasswordsConfig{Cost: authsvc.HashCost{Memory: 32768, Iterations: 3, Parallelism: 2}})
+	p := newPasswords(t, authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 32768, Iterations: 3, Parallelism: 2}})
 	make := func(memory, iterations uint32, parallelism uint8) string {
 		phc, err := argon2id.CreateHash(goodPassword, &argon2id.Params{Memory: memory, Iterations: iterations, Parallelism: parallelism, SaltLength: 16, KeyLength: 32})
 		if err != nil {
@@ -285,7 +286,7 @@ func TestCommonPasswords(t *testing.T) {
 			t.Errorf("the list does not name %q", named)
 		}
 	}
-	p := newPasswords(t, authsvc.PasswordsConfig{})
+	p := newPasswords(t, authsvc.HasherConfig{})
 	all := strings.Split(strings.TrimSuffix(list, "\n"), "\n")
 	distinct := make(map[string]bool)
 	for _, password := range all {

@@ -88,7 +88,7 @@ func TestKeysAreWhole(t *testing.T) {
 // TestKeysFollowTheSet: what is published is what Keys says at that moment.
 func TestKeysFollowTheSet(t *testing.T) {
 	var now *token.KeySet
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Keys = func() *token.KeySet { return now } })
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Keys = func() *token.KeySet { return now } })
 	for _, path := range []string{"/public-key", "/.well-known/jwks.json"} {
 		w := k.ask(t, get(path), http.StatusServiceUnavailable, "try again")
 		if w.Header().Get("Retry-After") == "" || w.Header().Get("Cache-Control") != "no-store" {

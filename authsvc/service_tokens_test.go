@@ -72,6 +72,20 @@ func (o *office) open(t *testing.T) (closed func()) {
 	return closed
 }
 
+// run runs a task until the test ends.
+func run(t *testing.T, task func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- task(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // identity returns a running identity of a service whose key is in the office's folder.
 func (o *office) identity(t *testing.T, service string) *bus.Identity {
 	t.Helper()

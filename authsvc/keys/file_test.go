@@ -1,4 +1,4 @@
-package authsvc_test
+package keys_test
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token/tokentest"
 )
@@ -52,7 +52,7 @@ func writeKey(t *testing.T, data []byte, mode fs.FileMode) (path string) {
 func TestKeyIsMadeOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data", "keys")
 	path := filepath.Join(dir, "private.key")
-	key, err := authsvc.LoadOrCreateKey(path, 2048)
+	key, err := keys.LoadOrCreate(path, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestKeyIsMadeOnce(t *testing.T) {
 		t.Error("the file is not PKCS#8 PEM")
 	}
 	wantAlone(t, path)
-	again, err := authsvc.LoadOrCreateKey(path, 4096)
+	again, err := keys.LoadOrCreate(path, 4096)
 	if err != nil || !again.Equal(key) {
 		t.Errorf("a second start has another key (%v)", err)
 	}
@@ -100,19 +100,19 @@ func wantAlone(t *testing.T, path string) {
 func TestStartersShareOneKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys", "private.key")
 	var wg sync.WaitGroup
-	var keys [8]*rsa.PrivateKey
-	for i := range keys {
+	var got [8]*rsa.PrivateKey
+	for i := range got {
 		wg.Go(func() {
-			key, err := authsvc.LoadOrCreateKey(path, 2048)
+			key, err := keys.LoadOrCreate(path, 2048)
 			if err != nil {
 				t.Error(err)
 			}
-			keys[i] = key
+			got[i] = key
 		})
 	}
 	wg.Wait()
-	for i, key := range keys {
-		if !key.Equal(keys[0]) {
+	for i, key := range got {
+		if !key.Equal(got[0]) {
 			t.Errorf("starter %d has another key", i)
 		}
 	}
@@ -132,7 +132,7 @@ func TestKeysThatAreTaken(t *testing.T) {
 		{"with text before and blank lines after", append(append([]byte("Private-Key: (2048 bit)\n"), pkcs8(t, key)...), " \r\n\n"...), 0o600},
 		{"with CRLF", bytes.ReplaceAll(pkcs8(t, key), []byte("\n"), []byte("\r\n")), 0o600},
 	} {
-		got, err := authsvc.LoadOrCreateKey(writeKey(t, c.data, c.mode), 2048)
+		got, err := keys.LoadOrCreate(writeKey(t, c.data, c.mode), 2048)
 		if err != nil || !got.Equal(key) {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -173,32 +173,32 @@ func TestKeysThatAreRefused(t *testing.T) {
 		want     *fault.Error
 		sentence string
 	}{
-		{"read by the group", good, 0o640, authsvc.ErrKeyFileTooOpen, "chmod 600 "},
-		{"read by others", good, 0o604, authsvc.ErrKeyFileTooOpen, "(mode 0604)"},
-		{"written by the group", good, 0o620, authsvc.ErrKeyFileTooOpen, "chmod 600 "},
-		{"open to everybody", good, 0o666, authsvc.ErrKeyFileTooOpen, "chmod 600 "},
-		{"empty", nil, 0o600, authsvc.ErrKeyFileNotPEM, "is not one PEM block"},
-		{"noise", []byte("hello"), 0o600, authsvc.ErrKeyFileNotPEM, "is not one PEM block"},
-		{"DER", cut.Bytes, 0o600, authsvc.ErrKeyFileNotPEM, "is not one PEM block"},
-		{"two keys", append(append([]byte{}, good...), good...), 0o600, authsvc.ErrKeyFileNotPEM, "is not one PEM block"},
-		{"longer than any key", append(bytes.Repeat([]byte("\n"), 70<<10), good...), 0o600, authsvc.ErrKeyFileNotPEM, "is not one PEM block"},
-		{"cut off", block("PRIVATE KEY", cut.Bytes[:600]), 0o600, authsvc.ErrKeyFileNotRSA, "is damaged"},
-		{"PKCS#1 cut off", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)[:600]), 0o600, authsvc.ErrKeyFileNotRSA, "is damaged"},
-		{"whose parts disagree", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(&oddPrime)), 0o600, authsvc.ErrKeyFileNotRSA, "is damaged"},
-		{"EC", block("EC PRIVATE KEY", ecDER), 0o600, authsvc.ErrKeyFileNotRSA, "something else"},
-		{"EC in PKCS#8", pkcs8(t, ec), 0o600, authsvc.ErrKeyFileNotRSA, "another kind of key"},
-		{"Ed25519", pkcs8(t, ed), 0o600, authsvc.ErrKeyFileNotRSA, "another kind of key"},
-		{"public", block("PUBLIC KEY", public), 0o600, authsvc.ErrKeyFileNotRSA, "something public"},
-		{"under a passphrase", block("ENCRYPTED PRIVATE KEY", cut.Bytes), 0o600, authsvc.ErrKeyFileNotRSA, "a key under a passphrase"},
+		{"read by the group", good, 0o640, keys.ErrFileTooOpen, "chmod 600 "},
+		{"read by others", good, 0o604, keys.ErrFileTooOpen, "(mode 0604)"},
+		{"written by the group", good, 0o620, keys.ErrFileTooOpen, "chmod 600 "},
+		{"open to everybody", good, 0o666, keys.ErrFileTooOpen, "chmod 600 "},
+		{"empty", nil, 0o600, keys.ErrFileNotPEM, "is not one PEM block"},
+		{"noise", []byte("hello"), 0o600, keys.ErrFileNotPEM, "is not one PEM block"},
+		{"DER", cut.Bytes, 0o600, keys.ErrFileNotPEM, "is not one PEM block"},
+		{"two keys", append(append([]byte{}, good...), good...), 0o600, keys.ErrFileNotPEM, "is not one PEM block"},
+		{"longer than any key", append(bytes.Repeat([]byte("\n"), 70<<10), good...), 0o600, keys.ErrFileNotPEM, "is not one PEM block"},
+		{"cut off", block("PRIVATE KEY", cut.Bytes[:600]), 0o600, keys.ErrFileNotRSA, "is damaged"},
+		{"PKCS#1 cut off", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)[:600]), 0o600, keys.ErrFileNotRSA, "is damaged"},
+		{"whose parts disagree", block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(&oddPrime)), 0o600, keys.ErrFileNotRSA, "is damaged"},
+		{"EC", block("EC PRIVATE KEY", ecDER), 0o600, keys.ErrFileNotRSA, "something else"},
+		{"EC in PKCS#8", pkcs8(t, ec), 0o600, keys.ErrFileNotRSA, "another kind of key"},
+		{"Ed25519", pkcs8(t, ed), 0o600, keys.ErrFileNotRSA, "another kind of key"},
+		{"public", block("PUBLIC KEY", public), 0o600, keys.ErrFileNotRSA, "something public"},
+		{"under a passphrase", block("ENCRYPTED PRIVATE KEY", cut.Bytes), 0o600, keys.ErrFileNotRSA, "a key under a passphrase"},
 		{"under a passphrase, the old way", pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: cut.Bytes,
-			Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}}), 0o600, authsvc.ErrKeyFileNotRSA, "a key under a passphrase"},
-		{"1024 bits", pkcs8(t, short), 0o600, authsvc.ErrKeyFileUnfit, "has 1024 bits"},
-		{"4128 bits", pkcs1(makeKey(t, 4128, 65537)), 0o600, authsvc.ErrKeyFileUnfit, "has 4128 bits"},
-		{"exponent 3", pkcs1(makeKey(t, 2048, 3)), 0o600, authsvc.ErrKeyFileUnfit, "has the exponent 3"},
+			Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}}), 0o600, keys.ErrFileNotRSA, "a key under a passphrase"},
+		{"1024 bits", pkcs8(t, short), 0o600, keys.ErrFileUnfit, "has 1024 bits"},
+		{"4128 bits", pkcs1(makeKey(t, 4128, 65537)), 0o600, keys.ErrFileUnfit, "has 4128 bits"},
+		{"exponent 3", pkcs1(makeKey(t, 2048, 3)), 0o600, keys.ErrFileUnfit, "has the exponent 3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := writeKey(t, c.data, c.mode)
-			got, err := authsvc.LoadOrCreateKey(path, 2048)
+			got, err := keys.LoadOrCreate(path, 2048)
 			wantKeyFault(t, got, err, c.want, path, c.sentence)
 			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, c.data) {
 				t.Errorf("the file was changed (%v)", err)
@@ -211,7 +211,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 func wantKeyFault(t *testing.T, key *rsa.PrivateKey, err error, want *fault.Error, path, sentence string) {
 	t.Helper()
 	if key != nil || !errors.Is(err, want) || fault.KindOf(err) != fault.Invalid {
-		t.Fatalf("LoadOrCreateKey = %v, want %s", err, want.Code)
+		t.Fatalf("LoadOrCreate = %v, want %s", err, want.Code)
 	}
 	message := fault.From(err).Message
 	if !strings.Contains(message, path) || !strings.Contains(message, sentence) || strings.Contains(message, "\n") {
@@ -267,14 +267,14 @@ func TestNoPlaceForAKey(t *testing.T) {
 		{"a link to nowhere", dangling, "cannot be read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := authsvc.LoadOrCreateKey(c.path, 2048)
-			wantKeyFault(t, got, err, authsvc.ErrKeyFile, c.path, c.sentence)
+			got, err := keys.LoadOrCreate(c.path, 2048)
+			wantKeyFault(t, got, err, keys.ErrFile, c.path, c.sentence)
 		})
 	}
 	for _, bits := range []int{0, 1024, 2047, 2049, 8192, -1} {
 		path := filepath.Join(t.TempDir(), "private.key")
-		if key, err := authsvc.LoadOrCreateKey(path, bits); key != nil || !errors.Is(err, authsvc.ErrKeyBits) {
-			t.Errorf("LoadOrCreateKey with %d bits = %v", bits, err)
+		if key, err := keys.LoadOrCreate(path, bits); key != nil || !errors.Is(err, keys.ErrBits) {
+			t.Errorf("LoadOrCreate with %d bits = %v", bits, err)
 		}
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a key of %d bits was made", bits)

@@ -98,8 +98,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 		return Account{}, fmt.Errorf("account record %s has no id", key)
 	}
 	return Account{
-		ID: r.ID, Email: r.Email, Typed: r.Typed, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
-		Disabled: r.Disabled, Era: r.Era, NotBefore: r.NotBefore.UTC(),
+		ID: r.ID, Email: r.Email, EmailAsEntered: r.Typed, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
+		Disabled: r.Disabled, SessionEpoch: r.Era, NotBefore: r.NotBefore.UTC(),
 		Pending: r.Pending, Reset: r.Reset, ResetUntil: r.ResetUntil.UTC(), Revision: revision,
 	}, nil
 }
@@ -107,8 +107,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 // encode returns the stored form of a.
 func (a Account) encode() ([]byte, error) {
 	value, err := json.Marshal(accountRecord{
-		Version: recordVersion, ID: a.ID, Email: a.Email, Typed: a.Typed, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
-		Disabled: a.Disabled, Era: a.Era, NotBefore: a.NotBefore.UTC(),
+		Version: recordVersion, ID: a.ID, Email: a.Email, Typed: a.EmailAsEntered, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
+		Disabled: a.Disabled, Era: a.SessionEpoch, NotBefore: a.NotBefore.UTC(),
 		Pending: a.Pending, Reset: a.Reset, ResetUntil: a.ResetUntil.UTC(),
 	})
 	if err != nil {

@@ -19,8 +19,8 @@ func (s *Service) SeedDemo(ctx context.Context) error {
 		return nil
 	}
 	for _, a := range []Account{
-		{Email: "john@example.com", Typed: "john@example.com", Role: token.User, Demo: true},
-		{Email: "rider@example.com", Typed: "rider@example.com", Role: token.Rider, Demo: true},
+		{Email: "john@example.com", EmailAsEntered: "john@example.com", Role: token.User, Demo: true},
+		{Email: "rider@example.com", EmailAsEntered: "rider@example.com", Role: token.Rider, Demo: true},
 	} {
 		made, err := s.createAccount(ctx, a, demoPassword)
 		if errors.Is(err, ErrTaken) {

@@ -111,7 +111,7 @@ func (s *Service) finishChange(ctx context.Context, b passwordChange, role token
 		return ErrInvalidCredentials
 	}
 	try.reason = "changed already"
-	s.settle(ctx, try.ticket.succeeded)
+	s.settle(ctx, try.reservation.Succeeded)
 	return s.revokeAccount(ctx, a)
 }
 
@@ -136,14 +136,14 @@ var errBothProofs = fault.New(fault.Invalid, "both_proofs", "Give the current pa
 // authenticateByCode returns the account whose password the code resets, or ErrInvalidCredentials, after the same work whatever is wrong. It is
 // a wrong try like any other. That a code is good once is for Replace to see to: whoever sets the new password takes the code away with it.
 func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt) (Account, error) {
-	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), typed, role)
+	t, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
 	if err != nil {
 		return Account{}, err
 	}
-	try.ticket = t
+	try.reservation = t
 	a, known, err := s.lookUp(ctx, typed, role, try)
 	if err != nil {
-		s.settle(ctx, t.withdrawn)
+		s.settle(ctx, t.Withdraw)
 		return Account{}, err
 	}
 	switch right := a.takesCode(code, s.now()); {
@@ -154,6 +154,6 @@ func (s *Service) authenticateByCode(ctx context.Context, typed, code string, ro
 	case a.Disabled:
 		return Account{}, try.refuse("disabled account")
 	}
-	s.settle(ctx, t.succeeded)
+	s.settle(ctx, t.Succeeded)
 	return a, nil
 }

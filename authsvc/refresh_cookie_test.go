@@ -167,7 +167,7 @@ func TestLogoutClearsTheCookie(t *testing.T) {
 // takes away.
 func TestCookiePath(t *testing.T) {
 	for _, path := range []string{"/", "/auth", "/a-b/c.d/"} {
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.CookiePath = path })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.CookiePath = path })
 		k.mustRegister(t, "kim@example.com", goodPassword, "user")
 		home := browser{https: true, site: "same-origin"}
 		cookie := theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))

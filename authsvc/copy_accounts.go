@@ -8,9 +8,9 @@ import (
 
 // A CopyReport says what became of the accounts that CopyAccounts found.
 type CopyReport struct {
-	Copied int
-	There  int       // had been copied before
-	Differ []Account // there as well, but not as here: changed since, or another account of the pair. Left as it is there
+	Copied   int
+	Existing int       // had been copied before
+	Differ   []Account // there as well, but not as here: changed since, or another account of the pair. Left as it is there
 }
 
 // copyPage is how many accounts are read at a time.
@@ -59,7 +59,7 @@ func (r *CopyReport) copy(ctx context.Context, to AccountStore, a Account) error
 	case err != nil:
 		return err
 	case a.same(stored):
-		r.There++
+		r.Existing++
 	default:
 		r.Differ = append(r.Differ, a)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 )
 
@@ -158,7 +159,7 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &lossy{Sessions: new(authtest.Sessions)}
-				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.PasswordsConfig) { a.Sessions = store })
+				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.HasherConfig) { a.Sessions = store })
 				kim := k.kim(t)
 				store.drop, store.deafen = c.drop, c.deafen
 				if !c.answered {
@@ -184,7 +185,7 @@ func TestUnknownOutcomes(t *testing.T) {
 func TestLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lossy{Sessions: new(authtest.Sessions)}
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = store })
 		kim := k.kim(t)
 		store.slow = 8 * time.Second
 		next := k.mustRefresh(t, kim.Refresh)
@@ -221,7 +222,7 @@ func TestOutages(t *testing.T) {
 				accounts := new(authtest.Accounts)
 				start := func() *kit {
 					return newKit(t, withStore(accounts), withRules(authsvc.SessionRules{Grace: c.grace}),
-						func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+						func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = store })
 				}
 				k := start()
 				after(time.Minute)
@@ -259,25 +260,25 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 		cancel()
 		return r.WithContext(ctx)
 	}
-	limited := func(t *testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
-		limits := authsvc.DefaultLimits()
-		limits.Refreshes = authsvc.Allowance{Free: 1, First: 40 * time.Second, Most: time.Minute, Quiet: time.Hour}
-		g, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
+	limited := func(t *testing.T) func(*authsvc.Config, *authsvc.HasherConfig) {
+		limits := throttle.DefaultLimits()
+		limits.Refreshes = throttle.BackoffPolicy{Free: 1, FirstWait: 40 * time.Second, LongestWait: time.Minute, ForgetAfter: time.Hour}
+		g, err := throttle.New(throttle.Config{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g }
+		return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Throttle = g }
 	}
-	away := func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+	away := func(*testing.T) func(*authsvc.Config, *authsvc.HasherConfig) {
 		return withStore(brokenStore{bus.ErrUnavailable})
 	}
-	broken := func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+	broken := func(*testing.T) func(*authsvc.Config, *authsvc.HasherConfig) {
 		return withStore(brokenStore{errors.New("broken")})
 	}
 	as := func(r *http.Request) *http.Request { return r }
 	for _, c := range []struct {
 		name    string
-		trouble func(*testing.T) func(*authsvc.Config, *authsvc.PasswordsConfig) // of the instance that does not answer
+		trouble func(*testing.T) func(*authsvc.Config, *authsvc.HasherConfig) // of the instance that does not answer
 		ask     func(*http.Request) *http.Request
 		status  int
 		first   bool // whether that is before the token was exchanged, or after
@@ -291,7 +292,7 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				accounts, sessions := new(authtest.Accounts), new(authtest.Sessions)
-				share := func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Accounts, c.Sessions = accounts, sessions }
+				share := func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts, c.Sessions = accounts, sessions }
 				k, other, troubled := newKit(t, share), newKit(t, share), newKit(t, share, c.trouble(t))
 				kim := k.kim(t)
 				tim, ada := k.mustOpen(t, "kim@example.com", goodPassword, "user"), k.mustOpen(t, "kim@example.com", goodPassword, "user")
@@ -355,7 +356,7 @@ func (s *old) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 func TestOldReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &old{Sessions: new(authtest.Sessions)}
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = store })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = store })
 		kim := k.kim(t)
 		var err error
 		if store.value, store.revision, err = store.Sessions.Get(t.Context(), kim.Refresh[:26]); err != nil {

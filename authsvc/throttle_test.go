@@ -12,9 +12,9 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
-	"github.com/example/pillion/internal/fault"
 )
 
 // A clock stands still until it is told to go on.
@@ -38,19 +38,19 @@ func (c *clock) forward(d time.Duration) {
 }
 
 // guarded returns an edit for newKit: the instance counts tries in the buckets that conn reaches.
-func guarded(t testing.TB, conn *bus.Conn, now func() time.Time, edits ...func(*authsvc.Limits)) func(*authsvc.Config, *authsvc.PasswordsConfig) {
+func throttled(t testing.TB, conn *bus.Conn, now func() time.Time, edits ...func(*throttle.Limits)) func(*authsvc.Config, *authsvc.HasherConfig) {
 	t.Helper()
-	limits := authsvc.DefaultLimits()
+	limits := throttle.DefaultLimits()
 	for _, edit := range edits {
 		edit(&limits)
 	}
-	g, err := authsvc.NewGuard(authsvc.GuardConfig{
+	g, err := throttle.New(throttle.Config{
 		Counters: conn.Bucket(bus.LimitsBucket), Familiar: conn.Bucket(bus.FamiliarBucket), Limits: limits, Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Guard = g }
+	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Throttle = g }
 }
 
 // from returns r as if it came from an address.
@@ -62,7 +62,7 @@ func from(address string, r *http.Request) *http.Request {
 // wantLimited fails t unless the answer asks to come back after that many seconds, and says nothing more.
 func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	t.Helper()
-	if w.Code != http.StatusTooManyRequests || w.Body.String() != authsvc.ErrLimited.Message || w.Header().Get("Retry-After") != seconds {
+	if w.Code != http.StatusTooManyRequests || w.Body.String() != throttle.ErrLimited.Message || w.Header().Get("Retry-After") != seconds {
 		t.Errorf("answer %d %q, Retry-After %q, want 429 and %s", w.Code, w.Body, w.Header().Get("Retry-After"), seconds)
 	}
 }
@@ -73,7 +73,7 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 		accounts, clock := new(authtest.Accounts), newClock()
 		var instances []*kit
 		for range 2 {
-			instances = append(instances, newKit(t, withStore(accounts), guarded(t, e.Connect(t), clock.time)))
+			instances = append(instances, newKit(t, withStore(accounts), throttled(t, e.Connect(t), clock.time)))
 		}
 		instances[0].mustRegister(t, "kim@example.com", goodPassword, "user")
 		instances[0].hashes.take()
@@ -106,7 +106,7 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 			}
 		}
 		for _, s := range said {
-			if !strings.HasPrefix(s, authsvc.ErrLimited.Message) {
+			if !strings.HasPrefix(s, throttle.ErrLimited.Message) {
 				t.Errorf("somebody was told %q", s)
 			}
 		}
@@ -115,7 +115,7 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 
 func TestWaitsGrow(t *testing.T) {
 	clock := newClock()
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time))
 	for _, email := range []string{"kim@example.com", "nobody@example.com"} {
 		if email == "kim@example.com" {
 			k.mustRegister(t, email, goodPassword, "user")
@@ -150,7 +150,7 @@ func TestWaitsGrow(t *testing.T) {
 
 // The right password forgives the wrong ones, and what the guard knows of an address serves its account alone.
 func TestSuccessForgivesTheAccountOnly(t *testing.T) {
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 20 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 20 }))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	k.mustRegister(t, "mal@example.com", goodPassword, "user")
 	login := func(email, password string) *httptest.ResponseRecorder {
@@ -181,7 +181,7 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 // A try that the account's limit refuses was none: it does not count against its network either.
 func TestTriesRefusedForTheAccount(t *testing.T) {
 	clock := newClock()
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time, func(l *authsvc.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time, func(l *throttle.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
 	login := func(email string) *httptest.ResponseRecorder {
 		return k.do(post("/login", body(email, "wrong password", "user")))
 	}
@@ -203,7 +203,7 @@ func TestTriesRefusedForTheAccount(t *testing.T) {
 
 // Whoever waits for approval is told so as often as they like: the right password is no wrong try.
 func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
-	k := newKit(t, withApproval, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 10 }))
+	k := newKit(t, withApproval, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 10 }))
 	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `"pending":true`)
 	for n := range 12 {
 		if w := k.do(post("/login", body("rita@example.com", goodPassword, "raider"))); w.Code != http.StatusForbidden || w.Body.String() != authsvc.ErrPending.Message {
@@ -216,28 +216,10 @@ func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
 	wantLimited(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))), "1")
 }
 
-// The locks of counters are all in use, so that tries for different accounts rarely wait for each
-// other.
-func TestAllLanesAreUsed(t *testing.T) {
-	used := make(map[int]int)
-	const keys = 10_000
-	for n := range keys {
-		used[authsvc.LaneOf("account", "user", fmt.Sprintf("kim%d@example.com", n))]++
-	}
-	if len(used) != authsvc.Lanes {
-		t.Errorf("%d lanes are used, of %d", len(used), authsvc.Lanes)
-	}
-	for lane, n := range used {
-		if n > 2*keys/authsvc.Lanes {
-			t.Errorf("lane %d has %d of %d keys", lane, n, keys)
-		}
-	}
-}
-
 // Strangers who try without an end keep nobody out who comes from where the account was logged in to, nor anybody who is logged in.
 func TestStrangersLockNobodyOut(t *testing.T) {
 	clock := newClock()
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	login := func(address, password string) *httptest.ResponseRecorder {
 		return k.do(from(address, post("/login", body("kim@example.com", password, "user"))))
@@ -261,7 +243,7 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 
 func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
 	clock := newClock()
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), clock.time, func(l *authsvc.Limits) {
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time, func(l *throttle.Limits) {
 		l.Registrations.Free, l.Refreshes.Free, l.Address.Free = 3, 3, 3
 	}))
 	for n := range 3 {
@@ -293,7 +275,7 @@ func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
 
 // What was not evaluated does not count.
 func TestTriesThatFoundNothingOut(t *testing.T) {
-	k := newKit(t, withStore(brokenStore{bus.ErrUnavailable}), guarded(t, bustest.Run(t).Connect(t), newClock().time))
+	k := newKit(t, withStore(brokenStore{bus.ErrUnavailable}), throttled(t, bustest.Run(t).Connect(t), newClock().time))
 	for range 20 {
 		if w := k.do(post("/login", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusServiceUnavailable {
 			t.Fatalf("while the accounts are away: %d %s", w.Code, w.Body)
@@ -305,7 +287,7 @@ func TestTriesThatFoundNothingOut(t *testing.T) {
 func TestGuardWithoutItsStore(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	conn := bustest.Run(t).Connect(t)
-	k := newKit(t, guarded(t, conn, time.Now))
+	k := newKit(t, throttled(t, conn, time.Now))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	k.hashes.take()
 	if err := conn.Close(t.Context()); err != nil {
@@ -328,36 +310,13 @@ func TestGuardWithoutItsStore(t *testing.T) {
 	}
 }
 
-func TestNewGuardRefuses(t *testing.T) {
-	if _, err := authsvc.NewGuard(authsvc.GuardConfig{}); err == nil || !strings.Contains(err.Error(), "Counters") || !strings.Contains(err.Error(), "Refreshes") {
-		t.Errorf("an empty one: %v, want all that is wrong", err)
-	}
-	bucket := new(bus.Conn).Bucket("none")
-	for _, edit := range []func(*authsvc.Limits){
-		func(l *authsvc.Limits) { l.Account.Free = 0 },
-		func(l *authsvc.Limits) { l.Address.First = 0 },
-		func(l *authsvc.Limits) { l.Refreshes.Most = time.Millisecond },
-		func(l *authsvc.Limits) { l.Registrations.Quiet = l.Registrations.Most },
-		func(l *authsvc.Limits) { l.Account.Quiet = 13 * time.Hour },
-	} {
-		limits := authsvc.DefaultLimits()
-		edit(&limits)
-		if _, err := authsvc.NewGuard(authsvc.GuardConfig{Counters: bucket, Familiar: bucket, Limits: limits}); err == nil {
-			t.Errorf("made with %+v", limits)
-		}
-	}
-	if k := fault.KindOf(authsvc.ErrLimited); k != fault.Exhausted {
-		t.Errorf("ErrLimited is %s", k)
-	}
-}
-
 // Behind a proxy that does not say who asks, nobody is limited together with everybody else, and nobody is familiar. Accounts are
 // limited as ever.
 func TestUnknownNetworks(t *testing.T) {
 	clock, conn := newClock(), bustest.Run(t).Connect(t)
-	few := authsvc.Allowance{Free: 1, First: time.Minute, Most: time.Minute, Quiet: time.Hour}
-	k := newKit(t, guarded(t, conn, clock.time, func(l *authsvc.Limits) { l.Address, l.Registrations = few, few }),
-		func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+	few := throttle.BackoffPolicy{Free: 1, FirstWait: time.Minute, LongestWait: time.Minute, ForgetAfter: time.Hour}
+	k := newKit(t, throttled(t, conn, clock.time, func(l *throttle.Limits) { l.Address, l.Registrations = few, few }),
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) {
 			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		})
 	ask := func(r *http.Request) int {

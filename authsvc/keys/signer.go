@@ -1,4 +1,4 @@
-package authsvc
+package keys
 
 import (
 	"errors"
@@ -10,23 +10,13 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An Issuer issues tokens. *token.Issuer is one that has a single key, and [Signer] one whose keys are replaced.
-type Issuer interface {
-	// Issue signs a token, and returns it with the claims that its verification will give.
-	Issue(g token.Grant) (signed string, c token.Claims, err error)
-}
-
-var (
-	_ Issuer = (*token.Issuer)(nil)
-	_ Issuer = (*Signer)(nil)
-)
-
-// A Signer issues tokens with whatever key is active when it is asked. It is safe for concurrent use.
+// A Signer issues tokens with the key that is active at that moment. It is safe for concurrent use.
 //
-// It must not sign with a key that others know to be retired. So keys must answer with an error once it has not heard of changes for
-// longer than token.RotationLead less token.ClockLeeway: nobody can log in here then.
+// It must not sign with a key that verifiers know to be retired. So its token.Keys must fail once it
+// has not heard of changes for longer than token.RotationLead less token.ClockLeeway; nobody can log
+// in here until it has.
 type Signer struct {
-	ring   *KeyRing
+	ring   *Ring
 	keys   token.Keys
 	config token.IssuerConfig
 
@@ -34,19 +24,21 @@ type Signer struct {
 	issuers map[string]*token.Issuer // by kid
 }
 
-// ErrNoSigningKey is that no token can be signed at the moment.
+// ErrNoSigningKey says that no token can be signed at the moment.
 var ErrNoSigningKey = fault.New(fault.Unavailable, "no_signing_key",
-	"Nobody can log in at the moment, because it is not known which key signs. Please try again in a moment.").After(time.Second)
+	"Nobody can log in right now because the signing key is unknown. Please try again in a moment.").After(time.Second)
 
-// NewSigner returns a Signer whose tokens are as config says, but for its Key, and are signed with the keys of ring that keys calls active.
-func NewSigner(ring *KeyRing, keys token.Keys, config token.IssuerConfig) *Signer {
+// NewSigner returns a Signer that signs with the private keys of ring. The active key is the one that
+// keys names. Tokens are as config says, except for its Key.
+func NewSigner(ring *Ring, keys token.Keys, config token.IssuerConfig) *Signer {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
 	return &Signer{ring: ring, keys: keys, config: config, issuers: make(map[string]*token.Issuer)}
 }
 
-// Issue implements Issuer. Besides token.ErrGrant it answers ErrNoSigningKey, and ErrKeyNotHere where other instances could sign.
+// Issue signs a token and returns it with the claims that its verification will give. Errors:
+// token.ErrGrant, ErrNoSigningKey, and ErrNotHere when only other instances can sign.
 func (s *Signer) Issue(g token.Grant) (signed string, c token.Claims, err error) {
 	now := s.config.Now()
 	issuer, err := s.active(now)
@@ -79,7 +71,7 @@ func (s *Signer) active(now time.Time) (*token.Issuer, error) {
 	}
 	private, err := s.ring.Find(key.ID)
 	if err != nil {
-		return nil, ErrKeyNotHere.Because(err) // a damaged file, too, is nothing that a client can do about
+		return nil, ErrNotHere.Because(err) // also for a damaged file: a client cannot repair it
 	}
 	config := s.config
 	config.Key = private

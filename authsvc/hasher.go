@@ -61,9 +61,9 @@ type HashCost struct {
 	Parallelism uint8
 }
 
-// PasswordsConfig says how passwords are hashed. Zero values take the defaults, and lower ones than the defaults of the cost are
+// HasherConfig says how passwords are hashed. Zero values take the defaults, and lower ones than the defaults of the cost are
 // refused.
-type PasswordsConfig struct {
+type HasherConfig struct {
 	Cost HashCost // default: MinMemory, MinIterations, MinParallelism
 
 	// Concurrent bounds the hashes that are evaluated at the same time, and with that their memory. The default is one less than
@@ -77,8 +77,8 @@ type PasswordsConfig struct {
 	Observe func(HashCost) (done func())
 }
 
-// Passwords hashes and checks passwords with argon2id, a bounded number at a time. It is safe for concurrent use.
-type Passwords struct {
+// Hasher hashes and checks passwords with argon2id, a bounded number at a time. It is safe for concurrent use.
+type Hasher struct {
 	params  argon2id.Params
 	dummy   string
 	common  map[string]struct{}
@@ -89,8 +89,8 @@ type Passwords struct {
 	observe func(HashCost) func()
 }
 
-// NewPasswords returns Passwords, or ErrPasswordSettings with everything that is wrong.
-func NewPasswords(c PasswordsConfig) (*Passwords, error) {
+// NewHasher returns Passwords, or ErrPasswordSettings with everything that is wrong.
+func NewHasher(c HasherConfig) (*Hasher, error) {
 	c = c.withDefaults()
 	var wrong []error
 	refuse := func(bad bool, format string, args ...any) {
@@ -106,7 +106,7 @@ func NewPasswords(c PasswordsConfig) (*Passwords, error) {
 	if wrong != nil {
 		return nil, ErrPasswordSettings.Because(errors.Join(wrong...))
 	}
-	return &Passwords{
+	return &Hasher{
 		params: argon2id.Params{
 			Memory: c.Cost.Memory, Iterations: c.Cost.Iterations, Parallelism: c.Cost.Parallelism, SaltLength: saltLength, KeyLength: keyLength,
 		},
@@ -119,7 +119,7 @@ func NewPasswords(c PasswordsConfig) (*Passwords, error) {
 	}, nil
 }
 
-func (c PasswordsConfig) withDefaults() PasswordsConfig {
+func (c HasherConfig) withDefaults() HasherConfig {
 	if c.Cost.Memory == 0 {
 		c.Cost.Memory = MinMemory
 	}
@@ -156,7 +156,7 @@ func dummyHash(c HashCost) string {
 }
 
 // CheckNew reports whether password may become somebody's: ErrPasswordTooShort, ErrPasswordTooLong or ErrPasswordCommon.
-func (p *Passwords) CheckNew(password string) error {
+func (p *Hasher) CheckNew(password string) error {
 	if utf8.RuneCountInString(password) < MinPassword {
 		return ErrPasswordTooShort
 	}
@@ -170,7 +170,7 @@ func (p *Passwords) CheckNew(password string) error {
 }
 
 // CheckLength returns ErrPasswordTooLong for what is not worth hashing: no account has such a password.
-func (p *Passwords) CheckLength(password string) error {
+func (p *Hasher) CheckLength(password string) error {
 	if utf8.RuneCountInString(password) > MaxPassword {
 		return ErrPasswordTooLong
 	}
@@ -179,7 +179,7 @@ func (p *Passwords) CheckLength(password string) error {
 
 // Hash returns the hash of password with a new salt, as a PHC string. It returns ErrBusy when its turn does not come in time, or
 // before ctx ends.
-func (p *Passwords) Hash(ctx context.Context, password string) (phc string, err error) {
+func (p *Hasher) Hash(ctx context.Context, password string) (phc string, err error) {
 	err = p.inTurn(ctx, p.params, func() error {
 		phc, err = argon2id.CreateHash(canonical(password), &p.params)
 		return err
@@ -193,7 +193,7 @@ func (p *Passwords) Hash(ctx context.Context, password string) (phc string, err 
 // Verify reports whether phc is the hash of password, whatever cost phc was made with. Where phc is empty, which is to say that
 // there is no account, it does the same work as for a hash of today's cost, and reports false. Errors are those of Hash, and one
 // of kind fault.Internal for a broken phc.
-func (p *Passwords) Verify(ctx context.Context, password, phc string) (match bool, err error) {
+func (p *Hasher) Verify(ctx context.Context, password, phc string) (match bool, err error) {
 	nobody := phc == ""
 	if nobody {
 		phc = p.dummy
@@ -227,7 +227,7 @@ func readPHC(phc string) (argon2id.Params, error) {
 
 // Outdated reports whether phc cost less to make than a hash of today, in any respect: then its owner's next login is the time to
 // hash the password again. It is false for what cannot be read.
-func (p *Passwords) Outdated(phc string) bool {
+func (p *Hasher) Outdated(phc string) bool {
 	was, err := readPHC(phc)
 	return err == nil && (was.Memory < p.params.Memory || was.Iterations < p.params.Iterations || was.Parallelism < p.params.Parallelism ||
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
@@ -235,7 +235,7 @@ func (p *Passwords) Outdated(phc string) bool {
 
 // inTurn runs evaluate when fewer than the allowed number of hashes are being evaluated. Whoever cannot be served in time learns
 // so at once when the queue is full: a later answer would be no better, and would hold a connection until then.
-func (p *Passwords) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
+func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
 	if !p.slots.TryAcquire(1) {
 		if p.waiting.Add(1) > p.queue {
 			p.waiting.Add(-1)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/fault"
@@ -53,7 +54,7 @@ func (k *kit) wantGone(t *testing.T, open ...tokens) {
 func TestDeleteAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said trail
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Audit = said.record })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Audit = said.record })
 		kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
 		k.mustRegister(t, "kim@example.com", newPassword, "raider")
 		rider := k.mustOpen(t, "kim@example.com", newPassword, "raider")
@@ -116,12 +117,12 @@ func TestDeletionLooksAtRides(t *testing.T) {
 	for _, path := range []string{"", "/account/delete"} {
 		var says error
 		var asked []string
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
-			c.Withdraw = func(_ context.Context, account string, role token.Role) error {
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) {
+			c.CancelBookings = func(_ context.Context, account string, role token.Role) error {
 				asked = append(asked, "withdraw "+account+" "+string(role))
 				return says
 			}
-			c.Bereave = func(_ context.Context, account string, role token.Role) error {
+			c.EndRides = func(_ context.Context, account string, role token.Role) error {
 				asked = append(asked, "bereave "+account+" "+string(role))
 				return bus.ErrUnavailable // and nothing comes of that
 			}
@@ -212,7 +213,7 @@ func TestDeleteAccountRefuses(t *testing.T) {
 func TestDeleteAccountIsGuarded(t *testing.T) {
 	env := bustest.Run(t)
 	clock := newClock()
-	k := newKit(t, guarded(t, env.Connect(t), clock.time))
+	k := newKit(t, throttled(t, env.Connect(t), clock.time))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	kim := tokensOf(t, k.do(from("198.51.100.1", post("/login", body("kim@example.com", goodPassword, "user")))))
 	for i := range 5 {
@@ -234,7 +235,7 @@ func TestDeleteAccountIsGuarded(t *testing.T) {
 func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		conn := e.Connect(t)
-		k := newKit(t, guarded(t, conn, time.Now), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+		k := newKit(t, throttled(t, conn, time.Now), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), func(c *authsvc.Config, _ *authsvc.HasherConfig) {
 			c.Sessions = conn.Bucket(bus.SessionsBucket)
 		})
 		kim := k.kim(t)
@@ -513,11 +514,11 @@ func TestDeletionRaces(t *testing.T) {
 			for watch.Ready(ctx) != nil && ctx.Err() == nil {
 				runtime.Gosched()
 			}
-			many := func(l *authsvc.Limits) {
+			many := func(l *throttle.Limits) {
 				l.Address.Free, l.Account.Free, l.Refreshes.Free = 1_000_000, 1_000_000, 1_000_000
 			}
-			k := newKit(t, guarded(t, conn, time.Now, many), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
-				func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+			k := newKit(t, throttled(t, conn, time.Now, many), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
+				func(c *authsvc.Config, _ *authsvc.HasherConfig) {
 					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), conn.Revoke
 					var err error
 					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(), Revocations: watch}); err != nil {

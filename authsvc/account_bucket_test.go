@@ -108,7 +108,7 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Disabled, a.Era, a.NotBefore = true, 3, time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
+	a.Disabled, a.SessionEpoch, a.NotBefore = true, 3, time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
 	if err := store.Replace(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -159,12 +159,12 @@ func TestLostAcknowledgement(t *testing.T) {
 		return a
 	}
 	a := found()
-	a.Era = 7
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); err != nil || found().Era != 7 {
-		t.Errorf("Replace with two lost acknowledgements = %v, era %d", err, found().Era)
+	a.SessionEpoch = 7
+	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); err != nil || found().SessionEpoch != 7 {
+		t.Errorf("Replace with two lost acknowledgements = %v, era %d", err, found().SessionEpoch)
 	}
-	a.Era = 8 // of the revision before
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); !errors.Is(err, authsvc.ErrStaleAccount) || found().Era != 7 {
+	a.SessionEpoch = 8 // of the revision before
+	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); !errors.Is(err, authsvc.ErrStaleAccount) || found().SessionEpoch != 7 {
 		t.Errorf("Replace of an old version with two lost acknowledgements = %v, want ErrStaleAccount", err)
 	}
 
@@ -238,7 +238,7 @@ func TestNATSAway(t *testing.T) {
 		}
 	}()
 	k := newKit(t, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), withDemo,
-		func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = conn.Bucket(bus.SessionsBucket) })
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = conn.Bucket(bus.SessionsBucket) })
 	access, _, err := k.config.Issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Role: token.User, Session: tokentest.Ulla})
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package authsvc_test
+package keys_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/fault"
@@ -17,24 +17,24 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A keeping is one instance of authsvc, as far as keys go.
-type keeping struct {
+// A instance is one instance of authsvc, as far as keys go.
+type instance struct {
 	dir    string
 	conn   *bus.Conn
 	watch  *bus.KeyWatch
-	ring   *authsvc.KeyRing
-	signer *authsvc.Signer
-	config authsvc.KeeperConfig
+	ring   *keys.Ring
+	signer *keys.Signer
+	config keys.RotatorConfig
 }
 
-// keepingIn returns an instance with its keys in a folder.
-func keepingIn(t *testing.T, e *bustest.Env, dir string) *keeping {
+// newInstance returns an instance with its keys in a folder.
+func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &keeping{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second), ring: authsvc.NewKeyRing(filepath.Join(dir, "private.key"), 2048)}
+	k := &instance{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second), ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
 	run(t, k.watch.Run)
-	k.signer = authsvc.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
-	k.config = authsvc.KeeperConfig{Ring: k.ring, Keys: k.watch, Change: conn.ChangeKeys, LedgerAge: conn.LedgerAge, Elsewhere: conn.AuthAnswers}
+	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
+	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: conn.ChangeKeys, LedgerAge: conn.LedgerAge, Elsewhere: conn.AuthAnswers}
 	return k
 }
 
@@ -52,33 +52,33 @@ func run(t *testing.T, task func(context.Context) error) {
 	})
 }
 
-func (k *keeping) keeper(t *testing.T) *authsvc.KeyKeeper {
+func (k *instance) rotator(t *testing.T) *keys.Rotator {
 	t.Helper()
-	keeper, err := authsvc.NewKeyKeeper(k.config)
+	rotator, err := keys.NewRotator(k.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keeper
+	return rotator
 }
 
 // start prepares the instance and runs it.
-func (k *keeping) start(t *testing.T) {
+func (k *instance) start(t *testing.T) {
 	t.Helper()
-	keeper := k.keeper(t)
-	if err := keeper.Prepare(t.Context()); err != nil {
+	rotator := k.rotator(t)
+	if err := rotator.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, keeper.Run)
+	run(t, rotator.Run)
 	k.ready(t)
 }
 
-func (k *keeping) ready(t *testing.T) {
+func (k *instance) ready(t *testing.T) {
 	t.Helper()
 	wait.Until(t, "the instance can sign", func() bool { return k.signer.Ready() == nil })
 }
 
 // set returns the set as the instance has it now.
-func (k *keeping) set(t *testing.T) *token.KeySet {
+func (k *instance) set(t *testing.T) *token.KeySet {
 	t.Helper()
 	set, _, err := k.watch.KeySet()
 	if err != nil {
@@ -88,7 +88,7 @@ func (k *keeping) set(t *testing.T) *token.KeySet {
 }
 
 // signs returns the id of the key that a token is signed with now, which must verify.
-func (k *keeping) signs(t *testing.T) string {
+func (k *instance) signs(t *testing.T) string {
 	t.Helper()
 	raw, c := k.issue(t)
 	v, err := token.NewVerifier(token.Config{Keys: k.watch})
@@ -102,7 +102,7 @@ func (k *keeping) signs(t *testing.T) string {
 }
 
 // issue returns a token and what it claims.
-func (k *keeping) issue(t *testing.T) (string, token.Claims) {
+func (k *instance) issue(t *testing.T) (string, token.Claims) {
 	t.Helper()
 	raw, c, err := k.signer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com", Role: token.User})
 	if err != nil {
@@ -111,7 +111,7 @@ func (k *keeping) issue(t *testing.T) (string, token.Claims) {
 	return raw, c
 }
 
-func (k *keeping) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
+func (k *instance) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
 	t.Helper()
 	if _, _, err := k.conn.ChangeKeys(t.Context(), change); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestInstancesRotateTogether(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		dir := t.TempDir()
-		a, b := keepingIn(t, e, dir), keepingIn(t, e, dir)
+		a, b := newInstance(t, e, dir), newInstance(t, e, dir)
 		a.start(t)
 		b.start(t)
 		first := a.signs(t)
@@ -136,7 +136,7 @@ func TestInstancesRotateTogether(t *testing.T) {
 		wait.Until(t, "another next key is made", func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
 		var second string
 		var group sync.WaitGroup
-		for _, k := range []*keeping{a, b} {
+		for _, k := range []*instance{a, b} {
 			group.Go(func() {
 				wait.Until(t, "the second key takes over", func() bool { return k.signs(t) != first })
 			})
@@ -164,7 +164,7 @@ func TestInstancesRotateTogether(t *testing.T) {
 		}
 
 		// An instance that starts now finds its keys.
-		c := keepingIn(t, e, dir)
+		c := newInstance(t, e, dir)
 		c.start(t)
 		if got := c.signs(t); got != second {
 			t.Errorf("a new instance signs with %s, want %s", got, second)
@@ -175,7 +175,7 @@ func TestInstancesRotateTogether(t *testing.T) {
 // The active key is compromised, and the next one with it: whoever runs makes a new one at once.
 func TestAllKeysAreCompromised(t *testing.T) {
 	e := bustest.Run(t)
-	k := keepingIn(t, e, t.TempDir())
+	k := newInstance(t, e, t.TempDir())
 	k.start(t)
 	wait.Until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
 	bad := k.set(t).Keys()
@@ -199,21 +199,21 @@ func TestAllKeysAreCompromised(t *testing.T) {
 // An old key is replaced by itself.
 func TestKeysAreRotatedByAge(t *testing.T) {
 	e := bustest.Run(t)
-	k := keepingIn(t, e, t.TempDir())
-	k.config.Age = 30 * 24 * time.Hour
+	k := newInstance(t, e, t.TempDir())
+	k.config.MaxAge = 30 * 24 * time.Hour
 	k.start(t)
 	first := k.signs(t)
 	wait.Until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
 	later := *k
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
-	later.config.Change = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+	later.config.Update = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
 		return k.conn.ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
 	}
-	keeper := later.keeper(t)
-	if err := keeper.Prepare(t.Context()); err != nil {
+	rotator := later.rotator(t)
+	if err := rotator.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, keeper.Run)
+	run(t, rotator.Run)
 	wait.Until(t, "the old key has an end", func() bool {
 		key, _ := k.set(t).Lookup(first)
 		return !key.RetiredAt.IsZero()
@@ -224,7 +224,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 func TestKeysAtStart(t *testing.T) {
 	e := bustest.Run(t)
 	dir := t.TempDir()
-	a := keepingIn(t, e, dir)
+	a := newInstance(t, e, dir)
 	a.start(t)
 	first := a.signs(t)
 
@@ -236,11 +236,11 @@ func TestKeysAtStart(t *testing.T) {
 		if err := a.conn.NATS().Flush(); err != nil {
 			t.Fatal(err)
 		}
-		b := keepingIn(t, e, t.TempDir())
-		if err := b.keeper(t).Prepare(t.Context()); !errors.Is(err, authsvc.ErrElsewhere) || fault.KindOf(err) != fault.Unavailable {
+		b := newInstance(t, e, t.TempDir())
+		if err := b.rotator(t).Prepare(t.Context()); !errors.Is(err, keys.ErrElsewhere) || fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("Prepare = %v, want ErrElsewhere", err)
 		}
-		if _, _, err := b.signer.Issue(token.Grant{}); !errors.Is(err, authsvc.ErrKeyNotHere) && !errors.Is(err, authsvc.ErrNoSigningKey) {
+		if _, _, err := b.signer.Issue(token.Grant{}); !errors.Is(err, keys.ErrNotHere) && !errors.Is(err, keys.ErrNoSigningKey) {
 			t.Errorf("it signs: %v", err)
 		}
 		if err := stop(); err != nil {
@@ -251,7 +251,7 @@ func TestKeysAtStart(t *testing.T) {
 		}
 	})
 	t.Run("the key file is lost", func(t *testing.T) {
-		b := keepingIn(t, e, t.TempDir())
+		b := newInstance(t, e, t.TempDir())
 		b.start(t)
 		wait.Until(t, "the new key signs", func() bool { return b.signs(t) != first })
 		if k, ok := b.set(t).Lookup(first); !ok || k.RetiredAt.IsZero() {
@@ -260,15 +260,15 @@ func TestKeysAtStart(t *testing.T) {
 	})
 	for _, tt := range []struct {
 		name   string
-		change func(*authsvc.KeeperConfig)
+		change func(*keys.RotatorConfig)
 		want   *fault.Error
 	}{
-		{"keys would be forgotten before their events", func(c *authsvc.KeeperConfig) { c.Retention = time.Hour - 1 }, authsvc.ErrRetention},
-		{"keys would be replaced too often", func(c *authsvc.KeeperConfig) { c.Age = time.Minute }, authsvc.ErrKeyAge},
+		{"keys would be forgotten before their events", func(c *keys.RotatorConfig) { c.Retention = time.Hour - 1 }, keys.ErrRetention},
+		{"keys would be replaced too often", func(c *keys.RotatorConfig) { c.MaxAge = time.Minute }, keys.ErrAge},
 	} {
-		b := keepingIn(t, e, dir)
+		b := newInstance(t, e, dir)
 		tt.change(&b.config)
-		if err := b.keeper(t).Prepare(t.Context()); !errors.Is(err, tt.want) || fault.KindOf(err) != fault.Invalid {
+		if err := b.rotator(t).Prepare(t.Context()); !errors.Is(err, tt.want) || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -114,7 +115,7 @@ func (s *Service) finishDeletion(ctx context.Context, c token.Claims, free bool)
 			s.log.LogAttrs(ctx, slog.LevelWarn, "session not tidied away", slog.String("session", c.Session), slog.Any("error", err))
 		}
 	}
-	if err := s.guard.erase(ctx, c, web.ClientNetwork(ctx), free); err != nil {
+	if err := s.throttle.Forget(ctx, c.Subject, throttle.Owner{Email: c.Email, Role: c.Role}, web.ClientNetwork(ctx), !free); err != nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "counters not tidied away", slog.String("account", c.Subject), slog.Any("error", err))
 	}
 	return own, nil

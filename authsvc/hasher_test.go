@@ -16,9 +16,9 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-func newPasswords(t testing.TB, c authsvc.PasswordsConfig) *authsvc.Passwords {
+func newPasswords(t testing.TB, c authsvc.HasherConfig) *authsvc.Hasher {
 	t.Helper()
-	p, err := authsvc.NewPasswords(c)
+	p, err := authsvc.NewHasher(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func newPasswords(t testing.TB, c authsvc.PasswordsConfig) *authsvc.Passwords {
 }
 
 func TestHashAndVerify(t *testing.T) {
-	p := newPasswords(t, authsvc.PasswordsConfig{})
+	p := newPasswords(t, authsvc.HasherConfig{})
 	one, err := p.Hash(t.Context(), goodPassword)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestHashAndVerify(t *testing.T) {
 // TestOtherParameters: a hash is checked with what it was made with, dearer or cheaper.
 func TestOtherParameters(t *testing.T) {
 	h := new(hashes)
-	p := newPasswords(t, authsvc.PasswordsConfig{Observe: h.observe})
+	p := newPasswords(t, authsvc.HasherConfig{Observe: h.observe})
 	for _, c := range []argon2id.Params{
 		{Memory: 8192, Iterations: 1, Parallelism: 1, SaltLength: 8, KeyLength: 16},
 		{Memory: 65536, Iterations: 3, Parallelism: 4, SaltLength: 32, KeyLength: 64},
@@ -72,7 +72,7 @@ func TestOtherParameters(t *testing.T) {
 
 func TestBrokenHashes(t *testing.T) {
 	h := new(hashes)
-	p := newPasswords(t, authsvc.PasswordsConfig{Observe: h.observe})
+	p := newPasswords(t, authsvc.HasherConfig{Observe: h.observe})
 	const salt, key = "c2FsdHNhbHRzYWx0c2FsdA", "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U"
 	for _, phc := range []string{
 		"x", "$argon2id$", "$argon2i$v=19$m=19456,t=2,p=1$" + salt + "$" + key, "$2a$10$abcdefghijklmnopqrstuv",
@@ -98,16 +98,16 @@ func TestBrokenHashes(t *testing.T) {
 func TestPasswordSettings(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		config authsvc.PasswordsConfig
+		config authsvc.HasherConfig
 		names  []string
 	}{
-		{"memory below the least", authsvc.PasswordsConfig{Cost: authsvc.HashCost{Memory: authsvc.MinMemory - 1}}, []string{"memory"}},
-		{"memory without bound", authsvc.PasswordsConfig{Cost: authsvc.HashCost{Memory: 1<<20 + 1}}, []string{"memory"}},
-		{"one iteration", authsvc.PasswordsConfig{Cost: authsvc.HashCost{Iterations: 1}}, []string{"iterations"}},
-		{"all at once", authsvc.PasswordsConfig{Cost: authsvc.HashCost{Memory: 1, Iterations: 1}, Concurrent: -1, Queue: -1, Wait: -1},
+		{"memory below the least", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: authsvc.MinMemory - 1}}, []string{"memory"}},
+		{"memory without bound", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 1<<20 + 1}}, []string{"memory"}},
+		{"one iteration", authsvc.HasherConfig{Cost: authsvc.HashCost{Iterations: 1}}, []string{"iterations"}},
+		{"all at once", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 1, Iterations: 1}, Concurrent: -1, Queue: -1, Wait: -1},
 			[]string{"memory", "iterations", "concurrent", "queue", "wait"}},
 	} {
-		p, err := authsvc.NewPasswords(c.config)
+		p, err := authsvc.NewHasher(c.config)
 		if p != nil || !errors.Is(err, authsvc.ErrPasswordSettings) {
 			t.Errorf("%s: NewPasswords = %v, %v", c.name, p, err)
 			continue
@@ -126,7 +126,7 @@ func TestTurns(t *testing.T) {
 		const wait = 5 * time.Second
 		h, hold := new(hashes), make(chan struct{})
 		h.during = func() { <-hold }
-		p := newPasswords(t, authsvc.PasswordsConfig{Concurrent: 1, Queue: 1, Wait: wait, Observe: h.observe})
+		p := newPasswords(t, authsvc.HasherConfig{Concurrent: 1, Queue: 1, Wait: wait, Observe: h.observe})
 		verify := func(ctx context.Context) chan error {
 			done := make(chan error, 1)
 			go func() {
@@ -168,7 +168,7 @@ func TestTurns(t *testing.T) {
 func TestAThousandLogins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, queue, clients = 2, 10, 1000
-		k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) {
+		k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) {
 			p.Concurrent, p.Queue, p.Wait = slots, queue, time.Minute
 		})
 		k.mustRegister(t, "kim@example.com", goodPassword, "user")

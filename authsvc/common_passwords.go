@@ -27,7 +27,7 @@ func readCommon() map[string]struct{} {
 }
 
 // isCommon reports whether password is on the list, in any case: PassWord is as easily guessed as password.
-func (p *Passwords) isCommon(password string) bool {
+func (p *Hasher) isCommon(password string) bool {
 	_, found := p.common[strings.ToLower(canonical(password))]
 	return found
 }
