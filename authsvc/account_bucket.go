@@ -16,14 +16,14 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Bucket is the little that Accounts asks of a key-value bucket. Reads must be the leader's: a replica that has not heard of an
-// account yet would turn its owner away.
+// A Bucket is what Accounts needs of a key-value bucket. Reads must come from the leader: a replica that
+// does not have an account yet would turn its owner away.
 type Bucket interface {
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
 	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
 	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
-	Erase(ctx context.Context, key string, revision uint64) error                                          // or bus.ErrStale; no earlier revision is left
-	Keys(ctx context.Context) ([]string, error)                                                            // of what is there, in any order
+	Erase(ctx context.Context, key string, revision uint64) error                                          // or bus.ErrStale; erases earlier revisions too
+	Keys(ctx context.Context) ([]string, error)                                                            // in any order
 }
 
 var (
@@ -33,25 +33,25 @@ var (
 
 const recordVersion = 1
 
-// Accounts is the AccountStore in a key-value bucket: one key an account.
+// Accounts is an AccountStore in a key-value bucket, with one key for each account.
 type Accounts struct{ bucket Bucket }
 
-// NewAccounts returns the accounts that are in the bucket, which need not exist yet.
+// NewAccounts returns the accounts in a bucket, which need not exist yet.
 func NewAccounts(b Bucket) *Accounts { return &Accounts{bucket: b} }
 
 // accountRecord is the stored form of an Account.
 type accountRecord struct {
-	Version int        `json:"v"`
-	ID      string     `json:"id"`
-	Email   Email      `json:"email"`
-	Typed   string     `json:"typed"`
-	Role    token.Role `json:"role"`
-	Hash    string     `json:"hash"`
-	Created time.Time  `json:"created"`
-	Demo    bool       `json:"demo,omitempty"`
+	Version        int        `json:"v"`
+	ID             string     `json:"id"`
+	Email          Email      `json:"email"`
+	EmailAsEntered string     `json:"typed"`
+	Role           token.Role `json:"role"`
+	Hash           string     `json:"hash"`
+	Created        time.Time  `json:"created"`
+	Demo           bool       `json:"demo,omitempty"`
 
 	Disabled  bool      `json:"disabled,omitempty"`
-	Era       int       `json:"era,omitempty"`
+	Epoch     int       `json:"era,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 
 	Pending    bool      `json:"pending,omitempty"`
@@ -59,8 +59,8 @@ type accountRecord struct {
 	ResetUntil time.Time `json:"reset_until,omitzero"`
 }
 
-// accountKey is where the account of a pair is kept. KV keys take no @ or +, so what people typed is hashed; the zero byte, which
-// neither part can have, keeps the two apart.
+// accountKey returns the key of a pair's account. It is a hash, because a key cannot contain @ or +. The
+// zero byte, which neither part can contain, separates the two.
 func accountKey(email Email, role token.Role) string {
 	sum := sha256.Sum256([]byte(string(role) + "\x00" + string(email)))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
@@ -75,8 +75,8 @@ func (s *Accounts) Find(ctx context.Context, email Email, role token.Role) (Acco
 		return Account{}, ErrNoAccount
 	case err != nil:
 		return Account{}, fmt.Errorf("find account: %w", err)
-	case a.Email != email || a.Role != role: // a record that was put under another's key logs nobody in
-		return Account{}, fmt.Errorf("account record %s is not the one of that key", key)
+	case a.Email != email || a.Role != role: // a record under another account's key must log nobody in
+		return Account{}, fmt.Errorf("account record %s belongs to another key", key)
 	}
 	return a, nil
 }
@@ -98,8 +98,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 		return Account{}, fmt.Errorf("account record %s has no id", key)
 	}
 	return Account{
-		ID: r.ID, Email: r.Email, EmailAsEntered: r.Typed, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
-		Disabled: r.Disabled, SessionEpoch: r.Era, NotBefore: r.NotBefore.UTC(),
+		ID: r.ID, Email: r.Email, EmailAsEntered: r.EmailAsEntered, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
+		Disabled: r.Disabled, SessionEpoch: r.Epoch, NotBefore: r.NotBefore.UTC(),
 		Pending: r.Pending, Reset: r.Reset, ResetUntil: r.ResetUntil.UTC(), Revision: revision,
 	}, nil
 }
@@ -107,8 +107,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 // encode returns the stored form of a.
 func (a Account) encode() ([]byte, error) {
 	value, err := json.Marshal(accountRecord{
-		Version: recordVersion, ID: a.ID, Email: a.Email, Typed: a.EmailAsEntered, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
-		Disabled: a.Disabled, Era: a.SessionEpoch, NotBefore: a.NotBefore.UTC(),
+		Version: recordVersion, ID: a.ID, Email: a.Email, EmailAsEntered: a.EmailAsEntered, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
+		Disabled: a.Disabled, Epoch: a.SessionEpoch, NotBefore: a.NotBefore.UTC(),
 		Pending: a.Pending, Reset: a.Reset, ResetUntil: a.ResetUntil.UTC(),
 	})
 	if err != nil {
@@ -117,15 +117,15 @@ func (a Account) encode() ([]byte, error) {
 	return value, nil
 }
 
-// Create implements AccountStore. While the outcome of the write is not known it tries again, for 10 s or as long as ctx lasts,
-// and tells by the stored id whether an earlier try was the one that succeeded.
+// Create implements AccountStore. While the outcome of the write is unknown it tries again, for 10 s or
+// as long as ctx lasts. The stored id tells whether an earlier try succeeded.
 func (s *Accounts) Create(ctx context.Context, a Account) error {
 	value, err := a.encode()
 	if err != nil {
 		return err
 	}
 	key := accountKey(a.Email, a.Role)
-	err = insist(ctx, func() error {
+	err = retryUntilDone(ctx, func() error {
 		_, err := s.bucket.Create(ctx, key, value)
 		if errors.Is(err, bus.ErrKeyExists) {
 			err = s.ours(ctx, a)
@@ -138,7 +138,7 @@ func (s *Accounts) Create(ctx context.Context, a Account) error {
 	return fmt.Errorf("create account: %w", err)
 }
 
-// ours returns nil when the stored account of the pair is a itself, and ErrTaken when it is another.
+// ours returns nil if the stored account of the pair is a, and ErrTaken if it is another.
 func (s *Accounts) ours(ctx context.Context, a Account) error {
 	stored, err := s.Find(ctx, a.Email, a.Role)
 	if err == nil && stored.ID != a.ID {
@@ -147,18 +147,19 @@ func (s *Accounts) ours(ctx context.Context, a Account) error {
 	return err
 }
 
-// Replace implements AccountStore. It goes on as Create does, and tells by the stored record whether an earlier try succeeded.
+// Replace implements AccountStore. It repeats the write as Create does. The stored record tells whether
+// an earlier try succeeded.
 func (s *Accounts) Replace(ctx context.Context, a Account) error {
 	value, err := a.encode()
 	if err != nil {
 		return err
 	}
-	if a.Revision == 0 { // which to the bucket would say: there is none yet
+	if a.Revision == 0 { // to the bucket this would mean that the key must not exist
 		return ErrStaleAccount
 	}
 	key := accountKey(a.Email, a.Role)
-	unknown := false // whether an earlier try may have been the one
-	err = insist(ctx, func() error {
+	unknown := false // an earlier try may have succeeded
+	err = retryUntilDone(ctx, func() error {
 		_, err := s.bucket.Update(ctx, key, value, a.Revision)
 		if !errors.Is(err, bus.ErrStale) {
 			unknown = unknown || err != nil
@@ -181,20 +182,21 @@ func (s *Accounts) Replace(ctx context.Context, a Account) error {
 	return fmt.Errorf("replace account: %w", err)
 }
 
-// Delete implements AccountStore. It goes on as Create does. An empty message stays under the key, which is a hash.
+// Delete implements AccountStore. It repeats the write as Create does. An empty message stays under the
+// key, which is a hash.
 func (s *Accounts) Delete(ctx context.Context, a Account) error {
 	if a.Revision == 0 {
 		return ErrStaleAccount
 	}
 	key := accountKey(a.Email, a.Role)
-	err := insist(ctx, func() error {
+	err := retryUntilDone(ctx, func() error {
 		err := s.bucket.Erase(ctx, key, a.Revision)
 		if !errors.Is(err, bus.ErrStale) {
 			return err
 		}
 		stored, err := s.get(ctx, key)
 		switch {
-		case errors.Is(err, bus.ErrNoKey) || err == nil && stored.ID != a.ID: // it is gone
+		case errors.Is(err, bus.ErrNoKey) || err == nil && stored.ID != a.ID:
 			return nil
 		case err != nil:
 			return err
@@ -207,7 +209,8 @@ func (s *Accounts) Delete(ctx context.Context, a Account) error {
 	return fmt.Errorf("delete account: %w", err)
 }
 
-// List implements AccountStore. The order is that of the keys, and each page reads all of those: it is for operators.
+// List implements AccountStore, in the order of the keys. Each page reads all keys, which is only good
+// enough for operators.
 func (s *Accounts) List(ctx context.Context, after string, limit int) (page []Account, next string, err error) {
 	keys, err := s.bucket.Keys(ctx)
 	if err != nil {
@@ -224,7 +227,7 @@ func (s *Accounts) List(ctx context.Context, after string, limit int) (page []Ac
 	for _, key := range keys {
 		a, err := s.get(ctx, key)
 		if errors.Is(err, bus.ErrNoKey) {
-			continue // it went away in between
+			continue // deleted meanwhile
 		}
 		if err != nil {
 			return nil, "", fmt.Errorf("list accounts: %w", err)

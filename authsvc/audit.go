@@ -2,32 +2,32 @@ package authsvc
 
 import "github.com/example/pillion/authsvc/keys"
 
-// An Entry is one attempt or change, as the audit trail keeps it. It has no secrets: neither passwords, tokens nor codes, and of emails only
-// their masked form.
+// An Entry is one attempt or change, as the audit trail stores it. It contains no password, token or
+// code, and emails only in their masked form.
 type Entry struct {
 	V       int    `json:"v"`    // schema version: 1
-	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key
+	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key, service
 	Result  string `json:"result"`
-	Reason  string `json:"reason,omitempty"` // in a few words of ours
+	Reason  string `json:"reason,omitempty"` // a few words of the service's own
 	Account string `json:"account,omitempty"`
 	Session string `json:"session,omitempty"`
 	Role    string `json:"role,omitempty"`
 	Email   string `json:"email,omitempty"`      // masked
-	Client  string `json:"client,omitempty"`     // the address
+	Client  string `json:"client,omitempty"`     // its IP address
 	Key     string `json:"key,omitempty"`        // kid
-	Actor   string `json:"actor,omitempty"`      // of an operator's command: who has given it
+	Actor   string `json:"actor,omitempty"`      // the operator who gave the command
 	Request string `json:"request_id,omitempty"` // as in the log
 }
 
-// what returns the name of an attempt that ended so. Two ends are worth a name of their own.
-func (d action) what(r result) string {
+// entry returns the What of an attempt. Two results have a name of their own.
+func (a action) entry(r result) string {
 	switch r {
 	case reuse:
 		return "reuse"
 	case limited:
 		return "limit"
 	}
-	switch d {
+	switch a {
 	case logins:
 		return "login"
 	case registrations:

@@ -3,7 +3,6 @@ package authsvc
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -12,49 +11,49 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// ErrDemoPassword keeps the demo accounts as they are described: everybody knows their password, and anybody could change it.
+// ErrDemoPassword protects the demo accounts. Their password is public, so anybody could change it.
 var ErrDemoPassword = fault.New(fault.Forbidden, "demo_account", "The password of a demo account cannot be changed. Please register an account of your own.")
 
-// passwordChange is the body of POST /password.
-type passwordChange struct {
+var errBothProofs = fault.New(fault.Invalid, "both_proofs", "Send either the current password or an operator's code, but not both.")
+
+// passwordBody is the body of POST /password.
+type passwordBody struct {
 	Email   string `json:"email"`
 	Role    string `json:"role"`
 	Current string `json:"current"`
-	Code    string `json:"code"` // of an operator, in place of Current
+	Code    string `json:"code"` // an operator's, in place of Current
 	New     string `json:"new"`
 }
 
-// password changes a password and ends every session of the account.
-func (s *Service) password(w http.ResponseWriter, r *http.Request) error {
-	var try attempt
-	err := s.tryPassword(r, &try)
-	s.record(w, r, passwordChanges, try, err)
-	if err != nil {
-		return err
-	}
-	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Password Changed"})
-}
-
-func (s *Service) tryPassword(r *http.Request, try *attempt) error {
-	ctx := r.Context()
-	var b passwordChange
+// changePassword changes a password and ends every session of the account.
+func (s *Service) changePassword(_ http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
+	var b passwordBody
 	if err := web.DecodeJSON(r, &b); err != nil {
-		return err
+		return nil, err
 	}
 	role, err := roleOf(b.Role)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	try.role = role
 	if b.Current != "" && b.Code != "" {
-		return errBothProofs
+		return nil, errBothProofs
 	}
-	if err := s.passwords.CheckLength(b.Current); err != nil {
-		return err
+	if err := s.hasher.CheckLength(b.Current); err != nil {
+		return nil, err
 	}
-	if err := s.passwords.CheckNew(b.New); err != nil { // before the hash, and so the same for everybody
-		return err
+	if err := s.hasher.CheckNew(b.New); err != nil { // before the hash, and so the same for every account
+		return nil, err
 	}
+	if err := s.setPassword(r.Context(), b, role, try); err != nil {
+		return nil, err
+	}
+	return done("Password Changed"), nil
+}
+
+// setPassword stores the new password, if the request proves the right to do so, and revokes the
+// account's tokens.
+func (s *Service) setPassword(ctx context.Context, b passwordBody, role token.Role, try *attempt) error {
 	for {
 		var a Account
 		var err error
@@ -72,38 +71,39 @@ func (s *Service) tryPassword(r *http.Request, try *attempt) error {
 		if a.Demo {
 			return ErrDemoPassword
 		}
-		if a.Hash, err = s.passwords.Hash(ctx, b.New); err != nil {
+		if a.Hash, err = s.hasher.Hash(ctx, b.New); err != nil {
 			return err
 		}
 		a.Reset, a.ResetUntil = "", time.Time{}
-		a.endEra(s.now())
+		a.beginEpoch(s.now())
 		err = s.accounts.Replace(ctx, a)
 		if errors.Is(err, ErrStaleAccount) {
-			continue // another password may be the current one now
+			continue // the account may have another password now
 		}
 		if err != nil {
 			return err
 		}
-		return s.revokeAccount(ctx, a)
+		return s.sessions.revokeEpochs(ctx, a)
 	}
 }
 
-// changeRepeats is for how long after a change the same request may be made again.
-const changeRepeats = time.Minute
+// repeatChange is how long after a change of the password the same request may be repeated.
+const repeatChange = time.Minute
 
-// finishChange answers a change whose password or code was refused. The same request may have been made before, and its answer got lost, or it was 503
-// because the tokens could not be taken back: then its new password is the present one, and what is left of it is done. Anybody else
-// is refused, after the same work.
-func (s *Service) finishChange(ctx context.Context, b passwordChange, role token.Role, try *attempt) error {
+// finishChange answers a request whose password or code was refused. The same request may have changed
+// the password before, and its answer was lost, or was 503 because the tokens could not be revoked.
+// The new password is the account's password then, and finishChange revokes the tokens. Otherwise the
+// request is refused, after the same work.
+func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.Role, try *attempt) error {
 	a, known, err := s.lookUp(ctx, b.Email, role, try)
 	if err != nil {
 		return err
 	}
-	lately := known && s.mayLogIn(a) && a.Reset == "" && s.now().Sub(a.NotBefore) < changeRepeats
-	if !lately {
+	recent := known && s.mayLogIn(a) && a.Reset == "" && s.now().Sub(a.NotBefore) < repeatChange
+	if !recent {
 		a = Account{} // costs the same
 	}
-	match, err := s.passwords.Verify(ctx, b.New, a.Hash)
+	match, err := s.hasher.Verify(ctx, b.New, a.Hash)
 	if err != nil {
 		return err
 	}
@@ -112,38 +112,21 @@ func (s *Service) finishChange(ctx context.Context, b passwordChange, role token
 	}
 	try.reason = "changed already"
 	s.settle(ctx, try.reservation.Succeeded)
-	return s.revokeAccount(ctx, a)
+	return s.sessions.revokeEpochs(ctx, a)
 }
 
-// rehash hashes the password of an account anew where its hash cost less than one of today. It is for whoever has just proved to know
-// the password, and it is no reason to keep them out: what goes wrong is left for the next login.
-func (s *Service) rehash(ctx context.Context, a Account, password string) {
-	if !s.passwords.Outdated(a.Hash) {
-		return
-	}
-	hash, err := s.passwords.Hash(ctx, password)
-	if err == nil {
-		a.Hash = hash
-		err = s.accounts.Replace(ctx, a)
-	}
-	if err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "password not hashed anew", slog.String("account", a.ID), slog.Any("error", err))
-	}
-}
-
-var errBothProofs = fault.New(fault.Invalid, "both_proofs", "Give the current password or the code of an operator, and not both.")
-
-// authenticateByCode returns the account whose password the code resets, or ErrInvalidCredentials, after the same work whatever is wrong. It is
-// a wrong try like any other. That a code is good once is for Replace to see to: whoever sets the new password takes the code away with it.
+// authenticateByCode returns the account whose password the code resets, or ErrInvalidCredentials,
+// after the same work whatever is wrong. A wrong code counts as a wrong password. Replace makes sure
+// that a code works once: the new password and the removal of the code are one change.
 func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt) (Account, error) {
-	t, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
+	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
 	if err != nil {
 		return Account{}, err
 	}
-	try.reservation = t
+	try.reservation = reservation
 	a, known, err := s.lookUp(ctx, typed, role, try)
 	if err != nil {
-		s.settle(ctx, t.Withdraw)
+		s.settle(ctx, reservation.Withdraw)
 		return Account{}, err
 	}
 	switch right := a.takesCode(code, s.now()); {
@@ -154,6 +137,6 @@ func (s *Service) authenticateByCode(ctx context.Context, typed, code string, ro
 	case a.Disabled:
 		return Account{}, try.refuse("disabled account")
 	}
-	s.settle(ctx, t.Succeeded)
+	s.settle(ctx, reservation.Succeeded)
 	return a, nil
 }

@@ -154,12 +154,12 @@ func TestPasswordPolicy(t *testing.T) {
 	k.hashes.take()
 	for _, c := range []struct{ name, email, role, current, next, sentence string }{
 		{"too short", "kim@example.com", "user", goodPassword, "1234567", "at least 8"},
-		{"too long", "kim@example.com", "user", goodPassword, strings.Repeat("x", 129), "128 characters at most"},
-		{"common", "kim@example.com", "user", goodPassword, "Password", "commonest"},
+		{"too long", "kim@example.com", "user", goodPassword, strings.Repeat("x", 129), "at most 128 characters"},
+		{"common", "kim@example.com", "user", goodPassword, "Password", "too common"},
 		{"none", "kim@example.com", "user", goodPassword, "", "at least 8"},
 		{"of nobody", "tim@example.com", "user", goodPassword, "1234567", "at least 8"},
 		{"with the wrong current one", "kim@example.com", "user", "wrong password", "1234567", "at least 8"},
-		{"current too long", "kim@example.com", "user", strings.Repeat("x", 129), newPassword, "128 characters at most"},
+		{"current too long", "kim@example.com", "user", strings.Repeat("x", 129), newPassword, "at most 128 characters"},
 		{"no role", "kim@example.com", "", goodPassword, newPassword, "Invalid role"},
 		{"service", "kim@example.com", "service", goodPassword, newPassword, "Invalid role"},
 	} {

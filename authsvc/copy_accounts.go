@@ -6,33 +6,45 @@ import (
 	"fmt"
 )
 
-// A CopyReport says what became of the accounts that CopyAccounts found.
+// A CopyReport says what CopyAccounts has done.
 type CopyReport struct {
 	Copied   int
-	Existing int       // had been copied before
-	Differ   []Account // there as well, but not as here: changed since, or another account of the pair. Left as it is there
+	Existing int       // were copied before
+	Differ   []Account // the destination has another version, or another account of the pair; it was left alone
 }
 
-// copyPage is how many accounts are read at a time.
-const copyPage = 500
-
-// CopyAccounts copies every account from one store to another, and reads each back. It may be interrupted and repeated: nothing that is
-// there is overwritten. Accounts that are made or changed meanwhile may be missed: stop authsvc first, or copy once more when nobody uses the
-// old store any longer.
+// CopyAccounts copies every account from one store to another and reads each back. It never overwrites,
+// so it may be interrupted and repeated. It may miss accounts that are created or changed meanwhile:
+// stop authsvc first, or copy again when nobody uses the old store any more.
 func CopyAccounts(ctx context.Context, from, to AccountStore) (CopyReport, error) {
 	var report CopyReport
+	err := each(ctx, from, func(a Account) error {
+		if err := report.copy(ctx, to, a); err != nil {
+			return fmt.Errorf("account %s: %w", a.ID, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return report, fmt.Errorf("copy accounts: %w", err)
+	}
+	return report, nil
+}
+
+// each calls do with every account of a store, until do fails.
+func each(ctx context.Context, store AccountStore, do func(Account) error) error {
+	const pageSize = 500
 	for cursor := ""; ; {
-		page, next, err := from.List(ctx, cursor, copyPage)
+		page, next, err := store.List(ctx, cursor, pageSize)
 		if err != nil {
-			return report, fmt.Errorf("copy accounts: %w", err)
+			return err
 		}
 		for _, a := range page {
-			if err := report.copy(ctx, to, a); err != nil {
-				return report, fmt.Errorf("copy account %s: %w", a.ID, err)
+			if err := do(a); err != nil {
+				return err
 			}
 		}
 		if cursor = next; cursor == "" {
-			return report, nil
+			return nil
 		}
 	}
 }
@@ -43,7 +55,7 @@ func (r *CopyReport) copy(ctx context.Context, to AccountStore, a Account) error
 	switch {
 	case errors.Is(err, ErrNoAccount):
 		switch err := to.Create(ctx, a); {
-		case errors.Is(err, ErrTaken): // in this moment
+		case errors.Is(err, ErrTaken): // just now
 			r.Differ = append(r.Differ, a)
 			return nil
 		case err != nil:
@@ -53,7 +65,7 @@ func (r *CopyReport) copy(ctx context.Context, to AccountStore, a Account) error
 			return err
 		}
 		if !a.same(stored) {
-			return errors.New("what was stored reads back as another account")
+			return errors.New("the stored account differs from the original")
 		}
 		r.Copied++
 	case err != nil:
@@ -66,7 +78,7 @@ func (r *CopyReport) copy(ctx context.Context, to AccountStore, a Account) error
 	return nil
 }
 
-// same reports whether two accounts are one and the same, in whatever stores.
+// same reports whether two accounts are equal, apart from their stores' revisions.
 func (a Account) same(b Account) bool {
 	a.Revision, b.Revision = 0, 0
 	return a == b

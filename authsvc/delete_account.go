@@ -12,60 +12,57 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// ErrDemoAccount keeps the demo accounts: everybody knows their password, and anybody could delete them.
+// ErrDemoAccount protects the demo accounts. Their password is public, so anybody could delete them.
 var ErrDemoAccount = fault.New(fault.Forbidden, "demo_account", "A demo account cannot be deleted. Please register an account of your own.")
 
-// deletion is the body of DELETE /account, and of POST /account/delete.
-type deletion struct {
+// deleteBody is the body of DELETE /account and POST /account/delete.
+type deleteBody struct {
 	Password string `json:"password"`
 }
 
-// deleteAccount erases the account of the access token.
-func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request) error {
+// deleteAccount deletes the account of the access token.
+func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
 	c, _ := web.Caller(r.Context())
-	try := attemptOf(c)
-	own, err := s.tryDelete(r, c, &try)
-	s.record(w, r, deletions, try, err)
+	*try = attemptOf(c)
+	var b deleteBody
+	if err := web.DecodeJSON(r, &b); err != nil {
+		return nil, err
+	}
+	if err := s.hasher.CheckLength(b.Password); err != nil {
+		return nil, err
+	}
+	own, err := s.deleteOwn(r.Context(), c, b.Password, try)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if own.cookie {
 		s.cookies.clear(w, r)
 	}
-	return web.WriteJSON(w, http.StatusOK, doneAnswer{Status: true, Message: "Account Deleted"})
+	return done("Account Deleted"), nil
 }
 
-// tryDelete erases the account first and takes its tokens back then. A login or refresh that is
-// under way looks at the account after it has issued a token (see open and admit): what does not
-// see that it is gone has issued a token that is taken back afterwards.
+// deleteOwn deletes the account of an access token and returns the token's session.
 //
-// In this order a failure in between can be mended by whoever was told of it. The token is still
-// good, so the request can be made again; the account is gone, so there is no password to check any
-// more, and nothing left to protect with it.
+// It deletes the account first and revokes the tokens then. A simultaneous login or refresh looks at
+// the account after it has issued a token, so a token that it issued too early is revoked here.
 //
-// Nobody is left alone in a ride: who has one that is not over is refused, and what waits for a
-// rider is called off first.
-func (s *Service) tryDelete(r *http.Request, c token.Claims, try *attempt) (own session, err error) {
-	ctx := r.Context()
-	var b deletion
-	if err := web.DecodeJSON(r, &b); err != nil {
-		return session{}, err
-	}
-	if err := s.passwords.CheckLength(b.Password); err != nil {
-		return session{}, err
-	}
+// In this order the caller can repair a failure in between: the token still works, so the request can
+// be repeated. There is no password to check then, and nothing left to protect with one.
+//
+// Open bookings are cancelled first. An account with an unfinished ride is refused.
+func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string, try *attempt) (session, error) {
 	for {
-		there, free, err := s.owns(ctx, c)
+		exists, reused, err := s.owns(ctx, c)
 		if err != nil {
 			return session{}, err
 		}
-		if !there {
-			return s.finishDeletion(ctx, c, free)
+		if !exists {
+			return s.finishDeletion(ctx, c, reused)
 		}
-		a, err := s.authenticate(ctx, credentials{Email: c.Email, Password: b.Password}, c.Role, try)
+		a, err := s.authenticate(ctx, credentials{Email: c.Email, Password: password}, c.Role, try)
 		if errors.Is(err, ErrInvalidCredentials) {
-			if there, free, gone := s.owns(ctx, c); gone == nil && !there { // the same request, made twice, was faster
-				return s.finishDeletion(ctx, c, free)
+			if exists, reused, lookErr := s.owns(ctx, c); lookErr == nil && !exists { // the same request, sent twice, was faster
+				return s.finishDeletion(ctx, c, reused)
 			}
 		}
 		if err != nil {
@@ -77,46 +74,48 @@ func (s *Service) tryDelete(r *http.Request, c token.Claims, try *attempt) (own 
 		if a.Demo {
 			return session{}, ErrDemoAccount
 		}
-		if err := s.withdraw(ctx, a.ID, a.Role); err != nil {
+		if err := s.cancelBookings(ctx, a.ID, a.Role); err != nil {
 			return session{}, err
 		}
 		if err := s.accounts.Delete(ctx, a); err != nil && !errors.Is(err, ErrStaleAccount) {
 			return session{}, err
 		}
-		// Once more, gone or not: it may have another password by now.
+		// Check again: if the account was changed meanwhile, it may have another password.
 	}
 }
 
-// owns reports whether the account is there that the token is of, and where it is not, whether nobody else has its email and role.
-func (s *Service) owns(ctx context.Context, c token.Claims) (there, free bool, err error) {
+// owns reports whether the account of the token exists and, if it does not, whether another account
+// has reused its email and role.
+func (s *Service) owns(ctx context.Context, c token.Claims) (exists, reused bool, err error) {
 	switch a, err := s.accounts.Find(ctx, Email(c.Email), c.Role); {
 	case errors.Is(err, ErrNoAccount):
-		return false, true, nil
+		return false, false, nil
 	case err != nil:
 		return false, false, err
 	default:
-		return a.ID == c.Subject, false, nil
+		return a.ID == c.Subject, a.ID != c.Subject, nil
 	}
 }
 
-// finishDeletion takes back the tokens of an account that is gone, and tidies up. It bears repetition. What counts of the pair is
-// forgotten only where it is free: else it counts for another account.
-func (s *Service) finishDeletion(ctx context.Context, c token.Claims, free bool) (own session, err error) {
-	if err := s.sessions.takeBackAll(ctx, c.Subject); err != nil {
+// finishDeletion revokes the tokens of a deleted account, ends its rides, and removes its session and
+// counters. It returns the token's session, and may be repeated.
+func (s *Service) finishDeletion(ctx context.Context, c token.Claims, reused bool) (own session, err error) {
+	if err := s.sessions.revokeSubject(ctx, c.Subject); err != nil {
 		return session{}, err
 	}
-	// What was booked or accepted since its rides were looked at has no owner any more.
-	if err := s.bereave(context.WithoutCancel(ctx), c.Subject, c.Role); err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "rides not looked at", slog.String("account", c.Subject), slog.Any("error", err))
-	}
-	// No session goes on without its account. That this one goes at once says whether it has a cookie; the others go with their time.
-	if c.Session != "" {
-		if own, err = s.sessions.end(ctx, c.Session, "account deleted"); err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "session not tidied away", slog.String("session", c.Session), slog.Any("error", err))
+	warn := func(message string, err error) {
+		if err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, message, slog.String("account", c.Subject), slog.Any("error", err))
 		}
 	}
-	if err := s.throttle.Forget(ctx, c.Subject, throttle.Owner{Email: c.Email, Role: c.Role}, web.ClientNetwork(ctx), !free); err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "counters not tidied away", slog.String("account", c.Subject), slog.Any("error", err))
+	// Bookings may have been made or accepted since cancelBookings.
+	warn("cannot end the rides of a deleted account", s.endRides(context.WithoutCancel(ctx), c.Subject, c.Role))
+	// No session outlives its account. This one is ended to see whether it has a cookie; others expire.
+	if c.Session != "" {
+		own, err = s.sessions.end(ctx, c.Session, "account deleted")
+		warn("cannot remove the session of a deleted account", err)
 	}
+	owner := throttle.Owner{Email: c.Email, Role: c.Role}
+	warn("cannot remove the counters of a deleted account", s.throttle.Forget(ctx, c.Subject, owner, web.ClientNetwork(ctx), reused))
 	return own, nil
 }

@@ -7,13 +7,14 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// demoPassword is that of both demo accounts, as in the original's curl lines.
+// demoPassword is the password of both demo accounts, as in the original's curl lines.
 const demoPassword = "password123"
 
-// SeedDemo makes the accounts of the original's curl lines, john@example.com (user) and rider@example.com (raider), flagged as
-// demo accounts: a service without Demo never lets them in. It does nothing unless the service has Demo, leaves accounts of these
-// names as they are, and may run any number of times and on several instances at once. It fails with kind fault.Unavailable while
-// the store is away.
+// SeedDemo creates the accounts of the original's curl lines: john@example.com (user) and
+// rider@example.com (raider). They are marked as demo accounts, which only a service with Config.Demo
+// lets in; other services do nothing here. Existing accounts stay as they are, so SeedDemo may be
+// repeated, and may run on several instances at once. It fails with kind fault.Unavailable while the
+// store is unavailable.
 func (s *Service) SeedDemo(ctx context.Context) error {
 	if !s.demo {
 		return nil
@@ -29,7 +30,7 @@ func (s *Service) SeedDemo(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.log.Info("demo account made", "account", made.ID, "role", string(made.Role))
+		s.log.Info("demo account created", "account", made.ID, "role", string(made.Role))
 	}
 	return nil
 }

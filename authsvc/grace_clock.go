@@ -1,36 +1,80 @@
 package authsvc
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 )
 
-// An outage is the last time that this instance could not use the sessions' store, or was not there to use it. Who asked for a refresh then
-// may have got no answer, and could not ask again: the grace of a refresh is counted from the end of it. It is safe for concurrent use.
-type outage struct {
+// A graceClock tells until when a refresh token may be used again. The rule: the grace begins at the
+// last moment at which its client may not have been answered. That is
+//
+//   - the rotation of the session, whose answer may be lost;
+//   - or, in the session's record, the time at which a client was told to come back;
+//   - or the end of an interruption, in which no record could be written.
+//
+// An interruption is a time in which this instance was not running, could not use the store, or could
+// not trust its clock. The record and the interruption give the client a grace even where the rules
+// have none, because it was told to come back. A graceClock is safe for concurrent use.
+type graceClock struct {
+	rules SessionRules
+
 	mu          sync.Mutex
-	from, until time.Time
+	from, until time.Time // of the last interruption
 }
 
-// started returns the outage of an instance that begins at a time: before that, it was not there.
-func started(now time.Time) *outage { return &outage{until: now} }
+// newGraceClock returns the graceClock of an instance that starts now.
+func newGraceClock(rules SessionRules, now time.Time) *graceClock {
+	return &graceClock{rules: rules, until: now}
+}
 
-// note says that the store was of no use from one time to another. What begins within gap of the end of what is known belongs to it.
-func (o *outage) note(from, until time.Time, gap time.Duration) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if from.After(o.until.Add(gap)) || from.Before(o.from) {
-		o.from = from
+// end returns until when the token of a generation may be used again: the zero time for never.
+func (g *graceClock) end(x session, generation int) time.Time {
+	excused := g.interruptedUntil(x.rotated)
+	if x.heldGeneration == generation && x.heldUntil.After(excused) {
+		excused = x.heldUntil
 	}
-	if until.After(o.until) {
-		o.until = until
+	switch {
+	case excused.After(x.rotated):
+		return excused.Add(g.rules.comeBack())
+	case g.rules.Grace > 0:
+		return x.rotated.Add(g.rules.Grace)
+	}
+	return time.Time{}
+}
+
+// interruptedUntil returns the end of the last interruption, if it began before the grace of something
+// stored at that time was over, and otherwise that time.
+func (g *graceClock) interruptedUntil(stored time.Time) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.until.After(stored) && !g.from.After(stored.Add(g.rules.Grace)) {
+		return g.until
+	}
+	return stored
+}
+
+// interrupted notes an interruption. It continues the last one if it begins before clients that were
+// told to come back then have done so.
+func (g *graceClock) interrupted(from, until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if from.After(g.until.Add(g.rules.comeBack())) || from.Before(g.from) {
+		g.from = from
+	}
+	if until.After(g.until) {
+		g.until = until
 	}
 }
 
-// whileOff returns clock, and notes that nobody was answered until it could be gone by again. When that began it does not say: times of then are worth
-// nothing.
-func (o *outage) whileOff(clock func() error, now func() time.Time) func() error {
+// watch returns clock, and notes an interruption whenever it recovers. Its beginning is unknown: times
+// of a wrong clock are worth nothing.
+func (g *graceClock) watch(clock func() error, now func() time.Time) func() error {
 	if clock == nil {
 		return nil
 	}
@@ -40,19 +84,63 @@ func (o *outage) whileOff(clock func() error, now func() time.Time) func() error
 		if err != nil {
 			off.Store(true)
 		} else if off.CompareAndSwap(true, false) {
-			o.note(time.Time{}, now(), 0)
+			g.interrupted(time.Time{}, now())
 		}
 		return err
 	}
 }
 
-// since returns from when the grace of something counts that was stored at a time: from then, or where an outage began before that grace was
-// over, from the end of the outage.
-func (o *outage) since(stored time.Time, grace time.Duration) time.Time {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.until.After(stored) && !o.from.After(stored.Add(grace)) {
-		return o.until
+const (
+	lateAnswer  = time.Second // an answer that takes longer counts as one that the client may have missed
+	holdTimeout = time.Second // for storing that in the session's record
+	longestHold = time.Minute // bounds the wait that a client was told
+)
+
+// extendGrace notes that the client of a use may have missed its answer, because that is late or is an
+// error that says nothing about the token. It notes it in the session's record for all instances, and
+// as an interruption if the store is unavailable or slow.
+func (s *sessions) extendGrace(ctx context.Context, u *tokenUse, err error) {
+	answered := s.now()
+	late := s.rules.Grace > 0 && answered.Sub(u.arrived) > lateAnswer
+	if late || fault.KindOf(err) == fault.Unavailable {
+		s.grace.interrupted(u.arrived, answered)
 	}
-	return stored
+	undecided := err != nil && !errors.Is(err, ErrInvalidRefreshToken)
+	if !late && !undecided {
+		return
+	}
+	var wait time.Duration // that the client was told
+	if undecided {
+		wait = min(fault.From(err).RetryAfter, longestHold)
+	}
+	s.hold(ctx, u, wait)
+}
+
+// hold stores in the session's record that the client may use its token again after a wait, at any
+// instance, if the token was good when the request arrived. It tries once: the client has waited long
+// enough, and a failure means an interruption.
+func (s *sessions) hold(ctx context.Context, u *tokenUse, wait time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdTimeout)
+	defer cancel()
+	x, revision := u.pair.session, u.revision
+	for {
+		if revision == 0 {
+			var err error
+			if x, revision, err = s.load(ctx, u.token.session); err != nil {
+				return
+			}
+		}
+		if v := s.judge(x, u.token, u.arrived); v != current && v != repeated {
+			return
+		}
+		x.heldGeneration, x.heldUntil = u.token.generation, s.now().Add(wait)
+		value, err := x.encode()
+		if err == nil {
+			_, err = s.store.Update(ctx, x.id, value, revision)
+		}
+		if !errors.Is(err, bus.ErrStale) {
+			return
+		}
+		revision = 0
+	}
 }

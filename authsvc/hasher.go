@@ -19,13 +19,14 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// The length of a password, in characters (code points), whatever their kind: no rules of composition, and nothing is cut off.
+// The length of a password in characters (code points). There are no rules of composition, and nothing
+// is cut off.
 const (
 	MinPassword = 8
 	MaxPassword = 128
 )
 
-// The least that a hash may cost (OWASP Password Storage Cheat Sheet), and the default. Memory is in KiB.
+// The lowest cost of a hash (OWASP Password Storage Cheat Sheet), which is the default. Memory is in KiB.
 const (
 	MinMemory      = 19456
 	MinIterations  = 2
@@ -37,47 +38,48 @@ const (
 	keyLength  = 32 // bytes
 
 	defaultWait  = 5 * time.Second
-	queuePerSlot = 128 // at about 25 ms a hash, what one slot does within the default wait, with some to spare
+	queuePerSlot = 128 // at about 25 ms for each hash, somewhat less than one slot does within the default wait
 
-	// What a stored hash may ask for. It is ours, but a broken record must not take the machine's memory with it.
+	// The highest cost of a stored hash. A broken record must not exhaust the machine's memory.
 	maxMemory     = 1 << 20 // KiB
 	maxIterations = 64
 )
 
-// What Passwords says.
+// Errors of a Hasher.
 var (
 	ErrPasswordTooShort = fault.New(fault.Invalid, "password_too_short", "The password is too short. It needs at least 8 characters.")
-	ErrPasswordTooLong  = fault.New(fault.Invalid, "password_too_long", "The password is too long. It may have 128 characters at most.")
-	// ErrBusy is that more passwords wait to be checked than can be in time.
-	ErrBusy = fault.New(fault.Unavailable, "too_many_logins", "Too many people are logging in at the moment. Please try again in a few seconds.")
-	// ErrPasswordSettings refuses a PasswordsConfig.
+	ErrPasswordTooLong  = fault.New(fault.Invalid, "password_too_long", "The password is too long. It may have at most 128 characters.")
+	// ErrBusy says that more passwords are waiting than can be checked in time.
+	ErrBusy = fault.New(fault.Unavailable, "too_many_logins", "Too many people are logging in right now. Please try again in a few seconds.")
+	// ErrPasswordSettings refuses a HasherConfig. Its cause names everything that is wrong.
 	ErrPasswordSettings = fault.New(fault.Invalid, "password_settings", "The password settings cannot be used.")
 )
 
-// HashCost is what one evaluation of argon2id costs.
+// HashCost is the cost of one evaluation of argon2id.
 type HashCost struct {
 	Memory      uint32 // KiB
 	Iterations  uint32
 	Parallelism uint8
 }
 
-// HasherConfig says how passwords are hashed. Zero values take the defaults, and lower ones than the defaults of the cost are
+// HasherConfig holds the settings of a Hasher. Zero values take the defaults. A cost below the default is
 // refused.
 type HasherConfig struct {
 	Cost HashCost // default: MinMemory, MinIterations, MinParallelism
 
-	// Concurrent bounds the hashes that are evaluated at the same time, and with that their memory. The default is one less than
-	// there are cores, so that the rest of the process goes on under a flood of logins; at least 1.
+	// Concurrent bounds the hashes that are evaluated at the same time, and so their memory. The default
+	// leaves one core to the rest of the process under a flood of logins; it is at least 1.
 	Concurrent int
-	// Queue bounds those that wait for their turn; default 128 for each concurrent one.
+	// Queue bounds the hashes that wait; default: 128 for each concurrent one.
 	Queue int
-	// Wait bounds how long they wait; default 5 s.
+	// Wait bounds how long a hash waits; default: 5 s.
 	Wait time.Duration
-	// Observe is called before each evaluation, with what it costs, and the function it returns after it. Optional.
+	// Observe is called with the cost before each evaluation, and the returned function after it. Optional.
 	Observe func(HashCost) (done func())
 }
 
-// Hasher hashes and checks passwords with argon2id, a bounded number at a time. It is safe for concurrent use.
+// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. It is safe for
+// concurrent use.
 type Hasher struct {
 	params  argon2id.Params
 	dummy   string
@@ -89,7 +91,7 @@ type Hasher struct {
 	observe func(HashCost) func()
 }
 
-// NewHasher returns Passwords, or ErrPasswordSettings with everything that is wrong.
+// NewHasher returns a Hasher, or ErrPasswordSettings with everything that is wrong.
 func NewHasher(c HasherConfig) (*Hasher, error) {
 	c = c.withDefaults()
 	var wrong []error
@@ -98,8 +100,10 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 			wrong = append(wrong, fmt.Errorf(format, args...))
 		}
 	}
-	refuse(c.Cost.Memory < MinMemory || c.Cost.Memory > maxMemory, "memory is %d KiB: give %d to %d", c.Cost.Memory, MinMemory, maxMemory)
-	refuse(c.Cost.Iterations < MinIterations || c.Cost.Iterations > maxIterations, "iterations are %d: give %d to %d", c.Cost.Iterations, MinIterations, maxIterations)
+	refuse(c.Cost.Memory < MinMemory || c.Cost.Memory > maxMemory,
+		"memory is %d KiB: give %d to %d", c.Cost.Memory, MinMemory, maxMemory)
+	refuse(c.Cost.Iterations < MinIterations || c.Cost.Iterations > maxIterations,
+		"iterations are %d: give %d to %d", c.Cost.Iterations, MinIterations, maxIterations)
 	refuse(c.Concurrent < 1, "concurrent hashes are %d: give at least 1", c.Concurrent)
 	refuse(c.Queue < 1, "the queue is %d long: give at least 1", c.Queue)
 	refuse(c.Wait < 0, "the wait is %v: give a positive one", c.Wait)
@@ -144,8 +148,8 @@ func (c HasherConfig) withDefaults() HasherConfig {
 	return c
 }
 
-// dummyHash returns the hash of no password: random bytes in the place of the key. Checking a password against it is the same
-// work as against any other hash of that cost, and no password can match it by knowing what was hashed.
+// dummyHash returns a hash of that cost that no password matches: its key is random. Verifying a password
+// against it takes the same work as against any other hash of that cost.
 func dummyHash(c HashCost) string {
 	salt, key := make([]byte, saltLength), make([]byte, keyLength)
 	_, _ = rand.Read(salt) // never fails: crypto/rand ends the program instead
@@ -155,7 +159,8 @@ func dummyHash(c HashCost) string {
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// CheckNew reports whether password may become somebody's: ErrPasswordTooShort, ErrPasswordTooLong or ErrPasswordCommon.
+// CheckNew returns why the password cannot be a new one: ErrPasswordTooShort, ErrPasswordTooLong or
+// ErrPasswordCommon.
 func (p *Hasher) CheckNew(password string) error {
 	if utf8.RuneCountInString(password) < MinPassword {
 		return ErrPasswordTooShort
@@ -169,7 +174,8 @@ func (p *Hasher) CheckNew(password string) error {
 	return nil
 }
 
-// CheckLength returns ErrPasswordTooLong for what is not worth hashing: no account has such a password.
+// CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is therefore
+// not worth a hash.
 func (p *Hasher) CheckLength(password string) error {
 	if utf8.RuneCountInString(password) > MaxPassword {
 		return ErrPasswordTooLong
@@ -177,8 +183,8 @@ func (p *Hasher) CheckLength(password string) error {
 	return nil
 }
 
-// Hash returns the hash of password with a new salt, as a PHC string. It returns ErrBusy when its turn does not come in time, or
-// before ctx ends.
+// Hash returns the hash of a password with a new salt, as a PHC string. It returns ErrBusy if its turn
+// does not come in time, or before ctx ends.
 func (p *Hasher) Hash(ctx context.Context, password string) (phc string, err error) {
 	err = p.inTurn(ctx, p.params, func() error {
 		phc, err = argon2id.CreateHash(canonical(password), &p.params)
@@ -190,9 +196,9 @@ func (p *Hasher) Hash(ctx context.Context, password string) (phc string, err err
 	return phc, nil
 }
 
-// Verify reports whether phc is the hash of password, whatever cost phc was made with. Where phc is empty, which is to say that
-// there is no account, it does the same work as for a hash of today's cost, and reports false. Errors are those of Hash, and one
-// of kind fault.Internal for a broken phc.
+// Verify reports whether phc is a hash of the password, at any cost. An empty phc stands for an unknown
+// account: Verify does the work of a hash of the configured cost and returns false. Errors: ErrBusy as
+// for Hash, and one of kind fault.Internal for a broken phc.
 func (p *Hasher) Verify(ctx context.Context, password, phc string) (match bool, err error) {
 	nobody := phc == ""
 	if nobody {
@@ -212,7 +218,8 @@ func (p *Hasher) Verify(ctx context.Context, password, phc string) (match bool, 
 	return match && !nobody, nil
 }
 
-// readPHC returns the parameters of a hash that can be evaluated. The argon2 package panics on some that cannot.
+// readPHC returns the parameters of a hash, or an error if they are out of range: the argon2 package
+// panics on some of those.
 func readPHC(phc string) (argon2id.Params, error) {
 	params, _, _, err := argon2id.DecodeHash(phc)
 	if err != nil {
@@ -225,16 +232,16 @@ func readPHC(phc string) (argon2id.Params, error) {
 	return *params, nil
 }
 
-// Outdated reports whether phc cost less to make than a hash of today, in any respect: then its owner's next login is the time to
-// hash the password again. It is false for what cannot be read.
+// Outdated reports whether phc costs less than a new hash, in any parameter. It returns false for a
+// broken phc.
 func (p *Hasher) Outdated(phc string) bool {
 	was, err := readPHC(phc)
 	return err == nil && (was.Memory < p.params.Memory || was.Iterations < p.params.Iterations || was.Parallelism < p.params.Parallelism ||
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 
-// inTurn runs evaluate when fewer than the allowed number of hashes are being evaluated. Whoever cannot be served in time learns
-// so at once when the queue is full: a later answer would be no better, and would hold a connection until then.
+// inTurn runs evaluate as soon as fewer than the allowed number of hashes are being evaluated. If the
+// queue is full it returns ErrBusy at once: a later refusal would only hold the connection.
 func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
 	if !p.slots.TryAcquire(1) {
 		if p.waiting.Add(1) > p.queue {
@@ -255,6 +262,6 @@ func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func
 	return evaluate()
 }
 
-// canonical returns the one spelling of password (NFC, as in RFC 8265 section 4.2): an accented letter is typed as one code point on
-// some systems and as two on others, and is the same password. Nothing is trimmed, folded or cut off.
+// canonical returns the password in NFC (RFC 8265 section 4.2): some systems type an accented letter as
+// one code point, others as two. It trims, folds and cuts off nothing.
 func canonical(password string) string { return norm.NFC.String(password) }

@@ -282,7 +282,7 @@ func TestNewNamesAllThatIsMissing(t *testing.T) {
 	if s != nil || err == nil {
 		t.Fatalf("New = %v, %v", s, err)
 	}
-	for _, name := range []string{"Accounts", "Issuer", "Keys", "Passwords"} {
+	for _, name := range []string{"Accounts", "Issuer", "Keys", "Hasher"} {
 		if !strings.Contains(err.Error(), "authsvc: "+name+" is required") {
 			t.Errorf("New: %v: does not name %s", err, name)
 		}

@@ -153,7 +153,7 @@ func TestPasswordReset(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, k.ask(t, r, http.StatusUnauthorized, "")) })
 	}
-	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`), http.StatusBadRequest, "and not both")
+	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`), http.StatusBadRequest, "but not both")
 	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`), http.StatusBadRequest, "too short")
 
 	typed := strings.ToUpper(strings.ReplaceAll(code, "-", " "))
@@ -220,7 +220,7 @@ func TestApproval(t *testing.T) {
 	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `{"status":true,"message":"Registration Successful","pending":true}`)
 	k.ask(t, post("/register", body("rita@example.com", goodPassword, "user")), http.StatusCreated, `{"status":true,"message":"Registration Successful"}`)
 	k.hashes.take()
-	const sentence = "Your account waits for approval. You can log in as soon as it has been approved."
+	const sentence = "Your account is waiting for approval. You can log in once it has been approved."
 	if w := k.ask(t, post("/login", body("rita@example.com", goodPassword, "raider")), http.StatusForbidden, ""); w.Body.String() != sentence {
 		t.Errorf("a pending account is told %q", w.Body)
 	}

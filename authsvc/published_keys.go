@@ -10,14 +10,15 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// How long others may use the published keys without asking again. The set may be a minute old: every token says which key it
-// needs, and a key is published before it is used. The lone PEM is for those who look at no key id: they could not tell that it
-// is an old one, and so have to ask each time, which costs no body as long as it is the same.
+// How long clients may cache the published keys. The key set may be a minute old: every token names its
+// key, and a key is published before it is used. Clients of the single PEM ignore key ids, and so cannot
+// tell that it is outdated. They must ask each time, which costs no body while the key stays the same.
 const (
 	cacheJWKS = "public, max-age=60, must-revalidate"
 	cachePEM  = "no-cache"
 )
 
+// publicKey returns the active key as PEM.
 func (s *Service) publicKey(w http.ResponseWriter, r *http.Request) error {
 	set := s.keys()
 	if set == nil {
@@ -31,6 +32,7 @@ func (s *Service) publicKey(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// jwks returns the published key set.
 func (s *Service) jwks(w http.ResponseWriter, r *http.Request) error {
 	set := s.keys()
 	if set == nil {
@@ -40,8 +42,8 @@ func (s *Service) jwks(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// serveKeys answers with data, or with 304 to whoever has it already. It takes no other condition and
-// no range: their refusals would be net/http's own, which are no sentences, and nobody needs part of a key.
+// serveKeys answers with data, or with 304 if the client has it already. It ignores other conditions and
+// ranges: net/http would refuse them in its own format.
 func serveKeys(w http.ResponseWriter, r *http.Request, mediaType, caching string, data []byte) {
 	sum := sha256.Sum256(data)
 	h := w.Header()

@@ -164,7 +164,7 @@ func TestSessionsRunOut(t *testing.T) {
 					}
 					now = k.mustRefresh(t, now.Refresh)
 				}
-				if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has run out" {
+				if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has expired" {
 					t.Errorf("log = %v", lines[len(lines)-1])
 				}
 			})

@@ -22,13 +22,13 @@ const (
 	maxGenerationDigits = 9
 )
 
-// A refreshToken is what a client gives for its next access token, once. Written out it is
+// A refreshToken buys a client its next access token, once. Its text is
 //
 //	<session>.<generation>.<64 characters of base64url: the secret, then the tag>
 //
-// The secret is what the session's record knows the hash of. The tag is the session's own mark on a token of this generation, by which
-// a token that was given out long ago is told from one that somebody made up: only the first ends the session. Both sides of a
-// token are credentials, and String shows neither.
+// The session's record has a hash of the secret. The tag is a MAC of the generation and the secret with
+// the session's tag key. It tells an old token from a forged one: only an old token ends the session.
+// Secret and tag are credentials, so String shows neither.
 type refreshToken struct {
 	session    string
 	generation int
@@ -36,21 +36,21 @@ type refreshToken struct {
 	tag        [tagSize]byte
 }
 
-// String shows no more than may be in a log.
+// String returns what a log may show of the token.
 func (p refreshToken) String() string {
 	return "refresh token " + strconv.Itoa(p.generation) + " of session " + p.session
 }
 
-// LogValue is what slog shows of a token.
+// LogValue returns what slog shows of the token.
 func (p refreshToken) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
-// text returns the token as its client keeps it.
+// text returns the token as its client gets it.
 func (p refreshToken) text() string {
 	both := append(p.secret[:len(p.secret):len(p.secret)], p.tag[:]...)
 	return p.session + "." + strconv.Itoa(p.generation) + "." + base64.RawURLEncoding.EncodeToString(both)
 }
 
-// parseRefreshToken is the inverse of text: each token has one spelling.
+// parseRefreshToken is the inverse of text. Each token has one spelling.
 func parseRefreshToken(s string) (refreshToken, bool) {
 	const encoded = (secretSize + tagSize) * 4 / 3 // no bits are left over
 	if len(s) > idSize+1+maxGenerationDigits+1+encoded {
@@ -66,7 +66,7 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 		return refreshToken{}, false
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(both)
-	if err != nil || len(raw) != secretSize+tagSize { // the decoder passes over line breaks
+	if err != nil || len(raw) != secretSize+tagSize { // the decoder ignores line breaks
 		return refreshToken{}, false
 	}
 	p := refreshToken{session: session, generation: generation}
@@ -75,24 +75,24 @@ func parseRefreshToken(s string) (refreshToken, bool) {
 	return p, true
 }
 
-// hash returns what is stored of the secret. A plain hash will do: the secret is random, and cannot be guessed.
+// hash returns the stored form of the secret. The secret is random, so a plain hash is enough.
 func (p refreshToken) hash() [sha256.Size]byte { return sha256.Sum256(p.secret[:]) }
 
-// successor returns the token of the next generation: the same one whenever it is computed with the same salt, so that it need not be
-// stored to be given out again. Who has only the record cannot compute it, and who has only the token neither.
-func (p refreshToken) successor(salt [saltSize]byte, mark [saltSize]byte) refreshToken {
+// successor returns the token of the next generation. The same salt gives the same token, so it can be
+// given out again without being stored. Computing it takes both the token and the session's record.
+func (p refreshToken) successor(salt, tagKey [saltSize]byte) refreshToken {
 	next := refreshToken{session: p.session, generation: p.generation + 1}
 	h := hmac.New(sha256.New, salt[:])
 	h.Write([]byte("pillion refresh successor\x00"))
 	h.Write(p.secret[:])
 	h.Sum(next.secret[:0])
-	next.tag = next.tagWith(mark)
+	next.tag = next.tagWith(tagKey)
 	return next
 }
 
-// tagWith returns the tag that a token of this generation and secret has in the session of that mark.
-func (p refreshToken) tagWith(mark [saltSize]byte) (tag [tagSize]byte) {
-	h := hmac.New(sha256.New, mark[:])
+// tagWith returns the tag of this generation and secret in the session of that tag key.
+func (p refreshToken) tagWith(tagKey [saltSize]byte) (tag [tagSize]byte) {
+	h := hmac.New(sha256.New, tagKey[:])
 	h.Write([]byte("pillion refresh tag\x00"))
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(p.generation)))
 	h.Write(p.secret[:])
@@ -100,14 +100,14 @@ func (p refreshToken) tagWith(mark [saltSize]byte) (tag [tagSize]byte) {
 	return tag
 }
 
-// marked reports whether the token was given out by the session of that mark, ever.
-func (p refreshToken) marked(mark [saltSize]byte) bool {
-	want := p.tagWith(mark)
+// taggedWith reports whether the session of that tag key has ever given out the token.
+func (p refreshToken) taggedWith(tagKey [saltSize]byte) bool {
+	want := p.tagWith(tagKey)
 	return subtle.ConstantTimeCompare(p.tag[:], want[:]) == 1
 }
 
-// randomBytes returns new random bytes. It ends the program when the system has none, as crypto/rand does.
+// randomBytes returns random bytes.
 func randomBytes() (b [32]byte) {
-	_, _ = rand.Read(b[:])
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return b
 }

@@ -68,7 +68,7 @@ func TestRegisterRefuses(t *testing.T) {
 		{"255 bytes", strings.Repeat("k", 243) + "@example.com", goodPassword, "254"},
 		{"no password", "kim@example.com", "", "at least 8"},
 		{"7 characters of 4 bytes", "kim@example.com", strings.Repeat("\U0001f6b2", 7), "at least 8"},
-		{"129 characters", "kim@example.com", strings.Repeat("x", 129), "128 characters at most"},
+		{"129 characters", "kim@example.com", strings.Repeat("x", 129), "at most 128 characters"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k.ask(t, post("/register", body(c.email, c.password, "user")), http.StatusBadRequest, c.sentence)

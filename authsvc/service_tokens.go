@@ -21,9 +21,10 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// ServiceTokens gives our own processes the tokens that they act with when the system does something by itself. Who may have one is said by
-// a folder: <service>.pub has the public nkeys of a service, one a line, usually one. It is read at each request, so a new service, or
-// a new key, needs no restart. It is safe for concurrent use.
+// ServiceTokens issues tokens to Pillion's own services, which act with them when the system does
+// something by itself. A folder says which services may have one: <service>.pub contains the public nkeys
+// of a service, one per line. It is read at each request, so a new service or key needs no restart.
+// ServiceTokens is safe for concurrent use.
 type ServiceTokens struct {
 	dir    string
 	issuer Issuer
@@ -35,28 +36,28 @@ type ServiceTokens struct {
 }
 
 const (
-	// serviceClock is how far a service's clock may be from ours.
+	// serviceClock is how far the clocks of a service and of authsvc may differ.
 	serviceClock = 30 * time.Second
-	// serviceNonces bounds how many requests are remembered. One that is repeated elsewhere, or later than that, gives away nothing: the
-	// answer is sealed for whoever made the first one.
+	// serviceNonces bounds the requests that are remembered. A replay at another instance, or after that
+	// many, reveals nothing: the answer is sealed for the original sender.
 	serviceNonces = 4096
-	maxPublicKeys = 16 << 10 // bytes of a file
+	maxPublicKeys = 16 << 10 // bytes of a .pub file
 )
 
-// Why a service gets no token. It is one of ours, so it is told.
+// Reasons to refuse a service token. The caller is a service of Pillion, so it may learn them.
 var (
 	ErrServiceUnknown = fault.New(fault.Forbidden, "service_unknown",
-		"authsvc does not know this service by that key. Put the service's .pub file into the folder that --services names.")
+		"authsvc does not know this key of the service. Put the service's .pub file into the folder that --services names.")
 	ErrServiceClock = fault.New(fault.Forbidden, "service_clock",
-		"The clocks of this service and of authsvc are more than 30 seconds apart. Set them by a time server.")
+		"The clocks of this service and of authsvc differ by more than 30 seconds. Synchronise them with a time server.")
 	ErrServiceReplay = fault.New(fault.Forbidden, "service_replay", "This request has been made before.")
 )
 
-// serviceName is what a service can be called, so that it is a file name and nothing else.
+// serviceName matches the names of services. None of them is a path to another folder.
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
-// NewServiceTokens returns the tokens of the services in a folder, which need not exist yet, signed by issuer, which must be one of
-// token.ServiceType. audit and now may be nil: nobody, and time.Now.
+// NewServiceTokens returns the tokens of the services in a folder, which need not exist yet. issuer must
+// issue tokens of token.ServiceType. audit may be nil; now defaults to time.Now.
 func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Entry), now func() time.Time) *ServiceTokens {
 	if audit == nil {
 		audit = func(context.Context, Entry) {}
@@ -70,13 +71,13 @@ func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Ent
 	}
 }
 
-// Token returns a token for the service that has signed r. It answers ErrServiceUnknown, ErrServiceClock, ErrServiceReplay, and the
-// errors of the issuer.
+// Token returns a token for the service that has signed r. Errors: ErrServiceUnknown, ErrServiceClock,
+// ErrServiceReplay, and those of the issuer.
 func (s *ServiceTokens) Token(ctx context.Context, r bus.ServiceRequest) (string, error) {
 	raw, err := s.issue(r)
 	e := Entry{V: 1, What: "service", Result: string(success), Account: token.ServiceID(r.Service), Role: string(token.Service), Actor: r.Service}
 	switch f := fault.From(err); {
-	case errors.Is(err, ErrServiceUnknown): // then its name is a stranger's word
+	case errors.Is(err, ErrServiceUnknown): // its name is not proved
 		e.Result, e.Reason, e.Account, e.Actor = string(refused), f.Code, "", ""
 	case err != nil:
 		e.Result, e.Reason = string(refused), f.Code
@@ -98,7 +99,7 @@ func (s *ServiceTokens) issue(r bus.ServiceRequest) (raw string, err error) {
 		return "", ErrServiceUnknown
 	}
 	if d := s.now().Sub(r.At); d > serviceClock || d < -serviceClock {
-		return "", ErrServiceClock.Because(fmt.Errorf("it is %v behind", d))
+		return "", ErrServiceClock.Because(fmt.Errorf("the service's clock is %v behind", d))
 	}
 	if s.seen(r.Nonce) {
 		return "", ErrServiceReplay
@@ -107,7 +108,7 @@ func (s *ServiceTokens) issue(r bus.ServiceRequest) (raw string, err error) {
 	return raw, err
 }
 
-// seen reports whether a nonce has been seen before, and remembers it.
+// seen reports whether a nonce was used before, and remembers it.
 func (s *ServiceTokens) seen(nonce string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +119,7 @@ func (s *ServiceTokens) seen(nonce string) bool {
 	return false
 }
 
-// publicKeys returns the keys of a service: none for one that is not known.
+// publicKeys returns the public keys of a service, or ErrServiceUnknown.
 func (s *ServiceTokens) publicKeys(service string) ([]string, error) {
 	if !serviceName.MatchString(service) {
 		return nil, ErrServiceUnknown
@@ -131,7 +132,7 @@ func (s *ServiceTokens) publicKeys(service string) ([]string, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the public keys of %s: %w", service, err)
 	case !info.Mode().IsRegular() || info.Size() > maxPublicKeys:
-		return nil, fmt.Errorf("read the public keys of %s: %s is no such file", service, path)
+		return nil, fmt.Errorf("read the public keys of %s: %s is not a regular file of at most %d bytes", service, path, maxPublicKeys)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

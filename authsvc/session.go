@@ -1,36 +1,24 @@
 package authsvc
 
 import (
-	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
 )
 
-// A SessionStore is the bucket that sessions are in: one key a session, its id. Reads must be the leader's. Failures other than those
-// named are of kind fault.Unavailable, and then the outcome of a write is unknown.
-type SessionStore interface {
-	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
-	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
-	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
-	Delete(ctx context.Context, key string, revision uint64) error                                         // or bus.ErrStale
-}
-
-var _ SessionStore = (*bus.Bucket)(nil)
-
-// SessionRules is how long a session lasts. Zero values of Life, Idle and Grace take the defaults; a negative Idle or Grace is off.
+// SessionRules say how long a session lasts. Zero values take the defaults. A negative Idle or Grace
+// turns the rule off.
 type SessionRules struct {
-	Life  time.Duration // from login to its end, whatever happens; at most MaxSessionLife, which is the default
-	Idle  time.Duration // from one refresh to the next, at most; default 72 h
-	Grace time.Duration // how long after a refresh it may be asked for once more, because its answer got lost; default 10 s
+	Life  time.Duration // from login to end, in any case; at most MaxSessionLife, which is the default
+	Idle  time.Duration // the longest time between two refreshes; default 72 h
+	Grace time.Duration // how long after a refresh it may be repeated, because its answer was lost; default 10 s
 }
 
-// MaxSessionLife is the longest life of a session: the bucket keeps records a little longer than that.
+// MaxSessionLife is the longest life of a session. The bucket keeps records a little longer.
 const MaxSessionLife = 7 * 24 * time.Hour
 
 const (
@@ -39,7 +27,7 @@ const (
 	maxGrace     = time.Minute
 )
 
-// withDefaults returns the rules that hold, or what is wrong with them.
+// withDefaults returns the complete rules, or an error that says what is wrong with them.
 func (r SessionRules) withDefaults() (SessionRules, error) {
 	if r.Life == 0 {
 		r.Life = MaxSessionLife
@@ -55,12 +43,12 @@ func (r SessionRules) withDefaults() (SessionRules, error) {
 		return SessionRules{}, fmt.Errorf("authsvc: the life of a session is %v: give 1s to %v", r.Life, MaxSessionLife)
 	}
 	if r.Grace > maxGrace {
-		return SessionRules{}, fmt.Errorf("authsvc: the grace of a refresh is %v: give %v at most", r.Grace, maxGrace)
+		return SessionRules{}, fmt.Errorf("authsvc: the grace of a refresh is %v: give at most %v", r.Grace, maxGrace)
 	}
 	return r, nil
 }
 
-// comeBack is how long somebody may take to ask again who was told to.
+// comeBack is how long a client that was told to try again may take to do so.
 func (r SessionRules) comeBack() time.Duration {
 	if r.Grace > 0 {
 		return r.Grace
@@ -68,38 +56,39 @@ func (r SessionRules) comeBack() time.Duration {
 	return defaultGrace
 }
 
-// A session is what is kept of one login: the family of refresh tokens that come from it, of which one at a time is good.
+// A session is the record of one login. Its refresh tokens have generations, of which one is current.
 type session struct {
 	id      string // the sid of its access tokens
-	account string // its id
+	account string // an id
 	email   Email
 	role    token.Role
-	era     int  // of the account when it began
-	cookie  bool // its tokens travel in cookies only
+	epoch   int  // the account's session epoch when it began
+	cookie  bool // its refresh tokens travel in cookies only
 
 	created time.Time // UTC
-	rotated time.Time // when the present generation was made, UTC
+	rotated time.Time // when the current generation was made, UTC
 	ends    time.Time // UTC
 
 	generation int
-	current    [32]byte       // hash of the present secret
-	salt       [saltSize]byte // what the present secret was derived with from the one before
-	mark       [saltSize]byte // what its tokens are marked with
+	current    [32]byte       // hash of the current secret
+	salt       [saltSize]byte // what the current secret was derived with from the one before
+	tagKey     [saltSize]byte // what the tags of its refresh tokens are made with
 
-	heldGeneration int       // of the last token whose use arrived in time and was not answered
-	heldUntil      time.Time // when its client may ask again, UTC
+	heldGeneration int       // of the last token that was used in time, and whose client may have missed the answer
+	heldUntil      time.Time // when that client may use it again, UTC
 
-	ended time.Time // when it was ended before its time; it is on its way out
-	why   string    // and why
+	ended time.Time // when it was ended before its time; such a record is deleted soon
+	why   string    // and the reason
 }
 
+// sessionRecord is the stored form of a session.
 type sessionRecord struct {
 	Version    int        `json:"v"`
 	ID         string     `json:"id"`
 	Account    string     `json:"account"`
 	Email      Email      `json:"email"`
 	Role       token.Role `json:"role"`
-	Era        int        `json:"era,omitempty"`
+	Epoch      int        `json:"era,omitempty"`
 	Cookie     bool       `json:"cookie,omitempty"`
 	Created    time.Time  `json:"created"`
 	Rotated    time.Time  `json:"rotated"`
@@ -107,7 +96,7 @@ type sessionRecord struct {
 	Generation int        `json:"generation"`
 	Current    []byte     `json:"current"`
 	Salt       []byte     `json:"salt"`
-	Mark       []byte     `json:"mark"`
+	TagKey     []byte     `json:"mark"`
 	Held       int        `json:"held,omitempty"` // a generation
 	HeldUntil  time.Time  `json:"held_until,omitzero"`
 	Ended      time.Time  `json:"ended,omitzero"`
@@ -116,74 +105,82 @@ type sessionRecord struct {
 
 const sessionVersion = 1
 
-// newSession returns a session of the account and its first token.
+// newSession returns a session of the account and its first refresh token.
 func newSession(id string, a Account, cookie bool, now time.Time, life time.Duration) (session, refreshToken) {
 	x := session{
-		id: id, account: a.ID, email: a.Email, role: a.Role, era: a.SessionEpoch, cookie: cookie,
-		created: now, rotated: now, ends: now.Add(life), generation: 1, salt: randomBytes(), mark: randomBytes(),
+		id: id, account: a.ID, email: a.Email, role: a.Role, epoch: a.SessionEpoch, cookie: cookie,
+		created: now, rotated: now, ends: now.Add(life), generation: 1, salt: randomBytes(), tagKey: randomBytes(),
 	}
 	first := refreshToken{session: id, generation: 1, secret: randomBytes()}
-	first.tag = first.tagWith(x.mark)
+	first.tag = first.tagWith(x.tagKey)
 	x.current = first.hash()
 	return x, first
 }
 
-// next returns the session after the use of p, its present token, and the token after that.
+// next returns the session after the use of p, its current token, and the successor of p.
 func (x session) next(p refreshToken, now time.Time) (session, refreshToken) {
-	x.salt = randomBytes() // a new one each time: an old token and this record together give away nothing
-	n := p.successor(x.salt, x.mark)
+	x.salt = randomBytes() // new each time: an old token and this record together reveal nothing
+	n := p.successor(x.salt, x.tagKey)
 	x.generation, x.current, x.rotated = n.generation, n.hash(), now
 	return x, n
 }
 
-// A verdict is what a refresh token is good for.
+// A verdict says what a refresh token is good for.
 type verdict uint8
 
 const (
-	forged   verdict = iota // this session never gave it out
-	over                    // the session was ended
+	forged   verdict = iota // the session never gave it out
+	ended                   // the session was ended
 	expired                 // the session has reached its end, or was idle for too long
-	ahead                   // of a later generation than the record, which therefore is not the latest
-	present                 // the one that may be used
-	repeated                // the one before, again, soon enough
-	reused                  // an older one, or the one before too late
+	newer                   // its generation is newer than the record's, so the record is not the latest
+	current                 // it may be used
+	repeated                // the token before the current one, again, within the grace
+	reused                  // an older token, or the one before after the grace
 )
 
-// judge says what p is good for in a request that arrived at that time. Where p is the token before the present one, it is
-// repeated if that is in time, and reused if not.
+// judge says what p is good for in a request that arrived at a time.
+func (s *sessions) judge(x session, p refreshToken, at time.Time) verdict {
+	graceEnd := s.grace.end(x, p.generation)
+	return x.judge(p, at, !graceEnd.IsZero() && !at.After(graceEnd), s.rules.Idle)
+}
+
+// judge says what p is good for in a request that arrived at a time. inTime says whether that is within
+// the grace of the token before the current one. idle is 0 where there is no such limit.
 func (x session) judge(p refreshToken, at time.Time, inTime bool, idle time.Duration) verdict {
 	switch {
-	case p.session != x.id || !p.marked(x.mark):
+	case p.session != x.id || !p.taggedWith(x.tagKey):
 		return forged
 	case !x.ended.IsZero():
-		return over
+		return ended
 	case !at.Before(x.ends) || idle > 0 && at.Sub(x.rotated) > idle:
 		return expired
 	case p.generation > x.generation:
-		return ahead
+		return newer
 	case p.generation == x.generation:
 		if !equal(p.hash(), x.current) {
 			return forged
 		}
-		return present
+		return current
 	case p.generation == x.generation-1 && inTime && x.follows(p):
 		return repeated
 	}
 	return reused
 }
 
-// follows reports whether the session's present token was made from p.
+// follows reports whether the session's current token is the successor of p.
 func (x session) follows(p refreshToken) bool {
-	return equal(p.successor(x.salt, x.mark).hash(), x.current)
+	return equal(p.successor(x.salt, x.tagKey).hash(), x.current)
 }
 
 func equal(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
 
+// encode returns the stored form of the session.
 func (x session) encode() ([]byte, error) {
 	value, err := json.Marshal(sessionRecord{
-		Version: sessionVersion, ID: x.id, Account: x.account, Email: x.email, Role: x.role, Era: x.era, Cookie: x.cookie,
+		Version: sessionVersion, ID: x.id, Account: x.account, Email: x.email, Role: x.role, Epoch: x.epoch, Cookie: x.cookie,
 		Created: x.created.UTC(), Rotated: x.rotated.UTC(), Ends: x.ends.UTC(), Generation: x.generation,
-		Current: x.current[:], Salt: x.salt[:], Mark: x.mark[:], Held: x.heldGeneration, HeldUntil: x.heldUntil.UTC(), Ended: x.ended.UTC(), Why: x.why,
+		Current: x.current[:], Salt: x.salt[:], TagKey: x.tagKey[:], Held: x.heldGeneration, HeldUntil: x.heldUntil.UTC(),
+		Ended: x.ended.UTC(), Why: x.why,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
@@ -201,15 +198,15 @@ func decodeSession(id string, value []byte) (session, error) {
 		return session{}, fmt.Errorf("session record %s has version %d, and this program reads %d", id, r.Version, sessionVersion)
 	}
 	x := session{
-		id: r.ID, account: r.Account, email: r.Email, role: r.Role, era: r.Era, cookie: r.Cookie,
+		id: r.ID, account: r.Account, email: r.Email, role: r.Role, epoch: r.Epoch, cookie: r.Cookie,
 		created: r.Created, rotated: r.Rotated, ends: r.Ends, generation: r.Generation,
 		heldGeneration: r.Held, heldUntil: r.HeldUntil, ended: r.Ended, why: r.Why,
 	}
-	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) || len(r.Salt) != saltSize || len(r.Mark) != saltSize {
-		return session{}, errors.New("session record " + id + " is not whole")
+	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) || len(r.Salt) != saltSize || len(r.TagKey) != saltSize {
+		return session{}, errors.New("session record " + id + " is incomplete")
 	}
 	copy(x.current[:], r.Current)
 	copy(x.salt[:], r.Salt)
-	copy(x.mark[:], r.Mark)
+	copy(x.tagKey[:], r.TagKey)
 	return x, nil
 }
