@@ -23,14 +23,14 @@ type Account struct {
 
 	Pending  bool // needs an operator's approval before its owner can log in
 	Disabled bool // can neither log in nor continue a session
-	// SessionEpoch counts how often all sessions of the account were ended together. A session belongs to
-	// the epoch in which it began, and ends with it.
+	// SessionEpoch counts how often all sessions of the account were ended together. A session
+	// belongs to the epoch in which it began, and ends with it.
 	SessionEpoch int
-	// NotBefore is the whole second in which the present epoch begins: tokens issued earlier are revoked.
-	// It is zero in the first epoch, and may be up to a second in the future.
+	// NotBefore is the whole second in which the present epoch begins: tokens issued earlier are
+	// revoked. It is zero in the first epoch, and may be up to a second in the future.
 	NotBefore time.Time
-	// Reset is the hash of the code that sets a new password; empty if there is none. While there is a
-	// code the password is void.
+	// Reset is the hash of the code that sets a new password; empty if there is none. While there
+	// is a code the password is void.
 	Reset      string
 	ResetUntil time.Time // when the code expires; whole seconds
 
@@ -62,28 +62,29 @@ func (a Account) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("id", a.ID), slog.String("email", a.Email.Masked()), slog.String("role", string(a.Role)))
 }
 
-// An AccountStore stores accounts. Once Create has returned, every later Find sees the account, on
-// every instance of the service. Failures other than those named are of kind fault.Unavailable, or of
-// kind fault.Internal for a broken record.
+// An AccountStore stores accounts. Once Create has returned, every later Find sees the account,
+// on every instance of the service. Failures other than those named are of kind
+// fault.Unavailable, or of kind fault.Internal for a broken record.
 //
 // Create, Replace and Delete repeat a write while its outcome is unknown.
 type AccountStore interface {
 	// Find returns the account of the pair, or ErrNoAccount.
 	Find(ctx context.Context, email Email, role token.Role) (Account, error)
-	// Create stores a new account, or returns ErrTaken. Of several simultaneous calls for one pair exactly
-	// one succeeds. Calling it again with the same account succeeds again.
+	// Create stores a new account, or returns ErrTaken. Of several simultaneous calls for one
+	// pair exactly one succeeds. Calling it again with the same account succeeds again.
 	Create(ctx context.Context, a Account) error
-	// Replace stores a over the version a.Revision. It returns ErrStaleAccount if the account has another
-	// version by now or does not exist. Email, role and id must not change.
+	// Replace stores a over the version a.Revision. It returns ErrStaleAccount if the account has
+	// another version by now or does not exist. Email, role and id must not change.
 	Replace(ctx context.Context, a Account) error
 	// Delete erases a and everything that the store kept of its earlier versions. It returns
-	// ErrStaleAccount if the account has another version than a.Revision by now. It succeeds if a does not
-	// exist any more, and leaves another account of the pair alone. The pair can then be created anew.
+	// ErrStaleAccount if the account has another version than a.Revision by now. It succeeds if a
+	// does not exist any more, and leaves another account of the pair alone. The pair can then be
+	// created anew.
 	Delete(ctx context.Context, a Account) error
-	// List returns a page of up to limit accounts (at least 1) after a cursor, in the store's own order.
-	// The first cursor is "", later ones are what the previous call returned as next, and next is "" at
-	// the end. An account that exists at the first call is on exactly one page. A page before the last may
-	// be short or empty.
+	// List returns a page of up to limit accounts (at least 1) after a cursor, in the store's own
+	// order. The first cursor is "", later ones are what the previous call returned as next, and
+	// next is "" at the end. An account that exists at the first call is on exactly one page. A
+	// page before the last may be short or empty.
 	List(ctx context.Context, after string, limit int) (page []Account, next string, err error)
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Bucket is what Accounts needs of a key-value bucket. Reads must come from the leader: a replica that
-// does not have an account yet would turn its owner away.
+// A Bucket is what Accounts needs of a key-value bucket. Reads must come from the leader: a
+// replica that does not have an account yet would turn its owner away.
 type Bucket interface {
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
 	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
@@ -59,8 +59,8 @@ type accountRecord struct {
 	ResetUntil time.Time `json:"reset_until,omitzero"`
 }
 
-// accountKey returns the key of a pair's account. It is a hash, because a key cannot contain @ or +. The
-// zero byte, which neither part can contain, separates the two.
+// accountKey returns the key of a pair's account. It is a hash, because a key cannot contain @ or
+// +. The zero byte, which neither part can contain, separates the two.
 func accountKey(email Email, role token.Role) string {
 	sum := sha256.Sum256([]byte(string(role) + "\x00" + string(email)))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
@@ -117,15 +117,15 @@ func (a Account) encode() ([]byte, error) {
 	return value, nil
 }
 
-// Create implements AccountStore. While the outcome of the write is unknown it tries again, for 10 s or
-// as long as ctx lasts. The stored id tells whether an earlier try succeeded.
+// Create implements AccountStore. While the outcome of the write is unknown it tries again, for
+// 10 s or as long as ctx lasts. The stored id tells whether an earlier try succeeded.
 func (s *Accounts) Create(ctx context.Context, a Account) error {
 	value, err := a.encode()
 	if err != nil {
 		return err
 	}
 	key := accountKey(a.Email, a.Role)
-	err = retryUntilDone(ctx, func() error {
+	err = writes.Do(ctx, func() error {
 		_, err := s.bucket.Create(ctx, key, value)
 		if errors.Is(err, bus.ErrKeyExists) {
 			err = s.ours(ctx, a)
@@ -147,8 +147,8 @@ func (s *Accounts) ours(ctx context.Context, a Account) error {
 	return err
 }
 
-// Replace implements AccountStore. It repeats the write as Create does. The stored record tells whether
-// an earlier try succeeded.
+// Replace implements AccountStore. It repeats the write as Create does. The stored record tells
+// whether an earlier try succeeded.
 func (s *Accounts) Replace(ctx context.Context, a Account) error {
 	value, err := a.encode()
 	if err != nil {
@@ -159,7 +159,7 @@ func (s *Accounts) Replace(ctx context.Context, a Account) error {
 	}
 	key := accountKey(a.Email, a.Role)
 	unknown := false // an earlier try may have succeeded
-	err = retryUntilDone(ctx, func() error {
+	err = writes.Do(ctx, func() error {
 		_, err := s.bucket.Update(ctx, key, value, a.Revision)
 		if !errors.Is(err, bus.ErrStale) {
 			unknown = unknown || err != nil
@@ -182,14 +182,14 @@ func (s *Accounts) Replace(ctx context.Context, a Account) error {
 	return fmt.Errorf("replace account: %w", err)
 }
 
-// Delete implements AccountStore. It repeats the write as Create does. An empty message stays under the
-// key, which is a hash.
+// Delete implements AccountStore. It repeats the write as Create does. An empty message stays
+// under the key, which is a hash.
 func (s *Accounts) Delete(ctx context.Context, a Account) error {
 	if a.Revision == 0 {
 		return ErrStaleAccount
 	}
 	key := accountKey(a.Email, a.Role)
-	err := retryUntilDone(ctx, func() error {
+	err := writes.Do(ctx, func() error {
 		err := s.bucket.Erase(ctx, key, a.Revision)
 		if !errors.Is(err, bus.ErrStale) {
 			return err
@@ -209,8 +209,8 @@ func (s *Accounts) Delete(ctx context.Context, a Account) error {
 	return fmt.Errorf("delete account: %w", err)
 }
 
-// List implements AccountStore, in the order of the keys. Each page reads all keys, which is only good
-// enough for operators.
+// List implements AccountStore, in the order of the keys. Each page reads all keys, which is only
+// good enough for operators.
 func (s *Accounts) List(ctx context.Context, after string, limit int) (page []Account, next string, err error) {
 	keys, err := s.bucket.Keys(ctx)
 	if err != nil {

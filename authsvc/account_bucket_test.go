@@ -138,7 +138,8 @@ func TestKeysTellPairsApart(t *testing.T) {
 	}
 }
 
-// TestLostAcknowledgement: an account that was stored is not said to be taken because nobody heard that it was.
+// TestLostAcknowledgement: an account that was stored is not said to be taken because nobody
+// heard that it was.
 func TestLostAcknowledgement(t *testing.T) {
 	bucket := bustest.Run(t).Connect(t).Bucket(bus.AccountsBucket)
 	mine := authtest.Account(t, "john@example.com", token.User)

@@ -5,14 +5,15 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
 
-// An attempt is what the service knows about one request to log in, to register, and so on. It is for
-// the log and the audit trail; clients see none of it.
+// An attempt is what the service knows about one request to log in, to register, and so on. It is
+// for the log and the audit trail; clients see none of it.
 type attempt struct {
 	email       Email // empty if the client sent no address: people type passwords there
 	role        token.Role
@@ -35,8 +36,8 @@ func (a *attempt) refuse(reason string) error {
 	return ErrInvalidCredentials
 }
 
-// A handler performs one action for a request and returns the answer's body. It notes in the attempt
-// what it finds out, and may set headers.
+// A handler performs one action for a request and returns the answer's body. It notes in the
+// attempt what it finds out, and may set headers.
 type handler func(w http.ResponseWriter, r *http.Request, try *attempt) (answer any, err error)
 
 // audited returns the HTTP handler of an action. It counts, logs and audits each attempt before it
@@ -55,8 +56,8 @@ func (s *Service) audited(what action, status int, handle handler) http.HandlerF
 	})
 }
 
-// record counts, logs and audits an attempt. It omits the cause of an error: the answer's writer logs
-// that, with the same request id.
+// record counts, logs and audits an attempt. It omits the cause of an error: the answer's writer
+// logs that, with the same request id.
 func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a attempt, err error) {
 	res, level := resultOf(err), slog.LevelInfo
 	switch {
@@ -92,11 +93,11 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a 
 	s.audit(r.Context(), e)
 }
 
-// reasonOf returns the reason of a refusal in a few words. They are the service's own words, and none
-// that the client sent.
+// reasonOf returns the reason of a refusal in a few words. They are the service's own words, and
+// none that the client sent.
 func reasonOf(err error) string {
 	f := fault.From(err)
-	if errors.Is(f, ErrInvalidRefreshToken) && f.Cause != nil {
+	if errors.Is(f, session.ErrInvalidToken) && f.Cause != nil {
 		return f.Cause.Error()
 	}
 	return f.Code

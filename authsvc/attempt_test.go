@@ -29,7 +29,8 @@ func (s *switched) Find(ctx context.Context, email authsvc.Email, role token.Rol
 	return s.Accounts.Find(ctx, email, role)
 }
 
-// TestAttemptsAreCountedAndLogged, each once, with what an operator needs and without what nobody may see.
+// TestAttemptsAreCountedAndLogged, each once, with what an operator needs and without what nobody
+// may see.
 func TestAttemptsAreCountedAndLogged(t *testing.T) {
 	store := &switched{Accounts: new(authtest.Accounts)}
 	k := newKit(t, withStore(store))

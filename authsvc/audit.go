@@ -2,8 +2,8 @@ package authsvc
 
 import "github.com/example/pillion/authsvc/keys"
 
-// An Entry is one attempt or change, as the audit trail stores it. It contains no password, token or
-// code, and emails only in their masked form.
+// An Entry is one attempt or change, as the audit trail stores it. It contains no password, token
+// or code, and emails only in their masked form.
 type Entry struct {
 	V       int    `json:"v"`    // schema version: 1
 	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key, service
@@ -52,8 +52,8 @@ func EntryOf(a Account, command, actor string) Entry {
 	}
 }
 
-// EntryOfKey returns the entry of a change of the published keys. actor is the operator who gave the
-// command, or empty.
+// EntryOfKey returns the entry of a change of the published keys. actor is the operator who gave
+// the command, or empty.
 func EntryOfKey(c keys.Change, actor string) Entry {
 	return Entry{V: 1, What: "key", Result: string(success), Reason: c.What, Key: c.Key, Actor: actor}
 }

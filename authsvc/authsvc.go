@@ -1,19 +1,20 @@
-// Package authsvc is the service for accounts and tokens: it registers accounts, checks passwords,
-// issues tokens, and publishes the keys that verify them.
+// Package authsvc is the service for accounts and tokens: it registers accounts, checks
+// passwords, issues tokens, and publishes the keys that verify them.
 //
-// Make a [Service] with [New] and serve [Service.Routes]. Accounts are in an [AccountStore], such as
-// [Accounts] in a JetStream bucket. Passwords go through a [Hasher], which bounds how many are hashed
-// at a time. The signing keys are in package keys, and the limits on tries in package throttle.
+// Make a [Service] with [New] and serve [Service.Routes]. Accounts are in an [AccountStore], such
+// as [Accounts] in a JetStream bucket. Passwords go through a [Hasher], which bounds how many are
+// hashed at a time. The signing keys are in package keys, and the limits on tries in package
+// throttle.
 //
-// A login begins a session, which is a record in a [SessionStore]. It continues with POST /refresh,
-// one refresh token at a time. It ends by expiry, by a logout, or when a refresh token is used twice.
-// docs/auth.md explains the flows.
+// A login begins a session, which is a record in a [session.Store]. It continues with POST
+// /refresh, one refresh token at a time. It ends by expiry, by a logout, or when a refresh token
+// is used twice. docs/auth.md explains the flows.
 //
 // The service keeps nothing between requests, so several instances can share the stores and keys.
 //
-// Neither /login nor /password reveals whether an account exists: both answer an unknown account with
-// the same bytes, after the same work, as a wrong password. /register does reveal it, because it says
-// which (email, role) pairs are taken.
+// Neither /login nor /password reveals whether an account exists: both answer an unknown account
+// with the same bytes, after the same work, as a wrong password. /register does reveal it,
+// because it says which (email, role) pairs are taken.
 package authsvc
 
 import (
@@ -32,6 +33,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -57,20 +59,22 @@ var (
 // Hasher are required.
 type Config struct {
 	Accounts AccountStore
-	Sessions SessionStore
-	Rules    SessionRules
-	// Revoke revokes tokens at every service. It may be repeated, and fails with kind fault.Unavailable.
+	Sessions session.Bucket
+	Rules    session.Rules // of how long a session lasts
+	// Revoke revokes tokens at every service. It may be repeated, and fails with kind
+	// fault.Unavailable.
 	Revoke   func(context.Context, token.Revocation) error
 	Verifier web.TokenVerifier // of the access tokens that callers of this service send
 	Issuer   Issuer
 	Keys     func() *token.KeySet // the published keys; nil while there are none
 	Hasher   *Hasher
-	// CancelBookings cancels the open bookings of an account that is about to be deleted. It fails with
-	// kind fault.Conflict, and a sentence that says what to do, while the account has a ride. EndRides
-	// ends the rides of a deleted account. Both may be repeated. nil: accounts have no rides.
+	// CancelBookings cancels the open bookings of an account that is about to be deleted. It
+	// fails with kind fault.Conflict, and a sentence that says what to do, while the account has
+	// a ride. EndRides ends the rides of a deleted account. Both may be repeated. nil: accounts
+	// have no rides.
 	CancelBookings, EndRides func(ctx context.Context, account string, role token.Role) error
-	// Clock returns why Now cannot be trusted, or nil while it can. Its error answers every request that
-	// depends on the time. nil: Now can always be trusted.
+	// Clock returns why Now cannot be trusted, or nil while it can. Its error answers every
+	// request that depends on the time. nil: Now can always be trusted.
 	Clock         func() error
 	Throttle      *throttle.LoginThrottle // nil: no limits
 	ApproveRiders bool                    // new accounts of riders need an operator's approval
@@ -84,8 +88,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded headers are believed
 	Rate           web.Rate       // of requests that one network may make to this instance; zero: no limit
 
-	// CookiePath is how the paths of /refresh and /logout begin for browsers: /auth, for example, behind
-	// a proxy that serves this service there. Default: /.
+	// CookiePath is how the paths of /refresh and /logout begin for browsers: /auth, for example,
+	// behind a proxy that serves this service there. Default: /.
 	CookiePath string
 
 	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
@@ -95,7 +99,8 @@ type Config struct {
 // needs no closing.
 type Service struct {
 	accounts AccountStore
-	sessions sessions
+	sessions *session.Store
+	revoker  revoker
 	verifier web.TokenVerifier
 	issuer   Issuer
 	keys     func() *token.KeySet
@@ -133,24 +138,23 @@ func New(c Config) (*Service, error) {
 	require("Issuer", c.Issuer != nil)
 	require("Keys", c.Keys != nil)
 	require("Hasher", c.Hasher != nil)
-	rules, err := c.Rules.withDefaults()
-	if err != nil {
-		wrong = append(wrong, err)
-	}
 	path := cmp.Or(c.CookiePath, "/")
 	if err := checkCookiePath(path); err != nil {
+		wrong = append(wrong, err)
+	}
+	c.setDefaults()
+	v := revoker{c.Revoke, c.Now}
+	sessions, err := session.New(session.Config{Bucket: c.Sessions, Revoke: v.revokeSession, Rules: c.Rules, Now: c.Now})
+	if err != nil {
 		wrong = append(wrong, err)
 	}
 	if wrong != nil {
 		return nil, errors.Join(wrong...)
 	}
-	c.setDefaults()
-	grace := newGraceClock(rules, c.Now())
 	return &Service{
-		accounts: c.Accounts,
-		sessions: sessions{store: c.Sessions, revoker: revoker{c.Revoke, c.Now}, rules: rules, grace: grace},
+		accounts: c.Accounts, sessions: sessions, revoker: v,
 		verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, hasher: c.Hasher, throttle: c.Throttle,
-		clock: grace.watch(c.Clock, c.Now), demo: c.Demo, cookies: cookies{path},
+		clock: sessions.WatchClock(c.Clock), demo: c.Demo, cookies: cookies{path},
 		cancelBookings: c.CancelBookings, endRides: c.EndRides,
 		approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),

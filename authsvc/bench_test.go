@@ -20,8 +20,9 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// BenchmarkLogin sets logins over HTTP, with the accounts and the counters of tries in NATS, against argon2id alone with as many at a time as the service
-// allows. Both take turns, so that both meet the same machine. ns/op is of one login and one bare hash.
+// BenchmarkLogin sets logins over HTTP, with the accounts and the counters of tries in NATS,
+// against argon2id alone with as many at a time as the service allows. Both take turns, so that
+// both meet the same machine. ns/op is of one login and one bare hash.
 func BenchmarkLogin(b *testing.B) {
 	conn := bustest.Run(b).Connect(b)
 	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), throttled(b, conn, time.Now))
@@ -86,8 +87,9 @@ func timed(workers, times int, do func()) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkRefusalTimes measures whether a stranger can tell by the clock why a login was refused. The kinds of refusal take turns, in an
-// order that changes each time; of each two, Welch's t says by how many standard errors their means differ. Beyond 4.5 (the bound that
+// BenchmarkRefusalTimes measures whether a stranger can tell by the clock why a login was
+// refused. The kinds of refusal take turns, in an order that changes each time; of each two,
+// Welch's t says by how many standard errors their means differ. Beyond 4.5 (the bound that
 // dudect uses) somebody could tell: without the hash of the dummy it is some hundreds.
 func BenchmarkRefusalTimes(b *testing.B) {
 	conn := bustest.Run(b).Connect(b)
@@ -136,7 +138,8 @@ func BenchmarkRefusalTimes(b *testing.B) {
 	}
 }
 
-// welch returns Welch's t of two samples, without the tenth of each that took longest: what else the machine did.
+// welch returns Welch's t of two samples, without the tenth of each that took longest: what else
+// the machine did.
 func welch(a, b []float64) float64 {
 	moments := func(s []float64) (n, mean, variance float64) {
 		s = slices.Sorted(slices.Values(s))[:len(s)-len(s)/10]

@@ -92,8 +92,9 @@ func (c caller) together(presented string, times int) (codes map[int]int, given 
 	return codes, given
 }
 
-// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race, on two instances that are replaced in the middle, on one replica
-// and on three whose leader steps down each second. No chain forks, nobody who is honest is logged out, and no thief gets on.
+// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race, on two
+// instances that are replaced in the middle, on one replica and on three whose leader steps down
+// each second. No chain forks, nobody who is honest is logged out, and no thief gets on.
 func TestRefreshChains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some 10 seconds")
@@ -217,7 +218,8 @@ func TestRefreshChains(t *testing.T) {
 	})
 }
 
-// logins returns a store of that many sessions, and the first refresh token of each: hashing is not what is tested here, and takes time.
+// logins returns a store of that many sessions, and the first refresh token of each: hashing is
+// not what is tested here, and takes time.
 func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.Sessions, first []string) {
 	t.Helper()
 	accounts, begun = new(authtest.Accounts), new(authtest.Sessions)

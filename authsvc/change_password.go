@@ -83,17 +83,17 @@ func (s *Service) setPassword(ctx context.Context, b passwordBody, role token.Ro
 		if err != nil {
 			return err
 		}
-		return s.sessions.revokeEpochs(ctx, a)
+		return s.revoker.revokeEpochs(ctx, a)
 	}
 }
 
 // repeatChange is how long after a change of the password the same request may be repeated.
 const repeatChange = time.Minute
 
-// finishChange answers a request whose password or code was refused. The same request may have changed
-// the password before, and its answer was lost, or was 503 because the tokens could not be revoked.
-// The new password is the account's password then, and finishChange revokes the tokens. Otherwise the
-// request is refused, after the same work.
+// finishChange answers a request whose password or code was refused. The same request may have
+// changed the password before, and its answer was lost, or was 503 because the tokens could not
+// be revoked. The new password is the account's password then, and finishChange revokes the
+// tokens. Otherwise the request is refused, after the same work.
 func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.Role, try *attempt) error {
 	a, known, err := s.lookUp(ctx, b.Email, role, try)
 	if err != nil {
@@ -112,12 +112,13 @@ func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.R
 	}
 	try.reason = "changed already"
 	s.settle(ctx, try.reservation.Succeeded)
-	return s.sessions.revokeEpochs(ctx, a)
+	return s.revoker.revokeEpochs(ctx, a)
 }
 
-// authenticateByCode returns the account whose password the code resets, or ErrInvalidCredentials,
-// after the same work whatever is wrong. A wrong code counts as a wrong password. Replace makes sure
-// that a code works once: the new password and the removal of the code are one change.
+// authenticateByCode returns the account whose password the code resets, or
+// ErrInvalidCredentials, after the same work whatever is wrong. A wrong code counts as a wrong
+// password. Replace makes sure that a code works once: the new password and the removal of the
+// code are one change.
 func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt) (Account, error) {
 	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
 	if err != nil {

@@ -65,7 +65,8 @@ func TestPassword(t *testing.T) {
 	})
 }
 
-// TestPasswordRefusalsAreLogins: nobody learns more from /password than from /login, nor with less work.
+// TestPasswordRefusalsAreLogins: nobody learns more from /password than from /login, nor with
+// less work.
 func TestPasswordRefusalsAreLogins(t *testing.T) {
 	store := new(authtest.Accounts)
 	seed(t, newKit(t, withStore(store), withDemo))
@@ -97,8 +98,9 @@ func TestPasswordRefusalsAreLogins(t *testing.T) {
 	}
 }
 
-// TestPasswordChangedAlready: whoever was not answered makes the same request again, with a password or a code that its first try has spent. It is
-// finished then, and counts as no wrong try. It proves the new password and nothing else, and only lately.
+// TestPasswordChangedAlready: whoever was not answered makes the same request again, with a
+// password or a code that its first try has spent. It is finished then, and counts as no wrong
+// try. It proves the new password and nothing else, and only lately.
 func TestPasswordChangedAlready(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -179,7 +181,8 @@ func TestDemoPasswordsStay(t *testing.T) {
 	k.mustOpen(t, "john@example.com", "password123", "user")
 }
 
-// TestPasswordRace: of two changes of one password one succeeds, and its password is the one that counts.
+// TestPasswordRace: of two changes of one password one succeeds, and its password is the one that
+// counts.
 func TestPasswordRace(t *testing.T) {
 	store, sessions := new(authtest.Accounts), new(authtest.Sessions)
 	share := func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts, c.Sessions = store, sessions }
@@ -209,7 +212,8 @@ func TestPasswordRace(t *testing.T) {
 	one.mustOpen(t, "kim@example.com", newPassword+string(rune('a'+won)), "user")
 }
 
-// TestRehash: a password that was hashed at less than today's cost is hashed again when its owner logs in, and only then.
+// TestRehash: a password that was hashed at less than today's cost is hashed again when its owner
+// logs in, and only then.
 func TestRehash(t *testing.T) {
 	today := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 1}
 	dearer := func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = today }
@@ -274,7 +278,8 @@ func TestOutdated(t *testing.T) {
 	}
 }
 
-// TestCommonPasswords: the 3,000 commonest that are long enough at all are refused, in any case, and nothing but those.
+// TestCommonPasswords: the 3,000 commonest that are long enough at all are refused, in any case,
+// and nothing but those.
 func TestCommonPasswords(t *testing.T) {
 	file, err := os.ReadFile("common_passwords.txt")
 	if err != nil {

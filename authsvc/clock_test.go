@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and sessions end by the clock. Keys are the same at any time.
+// An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and
+// sessions end by the clock. Keys are the same at any time.
 func TestClockThatIsOff(t *testing.T) {
 	var off error
 	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Clock = func() error { return off } })

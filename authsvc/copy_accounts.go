@@ -13,9 +13,9 @@ type CopyReport struct {
 	Differ   []Account // the destination has another version, or another account of the pair; it was left alone
 }
 
-// CopyAccounts copies every account from one store to another and reads each back. It never overwrites,
-// so it may be interrupted and repeated. It may miss accounts that are created or changed meanwhile:
-// stop authsvc first, or copy again when nobody uses the old store any more.
+// CopyAccounts copies every account from one store to another and reads each back. It never
+// overwrites, so it may be interrupted and repeated. It may miss accounts that are created or
+// changed meanwhile: stop authsvc first, or copy again when nobody uses the old store any more.
 func CopyAccounts(ctx context.Context, from, to AccountStore) (CopyReport, error) {
 	var report CopyReport
 	err := each(ctx, from, func(a Account) error {

@@ -24,7 +24,8 @@ func TestCopyAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Two pairs are taken there: one by somebody else, one by the same account, which has changed since.
+	// Two pairs are taken there: one by somebody else, one by the same account, which has changed
+	// since.
 	stranger := authtest.Account(t, "user-3@example.com", token.User)
 	changed, err := from.Find(t.Context(), "user-4@example.com", token.User)
 	if err != nil {

@@ -20,8 +20,8 @@ type credentials struct {
 	Role     string `json:"role"`
 }
 
-// roleOf returns the role that a request body names, or ErrInvalidRole. A rider may be spelled either
-// way. Services do not log in.
+// roleOf returns the role that a request body names, or ErrInvalidRole. A rider may be spelled
+// either way. Services do not log in.
 func roleOf(name string) (token.Role, error) {
 	switch name {
 	case "user":

@@ -231,7 +231,8 @@ func TestDeleteAccountIsGuarded(t *testing.T) {
 	k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
 }
 
-// Nothing that can be looked up has the email any longer, but the ends of other sessions, which go with their time.
+// Nothing that can be looked up has the email any longer, but the ends of other sessions, which
+// go with their time.
 func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		conn := e.Connect(t)
@@ -281,7 +282,8 @@ func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 	})
 }
 
-// TestDeletionIsFinished: wherever it fails, the same request made again ends it, and until then there is no more than before.
+// TestDeletionIsFinished: wherever it fails, the same request made again ends it, and until then
+// there is no more than before.
 func TestDeletionIsFinished(t *testing.T) {
 	t.Run("before the account is gone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -361,7 +363,8 @@ func (s *moment) Find(ctx context.Context, email authsvc.Email, role token.Role)
 	return a, err
 }
 
-// TestDeletionDuring: whatever is under way when an account is deleted leaves nothing behind that works, at whichever moment.
+// TestDeletionDuring: whatever is under way when an account is deleted leaves nothing behind that
+// works, at whichever moment.
 func TestDeletionDuring(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -412,7 +415,8 @@ func TestDeletionDuring(t *testing.T) {
 	}
 }
 
-// TestDuringADeletion: what happens to an account while its deletion is under way is not overlooked.
+// TestDuringADeletion: what happens to an account while its deletion is under way is not
+// overlooked.
 func TestDuringADeletion(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -446,7 +450,8 @@ func TestDuringADeletion(t *testing.T) {
 	}
 }
 
-// TestDeletionSparesTheNext: whoever has the email by the time that the password is checked has another account, whatever its password.
+// TestDeletionSparesTheNext: whoever has the email by the time that the password is checked has
+// another account, whatever its password.
 func TestDeletionSparesTheNext(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		synctest.Test(t, func(t *testing.T) {
@@ -490,8 +495,9 @@ func (c *crowd) last() tokens {
 	return c.given[len(c.given)-1]
 }
 
-// TestDeletionRaces deletes accounts while they are logged in to, refreshed and changed, on two instances over the real stores, whose leaders
-// step down on three replicas. Whatever anybody was given is worth nothing afterwards.
+// TestDeletionRaces deletes accounts while they are logged in to, refreshed and changed, on two
+// instances over the real stores, whose leaders step down on three replicas. Whatever anybody was
+// given is worth nothing afterwards.
 func TestDeletionRaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")

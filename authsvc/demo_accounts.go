@@ -11,10 +11,10 @@ import (
 const demoPassword = "password123"
 
 // SeedDemo creates the accounts of the original's curl lines: john@example.com (user) and
-// rider@example.com (raider). They are marked as demo accounts, which only a service with Config.Demo
-// lets in; other services do nothing here. Existing accounts stay as they are, so SeedDemo may be
-// repeated, and may run on several instances at once. It fails with kind fault.Unavailable while the
-// store is unavailable.
+// rider@example.com (raider). They are marked as demo accounts, which only a service with
+// Config.Demo lets in; other services do nothing here. Existing accounts stay as they are, so
+// SeedDemo may be repeated, and may run on several instances at once. It fails with kind
+// fault.Unavailable while the store is unavailable.
 func (s *Service) SeedDemo(ctx context.Context) error {
 	if !s.demo {
 		return nil

@@ -18,17 +18,17 @@ const (
 // ErrInvalidEmail refuses text that is no email address. Its sentence names what is wrong.
 var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email", "This is not an email address. Give one like name@example.com.")
 
-// An Email is an address in the spelling by which accounts are found: ASCII only, in lower case. Only
-// ParseEmail makes one.
+// An Email is an address in the spelling by which accounts are found: ASCII only, in lower case.
+// Only ParseEmail makes one.
 //
-// Only A to Z are folded. Unicode also folds the Kelvin sign, U+212A, to k, which would turn another
-// person's address into kim@example.com.
+// Only A to Z are folded. Unicode also folds the Kelvin sign, U+212A, to k, which would turn
+// another person's address into kim@example.com.
 type Email string
 
-// ParseEmail returns the address that s spells, or ErrInvalidEmail with a sentence that says what to
-// correct. It ignores spaces around the address, which come from copying and from keyboards. It accepts
-// a dot-atom before the @ and host name labels after it. It refuses quoted names, comments, address
-// literals and display names, which other programs read in different ways.
+// ParseEmail returns the address that s spells, or ErrInvalidEmail with a sentence that says what
+// to correct. It ignores spaces around the address, which come from copying and from keyboards.
+// It accepts a dot-atom before the @ and host name labels after it. It refuses quoted names,
+// comments, address literals and display names, which other programs read in different ways.
 func ParseEmail(s string) (Email, error) {
 	s = strings.TrimSpace(s)
 	switch {
@@ -75,8 +75,8 @@ func foldASCII(s string) string {
 	}, s)
 }
 
-// isLocal reports whether s is a dot-atom (RFC 5322 section 3.2.3). It contains neither spaces nor control
-// characters.
+// isLocal reports whether s is a dot-atom (RFC 5322 section 3.2.3). It contains neither spaces
+// nor control characters.
 func isLocal(s string) bool {
 	if len(s) > maxLocal {
 		return false

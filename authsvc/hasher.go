@@ -19,14 +19,15 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// The length of a password in characters (code points). There are no rules of composition, and nothing
-// is cut off.
+// The length of a password in characters (code points). There are no rules of composition, and
+// nothing is cut off.
 const (
 	MinPassword = 8
 	MaxPassword = 128
 )
 
-// The lowest cost of a hash (OWASP Password Storage Cheat Sheet), which is the default. Memory is in KiB.
+// The lowest cost of a hash (OWASP Password Storage Cheat Sheet), which is the default. Memory is
+// in KiB.
 const (
 	MinMemory      = 19456
 	MinIterations  = 2
@@ -62,19 +63,21 @@ type HashCost struct {
 	Parallelism uint8
 }
 
-// HasherConfig holds the settings of a Hasher. Zero values take the defaults. A cost below the default is
-// refused.
+// HasherConfig holds the settings of a Hasher. Zero values take the defaults. A cost below the
+// default is refused.
 type HasherConfig struct {
 	Cost HashCost // default: MinMemory, MinIterations, MinParallelism
 
-	// Concurrent bounds the hashes that are evaluated at the same time, and so their memory. The default
-	// leaves one core to the rest of the process under a flood of logins; it is at least 1.
+	// Concurrent bounds the hashes that are evaluated at the same time, and so their memory. The
+	// default leaves one core to the rest of the process under a flood of logins; it is at least
+	// 1.
 	Concurrent int
 	// Queue bounds the hashes that wait; default: 128 for each concurrent one.
 	Queue int
 	// Wait bounds how long a hash waits; default: 5 s.
 	Wait time.Duration
-	// Observe is called with the cost before each evaluation, and the returned function after it. Optional.
+	// Observe is called with the cost before each evaluation, and the returned function after it.
+	// Optional.
 	Observe func(HashCost) (done func())
 }
 
@@ -148,8 +151,8 @@ func (c HasherConfig) withDefaults() HasherConfig {
 	return c
 }
 
-// dummyHash returns a hash of that cost that no password matches: its key is random. Verifying a password
-// against it takes the same work as against any other hash of that cost.
+// dummyHash returns a hash of that cost that no password matches: its key is random. Verifying a
+// password against it takes the same work as against any other hash of that cost.
 func dummyHash(c HashCost) string {
 	salt, key := make([]byte, saltLength), make([]byte, keyLength)
 	_, _ = rand.Read(salt) // never fails: crypto/rand ends the program instead
@@ -174,8 +177,8 @@ func (p *Hasher) CheckNew(password string) error {
 	return nil
 }
 
-// CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is therefore
-// not worth a hash.
+// CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is
+// therefore not worth a hash.
 func (p *Hasher) CheckLength(password string) error {
 	if utf8.RuneCountInString(password) > MaxPassword {
 		return ErrPasswordTooLong
@@ -183,8 +186,8 @@ func (p *Hasher) CheckLength(password string) error {
 	return nil
 }
 
-// Hash returns the hash of a password with a new salt, as a PHC string. It returns ErrBusy if its turn
-// does not come in time, or before ctx ends.
+// Hash returns the hash of a password with a new salt, as a PHC string. It returns ErrBusy if its
+// turn does not come in time, or before ctx ends.
 func (p *Hasher) Hash(ctx context.Context, password string) (phc string, err error) {
 	err = p.inTurn(ctx, p.params, func() error {
 		phc, err = argon2id.CreateHash(canonical(password), &p.params)
@@ -196,9 +199,9 @@ func (p *Hasher) Hash(ctx context.Context, password string) (phc string, err err
 	return phc, nil
 }
 
-// Verify reports whether phc is a hash of the password, at any cost. An empty phc stands for an unknown
-// account: Verify does the work of a hash of the configured cost and returns false. Errors: ErrBusy as
-// for Hash, and one of kind fault.Internal for a broken phc.
+// Verify reports whether phc is a hash of the password, at any cost. An empty phc stands for an
+// unknown account: Verify does the work of a hash of the configured cost and returns false.
+// Errors: ErrBusy as for Hash, and one of kind fault.Internal for a broken phc.
 func (p *Hasher) Verify(ctx context.Context, password, phc string) (match bool, err error) {
 	nobody := phc == ""
 	if nobody {
@@ -218,8 +221,8 @@ func (p *Hasher) Verify(ctx context.Context, password, phc string) (match bool, 
 	return match && !nobody, nil
 }
 
-// readPHC returns the parameters of a hash, or an error if they are out of range: the argon2 package
-// panics on some of those.
+// readPHC returns the parameters of a hash, or an error if they are out of range: the argon2
+// package panics on some of those.
 func readPHC(phc string) (argon2id.Params, error) {
 	params, _, _, err := argon2id.DecodeHash(phc)
 	if err != nil {
@@ -240,8 +243,8 @@ func (p *Hasher) Outdated(phc string) bool {
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 
-// inTurn runs evaluate as soon as fewer than the allowed number of hashes are being evaluated. If the
-// queue is full it returns ErrBusy at once: a later refusal would only hold the connection.
+// inTurn runs evaluate as soon as fewer than the allowed number of hashes are being evaluated. If
+// the queue is full it returns ErrBusy at once: a later refusal would only hold the connection.
 func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
 	if !p.slots.TryAcquire(1) {
 		if p.waiting.Add(1) > p.queue {
@@ -262,6 +265,6 @@ func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func
 	return evaluate()
 }
 
-// canonical returns the password in NFC (RFC 8265 section 4.2): some systems type an accented letter as
-// one code point, others as two. It trims, folds and cuts off nothing.
+// canonical returns the password in NFC (RFC 8265 section 4.2): some systems type an accented
+// letter as one code point, others as two. It trims, folds and cuts off nothing.
 func canonical(password string) string { return norm.NFC.String(password) }

@@ -120,7 +120,8 @@ func TestPasswordSettings(t *testing.T) {
 	}
 }
 
-// TestTurns: one hash at a time, one in the queue, and a wait that is bounded by the clock and by the caller.
+// TestTurns: one hash at a time, one in the queue, and a wait that is bounded by the clock and by
+// the caller.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const wait = 5 * time.Second
@@ -164,7 +165,8 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// TestAThousandLogins: each is answered, few are hashed at a time, and those that are turned away are told when to come again.
+// TestAThousandLogins: each is answered, few are hashed at a time, and those that are turned away
+// are told when to come again.
 func TestAThousandLogins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, queue, clients = 2, 10, 1000

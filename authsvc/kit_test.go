@@ -64,8 +64,8 @@ func (h *hashes) mostAtOnce() int {
 	return h.most
 }
 
-// lightCost is what a hash costs in the tests that say nothing else: most of their time would be argon2id's otherwise, which the race detector
-// slows down by five.
+// lightCost is what a hash costs in the tests that say nothing else: most of their time would be
+// argon2id's otherwise, which the race detector slows down by five.
 var lightCost = authsvc.HashCost{Memory: 64, Iterations: 1, Parallelism: 1}
 
 // kit is one instance of the service, with what a test looks at.
@@ -120,7 +120,8 @@ func (r *revocations) take() []token.Revocation {
 	return all
 }
 
-// newKit returns an instance with its own accounts in memory, changed by each of the edits before it is made.
+// newKit returns an instance with its own accounts in memory, changed by each of the edits before
+// it is made.
 func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig)) *kit {
 	t.Helper()
 	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal), registry: prometheus.NewRegistry()}
@@ -146,7 +147,8 @@ func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig))
 	return k
 }
 
-// verifier returns what a service of this process verifies tokens with: it knows what was taken back.
+// verifier returns what a service of this process verifies tokens with: it knows what was taken
+// back.
 func (k *kit) verifier(t testing.TB) *token.Verifier {
 	t.Helper()
 	k.revoked.upToDate()
@@ -185,7 +187,8 @@ func (k *kit) do(r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// ask sends a request, holds the answer against the API document, and fails t where it is another than wanted.
+// ask sends a request, holds the answer against the API document, and fails t where it is another
+// than wanted.
 func (k *kit) ask(t *testing.T, r *http.Request, status int, want string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := k.do(r)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
@@ -50,10 +51,10 @@ var errAccountBusy = fault.New(fault.Unavailable, "account_busy", "Your account 
 
 // beginSession begins a session for the owner of the credentials.
 //
-// While the password is hashed it may be changed, or all sessions may be ended. So beginSession looks
-// at the account again after it has issued the token: an earlier end of the session epoch shows then,
-// and a later one revokes the token. The session belongs to the epoch that it was authenticated in,
-// and ends with it.
+// While the password is hashed it may be changed, or all sessions may be ended. So beginSession
+// looks at the account again after it has issued the token: an earlier end of the session epoch
+// shows then, and a later one revokes the token. The session belongs to the epoch that it was
+// authenticated in, and ends with it.
 func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role, try *attempt) (tokenPair, error) {
 	id := s.newID()
 	for range mostLogins {
@@ -74,7 +75,8 @@ func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role
 			continue
 		}
 		try.session = id
-		x, first, err := s.sessions.begin(ctx, id, a, b.Cookie)
+		owner := session.Owner{Account: a.ID, Email: string(a.Email), Role: a.Role, Epoch: a.SessionEpoch}
+		x, first, err := s.sessions.Begin(ctx, id, owner, b.Cookie)
 		if err != nil {
 			return tokenPair{}, err
 		}
@@ -83,13 +85,13 @@ func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role
 	return tokenPair{}, errAccountBusy
 }
 
-// longestEpochWait is how far ahead an account's session epoch may begin: the rest of its second, and
-// the difference between two clocks.
+// longestEpochWait is how far ahead an account's session epoch may begin: the rest of its second,
+// and the difference between two clocks.
 const longestEpochWait = time.Second + token.ClockLeeway
 
 // issue returns an access token for a session of the account. It waits until the account's session
 // epoch has begun, at most until the next second: only then do tokens differ from revoked ones.
-func (s *Service) issue(ctx context.Context, a Account, session string) (signed string, c token.Claims, err error) {
+func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signed string, c token.Claims, err error) {
 	for wait := a.NotBefore.Sub(s.now()); wait > 0; wait = a.NotBefore.Sub(s.now()) {
 		if wait > longestEpochWait {
 			return "", token.Claims{}, errAccountBusy.Because(fmt.Errorf("the session epoch of account %s begins %v from now", a.ID, wait))
@@ -98,7 +100,7 @@ func (s *Service) issue(ctx context.Context, a Account, session string) (signed 
 			return "", token.Claims{}, errAccountBusy.Because(context.Cause(ctx))
 		}
 	}
-	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role, Session: session})
+	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role, Session: sessionID})
 	if err != nil {
 		return "", token.Claims{}, fmt.Errorf("issue token: %w", err)
 	}
@@ -108,9 +110,9 @@ func (s *Service) issue(ctx context.Context, a Account, session string) (signed 
 // mayLogIn reports whether the account's owner may log in.
 func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.demo) }
 
-// authenticate returns the account of the credentials. Errors: throttle.ErrLimited, before anything
-// else; ErrInvalidCredentials, after one hash whatever is wrong; ErrPending, for the right password of
-// an account that is waiting for approval.
+// authenticate returns the account of the credentials. Errors: throttle.ErrLimited, before
+// anything else; ErrInvalidCredentials, after one hash whatever is wrong; ErrPending, for the
+// right password of an account that is waiting for approval.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
 	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(c.Email, role))
 	if err != nil {
@@ -144,15 +146,16 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	return a, nil
 }
 
-// settle reports the outcome of a try to the throttle. If that fails, somebody may have to wait without
-// need, so the error is only logged.
+// settle reports the outcome of a try to the throttle. If that fails, somebody may have to wait
+// without need, so the error is only logged.
 func (s *Service) settle(ctx context.Context, outcome func(context.Context) error) {
 	if err := outcome(context.WithoutCancel(ctx)); err != nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot uncount a login attempt", slog.Any("error", err))
 	}
 }
 
-// lookUp returns the account and whether it exists. Text that is no email address belongs to nobody.
+// lookUp returns the account and whether it exists. Text that is no email address belongs to
+// nobody.
 func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt) (a Account, known bool, err error) {
 	email, err := ParseEmail(typed)
 	if err != nil {

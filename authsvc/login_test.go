@@ -100,7 +100,8 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 	wantCosts(t, k.hashes.take())
 }
 
-// TestRefusalsAreAlike: whoever is refused learns nothing from the answer, nor from the work that it took.
+// TestRefusalsAreAlike: whoever is refused learns nothing from the answer, nor from the work that
+// it took.
 func TestRefusalsAreAlike(t *testing.T) {
 	store := new(authtest.Accounts)
 	if err := newKit(t, withStore(store), withDemo).service.SeedDemo(t.Context()); err != nil {

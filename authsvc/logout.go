@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -19,11 +20,11 @@ const onlyPeople = "Only users and raiders have sessions"
 
 // logout ends the session of the access token or refresh token.
 func (s *Service) logout(w http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
-	return s.leave(w, r, try, s.sessionOf, func(ctx context.Context, c token.Claims) (session, error) {
+	return s.leave(w, r, try, s.sessionOf, func(ctx context.Context, c token.Claims) (session.Session, error) {
 		if c.Session == "" {
-			return session{}, ErrNoSession
+			return session.Session{}, ErrNoSession
 		}
-		return s.sessions.end(ctx, c.Session, "logout")
+		return s.sessions.End(ctx, c.Session, "logout")
 	})
 }
 
@@ -43,11 +44,11 @@ type proveFunc func(ctx context.Context, presented []string, inCookie bool, try 
 // leave identifies the caller, ends what end ends, and clears the refresh cookie. end returns the
 // caller's own session.
 func (s *Service) leave(w http.ResponseWriter, r *http.Request, try *attempt, prove proveFunc,
-	end func(context.Context, token.Claims) (session, error),
+	end func(context.Context, token.Claims) (session.Session, error),
 ) (any, error) {
 	c, byCookie, err := s.identify(r, prove, try)
 	if err != nil {
-		bad := errors.Is(err, ErrInvalidRefreshToken)
+		bad := errors.Is(err, session.ErrInvalidToken)
 		try.unrecorded = !bad && !errors.Is(err, ErrCrossOrigin)
 		if byCookie && bad {
 			s.cookies.clear(w, r)
@@ -59,15 +60,16 @@ func (s *Service) leave(w http.ResponseWriter, r *http.Request, try *attempt, pr
 	if err != nil {
 		return nil, err
 	}
-	if own.cookie || byCookie {
+	if own.Cookie || byCookie {
 		s.cookies.clear(w, r)
 	}
 	return done("Logout Successful"), nil
 }
 
-// identify returns who wants to log out, and whether a cookie proved it. Most clients come when their
-// access token has expired, so a refresh token is enough. One in the body counts before the access
-// token; a cookie, which browsers send by themselves, counts only without a good access token.
+// identify returns who wants to log out, and whether a cookie proved it. Most clients come when
+// their access token has expired, so a refresh token is enough. One in the body counts before the
+// access token; a cookie, which browsers send by themselves, counts only without a good access
+// token.
 func (s *Service) identify(r *http.Request, prove proveFunc, try *attempt) (c token.Claims, byCookie bool, err error) {
 	var b refreshBody
 	if err := web.DecodeOptional(r, &b); err != nil {
@@ -90,19 +92,18 @@ func (s *Service) identify(r *http.Request, prove proveFunc, try *attempt) (c to
 	return c, true, err
 }
 
-// sessionOf returns the claims of the session that gave out the first genuine refresh token. The token
-// need not be good for a refresh: its session is about to end.
+// sessionOf returns the claims of the session that gave out the first genuine refresh token. The
+// token need not be good for a refresh: its session is about to end.
 func (s *Service) sessionOf(ctx context.Context, presented []string, _ bool, try *attempt) (c token.Claims, err error) {
 	for _, p := range presented {
-		t, ok := parseRefreshToken(p)
-		if !ok {
-			err = refuseToken(errNotAToken)
+		var t session.Token
+		if t, err = session.ParseToken(p); err != nil {
 			continue
 		}
-		try.session = t.session
-		var x session
-		if x, err = s.sessions.of(ctx, t); !errors.Is(err, ErrInvalidRefreshToken) {
-			return token.Claims{Subject: x.account, Email: string(x.email), Role: x.role, Session: x.id}, err
+		try.session = t.Session
+		var x session.Session
+		if x, err = s.sessions.Of(ctx, t); !errors.Is(err, session.ErrInvalidToken) {
+			return token.Claims{Subject: x.Account, Email: x.Email, Role: x.Role, Session: x.ID}, err
 		}
 		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return token.Claims{}, limited
@@ -112,7 +113,7 @@ func (s *Service) sessionOf(ctx context.Context, presented []string, _ bool, try
 }
 
 // endAllSessions ends the session epoch of the caller's account and returns the caller's session.
-func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own session, err error) {
+func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own session.Session, err error) {
 	for {
 		a, err := s.accounts.Find(ctx, Email(c.Email), c.Role)
 		if errors.Is(err, ErrNoAccount) || err == nil && a.ID != c.Subject {
@@ -126,16 +127,16 @@ func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own sessi
 			continue
 		}
 		if err != nil && !errors.Is(err, ErrNoAccount) {
-			return session{}, err
+			return session.Session{}, err
 		}
-		if err := s.sessions.revokeEpochs(ctx, a); err != nil {
-			return session{}, err // this token still works, so the request can be repeated
+		if err := s.revoker.revokeEpochs(ctx, a); err != nil {
+			return session.Session{}, err // this token still works, so the request can be repeated
 		}
 		if c.Session == "" {
-			return session{}, nil
+			return session.Session{}, nil
 		}
 		// All sessions have ended with their epoch. Ending this one shows whether it has a cookie.
-		own, err = s.sessions.end(ctx, c.Session, "logout of all sessions")
+		own, err = s.sessions.End(ctx, c.Session, "logout of all sessions")
 		if err != nil {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "cannot remove a session", slog.String("session", c.Session), slog.Any("error", err))
 		}
@@ -143,9 +144,9 @@ func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own sessi
 	}
 }
 
-// beginEpoch ends all sessions of the account by beginning its next session epoch: sessions of earlier
-// epochs are over, and tokens issued until the end of this second are to be revoked. A login waits for
-// the next second.
+// beginEpoch ends all sessions of the account by beginning its next session epoch: sessions of
+// earlier epochs are over, and tokens issued until the end of this second are to be revoked. A
+// login waits for the next second.
 func (a *Account) beginEpoch(now time.Time) {
 	a.SessionEpoch++
 	a.NotBefore = now.UTC().Truncate(time.Second).Add(time.Second)

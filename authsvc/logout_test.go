@@ -152,7 +152,8 @@ func TestLogoutRefuses(t *testing.T) {
 	}
 }
 
-// TestLogoutOfWhatIsNotThere: an access token outlives its record by minutes, and can still be taken back.
+// TestLogoutOfWhatIsNotThere: an access token outlives its record by minutes, and can still be
+// taken back.
 func TestLogoutOfWhatIsNotThere(t *testing.T) {
 	k := newKit(t)
 	kim := k.kim(t)
@@ -244,7 +245,8 @@ func (s *meddled) Find(ctx context.Context, email authsvc.Email, role token.Role
 	return a, err
 }
 
-// TestEndingDuringALogin: a login that was under way when all sessions were ended, or the password changed, does not outlive that.
+// TestEndingDuringALogin: a login that was under way when all sessions were ended, or the
+// password changed, does not outlive that.
 func TestEndingDuringALogin(t *testing.T) {
 	for _, c := range []struct {
 		name   string

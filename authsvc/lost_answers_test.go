@@ -15,11 +15,13 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 )
 
-// TestEndingIsFinished: where a session could not be ended to the end, its next token does that, and gives nothing.
+// TestEndingIsFinished: where a session could not be ended to the end, its next token does that,
+// and gives nothing.
 func TestEndingIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -47,14 +49,15 @@ func TestEndingIsFinished(t *testing.T) {
 	})
 }
 
-// TestParallelUses: of any number of uses at once one makes the successor, and all that are answered get that very one.
+// TestParallelUses: of any number of uses at once one makes the successor, and all that are
+// answered get that very one.
 func TestParallelUses(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		grace time.Duration
 	}{{"with grace", 0}, {"without", -1}} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}))
+			k := newKit(t, withRules(session.Rules{Grace: c.grace}))
 			first := k.kim(t)
 			const clients = 32
 			var (
@@ -141,7 +144,8 @@ func (s *lossy) Update(ctx context.Context, key string, value []byte, revision u
 	return revision, err
 }
 
-// TestUnknownOutcomes: nobody is logged out because the store was slow, with a grace or without one.
+// TestUnknownOutcomes: nobody is logged out because the store was slow, with a grace or without
+// one.
 func TestUnknownOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -159,7 +163,7 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &lossy{Sessions: new(authtest.Sessions)}
-				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.HasherConfig) { a.Sessions = store })
+				k := newKit(t, withRules(session.Rules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.HasherConfig) { a.Sessions = store })
 				kim := k.kim(t)
 				store.drop, store.deafen = c.drop, c.deafen
 				if !c.answered {
@@ -180,8 +184,9 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestLateAnswers: the grace counts from when the answer is given where that is late through our own fault, and not from when the
-// token was exchanged. Nobody else gets more of it by asking again.
+// TestLateAnswers: the grace counts from when the answer is given where that is late through our
+// own fault, and not from when the token was exchanged. Nobody else gets more of it by asking
+// again.
 func TestLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lossy{Sessions: new(authtest.Sessions)}
@@ -205,8 +210,10 @@ func TestLateAnswers(t *testing.T) {
 	})
 }
 
-// TestOutages: a refresh that was stored, and whose answer got lost in an outage longer than the grace, may be asked for again until the
-// grace after its end; also at an instance that was not there meanwhile, and where there is no grace else. An outage that began when the grace was over changes nothing.
+// TestOutages: a refresh that was stored, and whose answer got lost in an outage longer than the
+// grace, may be asked for again until the grace after its end; also at an instance that was not
+// there meanwhile, and where there is no grace else. An outage that began when the grace was over
+// changes nothing.
 func TestOutages(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -221,7 +228,7 @@ func TestOutages(t *testing.T) {
 				store := &lossy{Sessions: new(authtest.Sessions)}
 				accounts := new(authtest.Accounts)
 				start := func() *kit {
-					return newKit(t, withStore(accounts), withRules(authsvc.SessionRules{Grace: c.grace}),
+					return newKit(t, withStore(accounts), withRules(session.Rules{Grace: c.grace}),
 						func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = store })
 				}
 				k := start()
@@ -252,8 +259,9 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// TestUnansweredIsNoTheft: a client that used a token in time, and was not answered, is when it comes back: at any instance, also one that has seen
-// nothing of it, and long after the grace. One that comes for the first time then is a thief, as ever.
+// TestUnansweredIsNoTheft: a client that used a token in time, and was not answered, is when it
+// comes back: at any instance, also one that has seen nothing of it, and long after the grace.
+// One that comes for the first time then is a thief, as ever.
 func TestUnansweredIsNoTheft(t *testing.T) {
 	leave := func(r *http.Request) *http.Request {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -352,7 +360,8 @@ func (s *old) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	return s.Sessions.Get(ctx, key)
 }
 
-// TestOldReads: a token that is later than the record says that the record is old, and nothing else.
+// TestOldReads: a token that is later than the record says that the record is old, and nothing
+// else.
 func TestOldReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &old{Sessions: new(authtest.Sessions)}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -44,9 +45,9 @@ func resultOf(err error) result {
 	switch {
 	case err == nil:
 		return success
-	case errors.Is(err, errReused):
+	case errors.Is(err, session.ErrReused):
 		return reuse
-	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin),
+	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, session.ErrInvalidToken), errors.Is(err, ErrCrossOrigin),
 		errors.Is(err, ErrDemoPassword), errors.Is(err, ErrDemoAccount), errors.Is(err, ErrPending):
 		return refused
 	case errors.Is(err, ErrTaken):

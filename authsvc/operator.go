@@ -16,9 +16,9 @@ var (
 	ErrAsOf           = fault.New(fault.Invalid, "as_of", "The time is in the future. Give one that has passed, such as 2026-03-01T08:00:00Z.")
 )
 
-// An Operator does to accounts what their owners cannot. It works on the stores directly, beside any
-// number of running services, which follow at once. Its methods may be repeated, and fail with kind
-// fault.Unavailable while a store is unavailable.
+// An Operator does to accounts what their owners cannot. It works on the stores directly, beside
+// any number of running services, which follow at once. Its methods may be repeated, and fail
+// with kind fault.Unavailable while a store is unavailable.
 type Operator struct {
 	accounts AccountStore
 	revoker  revoker
@@ -35,8 +35,9 @@ func (o *Operator) Each(ctx context.Context, do func(Account) error) error {
 	return each(ctx, o.accounts, do)
 }
 
-// Find returns the account with an email or an id. role may be empty if the email has one role only. An
-// id is looked for among all accounts. Errors: ErrUnknownAccount, ErrWhichRole, ErrInvalidRole.
+// Find returns the account with an email or an id. role may be empty if the email has one role
+// only. An id is looked for among all accounts. Errors: ErrUnknownAccount, ErrWhichRole,
+// ErrInvalidRole.
 func (o *Operator) Find(ctx context.Context, emailOrID, role string) (Account, error) {
 	roles := []token.Role{token.User, token.Rider}
 	if role != "" {
@@ -73,8 +74,8 @@ func (o *Operator) Find(ctx context.Context, emailOrID, role string) (Account, e
 	return Account{}, ErrWhichRole
 }
 
-// Disable bars the account's owner: no login, no refresh, and no existing token works. It changes the
-// account first, so a failure leaves tokens that expire within minutes and cannot be renewed.
+// Disable bars the account's owner: no login, no refresh, and no existing token works. It changes
+// the account first, so a failure leaves tokens that expire within minutes and cannot be renewed.
 func (o *Operator) Disable(ctx context.Context, a Account) (Account, error) {
 	return o.endSessions(ctx, a, time.Time{}, func(a *Account) { a.Disabled = true })
 }
@@ -89,8 +90,8 @@ func (o *Operator) Approve(ctx context.Context, a Account) (Account, error) {
 	return o.change(ctx, a, func(a *Account) { a.Pending = false })
 }
 
-// Delete deletes the account. It disables it first, so that none of its tokens works and none is issued
-// any more. A failure in between leaves it disabled. Errors: ErrDemoAccount.
+// Delete deletes the account. It disables it first, so that none of its tokens works and none is
+// issued any more. A failure in between leaves it disabled. Errors: ErrDemoAccount.
 func (o *Operator) Delete(ctx context.Context, a Account) (Account, error) {
 	if a.Demo {
 		return Account{}, ErrDemoAccount
@@ -115,8 +116,9 @@ func (o *Operator) Delete(ctx context.Context, a Account) (Account, error) {
 	}
 }
 
-// Revoke ends all sessions of the account. With an earlier time asOf, readers of the ledger also reject
-// everything that was done with the account's tokens since then. The zero time is now. Errors: ErrAsOf.
+// Revoke ends all sessions of the account. With an earlier time asOf, readers of the ledger also
+// reject everything that was done with the account's tokens since then. The zero time is now.
+// Errors: ErrAsOf.
 func (o *Operator) Revoke(ctx context.Context, a Account, asOf time.Time) (Account, error) {
 	if asOf.After(o.now()) {
 		return Account{}, ErrAsOf
@@ -124,9 +126,9 @@ func (o *Operator) Revoke(ctx context.Context, a Account, asOf time.Time) (Accou
 	return o.endSessions(ctx, a, asOf, func(*Account) {})
 }
 
-// ResetPassword voids the account's password, ends all its sessions, and returns a code. POST /password
-// takes the code in place of the password, once and within ResetLife. Only the code's hash is stored,
-// so a lost code cannot be shown again; another reset replaces it.
+// ResetPassword voids the account's password, ends all its sessions, and returns a code. POST
+// /password takes the code in place of the password, once and within ResetLife. Only the code's
+// hash is stored, so a lost code cannot be shown again; another reset replaces it.
 func (o *Operator) ResetPassword(ctx context.Context, a Account) (code string, changed Account, err error) {
 	code = newResetCode()
 	changed, err = o.endSessions(ctx, a, time.Time{}, func(a *Account) {
@@ -139,7 +141,8 @@ func (o *Operator) ResetPassword(ctx context.Context, a Account) (code string, c
 	return code, changed, nil
 }
 
-// endSessions changes an account, begins its next session epoch, and revokes its tokens as of a time.
+// endSessions changes an account, begins its next session epoch, and revokes its tokens as of a
+// time.
 func (o *Operator) endSessions(ctx context.Context, a Account, asOf time.Time, edit func(*Account)) (Account, error) {
 	changed, err := o.change(ctx, a, func(a *Account) {
 		edit(a)

@@ -121,7 +121,8 @@ func TestOperatorsRevocation(t *testing.T) {
 	})
 }
 
-// After a reset the old password is void, and the code sets a new one: once, within the hour, by its owner alone.
+// After a reset the old password is void, and the code sets a new one: once, within the hour, by
+// its owner alone.
 func TestPasswordReset(t *testing.T) {
 	k := newKit(t)
 	open := k.kim(t)

@@ -10,9 +10,10 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// How long clients may cache the published keys. The key set may be a minute old: every token names its
-// key, and a key is published before it is used. Clients of the single PEM ignore key ids, and so cannot
-// tell that it is outdated. They must ask each time, which costs no body while the key stays the same.
+// How long clients may cache the published keys. The key set may be a minute old: every token
+// names its key, and a key is published before it is used. Clients of the single PEM ignore key
+// ids, and so cannot tell that it is outdated. They must ask each time, which costs no body while
+// the key stays the same.
 const (
 	cacheJWKS = "public, max-age=60, must-revalidate"
 	cachePEM  = "no-cache"
@@ -42,8 +43,8 @@ func (s *Service) jwks(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// serveKeys answers with data, or with 304 if the client has it already. It ignores other conditions and
-// ranges: net/http would refuse them in its own format.
+// serveKeys answers with data, or with 304 if the client has it already. It ignores other
+// conditions and ranges: net/http would refuse them in its own format.
 func serveKeys(w http.ResponseWriter, r *http.Request, mediaType, caching string, data []byte) {
 	sum := sha256.Sum256(data)
 	h := w.Header()

@@ -68,7 +68,8 @@ func TestKeysAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestKeysAreWhole: what else a request says of the version that it wants, or of a part, does not count.
+// TestKeysAreWhole: what else a request says of the version that it wants, or of a part, does not
+// count.
 func TestKeysAreWhole(t *testing.T) {
 	k := newKit(t)
 	for _, path := range []string{"/public-key", "/.well-known/jwks.json"} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -28,18 +29,18 @@ type tokenAnswer struct {
 type tokenPair struct {
 	access  string       // the signed access token
 	claims  token.Claims // of the access token
-	refresh refreshToken
-	session session // as it is stored now
+	refresh session.Token
+	session session.Session
 }
 
-// handOut returns the answer with a pair of tokens. The refresh token of a session with cookies goes
-// into a cookie only.
+// handOut returns the answer with a pair of tokens. The refresh token of a session with cookies
+// goes into a cookie only.
 func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p tokenPair) tokenAnswer {
 	answer := tokenAnswer{Status: true, Message: message, Token: p.access, ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
-	if p.session.cookie {
-		s.cookies.set(w, r, p.refresh.text(), p.session.ends.Sub(s.now()))
+	if p.session.Cookie {
+		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.now()))
 	} else {
-		answer.RefreshToken = p.refresh.text()
+		answer.RefreshToken = p.refresh.Text()
 	}
 	return answer
 }
@@ -52,7 +53,7 @@ func (s *Service) refresh(w http.ResponseWriter, r *http.Request, try *attempt) 
 		pair, err = s.exchange(r.Context(), presented, inCookie, try)
 	}
 	if err != nil {
-		if inCookie && errors.Is(err, ErrInvalidRefreshToken) {
+		if inCookie && errors.Is(err, session.ErrInvalidToken) {
 			s.cookies.clear(w, r)
 		}
 		return nil, err
@@ -60,8 +61,9 @@ func (s *Service) refresh(w http.ResponseWriter, r *http.Request, try *attempt) 
 	return s.handOut(w, r, "Refresh Successful", pair), nil
 }
 
-// refreshTokensOf returns the refresh tokens of a request, and whether they came in cookies. The first
-// good one counts. A token in the body goes before cookies, which browsers send by themselves.
+// refreshTokensOf returns the refresh tokens of a request, and whether they came in cookies. The
+// first good one counts. A token in the body goes before cookies, which browsers send by
+// themselves.
 func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err error) {
 	cookies := refreshCookies(r)
 	inCookie = len(cookies) > 0
@@ -82,83 +84,71 @@ func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err er
 // exchange exchanges the first good token of a request.
 func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt) (pair tokenPair, err error) {
 	for _, p := range presented {
-		t, ok := parseRefreshToken(p)
-		if !ok {
-			err = refuseToken(errNotAToken)
+		var t session.Token
+		if t, err = session.ParseToken(p); err != nil {
 			continue
 		}
-		if pair, err = s.exchangeOne(ctx, t, inCookie, try); !errors.Is(err, ErrInvalidRefreshToken) {
+		if pair, err = s.exchangeOne(ctx, t, inCookie, try); !errors.Is(err, session.ErrInvalidToken) {
 			return pair, err
 		}
 	}
 	return tokenPair{}, err
 }
 
-// exchangeOne exchanges a refresh token for the next pair of tokens. Errors: ErrInvalidRefreshToken
+// Reasons to refuse the refresh token of a session because of its account, for operators.
+var (
+	errAccountGone = errors.New("account was deleted")
+	errAccountOff  = errors.New("account may not log in")
+	errEpochEnded  = errors.New("all sessions of the account were ended")
+)
+
+// exchangeOne exchanges a refresh token for the next pair of tokens. Errors: session.ErrInvalidToken
 // with the reason as its cause. After any other error the client can send the same token again, and
 // gets the same successor.
-func (s *Service) exchangeOne(ctx context.Context, t refreshToken, inCookie bool, try *attempt) (tokenPair, error) {
-	*try = attempt{session: t.session}
-	u := &tokenUse{token: t, inCookie: inCookie, arrived: s.now()}
-	err := retryUntilDone(ctx, func() error {
-		for {
-			// Of several simultaneous uses one is stored. The others load the session again and find that
-			// their token is the one before the current one.
-			if err := s.use(ctx, u, try); !errors.Is(err, bus.ErrStale) {
-				return err
-			}
-		}
-	})
-	s.sessions.extendGrace(ctx, u, err)
+func (s *Service) exchangeOne(ctx context.Context, t session.Token, inCookie bool, try *attempt) (tokenPair, error) {
+	*try = attempt{session: t.Session}
+	u := s.sessions.Use(t, inCookie)
+	pair, err := s.continueSession(ctx, u, try)
+	u.Done(ctx, err)
 	if err != nil {
 		return tokenPair{}, s.refuseUse(ctx, t, err)
 	}
-	try.repeated = u.repeated
-	return u.pair, nil
+	return pair, nil
 }
 
-// use loads the session, decides what the token is good for, and stores the session's next state over
-// the very revision that it decided on. It issues an access token before it stores, and only once.
-func (s *Service) use(ctx context.Context, u *tokenUse, try *attempt) error {
-	have, revision, err := s.sessions.loadFor(ctx, u)
+// continueSession loads the session of a refresh token, decides whether its account lets it continue,
+// issues an access token, and stores the session's next generation.
+func (s *Service) continueSession(ctx context.Context, u *session.Use, try *attempt) (pair tokenPair, err error) {
+	err = u.Load(ctx)
+	try.account = u.Session.Account
 	if err != nil {
-		return err
+		return tokenPair{}, err
 	}
-	rotate, err := s.sessions.decide(u, have)
-	if errors.Is(err, errEnded) || errors.Is(err, errReused) {
-		try.account = have.account
+	try.role, try.email = u.Session.Role, Email(u.Session.Email)
+	if err := s.throttle.Refresh(ctx, u.Session.Account); err != nil {
+		return tokenPair{}, err
 	}
-	if err != nil {
-		return err
+	if pair.access, pair.claims, err = s.issueNext(ctx, u.Session); err != nil {
+		return tokenPair{}, err
 	}
-	if u.pair.access == "" {
-		try.account, try.role, try.email = have.account, have.role, have.email
-		if err := s.throttle.Refresh(ctx, have.account); err != nil {
-			return permanent(err)
-		}
-		if u.pair.access, u.pair.claims, err = s.issueNext(ctx, have); err != nil {
-			return permanent(err)
-		}
+	if pair.refresh, err = u.Store(ctx); err != nil {
+		return tokenPair{}, err
 	}
-	if rotate {
-		return s.sessions.rotate(ctx, u, have, revision)
-	}
-	u.revision, u.pair.session = revision, have
-	u.pair.refresh = u.token.successor(have.salt, have.tagKey)
-	return nil
+	pair.session, try.repeated = u.Session, u.Repeated
+	return pair, nil
 }
 
 // refuseUse does what follows from a refusal, and returns the error for the client. A reused token ends
 // the session: two parties have it, one of them is a thief, and nothing tells them apart.
-func (s *Service) refuseUse(ctx context.Context, t refreshToken, err error) error {
-	for _, ends := range []error{errReused, errEnded, errAccountGone, errEpochEnded} {
+func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) error {
+	for _, ends := range []error{session.ErrReused, session.ErrEnded, errAccountGone, errEpochEnded} {
 		if errors.Is(err, ends) {
-			if _, failed := s.sessions.end(ctx, t.session, reasonOf(err)); failed != nil {
+			if _, failed := s.sessions.End(ctx, t.Session, reasonOf(err)); failed != nil {
 				return bus.ErrUnavailable.Because(errors.Join(err, failed))
 			}
 		}
 	}
-	if errors.Is(err, ErrInvalidRefreshToken) && !errors.Is(err, errReused) { // a reuse is answered as such
+	if errors.Is(err, session.ErrInvalidToken) && !errors.Is(err, session.ErrReused) { // a reuse is answered as such
 		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return limited
 		}
@@ -168,24 +158,28 @@ func (s *Service) refuseUse(ctx context.Context, t refreshToken, err error) erro
 
 // issueNext returns a new access token for a session, if its account still lets it continue.
 //
-// It issues the token first and looks at the account then. Whoever ends all sessions later does so as
-// of a later second than the token's, and so revokes it.
-func (s *Service) issueNext(ctx context.Context, x session) (signed string, c token.Claims, err error) {
-	owner := Account{ID: x.account, Email: x.email, Role: x.role}
+// It issues the token first and looks at the account then. Whoever ends all sessions later does
+// so as of a later second than the token's, and so revokes it.
+func (s *Service) issueNext(ctx context.Context, x session.Session) (signed string, c token.Claims, err error) {
+	refuse := func(why error) (string, token.Claims, error) {
+		return "", token.Claims{}, session.ErrInvalidToken.Because(why)
+	}
+	email := Email(x.Email)
+	owner := Account{ID: x.Account, Email: email, Role: x.Role}
 	for {
-		if signed, c, err = s.issue(ctx, owner, x.id); err != nil {
+		if signed, c, err = s.issue(ctx, owner, x.ID); err != nil {
 			return "", token.Claims{}, err
 		}
-		a, err := s.accounts.Find(ctx, x.email, x.role)
+		a, err := s.accounts.Find(ctx, email, x.Role)
 		switch {
-		case errors.Is(err, ErrNoAccount) || err == nil && a.ID != x.account:
-			return "", token.Claims{}, refuseToken(errAccountGone)
+		case errors.Is(err, ErrNoAccount) || err == nil && a.ID != x.Account:
+			return refuse(errAccountGone)
 		case err != nil:
 			return "", token.Claims{}, err
 		case !s.mayLogIn(a):
-			return "", token.Claims{}, refuseToken(errAccountOff)
-		case a.SessionEpoch != x.epoch:
-			return "", token.Claims{}, refuseToken(errEpochEnded)
+			return refuse(errAccountOff)
+		case a.SessionEpoch != x.Epoch:
+			return refuse(errEpochEnded)
 		case !c.IssuedAt.Before(a.NotBefore):
 			return signed, c, nil
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -19,13 +20,15 @@ var ErrCrossOrigin = fault.New(fault.Forbidden, "cross_origin",
 
 const (
 	cookieName = "pillion_refresh"
-	// secureCookieName is the cookie's name over HTTPS. Browsers accept a name with this prefix only from
-	// an HTTPS answer, so nobody on the network can plant one through an unprotected request.
+	// secureCookieName is the cookie's name over HTTPS. Browsers accept a name with this prefix
+	// only from an HTTPS answer, so nobody on the network can plant one through an unprotected
+	// request.
 	secureCookieName = "__Secure-" + cookieName
 )
 
-// overHTTPS reports whether the client uses HTTPS, with this server or with a proxy. A proxy shows in
-// the Origin that browsers send with every POST. Lying gains nothing: it affects the liar's own cookie.
+// overHTTPS reports whether the client uses HTTPS, with this server or with a proxy. A proxy
+// shows in the Origin that browsers send with every POST. Lying gains nothing: it affects the
+// liar's own cookie.
 func overHTTPS(r *http.Request) bool {
 	return r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https://")
 }
@@ -49,9 +52,9 @@ func refreshCookies(r *http.Request) []string {
 		values = append(values, c.Value)
 	}
 	slices.SortStableFunc(values, func(a, b string) int {
-		one, _ := parseRefreshToken(a)
-		other, _ := parseRefreshToken(b)
-		return cmp.Compare(other.generation, one.generation)
+		one, _ := session.ParseToken(a)
+		other, _ := session.ParseToken(b)
+		return cmp.Compare(other.Generation, one.Generation)
 	})
 	return values[:min(len(values), mostCookies)]
 }
@@ -60,7 +63,8 @@ func refreshCookies(r *http.Request) []string {
 // path, and shows them to no script.
 type cookies struct{ path string }
 
-// cookiePath matches the paths that can stand in a cookie, and in a browser's address bar, unescaped.
+// cookiePath matches the paths that can stand in a cookie, and in a browser's address bar,
+// unescaped.
 var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
 
 // checkCookiePath returns an error if the path cannot be that of a cookie.
@@ -86,9 +90,9 @@ func (c cookies) send(w http.ResponseWriter, r *http.Request, value string, maxA
 	})
 }
 
-// requireSameOrigin returns ErrCrossOrigin unless the browser says that the request comes from a page
-// of this origin. net/http's protection also passes requests that say nothing, because no browser sends
-// those; but without a browser there should be no cookie.
+// requireSameOrigin returns ErrCrossOrigin unless the browser says that the request comes from a
+// page of this origin. net/http's protection also passes requests that say nothing, because no
+// browser sends those; but without a browser there should be no cookie.
 func requireSameOrigin(r *http.Request) error {
 	if r.Header.Get("Sec-Fetch-Site") == "" && r.Header.Get("Origin") == "" {
 		return ErrCrossOrigin.Because(errors.New("neither Sec-Fetch-Site nor Origin"))
@@ -96,8 +100,8 @@ func requireSameOrigin(r *http.Request) error {
 	return refuseCrossOrigin(r)
 }
 
-// refuseCrossOrigin returns ErrCrossOrigin if the browser says that the request comes from a page of
-// another origin. It is enough for a logout, which returns no secrets.
+// refuseCrossOrigin returns ErrCrossOrigin if the browser says that the request comes from a page
+// of another origin. It is enough for a logout, which returns no secrets.
 func refuseCrossOrigin(r *http.Request) error {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return ErrCrossOrigin.Because(err)

@@ -123,7 +123,8 @@ func TestCookiesOfOtherSites(t *testing.T) {
 	k.ask(t, home.send(withCookie(cookie, "{}")), http.StatusOK, "") // it is still good
 }
 
-// TestCookiesStayCookies: a token that was for a cookie is not taken from a body, nor the other way round.
+// TestCookiesStayCookies: a token that was for a cookie is not taken from a body, nor the other
+// way round.
 func TestCookiesStayCookies(t *testing.T) {
 	k := newKit(t)
 	plain := k.kim(t)

@@ -12,10 +12,11 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/token"
 )
 
-func withRules(r authsvc.SessionRules) func(*authsvc.Config, *authsvc.HasherConfig) {
+func withRules(r session.Rules) func(*authsvc.Config, *authsvc.HasherConfig) {
 	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Rules = r }
 }
 
@@ -57,7 +58,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: within the grace the same answer is given again, by any instance, and after a restart.
+// TestLostAnswers: within the grace the same answer is given again, by any instance, and after a
+// restart.
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -101,7 +103,7 @@ func TestReuse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}))
+				k := newKit(t, withRules(session.Rules{Grace: c.grace}))
 				first := k.kim(t)
 				other := k.mustOpen(t, "kim@example.com", goodPassword, "user")
 				now := first
@@ -144,13 +146,13 @@ func TestReuse(t *testing.T) {
 func TestSessionsRunOut(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		rules authsvc.SessionRules
+		rules session.Rules
 		steps []time.Duration // from one refresh to the next; the last one is refused
 	}{
-		{"7 days after its login, however much it is used", authsvc.SessionRules{}, []time.Duration{48 * time.Hour, 48 * time.Hour, 48 * time.Hour, 24*time.Hour - time.Second, time.Second}},
-		{"idle for more than 72 hours", authsvc.SessionRules{}, []time.Duration{72 * time.Hour, 72*time.Hour + 1}},
-		{"no idle limit", authsvc.SessionRules{Idle: -1}, []time.Duration{160 * time.Hour, 8 * time.Hour}},
-		{"its own limits", authsvc.SessionRules{Life: time.Hour, Idle: time.Minute}, []time.Duration{time.Minute, 61 * time.Second}},
+		{"7 days after its login, however much it is used", session.Rules{}, []time.Duration{48 * time.Hour, 48 * time.Hour, 48 * time.Hour, 24*time.Hour - time.Second, time.Second}},
+		{"idle for more than 72 hours", session.Rules{}, []time.Duration{72 * time.Hour, 72*time.Hour + 1}},
+		{"no idle limit", session.Rules{Idle: -1}, []time.Duration{160 * time.Hour, 8 * time.Hour}},
+		{"its own limits", session.Rules{Life: time.Hour, Idle: time.Minute}, []time.Duration{time.Minute, 61 * time.Second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -217,12 +219,12 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 
 func TestSessionSettings(t *testing.T) {
 	for _, c := range []struct {
-		rules authsvc.SessionRules
+		rules session.Rules
 		says  string
 	}{
-		{authsvc.SessionRules{Life: 8 * 24 * time.Hour}, "life"},
-		{authsvc.SessionRules{Life: -1}, "life"},
-		{authsvc.SessionRules{Grace: time.Hour}, "grace"},
+		{session.Rules{Life: 8 * 24 * time.Hour}, "life"},
+		{session.Rules{Life: -1}, "life"},
+		{session.Rules{Grace: time.Hour}, "grace"},
 	} {
 		config := newKit(t).config
 		config.Rules, config.Registerer = c.rules, nil

@@ -42,7 +42,8 @@ func TestSecretsAreNotStored(t *testing.T) {
 	}
 }
 
-// TestForgedRefreshTokens: none is taken, all are answered alike, and none ends the session that it names.
+// TestForgedRefreshTokens: none is taken, all are answered alike, and none ends the session that
+// it names.
 func TestForgedRefreshTokens(t *testing.T) {
 	k := newKit(t)
 	a := k.kim(t)
@@ -179,7 +180,8 @@ func FuzzRefresh(f *testing.F) {
 	})
 }
 
-// TestWhoReadsTheStoreCannotRefresh: the record has what tokens are marked with, and not what they are good by.
+// TestWhoReadsTheStoreCannotRefresh: the record has what tokens are marked with, and not what
+// they are good by.
 func TestWhoReadsTheStoreCannotRefresh(t *testing.T) {
 	k := newKit(t)
 	kim := k.mustRefresh(t, k.kim(t).Refresh)

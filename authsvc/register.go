@@ -19,7 +19,8 @@ type doneAnswer struct {
 
 func done(message string) doneAnswer { return doneAnswer{Status: true, Message: message} }
 
-// registerAnswer also says whether an operator must approve the account before its owner can log in.
+// registerAnswer also says whether an operator must approve the account before its owner can log
+// in.
 type registerAnswer struct {
 	doneAnswer
 	Pending bool `json:"pending,omitempty"`
@@ -58,9 +59,9 @@ func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt)
 	return registerAnswer{done("Registration Successful"), a.Pending}, nil
 }
 
-// createAccount completes a, stores it and returns it, or returns ErrTaken. It looks for the account
-// before it hashes the password, so that taken pairs and an unavailable store cost no hash. The store
-// decides between simultaneous requests.
+// createAccount completes a, stores it and returns it, or returns ErrTaken. It looks for the
+// account before it hashes the password, so that taken pairs and an unavailable store cost no
+// hash. The store decides between simultaneous requests.
 func (s *Service) createAccount(ctx context.Context, a Account, password string) (Account, error) {
 	switch _, err := s.accounts.Find(ctx, a.Email, a.Role); {
 	case err == nil:

@@ -80,7 +80,8 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreAnyCharacters: nothing is demanded of a password but its length, and nothing of it is lost.
+// TestPasswordsAreAnyCharacters: nothing is demanded of a password but its length, and nothing of
+// it is lost.
 func TestPasswordsAreAnyCharacters(t *testing.T) {
 	for _, c := range []struct{ name, password, other string }{
 		{"8 of 4 bytes", strings.Repeat("\U0001f6b2", 8), strings.Repeat("\U0001f6b2", 7)},
@@ -98,14 +99,16 @@ func TestPasswordsAreAnyCharacters(t *testing.T) {
 	}
 }
 
-// TestOneSpellingOfAPassword: an accented letter is one code point on one keyboard and two on another.
+// TestOneSpellingOfAPassword: an accented letter is one code point on one keyboard and two on
+// another.
 func TestOneSpellingOfAPassword(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "kim@example.com", "caf\u00e9 au lait", "user")
 	k.mustLogin(t, "kim@example.com", "cafe\u0301 au lait", "user")
 }
 
-// TestKelvinSign: no spelling of another's address may lead to their account (U+212A folds to k by Unicode's rules).
+// TestKelvinSign: no spelling of another's address may lead to their account (U+212A folds to k
+// by Unicode's rules).
 func TestKelvinSign(t *testing.T) {
 	store := new(authtest.Accounts)
 	k := newKit(t, withStore(store))

@@ -12,12 +12,12 @@ import (
 // ResetLife is how long a reset code is good.
 const ResetLife = time.Hour
 
-// resetAlphabet has 32 characters that are easy to tell apart on paper and on the telephone: it lacks
-// i, l, o and u.
+// resetAlphabet has 32 characters that are easy to tell apart on paper and on the telephone: it
+// lacks i, l, o and u.
 const resetAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// newResetCode returns 80 random bits in four groups. Even at a million tries a second an hour is too
-// short to find a code, and the throttle allows far fewer.
+// newResetCode returns 80 random bits in four groups. Even at a million tries a second an hour is
+// too short to find a code, and the throttle allows far fewer.
 func newResetCode() string {
 	random := make([]byte, 16)
 	_, _ = rand.Read(random) // never fails: crypto/rand ends the program instead

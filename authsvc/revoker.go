@@ -5,8 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
+
+// writes says how long a write is repeated while NATS has no leader: after a leader's sudden death,
+// writes stop for 5 to 8 s.
+var writes = retry.Policy{
+	First: 20 * time.Millisecond, Longest: time.Second, Within: 10 * time.Second, When: retry.Unavailable,
+}
 
 // A revoker revokes tokens at every service.
 type revoker struct {
@@ -18,7 +25,7 @@ type revoker struct {
 // readers have already decided without an older one.
 func (v revoker) revoke(ctx context.Context, r token.Revocation) error {
 	asOfNow := r.At.IsZero()
-	err := retryUntilDone(ctx, func() error {
+	err := writes.Do(ctx, func() error {
 		if asOfNow {
 			r.At = v.now().UTC().Truncate(time.Microsecond)
 		}
@@ -28,6 +35,11 @@ func (v revoker) revoke(ctx context.Context, r token.Revocation) error {
 		return fmt.Errorf("revoke tokens: %w", err)
 	}
 	return nil
+}
+
+// revokeSession revokes the access tokens of a session.
+func (v revoker) revokeSession(ctx context.Context, id string) error {
+	return v.revoke(ctx, token.Revocation{Session: id})
 }
 
 // revokeEpochs revokes the access tokens of the account's session epochs before the present one.

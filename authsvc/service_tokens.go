@@ -22,9 +22,9 @@ import (
 )
 
 // ServiceTokens issues tokens to Pillion's own services, which act with them when the system does
-// something by itself. A folder says which services may have one: <service>.pub contains the public nkeys
-// of a service, one per line. It is read at each request, so a new service or key needs no restart.
-// ServiceTokens is safe for concurrent use.
+// something by itself. A folder says which services may have one: <service>.pub contains the
+// public nkeys of a service, one per line. It is read at each request, so a new service or key
+// needs no restart. ServiceTokens is safe for concurrent use.
 type ServiceTokens struct {
 	dir    string
 	issuer Issuer
@@ -38,8 +38,8 @@ type ServiceTokens struct {
 const (
 	// serviceClock is how far the clocks of a service and of authsvc may differ.
 	serviceClock = 30 * time.Second
-	// serviceNonces bounds the requests that are remembered. A replay at another instance, or after that
-	// many, reveals nothing: the answer is sealed for the original sender.
+	// serviceNonces bounds the requests that are remembered. A replay at another instance, or
+	// after that many, reveals nothing: the answer is sealed for the original sender.
 	serviceNonces = 4096
 	maxPublicKeys = 16 << 10 // bytes of a .pub file
 )
@@ -56,8 +56,8 @@ var (
 // serviceName matches the names of services. None of them is a path to another folder.
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
-// NewServiceTokens returns the tokens of the services in a folder, which need not exist yet. issuer must
-// issue tokens of token.ServiceType. audit may be nil; now defaults to time.Now.
+// NewServiceTokens returns the tokens of the services in a folder, which need not exist yet.
+// issuer must issue tokens of token.ServiceType. audit may be nil; now defaults to time.Now.
 func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Entry), now func() time.Time) *ServiceTokens {
 	if audit == nil {
 		audit = func(context.Context, Entry) {}
@@ -71,8 +71,8 @@ func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Ent
 	}
 }
 
-// Token returns a token for the service that has signed r. Errors: ErrServiceUnknown, ErrServiceClock,
-// ErrServiceReplay, and those of the issuer.
+// Token returns a token for the service that has signed r. Errors: ErrServiceUnknown,
+// ErrServiceClock, ErrServiceReplay, and those of the issuer.
 func (s *ServiceTokens) Token(ctx context.Context, r bus.ServiceRequest) (string, error) {
 	raw, err := s.issue(r)
 	e := Entry{V: 1, What: "service", Result: string(success), Account: token.ServiceID(r.Service), Role: string(token.Service), Actor: r.Service}

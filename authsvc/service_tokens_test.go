@@ -132,7 +132,8 @@ func TestServicesAct(t *testing.T) {
 	}
 }
 
-// An identity outlives an outage of authsvc that is shorter than half of its token's life, and gets a new token afterwards by itself.
+// An identity outlives an outage of authsvc that is shorter than half of its token's life, and
+// gets a new token afterwards by itself.
 func TestServicesOutliveAuthsvc(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	o := newOffice(t)
@@ -158,7 +159,8 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 	})
 }
 
-// Whoever is not a service gets nothing, and is told nothing that helps; each try is in the audit trail.
+// Whoever is not a service gets nothing, and is told nothing that helps; each try is in the audit
+// trail.
 func TestStrangersGetNoServiceToken(t *testing.T) {
 	o := newOffice(t)
 	o.open(t)
@@ -248,7 +250,8 @@ func TestStrangersGetNoServiceToken(t *testing.T) {
 	}
 }
 
-// A service's key is made once, with a public half beside it, and what is no key is refused with a sentence.
+// A service's key is made once, with a public half beside it, and what is no key is refused with
+// a sentence.
 func TestServiceKeyFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "services", "usersvc.nk")

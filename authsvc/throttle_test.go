@@ -59,7 +59,8 @@ func from(address string, r *http.Request) *http.Request {
 	return r
 }
 
-// wantLimited fails t unless the answer asks to come back after that many seconds, and says nothing more.
+// wantLimited fails t unless the answer asks to come back after that many seconds, and says
+// nothing more.
 func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	t.Helper()
 	if w.Code != http.StatusTooManyRequests || w.Body.String() != throttle.ErrLimited.Message || w.Header().Get("Retry-After") != seconds {
@@ -67,7 +68,8 @@ func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	}
 }
 
-// Of a hundred wrong tries at once, on two instances, exactly those are evaluated that are allowed, whether there is the account or not.
+// Of a hundred wrong tries at once, on two instances, exactly those are evaluated that are
+// allowed, whether there is the account or not.
 func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		accounts, clock := new(authtest.Accounts), newClock()
@@ -96,7 +98,8 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 				}
 				all.Wait()
 				evaluated := len(instances[0].hashes.take()) + len(instances[1].hashes.take())
-				// On a machine that is busy with other things some wait too long for their turn, and get 503: never more than are allowed.
+				// On a machine that is busy with other things some wait too long for their turn,
+				// and get 503: never more than are allowed.
 				gaveUp := statuses[http.StatusServiceUnavailable]
 				if evaluated > want || evaluated < want && gaveUp == 0 || statuses[http.StatusUnauthorized] != evaluated ||
 					statuses[http.StatusTooManyRequests]+gaveUp != 100-evaluated {
@@ -148,7 +151,8 @@ func TestWaitsGrow(t *testing.T) {
 	}
 }
 
-// The right password forgives the wrong ones, and what the guard knows of an address serves its account alone.
+// The right password forgives the wrong ones, and what the guard knows of an address serves its
+// account alone.
 func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 20 }))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
@@ -216,7 +220,8 @@ func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
 	wantLimited(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))), "1")
 }
 
-// Strangers who try without an end keep nobody out who comes from where the account was logged in to, nor anybody who is logged in.
+// Strangers who try without an end keep nobody out who comes from where the account was logged in
+// to, nor anybody who is logged in.
 func TestStrangersLockNobodyOut(t *testing.T) {
 	clock := newClock()
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time))
@@ -310,8 +315,8 @@ func TestGuardWithoutItsStore(t *testing.T) {
 	}
 }
 
-// Behind a proxy that does not say who asks, nobody is limited together with everybody else, and nobody is familiar. Accounts are
-// limited as ever.
+// Behind a proxy that does not say who asks, nobody is limited together with everybody else, and
+// nobody is familiar. Accounts are limited as ever.
 func TestUnknownNetworks(t *testing.T) {
 	clock, conn := newClock(), bustest.Run(t).Connect(t)
 	few := throttle.BackoffPolicy{Free: 1, FirstWait: time.Minute, LongestWait: time.Minute, ForgetAfter: time.Hour}

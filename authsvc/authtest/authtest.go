@@ -1,4 +1,5 @@
-// Package authtest holds every authsvc.AccountStore to the same contract, and has one in memory for tests that need no other.
+// Package authtest holds every authsvc.AccountStore to the same contract, and has one in memory
+// for tests that need no other.
 //
 // An implementation's test calls [AccountSuite] with a function that opens an empty store.
 package authtest

@@ -12,8 +12,8 @@ type Change struct {
 	What string // published, activated, retired, compromised or forgotten
 }
 
-// Changes returns how the set is differs from the set was, which may be nil. A key that was published
-// and activated at once has two changes.
+// Changes returns how the set is differs from the set was, which may be nil. A key that was
+// published and activated at once has two changes.
 func Changes(was, is *token.KeySet) []Change {
 	var changes []Change
 	for _, k := range is.Keys() {

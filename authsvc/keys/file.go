@@ -31,10 +31,11 @@ var (
 	errNoFile      = errors.New("no key file")
 )
 
-// LoadOrCreate returns the RSA private key in the PEM file at path. If there is no such file, it makes
-// one with a new key of that many bits (2048, 3072 or 4096) that only its owner can read. Of several
-// processes that do so at once, all get the same key. An existing file is never changed. It must hold
-// PKCS#8 or PKCS#1, 2048 to 4096 bits and the exponent 65537, and only its owner may read it.
+// LoadOrCreate returns the RSA private key in the PEM file at path. If there is no such file, it
+// makes one with a new key of that many bits (2048, 3072 or 4096) that only its owner can read.
+// Of several processes that do so at once, all get the same key. An existing file is never
+// changed. It must hold PKCS#8 or PKCS#1, 2048 to 4096 bits and the exponent 65537, and only its
+// owner may read it.
 //
 // All errors are faults of kind fault.Invalid that name the file and the remedy.
 func LoadOrCreate(path string, bits int) (*rsa.PrivateKey, error) {
@@ -72,8 +73,8 @@ func create(path string, bits int) error {
 	return write(path, key)
 }
 
-// write writes a key to path, unless the file exists by then: overwriting a key would invalidate every
-// token that it has signed.
+// write writes a key to path, unless the file exists by then: overwriting a key would invalidate
+// every token that it has signed.
 func write(path string, key *rsa.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -114,7 +115,8 @@ func unfit(path, what string) error {
 	return ErrFileUnfit.Saying(fmt.Sprintf("The private key in %s %s. Replace it, or move it away and a new key is made.", path, what))
 }
 
-// damaged keeps the parser's error as the cause: it tells of the structure and shows no part of the key.
+// damaged keeps the parser's error as the cause: it tells of the structure and shows no part of
+// the key.
 func damaged(path string, cause error) error {
 	return ErrFileNotRSA.Saying(fmt.Sprintf(
 		"The private key file %s is damaged. Restore it from a copy, or move it away and a new key is made.", path)).Because(cause)

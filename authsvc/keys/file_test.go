@@ -219,7 +219,8 @@ func wantKeyFault(t *testing.T, key *rsa.PrivateKey, err error, want *fault.Erro
 	}
 }
 
-// makeKey returns a sound RSA key of that size and exponent, which must be prime. crypto/rsa makes none of exponent 3.
+// makeKey returns a sound RSA key of that size and exponent, which must be prime. crypto/rsa
+// makes none of exponent 3.
 func makeKey(t *testing.T, bits int, exponent int64) *rsa.PrivateKey {
 	t.Helper()
 	one, e := big.NewInt(1), big.NewInt(exponent)

@@ -21,10 +21,10 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Ring holds the private keys. Each is a PEM file that only its owner can read, in one folder that
-// all instances of authsvc share: the first key has a name that the operator chooses, later ones are
-// called <kid>.key. Private keys are written nowhere else. A Ring is safe for concurrent use, also by
-// several processes.
+// A Ring holds the private keys. Each is a PEM file that only its owner can read, in one folder
+// that all instances of authsvc share: the first key has a name that the operator chooses, later
+// ones are called <kid>.key. Private keys are written nowhere else. A Ring is safe for concurrent
+// use, also by several processes.
 type Ring struct {
 	first string // the file of the first key
 	dir   string
@@ -83,7 +83,8 @@ func (r *Ring) First() (token.Key, bool, error) {
 	return r.add(key), true, nil
 }
 
-// MakeFirst returns the first key, and makes it if it does not exist. Errors are those of [LoadOrCreate].
+// MakeFirst returns the first key, and makes it if it does not exist. Errors are those of
+// [LoadOrCreate].
 func (r *Ring) MakeFirst() (token.Key, error) {
 	key, err := LoadOrCreate(r.first, r.bits)
 	if err != nil {

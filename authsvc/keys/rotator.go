@@ -23,14 +23,16 @@ type SetWatch interface {
 // An UpdateSet changes the published set: see [github.com/example/pillion/bus.Conn.ChangeKeys].
 type UpdateSet func(context.Context, func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error)
 
-// RotatorConfig holds the settings of a Rotator. Ring, Watch, Update, LedgerAge and Elsewhere are required.
+// RotatorConfig holds the settings of a Rotator. Ring, Watch, Update, LedgerAge and Elsewhere are
+// required.
 type RotatorConfig struct {
 	Ring   *Ring
 	Watch  SetWatch
 	Update UpdateSet
 	// LedgerAge returns how long the ledger keeps events; 0: for ever.
 	LedgerAge func(context.Context) (time.Duration, error)
-	// Elsewhere reports whether another instance publishes keys now. This one must not do so meanwhile.
+	// Elsewhere reports whether another instance publishes keys now. This one must not do so
+	// meanwhile.
 	Elsewhere func(context.Context) (bool, error)
 
 	MaxAge    time.Duration // the active key is replaced after that; 0: only by an operator
@@ -42,9 +44,10 @@ type RotatorConfig struct {
 	Now        func() time.Time              // default: time.Now
 }
 
-// A Rotator keeps the published set of keys complete: one key signs, the next one waits, and retired
-// ones verify as long as the ledger keeps their events. Each instance of authsvc runs one. They share
-// the set and the folder of the ring, and whichever is first does what is due. Call Prepare, then Run.
+// A Rotator keeps the published set of keys complete: one key signs, the next one waits, and
+// retired ones verify as long as the ledger keeps their events. Each instance of authsvc runs
+// one. They share the set and the folder of the ring, and whichever is first does what is due.
+// Call Prepare, then Run.
 type Rotator struct {
 	c         RotatorConfig
 	retention time.Duration // set by Prepare
@@ -53,11 +56,11 @@ type Rotator struct {
 const (
 	reconcileEvery = time.Minute // besides at every change of the set
 	reconcileRetry = time.Second // after a failure that will pass
-	// removeAfter is how long a private key stays on disk after its key has retired. A key that is in
-	// no set is removed at that age.
+	// removeAfter is how long a private key stays on disk after its key has retired. A key that
+	// is in no set is removed at that age.
 	removeAfter = time.Hour
-	// retentionSlack is how much longer than the ledger's age a key verifies: until the last token that
-	// it signed has expired.
+	// retentionSlack is how much longer than the ledger's age a key verifies: until the last
+	// token that it signed has expired.
 	retentionSlack = token.MaxLife + token.EventLeeway
 	forever        = 100 * 365 * 24 * time.Hour
 )
@@ -70,7 +73,8 @@ var (
 		"Another authsvc signs with a key that this one's folder lacks. Give all of them the same folder.")
 )
 
-// NewRotator returns a Rotator, or an error that names every missing setting. It registers the metrics.
+// NewRotator returns a Rotator, or an error that names every missing setting. It registers the
+// metrics.
 func NewRotator(c RotatorConfig) (*Rotator, error) {
 	var missing []error
 	for _, need := range []struct {
@@ -111,10 +115,10 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 	return r, nil
 }
 
-// Prepare makes sure that a key is active which this instance can sign with, and checks that retired
-// keys are kept long enough. If no set is published, it publishes one with the ring's first key.
-// Errors: ErrRetention, ErrAge, those of [LoadOrCreate], ErrElsewhere while another instance has the
-// keys, and faults of kind fault.Unavailable.
+// Prepare makes sure that a key is active which this instance can sign with, and checks that
+// retired keys are kept long enough. If no set is published, it publishes one with the ring's
+// first key. Errors: ErrRetention, ErrAge, those of [LoadOrCreate], ErrElsewhere while another
+// instance has the keys, and faults of kind fault.Unavailable.
 func (r *Rotator) Prepare(ctx context.Context) error {
 	if err := r.setRetention(ctx); err != nil {
 		return err
@@ -149,7 +153,8 @@ func (r *Rotator) Prepare(ctx context.Context) error {
 				return set, err
 			}
 		}
-		// The operator has put another first key in place, the active key was lost, or none is active.
+		// The operator has put another first key in place, the active key was lost, or none is
+		// active.
 		if elsewhere, err := r.c.Elsewhere(ctx); err != nil {
 			return nil, err
 		} else if elsewhere && signs {
@@ -194,8 +199,9 @@ func (r *Rotator) setRetention(ctx context.Context) error {
 	return nil
 }
 
-// Run keeps the set complete until ctx ends, and then returns nil. It makes a next key whenever there
-// is none, replaces the active key at its maximum age, and forgets keys that no event needs any more.
+// Run keeps the set complete until ctx ends, and then returns nil. It makes a next key whenever
+// there is none, replaces the active key at its maximum age, and forgets keys that no event needs
+// any more.
 func (r *Rotator) Run(ctx context.Context) error {
 	for {
 		changed := r.c.Watch.Changed()
@@ -280,7 +286,8 @@ func (r *Rotator) tooOld(set *token.KeySet, now time.Time) bool {
 	return ok && r.c.MaxAge > 0 && set.HasNext() && active.RetiredAt.IsZero() && !now.Before(active.ActiveFrom.Add(r.c.MaxAge))
 }
 
-// removePrivate removes the private halves of keys that will not sign again, so that nobody can steal them.
+// removePrivate removes the private halves of keys that will not sign again, so that nobody can
+// steal them.
 func (r *Rotator) removePrivate(set *token.KeySet, now time.Time) error {
 	made, err := r.c.Ring.made()
 	if err != nil {

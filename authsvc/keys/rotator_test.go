@@ -118,8 +118,8 @@ func (k *instance) change(t *testing.T, change func(*token.KeySet, time.Time) (*
 	}
 }
 
-// Two instances share the keys: one begins, each makes the next key where there is none, and both sign with the one that has taken over, at the
-// same moment, and with no other.
+// Two instances share the keys: one begins, each makes the next key where there is none, and both
+// sign with the one that has taken over, at the same moment, and with no other.
 func TestInstancesRotateTogether(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {

@@ -10,11 +10,12 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Signer issues tokens with the key that is active at that moment. It is safe for concurrent use.
+// A Signer issues tokens with the key that is active at that moment. It is safe for concurrent
+// use.
 //
-// It must not sign with a key that verifiers know to be retired. So its token.Keys must fail once it
-// has not heard of changes for longer than token.RotationLead less token.ClockLeeway; nobody can log
-// in here until it has.
+// It must not sign with a key that verifiers know to be retired. So its token.Keys must fail once
+// it has not heard of changes for longer than token.RotationLead less token.ClockLeeway; nobody
+// can log in here until it has.
 type Signer struct {
 	ring   *Ring
 	keys   token.Keys
@@ -28,8 +29,8 @@ type Signer struct {
 var ErrNoSigningKey = fault.New(fault.Unavailable, "no_signing_key",
 	"Nobody can log in right now because the signing key is unknown. Please try again in a moment.").After(time.Second)
 
-// NewSigner returns a Signer that signs with the private keys of ring. The active key is the one that
-// keys names. Tokens are as config says, except for its Key.
+// NewSigner returns a Signer that signs with the private keys of ring. The active key is the one
+// that keys names. Tokens are as config says, except for its Key.
 func NewSigner(ring *Ring, keys token.Keys, config token.IssuerConfig) *Signer {
 	if config.Now == nil {
 		config.Now = time.Now

@@ -113,8 +113,8 @@ func (c *crowd) await(status, more int) {
 	}
 }
 
-// PostgreSQL dies, and stands still, under load: what was acknowledged stays, nobody gets anything but a success or a clear 503, and it goes on
-// when PostgreSQL does.
+// PostgreSQL dies, and stands still, under load: what was acknowledged stays, nobody gets
+// anything but a success or a clear 503, and it goes on when PostgreSQL does.
 func TestKilledUnderLoad(t *testing.T) {
 	server := postgrestest.Start(t)
 	url := server.Database(t)
@@ -142,7 +142,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	cancel()
 	all.Wait()
 	t.Logf("answers by status: %v", c.answers)
-	// Another instance knows everybody who was acknowledged, and each record is whole: its password is the right one.
+	// Another instance knows everybody who was acknowledged, and each record is whole: its
+	// password is the right one.
 	fresh := open(t, url)
 	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package postgres keeps accounts in PostgreSQL.
 //
-// [Open] a store, and let [Accounts.Migrate] make its table, once at each start; then it is an authsvc.AccountStore. The database need not be
-// there yet: until it is, and whenever it is away, calls fail with kind fault.Unavailable, and work again when it is back.
+// [Open] a store, and let [Accounts.Migrate] make its table, once at each start; then it is an
+// authsvc.AccountStore. The database need not be there yet: until it is, and whenever it is away,
+// calls fail with kind fault.Unavailable, and work again when it is back.
 package postgres
 
 import (
@@ -51,8 +52,8 @@ var (
 // Accounts is the store. It is safe for concurrent use.
 type Accounts struct{ pool *pgxpool.Pool }
 
-// Open returns the accounts in the database that a URL names (RFC 3986, as libpq reads it), or ErrURL. It connects when somebody asks for
-// something. Close it.
+// Open returns the accounts in the database that a URL names (RFC 3986, as libpq reads it), or
+// ErrURL. It connects when somebody asks for something. Close it.
 func Open(url string) (*Accounts, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -76,8 +77,8 @@ func (s *Accounts) Close() { s.pool.Close() }
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the table to what this program needs. Of several at once one does it and the others wait for it. Errors: ErrAway, and
-// ErrRefused where waiting does not help.
+// Migrate brings the table to what this program needs. Of several at once one does it and the
+// others wait for it. Errors: ErrAway, and ErrRefused where waiting does not help.
 func (s *Accounts) Migrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, migrationTime)
 	defer cancel()
@@ -204,7 +205,8 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	})
 }
 
-// Delete implements authsvc.AccountStore. The row is gone at once; its bytes are freed by the next vacuum.
+// Delete implements authsvc.AccountStore. The row is gone at once; its bytes are freed by the
+// next vacuum.
 func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
 	return s.insist(ctx, func(ctx context.Context, _ bool) error {
 		done, err := s.pool.Exec(ctx, "DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
@@ -254,8 +256,8 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
-// insist tries a write until its outcome is known, as long as ctx and the insistence allow. The write is told whether an earlier try may
-// have succeeded.
+// insist tries a write until its outcome is known, as long as ctx and the insistence allow. The
+// write is told whether an earlier try may have succeeded.
 func (s *Accounts) insist(ctx context.Context, write func(ctx context.Context, unknown bool) error) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval = 20 * time.Millisecond
@@ -282,8 +284,9 @@ func lost(err error) bool {
 	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
-// passing are the classes of SQLSTATE that waiting mends, or an operator, and a client cannot help: connections, authorization, resources,
-// intervention, rollbacks, a database that is a standby.
+// passing are the classes of SQLSTATE that waiting mends, or an operator, and a client cannot
+// help: connections, authorization, resources, intervention, rollbacks, a database that is a
+// standby.
 var passing = []string{"08", "28", "3D", "40", "53", "55", "57", "25006", "58"}
 
 // failed returns what a caller is told of a failure, or nil.
@@ -307,8 +310,9 @@ func failed(doing string, err error) error {
 	return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
 }
 
-// reason returns what may be shown of an error. The messages of pgx name the user and the database, but never the password; those of the
-// server may quote values, which its detail does and its message does not.
+// reason returns what may be shown of an error. The messages of pgx name the user and the
+// database, but never the password; those of the server may quote values, which its detail does
+// and its message does not.
 func reason(err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {

@@ -31,7 +31,8 @@ type counter struct {
 	Mark  string    `json:"mark"`          // random; identifies the change that wrote it
 }
 
-// counterKey returns the key of a counter. Typed text is hashed: it may have any form, and is private.
+// counterKey returns the key of a counter. Typed text is hashed: it may have any form, and is
+// private.
 func counterKey(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20]))
@@ -82,9 +83,9 @@ func (t *LoginThrottle) clear(ctx context.Context, key string) error {
 	})
 }
 
-// change changes a counter by compare-and-set and returns the error of edit, if any. After a write of
-// unknown outcome it looks for its own mark and tries again; at worst a try counts twice. An empty key
-// has no counter.
+// change changes a counter by compare-and-set and returns the error of edit, if any. After a
+// write of unknown outcome it looks for its own mark and tries again; at worst a try counts
+// twice. An empty key has no counter.
 func (t *LoginThrottle) change(ctx context.Context, key string, edit func(*counter) error) error {
 	if key == "" {
 		return nil
@@ -152,7 +153,8 @@ func erase(ctx context.Context, b Bucket, key string) error {
 	}
 }
 
-// keyedLocks let only one try for a key go to the store at a time. Keys share a fixed number of locks.
+// keyedLocks let only one try for a key go to the store at a time. Keys share a fixed number of
+// locks.
 type keyedLocks [locks]*semaphore.Weighted
 
 func newKeyedLocks() (l keyedLocks) {

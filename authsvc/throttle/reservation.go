@@ -8,8 +8,8 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A Reservation is one try that was counted in advance. Call Succeeded or Withdraw when the outcome is
-// known; a wrong try needs no call. The methods of a nil *Reservation do nothing.
+// A Reservation is one try that was counted in advance. Call Succeeded or Withdraw when the
+// outcome is known; a wrong try needs no call. The methods of a nil *Reservation do nothing.
 type Reservation struct {
 	throttle         *LoginThrottle
 	address, account string // keys of counters
@@ -17,9 +17,9 @@ type Reservation struct {
 	known            bool   // that key exists
 }
 
-// Reserve counts a try to prove the ownership of an account, before any work is done for it. network is
-// the client's, or empty where it is unknown. Errors: ErrLimited with the wait, and faults of kind
-// fault.Unavailable. A nil LoginThrottle returns a nil Reservation.
+// Reserve counts a try to prove the ownership of an account, before any work is done for it.
+// network is the client's, or empty where it is unknown. Errors: ErrLimited with the wait, and
+// faults of kind fault.Unavailable. A nil LoginThrottle returns a nil Reservation.
 func (t *LoginThrottle) Reserve(ctx context.Context, network string, o Owner) (*Reservation, error) {
 	if t == nil {
 		return nil, nil
@@ -44,9 +44,9 @@ func (t *LoginThrottle) Reserve(ctx context.Context, network string, o Owner) (*
 	return r, nil
 }
 
-// Succeeded records that the try proved the ownership. It forgets the account's wrong tries. Those of
-// the network stay, or a login to one's own account would buy more guesses at others. An error means
-// that somebody may have to wait without need; it is no reason to refuse the login.
+// Succeeded records that the try proved the ownership. It forgets the account's wrong tries.
+// Those of the network stay, or a login to one's own account would buy more guesses at others. An
+// error means that somebody may have to wait without need; it is no reason to refuse the login.
 func (r *Reservation) Succeeded(ctx context.Context) error {
 	if r == nil {
 		return nil

@@ -1,9 +1,9 @@
 // Package throttle limits how often passwords, tokens and registrations may be tried.
 //
-// Make a [LoginThrottle] with [New]. [LoginThrottle.Reserve] counts a try before any work is done for
-// it, and its [Reservation] is told the outcome. The counters are in a bucket that all instances of
-// authsvc share: of any number of simultaneous tries, on any number of instances, no more pass than
-// are allowed. Without that bucket nothing passes.
+// Make a [LoginThrottle] with [New]. [LoginThrottle.Reserve] counts a try before any work is done
+// for it, and its [Reservation] is told the outcome. The counters are in a bucket that all
+// instances of authsvc share: of any number of simultaneous tries, on any number of instances, no
+// more pass than are allowed. Without that bucket nothing passes.
 package throttle
 
 import (
@@ -20,9 +20,9 @@ import (
 // ErrLimited refuses a try that comes too early. It does not tell whether the account exists.
 var ErrLimited = fault.New(fault.Exhausted, "too_many_attempts", "Too many attempts. Please wait a moment and try again.")
 
-// A BackoffPolicy says how often something may be tried: a number of free tries, and then one at a
-// time after a wait that doubles. It never locks: strangers can make the owner of an account wait for
-// LongestWait, but not longer.
+// A BackoffPolicy says how often something may be tried: a number of free tries, and then one at
+// a time after a wait that doubles. It never locks: strangers can make the owner of an account
+// wait for LongestWait, but not longer.
 type BackoffPolicy struct {
 	Free        int           // tries without a wait
 	FirstWait   time.Duration // after the free tries
@@ -43,9 +43,9 @@ func (p BackoffPolicy) delay(over int) time.Duration {
 
 // Limits are the policies of a LoginThrottle.
 type Limits struct {
-	// Account limits the wrong passwords for one (email, role) pair, whether or not there is such an
-	// account. A familiar network, from which the account has lately been logged in to, has a counter of
-	// its own, so that strangers cannot keep the owner out.
+	// Account limits the wrong passwords for one (email, role) pair, whether or not there is such
+	// an account. A familiar network, from which the account has lately been logged in to, has a
+	// counter of its own, so that strangers cannot keep the owner out.
 	Account BackoffPolicy
 	// Address limits the wrong passwords, and the refused refresh tokens, of one client network.
 	Address BackoffPolicy
@@ -95,7 +95,8 @@ type LoginThrottle struct {
 	locks              keyedLocks
 }
 
-// New returns a LoginThrottle, or an error that joins everything that is wrong with its configuration.
+// New returns a LoginThrottle, or an error that joins everything that is wrong with its
+// configuration.
 func New(c Config) (*LoginThrottle, error) {
 	var wrong []error
 	if c.Counters == nil || c.Familiar == nil {
@@ -120,8 +121,8 @@ func New(c Config) (*LoginThrottle, error) {
 	}, nil
 }
 
-// Registration counts an account that is about to be created from a client network. Errors: ErrLimited
-// with the wait, and faults of kind fault.Unavailable.
+// Registration counts an account that is about to be created from a client network. Errors:
+// ErrLimited with the wait, and faults of kind fault.Unavailable.
 func (t *LoginThrottle) Registration(ctx context.Context, network string) error {
 	if t == nil {
 		return nil
@@ -129,8 +130,8 @@ func (t *LoginThrottle) Registration(ctx context.Context, network string) error 
 	return t.take(ctx, networkKey(network, "registrations"), t.limits.Registrations)
 }
 
-// Refresh counts a refresh of one of the account's sessions. Call it only for a good refresh token, so
-// that bad ones use up nothing. Errors are those of Registration.
+// Refresh counts a refresh of one of the account's sessions. Call it only for a good refresh
+// token, so that bad ones use up nothing. Errors are those of Registration.
 func (t *LoginThrottle) Refresh(ctx context.Context, accountID string) error {
 	if t == nil {
 		return nil
@@ -138,9 +139,9 @@ func (t *LoginThrottle) Refresh(ctx context.Context, accountID string) error {
 	return t.take(ctx, counterKey("refreshes", accountID), t.limits.Refreshes)
 }
 
-// BadToken counts a refresh token that was refused. It is counted afterwards: a token has too many
-// random bits to be guessed, and a good one must not wait for a counter that its whole network shares.
-// So nobody's neighbours can log them out. Errors are those of Registration.
+// BadToken counts a refresh token that was refused. It is counted afterwards: a token has too
+// many random bits to be guessed, and a good one must not wait for a counter that its whole
+// network shares. So nobody's neighbours can log them out. Errors are those of Registration.
 func (t *LoginThrottle) BadToken(ctx context.Context, network string) error {
 	if t == nil {
 		return nil
@@ -156,15 +157,15 @@ type Owner struct {
 
 func (o Owner) key() string { return counterKey("account", string(o.Role), o.Email) }
 
-// familiarKey returns the key of the pair and a client network, in both buckets. It is empty where the
-// network is unknown.
+// familiarKey returns the key of the pair and a client network, in both buckets. It is empty
+// where the network is unknown.
 func (o Owner) familiarKey(network string) string {
 	return networkKey(network, "familiar", string(o.Role), o.Email)
 }
 
-// Forget erases the counters of a deleted account, and that it was logged in to from this network. The
-// keys of other networks are hashes, so they cannot be found; they expire. If reused is true, another
-// account has the email and role by now, and their counters stay.
+// Forget erases the counters of a deleted account, and that it was logged in to from this
+// network. The keys of other networks are hashes, so they cannot be found; they expire. If reused
+// is true, another account has the email and role by now, and their counters stay.
 func (t *LoginThrottle) Forget(ctx context.Context, accountID string, o Owner, network string, reused bool) error {
 	if t == nil {
 		return nil

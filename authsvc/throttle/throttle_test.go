@@ -11,7 +11,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// All locks are used about equally, so that tries for different accounts rarely wait for each other.
+// All locks are used about equally, so that tries for different accounts rarely wait for each
+// other.
 func TestAllLocksAreUsed(t *testing.T) {
 	used := make(map[int]int)
 	const keys = 10_000

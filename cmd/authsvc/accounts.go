@@ -21,7 +21,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.
+// accountCommands are the commands about accounts. They work on the stores themselves, which a
+// running authsvc follows.
 type accountCommands struct {
 	List    listAccounts  `cmd:"" help:"List accounts."`
 	Show    oneAccount    `cmd:"" help:"Show one account."`
@@ -216,7 +217,8 @@ func newPrinter(env program.Env, asJSON bool) *printer {
 	return &printer{table: tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)}
 }
 
-// line is what is shown of an account: everything but its secrets. An operator sees whom they deal with.
+// line is what is shown of an account: everything but its secrets. An operator sees whom they
+// deal with.
 type line struct {
 	ID      string        `json:"id"`
 	Email   string        `json:"email"`

@@ -23,8 +23,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// keyCommands are the commands about the keys that sign tokens. They change the published set, which all services watch; the private
-// halves stay with the running authsvc.
+// keyCommands are the commands about the keys that sign tokens. They change the published set,
+// which all services watch; the private halves stay with the running authsvc.
 type keyCommands struct {
 	List   listKeys   `cmd:"" help:"List the keys of the published set."`
 	Rotate rotateKeys `cmd:"" help:"Let the next key take over, in ten seconds, without a request failing."`
@@ -94,7 +94,8 @@ func (c retireKeys) run(ctx context.Context, env program.Env) error {
 
 var errNoKeySet = fault.New(fault.NotFound, "no_key_set", "There are no keys yet. Start an authsvc, which makes the first one.")
 
-// change changes the set, writes that down in the audit trail, and prints the keys as they are then.
+// change changes the set, writes that down in the audit trail, and prints the keys as they are
+// then.
 func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string, change func(*token.KeySet, time.Time) (*token.KeySet, error)) error {
 	var at time.Time
 	was, is, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
@@ -157,8 +158,9 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 	return table.Flush()
 }
 
-// withKeysLast lets the id of a key begin with a hyphen, which one in sixty-four does (a thumbprint, RFC 7638, in base64url): it goes behind "--", or
-// it would be read as a flag that nobody knows, in an emergency.
+// withKeysLast lets the id of a key begin with a hyphen, which one in sixty-four does (a
+// thumbprint, RFC 7638, in base64url): it goes behind "--", or it would be read as a flag that
+// nobody knows, in an emergency.
 func withKeysLast(args []string) []string {
 	if len(args) == 0 || args[0] != "keys" || slices.Contains(args, "--") {
 		return args

@@ -1,4 +1,5 @@
-// Command authsvc runs the service that knows who somebody is: accounts, logins, tokens and the keys that verify them.
+// Command authsvc runs the service that knows who somebody is: accounts, logins, tokens and the
+// keys that verify them.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Package postgrestest starts PostgreSQL servers for tests, from the programs that this machine has.
+// Package postgrestest starts PostgreSQL servers for tests, from the programs that this machine
+// has.
 package postgrestest
 
 import (
@@ -20,7 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Demand is the environment variable that makes a test fail where there is no PostgreSQL, instead of being skipped.
+// Demand is the environment variable that makes a test fail where there is no PostgreSQL, instead
+// of being skipped.
 const Demand = "PILLION_POSTGRES"
 
 // A Server is one PostgreSQL server with nothing in it.
@@ -31,8 +33,8 @@ type Server struct {
 	process       *exec.Cmd
 }
 
-// Start starts a server, which is stopped and removed after the test. Without PostgreSQL on this machine the test is skipped, or fails where
-// Demand is set.
+// Start starts a server, which is stopped and removed after the test. Without PostgreSQL on this
+// machine the test is skipped, or fails where Demand is set.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	programs := find()
@@ -121,7 +123,8 @@ func (s *Server) Run(t testing.TB) {
 	defer cancel()
 	var last error
 	for ctx.Err() == nil {
-		// A server that was killed leaves processes behind for a moment, which keep a new one from starting.
+		// A server that was killed leaves processes behind for a moment, which keep a new one
+		// from starting.
 		s.process = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir, "-c", "listen_addresses=127.0.0.1",
 			"-c", "fsync=off", "-c", "shared_buffers=8MB", "-c", "max_connections=40")
 		said := new(strings.Builder)
@@ -152,13 +155,15 @@ func (s *Server) Run(t testing.TB) {
 // Kill ends the server at once, as a power cut would. It may be run again.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
 
-// Pause stops the server where it is, and Resume lets it go on. It returns false where not all of it can be reached.
+// Pause stops the server where it is, and Resume lets it go on. It returns false where not all of
+// it can be reached.
 func (s *Server) Pause() bool { return s.signal(syscall.SIGSTOP) }
 
 // Resume lets a paused server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
-// signal reaches all of the server's processes: each of its children leads a session of its own, so a process group would not do.
+// signal reaches all of the server's processes: each of its children leads a session of its own,
+// so a process group would not do.
 func (s *Server) signal(sig syscall.Signal) (all bool) {
 	if s.process == nil || s.process.Process == nil {
 		return false

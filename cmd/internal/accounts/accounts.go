@@ -1,5 +1,5 @@
-// Package accounts opens the store of accounts that an operator names, for the programs that have one: the others need not carry a
-// database's driver.
+// Package accounts opens the store of accounts that an operator names, for the programs that have
+// one: the others need not carry a database's driver.
 package accounts
 
 import (

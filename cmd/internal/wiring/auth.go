@@ -10,6 +10,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
@@ -81,7 +82,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	service, err := authsvc.New(authsvc.Config{
 		Accounts: accounts.AccountStore,
 		Sessions: b.Conn.Bucket(bus.SessionsBucket),
-		Rules:    authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Rules:    session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
 		Revoke:   b.Conn.Revoke,
 		Verifier: b.Verifier,
 		Issuer:   signer,

@@ -1,4 +1,4 @@
-package authsvc
+package session
 
 import (
 	"context"
@@ -11,30 +11,30 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A graceClock tells until when a refresh token may be used again. The rule: the grace begins at the
-// last moment at which its client may not have been answered. That is
+// A graceClock tells until when a refresh token may be used again. The rule: the grace begins at
+// the last moment at which its client may not have been answered. That is
 //
 //   - the rotation of the session, whose answer may be lost;
 //   - or, in the session's record, the time at which a client was told to come back;
 //   - or the end of an interruption, in which no record could be written.
 //
-// An interruption is a time in which this instance was not running, could not use the store, or could
-// not trust its clock. The record and the interruption give the client a grace even where the rules
-// have none, because it was told to come back. A graceClock is safe for concurrent use.
+// An interruption is a time in which this instance was not running, could not use the store, or
+// could not trust its clock. The record and the interruption give the client a grace even where
+// the rules have none, because it was told to come back. A graceClock is safe for concurrent use.
 type graceClock struct {
-	rules SessionRules
+	rules Rules
 
 	mu          sync.Mutex
 	from, until time.Time // of the last interruption
 }
 
 // newGraceClock returns the graceClock of an instance that starts now.
-func newGraceClock(rules SessionRules, now time.Time) *graceClock {
+func newGraceClock(rules Rules, now time.Time) *graceClock {
 	return &graceClock{rules: rules, until: now}
 }
 
 // end returns until when the token of a generation may be used again: the zero time for never.
-func (g *graceClock) end(x session, generation int) time.Time {
+func (g *graceClock) end(x Session, generation int) time.Time {
 	excused := g.interruptedUntil(x.rotated)
 	if x.heldGeneration == generation && x.heldUntil.After(excused) {
 		excused = x.heldUntil
@@ -48,8 +48,8 @@ func (g *graceClock) end(x session, generation int) time.Time {
 	return time.Time{}
 }
 
-// interruptedUntil returns the end of the last interruption, if it began before the grace of something
-// stored at that time was over, and otherwise that time.
+// interruptedUntil returns the end of the last interruption, if it began before the grace of
+// something stored at that time was over, and otherwise that time.
 func (g *graceClock) interruptedUntil(stored time.Time) time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -59,8 +59,8 @@ func (g *graceClock) interruptedUntil(stored time.Time) time.Time {
 	return stored
 }
 
-// interrupted notes an interruption. It continues the last one if it begins before clients that were
-// told to come back then have done so.
+// interrupted notes an interruption. It continues the last one if it begins before clients that
+// were told to come back then have done so.
 func (g *graceClock) interrupted(from, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -72,8 +72,8 @@ func (g *graceClock) interrupted(from, until time.Time) {
 	}
 }
 
-// watch returns clock, and notes an interruption whenever it recovers. Its beginning is unknown: times
-// of a wrong clock are worth nothing.
+// watch returns clock, and notes an interruption whenever it recovers. Its beginning is unknown:
+// times of a wrong clock are worth nothing.
 func (g *graceClock) watch(clock func() error, now func() time.Time) func() error {
 	if clock == nil {
 		return nil
@@ -96,47 +96,49 @@ const (
 	longestHold = time.Minute // bounds the wait that a client was told
 )
 
-// extendGrace notes that the client of a use may have missed its answer, because that is late or is an
-// error that says nothing about the token. It notes it in the session's record for all instances, and
-// as an interruption if the store is unavailable or slow.
-func (s *sessions) extendGrace(ctx context.Context, u *tokenUse, err error) {
-	answered := s.now()
-	late := s.rules.Grace > 0 && answered.Sub(u.arrived) > lateAnswer
+// Done ends the use of a token. err is the error that answers the request, or nil. If the client may
+// have missed the answer, because that is late or is an error that says nothing about the token, Done
+// notes it: in the session's record for all instances, and as an interruption if the bucket is
+// unavailable or slow.
+func (u *Use) Done(ctx context.Context, err error) {
+	answered := u.store.now()
+	late := u.store.rules.Grace > 0 && answered.Sub(u.arrived) > lateAnswer
 	if late || fault.KindOf(err) == fault.Unavailable {
-		s.grace.interrupted(u.arrived, answered)
+		u.store.grace.interrupted(u.arrived, answered)
 	}
-	undecided := err != nil && !errors.Is(err, ErrInvalidRefreshToken)
+	undecided := err != nil && !errors.Is(err, ErrInvalidToken)
 	if !late && !undecided {
 		return
 	}
 	var wait time.Duration // that the client was told
 	if undecided {
 		wait = min(fault.From(err).RetryAfter, longestHold)
+		u.revision = 0
 	}
-	s.hold(ctx, u, wait)
+	u.hold(ctx, wait)
 }
 
 // hold stores in the session's record that the client may use its token again after a wait, at any
 // instance, if the token was good when the request arrived. It tries once: the client has waited long
-// enough, and a failure means an interruption.
-func (s *sessions) hold(ctx context.Context, u *tokenUse, wait time.Duration) {
+// enough.
+func (u *Use) hold(ctx context.Context, wait time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdTimeout)
 	defer cancel()
-	x, revision := u.pair.session, u.revision
+	x, revision := u.Session, u.revision
 	for {
 		if revision == 0 {
 			var err error
-			if x, revision, err = s.load(ctx, u.token.session); err != nil {
+			if x, revision, err = u.store.load(ctx, u.token.Session); err != nil {
 				return
 			}
 		}
-		if v := s.judge(x, u.token, u.arrived); v != current && v != repeated {
+		if v := u.store.judge(x, u.token, u.arrived); v != current && v != repeated {
 			return
 		}
-		x.heldGeneration, x.heldUntil = u.token.generation, s.now().Add(wait)
+		x.heldGeneration, x.heldUntil = u.token.Generation, u.store.now().Add(wait)
 		value, err := x.encode()
 		if err == nil {
-			_, err = s.store.Update(ctx, x.id, value, revision)
+			_, err = u.store.bucket.Update(ctx, x.ID, value, revision)
 		}
 		if !errors.Is(err, bus.ErrStale) {
 			return
