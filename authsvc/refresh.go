@@ -102,9 +102,9 @@ var (
 	errEpochEnded  = errors.New("all sessions of the account were ended")
 )
 
-// exchangeOne exchanges a refresh token for the next pair of tokens. Errors: session.ErrInvalidToken
-// with the reason as its cause. After any other error the client can send the same token again, and
-// gets the same successor.
+// exchangeOne exchanges a refresh token for the next pair of tokens. Errors:
+// session.ErrInvalidToken with the reason as its cause. After any other error the client can send
+// the same token again, and gets the same successor.
 func (s *Service) exchangeOne(ctx context.Context, t session.Token, inCookie bool, try *attempt) (tokenPair, error) {
 	*try = attempt{session: t.Session}
 	u := s.sessions.Use(t, inCookie)
@@ -116,8 +116,8 @@ func (s *Service) exchangeOne(ctx context.Context, t session.Token, inCookie boo
 	return pair, nil
 }
 
-// continueSession loads the session of a refresh token, decides whether its account lets it continue,
-// issues an access token, and stores the session's next generation.
+// continueSession loads the session of a refresh token, decides whether its account lets it
+// continue, issues an access token, and stores the session's next generation.
 func (s *Service) continueSession(ctx context.Context, u *session.Use, try *attempt) (pair tokenPair, err error) {
 	err = u.Load(ctx)
 	try.account = u.Session.Account
@@ -138,8 +138,9 @@ func (s *Service) continueSession(ctx context.Context, u *session.Use, try *atte
 	return pair, nil
 }
 
-// refuseUse does what follows from a refusal, and returns the error for the client. A reused token ends
-// the session: two parties have it, one of them is a thief, and nothing tells them apart.
+// refuseUse does what follows from a refusal, and returns the error for the client. A reused
+// token ends the session: two parties have it, one of them is a thief, and nothing tells them
+// apart.
 func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) error {
 	for _, ends := range []error{session.ErrReused, session.ErrEnded, errAccountGone, errEpochEnded} {
 		if errors.Is(err, ends) {

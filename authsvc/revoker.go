@@ -47,8 +47,8 @@ func (v revoker) revokeEpochs(ctx context.Context, a Account) error {
 	return v.revoke(ctx, token.Revocation{Subject: a.ID, NotBefore: a.NotBefore})
 }
 
-// revokeSubject revokes every token of a deleted account. It gets no later ones, so NotBefore may be as
-// far ahead as possible. That includes tokens of an instance whose clock is ahead.
+// revokeSubject revokes every token of a deleted account. It gets no later ones, so NotBefore may
+// be as far ahead as possible. That includes tokens of an instance whose clock is ahead.
 func (v revoker) revokeSubject(ctx context.Context, account string) error {
 	return v.revoke(ctx, token.Revocation{Subject: account, NotBefore: v.now().Add(token.ClockLeeway)})
 }

@@ -1,7 +1,7 @@
-// Package authtest holds every authsvc.AccountStore to the same contract, and has one in memory
-// for tests that need no other.
+// Package authtest tests implementations of authsvc.AccountStore against one contract. It also has
+// account and session stores in memory for other tests.
 //
-// An implementation's test calls [AccountSuite] with a function that opens an empty store.
+// The test of an implementation calls [AccountSuite] with a function that opens an empty store.
 package authtest
 
 import (
@@ -140,7 +140,7 @@ func away(ctx context.Context) error {
 	return nil
 }
 
-// Account returns an account of that owner, complete and unlike any other.
+// Account returns a complete account of that owner, with a random id.
 func Account(t testing.TB, email string, role token.Role) authsvc.Account {
 	t.Helper()
 	parsed, err := authsvc.ParseEmail(email)

@@ -96,10 +96,10 @@ const (
 	longestHold = time.Minute // bounds the wait that a client was told
 )
 
-// Done ends the use of a token. err is the error that answers the request, or nil. If the client may
-// have missed the answer, because that is late or is an error that says nothing about the token, Done
-// notes it: in the session's record for all instances, and as an interruption if the bucket is
-// unavailable or slow.
+// Done ends the use of a token. err is the error that answers the request, or nil. If the client
+// may have missed the answer, because that is late or is an error that says nothing about the
+// token, Done notes it: in the session's record for all instances, and as an interruption if the
+// bucket is unavailable or slow.
 func (u *Use) Done(ctx context.Context, err error) {
 	answered := u.store.now()
 	late := u.store.rules.Grace > 0 && answered.Sub(u.arrived) > lateAnswer
@@ -118,9 +118,9 @@ func (u *Use) Done(ctx context.Context, err error) {
 	u.hold(ctx, wait)
 }
 
-// hold stores in the session's record that the client may use its token again after a wait, at any
-// instance, if the token was good when the request arrived. It tries once: the client has waited long
-// enough.
+// hold stores in the session's record that the client may use its token again after a wait, at
+// any instance, if the token was good when the request arrived. It tries once: the client has
+// waited long enough.
 func (u *Use) hold(ctx context.Context, wait time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdTimeout)
 	defer cancel()

@@ -1,10 +1,10 @@
 // Package session keeps login sessions and their refresh tokens.
 //
-// Make a [Store] with [New]. [Store.Begin] stores a session and returns its first refresh token. To
-// exchange a token for its successor, [Store.Use] it: load the session, decide whether its account may
-// continue, and store the next generation. A token that is used twice is found out, except within a
-// grace in which its client may have missed the answer. The package knows nothing of accounts and
-// issues no access tokens.
+// Make a [Store] with [New]. [Store.Begin] stores a session and returns its first refresh token.
+// To exchange a token for its successor, [Store.Use] it: load the session, decide whether its
+// account may continue, and store the next generation. A token that is used twice is found out,
+// except within a grace in which its client may have missed the answer. The package knows nothing
+// of accounts and issues no access tokens.
 package session
 
 import (

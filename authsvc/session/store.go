@@ -11,9 +11,9 @@ import (
 	"github.com/example/pillion/internal/retry"
 )
 
-// A Bucket is what a Store needs of a key-value bucket. The key of a session is its id. Reads must
-// come from the leader. Failures other than those named are of kind fault.Unavailable, and leave the
-// outcome of a write unknown.
+// A Bucket is what a Store needs of a key-value bucket. The key of a session is its id. Reads
+// must come from the leader. Failures other than those named are of kind fault.Unavailable, and
+// leave the outcome of a write unknown.
 type Bucket interface {
 	// Get returns the value of a key and its revision, or bus.ErrNoKey.
 	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
@@ -65,8 +65,8 @@ type Config struct {
 	Now    func() time.Time
 }
 
-// A Store keeps sessions in a bucket. It is safe for concurrent use, and any number of Stores can share
-// a bucket.
+// A Store keeps sessions in a bucket. It is safe for concurrent use, and any number of Stores can
+// share a bucket.
 type Store struct {
 	bucket Bucket
 	revoke func(context.Context, string) error
@@ -84,8 +84,9 @@ func New(c Config) (*Store, error) {
 	return &Store{bucket: c.Bucket, revoke: c.Revoke, rules: rules, now: c.Now, grace: newGraceClock(rules, c.Now())}, nil
 }
 
-// WatchClock returns clock, which returns why the time cannot be trusted, or nil. The Store notes when
-// it recovers, because clients that were refused meanwhile come back then. A nil clock stays nil.
+// WatchClock returns clock, which returns why the time cannot be trusted, or nil. The Store notes
+// when it recovers, because clients that were refused meanwhile come back then. A nil clock stays
+// nil.
 func (s *Store) WatchClock(clock func() error) func() error { return s.grace.watch(clock, s.now) }
 
 // Begin stores a new session with that id and returns it with its first refresh token.
@@ -123,11 +124,11 @@ func (s *Store) Of(ctx context.Context, t Token) (Session, error) {
 }
 
 // End ends a session for good and returns it: its refresh tokens are refused from now on, and its
-// access tokens are revoked. why is stored with it. End may be repeated. If there is no such session,
-// it revokes the access tokens and returns an empty one.
+// access tokens are revoked. why is stored with it. End may be repeated. If there is no such
+// session, it revokes the access tokens and returns an empty one.
 //
-// It stores the end before it revokes the tokens. After a failure in between, the next use of a refresh
-// token fails with ErrEnded, and its caller calls End again.
+// It stores the end before it revokes the tokens. After a failure in between, the next use of a
+// refresh token fails with ErrEnded, and its caller calls End again.
 func (s *Store) End(ctx context.Context, id, why string) (Session, error) {
 	var (
 		x        Session

@@ -10,13 +10,14 @@ import (
 	"github.com/example/pillion/internal/retry"
 )
 
-// A Use is the use of a refresh token by one request. Call Load, Store if the session may continue, and
-// in any case Done.
+// A Use is the use of a refresh token by one request. Call Load, Store if the session may
+// continue, and in any case Done.
 type Use struct {
-	// Session is what Load has found, and then what Store has stored. It is set also when Load fails with
-	// ErrReused or ErrEnded.
+	// Session is what Load has found, and then what Store has stored. It is set also when Load
+	// fails with ErrReused or ErrEnded.
 	Session Session
-	// Repeated says after Store that the token had been used before, and that this is the same answer.
+	// Repeated says after Store that the token had been used before, and that this is the same
+	// answer.
 	Repeated bool
 
 	store    *Store
@@ -35,18 +36,19 @@ func (s *Store) Use(t Token, inCookie bool) *Use {
 	return &Use{store: s, token: t, inCookie: inCookie, arrived: s.now()}
 }
 
-// Load loads the token's session and decides what the token is good for. Errors: ErrInvalidToken with
-// the reason as its cause, and faults of kind fault.Unavailable.
+// Load loads the token's session and decides what the token is good for. Errors: ErrInvalidToken
+// with the reason as its cause, and faults of kind fault.Unavailable.
 func (u *Use) Load(ctx context.Context) error {
 	return writes.Do(ctx, func() error { return u.load(ctx) })
 }
 
-// Store stores the session's next generation and returns the token's successor. For a token that was
-// used before it returns the successor of that use. Errors are those of Load. After a failure the token
-// is either as good as before or was used, and using it again gives the same successor in both cases.
+// Store stores the session's next generation and returns the token's successor. For a token that
+// was used before it returns the successor of that use. Errors are those of Load. After a failure
+// the token is either as good as before or was used, and using it again gives the same successor
+// in both cases.
 //
-// It stores over the very revision that was decided on. Of several simultaneous uses of a token one is
-// stored. The others load again, and find that theirs is the token before the current one.
+// It stores over the very revision that was decided on. Of several simultaneous uses of a token
+// one is stored. The others load again, and find that theirs is the token before the current one.
 func (u *Use) Store(ctx context.Context) (Token, error) {
 	var successor Token
 	loaded := true // by Load
@@ -70,8 +72,8 @@ func (u *Use) Store(ctx context.Context) (Token, error) {
 	return successor, nil
 }
 
-// load loads the session once and decides. Before a write has an unknown outcome, a failure to load is
-// final: the bucket has already repeated the read itself.
+// load loads the session once and decides. Before a write has an unknown outcome, a failure to
+// load is final: the bucket has already repeated the read itself.
 func (u *Use) load(ctx context.Context) error {
 	have, revision, err := u.store.load(ctx, u.token.Session)
 	switch {
@@ -132,8 +134,8 @@ func (u *Use) decide(have Session) error {
 	return nil
 }
 
-// write stores what was decided, over the revision that it was decided on. Errors: bus.ErrStale if the
-// session has changed since.
+// write stores what was decided, over the revision that it was decided on. Errors: bus.ErrStale
+// if the session has changed since.
 func (u *Use) write(ctx context.Context) (successor Token, err error) {
 	if !u.rotate {
 		return u.token.successor(u.Session.salt, u.Session.tagKey), nil
