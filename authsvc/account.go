@@ -13,9 +13,10 @@ import (
 // An Account is one (email, role) pair: the same email may belong to a user and to a rider, with
 // separate passwords.
 type Account struct {
-	ID             string     // 26 characters of lower-case base32; the sub of its tokens
-	Email          Email      // accounts are found by it
-	EmailAsEntered string     // for writing to the owner: the part before the @ may be case-sensitive
+	ID    string // 26 characters of lower-case base32; the sub of its tokens
+	Email Email  // accounts are found by it
+	// EmailAsEntered is for writing to the owner: the part before the @ may be case-sensitive.
+	EmailAsEntered string
 	Role           token.Role // User or Rider
 	Hash           string     // of the password, as a PHC string
 	Created        time.Time  // UTC
@@ -59,7 +60,8 @@ func (a Account) String() string {
 
 // LogValue returns what slog shows of an account.
 func (a Account) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("id", a.ID), slog.String("email", a.Email.Masked()), slog.String("role", string(a.Role)))
+	return slog.GroupValue(slog.String("id", a.ID), slog.String("email", a.Email.Masked()),
+		slog.String("role", string(a.Role)))
 }
 
 // An AccountStore stores accounts. Once Create has returned, every later Find sees the account,
@@ -93,5 +95,6 @@ var (
 	ErrNoAccount = fault.New(fault.NotFound, "no_account", "There is no such account.")
 	ErrTaken     = fault.New(fault.Conflict, "account_taken",
 		"This email and role already have an account. Log in with it, or register another email.")
-	ErrStaleAccount = fault.New(fault.Conflict, "stale_account", "Somebody else changed the account at the same time. Please try again.")
+	ErrStaleAccount = fault.New(fault.Conflict, "stale_account",
+		"Somebody else changed the account at the same time. Please try again.")
 )

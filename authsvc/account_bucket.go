@@ -19,11 +19,16 @@ import (
 // A Bucket is what Accounts needs of a key-value bucket. Reads must come from the leader: a
 // replica that does not have an account yet would turn its owner away.
 type Bucket interface {
-	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
-	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
-	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
-	Erase(ctx context.Context, key string, revision uint64) error                                          // or bus.ErrStale; erases earlier revisions too
-	Keys(ctx context.Context) ([]string, error)                                                            // in any order
+	// Get returns the value of a key and its revision, or bus.ErrNoKey.
+	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
+	// Create stores a new key, or returns bus.ErrKeyExists.
+	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)
+	// Update stores a value over a revision, or returns bus.ErrStale.
+	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error)
+	// Erase erases all revisions of a key up to this one, or returns bus.ErrStale.
+	Erase(ctx context.Context, key string, revision uint64) error
+	// Keys returns all keys, in any order.
+	Keys(ctx context.Context) ([]string, error)
 }
 
 var (
@@ -75,7 +80,8 @@ func (s *Accounts) Find(ctx context.Context, email Email, role token.Role) (Acco
 		return Account{}, ErrNoAccount
 	case err != nil:
 		return Account{}, fmt.Errorf("find account: %w", err)
-	case a.Email != email || a.Role != role: // a record under another account's key must log nobody in
+	// A record under another account's key must log nobody in.
+	case a.Email != email || a.Role != role:
 		return Account{}, fmt.Errorf("account record %s belongs to another key", key)
 	}
 	return a, nil
@@ -92,13 +98,15 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 		return Account{}, fmt.Errorf("account record %s is broken: %w", key, err)
 	}
 	if r.Version != recordVersion {
-		return Account{}, fmt.Errorf("account record %s has version %d, and this program reads %d", key, r.Version, recordVersion)
+		return Account{}, fmt.Errorf("account record %s has version %d, and this program reads %d", key, r.Version,
+			recordVersion)
 	}
 	if r.ID == "" {
 		return Account{}, fmt.Errorf("account record %s has no id", key)
 	}
 	return Account{
-		ID: r.ID, Email: r.Email, EmailAsEntered: r.EmailAsEntered, Role: r.Role, Hash: r.Hash, Created: r.Created.UTC(), Demo: r.Demo,
+		ID: r.ID, Email: r.Email, EmailAsEntered: r.EmailAsEntered, Role: r.Role, Hash: r.Hash,
+		Created: r.Created.UTC(), Demo: r.Demo,
 		Disabled: r.Disabled, SessionEpoch: r.Epoch, NotBefore: r.NotBefore.UTC(),
 		Pending: r.Pending, Reset: r.Reset, ResetUntil: r.ResetUntil.UTC(), Revision: revision,
 	}, nil
@@ -107,7 +115,8 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 // encode returns the stored form of a.
 func (a Account) encode() ([]byte, error) {
 	value, err := json.Marshal(accountRecord{
-		Version: recordVersion, ID: a.ID, Email: a.Email, EmailAsEntered: a.EmailAsEntered, Role: a.Role, Hash: a.Hash, Created: a.Created.UTC(), Demo: a.Demo,
+		Version: recordVersion, ID: a.ID, Email: a.Email, EmailAsEntered: a.EmailAsEntered, Role: a.Role, Hash: a.Hash,
+		Created: a.Created.UTC(), Demo: a.Demo,
 		Disabled: a.Disabled, Epoch: a.SessionEpoch, NotBefore: a.NotBefore.UTC(),
 		Pending: a.Pending, Reset: a.Reset, ResetUntil: a.ResetUntil.UTC(),
 	})

@@ -93,11 +93,13 @@ func TestRecord(t *testing.T) {
 	if err := authsvc.NewAccounts(s).Create(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	// printf 'raider\0john+x@example.com' | openssl sha256 -binary | base32 | tr A-Z a-z | tr -d =
+	// To compute the key: printf 'raider\0john+x@example.com' | openssl sha256 -binary |
+	// base32 | tr A-Z a-z | tr -d =
 	if want := "i5uxs6d7npja6yqtboggdjqkznshqly5opd2otmodyedf2gmeila"; s.keys[0] != want {
 		t.Errorf("key = %s, want %s", s.keys[0], want)
 	}
-	want := `{"v":1,"id":"` + a.ID + `","email":"john+x@example.com","typed":"John+x@Example.com","role":"raider","hash":"` + a.Hash +
+	want := `{"v":1,"id":"` +
+		a.ID + `","email":"john+x@example.com","typed":"John+x@Example.com","role":"raider","hash":"` + a.Hash +
 		`","created":"2026-01-02T03:04:05.678901Z"}`
 	if string(s.value) != want {
 		t.Errorf("record = %s\nwant     %s", s.value, want)
@@ -147,7 +149,8 @@ func TestLostAcknowledgement(t *testing.T) {
 		t.Errorf("Create with two lost acknowledgements = %v", err)
 	}
 	theirs := authtest.Account(t, "john@example.com", token.User)
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Create(t.Context(), theirs); !errors.Is(err, authsvc.ErrTaken) {
+	err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Create(t.Context(), theirs)
+	if !errors.Is(err, authsvc.ErrTaken) {
 		t.Errorf("Create of a taken pair with two lost acknowledgements = %v, want ErrTaken", err)
 	}
 
@@ -161,18 +164,21 @@ func TestLostAcknowledgement(t *testing.T) {
 	}
 	a := found()
 	a.SessionEpoch = 7
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); err != nil || found().SessionEpoch != 7 {
+	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); err != nil ||
+		found().SessionEpoch != 7 {
 		t.Errorf("Replace with two lost acknowledgements = %v, era %d", err, found().SessionEpoch)
 	}
 	a.SessionEpoch = 8 // of the revision before
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); !errors.Is(err, authsvc.ErrStaleAccount) || found().SessionEpoch != 7 {
+	err = authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a)
+	if !errors.Is(err, authsvc.ErrStaleAccount) || found().SessionEpoch != 7 {
 		t.Errorf("Replace of an old version with two lost acknowledgements = %v, want ErrStaleAccount", err)
 	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	other := authtest.Account(t, "kim@example.com", token.User)
-	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 1 << 20}).Create(ctx, other); fault.KindOf(err) != fault.Unavailable {
+	err = authsvc.NewAccounts(&spy{Bucket: bucket, lost: 1 << 20}).Create(ctx, other)
+	if fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("Create without any acknowledgement = %v, want kind Unavailable", err)
 	}
 }
@@ -219,7 +225,8 @@ func TestBrokenRecords(t *testing.T) {
 			if err == nil || fault.KindOf(err) != fault.Internal || got != (authsvc.Account{}) {
 				t.Errorf("Find = %v, %v, want no account and kind Internal", got, err)
 			}
-			if err := store.Create(t.Context(), authtest.Account(t, "john@example.com", token.User)); fault.KindOf(err) != fault.Internal {
+			err = store.Create(t.Context(), authtest.Account(t, "john@example.com", token.User))
+			if fault.KindOf(err) != fault.Internal {
 				t.Errorf("Create = %v, want kind Internal", err)
 			}
 		})
@@ -240,13 +247,16 @@ func TestNATSAway(t *testing.T) {
 	}()
 	k := newKit(t, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), withDemo,
 		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = conn.Bucket(bus.SessionsBucket) })
-	access, _, err := k.config.Issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Role: token.User, Session: tokentest.Ulla})
+	access, _, err := k.config.Issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com",
+		Role: token.User, Session: tokentest.Ulla})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range []*http.Request{
-		post("/login", body("kim@example.com", goodPassword, "user")), post("/register", body("kim@example.com", goodPassword, "user")),
-		change("kim@example.com", "user", goodPassword, newPassword), refreshWith(tokentest.Ulla + ".1." + strings.Repeat("A", 64)),
+		post("/login", body("kim@example.com", goodPassword, "user")),
+		post("/register", body("kim@example.com", goodPassword, "user")),
+		change("kim@example.com", "user", goodPassword, newPassword),
+		refreshWith(tokentest.Ulla + ".1." + strings.Repeat("A", 64)),
 		bearing("/logout", access), bearing("/logout-all", access),
 	} {
 		w := k.ask(t, r, 503, "Please try again")

@@ -44,7 +44,8 @@ func TestAttemptsAreCountedAndLogged(t *testing.T) {
 	var answer struct {
 		Token string `json:"token"`
 	}
-	if err := json.Unmarshal([]byte(do("/login", body("kim.secret@example.com", secret, "user"))), &answer); err != nil {
+	if err := json.Unmarshal([]byte(do("/login", body("kim.secret@example.com", secret, "user"))),
+		&answer); err != nil {
 		t.Fatal(err)
 	}
 	do("/login", body("kim.secret@example.com", secret+"!", "user"))
@@ -103,8 +104,9 @@ func TestAttemptsAreCountedAndLogged(t *testing.T) {
 		}
 	}
 	for name, hidden := range map[string]string{
-		"a password": secret, "a token": answer.Token, "a signature": answer.Token[strings.LastIndex(answer.Token, "."):],
-		"a hash": kim.Hash, "an email": "kim.secret", "another email": "tim.secret",
+		"a password": secret, "a token": answer.Token,
+		"a signature": answer.Token[strings.LastIndex(answer.Token, "."):],
+		"a hash":      kim.Hash, "an email": "kim.secret", "another email": "tim.secret",
 	} {
 		if hidden == "" || strings.Contains(k.log.String(), hidden) {
 			t.Errorf("%s is in the log", name)
@@ -133,7 +135,8 @@ pillion_registrations_total{result="success"} 1
 pillion_registrations_total{result="taken"} 1
 pillion_registrations_total{result="unavailable"} 1
 `
-	if err := testutil.GatherAndCompare(k.registry, strings.NewReader(counts), "pillion_logins_total", "pillion_registrations_total"); err != nil {
+	if err := testutil.GatherAndCompare(k.registry, strings.NewReader(counts), "pillion_logins_total",
+		"pillion_registrations_total"); err != nil {
 		t.Error(err)
 	}
 }
@@ -145,7 +148,8 @@ func TestBusyIsCounted(t *testing.T) {
 	first := make(chan int)
 	go func() { first <- k.do(post("/login", body("kim@example.com", goodPassword, "user"))).Code }()
 	<-held
-	w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusServiceUnavailable, "Too many people")
+	w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusServiceUnavailable,
+		"Too many people")
 	if w.Header().Get("Retry-After") != "1" {
 		t.Errorf("Retry-After = %q", w.Header().Get("Retry-After"))
 	}
@@ -163,7 +167,8 @@ func TestAccountsKeepTheirHash(t *testing.T) {
 	k := newKit(t)
 	a := authtest.Account(t, "kim.secret@example.com", token.User)
 	k.config.Log.Info("careless", "account", a, "pointer", &a)
-	if log := k.log.String() + a.String(); strings.Contains(log, "argon2id") || strings.Contains(log, "kim.secret") || !strings.Contains(log, a.ID) {
+	if log := k.log.String() + a.String(); strings.Contains(log, "argon2id") || strings.Contains(log, "kim.secret") ||
+		!strings.Contains(log, a.ID) {
 		t.Errorf("an account shows as %s", log)
 	}
 }

@@ -5,8 +5,10 @@ import "github.com/example/pillion/authsvc/keys"
 // An Entry is one attempt or change, as the audit trail stores it. It contains no password, token
 // or code, and emails only in their masked form.
 type Entry struct {
-	V       int    `json:"v"`    // schema version: 1
-	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key, service
+	V int `json:"v"` // schema version: 1
+	// What is login, register, refresh, reuse, logout, logout-all, password, delete, limit,
+	// operator, key or service.
+	What    string `json:"what"`
 	Result  string `json:"result"`
 	Reason  string `json:"reason,omitempty"` // a few words of the service's own
 	Account string `json:"account,omitempty"`

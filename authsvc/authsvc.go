@@ -86,13 +86,16 @@ type Config struct {
 	Now        func() time.Time             // default: time.Now
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded headers are believed
-	Rate           web.Rate       // of requests that one network may make to this instance; zero: no limit
+	// Rate limits the requests of one network to this instance; zero: no limit.
+	Rate web.Rate
 
 	// CookiePath is how the paths of /refresh and /logout begin for browsers: /auth, for example,
 	// behind a proxy that serves this service there. Default: /.
 	CookiePath string
 
-	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
+	// NewID makes the ids of accounts and sessions; default: 26 random characters of lower-case
+	// base32.
+	NewID func() string
 }
 
 // A Service answers the HTTP requests about accounts and keys. It is safe for concurrent use, and
@@ -144,7 +147,8 @@ func New(c Config) (*Service, error) {
 	}
 	c.setDefaults()
 	v := revoker{c.Revoke, c.Now}
-	sessions, err := session.New(session.Config{Bucket: c.Sessions, Revoke: v.revokeSession, Rules: c.Rules, Now: c.Now})
+	sessions, err := session.New(session.Config{Bucket: c.Sessions, Revoke: v.revokeSession, Rules: c.Rules,
+		Now: c.Now})
 	if err != nil {
 		wrong = append(wrong, err)
 	}
@@ -159,7 +163,8 @@ func New(c Config) (*Service, error) {
 		approveRiders: c.ApproveRiders, audit: c.Audit,
 		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
-			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
+			Rate: c.Rate,
 		},
 	}, nil
 }

@@ -40,7 +40,8 @@ func BenchmarkLogin(b *testing.B) {
 	client := server.Client()
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = clients
 	login := func() {
-		resp, err := client.Post(server.URL+"/login", "application/json", strings.NewReader(body("kim@example.com", goodPassword, "user")))
+		resp, err := client.Post(server.URL+"/login", "application/json",
+			strings.NewReader(body("kim@example.com", goodPassword, "user")))
 		if err != nil {
 			b.Error(err)
 			return

@@ -176,7 +176,8 @@ func TestRefreshChains(t *testing.T) {
 							await(t, time.Duration(rnd.IntN(300))*time.Millisecond)
 						}
 						if code, again := c.refresh(now); code != http.StatusOK || again.Refresh != made[now] {
-							fail("step %d: a lost answer asked again = %d, the same: %v", step, code, again.Refresh == made[now])
+							fail("step %d: a lost answer asked again = %d, the same: %v", step, code,
+								again.Refresh == made[now])
 							return
 						}
 					}
@@ -188,7 +189,8 @@ func TestRefreshChains(t *testing.T) {
 					}
 					return
 				}
-				thefts.Add(1) // a copy of an old token, in parallel with itself, and with its owner's
+				// A copy of an old token, in parallel with itself, and with its owner's.
+				thefts.Add(1)
 				stolen := history[rnd.IntN(len(history)-2)]
 				codes, given := c.together(stolen, 1+rnd.IntN(4))
 				if len(given) != 0 || codes[http.StatusUnauthorized] == 0 {
@@ -201,7 +203,8 @@ func TestRefreshChains(t *testing.T) {
 				}
 			})
 		}
-		background.Go(func() { // all instances are replaced while requests are under way: they keep nothing
+		// All instances are replaced while requests are under way: they keep nothing.
+		background.Go(func() {
 			for refreshed.Load() < int64(chains*steps/2) && ctx.Err() == nil && !t.Failed() {
 				await(t, 5*time.Millisecond)
 			}
@@ -213,7 +216,8 @@ func TestRefreshChains(t *testing.T) {
 		if revoked.Load() < thefts.Load() {
 			t.Errorf("%d sessions were revoked, want all %d that were stolen", revoked.Load(), thefts.Load())
 		}
-		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(), thefts.Load(), stepDowns(), busy.Load(),
+		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(),
+			thefts.Load(), stepDowns(), busy.Load(),
 			time.Since(start).Round(time.Millisecond))
 	})
 }

@@ -12,9 +12,11 @@ import (
 )
 
 // ErrDemoPassword protects the demo accounts. Their password is public, so anybody could change it.
-var ErrDemoPassword = fault.New(fault.Forbidden, "demo_account", "The password of a demo account cannot be changed. Please register an account of your own.")
+var ErrDemoPassword = fault.New(fault.Forbidden, "demo_account",
+	"The password of a demo account cannot be changed. Please register an account of your own.")
 
-var errBothProofs = fault.New(fault.Invalid, "both_proofs", "Send either the current password or an operator's code, but not both.")
+var errBothProofs = fault.New(fault.Invalid, "both_proofs",
+	"Send either the current password or an operator's code, but not both.")
 
 // passwordBody is the body of POST /password.
 type passwordBody struct {
@@ -42,7 +44,8 @@ func (s *Service) changePassword(_ http.ResponseWriter, r *http.Request, try *at
 	if err := s.hasher.CheckLength(b.Current); err != nil {
 		return nil, err
 	}
-	if err := s.hasher.CheckNew(b.New); err != nil { // before the hash, and so the same for every account
+	// This comes before the hash, and so is the same for every account.
+	if err := s.hasher.CheckNew(b.New); err != nil {
 		return nil, err
 	}
 	if err := s.setPassword(r.Context(), b, role, try); err != nil {
@@ -119,7 +122,8 @@ func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.R
 // ErrInvalidCredentials, after the same work whatever is wrong. A wrong code counts as a wrong
 // password. Replace makes sure that a code works once: the new password and the removal of the
 // code are one change.
-func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt) (Account, error) {
+func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt,
+) (Account, error) {
 	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
 	if err != nil {
 		return Account{}, err

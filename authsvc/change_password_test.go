@@ -41,7 +41,8 @@ func TestPassword(t *testing.T) {
 		if w.Body.String() != `{"status":true,"message":"Password Changed"}` {
 			t.Errorf("answer = %s", w.Body)
 		}
-		k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusUnauthorized, "Invalid credentials")
+		k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusUnauthorized,
+			"Invalid credentials")
 		k.mustVerify(t, k.mustOpen(t, "kim@example.com", newPassword, "user").Token)
 		for _, old := range []tokens{kim, other} {
 			k.wantTakenBack(t, old.Token)
@@ -51,7 +52,8 @@ func TestPassword(t *testing.T) {
 		k.mustOpen(t, "kim@example.com", goodPassword, "raider")
 
 		now := k.account(t, "kim@example.com", token.User)
-		if now.ID != before.ID || now.EmailAsEntered != before.EmailAsEntered || !now.Created.Equal(before.Created) || now.Hash == before.Hash || now.SessionEpoch != 1 {
+		if now.ID != before.ID || now.EmailAsEntered != before.EmailAsEntered || !now.Created.Equal(before.Created) ||
+			now.Hash == before.Hash || now.SessionEpoch != 1 {
 			t.Errorf("account = %#v", now)
 		}
 		for _, hidden := range []string{goodPassword, newPassword, now.Hash} {
@@ -59,7 +61,8 @@ func TestPassword(t *testing.T) {
 				t.Error("a secret is in the log")
 			}
 		}
-		if line := k.log.Lines(t, "password change"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != now.ID {
+		if line := k.log.Lines(t, "password change"); len(line) != 1 || line[0]["result"] != "success" ||
+			line[0]["account"] != now.ID {
 			t.Errorf("log = %v", line)
 		}
 	})
@@ -86,11 +89,13 @@ func TestPasswordRefusalsAreLogins(t *testing.T) {
 		{"demo account, the demo being off", "john@example.com", "user", "password123"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := k.ask(t, change(c.email, c.role, c.current, newPassword), http.StatusUnauthorized, "Invalid credentials")
+			w := k.ask(t, change(c.email, c.role, c.current, newPassword), http.StatusUnauthorized,
+				"Invalid credentials")
 			if got := sameForAll(w); got != login {
 				t.Errorf("the answer is another than that of a login:\n%s\nwant\n%s", got, login)
 			}
-			wantCosts(t, k.hashes.take(), lightCost, lightCost) // the second one is whether it was done before
+			// The second one is whether it was done before.
+			wantCosts(t, k.hashes.take(), lightCost, lightCost)
 		})
 	}
 	if got := k.account(t, "kim@example.com", token.User); got != before || k.revoked.take() != nil {
@@ -177,7 +182,8 @@ func TestDemoPasswordsStay(t *testing.T) {
 	k := newKit(t, withDemo)
 	seed(t, k)
 	k.ask(t, change("john@example.com", "user", "password123", newPassword), http.StatusForbidden, "demo account")
-	k.ask(t, change("john@example.com", "user", "password124", newPassword), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, change("john@example.com", "user", "password124", newPassword), http.StatusUnauthorized,
+		"Invalid credentials")
 	k.mustOpen(t, "john@example.com", "password123", "user")
 }
 
@@ -193,7 +199,8 @@ func TestPasswordRace(t *testing.T) {
 	var status [racers]int
 	for i := range racers {
 		wg.Go(func() {
-			status[i] = []*kit{one, other}[i%2].do(change("kim@example.com", "user", goodPassword, newPassword+string(rune('a'+i)))).Code
+			r := change("kim@example.com", "user", goodPassword, newPassword+string(rune('a'+i)))
+			status[i] = []*kit{one, other}[i%2].do(r).Code
 		})
 	}
 	wg.Wait()
@@ -222,7 +229,8 @@ func TestRehash(t *testing.T) {
 	kim := was.kim(t)
 	before := was.account(t, "kim@example.com", token.User)
 
-	k := newKit(t, withStore(store), dearer, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = was.config.Sessions })
+	k := newKit(t, withStore(store), dearer,
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = was.config.Sessions })
 	k.ask(t, post("/login", body("kim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")
 	if got := k.account(t, "kim@example.com", token.User); got != before {
 		t.Error("a wrong password changed the account")
@@ -240,7 +248,8 @@ func TestRehash(t *testing.T) {
 	k.mustRefresh(t, kim.Refresh) // which ends nobody's session
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
 	wantCosts(t, k.hashes.take(), today)
-	was.mustOpen(t, "kim@example.com", goodPassword, "user") // an instance with the lower cost leaves it as it is
+	// An instance with the lower cost leaves it as it is.
+	was.mustOpen(t, "kim@example.com", goodPassword, "user")
 	if got := k.account(t, "kim@example.com", token.User); got != now {
 		t.Error("a hash was made cheaper")
 	}
@@ -255,21 +264,24 @@ func (staleStore) Replace(context.Context, authsvc.Account) error { return auths
 func TestRehashIsNoCondition(t *testing.T) {
 	store := new(authtest.Accounts)
 	newKit(t, withStore(store)).kim(t)
-	k := newKit(t, withStore(staleStore{store}), func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost.Iterations = 3 })
+	k := newKit(t, withStore(staleStore{store}),
+		func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost.Iterations = 3 })
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
 }
 
 func TestOutdated(t *testing.T) {
 	p := newPasswords(t, authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 32768, Iterations: 3, Parallelism: 2}})
 	make := func(memory, iterations uint32, parallelism uint8) string {
-		phc, err := argon2id.CreateHash(goodPassword, &argon2id.Params{Memory: memory, Iterations: iterations, Parallelism: parallelism, SaltLength: 16, KeyLength: 32})
+		phc, err := argon2id.CreateHash(goodPassword, &argon2id.Params{Memory: memory, Iterations: iterations,
+			Parallelism: parallelism, SaltLength: 16, KeyLength: 32})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return phc
 	}
 	for phc, want := range map[string]bool{
-		make(32768, 3, 2): false, make(65536, 4, 4): false, make(19456, 3, 2): true, make(32768, 2, 2): true, make(32768, 3, 1): true,
+		make(32768, 3, 2): false, make(65536, 4, 4): false, make(19456, 3, 2): true, make(32768, 2, 2): true,
+		make(32768, 3, 1): true,
 		make(65536, 2, 2): true, "": false, "x": false,
 	} {
 		if got := p.Outdated(phc); got != want {
@@ -286,7 +298,8 @@ func TestCommonPasswords(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, list, _ := strings.Cut(string(file), "\n\n")
-	for _, named := range []string{"github.com/trustelem/zxcvbn v1.0.1", "Permission is hereby granted", "Copyright (c)"} {
+	for _, named := range []string{"github.com/trustelem/zxcvbn v1.0.1", "Permission is hereby granted",
+		"Copyright (c)"} {
 		if !strings.Contains(head, named) {
 			t.Errorf("the list does not name %q", named)
 		}
@@ -296,7 +309,8 @@ func TestCommonPasswords(t *testing.T) {
 	distinct := make(map[string]bool)
 	for _, password := range all {
 		distinct[password] = true
-		for _, spelled := range []string{password, strings.ToUpper(password), strings.ToUpper(password[:1]) + password[1:]} {
+		for _, spelled := range []string{password, strings.ToUpper(password),
+			strings.ToUpper(password[:1]) + password[1:]} {
 			if err := p.CheckNew(spelled); err != authsvc.ErrPasswordCommon { //nolint:errorlint // the variable itself, many times
 				t.Errorf("CheckNew(%q) = %v", spelled, err)
 			}
@@ -305,12 +319,14 @@ func TestCommonPasswords(t *testing.T) {
 	if len(all) != 3000 || len(distinct) != 3000 || all[0] != "password" {
 		t.Errorf("%d passwords, %d of them distinct, the first %q", len(all), len(distinct), all[0])
 	}
-	for _, password := range []string{goodPassword, newPassword, "password ", " password", "passwordpassword1", "", head[:20], "marishka.", "| Permission is hereby granted"} {
+	for _, password := range []string{goodPassword, newPassword, "password ", " password", "passwordpassword1", "",
+		head[:20], "marishka.", "| Permission is hereby granted"} {
 		if err := p.CheckNew(password); err == authsvc.ErrPasswordCommon { //nolint:errorlint // likewise
 			t.Errorf("CheckNew(%q) = %v", password, err)
 		}
 	}
 	k := newKit(t)
-	k.ask(t, post("/register", body("kim@example.com", "PassWord123", "user")), http.StatusBadRequest, authsvc.ErrPasswordCommon.Message)
+	k.ask(t, post("/register", body("kim@example.com", "PassWord123", "user")), http.StatusBadRequest,
+		authsvc.ErrPasswordCommon.Message)
 	wantCosts(t, k.hashes.take())
 }

@@ -9,8 +9,10 @@ import (
 // A CopyReport says what CopyAccounts has done.
 type CopyReport struct {
 	Copied   int
-	Existing int       // were copied before
-	Differ   []Account // the destination has another version, or another account of the pair; it was left alone
+	Existing int // were copied before
+	// Differ are accounts of which the destination has another version, or another account of the
+	// pair. They were left alone.
+	Differ []Account
 }
 
 // CopyAccounts copies every account from one store to another and reads each back. It never

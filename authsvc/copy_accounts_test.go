@@ -46,7 +46,8 @@ func TestCopyAccounts(t *testing.T) {
 	if a, err := to.Find(t.Context(), "user-3@example.com", token.User); err != nil || a.ID != stranger.ID {
 		t.Errorf("an account was overwritten: %v, %v", a, err)
 	}
-	if a, err := to.Find(t.Context(), "user-7@example.com", token.User); err != nil || a.SessionEpoch != 7 || a.Disabled {
+	if a, err := to.Find(t.Context(), "user-7@example.com", token.User); err != nil || a.SessionEpoch != 7 ||
+		a.Disabled {
 		t.Errorf("copied as %v, %v", a, err)
 	}
 	if _, err := authsvc.CopyAccounts(t.Context(), brokenStore{bus.ErrUnavailable}, to); err == nil {

@@ -10,7 +10,8 @@ import (
 var (
 	ErrInvalidRole        = fault.New(fault.Invalid, "invalid_role", "Invalid role")
 	ErrInvalidCredentials = fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
-	ErrPending            = fault.New(fault.Forbidden, "account_pending", "Your account is waiting for approval. You can log in once it has been approved.")
+	ErrPending            = fault.New(fault.Forbidden, "account_pending",
+		"Your account is waiting for approval. You can log in once it has been approved.")
 )
 
 // credentials is the body of POST /login and POST /register.

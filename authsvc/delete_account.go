@@ -15,7 +15,8 @@ import (
 
 // ErrDemoAccount protects the demo accounts. Their password is public, so anybody could delete
 // them.
-var ErrDemoAccount = fault.New(fault.Forbidden, "demo_account", "A demo account cannot be deleted. Please register an account of your own.")
+var ErrDemoAccount = fault.New(fault.Forbidden, "demo_account",
+	"A demo account cannot be deleted. Please register an account of your own.")
 
 // deleteBody is the body of DELETE /account and POST /account/delete.
 type deleteBody struct {
@@ -53,7 +54,8 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request, try *att
 // can be repeated. There is no password to check then, and nothing left to protect with one.
 //
 // Open bookings are cancelled first. An account with an unfinished ride is refused.
-func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string, try *attempt) (session.Session, error) {
+func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string, try *attempt) (session.Session,
+	error) {
 	for {
 		exists, reused, err := s.owns(ctx, c)
 		if err != nil {
@@ -64,7 +66,8 @@ func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string
 		}
 		a, err := s.authenticate(ctx, credentials{Email: c.Email, Password: password}, c.Role, try)
 		if errors.Is(err, ErrInvalidCredentials) {
-			if exists, reused, lookErr := s.owns(ctx, c); lookErr == nil && !exists { // the same request, sent twice, was faster
+			// The same request, sent twice, was faster.
+			if exists, reused, lookErr := s.owns(ctx, c); lookErr == nil && !exists {
 				return s.finishDeletion(ctx, c, reused)
 			}
 		}
@@ -120,6 +123,7 @@ func (s *Service) finishDeletion(ctx context.Context, c token.Claims, reused boo
 		warn("cannot remove the session of a deleted account", err)
 	}
 	owner := throttle.Owner{Email: c.Email, Role: c.Role}
-	warn("cannot remove the counters of a deleted account", s.throttle.Forget(ctx, c.Subject, owner, web.ClientNetwork(ctx), reused))
+	warn("cannot remove the counters of a deleted account",
+		s.throttle.Forget(ctx, c.Subject, owner, web.ClientNetwork(ctx), reused))
 	return own, nil
 }

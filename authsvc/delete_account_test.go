@@ -3,14 +3,10 @@ package authsvc_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/example/pillion/authsvc"
-	"github.com/example/pillion/authsvc/authtest"
-	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
@@ -72,10 +65,12 @@ func TestDeleteAccount(t *testing.T) {
 		rider = k.mustRefresh(t, rider.Refresh)
 
 		entry := said.take()[0]
-		if entry.What != "delete" || entry.Result != "success" || entry.Account != before.ID || entry.Session != kim.Refresh[:26] || entry.Email != "k***@example.com" {
+		if entry.What != "delete" || entry.Result != "success" || entry.Account != before.ID ||
+			entry.Session != kim.Refresh[:26] || entry.Email != "k***@example.com" {
 			t.Errorf("the audit trail says %+v", entry)
 		}
-		if line := k.log.Lines(t, "account deletion"); len(line) != 1 || line[0]["result"] != "success" || line[0]["account"] != before.ID {
+		if line := k.log.Lines(t, "account deletion"); len(line) != 1 || line[0]["result"] != "success" ||
+			line[0]["account"] != before.ID {
 			t.Errorf("log = %v", line)
 		}
 		for _, hidden := range []string{goodPassword, "kim@example.com", kim.Token} {
@@ -172,7 +167,8 @@ func TestDeleteAccountRefuses(t *testing.T) {
 	r := deleting("", goodPassword)
 	r.Header.Del("Authorization")
 	k.ask(t, r, http.StatusUnauthorized, "Missing Authorization header")
-	k.ask(t, deleting(k.auth.Token(token.Service, tokentest.Rita, ""), goodPassword), http.StatusForbidden, "Invalid token")
+	k.ask(t, deleting(k.auth.Token(token.Service, tokentest.Rita, ""), goodPassword), http.StatusForbidden,
+		"Invalid token")
 	k.ask(t, deleting(kim.Token, strings.Repeat("x", 129)), http.StatusBadRequest, "too long")
 	for _, b := range []string{"", "{", `{"password":1}`, `{"pass":"x"}`, `{"password":"a","password":"b"}`, `[]`} {
 		r := deleting(kim.Token, "")
@@ -236,12 +232,15 @@ func TestDeleteAccountIsGuarded(t *testing.T) {
 func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		conn := e.Connect(t)
-		k := newKit(t, throttled(t, conn, time.Now), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), func(c *authsvc.Config, _ *authsvc.HasherConfig) {
-			c.Sessions = conn.Bucket(bus.SessionsBucket)
-		})
+		k := newKit(t, throttled(t, conn, time.Now), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
+			func(c *authsvc.Config, _ *authsvc.HasherConfig) {
+				c.Sessions = conn.Bucket(bus.SessionsBucket)
+			})
 		kim := k.kim(t)
-		k.ask(t, change("kim@example.com", "user", goodPassword, newPassword), http.StatusOK, "") // an earlier version
-		k.wantNoRefresh(t, kim.Refresh)                                                           // which takes its record along
+		// An earlier version.
+		k.ask(t, change("kim@example.com", "user", goodPassword, newPassword), http.StatusOK, "")
+		// Which takes its record along.
+		k.wantNoRefresh(t, kim.Refresh)
 		kim = k.mustOpen(t, "kim@example.com", newPassword, "user")
 		wantRefused(t, k.do(from("198.51.100.1", post("/login", body("kim@example.com", "a wrong guess", "user")))))
 		kim = k.mustRefresh(t, kim.Refresh)
@@ -279,377 +278,5 @@ func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 		if values := count(bus.LimitsBucket); values != 4 {
 			t.Errorf("%s has %d values, want those of addresses, tokens and registrations", bus.LimitsBucket, values)
 		}
-	})
-}
-
-// TestDeletionIsFinished: wherever it fails, the same request made again ends it, and until then
-// there is no more than before.
-func TestDeletionIsFinished(t *testing.T) {
-	t.Run("before the account is gone", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			store := &away{Accounts: new(authtest.Accounts)}
-			k := newKit(t, withStore(store))
-			kim := k.kim(t)
-			store.deletes = true
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusServiceUnavailable, "")
-			k.mustOpen(t, "kim@example.com", goodPassword, "user")
-			k.mustVerify(t, kim.Token)
-			store.deletes = false
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
-			k.wantGone(t, kim)
-		})
-	})
-	t.Run("before its tokens are taken back", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			k := newKit(t)
-			kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
-			k.revoked.fail(bus.ErrUnavailable)
-			w := k.ask(t, deleting(kim.Token, goodPassword), http.StatusServiceUnavailable, "")
-			if w.Header().Get("Retry-After") == "" {
-				t.Error("503 without Retry-After")
-			}
-			wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
-			k.wantNoRefreshYet(t, other.Refresh)
-			k.mustVerify(t, kim.Token) // or nobody could ask again
-			k.revoked.fail(nil)
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
-			k.wantGone(t, kim, other)
-		})
-	})
-	t.Run("when somebody has the email by then", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			k := newKit(t)
-			kim := k.kim(t)
-			k.revoked.fail(bus.ErrUnavailable)
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusServiceUnavailable, "")
-			k.revoked.fail(nil)
-			anew := k.kim(t)
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
-			k.wantGone(t, kim)
-			k.mustVerify(t, anew.Token)
-			k.mustRefresh(t, anew.Refresh)
-			k.mustOpen(t, "kim@example.com", goodPassword, "user")
-		})
-	})
-}
-
-// away is a store whose deletions fail.
-type away struct {
-	*authtest.Accounts
-	deletes bool
-}
-
-func (s *away) Delete(ctx context.Context, a authsvc.Account) error {
-	if s.deletes {
-		return bus.ErrUnavailable
-	}
-	return s.Accounts.Delete(ctx, a)
-}
-
-// moment is a store in which something happens right after an account was found for the nth time.
-type moment struct {
-	*authtest.Accounts
-	n    int // 0: never
-	then func()
-}
-
-func (s *moment) Find(ctx context.Context, email authsvc.Email, role token.Role) (authsvc.Account, error) {
-	a, err := s.Accounts.Find(ctx, email, role)
-	if s.n > 0 {
-		if s.n--; s.n == 0 {
-			s.then()
-		}
-	}
-	return a, err
-}
-
-// TestDeletionDuring: whatever is under way when an account is deleted leaves nothing behind that
-// works, at whichever moment.
-func TestDeletionDuring(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		ask  func(tokens) *http.Request
-		most int // how often it looks at the account, where nothing happens
-	}{
-		{"a login", func(tokens) *http.Request { return post("/login", body("kim@example.com", goodPassword, "user")) }, 2},
-		{"a refresh", func(o tokens) *http.Request { return refreshWith(o.Refresh) }, 1},
-		{"a change of the password", func(tokens) *http.Request { return change("kim@example.com", "user", goodPassword, newPassword) }, 1},
-		{"a logout of all sessions", func(o tokens) *http.Request { return bearing("/logout-all", o.Token) }, 1},
-		{"a deletion", func(o tokens) *http.Request { return deleting(o.Token, goodPassword) }, 3},
-	} {
-		for n := 1; n <= c.most; n++ {
-			t.Run(c.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					store := &moment{Accounts: new(authtest.Accounts)}
-					k := newKit(t, withStore(store))
-					kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
-					after(time.Second)
-					ran := false
-					store.then = func() {
-						ran = true
-						k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
-					}
-					store.n = n
-					w := k.do(c.ask(other))
-					if !ran {
-						t.Fatalf("it has not looked at the account %d times", n)
-					}
-					if strings.HasPrefix(c.name, "a deletion") && w.Code != http.StatusOK {
-						t.Errorf("answer %d %s, although the account is gone", w.Code, w.Body)
-					}
-					if w.Code == http.StatusOK {
-						if got := tokensOf(t, w); got.Token != "" {
-							k.wantGone(t, got)
-						}
-					}
-					k.wantGone(t, kim, other)
-					for _, password := range []string{goodPassword, newPassword} {
-						wantRefused(t, k.do(post("/login", body("kim@example.com", password, "user"))))
-					}
-					if store.Len() != 0 {
-						t.Error("the account is back")
-					}
-				})
-			})
-		}
-	}
-}
-
-// TestDuringADeletion: what happens to an account while its deletion is under way is not
-// overlooked.
-func TestDuringADeletion(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		n      int // after which look at the account
-		do     func(k *kit, t *testing.T, open tokens)
-		status int
-	}{
-		{"a change of the password, before it is checked", 1, changes, http.StatusUnauthorized},
-		{"a change of the password, after it is checked", 2, changes, http.StatusUnauthorized},
-		{"a logout of all sessions", 2, func(k *kit, t *testing.T, open tokens) {
-			k.ask(t, bearing("/logout-all", open.Token), http.StatusOK, "")
-		}, http.StatusOK},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				store := &moment{Accounts: new(authtest.Accounts)}
-				k := newKit(t, withStore(store))
-				kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
-				store.then = func() { c.do(k, t, other) }
-				store.n = c.n
-				k.ask(t, deleting(kim.Token, goodPassword), c.status, "")
-				k.wantGone(t, kim, other)
-				if gone := store.Len() == 0; gone != (c.status == http.StatusOK) {
-					t.Errorf("gone: %v", gone)
-				}
-				if c.status != http.StatusOK {
-					k.mustOpen(t, "kim@example.com", newPassword, "user")
-				}
-			})
-		})
-	}
-}
-
-// TestDeletionSparesTheNext: whoever has the email by the time that the password is checked has
-// another account, whatever its password.
-func TestDeletionSparesTheNext(t *testing.T) {
-	for n := 1; n <= 3; n++ {
-		synctest.Test(t, func(t *testing.T) {
-			store := &moment{Accounts: new(authtest.Accounts)}
-			k := newKit(t, withStore(store))
-			kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
-			store.then = func() {
-				k.ask(t, deleting(other.Token, goodPassword), http.StatusOK, deleted)
-				k.mustRegister(t, "kim@example.com", goodPassword, "user")
-			}
-			store.n = n
-			k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
-			k.wantGone(t, kim, other)
-			anew := k.mustOpen(t, "kim@example.com", goodPassword, "user")
-			k.mustVerify(t, anew.Token)
-			k.mustRefresh(t, anew.Refresh)
-		})
-	}
-}
-
-func changes(k *kit, t *testing.T, _ tokens) {
-	k.ask(t, change("kim@example.com", "user", goodPassword, newPassword), http.StatusOK, "")
-}
-
-// A crowd is everything that several clients of one account were ever given.
-type crowd struct {
-	mu    sync.Mutex
-	given []tokens
-}
-
-func (c *crowd) take(o tokens) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.given = append(c.given, o)
-}
-
-// last returns what was given last.
-func (c *crowd) last() tokens {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.given[len(c.given)-1]
-}
-
-// TestDeletionRaces deletes accounts while they are logged in to, refreshed and changed, on two
-// instances over the real stores, whose leaders step down on three replicas. Whatever anybody was
-// given is worth nothing afterwards.
-func TestDeletionRaces(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes some seconds")
-	}
-	accounts := 2
-	if wait.Long() {
-		accounts = 6
-	}
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		ctx, stop := context.WithCancel(t.Context())
-		var background sync.WaitGroup
-		defer func() { stop(); background.Wait() }()
-		at := new(door)
-		var instances []http.Handler
-		var verifier *token.Verifier
-		for range 2 {
-			conn := e.Connect(t)
-			watch := conn.Revocations()
-			background.Go(func() { _ = watch.Run(ctx) })
-			for watch.Ready(ctx) != nil && ctx.Err() == nil {
-				runtime.Gosched()
-			}
-			many := func(l *throttle.Limits) {
-				l.Address.Free, l.Account.Free, l.Refreshes.Free = 1_000_000, 1_000_000, 1_000_000
-			}
-			k := newKit(t, throttled(t, conn, time.Now, many), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
-				func(c *authsvc.Config, _ *authsvc.HasherConfig) {
-					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), conn.Revoke
-					var err error
-					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(), Revocations: watch}); err != nil {
-						t.Fatal(err)
-					}
-					c.Verifier = verifier
-				})
-			instances = append(instances, k.routes)
-		}
-		at.set(instances...)
-		ask := func(r *http.Request) *httptest.ResponseRecorder {
-			w := httptest.NewRecorder()
-			at.ServeHTTP(w, r)
-			return w
-		}
-		stepDowns := e.StepDowns(t, bus.BucketStream(bus.SessionsBucket), time.Second)
-
-		var all crowd
-		emails := make([]string, accounts)
-		for i := range emails {
-			emails[i] = fmt.Sprintf("kim%d@example.com", i)
-			if w := ask(post("/register", body(emails[i], goodPassword, "user"))); w.Code != http.StatusCreated {
-				t.Fatalf("register: %d %s", w.Code, w.Body)
-			}
-		}
-		var answers sync.Map
-		for i, email := range emails {
-			var mine crowd
-			done := make(chan struct{})
-			going := func() bool {
-				select {
-				case <-done:
-					return false
-				default:
-					return t.Context().Err() == nil
-				}
-			}
-			note := func(what string, w *httptest.ResponseRecorder) {
-				n, _ := answers.LoadOrStore(fmt.Sprintf("%s %d", what, w.Code), new(atomic.Int64))
-				n.(*atomic.Int64).Add(1)
-			}
-			login := func() {
-				for _, password := range []string{goodPassword, newPassword} {
-					w := ask(post("/login", body(email, password, "user")))
-					note("login", w)
-					if w.Code == http.StatusOK {
-						mine.take(tokensOf(t, w))
-						return
-					}
-				}
-			}
-			for len(mine.given) == 0 {
-				login()
-			}
-			var others sync.WaitGroup
-			others.Go(func() {
-				for going() {
-					login()
-				}
-			})
-			others.Go(func() {
-				for going() {
-					w := ask(refreshWith(mine.last().Refresh))
-					note("refresh", w)
-					if w.Code == http.StatusOK {
-						mine.take(tokensOf(t, w))
-					}
-				}
-			})
-			changed := make(chan struct{}, 3)
-			others.Go(func() { // as many times as is waited for, and once more: each ends all sessions, that of whoever deletes too
-				for old, next, made := goodPassword, newPassword, 0; going() && made <= i%3; {
-					w := ask(change(email, "user", old, next))
-					note("password", w)
-					if w.Code == http.StatusOK {
-						changed <- struct{}{}
-						old, next, made = next, old, made+1
-					}
-				}
-			})
-			for range i % 3 {
-				<-changed
-			}
-			for gone := false; !gone; {
-				for _, password := range []string{goodPassword, newPassword} {
-					w := ask(deleting(mine.last().Token, password))
-					note("delete", w)
-					gone = gone || w.Code == http.StatusOK
-				}
-				if !gone { // all sessions were ended by a change of the password
-					login()
-				}
-			}
-			close(done)
-			others.Wait()
-			for _, password := range []string{goodPassword, newPassword} {
-				wantRefused(t, ask(post("/login", body(email, password, "user"))))
-			}
-			for _, o := range mine.given {
-				all.take(o)
-			}
-		}
-		stepDowns() // what is left is looked up, and not raced for
-		for _, o := range all.given {
-			wait.Until(t, "a token of a deleted account is refused", func() bool {
-				_, err := verifier.Verify(t.Context(), o.Token)
-				why := token.Reason(err)
-				return why == "revoked" || why == "expired"
-			})
-			var w *httptest.ResponseRecorder
-			wait.Until(t, "a refresh token of a deleted account is answered", func() bool {
-				w = ask(refreshWith(o.Refresh))
-				return w.Code != http.StatusServiceUnavailable
-			})
-			if w.Code != http.StatusUnauthorized {
-				t.Errorf("a refresh token of a deleted account: %d %s", w.Code, w.Body)
-			}
-		}
-		if keys, err := e.Connect(t).Bucket(bus.AccountsBucket).Keys(t.Context()); err != nil || len(keys) != 0 {
-			t.Errorf("%d accounts are left (%v)", len(keys), err)
-		}
-		answers.Range(func(what, n any) bool {
-			t.Logf("%s: %d", what, n.(*atomic.Int64).Load())
-			return true
-		})
-		t.Logf("%d tokens, %d leaders stepped down", len(all.given), stepDowns())
 	})
 }

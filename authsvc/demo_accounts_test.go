@@ -36,10 +36,14 @@ func TestDemoAccountsAreForTheDemo(t *testing.T) {
 	if c := on.mustLogin(t, "rider@example.com", "password123", "raider"); c.Role != token.Rider {
 		t.Errorf("claims = %+v", c)
 	}
-	on.ask(t, post("/login", body("john@example.com", "password124", "user")), http.StatusUnauthorized, "Invalid credentials")
-	on.ask(t, post("/login", body("john@example.com", "password123", "raider")), http.StatusUnauthorized, "Invalid credentials")
-	off.ask(t, post("/login", body("john@example.com", "password123", "user")), http.StatusUnauthorized, "Invalid credentials")
-	off.ask(t, post("/login", body("rider@example.com", "password123", "rider")), http.StatusUnauthorized, "Invalid credentials")
+	on.ask(t, post("/login", body("john@example.com", "password124", "user")), http.StatusUnauthorized,
+		"Invalid credentials")
+	on.ask(t, post("/login", body("john@example.com", "password123", "raider")), http.StatusUnauthorized,
+		"Invalid credentials")
+	off.ask(t, post("/login", body("john@example.com", "password123", "user")), http.StatusUnauthorized,
+		"Invalid credentials")
+	off.ask(t, post("/login", body("rider@example.com", "password123", "rider")), http.StatusUnauthorized,
+		"Invalid credentials")
 }
 
 func TestSeedingAgainChangesNothing(t *testing.T) {
@@ -59,7 +63,8 @@ func TestSeedingAgainChangesNothing(t *testing.T) {
 		t.Error("a demo account was changed")
 	}
 	k.mustLogin(t, "john@example.com", goodPassword, "user")
-	k.ask(t, post("/login", body("john@example.com", "password123", "user")), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, post("/login", body("john@example.com", "password123", "user")), http.StatusUnauthorized,
+		"Invalid credentials")
 	k.mustLogin(t, "rider@example.com", "password123", "raider")
 }
 

@@ -16,7 +16,8 @@ const (
 )
 
 // ErrInvalidEmail refuses text that is no email address. Its sentence names what is wrong.
-var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email", "This is not an email address. Give one like name@example.com.")
+var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email",
+	"This is not an email address. Give one like name@example.com.")
 
 // An Email is an address in the spelling by which accounts are found: ASCII only, in lower case.
 // Only ParseEmail makes one.
@@ -37,7 +38,8 @@ func ParseEmail(s string) (Email, error) {
 	case len(s) > MaxEmail:
 		return "", ErrInvalidEmail.Saying("The email address is too long. It may have at most 254 characters.")
 	case !isASCII(s):
-		return "", ErrInvalidEmail.Saying("The email address may contain only unaccented letters, digits and ASCII symbols.")
+		return "", ErrInvalidEmail.Saying(
+			"The email address may contain only unaccented letters, digits and ASCII symbols.")
 	case strings.Count(s, "@") != 1:
 		return "", ErrInvalidEmail.Saying("The email address must have exactly one @, as in name@example.com.")
 	}

@@ -38,8 +38,10 @@ const (
 	saltLength = 16 // bytes (RFC 9106 section 3.1)
 	keyLength  = 32 // bytes
 
-	defaultWait  = 5 * time.Second
-	queuePerSlot = 128 // at about 25 ms for each hash, somewhat less than one slot does within the default wait
+	defaultWait = 5 * time.Second
+	// At about 25 ms for each hash, one slot hashes somewhat more than that within the default
+	// wait.
+	queuePerSlot = 128
 
 	// The highest cost of a stored hash. A broken record must not exhaust the machine's memory.
 	maxMemory     = 1 << 20 // KiB
@@ -48,10 +50,13 @@ const (
 
 // Errors of a Hasher.
 var (
-	ErrPasswordTooShort = fault.New(fault.Invalid, "password_too_short", "The password is too short. It needs at least 8 characters.")
-	ErrPasswordTooLong  = fault.New(fault.Invalid, "password_too_long", "The password is too long. It may have at most 128 characters.")
+	ErrPasswordTooShort = fault.New(fault.Invalid, "password_too_short",
+		"The password is too short. It needs at least 8 characters.")
+	ErrPasswordTooLong = fault.New(fault.Invalid, "password_too_long",
+		"The password is too long. It may have at most 128 characters.")
 	// ErrBusy says that more passwords are waiting than can be checked in time.
-	ErrBusy = fault.New(fault.Unavailable, "too_many_logins", "Too many people are logging in right now. Please try again in a few seconds.")
+	ErrBusy = fault.New(fault.Unavailable, "too_many_logins",
+		"Too many people are logging in right now. Please try again in a few seconds.")
 	// ErrPasswordSettings refuses a HasherConfig. Its cause names everything that is wrong.
 	ErrPasswordSettings = fault.New(fault.Invalid, "password_settings", "The password settings cannot be used.")
 )
@@ -115,7 +120,8 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 	}
 	return &Hasher{
 		params: argon2id.Params{
-			Memory: c.Cost.Memory, Iterations: c.Cost.Iterations, Parallelism: c.Cost.Parallelism, SaltLength: saltLength, KeyLength: keyLength,
+			Memory: c.Cost.Memory, Iterations: c.Cost.Iterations, Parallelism: c.Cost.Parallelism,
+			SaltLength: saltLength, KeyLength: keyLength,
 		},
 		dummy:   dummyHash(c.Cost),
 		common:  readCommon(),
@@ -228,7 +234,8 @@ func readPHC(phc string) (argon2id.Params, error) {
 	if err != nil {
 		return argon2id.Params{}, fmt.Errorf("stored hash: %w", err)
 	}
-	if params.Memory > maxMemory || params.Iterations < 1 || params.Iterations > maxIterations || params.Parallelism < 1 ||
+	if params.Memory > maxMemory || params.Iterations < 1 || params.Iterations > maxIterations ||
+		params.Parallelism < 1 ||
 		params.SaltLength < 8 || params.SaltLength > 64 || params.KeyLength < 16 || params.KeyLength > 64 {
 		return argon2id.Params{}, errors.New("stored hash: its parameters are out of range")
 	}
@@ -239,7 +246,8 @@ func readPHC(phc string) (argon2id.Params, error) {
 // broken phc.
 func (p *Hasher) Outdated(phc string) bool {
 	was, err := readPHC(phc)
-	return err == nil && (was.Memory < p.params.Memory || was.Iterations < p.params.Iterations || was.Parallelism < p.params.Parallelism ||
+	return err == nil && (was.Memory < p.params.Memory || was.Iterations < p.params.Iterations ||
+		was.Parallelism < p.params.Parallelism ||
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 

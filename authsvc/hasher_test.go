@@ -77,7 +77,8 @@ func TestBrokenHashes(t *testing.T) {
 	for _, phc := range []string{
 		"x", "$argon2id$", "$argon2i$v=19$m=19456,t=2,p=1$" + salt + "$" + key, "$2a$10$abcdefghijklmnopqrstuv",
 		"$argon2id$v=16$m=19456,t=2,p=1$" + salt + "$" + key,
-		"$argon2id$v=19$m=19456,t=0,p=1$" + salt + "$" + key, // these two make the argon2 package panic
+		// These two make the argon2 package panic.
+		"$argon2id$v=19$m=19456,t=0,p=1$" + salt + "$" + key,
 		"$argon2id$v=19$m=19456,t=2,p=0$" + salt + "$" + key,
 		"$argon2id$v=19$m=4294967295,t=2,p=1$" + salt + "$" + key, // 4 TiB
 		"$argon2id$v=19$m=19456,t=4294967295,p=1$" + salt + "$" + key,
@@ -139,7 +140,8 @@ func TestTurns(t *testing.T) {
 		}
 		wantBusy := func(what string, err, cause error, after time.Duration, since time.Time) {
 			t.Helper()
-			if !errors.Is(err, authsvc.ErrBusy) || fault.From(err).RetryAfter != wait || (cause != nil) != errors.Is(err, cause) || time.Since(since) != after {
+			if !errors.Is(err, authsvc.ErrBusy) || fault.From(err).RetryAfter != wait ||
+				(cause != nil) != errors.Is(err, cause) || time.Since(since) != after {
 				t.Errorf("%s = %v after %v, want ErrBusy with %v after %v", what, err, time.Since(since), cause, after)
 			}
 		}
@@ -193,9 +195,11 @@ func TestAThousandLogins(t *testing.T) {
 				}
 			}()
 		}
-		synctest.Wait() // some are being hashed, some wait for their turn, and everybody else has been answered
+		// Some are being hashed, some wait for their turn, and everybody else has been answered.
+		synctest.Wait()
 		if len(byStatus) != 1 || byStatus[http.StatusServiceUnavailable] != clients-slots-queue {
-			t.Errorf("answers = %v while the slots and the queue are full, want %d of 503", byStatus, clients-slots-queue)
+			t.Errorf("answers = %v while the slots and the queue are full, want %d of 503", byStatus,
+				clients-slots-queue)
 		}
 		close(hold)
 		synctest.Wait()

@@ -103,7 +103,8 @@ func (r *revocations) add(ctx context.Context, v token.Revocation) error {
 }
 
 // upToDate says that nothing is missing, as the watch of a real bucket does all the time.
-func (r *revocations) upToDate() { r.set.Complete(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)) } // whatever a test's clock says
+// whatever a test's clock says
+func (r *revocations) upToDate() { r.set.Complete(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)) }
 
 func (r *revocations) fail(err error) {
 	r.mu.Lock()
@@ -124,10 +125,12 @@ func (r *revocations) take() []token.Revocation {
 // it is made.
 func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig)) *kit {
 	t.Helper()
-	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal), registry: prometheus.NewRegistry()}
+	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal),
+		registry: prometheus.NewRegistry()}
 	passwords := authsvc.HasherConfig{Observe: k.hashes.observe}
 	k.config = authsvc.Config{
-		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add, Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,
+		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add,
+		Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,
 		Log: slog.New(slog.NewJSONHandler(k.log, nil)), Registerer: k.registry,
 	}
 	for _, edit := range edits {
@@ -201,7 +204,8 @@ func (k *kit) ask(t *testing.T, r *http.Request, status int, want string) *httpt
 
 func (k *kit) mustRegister(t *testing.T, email, password, role string) {
 	t.Helper()
-	k.ask(t, post("/register", body(email, password, role)), http.StatusCreated, `{"status":true,"message":"Registration Successful"}`)
+	k.ask(t, post("/register", body(email, password, role)), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful"}`)
 }
 
 // mustLogin returns the claims of the token that a login gives.
@@ -228,7 +232,8 @@ func tokensOf(t testing.TB, w *httptest.ResponseRecorder) (answer tokens) {
 // mustOpen returns what a login answers.
 func (k *kit) mustOpen(t *testing.T, email, password, role string) tokens {
 	t.Helper()
-	w := k.ask(t, post("/login", body(email, password, role)), http.StatusOK, `{"status":true,"message":"Login Successful","token":"`)
+	w := k.ask(t, post("/login", body(email, password, role)), http.StatusOK,
+		`{"status":true,"message":"Login Successful","token":"`)
 	return tokensOf(t, w)
 }
 

@@ -47,7 +47,8 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, try *attempt) (a
 const mostLogins = 3
 
 // errAccountBusy says that all sessions of an account are ended again and again.
-var errAccountBusy = fault.New(fault.Unavailable, "account_busy", "Your account is being changed right now. Please try again.").After(time.Second)
+var errAccountBusy = fault.New(fault.Unavailable, "account_busy",
+	"Your account is being changed right now. Please try again.").After(time.Second)
 
 // beginSession begins a session for the owner of the credentials.
 //
@@ -94,13 +95,15 @@ const longestEpochWait = time.Second + token.ClockLeeway
 func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signed string, c token.Claims, err error) {
 	for wait := a.NotBefore.Sub(s.now()); wait > 0; wait = a.NotBefore.Sub(s.now()) {
 		if wait > longestEpochWait {
-			return "", token.Claims{}, errAccountBusy.Because(fmt.Errorf("the session epoch of account %s begins %v from now", a.ID, wait))
+			return "", token.Claims{},
+				errAccountBusy.Because(fmt.Errorf("the session epoch of account %s begins %v from now", a.ID, wait))
 		}
 		if !retry.Sleep(ctx, wait) {
 			return "", token.Claims{}, errAccountBusy.Because(context.Cause(ctx))
 		}
 	}
-	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role, Session: sessionID})
+	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role,
+		Session: sessionID})
 	if err != nil {
 		return "", token.Claims{}, fmt.Errorf("issue token: %w", err)
 	}
@@ -122,7 +125,8 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	a, known, err := s.lookUp(ctx, c.Email, role, try)
 	match := false
 	if err == nil {
-		match, err = s.hasher.Verify(ctx, c.Password, a.Hash) // an unknown account has no hash, but costs one
+		// An unknown account has no hash, but costs one.
+		match, err = s.hasher.Verify(ctx, c.Password, a.Hash)
 	}
 	switch {
 	case err != nil:
@@ -156,7 +160,8 @@ func (s *Service) settle(ctx context.Context, outcome func(context.Context) erro
 
 // lookUp returns the account and whether it exists. Text that is no email address belongs to
 // nobody.
-func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt) (a Account, known bool, err error) {
+func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt) (a Account, known bool,
+	err error) {
 	email, err := ParseEmail(typed)
 	if err != nil {
 		return Account{}, false, nil //nolint:nilerr // it is an answer: nobody has this address
@@ -185,6 +190,7 @@ func (s *Service) rehash(ctx context.Context, a Account, password string) {
 		err = s.accounts.Replace(ctx, a)
 	}
 	if err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot rehash a password", slog.String("account", a.ID), slog.Any("error", err))
+		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot rehash a password", slog.String("account", a.ID),
+			slog.Any("error", err))
 	}
 }

@@ -22,12 +22,14 @@ func TestLogin(t *testing.T) {
 	john := k.account(t, "john@example.com", token.User)
 
 	first := k.mustLogin(t, "john@example.com", goodPassword, "user")
-	if first.Subject != john.ID || first.Email != "john@example.com" || first.Role != token.User || len(first.Session) != 26 {
+	if first.Subject != john.ID || first.Email != "john@example.com" || first.Role != token.User ||
+		len(first.Session) != 26 {
 		t.Errorf("claims = %+v, want those of %v", first, john)
 	}
 	second := k.mustLogin(t, "JOHN@EXAMPLE.COM", goodPassword, "user")
 	if second.Subject != john.ID || second.ID == first.ID || second.Session == first.Session {
-		t.Errorf("a second login has claims %+v after %+v: want the same account in a session of its own", second, first)
+		t.Errorf("a second login has claims %+v after %+v: want the same account in a session of its own", second,
+			first)
 	}
 }
 
@@ -38,10 +40,12 @@ func TestEmailsWithSpacesAround(t *testing.T) {
 	if a := k.account(t, "kim@example.com", token.User); a.EmailAsEntered != "Kim@Example.com" {
 		t.Errorf("it is written as %q", a.EmailAsEntered)
 	}
-	for _, email := range []string{"kim@example.com ", "\tkim@example.com", "kim@example.com\r\n", "\u00a0kim@example.com"} {
+	for _, email := range []string{"kim@example.com ", "\tkim@example.com", "kim@example.com\r\n",
+		"\u00a0kim@example.com"} {
 		k.mustOpen(t, email, goodPassword, "user")
 	}
-	k.ask(t, post("/register", body("kim@example.com ", goodPassword, "user")), http.StatusConflict, authsvc.ErrTaken.Message)
+	k.ask(t, post("/register", body("kim@example.com ", goodPassword, "user")), http.StatusConflict,
+		authsvc.ErrTaken.Message)
 	change := `{"email":"kim@example.com ","role":"user","current":"` + goodPassword + `","new":"another ` + goodPassword + `"}`
 	k.ask(t, post("/password", change), http.StatusOK, "")
 }
@@ -66,7 +70,8 @@ func TestLoginAnswerIsTheOriginals(t *testing.T) {
 			t.Errorf("a token was sent with Cache-Control %q", got)
 		}
 	}
-	w := k.ask(t, post("/login", `{"email":"john@example.com","password":"password123","role":"admin"}`), http.StatusBadRequest, "")
+	w := k.ask(t, post("/login", `{"email":"john@example.com","password":"password123","role":"admin"}`),
+		http.StatusBadRequest, "")
 	if w.Body.String() != "Invalid role" {
 		t.Errorf("an unknown role = %q", w.Body)
 	}
@@ -86,9 +91,11 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "john@example.com", goodPassword, "user")
 	k.hashes.take()
-	for _, role := range []string{"", "service", "admin", "User", "RAIDER", " user", "user ", "user,raider", "\u202euser"} {
+	for _, role := range []string{"", "service", "admin", "User", "RAIDER", " user", "user ", "user,raider",
+		"\u202euser"} {
 		for _, path := range []string{"/login", "/register"} {
-			for _, password := range []string{goodPassword, "wrong", strings.Repeat("x", 200)} { // the role comes first
+			// The role comes first.
+			for _, password := range []string{goodPassword, "wrong", strings.Repeat("x", 200)} {
 				w := k.ask(t, post(path, body("john@example.com", password, role)), http.StatusBadRequest, "")
 				if w.Body.String() != "Invalid role" {
 					t.Errorf("%s with role %q = %q", path, role, w.Body)

@@ -14,7 +14,8 @@ import (
 )
 
 // ErrNoSession refuses to log out a token that no login has given out.
-var ErrNoSession = fault.New(fault.Invalid, "no_session", "This token belongs to no session, so there is nothing to log out of.")
+var ErrNoSession = fault.New(fault.Invalid, "no_session",
+	"This token belongs to no session, so there is nothing to log out of.")
 
 const onlyPeople = "Only users and raiders have sessions"
 
@@ -138,7 +139,8 @@ func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own sessi
 		// All sessions have ended with their epoch. Ending this one shows whether it has a cookie.
 		own, err = s.sessions.End(ctx, c.Session, "logout of all sessions")
 		if err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "cannot remove a session", slog.String("session", c.Session), slog.Any("error", err))
+			s.log.LogAttrs(ctx, slog.LevelWarn, "cannot remove a session", slog.String("session", c.Session),
+				slog.Any("error", err))
 		}
 		return own, nil
 	}

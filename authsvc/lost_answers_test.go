@@ -5,13 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
@@ -19,35 +16,6 @@ import (
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 )
-
-// TestEndingIsFinished: where a session could not be ended to the end, its next token does that,
-// and gives nothing.
-func TestEndingIsFinished(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKit(t)
-		first := k.kim(t)
-		second := k.mustRefresh(t, first.Refresh)
-		third := k.mustRefresh(t, second.Refresh)
-		k.revoked.fail(bus.ErrUnavailable)
-		w := k.ask(t, refreshWith(first.Refresh), http.StatusServiceUnavailable, "try again")
-		if w.Header().Get("Retry-After") == "" {
-			t.Error("503 without Retry-After")
-		}
-		if n := testutil.ToFloat64(counter(t, k, "pillion_refreshes_total", "reused")); n != 1 {
-			t.Errorf("%v reuses counted, want 1", n)
-		}
-		k.ask(t, refreshWith(third.Refresh), http.StatusServiceUnavailable, "") // over, and not said before it is
-		k.revoked.fail(nil)
-		k.wantNoRefresh(t, third.Refresh)
-		if got := k.revoked.take(); len(got) != 1 || got[0].Session != first.Refresh[:26] {
-			t.Errorf("revoked %v", got)
-		}
-		k.wantTakenBack(t, third.Token)
-		if keys := k.config.Sessions.(*authtest.Sessions).Keys(); len(keys) != 0 {
-			t.Errorf("%d sessions are left", len(keys))
-		}
-	})
-}
 
 // TestParallelUses: of any number of uses at once one makes the successor, and all that are
 // answered get that very one.
@@ -163,7 +131,8 @@ func TestUnknownOutcomes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &lossy{Sessions: new(authtest.Sessions)}
-				k := newKit(t, withRules(session.Rules{Grace: c.grace}), func(a *authsvc.Config, _ *authsvc.HasherConfig) { a.Sessions = store })
+				k := newKit(t, withRules(session.Rules{Grace: c.grace}),
+					func(a *authsvc.Config, _ *authsvc.HasherConfig) { a.Sessions = store })
 				kim := k.kim(t)
 				store.drop, store.deafen = c.drop, c.deafen
 				if !c.answered {
@@ -210,11 +179,11 @@ func TestLateAnswers(t *testing.T) {
 	})
 }
 
-// TestOutages: a refresh that was stored, and whose answer got lost in an outage longer than the
-// grace, may be asked for again until the grace after its end; also at an instance that was not
-// there meanwhile, and where there is no grace else. An outage that began when the grace was over
-// changes nothing.
-func TestOutages(t *testing.T) {
+// TestInterruptions: a refresh that was stored, and whose answer got lost in an outage longer
+// than the grace, may be asked for again until the grace after its end; also at an instance that
+// was not there meanwhile, and where there is no grace else. An outage that began when the grace
+// was over changes nothing.
+func TestInterruptions(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		restarted bool
@@ -270,7 +239,8 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 	}
 	limited := func(t *testing.T) func(*authsvc.Config, *authsvc.HasherConfig) {
 		limits := throttle.DefaultLimits()
-		limits.Refreshes = throttle.BackoffPolicy{Free: 1, FirstWait: 40 * time.Second, LongestWait: time.Minute, ForgetAfter: time.Hour}
+		limits.Refreshes = throttle.BackoffPolicy{Free: 1, FirstWait: 40 * time.Second, LongestWait: time.Minute,
+			ForgetAfter: time.Hour}
 		g, err := throttle.New(throttle.Config{Counters: new(bucket), Familiar: new(bucket), Limits: limits})
 		if err != nil {
 			t.Fatal(err)
@@ -285,8 +255,9 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 	}
 	as := func(r *http.Request) *http.Request { return r }
 	for _, c := range []struct {
-		name    string
-		trouble func(*testing.T) func(*authsvc.Config, *authsvc.HasherConfig) // of the instance that does not answer
+		name string
+		// Of the instance that does not answer.
+		trouble func(*testing.T) func(*authsvc.Config, *authsvc.HasherConfig)
 		ask     func(*http.Request) *http.Request
 		status  int
 		first   bool // whether that is before the token was exchanged, or after
@@ -300,10 +271,14 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				accounts, sessions := new(authtest.Accounts), new(authtest.Sessions)
-				share := func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts, c.Sessions = accounts, sessions }
+				share := func(c *authsvc.Config, _ *authsvc.HasherConfig) {
+					c.Accounts, c.Sessions = accounts,
+						sessions
+				}
 				k, other, troubled := newKit(t, share), newKit(t, share), newKit(t, share, c.trouble(t))
 				kim := k.kim(t)
-				tim, ada := k.mustOpen(t, "kim@example.com", goodPassword, "user"), k.mustOpen(t, "kim@example.com", goodPassword, "user")
+				tim, ada := k.mustOpen(t, "kim@example.com", goodPassword, "user"),
+					k.mustOpen(t, "kim@example.com", goodPassword, "user")
 				troubled.do(refreshWith(ada.Refresh)) // which is one too many for the next one
 				k.mustRefresh(t, tim.Refresh)
 				wait := 9 * time.Second
@@ -343,80 +318,3 @@ func (b *bucket) Erase(ctx context.Context, key string, revision uint64) error {
 }
 
 func (b *bucket) Keys(context.Context) ([]string, error) { return b.Sessions.Keys(), nil }
-
-// old is a store whose reads are behind what it has acknowledged, as those of a replica may be.
-type old struct {
-	*authtest.Sessions
-	value    []byte
-	revision uint64
-	reads    int // how many of the next reads are old
-}
-
-func (s *old) Get(ctx context.Context, key string) ([]byte, uint64, error) {
-	if s.reads > 0 {
-		s.reads--
-		return s.value, s.revision, nil
-	}
-	return s.Sessions.Get(ctx, key)
-}
-
-// TestOldReads: a token that is later than the record says that the record is old, and nothing
-// else.
-func TestOldReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &old{Sessions: new(authtest.Sessions)}
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = store })
-		kim := k.kim(t)
-		var err error
-		if store.value, store.revision, err = store.Sessions.Get(t.Context(), kim.Refresh[:26]); err != nil {
-			t.Fatal(err)
-		}
-		second := k.mustRefresh(t, kim.Refresh)
-		store.reads = 1
-		if again := k.mustRefresh(t, kim.Refresh); again.Refresh != second.Refresh { // what it would write over is not there any more
-			t.Error("an old read made a second successor")
-		}
-		store.reads = 3
-		third := k.mustRefresh(t, second.Refresh)
-		store.reads = 1 << 20 // restored from a backup
-		k.wantNoRefresh(t, third.Refresh)
-		store.reads = 0
-		k.mustRefresh(t, third.Refresh)
-		if got := k.revoked.take(); got != nil {
-			t.Errorf("revoked %v", got)
-		}
-	})
-}
-
-func TestBrokenSessionRecords(t *testing.T) {
-	k := newKit(t)
-	store := k.config.Sessions.(*authtest.Sessions)
-	kim, tim := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
-	id := kim.Refresh[:26]
-	good, _, err := store.Get(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	another, _, err := store.Get(t.Context(), tim.Refresh[:26])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{
-		"not JSON": "\x00", "empty": "", "nothing": "{}", "another's": string(another),
-		"a later version": strings.Replace(string(good), `"v":1`, `"v":2`, 1),
-		"no hash":         strings.Replace(string(good), `"current":"`, `"current":"","x":"`, 1),
-		"no mark":         strings.Replace(string(good), `"mark":"`, `"mark":"AAAA","x":"`, 1),
-		"generation 0":    strings.Replace(string(good), `"generation":1`, `"generation":0`, 1),
-	} {
-		_, revision, err := store.Get(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := store.Update(t.Context(), id, []byte(value), revision); err != nil {
-			t.Fatal(err)
-		}
-		if w := k.do(refreshWith(kim.Refresh)); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "record") {
-			t.Errorf("%s: %d %s", name, w.Code, w.Body)
-		}
-	}
-}

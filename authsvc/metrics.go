@@ -28,11 +28,12 @@ const (
 type result string
 
 const (
-	success     result = "success"
-	refused     result = "refused"     // invalid credentials
-	taken       result = "taken"       // registrations only
-	repeat      result = "repeated"    // refreshes only: the previous answer was lost
-	reuse       result = "reused"      // refreshes only: the token was used before, so its session was ended
+	success result = "success"
+	refused result = "refused"  // invalid credentials
+	taken   result = "taken"    // registrations only
+	repeat  result = "repeated" // refreshes only: the previous answer was lost
+	// reuse is for refreshes only: the token was used before, so its session was ended.
+	reuse       result = "reused"
 	invalid     result = "invalid"     // the request was malformed
 	limited     result = "limited"     // too many tries
 	busy        result = "busy"        // too many passwords are waiting

@@ -11,9 +11,12 @@ import (
 
 // Errors of an Operator.
 var (
-	ErrWhichRole      = fault.New(fault.Invalid, "which_role", "This email belongs to a user and to a raider. Name one with --role.")
-	ErrUnknownAccount = fault.New(fault.NotFound, "no_account", "There is no such account. Give its email, or its id of 26 characters.")
-	ErrAsOf           = fault.New(fault.Invalid, "as_of", "The time is in the future. Give one that has passed, such as 2026-03-01T08:00:00Z.")
+	ErrWhichRole = fault.New(fault.Invalid, "which_role",
+		"This email belongs to a user and to a raider. Name one with --role.")
+	ErrUnknownAccount = fault.New(fault.NotFound, "no_account",
+		"There is no such account. Give its email, or its id of 26 characters.")
+	ErrAsOf = fault.New(fault.Invalid, "as_of",
+		"The time is in the future. Give one that has passed, such as 2026-03-01T08:00:00Z.")
 )
 
 // An Operator does to accounts what their owners cannot. It works on the stores directly, beside
@@ -26,7 +29,8 @@ type Operator struct {
 }
 
 // NewOperator returns an Operator. revoke is as in Config.
-func NewOperator(accounts AccountStore, revoke func(context.Context, token.Revocation) error, now func() time.Time) *Operator {
+func NewOperator(accounts AccountStore, revoke func(context.Context, token.Revocation) error,
+	now func() time.Time) *Operator {
 	return &Operator{accounts: accounts, revoker: revoker{revoke, now}, now: now}
 }
 
@@ -101,7 +105,8 @@ func (o *Operator) Delete(ctx context.Context, a Account) (Account, error) {
 			return Account{}, err
 		}
 		have, err := o.accounts.Find(ctx, a.Email, a.Role)
-		if errors.Is(err, ErrNoAccount) || err == nil && have.ID != a.ID { // somebody else was faster
+		// Somebody else was faster.
+		if errors.Is(err, ErrNoAccount) || err == nil && have.ID != a.ID {
 			return a, nil
 		}
 		if err != nil {

@@ -112,7 +112,8 @@ func TestOperatorsRevocation(t *testing.T) {
 		if _, err := o.Revoke(t.Context(), kim, since); err != nil {
 			t.Fatal(err)
 		}
-		if all := k.revoked.take(); len(all) != 1 || !all[0].At.Equal(since.UTC().Truncate(time.Microsecond)) || all[0].Subject != kim.ID {
+		if all := k.revoked.take(); len(all) != 1 || !all[0].At.Equal(since.UTC().Truncate(time.Microsecond)) ||
+			all[0].Subject != kim.ID {
 			t.Errorf("revoked %+v, want as of %s", all, since)
 		}
 		k.wantTakenBack(t, open.Token)
@@ -133,7 +134,8 @@ func TestPasswordReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, changed, err := o.ResetPassword(t.Context(), kim)
-	if err != nil || !regexp.MustCompile(`^([0-9a-hj-kmnp-tv-z]{4}-){3}[0-9a-hj-kmnp-tv-z]{4}$`).MatchString(code) || code == first {
+	if err != nil || !regexp.MustCompile(`^([0-9a-hj-kmnp-tv-z]{4}-){3}[0-9a-hj-kmnp-tv-z]{4}$`).MatchString(code) ||
+		code == first {
 		t.Fatalf("code %q (%v)", code, err)
 	}
 	if strings.Contains(changed.Reset, strings.ReplaceAll(code, "-", "")) || changed.Reset == "" {
@@ -142,7 +144,8 @@ func TestPasswordReset(t *testing.T) {
 	k.wantTakenBack(t, open.Token)
 	k.wantNoRefresh(t, open.Refresh)
 	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
-	wantRefused(t, k.do(post("/password", `{"email":"kim@example.com","role":"user","current":"`+goodPassword+`","new":"`+newPassword+`"}`)))
+	wantRefused(t, k.do(post("/password",
+		`{"email":"kim@example.com","role":"user","current":"`+goodPassword+`","new":"`+newPassword+`"}`)))
 	for name, r := range map[string]*http.Request{
 		"an earlier code":    setByCode("kim@example.com", "user", first, newPassword),
 		"another's account":  setByCode("mal@example.com", "user", code, newPassword),
@@ -154,11 +157,15 @@ func TestPasswordReset(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, k.ask(t, r, http.StatusUnauthorized, "")) })
 	}
-	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`), http.StatusBadRequest, "but not both")
-	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`), http.StatusBadRequest, "too short")
+	k.ask(t, post("/password",
+		`{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`),
+		http.StatusBadRequest, "but not both")
+	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`),
+		http.StatusBadRequest, "too short")
 
 	typed := strings.ToUpper(strings.ReplaceAll(code, "-", " "))
-	k.ask(t, setByCode("kim@example.com", "user", typed, newPassword), http.StatusOK, `{"status":true,"message":"Password Changed"}`)
+	k.ask(t, setByCode("kim@example.com", "user", typed, newPassword), http.StatusOK,
+		`{"status":true,"message":"Password Changed"}`)
 	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword+"!")))
 	k.mustOpen(t, "kim@example.com", newPassword, "user")
 	if strings.Contains(k.log.String(), code) {
@@ -176,7 +183,8 @@ func TestResetCodesRunOut(t *testing.T) {
 	}
 	now = now.Add(authsvc.ResetLife + time.Second)
 	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword)))
-	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user")))) // and the old password stays void
+	// And the old password stays void.
+	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
 }
 
 // Of any number of uses of a code at once, on two instances, one sets its password.
@@ -184,7 +192,8 @@ func TestResetCodesAreGoodOnce(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		var instances []*kit
 		for range 2 {
-			instances = append(instances, newKit(t, withStore(authsvc.NewAccounts(e.Connect(t).Bucket(bus.AccountsBucket)))))
+			instances = append(instances,
+				newKit(t, withStore(authsvc.NewAccounts(e.Connect(t).Bucket(bus.AccountsBucket)))))
 		}
 		k := instances[0]
 		k.mustRegister(t, "kim@example.com", goodPassword, "user")
@@ -218,14 +227,18 @@ func TestApproval(t *testing.T) {
 	if err := k.service.SeedDemo(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `{"status":true,"message":"Registration Successful","pending":true}`)
-	k.ask(t, post("/register", body("rita@example.com", goodPassword, "user")), http.StatusCreated, `{"status":true,"message":"Registration Successful"}`)
+	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful","pending":true}`)
+	k.ask(t, post("/register", body("rita@example.com", goodPassword, "user")), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful"}`)
 	k.hashes.take()
 	const sentence = "Your account is waiting for approval. You can log in once it has been approved."
-	if w := k.ask(t, post("/login", body("rita@example.com", goodPassword, "raider")), http.StatusForbidden, ""); w.Body.String() != sentence {
+	if w := k.ask(t, post("/login", body("rita@example.com", goodPassword, "raider")), http.StatusForbidden,
+		""); w.Body.String() != sentence {
 		t.Errorf("a pending account is told %q", w.Body)
 	}
-	wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider")))) // who cannot log in learns nothing
+	// Who cannot log in learns nothing.
+	wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))))
 	wantCosts(t, k.hashes.take(), lightCost, lightCost)
 	for _, who := range []string{"early@example.com", "rider@example.com"} {
 		password := goodPassword
@@ -262,7 +275,8 @@ func TestOperatorFinds(t *testing.T) {
 		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrUnknownAccount},
 		{"una@example.com", "admin", "", authsvc.ErrInvalidRole},
 	} {
-		if a, err := o.Find(t.Context(), c.who, c.role); !errors.Is(err, c.err) || a.Role != c.want || c.err == nil && err != nil {
+		if a, err := o.Find(t.Context(), c.who, c.role); !errors.Is(err, c.err) || a.Role != c.want || c.err == nil &&
+			err != nil {
 			t.Errorf("Find(%s, %s) = %v, %v; want %s, %v", c.who, c.role, a, err, c.want, c.err)
 		}
 	}
@@ -270,7 +284,8 @@ func TestOperatorFinds(t *testing.T) {
 	if err := o.Each(t.Context(), func(authsvc.Account) error { seen++; return nil }); err != nil || seen != 3 {
 		t.Errorf("%d accounts, %v", seen, err)
 	}
-	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com", Role: token.User}); !errors.Is(err, authsvc.ErrUnknownAccount) {
+	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com",
+		Role: token.User}); !errors.Is(err, authsvc.ErrUnknownAccount) {
 		t.Errorf("an account that is another by now: %v", err)
 	}
 	k.revoked.fail(bus.ErrUnavailable)

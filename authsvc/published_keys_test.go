@@ -98,7 +98,8 @@ func TestKeysFollowTheSet(t *testing.T) {
 	}
 	now = k.auth.KeySet()
 	before := k.ask(t, get("/public-key"), http.StatusOK, "").Header().Get("ETag")
-	set, err := token.NewKeySet(token.Key{ID: token.Thumbprint(&k.auth.Other.PublicKey), Public: &k.auth.Other.PublicKey})
+	set, err := token.NewKeySet(token.Key{ID: token.Thumbprint(&k.auth.Other.PublicKey),
+		Public: &k.auth.Other.PublicKey})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,8 @@ type tokenPair struct {
 // handOut returns the answer with a pair of tokens. The refresh token of a session with cookies
 // goes into a cookie only.
 func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p tokenPair) tokenAnswer {
-	answer := tokenAnswer{Status: true, Message: message, Token: p.access, ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
+	answer := tokenAnswer{Status: true, Message: message, Token: p.access,
+		ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
 	if p.session.Cookie {
 		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.now()))
 	} else {
@@ -82,7 +83,8 @@ func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err er
 }
 
 // exchange exchanges the first good token of a request.
-func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt) (pair tokenPair, err error) {
+func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt) (pair tokenPair,
+	err error) {
 	for _, p := range presented {
 		var t session.Token
 		if t, err = session.ParseToken(p); err != nil {
@@ -149,7 +151,8 @@ func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) err
 			}
 		}
 	}
-	if errors.Is(err, session.ErrInvalidToken) && !errors.Is(err, session.ErrReused) { // a reuse is answered as such
+	// A reuse is not limited, but answered as such.
+	if errors.Is(err, session.ErrInvalidToken) && !errors.Is(err, session.ErrReused) {
 		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return limited
 		}

@@ -69,22 +69,26 @@ func TestCookies(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := newKit(t)
 				k.mustRegister(t, "kim@example.com", goodPassword, "user")
-				w := k.ask(t, c.browser.send(post("/login", cookieBody())), http.StatusOK, `{"status":true,"message":"Login Successful","token":"`)
+				w := k.ask(t, c.browser.send(post("/login", cookieBody())), http.StatusOK,
+					`{"status":true,"message":"Login Successful","token":"`)
 				seen := make(map[string]bool)
 				for life := 7 * 24 * time.Hour; life > 6*24*time.Hour; life -= 6 * time.Hour {
 					got := theCookie(t, w)
-					if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly || got.SameSite != http.SameSiteStrictMode ||
+					if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly ||
+						got.SameSite != http.SameSiteStrictMode ||
 						got.Path != "/" || got.Domain != "" || got.MaxAge != int(life/time.Second) {
 						t.Errorf("cookie = %v, with %v to live", got, life)
 					}
-					if a := tokensOf(t, w); strings.Contains(w.Body.String(), "refresh") || a.ExpiresIn != 60 || seen[got.Value] || got.Value == "" {
+					if a := tokensOf(t, w); strings.Contains(w.Body.String(), "refresh") || a.ExpiresIn != 60 ||
+						seen[got.Value] || got.Value == "" {
 						t.Errorf("answer = %s, cookie %s", w.Body, got.Value)
 					} else {
 						k.mustVerify(t, a.Token)
 					}
 					seen[got.Value] = true
 					after(6 * time.Hour)
-					w = k.ask(t, c.browser.send(withCookie(got, "")), http.StatusOK, `{"status":true,"message":"Refresh Successful","token":"`)
+					w = k.ask(t, c.browser.send(withCookie(got, "")), http.StatusOK,
+						`{"status":true,"message":"Refresh Successful","token":"`)
 				}
 			})
 		})
@@ -113,7 +117,8 @@ func TestCookiesOfOtherSites(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := withCookie(cookie, "{}")
-			r.AddCookie(&http.Cookie{Name: "__Secure-" + cookie.Name, Value: cookie.Value}) // as if over HTTPS
+			// As if over HTTPS.
+			r.AddCookie(&http.Cookie{Name: "__Secure-" + cookie.Name, Value: cookie.Value})
 			w := k.ask(t, c.send(r), http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
 			if len(w.Result().Cookies()) != 0 {
 				t.Error("and a cookie was sent")
@@ -132,7 +137,8 @@ func TestCookiesStayCookies(t *testing.T) {
 	cookie := theCookie(t, k.ask(t, home.send(post("/login", cookieBody())), http.StatusOK, ""))
 
 	k.wantNoRefresh(t, cookie.Value)
-	w := k.ask(t, home.send(withCookie(&http.Cookie{Name: cookie.Name, Value: plain.Refresh}, "")), http.StatusUnauthorized, "Invalid refresh token")
+	w := k.ask(t, home.send(withCookie(&http.Cookie{Name: cookie.Name, Value: plain.Refresh}, "")),
+		http.StatusUnauthorized, "Invalid refresh token")
 	if gone := theCookie(t, w); gone.MaxAge != -1 || gone.Value != "" || gone.Path != "/" || gone.Name != cookie.Name {
 		t.Errorf("a cookie that is not good is answered with %v", gone)
 	}

@@ -44,7 +44,8 @@ func TestRefresh(t *testing.T) {
 	for range 5 {
 		next := k.mustRefresh(t, now.Refresh)
 		c := k.mustVerify(t, next.Token)
-		if c.Session != before.Session || c.Subject != before.Subject || c.Email != before.Email || c.Role != before.Role || c.ID == before.ID {
+		if c.Session != before.Session || c.Subject != before.Subject || c.Email != before.Email ||
+			c.Role != before.Role || c.ID == before.ID {
 			t.Errorf("claims = %+v after %+v", c, before)
 		}
 		if next.Refresh == now.Refresh || next.ExpiresIn != 60 {
@@ -63,7 +64,8 @@ func TestRefresh(t *testing.T) {
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
-		same := []func(*authsvc.Config, *authsvc.HasherConfig){withStore(k.config.Accounts), func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions }}
+		same := []func(*authsvc.Config, *authsvc.HasherConfig){withStore(k.config.Accounts),
+			func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions }}
 		first := k.kim(t)
 		next := k.mustRefresh(t, first.Refresh)
 		for range 2 {
@@ -114,7 +116,8 @@ func TestReuse(t *testing.T) {
 				session := first.Refresh[:26]
 				k.wantNoRefresh(t, first.Refresh)
 				got := k.revoked.take()
-				if len(got) != 1 || got[0].Session != session || !got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
+				if len(got) != 1 || got[0].Session != session ||
+					!got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
 					t.Errorf("revoked %+v, want the session %s, now", got, session)
 				}
 				if c.wait < time.Minute {
@@ -132,7 +135,8 @@ func TestReuse(t *testing.T) {
 						line = l
 					}
 				}
-				if line["level"] != "WARN" || line["reason"] != "token was used before" || line["session"] != session || line["account"] == nil {
+				if line["level"] != "WARN" || line["reason"] != "token was used before" || line["session"] != session ||
+					line["account"] == nil {
 					t.Errorf("log = %v", line)
 				}
 				if n := testutil.ToFloat64(counter(t, k, "pillion_refreshes_total", "reused")); n != 1 {
@@ -212,7 +216,8 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 	on := newKit(t, withStore(store), withDemo)
 	seed(t, on)
 	john := on.mustOpen(t, "john@example.com", "password123", "user")
-	off := newKit(t, withStore(store), func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = on.config.Sessions })
+	off := newKit(t, withStore(store),
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = on.config.Sessions })
 	off.wantNoRefresh(t, john.Refresh)
 	on.mustRefresh(t, john.Refresh)
 }

@@ -29,7 +29,8 @@ func TestSecretsAreNotStored(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, secret := range []string{string(raw[:32]), base64.StdEncoding.EncodeToString(raw[:32]), base64.RawURLEncoding.EncodeToString(raw[:30]), old.Token} {
+			for _, secret := range []string{string(raw[:32]), base64.StdEncoding.EncodeToString(raw[:32]),
+				base64.RawURLEncoding.EncodeToString(raw[:30]), old.Token} {
 				if strings.Contains(string(record), secret) {
 					t.Errorf("a secret is in the record %s", record)
 				}
@@ -171,7 +172,8 @@ func FuzzRefresh(f *testing.F) {
 			t.Skip("a good token is not a forged one")
 		}
 		w := k.do(post("/refresh", `{"refresh_token":`+strconv.Quote(sent)+`}`))
-		if w.Code != http.StatusUnauthorized && w.Code != http.StatusBadRequest && w.Code != http.StatusRequestEntityTooLarge {
+		if w.Code != http.StatusUnauthorized && w.Code != http.StatusBadRequest &&
+			w.Code != http.StatusRequestEntityTooLarge {
 			t.Fatalf("%q = %d %s", sent, w.Code, w.Body)
 		}
 		if got := k.revoked.take(); got != nil {
@@ -194,7 +196,8 @@ func TestWhoReadsTheStoreCannotRefresh(t *testing.T) {
 	if err := json.Unmarshal(value, &record); err != nil {
 		t.Fatal(err)
 	}
-	for name, secret := range map[string][]byte{"nothing": make([]byte, 32), "the hash": record.Current, "the salt": record.Salt, "the mark": record.Mark} {
+	for name, secret := range map[string][]byte{"nothing": make([]byte, 32), "the hash": record.Current,
+		"the salt": record.Salt, "the mark": record.Mark} {
 		h := hmac.New(sha256.New, record.Mark) // as authsvc does it
 		h.Write([]byte("pillion refresh tag\x00"))
 		h.Write([]byte{0, 0, 0, 0, 0, 0, 0, 2})

@@ -50,7 +50,8 @@ func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt)
 		return nil, err
 	}
 	a, err := s.createAccount(ctx, Account{
-		Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: s.approveRiders && role == token.Rider,
+		Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: s.approveRiders &&
+			role == token.Rider,
 	}, c.Password)
 	if err != nil {
 		return nil, err

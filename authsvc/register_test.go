@@ -21,7 +21,8 @@ func TestRegister(t *testing.T) {
 	k.mustRegister(t, "John.Doe+rides@Example.com", goodPassword, "user")
 
 	a := k.account(t, "john.doe+rides@example.com", token.User)
-	if a.EmailAsEntered != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) || a.Created.Location() != time.UTC {
+	if a.EmailAsEntered != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) ||
+		a.Created.Location() != time.UTC {
 		t.Errorf("account = %#v", a)
 	}
 	if len(a.ID) != 26 || strings.Trim(a.ID, "abcdefghijklmnopqrstuvwxyz234567") != "" {
@@ -30,7 +31,8 @@ func TestRegister(t *testing.T) {
 	if !strings.HasPrefix(a.Hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Error("the hash is not a PHC string of the default cost")
 	}
-	w := k.ask(t, post("/register", body("john.doe+rides@EXAMPLE.com", "quite another one", "user")), http.StatusConflict, "already")
+	w := k.ask(t, post("/register", body("john.doe+rides@EXAMPLE.com", "quite another one", "user")),
+		http.StatusConflict, "already")
 	if w.Body.String() != authsvc.ErrTaken.Message {
 		t.Errorf("taken = %q", w.Body)
 	}
@@ -43,12 +45,15 @@ func TestAnEmailHasOneAccountARole(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "jo@example.com", "the user's password", "user")
 	k.mustRegister(t, "jo@example.com", "the rider's password", "raider")
-	user, rider := k.mustLogin(t, "jo@example.com", "the user's password", "user"), k.mustLogin(t, "jo@example.com", "the rider's password", "raider")
+	user, rider := k.mustLogin(t, "jo@example.com", "the user's password", "user"),
+		k.mustLogin(t, "jo@example.com", "the rider's password", "raider")
 	if user.Subject == rider.Subject {
 		t.Error("both roles are one account")
 	}
-	k.ask(t, post("/login", body("jo@example.com", "the rider's password", "user")), http.StatusUnauthorized, "Invalid credentials")
-	k.ask(t, post("/login", body("jo@example.com", "the user's password", "raider")), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, post("/login", body("jo@example.com", "the rider's password", "user")), http.StatusUnauthorized,
+		"Invalid credentials")
+	k.ask(t, post("/login", body("jo@example.com", "the user's password", "raider")), http.StatusUnauthorized,
+		"Invalid credentials")
 }
 
 func TestRegisterRefuses(t *testing.T) {
@@ -94,7 +99,8 @@ func TestPasswordsAreAnyCharacters(t *testing.T) {
 			k := newKit(t)
 			k.mustRegister(t, "kim@example.com", c.password, "user")
 			k.mustLogin(t, "kim@example.com", c.password, "user")
-			k.ask(t, post("/login", body("kim@example.com", c.other, "user")), http.StatusUnauthorized, "Invalid credentials")
+			k.ask(t, post("/login", body("kim@example.com", c.other, "user")), http.StatusUnauthorized,
+				"Invalid credentials")
 		})
 	}
 }
@@ -118,7 +124,8 @@ func TestKelvinSign(t *testing.T) {
 	}
 	k.mustRegister(t, "KIM@example.com", goodPassword, "user")
 	k.mustLogin(t, "kim@example.com", goodPassword, "user")
-	k.ask(t, post("/login", body("\u212aim@example.com", goodPassword, "user")), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, post("/login", body("\u212aim@example.com", goodPassword, "user")), http.StatusUnauthorized,
+		"Invalid credentials")
 }
 
 func TestRegisterRace(t *testing.T) {

@@ -58,7 +58,8 @@ var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 // NewServiceTokens returns the tokens of the services in a folder, which need not exist yet.
 // issuer must issue tokens of token.ServiceType. audit may be nil; now defaults to time.Now.
-func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Entry), now func() time.Time) *ServiceTokens {
+func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Entry),
+	now func() time.Time) *ServiceTokens {
 	if audit == nil {
 		audit = func(context.Context, Entry) {}
 	}
@@ -75,7 +76,8 @@ func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Ent
 // ErrServiceClock, ErrServiceReplay, and those of the issuer.
 func (s *ServiceTokens) Token(ctx context.Context, r bus.ServiceRequest) (string, error) {
 	raw, err := s.issue(r)
-	e := Entry{V: 1, What: "service", Result: string(success), Account: token.ServiceID(r.Service), Role: string(token.Service), Actor: r.Service}
+	e := Entry{V: 1, What: "service", Result: string(success), Account: token.ServiceID(r.Service),
+		Role: string(token.Service), Actor: r.Service}
 	switch f := fault.From(err); {
 	case errors.Is(err, ErrServiceUnknown): // its name is not proved
 		e.Result, e.Reason, e.Account, e.Actor = string(refused), f.Code, "", ""
@@ -132,7 +134,8 @@ func (s *ServiceTokens) publicKeys(service string) ([]string, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the public keys of %s: %w", service, err)
 	case !info.Mode().IsRegular() || info.Size() > maxPublicKeys:
-		return nil, fmt.Errorf("read the public keys of %s: %s is not a regular file of at most %d bytes", service, path, maxPublicKeys)
+		return nil, fmt.Errorf("read the public keys of %s: %s is not a regular file of at most %d bytes", service,
+			path, maxPublicKeys)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {

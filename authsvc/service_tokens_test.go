@@ -24,8 +24,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// An office is an authsvc, as far as tokens of services go.
-type office struct {
+// A tokenServer is the part of authsvc that issues tokens to services.
+type tokenServer struct {
 	*bustest.Env
 	auth *tokentest.Authority
 	dir  string
@@ -35,13 +35,13 @@ type office struct {
 	entries []authsvc.Entry
 }
 
-func newOffice(t *testing.T) *office {
+func newTokenServer(t *testing.T) *tokenServer {
 	t.Helper()
-	return &office{Env: bustest.Run(t), auth: tokentest.New(t), dir: t.TempDir(), life: time.Hour}
+	return &tokenServer{Env: bustest.Run(t), auth: tokentest.New(t), dir: t.TempDir(), life: time.Hour}
 }
 
 // open answers requests until the test ends or close is called.
-func (o *office) open(t *testing.T) (closed func()) {
+func (o *tokenServer) open(t *testing.T) (closed func()) {
 	t.Helper()
 	issuer, err := token.NewIssuer(token.IssuerConfig{Key: o.auth.Private, Life: o.life, Type: token.ServiceType})
 	if err != nil {
@@ -86,8 +86,8 @@ func run(t *testing.T, task func(context.Context) error) {
 	})
 }
 
-// identity returns a running identity of a service whose key is in the office's folder.
-func (o *office) identity(t *testing.T, service string) *bus.Identity {
+// identity returns a running identity of a service whose key is in the server's folder.
+func (o *tokenServer) identity(t *testing.T, service string) *bus.Identity {
 	t.Helper()
 	key, err := bus.LoadOrCreateServiceKey(filepath.Join(o.dir, service+".nk"))
 	if err != nil {
@@ -107,7 +107,7 @@ func (o *office) identity(t *testing.T, service string) *bus.Identity {
 
 // A service gets a token that whoever reads the ledger takes, and that lets no request in.
 func TestServicesAct(t *testing.T) {
-	o := newOffice(t)
+	o := newTokenServer(t)
 	i := o.identity(t, "usersvc")
 	if _, _, err := i.Act(t.Context()); !errors.Is(err, bus.ErrNoIdentity) || fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("without a token: %v", err)
@@ -136,7 +136,7 @@ func TestServicesAct(t *testing.T) {
 // gets a new token afterwards by itself.
 func TestServicesOutliveAuthsvc(t *testing.T) {
 	t.Parallel() // most of it is waiting
-	o := newOffice(t)
+	o := newTokenServer(t)
 	o.life = 21 * time.Second // of which it uses 6, and asks for another after 10.5
 	closed := o.open(t)
 	i := o.identity(t, "usersvc")
@@ -162,7 +162,7 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 // Whoever is not a service gets nothing, and is told nothing that helps; each try is in the audit
 // trail.
 func TestStrangersGetNoServiceToken(t *testing.T) {
-	o := newOffice(t)
+	o := newTokenServer(t)
 	o.open(t)
 	conn := o.Connect(t)
 	key, err := bus.LoadOrCreateServiceKey(filepath.Join(o.dir, "usersvc.nk"))
@@ -198,7 +198,8 @@ func TestStrangersGetNoServiceToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := conn.NATS().RequestMsg(&nats.Msg{Subject: "auth.service-token", Data: []byte(body),
-			Header: nats.Header{"Pillion-Signature": {base64.RawURLEncoding.EncodeToString(signature)}}}, 10*time.Second)
+			Header: nats.Header{"Pillion-Signature": {base64.RawURLEncoding.EncodeToString(signature)}}},
+			10*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,8 @@ func TestStrangersGetNoServiceToken(t *testing.T) {
 		if code != tt.code {
 			t.Errorf("%s: code %q, want %q: %s", tt.name, code, tt.code, answer)
 		}
-		if strings.Contains(string(answer), "eyJhbGci") { // as a token begins; three letters are there by chance, now and then
+		// As a token begins; three letters are there by chance, now and then.
+		if strings.Contains(string(answer), "eyJhbGci") {
 			t.Errorf("%s: a token can be read in the answer", tt.name)
 		}
 		o.mu.Lock()
@@ -294,7 +296,8 @@ func TestServiceKeyFiles(t *testing.T) {
 		}
 		_, err := bus.LoadOrCreateServiceKey(file)
 		f := fault.From(err)
-		if f == nil || f.Kind != fault.Invalid || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, file) || strings.Contains(err.Error(), "hunter2") {
+		if f == nil || f.Kind != fault.Invalid || !strings.Contains(f.Message, tt.says) ||
+			!strings.Contains(f.Message, file) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

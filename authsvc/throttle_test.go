@@ -38,7 +38,8 @@ func (c *clock) forward(d time.Duration) {
 }
 
 // guarded returns an edit for newKit: the instance counts tries in the buckets that conn reaches.
-func throttled(t testing.TB, conn *bus.Conn, now func() time.Time, edits ...func(*throttle.Limits)) func(*authsvc.Config, *authsvc.HasherConfig) {
+func throttled(t testing.TB, conn *bus.Conn, now func() time.Time,
+	edits ...func(*throttle.Limits)) func(*authsvc.Config, *authsvc.HasherConfig) {
 	t.Helper()
 	limits := throttle.DefaultLimits()
 	for _, edit := range edits {
@@ -63,8 +64,10 @@ func from(address string, r *http.Request) *http.Request {
 // nothing more.
 func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	t.Helper()
-	if w.Code != http.StatusTooManyRequests || w.Body.String() != throttle.ErrLimited.Message || w.Header().Get("Retry-After") != seconds {
-		t.Errorf("answer %d %q, Retry-After %q, want 429 and %s", w.Code, w.Body, w.Header().Get("Retry-After"), seconds)
+	if w.Code != http.StatusTooManyRequests || w.Body.String() != throttle.ErrLimited.Message ||
+		w.Header().Get("Retry-After") != seconds {
+		t.Errorf("answer %d %q, Retry-After %q, want 429 and %s", w.Code, w.Body, w.Header().Get("Retry-After"),
+			seconds)
 	}
 }
 
@@ -87,7 +90,8 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 				var all sync.WaitGroup
 				for i := range 100 {
 					all.Go(func() {
-						w := instances[i%2].do(from(fmt.Sprintf("192.0.2.%d", i), post("/login", body(email, "wrong password", "user"))))
+						w := instances[i%2].do(from(fmt.Sprintf("192.0.2.%d", i),
+							post("/login", body(email, "wrong password", "user"))))
 						mu.Lock()
 						defer mu.Unlock()
 						statuses[w.Code]++
@@ -101,11 +105,14 @@ func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 				// On a machine that is busy with other things some wait too long for their turn,
 				// and get 503: never more than are allowed.
 				gaveUp := statuses[http.StatusServiceUnavailable]
-				if evaluated > want || evaluated < want && gaveUp == 0 || statuses[http.StatusUnauthorized] != evaluated ||
+				if evaluated > want || evaluated < want && gaveUp == 0 ||
+					statuses[http.StatusUnauthorized] != evaluated ||
 					statuses[http.StatusTooManyRequests]+gaveUp != 100-evaluated {
-					t.Errorf("%s, round %d: %d evaluated, answers %v, want %d", email, round+1, evaluated, statuses, want)
+					t.Errorf("%s, round %d: %d evaluated, answers %v, want %d", email, round+1, evaluated, statuses,
+						want)
 				}
-				clock.forward(time.Hour / 2) // longer than any wait, and not long enough to be forgotten
+				// Longer than any wait, and not long enough to be forgotten.
+				clock.forward(time.Hour / 2)
 			}
 		}
 		for _, s := range said {
@@ -133,9 +140,11 @@ func TestWaitsGrow(t *testing.T) {
 		}
 		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900} {
 			wantLimited(t, login("wrong password"), fmt.Sprint(seconds))
-			wantLimited(t, login(goodPassword), fmt.Sprint(seconds)) // nor does it tell that this would be the right one
+			// Nor does it tell that this would be the right one.
+			wantLimited(t, login(goodPassword), fmt.Sprint(seconds))
 			clock.forward(time.Duration(seconds)*time.Second - time.Millisecond)
-			wantLimited(t, login("wrong password"), "1") // what is refused makes nobody wait for longer
+			// What is refused makes nobody wait for longer.
+			wantLimited(t, login("wrong password"), "1")
 			clock.forward(time.Millisecond)
 			if w := login("wrong password"); w.Code != http.StatusUnauthorized {
 				t.Fatalf("after %d s: %d %s", seconds, w.Code, w.Body)
@@ -154,7 +163,8 @@ func TestWaitsGrow(t *testing.T) {
 // The right password forgives the wrong ones, and what the guard knows of an address serves its
 // account alone.
 func TestSuccessForgivesTheAccountOnly(t *testing.T) {
-	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 20 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time,
+		func(l *throttle.Limits) { l.Address.Free = 20 }))
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	k.mustRegister(t, "mal@example.com", goodPassword, "user")
 	login := func(email, password string) *httptest.ResponseRecorder {
@@ -185,7 +195,8 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 // A try that the account's limit refuses was none: it does not count against its network either.
 func TestTriesRefusedForTheAccount(t *testing.T) {
 	clock := newClock()
-	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time, func(l *throttle.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time,
+		func(l *throttle.Limits) { l.Account.Free, l.Address.Free = 2, 4 }))
 	login := func(email string) *httptest.ResponseRecorder {
 		return k.do(post("/login", body(email, "wrong password", "user")))
 	}
@@ -207,10 +218,12 @@ func TestTriesRefusedForTheAccount(t *testing.T) {
 
 // Whoever waits for approval is told so as often as they like: the right password is no wrong try.
 func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
-	k := newKit(t, withApproval, throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 10 }))
+	k := newKit(t, withApproval,
+		throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 10 }))
 	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `"pending":true`)
 	for n := range 12 {
-		if w := k.do(post("/login", body("rita@example.com", goodPassword, "raider"))); w.Code != http.StatusForbidden || w.Body.String() != authsvc.ErrPending.Message {
+		if w := k.do(post("/login", body("rita@example.com", goodPassword,
+			"raider"))); w.Code != http.StatusForbidden || w.Body.String() != authsvc.ErrPending.Message {
 			t.Fatalf("login %d: %d %s", n, w.Code, w.Body)
 		}
 	}
@@ -243,7 +256,8 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 	for range 5 {
 		login("192.0.2.1", "wrong password")
 	}
-	wantLimited(t, login("192.0.2.1", "wrong password"), "1") // at home wrong passwords are counted as well
+	// At home wrong passwords are counted as well.
+	wantLimited(t, login("192.0.2.1", "wrong password"), "1")
 }
 
 func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
@@ -255,7 +269,8 @@ func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
 		k.mustRegister(t, fmt.Sprintf("kim%d@example.com", n), goodPassword, "user")
 	}
 	k.hashes.take()
-	wantLimited(t, k.ask(t, post("/register", body("kim4@example.com", goodPassword, "user")), http.StatusTooManyRequests, ""), "1")
+	wantLimited(t, k.ask(t, post("/register", body("kim4@example.com", goodPassword, "user")),
+		http.StatusTooManyRequests, ""), "1")
 	if n := len(k.hashes.take()); n != 0 {
 		t.Errorf("%d hashes for a registration that was refused", n)
 	}
@@ -282,7 +297,8 @@ func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
 func TestTriesThatFoundNothingOut(t *testing.T) {
 	k := newKit(t, withStore(brokenStore{bus.ErrUnavailable}), throttled(t, bustest.Run(t).Connect(t), newClock().time))
 	for range 20 {
-		if w := k.do(post("/login", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusServiceUnavailable {
+		if w := k.do(post("/login",
+			body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusServiceUnavailable {
 			t.Fatalf("while the accounts are away: %d %s", w.Code, w.Body)
 		}
 	}
@@ -329,10 +345,12 @@ func TestUnknownNetworks(t *testing.T) {
 		return k.do(from("10.1.2.3", r)).Code
 	}
 	for i := range 5 {
-		if code := ask(post("/register", body(fmt.Sprintf("kim%d@example.com", i), goodPassword, "user"))); code != http.StatusCreated {
+		if code := ask(post("/register",
+			body(fmt.Sprintf("kim%d@example.com", i), goodPassword, "user"))); code != http.StatusCreated {
 			t.Fatalf("account %d: %d", i, code)
 		}
-		if code := ask(post("/login", body(fmt.Sprintf("kim%d@example.com", i), "wrong password", "user"))); code != http.StatusUnauthorized {
+		if code := ask(post("/login",
+			body(fmt.Sprintf("kim%d@example.com", i), "wrong password", "user"))); code != http.StatusUnauthorized {
 			t.Fatalf("a wrong password for account %d: %d", i, code)
 		}
 		if code := ask(refreshWith("nonsense")); code != http.StatusUnauthorized {

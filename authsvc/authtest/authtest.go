@@ -131,7 +131,8 @@ func (s *Accounts) Len() int {
 	return len(s.byOwner)
 }
 
-var errAway = fault.New(fault.Unavailable, "store_away", "The account store is away. Please try again.").After(time.Second)
+var errAway = fault.New(fault.Unavailable, "store_away",
+	"The account store is away. Please try again.").After(time.Second)
 
 func away(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
@@ -148,7 +149,8 @@ func Account(t testing.TB, email string, role token.Role) authsvc.Account {
 		t.Fatal(err)
 	}
 	return authsvc.Account{
-		ID: newID(), Email: parsed, EmailAsEntered: email, Role: role, Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
-		Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + newID(),
+		ID: newID(), Email: parsed, EmailAsEntered: email, Role: role,
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
+		Hash:    "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + newID(),
 	}
 }

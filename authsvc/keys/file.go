@@ -25,10 +25,12 @@ var (
 	ErrFile        = fault.New(fault.Invalid, "key_file", "The private key file cannot be used.")
 	ErrFileTooOpen = fault.New(fault.Invalid, "key_file_too_open", "Other users can read the private key file.")
 	ErrFileNotPEM  = fault.New(fault.Invalid, "key_file_not_pem", "The private key file is not PEM.")
-	ErrFileNotRSA  = fault.New(fault.Invalid, "key_file_not_rsa", "The private key file does not hold an RSA private key.")
-	ErrFileUnfit   = fault.New(fault.Invalid, "key_file_unfit", "The private key is too weak, or too large to sign tokens.")
-	ErrBits        = fault.New(fault.Invalid, "key_bits", "A new private key can have 2048, 3072 or 4096 bits.")
-	errNoFile      = errors.New("no key file")
+	ErrFileNotRSA  = fault.New(fault.Invalid, "key_file_not_rsa",
+		"The private key file does not hold an RSA private key.")
+	ErrFileUnfit = fault.New(fault.Invalid, "key_file_unfit",
+		"The private key is too weak, or too large to sign tokens.")
+	ErrBits   = fault.New(fault.Invalid, "key_bits", "A new private key can have 2048, 3072 or 4096 bits.")
+	errNoFile = errors.New("no key file")
 )
 
 // LoadOrCreate returns the RSA private key in the PEM file at path. If there is no such file, it
@@ -57,11 +59,14 @@ func LoadOrCreate(path string, bits int) (*rsa.PrivateKey, error) {
 }
 
 func notWritten(path string, cause error) error {
-	return ErrFile.Saying(fmt.Sprintf("A private key could not be written to %s. Make that folder writable, or name another file.", path)).Because(cause)
+	return ErrFile.Saying(fmt.Sprintf(
+		"A private key could not be written to %s. Make that folder writable, or name another file.", path,
+	)).Because(cause)
 }
 
 func unreadable(path string, cause error) error {
-	return ErrFile.Saying(fmt.Sprintf("The private key file %s cannot be read. Make it a file that this user may read, or name another.", path)).Because(cause)
+	return ErrFile.Saying(fmt.Sprintf(
+		"The private key file %s cannot be read. Name a file that this user may read.", path)).Because(cause)
 }
 
 // create writes a new key to path, unless the file exists by then.
@@ -94,7 +99,8 @@ func load(path string) (*rsa.PrivateKey, error) {
 		return nil, errNoFile
 	case errors.As(err, &open):
 		return nil, ErrFileTooOpen.Saying(fmt.Sprintf(
-			"Users other than its owner can open the private key file %s (mode %04o). Close it with: chmod 600 %[1]s", path, open.Mode))
+			"Users other than its owner can open the private key file %s (mode %04o). Close it with: chmod 600 %[1]s",
+			path, open.Mode))
 	case errors.Is(err, secretfile.ErrTooLong):
 		return nil, notPEM(path, err)
 	}
@@ -103,23 +109,27 @@ func load(path string) (*rsa.PrivateKey, error) {
 
 func notPEM(path string, cause error) error {
 	return ErrFileNotPEM.Saying(fmt.Sprintf(
-		"The private key file %s is not one PEM block. Replace it, or move it away and a new key is made.", path)).Because(cause)
+		"The private key file %s is not one PEM block. Replace it, or move it away and a new key is made.",
+		path)).Because(cause)
 }
 
 func notRSA(path, what string) error {
 	return ErrFileNotRSA.Saying(fmt.Sprintf(
-		"The private key file %s holds %s and not an RSA private key. Replace it, or move it away and a new key is made.", path, what))
+		"The private key file %s holds %s and not an RSA private key. Replace it, or move it away and a new key is made.",
+		path, what))
 }
 
 func unfit(path, what string) error {
-	return ErrFileUnfit.Saying(fmt.Sprintf("The private key in %s %s. Replace it, or move it away and a new key is made.", path, what))
+	return ErrFileUnfit.Saying(fmt.Sprintf(
+		"The private key in %s %s. Replace it, or move it away and a new key is made.", path, what))
 }
 
 // damaged keeps the parser's error as the cause: it tells of the structure and shows no part of
 // the key.
 func damaged(path string, cause error) error {
 	return ErrFileNotRSA.Saying(fmt.Sprintf(
-		"The private key file %s is damaged. Restore it from a copy, or move it away and a new key is made.", path)).Because(cause)
+		"The private key file %s is damaged. Restore it from a copy, or move it away and a new key is made.",
+		path)).Because(cause)
 }
 
 // parse returns the key in the contents of a file, which must be fit to sign.

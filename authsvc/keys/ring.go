@@ -41,7 +41,8 @@ func NewRing(first string, bits int) *Ring {
 
 // ErrNotHere says that the folder lacks the private half of a key.
 var ErrNotHere = fault.New(fault.Unavailable, "key_not_here",
-	"This server lacks the signing key, so nobody can log in here right now. Please try again in a moment.").After(time.Second)
+	"Nobody can log in here right now because the signing key is missing. Please try again in a moment.",
+).After(time.Second)
 
 // madeFile matches the names of the files that rings make.
 var madeFile = regexp.MustCompile(`^([A-Za-z0-9_-]{43})\.key$`)
@@ -68,7 +69,8 @@ func (r *Ring) Find(kid string) (*rsa.PrivateKey, error) {
 			return key, nil
 		}
 	}
-	return nil, ErrNotHere.Because(fmt.Errorf("%s has no private half of %s. Give every authsvc the same folder", r.dir, kid))
+	return nil, ErrNotHere.Because(fmt.Errorf("%s has no private half of %s. Give every authsvc the same folder", r.dir,
+		kid))
 }
 
 // First returns the first key and reports whether it exists. Errors are those of [LoadOrCreate].

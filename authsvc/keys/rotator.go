@@ -21,7 +21,8 @@ type SetWatch interface {
 }
 
 // An UpdateSet changes the published set: see [github.com/example/pillion/bus.Conn.ChangeKeys].
-type UpdateSet func(context.Context, func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error)
+type UpdateSet func(context.Context, func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was,
+	is *token.KeySet, err error)
 
 // RotatorConfig holds the settings of a Rotator. Ring, Watch, Update, LedgerAge and Elsewhere are
 // required.
@@ -35,13 +36,16 @@ type RotatorConfig struct {
 	// meanwhile.
 	Elsewhere func(context.Context) (bool, error)
 
-	MaxAge    time.Duration // the active key is replaced after that; 0: only by an operator
-	Retention time.Duration // how long a retired key verifies; 0: as long as the ledger keeps events, and a day
+	MaxAge time.Duration // the active key is replaced after that; 0: only by an operator
+	// Retention is how long a retired key verifies; 0: as long as the ledger keeps events, and a
+	// day.
+	Retention time.Duration
 
-	OnChange   func(context.Context, Change) // is called for each change that this Rotator makes; must not block; optional
-	Log        *slog.Logger                  // default: discard
-	Registerer prometheus.Registerer         // default: the metrics are not exported
-	Now        func() time.Time              // default: time.Now
+	// OnChange is called for each change that this Rotator makes. It must not block. Optional.
+	OnChange   func(context.Context, Change)
+	Log        *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // default: the metrics are not exported
+	Now        func() time.Time      // default: time.Now
 }
 
 // A Rotator keeps the published set of keys complete: one key signs, the next one waits, and
@@ -67,7 +71,8 @@ const (
 
 // Errors of [Rotator.Prepare].
 var (
-	ErrRetention = fault.New(fault.Invalid, "key_retention", "Retired keys would be forgotten before the events that they signed.")
+	ErrRetention = fault.New(fault.Invalid, "key_retention",
+		"Retired keys would be forgotten before the events that they signed.")
 	ErrAge       = fault.New(fault.Invalid, "key_age", "Keys would be replaced too often.")
 	ErrElsewhere = fault.New(fault.Unavailable, "keys_elsewhere",
 		"Another authsvc signs with a key that this one's folder lacks. Give all of them the same folder.")
@@ -109,7 +114,8 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 			}, func() float64 { return r.count(stage) }))
 		}
 		c.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "signing_key_age_seconds", Help: "How long the active key has been signing; 0 while no key is active.",
+			Namespace: "pillion", Name: "signing_key_age_seconds",
+			Help: "How long the active key has been signing; 0 while no key is active.",
 		}, r.age))
 	}
 	return r, nil
@@ -189,11 +195,13 @@ func (r *Rotator) setRetention(ctx context.Context) error {
 		r.retention = ledger + retentionSlack
 	}
 	if r.retention < ledger {
-		return ErrRetention.Saying(fmt.Sprintf("--key-retention %s is shorter than the ledger's age of %s, so events would outlive the keys that verify them. "+
+		return ErrRetention.Saying(fmt.Sprintf("--key-retention %s is shorter than the ledger's age of %s, "+
+			"so events would outlive the keys that verify them. "+
 			"Make it at least that long, or leave it out.", r.retention, ledger))
 	}
 	if least := r.retention / (token.MaxKeys - 4); r.c.MaxAge > 0 && r.c.MaxAge < least {
-		return ErrAge.Saying(fmt.Sprintf("--key-age %s is too short: a set has room for %d keys, and each is kept for %s. Make it at least %s.",
+		return ErrAge.Saying(fmt.Sprintf("--key-age %s is too short: "+
+			"a set has room for %d keys, and each is kept for %s. Make it at least %s.",
 			r.c.MaxAge, token.MaxKeys, r.retention, least.Round(time.Minute)))
 	}
 	return nil
@@ -283,7 +291,8 @@ func (r *Rotator) complete(set *token.KeySet, now time.Time, next *token.Key) (_
 // tooOld reports whether the active key has reached its maximum age and another can take over.
 func (r *Rotator) tooOld(set *token.KeySet, now time.Time) bool {
 	active, ok := set.Active(now)
-	return ok && r.c.MaxAge > 0 && set.HasNext() && active.RetiredAt.IsZero() && !now.Before(active.ActiveFrom.Add(r.c.MaxAge))
+	return ok && r.c.MaxAge > 0 && set.HasNext() && active.RetiredAt.IsZero() &&
+		!now.Before(active.ActiveFrom.Add(r.c.MaxAge))
 }
 
 // removePrivate removes the private halves of keys that will not sign again, so that nobody can

@@ -31,10 +31,12 @@ type instance struct {
 func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &instance{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second), ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
+	k := &instance{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second),
+		ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
 	run(t, k.watch.Run)
 	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
-	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: conn.ChangeKeys, LedgerAge: conn.LedgerAge, Elsewhere: conn.AuthAnswers}
+	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: conn.ChangeKeys, LedgerAge: conn.LedgerAge,
+		Elsewhere: conn.AuthAnswers}
 	return k
 }
 
@@ -104,7 +106,8 @@ func (k *instance) signs(t *testing.T) string {
 // issue returns a token and what it claims.
 func (k *instance) issue(t *testing.T) (string, token.Claims) {
 	t.Helper()
-	raw, c, err := k.signer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com", Role: token.User})
+	raw, c, err := k.signer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com",
+		Role: token.User})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +136,8 @@ func TestInstancesRotateTogether(t *testing.T) {
 		}
 		wait.Until(t, "there is a next key", func() bool { return a.set(t).HasNext() && b.set(t).HasNext() })
 		a.change(t, (*token.KeySet).Rotate)
-		wait.Until(t, "another next key is made", func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
+		wait.Until(t, "another next key is made",
+			func() bool { return len(a.set(t).Keys()) == 3 && a.set(t).HasNext() })
 		var second string
 		var group sync.WaitGroup
 		for _, k := range []*instance{a, b} {
@@ -206,8 +210,10 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	wait.Until(t, "there is a next key", func() bool { return k.set(t).HasNext() })
 	later := *k
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
-	later.config.Update = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
-		return k.conn.ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
+	later.config.Update = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was,
+		is *token.KeySet, err error) {
+		return k.conn.ChangeKeys(ctx,
+			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
 	}
 	rotator := later.rotator(t)
 	if err := rotator.Prepare(t.Context()); err != nil {
@@ -237,10 +243,12 @@ func TestKeysAtStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := newInstance(t, e, t.TempDir())
-		if err := b.rotator(t).Prepare(t.Context()); !errors.Is(err, keys.ErrElsewhere) || fault.KindOf(err) != fault.Unavailable {
+		if err := b.rotator(t).Prepare(t.Context()); !errors.Is(err, keys.ErrElsewhere) ||
+			fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("Prepare = %v, want ErrElsewhere", err)
 		}
-		if _, _, err := b.signer.Issue(token.Grant{}); !errors.Is(err, keys.ErrNotHere) && !errors.Is(err, keys.ErrNoSigningKey) {
+		if _, _, err := b.signer.Issue(token.Grant{}); !errors.Is(err, keys.ErrNotHere) &&
+			!errors.Is(err, keys.ErrNoSigningKey) {
 			t.Errorf("it signs: %v", err)
 		}
 		if err := stop(); err != nil {

@@ -29,7 +29,8 @@ func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	}
 	auth := tokentest.New(t)
 	s, err := authsvc.New(authsvc.Config{
-		Accounts: accounts, Sessions: new(authtest.Sessions), Revoke: func(context.Context, token.Revocation) error { return nil },
+		Accounts: accounts, Sessions: new(authtest.Sessions),
+		Revoke:   func(context.Context, token.Revocation) error { return nil },
 		Verifier: auth.Verifier(), Issuer: auth.Issuer(time.Minute), Keys: auth.KeySet, Hasher: passwords,
 	})
 	if err != nil {

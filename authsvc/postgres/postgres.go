@@ -48,9 +48,11 @@ var (
 	ErrURL = fault.New(fault.Invalid, "accounts_url",
 		"The address of the account database is malformed. Give one such as postgres://pillion:secret@db.internal:5432/pillion?sslmode=verify-full.")
 	// ErrAway says that the database does not answer.
-	ErrAway = fault.New(fault.Unavailable, "accounts_unavailable", "The account database is unavailable right now. Please try again in a moment.").After(2 * time.Second)
+	ErrAway = fault.New(fault.Unavailable, "accounts_unavailable",
+		"The account database is unavailable right now. Please try again in a moment.").After(2 * time.Second)
 	// ErrRefused says that the database rejects the login, or that there is no such database.
-	ErrRefused = fault.New(fault.Invalid, "accounts_refused", "The account database rejects the login. Check its name, the user and the password.")
+	ErrRefused = fault.New(fault.Invalid, "accounts_refused",
+		"The account database rejects the login. Check its name, the user and the password.")
 )
 
 // Accounts is the store. It is safe for concurrent use.
@@ -97,13 +99,16 @@ func (s *Accounts) Migrate(ctx context.Context) error {
 	}
 	db := stdlib.OpenDBFromPool(s.pool)
 	defer db.Close() //nolint:errcheck // it is a view of the pool
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithSessionLocker(locker),
+		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "28") || strings.HasPrefix(refused.Code, "3D")) { // authorization, no database
+		// 28 is a failed login, and 3D an unknown database.
+		if errors.As(err, &refused) &&
+			(strings.HasPrefix(refused.Code, "28") || strings.HasPrefix(refused.Code, "3D")) {
 			return ErrRefused.Because(reason(err))
 		}
 		return failed("update the account table", err)
@@ -118,14 +123,16 @@ func (s *Accounts) Ready(ctx context.Context) error {
 	return failed("reach the account database", s.pool.Ping(ctx))
 }
 
-const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, pending, reset, reset_until, revision"
+const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, " +
+	"pending, reset, reset_until, revision"
 
 // scan reads an account. The table keeps times in microseconds.
 func scan(row pgx.Row) (authsvc.Account, error) {
 	var a authsvc.Account
 	var notBefore, resetUntil *time.Time
 	var revision int64
-	err := row.Scan(&a.ID, &a.Email, &a.EmailAsEntered, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.SessionEpoch, &notBefore,
+	err := row.Scan(&a.ID, &a.Email, &a.EmailAsEntered, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled,
+		&a.SessionEpoch, &notBefore,
 		&a.Pending, &a.Reset, &resetUntil, &revision)
 	if err != nil {
 		return authsvc.Account{}, err
@@ -145,7 +152,8 @@ func (s *Accounts) Find(ctx context.Context, email authsvc.Email, role token.Rol
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	find := func() (authsvc.Account, error) {
-		return scan(s.pool.QueryRow(ctx, "SELECT "+columns+" FROM accounts WHERE email = $1 AND role = $2", string(email), string(role)))
+		return scan(s.pool.QueryRow(ctx, "SELECT "+columns+" FROM accounts WHERE email = $1 AND role = $2",
+			string(email), string(role)))
 	}
 	a, err := find()
 	if lost(err) { // the connection was older than the database's restart; the next one is new
@@ -165,7 +173,8 @@ func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 	return s.write(ctx, func(ctx context.Context, _ bool) error {
 		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
 			ON CONFLICT (email, role) DO NOTHING`,
-			a.ID, string(a.Email), a.EmailAsEntered, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore),
+			a.ID, string(a.Email), a.EmailAsEntered, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled,
+			a.SessionEpoch, orNull(a.NotBefore),
 			a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("create account", err)
@@ -188,7 +197,8 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 			pending = $12, reset = $13, reset_until = $14,
 			revision = revision + 1 WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4`,
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision),
-			a.EmailAsEntered, a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore), a.Pending, a.Reset, orNull(a.ResetUntil))
+			a.EmailAsEntered, a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore), a.Pending,
+			a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("replace account", err)
 		}
@@ -214,7 +224,8 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 // bytes.
 func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
 	return s.write(ctx, func(ctx context.Context, _ bool) error {
-		done, err := s.pool.Exec(ctx, "DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
+		done, err := s.pool.Exec(ctx,
+			"DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision))
 		if err != nil {
 			return failed("delete account", err)
@@ -238,7 +249,8 @@ func (s *Accounts) List(ctx context.Context, after string, limit int) (page []au
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	limit = max(limit, 1)
-	rows, err := s.pool.Query(ctx, "SELECT "+columns+" FROM accounts WHERE id > $1 ORDER BY id LIMIT $2", after, limit+1)
+	rows, err := s.pool.Query(ctx, "SELECT "+columns+" FROM accounts WHERE id > $1 ORDER BY id LIMIT $2", after,
+		limit+1)
 	if err != nil {
 		return nil, "", failed("list accounts", err)
 	}
@@ -277,7 +289,8 @@ func (s *Accounts) write(ctx context.Context, do func(ctx context.Context, unkno
 // lost reports whether err says that there is no connection any more, or never was one.
 func lost(err error) bool {
 	var refused *pgconn.PgError
-	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
 // passing are the classes of SQLSTATE that waiting or an operator can mend: connections,

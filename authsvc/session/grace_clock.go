@@ -91,7 +91,8 @@ func (g *graceClock) watch(clock func() error, now func() time.Time) func() erro
 }
 
 const (
-	lateAnswer  = time.Second // an answer that takes longer counts as one that the client may have missed
+	// lateAnswer is after how long the client may have missed the answer.
+	lateAnswer  = time.Second
 	holdTimeout = time.Second // for storing that in the session's record
 	longestHold = time.Minute // bounds the wait that a client was told
 )

@@ -20,9 +20,10 @@ import (
 // Rules say how long a session lasts. Zero values take the defaults. A negative Idle or
 // Grace turns the rule off.
 type Rules struct {
-	Life  time.Duration // from login to end, in any case; at most MaxLife, which is the default
-	Idle  time.Duration // the longest time between two refreshes; default 72 h
-	Grace time.Duration // how long after a refresh it may be repeated, because its answer was lost; default 10 s
+	Life time.Duration // from login to end, in any case; at most MaxLife, which is the default
+	Idle time.Duration // the longest time between two refreshes; default 72 h
+	// Grace is how long a refresh may be repeated, because its answer may be lost; default 10 s.
+	Grace time.Duration
 }
 
 // MaxLife is the longest life of a session. The bucket keeps records a little longer.
@@ -144,13 +145,14 @@ func (x Session) next(p Token, now time.Time) (Session, Token) {
 type verdict uint8
 
 const (
-	forged   verdict = iota // the session never gave it out
-	ended                   // the session was ended
-	expired                 // the session has reached its end, or was idle for too long
-	newer                   // its generation is newer than the record's, so the record is not the latest
-	current                 // it may be used
-	repeated                // the token before the current one, again, within the grace
-	reused                  // an older token, or the one before after the grace
+	forged  verdict = iota // the session never gave it out
+	ended                  // the session was ended
+	expired                // the session has reached its end, or was idle for too long
+	// newer: its generation is newer than the record's, so the record is not the latest.
+	newer
+	current  // it may be used
+	repeated // the token before the current one, again, within the grace
+	reused   // an older token, or the one before after the grace
 )
 
 // judge says what p is good for in a request that arrived at a time.
@@ -192,10 +194,12 @@ func equal(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[:]) =
 // encode returns the stored form of the session.
 func (x Session) encode() ([]byte, error) {
 	value, err := json.Marshal(record{
-		Version: recordVersion, ID: x.ID, Account: x.Account, Email: x.Email, Role: x.Role, Epoch: x.Epoch, Cookie: x.Cookie,
+		Version: recordVersion, ID: x.ID, Account: x.Account, Email: x.Email, Role: x.Role, Epoch: x.Epoch,
+		Cookie:  x.Cookie,
 		Created: x.created.UTC(), Rotated: x.rotated.UTC(), Ends: x.Ends.UTC(), Generation: x.generation,
-		Current: x.current[:], Salt: x.salt[:], TagKey: x.tagKey[:], Held: x.heldGeneration, HeldUntil: x.heldUntil.UTC(),
-		Ended: x.ended.UTC(), Why: x.why,
+		Current: x.current[:], Salt: x.salt[:], TagKey: x.tagKey[:], Held: x.heldGeneration,
+		HeldUntil: x.heldUntil.UTC(),
+		Ended:     x.ended.UTC(), Why: x.why,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
@@ -210,14 +214,17 @@ func decode(id string, value []byte) (Session, error) {
 		return Session{}, fmt.Errorf("session record %s is broken: %w", id, err)
 	}
 	if r.Version != recordVersion {
-		return Session{}, fmt.Errorf("session record %s has version %d, and this program reads %d", id, r.Version, recordVersion)
+		return Session{}, fmt.Errorf("session record %s has version %d, and this program reads %d", id, r.Version,
+			recordVersion)
 	}
 	x := Session{
-		ID: r.ID, Owner: Owner{Account: r.Account, Email: r.Email, Role: r.Role, Epoch: r.Epoch}, Cookie: r.Cookie, Ends: r.Ends,
+		ID: r.ID, Owner: Owner{Account: r.Account, Email: r.Email, Role: r.Role, Epoch: r.Epoch}, Cookie: r.Cookie,
+		Ends:    r.Ends,
 		created: r.Created, rotated: r.Rotated, generation: r.Generation,
 		heldGeneration: r.Held, heldUntil: r.HeldUntil, ended: r.Ended, why: r.Why,
 	}
-	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) || len(r.Salt) != saltSize || len(r.TagKey) != saltSize {
+	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) ||
+		len(r.Salt) != saltSize || len(r.TagKey) != saltSize {
 		return Session{}, errors.New("session record " + id + " is incomplete")
 	}
 	copy(x.current[:], r.Current)

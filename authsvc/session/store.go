@@ -81,7 +81,8 @@ func New(c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{bucket: c.Bucket, revoke: c.Revoke, rules: rules, now: c.Now, grace: newGraceClock(rules, c.Now())}, nil
+	return &Store{bucket: c.Bucket, revoke: c.Revoke, rules: rules, now: c.Now, grace: newGraceClock(rules, c.Now())},
+		nil
 }
 
 // WatchClock returns clock, which returns why the time cannot be trusted, or nil. The Store notes
@@ -165,7 +166,8 @@ func (s *Store) End(ctx context.Context, id, why string) (Session, error) {
 		return Session{}, err
 	}
 	if revision > 0 {
-		_ = s.bucket.Delete(ctx, id, revision) // only frees space: the bucket drops the record later anyway
+		// This only frees space: the bucket drops the record later anyway.
+		_ = s.bucket.Delete(ctx, id, revision)
 	}
 	return x, nil
 }

@@ -67,7 +67,8 @@ func parse(s string) (Token, bool) {
 	}
 	session, rest, _ := strings.Cut(s, ".")
 	digits, both, _ := strings.Cut(rest, ".")
-	if len(session) != idSize || strings.Trim(session, "abcdefghijklmnopqrstuvwxyz234567") != "" || len(both) != encoded {
+	if len(session) != idSize || strings.Trim(session, "abcdefghijklmnopqrstuvwxyz234567") != "" ||
+		len(both) != encoded {
 		return Token{}, false
 	}
 	generation, err := strconv.Atoi(digits)

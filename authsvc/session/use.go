@@ -117,7 +117,8 @@ func (u *Use) decide(have Session) error {
 		switch {
 		case u.written == nil || have.generation < u.written.generation:
 			return refuse(ErrReused)
-		case have.generation > u.written.generation: // a duplicate was answered, and its client has gone on
+		// A duplicate was answered, and its client has gone on.
+		case have.generation > u.written.generation:
 			return retry.Permanent(errStaleRead)
 		case have.salt != u.written.salt:
 			return refuse(ErrReused)

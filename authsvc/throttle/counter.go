@@ -55,7 +55,8 @@ func (t *LoginThrottle) take(ctx context.Context, key string, p BackoffPolicy) e
 		if now.Sub(c.Last) >= p.ForgetAfter {
 			*c = counter{}
 		}
-		if wait := min(c.Next.Sub(now), p.LongestWait); wait > 0 { // min: a clock that was wrong must not lock anybody out
+		// A clock that was wrong must not lock anybody out, so the wait is bounded.
+		if wait := min(c.Next.Sub(now), p.LongestWait); wait > 0 {
 			return ErrLimited.After(wait)
 		}
 		c.Tries, c.Last = c.Tries+1, now

@@ -26,7 +26,8 @@ func (t *LoginThrottle) Reserve(ctx context.Context, network string, o Owner) (*
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r := &Reservation{throttle: t, address: networkKey(network, "address"), account: o.key(), familiar: o.familiarKey(network)}
+	r := &Reservation{throttle: t, address: networkKey(network, "address"), account: o.key(),
+		familiar: o.familiarKey(network)}
 	if r.familiar != "" {
 		switch _, _, err := t.familiar.Get(ctx, r.familiar); {
 		case err == nil:
@@ -38,7 +39,8 @@ func (t *LoginThrottle) Reserve(ctx context.Context, network string, o Owner) (*
 	if err := t.take(ctx, r.address, t.limits.Address); err != nil {
 		return nil, err
 	}
-	if err := t.take(ctx, r.account, t.limits.Account); err != nil { // refused, so it was no try of the network either
+	// The account's limit refuses the try, so it must not count against the network either.
+	if err := t.take(ctx, r.account, t.limits.Account); err != nil {
 		return nil, errors.Join(err, t.giveBack(context.WithoutCancel(ctx), r.address))
 	}
 	return r, nil
@@ -52,7 +54,8 @@ func (r *Reservation) Succeeded(ctx context.Context) error {
 		return nil
 	}
 	var known error
-	if !r.known && r.familiar != "" { // expires after 30 days, and is created again at the next login
+	// The key expires after 30 days, and is created again at the next login.
+	if !r.known && r.familiar != "" {
 		if _, known = r.throttle.familiar.Create(ctx, r.familiar, []byte("{}")); errors.Is(known, bus.ErrKeyExists) {
 			known = nil
 		}

@@ -18,7 +18,8 @@ import (
 )
 
 // ErrLimited refuses a try that comes too early. It does not tell whether the account exists.
-var ErrLimited = fault.New(fault.Exhausted, "too_many_attempts", "Too many attempts. Please wait a moment and try again.")
+var ErrLimited = fault.New(fault.Exhausted, "too_many_attempts",
+	"Too many attempts. Please wait a moment and try again.")
 
 // A BackoffPolicy says how often something may be tried: a number of free tries, and then one at
 // a time after a wait that doubles. It never locks: strangers can make the owner of an account
@@ -27,7 +28,8 @@ type BackoffPolicy struct {
 	Free        int           // tries without a wait
 	FirstWait   time.Duration // after the free tries
 	LongestWait time.Duration
-	ForgetAfter time.Duration // all tries are forgotten that long after the last one; more than LongestWait
+	// ForgetAfter is how long after the last try all are forgotten; more than LongestWait.
+	ForgetAfter time.Duration
 }
 
 // delay returns the wait after a number of tries beyond the free ones.
@@ -58,10 +60,14 @@ type Limits struct {
 // DefaultLimits returns the limits of a service that is configured with no others.
 func DefaultLimits() Limits {
 	return Limits{
-		Account:       BackoffPolicy{Free: 5, FirstWait: time.Second, LongestWait: 15 * time.Minute, ForgetAfter: time.Hour},
-		Address:       BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: time.Minute, ForgetAfter: 10 * time.Minute},
-		Registrations: BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: 5 * time.Minute, ForgetAfter: time.Hour},
-		Refreshes:     BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: time.Minute, ForgetAfter: 10 * time.Minute},
+		Account: BackoffPolicy{Free: 5, FirstWait: time.Second, LongestWait: 15 * time.Minute,
+			ForgetAfter: time.Hour},
+		Address: BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: time.Minute,
+			ForgetAfter: 10 * time.Minute},
+		Registrations: BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: 5 * time.Minute,
+			ForgetAfter: time.Hour},
+		Refreshes: BackoffPolicy{Free: 100, FirstWait: time.Second, LongestWait: time.Minute,
+			ForgetAfter: 10 * time.Minute},
 	}
 }
 
@@ -71,10 +77,14 @@ const longestMemory = 12 * time.Hour
 // A Bucket is what a LoginThrottle needs of a key-value bucket. Reads must come from the leader.
 // Failures other than those named are of kind fault.Unavailable.
 type Bucket interface {
-	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)                        // or bus.ErrNoKey
-	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)                     // or bus.ErrKeyExists
-	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error) // or bus.ErrStale
-	Erase(ctx context.Context, key string, revision uint64) error                                          // or bus.ErrStale
+	// Get returns the value of a key and its revision, or bus.ErrNoKey.
+	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
+	// Create stores a new key, or returns bus.ErrKeyExists.
+	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)
+	// Update stores a value over a revision, or returns bus.ErrStale.
+	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error)
+	// Erase erases a key of a revision, or returns bus.ErrStale.
+	Erase(ctx context.Context, key string, revision uint64) error
 }
 
 var _ Bucket = (*bus.Bucket)(nil)
@@ -106,7 +116,8 @@ func New(c Config) (*LoginThrottle, error) {
 		"Account": c.Limits.Account, "Address": c.Limits.Address,
 		"Registrations": c.Limits.Registrations, "Refreshes": c.Limits.Refreshes,
 	} {
-		if p.Free < 1 || p.FirstWait <= 0 || p.LongestWait < p.FirstWait || p.ForgetAfter <= p.LongestWait || p.ForgetAfter > longestMemory {
+		if p.Free < 1 || p.FirstWait <= 0 || p.LongestWait < p.FirstWait || p.ForgetAfter <= p.LongestWait ||
+			p.ForgetAfter > longestMemory {
 			wrong = append(wrong, fmt.Errorf("throttle: %s cannot be %+v", name, p))
 		}
 	}
@@ -151,7 +162,8 @@ func (t *LoginThrottle) BadToken(ctx context.Context, network string) error {
 
 // An Owner names the counters of one (email, role) pair, whether or not there is such an account.
 type Owner struct {
-	Email string // in the one spelling of an account's address; or what was typed, where that is no address
+	// Email is in the spelling of an account's address, or is what was typed if that is no address.
+	Email string
 	Role  token.Role
 }
 

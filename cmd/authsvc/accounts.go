@@ -90,17 +90,19 @@ func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog
 func (s stores) operate(ctx context.Context, env program.Env,
 	do func(context.Context, *bus.Conn, *authsvc.Operator, *bus.AuditTrail) error,
 ) error {
-	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
-		store, err := accounts.Open(conn, s.Accounts)
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		if err := store.Prepare(ctx); err != nil {
-			return err
-		}
-		return do(ctx, conn, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
-	})
+	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts",
+		func(ctx context.Context, conn *bus.Conn) error {
+			store, err := accounts.Open(conn, s.Accounts)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if err := store.Prepare(ctx); err != nil {
+				return err
+			}
+			operator := authsvc.NewOperator(store, conn.Revoke, time.Now)
+			return do(ctx, conn, operator, conn.AuditTrail("/authsvc/operator"))
+		})
 }
 
 // asOf returns the time of the flag --as-of, or zero without the flag.
@@ -141,8 +143,8 @@ func ridesLeft(a authsvc.Account) string {
 	if a.Role == token.Rider {
 		whose = "--raider"
 	}
-	return "The account was deleted, but its rides could not be ended, because usersvc does not answer. List them with" +
-		" pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
+	return "The account was deleted, but its rides could not be ended, because usersvc does not answer." +
+		" List them with pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
 }
 
 // run runs one of the commands about one account.
@@ -151,52 +153,55 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, since str
 	if err != nil {
 		return err
 	}
-	return c.operate(ctx, env, func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
-		a, err := o.Find(ctx, c.Who, c.Role.Value)
-		if err != nil {
-			return err
-		}
-		code := ""
-		switch command {
-		case "disable":
-			a, err = o.Disable(ctx, a)
-		case "enable":
-			a, err = o.Enable(ctx, a)
-		case "approve":
-			a, err = o.Approve(ctx, a)
-		case "delete":
-			a, err = o.Delete(ctx, a)
-		case "revoke":
-			a, err = o.Revoke(ctx, a, when)
-		case "reset-password":
-			code, a, err = o.ResetPassword(ctx, a)
-		}
-		if err != nil {
-			return err
-		}
-		if command != "show" {
-			entry := authsvc.EntryOf(a, command, whoami())
-			if err := trail.Write(ctx, entry.What, entry); err != nil {
-				if command == "delete" {
-					return fmt.Errorf("the account was deleted, but the audit trail has no entry of it: %w", err)
+	return c.operate(ctx, env,
+		func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
+			a, err := o.Find(ctx, c.Who, c.Role.Value)
+			if err != nil {
+				return err
+			}
+			code := ""
+			switch command {
+			case "disable":
+				a, err = o.Disable(ctx, a)
+			case "enable":
+				a, err = o.Enable(ctx, a)
+			case "approve":
+				a, err = o.Approve(ctx, a)
+			case "delete":
+				a, err = o.Delete(ctx, a)
+			case "revoke":
+				a, err = o.Revoke(ctx, a, when)
+			case "reset-password":
+				code, a, err = o.ResetPassword(ctx, a)
+			}
+			if err != nil {
+				return err
+			}
+			if command != "show" {
+				entry := authsvc.EntryOf(a, command, whoami())
+				if err := trail.Write(ctx, entry.What, entry); err != nil {
+					if command == "delete" {
+						return fmt.Errorf("the account was deleted, but the audit trail has no entry of it: %w", err)
+					}
+					return fmt.Errorf("the account was changed, but the audit trail has no entry of it; "+
+						"run the command again: %w", err)
 				}
-				return fmt.Errorf("the account was changed, but the audit trail has no entry of it; run the command again: %w", err)
 			}
-		}
-		if command == "delete" {
-			if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
-				return errRidesLeft.Saying(ridesLeft(a)).Because(err)
+			if command == "delete" {
+				if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
+					return errRidesLeft.Saying(ridesLeft(a)).Because(err)
+				}
 			}
-		}
-		p := newPrinter(env, c.JSON.On)
-		if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+			p := newPrinter(env, c.JSON.On)
+			if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Stdout,
+				"code: %s\nGive it to the account's owner, who can set a new password with it until %s:\n"+
+					`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
+				code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
 			return err
-		}
-		_, err = fmt.Fprintf(env.Stdout, "code: %s\nGive it to the account's owner, who can set a new password with it until %s:\n"+
-			`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
-			code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
-		return err
-	})
+		})
 }
 
 // whoami returns the name of the user who runs the command.
@@ -234,7 +239,8 @@ type accountLine struct {
 
 func (p *printer) print(a authsvc.Account) error {
 	if p.json != nil {
-		return p.json.Encode(accountLine{a.ID, a.EmailAsEntered, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
+		return p.json.Encode(accountLine{a.ID, a.EmailAsEntered, string(a.Role), a.State(), a.Demo,
+			jsontime.Time(a.Created)})
 	}
 	if !p.begun {
 		p.begun = true
@@ -242,7 +248,8 @@ func (p *printer) print(a authsvc.Account) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, a.State(), a.Created.Format(time.RFC3339))
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, a.State(),
+		a.Created.Format(time.RFC3339))
 	return err
 }
 

@@ -29,9 +29,10 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 		return errSameStore
 	}
 	at := wiring.At(c.Remote, "authsvc accounts copy")
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), at, c.Path("operator"), func(ctx context.Context, conn *bus.Conn) error {
-		return c.copy(ctx, env.Stdout, conn)
-	})
+	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), at, c.Path("operator"),
+		func(ctx context.Context, conn *bus.Conn) error {
+			return c.copy(ctx, env.Stdout, conn)
+		})
 }
 
 func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (err error) {
@@ -50,7 +51,8 @@ func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (
 		err = printed
 	}
 	if err == nil && len(report.Differ) > 0 {
-		return fmt.Errorf("%d accounts already exist in the destination and differ; they were left unchanged", len(report.Differ))
+		return fmt.Errorf("%d accounts already exist in the destination and differ; they were left unchanged",
+			len(report.Differ))
 	}
 	return err
 }

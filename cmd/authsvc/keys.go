@@ -57,7 +57,8 @@ func (s keySet) open(ctx context.Context, env program.Env, do func(context.Conte
 
 func (c listKeys) run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
-		return c.change(ctx, env, conn, "", func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		return c.change(ctx, env, conn, "",
+			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 	})
 }
 
@@ -87,7 +88,8 @@ func (c retireKeys) run(ctx context.Context, env program.Env) error {
 	})
 }
 
-var errNoKeySet = fault.New(fault.NotFound, "no_key_set", "There are no keys yet. Start authsvc, which creates the first one.")
+var errNoKeySet = fault.New(fault.NotFound, "no_key_set",
+	"There are no keys yet. Start authsvc, which creates the first one.")
 
 // change changes the set, writes the changes to the audit trail, and prints the keys.
 func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string,
@@ -135,7 +137,8 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 	}
 	table := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	if !s.JSON.On {
-		_, _ = fmt.Fprintln(table, "KID\tSTAGE\tBITS\tPUBLISHED\tACTIVE FROM\tRETIRED\tCOMPROMISED") // Flush returns the error
+		// Flush returns the error
+		_, _ = fmt.Fprintln(table, "KID\tSTAGE\tBITS\tPUBLISHED\tACTIVE FROM\tRETIRED\tCOMPROMISED")
 	}
 	encoder := json.NewEncoder(env.Stdout)
 	for _, k := range set.Keys() {

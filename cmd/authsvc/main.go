@@ -53,7 +53,7 @@ func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "The service for accounts and tokens: POST /login, POST /register, and the keys that verify tokens.",
+		Description: "Accounts and tokens: POST /login, POST /register, and the keys that verify tokens.",
 	}, &c, withKeysLast(env.Args))
 	if err != nil {
 		return err

@@ -39,7 +39,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	programs := find()
 	if programs == "" {
-		const sentence = "There is no PostgreSQL on this machine. Install it (on Debian: apt-get install postgresql) to run this test."
+		const sentence = "There is no PostgreSQL on this machine. To run this test, install it (Debian: postgresql)."
 		if os.Getenv(Demand) != "" {
 			t.Fatal(sentence)
 		}
@@ -61,7 +61,8 @@ func Start(t testing.TB) *Server {
 			t.Fatal(err)
 		}
 	}
-	init := s.command("initdb", "--pgdata", filepath.Join(dir, "data"), "--username=pillion", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+	init := s.command("initdb", "--pgdata", filepath.Join(dir, "data"), "--username=pillion", "--auth=trust",
+		"--no-sync", "--encoding=UTF8", "--locale=C")
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
@@ -81,7 +82,8 @@ func find() string {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path)
 	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb"} {
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb",
+		"/opt/homebrew/opt/postgresql*/bin/initdb"} {
 		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
 			slices.Sort(found)
 			return filepath.Dir(found[len(found)-1])
@@ -124,7 +126,8 @@ func (s *Server) Run(t testing.TB) {
 	var last error
 	for ctx.Err() == nil {
 		// The processes of a killed server live on for a moment, and keep a new one from starting.
-		s.process = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir, "-c", "listen_addresses=127.0.0.1",
+		s.process = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir, "-c",
+			"listen_addresses=127.0.0.1",
 			"-c", "fsync=off", "-c", "shared_buffers=8MB", "-c", "max_connections=40")
 		said := new(strings.Builder)
 		s.process.Stdout, s.process.Stderr = said, said
