@@ -41,7 +41,7 @@ func TestBucketAccounts(t *testing.T) {
 	})
 }
 
-// empty takes every account out of the bucket, which the service itself cannot.
+// empty removes every account from the bucket, which the service itself cannot do.
 func empty(t *testing.T, c *bus.Conn) {
 	t.Helper()
 	s, err := c.JetStream().Stream(t.Context(), "KV_"+bus.AccountsBucket)
@@ -53,7 +53,7 @@ func empty(t *testing.T, c *bus.Conn) {
 	}
 }
 
-// spy is a real bucket that a test listens at: it sees the keys, and may lose an acknowledgement.
+// spy is a real bucket that records keys and may lose acknowledgements.
 type spy struct {
 	*bus.Bucket
 	mu    sync.Mutex
@@ -86,7 +86,7 @@ func (s *spy) Update(ctx context.Context, key string, value []byte, revision uin
 	return revision, err
 }
 
-// TestRecord: what is written is a contract with every later version.
+// The stored form is a contract with every later version.
 func TestRecord(t *testing.T) {
 	s := &spy{Bucket: bustest.Run(t).Connect(t).Bucket(bus.AccountsBucket)}
 	a := authtest.Account(t, "John+x@Example.com", token.Rider)
@@ -140,8 +140,7 @@ func TestKeysTellPairsApart(t *testing.T) {
 	}
 }
 
-// TestLostAcknowledgement: an account that was stored is not said to be taken because nobody
-// heard that it was.
+// An account whose acknowledgement was lost is not reported as taken.
 func TestLostAcknowledgement(t *testing.T) {
 	bucket := bustest.Run(t).Connect(t).Bucket(bus.AccountsBucket)
 	mine := authtest.Account(t, "john@example.com", token.User)
@@ -166,7 +165,7 @@ func TestLostAcknowledgement(t *testing.T) {
 	a.SessionEpoch = 7
 	if err := authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a); err != nil ||
 		found().SessionEpoch != 7 {
-		t.Errorf("Replace with two lost acknowledgements = %v, era %d", err, found().SessionEpoch)
+		t.Errorf("Replace with two lost acknowledgements = %v, epoch %d", err, found().SessionEpoch)
 	}
 	a.SessionEpoch = 8 // of the revision before
 	err = authsvc.NewAccounts(&spy{Bucket: bucket, lost: 2}).Replace(t.Context(), a)
@@ -233,7 +232,7 @@ func TestBrokenRecords(t *testing.T) {
 	}
 }
 
-// TestNATSAway: nobody is told that they do not exist because the store cannot be asked.
+// An unavailable store is answered with 503, and not as an unknown account.
 func TestNATSAway(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	conn, err := bus.Connect(bus.Config{URL: "nats://127.0.0.1:1"})

@@ -29,8 +29,7 @@ func (s *switched) Find(ctx context.Context, email authsvc.Email, role token.Rol
 	return s.Accounts.Find(ctx, email, role)
 }
 
-// TestAttemptsAreCountedAndLogged, each once, with what an operator needs and without what nobody
-// may see.
+// Each attempt is counted and logged once, with what an operator needs and without secrets.
 func TestAttemptsAreCountedAndLogged(t *testing.T) {
 	store := &switched{Accounts: new(authtest.Accounts)}
 	k := newKit(t, withStore(store))
@@ -162,7 +161,7 @@ func TestBusyIsCounted(t *testing.T) {
 	}
 }
 
-// TestAccountsKeepTheirHash: not even a careless log line shows it.
+// A log line about an account never shows its hash.
 func TestAccountsKeepTheirHash(t *testing.T) {
 	k := newKit(t)
 	a := authtest.Account(t, "kim.secret@example.com", token.User)

@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A trail keeps what it is told.
+// A trail records audit entries.
 type trail struct {
 	mu  sync.Mutex
 	all []authsvc.Entry
@@ -34,7 +34,7 @@ func (a *trail) take() []authsvc.Entry {
 	return all
 }
 
-// Every attempt is one entry, and no secret is in any entry or in the log.
+// Every attempt has one entry. Neither the entries nor the log contain a secret.
 func TestEveryAttemptIsInTheTrail(t *testing.T) {
 	var said trail
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time),

@@ -22,7 +22,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A door is where clients find authsvc: instances behind it come and go.
+// A door distributes requests among instances, which can be replaced.
 type door struct {
 	mu        sync.RWMutex
 	instances []http.Handler
@@ -43,7 +43,7 @@ func (d *door) set(instances ...http.Handler) {
 	d.instances = instances
 }
 
-// A caller is a client of that door. It asks again as long as it is told to, as clients do.
+// A caller is a client of the door. It repeats a request as long as the answer is 503.
 type caller struct {
 	t     *testing.T
 	door  http.Handler
@@ -51,7 +51,7 @@ type caller struct {
 	limit time.Time
 }
 
-// refresh returns what came of a refresh token in the end.
+// refresh uses a refresh token until the answer is final, and returns it.
 func (c caller) refresh(presented string) (int, tokens) {
 	body, _ := json.Marshal(map[string]string{"refresh_token": presented})
 	for {
@@ -92,9 +92,9 @@ func (c caller) together(presented string, times int) (codes map[int]int, given 
 	return codes, given
 }
 
-// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race, on two
-// instances that are replaced in the middle, on one replica and on three whose leader steps down
-// each second. No chain forks, nobody who is honest is logged out, and no thief gets on.
+// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race. It uses two
+// instances that are replaced halfway, on one replica and on three whose leader steps down every
+// second. No session forks, no honest client is logged out, and no thief gets a token.
 func TestRefreshChains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some 10 seconds")
@@ -222,8 +222,8 @@ func TestRefreshChains(t *testing.T) {
 	})
 }
 
-// logins returns a store of that many sessions, and the first refresh token of each: hashing is
-// not what is tested here, and takes time.
+// logins returns a store with that many sessions, and the first refresh token of each. It hashes
+// in memory, because hashing is not the subject of the test.
 func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.Sessions, first []string) {
 	t.Helper()
 	accounts, begun = new(authtest.Accounts), new(authtest.Sessions)
@@ -242,7 +242,7 @@ func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.S
 	return accounts, begun, first
 }
 
-// await lets real time pass, for what only time brings.
+// await lets real time pass.
 func await(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -68,8 +68,7 @@ func TestPassword(t *testing.T) {
 	})
 }
 
-// TestPasswordRefusalsAreLogins: nobody learns more from /password than from /login, nor with
-// less work.
+// /password reveals no more than /login, and takes the same work.
 func TestPasswordRefusalsAreLogins(t *testing.T) {
 	store := new(authtest.Accounts)
 	seed(t, newKit(t, withStore(store), withDemo))
@@ -103,9 +102,9 @@ func TestPasswordRefusalsAreLogins(t *testing.T) {
 	}
 }
 
-// TestPasswordChangedAlready: whoever was not answered makes the same request again, with a
-// password or a code that its first try has spent. It is finished then, and counts as no wrong
-// try. It proves the new password and nothing else, and only lately.
+// A client that was not answered repeats its request, with a password or code that the first
+// request has used up. The repetition finishes the change and is not a wrong try. It proves only
+// the new password, and only for a short time.
 func TestPasswordChangedAlready(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -187,8 +186,7 @@ func TestDemoPasswordsStay(t *testing.T) {
 	k.mustOpen(t, "john@example.com", "password123", "user")
 }
 
-// TestPasswordRace: of two changes of one password one succeeds, and its password is the one that
-// counts.
+// Of two simultaneous changes of a password one succeeds, and its password is valid.
 func TestPasswordRace(t *testing.T) {
 	store, sessions := new(authtest.Accounts), new(authtest.Sessions)
 	share := func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts, c.Sessions = store, sessions }
@@ -219,8 +217,7 @@ func TestPasswordRace(t *testing.T) {
 	one.mustOpen(t, "kim@example.com", newPassword+string(rune('a'+won)), "user")
 }
 
-// TestRehash: a password that was hashed at less than today's cost is hashed again when its owner
-// logs in, and only then.
+// A login rehashes a password whose hash costs less than a new one, and no other request does.
 func TestRehash(t *testing.T) {
 	today := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 1}
 	dearer := func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = today }
@@ -255,12 +252,12 @@ func TestRehash(t *testing.T) {
 	}
 }
 
-// staleStore does not let anybody replace anything.
+// staleStore is a store whose every Replace fails.
 type staleStore struct{ *authtest.Accounts }
 
 func (staleStore) Replace(context.Context, authsvc.Account) error { return authsvc.ErrStaleAccount }
 
-// TestRehashIsNoCondition: a login does not fail because its hash could not be made anew.
+// A login succeeds even if its password cannot be rehashed.
 func TestRehashIsNoCondition(t *testing.T) {
 	store := new(authtest.Accounts)
 	newKit(t, withStore(store)).kim(t)
@@ -290,8 +287,7 @@ func TestOutdated(t *testing.T) {
 	}
 }
 
-// TestCommonPasswords: the 3,000 commonest that are long enough at all are refused, in any case,
-// and nothing but those.
+// The 3,000 most common passwords of sufficient length are refused in any case, and no others.
 func TestCommonPasswords(t *testing.T) {
 	file, err := os.ReadFile("common_passwords.txt")
 	if err != nil {

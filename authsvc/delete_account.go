@@ -54,8 +54,8 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request, try *att
 // can be repeated. There is no password to check then, and nothing left to protect with one.
 //
 // Open bookings are cancelled first. An account with an unfinished ride is refused.
-func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string, try *attempt) (session.Session,
-	error) {
+func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string, try *attempt,
+) (session.Session, error) {
 	for {
 		exists, reused, err := s.owns(ctx, c)
 		if err != nil {

@@ -14,8 +14,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// TestDeletionIsFinished: wherever it fails, the same request made again ends it, and until then
-// there is no more than before.
+// Wherever a deletion fails, the same request finishes it, and until then nobody gains access.
 func TestDeletionIsFinished(t *testing.T) {
 	t.Run("before the account is gone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -78,7 +77,7 @@ func (s *away) Delete(ctx context.Context, a authsvc.Account) error {
 	return s.Accounts.Delete(ctx, a)
 }
 
-// moment is a store in which something happens right after an account was found for the nth time.
+// moment is a store that calls then right after it has found an account for the nth time.
 type moment struct {
 	*authtest.Accounts
 	n    int // 0: never
@@ -95,8 +94,7 @@ func (s *moment) Find(ctx context.Context, email authsvc.Email, role token.Role)
 	return a, err
 }
 
-// TestDeletionDuring: whatever is under way when an account is deleted leaves nothing behind that
-// works, at whichever moment.
+// Requests during a deletion leave nothing behind that works, at whichever moment it happens.
 func TestDeletionDuring(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -147,8 +145,7 @@ func TestDeletionDuring(t *testing.T) {
 	}
 }
 
-// TestDuringADeletion: what happens to an account while its deletion is under way is not
-// overlooked.
+// A deletion takes account of simultaneous changes of the account.
 func TestDuringADeletion(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -182,8 +179,7 @@ func TestDuringADeletion(t *testing.T) {
 	}
 }
 
-// TestDeletionSparesTheNext: whoever has the email by the time that the password is checked has
-// another account, whatever its password.
+// A deletion spares a new account with the same email, whatever its password.
 func TestDeletionSparesTheNext(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		synctest.Test(t, func(t *testing.T) {

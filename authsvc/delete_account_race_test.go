@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// A crowd is everything that several clients of one account were ever given.
+// A crowd collects all tokens that several clients of one account were given.
 type crowd struct {
 	mu    sync.Mutex
 	given []tokens
@@ -32,16 +32,16 @@ func (c *crowd) take(o tokens) {
 	c.given = append(c.given, o)
 }
 
-// last returns what was given last.
+// last returns the tokens that were given last.
 func (c *crowd) last() tokens {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.given[len(c.given)-1]
 }
 
-// TestDeletionRaces deletes accounts while they are logged in to, refreshed and changed, on two
-// instances over the real stores, whose leaders step down on three replicas. Whatever anybody was
-// given is worth nothing afterwards.
+// TestDeletionRaces deletes accounts while clients log in, refresh and change the password. It
+// uses two instances and the real stores, whose leaders step down on three replicas. No token
+// that was ever given works afterwards.
 func TestDeletionRaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")

@@ -35,7 +35,7 @@ func deleting(access, password string) *http.Request {
 
 const deleted = `{"status":true,"message":"Account Deleted"}`
 
-// wantGone fails t unless nothing works any longer of what somebody was given.
+// wantGone fails t if any of the tokens still works.
 func (k *kit) wantGone(t *testing.T, open ...tokens) {
 	t.Helper()
 	for _, o := range open {
@@ -106,8 +106,8 @@ func TestDeleteAccountWithACookie(t *testing.T) {
 	}
 }
 
-// Nobody is left alone in a ride: its account stays until it is over. What happened since that was
-// looked at is ended afterwards.
+// An account with an unfinished ride cannot be deleted. Rides that begin meanwhile are ended
+// afterwards.
 func TestDeletionLooksAtRides(t *testing.T) {
 	for _, path := range []string{"", "/account/delete"} {
 		var says error
@@ -205,8 +205,8 @@ func TestDeleteAccountRefuses(t *testing.T) {
 	}
 }
 
-// Wrong passwords count as they do at a login, and one with the others.
-func TestDeleteAccountIsGuarded(t *testing.T) {
+// Wrong passwords count as at a login, and together with those.
+func TestDeleteAccountIsThrottled(t *testing.T) {
 	env := bustest.Run(t)
 	clock := newClock()
 	k := newKit(t, throttled(t, env.Connect(t), clock.time))
@@ -227,8 +227,7 @@ func TestDeleteAccountIsGuarded(t *testing.T) {
 	k.ask(t, deleting(kim.Token, goodPassword), http.StatusOK, deleted)
 }
 
-// Nothing that can be looked up has the email any longer, but the ends of other sessions, which
-// go with their time.
+// After a deletion no store contains the email, except in ended sessions, which expire.
 func TestDeleteAccountLeavesNothingInTheStores(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		conn := e.Connect(t)

@@ -48,7 +48,7 @@ func TestHashAndVerify(t *testing.T) {
 	}
 }
 
-// TestOtherParameters: a hash is checked with what it was made with, dearer or cheaper.
+// A hash is verified at its own cost, higher or lower.
 func TestOtherParameters(t *testing.T) {
 	h := new(hashes)
 	p := newPasswords(t, authsvc.HasherConfig{Observe: h.observe})
@@ -121,8 +121,7 @@ func TestPasswordSettings(t *testing.T) {
 	}
 }
 
-// TestTurns: one hash at a time, one in the queue, and a wait that is bounded by the clock and by
-// the caller.
+// One hash is evaluated at a time and one waits, for a bounded time or until the caller leaves.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const wait = 5 * time.Second
@@ -167,8 +166,8 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// TestAThousandLogins: each is answered, few are hashed at a time, and those that are turned away
-// are told when to come again.
+// Of a thousand simultaneous logins few are hashed at a time, and all are answered. Those that
+// are refused learn when to try again.
 func TestAThousandLogins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, queue, clients = 2, 10, 1000

@@ -160,8 +160,8 @@ func (s *Service) settle(ctx context.Context, outcome func(context.Context) erro
 
 // lookUp returns the account and whether it exists. Text that is no email address belongs to
 // nobody.
-func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt) (a Account, known bool,
-	err error) {
+func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt,
+) (a Account, known bool, err error) {
 	email, err := ParseEmail(typed)
 	if err != nil {
 		return Account{}, false, nil //nolint:nilerr // it is an answer: nobody has this address

@@ -33,7 +33,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// Spaces around an email are a slip of whoever copied it, at every door.
+// Every endpoint ignores spaces around an email.
 func TestEmailsWithSpacesAround(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, " Kim@Example.com ", goodPassword, "user")
@@ -107,8 +107,7 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 	wantCosts(t, k.hashes.take())
 }
 
-// TestRefusalsAreAlike: whoever is refused learns nothing from the answer, nor from the work that
-// it took.
+// All refusals have the same answer and take the same work.
 func TestRefusalsAreAlike(t *testing.T) {
 	store := new(authtest.Accounts)
 	if err := newKit(t, withStore(store), withDemo).service.SeedDemo(t.Context()); err != nil {
@@ -172,7 +171,7 @@ func TestRefusalsAreAlike(t *testing.T) {
 	wantCosts(t, k.hashes.take(), lightCost)
 }
 
-// TestUnknownAccountsCostWhatNewOnesCost: the dummy follows the configured cost.
+// The dummy hash has the configured cost.
 func TestUnknownAccountsCostWhatNewOnesCost(t *testing.T) {
 	dearer := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 2}
 	k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = dearer })
@@ -191,7 +190,7 @@ func TestLongPasswordIsNotHashed(t *testing.T) {
 	wantCosts(t, k.hashes.take())
 }
 
-// badBodies is what no service may answer with anything but a sentence.
+// badBodies are bodies that every service refuses with a sentence.
 func badBodies() []badBody {
 	json := "application/json"
 	return []badBody{

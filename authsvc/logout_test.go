@@ -48,8 +48,7 @@ func TestLogout(t *testing.T) {
 	})
 }
 
-// Whoever comes back when the access token has run out can still log out, by the refresh token or
-// its cookie.
+// A client whose access token has expired can log out with the refresh token or its cookie.
 func TestLogoutByRefreshToken(t *testing.T) {
 	home := browser{origin: "http://example.com"}
 	for _, path := range []string{"/logout", "/logout-all"} {
@@ -100,8 +99,8 @@ func TestLogoutByRefreshToken(t *testing.T) {
 	}
 }
 
-// What is no refresh token of ours ends nothing, and counts as a wrong one. One that was used
-// before ends its own session and no other.
+// A forged refresh token ends nothing and counts as a wrong try. A used one ends its own session
+// only.
 func TestLogoutByBadRefreshTokens(t *testing.T) {
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time,
 		func(l *throttle.Limits) { l.Address.Free = 4 }))
@@ -163,8 +162,7 @@ func TestLogoutRefuses(t *testing.T) {
 	}
 }
 
-// TestLogoutOfWhatIsNotThere: an access token outlives its record by minutes, and can still be
-// taken back.
+// An access token outlives the record of its session by minutes, and can still be revoked.
 func TestLogoutOfWhatIsNotThere(t *testing.T) {
 	k := newKit(t)
 	kim := k.kim(t)
@@ -181,7 +179,7 @@ func TestLogoutOfWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// TestLogoutAll ends what there is, everywhere, and a login in the same second works.
+// A logout of all sessions ends them everywhere. A login in the same second works.
 func TestLogoutAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -224,7 +222,7 @@ func TestLogoutAll(t *testing.T) {
 	})
 }
 
-// TestLogoutAllAgain: as long as it is not said to be done, it can be asked for again.
+// A logout of all sessions can be repeated until it succeeds.
 func TestLogoutAllAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -239,13 +237,14 @@ func TestLogoutAllAgain(t *testing.T) {
 	})
 }
 
-// wantNoRefreshYet: what cannot be ended for good is not answered with 200 either.
+// wantNoRefreshYet fails t unless the answer is 503: the session cannot be ended yet, but yields
+// no tokens either.
 func (k *kit) wantNoRefreshYet(t *testing.T, refresh string) {
 	t.Helper()
 	k.ask(t, refreshWith(refresh), http.StatusServiceUnavailable, "")
 }
 
-// meddled is a store in which something happens right after an account was found.
+// meddled is a store that calls then right after it has found an account.
 type meddled struct {
 	*authtest.Accounts
 	then func(found authsvc.Account)
@@ -260,8 +259,7 @@ func (s *meddled) Find(ctx context.Context, email authsvc.Email, role token.Role
 	return a, err
 }
 
-// TestEndingDuringALogin: a login that was under way when all sessions were ended, or the
-// password changed, does not outlive that.
+// A login does not outlive a simultaneous end of all sessions or change of the password.
 func TestEndingDuringALogin(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -302,7 +300,7 @@ func TestEndingDuringALogin(t *testing.T) {
 	}
 }
 
-// TestEndingDuringARefresh: the same for a refresh.
+// A refresh does not outlive a simultaneous end of all sessions.
 func TestEndingDuringARefresh(t *testing.T) {
 	store := &meddled{Accounts: new(authtest.Accounts)}
 	k := newKit(t, withStore(store))

@@ -17,8 +17,8 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// TestParallelUses: of any number of uses at once one makes the successor, and all that are
-// answered get that very one.
+// Of several simultaneous uses of a token one rotates the session, and all answers have the same
+// successor.
 func TestParallelUses(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -71,7 +71,7 @@ func TestParallelUses(t *testing.T) {
 	}
 }
 
-// lossy is a store whose writes may be lost, or stored without anybody hearing of it.
+// lossy is a store that may lose writes, or their acknowledgements.
 type lossy struct {
 	*authtest.Sessions
 	mu     sync.Mutex
@@ -112,8 +112,7 @@ func (s *lossy) Update(ctx context.Context, key string, value []byte, revision u
 	return revision, err
 }
 
-// TestUnknownOutcomes: nobody is logged out because the store was slow, with a grace or without
-// one.
+// A slow store logs nobody out, with or without a grace.
 func TestUnknownOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -153,9 +152,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestLateAnswers: the grace counts from when the answer is given where that is late through our
-// own fault, and not from when the token was exchanged. Nobody else gets more of it by asking
-// again.
+// If the service answers late, the grace begins with the answer. Repeating the request does not
+// extend it for anybody else.
 func TestLateAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &lossy{Sessions: new(authtest.Sessions)}
@@ -179,10 +177,9 @@ func TestLateAnswers(t *testing.T) {
 	})
 }
 
-// TestInterruptions: a refresh that was stored, and whose answer got lost in an outage longer
-// than the grace, may be asked for again until the grace after its end; also at an instance that
-// was not there meanwhile, and where there is no grace else. An outage that began when the grace
-// was over changes nothing.
+// If the store was unavailable for longer than the grace, a refresh whose answer was lost can be
+// repeated until the grace after that. This also holds at an instance that has just started, and
+// without a grace. An interruption that begins after the grace changes nothing.
 func TestInterruptions(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -228,9 +225,8 @@ func TestInterruptions(t *testing.T) {
 	}
 }
 
-// TestUnansweredIsNoTheft: a client that used a token in time, and was not answered, is when it
-// comes back: at any instance, also one that has seen nothing of it, and long after the grace.
-// One that comes for the first time then is a thief, as ever.
+// A client that used a token in time and was not answered is not a thief when it comes back, at
+// any instance, however late. A client that comes for the first time then is one.
 func TestUnansweredIsNoTheft(t *testing.T) {
 	leave := func(r *http.Request) *http.Request {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -310,7 +306,7 @@ func TestUnansweredIsNoTheft(t *testing.T) {
 	}
 }
 
-// bucket is a bucket in memory.
+// A bucket is a key-value bucket in memory.
 type bucket struct{ authtest.Sessions }
 
 func (b *bucket) Erase(ctx context.Context, key string, revision uint64) error {

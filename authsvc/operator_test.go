@@ -29,7 +29,7 @@ func setByCode(email, role, code, next string) *http.Request {
 	return post("/password", `{"email":"`+email+`","role":"`+role+`","code":"`+code+`","new":"`+next+`"}`)
 }
 
-// wantRefused fails t unless the answer is the one to wrong credentials.
+// wantRefused fails t unless the credentials are refused.
 func wantRefused(t *testing.T, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if w.Code != http.StatusUnauthorized || w.Body.String() != "Invalid credentials" {
@@ -122,8 +122,8 @@ func TestOperatorsRevocation(t *testing.T) {
 	})
 }
 
-// After a reset the old password is void, and the code sets a new one: once, within the hour, by
-// its owner alone.
+// After a reset the old password is void. The code sets a new one once, within the hour, for its
+// account only.
 func TestPasswordReset(t *testing.T) {
 	k := newKit(t)
 	open := k.kim(t)

@@ -68,8 +68,7 @@ func TestKeysAreSentOnce(t *testing.T) {
 	}
 }
 
-// TestKeysAreWhole: what else a request says of the version that it wants, or of a part, does not
-// count.
+// Other conditions and ranges of a request are ignored.
 func TestKeysAreWhole(t *testing.T) {
 	k := newKit(t)
 	for _, path := range []string{"/public-key", "/.well-known/jwks.json"} {
@@ -86,7 +85,7 @@ func TestKeysAreWhole(t *testing.T) {
 	}
 }
 
-// TestKeysFollowTheSet: what is published is what Keys says at that moment.
+// The published keys are always those of Config.Keys.
 func TestKeysFollowTheSet(t *testing.T) {
 	var now *token.KeySet
 	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Keys = func() *token.KeySet { return now } })

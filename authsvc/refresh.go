@@ -83,8 +83,8 @@ func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err er
 }
 
 // exchange exchanges the first good token of a request.
-func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt) (pair tokenPair,
-	err error) {
+func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt,
+) (pair tokenPair, err error) {
 	for _, p := range presented {
 		var t session.Token
 		if t, err = session.ParseToken(p); err != nil {
@@ -162,8 +162,8 @@ func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) err
 
 // issueNext returns a new access token for a session, if its account still lets it continue.
 //
-// It issues the token first and looks at the account then. Whoever ends all sessions later does
-// so as of a later second than the token's, and so revokes it.
+// It issues the token first and looks at the account then. A later end of all sessions
+// begins an epoch after the token's second, and so revokes the token.
 func (s *Service) issueNext(ctx context.Context, x session.Session) (signed string, c token.Claims, err error) {
 	refuse := func(why error) (string, token.Claims, error) {
 		return "", token.Claims{}, session.ErrInvalidToken.Because(why)

@@ -12,7 +12,7 @@ import (
 	"github.com/example/pillion/authsvc"
 )
 
-// A browser is where a request comes from.
+// A browser says what a request shows of its origin.
 type browser struct {
 	https  bool   // TLS ends here
 	origin string // what it sends
@@ -36,7 +36,7 @@ func cookieBody() string {
 	return strings.Replace(body("kim@example.com", goodPassword, "user"), "{", `{"cookie":true,`, 1)
 }
 
-// theCookie returns the one cookie of an answer.
+// theCookie returns the only cookie of an answer.
 func theCookie(t *testing.T, w *httptest.ResponseRecorder) *http.Cookie {
 	t.Helper()
 	cookies := w.Result().Cookies()
@@ -95,7 +95,7 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// TestCookiesOfOtherSites: a cookie counts only in a request from a page of this origin.
+// A cookie counts only in a request from a page of this origin.
 func TestCookiesOfOtherSites(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
@@ -128,8 +128,7 @@ func TestCookiesOfOtherSites(t *testing.T) {
 	k.ask(t, home.send(withCookie(cookie, "{}")), http.StatusOK, "") // it is still good
 }
 
-// TestCookiesStayCookies: a token that was for a cookie is not taken from a body, nor the other
-// way round.
+// The token of a cookie is refused in a body, and the reverse.
 func TestCookiesStayCookies(t *testing.T) {
 	k := newKit(t)
 	plain := k.kim(t)
@@ -170,8 +169,7 @@ func TestLogoutClearsTheCookie(t *testing.T) {
 	}
 }
 
-// A cookie comes back to all paths that take it, also where they begin with something that a proxy
-// takes away.
+// A cookie comes back to every path that accepts it, also behind a proxy that strips a prefix.
 func TestCookiePath(t *testing.T) {
 	for _, path := range []string{"/", "/auth", "/a-b/c.d/"} {
 		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.CookiePath = path })
@@ -193,7 +191,7 @@ func TestCookiePath(t *testing.T) {
 	}
 }
 
-// A browser that has cookies of two paths, as after an upgrade, sends both, in an order of its own.
+// After an upgrade a browser may have cookies of two paths. It sends both, in any order.
 func TestCookiesOfTwoPaths(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")

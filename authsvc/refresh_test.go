@@ -59,8 +59,7 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: within the grace the same answer is given again, by any instance, and after a
-// restart.
+// Within the grace any instance repeats the same answer, also after a restart.
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -88,7 +87,7 @@ func TestLostAnswers(t *testing.T) {
 	})
 }
 
-// TestReuse: a token that was used before ends the session, whoever has the present one.
+// A second use of a token ends the session, no matter who has the current token.
 func TestReuse(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -178,7 +177,8 @@ func TestSessionsRunOut(t *testing.T) {
 	}
 }
 
-// TestAccountsThatMayNotGoOn cannot refresh. What can be mended leaves the session as it is.
+// A session whose account may not log in cannot be refreshed. It continues if the reason is
+// temporary.
 func TestAccountsThatMayNotGoOn(t *testing.T) {
 	store := new(authtest.Accounts)
 	k := newKit(t, withStore(store))

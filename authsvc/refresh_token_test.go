@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/authsvc/authtest"
 )
 
-// TestSecretsAreNotStored: whoever reads the bucket cannot refresh.
+// The bucket contains no refresh token.
 func TestSecretsAreNotStored(t *testing.T) {
 	k := newKit(t)
 	store := k.config.Sessions.(*authtest.Sessions)
@@ -43,8 +43,8 @@ func TestSecretsAreNotStored(t *testing.T) {
 	}
 }
 
-// TestForgedRefreshTokens: none is taken, all are answered alike, and none ends the session that
-// it names.
+// A forged token is refused, always with the same answer, and does not end the session that it
+// names.
 func TestForgedRefreshTokens(t *testing.T) {
 	k := newKit(t)
 	a := k.kim(t)
@@ -155,7 +155,7 @@ func TestBadRefreshBodies(t *testing.T) {
 	k.mustRefresh(t, good)
 }
 
-// FuzzRefresh sends any text for a refresh token. Only the very one that was given out is taken.
+// FuzzRefresh sends any text as a refresh token. Only the token that was given out is accepted.
 func FuzzRefresh(f *testing.F) {
 	k := newKit(f)
 	if w := k.do(post("/register", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusCreated {
@@ -182,8 +182,7 @@ func FuzzRefresh(f *testing.F) {
 	})
 }
 
-// TestWhoReadsTheStoreCannotRefresh: the record has what tokens are marked with, and not what
-// they are good by.
+// A session's record contains the key of its tags, but not the secret of its tokens.
 func TestWhoReadsTheStoreCannotRefresh(t *testing.T) {
 	k := newKit(t)
 	kim := k.mustRefresh(t, k.kim(t).Refresh)

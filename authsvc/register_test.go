@@ -85,8 +85,7 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreAnyCharacters: nothing is demanded of a password but its length, and nothing of
-// it is lost.
+// A password may contain any characters, and all of them count.
 func TestPasswordsAreAnyCharacters(t *testing.T) {
 	for _, c := range []struct{ name, password, other string }{
 		{"8 of 4 bytes", strings.Repeat("\U0001f6b2", 8), strings.Repeat("\U0001f6b2", 7)},
@@ -105,16 +104,15 @@ func TestPasswordsAreAnyCharacters(t *testing.T) {
 	}
 }
 
-// TestOneSpellingOfAPassword: an accented letter is one code point on one keyboard and two on
-// another.
+// Some keyboards send an accented letter as one code point, others as two. Both are the same
+// password.
 func TestOneSpellingOfAPassword(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "kim@example.com", "caf\u00e9 au lait", "user")
 	k.mustLogin(t, "kim@example.com", "cafe\u0301 au lait", "user")
 }
 
-// TestKelvinSign: no spelling of another's address may lead to their account (U+212A folds to k
-// by Unicode's rules).
+// No other spelling of an address leads to its account. Unicode folds U+212A to k.
 func TestKelvinSign(t *testing.T) {
 	store := new(authtest.Accounts)
 	k := newKit(t, withStore(store))

@@ -105,7 +105,7 @@ func (o *tokenServer) identity(t *testing.T, service string) *bus.Identity {
 	return i
 }
 
-// A service gets a token that whoever reads the ledger takes, and that lets no request in.
+// Readers of the ledger accept a service's token, but no HTTP request does.
 func TestServicesAct(t *testing.T) {
 	o := newTokenServer(t)
 	i := o.identity(t, "usersvc")
@@ -132,7 +132,7 @@ func TestServicesAct(t *testing.T) {
 	}
 }
 
-// An identity outlives an outage of authsvc that is shorter than half of its token's life, and
+// An identity survives a failure of authsvc that is shorter than half of its token's life, and
 // gets a new token afterwards by itself.
 func TestServicesOutliveAuthsvc(t *testing.T) {
 	t.Parallel() // most of it is waiting

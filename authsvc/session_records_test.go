@@ -14,8 +14,8 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// TestEndingIsFinished: where a session could not be ended to the end, its next token does that,
-// and gives nothing.
+// If ending a session fails halfway, the next use of its refresh token finishes it, and is
+// refused.
 func TestEndingIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -44,7 +44,8 @@ func TestEndingIsFinished(t *testing.T) {
 	})
 }
 
-// old is a store whose reads are behind what it has acknowledged, as those of a replica may be.
+// old is a store whose reads may be older than its acknowledged writes, as those of a replica
+// may be.
 type old struct {
 	*authtest.Sessions
 	value    []byte
@@ -60,8 +61,7 @@ func (s *old) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	return s.Sessions.Get(ctx, key)
 }
 
-// TestOldReads: a token that is later than the record says that the record is old, and nothing
-// else.
+// A token that is newer than the record means an old read, and does not end the session.
 func TestOldReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &old{Sessions: new(authtest.Sessions)}

@@ -17,7 +17,7 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// A clock stands still until it is told to go on.
+// A clock stands still until a test moves it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -37,7 +37,8 @@ func (c *clock) forward(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// guarded returns an edit for newKit: the instance counts tries in the buckets that conn reaches.
+// throttled returns an edit for newKit: the instance counts tries in the buckets that conn
+// reaches.
 func throttled(t testing.TB, conn *bus.Conn, now func() time.Time,
 	edits ...func(*throttle.Limits)) func(*authsvc.Config, *authsvc.HasherConfig) {
 	t.Helper()
@@ -54,14 +55,14 @@ func throttled(t testing.TB, conn *bus.Conn, now func() time.Time,
 	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Throttle = g }
 }
 
-// from returns r as if it came from an address.
+// from returns r as if it came from that address.
 func from(address string, r *http.Request) *http.Request {
 	r.RemoteAddr = address + ":1234"
 	return r
 }
 
-// wantLimited fails t unless the answer asks to come back after that many seconds, and says
-// nothing more.
+// wantLimited fails t unless the answer is 429 with that many seconds to wait, and says nothing
+// else.
 func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	t.Helper()
 	if w.Code != http.StatusTooManyRequests || w.Body.String() != throttle.ErrLimited.Message ||
@@ -71,8 +72,8 @@ func wantLimited(t *testing.T, w *httptest.ResponseRecorder, seconds string) {
 	}
 }
 
-// Of a hundred wrong tries at once, on two instances, exactly those are evaluated that are
-// allowed, whether there is the account or not.
+// Of a hundred simultaneous wrong tries on two instances, exactly the allowed number is
+// evaluated, whether or not the account exists.
 func TestExactlyTheAllowedAreEvaluated(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		accounts, clock := new(authtest.Accounts), newClock()
@@ -160,8 +161,7 @@ func TestWaitsGrow(t *testing.T) {
 	}
 }
 
-// The right password forgives the wrong ones, and what the guard knows of an address serves its
-// account alone.
+// The right password clears the wrong tries of its account, but not those of the network.
 func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time,
 		func(l *throttle.Limits) { l.Address.Free = 20 }))
@@ -192,7 +192,7 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 	wantLimited(t, login("one.more@example.com", "guessed password"), "1")
 }
 
-// A try that the account's limit refuses was none: it does not count against its network either.
+// A try that the account's limit refuses does not count against its network.
 func TestTriesRefusedForTheAccount(t *testing.T) {
 	clock := newClock()
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time,
@@ -216,7 +216,7 @@ func TestTriesRefusedForTheAccount(t *testing.T) {
 	wantLimited(t, login("three@example.com"), "1") // four tries have been made from here
 }
 
-// Whoever waits for approval is told so as often as they like: the right password is no wrong try.
+// The right password of a pending account is not a wrong try, however often it is sent.
 func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
 	k := newKit(t, withApproval,
 		throttled(t, bustest.Run(t).Connect(t), newClock().time, func(l *throttle.Limits) { l.Address.Free = 10 }))
@@ -233,8 +233,7 @@ func TestWaitingForApprovalIsNoWrongTry(t *testing.T) {
 	wantLimited(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))), "1")
 }
 
-// Strangers who try without an end keep nobody out who comes from where the account was logged in
-// to, nor anybody who is logged in.
+// Endless tries by strangers lock out neither an owner on a familiar network, nor a session.
 func TestStrangersLockNobodyOut(t *testing.T) {
 	clock := newClock()
 	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time))
@@ -293,7 +292,7 @@ func TestRegistrationsAndRefreshesAreLimited(t *testing.T) {
 	}
 }
 
-// What was not evaluated does not count.
+// A try that was not evaluated does not count.
 func TestTriesThatFoundNothingOut(t *testing.T) {
 	k := newKit(t, withStore(brokenStore{bus.ErrUnavailable}), throttled(t, bustest.Run(t).Connect(t), newClock().time))
 	for range 20 {
@@ -304,8 +303,8 @@ func TestTriesThatFoundNothingOut(t *testing.T) {
 	}
 }
 
-// Without the store of its counters the guard lets nobody in, and says when to come back.
-func TestGuardWithoutItsStore(t *testing.T) {
+// Without its bucket the throttle lets nothing pass, and the answer says when to try again.
+func TestThrottleWithoutItsBucket(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	conn := bustest.Run(t).Connect(t)
 	k := newKit(t, throttled(t, conn, time.Now))
@@ -331,8 +330,8 @@ func TestGuardWithoutItsStore(t *testing.T) {
 	}
 }
 
-// Behind a proxy that does not say who asks, nobody is limited together with everybody else, and
-// nobody is familiar. Accounts are limited as ever.
+// Clients behind a proxy that does not name them share no counter, and have no familiar network.
+// The limits of accounts still hold.
 func TestUnknownNetworks(t *testing.T) {
 	clock, conn := newClock(), bustest.Run(t).Connect(t)
 	few := throttle.BackoffPolicy{Free: 1, FirstWait: time.Minute, LongestWait: time.Minute, ForgetAfter: time.Hour}

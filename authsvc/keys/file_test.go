@@ -85,7 +85,7 @@ func TestKeyIsMadeOnce(t *testing.T) {
 	}
 }
 
-// wantAlone fails t where anything but the key is left in its folder.
+// wantAlone fails t if the folder contains anything but the key.
 func wantAlone(t *testing.T, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -208,7 +208,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 	}
 }
 
-// wantKeyFault fails t where the error is not a single sentence that names the file and the remedy.
+// wantKeyFault fails t unless the error is one sentence that names the file and the remedy.
 func wantKeyFault(t *testing.T, key *rsa.PrivateKey, err error, want *fault.Error, path, sentence string) {
 	t.Helper()
 	if key != nil || !errors.Is(err, want) || fault.KindOf(err) != fault.Invalid {
@@ -220,8 +220,8 @@ func wantKeyFault(t *testing.T, key *rsa.PrivateKey, err error, want *fault.Erro
 	}
 }
 
-// makeKey returns a sound RSA key of that size and exponent, which must be prime. crypto/rsa
-// makes none of exponent 3.
+// makeKey returns a valid RSA key of that size and exponent, which must be prime. crypto/rsa
+// makes none with exponent 3.
 func makeKey(t *testing.T, bits int, exponent int64) *rsa.PrivateKey {
 	t.Helper()
 	one, e := big.NewInt(1), big.NewInt(exponent)

@@ -17,7 +17,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A instance is one instance of authsvc, as far as keys go.
+// An instance is one instance of authsvc, as far as keys are concerned.
 type instance struct {
 	dir    string
 	conn   *bus.Conn
@@ -79,7 +79,7 @@ func (k *instance) ready(t *testing.T) {
 	wait.Until(t, "the instance can sign", func() bool { return k.signer.Ready() == nil })
 }
 
-// set returns the set as the instance has it now.
+// set returns the set that the instance has now.
 func (k *instance) set(t *testing.T) *token.KeySet {
 	t.Helper()
 	set, _, err := k.watch.KeySet()
@@ -89,7 +89,7 @@ func (k *instance) set(t *testing.T) *token.KeySet {
 	return set
 }
 
-// signs returns the id of the key that a token is signed with now, which must verify.
+// signs returns the id of the key that signs now. Its token must verify.
 func (k *instance) signs(t *testing.T) string {
 	t.Helper()
 	raw, c := k.issue(t)
@@ -103,7 +103,7 @@ func (k *instance) signs(t *testing.T) string {
 	return c.KeyID
 }
 
-// issue returns a token and what it claims.
+// issue returns a token and its claims.
 func (k *instance) issue(t *testing.T) (string, token.Claims) {
 	t.Helper()
 	raw, c, err := k.signer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com",
@@ -121,8 +121,8 @@ func (k *instance) change(t *testing.T, change func(*token.KeySet, time.Time) (*
 	}
 }
 
-// Two instances share the keys: one begins, each makes the next key where there is none, and both
-// sign with the one that has taken over, at the same moment, and with no other.
+// Two instances share the keys. Whichever is first makes the next key, and both switch to it at
+// the same moment.
 func TestInstancesRotateTogether(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
@@ -176,7 +176,8 @@ func TestInstancesRotateTogether(t *testing.T) {
 	})
 }
 
-// The active key is compromised, and the next one with it: whoever runs makes a new one at once.
+// If the active and the next key are both compromised, a running instance makes a new one at
+// once.
 func TestAllKeysAreCompromised(t *testing.T) {
 	e := bustest.Run(t)
 	k := newInstance(t, e, t.TempDir())
@@ -200,7 +201,7 @@ func TestAllKeysAreCompromised(t *testing.T) {
 	})
 }
 
-// An old key is replaced by itself.
+// The active key is replaced at its maximum age.
 func TestKeysAreRotatedByAge(t *testing.T) {
 	e := bustest.Run(t)
 	k := newInstance(t, e, t.TempDir())
@@ -226,7 +227,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	})
 }
 
-// What an instance finds at its start, and what it makes of it.
+// TestKeysAtStart covers what an instance may find when it starts.
 func TestKeysAtStart(t *testing.T) {
 	e := bustest.Run(t)
 	dir := t.TempDir()

@@ -20,7 +20,7 @@ import (
 
 const password = "correct horse battery"
 
-// service returns the HTTP calls of an authsvc with its accounts in a database.
+// service returns the HTTP handler of an authsvc with its accounts in a database.
 func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	t.Helper()
 	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{Wait: time.Minute})
@@ -39,7 +39,7 @@ func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	return s.Routes()
 }
 
-// A crowd registers and logs in until it is told to stop, and remembers what it was told.
+// A crowd registers and logs in until it is stopped, and records the answers.
 type crowd struct {
 	t       *testing.T
 	handler http.Handler
@@ -92,7 +92,7 @@ func (c *crowd) work(ctx context.Context) {
 	}
 }
 
-// await waits until there are so many more answers of a status.
+// await waits until there are that many more answers of a status.
 func (c *crowd) await(status, more int) {
 	c.t.Helper()
 	deadline := time.After(time.Minute)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open returns the accounts of a database, whose table is made.
+// open returns the accounts of a database, with their table.
 func open(t *testing.T, url string) *postgres.Accounts {
 	t.Helper()
 	s, err := postgres.Open(url)

@@ -2,9 +2,9 @@
 //
 // Make a [Store] with [New]. [Store.Begin] stores a session and returns its first refresh token.
 // To exchange a token for its successor, [Store.Use] it: load the session, decide whether its
-// account may continue, and store the next generation. A token that is used twice is found out,
-// except within a grace in which its client may have missed the answer. The package knows nothing
-// of accounts and issues no access tokens.
+// account may continue, and store the next generation. A second use of a token fails with
+// ErrReused, except within a grace in which its client may have missed the answer. The package
+// knows nothing of accounts and issues no access tokens.
 package session
 
 import (
