@@ -1,149 +1,78 @@
 package authsvc
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
-
+	"github.com/example/pillion/authsvc/session"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
 
-// An attempt is what is known of somebody's try to log in, to register, and so on: for the log, and never for the client.
+// An attempt is what the service knows about one request to log in, to register, and so on. It is
+// for the log and the audit trail; clients see none of it.
 type attempt struct {
-	email   Email // empty where what was typed is none: people type passwords there
-	role    token.Role
-	account string // its id, where there is one
-	session string // its id, where there is one
-	again   bool   // the answer was given before
-	reason  string // of a refusal
-	ticket  *ticket
+	email       Email // empty if the client sent no address: people type passwords there
+	role        token.Role
+	account     string // an id; empty if there is no such account
+	session     string // an id; empty if there is no session
+	repeated    bool   // the same answer was given before
+	reason      string // of a refusal
+	reservation *throttle.Reservation
+	unrecorded  bool // the request shows no valid token, so it is nobody's attempt
 }
 
-// refuse notes why, and returns what the client is told, which is always the same.
+// attemptOf returns the attempt of a verified caller.
+func attemptOf(c token.Claims) attempt {
+	return attempt{email: Email(c.Email), role: c.Role, account: c.Subject, session: c.Session}
+}
+
+// refuse notes the reason and returns the refusal, which is the same for every reason.
 func (a *attempt) refuse(reason string) error {
 	a.reason = reason
 	return ErrInvalidCredentials
 }
 
-// A result is how an attempt ended: a metric label.
-type result string
+// A handler performs one action for a request and returns the answer's body. It notes in the
+// attempt what it finds out, and may set headers.
+type handler func(w http.ResponseWriter, r *http.Request, try *attempt) (answer any, err error)
 
-const (
-	success     result = "success"
-	refused     result = "refused"     // invalid credentials
-	taken       result = "taken"       // registrations only
-	repeat      result = "repeated"    // refreshes only: the answer of the one before was lost
-	reuse       result = "reused"      // refreshes only: the token was used before, and its session has been ended
-	invalid     result = "invalid"     // the request itself was not right
-	limited     result = "limited"     // tried too often
-	busy        result = "busy"        // too many passwords are waiting
-	unavailable result = "unavailable" // the account store is away
-	gone        result = "gone"        // the client left before it was answered
-	failed      result = "error"       // ours
-)
-
-func resultOf(err error) result {
-	switch {
-	case err == nil:
-		return success
-	case errors.Is(err, errReused):
-		return reuse
-	case errors.Is(err, ErrInvalidCredentials), errors.Is(err, ErrInvalidRefreshToken), errors.Is(err, ErrCrossOrigin), errors.Is(err, ErrDemoPassword), errors.Is(err, ErrDemoAccount), errors.Is(err, ErrPending):
-		return refused
-	case errors.Is(err, ErrTaken):
-		return taken
-	case errors.Is(err, context.Canceled):
-		return gone
-	case errors.Is(err, ErrBusy):
-		return busy
-	}
-	switch fault.KindOf(err) {
-	case fault.Conflict: // a ride is under way
-		return refused
-	case fault.Exhausted:
-		return limited
-	case fault.Unavailable:
-		return unavailable
-	case fault.Malformed, fault.Invalid, fault.TooLarge, fault.UnsupportedMedia:
-		return invalid
-	}
-	return failed
-}
-
-// A doing is what somebody attempted.
-type doing string
-
-const (
-	logins          doing = "login"
-	registrations   doing = "registration"
-	refreshes       doing = "refresh"
-	logouts         doing = "logout"
-	logoutsAll      doing = "logout of all sessions"
-	passwordChanges doing = "password change"
-	deletions       doing = "account deletion"
-)
-
-type metrics map[doing]*prometheus.CounterVec
-
-func newMetrics(r prometheus.Registerer) metrics {
-	f := promauto.With(r)
-	counter := func(name, help string, own ...result) *prometheus.CounterVec {
-		v := f.NewCounterVec(prometheus.CounterOpts{Namespace: "pillion", Name: name, Help: help}, []string{"result"})
-		for _, r := range append(own, success, invalid, limited, busy, unavailable, gone, failed) { // at zero from the start, so that the first of a kind shows as a rise
-			v.WithLabelValues(string(r))
+// audited returns the HTTP handler of an action. It counts, logs and audits each attempt before it
+// answers, with that status on success.
+func (s *Service) audited(what action, status int, handle handler) http.HandlerFunc {
+	return web.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		var try attempt
+		answer, err := handle(w, r, &try)
+		if !try.unrecorded {
+			s.record(w, r, what, try, err)
 		}
-		return v
-	}
-	return metrics{
-		logins:          counter("logins_total", "Attempts to log in, by result.", refused),
-		registrations:   counter("registrations_total", "Attempts to register, by result.", taken),
-		refreshes:       counter("refreshes_total", "Uses of a refresh token, by result.", refused, repeat, reuse),
-		logouts:         counter("logouts_total", "Logouts of one session, by result.", refused),
-		logoutsAll:      counter("logouts_all_total", "Logouts of all sessions of an account, by result.", refused),
-		passwordChanges: counter("password_changes_total", "Attempts to change a password, by result.", refused),
-		deletions:       counter("account_deletions_total", "Attempts to delete an account, by result.", refused),
-	}
+		if err != nil {
+			return err
+		}
+		return web.WriteJSON(w, status, answer)
+	})
 }
 
-// record counts one attempt, logs it and offers it to the audit trail, before it is answered. The cause of an error is not in it: whoever writes the answer logs
-// that, under the same request id.
-func (s *Service) record(w http.ResponseWriter, r *http.Request, what doing, a attempt, err error) {
+// record counts, logs and audits an attempt. It omits the cause of an error: the answer's writer
+// logs that, with the same request id.
+func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a attempt, err error) {
 	res, level := resultOf(err), slog.LevelInfo
 	switch {
 	case res == reuse:
 		level = slog.LevelWarn
-	case a.again && res == success:
+	case a.repeated && res == success:
 		res = repeat
 	}
 	s.metrics[what].WithLabelValues(string(res)).Inc()
-	attrs := make([]slog.Attr, 0, 7)
-	add := func(name, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(name, value))
-		}
-	}
-	if err != nil && a.reason == "" {
-		a.reason = reasonOf(err)
-	}
-	add("request_id", w.Header().Get("X-Request-Id")) // which the router has set
-	add("result", string(res))
-	add("reason", a.reason)
-	add("account", a.account)
-	add("session", a.session)
-	add("role", string(a.role))
-	if a.email != "" {
-		add("email", a.email.Masked())
-	}
-	s.log.LogAttrs(r.Context(), level, string(what), attrs...)
 	e := Entry{
-		V: 1, What: what.what(res), Result: string(res), Reason: a.reason, Account: a.account, Session: a.session, Role: string(a.role),
-		Request: w.Header().Get("X-Request-Id"),
+		V: 1, What: what.entry(res), Result: string(res), Reason: a.reason, Account: a.account, Session: a.session,
+		Role: string(a.role), Request: w.Header().Get("X-Request-Id"), // set by the router
+	}
+	if err != nil && e.Reason == "" {
+		e.Reason = reasonOf(err)
 	}
 	if a.email != "" {
 		e.Email = a.email.Masked()
@@ -151,13 +80,24 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request, what doing, a a
 	if from := web.ClientAddress(r.Context()); from.IsValid() {
 		e.Client = from.String()
 	}
+	attrs := make([]slog.Attr, 0, 7)
+	for _, field := range [][2]string{
+		{"request_id", e.Request}, {"result", e.Result}, {"reason", e.Reason}, {"account", e.Account},
+		{"session", e.Session}, {"role", e.Role}, {"email", e.Email},
+	} {
+		if field[1] != "" {
+			attrs = append(attrs, slog.String(field[0], field[1]))
+		}
+	}
+	s.log.LogAttrs(r.Context(), level, string(what), attrs...)
 	s.audit(r.Context(), e)
 }
 
-// reasonOf returns why somebody was refused, in a few words: our own, and nothing that they sent.
+// reasonOf returns the reason of a refusal in a few words. They are the service's own words, and
+// none that the client sent.
 func reasonOf(err error) string {
 	f := fault.From(err)
-	if errors.Is(f, ErrInvalidRefreshToken) && f.Cause != nil {
+	if errors.Is(f, session.ErrInvalidToken) && f.Cause != nil {
 		return f.Cause.Error()
 	}
 	return f.Code

@@ -29,7 +29,7 @@ func (s *switched) Find(ctx context.Context, email authsvc.Email, role token.Rol
 	return s.Accounts.Find(ctx, email, role)
 }
 
-// TestAttemptsAreCountedAndLogged, each once, with what an operator needs and without what nobody may see.
+// Each attempt is counted and logged once, with what an operator needs and without secrets.
 func TestAttemptsAreCountedAndLogged(t *testing.T) {
 	store := &switched{Accounts: new(authtest.Accounts)}
 	k := newKit(t, withStore(store))
@@ -43,7 +43,8 @@ func TestAttemptsAreCountedAndLogged(t *testing.T) {
 	var answer struct {
 		Token string `json:"token"`
 	}
-	if err := json.Unmarshal([]byte(do("/login", body("kim.secret@example.com", secret, "user"))), &answer); err != nil {
+	if err := json.Unmarshal([]byte(do("/login", body("kim.secret@example.com", secret, "user"))),
+		&answer); err != nil {
 		t.Fatal(err)
 	}
 	do("/login", body("kim.secret@example.com", secret+"!", "user"))
@@ -102,8 +103,9 @@ func TestAttemptsAreCountedAndLogged(t *testing.T) {
 		}
 	}
 	for name, hidden := range map[string]string{
-		"a password": secret, "a token": answer.Token, "a signature": answer.Token[strings.LastIndex(answer.Token, "."):],
-		"a hash": kim.Hash, "an email": "kim.secret", "another email": "tim.secret",
+		"a password": secret, "a token": answer.Token,
+		"a signature": answer.Token[strings.LastIndex(answer.Token, "."):],
+		"a hash":      kim.Hash, "an email": "kim.secret", "another email": "tim.secret",
 	} {
 		if hidden == "" || strings.Contains(k.log.String(), hidden) {
 			t.Errorf("%s is in the log", name)
@@ -132,19 +134,21 @@ pillion_registrations_total{result="success"} 1
 pillion_registrations_total{result="taken"} 1
 pillion_registrations_total{result="unavailable"} 1
 `
-	if err := testutil.GatherAndCompare(k.registry, strings.NewReader(counts), "pillion_logins_total", "pillion_registrations_total"); err != nil {
+	if err := testutil.GatherAndCompare(k.registry, strings.NewReader(counts), "pillion_logins_total",
+		"pillion_registrations_total"); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestBusyIsCounted(t *testing.T) {
-	k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Concurrent, p.Queue, p.Wait = 1, 1, 1 })
+	k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Concurrent, p.Queue, p.Wait = 1, 1, 1 })
 	hold, held := make(chan struct{}), make(chan struct{})
 	k.hashes.during = func() { close(held); <-hold }
 	first := make(chan int)
 	go func() { first <- k.do(post("/login", body("kim@example.com", goodPassword, "user"))).Code }()
 	<-held
-	w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusServiceUnavailable, "Too many people")
+	w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusServiceUnavailable,
+		"Too many people")
 	if w.Header().Get("Retry-After") != "1" {
 		t.Errorf("Retry-After = %q", w.Header().Get("Retry-After"))
 	}
@@ -157,12 +161,13 @@ func TestBusyIsCounted(t *testing.T) {
 	}
 }
 
-// TestAccountsKeepTheirHash: not even a careless log line shows it.
+// A log line about an account never shows its hash.
 func TestAccountsKeepTheirHash(t *testing.T) {
 	k := newKit(t)
 	a := authtest.Account(t, "kim.secret@example.com", token.User)
 	k.config.Log.Info("careless", "account", a, "pointer", &a)
-	if log := k.log.String() + a.String(); strings.Contains(log, "argon2id") || strings.Contains(log, "kim.secret") || !strings.Contains(log, a.ID) {
+	if log := k.log.String() + a.String(); strings.Contains(log, "argon2id") || strings.Contains(log, "kim.secret") ||
+		!strings.Contains(log, a.ID) {
 		t.Errorf("an account shows as %s", log)
 	}
 }

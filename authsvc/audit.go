@@ -1,31 +1,35 @@
 package authsvc
 
-// An Entry is one attempt or change, as the audit trail keeps it. It has no secrets: neither passwords, tokens nor codes, and of emails only
-// their masked form.
+import "github.com/example/pillion/authsvc/keys"
+
+// An Entry is one attempt or change, as the audit trail stores it. It contains no password, token
+// or code, and emails only in their masked form.
 type Entry struct {
-	V       int    `json:"v"`    // schema version: 1
-	What    string `json:"what"` // login, register, refresh, reuse, logout, logout-all, password, delete, limit, operator, key
+	V int `json:"v"` // schema version: 1
+	// What is login, register, refresh, reuse, logout, logout-all, password, delete, limit,
+	// operator, key or service.
+	What    string `json:"what"`
 	Result  string `json:"result"`
-	Reason  string `json:"reason,omitempty"` // in a few words of ours
+	Reason  string `json:"reason,omitempty"` // a few words of the service's own
 	Account string `json:"account,omitempty"`
 	Session string `json:"session,omitempty"`
 	Role    string `json:"role,omitempty"`
 	Email   string `json:"email,omitempty"`      // masked
-	Client  string `json:"client,omitempty"`     // the address
+	Client  string `json:"client,omitempty"`     // its IP address
 	Key     string `json:"key,omitempty"`        // kid
-	Actor   string `json:"actor,omitempty"`      // of an operator's command: who has given it
+	Actor   string `json:"actor,omitempty"`      // the operator who gave the command
 	Request string `json:"request_id,omitempty"` // as in the log
 }
 
-// what returns the name of an attempt that ended so. Two ends are worth a name of their own.
-func (d doing) what(r result) string {
+// entry returns the What of an attempt. Two results have a name of their own.
+func (a action) entry(r result) string {
 	switch r {
 	case reuse:
 		return "reuse"
 	case limited:
 		return "limit"
 	}
-	switch d {
+	switch a {
 	case logins:
 		return "login"
 	case registrations:
@@ -48,4 +52,10 @@ func EntryOf(a Account, command, actor string) Entry {
 		V: 1, What: "operator", Result: string(success), Reason: command,
 		Account: a.ID, Role: string(a.Role), Email: a.Email.Masked(), Actor: actor,
 	}
+}
+
+// EntryOfKey returns the entry of a change of the published keys. actor is the operator who gave
+// the command, or empty.
+func EntryOfKey(c keys.Change, actor string) Entry {
+	return Entry{V: 1, What: "key", Result: string(success), Reason: c.What, Key: c.Key, Actor: actor}
 }

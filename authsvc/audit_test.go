@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A trail keeps what it is told.
+// A trail records audit entries.
 type trail struct {
 	mu  sync.Mutex
 	all []authsvc.Entry
@@ -34,10 +34,11 @@ func (a *trail) take() []authsvc.Entry {
 	return all
 }
 
-// Every attempt is one entry, and no secret is in any entry or in the log.
+// Every attempt has one entry. Neither the entries nor the log contain a secret.
 func TestEveryAttemptIsInTheTrail(t *testing.T) {
 	var said trail
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Audit = said.record })
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time),
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Audit = said.record })
 	const email, another = "kim.secret@example.com", "some other guess"
 	var secrets []string
 	step := func(r *http.Request, want authsvc.Entry) string {
@@ -48,7 +49,8 @@ func TestEveryAttemptIsInTheTrail(t *testing.T) {
 			t.Fatalf("%s: %d entries, want one", r.URL.Path, len(all))
 		}
 		got := all[0]
-		if got.V != 1 || got.What != want.What || got.Result != want.Result || got.Reason != want.Reason || got.Client != "192.0.2.1" || got.Request != w.Header().Get("X-Request-Id") {
+		if got.V != 1 || got.What != want.What || got.Result != want.Result || got.Reason != want.Reason ||
+			got.Client != "192.0.2.1" || got.Request != w.Header().Get("X-Request-Id") {
 			t.Errorf("%s: entry %+v, want %+v", r.URL.Path, got, want)
 		}
 		text, err := json.Marshal(got)
@@ -63,13 +65,19 @@ func TestEveryAttemptIsInTheTrail(t *testing.T) {
 		return w.Body.String()
 	}
 	step(post("/register", body(email, goodPassword, "user")), authsvc.Entry{What: "register", Result: "success"})
-	step(post("/register", body(email, goodPassword, "user")), authsvc.Entry{What: "register", Result: "taken", Reason: "account_taken"})
-	step(post("/login", body(email, another, "user")), authsvc.Entry{What: "login", Result: "refused", Reason: "wrong password"})
-	step(post("/login", body("nobody@example.com", another, "user")), authsvc.Entry{What: "login", Result: "refused", Reason: "unknown account"})
-	step(post("/login", body(another, another, "user")), authsvc.Entry{What: "login", Result: "refused", Reason: "unknown account"}) // a password in the wrong field
+	step(post("/register", body(email, goodPassword, "user")),
+		authsvc.Entry{What: "register", Result: "taken", Reason: "account_taken"})
+	step(post("/login", body(email, another, "user")),
+		authsvc.Entry{What: "login", Result: "refused", Reason: "wrong password"})
+	step(post("/login", body("nobody@example.com", another, "user")),
+		authsvc.Entry{What: "login", Result: "refused", Reason: "unknown account"})
+	// A password in the wrong field.
+	step(post("/login", body(another, another, "user")),
+		authsvc.Entry{What: "login", Result: "refused", Reason: "unknown account"})
 	step(post("/login", `{`), authsvc.Entry{What: "login", Result: "invalid", Reason: "not_json"})
 	open := func() (tk tokens) {
-		if err := json.Unmarshal([]byte(step(post("/login", body(email, goodPassword, "user")), authsvc.Entry{What: "login", Result: "success"})), &tk); err != nil {
+		if err := json.Unmarshal([]byte(step(post("/login", body(email, goodPassword, "user")),
+			authsvc.Entry{What: "login", Result: "success"})), &tk); err != nil {
 			t.Fatal(err)
 		}
 		secrets = append(secrets, tk.Token, tk.Refresh)
@@ -90,16 +98,19 @@ func TestEveryAttemptIsInTheTrail(t *testing.T) {
 	secrets = append(secrets, code)
 	step(setByCode(email, "user", code, newPassword), authsvc.Entry{What: "password", Result: "success"})
 	for range 5 {
-		step(post("/login", body(email, another, "user")), authsvc.Entry{What: "login", Result: "refused", Reason: "wrong password"})
+		step(post("/login", body(email, another, "user")),
+			authsvc.Entry{What: "login", Result: "refused", Reason: "wrong password"})
 	}
-	step(post("/login", body(email, another, "user")), authsvc.Entry{What: "limit", Result: "limited", Reason: "too_many_attempts"})
+	step(post("/login", body(email, another, "user")),
+		authsvc.Entry{What: "limit", Result: "limited", Reason: "too_many_attempts"})
 	for _, secret := range append(secrets, email, goodPassword, another, newPassword) {
 		if strings.Contains(k.log.String(), secret) {
 			t.Errorf("%q is in the log", secret)
 		}
 	}
 	e := authsvc.EntryOf(k.account(t, email, token.User), "disable", "root")
-	if text, err := json.Marshal(e); err != nil || strings.Contains(string(text), email) || e.What != "operator" || e.Actor != "root" || e.Reason != "disable" {
+	if text, err := json.Marshal(e); err != nil || strings.Contains(string(text), email) || e.What != "operator" ||
+		e.Actor != "root" || e.Reason != "disable" {
 		t.Errorf("an operator's entry is %s (%v)", text, err)
 	}
 }

@@ -1,23 +1,30 @@
-// Package authsvc is the service that knows who somebody is: it registers accounts, checks passwords, issues tokens and publishes
-// the keys that verify them.
+// Package authsvc is the service for accounts and tokens: it registers accounts, checks
+// passwords, issues tokens, and publishes the keys that verify them.
 //
-// Make one with [New] and serve [Service.Routes]. Accounts are in an [AccountStore] ([Accounts] keeps them in a JetStream bucket),
-// passwords go through [Passwords], which bounds how many are hashed at a time, and the signing key comes from [LoadOrCreateKey].
-// A login begins a session, which is a record in a [SessionStore]: it goes on with POST /refresh, one refresh token at a time, and
-// ends by itself, with a logout, or when a token is used twice. docs/auth.md has the flows, and what each of them is for.
-// The service keeps nothing between requests, so any number of instances may run on the same stores and one key.
+// Make a [Service] with [New] and serve [Service.Routes]. Accounts are in an [AccountStore], such
+// as [Accounts] in a JetStream bucket. Passwords go through a [Hasher], which bounds how many are
+// hashed at a time. The signing keys are in package keys, and the limits on tries in package
+// throttle.
 //
-// Nobody learns from /login whether an account exists: the answer to an unknown account is, byte for byte and hash for hash, that
-// to a wrong password; POST /password answers as it does. From /register one does, because it says which pairs are taken. A [Guard]
-// limits how often somebody may try.
+// A login begins a session, which is a record in a [session.Store]. It continues with POST
+// /refresh, one refresh token at a time. It ends by expiry, by a logout, or when a refresh token
+// is used twice. docs/auth.md explains the flows.
+//
+// The service keeps nothing between requests, so several instances can share the stores and keys.
+//
+// Neither /login nor /password reveals whether an account exists: both answer an unknown account
+// with the same bytes, after the same work, as a wrong password. /register does reveal it,
+// because it says which (email, role) pairs are taken.
 package authsvc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed" // for openapi.yaml
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -25,66 +32,88 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/session"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
 
-// OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].
+// OpenAPI describes this service's HTTP API. A test compares it with [Service.Routes].
 //
 //go:embed openapi.yaml
 var OpenAPI []byte
 
-// Config is what a Service needs. Accounts, Sessions, Revoke, Verifier, Issuer, Keys and Passwords are required.
+// An Issuer issues tokens. *token.Issuer has one key, and [keys.Signer] signs with the active one.
+type Issuer interface {
+	// Issue signs a token and returns it with the claims that its verification will give.
+	Issue(g token.Grant) (signed string, c token.Claims, err error)
+}
+
+var (
+	_ Issuer = (*token.Issuer)(nil)
+	_ Issuer = (*keys.Signer)(nil)
+)
+
+// Config holds the settings of a Service. Accounts, Sessions, Revoke, Verifier, Issuer, Keys and
+// Hasher are required.
 type Config struct {
 	Accounts AccountStore
-	Sessions SessionStore
-	Rules    SessionRules
-	// Revoke takes tokens back, everywhere. It bears repetition, and fails with kind fault.Unavailable while it cannot.
-	Revoke    func(context.Context, token.Revocation) error
-	Verifier  web.TokenVerifier // of the access tokens that callers of this service send
-	Issuer    Issuer
-	Keys      func() *token.KeySet // the keys that are published now; nil while there are none
-	Passwords *Passwords
-	// Withdraw calls off the open bookings of an account that is about to be deleted, or says with
-	// kind fault.Conflict that it has a ride which is not over, and what to do. Bereave ends the
-	// rides of one that is gone. Both bear repetition. nil: nobody has rides.
-	Withdraw, Bereave func(ctx context.Context, account string, role token.Role) error
-	// Clock returns why Now cannot be gone by, or nil where it can: who comes meanwhile is answered with that. nil: it always can.
-	Clock func() error
-	Guard *Guard // limits how often somebody may try; nil: nobody is limited
-	// ApproveRiders makes new accounts of riders wait for an operator's approval.
-	ApproveRiders bool
-	Demo          bool // whether accounts made by SeedDemo exist and may log in
+	Sessions session.Bucket
+	Rules    session.Rules // of how long a session lasts
+	// Revoke revokes tokens at every service. It may be repeated, and fails with kind
+	// fault.Unavailable.
+	Revoke   func(context.Context, token.Revocation) error
+	Verifier web.TokenVerifier // of the access tokens that callers of this service send
+	Issuer   Issuer
+	Keys     func() *token.KeySet // the published keys; nil while there are none
+	Hasher   *Hasher
+	// CancelBookings cancels the open bookings of an account that is about to be deleted. It
+	// fails with kind fault.Conflict, and a sentence that says what to do, while the account has
+	// a ride. EndRides ends the rides of a deleted account. Both may be repeated. nil: accounts
+	// have no rides.
+	CancelBookings, EndRides func(ctx context.Context, account string, role token.Role) error
+	// Clock returns why Now cannot be trusted, or nil while it can. Its error answers every
+	// request that depends on the time. nil: Now can always be trusted.
+	Clock         func() error
+	Throttle      *throttle.LoginThrottle // nil: no limits
+	ApproveRiders bool                    // new accounts of riders need an operator's approval
+	Demo          bool                    // the accounts made by SeedDemo may log in
 
-	Audit      func(context.Context, Entry) // takes every attempt, and must not wait; nil: nobody does
+	Audit      func(context.Context, Entry) // receives every attempt; must not block; optional
 	Log        *slog.Logger                 // default: discard
-	Registerer prometheus.Registerer        // default: metrics that nobody sees
+	Registerer prometheus.Registerer        // default: the metrics are not exported
 	Now        func() time.Time             // default: time.Now
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
-	Rate           web.Rate       // how often one network may call this instance at all; zero: as often as it likes
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded headers are believed
+	// Rate limits the requests of one network to this instance; zero: no limit.
+	Rate web.Rate
 
-	// CookiePath is how the paths begin under which browsers know /refresh and /logout: /auth, say,
+	// CookiePath is how the paths of /refresh and /logout begin for browsers: /auth, for example,
 	// behind a proxy that serves this service there. Default: /.
 	CookiePath string
 
-	NewID func() string // of accounts and sessions; default: 26 random characters of lower-case base32
+	// NewID makes the ids of accounts and sessions; default: 26 random characters of lower-case
+	// base32.
+	NewID func() string
 }
 
-// A Service answers the HTTP calls about accounts and keys. It is safe for concurrent use and holds nothing that must be closed.
+// A Service answers the HTTP requests about accounts and keys. It is safe for concurrent use, and
+// needs no closing.
 type Service struct {
-	accounts  AccountStore
-	sessions  sessions
-	verifier  web.TokenVerifier
-	issuer    Issuer
-	keys      func() *token.KeySet
-	passwords *Passwords
-	guard     *Guard
-	clock     func() error
-	demo      bool
-	cookies   cookies
+	accounts AccountStore
+	sessions *session.Store
+	revoker  revoker
+	verifier web.TokenVerifier
+	issuer   Issuer
+	keys     func() *token.KeySet
+	hasher   *Hasher
+	throttle *throttle.LoginThrottle
+	clock    func() error
+	demo     bool
+	cookies  cookies
 
-	withdraw, bereave func(context.Context, string, token.Role) error
+	cancelBookings, endRides func(context.Context, string, token.Role) error
 
 	approveRiders bool
 	audit         func(context.Context, Entry)
@@ -96,12 +125,13 @@ type Service struct {
 	router  web.RouterConfig
 }
 
-// New returns a Service, or an error that names every setting that is missing or cannot be. It registers the metrics.
+// New returns a Service, or an error that names every missing or wrong setting. It registers the
+// metrics.
 func New(c Config) (*Service, error) {
-	var missing []error
+	var wrong []error
 	require := func(name string, given bool) {
 		if !given {
-			missing = append(missing, errors.New("authsvc: "+name+" is required"))
+			wrong = append(wrong, errors.New("authsvc: "+name+" is required"))
 		}
 	}
 	require("Accounts", c.Accounts != nil)
@@ -110,30 +140,49 @@ func New(c Config) (*Service, error) {
 	require("Verifier", c.Verifier != nil)
 	require("Issuer", c.Issuer != nil)
 	require("Keys", c.Keys != nil)
-	require("Passwords", c.Passwords != nil)
-	rules, err := c.Rules.withDefaults()
+	require("Hasher", c.Hasher != nil)
+	path := cmp.Or(c.CookiePath, "/")
+	if err := checkCookiePath(path); err != nil {
+		wrong = append(wrong, err)
+	}
+	c.setDefaults()
+	v := revoker{c.Revoke, c.Now}
+	sessions, err := session.New(session.Config{Bucket: c.Sessions, Revoke: v.revokeSession, Rules: c.Rules,
+		Now: c.Now})
 	if err != nil {
-		missing = append(missing, err)
+		wrong = append(wrong, err)
 	}
-	cookies, err := newCookies(c.CookiePath)
-	if err != nil {
-		missing = append(missing, err)
+	if wrong != nil {
+		return nil, errors.Join(wrong...)
 	}
-	if missing != nil {
-		return nil, errors.Join(missing...)
+	return &Service{
+		accounts: c.Accounts, sessions: sessions, revoker: v,
+		verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, hasher: c.Hasher, throttle: c.Throttle,
+		clock: sessions.WatchClock(c.Clock), demo: c.Demo, cookies: cookies{path},
+		cancelBookings: c.CancelBookings, endRides: c.EndRides,
+		approveRiders: c.ApproveRiders, audit: c.Audit,
+		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		router: web.RouterConfig{
+			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
+			Rate: c.Rate,
+		},
+	}, nil
+}
+
+// setDefaults fills in the optional functions.
+func (c *Config) setDefaults() {
+	noRides := func(context.Context, string, token.Role) error { return nil }
+	if c.CancelBookings == nil {
+		c.CancelBookings = noRides
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.EndRides == nil {
+		c.EndRides = noRides
 	}
 	if c.Audit == nil {
 		c.Audit = func(context.Context, Entry) {}
 	}
-	nobody := func(context.Context, string, token.Role) error { return nil }
-	if c.Withdraw == nil {
-		c.Withdraw = nobody
-	}
-	if c.Bereave == nil {
-		c.Bereave = nobody
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -141,32 +190,22 @@ func New(c Config) (*Service, error) {
 	if c.NewID == nil {
 		c.NewID = func() string { return strings.ToLower(rand.Text()) }
 	}
-	s := sessions{store: c.Sessions, revoke: c.Revoke, rules: rules, now: c.Now, outage: started(c.Now())}
-	return &Service{
-		accounts: c.Accounts, sessions: s, verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, passwords: c.Passwords,
-		guard: c.Guard, clock: s.outage.whileOff(c.Clock, c.Now), demo: c.Demo, approveRiders: c.ApproveRiders, audit: c.Audit,
-		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
-		cookies: cookies, withdraw: c.Withdraw, bereave: c.Bereave,
-		router: web.RouterConfig{
-			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
-		},
-	}, nil
 }
 
-// Routes is the table of contents. Call it once: it registers the metrics of the router.
+// Routes returns the router of all HTTP calls. Call it once: it registers the router's metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
-	// How long somebody has to wait after a wrong password, and until when a session goes on, is a matter of the clock.
-	timed := r.With(web.Unless(s.clock))
-	timed.Post("/login", web.Handle(s.login))
-	timed.Post("/refresh", web.Handle(s.refresh))
-	timed.Post("/register", web.Handle(s.register))
-	timed.Post("/password", web.Handle(s.password))
-	timed.Post("/logout", web.Handle(s.logout))
-	timed.Post("/logout-all", web.Handle(s.logoutAll))
+	timed := r.With(web.Unless(s.clock)) // waits and sessions end by the clock
+	timed.Post("/login", s.audited(logins, http.StatusOK, s.login))
+	timed.Post("/refresh", s.audited(refreshes, http.StatusOK, s.refresh))
+	timed.Post("/register", s.audited(registrations, http.StatusCreated, s.register))
+	timed.Post("/password", s.audited(passwordChanges, http.StatusOK, s.changePassword))
+	timed.Post("/logout", s.audited(logouts, http.StatusOK, s.logout))
+	timed.Post("/logout-all", s.audited(logoutsAll, http.StatusOK, s.logoutAll))
 	caller := timed.With(web.RequireAny(s.verifier, onlyPeople, token.User, token.Rider))
-	caller.Delete("/account", web.Handle(s.deleteAccount))
-	caller.Post("/account/delete", web.Handle(s.deleteAccount)) // proxies drop the bodies of DELETE
+	deleteAccount := s.audited(deletions, http.StatusOK, s.deleteAccount)
+	caller.Delete("/account", deleteAccount)
+	caller.Post("/account/delete", deleteAccount) // some proxies drop the body of a DELETE
 	r.Get("/public-key", web.Handle(s.publicKey))
 	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r

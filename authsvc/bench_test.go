@@ -20,11 +20,12 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// BenchmarkLogin sets logins over HTTP, with the accounts and the counters of tries in NATS, against argon2id alone with as many at a time as the service
-// allows. Both take turns, so that both meet the same machine. ns/op is of one login and one bare hash.
+// BenchmarkLogin compares logins over HTTP, with accounts and counters in NATS, to bare argon2id
+// with the same concurrency. They alternate, so that both run under the same conditions. ns/op
+// is the time of one login and one bare hash.
 func BenchmarkLogin(b *testing.B) {
 	conn := bustest.Run(b).Connect(b)
-	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), guarded(b, conn, time.Now))
+	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), throttled(b, conn, time.Now))
 	if w := k.do(post("/register", body("kim@example.com", goodPassword, "user"))); w.Code != http.StatusCreated {
 		b.Fatalf("register = %d %s", w.Code, w.Body)
 	}
@@ -39,7 +40,8 @@ func BenchmarkLogin(b *testing.B) {
 	client := server.Client()
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = clients
 	login := func() {
-		resp, err := client.Post(server.URL+"/login", "application/json", strings.NewReader(body("kim@example.com", goodPassword, "user")))
+		resp, err := client.Post(server.URL+"/login", "application/json",
+			strings.NewReader(body("kim@example.com", goodPassword, "user")))
 		if err != nil {
 			b.Error(err)
 			return
@@ -71,7 +73,7 @@ func BenchmarkLogin(b *testing.B) {
 	b.ReportMetric(hashes.Seconds()/logins.Seconds(), "ratio")
 }
 
-// timed runs do that many times in all, in so many goroutines.
+// timed runs do that many times in that many goroutines, and returns how long it took.
 func timed(workers, times int, do func()) time.Duration {
 	var wg sync.WaitGroup
 	start := time.Now()
@@ -86,9 +88,10 @@ func timed(workers, times int, do func()) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkRefusalTimes measures whether a stranger can tell by the clock why a login was refused. The kinds of refusal take turns, in an
-// order that changes each time; of each two, Welch's t says by how many standard errors their means differ. Beyond 4.5 (the bound that
-// dudect uses) somebody could tell: without the hash of the dummy it is some hundreds.
+// BenchmarkRefusalTimes measures whether the time of an answer reveals why a login was refused.
+// The kinds of refusal alternate in random order. For each two, Welch's t says by how many
+// standard errors their means differ. Above 4.5 (the bound of dudect) the kinds can be told
+// apart; without the dummy hash it is some hundreds.
 func BenchmarkRefusalTimes(b *testing.B) {
 	conn := bustest.Run(b).Connect(b)
 	k := newKit(b, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))))
@@ -136,7 +139,8 @@ func BenchmarkRefusalTimes(b *testing.B) {
 	}
 }
 
-// welch returns Welch's t of two samples, without the tenth of each that took longest: what else the machine did.
+// welch returns Welch's t of two samples, without the slowest tenth of each, which measures the
+// machine's other work.
 func welch(a, b []float64) float64 {
 	moments := func(s []float64) (n, mean, variance float64) {
 		s = slices.Sorted(slices.Values(s))[:len(s)-len(s)/10]

@@ -22,7 +22,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A door is where clients find authsvc: instances behind it come and go.
+// A door distributes requests among instances, which can be replaced.
 type door struct {
 	mu        sync.RWMutex
 	instances []http.Handler
@@ -43,7 +43,7 @@ func (d *door) set(instances ...http.Handler) {
 	d.instances = instances
 }
 
-// A caller is a client of that door. It asks again as long as it is told to, as clients do.
+// A caller is a client of the door. It repeats a request as long as the answer is 503.
 type caller struct {
 	t     *testing.T
 	door  http.Handler
@@ -51,7 +51,7 @@ type caller struct {
 	limit time.Time
 }
 
-// refresh returns what came of a refresh token in the end.
+// refresh uses a refresh token until the answer is final, and returns it.
 func (c caller) refresh(presented string) (int, tokens) {
 	body, _ := json.Marshal(map[string]string{"refresh_token": presented})
 	for {
@@ -92,8 +92,9 @@ func (c caller) together(presented string, times int) (codes map[int]int, given 
 	return codes, given
 }
 
-// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race, on two instances that are replaced in the middle, on one replica
-// and on three whose leader steps down each second. No chain forks, nobody who is honest is logged out, and no thief gets on.
+// TestRefreshChains drives sessions, 200 of them in CI, through every kind of race. It uses two
+// instances that are replaced halfway, on one replica and on three whose leader steps down every
+// second. No session forks, no honest client is logged out, and no thief gets a token.
 func TestRefreshChains(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some 10 seconds")
@@ -118,7 +119,7 @@ func TestRefreshChains(t *testing.T) {
 		var revoked atomic.Int64
 		instance := func() http.Handler {
 			conn := e.Connect(t)
-			k := newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
+			k := newKit(t, withStore(accounts), func(c *authsvc.Config, _ *authsvc.HasherConfig) {
 				c.Sessions = conn.Bucket(bus.SessionsBucket)
 				c.Log = slog.New(slog.DiscardHandler)
 				c.Revoke = func(ctx context.Context, r token.Revocation) error {
@@ -175,7 +176,8 @@ func TestRefreshChains(t *testing.T) {
 							await(t, time.Duration(rnd.IntN(300))*time.Millisecond)
 						}
 						if code, again := c.refresh(now); code != http.StatusOK || again.Refresh != made[now] {
-							fail("step %d: a lost answer asked again = %d, the same: %v", step, code, again.Refresh == made[now])
+							fail("step %d: a lost answer asked again = %d, the same: %v", step, code,
+								again.Refresh == made[now])
 							return
 						}
 					}
@@ -187,7 +189,8 @@ func TestRefreshChains(t *testing.T) {
 					}
 					return
 				}
-				thefts.Add(1) // a copy of an old token, in parallel with itself, and with its owner's
+				// A copy of an old token, in parallel with itself, and with its owner's.
+				thefts.Add(1)
 				stolen := history[rnd.IntN(len(history)-2)]
 				codes, given := c.together(stolen, 1+rnd.IntN(4))
 				if len(given) != 0 || codes[http.StatusUnauthorized] == 0 {
@@ -200,7 +203,8 @@ func TestRefreshChains(t *testing.T) {
 				}
 			})
 		}
-		background.Go(func() { // all instances are replaced while requests are under way: they keep nothing
+		// All instances are replaced while requests are under way: they keep nothing.
+		background.Go(func() {
 			for refreshed.Load() < int64(chains*steps/2) && ctx.Err() == nil && !t.Failed() {
 				await(t, 5*time.Millisecond)
 			}
@@ -212,16 +216,18 @@ func TestRefreshChains(t *testing.T) {
 		if revoked.Load() < thefts.Load() {
 			t.Errorf("%d sessions were revoked, want all %d that were stolen", revoked.Load(), thefts.Load())
 		}
-		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(), thefts.Load(), stepDowns(), busy.Load(),
+		t.Logf("%d chains, %d refreshes, %d thefts, %d step-downs, %d answers of 503, in %v", chains, refreshed.Load(),
+			thefts.Load(), stepDowns(), busy.Load(),
 			time.Since(start).Round(time.Millisecond))
 	})
 }
 
-// logins returns a store of that many sessions, and the first refresh token of each: hashing is not what is tested here, and takes time.
+// logins returns a store with that many sessions, and the first refresh token of each. It hashes
+// in memory, because hashing is not the subject of the test.
 func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.Sessions, first []string) {
 	t.Helper()
 	accounts, begun = new(authtest.Accounts), new(authtest.Sessions)
-	k := newKit(t, withStore(accounts), func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+	k := newKit(t, withStore(accounts), func(c *authsvc.Config, p *authsvc.HasherConfig) {
 		c.Sessions, p.Concurrent, p.Queue, p.Wait = begun, runtime.GOMAXPROCS(0), n, time.Minute
 	})
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
@@ -236,7 +242,7 @@ func logins(t *testing.T, n int) (accounts *authtest.Accounts, begun *authtest.S
 	return accounts, begun, first
 }
 
-// await lets real time pass, for what only time brings.
+// await lets real time pass.
 func await(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -12,10 +12,11 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An instance whose clock cannot be gone by lets nobody in and counts nothing, since waits and sessions end by the clock. Keys are the same at any time.
+// An instance that cannot trust its clock lets nobody in and counts nothing, since waits and
+// sessions end by the clock. The published keys do not depend on it.
 func TestClockThatIsOff(t *testing.T) {
 	var off error
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Clock = func() error { return off } })
 	open := k.kim(t)
 	k.hashes.take()
 	off = token.ErrClock.Because(errors.New("it is an hour ahead"))
@@ -39,11 +40,11 @@ func TestClockThatIsOff(t *testing.T) {
 	k.mustOpen(t, "kim@example.com", goodPassword, "user")
 }
 
-// Who was not answered because of the clock is when it is right again, and is no thief by then.
+// A client that was refused because of the clock is not a thief when it comes back.
 func TestClockIsNoTheft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var off error
-		k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Clock = func() error { return off } })
+		k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Clock = func() error { return off } })
 		kim := k.kim(t)
 		next := k.mustRefresh(t, kim.Refresh)
 		after(9 * time.Second)

@@ -6,7 +6,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// MaxEmail is the longest email address, in bytes: what fits into a mail's path (RFC 5321 section 4.5.3.1.3).
+// MaxEmail is the longest email address in bytes: what fits into a mail path (RFC 5321 section
+// 4.5.3.1.3).
 const MaxEmail = 254
 
 const (
@@ -14,29 +15,31 @@ const (
 	maxLabel = 63 // bytes between two dots of a domain (RFC 1035 section 2.3.4)
 )
 
-// ErrInvalidEmail refuses what nobody can be registered under. Its sentence names what is wrong.
-var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email", "That is not an email address. Give one like name@example.com.")
+// ErrInvalidEmail refuses text that is no email address. Its sentence names what is wrong.
+var ErrInvalidEmail = fault.New(fault.Invalid, "invalid_email",
+	"This is not an email address. Give one like name@example.com.")
 
-// An Email is an address in the one spelling that accounts are found by: ASCII only, and in lower case. Only ParseEmail makes one.
+// An Email is an address in the spelling by which accounts are found: ASCII only, in lower case.
+// Only ParseEmail makes one.
 //
-// Folding is for A to Z alone. Unicode's rules fold the Kelvin sign, U+212A, to k, and so would let somebody else's address
-// become kim@example.com.
+// Only A to Z are folded. Unicode also folds the Kelvin sign, U+212A, to k, which would turn
+// another person's address into kim@example.com.
 type Email string
 
 // ParseEmail returns the address that s spells, or ErrInvalidEmail with a sentence that says what
-// to mend. Spaces around it are not a part of it: they come with what was copied, and from
-// keyboards that complete words. It takes one addr-spec with a dot-atom before the @ and host name
-// labels after it: no quoted names, comments, address literals or display names, which other
-// readers of the same address would take for something else.
+// to correct. It ignores spaces around the address, which come from copying and from keyboards.
+// It accepts a dot-atom before the @ and host name labels after it. It refuses quoted names,
+// comments, address literals and display names, which other programs read in different ways.
 func ParseEmail(s string) (Email, error) {
 	s = strings.TrimSpace(s)
 	switch {
 	case s == "":
 		return "", ErrInvalidEmail.Saying("The email address is missing.")
 	case len(s) > MaxEmail:
-		return "", ErrInvalidEmail.Saying("The email address is too long. It may have 254 characters at most.")
+		return "", ErrInvalidEmail.Saying("The email address is too long. It may have at most 254 characters.")
 	case !isASCII(s):
-		return "", ErrInvalidEmail.Saying("The email address may have only unaccented letters, digits and ASCII signs. Write it without others.")
+		return "", ErrInvalidEmail.Saying(
+			"The email address may contain only unaccented letters, digits and ASCII symbols.")
 	case strings.Count(s, "@") != 1:
 		return "", ErrInvalidEmail.Saying("The email address must have exactly one @, as in name@example.com.")
 	}
@@ -47,7 +50,7 @@ func ParseEmail(s string) (Email, error) {
 	return Email(foldASCII(s)), nil
 }
 
-// Masked returns enough of the address to recognise it in a log by somebody who knows it: j***@example.com.
+// Masked returns as much of the address as a log may show: j***@example.com.
 func (e Email) Masked() string {
 	local, domain, found := strings.Cut(string(e), "@")
 	if !found || local == "" {
@@ -74,7 +77,8 @@ func foldASCII(s string) string {
 	}, s)
 }
 
-// isLocal reports whether s is a dot-atom of RFC 5322 section 3.2.3. Neither spaces nor controls are among its characters.
+// isLocal reports whether s is a dot-atom (RFC 5322 section 3.2.3). It contains neither spaces
+// nor control characters.
 func isLocal(s string) bool {
 	if len(s) > maxLocal {
 		return false
@@ -92,7 +96,8 @@ func isLocal(s string) bool {
 	return true
 }
 
-// isDomain reports whether s is a host name by RFC 1123 section 2.1. One label is enough: john@localhost has its uses.
+// isDomain reports whether s is a host name (RFC 1123 section 2.1). One label is enough, as in
+// john@localhost.
 func isDomain(s string) bool {
 	for label := range strings.SplitSeq(s, ".") {
 		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {

@@ -10,8 +10,8 @@ import (
 	"github.com/example/pillion/authsvc"
 )
 
-// FuzzLogin sends any body to /login. None may be answered with 500, none may log in, and what got as far as the password was one
-// well-formed object with the fields there are.
+// FuzzLogin sends any body to /login. No body may be answered with 500 or log in. Only one
+// well-formed object with the known fields may reach the password check.
 func FuzzLogin(f *testing.F) {
 	f.Add(body("john@example.com", "password123", "user"))
 	f.Add(body("rider@example.com", "", "rider"))
@@ -25,7 +25,7 @@ func FuzzLogin(f *testing.F) {
 			f.Add(b.body)
 		}
 	}
-	k := newKit(f, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Queue = 1 << 10 })
+	k := newKit(f, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Queue = 1 << 10 })
 	f.Fuzz(func(t *testing.T, sent string) {
 		w := k.do(post("/login", sent))
 		switch w.Code {

@@ -64,11 +64,11 @@ func (h *hashes) mostAtOnce() int {
 	return h.most
 }
 
-// lightCost is what a hash costs in the tests that say nothing else: most of their time would be argon2id's otherwise, which the race detector
-// slows down by five.
+// lightCost is the cost of a hash in most tests. At the default cost most of their time would go
+// into argon2id, which the race detector slows down by a factor of five.
 var lightCost = authsvc.HashCost{Memory: 64, Iterations: 1, Parallelism: 1}
 
-// kit is one instance of the service, with what a test looks at.
+// A kit is one instance of the service, with everything that a test looks at.
 type kit struct {
 	config   authsvc.Config
 	auth     *tokentest.Authority
@@ -80,7 +80,7 @@ type kit struct {
 	revoked  revocations
 }
 
-// revocations sees what was taken back.
+// revocations records which tokens were revoked.
 type revocations struct {
 	mu  sync.Mutex
 	all []token.Revocation
@@ -102,8 +102,8 @@ func (r *revocations) add(ctx context.Context, v token.Revocation) error {
 	return nil
 }
 
-// upToDate says that nothing is missing, as the watch of a real bucket does all the time.
-func (r *revocations) upToDate() { r.set.Complete(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)) } // whatever a test's clock says
+// upToDate marks the revocations as complete, as the watch of a real bucket does all the time.
+func (r *revocations) upToDate() { r.set.Complete(time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)) }
 
 func (r *revocations) fail(err error) {
 	r.mu.Lock()
@@ -120,24 +120,26 @@ func (r *revocations) take() []token.Revocation {
 	return all
 }
 
-// newKit returns an instance with its own accounts in memory, changed by each of the edits before it is made.
-func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfig)) *kit {
+// newKit returns an instance with accounts in memory. The edits change its configuration.
+func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig)) *kit {
 	t.Helper()
-	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal), registry: prometheus.NewRegistry()}
-	passwords := authsvc.PasswordsConfig{Observe: k.hashes.observe}
+	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal),
+		registry: prometheus.NewRegistry()}
+	passwords := authsvc.HasherConfig{Observe: k.hashes.observe}
 	k.config = authsvc.Config{
-		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add, Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,
+		Accounts: new(authtest.Accounts), Sessions: new(authtest.Sessions), Revoke: k.revoked.add,
+		Verifier: k.verifier(t), Issuer: k.auth.Issuer(time.Minute), Keys: k.auth.KeySet,
 		Log: slog.New(slog.NewJSONHandler(k.log, nil)), Registerer: k.registry,
 	}
 	for _, edit := range edits {
 		edit(&k.config, &passwords)
 	}
 	var err error
-	if k.config.Passwords, err = authsvc.NewPasswords(passwords); err != nil {
+	if k.config.Hasher, err = authsvc.NewHasher(passwords); err != nil {
 		t.Fatal(err)
 	}
 	if _, timed := t.(*testing.B); !timed && passwords.Cost == (authsvc.HashCost{}) {
-		k.config.Passwords.Lighten(lightCost)
+		k.config.Hasher.Lighten(lightCost)
 	}
 	if k.service, err = authsvc.New(k.config); err != nil {
 		t.Fatal(err)
@@ -146,7 +148,7 @@ func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.PasswordsConfi
 	return k
 }
 
-// verifier returns what a service of this process verifies tokens with: it knows what was taken back.
+// verifier returns a verifier that knows which tokens were revoked.
 func (k *kit) verifier(t testing.TB) *token.Verifier {
 	t.Helper()
 	k.revoked.upToDate()
@@ -157,12 +159,12 @@ func (k *kit) verifier(t testing.TB) *token.Verifier {
 	return v
 }
 
-// with returns edits for newKit that share a store, or set Demo.
-func withStore(s authsvc.AccountStore) func(*authsvc.Config, *authsvc.PasswordsConfig) {
-	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Accounts = s }
+// withStore returns an edit for newKit that sets the account store.
+func withStore(s authsvc.AccountStore) func(*authsvc.Config, *authsvc.HasherConfig) {
+	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Accounts = s }
 }
 
-func withDemo(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Demo = true }
+func withDemo(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Demo = true }
 
 func post(path, body string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
@@ -185,7 +187,8 @@ func (k *kit) do(r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// ask sends a request, holds the answer against the API document, and fails t where it is another than wanted.
+// ask sends a request, validates the answer against the API document, and fails t if it is not
+// the wanted one.
 func (k *kit) ask(t *testing.T, r *http.Request, status int, want string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := k.do(r)
@@ -198,7 +201,8 @@ func (k *kit) ask(t *testing.T, r *http.Request, status int, want string) *httpt
 
 func (k *kit) mustRegister(t *testing.T, email, password, role string) {
 	t.Helper()
-	k.ask(t, post("/register", body(email, password, role)), http.StatusCreated, `{"status":true,"message":"Registration Successful"}`)
+	k.ask(t, post("/register", body(email, password, role)), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful"}`)
 }
 
 // mustLogin returns the claims of the token that a login gives.
@@ -207,7 +211,7 @@ func (k *kit) mustLogin(t *testing.T, email, password, role string) token.Claims
 	return k.mustVerify(t, k.mustOpen(t, email, password, role).Token)
 }
 
-// tokens is what a login or a refresh answers.
+// tokens is the answer to a login or a refresh.
 type tokens struct {
 	Token     string `json:"token"`
 	ExpiresIn int    `json:"expires_in"`
@@ -222,10 +226,11 @@ func tokensOf(t testing.TB, w *httptest.ResponseRecorder) (answer tokens) {
 	return answer
 }
 
-// mustOpen returns what a login answers.
+// mustOpen logs in and returns the answer.
 func (k *kit) mustOpen(t *testing.T, email, password, role string) tokens {
 	t.Helper()
-	w := k.ask(t, post("/login", body(email, password, role)), http.StatusOK, `{"status":true,"message":"Login Successful","token":"`)
+	w := k.ask(t, post("/login", body(email, password, role)), http.StatusOK,
+		`{"status":true,"message":"Login Successful","token":"`)
 	return tokensOf(t, w)
 }
 
@@ -259,7 +264,7 @@ func refreshWith(refresh string) *http.Request {
 	return post("/refresh", `{"refresh_token":"`+refresh+`"}`)
 }
 
-// mustRefresh returns what a refresh answers.
+// mustRefresh refreshes and returns the answer.
 func (k *kit) mustRefresh(t *testing.T, refresh string) tokens {
 	t.Helper()
 	w := k.ask(t, refreshWith(refresh), http.StatusOK, `{"status":true,"message":"Refresh Successful","token":"`)
@@ -274,14 +279,14 @@ func (k *kit) wantNoRefresh(t *testing.T, refresh string) {
 	}
 }
 
-// bearing returns a POST without a body that carries an access token.
+// bearing returns a POST with an access token and without a body.
 func bearing(path, access string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, path, nil)
 	r.Header.Set("Authorization", "Bearer "+access)
 	return r
 }
 
-// after lets time pass, in a bubble of synctest.
+// after lets time pass in a bubble of synctest.
 func after(d time.Duration) { <-time.After(d) }
 
 func (k *kit) account(t *testing.T, email string, role token.Role) authsvc.Account {
@@ -293,7 +298,7 @@ func (k *kit) account(t *testing.T, email string, role token.Role) authsvc.Accou
 	return a
 }
 
-// sameForAll returns what a client sees of an answer, but for what is new in each.
+// sameForAll returns what a client sees of an answer, without the parts that are new in each.
 func sameForAll(w *httptest.ResponseRecorder) string {
 	h := w.Header().Clone()
 	id := h.Get("X-Request-Id")
@@ -303,7 +308,7 @@ func sameForAll(w *httptest.ResponseRecorder) string {
 	return http.StatusText(w.Code) + "\n" + b.String() + "\n" + strings.ReplaceAll(w.Body.String(), id, "<id>")
 }
 
-// brokenStore answers with an error.
+// brokenStore is a store whose every call fails.
 type brokenStore struct{ err error }
 
 func (s brokenStore) Find(context.Context, authsvc.Email, token.Role) (authsvc.Account, error) {

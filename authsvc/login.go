@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
@@ -16,122 +18,119 @@ import (
 // loginBody is the body of POST /login.
 type loginBody struct {
 	credentials
-	Cookie bool `json:"cookie"` // whether the refresh token is to travel as a cookie
+	Cookie bool `json:"cookie"` // the refresh token is to travel as a cookie
 }
 
-func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
-	var try attempt
-	p, err := s.tryLogin(r, &try)
-	s.record(w, r, logins, try, err)
-	if err != nil {
-		return err
-	}
-	return s.handOut(w, r, "Login Successful", p)
-}
-
-func (s *Service) tryLogin(r *http.Request, try *attempt) (pass, error) {
+// login begins a session.
+func (s *Service) login(w http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
 	var b loginBody
 	if err := web.DecodeJSON(r, &b); err != nil {
-		return pass{}, err
+		return nil, err
 	}
 	role, err := roleOf(b.Role) // before the credentials, as in the original
 	if err != nil {
-		return pass{}, err
+		return nil, err
 	}
 	try.role = role
-	if err := s.passwords.CheckLength(b.Password); err != nil {
-		return pass{}, err
+	if err := s.hasher.CheckLength(b.Password); err != nil {
+		return nil, err
 	}
-	return s.open(r.Context(), b, role, try)
+	pair, err := s.beginSession(r.Context(), b, role, try)
+	if err != nil {
+		return nil, err
+	}
+	return s.handOut(w, r, "Login Successful", pair), nil
 }
 
-// mostTurns bounds how often a login begins again because all sessions of its account were ended in the meantime.
-const mostTurns = 3
+// mostLogins bounds how often a login starts over because all sessions of its account were ended
+// meanwhile.
+const mostLogins = 3
 
-// errRestless is that all sessions of an account are ended again and again.
-var errRestless = fault.New(fault.Unavailable, "account_busy", "Your account is being changed at the moment. Please try again.").After(time.Second)
+// errAccountBusy says that all sessions of an account are ended again and again.
+var errAccountBusy = fault.New(fault.Unavailable, "account_busy",
+	"Your account is being changed right now. Please try again.").After(time.Second)
 
-// open begins a session for whom the credentials are of.
+// beginSession begins a session for the owner of the credentials.
 //
-// Hashing takes long enough for the password to be changed, or for all sessions to be ended. So the account is looked at again after
-// the token was issued: what ended its era before that is seen, and what ends it later takes the token back. The session itself is of
-// the era that it was let in by, and cannot outlive it.
-func (s *Service) open(ctx context.Context, b loginBody, role token.Role, try *attempt) (pass, error) {
+// While the password is hashed it may be changed, or all sessions may be ended. So beginSession
+// looks at the account again after it has issued the token: an earlier end of the session epoch
+// shows then, and a later one revokes the token. The session belongs to the epoch that it was
+// authenticated in, and ends with it.
+func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role, try *attempt) (tokenPair, error) {
 	id := s.newID()
-	for range mostTurns {
+	for range mostLogins {
 		a, err := s.authenticate(ctx, b.credentials, role, try)
 		if err != nil {
-			return pass{}, err
+			return tokenPair{}, err
 		}
 		s.rehash(ctx, a, b.Password)
-		var p pass
-		if p.signed, p.claims, err = s.issue(ctx, a, id); err != nil {
-			return pass{}, err
+		access, claims, err := s.issue(ctx, a, id)
+		if err != nil {
+			return tokenPair{}, err
 		}
 		now, err := s.accounts.Find(ctx, a.Email, a.Role)
 		if err != nil && !errors.Is(err, ErrNoAccount) {
-			return pass{}, err
+			return tokenPair{}, err
 		}
-		if err != nil || now.ID != a.ID || now.Era != a.Era || !s.mayLogIn(now) {
+		if err != nil || now.ID != a.ID || now.SessionEpoch != a.SessionEpoch || !s.mayLogIn(now) {
 			continue
 		}
 		try.session = id
-		p.exchange, err = s.sessions.begin(ctx, id, a, b.Cookie)
-		return p, err
+		owner := session.Owner{Account: a.ID, Email: string(a.Email), Role: a.Role, Epoch: a.SessionEpoch}
+		x, first, err := s.sessions.Begin(ctx, id, owner, b.Cookie)
+		if err != nil {
+			return tokenPair{}, err
+		}
+		return tokenPair{access: access, claims: claims, refresh: first, session: x}, nil
 	}
-	return pass{}, errRestless
+	return tokenPair{}, errAccountBusy
 }
 
-// longestWait is how far ahead the first second of an account's era may be: its own second, and what clocks may differ by.
-const longestWait = time.Second + token.ClockLeeway
+// longestEpochWait is how far ahead an account's session epoch may begin: the rest of its second,
+// and the difference between two clocks.
+const longestEpochWait = time.Second + token.ClockLeeway
 
-// issue returns an access token in a session of the account. It waits until tokens of the account's present era can be told from those
-// that were taken back, which is until the next second.
-func (s *Service) issue(ctx context.Context, a Account, session string) (signed string, c token.Claims, err error) {
-	for {
-		wait := a.NotBefore.Sub(s.now())
-		if wait <= 0 {
-			break
+// issue returns an access token for a session of the account. It waits until the account's session
+// epoch has begun, at most until the next second: only then do tokens differ from revoked ones.
+func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signed string, c token.Claims, err error) {
+	for wait := a.NotBefore.Sub(s.now()); wait > 0; wait = a.NotBefore.Sub(s.now()) {
+		if wait > longestEpochWait {
+			return "", token.Claims{},
+				errAccountBusy.Because(fmt.Errorf("the session epoch of account %s begins %v from now", a.ID, wait))
 		}
-		if wait > longestWait {
-			return "", token.Claims{}, errRestless.Because(fmt.Errorf("account %s begins %v from now", a.ID, wait))
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return "", token.Claims{}, errRestless.Because(context.Cause(ctx))
+		if !retry.Sleep(ctx, wait) {
+			return "", token.Claims{}, errAccountBusy.Because(context.Cause(ctx))
 		}
 	}
-	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role, Session: session})
+	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role,
+		Session: sessionID})
 	if err != nil {
 		return "", token.Claims{}, fmt.Errorf("issue token: %w", err)
 	}
 	return signed, c, nil
 }
 
-// mayLogIn reports whether the account lets anybody in at all.
+// mayLogIn reports whether the account's owner may log in.
 func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.demo) }
 
-// authenticate returns the account that the credentials are of, or ErrInvalidCredentials, or before
-// anything else ErrLimited. Every way to that refusal costs one hash: that of the account, or a
-// dummy where there is none. An account that waits for approval is ErrPending, for the right
-// password.
+// authenticate returns the account of the credentials. Errors: throttle.ErrLimited, before
+// anything else; ErrInvalidCredentials, after one hash whatever is wrong; ErrPending, for the
+// right password of an account that is waiting for approval.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
-	t, err := s.guard.admit(ctx, web.ClientNetwork(ctx), c.Email, role)
+	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(c.Email, role))
 	if err != nil {
 		return Account{}, err
 	}
-	try.ticket = t
+	try.reservation = reservation
 	a, known, err := s.lookUp(ctx, c.Email, role, try)
 	match := false
 	if err == nil {
-		match, err = s.passwords.Verify(ctx, c.Password, a.Hash) // empty for nobody
+		// An unknown account has no hash, but costs one.
+		match, err = s.hasher.Verify(ctx, c.Password, a.Hash)
 	}
 	switch {
-	case err != nil: // nothing was found out
-		s.settle(ctx, t.withdrawn)
+	case err != nil:
+		s.settle(ctx, reservation.Withdraw)
 		return Account{}, err
 	case !known:
 		return Account{}, try.refuse("unknown account")
@@ -144,22 +143,25 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	case a.Reset != "":
 		return Account{}, try.refuse("password was reset")
 	}
-	s.settle(ctx, t.succeeded)
+	s.settle(ctx, reservation.Succeeded)
 	if a.Pending {
 		return Account{}, ErrPending
 	}
 	return a, nil
 }
 
-// settle tells the guard what became of a try. If it cannot be told, somebody may have to wait who need not.
+// settle reports the outcome of a try to the throttle. If that fails, somebody may have to wait
+// without need, so the error is only logged.
 func (s *Service) settle(ctx context.Context, outcome func(context.Context) error) {
 	if err := outcome(context.WithoutCancel(ctx)); err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "counted a try that was none", slog.Any("error", err))
+		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot uncount a login attempt", slog.Any("error", err))
 	}
 }
 
-// lookUp returns the account, if there is one. What is no email address is nobody's.
-func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt) (a Account, known bool, err error) {
+// lookUp returns the account and whether it exists. Text that is no email address belongs to
+// nobody.
+func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try *attempt,
+) (a Account, known bool, err error) {
 	email, err := ParseEmail(typed)
 	if err != nil {
 		return Account{}, false, nil //nolint:nilerr // it is an answer: nobody has this address
@@ -174,4 +176,21 @@ func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try
 	}
 	try.account = a.ID
 	return a, true, nil
+}
+
+// rehash hashes the password again if its hash cost less than a new one would. The caller has just
+// verified the password. A failure is left for the next login.
+func (s *Service) rehash(ctx context.Context, a Account, password string) {
+	if !s.hasher.Outdated(a.Hash) {
+		return
+	}
+	hash, err := s.hasher.Hash(ctx, password)
+	if err == nil {
+		a.Hash = hash
+		err = s.accounts.Replace(ctx, a)
+	}
+	if err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot rehash a password", slog.String("account", a.ID),
+			slog.Any("error", err))
+	}
 }

@@ -22,26 +22,30 @@ func TestLogin(t *testing.T) {
 	john := k.account(t, "john@example.com", token.User)
 
 	first := k.mustLogin(t, "john@example.com", goodPassword, "user")
-	if first.Subject != john.ID || first.Email != "john@example.com" || first.Role != token.User || len(first.Session) != 26 {
+	if first.Subject != john.ID || first.Email != "john@example.com" || first.Role != token.User ||
+		len(first.Session) != 26 {
 		t.Errorf("claims = %+v, want those of %v", first, john)
 	}
 	second := k.mustLogin(t, "JOHN@EXAMPLE.COM", goodPassword, "user")
 	if second.Subject != john.ID || second.ID == first.ID || second.Session == first.Session {
-		t.Errorf("a second login has claims %+v after %+v: want the same account in a session of its own", second, first)
+		t.Errorf("a second login has claims %+v after %+v: want the same account in a session of its own", second,
+			first)
 	}
 }
 
-// Spaces around an email are a slip of whoever copied it, at every door.
+// Every endpoint ignores spaces around an email.
 func TestEmailsWithSpacesAround(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, " Kim@Example.com ", goodPassword, "user")
-	if a := k.account(t, "kim@example.com", token.User); a.Typed != "Kim@Example.com" {
-		t.Errorf("it is written as %q", a.Typed)
+	if a := k.account(t, "kim@example.com", token.User); a.EmailAsEntered != "Kim@Example.com" {
+		t.Errorf("it is written as %q", a.EmailAsEntered)
 	}
-	for _, email := range []string{"kim@example.com ", "\tkim@example.com", "kim@example.com\r\n", "\u00a0kim@example.com"} {
+	for _, email := range []string{"kim@example.com ", "\tkim@example.com", "kim@example.com\r\n",
+		"\u00a0kim@example.com"} {
 		k.mustOpen(t, email, goodPassword, "user")
 	}
-	k.ask(t, post("/register", body("kim@example.com ", goodPassword, "user")), http.StatusConflict, authsvc.ErrTaken.Message)
+	k.ask(t, post("/register", body("kim@example.com ", goodPassword, "user")), http.StatusConflict,
+		authsvc.ErrTaken.Message)
 	change := `{"email":"kim@example.com ","role":"user","current":"` + goodPassword + `","new":"another ` + goodPassword + `"}`
 	k.ask(t, post("/password", change), http.StatusOK, "")
 }
@@ -66,7 +70,8 @@ func TestLoginAnswerIsTheOriginals(t *testing.T) {
 			t.Errorf("a token was sent with Cache-Control %q", got)
 		}
 	}
-	w := k.ask(t, post("/login", `{"email":"john@example.com","password":"password123","role":"admin"}`), http.StatusBadRequest, "")
+	w := k.ask(t, post("/login", `{"email":"john@example.com","password":"password123","role":"admin"}`),
+		http.StatusBadRequest, "")
 	if w.Body.String() != "Invalid role" {
 		t.Errorf("an unknown role = %q", w.Body)
 	}
@@ -86,9 +91,11 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "john@example.com", goodPassword, "user")
 	k.hashes.take()
-	for _, role := range []string{"", "service", "admin", "User", "RAIDER", " user", "user ", "user,raider", "\u202euser"} {
+	for _, role := range []string{"", "service", "admin", "User", "RAIDER", " user", "user ", "user,raider",
+		"\u202euser"} {
 		for _, path := range []string{"/login", "/register"} {
-			for _, password := range []string{goodPassword, "wrong", strings.Repeat("x", 200)} { // the role comes first
+			// The role comes first.
+			for _, password := range []string{goodPassword, "wrong", strings.Repeat("x", 200)} {
 				w := k.ask(t, post(path, body("john@example.com", password, role)), http.StatusBadRequest, "")
 				if w.Body.String() != "Invalid role" {
 					t.Errorf("%s with role %q = %q", path, role, w.Body)
@@ -100,7 +107,7 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 	wantCosts(t, k.hashes.take())
 }
 
-// TestRefusalsAreAlike: whoever is refused learns nothing from the answer, nor from the work that it took.
+// All refusals have the same answer and take the same work.
 func TestRefusalsAreAlike(t *testing.T) {
 	store := new(authtest.Accounts)
 	if err := newKit(t, withStore(store), withDemo).service.SeedDemo(t.Context()); err != nil {
@@ -164,10 +171,10 @@ func TestRefusalsAreAlike(t *testing.T) {
 	wantCosts(t, k.hashes.take(), lightCost)
 }
 
-// TestUnknownAccountsCostWhatNewOnesCost: the dummy follows the configured cost.
+// The dummy hash has the configured cost.
 func TestUnknownAccountsCostWhatNewOnesCost(t *testing.T) {
 	dearer := authsvc.HashCost{Memory: authsvc.MinMemory + 1024, Iterations: 3, Parallelism: 2}
-	k := newKit(t, func(_ *authsvc.Config, p *authsvc.PasswordsConfig) { p.Cost = dearer })
+	k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) { p.Cost = dearer })
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	k.ask(t, post("/login", body("kim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")
 	k.ask(t, post("/login", body("tim@example.com", "wrong password", "user")), http.StatusUnauthorized, "")
@@ -183,7 +190,7 @@ func TestLongPasswordIsNotHashed(t *testing.T) {
 	wantCosts(t, k.hashes.take())
 }
 
-// badBodies is what no service may answer with anything but a sentence.
+// badBodies are bodies that every service refuses with a sentence.
 func badBodies() []badBody {
 	json := "application/json"
 	return []badBody{
@@ -282,7 +289,7 @@ func TestNewNamesAllThatIsMissing(t *testing.T) {
 	if s != nil || err == nil {
 		t.Fatalf("New = %v, %v", s, err)
 	}
-	for _, name := range []string{"Accounts", "Issuer", "Keys", "Passwords"} {
+	for _, name := range []string{"Accounts", "Issuer", "Keys", "Hasher"} {
 		if !strings.Contains(err.Error(), "authsvc: "+name+" is required") {
 			t.Errorf("New: %v: does not name %s", err, name)
 		}

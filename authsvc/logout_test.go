@@ -10,6 +10,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/token"
@@ -26,7 +27,8 @@ func TestLogout(t *testing.T) {
 			t.Errorf("answer = %s, %v", w.Body, w.Result().Cookies())
 		}
 		got := k.revoked.take()
-		if len(got) != 1 || got[0].Session != kim.Refresh[:26] || got[0].Subject != "" || !got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
+		if len(got) != 1 || got[0].Session != kim.Refresh[:26] || got[0].Subject != "" ||
+			!got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
 			t.Errorf("revoked %+v", got)
 		}
 		for _, refresh := range []string{kim.Refresh, next.Refresh} {
@@ -39,18 +41,19 @@ func TestLogout(t *testing.T) {
 		}
 		k.mustVerify(t, other.Token)
 		k.mustRefresh(t, other.Refresh)
-		if line := k.log.Lines(t, "logout"); len(line) != 1 || line[0]["result"] != "success" || line[0]["session"] != kim.Refresh[:26] || line[0]["account"] == nil {
+		if line := k.log.Lines(t, "logout"); len(line) != 1 || line[0]["result"] != "success" ||
+			line[0]["session"] != kim.Refresh[:26] || line[0]["account"] == nil {
 			t.Errorf("log = %v", line)
 		}
 	})
 }
 
-// Whoever comes back when the access token has run out can still log out, by the refresh token or
-// its cookie.
+// A client whose access token has expired can log out with the refresh token or its cookie.
 func TestLogoutByRefreshToken(t *testing.T) {
 	home := browser{origin: "http://example.com"}
 	for _, path := range []string{"/logout", "/logout-all"} {
-		for _, how := range []string{"in the body", "in a cookie", "in a cookie, without any access token", "in a cookie, without a browser"} {
+		for _, how := range []string{"in the body", "in a cookie", "in a cookie, without any access token",
+			"in a cookie, without a browser"} {
 			t.Run(path+" "+how, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					k := newKit(t)
@@ -75,13 +78,15 @@ func TestLogoutByRefreshToken(t *testing.T) {
 					}
 					after(2 * time.Minute) // the access token has run out
 					w := k.ask(t, r, http.StatusOK, `{"status":true,"message":"Logout Successful"}`)
-					if cookies := w.Result().Cookies(); (len(cookies) == 1 && cookies[0].MaxAge == -1) != (how != "in the body") {
+					if cookies := w.Result().Cookies(); (len(cookies) == 1 &&
+						cookies[0].MaxAge == -1) != (how != "in the body") {
 						t.Errorf("cookies %v", cookies)
 					}
 					if how == "in the body" {
 						k.wantNoRefresh(t, refresh)
 					} else {
-						k.ask(t, home.send(withCookie(&http.Cookie{Name: "pillion_refresh", Value: refresh}, "")), http.StatusUnauthorized, "Invalid refresh token")
+						k.ask(t, home.send(withCookie(&http.Cookie{Name: "pillion_refresh", Value: refresh}, "")),
+							http.StatusUnauthorized, "Invalid refresh token")
 					}
 					if path == "/logout" {
 						k.mustRefresh(t, other.Refresh)
@@ -94,17 +99,19 @@ func TestLogoutByRefreshToken(t *testing.T) {
 	}
 }
 
-// What is no refresh token of ours ends nothing, and counts as a wrong one. One that was used
-// before ends its own session and no other.
+// A forged refresh token ends nothing and counts as a wrong try. A used one ends its own session
+// only.
 func TestLogoutByBadRefreshTokens(t *testing.T) {
-	k := newKit(t, guarded(t, bustest.Run(t).Connect(t), newClock().time, func(l *authsvc.Limits) { l.Address.Free = 4 }))
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), newClock().time,
+		func(l *throttle.Limits) { l.Address.Free = 4 }))
 	kim, other := k.kim(t), k.mustOpen(t, "kim@example.com", goodPassword, "user")
 	out := func(path, refresh string) *http.Request { return post(path, `{"refresh_token":"`+refresh+`"}`) }
 	forged := kim.Refresh[:len(kim.Refresh)-4] + "AAAA"
 	for _, path := range []string{"/logout", "/logout-all"} {
 		k.ask(t, out(path, "x"), http.StatusUnauthorized, "Invalid refresh token")
 		k.ask(t, out(path, forged), http.StatusUnauthorized, "Invalid refresh token")
-		r := browser{origin: "http://evil.example"}.send(cookieTo(path, &http.Cookie{Name: "pillion_refresh", Value: kim.Refresh}))
+		r := browser{origin: "http://evil.example"}.send(cookieTo(path,
+			&http.Cookie{Name: "pillion_refresh", Value: kim.Refresh}))
 		k.ask(t, r, http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
 		k.ask(t, post(path, `{"refresh":"x"}`), http.StatusBadRequest, "not known")
 	}
@@ -113,7 +120,8 @@ func TestLogoutByBadRefreshTokens(t *testing.T) {
 	}
 	k.mustVerify(t, kim.Token)
 	next := k.mustRefresh(t, k.mustRefresh(t, kim.Refresh).Refresh)
-	k.ask(t, out("/logout", kim.Refresh), http.StatusOK, "Logout Successful") // its own, if an old one
+	// Its own, if an old one.
+	k.ask(t, out("/logout", kim.Refresh), http.StatusOK, "Logout Successful")
 	k.wantNoRefresh(t, next.Refresh)
 	k.wantTakenBack(t, next.Token)
 	k.mustVerify(t, other.Token)
@@ -121,7 +129,8 @@ func TestLogoutByBadRefreshTokens(t *testing.T) {
 	for _, path := range []string{"/logout", "/logout-all", "/refresh"} {
 		wantLimited(t, k.do(out(path, forged)), "1")
 	}
-	k.ask(t, out("/logout", other.Refresh), http.StatusOK, "Logout Successful") // whatever neighbours try
+	// Whatever neighbours try.
+	k.ask(t, out("/logout", other.Refresh), http.StatusOK, "Logout Successful")
 }
 
 func TestLogoutRefuses(t *testing.T) {
@@ -136,7 +145,8 @@ func TestLogoutRefuses(t *testing.T) {
 				continue // spaces around a token are not the token's, in a header
 			}
 			w := k.do(bearing(path, forged.Token))
-			oneToken := forged.Token != "" && !strings.ContainsAny(forged.Token, " ,\t") // else the header is what is wrong
+			// Else the header is what is wrong.
+			oneToken := forged.Token != "" && !strings.ContainsAny(forged.Token, " ,\t")
 			if w.Code < 400 || oneToken && (w.Code != http.StatusForbidden || w.Body.String() != "Invalid token") {
 				t.Errorf("%s with %s = %d %s", path, forged.Name, w.Code, w.Body)
 			}
@@ -145,13 +155,14 @@ func TestLogoutRefuses(t *testing.T) {
 		r.Header.Add("Authorization", "Bearer y")
 		k.ask(t, r, http.StatusBadRequest, "")
 	}
-	k.ask(t, bearing("/logout", k.auth.Token(token.User, tokentest.Ulla, "ulla@example.com")), http.StatusBadRequest, "no session")
+	k.ask(t, bearing("/logout", k.auth.Token(token.User, tokentest.Ulla, "ulla@example.com")), http.StatusBadRequest,
+		"no session")
 	if got := k.revoked.take(); got != nil {
 		t.Errorf("revoked %v", got)
 	}
 }
 
-// TestLogoutOfWhatIsNotThere: an access token outlives its record by minutes, and can still be taken back.
+// An access token outlives the record of its session by minutes, and can still be revoked.
 func TestLogoutOfWhatIsNotThere(t *testing.T) {
 	k := newKit(t)
 	kim := k.kim(t)
@@ -159,14 +170,16 @@ func TestLogoutOfWhatIsNotThere(t *testing.T) {
 	empty.ask(t, bearing("/logout", kim.Token), http.StatusOK, "Logout Successful")
 	empty.wantTakenBack(t, kim.Token)
 
-	k.ask(t, bearing("/logout", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusBadRequest, "")
-	k.ask(t, bearing("/logout-all", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusOK, "Logout Successful")
+	k.ask(t, bearing("/logout", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusBadRequest,
+		"")
+	k.ask(t, bearing("/logout-all", k.auth.Token(token.Rider, tokentest.Rita, "rita@example.com")), http.StatusOK,
+		"Logout Successful")
 	if got := k.revoked.take(); len(got) != 1 || got[0].Subject != tokentest.Rita {
 		t.Errorf("revoked %v, want Rita, who has no account any more", got)
 	}
 }
 
-// TestLogoutAll ends what there is, everywhere, and a login in the same second works.
+// A logout of all sessions ends them everywhere. A login in the same second works.
 func TestLogoutAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -181,14 +194,16 @@ func TestLogoutAll(t *testing.T) {
 		kim := k.account(t, "kim@example.com", token.User)
 		got := k.revoked.take()
 		second := start.Truncate(time.Second).Add(time.Second)
-		if len(got) != 2 || got[0].Subject != kim.ID || !got[0].NotBefore.Equal(second) || !got[0].At.Equal(start.Truncate(time.Microsecond)) || got[1].Session != one.Refresh[:26] {
+		if len(got) != 2 || got[0].Subject != kim.ID || !got[0].NotBefore.Equal(second) ||
+			!got[0].At.Equal(start.Truncate(time.Microsecond)) || got[1].Session != one.Refresh[:26] {
 			t.Errorf("revoked %+v", got)
 		}
 		if time.Since(start) != 0 {
 			t.Errorf("it took %v", time.Since(start))
 		}
 
-		fresh := k.mustOpen(t, "kim@example.com", goodPassword, "user") // in the same second, as far as the client can tell
+		// In the same second, as far as the client can tell.
+		fresh := k.mustOpen(t, "kim@example.com", goodPassword, "user")
 		if !time.Now().Equal(second) {
 			t.Errorf("the login was answered %v later, want %v", time.Since(start), second.Sub(start))
 		}
@@ -207,7 +222,7 @@ func TestLogoutAll(t *testing.T) {
 	})
 }
 
-// TestLogoutAllAgain: as long as it is not said to be done, it can be asked for again.
+// A logout of all sessions can be repeated until it succeeds.
 func TestLogoutAllAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
@@ -222,13 +237,14 @@ func TestLogoutAllAgain(t *testing.T) {
 	})
 }
 
-// wantNoRefreshYet: what cannot be ended for good is not answered with 200 either.
+// wantNoRefreshYet fails t unless the answer is 503: the session cannot be ended yet, but yields
+// no tokens either.
 func (k *kit) wantNoRefreshYet(t *testing.T, refresh string) {
 	t.Helper()
 	k.ask(t, refreshWith(refresh), http.StatusServiceUnavailable, "")
 }
 
-// meddled is a store in which something happens right after an account was found.
+// meddled is a store that calls then right after it has found an account.
 type meddled struct {
 	*authtest.Accounts
 	then func(found authsvc.Account)
@@ -243,14 +259,15 @@ func (s *meddled) Find(ctx context.Context, email authsvc.Email, role token.Role
 	return a, err
 }
 
-// TestEndingDuringALogin: a login that was under way when all sessions were ended, or the password changed, does not outlive that.
+// A login does not outlive a simultaneous end of all sessions or change of the password.
 func TestEndingDuringALogin(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*authsvc.Account)
 		status int
 	}{
-		{"all sessions ended", func(a *authsvc.Account) {}, http.StatusOK}, // as one that began right after it
+		// As one that began right after it.
+		{"all sessions ended", func(a *authsvc.Account) {}, http.StatusOK},
 		{"another password", func(a *authsvc.Account) {
 			a.Hash = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U"
 		}, http.StatusUnauthorized},
@@ -262,7 +279,7 @@ func TestEndingDuringALogin(t *testing.T) {
 				k := newKit(t, withStore(store))
 				kim := k.kim(t)
 				store.then = func(a authsvc.Account) { // found, and about to be hashed
-					a.Era++
+					a.SessionEpoch++
 					a.NotBefore = time.Now().Truncate(time.Second).Add(time.Second)
 					c.change(&a)
 					if err := store.Replace(t.Context(), a); err != nil {
@@ -271,7 +288,8 @@ func TestEndingDuringALogin(t *testing.T) {
 				}
 				w := k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), c.status, "")
 				if c.status == http.StatusOK {
-					if got := k.mustVerify(t, tokensOf(t, w).Token); got.IssuedAt.Before(k.account(t, "kim@example.com", token.User).NotBefore) {
+					if got := k.mustVerify(t, tokensOf(t, w).Token); got.IssuedAt.Before(k.account(t, "kim@example.com",
+						token.User).NotBefore) {
 						t.Errorf("issued at %v", got.IssuedAt)
 					}
 					k.mustRefresh(t, tokensOf(t, w).Refresh)
@@ -282,13 +300,13 @@ func TestEndingDuringALogin(t *testing.T) {
 	}
 }
 
-// TestEndingDuringARefresh: the same for a refresh.
+// A refresh does not outlive a simultaneous end of all sessions.
 func TestEndingDuringARefresh(t *testing.T) {
 	store := &meddled{Accounts: new(authtest.Accounts)}
 	k := newKit(t, withStore(store))
 	kim := k.kim(t)
 	store.then = func(a authsvc.Account) { // the session goes on, and then all are ended
-		a.Era++
+		a.SessionEpoch++
 		if err := store.Replace(t.Context(), a); err != nil {
 			t.Error(err)
 		}

@@ -23,13 +23,13 @@ func (k *kit) operator() *authsvc.Operator {
 	return authsvc.NewOperator(k.config.Accounts, k.revoked.add, time.Now)
 }
 
-func withApproval(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.ApproveRiders = true }
+func withApproval(c *authsvc.Config, _ *authsvc.HasherConfig) { c.ApproveRiders = true }
 
 func setByCode(email, role, code, next string) *http.Request {
 	return post("/password", `{"email":"`+email+`","role":"`+role+`","code":"`+code+`","new":"`+next+`"}`)
 }
 
-// wantRefused fails t unless the answer is the one to wrong credentials.
+// wantRefused fails t unless the credentials are refused.
 func wantRefused(t *testing.T, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if w.Code != http.StatusUnauthorized || w.Body.String() != "Invalid credentials" {
@@ -83,13 +83,13 @@ func TestOperatorsDeletion(t *testing.T) {
 			t.Errorf("Delete = %v, %v", gone, err)
 		}
 		k.wantGone(t, open)
-		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrUnknownAccount) {
 			t.Errorf("a second Delete = %v, want ErrNobody", err)
 		}
 		after(2 * time.Second)
 		k.mustOpen(t, "kim@example.com", goodPassword, "raider")
 		anew := k.kim(t)
-		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrNobody) {
+		if _, err := o.Delete(t.Context(), kim); !errors.Is(err, authsvc.ErrUnknownAccount) {
 			t.Errorf("Delete of somebody whose email another has = %v, want ErrNobody", err)
 		}
 		k.mustVerify(t, anew.Token)
@@ -112,7 +112,8 @@ func TestOperatorsRevocation(t *testing.T) {
 		if _, err := o.Revoke(t.Context(), kim, since); err != nil {
 			t.Fatal(err)
 		}
-		if all := k.revoked.take(); len(all) != 1 || !all[0].At.Equal(since.UTC().Truncate(time.Microsecond)) || all[0].Subject != kim.ID {
+		if all := k.revoked.take(); len(all) != 1 || !all[0].At.Equal(since.UTC().Truncate(time.Microsecond)) ||
+			all[0].Subject != kim.ID {
 			t.Errorf("revoked %+v, want as of %s", all, since)
 		}
 		k.wantTakenBack(t, open.Token)
@@ -121,7 +122,8 @@ func TestOperatorsRevocation(t *testing.T) {
 	})
 }
 
-// After a reset the old password is void, and the code sets a new one: once, within the hour, by its owner alone.
+// After a reset the old password is void. The code sets a new one once, within the hour, for its
+// account only.
 func TestPasswordReset(t *testing.T) {
 	k := newKit(t)
 	open := k.kim(t)
@@ -132,7 +134,8 @@ func TestPasswordReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, changed, err := o.ResetPassword(t.Context(), kim)
-	if err != nil || !regexp.MustCompile(`^([0-9a-hj-kmnp-tv-z]{4}-){3}[0-9a-hj-kmnp-tv-z]{4}$`).MatchString(code) || code == first {
+	if err != nil || !regexp.MustCompile(`^([0-9a-hj-kmnp-tv-z]{4}-){3}[0-9a-hj-kmnp-tv-z]{4}$`).MatchString(code) ||
+		code == first {
 		t.Fatalf("code %q (%v)", code, err)
 	}
 	if strings.Contains(changed.Reset, strings.ReplaceAll(code, "-", "")) || changed.Reset == "" {
@@ -141,7 +144,8 @@ func TestPasswordReset(t *testing.T) {
 	k.wantTakenBack(t, open.Token)
 	k.wantNoRefresh(t, open.Refresh)
 	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
-	wantRefused(t, k.do(post("/password", `{"email":"kim@example.com","role":"user","current":"`+goodPassword+`","new":"`+newPassword+`"}`)))
+	wantRefused(t, k.do(post("/password",
+		`{"email":"kim@example.com","role":"user","current":"`+goodPassword+`","new":"`+newPassword+`"}`)))
 	for name, r := range map[string]*http.Request{
 		"an earlier code":    setByCode("kim@example.com", "user", first, newPassword),
 		"another's account":  setByCode("mal@example.com", "user", code, newPassword),
@@ -153,11 +157,15 @@ func TestPasswordReset(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, k.ask(t, r, http.StatusUnauthorized, "")) })
 	}
-	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`), http.StatusBadRequest, "and not both")
-	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`), http.StatusBadRequest, "too short")
+	k.ask(t, post("/password",
+		`{"email":"kim@example.com","role":"user","code":"`+code+`","current":"x","new":"`+newPassword+`"}`),
+		http.StatusBadRequest, "but not both")
+	k.ask(t, post("/password", `{"email":"kim@example.com","role":"user","code":"`+code+`","new":"short"}`),
+		http.StatusBadRequest, "too short")
 
 	typed := strings.ToUpper(strings.ReplaceAll(code, "-", " "))
-	k.ask(t, setByCode("kim@example.com", "user", typed, newPassword), http.StatusOK, `{"status":true,"message":"Password Changed"}`)
+	k.ask(t, setByCode("kim@example.com", "user", typed, newPassword), http.StatusOK,
+		`{"status":true,"message":"Password Changed"}`)
 	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword+"!")))
 	k.mustOpen(t, "kim@example.com", newPassword, "user")
 	if strings.Contains(k.log.String(), code) {
@@ -167,7 +175,7 @@ func TestPasswordReset(t *testing.T) {
 
 func TestResetCodesRunOut(t *testing.T) {
 	now := time.Now()
-	k := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Now = func() time.Time { return now } })
+	k := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Now = func() time.Time { return now } })
 	k.mustRegister(t, "kim@example.com", goodPassword, "user")
 	code, _, err := k.operator().ResetPassword(t.Context(), k.account(t, "kim@example.com", token.User))
 	if err != nil {
@@ -175,7 +183,8 @@ func TestResetCodesRunOut(t *testing.T) {
 	}
 	now = now.Add(authsvc.ResetLife + time.Second)
 	wantRefused(t, k.do(setByCode("kim@example.com", "user", code, newPassword)))
-	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user")))) // and the old password stays void
+	// And the old password stays void.
+	wantRefused(t, k.do(post("/login", body("kim@example.com", goodPassword, "user"))))
 }
 
 // Of any number of uses of a code at once, on two instances, one sets its password.
@@ -183,7 +192,8 @@ func TestResetCodesAreGoodOnce(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		var instances []*kit
 		for range 2 {
-			instances = append(instances, newKit(t, withStore(authsvc.NewAccounts(e.Connect(t).Bucket(bus.AccountsBucket)))))
+			instances = append(instances,
+				newKit(t, withStore(authsvc.NewAccounts(e.Connect(t).Bucket(bus.AccountsBucket)))))
 		}
 		k := instances[0]
 		k.mustRegister(t, "kim@example.com", goodPassword, "user")
@@ -217,14 +227,18 @@ func TestApproval(t *testing.T) {
 	if err := k.service.SeedDemo(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated, `{"status":true,"message":"Registration Successful","pending":true}`)
-	k.ask(t, post("/register", body("rita@example.com", goodPassword, "user")), http.StatusCreated, `{"status":true,"message":"Registration Successful"}`)
+	k.ask(t, post("/register", body("rita@example.com", goodPassword, "raider")), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful","pending":true}`)
+	k.ask(t, post("/register", body("rita@example.com", goodPassword, "user")), http.StatusCreated,
+		`{"status":true,"message":"Registration Successful"}`)
 	k.hashes.take()
-	const sentence = "Your account waits for approval. You can log in as soon as it has been approved."
-	if w := k.ask(t, post("/login", body("rita@example.com", goodPassword, "raider")), http.StatusForbidden, ""); w.Body.String() != sentence {
+	const sentence = "Your account is waiting for approval. You can log in once it has been approved."
+	if w := k.ask(t, post("/login", body("rita@example.com", goodPassword, "raider")), http.StatusForbidden,
+		""); w.Body.String() != sentence {
 		t.Errorf("a pending account is told %q", w.Body)
 	}
-	wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider")))) // who cannot log in learns nothing
+	// Who cannot log in learns nothing.
+	wantRefused(t, k.do(post("/login", body("rita@example.com", "wrong password", "raider"))))
 	wantCosts(t, k.hashes.take(), lightCost, lightCost)
 	for _, who := range []string{"early@example.com", "rider@example.com"} {
 		password := goodPassword
@@ -256,12 +270,13 @@ func TestOperatorFinds(t *testing.T) {
 		{"kim@example.com", "", "", authsvc.ErrWhichRole},
 		{"una@example.com", "", token.User, nil},
 		{una.ID, "", token.User, nil},
-		{"una@example.com", "raider", "", authsvc.ErrNobody},
-		{"nobody@example.com", "", "", authsvc.ErrNobody},
-		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrNobody},
+		{"una@example.com", "raider", "", authsvc.ErrUnknownAccount},
+		{"nobody@example.com", "", "", authsvc.ErrUnknownAccount},
+		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrUnknownAccount},
 		{"una@example.com", "admin", "", authsvc.ErrInvalidRole},
 	} {
-		if a, err := o.Find(t.Context(), c.who, c.role); !errors.Is(err, c.err) || a.Role != c.want || c.err == nil && err != nil {
+		if a, err := o.Find(t.Context(), c.who, c.role); !errors.Is(err, c.err) || a.Role != c.want || c.err == nil &&
+			err != nil {
 			t.Errorf("Find(%s, %s) = %v, %v; want %s, %v", c.who, c.role, a, err, c.want, c.err)
 		}
 	}
@@ -269,7 +284,8 @@ func TestOperatorFinds(t *testing.T) {
 	if err := o.Each(t.Context(), func(authsvc.Account) error { seen++; return nil }); err != nil || seen != 3 {
 		t.Errorf("%d accounts, %v", seen, err)
 	}
-	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com", Role: token.User}); !errors.Is(err, authsvc.ErrNobody) {
+	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com",
+		Role: token.User}); !errors.Is(err, authsvc.ErrUnknownAccount) {
 		t.Errorf("an account that is another by now: %v", err)
 	}
 	k.revoked.fail(bus.ErrUnavailable)

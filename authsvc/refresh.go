@@ -5,17 +5,18 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
 
-// refreshBody is the body of POST /refresh. With a cookie it may be empty.
+// refreshBody is the body of POST /refresh. It may be empty if there is a cookie.
 type refreshBody struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// tokenAnswer keeps the order of the original's fields.
+// tokenAnswer has the original's fields in the original's order, and then its own.
 type tokenAnswer struct {
 	Status       bool   `json:"status"`
 	Message      string `json:"message"`
@@ -24,133 +25,168 @@ type tokenAnswer struct {
 	RefreshToken string `json:"refresh_token,omitempty"`
 }
 
-// A pass is what a login or a refresh gives.
-type pass struct {
-	exchange
-	signed string
-	claims token.Claims
+// A tokenPair is what a login or a refresh yields.
+type tokenPair struct {
+	access  string       // the signed access token
+	claims  token.Claims // of the access token
+	refresh session.Token
+	session session.Session
 }
 
-// handOut answers with a pass. The refresh token of a session with cookies is in a cookie, and nowhere else.
-func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p pass) error {
-	answer := tokenAnswer{Status: true, Message: message, Token: p.signed, ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
-	if p.session.cookie {
-		s.cookies.set(w, r, p.token.text(), p.session.ends.Sub(s.now()))
+// handOut returns the answer with a pair of tokens. The refresh token of a session with cookies
+// goes into a cookie only.
+func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p tokenPair) tokenAnswer {
+	answer := tokenAnswer{Status: true, Message: message, Token: p.access,
+		ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
+	if p.session.Cookie {
+		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.now()))
 	} else {
-		answer.RefreshToken = p.token.text()
+		answer.RefreshToken = p.refresh.Text()
 	}
-	return web.WriteJSON(w, http.StatusOK, answer)
+	return answer
 }
 
-func (s *Service) refresh(w http.ResponseWriter, r *http.Request) error {
-	var try attempt
-	presented, cookie, err := refreshTokensOf(r)
-	var p pass
+// refresh exchanges a refresh token for the next pair of tokens.
+func (s *Service) refresh(w http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
+	presented, inCookie, err := refreshTokensOf(r)
+	var pair tokenPair
 	if err == nil {
-		p, err = s.tryRefresh(r.Context(), presented, cookie, &try)
+		pair, err = s.exchange(r.Context(), presented, inCookie, try)
 	}
-	try.again = p.again
-	s.record(w, r, refreshes, try, err)
 	if err != nil {
-		if cookie && errors.Is(err, ErrInvalidRefreshToken) {
+		if inCookie && errors.Is(err, session.ErrInvalidToken) {
 			s.cookies.clear(w, r)
 		}
-		return err
+		return nil, err
 	}
-	return s.handOut(w, r, "Refresh Successful", p)
+	return s.handOut(w, r, "Refresh Successful", pair), nil
 }
 
-// refreshTokensOf returns the refresh tokens that a request carries, one of which is to be good,
-// and whether a cookie did. One in the body is meant, whatever cookies a browser adds.
-func refreshTokensOf(r *http.Request) (presented []string, cookie bool, err error) {
-	inCookies := refreshCookies(r)
-	cookie = len(inCookies) > 0
+// refreshTokensOf returns the refresh tokens of a request, and whether they came in cookies. The
+// first good one counts. A token in the body goes before cookies, which browsers send by
+// themselves.
+func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err error) {
+	cookies := refreshCookies(r)
+	inCookie = len(cookies) > 0
 	decode := web.DecodeJSON
-	if cookie {
+	if inCookie {
 		decode = web.DecodeOptional
 	}
 	var b refreshBody
 	if err := decode(r, &b); err != nil {
-		return nil, cookie, err
+		return nil, inCookie, err
 	}
-	if b.RefreshToken != "" || !cookie {
+	if b.RefreshToken != "" || !inCookie {
 		return []string{b.RefreshToken}, false, nil
 	}
-	return inCookies, true, requireSameOrigin(r)
+	return cookies, true, requireSameOrigin(r)
 }
 
-// tryRefresh exchanges the first of these tokens that is good.
-func (s *Service) tryRefresh(ctx context.Context, presented []string, cookie bool, try *attempt) (p pass, err error) {
-	for _, token := range presented {
-		if p, err = s.tryOne(ctx, token, cookie, try); !errors.Is(err, ErrInvalidRefreshToken) {
-			return p, err
+// exchange exchanges the first good token of a request.
+func (s *Service) exchange(ctx context.Context, presented []string, inCookie bool, try *attempt,
+) (pair tokenPair, err error) {
+	for _, p := range presented {
+		var t session.Token
+		if t, err = session.ParseToken(p); err != nil {
+			continue
+		}
+		if pair, err = s.exchangeOne(ctx, t, inCookie, try); !errors.Is(err, session.ErrInvalidToken) {
+			return pair, err
 		}
 	}
-	return p, err
+	return tokenPair{}, err
 }
 
-func (s *Service) tryOne(ctx context.Context, presented string, cookie bool, try *attempt) (pass, error) {
-	t, ok := parseRefreshToken(presented)
-	if !ok {
-		return pass{}, refuseToken(errNotAToken)
-	}
-	try.session = t.session
-	var p pass
-	x, err := s.sessions.use(ctx, t, cookie, func(ctx context.Context, x session) (err error) {
-		try.account, try.role, try.email = x.account, x.role, x.email
-		if err := s.guard.refresh(ctx, x.account); err != nil {
-			return err
-		}
-		p.signed, p.claims, err = s.admit(ctx, x)
-		return err
-	})
-	try.account = x.session.account
-	switch {
-	case errors.Is(err, errReused):
-		// Two have this token, and one of them is a thief: there is no telling which.
-		if _, failed := s.sessions.end(ctx, t.session, reasonOf(err)); failed != nil {
-			return pass{}, bus.ErrUnavailable.Because(errors.Join(err, failed))
-		}
-	case errors.Is(err, errOver), errors.Is(err, errAccountGone), errors.Is(err, errSignedOut):
-		if _, failed := s.sessions.end(ctx, t.session, reasonOf(err)); failed != nil { // or finish what was begun
-			return pass{}, bus.ErrUnavailable.Because(errors.Join(err, failed))
-		}
-	}
-	if errors.Is(err, ErrInvalidRefreshToken) && !errors.Is(err, errReused) { // which is told as what it is
-		if limited := s.guard.wrongToken(ctx, web.ClientNetwork(ctx)); limited != nil {
-			return pass{}, limited
-		}
-	}
+// Reasons to refuse the refresh token of a session because of its account, for operators.
+var (
+	errAccountGone = errors.New("account was deleted")
+	errAccountOff  = errors.New("account may not log in")
+	errEpochEnded  = errors.New("all sessions of the account were ended")
+)
+
+// exchangeOne exchanges a refresh token for the next pair of tokens. Errors:
+// session.ErrInvalidToken with the reason as its cause. After any other error the client can send
+// the same token again, and gets the same successor.
+func (s *Service) exchangeOne(ctx context.Context, t session.Token, inCookie bool, try *attempt) (tokenPair, error) {
+	*try = attempt{session: t.Session}
+	u := s.sessions.Use(t, inCookie)
+	pair, err := s.continueSession(ctx, u, try)
+	u.Done(ctx, err)
 	if err != nil {
-		return pass{}, err
+		return tokenPair{}, s.refuseUse(ctx, t, err)
 	}
-	p.exchange = x
-	return p, nil
+	return pair, nil
 }
 
-// admit returns a new access token for a session whose account still lets it go on.
+// continueSession loads the session of a refresh token, decides whether its account lets it
+// continue, issues an access token, and stores the session's next generation.
+func (s *Service) continueSession(ctx context.Context, u *session.Use, try *attempt) (pair tokenPair, err error) {
+	err = u.Load(ctx)
+	try.account = u.Session.Account
+	if err != nil {
+		return tokenPair{}, err
+	}
+	try.role, try.email = u.Session.Role, Email(u.Session.Email)
+	if err := s.throttle.Refresh(ctx, u.Session.Account); err != nil {
+		return tokenPair{}, err
+	}
+	if pair.access, pair.claims, err = s.issueNext(ctx, u.Session); err != nil {
+		return tokenPair{}, err
+	}
+	if pair.refresh, err = u.Store(ctx); err != nil {
+		return tokenPair{}, err
+	}
+	pair.session, try.repeated = u.Session, u.Repeated
+	return pair, nil
+}
+
+// refuseUse does what follows from a refusal, and returns the error for the client. A reused
+// token ends the session: two parties have it, one of them is a thief, and nothing tells them
+// apart.
+func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) error {
+	for _, ends := range []error{session.ErrReused, session.ErrEnded, errAccountGone, errEpochEnded} {
+		if errors.Is(err, ends) {
+			if _, failed := s.sessions.End(ctx, t.Session, reasonOf(err)); failed != nil {
+				return bus.ErrUnavailable.Because(errors.Join(err, failed))
+			}
+		}
+	}
+	// A reuse is not limited, but answered as such.
+	if errors.Is(err, session.ErrInvalidToken) && !errors.Is(err, session.ErrReused) {
+		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+			return limited
+		}
+	}
+	return err
+}
+
+// issueNext returns a new access token for a session, if its account still lets it continue.
 //
-// The token is issued first and the account is looked at then: whoever ends all sessions afterwards does so as of a later second than
-// the token is of, and so takes it back.
-func (s *Service) admit(ctx context.Context, x session) (signed string, c token.Claims, err error) {
-	owner := Account{ID: x.account, Email: x.email, Role: x.role}
+// It issues the token first and looks at the account then. A later end of all sessions
+// begins an epoch after the token's second, and so revokes the token.
+func (s *Service) issueNext(ctx context.Context, x session.Session) (signed string, c token.Claims, err error) {
+	refuse := func(why error) (string, token.Claims, error) {
+		return "", token.Claims{}, session.ErrInvalidToken.Because(why)
+	}
+	email := Email(x.Email)
+	owner := Account{ID: x.Account, Email: email, Role: x.Role}
 	for {
-		if signed, c, err = s.issue(ctx, owner, x.id); err != nil {
+		if signed, c, err = s.issue(ctx, owner, x.ID); err != nil {
 			return "", token.Claims{}, err
 		}
-		a, err := s.accounts.Find(ctx, x.email, x.role)
+		a, err := s.accounts.Find(ctx, email, x.Role)
 		switch {
-		case errors.Is(err, ErrNoAccount) || err == nil && a.ID != x.account:
-			return "", token.Claims{}, refuseToken(errAccountGone)
+		case errors.Is(err, ErrNoAccount) || err == nil && a.ID != x.Account:
+			return refuse(errAccountGone)
 		case err != nil:
 			return "", token.Claims{}, err
 		case !s.mayLogIn(a):
-			return "", token.Claims{}, refuseToken(errAccountOff)
-		case a.Era != x.era:
-			return "", token.Claims{}, refuseToken(errSignedOut)
+			return refuse(errAccountOff)
+		case a.SessionEpoch != x.Epoch:
+			return refuse(errEpochEnded)
 		case !c.IssuedAt.Before(a.NotBefore):
 			return signed, c, nil
 		}
-		owner = a // another instance's clock is ahead of ours: wait for it
+		owner = a // another instance's clock is ahead of this one's: wait for it
 	}
 }

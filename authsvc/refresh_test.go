@@ -12,11 +12,12 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/token"
 )
 
-func withRules(r authsvc.SessionRules) func(*authsvc.Config, *authsvc.PasswordsConfig) {
-	return func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Rules = r }
+func withRules(r session.Rules) func(*authsvc.Config, *authsvc.HasherConfig) {
+	return func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Rules = r }
 }
 
 func TestLoginBeginsASession(t *testing.T) {
@@ -43,7 +44,8 @@ func TestRefresh(t *testing.T) {
 	for range 5 {
 		next := k.mustRefresh(t, now.Refresh)
 		c := k.mustVerify(t, next.Token)
-		if c.Session != before.Session || c.Subject != before.Subject || c.Email != before.Email || c.Role != before.Role || c.ID == before.ID {
+		if c.Session != before.Session || c.Subject != before.Subject || c.Email != before.Email ||
+			c.Role != before.Role || c.ID == before.ID {
 			t.Errorf("claims = %+v after %+v", c, before)
 		}
 		if next.Refresh == now.Refresh || next.ExpiresIn != 60 {
@@ -57,11 +59,12 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: within the grace the same answer is given again, by any instance, and after a restart.
+// Within the grace any instance repeats the same answer, also after a restart.
 func TestLostAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKit(t)
-		same := []func(*authsvc.Config, *authsvc.PasswordsConfig){withStore(k.config.Accounts), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = k.config.Sessions }}
+		same := []func(*authsvc.Config, *authsvc.HasherConfig){withStore(k.config.Accounts),
+			func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions }}
 		first := k.kim(t)
 		next := k.mustRefresh(t, first.Refresh)
 		for range 2 {
@@ -84,7 +87,7 @@ func TestLostAnswers(t *testing.T) {
 	})
 }
 
-// TestReuse: a token that was used before ends the session, whoever has the present one.
+// A second use of a token ends the session, no matter who has the current token.
 func TestReuse(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -101,7 +104,7 @@ func TestReuse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := newKit(t, withRules(authsvc.SessionRules{Grace: c.grace}))
+				k := newKit(t, withRules(session.Rules{Grace: c.grace}))
 				first := k.kim(t)
 				other := k.mustOpen(t, "kim@example.com", goodPassword, "user")
 				now := first
@@ -112,7 +115,8 @@ func TestReuse(t *testing.T) {
 				session := first.Refresh[:26]
 				k.wantNoRefresh(t, first.Refresh)
 				got := k.revoked.take()
-				if len(got) != 1 || got[0].Session != session || !got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
+				if len(got) != 1 || got[0].Session != session ||
+					!got[0].At.Equal(time.Now().Truncate(time.Microsecond)) {
 					t.Errorf("revoked %+v, want the session %s, now", got, session)
 				}
 				if c.wait < time.Minute {
@@ -130,7 +134,8 @@ func TestReuse(t *testing.T) {
 						line = l
 					}
 				}
-				if line["level"] != "WARN" || line["reason"] != "token was used before" || line["session"] != session || line["account"] == nil {
+				if line["level"] != "WARN" || line["reason"] != "token was used before" || line["session"] != session ||
+					line["account"] == nil {
 					t.Errorf("log = %v", line)
 				}
 				if n := testutil.ToFloat64(counter(t, k, "pillion_refreshes_total", "reused")); n != 1 {
@@ -144,13 +149,13 @@ func TestReuse(t *testing.T) {
 func TestSessionsRunOut(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		rules authsvc.SessionRules
+		rules session.Rules
 		steps []time.Duration // from one refresh to the next; the last one is refused
 	}{
-		{"7 days after its login, however much it is used", authsvc.SessionRules{}, []time.Duration{48 * time.Hour, 48 * time.Hour, 48 * time.Hour, 24*time.Hour - time.Second, time.Second}},
-		{"idle for more than 72 hours", authsvc.SessionRules{}, []time.Duration{72 * time.Hour, 72*time.Hour + 1}},
-		{"no idle limit", authsvc.SessionRules{Idle: -1}, []time.Duration{160 * time.Hour, 8 * time.Hour}},
-		{"its own limits", authsvc.SessionRules{Life: time.Hour, Idle: time.Minute}, []time.Duration{time.Minute, 61 * time.Second}},
+		{"7 days after its login, however much it is used", session.Rules{}, []time.Duration{48 * time.Hour, 48 * time.Hour, 48 * time.Hour, 24*time.Hour - time.Second, time.Second}},
+		{"idle for more than 72 hours", session.Rules{}, []time.Duration{72 * time.Hour, 72*time.Hour + 1}},
+		{"no idle limit", session.Rules{Idle: -1}, []time.Duration{160 * time.Hour, 8 * time.Hour}},
+		{"its own limits", session.Rules{Life: time.Hour, Idle: time.Minute}, []time.Duration{time.Minute, 61 * time.Second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -164,7 +169,7 @@ func TestSessionsRunOut(t *testing.T) {
 					}
 					now = k.mustRefresh(t, now.Refresh)
 				}
-				if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has run out" {
+				if lines := k.log.Lines(t, "refresh"); lines[len(lines)-1]["reason"] != "session has expired" {
 					t.Errorf("log = %v", lines[len(lines)-1])
 				}
 			})
@@ -172,7 +177,8 @@ func TestSessionsRunOut(t *testing.T) {
 	}
 }
 
-// TestAccountsThatMayNotGoOn cannot refresh. What can be mended leaves the session as it is.
+// A session whose account may not log in cannot be refreshed. It continues if the reason is
+// temporary.
 func TestAccountsThatMayNotGoOn(t *testing.T) {
 	store := new(authtest.Accounts)
 	k := newKit(t, withStore(store))
@@ -193,12 +199,12 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 	change(func(a *authsvc.Account) { a.Disabled = false })
 	kim = k.mustRefresh(t, kim.Refresh)
 
-	change(func(a *authsvc.Account) { a.Era++ })
+	change(func(a *authsvc.Account) { a.SessionEpoch++ })
 	k.wantNoRefresh(t, kim.Refresh)
-	change(func(a *authsvc.Account) { a.Era-- })
+	change(func(a *authsvc.Account) { a.SessionEpoch-- })
 	k.wantNoRefresh(t, kim.Refresh) // it has been ended
 
-	empty := newKit(t, func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = k.config.Sessions })
+	empty := newKit(t, func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = k.config.Sessions })
 	kim = k.mustOpen(t, "kim@example.com", goodPassword, "user")
 	empty.wantNoRefresh(t, kim.Refresh) // of nobody
 
@@ -210,19 +216,20 @@ func TestAccountsThatMayNotGoOn(t *testing.T) {
 	on := newKit(t, withStore(store), withDemo)
 	seed(t, on)
 	john := on.mustOpen(t, "john@example.com", "password123", "user")
-	off := newKit(t, withStore(store), func(c *authsvc.Config, _ *authsvc.PasswordsConfig) { c.Sessions = on.config.Sessions })
+	off := newKit(t, withStore(store),
+		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = on.config.Sessions })
 	off.wantNoRefresh(t, john.Refresh)
 	on.mustRefresh(t, john.Refresh)
 }
 
 func TestSessionSettings(t *testing.T) {
 	for _, c := range []struct {
-		rules authsvc.SessionRules
+		rules session.Rules
 		says  string
 	}{
-		{authsvc.SessionRules{Life: 8 * 24 * time.Hour}, "life"},
-		{authsvc.SessionRules{Life: -1}, "life"},
-		{authsvc.SessionRules{Grace: time.Hour}, "grace"},
+		{session.Rules{Life: 8 * 24 * time.Hour}, "life"},
+		{session.Rules{Life: -1}, "life"},
+		{session.Rules{Grace: time.Hour}, "grace"},
 	} {
 		config := newKit(t).config
 		config.Rules, config.Registerer = c.rules, nil

@@ -11,54 +11,58 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// registerAnswer says besides whether somebody has to approve the account before its owner can log in.
+// doneAnswer is the answer to an action that returns no data.
+type doneAnswer struct {
+	Status  bool   `json:"status"`
+	Message string `json:"message"`
+}
+
+func done(message string) doneAnswer { return doneAnswer{Status: true, Message: message} }
+
+// registerAnswer also says whether an operator must approve the account before its owner can log
+// in.
 type registerAnswer struct {
 	doneAnswer
 	Pending bool `json:"pending,omitempty"`
 }
 
-func (s *Service) register(w http.ResponseWriter, r *http.Request) error {
-	var try attempt
-	pending, err := s.tryRegister(r, &try)
-	s.record(w, r, registrations, try, err)
-	if err != nil {
-		return err
-	}
-	return web.WriteJSON(w, http.StatusCreated, registerAnswer{doneAnswer: doneAnswer{Status: true, Message: "Registration Successful"}, Pending: pending})
-}
-
-func (s *Service) tryRegister(r *http.Request, try *attempt) (pending bool, err error) {
+// register creates an account.
+func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
 	var c credentials
 	if err := web.DecodeJSON(r, &c); err != nil {
-		return false, err
+		return nil, err
 	}
 	role, err := roleOf(c.Role)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	try.role = role
 	email, err := ParseEmail(c.Email)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	try.email = email
-	if err := s.passwords.CheckNew(c.Password); err != nil {
-		return false, err
+	if err := s.hasher.CheckNew(c.Password); err != nil {
+		return nil, err
 	}
-	if err := s.guard.register(r.Context(), web.ClientNetwork(r.Context())); err != nil {
-		return false, err
+	ctx := r.Context()
+	if err := s.throttle.Registration(ctx, web.ClientNetwork(ctx)); err != nil {
+		return nil, err
 	}
-	pending = s.approveRiders && role == token.Rider
-	a, err := s.createAccount(r.Context(), Account{Email: email, Typed: strings.TrimSpace(c.Email), Role: role, Pending: pending}, c.Password)
+	a, err := s.createAccount(ctx, Account{
+		Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: s.approveRiders &&
+			role == token.Rider,
+	}, c.Password)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	try.account = a.ID
-	return pending, nil
+	return registerAnswer{done("Registration Successful"), a.Pending}, nil
 }
 
-// createAccount completes a, stores it and returns it, or says ErrTaken. It looks before it hashes: who asks for what is taken, or
-// asks while the store is away, costs nothing. That two may find the pair free at once is the store's to settle.
+// createAccount completes a, stores it and returns it, or returns ErrTaken. It looks for the
+// account before it hashes the password, so that taken pairs and an unavailable store cost no
+// hash. The store decides between simultaneous requests.
 func (s *Service) createAccount(ctx context.Context, a Account, password string) (Account, error) {
 	switch _, err := s.accounts.Find(ctx, a.Email, a.Role); {
 	case err == nil:
@@ -66,12 +70,12 @@ func (s *Service) createAccount(ctx context.Context, a Account, password string)
 	case !errors.Is(err, ErrNoAccount):
 		return Account{}, err
 	}
-	hash, err := s.passwords.Hash(ctx, password)
+	hash, err := s.hasher.Hash(ctx, password)
 	if err != nil {
 		return Account{}, err
 	}
 	a.ID, a.Hash = s.newID(), hash
-	a.Created = s.now().UTC().Truncate(time.Microsecond) // what any store can keep
+	a.Created = s.now().UTC().Truncate(time.Microsecond) // every store keeps microseconds
 	if err := s.accounts.Create(ctx, a); err != nil {
 		return Account{}, err
 	}

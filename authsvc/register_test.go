@@ -14,14 +14,15 @@ import (
 
 func TestRegister(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 891234567, time.FixedZone("IST", 19800))
-	k := newKit(t, func(c *authsvc.Config, p *authsvc.PasswordsConfig) {
+	k := newKit(t, func(c *authsvc.Config, p *authsvc.HasherConfig) {
 		c.Now = func() time.Time { return now }
 		p.Cost.Memory = authsvc.MinMemory // said, so that it is hashed in full
 	})
 	k.mustRegister(t, "John.Doe+rides@Example.com", goodPassword, "user")
 
 	a := k.account(t, "john.doe+rides@example.com", token.User)
-	if a.Typed != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) || a.Created.Location() != time.UTC {
+	if a.EmailAsEntered != "John.Doe+rides@Example.com" || a.Demo || !a.Created.Equal(now.Truncate(time.Microsecond)) ||
+		a.Created.Location() != time.UTC {
 		t.Errorf("account = %#v", a)
 	}
 	if len(a.ID) != 26 || strings.Trim(a.ID, "abcdefghijklmnopqrstuvwxyz234567") != "" {
@@ -30,7 +31,8 @@ func TestRegister(t *testing.T) {
 	if !strings.HasPrefix(a.Hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
 		t.Error("the hash is not a PHC string of the default cost")
 	}
-	w := k.ask(t, post("/register", body("john.doe+rides@EXAMPLE.com", "quite another one", "user")), http.StatusConflict, "already")
+	w := k.ask(t, post("/register", body("john.doe+rides@EXAMPLE.com", "quite another one", "user")),
+		http.StatusConflict, "already")
 	if w.Body.String() != authsvc.ErrTaken.Message {
 		t.Errorf("taken = %q", w.Body)
 	}
@@ -43,12 +45,15 @@ func TestAnEmailHasOneAccountARole(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "jo@example.com", "the user's password", "user")
 	k.mustRegister(t, "jo@example.com", "the rider's password", "raider")
-	user, rider := k.mustLogin(t, "jo@example.com", "the user's password", "user"), k.mustLogin(t, "jo@example.com", "the rider's password", "raider")
+	user, rider := k.mustLogin(t, "jo@example.com", "the user's password", "user"),
+		k.mustLogin(t, "jo@example.com", "the rider's password", "raider")
 	if user.Subject == rider.Subject {
 		t.Error("both roles are one account")
 	}
-	k.ask(t, post("/login", body("jo@example.com", "the rider's password", "user")), http.StatusUnauthorized, "Invalid credentials")
-	k.ask(t, post("/login", body("jo@example.com", "the user's password", "raider")), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, post("/login", body("jo@example.com", "the rider's password", "user")), http.StatusUnauthorized,
+		"Invalid credentials")
+	k.ask(t, post("/login", body("jo@example.com", "the user's password", "raider")), http.StatusUnauthorized,
+		"Invalid credentials")
 }
 
 func TestRegisterRefuses(t *testing.T) {
@@ -68,7 +73,7 @@ func TestRegisterRefuses(t *testing.T) {
 		{"255 bytes", strings.Repeat("k", 243) + "@example.com", goodPassword, "254"},
 		{"no password", "kim@example.com", "", "at least 8"},
 		{"7 characters of 4 bytes", "kim@example.com", strings.Repeat("\U0001f6b2", 7), "at least 8"},
-		{"129 characters", "kim@example.com", strings.Repeat("x", 129), "128 characters at most"},
+		{"129 characters", "kim@example.com", strings.Repeat("x", 129), "at most 128 characters"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k.ask(t, post("/register", body(c.email, c.password, "user")), http.StatusBadRequest, c.sentence)
@@ -80,7 +85,7 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreAnyCharacters: nothing is demanded of a password but its length, and nothing of it is lost.
+// A password may contain any characters, and all of them count.
 func TestPasswordsAreAnyCharacters(t *testing.T) {
 	for _, c := range []struct{ name, password, other string }{
 		{"8 of 4 bytes", strings.Repeat("\U0001f6b2", 8), strings.Repeat("\U0001f6b2", 7)},
@@ -93,19 +98,21 @@ func TestPasswordsAreAnyCharacters(t *testing.T) {
 			k := newKit(t)
 			k.mustRegister(t, "kim@example.com", c.password, "user")
 			k.mustLogin(t, "kim@example.com", c.password, "user")
-			k.ask(t, post("/login", body("kim@example.com", c.other, "user")), http.StatusUnauthorized, "Invalid credentials")
+			k.ask(t, post("/login", body("kim@example.com", c.other, "user")), http.StatusUnauthorized,
+				"Invalid credentials")
 		})
 	}
 }
 
-// TestOneSpellingOfAPassword: an accented letter is one code point on one keyboard and two on another.
+// Some keyboards send an accented letter as one code point, others as two. Both are the same
+// password.
 func TestOneSpellingOfAPassword(t *testing.T) {
 	k := newKit(t)
 	k.mustRegister(t, "kim@example.com", "caf\u00e9 au lait", "user")
 	k.mustLogin(t, "kim@example.com", "cafe\u0301 au lait", "user")
 }
 
-// TestKelvinSign: no spelling of another's address may lead to their account (U+212A folds to k by Unicode's rules).
+// No other spelling of an address leads to its account. Unicode folds U+212A to k.
 func TestKelvinSign(t *testing.T) {
 	store := new(authtest.Accounts)
 	k := newKit(t, withStore(store))
@@ -115,7 +122,8 @@ func TestKelvinSign(t *testing.T) {
 	}
 	k.mustRegister(t, "KIM@example.com", goodPassword, "user")
 	k.mustLogin(t, "kim@example.com", goodPassword, "user")
-	k.ask(t, post("/login", body("\u212aim@example.com", goodPassword, "user")), http.StatusUnauthorized, "Invalid credentials")
+	k.ask(t, post("/login", body("\u212aim@example.com", goodPassword, "user")), http.StatusUnauthorized,
+		"Invalid credentials")
 }
 
 func TestRegisterRace(t *testing.T) {

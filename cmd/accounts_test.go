@@ -156,7 +156,7 @@ func TestAccountsForOperators(t *testing.T) {
 		{[]string{"delete", "john@example.com"}, 1, "A demo account cannot be deleted."},
 		{[]string{"disable"}, 2, "who"},
 		{[]string{"revoke", "rita@example.com", "--as-of=yesterday"}, 2, "--as-of must be a time"},
-		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time lies ahead."},
+		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time is in the future."},
 		{[]string{"show", "rita@example.com", "--role=admin"}, 2, "--role must be user, raider or rider"},
 	} {
 		status, _, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), p.NATS(data, "operator")...)...)

@@ -1,6 +1,7 @@
-// Package authtest holds every authsvc.AccountStore to the same contract, and has one in memory for tests that need no other.
+// Package authtest tests implementations of authsvc.AccountStore against one contract. It also has
+// account and session stores in memory for other tests.
 //
-// An implementation's test calls [AccountSuite] with a function that opens an empty store.
+// The test of an implementation calls [AccountSuite] with a function that opens an empty store.
 package authtest
 
 import (
@@ -130,7 +131,8 @@ func (s *Accounts) Len() int {
 	return len(s.byOwner)
 }
 
-var errAway = fault.New(fault.Unavailable, "store_away", "The account store is away. Please try again.").After(time.Second)
+var errAway = fault.New(fault.Unavailable, "store_away",
+	"The account store is away. Please try again.").After(time.Second)
 
 func away(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
@@ -139,7 +141,7 @@ func away(ctx context.Context) error {
 	return nil
 }
 
-// Account returns an account of that owner, complete and unlike any other.
+// Account returns a complete account of that owner, with a random id.
 func Account(t testing.TB, email string, role token.Role) authsvc.Account {
 	t.Helper()
 	parsed, err := authsvc.ParseEmail(email)
@@ -147,7 +149,8 @@ func Account(t testing.TB, email string, role token.Role) authsvc.Account {
 		t.Fatal(err)
 	}
 	return authsvc.Account{
-		ID: newID(), Email: parsed, Typed: email, Role: role, Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
-		Hash: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + newID(),
+		ID: newID(), Email: parsed, EmailAsEntered: email, Role: role,
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC),
+		Hash:    "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$" + newID(),
 	}
 }

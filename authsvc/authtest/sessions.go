@@ -5,13 +5,13 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/bus"
 )
 
-var _ authsvc.SessionStore = (*Sessions)(nil)
+var _ session.Bucket = (*Sessions)(nil)
 
-// Sessions is a SessionStore in memory. Its zero value is ready.
+// Sessions is a session.Bucket in memory. Its zero value is ready.
 type Sessions struct {
 	mu       sync.Mutex
 	revision uint64
@@ -23,7 +23,7 @@ type versioned struct {
 	revision uint64
 }
 
-// Get implements authsvc.SessionStore.
+// Get implements session.Bucket.
 func (s *Sessions) Get(ctx context.Context, key string) ([]byte, uint64, error) {
 	if err := away(ctx); err != nil {
 		return nil, 0, err
@@ -37,7 +37,7 @@ func (s *Sessions) Get(ctx context.Context, key string) ([]byte, uint64, error) 
 	return slices.Clone(v.value), v.revision, nil
 }
 
-// Create implements authsvc.SessionStore.
+// Create implements session.Bucket.
 func (s *Sessions) Create(ctx context.Context, key string, value []byte) (uint64, error) {
 	if err := away(ctx); err != nil {
 		return 0, err
@@ -50,7 +50,7 @@ func (s *Sessions) Create(ctx context.Context, key string, value []byte) (uint64
 	return s.put(key, value), nil
 }
 
-// Update implements authsvc.SessionStore.
+// Update implements session.Bucket.
 func (s *Sessions) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
 	if err := away(ctx); err != nil {
 		return 0, err
@@ -63,7 +63,7 @@ func (s *Sessions) Update(ctx context.Context, key string, value []byte, revisio
 	return s.put(key, value), nil
 }
 
-// Delete implements authsvc.SessionStore.
+// Delete implements session.Bucket.
 func (s *Sessions) Delete(ctx context.Context, key string, revision uint64) error {
 	if err := away(ctx); err != nil {
 		return err

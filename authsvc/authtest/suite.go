@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,7 +89,8 @@ func testRoundTrip(t *testing.T, s Store) {
 	a := Account(t, "John.Doe@Example.com", token.User)
 	demo := Account(t, "rider@example.com", token.Rider)
 	demo.Demo = true
-	demo.Pending, demo.Reset, demo.ResetUntil, demo.NotBefore = true, "a hash", time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC), time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	demo.Pending, demo.Reset, demo.ResetUntil, demo.NotBefore = true, "a hash",
+		time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC), time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	mustCreate(t, s.One, a)
 	wantFound(t, s.Other, a)
 	mustCreate(t, s.Other, demo)
@@ -110,7 +110,8 @@ func testRoles(t *testing.T, s Store) {
 func testTaken(t *testing.T, s Store) {
 	first := Account(t, "john@example.com", token.User)
 	mustCreate(t, s.One, first)
-	if err := s.Other.Create(t.Context(), Account(t, "JOHN@example.com", token.User)); !errors.Is(err, authsvc.ErrTaken) {
+	err := s.Other.Create(t.Context(), Account(t, "JOHN@example.com", token.User))
+	if !errors.Is(err, authsvc.ErrTaken) {
 		t.Errorf("a second Create = %v, want ErrTaken", err)
 	}
 	wantFound(t, s.Other, first)
@@ -124,50 +125,12 @@ func testAgain(t *testing.T, s Store) {
 	wantFound(t, s.One, a)
 }
 
-func testRace(t *testing.T, s Store) {
-	const racers = 32
-	var (
-		wg    sync.WaitGroup
-		start = make(chan struct{})
-		tries [racers]authsvc.Account
-		errs  [racers]error
-	)
-	for i := range racers {
-		tries[i] = Account(t, "john@example.com", token.User)
-		store := s.One
-		if i%2 == 1 {
-			store = s.Other
-		}
-		wg.Go(func() {
-			<-start
-			errs[i] = store.Create(t.Context(), tries[i])
-		})
-	}
-	close(start)
-	wg.Wait()
-	winner := -1
-	for i, err := range errs {
-		switch {
-		case err == nil && winner < 0:
-			winner = i
-		case err == nil:
-			t.Errorf("racers %d and %d both won", winner, i)
-		case !errors.Is(err, authsvc.ErrTaken):
-			t.Errorf("racer %d = %v, want ErrTaken", i, err)
-		}
-	}
-	if winner < 0 {
-		t.Fatal("nobody won")
-	}
-	wantFound(t, s.One, tries[winner])
-	wantFound(t, s.Other, tries[winner])
-}
-
 // testSpellings has what a key of the store may not have as it is.
 func testSpellings(t *testing.T, s Store) {
 	var all []authsvc.Account
 	for _, email := range []string{
-		"a@b", "john+tag@example.com", "a.b.c@example.com", "*@example.com", "john%40@example.com", "o'brien@example.com",
+		"a@b", "john+tag@example.com", "a.b.c@example.com", "*@example.com", "john%40@example.com",
+		"o'brien@example.com",
 		"!#$%&'*+-/=?^_`{|}~@example.com",
 		strings.Repeat("a", 64) + "@" + strings.Repeat(strings.Repeat("d", 60)+".", 3) + "com",
 	} {
@@ -200,7 +163,8 @@ func testReplace(t *testing.T, s Store) {
 	first := mustFind(t, s.One, "john@example.com", token.User)
 	changed := first
 	changed.Pending, changed.Reset, changed.ResetUntil = true, "a hash", time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC)
-	changed.Hash, changed.Disabled, changed.Era, changed.NotBefore = "$another", true, 7, time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	changed.Hash, changed.Disabled, changed.SessionEpoch = "$another", true, 7
+	changed.NotBefore = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	if err := s.One.Replace(t.Context(), changed); err != nil {
 		t.Fatalf("Replace = %v", err)
 	}
@@ -228,40 +192,6 @@ func testReplace(t *testing.T, s Store) {
 	}
 }
 
-func testReplaceRace(t *testing.T, s Store) {
-	const racers = 16
-	mustCreate(t, s.One, Account(t, "john@example.com", token.User))
-	first := mustFind(t, s.One, "john@example.com", token.User)
-	var (
-		wg    sync.WaitGroup
-		start = make(chan struct{})
-		errs  [racers]error
-	)
-	for i := range racers {
-		store := []authsvc.AccountStore{s.One, s.Other}[i%2]
-		mine := first
-		mine.Era = i + 1
-		wg.Go(func() {
-			<-start
-			errs[i] = store.Replace(t.Context(), mine)
-		})
-	}
-	close(start)
-	wg.Wait()
-	won := 0
-	for i, err := range errs {
-		switch {
-		case err == nil && won == 0:
-			won = i + 1
-		case !errors.Is(err, authsvc.ErrStaleAccount):
-			t.Errorf("racer %d = %v, want ErrStaleAccount", i, err)
-		}
-	}
-	if got := mustFind(t, s.Other, first.Email, first.Role); won == 0 || got.Era != won {
-		t.Errorf("racer %d won, and the account is that of %d", won, got.Era)
-	}
-}
-
 func testDelete(t *testing.T, s Store) {
 	mustDelete := func(store authsvc.AccountStore, a authsvc.Account) {
 		t.Helper()
@@ -274,7 +204,7 @@ func testDelete(t *testing.T, s Store) {
 	mustCreate(t, s.One, rider)
 	first := mustFind(t, s.One, "john@example.com", token.User)
 	changed := first
-	changed.Era = 1
+	changed.SessionEpoch = 1
 	if err := s.Other.Replace(t.Context(), changed); err != nil {
 		t.Fatalf("Replace = %v", err)
 	}
@@ -297,7 +227,8 @@ func testDelete(t *testing.T, s Store) {
 		t.Errorf("Replace of what was deleted = %v, want ErrStaleAccount", err)
 	}
 	wantNone(t, s.One, first.Email, first.Role)
-	if page, next, err := s.Other.List(t.Context(), "", 10); err != nil || len(page) != 1 || page[0].ID != rider.ID || next != "" {
+	page, next, err := s.Other.List(t.Context(), "", 10)
+	if err != nil || len(page) != 1 || page[0].ID != rider.ID || next != "" {
 		t.Errorf("List = %v, %q, %v, want the rider alone", page, next, err)
 	}
 	wantFound(t, s.Other, rider)
@@ -311,47 +242,6 @@ func testDelete(t *testing.T, s Store) {
 	}
 	mustDelete(s.One, mustFind(t, s.One, anew.Email, anew.Role))
 	wantNone(t, s.Other, anew.Email, anew.Role)
-}
-
-func testDeleteRace(t *testing.T, s Store) {
-	const racers = 16
-	mustCreate(t, s.One, Account(t, "john@example.com", token.User))
-	first := mustFind(t, s.One, "john@example.com", token.User)
-	var (
-		wg      sync.WaitGroup
-		start   = make(chan struct{})
-		errs    [racers]error
-		deletes = func(i int) bool { return i%4 == 0 }
-	)
-	for i := range racers {
-		store := []authsvc.AccountStore{s.One, s.Other}[i/2%2]
-		mine := first
-		mine.Era = i + 1
-		wg.Go(func() {
-			<-start
-			if deletes(i) {
-				errs[i] = store.Delete(t.Context(), mine)
-			} else {
-				errs[i] = store.Replace(t.Context(), mine)
-			}
-		})
-	}
-	close(start)
-	wg.Wait()
-	stored, err := s.Other.Find(t.Context(), first.Email, first.Role)
-	gone := errors.Is(err, authsvc.ErrNoAccount)
-	if err != nil && !gone {
-		t.Fatalf("Find = %v", err)
-	}
-	for i, err := range errs {
-		won := deletes(i) && gone || !deletes(i) && !gone && stored.Era == i+1
-		if won != (err == nil) || !won && !errors.Is(err, authsvc.ErrStaleAccount) {
-			t.Errorf("racer %d (deletes: %v) = %v, and there is era %d, or nothing: %v", i, deletes(i), err, stored.Era, gone)
-		}
-	}
-	if !gone && stored.Era == 0 {
-		t.Error("nobody won")
-	}
 }
 
 func testList(t *testing.T, s Store) {

@@ -20,17 +20,18 @@ import (
 
 const password = "correct horse battery"
 
-// service returns the HTTP calls of an authsvc with its accounts in a database.
+// service returns the HTTP handler of an authsvc with its accounts in a database.
 func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	t.Helper()
-	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{Wait: time.Minute})
+	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{Wait: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	auth := tokentest.New(t)
 	s, err := authsvc.New(authsvc.Config{
-		Accounts: accounts, Sessions: new(authtest.Sessions), Revoke: func(context.Context, token.Revocation) error { return nil },
-		Verifier: auth.Verifier(), Issuer: auth.Issuer(time.Minute), Keys: auth.KeySet, Passwords: passwords,
+		Accounts: accounts, Sessions: new(authtest.Sessions),
+		Revoke:   func(context.Context, token.Revocation) error { return nil },
+		Verifier: auth.Verifier(), Issuer: auth.Issuer(time.Minute), Keys: auth.KeySet, Hasher: passwords,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +39,7 @@ func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	return s.Routes()
 }
 
-// A crowd registers and logs in until it is told to stop, and remembers what it was told.
+// A crowd registers and logs in until it is stopped, and records the answers.
 type crowd struct {
 	t       *testing.T
 	handler http.Handler
@@ -91,7 +92,7 @@ func (c *crowd) work(ctx context.Context) {
 	}
 }
 
-// await waits until there are so many more answers of a status.
+// await waits until there are that many more answers of a status.
 func (c *crowd) await(status, more int) {
 	c.t.Helper()
 	deadline := time.After(time.Minute)
@@ -113,8 +114,8 @@ func (c *crowd) await(status, more int) {
 	}
 }
 
-// PostgreSQL dies, and stands still, under load: what was acknowledged stays, nobody gets anything but a success or a clear 503, and it goes on
-// when PostgreSQL does.
+// PostgreSQL dies, and stands still, under load: what was acknowledged stays, nobody gets
+// anything but a success or a clear 503, and it goes on when PostgreSQL does.
 func TestKilledUnderLoad(t *testing.T) {
 	server := postgrestest.Start(t)
 	url := server.Database(t)
@@ -142,15 +143,16 @@ func TestKilledUnderLoad(t *testing.T) {
 	cancel()
 	all.Wait()
 	t.Logf("answers by status: %v", c.answers)
-	// Another instance knows everybody who was acknowledged, and each record is whole: its password is the right one.
+	// Another instance knows everybody who was acknowledged, and each record is whole: its
+	// password is the right one.
 	fresh := open(t, url)
-	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
+	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, email := range c.registered {
 		a, err := fresh.Find(t.Context(), authsvc.Email(email), token.User)
-		if err != nil || a.ID == "" || a.Typed != email {
+		if err != nil || a.ID == "" || a.EmailAsEntered != email {
 			t.Errorf("%s was acknowledged, and is %v (%v)", email, a, err)
 			continue
 		}

@@ -1,7 +1,8 @@
-// Package postgres keeps accounts in PostgreSQL.
+// Package postgres stores accounts in PostgreSQL.
 //
-// [Open] a store, and let [Accounts.Migrate] make its table, once at each start; then it is an authsvc.AccountStore. The database need not be
-// there yet: until it is, and whenever it is away, calls fail with kind fault.Unavailable, and work again when it is back.
+// [Open] a store and call [Accounts.Migrate] once at each start, which creates its table. It is
+// an authsvc.AccountStore then. While the database is unavailable, also before its first start,
+// calls fail with kind fault.Unavailable.
 package postgres
 
 import (
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,44 +24,51 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
 
 var _ authsvc.AccountStore = (*Accounts)(nil)
 
 const (
-	patience      = 3 * time.Second // for one statement, the wait for a connection included
-	insistence    = 6 * time.Second // for a write whose outcome got lost
-	dialPatience  = 2 * time.Second
-	healthChecks  = 5 * time.Second
-	migrationTime = time.Minute
+	statementTimeout = 3 * time.Second // includes the wait for a connection
+	dialTimeout      = 2 * time.Second
+	healthChecks     = 5 * time.Second
+	migrationTimeout = time.Minute
 )
 
-// What is said of a database.
+// writes says how long a write is repeated while its outcome is unknown.
+var writes = retry.Policy{
+	First: 20 * time.Millisecond, Longest: time.Second, Within: 6 * time.Second, When: retry.Unavailable,
+}
+
+// Errors of a database.
 var (
-	// ErrURL is an address that cannot be one. It is never shown: there may be a password in it.
+	// ErrURL refuses a malformed address. It never shows the address, which may contain a password.
 	ErrURL = fault.New(fault.Invalid, "accounts_url",
-		"The address of the accounts' database cannot be read. Give one such as postgres://pillion:secret@db.internal:5432/pillion?sslmode=verify-full.")
-	// ErrAway is a database that does not answer, or not now.
-	ErrAway = fault.New(fault.Unavailable, "accounts_unavailable", "Accounts cannot be looked at right now. Please try again in a moment.").After(2 * time.Second)
-	// ErrRefused is a database that does not let us in, or has no such name.
-	ErrRefused = fault.New(fault.Invalid, "accounts_refused", "The accounts' database refuses us. Check its name, the user and the password.")
+		"The address of the account database is malformed. Give one such as postgres://pillion:secret@db.internal:5432/pillion?sslmode=verify-full.")
+	// ErrAway says that the database does not answer.
+	ErrAway = fault.New(fault.Unavailable, "accounts_unavailable",
+		"The account database is unavailable right now. Please try again in a moment.").After(2 * time.Second)
+	// ErrRefused says that the database rejects the login, or that there is no such database.
+	ErrRefused = fault.New(fault.Invalid, "accounts_refused",
+		"The account database rejects the login. Check its name, the user and the password.")
 )
 
 // Accounts is the store. It is safe for concurrent use.
 type Accounts struct{ pool *pgxpool.Pool }
 
-// Open returns the accounts in the database that a URL names (RFC 3986, as libpq reads it), or ErrURL. It connects when somebody asks for
-// something. Close it.
+// Open returns the accounts in the database at a URL (RFC 3986, as libpq reads it), or ErrURL. It
+// connects at the first call. The caller must Close it.
 func Open(url string) (*Accounts, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, ErrURL // err may show part of it
+		return nil, ErrURL // err may show part of the URL
 	}
-	c.ConnConfig.ConnectTimeout = dialPatience
+	c.ConnConfig.ConnectTimeout = dialTimeout
 	c.HealthCheckPeriod = healthChecks
 	c.ConnConfig.RuntimeParams["application_name"] = "pillion"
-	c.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(patience.Milliseconds())
+	c.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
 	c.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	pool, err := pgxpool.NewWithConfig(context.Background(), c)
 	if err != nil {
@@ -70,16 +77,17 @@ func Open(url string) (*Accounts, error) {
 	return &Accounts{pool: pool}, nil
 }
 
-// Close closes all connections, when they are no longer in use.
+// Close closes all connections once they are idle.
 func (s *Accounts) Close() { s.pool.Close() }
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the table to what this program needs. Of several at once one does it and the others wait for it. Errors: ErrAway, and
-// ErrRefused where waiting does not help.
+// Migrate creates the table or updates it to what this program needs. Of several simultaneous
+// calls one does the work and the others wait. Errors: ErrAway, and ErrRefused, for which waiting
+// does not help.
 func (s *Accounts) Migrate(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, migrationTime)
+	ctx, cancel := context.WithTimeout(ctx, migrationTimeout)
 	defer cancel()
 	steps, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -91,35 +99,40 @@ func (s *Accounts) Migrate(ctx context.Context) error {
 	}
 	db := stdlib.OpenDBFromPool(s.pool)
 	defer db.Close() //nolint:errcheck // it is a view of the pool
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, steps, goose.WithSessionLocker(locker),
+		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
 	if _, err := provider.Up(ctx); err != nil {
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "28") || strings.HasPrefix(refused.Code, "3D")) { // authorization, no database
+		// 28 is a failed login, and 3D an unknown database.
+		if errors.As(err, &refused) &&
+			(strings.HasPrefix(refused.Code, "28") || strings.HasPrefix(refused.Code, "3D")) {
 			return ErrRefused.Because(reason(err))
 		}
-		return failed("bring the accounts' table up to date", err)
+		return failed("update the account table", err)
 	}
 	return nil
 }
 
-// Ready returns nil as long as the database answers.
+// Ready returns nil while the database answers.
 func (s *Accounts) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, dialPatience)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return failed("reach the accounts' database", s.pool.Ping(ctx))
+	return failed("reach the account database", s.pool.Ping(ctx))
 }
 
-const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, pending, reset, reset_until, revision"
+const columns = "id, email, typed, role, hash, created, demo, disabled, era, not_before, " +
+	"pending, reset, reset_until, revision"
 
-// scan reads an account. Times are those that Create was given: the table keeps microseconds.
+// scan reads an account. The table keeps times in microseconds.
 func scan(row pgx.Row) (authsvc.Account, error) {
 	var a authsvc.Account
 	var notBefore, resetUntil *time.Time
 	var revision int64
-	err := row.Scan(&a.ID, &a.Email, &a.Typed, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled, &a.Era, &notBefore,
+	err := row.Scan(&a.ID, &a.Email, &a.EmailAsEntered, &a.Role, &a.Hash, &a.Created, &a.Demo, &a.Disabled,
+		&a.SessionEpoch, &notBefore,
 		&a.Pending, &a.Reset, &resetUntil, &revision)
 	if err != nil {
 		return authsvc.Account{}, err
@@ -136,13 +149,14 @@ func scan(row pgx.Row) (authsvc.Account, error) {
 
 // Find implements authsvc.AccountStore.
 func (s *Accounts) Find(ctx context.Context, email authsvc.Email, role token.Role) (authsvc.Account, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	find := func() (authsvc.Account, error) {
-		return scan(s.pool.QueryRow(ctx, "SELECT "+columns+" FROM accounts WHERE email = $1 AND role = $2", string(email), string(role)))
+		return scan(s.pool.QueryRow(ctx, "SELECT "+columns+" FROM accounts WHERE email = $1 AND role = $2",
+			string(email), string(role)))
 	}
 	a, err := find()
-	if lost(err) { // a connection from before the database was restarted: the next one is new
+	if lost(err) { // the connection was older than the database's restart; the next one is new
 		a, err = find()
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -156,10 +170,11 @@ func (s *Accounts) Find(ctx context.Context, email authsvc.Email, role token.Rol
 
 // Create implements authsvc.AccountStore.
 func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
-	return s.insist(ctx, func(ctx context.Context, _ bool) error {
+	return s.write(ctx, func(ctx context.Context, _ bool) error {
 		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
 			ON CONFLICT (email, role) DO NOTHING`,
-			a.ID, string(a.Email), a.Typed, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore),
+			a.ID, string(a.Email), a.EmailAsEntered, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled,
+			a.SessionEpoch, orNull(a.NotBefore),
 			a.Pending, a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("create account", err)
@@ -177,19 +192,20 @@ func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 
 // Replace implements authsvc.AccountStore.
 func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
-	return s.insist(ctx, func(ctx context.Context, unknown bool) error {
+	return s.write(ctx, func(ctx context.Context, unknown bool) error {
 		done, err := s.pool.Exec(ctx, `UPDATE accounts SET typed = $5, hash = $6, created = $7, demo = $8, disabled = $9, era = $10, not_before = $11,
 			pending = $12, reset = $13, reset_until = $14,
 			revision = revision + 1 WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4`,
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision),
-			a.Typed, a.Hash, a.Created, a.Demo, a.Disabled, a.Era, orNull(a.NotBefore), a.Pending, a.Reset, orNull(a.ResetUntil))
+			a.EmailAsEntered, a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore), a.Pending,
+			a.Reset, orNull(a.ResetUntil))
 		if err != nil {
 			return failed("replace account", err)
 		}
 		if done.RowsAffected() == 1 {
 			return nil
 		}
-		if unknown { // an earlier try may have been the one
+		if unknown { // an earlier try may have succeeded
 			stored, err := s.Find(ctx, a.Email, a.Role)
 			ours := a
 			ours.Revision++
@@ -204,10 +220,12 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	})
 }
 
-// Delete implements authsvc.AccountStore. The row is gone at once; its bytes are freed by the next vacuum.
+// Delete implements authsvc.AccountStore. It deletes the row at once; the next vacuum frees its
+// bytes.
 func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
-	return s.insist(ctx, func(ctx context.Context, _ bool) error {
-		done, err := s.pool.Exec(ctx, "DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
+	return s.write(ctx, func(ctx context.Context, _ bool) error {
+		done, err := s.pool.Exec(ctx,
+			"DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision))
 		if err != nil {
 			return failed("delete account", err)
@@ -217,7 +235,7 @@ func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
 		}
 		stored, err := s.Find(ctx, a.Email, a.Role)
 		switch {
-		case errors.Is(err, authsvc.ErrNoAccount) || err == nil && stored.ID != a.ID: // it is gone
+		case errors.Is(err, authsvc.ErrNoAccount) || err == nil && stored.ID != a.ID:
 			return nil
 		case err != nil:
 			return err
@@ -226,12 +244,13 @@ func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
 	})
 }
 
-// List implements authsvc.AccountStore. The order is that of the ids.
+// List implements authsvc.AccountStore, in the order of ids.
 func (s *Accounts) List(ctx context.Context, after string, limit int) (page []authsvc.Account, next string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	limit = max(limit, 1)
-	rows, err := s.pool.Query(ctx, "SELECT "+columns+" FROM accounts WHERE id > $1 ORDER BY id LIMIT $2", after, limit+1)
+	rows, err := s.pool.Query(ctx, "SELECT "+columns+" FROM accounts WHERE id > $1 ORDER BY id LIMIT $2", after,
+		limit+1)
 	if err != nil {
 		return nil, "", failed("list accounts", err)
 	}
@@ -246,7 +265,7 @@ func (s *Accounts) List(ctx context.Context, after string, limit int) (page []au
 	return page, next, nil
 }
 
-// orNull returns the null of the zero time.
+// orNull returns null for the zero time.
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -254,39 +273,31 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
-// insist tries a write until its outcome is known, as long as ctx and the insistence allow. The write is told whether an earlier try may
-// have succeeded.
-func (s *Accounts) insist(ctx context.Context, write func(ctx context.Context, unknown bool) error) error {
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval = 20 * time.Millisecond
+// write repeats a write while its outcome is unknown, as long as the policy writes and ctx allow.
+// It tells do whether an earlier try may have succeeded.
+func (s *Accounts) write(ctx context.Context, do func(ctx context.Context, unknown bool) error) error {
 	unknown := false
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+	return writes.Do(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 		defer cancel()
-		err := write(ctx, unknown)
+		err := do(ctx, unknown)
 		unknown = err != nil
-		if err != nil && fault.KindOf(err) != fault.Unavailable {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(insistence))
-	if err != nil && fault.KindOf(err) == fault.Internal && ctx.Err() != nil {
-		return ErrAway.Because(err)
-	}
-	return err
+		return err
+	})
 }
 
-// lost reports whether err says that the connection is gone, or never was.
+// lost reports whether err says that there is no connection any more, or never was one.
 func lost(err error) bool {
 	var refused *pgconn.PgError
-	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &refused) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }
 
-// passing are the classes of SQLSTATE that waiting mends, or an operator, and a client cannot help: connections, authorization, resources,
-// intervention, rollbacks, a database that is a standby.
+// passing are the classes of SQLSTATE that waiting or an operator can mend: connections,
+// authorization, resources, intervention, rollbacks, and a database that is a standby.
 var passing = []string{"08", "28", "3D", "40", "53", "55", "57", "25006", "58"}
 
-// failed returns what a caller is told of a failure, or nil.
+// failed returns the error for the caller, or nil if err is nil.
 func failed(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -307,8 +318,8 @@ func failed(doing string, err error) error {
 	return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
 }
 
-// reason returns what may be shown of an error. The messages of pgx name the user and the database, but never the password; those of the
-// server may quote values, which its detail does and its message does not.
+// reason returns what a log may show of an error. The messages of pgx name the user and the
+// database, but never the password. The server's message quotes no values; its detail does.
 func reason(err error) error {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {

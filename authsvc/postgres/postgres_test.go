@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open returns the accounts of a database, whose table is made.
+// open returns the accounts of a database, with their table.
 func open(t *testing.T, url string) *postgres.Accounts {
 	t.Helper()
 	s, err := postgres.Open(url)
@@ -73,7 +73,8 @@ func TestAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := s.Migrate(t.Context()); !errors.Is(err, postgres.ErrRefused) || !strings.Contains(err.Error(), "3D000") {
+		if err := s.Migrate(t.Context()); !errors.Is(err, postgres.ErrRefused) ||
+			!strings.Contains(err.Error(), "3D000") {
 			t.Errorf("%v, want ErrRefused with its reason", err)
 		}
 		// To somebody who logs in it is our trouble, not theirs.
@@ -84,7 +85,8 @@ func TestAccounts(t *testing.T) {
 }
 
 func TestURLs(t *testing.T) {
-	for _, url := range []string{"postgres://pillion:hunter2@db:port/pillion", "postgres://pillion:hunter2@db/pillion?sslmode=perhaps", "mysql://pillion:hunter2@db"} {
+	for _, url := range []string{"postgres://pillion:hunter2@db:port/pillion",
+		"postgres://pillion:hunter2@db/pillion?sslmode=perhaps", "mysql://pillion:hunter2@db"} {
 		_, err := postgres.Open(url)
 		if !errors.Is(err, postgres.ErrURL) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open(%s) = %v", url, err)
@@ -102,10 +104,12 @@ func TestWithoutADatabase(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, err := range map[string]error{
-		"Ready": s.Ready(t.Context()), "Migrate": s.Migrate(t.Context()), "Create": s.Create(ended, a), "Replace": s.Replace(ended, authsvc.Account{Revision: 1}),
-		"Find": second(s.Find(t.Context(), a.Email, a.Role)),
+		"Ready": s.Ready(t.Context()), "Migrate": s.Migrate(t.Context()), "Create": s.Create(ended, a),
+		"Replace": s.Replace(ended, authsvc.Account{Revision: 1}),
+		"Find":    second(s.Find(t.Context(), a.Email, a.Role)),
 	} {
-		if fault.KindOf(err) != fault.Unavailable || fault.From(err).RetryAfter == 0 || strings.Contains(err.Error(), "hunter2") {
+		if fault.KindOf(err) != fault.Unavailable || fault.From(err).RetryAfter == 0 ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s = %v, want that it is away", name, err)
 		}
 	}

@@ -21,84 +21,91 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// accountCommands are the commands about accounts. They work on the stores themselves, which a running authsvc follows.
+// accountCommands are the commands about accounts. They change the stores directly, and a running
+// authsvc follows.
 type accountCommands struct {
 	List    listAccounts  `cmd:"" help:"List accounts."`
 	Show    oneAccount    `cmd:"" help:"Show one account."`
-	Disable oneAccount    `cmd:"" help:"Keep somebody out: no login, no refresh, and no token works any longer."`
-	Enable  oneAccount    `cmd:"" help:"Let the owner of a disabled account in again."`
-	Approve oneAccount    `cmd:"" help:"Let the owner of a new account in that waits for it (see --approve-riders)."`
-	Delete  oneAccount    `cmd:"" help:"Erase an account for good. What it did stays in the ledger (see docs/privacy.md)."`
+	Disable oneAccount    `cmd:"" help:"Bar an account: no login, no refresh, and its tokens stop working."`
+	Enable  oneAccount    `cmd:"" help:"Let the owner of a disabled account log in again."`
+	Approve oneAccount    `cmd:"" help:"Approve a pending account, so that its owner can log in (see --approve-riders)."`
+	Delete  oneAccount    `cmd:"" help:"Delete an account for good. Its bookings stay in the ledger (see docs/privacy.md)."`
 	Revoke  revokeAccount `cmd:"" help:"End all sessions of an account, now or as of an earlier time."`
-	Reset   oneAccount    `cmd:"" name:"reset-password" help:"Make the password void, and print a code that POST /password takes once within an hour."`
-	Copy    copyAccounts  `cmd:"" help:"Copy all accounts from one store to another, and check that they are there. Stop authsvc first."`
+	Reset   oneAccount    `cmd:"" name:"reset-password" help:"Void the password, and print a code that POST /password accepts once within an hour."`
+	Copy    copyAccounts  `cmd:"" help:"Copy all accounts from one store to another and verify the copies. Stop authsvc first."`
 }
 
-// stores are where accounts and revocations are.
+// stores are the settings that say where accounts and revocations are stored.
 type stores struct {
-	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
-	JSON     setting.Switch     `name:"json" help:"Print JSON, an account a line."`
+	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are stored: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
+	JSON     setting.Switch     `name:"json" help:"Print JSON, one account per line."`
 	operatorAt
 	quietLog
 }
 
-// operatorAt is where NATS is, and what an operator proves with who it is.
+// operatorAt says where NATS is, and with which key the operator authenticates.
 type operatorAt struct {
 	setting.Remote
 	setting.ServiceKey
 }
 
-// quietLog is setting.Log for commands, whose output is their answer: it begins at warnings.
+// quietLog is setting.Log for commands, which log only warnings by default.
 type quietLog struct {
 	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"warn" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
 	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
 }
 
 type listAccounts struct {
-	Role  setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"Only those of users, or of raiders."`
-	State setting.Choice `name:"state" default:"" oneof:"active pending disabled reset" help:"Only those: active, pending, disabled or reset."`
+	Role  setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"List only users, or only raiders."`
+	State setting.Choice `name:"state" default:"" oneof:"active pending disabled reset" help:"List only active, pending, disabled or reset accounts."`
 	stores
 }
 
 type oneAccount struct {
-	Who  string         `arg:"" name:"who" help:"Its email, or its id."`
-	Role setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"user or raider, where the email has both."`
+	Who  string         `arg:"" name:"who" help:"Email or id of the account."`
+	Role setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"user or raider, if the email has both."`
 	stores
 }
 
 type revokeAccount struct {
-	AsOf string `name:"as-of" placeholder:"TIME" help:"Refuse also what was done with its tokens since then, such as 2026-03-01T08:00:00Z (default: now)."`
+	AsOf string `name:"as-of" placeholder:"TIME" help:"Also reject what was done with its tokens since that time, such as 2026-03-01T08:00:00Z (default: now)."`
 	oneAccount
 }
 
 var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 2026-03-01T08:00:00Z.")
 
-// operatorPatience bounds one command.
-const operatorPatience = 30 * time.Second
+// commandTimeout bounds one command.
+const commandTimeout = 30 * time.Second
 
-// connected connects for one command, whose work it bounds.
-func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
+// connected connects to NATS for one command and bounds its time.
+func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string,
+	do func(context.Context, *bus.Conn) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	return wiring.AsOperator(ctx, env.Logger(setting.Log(log)), wiring.At(at.Remote, name), at.Path("operator"), do)
 }
 
-// operate opens the stores and does something with them.
-func (s stores) operate(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn, *authsvc.Operator, *bus.AuditTrail) error) error {
-	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts", func(ctx context.Context, conn *bus.Conn) error {
-		store, err := accounts.Open(conn, s.Accounts)
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		if err := store.Prepare(ctx); err != nil {
-			return err
-		}
-		return do(ctx, conn, authsvc.NewOperator(store, conn.Revoke, time.Now), conn.AuditTrail("/authsvc/operator"))
-	})
+// operate opens the stores for one command.
+func (s stores) operate(ctx context.Context, env program.Env,
+	do func(context.Context, *bus.Conn, *authsvc.Operator, *bus.AuditTrail) error,
+) error {
+	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts",
+		func(ctx context.Context, conn *bus.Conn) error {
+			store, err := accounts.Open(conn, s.Accounts)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if err := store.Prepare(ctx); err != nil {
+				return err
+			}
+			operator := authsvc.NewOperator(store, conn.Revoke, time.Now)
+			return do(ctx, conn, operator, conn.AuditTrail("/authsvc/operator"))
+		})
 }
 
-// asOf reads the flag --as-of, which is zero when it was not given.
+// asOf returns the time of the flag --as-of, or zero without the flag.
 func asOf(raw string) (time.Time, error) {
 	if raw == "" {
 		return time.Time{}, nil
@@ -127,73 +134,77 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 	})
 }
 
-// errRidesLeft names the account.
-var errRidesLeft = fault.New(fault.Unavailable, "rides_left", "The account is gone.")
+// errRidesLeft says that the rides of a deleted account could not be ended. Its sentence names
+// the account.
+var errRidesLeft = fault.New(fault.Unavailable, "rides_left", "The account was deleted.")
 
 func ridesLeft(a authsvc.Account) string {
 	whose := "--user"
 	if a.Role == token.Rider {
 		whose = "--raider"
 	}
-	return "The account is gone, but nobody says whether it has a ride that is not over, because usersvc does not answer. Look with" +
-		" pillion bookings list " + whose + " " + a.ID + ", and end what there is with pillion bookings cancel."
+	return "The account was deleted, but its rides could not be ended, because usersvc does not answer." +
+		" List them with pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
 }
 
-// run does one of the commands about one account.
+// run runs one of the commands about one account.
 func (c oneAccount) run(ctx context.Context, env program.Env, command, since string) error {
 	when, err := asOf(since)
 	if err != nil {
 		return err
 	}
-	return c.operate(ctx, env, func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
-		a, err := o.Find(ctx, c.Who, c.Role.Value)
-		if err != nil {
-			return err
-		}
-		code := ""
-		switch command {
-		case "disable":
-			a, err = o.Disable(ctx, a)
-		case "enable":
-			a, err = o.Enable(ctx, a)
-		case "approve":
-			a, err = o.Approve(ctx, a)
-		case "delete":
-			a, err = o.Delete(ctx, a)
-		case "revoke":
-			a, err = o.Revoke(ctx, a, when)
-		case "reset-password":
-			code, a, err = o.ResetPassword(ctx, a)
-		}
-		if err != nil {
-			return err
-		}
-		if command != "show" {
-			entry := authsvc.EntryOf(a, command, whoami())
-			if err := trail.Write(ctx, entry.What, entry); err != nil {
-				if command == "delete" {
-					return fmt.Errorf("the account is gone, but the audit trail does not say so: %w", err)
+	return c.operate(ctx, env,
+		func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
+			a, err := o.Find(ctx, c.Who, c.Role.Value)
+			if err != nil {
+				return err
+			}
+			code := ""
+			switch command {
+			case "disable":
+				a, err = o.Disable(ctx, a)
+			case "enable":
+				a, err = o.Enable(ctx, a)
+			case "approve":
+				a, err = o.Approve(ctx, a)
+			case "delete":
+				a, err = o.Delete(ctx, a)
+			case "revoke":
+				a, err = o.Revoke(ctx, a, when)
+			case "reset-password":
+				code, a, err = o.ResetPassword(ctx, a)
+			}
+			if err != nil {
+				return err
+			}
+			if command != "show" {
+				entry := authsvc.EntryOf(a, command, whoami())
+				if err := trail.Write(ctx, entry.What, entry); err != nil {
+					if command == "delete" {
+						return fmt.Errorf("the account was deleted, but the audit trail has no entry of it: %w", err)
+					}
+					return fmt.Errorf("the account was changed, but the audit trail has no entry of it; "+
+						"run the command again: %w", err)
 				}
-				return fmt.Errorf("the account is changed, but the audit trail does not say so; run the command again: %w", err)
 			}
-		}
-		if command == "delete" {
-			if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
-				return errRidesLeft.Saying(ridesLeft(a)).Because(err)
+			if command == "delete" {
+				if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
+					return errRidesLeft.Saying(ridesLeft(a)).Because(err)
+				}
 			}
-		}
-		p := newPrinter(env, c.JSON.On)
-		if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+			p := newPrinter(env, c.JSON.On)
+			if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+				return err
+			}
+			_, err = fmt.Fprintf(env.Stdout,
+				"code: %s\nGive it to the account's owner, who can set a new password with it until %s:\n"+
+					`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
+				code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
 			return err
-		}
-		_, err = fmt.Fprintf(env.Stdout, "code: %s\nGive it to the account's owner, who sets a new password with it until %s:\n"+
-			`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
-			code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
-		return err
-	})
+		})
 }
 
-// whoami returns the name of whoever gives a command, as this machine knows it.
+// whoami returns the name of the user who runs the command.
 func whoami() string {
 	u, err := user.Current()
 	if err != nil {
@@ -216,8 +227,8 @@ func newPrinter(env program.Env, asJSON bool) *printer {
 	return &printer{table: tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)}
 }
 
-// line is what is shown of an account: everything but its secrets. An operator sees whom they deal with.
-type line struct {
+// accountLine is what an operator sees of an account: everything but its secrets.
+type accountLine struct {
 	ID      string        `json:"id"`
 	Email   string        `json:"email"`
 	Role    string        `json:"role"`
@@ -228,7 +239,8 @@ type line struct {
 
 func (p *printer) print(a authsvc.Account) error {
 	if p.json != nil {
-		return p.json.Encode(line{a.ID, a.Typed, string(a.Role), a.State(), a.Demo, jsontime.Time(a.Created)})
+		return p.json.Encode(accountLine{a.ID, a.EmailAsEntered, string(a.Role), a.State(), a.Demo,
+			jsontime.Time(a.Created)})
 	}
 	if !p.begun {
 		p.begun = true
@@ -236,7 +248,8 @@ func (p *printer) print(a authsvc.Account) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.Typed, a.Role, a.State(), a.Created.Format(time.RFC3339))
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, a.State(),
+		a.Created.Format(time.RFC3339))
 	return err
 }
 

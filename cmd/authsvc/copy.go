@@ -14,10 +14,10 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// copyAccounts is the command that moves accounts between stores.
+// copyAccounts is the command that copies accounts between stores.
 type copyAccounts struct {
-	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Where they are: nats, or postgres://user:password@host/database."`
-	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Where to put them, likewise."`
+	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Source: nats, or postgres://user:password@host/database."`
+	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Destination: nats, or postgres://user:password@host/database."`
 	operatorAt
 	quietLog
 }
@@ -28,9 +28,11 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), wiring.At(c.Remote, "authsvc accounts copy"), c.Path("operator"), func(ctx context.Context, conn *bus.Conn) error {
-		return c.copy(ctx, env.Stdout, conn)
-	})
+	at := wiring.At(c.Remote, "authsvc accounts copy")
+	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), at, c.Path("operator"),
+		func(ctx context.Context, conn *bus.Conn) error {
+			return c.copy(ctx, env.Stdout, conn)
+		})
 }
 
 func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (err error) {
@@ -49,7 +51,8 @@ func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (
 		err = printed
 	}
 	if err == nil && len(report.Differ) > 0 {
-		return fmt.Errorf("%d accounts are there already and differ; nothing of them was changed", len(report.Differ))
+		return fmt.Errorf("%d accounts already exist in the destination and differ; they were left unchanged",
+			len(report.Differ))
 	}
 	return err
 }
@@ -60,6 +63,6 @@ func printReport(w io.Writer, r authsvc.CopyReport) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d copied, %d had been copied before, %d differ.\n", r.Copied, r.There, len(r.Differ))
+	_, err := fmt.Fprintf(w, "%d copied, %d had been copied before, %d differ.\n", r.Copied, r.Existing, len(r.Differ))
 	return err
 }

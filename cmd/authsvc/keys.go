@@ -11,28 +11,28 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
 
-// keyCommands are the commands about the keys that sign tokens. They change the published set, which all services watch; the private
-// halves stay with the running authsvc.
+// keyCommands are the commands about the keys that sign tokens. They change the published set,
+// which all services watch. The private keys stay with the running authsvc.
 type keyCommands struct {
 	List   listKeys   `cmd:"" help:"List the keys of the published set."`
-	Rotate rotateKeys `cmd:"" help:"Let the next key take over, in ten seconds, without a request failing."`
-	Retire retireKeys `cmd:"" help:"Take a compromised key out of use everywhere, now: all tokens that it signed stop working."`
+	Rotate rotateKeys `cmd:"" help:"Activate the next key in ten seconds. No request fails."`
+	Retire retireKeys `cmd:"" help:"Retire a compromised key everywhere, now: all tokens that it signed stop working."`
 }
 
-// keySet is where the set is.
+// keySet holds the settings of a command about the set.
 type keySet struct {
-	JSON setting.Switch `name:"json" help:"Print JSON, a key a line."`
+	JSON setting.Switch `name:"json" help:"Print JSON, one key per line."`
 	operatorAt
 	quietLog
 }
@@ -42,37 +42,34 @@ type listKeys struct{ keySet }
 type rotateKeys struct{ keySet }
 
 type retireKeys struct {
-	Keys []string `arg:"" name:"kid" help:"The ids of the keys, as keys list shows them."`
-	AsOf string   `name:"as-of" placeholder:"TIME" help:"Refuse also the events since then that it signed, such as 2026-03-01T08:00:00Z (default: now)."`
+	Keys []string `arg:"" name:"kid" help:"Ids of the keys, as keys list shows them."`
+	AsOf string   `name:"as-of" placeholder:"TIME" help:"Also reject the events that it signed since that time, such as 2026-03-01T08:00:00Z (default: now)."`
 	keySet
 }
 
-// nextPatience is how long a rotation waits for a next key to be there.
-const nextPatience = 15 * time.Second
+// nextKeyTimeout is how long a rotation waits for the next key.
+const nextKeyTimeout = 15 * time.Second
 
-// open connects and does something with the set.
+// open connects to NATS for one command.
 func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
 	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc keys", do)
 }
 
 func (c listKeys) run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
-		return c.change(ctx, env, conn, "", func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		return c.change(ctx, env, conn, "",
+			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 	})
 }
 
 func (c rotateKeys) run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
 		// Right after a rotation the running authsvc is still making the next key.
-		try := func() (struct{}, error) {
-			err := c.change(ctx, env, conn, whoami(), (*token.KeySet).Rotate)
-			if err != nil && !errors.Is(err, token.ErrNoNextKey) {
-				err = backoff.Permanent(err)
-			}
-			return struct{}{}, err
+		untilNextKey := retry.Policy{
+			First: 200 * time.Millisecond, Longest: 200 * time.Millisecond, Within: nextKeyTimeout,
+			When: func(err error) bool { return errors.Is(err, token.ErrNoNextKey) },
 		}
-		_, err := backoff.Retry(ctx, try, backoff.WithBackOff(backoff.NewConstantBackOff(200*time.Millisecond)), backoff.WithMaxElapsedTime(nextPatience))
-		return err
+		return untilNextKey.Do(ctx, func() error { return c.change(ctx, env, conn, whoami(), (*token.KeySet).Rotate) })
 	})
 }
 
@@ -91,10 +88,13 @@ func (c retireKeys) run(ctx context.Context, env program.Env) error {
 	})
 }
 
-var errNoKeySet = fault.New(fault.NotFound, "no_key_set", "There are no keys yet. Start an authsvc, which makes the first one.")
+var errNoKeySet = fault.New(fault.NotFound, "no_key_set",
+	"There are no keys yet. Start authsvc, which creates the first one.")
 
-// change changes the set, writes that down in the audit trail, and prints the keys as they are then.
-func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string, change func(*token.KeySet, time.Time) (*token.KeySet, error)) error {
+// change changes the set, writes the changes to the audit trail, and prints the keys.
+func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string,
+	change func(*token.KeySet, time.Time) (*token.KeySet, error),
+) error {
 	var at time.Time
 	was, is, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 		if set == nil {
@@ -107,15 +107,16 @@ func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, act
 		return err
 	}
 	trail := conn.AuditTrail("/authsvc/operator")
-	for _, e := range authsvc.KeyChanges(was, is, actor) {
+	for _, c := range keys.Changes(was, is) {
+		e := authsvc.EntryOfKey(c, actor)
 		if err := trail.Write(ctx, e.What, e); err != nil {
-			return fmt.Errorf("the keys are changed, but the audit trail does not say so: %w", err)
+			return fmt.Errorf("the keys were changed, but the audit trail has no entry of it: %w", err)
 		}
 	}
 	return s.print(env, is, at)
 }
 
-// keyLine is what is shown of a key.
+// keyLine is what an operator sees of a key.
 type keyLine struct {
 	ID            string         `json:"kid"`
 	Stage         token.Stage    `json:"stage"`
@@ -126,7 +127,7 @@ type keyLine struct {
 	CompromisedAt *jsontime.Time `json:"compromised_at,omitempty"`
 }
 
-// print prints the keys as they are at a time.
+// print prints the keys with their stages at a time.
 func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 	text := func(t *jsontime.Time) string {
 		if t == nil {
@@ -136,13 +137,15 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 	}
 	table := tabwriter.NewWriter(env.Stdout, 0, 0, 2, ' ', 0)
 	if !s.JSON.On {
-		_, _ = fmt.Fprintln(table, "KID\tSTAGE\tBITS\tPUBLISHED\tACTIVE FROM\tRETIRED\tCOMPROMISED") // Flush tells of a failure
+		// Flush returns the error
+		_, _ = fmt.Fprintln(table, "KID\tSTAGE\tBITS\tPUBLISHED\tACTIVE FROM\tRETIRED\tCOMPROMISED")
 	}
 	encoder := json.NewEncoder(env.Stdout)
 	for _, k := range set.Keys() {
 		l := keyLine{
 			ID: k.ID, Stage: k.Stage(now), Bits: k.Public.N.BitLen(),
-			PublishedAt: jsontime.Optional(k.PublishedAt), ActiveFrom: jsontime.Optional(k.ActiveFrom), RetiredAt: jsontime.Optional(k.RetiredAt), CompromisedAt: jsontime.Optional(k.CompromisedAt),
+			PublishedAt: jsontime.Optional(k.PublishedAt), ActiveFrom: jsontime.Optional(k.ActiveFrom),
+			RetiredAt: jsontime.Optional(k.RetiredAt), CompromisedAt: jsontime.Optional(k.CompromisedAt),
 		}
 		if s.JSON.On {
 			if err := encoder.Encode(l); err != nil {
@@ -150,13 +153,14 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 			}
 			continue
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Stage, l.Bits, text(l.PublishedAt), text(l.ActiveFrom), text(l.RetiredAt), text(l.CompromisedAt))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Stage, l.Bits,
+			text(l.PublishedAt), text(l.ActiveFrom), text(l.RetiredAt), text(l.CompromisedAt))
 	}
 	return table.Flush()
 }
 
-// withKeysLast lets the id of a key begin with a hyphen, which one in sixty-four does (a thumbprint, RFC 7638, in base64url): it goes behind "--", or
-// it would be read as a flag that nobody knows, in an emergency.
+// withKeysLast moves key ids behind "--". One id in sixty-four begins with a hyphen (a
+// thumbprint, RFC 7638, in base64url), and would be read as an unknown flag.
 func withKeysLast(args []string) []string {
 	if len(args) == 0 || args[0] != "keys" || slices.Contains(args, "--") {
 		return args

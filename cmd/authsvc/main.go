@@ -1,4 +1,5 @@
-// Command authsvc runs the service that knows who somebody is: accounts, logins, tokens and the keys that verify them.
+// Command authsvc runs the service for accounts, logins, tokens and the keys that verify them. It
+// also has the commands with which an operator manages accounts and keys.
 package main
 
 import (
@@ -19,13 +20,13 @@ func main() { os.Exit(program.Main("authsvc", run)) }
 type commands struct {
 	setting.Version
 	Run      serve           `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Accounts accountCommands `cmd:"" help:"See accounts and change them, beside a running authsvc."`
-	Keys     keyCommands     `cmd:"" help:"See the keys that sign tokens, replace them, and take compromised ones out of use."`
-	Health   health          `cmd:"" help:"Ask a running authsvc whether it serves; for a container's health check."`
+	Accounts accountCommands `cmd:"" help:"List and change accounts while authsvc is running."`
+	Keys     keyCommands     `cmd:"" help:"List, rotate and retire the keys that sign tokens."`
+	Health   health          `cmd:"" help:"Check whether authsvc is serving; for a container's health check."`
 }
 
 type serve struct {
-	Addr setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	Addr setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address (default: ${default})."`
 	health
 	setting.Remote
 	setting.Keys
@@ -33,10 +34,10 @@ type serve struct {
 	setting.TLS
 	setting.Log
 	setting.Profile
-	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"The seed of authsvc's own nkey, mode 0600, made when missing; what it answers NATS with is beside it (default: services/authsvc.nk in the data folder)."`
+	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"Seed of authsvc's own nkey, mode 0600, created if missing; the keys of its auth callout are stored beside it (default: services/authsvc.nk in the data folder)."`
 }
 
-// KeyPath returns where authsvc's own key is.
+// KeyPath returns the path of authsvc's own key.
 func (s serve) KeyPath() string {
 	if s.Key.Value != "" {
 		return s.Key.Value
@@ -45,14 +46,14 @@ func (s serve) KeyPath() string {
 }
 
 type health struct {
-	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3010" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3010" placeholder:"HOST:PORT" group:"Addresses:" help:"Address of /healthz, /readyz and /metrics (default: ${default})."`
 }
 
 func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "The service that knows who somebody is: POST /login, POST /register, and the keys that verify tokens.",
+		Description: "Accounts and tokens: POST /login, POST /register, and the keys that verify tokens.",
 	}, &c, withKeysLast(env.Args))
 	if err != nil {
 		return err

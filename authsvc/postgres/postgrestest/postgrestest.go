@@ -1,4 +1,5 @@
-// Package postgrestest starts PostgreSQL servers for tests, from the programs that this machine has.
+// Package postgrestest starts PostgreSQL servers for tests, with the programs installed on this
+// machine. Call [Start].
 package postgrestest
 
 import (
@@ -20,10 +21,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Demand is the environment variable that makes a test fail where there is no PostgreSQL, instead of being skipped.
+// Demand is an environment variable. If it is set, tests fail without PostgreSQL instead of being
+// skipped.
 const Demand = "PILLION_POSTGRES"
 
-// A Server is one PostgreSQL server with nothing in it.
+// A Server is an empty PostgreSQL server.
 type Server struct {
 	programs, dir string
 	port          string
@@ -31,13 +33,13 @@ type Server struct {
 	process       *exec.Cmd
 }
 
-// Start starts a server, which is stopped and removed after the test. Without PostgreSQL on this machine the test is skipped, or fails where
-// Demand is set.
+// Start starts a server and removes it after the test. Without PostgreSQL on this machine it
+// skips the test, or fails it if Demand is set.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	programs := find()
 	if programs == "" {
-		const sentence = "There is no PostgreSQL on this machine. Install it (on Debian: apt-get install postgresql) to run this test."
+		const sentence = "There is no PostgreSQL on this machine. To run this test, install it (Debian: postgresql)."
 		if os.Getenv(Demand) != "" {
 			t.Fatal(sentence)
 		}
@@ -59,7 +61,8 @@ func Start(t testing.TB) *Server {
 			t.Fatal(err)
 		}
 	}
-	init := s.command("initdb", "--pgdata", filepath.Join(dir, "data"), "--username=pillion", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+	init := s.command("initdb", "--pgdata", filepath.Join(dir, "data"), "--username=pillion", "--auth=trust",
+		"--no-sync", "--encoding=UTF8", "--locale=C")
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
@@ -68,18 +71,19 @@ func Start(t testing.TB) *Server {
 		t.Fatal(err)
 	}
 	s.port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	_ = l.Close() // the server takes it
+	_ = l.Close() // the server takes the port
 	t.Cleanup(s.Kill)
 	s.Run(t)
 	return s
 }
 
-// find returns the folder of PostgreSQL's programs, or nothing.
+// find returns the folder of PostgreSQL's programs, or "".
 func find() string {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path)
 	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb"} {
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb",
+		"/opt/homebrew/opt/postgresql*/bin/initdb"} {
 		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
 			slices.Sort(found)
 			return filepath.Dir(found[len(found)-1])
@@ -88,7 +92,7 @@ func find() string {
 	return ""
 }
 
-// credential returns whom to run the server as: PostgreSQL refuses to be run by root.
+// credential returns the user to run the server as: PostgreSQL refuses to run as root.
 func credential(t testing.TB) *syscall.Credential {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -114,15 +118,16 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	return c
 }
 
-// Run starts the server, for the first time or again, and returns when it answers.
+// Run starts the server, for the first time or again, and returns once it answers.
 func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var last error
 	for ctx.Err() == nil {
-		// A server that was killed leaves processes behind for a moment, which keep a new one from starting.
-		s.process = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir, "-c", "listen_addresses=127.0.0.1",
+		// The processes of a killed server live on for a moment, and keep a new one from starting.
+		s.process = s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", s.port, "-k", s.dir, "-c",
+			"listen_addresses=127.0.0.1",
 			"-c", "fsync=off", "-c", "shared_buffers=8MB", "-c", "max_connections=40")
 		said := new(strings.Builder)
 		s.process.Stdout, s.process.Stderr = said, said
@@ -149,16 +154,18 @@ func (s *Server) Run(t testing.TB) {
 	t.Fatalf("PostgreSQL does not start: %v", last)
 }
 
-// Kill ends the server at once, as a power cut would. It may be run again.
+// Kill ends the server at once, as a power cut would. Run may start it again.
 func (s *Server) Kill() { s.signal(syscall.SIGKILL) }
 
-// Pause stops the server where it is, and Resume lets it go on. It returns false where not all of it can be reached.
+// Pause suspends all of the server's processes until Resume. It returns false if it cannot reach
+// all of them.
 func (s *Server) Pause() bool { return s.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused server go on.
+// Resume continues a paused server.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
-// signal reaches all of the server's processes: each of its children leads a session of its own, so a process group would not do.
+// signal signals all of the server's processes. Each child leads a session of its own, so one
+// process group is not enough.
 func (s *Server) signal(sig syscall.Signal) (all bool) {
 	if s.process == nil || s.process.Process == nil {
 		return false
@@ -167,7 +174,7 @@ func (s *Server) signal(sig syscall.Signal) (all bool) {
 	_ = syscall.Kill(pid, sig) // first, so that it begins no other; it may have ended by itself
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		return false // there is no /proc. Where it was killed its children notice
+		return false // there is no /proc; the children of a killed server notice by themselves
 	}
 	for _, child := range strings.Fields(string(children)) {
 		if n, err := strconv.Atoi(child); err == nil {
@@ -177,12 +184,12 @@ func (s *Server) signal(sig syscall.Signal) (all bool) {
 	return true
 }
 
-// URL is where a database of the server is.
+// URL returns the URL of one of the server's databases.
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://pillion@127.0.0.1:%s/%s?sslmode=disable", s.port, database)
 }
 
-// Database makes an empty database and returns its URL.
+// Database creates an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), s.URL("postgres"))

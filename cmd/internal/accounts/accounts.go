@@ -1,5 +1,5 @@
-// Package accounts opens the store of accounts that an operator names, for the programs that have one: the others need not carry a
-// database's driver.
+// Package accounts opens the account store that a setting names. It is apart from package wiring,
+// so that programs without accounts carry no database driver. Call [Open].
 package accounts
 
 import (
@@ -15,7 +15,8 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// Open returns the accounts at a place. Neither NATS nor a database need be there yet.
+// Open returns the account store at a place, which need not be available yet. The caller must
+// Close it.
 func Open(conn *bus.Conn, at setting.AccountsAt) (wiring.Accounts, error) {
 	if at.PostgreSQL == "" {
 		return wiring.Accounts{
@@ -39,7 +40,7 @@ func Open(conn *bus.Conn, at setting.AccountsAt) (wiring.Accounts, error) {
 		Close: store.Close,
 		Checks: []web.Check{{Name: "accounts database", Ready: func(ctx context.Context) error {
 			if !prepared.Load() {
-				return errors.New("its table is not made yet")
+				return errors.New("its table has not been created yet")
 			}
 			return store.Ready(ctx)
 		}}},

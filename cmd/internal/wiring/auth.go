@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/session"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
@@ -45,20 +48,20 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Part{}, err
 	}
 	b = b.Of("authsvc")
-	ring := authsvc.NewKeyRing(s.KeyFile(), newKeyBits)
+	ring := keys.NewRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
 		return Part{}, err
 	}
-	keys := timedKeys{b.Keys, b.Clock}
-	signer := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
-	services := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
-	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
+	watch := timedKeys{b.Keys, b.Clock}
+	signer := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.JWTExpiry.Value})
+	services := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
+	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
 	if err != nil {
 		return Part{}, fmt.Errorf("make the password hasher: %w", err)
 	}
-	limits := authsvc.DefaultLimits()
+	limits := throttle.DefaultLimits()
 	limits.Account.Free, limits.Address.Free, limits.Registrations.Free = s.LoginLimit.Value, s.AddressLimit.Value, s.AddressLimit.Value
-	guard, err := authsvc.NewGuard(authsvc.GuardConfig{
+	logins, err := throttle.New(throttle.Config{
 		Counters: b.Conn.Bucket(bus.LimitsBucket), Familiar: b.Conn.Bucket(bus.FamiliarBucket), Limits: limits,
 	})
 	if err != nil {
@@ -67,32 +70,33 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	trail := b.Conn.AuditTrail("/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
-	keeper, err := authsvc.NewKeyKeeper(authsvc.KeeperConfig{
-		Ring: ring, Keys: keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
-		Age: s.KeyAge.Value, Retention: s.Retention.Value,
-		Audit: audit, Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
+	rotator, err := keys.NewRotator(keys.RotatorConfig{
+		Ring: ring, Watch: watch, Update: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
+		MaxAge: s.KeyAge.Value, Retention: s.Retention.Value,
+		OnChange: func(ctx context.Context, c keys.Change) { audit(ctx, authsvc.EntryOfKey(c, "")) },
+		Log:      b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return Part{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
-		Accounts:  accounts.AccountStore,
-		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
-		Rules:     authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
-		Revoke:    b.Conn.Revoke,
-		Verifier:  b.Verifier,
-		Issuer:    signer,
-		Keys:      b.published,
-		Passwords: passwords,
-		Withdraw: func(ctx context.Context, account string, role token.Role) error {
+		Accounts: accounts.AccountStore,
+		Sessions: b.Conn.Bucket(bus.SessionsBucket),
+		Rules:    session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Revoke:   b.Conn.Revoke,
+		Verifier: b.Verifier,
+		Issuer:   signer,
+		Keys:     b.published,
+		Hasher:   passwords,
+		CancelBookings: func(ctx context.Context, account string, role token.Role) error {
 			return b.Conn.Withdraw(ctx, account, booking.Role(role))
 		},
-		Bereave: func(ctx context.Context, account string, role token.Role) error {
+		EndRides: func(ctx context.Context, account string, role token.Role) error {
 			return b.Conn.Bereave(ctx, account, booking.Role(role))
 		},
-		Clock: b.Clock.Right,
-		Guard: guard,
-		Audit: audit,
+		Clock:    b.Clock.Right,
+		Throttle: logins,
+		Audit:    audit,
 
 		ApproveRiders: s.Approve.On,
 		CookiePath:    s.CookiePath.Value,
@@ -110,7 +114,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	var prepared atomic.Bool
 	keysInPlace := make(chan struct{})
 	prepare := func(ctx context.Context) error {
-		if err := b.persist(ctx, "looking for the signing key", keeper.Prepare); err != nil {
+		if err := b.persist(ctx, "looking for the signing key", rotator.Prepare); err != nil {
 			return err
 		}
 		if ctx.Err() == nil {
@@ -132,7 +136,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	}
 	return Part{
 		Handler: service.Routes(),
-		Tasks: []program.Task{trail.Run, door.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
+		Tasks: []program.Task{trail.Run, door.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, rotator.Run), prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more
 			accounts.Close()
 			return nil
@@ -151,7 +155,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 
 // timedKeys are keys that cannot be told while the clock cannot be gone by: which of them signs, and which can be thrown away, is a matter of time.
 type timedKeys struct {
-	authsvc.KeySets
+	keys.SetWatch
 	clock *bus.Clock
 }
 
@@ -160,7 +164,7 @@ func (k timedKeys) KeySet() (*token.KeySet, time.Time, error) {
 	if err := k.clock.Right(); err != nil {
 		return nil, time.Time{}, err
 	}
-	return k.KeySets.KeySet()
+	return k.SetWatch.KeySet()
 }
 
 // offAtZero returns what authsvc takes for a limit that is off, where the setting is 0, and the setting elsewhere.

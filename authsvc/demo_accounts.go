@@ -1,0 +1,36 @@
+package authsvc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/example/pillion/token"
+)
+
+// demoPassword is the password of both demo accounts, as in the original's curl lines.
+const demoPassword = "password123"
+
+// SeedDemo creates the accounts of the original's curl lines: john@example.com (user) and
+// rider@example.com (raider). They are marked as demo accounts, which only a service with
+// Config.Demo lets in; other services do nothing here. Existing accounts stay as they are, so
+// SeedDemo may be repeated, and may run on several instances at once. It fails with kind
+// fault.Unavailable while the store is unavailable.
+func (s *Service) SeedDemo(ctx context.Context) error {
+	if !s.demo {
+		return nil
+	}
+	for _, a := range []Account{
+		{Email: "john@example.com", EmailAsEntered: "john@example.com", Role: token.User, Demo: true},
+		{Email: "rider@example.com", EmailAsEntered: "rider@example.com", Role: token.Rider, Demo: true},
+	} {
+		made, err := s.createAccount(ctx, a, demoPassword)
+		if errors.Is(err, ErrTaken) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.log.Info("demo account created", "account", made.ID, "role", string(made.Role))
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+// Package session keeps login sessions and their refresh tokens.
+//
+// Make a [Store] with [New]. [Store.Begin] stores a session and returns its first refresh token.
+// To exchange a token for its successor, [Store.Use] it: load the session, decide whether its
+// account may continue, and store the next generation. A second use of a token fails with
+// ErrReused, except within a grace in which its client may have missed the answer. The package
+// knows nothing of accounts and issues no access tokens.
+package session
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/example/pillion/token"
+)
+
+// Rules say how long a session lasts. Zero values take the defaults. A negative Idle or
+// Grace turns the rule off.
+type Rules struct {
+	Life time.Duration // from login to end, in any case; at most MaxLife, which is the default
+	Idle time.Duration // the longest time between two refreshes; default 72 h
+	// Grace is how long a refresh may be repeated, because its answer may be lost; default 10 s.
+	Grace time.Duration
+}
+
+// MaxLife is the longest life of a session. The bucket keeps records a little longer.
+const MaxLife = 7 * 24 * time.Hour
+
+const (
+	defaultIdle  = 72 * time.Hour
+	defaultGrace = 10 * time.Second
+	maxGrace     = time.Minute
+)
+
+// withDefaults returns the complete rules, or an error that says what is wrong with them.
+func (r Rules) withDefaults() (Rules, error) {
+	if r.Life == 0 {
+		r.Life = MaxLife
+	}
+	if r.Idle == 0 {
+		r.Idle = defaultIdle
+	}
+	if r.Grace == 0 {
+		r.Grace = defaultGrace
+	}
+	r.Idle, r.Grace = max(r.Idle, 0), max(r.Grace, 0)
+	if r.Life < time.Second || r.Life > MaxLife {
+		return Rules{}, fmt.Errorf("session: the life of a session is %v: give 1s to %v", r.Life, MaxLife)
+	}
+	if r.Grace > maxGrace {
+		return Rules{}, fmt.Errorf("session: the grace of a refresh is %v: give at most %v", r.Grace, maxGrace)
+	}
+	return r, nil
+}
+
+// comeBack is how long a client that was told to try again may take to do so.
+func (r Rules) comeBack() time.Duration {
+	if r.Grace > 0 {
+		return r.Grace
+	}
+	return defaultGrace
+}
+
+// An Owner is the account of a session.
+type Owner struct {
+	Account string // an id
+	Email   string
+	Role    token.Role
+	Epoch   int // the account's session epoch when the session began
+}
+
+// A Session is the record of one login. Its refresh tokens have generations, of which one is
+// current.
+type Session struct {
+	ID string // the sid of its access tokens
+	Owner
+	Cookie bool      // its refresh tokens travel in cookies only
+	Ends   time.Time // UTC
+
+	created time.Time // UTC
+	rotated time.Time // when the current generation was made, UTC
+
+	generation int
+	current    [32]byte       // hash of the current secret
+	salt       [saltSize]byte // what the current secret was derived with from the one before
+	tagKey     [saltSize]byte // what the tags of its refresh tokens are made with
+
+	// The generation of the last token that was used in time, and whose client may have missed the
+	// answer; and when that client may use it again, UTC.
+	heldGeneration int
+	heldUntil      time.Time
+
+	ended time.Time // when it was ended early; such a record is deleted soon
+	why   string    // it was ended
+}
+
+// record is the stored form of a session.
+type record struct {
+	Version    int        `json:"v"`
+	ID         string     `json:"id"`
+	Account    string     `json:"account"`
+	Email      string     `json:"email"`
+	Role       token.Role `json:"role"`
+	Epoch      int        `json:"era,omitempty"`
+	Cookie     bool       `json:"cookie,omitempty"`
+	Created    time.Time  `json:"created"`
+	Rotated    time.Time  `json:"rotated"`
+	Ends       time.Time  `json:"ends"`
+	Generation int        `json:"generation"`
+	Current    []byte     `json:"current"`
+	Salt       []byte     `json:"salt"`
+	TagKey     []byte     `json:"mark"`
+	Held       int        `json:"held,omitempty"` // a generation
+	HeldUntil  time.Time  `json:"held_until,omitzero"`
+	Ended      time.Time  `json:"ended,omitzero"`
+	Why        string     `json:"why,omitempty"`
+}
+
+const recordVersion = 1
+
+// newSession returns a session and its first refresh token.
+func newSession(id string, o Owner, cookie bool, now time.Time, life time.Duration) (Session, Token) {
+	x := Session{
+		ID: id, Owner: o, Cookie: cookie, Ends: now.Add(life),
+		created: now, rotated: now, generation: 1, salt: randomBytes(), tagKey: randomBytes(),
+	}
+	first := Token{Session: id, Generation: 1, secret: randomBytes()}
+	first.tag = first.tagWith(x.tagKey)
+	x.current = first.hash()
+	return x, first
+}
+
+// next returns the session after the use of p, its current token, and the successor of p.
+func (x Session) next(p Token, now time.Time) (Session, Token) {
+	x.salt = randomBytes() // new each time: an old token and this record together reveal nothing
+	n := p.successor(x.salt, x.tagKey)
+	x.generation, x.current, x.rotated = n.Generation, n.hash(), now
+	return x, n
+}
+
+// A verdict says what a refresh token is good for.
+type verdict uint8
+
+const (
+	forged  verdict = iota // the session never gave it out
+	ended                  // the session was ended
+	expired                // the session has reached its end, or was idle for too long
+	// newer: its generation is newer than the record's, so the record is not the latest.
+	newer
+	current  // it may be used
+	repeated // the token before the current one, again, within the grace
+	reused   // an older token, or the one before after the grace
+)
+
+// judge says what p is good for in a request that arrived at a time.
+func (s *Store) judge(x Session, p Token, at time.Time) verdict {
+	graceEnd := s.grace.end(x, p.Generation)
+	return x.judge(p, at, !graceEnd.IsZero() && !at.After(graceEnd), s.rules.Idle)
+}
+
+// judge says what p is good for in a request that arrived at a time. inTime says whether that is
+// within the grace of the token before the current one. idle is 0 where there is no such limit.
+func (x Session) judge(p Token, at time.Time, inTime bool, idle time.Duration) verdict {
+	switch {
+	case p.Session != x.ID || !p.taggedWith(x.tagKey):
+		return forged
+	case !x.ended.IsZero():
+		return ended
+	case !at.Before(x.Ends) || idle > 0 && at.Sub(x.rotated) > idle:
+		return expired
+	case p.Generation > x.generation:
+		return newer
+	case p.Generation == x.generation:
+		if !equal(p.hash(), x.current) {
+			return forged
+		}
+		return current
+	case p.Generation == x.generation-1 && inTime && x.follows(p):
+		return repeated
+	}
+	return reused
+}
+
+// follows reports whether the session's current token is the successor of p.
+func (x Session) follows(p Token) bool {
+	return equal(p.successor(x.salt, x.tagKey).hash(), x.current)
+}
+
+func equal(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
+
+// encode returns the stored form of the session.
+func (x Session) encode() ([]byte, error) {
+	value, err := json.Marshal(record{
+		Version: recordVersion, ID: x.ID, Account: x.Account, Email: x.Email, Role: x.Role, Epoch: x.Epoch,
+		Cookie:  x.Cookie,
+		Created: x.created.UTC(), Rotated: x.rotated.UTC(), Ends: x.Ends.UTC(), Generation: x.generation,
+		Current: x.current[:], Salt: x.salt[:], TagKey: x.tagKey[:], Held: x.heldGeneration,
+		HeldUntil: x.heldUntil.UTC(),
+		Ended:     x.ended.UTC(), Why: x.why,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode session: %w", err)
+	}
+	return value, nil
+}
+
+// decode reads the record of the session of that id.
+func decode(id string, value []byte) (Session, error) {
+	var r record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Session{}, fmt.Errorf("session record %s is broken: %w", id, err)
+	}
+	if r.Version != recordVersion {
+		return Session{}, fmt.Errorf("session record %s has version %d, and this program reads %d", id, r.Version,
+			recordVersion)
+	}
+	x := Session{
+		ID: r.ID, Owner: Owner{Account: r.Account, Email: r.Email, Role: r.Role, Epoch: r.Epoch}, Cookie: r.Cookie,
+		Ends:    r.Ends,
+		created: r.Created, rotated: r.Rotated, generation: r.Generation,
+		heldGeneration: r.Held, heldUntil: r.HeldUntil, ended: r.Ended, why: r.Why,
+	}
+	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) ||
+		len(r.Salt) != saltSize || len(r.TagKey) != saltSize {
+		return Session{}, errors.New("session record " + id + " is incomplete")
+	}
+	copy(x.current[:], r.Current)
+	copy(x.salt[:], r.Salt)
+	copy(x.tagKey[:], r.TagKey)
+	return x, nil
+}

@@ -1,0 +1,112 @@
+// Package retry repeats calls that may succeed later, with growing pauses in between.
+//
+// Fill in a [Policy] and call [Policy.Do], or [Get] for a call that returns a value. [Policy.Keep] is
+// for a session that is to run as long as the process: it starts the session again whenever it
+// breaks. All of them are safe in a bubble of testing/synctest, and none of them keeps any state
+// between calls.
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/example/pillion/internal/fault"
+)
+
+// A Policy says when a failed call is repeated, and when it is given up. First and Longest are
+// required. A Policy may be used by several goroutines at once.
+type Policy struct {
+	First   time.Duration // the pause before the second try
+	Longest time.Duration // each pause is twice the one before, up to this one; all vary by half
+	// Within limits all tries and pauses together: a pause that would end later is not begun. Zero: as
+	// long as the context lasts.
+	Within time.Duration
+	Tries  uint                                 // limits the number of tries; zero: no limit
+	When   func(error) bool                     // reports whether an error may pass; nil: each may
+	Notify func(err error, pause time.Duration) // is called before each pause; nil: nobody is told
+}
+
+// Unavailable reports whether an error is of kind fault.Unavailable. It is for [Policy.When].
+func Unavailable(err error) bool { return fault.KindOf(err) == fault.Unavailable }
+
+// Permanent wraps an error for which a call must not be repeated, whatever the policy says. [Policy.Do]
+// and the others return it without the wrapping.
+func Permanent(err error) error { return backoff.Permanent(err) }
+
+// Do calls op until it succeeds or the policy gives up, and at least once. It returns the last error of
+// op. If ctx ends first, the error wraps the cause of that as well.
+func (p Policy) Do(ctx context.Context, op func() error) error {
+	_, err := Get(ctx, p, func() (struct{}, error) { return struct{}{}, op() })
+	return err
+}
+
+// Get is [Policy.Do] for a call that returns a value. It returns the value of the last try, whatever
+// that came to.
+func Get[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) {
+	return get(ctx, p, p.pauses(), op)
+}
+
+// Keep runs session until ctx ends, and starts it again when it returns, with or without an error. The
+// session calls working whenever it makes progress, which makes the next pause short again. Keep
+// returns nil when ctx ends, and otherwise the error for which the policy gave up.
+func (p Policy) Keep(ctx context.Context, session func(working func()) error) error {
+	pauses := p.pauses()
+	_, err := get(ctx, p, pauses, func() (struct{}, error) {
+		err := session(pauses.Reset)
+		if err == nil {
+			err = errEnded
+		}
+		return struct{}{}, err
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+var errEnded = errors.New("the session has ended")
+
+func (p Policy) pauses() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: p.First, MaxInterval: p.Longest, Multiplier: 2, RandomizationFactor: 0.5,
+	}
+}
+
+func get[T any](ctx context.Context, p Policy, pauses backoff.BackOff, op func() (T, error)) (T, error) {
+	var (
+		last      error
+		permanent *backoff.PermanentError
+	)
+	v, err := backoff.Retry(ctx, func() (T, error) {
+		v, err := op()
+		if last = err; errors.As(err, &permanent) {
+			last = permanent.Err
+		} else if err != nil && p.When != nil && !p.When(err) {
+			err = backoff.Permanent(err)
+			errors.As(err, &permanent)
+		}
+		return v, err
+	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(p.Within), backoff.WithMaxTries(p.Tries),
+		backoff.WithNotify(p.Notify))
+	cause := context.Cause(ctx)
+	if err != nil && permanent == nil && cause != nil && !errors.Is(last, cause) {
+		last = fmt.Errorf("%w: %w", cause, last)
+	}
+	return v, last
+}
+
+// Sleep waits, and reports whether ctx lasted that long.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
