@@ -68,7 +68,8 @@ func checkGo(file string, text []byte) []violation {
 // A lineUse says what a line of Go consists of.
 type lineUse struct {
 	comment bool // has a comment, or a part of one
-	free    bool // may be of any length: a directive, the expected output of an example, or a raw string
+	// may be of any length: a directive, the expected output of an example, or a raw string
+	free    bool
 	strings int  // string literals that start here
 	others  int  // tokens other than string literals and punctuation
 }

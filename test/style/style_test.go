@@ -1,5 +1,5 @@
-// Package style holds Pillion's source to its own limits: the width of lines, the size of files, functions and
-// packages, words that have been replaced, and the number of folders at the root.
+// Package style holds Pillion's source to its own limits: the width of lines, the size of files,
+// functions and packages, words that have been replaced, and the number of folders at the root.
 //
 // TestStyle reads the whole repository and lists each violation by file and line.
 package style
@@ -32,7 +32,8 @@ func (v violation) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s", v.file, v.line, v.rule, v.text)
 }
 
-// TestStyle fails with a list of all violations, sorted by file, and the number of violations of each rule.
+// TestStyle fails with a list of all violations, sorted by file, and the number of violations of
+// each rule.
 func TestStyle(t *testing.T) {
 	found := checkFolders(t)
 	packages := map[string]int{} // lines of non-test code by folder
@@ -124,8 +125,9 @@ func sourceFiles(t *testing.T) []string {
 	return files
 }
 
-// skipFolder reports whether a folder holds no source: hidden folders, test data, build output and local data.
-// The rules quote the forbidden words, so this folder is skipped by checkPhrases and not here.
+// skipFolder reports whether a folder holds no source: hidden folders, test data, build output and
+// local data. The rules quote the forbidden words, so this folder is skipped by checkPhrases and
+// not here.
 func skipFolder(path, name string) bool {
 	switch filepath.Clean(path) {
 	case filepath.Clean(root):

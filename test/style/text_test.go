@@ -44,7 +44,8 @@ var (
 	htmlComment = regexp.MustCompile(`<!--.*?-->`)
 )
 
-// checkPhrases looks for the rewritten sentences in the text of a file. It skips this folder, which quotes them.
+// checkPhrases looks for the rewritten sentences in the text of a file. It skips this folder, which
+// quotes them.
 func checkPhrases(file, text string) []violation {
 	if strings.HasPrefix(file, "test/style/") {
 		return nil
@@ -64,8 +65,8 @@ func checkPhrases(file, text string) []violation {
 	return found
 }
 
-// flatten joins the lines of a text by single spaces, without the marks that start the lines of a comment.
-// It also returns where each line starts in the result.
+// flatten joins the lines of a text by single spaces, without the marks that start the lines of a
+// comment. It also returns where each line starts in the result.
 func flatten(text string) (flat string, starts []int) {
 	var joined strings.Builder
 	starts = []int{0}
