@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // Many people, two hundred in CI, stay logged in while one authsvc after the other is killed and started again, however slow the machine

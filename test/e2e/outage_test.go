@@ -8,7 +8,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // authsvc and its siblings start one service against the NATS at p.nats.

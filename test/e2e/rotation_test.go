@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // Keys are replaced again and again while people log in at two instances of authsvc, book and accept: nobody notices. Then a key turns out to

@@ -19,7 +19,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/ridersvc"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web/webtest"
 )

@@ -15,7 +15,7 @@ import (
 
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:

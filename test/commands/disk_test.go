@@ -1,6 +1,6 @@
 //go:build linux
 
-package cmd_test
+package commands
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // booker returns what books a ride as john.

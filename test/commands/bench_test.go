@@ -1,10 +1,10 @@
-package cmd_test
+package commands
 
 import (
 	"os"
 	"testing"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // BenchmarkStop measures how long it takes from a signal to its end, when nobody asks for anything and when a client does not finish its

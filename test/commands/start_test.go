@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"crypto/ecdsa"
@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
@@ -120,7 +120,7 @@ func TestHelpAndVersion(t *testing.T) {
 // The flags and variables that docs/configuration.md lists for a program are those that its --help shows.
 func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/configuration.md")
+	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}

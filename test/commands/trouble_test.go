@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // needsNATS are the commands that do nothing without NATS.

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bufio"
@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // A signal stops the whole system in order, with status 0, also while a client does not finish its request.

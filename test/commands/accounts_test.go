@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"net/http"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/example/pillion/authsvc/postgres/postgrestest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 
 	"github.com/nats-io/nats.go"
 )

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.

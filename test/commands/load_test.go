@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/load"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
@@ -222,7 +222,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 // The flags and variables that docs/load.md lists are those that --help shows.
 func TestLoadIsDocumented(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/load.md")
+	page, err := os.ReadFile("../../docs/load.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
