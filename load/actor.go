@@ -40,7 +40,7 @@ type actor struct {
 
 // people makes all accounts and logs them in.
 func (r *run) people(ctx context.Context) error {
-	r.tally.expect(r.Users + r.Riders)
+	r.stats.expect(r.Users + r.Riders)
 	for i := range r.Users {
 		r.users = append(r.users, &user{actor: r.newActor(booking.User, i)})
 	}
@@ -85,7 +85,7 @@ func (a *actor) settle(ctx context.Context) error {
 	if r := a.login(ctx); !r.done() {
 		return a.refusal(r)
 	}
-	a.run.tally.arrived()
+	a.run.stats.arrived()
 	return nil
 }
 
@@ -205,8 +205,8 @@ func (a *actor) outdated(at time.Time) bool {
 	return ran
 }
 
-// hush keeps the actor from asking for anything for a while, as an answer has said.
-func (a *actor) hush(d time.Duration) {
+// backoffUntil keeps the actor from asking for anything for a while, as an answer has said.
+func (a *actor) backoffUntil(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if until := time.Now().Add(d); until.After(a.until) {

@@ -121,10 +121,10 @@ func (a *actor) do(ctx context.Context, s step) result {
 		if last.Code == invalidToken && a.outdated(last.Start) {
 			last.Outcome, last.Detail = Expired, ""
 		}
-		a.run.tally.call(last)
+		a.run.stats.call(last)
 		switch {
 		case last.Outcome == Limited || last.Outcome == Away:
-			a.hush(wait)
+			a.backoffUntil(wait)
 			return struct{}{}, &backoff.RetryAfterError{Duration: wait}
 		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown && (s.again || s.key != ""):
 			return struct{}{}, errAgain
@@ -135,9 +135,9 @@ func (a *actor) do(ctx context.Context, s step) result {
 	if last.Try == 0 {                                                                                    // there was no token, or no time
 		last = Call{Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Start: time.Now(), End: time.Now(), Outcome: Unreachable}
 	}
-	a.run.tally.step(last)
+	a.run.stats.step(last)
 	if last.Outcome == Done && s.kind != "" {
-		a.run.tally.acknowledge(a.acknowledged(s, last))
+		a.run.stats.acknowledge(a.acknowledged(s, last))
 	}
 	return result{last}
 }

@@ -150,7 +150,7 @@ const maxRate = 100_000 // bookings a second
 type run struct {
 	Config
 	began  time.Time
-	tally  *tally
+	stats  *stats
 	users  []*user
 	riders []*rider
 	calls  sync.WaitGroup // what users have under way
@@ -168,7 +168,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, began: time.Now(), tally: newTally(c.Record), rides: make(map[booking.ID]*user)}
+	r := &run{Config: c, began: time.Now(), stats: newStats(c.Record), rides: make(map[booking.ID]*user)}
 	defer c.HTTP.CloseIdleConnections()
 	stop := r.report()
 	defer stop()
@@ -183,18 +183,18 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	began := time.Now()
-	r.tally.phase(Loading, began)
+	r.stats.phase(Loading, began)
 	var working sync.WaitGroup
 	for _, rider := range r.riders {
 		working.Go(func() { rider.work(ctx, lasting) })
 	}
 	r.arrivals(ctx, lasting, began)
-	r.tally.phase(Finishing, time.Now())
+	r.stats.phase(Finishing, time.Now())
 	lasted := time.Since(began)
 	working.Wait()
 	r.calls.Wait()
-	seen := watching.settle(r.tally.acknowledged(), c.Patience)
-	return r.tally.report(r, began, lasted, seen), nil
+	seen := watching.settle(r.stats.acknowledged(), c.Patience)
+	return r.stats.report(r, began, lasted, seen), nil
 }
 
 // report tells the progress once a second until it is stopped.
@@ -209,7 +209,7 @@ func (r *run) report() (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				r.Progress(r.tally.snapshot())
+				r.Progress(r.stats.snapshot())
 			}
 		}
 	}()
@@ -230,17 +230,17 @@ func (r *run) arrivals(ctx, lasting context.Context, began time.Time) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			r.tally.drop()
+			r.stats.drop()
 			continue
 		}
 		u := r.users[n%len(r.users)]
-		r.tally.inFlight(1)
+		r.stats.inFlight(1)
 		r.calls.Go(func() {
 			id, ok := u.book(lasting, due)
 			<-slots
-			r.tally.inFlight(-1)
+			r.stats.inFlight(-1)
 			if ok {
-				u.wonder(ctx, lasting, id)
+				u.maybeCancel(ctx, lasting, id)
 			}
 		})
 	}

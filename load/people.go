@@ -47,8 +47,8 @@ func (u *user) book(ctx context.Context, due time.Time) (booking.ID, bool) {
 	return id, r.done()
 }
 
-// wonder calls some bookings off, a while after they were made.
-func (u *user) wonder(ctx, lasting context.Context, id booking.ID) {
+// maybeCancel calls some bookings off, a while after they were made.
+func (u *user) maybeCancel(ctx, lasting context.Context, id booking.ID) {
 	if !u.chance(u.run.Weights.Cancel) {
 		return
 	}

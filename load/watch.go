@@ -62,11 +62,11 @@ type watcher struct {
 	lag       *hdrhistogram.Histogram // shared by all, under lagMu
 	lagMu     *sync.Mutex
 	began     time.Time // watching since then; zero: not yet
-	breaks    []outage  // the last one is not over where its end is zero
+	breaks    []interruption  // the last one is not over where its end is zero
 }
 
-// An outage is when nothing was expected to arrive.
-type outage struct{ from, to time.Time }
+// An interruption is when nothing was expected to arrive.
+type interruption struct{ from, to time.Time }
 
 // watching is everybody who watches.
 type watching struct {
@@ -146,7 +146,7 @@ func (w *watcher) changed(connected bool) {
 	now, last := time.Now(), len(w.breaks)-1
 	switch {
 	case !connected && !w.began.IsZero() && (last < 0 || !w.breaks[last].to.IsZero()):
-		w.breaks = append(w.breaks, outage{from: now.Add(-breakSlack)})
+		w.breaks = append(w.breaks, interruption{from: now.Add(-breakSlack)})
 	case connected && w.began.IsZero():
 		w.began = now
 	case connected && last >= 0 && w.breaks[last].to.IsZero():

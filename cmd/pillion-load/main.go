@@ -156,7 +156,7 @@ func (l *loader) check(ctx context.Context, env program.Env, report *load.Report
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
-	return wiring.Operate(ctx, l.log(env), wiring.At(l.Remote, env.Name), l.Key.Value, time.Hour, func(ctx context.Context, o wiring.Office) error {
+	return wiring.Operate(ctx, l.log(env), wiring.At(l.Remote, env.Name), l.Key.Value, time.Hour, func(ctx context.Context, o wiring.OperatorSession) error {
 		return load.Check(ctx, o.Ledger(), report)
 	})
 }

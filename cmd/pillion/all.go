@@ -124,7 +124,7 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 	if err := program.Banner(env.Stdout, log, "pillion "+program.Version(), c.addresses(listeners, natsURL), c.try(listeners)); err != nil {
 		return fmt.Errorf("print the addresses: %w", err)
 	}
-	sites := []wiring.Site{
+	sites := []wiring.Endpoint{
 		{Listener: listeners[0], Handler: auth.Handler},
 		{Listener: listeners[1], Handler: user.Handler},
 		{Listener: listeners[2], Handler: rider.Handler},
@@ -160,7 +160,7 @@ func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, dis
 }
 
 // parts returns the three services and the read model that two of them share.
-func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
+func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Component, err error) {
 	store, err := accounts.Open(b.Of(access.Authsvc).Conn, c.Accounts)
 	if err != nil {
 		return
@@ -180,7 +180,7 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 		return
 	}
 	rider, err = model.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
-	return auth, user, rider, model.Part(), err
+	return auth, user, rider, model.Component(), err
 }
 
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {

@@ -64,12 +64,12 @@ type releaseBooking struct {
 var errNoReason = fault.New(fault.Invalid, "reason", "Say why, with --reason: it stays in the ledger.")
 
 // operate lets do work on bookings, and prints those that it returns.
-func (o office) operate(ctx context.Context, env program.Env, deadline time.Duration, do func(context.Context, wiring.Office) ([]booking.Booking, error)) error {
+func (o office) operate(ctx context.Context, env program.Env, deadline time.Duration, do func(context.Context, wiring.OperatorSession) ([]booking.Booking, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout.Value)
 	defer cancel()
 	log := env.Logger(setting.Log{Level: o.Level, Format: o.Format})
 	at := wiring.At(o.Remote, "pillion bookings")
-	return wiring.Operate(ctx, log, at, o.Path("operator"), deadline, func(ctx context.Context, office wiring.Office) error {
+	return wiring.Operate(ctx, log, at, o.Path("operator"), deadline, func(ctx context.Context, office wiring.OperatorSession) error {
 		found, err := do(ctx, office)
 		if err != nil {
 			return told(err)
@@ -111,11 +111,11 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 		}
 		return b.Newest(c.Limit.Value, 0, only)
 	}
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) { return o.List(ctx, list) })
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.OperatorSession) ([]booking.Booking, error) { return o.List(ctx, list) })
 }
 
 func (c showBooking) run(ctx context.Context, env program.Env) error {
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.OperatorSession) ([]booking.Booking, error) {
 		b, err := o.Show(ctx, booking.ID(c.ID))
 		return []booking.Booking{b}, err
 	})
@@ -124,11 +124,11 @@ func (c showBooking) run(ctx context.Context, env program.Env) error {
 // A change is what an operator does to a booking, for a reason.
 type change func(context.Context, booking.ID, string) (booking.Booking, error)
 
-func (c changeBooking) run(ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.Office) change) error {
+func (c changeBooking) run(ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.OperatorSession) change) error {
 	if strings.TrimSpace(c.Reason) == "" {
 		return errNoReason
 	}
-	return c.operate(ctx, env, deadline, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
+	return c.operate(ctx, env, deadline, func(ctx context.Context, o wiring.OperatorSession) ([]booking.Booking, error) {
 		b, err := change(o)(ctx, booking.ID(c.ID), c.Reason)
 		return []booking.Booking{b}, err
 	})

@@ -54,10 +54,10 @@ func run(ctx context.Context, env program.Env) error {
 	case "bookings show":
 		return c.Bookings.Show.run(ctx, env)
 	case "bookings cancel":
-		return c.Bookings.Cancel.run(ctx, env, time.Hour, func(o wiring.Office) change { return o.Cancel })
+		return c.Bookings.Cancel.run(ctx, env, time.Hour, func(o wiring.OperatorSession) change { return o.Cancel })
 	case "bookings release":
 		release := c.Bookings.Release
-		return release.run(ctx, env, release.Deadline.Value, func(o wiring.Office) change { return o.Release })
+		return release.run(ctx, env, release.Deadline.Value, func(o wiring.OperatorSession) change { return o.Release })
 	case "audit":
 		return c.Audit.run(ctx, env)
 	case "backup":

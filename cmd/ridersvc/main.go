@@ -52,7 +52,7 @@ func run(ctx context.Context, env program.Env) error {
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}
 	s := c.Run
-	return wiring.Solo{
+	return wiring.ServiceMain{
 		Service: "ridersvc",
 		For:     "GET /open-bookings, POST /accept-booking",
 		HTTP:    program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
@@ -62,7 +62,7 @@ func run(ctx context.Context, env program.Env) error {
 		Key:     s.ServiceKey.Path("ridersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
-		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+		Build: func(b *wiring.Base) ([]wiring.Component, error) {
 			key := s.ServiceKey.Path("ridersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
@@ -72,7 +72,7 @@ func run(ctx context.Context, env program.Env) error {
 				return nil, err
 			}
 			rider, err := rides.Rider(s.HTTP, s.Arrival, s.Streams, key)
-			return []wiring.Part{rider, rides.Part()}, err
+			return []wiring.Component{rider, rides.Component()}, err
 		},
 	}.Run(ctx, env)
 }

@@ -52,7 +52,7 @@ func run(ctx context.Context, env program.Env) error {
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}
 	s := c.Run
-	return wiring.Solo{
+	return wiring.ServiceMain{
 		Service: "usersvc",
 		For:     "POST /book, GET /bookings",
 		HTTP:    program.Place{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
@@ -62,7 +62,7 @@ func run(ctx context.Context, env program.Env) error {
 		Key:     s.ServiceKey.Path("usersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
-		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+		Build: func(b *wiring.Base) ([]wiring.Component, error) {
 			key := s.ServiceKey.Path("usersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
@@ -72,7 +72,7 @@ func run(ctx context.Context, env program.Env) error {
 				return nil, err
 			}
 			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, key)
-			return []wiring.Part{user, rides.Part()}, err
+			return []wiring.Component{user, rides.Component()}, err
 		},
 	}.Run(ctx, env)
 }

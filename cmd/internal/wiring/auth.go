@@ -32,29 +32,29 @@ type Accounts struct {
 
 // Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one. What NATS
 // is answered with is in the folder natsKeys, or made there.
-func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Part, error) {
+func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Component, error) {
 	secret, err := access.LoadSecret(natsKeys)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	door, err := callout.New(callout.Config{
 		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked, Watch: b.Revoked,
 		Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	b = b.Of("authsvc")
 	ring := authsvc.NewKeyRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
-		return Part{}, err
+		return Component{}, err
 	}
 	keys := timedKeys{b.Keys, b.Clock}
 	signer := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.JWTExpiry.Value})
 	services := authsvc.NewSigner(ring, keys, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
 	passwords, err := authsvc.NewPasswords(authsvc.PasswordsConfig{})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the password hasher: %w", err)
+		return Component{}, fmt.Errorf("make the password hasher: %w", err)
 	}
 	limits := authsvc.DefaultLimits()
 	limits.Account.Free, limits.Address.Free, limits.Registrations.Free = s.LoginLimit.Value, s.AddressLimit.Value, s.AddressLimit.Value
@@ -62,7 +62,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Counters: b.Conn.Bucket(bus.LimitsBucket), Familiar: b.Conn.Bucket(bus.FamiliarBucket), Limits: limits,
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	trail := b.Conn.AuditTrail("/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
@@ -73,7 +73,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Audit: audit, Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
 		Accounts:  accounts.AccountStore,
@@ -105,7 +105,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	var prepared atomic.Bool
 	keysInPlace := make(chan struct{})
@@ -130,7 +130,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		prepared.Store(ctx.Err() == nil)
 		return nil
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(),
 		Tasks: []program.Task{trail.Run, door.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, keeper.Run), prepare, func(ctx context.Context) error {
 			<-ctx.Done() // no request is under way any more

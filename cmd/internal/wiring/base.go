@@ -1,7 +1,7 @@
 // Package wiring puts Pillion's packages together, the same way for the program that has all services in it and for those that
 // have one.
 //
-// A [Base] is what every service stands on. From it come a [Part] for each service, and [Serve] runs parts until it is told to stop.
+// A [Base] is what every service stands on. From it come a [Component] for each service, and [Serve] runs parts until it is told to stop.
 package wiring
 
 import (
@@ -146,9 +146,9 @@ func (b *Base) Close() error {
 	return errors.Join(closing.Wait(), b.Conn.Close(ctx))
 }
 
-// part is what the Base itself contributes to a process.
-func (b *Base) part() Part {
-	return Part{
+// component is what the Base itself contributes to a process.
+func (b *Base) component() Component {
+	return Component{
 		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run, b.Clock.Run},
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.connected},

@@ -112,9 +112,9 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 	return nil
 }
 
-// Part returns the readers that keep it up to date.
-func (r *Rides) Part() Part {
-	return Part{
+// Component returns the readers that keep it up to date.
+func (r *Rides) Component() Component {
+	return Component{
 		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
 		Checks: []web.Check{{Name: "bookings", Ready: r.follower.Ready}},
 	}
@@ -138,19 +138,19 @@ func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) 
 }
 
 // User returns usersvc, whose own key is in file key.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("usersvc")
 	identity, err := base.identity("usersvc", key)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	ledger, err := base.ledger("/usersvc", r.board)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value, Codes: r.codes})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the desk: %w", err)
+		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
@@ -160,17 +160,17 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		Streams: streamLimits(w), Positions: whereabouts{r.fleet},
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	tasks, err := r.keep(ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	leave, err := r.leave(base, ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
@@ -204,19 +204,19 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 }
 
 // Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Part, error) {
+func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("ridersvc")
 	identity, err := base.identity("ridersvc", key)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	ledger, err := base.ledger("/ridersvc", r.board)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Codes: r.codes})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the desk: %w", err)
+		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
 	roster := base.Conn.Roster()
 	service, err := ridersvc.New(ridersvc.Config{
@@ -228,13 +228,13 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 		Streams: streamLimits(w),
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	tasks, err := r.keep(ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
 		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}, {Name: "identity of ridersvc", Ready: identity.Ready}},
 	}, nil

@@ -43,7 +43,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for service, part := range map[string]Part{"usersvc": user, "ridersvc": rider} {
+	for service, part := range map[string]Component{"usersvc": user, "ridersvc": rider} {
 		var refused error
 		for _, c := range part.Checks {
 			refused = errors.Join(refused, c.Ready(t.Context()))

@@ -97,7 +97,7 @@ const NeverOverdue time.Duration = math.MaxInt64
 // Inspect reads the whole ledger as an operator, and reports what is there and what should not be. Errors are of kind fault.Unavailable, and those of
 // the key in the file.
 func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
-	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o Office) error {
+	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
 		found, err = o.ledger.Inspect(ctx, options)
 		return err
 	})

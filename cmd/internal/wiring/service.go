@@ -12,8 +12,8 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
-// A Solo is a program with one service in it, against a NATS server elsewhere.
-type Solo struct {
+// A ServiceMain is a program with one service in it, against a NATS server elsewhere.
+type ServiceMain struct {
 	Service string // "usersvc"
 	For     string // what it is for, in a few words
 	HTTP    program.Place
@@ -24,7 +24,7 @@ type Solo struct {
 	Further []string // who else it is, with a key beside that one and a connection each
 	Log     setting.Log
 	PProf   bool
-	Build   func(*Base) ([]Part, error) // the first one has the HTTP calls
+	Build   func(*Base) ([]Component, error) // the first one has the HTTP calls
 }
 
 // OpsPlace is where a program's ops address is bound.
@@ -33,7 +33,7 @@ func OpsPlace(addr string) program.Place {
 }
 
 // Run runs the program until ctx ends. It binds its addresses first, so that it can say that it is not ready.
-func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
+func (s ServiceMain) Run(ctx context.Context, env program.Env) (err error) {
 	log := env.Logger(s.Log)
 	shown := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
 	if err := shown.Load(log); err != nil {
@@ -73,11 +73,11 @@ func (s Solo) Run(ctx context.Context, env program.Env) (err error) {
 	}, nil); err != nil {
 		return err
 	}
-	return Serve(ctx, base, ops, s.PProf, []Site{{Listener: front, Handler: parts[0].Handler}}, parts...)
+	return Serve(ctx, base, ops, s.PProf, []Endpoint{{Listener: front, Handler: parts[0].Handler}}, parts...)
 }
 
 // at is where NATS is.
-func (s Solo) at() bus.Config { return At(s.NATS, "") }
+func (s ServiceMain) at() bus.Config { return At(s.NATS, "") }
 
 // URL is where ln can be reached from this machine.
 func URL(ln net.Listener) string {

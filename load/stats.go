@@ -74,8 +74,8 @@ type acknowledged struct {
 // violationLimit is how many violations are kept.
 const violationLimit = 1000
 
-// A tally counts. It is safe for concurrent use.
-type tally struct {
+// A stats counts. It is safe for concurrent use.
+type stats struct {
 	mu         sync.Mutex
 	keep       bool
 	calls      []Call
@@ -87,11 +87,11 @@ type tally struct {
 	kinds      map[booking.Kind]int
 }
 
-func newTally(keep bool) *tally {
-	return &tally{keep: keep, ops: make(map[Op]*account), violations: []Call{}, kinds: make(map[booking.Kind]int), now: Snapshot{Phase: Registering}, since: time.Now()}
+func newStats(keep bool) *stats {
+	return &stats{keep: keep, ops: make(map[Op]*account), violations: []Call{}, kinds: make(map[booking.Kind]int), now: Snapshot{Phase: Registering}, since: time.Now()}
 }
 
-func (t *tally) of(op Op) *account {
+func (t *stats) of(op Op) *account {
 	a, ok := t.ops[op]
 	if !ok {
 		a = &account{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(), call: newHistogram()}
@@ -101,7 +101,7 @@ func (t *tally) of(op Op) *account {
 }
 
 // call counts one call.
-func (t *tally) call(c Call) {
+func (t *stats) call(c Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.of(c.Op)
@@ -137,7 +137,7 @@ func (c Call) answer() string {
 }
 
 // step counts what a step has come to, by its last call.
-func (t *tally) step(last Call) {
+func (t *stats) step(last Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.of(last.Op)
@@ -145,37 +145,37 @@ func (t *tally) step(last Call) {
 	record(a.step, last.End.Sub(last.Due))
 }
 
-func (t *tally) acknowledge(a acknowledged) {
+func (t *stats) acknowledge(a acknowledged) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.acks = append(t.acks, a)
 	t.kinds[a.Kind]++
 }
 
-func (t *tally) acknowledged() []acknowledged {
+func (t *stats) acknowledged() []acknowledged {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.acks)
 }
 
-func (t *tally) phase(p Phase, at time.Time) {
+func (t *stats) phase(p Phase, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.now.Phase, t.since = p, at
 }
 
-func (t *tally) expect(people int) { t.change(func(s *Snapshot) { s.People = people }) }
-func (t *tally) arrived()          { t.change(func(s *Snapshot) { s.Accounts++ }) }
-func (t *tally) drop()             { t.change(func(s *Snapshot) { s.Dropped++ }) }
-func (t *tally) inFlight(n int)    { t.change(func(s *Snapshot) { s.InFlight += n }) }
+func (t *stats) expect(people int) { t.change(func(s *Snapshot) { s.People = people }) }
+func (t *stats) arrived()          { t.change(func(s *Snapshot) { s.Accounts++ }) }
+func (t *stats) drop()             { t.change(func(s *Snapshot) { s.Dropped++ }) }
+func (t *stats) inFlight(n int)    { t.change(func(s *Snapshot) { s.InFlight += n }) }
 
-func (t *tally) change(f func(*Snapshot)) {
+func (t *stats) change(f func(*Snapshot)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.now)
 }
 
-func (t *tally) snapshot() Snapshot {
+func (t *stats) snapshot() Snapshot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.now
@@ -189,7 +189,7 @@ func (t *tally) snapshot() Snapshot {
 }
 
 // report returns the Report of a run that is over.
-func (t *tally) report(r *run, began time.Time, lasted time.Duration, seen Watched) *Report {
+func (t *stats) report(r *run, began time.Time, lasted time.Duration, seen Watched) *Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	rep := &Report{

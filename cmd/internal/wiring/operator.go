@@ -18,8 +18,8 @@ import (
 // operator is the service as which an operator's commands act.
 const operator = "operator"
 
-// An Office is where an operator works on bookings, beside the running services.
-type Office struct {
+// An OperatorSession is where an operator works on bookings, beside the running services.
+type OperatorSession struct {
 	ledger   *bus.Ledger
 	desk     *booking.Desk
 	board    *booking.Board
@@ -28,12 +28,12 @@ type Office struct {
 	base     *Base
 }
 
-// errOffice says why a command could not begin.
-var errOffice = fault.New(fault.Unavailable, "office", "The system could not be asked in time.")
+// errOperator says why a command could not begin.
+var errOperator = fault.New(fault.Unavailable, "office", "The system could not be asked in time.")
 
 // Operate lets an operator do something, within what ctx allows. key is the file with the operator's own service key, and deadline how long a booking
 // waits that is released.
-func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration, do func(context.Context, Office) error) (err error) {
+func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration, do func(context.Context, OperatorSession) error) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if err := provisioned(ctx, base.Conn); err != nil {
 		return err
 	}
-	o := Office{base: base, board: booking.NewBoard()}
+	o := OperatorSession{base: base, board: booking.NewBoard()}
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
-	for _, task := range base.part().Tasks {
+	for _, task := range base.component().Tasks {
 		tasks.Go(func() error { return task(running) })
 	}
 	defer func() {
@@ -84,11 +84,11 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 }
 
 // await waits until ready, and says otherwise what to do.
-func (o Office) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
+func (o OperatorSession) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	if err := await(ctx, ready); err != nil {
-		return errOffice.Saying(otherwise).Because(err)
+		return errOperator.Saying(otherwise).Because(err)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 }
 
 // List returns what there is on a board that has the whole ledger.
-func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
+func (o OperatorSession) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
 	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
 		if err := o.await(ctx, "The bookings could not be read in time. Try again, and give it longer with --timeout.", o.follower.Ready); err != nil {
 			return err
@@ -116,24 +116,24 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 }
 
 // Ledger returns the ledger, for whoever reads it as it is.
-func (o Office) Ledger() *bus.Ledger { return o.ledger }
+func (o OperatorSession) Ledger() *bus.Ledger { return o.ledger }
 
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
-func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
+func (o OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
 	return o.desk.Show(ctx, id)
 }
 
 // Cancel calls a ride off, at whatever stage it is. Errors: those of [booking.Desk.Cancel].
-func (o Office) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+func (o OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
 	return o.act(ctx, id, reason, o.desk.Cancel)
 }
 
 // Release takes a booking from its rider, for others to accept. Errors: those of [booking.Desk.Release].
-func (o Office) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+func (o OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
 	return o.act(ctx, id, reason, o.desk.Release)
 }
 
-func (o Office) act(ctx context.Context, id booking.ID, reason string, do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error)) (b booking.Booking, err error) {
+func (o OperatorSession) act(ctx context.Context, id booking.ID, reason string, do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error)) (b booking.Booking, err error) {
 	err = alongside(ctx, o.identity.Run, func(ctx context.Context) error {
 		if err := o.await(ctx, "authsvc gives the operator no token. See that it is running, and that operator.pub is in the folder that its --services names.", func(ctx context.Context) error {
 			_, _, err := o.identity.Act(ctx)
