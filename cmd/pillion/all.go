@@ -74,10 +74,10 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	listeners, err := program.Bind(
-		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
-		program.Place{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
-		program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
-		wiring.OpsPlace(c.OpsAddr.Value),
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
+		program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
+		program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
+		wiring.OpsAddr(c.OpsAddr.Value),
 	)
 	if err != nil {
 		return err

@@ -111,7 +111,9 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 		}
 		return b.Newest(c.Limit.Value, 0, only)
 	}
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.OperatorSession) ([]booking.Booking, error) { return o.List(ctx, list) })
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.OperatorSession) ([]booking.Booking, error) {
+		return o.List(ctx, list)
+	})
 }
 
 func (c showBooking) run(ctx context.Context, env program.Env) error {

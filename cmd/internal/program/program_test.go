@@ -20,7 +20,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := program.Place{Name: "usersvc", Flag: "--user-addr", Addr: "127.0.0.1:0"}
+	free := program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: "127.0.0.1:0"}
 
 	listeners, err := program.Bind(free, free)
 	if err != nil || len(listeners) != 2 {
@@ -32,8 +32,9 @@ func TestBind(t *testing.T) {
 	}
 
 	_, err = program.Bind(free,
-		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
-		program.Place{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"}) // TEST-NET-1 is nobody's
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
+		// TEST-NET-1 is nobody's
+		program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"})
 	if !errors.Is(err, program.ErrListen) {
 		t.Fatalf("Bind to a taken port: %v", err)
 	}

@@ -15,15 +15,17 @@ import (
 )
 
 const (
-	closePatience = time.Second // for an operator's connection to close, once the work is done
-	// readyPatience is how long an operator's command waits for what tokens are judged by, however long it may take then.
-	readyPatience = 30 * time.Second
-	// streamsPatience is how long it waits for a server to say that it has Pillion's streams.
-	streamsPatience = 2 * time.Second
+	// closeTimeout bounds the closing of an operator's connection, after its work is done.
+	closeTimeout = time.Second
+	// readyTimeout bounds an operator's wait for each of the things that verifying tokens needs,
+	// whatever --timeout allows.
+	readyTimeout = 30 * time.Second
+	// streamsTimeout bounds the wait for a server that seems to have no streams.
+	streamsTimeout = 2 * time.Second
 )
 
-// Connecting connects as an operator for as long as something is done, and waits for nothing. key is the file with the operator's
-// own service key.
+// Connecting connects as an operator, calls do and closes the connection. It does not wait until
+// the server can be reached. key is the file with the operator's service key.
 func Connecting(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
@@ -35,16 +37,17 @@ func Connecting(ctx context.Context, log *slog.Logger, at bus.Config, key string
 		return err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		err = errors.Join(err, conn.Close(ctx))
 	}()
 	return do(conn)
 }
 
-// Connected lets an operator do something with a server that is there, within what ctx allows. Errors: those of [bus.Conn.Reach], soon.
+// Connected is Connecting to a server that can be reached. Errors: those of [bus.Conn.Reach], and
+// of do.
 func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
-	at.Trouble = toldByCommand
+	at.Trouble = ignoreTrouble
 	return Connecting(ctx, log, at, key, func(conn *bus.Conn) error {
 		if err := conn.Reach(ctx); err != nil {
 			return err
@@ -53,10 +56,11 @@ func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string,
 	})
 }
 
-// toldByCommand is for a command that ends with the reason why NATS cannot be reached.
-func toldByCommand(error) {}
+// ignoreTrouble drops reports about the connection: the command itself ends with the reason.
+func ignoreTrouble(error) {}
 
-// AsOperator is Connected to a server that has the streams. Errors besides: those of [bus.Conn.HasLedger], soon.
+// AsOperator is Connected to a server that has Pillion's streams. Errors: those of Connected and of
+// [bus.Conn.HasLedger].
 func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
 	return Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		if err := provisioned(ctx, conn); err != nil {
@@ -66,36 +70,36 @@ func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string
 	})
 }
 
-// provisioned returns nil where the streams are there, and does not believe it at once when they are not: a cluster that has lost
-// a leader says so for a moment.
+// provisioned returns nil if the streams exist. It retries for streamsTimeout, because a cluster
+// without a leader may deny it for a moment.
 func provisioned(ctx context.Context, conn *bus.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, streamsPatience)
+	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
 	defer cancel()
 	return await(ctx, conn.HasLedger)
 }
 
-// await tries until ready, or returns why not when ctx ends.
+// await retries ready until it returns nil. When ctx ends it returns the last error of ready.
 func await(ctx context.Context, ready func(context.Context) error) error {
-	const pace = 20 * time.Millisecond
-	var last error // why it was not, before time was up
+	const pause = 20 * time.Millisecond
+	var last error // before ctx ended
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ready(ctx)
 		if err != nil && (ctx.Err() == nil || last == nil) {
 			last = err
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(pace)), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(pause)), backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		return last
 	}
 	return nil
 }
 
-// NeverOverdue is for the inspection of a ledger for which nobody keeps the time.
+// NeverOverdue is the grace period of an inspection while no service expires bookings.
 const NeverOverdue time.Duration = math.MaxInt64
 
-// Inspect reads the whole ledger as an operator, and reports what is there and what should not be. Errors are of kind fault.Unavailable, and those of
-// the key in the file.
+// Inspect reads the whole ledger as an operator and reports its contents and its faults. Errors:
+// those of [Operate] and of [bus.Ledger.Inspect].
 func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
 	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
 		found, err = o.ledger.Inspect(ctx, options)
@@ -104,20 +108,22 @@ func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, o
 	return found, err
 }
 
-// Restored is what a restored system looks like.
+// A Restored describes a restored system.
 type Restored struct {
 	Ledger bus.Inspection
-	Wrong  []string // what is not as the backup says, a sentence each
+	Wrong  []string // the differences from the backup, one sentence each
 }
 
-// Restore fills the NATS that an operator reaches from a backup, inspects the ledger there, and makes ready what services need. Errors: those of package backup.
+// Restore restores a backup to the NATS server at, inspects the restored ledger, and prepares the
+// buckets that services need. Errors: those of [Connected], [Inspect] and package backup.
 func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions) (r Restored, err error) {
 	err = Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		if err := b.Restore(ctx, conn, o); err != nil {
 			return err
 		}
 		r.Ledger.Board = booking.NewBoard()
-		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 { // else there need be no keys to judge it by
+		// an empty ledger may have no keys
+		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
 			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
 				return err
 			}

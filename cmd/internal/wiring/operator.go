@@ -15,10 +15,11 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// operator is the service as which an operator's commands act.
+// operator is the service identity of an operator's commands.
 const operator = "operator"
 
-// An OperatorSession is where an operator works on bookings, beside the running services.
+// An OperatorSession reads and changes bookings for an operator, beside the running services. See
+// [Operate].
 type OperatorSession struct {
 	ledger   *bus.Ledger
 	desk     *booking.Desk
@@ -28,17 +29,22 @@ type OperatorSession struct {
 	base     *Base
 }
 
-// errOperator says why a command could not begin.
-var errOperator = fault.New(fault.Unavailable, "office", "The system could not be asked in time.")
+// errOperator means that the session could not begin in time. Its message gives the reason.
+var errOperator = fault.New(fault.Unavailable, "office", "The system did not answer in time.")
 
-// Operate lets an operator do something, within what ctx allows. key is the file with the operator's own service key, and deadline how long a booking
-// waits that is released.
-func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration, do func(context.Context, OperatorSession) error) (err error) {
+// Operate connects as an operator, waits until tokens can be verified, and calls do with a session,
+// which ends when do returns. key is the file with the operator's service key, and deadline how
+// long a booking waits for another rider after a release. Errors: those of the connection and of
+// do, and of kind fault.Unavailable if the system does not answer in time.
+func Operate(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration,
+	do func(context.Context, OperatorSession) error,
+) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
 		return err
 	}
-	at.Trouble = toldByCommand
+	at.Trouble = ignoreTrouble
 	base, err := NewBase(log, at)
 	if err != nil {
 		return err
@@ -71,29 +77,32 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 		stop()
 		err = errors.Join(err, tasks.Wait())
 	}()
-	if err := o.await(ctx, "Signing keys and revocations cannot be loaded. See that authsvc has been started, and that most servers of NATS are running.", func(ctx context.Context) error {
+	keysReady := func(ctx context.Context) error {
 		return errors.Join(base.Keys.Ready(ctx), base.Revoked.Ready(ctx))
-	}); err != nil {
+	}
+	if err := awaitOr(ctx, "Cannot load signing keys and revocations. "+
+		"Check that authsvc has been started, and that most NATS servers are running.", keysReady); err != nil {
 		return err
 	}
-	if err := o.await(ctx, "The clock of this machine and that of the NATS server that stores bookings are too far apart. Set the one that is wrong by a time server (NTP).",
-		base.Clock.Ready); err != nil {
+	if err := awaitOr(ctx, "The clock of this machine and that of the NATS server that stores bookings are too far apart. "+
+		"Set the wrong one from a time server (NTP).", base.Clock.Ready); err != nil {
 		return err
 	}
 	return do(ctx, o)
 }
 
-// await waits until ready, and says otherwise what to do.
-func (o OperatorSession) await(ctx context.Context, otherwise string, ready func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+// awaitOr waits until ready returns nil, for readyTimeout at most. Otherwise it returns errOperator
+// with the message.
+func awaitOr(ctx context.Context, message string, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := await(ctx, ready); err != nil {
-		return errOperator.Saying(otherwise).Because(err)
+		return errOperator.Saying(message).Because(err)
 	}
 	return nil
 }
 
-// alongside runs a task while something is done.
+// alongside runs a task until do returns.
 func alongside(ctx context.Context, task program.Task, do func(context.Context) error) error {
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -103,10 +112,10 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 	return errors.Join(err, tasks.Wait())
 }
 
-// List returns what there is on a board that has the whole ledger.
+// List reads the whole ledger into a board and returns the bookings that list selects from it.
 func (o OperatorSession) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
 	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
-		if err := o.await(ctx, "The bookings could not be read in time. Try again, and give it longer with --timeout.", o.follower.Ready); err != nil {
+		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.", o.follower.Ready); err != nil {
 			return err
 		}
 		found = list(o.board)
@@ -115,30 +124,37 @@ func (o OperatorSession) List(ctx context.Context, list func(*booking.Board) []b
 	return found, err
 }
 
-// Ledger returns the ledger, for whoever reads it as it is.
+// Ledger returns the ledger of the session.
 func (o OperatorSession) Ledger() *bus.Ledger { return o.ledger }
 
-// Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
+// Show returns the current state of a booking. Errors: those of [booking.Desk.Show].
 func (o OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
 	return o.desk.Show(ctx, id)
 }
 
-// Cancel calls a ride off, at whatever stage it is. Errors: those of [booking.Desk.Cancel].
+// Cancel cancels a booking in any state that is not final. Errors: those of [booking.Desk.Cancel].
 func (o OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
 	return o.act(ctx, id, reason, o.desk.Cancel)
 }
 
-// Release takes a booking from its rider, for others to accept. Errors: those of [booking.Desk.Release].
+// Release takes a booking from its rider, for others to accept. Errors: those of
+// [booking.Desk.Release].
 func (o OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
 	return o.act(ctx, id, reason, o.desk.Release)
 }
 
-func (o OperatorSession) act(ctx context.Context, id booking.ID, reason string, do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error)) (b booking.Booking, err error) {
+// act carries out a command with the operator's own token, which it requests from authsvc.
+func (o OperatorSession) act(
+	ctx context.Context, id booking.ID, reason string,
+	do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error),
+) (b booking.Booking, err error) {
+	hasToken := func(ctx context.Context) error {
+		_, _, err := o.identity.Act(ctx)
+		return err
+	}
 	err = alongside(ctx, o.identity.Run, func(ctx context.Context) error {
-		if err := o.await(ctx, "authsvc gives the operator no token. See that it is running, and that operator.pub is in the folder that its --services names.", func(ctx context.Context) error {
-			_, _, err := o.identity.Act(ctx)
-			return err
-		}); err != nil {
+		if err := awaitOr(ctx, "authsvc issues no token to the operator. "+
+			"Check that it is running, and that operator.pub is in the folder of its --services.", hasToken); err != nil {
 			return err
 		}
 		actor, proof, err := o.identity.Act(ctx)

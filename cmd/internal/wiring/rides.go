@@ -18,8 +18,8 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// Rides is what the services of one process share that have to do with bookings: the read model, so that each event is verified and kept once,
-// and where riders are.
+// Rides holds what usersvc and ridersvc share in a process: the board, so that each event is
+// verified and stored once, and the map of riders.
 type Rides struct {
 	base      *Base
 	board     *booking.Board
@@ -27,14 +27,15 @@ type Rides struct {
 	deadline  time.Duration
 	patience  time.Duration
 	codes     *booking.StartCodes
-	sealed    []byte // the key that snapshots are sealed with
+	sealed    []byte // the MAC key of snapshots
 	fleet     *fleet.Map
 	positions *bus.Positions
 	radius    float64 // metres
-	kept      bool    // whether one of the services keeps the time already
+	kept      bool    // whether a service of the process runs the scheduler
 }
 
-// Rides returns what the services share, with readers of its own. The secret is read, or made, here.
+// Rides returns the shared part of usersvc and ridersvc. It reads the secret at secretPath, or
+// creates it. Run its Component as well.
 func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Rides, error) {
 	shared, err := loadSecret(secretPath)
 	if err != nil {
@@ -62,7 +63,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 		"online": func() int { _, online := riders.Count(); return online },
 	} {
 		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "riders", Help: "Riders that this process has heard of lately, and those of them that are online.",
+			Namespace: "pillion", Name: "riders", Help: "Riders whose position is known to this process, and those that are online.",
 			ConstLabels: prometheus.Labels{"state": name},
 		}, func() float64 { return float64(count()) }))
 	}
@@ -73,8 +74,8 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}, nil
 }
 
-// keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
-// they share the work.
+// keep returns the task that expires overdue bookings and reacts to events, as the service itself.
+// Only the first call of a process returns one. All processes share the work.
 func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) ([]program.Task, error) {
 	if r.kept {
 		return nil, nil
@@ -91,14 +92,15 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, err
 	}
 	keeper.Fit = func(ctx context.Context) error {
-		// Another deadline would come of another clock, and nothing can be ended without a token.
+		// A wrong clock would expire bookings at the wrong time, and without a token nothing can be
+		// expired.
 		return errors.Join(r.base.Clock.Right(), as.Ready(ctx))
 	}
 	return []program.Task{keeper.Run}, nil
 }
 
-// UseSnapshots makes the read model start from a snapshot, and keeps one for the next start. All processes that follow the ledger share the key that
-// seals it, so that nobody else can make one.
+// UseSnapshots loads the board from a snapshot at start, and stores new ones, unless the settings
+// switch it off. All processes that follow the ledger share the key that authenticates snapshots.
 func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 	if s.Every.Value == 0 {
 		return nil
@@ -107,12 +109,12 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
 	})
 	if err != nil {
-		return fmt.Errorf("keep snapshots of the board: %w", err)
+		return fmt.Errorf("use snapshots of the board: %w", err)
 	}
 	return nil
 }
 
-// Component returns the readers that keep it up to date.
+// Component returns the tasks that keep the board and the map up to date.
 func (r *Rides) Component() Component {
 	return Component{
 		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
@@ -120,8 +122,8 @@ func (r *Rides) Component() Component {
 	}
 }
 
-// ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
-// one of the process. nil: nothing is shown and nothing is booked there.
+// ledger opens the ledger for one service. source is the CloudEvents source of its events. board is
+// the board of the process; without one (nil) the service shows and books nothing.
 func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
 	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
 	if board != nil {
@@ -137,7 +139,7 @@ func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) 
 	return ledger, nil
 }
 
-// User returns usersvc, whose own key is in file key.
+// User returns usersvc. key is the file with its service key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("usersvc")
 	identity, err := base.identity("usersvc", key)
@@ -176,8 +178,8 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}, nil
 }
 
-// leave returns the task that says what becomes of the rides of people who delete their accounts.
-// usersvc does it for riders as well: it may call rides off.
+// leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
+// well, because it may cancel bookings.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
 	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
@@ -203,7 +205,7 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 	return func(ctx context.Context) error { return base.Conn.ServeRides(ctx, answer) }, nil
 }
 
-// Rider returns ridersvc, whose own key is in file key.
+// Rider returns ridersvc. key is the file with its service key.
 func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("ridersvc")
 	identity, err := base.identity("ridersvc", key)
@@ -240,17 +242,17 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	}, nil
 }
 
-// streamLimits are how many may watch.
+// streamLimits returns the limits on event streams.
 func streamLimits(s setting.Streams) web.StreamLimits {
 	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
 }
 
-// whereabouts tells the passengers where their riders are.
+// whereabouts adapts the map of riders to usersvc.
 type whereabouts struct{ *fleet.Map }
 
 var _ usersvc.Positions = whereabouts{}
 
-// Follow tells where a rider is until ctx ends.
+// Follow calls tell with each new position of a rider until ctx ends.
 func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
 	positions, stop := w.Watch(rider)
 	defer stop()

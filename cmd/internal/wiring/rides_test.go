@@ -54,8 +54,8 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	}
 }
 
-// A replica may have shown the board what the leader has not applied yet. No service of the process may say then that there is no
-// such booking.
+// A replica may have shown the board what the leader has not applied yet. No service of the process
+// may say then that there is no such booking.
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)

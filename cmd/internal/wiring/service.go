@@ -12,45 +12,48 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
-// A ServiceMain is a program with one service in it, against a NATS server elsewhere.
+// A ServiceMain runs one service against a remote NATS server.
 type ServiceMain struct {
 	Service string // "usersvc"
-	For     string // what it is for, in a few words
-	HTTP    program.Place
+	For     string // its purpose, for the banner
+	HTTP    program.ListenAddr
 	OpsAddr string
 	TLS     setting.TLS
 	NATS    setting.Remote
-	Key     string   // the file with what it proves with who it is
-	Further []string // who else it is, with a key beside that one and a connection each
+	Key     string // the file with the service's key
+	// other identities of the process, with a key in the same folder and a connection each
+	Further []string
 	Log     setting.Log
 	PProf   bool
-	Build   func(*Base) ([]Component, error) // the first one has the HTTP calls
+	Build   func(*Base) ([]Component, error) // the first one serves HTTP
 }
 
-// OpsPlace is where a program's ops address is bound.
-func OpsPlace(addr string) program.Place {
-	return program.Place{Name: "The ops address", Flag: "--ops-addr", Addr: addr}
+// OpsAddr returns the ops address of a program, for [program.Bind].
+func OpsAddr(addr string) program.ListenAddr {
+	return program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: addr}
 }
 
-// Run runs the program until ctx ends. It binds its addresses first, so that it can say that it is not ready.
+// Run runs the program until ctx ends. It binds its addresses first, so that readiness checks are
+// answered from the start.
 func (s ServiceMain) Run(ctx context.Context, env program.Env) (err error) {
 	log := env.Logger(s.Log)
-	shown := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
-	if err := shown.Load(log); err != nil {
+	certificate := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
+	if err := certificate.Load(log); err != nil {
 		return err
 	}
-	listeners, err := program.Bind(s.HTTP, OpsPlace(s.OpsAddr))
+	listeners, err := program.Bind(s.HTTP, OpsAddr(s.OpsAddr))
 	if err != nil {
 		return err
 	}
 	defer program.Close(listeners)
-	at, err := As(s.at(), s.Service, s.Key)
+	remote := At(s.NATS, "")
+	at, err := As(remote, s.Service, s.Key)
 	if err != nil {
 		return err
 	}
 	var further []bus.Config
 	for _, who := range s.Further {
-		one, err := As(s.at(), who, access.KeyFile(filepath.Dir(s.Key), who))
+		one, err := As(remote, who, access.KeyFile(filepath.Dir(s.Key), who))
 		if err != nil {
 			return err
 		}
@@ -61,25 +64,23 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	parts, err := s.Build(base)
+	components, err := s.Build(base)
 	if err != nil {
 		return err
 	}
-	base.Watch("http", shown)
-	front, ops := shown.HTTP(listeners[:1])[0], listeners[1]
+	base.Watch("http", certificate)
+	front, ops := certificate.HTTP(listeners[:1])[0], listeners[1]
 	if err := program.Banner(env.Stdout, log, s.Service+" "+program.Version(), []program.Address{
 		{Name: s.Service, URL: URL(front), For: s.For},
 		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
 	}, nil); err != nil {
 		return err
 	}
-	return Serve(ctx, base, ops, s.PProf, []Endpoint{{Listener: front, Handler: parts[0].Handler}}, parts...)
+	endpoint := Endpoint{Listener: front, Handler: components[0].Handler}
+	return Serve(ctx, base, ops, s.PProf, []Endpoint{endpoint}, components...)
 }
 
-// at is where NATS is.
-func (s ServiceMain) at() bus.Config { return At(s.NATS, "") }
-
-// URL is where ln can be reached from this machine.
+// URL returns the URL at which this machine can reach ln.
 func URL(ln net.Listener) string {
 	scheme := "http://"
 	if _, ok := ln.(https); ok {
