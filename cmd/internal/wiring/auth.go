@@ -80,17 +80,14 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Bereave: func(ctx context.Context, account string, role token.Role) error {
 			return b.Conn.Bereave(ctx, account, booking.Role(role))
 		},
-		Clock: b.Clock.Right,
-		Guard: guard,
-		Audit: audit,
-
-		ApproveRiders: s.Approve.On,
-		CookiePath:    s.CookiePath.Value,
-
-		Demo:       s.Demo.On,
-		Log:        b.Log.With("service", "authsvc"),
-		Registerer: b.Registry,
-
+		Clock:          b.Clock.Right,
+		Guard:          guard,
+		Audit:          audit,
+		ApproveRiders:  s.Approve.On,
+		CookiePath:     s.CookiePath.Value,
+		Demo:           s.Demo.On,
+		Log:            b.Log.With("service", "authsvc"),
+		Registerer:     b.Registry,
 		TrustedProxies: h.TrustedProxies.Value,
 		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
 	})
@@ -101,15 +98,10 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		base: b, prepareKeys: keeper.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo, demo: s.Demo.On,
 		keysReady: make(chan struct{}),
 	}
-	closeAccounts := func(ctx context.Context) error {
-		<-ctx.Done() // requests have finished by now
-		accounts.Close()
-		return nil
-	}
 	return Component{
 		Handler: service.Routes(),
 		Tasks: []program.Task{
-			trail.Run, answerCallouts, start.run, closeAccounts,
+			trail.Run, answerCallouts, start.run, onStop(accounts.Close),
 			after(start.keysReady, b.answer(serviceTokens)), after(start.keysReady, keeper.Run),
 		},
 		Checks: append(accounts.Checks, []web.Check{
@@ -219,6 +211,15 @@ func (b *Base) published() *token.KeySet {
 		return nil
 	}
 	return set
+}
+
+// onStop returns a task that calls f when it is stopped. Requests have finished by then.
+func onStop(f func()) program.Task {
+	return func(ctx context.Context) error {
+		<-ctx.Done()
+		f()
+		return nil
+	}
 }
 
 // after returns a task that runs task once begin is closed.
