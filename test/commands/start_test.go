@@ -75,7 +75,7 @@ func TestBadStart(t *testing.T) {
 		{"a CA that is none", "pillion", []string{"provision", "--nats-ca=" + noise}, "The CA in " + noise + " cannot be used: it holds no certificate."},
 		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr."},
 		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr."},
-		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; ridersvc --help shows what there is."},
+		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; see ridersvc --help."},
 		{"provision at nowhere", "pillion", []string{"provision", "--nats-url=nowhere"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

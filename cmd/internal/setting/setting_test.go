@@ -142,7 +142,8 @@ func TestFlagAndEnvironment(t *testing.T) {
 	}
 }
 
-// Everything that is wrong is told at once, each in a sentence that names the setting, its variable and what it must be.
+// Everything that is wrong is told at once, each in a sentence that names the setting, its variable
+// and what it must be.
 func TestEverythingWrongAtOnce(t *testing.T) {
 	const secret = "hunter2"
 	_, _, err := parse(t, map[string]string{
@@ -163,7 +164,7 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--replicas (REPLICAS) must be 1, 3 or 5; it is "2".`,
 		`--jwt-expiry (JWT_EXPIRY) must be a duration from 1s to 24h, such as 90s or 15m; it is "25h".`,
 		`--session-life (SESSION_LIFE) must be a duration from 1m to 168h, such as 90s or 15m; it is "8d".`,
-		`--session-idle (SESSION_IDLE) must be 0 (no such limit), or a duration from 1m to 168h, such as 90s or 15m; it is "-1s".`,
+		`--session-idle (SESSION_IDLE) must be 0 (no limit), or a duration from 1m to 168h, such as 90s or 15m; it is "-1s".`,
 		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 15m; it is "2m".`,
 		`--demo (PILLION_DEMO) must be true or false; it is "maybe".`,
 		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 15m; it is "-2m".`,

@@ -18,14 +18,14 @@ func TestTariff(t *testing.T) {
 		{"not JSON", "base: 150", "is not a JSON object"},
 		{"a list", "[]", "is not a JSON object"},
 		{"empty", "", "is not a JSON object"},
-		{"two", good + good, "has something after its JSON object"},
+		{"two", good + good, "has text after its JSON object"},
 		{"a price is missing", without(`"base":150,`, ""), `has no "base"`},
 		{"a price is null", without("150", "null"), `has null for "base"`},
 		{"a price is text", without("150", `"150"`), `has "150" for "base"`},
 		{"a price is broken", without("150", "1.5"), `has 1.5 for "base"`},
-		{"a misspelt one", without("{", `{"tax":1,`), `has "tax", which means nothing here`},
+		{"a misspelt one", without("{", `{"tax":1,`), `has the unknown member "tax"`},
 		{"a negative price", without("150", "-1"), "base must be from 0 to 1000000000"},
-		{"no such currency", without("EUR", "XQQ"), `the currency "XQQ" is none of ISO 4217`},
+		{"no such currency", without("EUR", "XQQ"), `the currency "XQQ" is not in ISO 4217`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "tariff.json")
