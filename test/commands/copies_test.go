@@ -109,7 +109,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		at := []string{"--nats-url=" + url, "--service-key=" + key, "--timeout=25s"}
 		run(1, "engaged_alone at 2", "", at, "audit")
 		run(1, "overdue at 1", "", at, "audit", "--grace=0s")
-		run(1, "not all is as it should be", "overdue at", at, "audit", "--grace=240h")
+		run(1, "faults were found", "overdue at", at, "audit", "--grace=240h")
 		run(0, "is complete", "", at, "backup", "--out="+folder)
 	})
 
@@ -127,7 +127,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 
 	other := bustest.RunClosed(t, false)
 	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator), "--timeout=25s"}
-	run(0, "All of that was so before", "overdue at", at, "move", "--data="+data)
+	run(0, "The ledger had all of these faults before", "overdue at", at, "move", "--data="+data)
 	run(2, "has moved", "", at, "move", "--data="+data)
 	if _, err := os.Stat(filepath.Join(data, "MOVED")); err != nil {
 		t.Error(err)

@@ -103,7 +103,7 @@ func TestKeysInit(t *testing.T) {
 		t.Errorf("everybody finds %v", found)
 	}
 	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
-	if status != 2 || !strings.Contains(stderr, "could not be written") {
+	if status != 2 || !strings.Contains(stderr, "Cannot write ") {
 		t.Errorf("into no folder: %d %s", status, stderr)
 	}
 }

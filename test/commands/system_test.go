@@ -113,7 +113,7 @@ func TestProvision(t *testing.T) {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
 	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key, "--timeout=1s", "--log-level=error")
-	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 || !strings.Contains(stderr, "could not be made in time. NATS at ") {
+	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 || !strings.Contains(stderr, "Cannot create the streams in time. NATS at ") {
 		t.Errorf("no server: status %d, want 1: %s", status, stderr)
 	}
 }

@@ -201,7 +201,7 @@ func TestCertsInit(t *testing.T) {
 	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "were there, and stay") {
 		t.Errorf("again: %d %s", status, said)
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "Certificates are for nats, authsvc,") {
+	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "There are certificates for nats, authsvc,") {
 		t.Errorf("for a stranger: %d %s", status, stderr)
 	}
 	for dir, want := range map[string]string{public: "ca.crt", filepath.Join(apart, "ca"): "ca.crt ca.key", filepath.Join(apart, "nats"): "ca.crt nats.crt nats.key"} {
