@@ -39,7 +39,7 @@ func (r remote) log(env program.Env) *slog.Logger {
 
 type makeBackup struct {
 	Out     setting.Text   `name:"out" required:"" placeholder:"FOLDER" help:"Folder for the backup; it must be empty or not exist."`
-	Stopped setting.Switch `name:"stopped" help:"Assume that all services are stopped and nothing is written meanwhile; use it before moving a system."`
+	Stopped setting.Switch `name:"stopped" help:"Require that all services are stopped and nothing is written meanwhile; for moving a system."`
 	remote
 }
 

@@ -198,7 +198,7 @@ func TestCertsInit(t *testing.T) {
 	if status != 0 || !strings.Contains(said, "ca, nats, usersvc.") {
 		t.Fatalf("%d %s%s", status, said, stderr)
 	}
-	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "were there, and stay") {
+	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "exist already") {
 		t.Errorf("again: %d %s", status, said)
 	}
 	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "There are certificates for nats, authsvc,") {
