@@ -12,12 +12,14 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A fake is services that say what a test wants them to say. They are right in form, and keep nothing. As a transport it is spoken to without a network.
+// A fake is services that say what a test wants them to say. They are right in form, and keep
+// nothing. As a transport it is spoken to without a network.
 type fake struct {
 	mu   sync.Mutex
 	seen []string // METHOD path
 
-	say map[string]http.HandlerFunc // in place of the usual answer, by "METHOD /path", without the booking's id
+	// in place of the usual answer, by "METHOD /path", without the booking's id
+	say map[string]http.HandlerFunc
 }
 
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -16,7 +16,8 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// config is a load of bookings on services that are no further than a function call. In a bubble of synctest its clock is exact.
+// config is a load of bookings on services that are no further than a function call. In a bubble of
+// synctest its clock is exact.
 func config(f *fake) load.Config {
 	at := []string{"http://pillion.example"}
 	return load.Config{
@@ -34,8 +35,9 @@ func run(t *testing.T, c load.Config) *load.Report {
 	return r
 }
 
-// A service that stalls for a second is seen to have stalled by everybody who was due within it. With a load that waits for answers before it asks
-// again it would be ten of two hundred, the users that there are.
+// A service that stalls for a second is seen to have stalled by everybody who was due within it.
+// With a load that waits for answers before it asks again it would be ten of two hundred, the users
+// that there are.
 func TestStallShows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -51,7 +53,8 @@ func TestStallShows(t *testing.T) {
 		if l.Count != 200 || r.Dropped != 0 || r.Events[booking.Requested] != 200 {
 			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped, r.Events[booking.Requested])
 		}
-		// Half of all were due in that second and waited for the rest of it: a quarter for less than half a second, a quarter for more.
+		// Half of all were due in that second and waited for the rest of it: a quarter for less
+		// than half a second, a quarter for more.
 		if !near(l.P90, 800) || !near(l.P99, 980) || !near(l.Max, 1000) || l.P50 > 20 {
 			t.Errorf("%+v, want 0, 800, 980 and at most 1,000 ms", l)
 		}
@@ -68,7 +71,8 @@ func TestStallShows(t *testing.T) {
 
 func near(got, want float64) bool { return got > want*0.98 && got < want*1.02 }
 
-// Who is told when to come back comes back then and not before, and the time counts from when the booking was due. Others go on.
+// Who is told when to come back comes back then and not before, and the time counts from when the
+// booking was due. Others go on.
 func TestComesBackWhenTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := make(map[string]time.Time)
@@ -178,7 +182,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A broken answer leaves it open whether it was done. It is asked for again under the same key; an address where nobody is reached is not counted as asked.
+// A broken answer leaves it open whether it was done. It is asked for again under the same key; an
+// address where nobody is reached is not counted as asked.
 func TestBrokenAndUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -234,7 +239,8 @@ func TestRefresh(t *testing.T) {
 		if !r.Good() || r.Events[booking.Requested] != 300 {
 			t.Errorf("%d booked; %+v", r.Events[booking.Requested], r.Violations)
 		}
-		// One user and one rider, each with a token that lasts for 40 s of its minute, for 300 s, and the first.
+		// One user and one rider, each with a token that lasts for 40 s of its minute, for 300 s,
+		// and the first.
 		if logins, refreshes := f.count("POST /login"), f.count("POST /refresh"); refreshes < 12 || refreshes > 16 || logins != refreshes+2 {
 			t.Errorf("%d logins and %d refreshes", logins, refreshes)
 		}
@@ -256,7 +262,8 @@ func TestStopsEarly(t *testing.T) {
 	})
 }
 
-// What cannot be is told before anything is done, all of it; and who cannot have accounts is told what to do.
+// What cannot be is told before anything is done, all of it; and who cannot have accounts is told
+// what to do.
 func TestRefusals(t *testing.T) {
 	_, err := load.Run(t.Context(), load.Config{User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1, Weights: &load.Weights{Cancel: 2}})
 	if !errors.Is(err, load.ErrConfig) || strings.Count(err.Error(), "\n") != 4 {

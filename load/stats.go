@@ -13,34 +13,35 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A Phase is a part of a run.
+// A Phase is a phase of a run.
 type Phase string
 
 // The phases of a run.
 const (
-	Registering Phase = "accounts" // the accounts are made
-	Loading     Phase = "load"     // bookings are asked for
-	Finishing   Phase = "finish"   // what has begun is brought to its end
+	Registering Phase = "accounts" // creating the accounts
+	Loading     Phase = "load"     // booking
+	Finishing   Phase = "finish"   // finishing what has begun
 )
 
-// A Snapshot is how far a run is.
+// A Snapshot is the progress of a run.
 type Snapshot struct {
 	Phase    Phase
 	Elapsed  time.Duration // of the phase
-	Accounts int           // that are logged in
-	People   int           // that there are to be
+	Accounts int           // logged in so far
+	People   int           // all accounts
 
 	Booked, Accepted, Completed, Cancelled int // acknowledged so far
 
-	InFlight   int // bookings that are asked for
-	Dropped    int // bookings that were due and could not be asked for, because too many were in flight
+	InFlight   int // booking requests
+	Dropped    int // due bookings that Config.InFlight prevented
 	Unknown    int // calls without an answer
-	Away       int // answers of 503 and 429 that say when to come back
+	Away       int // answers of 503 and 429 with Retry-After
 	Violations int
 	P99        time.Duration // of bookings, from when they were due
 }
 
-// Times are from a microsecond to the longest that anybody is patient; three digits of each are kept.
+// Times are from a microsecond to the longest that anybody is patient; three digits of each are
+// kept.
 const (
 	shortest = int64(time.Microsecond)
 	longest  = int64(time.Hour)
@@ -49,37 +50,37 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, digits) }
 
-// record keeps a time, or the longest that can be kept.
+// record adds a duration to h. A duration out of bounds counts as the nearest bound.
 func record(h *hdrhistogram.Histogram, d time.Duration) {
-	_ = h.RecordValue(min(max(int64(d), shortest), longest)) // it fails out of bounds
+	_ = h.RecordValue(min(max(int64(d), shortest), longest)) // it fails only out of bounds
 }
 
-// An account of what became of one operation.
-type account struct {
+// opStats counts the results of one operation.
+type opStats struct {
 	calls   int
 	answers map[string]int
 	steps   map[Outcome]int
-	step    *hdrhistogram.Histogram // from when it was due until it was decided
-	call    *hdrhistogram.Histogram // from when a request was sent until it was answered
+	step    *hdrhistogram.Histogram // from the due time to the final outcome
+	call    *hdrhistogram.Histogram // from the request to the answer
 }
 
-// An acknowledged is what somebody was told is done.
+// An acknowledged is an event that a successful answer has promised.
 type acknowledged struct {
 	bus.Acknowledged
 	role       booking.Role
-	owner      string // the user whose booking it is, where that is somebody of this run
+	owner      string // the ID of the booking's user, or "" if that is not a user of this run
 	start, end time.Time
 }
 
-// violationLimit is how many violations are kept.
+// violationLimit bounds the violations in a report.
 const violationLimit = 1000
 
-// A stats counts. It is safe for concurrent use.
+// stats counts the results of a run. It is safe for concurrent use.
 type stats struct {
 	mu         sync.Mutex
 	keep       bool
 	calls      []Call
-	ops        map[Op]*account
+	ops        map[Op]*opStats
 	acks       []acknowledged
 	violations []Call
 	now        Snapshot
@@ -88,23 +89,26 @@ type stats struct {
 }
 
 func newStats(keep bool) *stats {
-	return &stats{keep: keep, ops: make(map[Op]*account), violations: []Call{}, kinds: make(map[booking.Kind]int), now: Snapshot{Phase: Registering}, since: time.Now()}
+	return &stats{
+		keep: keep, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
+		now: Snapshot{Phase: Registering}, since: time.Now(),
+	}
 }
 
-func (t *stats) of(op Op) *account {
-	a, ok := t.ops[op]
+func (st *stats) of(op Op) *opStats {
+	a, ok := st.ops[op]
 	if !ok {
-		a = &account{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(), call: newHistogram()}
-		t.ops[op] = a
+		a = &opStats{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(), call: newHistogram()}
+		st.ops[op] = a
 	}
 	return a
 }
 
 // call counts one call.
-func (t *stats) call(c Call) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	a := t.of(c.Op)
+func (st *stats) call(c Call) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	a := st.of(c.Op)
 	a.calls++
 	a.answers[c.answer()]++
 	if c.Status != 0 {
@@ -112,20 +116,20 @@ func (t *stats) call(c Call) {
 	}
 	switch c.Outcome {
 	case Unknown, Unreachable:
-		t.now.Unknown++
+		st.now.Unknown++
 	case Away, Limited:
-		t.now.Away++
+		st.now.Away++
 	case Violation:
-		if t.now.Violations++; len(t.violations) < violationLimit {
-			t.violations = append(t.violations, c)
+		if st.now.Violations++; len(st.violations) < violationLimit {
+			st.violations = append(st.violations, c)
 		}
 	}
-	if t.keep {
-		t.calls = append(t.calls, c)
+	if st.keep {
+		st.calls = append(st.calls, c)
 	}
 }
 
-// answer is what a call is counted as.
+// answer returns the key of a call in Operation.Answers.
 func (c Call) answer() string {
 	switch {
 	case c.Status == 0:
@@ -136,73 +140,74 @@ func (c Call) answer() string {
 	return fmt.Sprintf("%d %s", c.Status, c.Code)
 }
 
-// step counts what a step has come to, by its last call.
-func (t *stats) step(last Call) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	a := t.of(last.Op)
+// step counts a step by its last call.
+func (st *stats) step(last Call) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	a := st.of(last.Op)
 	a.steps[last.Outcome]++
 	record(a.step, last.End.Sub(last.Due))
 }
 
-func (t *stats) acknowledge(a acknowledged) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.acks = append(t.acks, a)
-	t.kinds[a.Kind]++
+func (st *stats) acknowledge(a acknowledged) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.acks = append(st.acks, a)
+	st.kinds[a.Kind]++
 }
 
-func (t *stats) acknowledged() []acknowledged {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.acks)
+func (st *stats) acknowledged() []acknowledged {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(st.acks)
 }
 
-func (t *stats) phase(p Phase, at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.now.Phase, t.since = p, at
+func (st *stats) phase(p Phase, at time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.now.Phase, st.since = p, at
 }
 
-func (t *stats) expect(people int) { t.change(func(s *Snapshot) { s.People = people }) }
-func (t *stats) arrived()          { t.change(func(s *Snapshot) { s.Accounts++ }) }
-func (t *stats) drop()             { t.change(func(s *Snapshot) { s.Dropped++ }) }
-func (t *stats) inFlight(n int)    { t.change(func(s *Snapshot) { s.InFlight += n }) }
+func (st *stats) expect(people int) { st.change(func(s *Snapshot) { s.People = people }) }
+func (st *stats) arrived()          { st.change(func(s *Snapshot) { s.Accounts++ }) }
+func (st *stats) drop()             { st.change(func(s *Snapshot) { s.Dropped++ }) }
+func (st *stats) inFlight(n int)    { st.change(func(s *Snapshot) { s.InFlight += n }) }
 
-func (t *stats) change(f func(*Snapshot)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f(&t.now)
+func (st *stats) change(f func(*Snapshot)) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f(&st.now)
 }
 
-func (t *stats) snapshot() Snapshot {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.now
-	s.Elapsed = time.Since(t.since)
-	s.Booked, s.Accepted = t.kinds[booking.Requested], t.kinds[booking.Accepted]
-	s.Completed, s.Cancelled = t.kinds[booking.Completed], t.kinds[booking.Cancelled]
-	if a, ok := t.ops[Book]; ok {
+func (st *stats) snapshot() Snapshot {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s := st.now
+	s.Elapsed = time.Since(st.since)
+	s.Booked, s.Accepted = st.kinds[booking.Requested], st.kinds[booking.Accepted]
+	s.Completed, s.Cancelled = st.kinds[booking.Completed], st.kinds[booking.Cancelled]
+	if a, ok := st.ops[Book]; ok {
 		s.P99 = time.Duration(a.step.ValueAtQuantile(99))
 	}
 	return s
 }
 
-// report returns the Report of a run that is over.
-func (t *stats) report(r *run, began time.Time, lasted time.Duration, seen Watched) *Report {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// report returns the Report of a finished run.
+func (st *stats) report(r *run, began time.Time, lasted time.Duration, seen Watched) *Report {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	rep := &Report{
-		Name: r.Name, Seed: r.Seed, Began: began.UTC(), Seconds: lasted.Seconds(), Users: r.Users, Riders: r.Riders, Rate: r.Rate,
-		Dropped: t.now.Dropped, Operations: make(map[Op]Operation), Events: maps.Clone(t.kinds), Watched: seen,
-		Violations: t.violations, MoreViolations: t.now.Violations - len(t.violations), Calls: t.calls,
+		Name: r.Name, Seed: r.Seed, Began: began.UTC(), Seconds: lasted.Seconds(),
+		Users: r.Users, Riders: r.Riders, Rate: r.Rate,
+		Dropped: st.now.Dropped, Operations: make(map[Op]Operation), Events: maps.Clone(st.kinds), Watched: seen,
+		Violations: st.violations, MoreViolations: st.now.Violations - len(st.violations), Calls: st.calls,
 	}
-	for op, a := range t.ops {
+	for op, a := range st.ops {
 		rep.Operations[op] = Operation{
 			Calls: a.calls, Answers: a.answers, Steps: a.steps, Latency: latencyOf(a.step), Answer: latencyOf(a.call),
 		}
 	}
-	for _, a := range t.acks {
+	for _, a := range st.acks {
 		rep.acknowledged = append(rep.acknowledged, a.Acknowledged)
 	}
 	return rep

@@ -15,7 +15,8 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// A feed that leaves one event out, tells one twice and one too late: all of it is counted, and what is missing is wrong.
+// A feed that leaves one event out, tells one twice and one too late: all of it is counted, and
+// what is missing is wrong.
 func TestWatchersCount(t *testing.T) {
 	t.Parallel()
 	env := bustest.Run(t)
