@@ -15,8 +15,8 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// A feed that leaves one event out, tells one twice and one too late: all of it is counted, and
-// what is missing is wrong.
+// TestWatchersCount omits one event, sends one twice and one too late: all are counted, and the
+// missing one makes the report bad.
 func TestWatchersCount(t *testing.T) {
 	t.Parallel()
 	env := bustest.Run(t)
@@ -36,7 +36,7 @@ func TestWatchersCount(t *testing.T) {
 	f.say = map[string]http.HandlerFunc{"POST /book": func(w http.ResponseWriter, r *http.Request) {
 		id := keyed(r)
 		switch n.Add(1) {
-		case 2: // nobody is told
+		case 2: // omit the event
 		case 3:
 			tell(r, id, 1, booking.Requested, 2)
 		case 4:
