@@ -140,7 +140,7 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
 		p := proctest.Run(t, "pillion", cmd)
 		p.Ready(t)
-		if !strings.Contains(p.Log.String(), "NATS_URL is not used") || !strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
+		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") || !strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
 			t.Errorf("it says\n%s%s", p.Out, p.Log)
 		}
 	}
