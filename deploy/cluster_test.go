@@ -27,7 +27,8 @@ var (
 	nodes    = []string{"nats-1", "nats-2", "nats-3"}
 	services = []string{"authsvc-1", "authsvc-2", "usersvc-1", "usersvc-2", "ridersvc-1", "ridersvc-2"}
 	once     = []string{"keys", "certs", "provision"}
-	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111", "ridersvc-1": "3012", "ridersvc-2": "3112"}
+	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111",
+		"ridersvc-1": "3012", "ridersvc-2": "3112"}
 )
 
 // The cluster of docker-compose.cluster.yml keeps everything three times, says nothing unencrypted, runs nothing as root, loses one server with a
@@ -35,8 +36,10 @@ var (
 func TestCluster(t *testing.T) {
 	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{
 		"NATS_1_PORT": "4222", "NATS_2_PORT": "4223", "NATS_3_PORT": "4224",
-		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101", "RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
-		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111", "RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
+		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101",
+		"RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
+		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111",
+		"RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
 	})
 	s.up(t)
 	for _, service := range services {
@@ -58,14 +61,16 @@ func TestCluster(t *testing.T) {
 		leader := ledgerLeader(t, js)
 		s.docker(t, "kill", s.container(t, leader))
 		took, slowest := c.everybody(t)
-		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took, slowest)
+		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took,
+			slowest)
 		s.docker(t, "start", s.container(t, leader))
 		s.awaitHealthy(t, leader)
 		s.threeCopies(t, js)
 	})
 	t.Run("two servers are killed", func(t *testing.T) { s.noMajority(t, c) })
 	t.Run("upgrade", func(t *testing.T) {
-		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"}, {"authsvc-2", "usersvc-2", "ridersvc-2"}} {
+		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"},
+			{"authsvc-2", "usersvc-2", "ridersvc-2"}} {
 			s.compose(t, append([]string{"up", "-d", "--no-deps", "--force-recreate"}, some...)...)
 			for _, one := range some {
 				s.awaitHealthy(t, one)
@@ -107,7 +112,8 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	}
 	begun := time.Now()
 	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][0]+"/book", "{}", token, "")
-	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable || seconds <= 0 {
+	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable ||
+		seconds <= 0 {
 		t.Errorf("book without a majority: %d, Retry-After %q: %s %v", a.status, a.retryAfter, a.text, err)
 	}
 	said := time.Since(begun)
@@ -140,14 +146,17 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 func (s *stack) nobodyInParticular(t *testing.T, service string) {
 	t.Helper()
 	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
-	if got, want := s.inspect(t, service, facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
+	if got, want := s.inspect(t, service,
+		facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
 		t.Errorf("%s: %s, want %s", service, got, want)
 	}
-	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") || strings.HasSuffix(got, "<nil>") {
+	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") ||
+		strings.HasSuffix(got, "<nil>") {
 		t.Errorf("%s has no limits: %s", service, got)
 	}
 	if s.inspect(t, service, "{{.State.Running}}") == "true" {
-		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 || out[3] != "65532" {
+		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 ||
+			out[3] != "65532" {
 			t.Errorf("%s runs as %q", service, out)
 		}
 	}
@@ -159,10 +168,12 @@ func (s *stack) unreadable(t *testing.T) {
 	for _, node := range nodes {
 		ip := s.inspect(t, node, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 		// A server greets its clients before TLS, and then hears nothing that is not encrypted.
-		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") || strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
+		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") ||
+			strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
 			t.Errorf("%s said to a client without TLS: %q", node, heard)
 		}
-		if heard := plain(t, ip+":6222", "INFO {}\r\nCONNECT {}\r\nPING\r\n"); strings.Contains(heard, "INFO") || strings.Contains(heard, "PONG") {
+		if heard := plain(t, ip+":6222", "INFO {}\r\nCONNECT {}\r\nPING\r\n"); strings.Contains(heard, "INFO") ||
+			strings.Contains(heard, "PONG") {
 			t.Errorf("%s said to another server without TLS: %q", node, heard)
 		}
 		if conn, err := net.DialTimeout("tcp", ip+":8222", 10*time.Second); err == nil {
@@ -172,7 +183,8 @@ func (s *stack) unreadable(t *testing.T) {
 	}
 	for service, port := range map[string]string{"authsvc-1": "3000", "usersvc-2": "3001", "ridersvc-1": "3002"} {
 		ip := s.inspect(t, service, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard, "HTTP/1.0 400 ") {
+		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard,
+			"HTTP/1.0 400 ") {
 			t.Errorf("%s said without TLS: %q", service, heard)
 		}
 	}
@@ -210,7 +222,8 @@ func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	for _, port := range []string{"4222", "4223", "4224"} {
 		urls = append(urls, "tls://127.0.0.1:"+s.ports[port])
 	}
-	nc, err := nats.Connect(strings.Join(urls, ","), key, nats.RootCAs(s.file(t, "authsvc-1", "/ca/ca.crt")), nats.CustomInboxPrefix("_INBOX_operator"),
+	nc, err := nats.Connect(strings.Join(urls, ","), key, nats.RootCAs(s.file(t, "authsvc-1", "/ca/ca.crt")),
+		nats.CustomInboxPrefix("_INBOX_operator"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +257,8 @@ func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
 				}
 			}
 			if info.Config.Replicas != 3 || current != 3 || info.Config.Storage != jetstream.FileStorage {
-				bad += fmt.Sprintf("%s has %d replicas, %d of them up to date; ", info.Config.Name, info.Config.Replicas, current)
+				bad += fmt.Sprintf("%s has %d replicas, %d of them up to date; ", info.Config.Name,
+					info.Config.Replicas, current)
 			}
 		}
 		if bad != last {
@@ -271,13 +285,17 @@ func ledgerLeader(t *testing.T, js jetstream.JetStream) string {
 // awaitHealthy returns when a container says that it is well: a NATS server, that all it has is up to date.
 func (s *stack) awaitHealthy(t *testing.T, service string) {
 	t.Helper()
-	wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+	wait.Until(t, service+" is healthy", func() bool {
+		return s.inspect(t, service,
+			"{{.State.Health.Status}}") == "healthy"
+	})
 }
 
 // cancelled returns the bookings that the ledger says were cancelled: those whose events are verified.
 func (s *stack) cancelled(t *testing.T) map[string]bool {
 	t.Helper()
-	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled", "--limit", "1000000", "--json")
+	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled",
+		"--limit", "1000000", "--json")
 	if err != nil {
 		t.Fatalf("list bookings: %v\n%s", err, out)
 	}

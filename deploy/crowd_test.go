@@ -51,9 +51,11 @@ func newCrowd(t *testing.T, s *stack) *crowd {
 		return [2]string{"https://127.0.0.1:" + s.ports[one], "https://127.0.0.1:" + s.ports[two]}
 	}
 	return &crowd{
-		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
-		at:     map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"), "rider": at("3002", "3102")},
-		begun:  map[string]time.Time{},
+		client: &http.Client{Timeout: 30 * time.Second,
+			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
+		at: map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"),
+			"rider": at("3002", "3102")},
+		begun: map[string]time.Time{},
 	}
 }
 
@@ -98,7 +100,8 @@ func (c *crowd) ride(ctx context.Context, name string, n int, user, rider string
 	if accepted.ID != booked.ID {
 		return
 	}
-	if cancelled := c.insist(ctx, n+1, "user", "/bookings/"+booked.ID+"/cancel", "{}", user, key); cancelled.ID != booked.ID {
+	if cancelled := c.insist(ctx, n+1, "user", "/bookings/"+booked.ID+"/cancel", "{}", user,
+		key); cancelled.ID != booked.ID {
 		return
 	}
 	c.mu.Lock()
@@ -124,7 +127,8 @@ func (c *crowd) insist(ctx context.Context, instance int, service, path, body, t
 		case a.status != http.StatusServiceUnavailable || a.retryAfter == "":
 			c.mu.Lock()
 			if len(c.problems) < 10 {
-				c.problems = append(c.problems, fmt.Sprintf("%s: %d, Retry-After %q: %s", path, a.status, a.retryAfter, a.text))
+				c.problems = append(c.problems, fmt.Sprintf("%s: %d, Retry-After %q: %s", path, a.status, a.retryAfter,
+					a.text))
 			}
 			c.mu.Unlock()
 			return answer{}

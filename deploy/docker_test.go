@@ -56,12 +56,14 @@ func TestContainers(t *testing.T) {
 	if err == nil {
 		nobody.Close()
 	}
-	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Token(user), nats.Timeout(10*time.Second)); err != nil {
+	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Token(user),
+		nats.Timeout(10*time.Second)); err != nil {
 		t.Errorf("a user: %v", err)
 	} else {
 		watcher.Close()
 	}
-	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil || !strings.Contains(string(out), `"state":"accepted"`) {
+	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil ||
+		!strings.Contains(string(out), `"state":"accepted"`) {
 		t.Errorf("the operator lists bookings: %v\n%s", err, out)
 	}
 
@@ -71,7 +73,10 @@ func TestContainers(t *testing.T) {
 		}
 	}
 	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
-		wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+		wait.Until(t, service+" is healthy", func() bool {
+			return s.inspect(t, service,
+				"{{.State.Health.Status}}") == "healthy"
+		})
 	}
 
 	s.compose(t, "stop")
@@ -85,7 +90,8 @@ func TestContainers(t *testing.T) {
 	s.compose(t, "down")
 	s.compose(t, "up", "-d")
 	s.awaitReady(t, "3010", "3011", "3012")
-	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(user)); status != "200" || !strings.Contains(body, `"accepted"`) {
+	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(user)); status != "200" ||
+		!strings.Contains(body, `"accepted"`) {
 		t.Errorf("bookings after a restart: %s %q, want the accepted one", status, body)
 	}
 }
@@ -109,7 +115,8 @@ func (s *stack) curl(t *testing.T, line string) (status, body string) {
 
 func (s *stack) login(t *testing.T, email, role string) (token string) {
 	t.Helper()
-	status, body := s.curl(t, `-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"password123","role":"`+role+`"}'`)
+	status, body := s.curl(t,
+		`-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"password123","role":"`+role+`"}'`)
 	_, rest, ok := strings.Cut(body, `"token":"`)
 	token, _, _ = strings.Cut(rest, `"`)
 	if status != "200" || !ok || !strings.Contains(body, `"status":true,"message":"Login Successful"`) {

@@ -32,7 +32,8 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	if out, err := exec.Command("docker", "version").CombinedOutput(); err != nil {
 		t.Fatalf("This test needs a Docker engine: %v\n%s", err, out)
 	}
-	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project), ports: map[string]string{}}
+	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project),
+		ports: map[string]string{}}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:
 		s.command = []string{"docker-compose"}
@@ -67,7 +68,8 @@ func standIn(t *testing.T, image string) {
 		return
 	}
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"),
+		"github.com/nats-io/nats-server/v2")
 	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nats-server: %v\n%s", err, out)

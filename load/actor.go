@@ -96,7 +96,8 @@ func (a *actor) signUp(ctx context.Context) error {
 
 // refusal returns the error for a registration or a login that failed.
 func (a *actor) refusal(r result) error {
-	message := fmt.Sprintf("Cannot create the accounts of the load: authsvc answered %s with %d %s.", r.Op, r.Status, r.Code)
+	message := fmt.Sprintf("Cannot create the accounts of the load: authsvc answered %s with %d %s.", r.Op, r.Status,
+		r.Code)
 	switch {
 	case r.Outcome == Limited:
 		message = "authsvc limits registrations from this network. For a load test start it with " +
@@ -184,7 +185,8 @@ func (a *actor) renew(ctx context.Context) {
 	a.mu.Unlock()
 	var t tokenAnswer
 	r := a.do(ctx, step{
-		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh", body: map[string]string{"refresh_token": refresh},
+		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh",
+		body:      map[string]string{"refresh_token": refresh},
 		anonymous: true, idempotent: true, due: time.Now(), into: &t,
 	})
 	switch {
@@ -263,7 +265,8 @@ func (a *actor) soon() time.Time {
 // acknowledged returns the event that a successful step must have added to the ledger.
 func (a *actor) acknowledged(s step, c Call) acknowledged {
 	k := acknowledged{
-		Acknowledged: bus.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start, end: c.End,
+		Acknowledged: bus.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start,
+		end: c.End,
 	}
 	if u := a.run.owner(c.Booking); u != nil {
 		k.owner = u.id

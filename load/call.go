@@ -131,7 +131,8 @@ func (a *actor) do(ctx context.Context, s step) result {
 		case last.Outcome == Limited || last.Outcome == Away:
 			a.backoffUntil(wait)
 			return struct{}{}, &backoff.RetryAfterError{Duration: wait}
-		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown && (s.idempotent || s.key != ""):
+		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown &&
+			(s.idempotent || s.key != ""):
 			return struct{}{}, errRetry
 		}
 		return struct{}{}, backoff.Permanent(errEnd)
@@ -141,7 +142,8 @@ func (a *actor) do(ctx context.Context, s step) result {
 	if last.Try == 0 { // no time was left for an attempt
 		now := time.Now()
 		last = Call{
-			Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Start: now, End: now, Outcome: Unreachable,
+			Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Start: now, End: now,
+			Outcome: Unreachable,
 		}
 	}
 	a.run.stats.step(last)
@@ -256,7 +258,8 @@ func (c Call) classify(s step, resp *http.Response, body []byte) (Call, time.Dur
 		c.Outcome = Refused
 	default:
 		c.Outcome = Violation
-		c.Detail = fmt.Sprintf("answered with %d, code %q, Retry-After %q", c.Status, c.Code, resp.Header.Get("Retry-After"))
+		c.Detail = fmt.Sprintf("answered with %d, code %q, Retry-After %q", c.Status, c.Code,
+			resp.Header.Get("Retry-After"))
 	}
 	return c, time.Duration(seconds) * time.Second
 }

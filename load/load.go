@@ -83,7 +83,8 @@ func (c Config) complete() (Config, error) {
 		}
 	}
 	spans := map[*time.Duration]time.Duration{
-		&c.Duration: 30 * time.Second, &c.Think: 500 * time.Millisecond, &c.Patience: 30 * time.Second, &c.Timeout: 15 * time.Second,
+		&c.Duration: 30 * time.Second, &c.Think: 500 * time.Millisecond, &c.Patience: 30 * time.Second,
+		&c.Timeout: 15 * time.Second,
 	}
 	for field, value := range spans {
 		if *field == 0 {

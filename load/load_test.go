@@ -21,7 +21,8 @@ import (
 func config(f *fake) load.Config {
 	at := []string{"http://pillion.example"}
 	return load.Config{
-		Auth: at, User: at, Rider: at, Users: 10, Riders: 1, Rate: 100, Duration: 2 * time.Second, Think: time.Second, Seed: 1,
+		Auth: at, User: at, Rider: at, Users: 10, Riders: 1, Rate: 100, Duration: 2 * time.Second, Think: time.Second,
+		Seed:    1,
 		Weights: &load.Weights{}, HTTP: &http.Client{Transport: f}, Record: true,
 	}
 }
@@ -50,7 +51,8 @@ func TestStallShows(t *testing.T) {
 		r := run(t, config(f))
 		l := r.Operations[load.Book].Latency
 		if l.Count != 200 || r.Dropped != 0 || r.Events[booking.Requested] != 200 {
-			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped, r.Events[booking.Requested])
+			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped,
+				r.Events[booking.Requested])
 		}
 		// Half of all bookings were due in that second, and waited for its end: a quarter for less
 		// than half a second, a quarter for more.
@@ -101,7 +103,8 @@ func TestObeysRetryAfter(t *testing.T) {
 		}
 		// Five of ten bookings are of the user who waits: due at 0, 200 … 800 ms, and requested at
 		// 3 s.
-		if !near(book.Latency.Max, 3000) || !near(book.Latency.P90, 2800) || book.Latency.P50 > 10 || book.Answer.Max > 10 {
+		if !near(book.Latency.Max, 3000) || !near(book.Latency.P90, 2800) || book.Latency.P50 > 10 ||
+			book.Answer.Max > 10 {
 			t.Errorf("%+v, want 0 to 3,000 ms; and answers %+v", book.Latency, book.Answer)
 		}
 		keys := make(map[string]int)
@@ -128,7 +131,8 @@ func TestDrops(t *testing.T) {
 		c.InFlight = 30
 		r := run(t, c)
 		if r.Dropped != 170 || r.Operations[load.Book].Calls != 30 || r.Seconds != 2 {
-			t.Errorf("%d dropped and %d requested in %g s, want 170 and 30 in 2", r.Dropped, r.Operations[load.Book].Calls, r.Seconds)
+			t.Errorf("%d dropped and %d requested in %g s, want 170 and 30 in 2", r.Dropped,
+				r.Operations[load.Book].Calls, r.Seconds)
 		}
 	})
 }
@@ -171,8 +175,10 @@ func TestAnswers(t *testing.T) {
 					op = load.Accept
 				}
 				o := r.Operations[op]
-				if o.Steps[c.outcome] == 0 || len(o.Steps) != 1 || r.Good() != c.good || (len(r.Violations) == 0) != c.good {
-					t.Errorf("%+v, good %v, want only %s, and good %v; violations %+v", o, r.Good(), c.outcome, c.good, r.Violations)
+				if o.Steps[c.outcome] == 0 || len(o.Steps) != 1 || r.Good() != c.good ||
+					(len(r.Violations) == 0) != c.good {
+					t.Errorf("%+v, good %v, want only %s, and good %v; violations %+v", o, r.Good(), c.outcome, c.good,
+						r.Violations)
 				}
 				if n := len(r.Acknowledged()); op == load.Book && n != 0 {
 					t.Errorf("%d acknowledged", n)
@@ -189,7 +195,8 @@ func TestBrokenAndUnreachable(t *testing.T) {
 		f := &fake{}
 		c := config(f)
 		// Each user has made two calls before, to the first two instances.
-		c.Rate, c.Duration, c.User = 1, time.Second, []string{"http://broken.example", "http://good.example", "http://down.example"}
+		c.Rate, c.Duration, c.User = 1, time.Second, []string{"http://broken.example", "http://good.example",
+			"http://down.example"}
 		broken := errors.New("it broke off")
 		c.HTTP = &http.Client{Transport: through(func(r *http.Request) (*http.Response, error) {
 			switch r.URL.Host {
@@ -209,7 +216,8 @@ func TestBrokenAndUnreachable(t *testing.T) {
 				keys[call.Key] = true
 			}
 		}
-		want := []string{"1 http://down.example unreachable", "2 http://broken.example unknown", "3 http://good.example done"}
+		want := []string{"1 http://down.example unreachable", "2 http://broken.example unknown",
+			"3 http://good.example done"}
 		if !slices.Equal(got, want) || len(keys) != 1 || !r.Good() || r.Events[booking.Requested] != 1 {
 			t.Errorf("%q with %d keys, want %q; %+v", got, len(keys), want, r.Violations)
 		}
@@ -240,7 +248,8 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("%d booked; %+v", r.Events[booking.Requested], r.Violations)
 		}
 		// A user and a rider run for 300 s and use each token for 40 s of its minute.
-		if logins, refreshes := f.count("POST /login"), f.count("POST /refresh"); refreshes < 12 || refreshes > 16 || logins != refreshes+2 {
+		if logins, refreshes := f.count("POST /login"), f.count("POST /refresh"); refreshes < 12 || refreshes > 16 ||
+			logins != refreshes+2 {
 			t.Errorf("%d logins and %d refreshes", logins, refreshes)
 		}
 	})
@@ -265,7 +274,8 @@ func TestStopsEarly(t *testing.T) {
 // with the remedy.
 func TestRefusals(t *testing.T) {
 	_, err := load.Run(t.Context(), load.Config{
-		User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1, Weights: &load.Weights{Cancel: 2},
+		User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1,
+		Weights: &load.Weights{Cancel: 2},
 	})
 	if !errors.Is(err, load.ErrConfig) || strings.Count(err.Error(), "\n") != 4 {
 		t.Errorf("%v, want five sentences", err)

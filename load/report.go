@@ -105,7 +105,8 @@ func (r *Report) Good() bool {
 func (r *Report) Summarize(w io.Writer) error {
 	var b strings.Builder
 	requested := r.Operations[Book].Latency.Count
-	fmt.Fprintf(&b, "%d users requested %d bookings in %.1f s (%.1f per second, target %g), with %d raiders. Seed %d.\n",
+	fmt.Fprintf(&b,
+		"%d users requested %d bookings in %.1f s (%.1f per second, target %g), with %d raiders. Seed %d.\n",
 		r.Users, requested, r.Seconds, float64(requested)/max(r.Seconds, 1e-9), r.Rate, r.Riders, r.Seed)
 	if r.Dropped > 0 {
 		fmt.Fprintf(&b, "%d more were due and were dropped, because too many requests were in flight.\n", r.Dropped)
@@ -116,7 +117,8 @@ func (r *Report) Summarize(w io.Writer) error {
 	for _, op := range slices.Sorted(maps.Keys(r.Operations)) {
 		o := r.Operations[op]
 		l := o.Latency
-		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", op, l.Count, l.P50, l.P90, l.P99, l.P999, l.Max, o.Answer.Max)
+		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", op, l.Count, l.P50, l.P90, l.P99, l.P999,
+			l.Max, o.Answer.Max)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)

@@ -42,7 +42,8 @@ func (u *user) book(ctx context.Context, due time.Time) (booking.ID, bool) {
 		body["pickup"], body["dropoff"] = from, u.near(from, 5000)
 	}
 	r := u.do(ctx, step{
-		op: Book, method: http.MethodPost, hosts: u.run.User, path: "/book", body: body, key: key, booking: id, due: due,
+		op: Book, method: http.MethodPost, hosts: u.run.User, path: "/book", body: body, key: key, booking: id,
+		due:  due,
 		kind: booking.Requested, into: new(bookingAnswer),
 	})
 	return id, r.done()
@@ -118,7 +119,8 @@ func (d *rider) report(ctx context.Context) {
 	}
 	d.at, d.reported = d.near(d.home, 20), time.Now()
 	d.do(ctx, step{
-		op: Position, method: http.MethodPut, hosts: d.run.Rider, path: "/position", body: d.at, idempotent: true, due: d.reported,
+		op: Position, method: http.MethodPut, hosts: d.run.Rider, path: "/position", body: d.at, idempotent: true,
+		due: d.reported,
 	})
 }
 
@@ -160,7 +162,8 @@ func (d *rider) pick(ctx context.Context) booking.ID {
 		path = "/open-bookings?limit=5" // also those without places
 	}
 	d.do(ctx, step{
-		op: Browse, method: http.MethodGet, hosts: d.run.Rider, path: path, idempotent: true, due: time.Now(), into: &list,
+		op: Browse, method: http.MethodGet, hosts: d.run.Rider, path: path, idempotent: true, due: time.Now(),
+		into: &list,
 	})
 	if len(list.Bookings) == 0 {
 		return ""
@@ -174,7 +177,8 @@ func (d *rider) resume(ctx context.Context) {
 		Bookings []bookingAnswer `json:"bookings"`
 	}
 	d.do(ctx, step{
-		op: Resume, method: http.MethodGet, hosts: d.run.Rider, path: "/bookings?state=accepted,arrived,started&limit=1",
+		op: Resume, method: http.MethodGet, hosts: d.run.Rider,
+		path:       "/bookings?state=accepted,arrived,started&limit=1",
 		idempotent: true, due: time.Now(), into: &list,
 	})
 	if len(list.Bookings) > 0 {

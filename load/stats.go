@@ -98,7 +98,8 @@ func newStats(keep bool) *stats {
 func (st *stats) of(op Op) *opStats {
 	a, ok := st.ops[op]
 	if !ok {
-		a = &opStats{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(), call: newHistogram()}
+		a = &opStats{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(),
+			call: newHistogram()}
 		st.ops[op] = a
 	}
 	return a

@@ -35,7 +35,8 @@ func (w Watched) summarize(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "%d watchers received %d events, %.1f ms after they were stored at the median, %.1f ms at p99; ",
 		w.Watchers, w.Events, w.Lag.P50, w.Lag.P99)
-	fmt.Fprintf(b, "%d twice, %d out of order; lost connections: %d. Of %d acknowledged events for watchers, %d are missing.\n",
+	fmt.Fprintf(b,
+		"%d twice, %d out of order; lost connections: %d. Of %d acknowledged events for watchers, %d are missing.\n",
 		w.Duplicates, w.OutOfOrder, w.Breaks, w.Expected, w.Missing)
 }
 

@@ -105,7 +105,8 @@ func (l *loader) load(ctx context.Context, env program.Env, result, summary io.W
 	report, err := load.Run(ctx, load.Config{
 		Auth: l.Auth.Value, User: l.User.Value, Rider: l.Rider.Value,
 		NATS: l.natsURL(), CA: l.CA.Value, Watchers: l.Watchers.Value,
-		Users: l.Users.Value, Riders: l.Riders.Value, Rate: l.Rate.Value, Duration: l.Duration.Value, Think: l.Think.Value,
+		Users: l.Users.Value, Riders: l.Riders.Value, Rate: l.Rate.Value, Duration: l.Duration.Value,
+		Think:    l.Think.Value,
 		InFlight: l.InFlight.Value, Patience: l.Patience.Value, Seed: uint64(l.Seed.Value),
 		Name: l.Name.Value, Password: l.Password.Value,
 		Record: l.Record.On, Log: l.log(env), Progress: line.show,
@@ -166,7 +167,8 @@ func (l *loader) check(ctx context.Context, env program.Env, report *load.Report
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	at := wiring.At(l.Remote, env.Name)
-	return wiring.Operate(ctx, l.log(env), at, l.Key.Value, time.Hour, func(ctx context.Context, s wiring.OperatorSession) error {
-		return load.Check(ctx, s.Ledger(), report)
-	})
+	return wiring.Operate(ctx, l.log(env), at, l.Key.Value, time.Hour,
+		func(ctx context.Context, s wiring.OperatorSession) error {
+			return load.Check(ctx, s.Ledger(), report)
+		})
 }

@@ -75,7 +75,8 @@ func (c makeBackup) run(ctx context.Context, env program.Env) error {
 	return wiring.AsOperator(ctx, c.log(env), c.at("backup"), c.key(), func(ctx context.Context, conn *bus.Conn) error {
 		_, err := copyTo(ctx, env.Stdout, conn, c.Out.Value, c.Stopped.On)
 		if err == nil {
-			_, err = io.WriteString(env.Stdout, "It contains tokens and password hashes. Protect it from other readers.\n"+notInNATS)
+			_, err = io.WriteString(env.Stdout,
+				"It contains tokens and password hashes. Protect it from other readers.\n"+notInNATS)
 		}
 		return err
 	})
@@ -84,9 +85,10 @@ func (c makeBackup) run(ctx context.Context, env program.Env) error {
 // copyTo makes a backup in a folder and prints its progress to out. still means that nothing is
 // written meanwhile.
 func copyTo(ctx context.Context, out io.Writer, conn *bus.Conn, folder string, still bool) (backup.Manifest, error) {
-	m, err := backup.Make(ctx, conn, folder, backup.Options{Pillion: program.Version(), Still: still, Each: func(s backup.Stream) {
-		fmt.Fprintf(out, "copied %-16s %d messages, to %d\n", s.Name, s.Messages(), s.Last())
-	}})
+	m, err := backup.Make(ctx, conn, folder, backup.Options{Pillion: program.Version(), Still: still,
+		Each: func(s backup.Stream) {
+			fmt.Fprintf(out, "copied %-16s %d messages, to %d\n", s.Name, s.Messages(), s.Last())
+		}})
 	if err != nil {
 		return m, err
 	}
@@ -108,7 +110,8 @@ func (c restoreBackup) run(ctx context.Context, env program.Env) error {
 // restore restores a backup and prints the result. before are the findings that the ledger had
 // before the backup; the restore is not to blame for them.
 func (s restoreSettings) restore(
-	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []bus.Finding, sessions bool,
+	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []bus.Finding,
+	sessions bool,
 ) error {
 	out := env.Stdout
 	found, err := wiring.Restore(ctx, r.log(env), r.at(command), key, b, backup.RestoreOptions{
@@ -139,7 +142,8 @@ func (s restoreSettings) restore(
 func (c audit) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(), bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
+	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(),
+		bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}

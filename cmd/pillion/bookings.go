@@ -72,13 +72,14 @@ func (f bookingFlags) operate(
 	defer cancel()
 	log := env.Logger(setting.Log{Level: f.Level, Format: f.Format})
 	at := wiring.At(f.Remote, "pillion bookings")
-	return wiring.Operate(ctx, log, at, f.Path("operator"), deadline, func(ctx context.Context, s wiring.OperatorSession) error {
-		found, err := do(ctx, s)
-		if err != nil {
-			return plain(err)
-		}
-		return printBookings(env.Stdout, f.JSON.On, found)
-	})
+	return wiring.Operate(ctx, log, at, f.Path("operator"), deadline,
+		func(ctx context.Context, s wiring.OperatorSession) error {
+			found, err := do(ctx, s)
+			if err != nil {
+				return plain(err)
+			}
+			return printBookings(env.Stdout, f.JSON.On, found)
+		})
 }
 
 // plain reduces the refusal of a command to its message: the operator has asked for something that
@@ -115,13 +116,15 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 		}
 		return b.Newest(c.Limit.Value, 0, only)
 	}
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking, error) {
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
 		return s.List(ctx, list)
 	})
 }
 
 func (c showBooking) run(ctx context.Context, env program.Env) error {
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking, error) {
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
 		b, err := s.Show(ctx, booking.ID(c.ID))
 		return []booking.Booking{b}, err
 	})
@@ -136,7 +139,8 @@ func (c changeBooking) run(
 	if strings.TrimSpace(c.Reason) == "" {
 		return errNoReason
 	}
-	return c.operate(ctx, env, deadline, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking, error) {
+	return c.operate(ctx, env, deadline, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
 		b, err := change(s)(ctx, booking.ID(c.ID), c.Reason)
 		return []booking.Booking{b}, err
 	})

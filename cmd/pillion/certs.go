@@ -65,7 +65,8 @@ func (c initCerts) run(env program.Env) error {
 	}
 	make := trialca.Config{Folder: func(string) string { return c.Folder.Value }, Holders: who, Renew: c.Renew.On}
 	if c.Apart.Value != "" {
-		make.Folder, make.Public = func(name string) string { return filepath.Join(c.Apart.Value, name) }, c.Folder.Value
+		make.Folder, make.Public = func(name string) string { return filepath.Join(c.Apart.Value, name) },
+			c.Folder.Value
 	}
 	made, err := trialca.Make(make)
 	if err != nil {

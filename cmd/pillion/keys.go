@@ -40,7 +40,8 @@ func (c initKeys) run(env program.Env) error {
 			file := filepath.Join(c.Services.Value, who+".pub")
 			if err := secretfile.Create(file, []byte(public.Services[who]+"\n")); err != nil {
 				return errConf.Saying(fmt.Sprintf(
-					"Cannot write %s. Make the folder writable, or choose another one with --services.", file)).Because(err)
+					"Cannot write %s. Make the folder writable, or choose another one with --services.",
+					file)).Because(err)
 			}
 		}
 	}
@@ -50,7 +51,8 @@ func (c initKeys) run(env program.Env) error {
 	}
 	if err := replace(c.Conf.Value, public.Define()); err != nil {
 		return errConf.Saying(fmt.Sprintf(
-			"Cannot write %s. Make its folder writable, or choose another file with --conf.", c.Conf.Value)).Because(err)
+			"Cannot write %s. Make its folder writable, or choose another file with --conf.",
+			c.Conf.Value)).Because(err)
 	}
 	_, err = fmt.Fprintf(env.Stdout, "The keys exist, and their public keys for NATS are in %s.\n", c.Conf.Value)
 	return err

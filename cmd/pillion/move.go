@@ -48,7 +48,8 @@ func refuseMoved(data string) error {
 		return nil
 	}
 	if err != nil {
-		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.", file)).Because(err)
+		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.",
+			file)).Because(err)
 	}
 	return errMoved.Saying(fmt.Sprintf("The system in %s has moved: %s. Use it at its new place with --nats-url, "+
 		"or choose another folder with --data. To use the old system nevertheless, delete %s.",
@@ -64,7 +65,8 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	folder, err := os.MkdirTemp(c.Data.Value, "move-")
 	if err != nil {
 		return errNoData.Saying(fmt.Sprintf(
-			"Cannot write a copy of the system to %s. Check that the folder exists and is writable.", c.Data.Value)).Because(err)
+			"Cannot write a copy of the system to %s. Check that the folder exists and is writable.",
+			c.Data.Value)).Because(err)
 	}
 	defer func() {
 		if err != nil {
@@ -88,8 +90,9 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	if err := os.WriteFile(file, []byte(note), 0o600); err != nil {
 		return fmt.Errorf("the system has moved, but %s cannot be written; do not start pillion with this data folder again: %w", file, err)
 	}
-	_, err = fmt.Fprintf(env.Stdout, "The system has moved. pillion no longer starts with %s. Keep the copy in %s as a backup, or delete it.\n"+
-		"Copy these files to the new services: authsvc's private keys (%s), the service keys and rides.secret (%s).\n",
+	_, err = fmt.Fprintf(env.Stdout,
+		"The system has moved. pillion no longer starts with %s. Keep the copy in %s as a backup, or delete it.\n"+
+			"Copy these files to the new services: authsvc's private keys (%s), the service keys and rides.secret (%s).\n",
 		c.Data.Value, folder, filepath.Join(c.Data.Value, "keys"), c.services())
 	return err
 }
@@ -115,14 +118,16 @@ func (c move) copy(ctx context.Context, env program.Env, folder string) (before 
 	streams := filepath.Join(c.Data.Value, "nats")
 	if _, err := os.Stat(streams); err != nil {
 		return nil, errNoData.Saying(fmt.Sprintf(
-			"There is no system in %s, because %s does not exist. Choose the folder with --data.", c.Data.Value, streams)).Because(err)
+			"There is no system in %s, because %s does not exist. Choose the folder with --data.", c.Data.Value,
+			streams)).Because(err)
 	}
 	keys, err := access.LoadOrCreate(c.services())
 	if err != nil {
 		return nil, err
 	}
 	log := c.log(env)
-	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log, Access: access.Conf(keys, false)})
+	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log,
+		Access: access.Conf(keys, false)})
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,10 @@ func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p
 		return struct{}{}, err
 	}
 	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) { log.Debug("waiting for NATS", "error", err, "retry_in", next) }))
+		backoff.WithNotify(func(err error, next time.Duration) {
+			log.Debug("waiting for NATS", "error", err, "retry_in",
+				next)
+		}))
 	switch {
 	case err == nil:
 		return nil

@@ -125,7 +125,8 @@ func (p *Pair) reload() {
 	old := p.current.Load()
 	now, err := p.read()
 	if err == nil && now.Leaf.NotAfter.Before(p.checked) && !bytes.Equal(now.cert, old.cert) {
-		err = ErrCertificate.Saying(fmt.Sprintf("The certificate %s has expired. Replace it with a valid one.", p.c.Cert))
+		err = ErrCertificate.Saying(fmt.Sprintf("The certificate %s has expired. Replace it with a valid one.",
+			p.c.Cert))
 	}
 	if err != nil {
 		if why := fault.From(err).Message; why != p.refused {
@@ -156,20 +157,25 @@ func (p *Pair) read() (*loaded, error) {
 	var open *secretfile.TooOpenError
 	switch {
 	case errors.As(err, &open):
-		return nil, fail(err, "The private key %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
-			p.c.Key, open.Mode)
+		return nil,
+			fail(err,
+				"The private key %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
+				p.c.Key, open.Mode)
 	case err != nil:
 		return nil, fail(err, cannotRead, "private key", p.c.Key, reason(err))
 	}
 	if all, err := certificates(cert); err != nil {
-		return nil, fail(err, "The certificate %s cannot be used: %s. It must contain complete certificates in PEM.", p.c.Cert, err)
+		return nil, fail(err, "The certificate %s cannot be used: %s. It must contain complete certificates in PEM.",
+			p.c.Cert, err)
 	} else if all == nil {
 		return nil, fail(nil, "The file %s contains no certificate in PEM.", p.c.Cert)
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, fail(err, "The certificate %s and the private key %s do not match, or the key is not in PEM. Replace them with a pair.",
-			p.c.Cert, p.c.Key)
+		return nil,
+			fail(err,
+				"The certificate %s and the private key %s do not match, or the key is not in PEM. Replace them with a pair.",
+				p.c.Cert, p.c.Key)
 	}
 	return &loaded{pair, cert, key}, nil
 }
@@ -181,7 +187,8 @@ const cannotRead = "The %s %s cannot be read: %s. Make the file readable for thi
 func Authorities(file string) (*x509.CertPool, error) {
 	fail := func(cause error, why string) error {
 		return ErrAuthorities.Saying(fmt.Sprintf(
-			"The CA in %s cannot be used: %s. Provide its certificate in PEM, or choose another file.", file, why)).Because(cause)
+			"The CA in %s cannot be used: %s. Provide its certificate in PEM, or choose another file.", file,
+			why)).Because(cause)
 	}
 	text, err := readFile(file)
 	if err != nil {

@@ -117,7 +117,8 @@ func TestReload(t *testing.T) {
 	issue(t, dir, false, time.Now())
 	ca, cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key")
 	var log journal
-	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1,
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,8 @@ func TestReload(t *testing.T) {
 func TestChecksFilesAtAnInterval(t *testing.T) {
 	dir := t.TempDir()
 	issue(t, dir, false, time.Now())
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key"), Every: time.Hour})
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"),
+		Key: filepath.Join(dir, "door.key"), Every: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +197,8 @@ func TestChecksFilesAtAnInterval(t *testing.T) {
 func TestOnlyTLS13(t *testing.T) {
 	dir := t.TempDir()
 	issue(t, dir, false, time.Now())
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key")})
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"),
+		Key: filepath.Join(dir, "door.key")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +236,8 @@ func TestRefused(t *testing.T) {
 		}
 		return path
 	}
-	open, noise, empty := file("open.key", read(t, key), 0o640), file("noise", []byte("no PEM\n"), 0o600), file("empty", nil, 0o600)
+	open, noise, empty := file("open.key", read(t, key), 0o640), file("noise", []byte("no PEM\n"), 0o600),
+		file("empty", nil, 0o600)
 	chain := slices.Concat(read(t, cert), read(t, filepath.Join(dir, "ca.crt")))
 	torn := file("torn.crt", chain[:len(chain)-40], 0o600)
 	for _, c := range []struct{ what, cert, key, want string }{
@@ -254,10 +258,12 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for what, path := range map[string]string{
-		"does not exist": filepath.Join(dir, "none"), "is noise": noise, "is empty": empty, "is a folder": dir, "is a key": key,
+		"does not exist": filepath.Join(dir, "none"), "is noise": noise, "is empty": empty, "is a folder": dir,
+		"is a key":     key,
 		"is truncated": torn,
 	} {
-		if _, err := certfile.Authorities(path); !errors.Is(err, certfile.ErrAuthorities) || !strings.Contains(err.Error(), path) {
+		if _, err := certfile.Authorities(path); !errors.Is(err, certfile.ErrAuthorities) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("a CA that %s: %v", what, err)
 		}
 	}
@@ -269,7 +275,8 @@ func TestRefused(t *testing.T) {
 	issue(t, other, true, time.Now().Add(-2*trialca.LeafLife))
 	var log journal
 	if _, err := certfile.Load(certfile.Config{
-		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"), Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"),
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	}); err != nil || log.count("has expired") != 1 {
 		t.Errorf("an expired certificate: %v, with %d warnings", err, log.count("has expired"))
 	}

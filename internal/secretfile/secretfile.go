@@ -123,7 +123,8 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		}
 		if err := Create(path, fresh); err != nil {
 			return nil, ErrUnusable.Saying(fmt.Sprintf(
-				"%s cannot be written to %s. Make the folder writable, or choose another file.", what, path)).Because(err)
+				"%s cannot be written to %s. Make the folder writable, or choose another file.", what,
+				path)).Because(err)
 		}
 		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
@@ -134,8 +135,10 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		return data, nil
 	case errors.As(err, &open):
 		return nil, ErrUnusable.Saying(fmt.Sprintf(
-			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path, open.Mode))
+			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path,
+			open.Mode))
 	}
 	return nil, ErrUnusable.Saying(fmt.Sprintf(
-		"%s in %s cannot be read. Make the file readable for this user, or choose another one.", what, path)).Because(err)
+		"%s in %s cannot be read. Make the file readable for this user, or choose another one.", what,
+		path)).Because(err)
 }

@@ -21,7 +21,8 @@ func TestAllGetTheSame(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range got {
 		group.Go(func() {
-			data, err := secretfile.LoadOrCreate(path, "The secret", 64, func() ([]byte, error) { return []byte(rand.Text()), nil })
+			data, err := secretfile.LoadOrCreate(path, "The secret", 64,
+				func() ([]byte, error) { return []byte(rand.Text()), nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -62,12 +63,14 @@ func TestUnusableFiles(t *testing.T) {
 	} {
 		data, err := secretfile.LoadOrCreate(tt.path, "The secret", 64, made)
 		f := fault.From(err)
-		if data != nil || !errors.Is(err, secretfile.ErrUnusable) || !strings.HasPrefix(f.Message, "The secret in "+tt.path+" ") || !strings.Contains(f.Message, tt.says) {
+		if data != nil || !errors.Is(err, secretfile.ErrUnusable) ||
+			!strings.HasPrefix(f.Message, "The secret in "+tt.path+" ") || !strings.Contains(f.Message, tt.says) {
 			t.Errorf("%s: %q, %v", tt.name, data, err)
 		}
 	}
 	broken := errors.New("no randomness")
-	if _, err := secretfile.LoadOrCreate(filepath.Join(dir, "none"), "The secret", 64, func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+	if _, err := secretfile.LoadOrCreate(filepath.Join(dir, "none"), "The secret", 64,
+		func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("a failure of make: %v", err)
 	}
 	if _, err := secretfile.Read(filepath.Join(dir, "none"), 64); !errors.Is(err, secretfile.ErrNotThere) {

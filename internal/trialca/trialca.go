@@ -103,7 +103,8 @@ func failed(dir string, err error) error {
 		return err
 	}
 	return ErrFolder.Saying(fmt.Sprintf(
-		"The certificates cannot be created in %s: %v. Make the folder writable, or choose another one.", dir, err)).Because(err)
+		"The certificates cannot be created in %s: %v. Make the folder writable, or choose another one.", dir,
+		err)).Because(err)
 }
 
 // An authority is a CA with its private key.
@@ -125,11 +126,13 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	for _, h := range c.Holders {
 		if cert := filepath.Join(c.Folder(h.Name), h.Name+".crt"); exists(cert) {
 			return ca, false, ErrFolder.Saying(fmt.Sprintf(
-				"%s exists, but the key of its CA is missing from %s. Restore the key, or move the certificates away.", cert, keyFile))
+				"%s exists, but the key of its CA is missing from %s. Restore the key, or move the certificates away.",
+				cert, keyFile))
 		}
 	}
 	if c.Renew {
-		return ca, false, ErrFolder.Saying(fmt.Sprintf("There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
+		return ca, false,
+			ErrFolder.Saying(fmt.Sprintf("There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -140,7 +143,8 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 		SerialNumber: serial(),
 		Subject:      pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
 		NotBefore:    now.Add(-early), NotAfter: now.Add(CALife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -69,7 +69,8 @@ func TestMake(t *testing.T) {
 	if life := node.NotAfter.Sub(node.NotBefore); life < trialca.LeafLife || life > trialca.LeafLife+time.Hour {
 		t.Errorf("the lifetime of a certificate is %v", life)
 	}
-	for name, mode := range map[string]os.FileMode{"ca.key": 0o600, "node.key": 0o600, "service.key": 0o600, "ca.crt": 0o644, "node.crt": 0o644} {
+	for name, mode := range map[string]os.FileMode{"ca.key": 0o600, "node.key": 0o600, "service.key": 0o600,
+		"ca.crt": 0o644, "node.crt": 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
@@ -164,7 +165,8 @@ func TestRefused(t *testing.T) {
 		before := read(t, dir, "node.crt")
 		renew := config(dir)
 		renew.Renew = true
-		if made, err := trialca.Make(renew); !errors.Is(err, trialca.ErrFolder) || !strings.Contains(err.Error(), c.want) {
+		if made, err := trialca.Make(renew); !errors.Is(err, trialca.ErrFolder) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: made %v, %v", what, made, err)
 		}
 		if read(t, dir, "node.crt") != before {
@@ -180,7 +182,8 @@ func TestRefused(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := trialca.Make(config(file)); !errors.Is(err, trialca.ErrFolder) || !strings.Contains(err.Error(), file) {
+	if _, err := trialca.Make(config(file)); !errors.Is(err, trialca.ErrFolder) ||
+		!strings.Contains(err.Error(), file) {
 		t.Errorf("a file for a folder: %v", err)
 	}
 }

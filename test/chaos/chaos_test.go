@@ -55,18 +55,21 @@ func TestFaults(t *testing.T) {
 	var plan []fault
 	for _, f := range possible("") {
 		switch f.name {
-		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk", "stop the leader":
+		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk",
+			"stop the leader":
 			f.lasts = exactly(5 * time.Second) // long enough for another leader
 			plan = append(plan, f)
 		}
 	}
-	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10, Think: 200 * time.Millisecond})
+	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10,
+		Think: 200 * time.Millisecond})
 }
 
 // possible returns the faults that can be made here.
 func possible(named string) []fault {
 	return slices.DeleteFunc(faults(), func(f fault) bool {
-		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" || !strings.Contains(f.name, named)
+		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" ||
+			!strings.Contains(f.name, named)
 	})
 }
 
@@ -118,7 +121,8 @@ func summarize(t *testing.T, all []round) {
 	fmt.Fprintf(&text, "%-20s %6s %28s %28s\n", "fault", "rounds", "until a booking (s)", "longest answer (s)")
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		fmt.Fprintf(&text, "%-20s %6d %s %s\n", name, len(by[name]),
-			quantiles(by[name], func(r round) time.Duration { return r.written }), quantiles(by[name], func(r round) time.Duration { return r.longest }))
+			quantiles(by[name], func(r round) time.Duration { return r.written }),
+			quantiles(by[name], func(r round) time.Duration { return r.longest }))
 	}
 	fates := map[fate]int{}
 	for _, r := range all {

@@ -110,9 +110,11 @@ func newCluster(t *testing.T) *cluster {
 	} {
 		for i := range instances {
 			h := c.host(fmt.Sprintf("%s%d", strings.TrimSuffix(kind.name, "svc"), i+1))
-			p := &process{host: h, program: program(kind.name), alive: fmt.Sprintf("http://%s:%d/readyz", h.front, kind.port+10)}
+			p := &process{host: h, program: program(kind.name),
+				alive: fmt.Sprintf("http://%s:%d/readyz", h.front, kind.port+10)}
 			p.args = append([]string{nats, "--service-key=" + filepath.Join(keys, kind.name+".nk"), "--request-limit=0",
-				fmt.Sprintf("--%s-addr=%s:%d", strings.TrimSuffix(kind.name, "svc"), h.front, kind.port), fmt.Sprintf("--ops-addr=%s:%d", h.front, kind.port+10)}, kind.args...)
+				fmt.Sprintf("--%s-addr=%s:%d", strings.TrimSuffix(kind.name, "svc"), h.front, kind.port),
+				fmt.Sprintf("--ops-addr=%s:%d", h.front, kind.port+10)}, kind.args...)
 			p.keep(t)
 			c.services[kind.name] = append(c.services[kind.name], p)
 		}
@@ -254,7 +256,8 @@ func healthy(p *process) error {
 	if resp.StatusCode != http.StatusOK {
 		var h struct{ Error string }
 		_ = json.Unmarshal(body, &h) // as NATS says it; ours is text
-		return fmt.Errorf("%s is not ready: %s", p.name, strings.ReplaceAll(strings.TrimSpace(h.Error+string(body)), "\n", "; "))
+		return fmt.Errorf("%s is not ready: %s", p.name, strings.ReplaceAll(strings.TrimSpace(h.Error+string(body)),
+			"\n", "; "))
 	}
 	return nil
 }

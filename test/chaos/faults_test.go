@@ -187,7 +187,8 @@ func failWrite(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, e
 		return nil, err
 	}
 	limit := unix.Rlimit{Cur: 1 << 12, Max: unix.RLIM_INFINITY}
-	return func() error { return errors.Join(n.end(syscall.SIGTERM), n.start()) }, unix.Prlimit(n.pid, unix.RLIMIT_FSIZE, &limit, nil)
+	return func() error { return errors.Join(n.end(syscall.SIGTERM), n.start()) },
+		unix.Prlimit(n.pid, unix.RLIMIT_FSIZE, &limit, nil)
 }
 
 // breakDisk makes the file system of a node read-only, as the system does that finds an error on it. The node is stopped then, its disk repaired, and it is

@@ -63,7 +63,8 @@ func (n *network) add(name string) (host, error) {
 		a := fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()/250%250, 1+os.Getpid()%250, 10+n.made)
 		return host{name: name, back: a, front: a}, nil
 	}
-	h := host{name: name, back: fmt.Sprintf("10.77.0.%d", 10+n.made), front: fmt.Sprintf("10.77.1.%d", 10+n.made), real: true}
+	h := host{name: name, back: fmt.Sprintf("10.77.0.%d", 10+n.made), front: fmt.Sprintf("10.77.1.%d", 10+n.made),
+		real: true}
 	if err := ip("netns", "add", name); err != nil {
 		return host{}, err
 	}
@@ -106,7 +107,8 @@ func (h host) mend() error { return ip("link", "set", h.port(backNet), "master",
 func (h host) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	if h.real {
-		cmd = exec.Command("ip", append([]string{"netns", "exec", h.name, program}, args...)...) // which becomes the program
+		cmd = exec.Command("ip", append([]string{"netns", "exec", h.name, program},
+			args...)...) // which becomes the program
 	} else {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	}

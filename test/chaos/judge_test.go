@@ -38,12 +38,14 @@ func (c *cluster) judge(w *witness, r *load.Report) {
 	if found.More > 0 || len(found.Refused) > 0 {
 		c.t.Errorf("%d more findings; refused: %v", found.More, found.Refused)
 	}
-	c.t.Logf("%d acknowledged events looked for among %d; bookings: %v", len(r.Acknowledged()), found.Last, found.Bookings)
+	c.t.Logf("%d acknowledged events looked for among %d; bookings: %v", len(r.Acknowledged()), found.Last,
+		found.Bookings)
 
 	calls, riders := c.history(ctx, w)
 	began := time.Now()
 	n := bookingtest.CheckCalls(c.t, calls, riders)
-	c.t.Logf("%d calls in %d histories are held against the specification in %v", len(calls), n, time.Since(began).Round(time.Millisecond))
+	c.t.Logf("%d calls in %d histories are held against the specification in %v", len(calls), n,
+		time.Since(began).Round(time.Millisecond))
 	c.boards(w, found.Board)
 }
 
@@ -78,7 +80,8 @@ func (c *cluster) left(w *witness) error {
 			return fmt.Errorf("consumer %s: %w", shared, err)
 		}
 		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending, info.NumAckPending)
+			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending,
+				info.NumAckPending)
 		}
 	}
 	reading, stop := context.WithTimeout(c.t.Context(), whole)
@@ -141,7 +144,8 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 	c.t.Helper()
 	last, err := c.ledger.LastSequence(ctx)
 	c.must(err)
-	consumer, err := c.conn.JetStream().OrderedConsumer(ctx, bus.LedgerStream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ledger.booking.>"}})
+	consumer, err := c.conn.JetStream().OrderedConsumer(ctx, bus.LedgerStream,
+		jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ledger.booking.>"}})
 	c.must(err)
 	messages, err := consumer.Messages()
 	c.must(err)
@@ -164,8 +168,10 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 			continue
 		}
 		call := &bookingtest.Call{
-			Op: bookingtest.OpExpire, ID: e.Booking, Actor: booking.Actor{ID: "the system", Role: booking.Service}, Command: e.Command, Partly: true,
-			End: int64(meta.Timestamp.Sub(w.start) + settled), Got: booking.Booking{ID: e.Booking, State: booking.StateExpired},
+			Op: bookingtest.OpExpire, ID: e.Booking, Actor: booking.Actor{ID: "the system", Role: booking.Service},
+			Command: e.Command, Partly: true,
+			End: int64(meta.Timestamp.Sub(w.start) + settled),
+			Got: booking.Booking{ID: e.Booking, State: booking.StateExpired},
 		}
 		if strings.HasSuffix(m.Subject(), "."+string(booking.Released)) {
 			call.Op, call.Got.State, call.Wait = bookingtest.OpRelease, booking.StateOpen, deadline
@@ -199,7 +205,8 @@ func (c *cluster) boards(w *witness, want *booking.Board) {
 				cursor = "&cursor=" + p.Next
 			}
 			if !slices.Equal(got, ought) {
-				c.t.Errorf("%s lists %d bookings to %s %s, and a replay of the ledger %d, or in other states", base, len(got), actor.Role, actor.ID, len(ought))
+				c.t.Errorf("%s lists %d bookings to %s %s, and a replay of the ledger %d, or in other states", base,
+					len(got), actor.Role, actor.ID, len(ought))
 			}
 		}
 	}

@@ -64,7 +64,8 @@ func TestMain(m *testing.M) {
 
 // build makes the programs, and the NATS server in the version that go.mod names: as `make build` does, so that most of it is in Go's cache.
 func build() error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", home, "github.com/example/pillion/cmd/...", "github.com/nats-io/nats-server/v2")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", home, "github.com/example/pillion/cmd/...",
+		"github.com/nats-io/nats-server/v2")
 	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	return cmd.Run()
 }
@@ -90,7 +91,8 @@ func again() (int, error) {
 		return cmd
 	}
 	// All that furnish will do, tried out.
-	try := within("sh", "-ec", "mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add a; ip link add name x0 type bridge; ip link add name x1 type veth peer name x2")
+	try := within("sh", "-ec",
+		"mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add a; ip link add name x0 type bridge; ip link add name x1 type veth peer name x2")
 	if out, err := try.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%w: %s", err, out)
 	}
@@ -114,7 +116,8 @@ func furnish() error {
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
-	}{{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE}, {"proc", "/proc", "proc", 0}, {"tmpfs", "/run", "tmpfs", 0}} {
+	}{{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE}, {"proc", "/proc", "proc", 0},
+		{"tmpfs", "/run", "tmpfs", 0}} {
 		if err := syscall.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}

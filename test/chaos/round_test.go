@@ -60,15 +60,18 @@ func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 			r.longest = max(r.longest, x.end-x.begin)
 		}
 		switch {
-		case x.end-x.begin > patience, x.fate == hung, x.fate == wrong, (x.fate == broken || x.fate == nobody) && !down[x.host]:
+		case x.end-x.begin > patience, x.fate == hung, x.fate == wrong, (x.fate == broken || x.fate == nobody) &&
+			!down[x.host]:
 			r.wrong = append(r.wrong, x)
 		}
 	}
 	if f.writes > 0 && r.written > f.writes {
-		c.t.Errorf("%s: bookings go on after %v, and %v is promised", f.name, r.written.Round(time.Millisecond), f.writes)
+		c.t.Errorf("%s: bookings go on after %v, and %v is promised", f.name, r.written.Round(time.Millisecond),
+			f.writes)
 	}
 	for _, x := range r.wrong[:min(len(r.wrong), 5)] {
-		c.t.Errorf("%s: %s at %s begun %v after: %s %d %s after %v", f.name, x.op, x.host, (x.begin - begin).Round(time.Millisecond), x.fate, x.status, x.code,
+		c.t.Errorf("%s: %s at %s begun %v after: %s %d %s after %v", f.name, x.op, x.host,
+			(x.begin - begin).Round(time.Millisecond), x.fate, x.status, x.code,
 			(x.end - x.begin).Round(time.Millisecond))
 	}
 	if more := len(r.wrong) - 5; more > 0 {
@@ -82,6 +85,7 @@ func (r round) String() string {
 	for _, f := range slices.Sorted(maps.Keys(r.fates)) {
 		fates = append(fates, fmt.Sprintf("%d %s", r.fates[f], f))
 	}
-	return fmt.Sprintf("%-20s %6.1f s, writes after %6.3f s, longest answer %6.3f s: %s", r.fault, r.took.Seconds(), r.written.Seconds(), r.longest.Seconds(),
+	return fmt.Sprintf("%-20s %6.1f s, writes after %6.3f s, longest answer %6.3f s: %s", r.fault, r.took.Seconds(),
+		r.written.Seconds(), r.longest.Seconds(),
 		strings.Join(fates, ", "))
 }

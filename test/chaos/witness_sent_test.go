@@ -41,7 +41,8 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", "Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
+		req.Header.Set("Authorization",
+			"Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
 		req.Header.Set("Idempotency-Key", "one")
 		resp, err := w.RoundTrip(req)
 		if err == nil {
@@ -52,7 +53,8 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 	if err := ask("GET", "/", ""); err != nil { // so that there is a connection
 		t.Fatal(err)
 	}
-	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil || !taken.Load() {
+	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil ||
+		!taken.Load() {
 		t.Fatalf("the request was taken: %v, and its error is %v", taken.Load(), err)
 	}
 	x := w.all[len(w.all)-1]

@@ -64,7 +64,8 @@ const (
 func newWitness() *witness {
 	return &witness{
 		start: time.Now(), next: &http.Transport{MaxIdleConnsPerHost: 500, IdleConnTimeout: time.Minute},
-		tokens: map[string]booking.Actor{}, bearers: map[booking.Actor]string{}, first: map[booking.CommandID]time.Duration{},
+		tokens: map[string]booking.Actor{}, bearers: map[booking.Actor]string{},
+		first: map[booking.CommandID]time.Duration{},
 	}
 }
 
@@ -74,7 +75,8 @@ func (w *witness) now() time.Duration { return time.Since(w.start) }
 func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchange{begin: w.now(), op: req.Method + " " + template(req.URL.Path), host: req.URL.Hostname()}
 	var sent atomic.Bool
-	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
+	traced := req.WithContext(httptrace.WithClientTrace(req.Context(),
+		&httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
 	resp, err := w.next.RoundTrip(traced)
 	var body []byte
 	if err == nil {
@@ -89,7 +91,8 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 		_ = json.Unmarshal(body, &answer) // what is no JSON has none of it
 	}
 	x.code, x.fate = answer.Code, fateOf(resp, err)
-	if x.fate == nobody && sent.Load() { // by a connection that broke, and then there was no other: net/http tries again by itself what has an Idempotency-Key
+	if x.fate == nobody &&
+		sent.Load() { // by a connection that broke, and then there was no other: net/http tries again by itself what has an Idempotency-Key
 		x.fate = broken
 	}
 	w.mu.Lock()
@@ -142,14 +145,16 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 		return nil
 	}
 	c := &bookingtest.Call{
-		Actor: actor, Right: true, Wait: deadline, Partly: true, Begin: int64(x.begin), First: int64(x.begin), End: int64(x.end),
+		Actor: actor, Right: true, Wait: deadline, Partly: true, Begin: int64(x.begin), First: int64(x.begin),
+		End: int64(x.end),
 		Got: booking.Booking{ID: a.Booking, State: a.State, Rider: a.Rider},
 	}
 	path := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
 	verb := path[len(path)-1]
 	switch {
 	case x.op == "POST /book":
-		c.Op, c.ID = bookingtest.OpBook, booking.ID(booking.DeriveID("booking", actor.ID, req.Header.Get("Idempotency-Key")))
+		c.Op, c.ID = bookingtest.OpBook, booking.ID(booking.DeriveID("booking", actor.ID,
+			req.Header.Get("Idempotency-Key")))
 	case x.op == "POST /accept-booking":
 		c.Op, c.ID = bookingtest.OpAccept, a.Booking
 	case x.op == "GET /bookings/{id}":
@@ -180,7 +185,8 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 			w.first[c.Command] = x.begin
 		}
 	}
-	if with := a.State == booking.StateAccepted || a.State == booking.StateArrived || a.State == booking.StateStarted; with && actor.Role == booking.Rider {
+	if with := a.State == booking.StateAccepted || a.State == booking.StateArrived ||
+		a.State == booking.StateStarted; with && actor.Role == booking.Rider {
 		c.Got.Rider = booking.RiderID(actor.ID)
 	}
 	switch {
@@ -222,7 +228,8 @@ func (w *witness) written(after time.Duration) (time.Duration, bool) {
 	defer w.mu.Unlock()
 	var first time.Duration
 	for i := len(w.all) - 1; i >= 0 && w.all[i].end > after; i-- {
-		if x := w.all[i]; x.op == "POST /book" && x.begin > after && x.fate == answered && x.status < 300 && (first == 0 || x.end < first) {
+		if x := w.all[i]; x.op == "POST /book" && x.begin > after && x.fate == answered && x.status < 300 &&
+			(first == 0 || x.end < first) {
 			first = x.end
 		}
 	}

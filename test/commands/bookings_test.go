@@ -14,7 +14,8 @@ import (
 // tokenOf logs somebody in.
 func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header {
 	t.Helper()
-	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, `{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
+	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON,
+		`{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)
@@ -75,16 +76,19 @@ func TestBookingCommands(t *testing.T) {
 	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusOK {
 		t.Fatalf("accept: %d %s", status, words)
 	}
-	if status, out, stderr := operate("release", first, "--reason=the phone is dead"); status != 0 || !strings.Contains(out, "open") || !strings.Contains(out, "the phone is dead") {
+	if status, out, stderr := operate("release", first, "--reason=the phone is dead"); status != 0 ||
+		!strings.Contains(out, "open") || !strings.Contains(out, "the phone is dead") {
 		t.Errorf("release: %d %s%s", status, out, stderr)
 	}
-	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict || !strings.Contains(words, "given this booking back") {
+	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict ||
+		!strings.Contains(words, "given this booking back") {
 		t.Errorf("accept what was released: %d %s", status, words)
 	}
 	if status, words := ridersvc("/accept-booking", `{}`); status != http.StatusOK || !strings.Contains(words, second) {
 		t.Errorf("the rider is free for another one: %d %s", status, words)
 	}
-	if status, _, stderr := operate("release", "--booking-deadline=5m", first, "--reason=again"); status != 1 || stderr == "" || strings.Count(stderr, "\n") != 1 {
+	if status, _, stderr := operate("release", "--booking-deadline=5m", first, "--reason=again"); status != 1 ||
+		stderr == "" || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("release what is open: %d %s", status, stderr)
 	}
 
@@ -99,19 +103,23 @@ func TestBookingCommands(t *testing.T) {
 			t.Fatalf("%s: %d %s", step[0], status, words)
 		}
 	}
-	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user, ""); status != http.StatusConflict {
+	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user,
+		""); status != http.StatusConflict {
 		t.Errorf("the user cancels a ride under way: %d %s", status, words)
 	}
-	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 || !strings.Contains(out, "cancelled") {
+	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 ||
+		!strings.Contains(out, "cancelled") {
 		t.Errorf("cancel: %d %s%s", status, out, stderr)
 	}
-	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, ""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
+	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user,
+		""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
 		t.Errorf("the user is told %s", words)
 	}
 	if got := list("--state=cancelled"); len(got) != 1 || got[0] != second {
 		t.Errorf("cancelled are %v", got)
 	}
-	if status, out, _ := operate("show", second); status != 0 || !strings.Contains(out, second) || !strings.Contains(out, "cancelled") {
+	if status, out, _ := operate("show", second); status != 0 || !strings.Contains(out, second) ||
+		!strings.Contains(out, "cancelled") {
 		t.Errorf("show: %d %s", status, out)
 	}
 
@@ -128,12 +136,14 @@ func TestBookingCommands(t *testing.T) {
 		{[]string{"list", "--state=gone"}, 2, "tate"},
 		{[]string{"list", "--user=a", "--raider=b"}, 2, "--user"},
 	} {
-		if status, _, stderr := operate(c.args...); status != c.status || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+		if status, _, stderr := operate(c.args...); status != c.status || !strings.Contains(stderr, c.says) ||
+			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: status %d, want %d: %s", strings.Join(c.args, " "), status, c.status, stderr)
 		}
 	}
 	// An operator whom nobody knows is not let in.
-	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.At["nats"],
+	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s",
+		"--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
 	if status != 1 || !strings.Contains(stderr, "rejected the key of this process") {
 		t.Errorf("a stranger: %d %s", status, stderr)

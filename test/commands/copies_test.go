@@ -35,7 +35,8 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(data, "nats"), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(data, "nats"), Addr: "127.0.0.1:0",
+		Access: access.Conf(public, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,10 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet, error) { return auth.KeySet(), nil }); err != nil {
+	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet,
+		error) {
+		return auth.KeySet(), nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	ledger, err := bus.OpenLedger(usersvc, bus.LedgerOptions{Source: "/test", Tokens: auth.Verifier()})
@@ -78,14 +82,16 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	}
 	user, rider, id := booking.NewID(), booking.NewID(), booking.ID(booking.NewID())
 	command := booking.Command{
-		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User}, Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
+		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User},
+		Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
 	}
 	if _, err := desk.Book(ctx, command, id, booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider, id))
 	m.Header.Set("Authorization", "Bearer "+auth.Token(token.Role(booking.Rider), rider, "b@example.com"))
-	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(), "command_id": booking.NewID()})
+	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(),
+		"command_id": booking.NewID()})
 	if _, err := ridersvc.JetStream().PublishMsg(ctx, m); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +107,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		t.Helper()
 		args = append(append([]string{command}, args...), at...)
 		status, out, stderr := proctest.Finish(t, "pillion", args...)
-		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" && strings.Contains(out+stderr, saysNot) {
+		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" &&
+			strings.Contains(out+stderr, saysNot) {
 			t.Errorf("%v: %d, want %d, with %q and without %q\n%s%s", args, status, want, says, saysNot, out, stderr)
 		}
 	}
@@ -118,7 +125,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		replicas = 3
 	}
 	target := bustest.Start(t, bustest.Setup{Closed: true, Replicas: replicas})
-	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator), "--timeout=25s"}
+	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator),
+		"--timeout=25s"}
 	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas))
 	info, err := target.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
 	if err != nil || info.CachedInfo().Config.Replicas != replicas || info.CachedInfo().State.LastSeq != 2 {
@@ -126,7 +134,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 
 	other := bustest.RunClosed(t, false)
-	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator), "--timeout=25s"}
+	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator),
+		"--timeout=25s"}
 	run(0, "The ledger had all of these faults before", "overdue at", at, "move", "--data="+data)
 	run(2, "has moved", "", at, "move", "--data="+data)
 	if _, err := os.Stat(filepath.Join(data, "MOVED")); err != nil {

@@ -50,7 +50,8 @@ func TestKeysForOperators(t *testing.T) {
 		return found
 	}
 	book := func(token string) (int, string) {
-		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	old := login(t, p)
 	keys := do("rotate") // and where the next key is still being made, it waits for that
@@ -92,11 +93,13 @@ func TestKeysForOperators(t *testing.T) {
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", at[0], at[1]}, 2, "still to come"},
 		{[]string{"keys", "list", "--nats-url=nats://" + proctest.FreeAddr(t), at[1]}, 1, "NATS"},
 	} {
-		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
+		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" ||
+			!strings.Contains(stderr, c.says) {
 			t.Errorf("%v: %d %s%s, want %d and %q", c.args, status, stdout, stderr, c.status, c.says)
 		}
 	}
-	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
+	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 ||
+		!strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
 		t.Errorf("a table: %d %s%s", status, stdout, stderr)
 	}
 }

@@ -71,7 +71,8 @@ func TestKeysInit(t *testing.T) {
 	if strings.Count(said, "PILLION_") != 7 || strings.Contains(said, "SU") && strings.Contains(said, ": S") {
 		t.Errorf("it prints\n%s", said)
 	}
-	for _, name := range []string{"authsvc.nk", "usersvc.nk", "ridersvc.nk", "operator.nk", "callout.nk", "callout-issuer.nk", "callout-xkey.nk"} {
+	for _, name := range []string{"authsvc.nk", "usersvc.nk", "ridersvc.nk", "operator.nk", "callout.nk",
+		"callout-issuer.nk", "callout-xkey.nk"} {
 		info, err := os.Stat(filepath.Join(together, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -102,7 +103,8 @@ func TestKeysInit(t *testing.T) {
 	if found, _ := filepath.Glob(filepath.Join(services, "*.nk")); len(found) > 0 {
 		t.Errorf("everybody finds %v", found)
 	}
-	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
+	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together,
+		"--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
 	if status != 2 || !strings.Contains(stderr, "Cannot write ") {
 		t.Errorf("into no folder: %d %s", status, stderr)
 	}

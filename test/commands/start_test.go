@@ -38,12 +38,14 @@ func TestBadStart(t *testing.T) {
 	inUse := filepath.Join(dir, "used")
 	proctest.Pillion(t, inUse)
 
-	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
+	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
 	all := func(args ...string) []string { // of which the last one wins
 		return append(append([]string{"--data=" + filepath.Join(dir, "data")}, free...), args...)
 	}
 	auth := func(args ...string) []string {
-		return append([]string{"--data=" + filepath.Join(dir, "auth"), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}, args...)
+		return append([]string{"--data=" + filepath.Join(dir, "auth"), "--auth-addr=127.0.0.1:0",
+			"--ops-addr=127.0.0.1:0"}, args...)
 	}
 	for _, c := range []struct {
 		name, program string
@@ -81,7 +83,8 @@ func TestBadStart(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			status, _, stderr := proctest.Finish(t, c.program, append(c.args, "--log-level=error")...)
 			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") || !strings.Contains(stderr, c.want) {
+			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") ||
+				!strings.Contains(stderr, c.want) {
 				t.Errorf("status %d, want 2 and one sentence with %q:\n%s", status, c.want, stderr)
 			}
 		})
@@ -153,10 +156,12 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		}
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+`)
-	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"}, {"ridersvc", "--help"}} {
+	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"},
+		{"ridersvc", "--help"}} {
 		_, out, _ := proctest.Finish(t, help[0], help[1:]...)
 		for _, flag := range flags.FindAllString(out, -1) {
-			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason", "--out"}, flag) {
+			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason",
+				"--out"}, flag) {
 				t.Errorf("%s of %s is not in docs/configuration.md", flag, help[0])
 			}
 		}

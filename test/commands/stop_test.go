@@ -29,7 +29,8 @@ func TestStop(t *testing.T) {
 				if busy { // it is unready at once, and says so until it is gone
 					wait.Until(t, "it is unready", func() bool {
 						status, words := p.Readiness(t)
-						return status == http.StatusServiceUnavailable && strings.Contains(words, "running: the process is stopping")
+						return status == http.StatusServiceUnavailable &&
+							strings.Contains(words, "running: the process is stopping")
 					})
 				}
 				if status := p.Wait(t); status != 0 {
@@ -45,10 +46,13 @@ func TestStopServices(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
 	system := proctest.Pillion(t, shared)
-	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"}, {"ridersvc", "--rider-addr"}} {
-		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" + proctest.FreeAddr(t)} {
+	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"},
+		{"ridersvc", "--rider-addr"}} {
+		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" +
+			proctest.FreeAddr(t)} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
-				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url, system.NATS(shared, c.name)[1]}
+				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url,
+					system.NATS(shared, c.name)[1]}
 				if c.name == "authsvc" {
 					args = append(args, "--data="+t.TempDir())
 				}
@@ -87,7 +91,8 @@ func TestRestart(t *testing.T) {
 	p.Signal(t, os.Interrupt)
 	p.Wait(t)
 	p = proctest.Pillion(t, data)
-	if _, again := proctest.Get(t, p.At["authsvc"]+"/public-key"); again != key || !strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
+	if _, again := proctest.Get(t, p.At["authsvc"]+"/public-key"); again != key ||
+		!strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
 		t.Errorf("the key was %q and is %q", key, again)
 	}
 }

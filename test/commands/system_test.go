@@ -17,7 +17,8 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	t.Parallel()
 	url := "nats://" + proctest.FreeAddr(t)
 	data := t.TempDir()
-	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
+	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url,
+		"--service-key="+data+"/services/usersvc.nk")
 	lacks := func(lines ...string) func() bool {
 		return func() bool {
 			status, words := user.Readiness(t)
@@ -36,15 +37,18 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	// A token that is good elsewhere: nothing is known here that could refuse it.
 	elsewhere := proctest.Pillion(t, t.TempDir(), "--demo")
 	book := func(p *proctest.Program, token string) (int, string) {
-		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	foreign := login(t, elsewhere)
-	if status, words := book(user, foreign); status != http.StatusServiceUnavailable || strings.Contains(words, "Invalid token") {
+	if status, words := book(user, foreign); status != http.StatusServiceUnavailable ||
+		strings.Contains(words, "Invalid token") {
 		t.Errorf("book without NATS: %d %q, want 503", status, words)
 	}
 
 	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
-	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
 	nats.Ready(t)
 	user.Ready(t)
@@ -73,23 +77,28 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 	t.Parallel()
 	keys, data := t.TempDir(), t.TempDir()
 	system := proctest.Pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
-	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
+	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key",
+		"--services="+data+"/services")
 	if second.At["nats"] != "" {
 		t.Errorf("it says that it has NATS at %s", second.At["nats"])
 	}
 	_, published := proctest.Get(t, system.At["authsvc"]+"/public-key")
-	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK || words != published {
+	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK ||
+		words != published {
 		t.Errorf("the second one publishes another key: %d %s", status, words)
 	}
 
 	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
-	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.At["nats"], "--demo",
+	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
+		"--nats-url="+system.At["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
 	wait.Until(t, "it says what it lacks", func() bool {
 		status, words := third.Readiness(t)
-		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
+		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") &&
+			strings.Contains(words, "Give every authsvc the same folder")
 	})
-	if status, words := proctest.Call(t, http.MethodPost, third.At["authsvc"]+"/login", asJSON, john); status != http.StatusServiceUnavailable {
+	if status, words := proctest.Call(t, http.MethodPost, third.At["authsvc"]+"/login", asJSON,
+		john); status != http.StatusServiceUnavailable {
 		t.Errorf("login there: %d %s", status, words)
 	}
 	for _, p := range []*proctest.Program{system, second} {
@@ -105,15 +114,18 @@ func TestProvision(t *testing.T) {
 	system := proctest.Pillion(t, data, "--ledger-age=2h")
 	at := system.NATS(data, "operator")
 	url, key := at[0], at[1]
-	if status, out, stderr := proctest.Finish(t, "pillion", "provision", url, key); status != 0 || !strings.Contains(out, "BOOKINGS") {
+	if status, out, stderr := proctest.Finish(t, "pillion", "provision", url, key); status != 0 ||
+		!strings.Contains(out, "BOOKINGS") {
 		t.Errorf("widen to the defaults: status %d, %s%s", status, out, stderr)
 	}
 	status, _, stderr := proctest.Finish(t, "pillion", "provision", url, key, "--ledger-age=3h", "--log-level=error")
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
-	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key, "--timeout=1s", "--log-level=error")
-	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 || !strings.Contains(stderr, "Cannot create the streams in time. NATS at ") {
+	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key,
+		"--timeout=1s", "--log-level=error")
+	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 ||
+		!strings.Contains(stderr, "Cannot create the streams in time. NATS at ") {
 		t.Errorf("no server: status %d, want 1: %s", status, stderr)
 	}
 }
@@ -126,7 +138,8 @@ func TestHealth(t *testing.T) {
 		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+ops); status != 0 {
 			t.Errorf("%s health: status %d, %s", name, status, stderr)
 		}
-		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 || strings.Count(stderr, "\n") != 1 {
+		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 ||
+			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s health of nobody: status %d, %s", name, status, stderr)
 		}
 	}
@@ -198,7 +211,8 @@ func TestServicesCarryNoServer(t *testing.T) {
 		if got := bytes.Contains(out, []byte(server)) || bytes.Contains(out, []byte(embedded)); got != carries {
 			t.Errorf("%s carries a NATS server: %v, want %v", name, got, carries)
 		}
-		if got, want := bytes.Contains(out, []byte("github.com/jackc/pgx/")), name == "pillion" || name == "authsvc"; got != want {
+		if got, want := bytes.Contains(out, []byte("github.com/jackc/pgx/")), name == "pillion" ||
+			name == "authsvc"; got != want {
 			t.Errorf("%s carries a driver for PostgreSQL: %v, want %v", name, got, want)
 		}
 		for _, forbidden := range []string{"\ntesting\n", "\nnet/http/httptest\n"} {

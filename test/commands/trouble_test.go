@@ -55,7 +55,8 @@ func TestCommandsWithoutNATS(t *testing.T) {
 				if status != 1 || out != "" || stderr != args[0]+": "+c.says+"\n" {
 					t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, c.says)
 				}
-				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key, "--log-level=debug")...)
+				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key,
+					"--log-level=debug")...)
 				if !strings.Contains(stderr, "a NATS server cannot be used") || strings.Count(stderr, c.says) < 1 {
 					t.Errorf("at debug it says %q, and no cause", stderr)
 				}
@@ -72,7 +73,8 @@ func TestCommandsWithoutStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(keys, false)})
+	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0",
+		Access: access.Conf(keys, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +87,8 @@ func TestCommandsWithoutStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := args[0] + ": " + bus.ErrNotProvisioned.Message + "\n"
-			status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
+			status, out, stderr := proctest.Finish(t, args[0],
+				append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
 			if status != 1 || out != "" || stderr != want {
 				t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, want)
 			}
@@ -103,7 +106,8 @@ func TestServicesWithoutNATS(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			dir, nobody := t.TempDir(), "nats://"+proctest.FreeAddr(t)
-			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" + filepath.Join(dir, "services", service+".nk")}
+			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" +
+				filepath.Join(dir, "services", service+".nk")}
 			switch service {
 			case "authsvc":
 				args = append(args, "--auth-addr=127.0.0.1:0", "--data="+dir, "--demo")
@@ -113,14 +117,18 @@ func TestServicesWithoutNATS(t *testing.T) {
 				args = append(args, "--rider-addr=127.0.0.1:0")
 			}
 			p := proctest.Start(t, service, args...)
-			reason := "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."
-			if status, words := p.Readiness(t); status != http.StatusServiceUnavailable || strings.Count(words, reason) != 1 || !strings.HasPrefix(words, "nats: "+reason+"\n") {
+			reason := "NATS at " + nobody +
+				" cannot be reached: connection refused. See that it is running, and that --nats-url is right."
+			if status, words := p.Readiness(t); status != http.StatusServiceUnavailable ||
+				strings.Count(words, reason) != 1 || !strings.HasPrefix(words, "nats: "+reason+"\n") {
 				t.Errorf("/readyz: %d %s", status, words)
 			}
 			wait.Until(t, "it is in the log", func() bool { return strings.Contains(p.Log.String(), reason) })
 			for _, path := range calls {
-				status, words := proctest.Call(t, http.MethodPost, p.At[service]+path, http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, john)
-				if status != http.StatusServiceUnavailable || strings.Contains(words, "clock") || !strings.Contains(words, "cannot reach its message bus") {
+				status, words := proctest.Call(t, http.MethodPost, p.At[service]+path,
+					http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, john)
+				if status != http.StatusServiceUnavailable || strings.Contains(words, "clock") ||
+					!strings.Contains(words, "cannot reach its message bus") {
 					t.Errorf("%s: %d %s", path, status, words)
 				}
 			}
@@ -134,18 +142,22 @@ func TestServicesWithoutNATS(t *testing.T) {
 // Whoever uses the nats CLI may have NATS_URL in their environment. A demonstration does not look there, and says so.
 func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"nats://" + proctest.FreeAddr(t), "localhost"} { // the second one is good enough for the CLI
-		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
+		"localhost"} { // the second one is good enough for the CLI
+		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(),
+			"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
 		p := proctest.Run(t, "pillion", cmd)
 		p.Ready(t)
-		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") || !strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
+		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
+			!strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
 			t.Errorf("it says\n%s%s", p.Out, p.Log)
 		}
 	}
 	nobody := "nats://" + proctest.FreeAddr(t)
-	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0",
+		"--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-url="+nobody)
 	if _, words := p.Readiness(t); !strings.Contains(words, nobody) {
 		t.Errorf("told of another server on the command line, it says %s", words)

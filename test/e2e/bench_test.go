@@ -97,7 +97,8 @@ func BenchmarkAcceptRace(b *testing.B) {
 		if err != nil || a.status != http.StatusOK {
 			b.Fatalf("book: %d %s %v", a.status, a.body, err)
 		}
-		raced, winner := race("http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, a.field("booking_id")), riders)
+		raced, winner := race("http://"+p.rider+"/accept-booking",
+			fmt.Sprintf(`{"booking_id":%q}`, a.field("booking_id")), riders)
 		booked, _ := race("http://"+p.user+"/book", "{}", users)
 		racing, alone = racing+raced, alone+booked
 		if err := release(b.Context(), p, winner, a.field("booking_id")); err != nil { // free for the next race
@@ -118,7 +119,8 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 	pillion(b, p, b.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
 	bearer := "Bearer " + login(b, p, "john@example.com", "user")
 	signIn := func() {
-		if _, err := call(b.Context(), "POST", "http://"+p.auth+"/login", `{"email":"john@example.com","password":"password123","role":"user"}`); err != nil {
+		if _, err := call(b.Context(), "POST", "http://"+p.auth+"/login",
+			`{"email":"john@example.com","password":"password123","role":"user"}`); err != nil {
 			b.Error(err)
 		}
 	}
@@ -139,7 +141,8 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 						return
 					case <-pace.C:
 					}
-					req, err := http.NewRequestWithContext(b.Context(), "POST", "http://"+p.user+"/book", strings.NewReader("{}"))
+					req, err := http.NewRequestWithContext(b.Context(), "POST", "http://"+p.user+"/book",
+						strings.NewReader("{}"))
 					if err != nil {
 						b.Error(err)
 						return
@@ -232,7 +235,8 @@ func (l *load) rate() float64 { return float64(l.sent) / l.spent.Seconds() }
 func (l *load) run(b *testing.B, n int) float64 {
 	b.Helper()
 	if l.client == nil {
-		l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
+		l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections,
+			MaxConnsPerHost: connections}}
 		b.Cleanup(l.client.CloseIdleConnections)
 	}
 	jobs := make(chan struct{}, n)
@@ -327,7 +331,8 @@ func bareMain(args string) error {
 		return err
 	}
 	ctx := context.Background()
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"}, Storage: jetstream.FileStorage}); err != nil {
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"},
+		Storage: jetstream.FileStorage}); err != nil {
 		return err
 	}
 	return http.ListenAndServe(part[0], bareHandler(&key.PublicKey, js))
@@ -336,7 +341,8 @@ func bareMain(args string) error {
 func bareHandler(key *rsa.PublicKey, js jetstream.JetStream) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		raw := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if _, err := jwt.Parse(raw, func(*jwt.Token) (any, error) { return key, nil }, jwt.WithValidMethods([]string{"RS256"})); err != nil {
+		if _, err := jwt.Parse(raw, func(*jwt.Token) (any, error) { return key, nil },
+			jwt.WithValidMethods([]string{"RS256"})); err != nil {
 			http.Error(w, "Invalid token", http.StatusForbidden)
 			return
 		}

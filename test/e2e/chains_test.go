@@ -24,14 +24,16 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	}
 	p := newPorts(t)
 	p.server(t)
-	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).Wait(t); status != 0 {
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats,
+		p.key("operator")).Wait(t); status != 0 {
 		t.Fatalf("provision ended with status %d", status)
 	}
 	data, more := t.TempDir(), addrs(t, 2)
 	second := ports{auth: more[0], authOps: more[1], nats: p.nats, keys: p.keys}
 	run := func(at ports) *proctest.Program {
 		t.Helper()
-		prog := proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
+		prog := proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps,
+			"--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
 			"--address-limit", "1000000", "--request-limit", "0")
 		prog.Ready(t)
 		return prog
@@ -47,7 +49,8 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 			lanes <- struct{}{}
 			defer func() { <-lanes }()
 			// One account's sessions are refreshed a hundred times before it has to wait.
-			person := fmt.Sprintf(`{"email":"person-%d@example.com","password":"correct horse battery","role":"user"}`, i)
+			person := fmt.Sprintf(`{"email":"person-%d@example.com","password":"correct horse battery","role":"user"}`,
+				i)
 			mustCall(t, "POST", "http://"+at[i%2].auth+"/register", person)
 			a := mustCall(t, "POST", "http://"+at[i%2].auth+"/login", person)
 			if first[i] = a.field("refresh_token"); a.status != http.StatusOK {
@@ -65,7 +68,8 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	refresh := func(token string, which int) (int, string) {
 		for patience := time.Now().Add(wait.Patience); ; which++ {
 			asked.Add(1)
-			a, err := call(t.Context(), "POST", "http://"+at[which%2].auth+"/refresh", fmt.Sprintf(`{"refresh_token":%q}`, token))
+			a, err := call(t.Context(), "POST", "http://"+at[which%2].auth+"/refresh",
+				fmt.Sprintf(`{"refresh_token":%q}`, token))
 			if err == nil && a.status != http.StatusServiceUnavailable || time.Now().After(patience) {
 				return a.status, a.field("refresh_token")
 			}
@@ -129,7 +133,8 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d refreshes were asked for in %d chains over %d kills, %d of them again", asked.Load(), done.Load(), kills, again.Load())
+	t.Logf("%d refreshes were asked for in %d chains over %d kills, %d of them again", asked.Load(), done.Load(), kills,
+		again.Load())
 	if again.Load() == 0 {
 		t.Error("nobody noticed the kills")
 	}

@@ -32,7 +32,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			wg.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
 					key := fmt.Sprintf("round-%d-client-%d-%d", round, c, i)
-					a, err := call(ctx, "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer, "Idempotency-Key", key)
+					a, err := call(ctx, "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer,
+						"Idempotency-Key", key)
 					if err != nil || a.status != http.StatusOK {
 						continue // it may be stored and it may not: nobody was promised anything
 					}
@@ -78,10 +79,12 @@ func checkBooked(t *testing.T, p ports, bearer string, booked map[string]string)
 	for range 8 {
 		wg.Go(func() {
 			for b := range work {
-				if a, err := call(t.Context(), "GET", "http://"+p.user+"/bookings/"+b.id, "", "Authorization", bearer); err != nil || a.status != http.StatusOK {
+				if a, err := call(t.Context(), "GET", "http://"+p.user+"/bookings/"+b.id, "", "Authorization",
+					bearer); err != nil || a.status != http.StatusOK {
 					t.Errorf("booking %s was answered and is lost: %d %s %v", b.id, a.status, a.body, err)
 				}
-				a, err := call(t.Context(), "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer, "Idempotency-Key", b.key)
+				a, err := call(t.Context(), "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer,
+					"Idempotency-Key", b.key)
 				if err != nil || a.status != http.StatusOK || a.field("booking_id") != b.id {
 					t.Errorf("a retry of %s gave %d %s %v", b.id, a.status, a.body, err)
 				}

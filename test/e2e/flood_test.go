@@ -38,7 +38,9 @@ func TestThousandLogins(t *testing.T) {
 			if i%2 == 1 && a.status == http.StatusUnauthorized {
 				a.status = http.StatusOK // as good an answer: it has been evaluated
 			}
-			if busy := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy && a.status != http.StatusOK {
+			if busy := a.status == http.StatusTooManyRequests ||
+				a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy &&
+				a.status != http.StatusOK {
 				t.Errorf("login: %d %s, Retry-After %q", a.status, a.body, a.header.Get("Retry-After"))
 			}
 			mu.Lock()

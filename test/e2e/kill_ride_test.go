@@ -27,7 +27,8 @@ func natsMain(args string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := embedded.Start(embedded.Config{Dir: dir + "/nats", Addr: addr, SyncAlways: true, Access: access.Conf(public, false)}); err != nil {
+	if _, err := embedded.Start(embedded.Config{Dir: dir + "/nats", Addr: addr, SyncAlways: true,
+		Access: access.Conf(public, false)}); err != nil {
 		return err
 	}
 	select {}
@@ -44,10 +45,12 @@ type killable struct {
 }
 
 func newKillable(t *testing.T, deadline time.Duration) *killable {
-	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program), deadline: deadline}
+	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program),
+		deadline: deadline}
 	k.ports.keys = k.data + "/services"
 	k.start("nats")
-	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats, k.ports.key("operator")).Wait(t); status != 0 {
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats,
+		k.ports.key("operator")).Wait(t); status != 0 {
 		t.Fatalf("provision ended with status %d", status)
 	}
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
@@ -71,12 +74,15 @@ func (k *killable) start(name string) {
 			return err == nil && c.Close() == nil
 		})
 	case "authsvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth, "--ops-addr", p.authOps)...)
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth,
+			"--ops-addr", p.authOps)...)
 	case "usersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user, "--ops-addr", p.userOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user,
+			"--ops-addr", p.userOps,
 			"--booking-deadline", k.deadline.String(), "--book-limit", "0")...)
 	case "ridersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider, "--ops-addr", p.riderOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider,
+			"--ops-addr", p.riderOps,
 			"--booking-deadline", k.deadline.String())...)
 	}
 }
@@ -122,7 +128,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 	const long, short = 10 * time.Minute, time.Second
 	k := newKillable(t, long)
 	user := "Bearer " + login(t, k.ports, "john@example.com", "user")
-	rita, rolf := "Bearer "+register(t, k.ports, "rita@example.com", "raider"), "Bearer "+register(t, k.ports, "rolf@example.com", "raider")
+	rita, rolf := "Bearer "+register(t, k.ports, "rita@example.com", "raider"),
+		"Bearer "+register(t, k.ports, "rolf@example.com", "raider")
 	usersvc, ridersvc := "http://"+k.ports.user, "http://"+k.ports.rider
 
 	type ride struct{ id, code string }
@@ -205,7 +212,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 					t.FailNow()
 				}
 				if a.status != step.status || !strings.Contains(a.body, step.says) {
-					t.Fatalf("%s, with %s killed: %d %s, want %d %s", step.name, victim, a.status, a.body, step.status, step.says)
+					t.Fatalf("%s, with %s killed: %d %s, want %d %s", step.name, victim, a.status, a.body, step.status,
+						step.says)
 				}
 				k.ready()
 			}
@@ -221,7 +229,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 			return mustCall(t, "GET", usersvc+"/bookings/"+id, "", "Authorization", user).field("state") == "expired"
 		})
 	}
-	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization", user); a.body != `{"bookings":[]}` {
+	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization",
+		user); a.body != `{"bookings":[]}` {
 		t.Errorf("something is left under way: %s", a.body)
 	}
 	for name, bearer := range map[string]string{"rita": rita, "rolf": rolf} {

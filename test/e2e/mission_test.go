@@ -100,20 +100,24 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 	tool.publish(t, "", "ledger."+requested, "Bearer "+user, "{}") // nor this
 	is := func(state string) {
 		t.Helper()
-		if a := mustCall(t, "GET", "http://"+p.user+"/bookings/"+id, "", "Authorization", "Bearer "+user); a.field("state") != state {
+		if a := mustCall(t, "GET", "http://"+p.user+"/bookings/"+id, "", "Authorization",
+			"Bearer "+user); a.field("state") != state {
 			t.Errorf("the booking is %d %s, want %s", a.status, a.body, state)
 		}
 	}
 	is("open")
-	if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id), "Authorization", "Bearer "+raider); a.status != 200 {
+	if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id),
+		"Authorization", "Bearer "+raider); a.status != 200 {
 		t.Errorf("accept after forgeries: %d %s", a.status, a.body)
 	}
 	is("accepted")
 	shown(t, told, "booking."+id+".4.accepted")
-	if said := told.String(); strings.Contains(said, "Authorization") || strings.Contains(said, "eyJ") || strings.Count(said, id+".") != 2 {
+	if said := told.String(); strings.Contains(said, "Authorization") || strings.Contains(said, "eyJ") ||
+		strings.Count(said, id+".") != 2 {
 		t.Errorf("without a credential one sees more than the two events, or a token:\n%s", said)
 	}
-	mustCall(t, "POST", "http://"+p.user+"/bookings/"+id+"/cancel", "{}", "Authorization", "Bearer "+user) // the raider is free again
+	mustCall(t, "POST", "http://"+p.user+"/bookings/"+id+"/cancel", "{}", "Authorization",
+		"Bearer "+user) // the raider is free again
 }
 
 // shown waits for an event to be shown, and returns its headers and its body.
@@ -145,7 +149,8 @@ func forged(t *testing.T, subject any) string {
 	}
 	now := time.Now()
 	raw, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"iss": "pillion", "aud": "pillion", "sub": subject, "email": "rider@example.com", "role": "raider", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+		"iss": "pillion", "aud": "pillion", "sub": subject, "email": "rider@example.com", "role": "raider",
+		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	}).SignedString(key)
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +194,8 @@ func (c cli) watch(t *testing.T, key, subject string) *webtest.Journal {
 
 func (c cli) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
-	if out, err := c.command(t, key, "pub", subject, body, "-H", "Authorization:"+authorization).CombinedOutput(); err != nil {
+	if out, err := c.command(t, key, "pub", subject, body, "-H",
+		"Authorization:"+authorization).CombinedOutput(); err != nil {
 		t.Logf("nats pub %s: %v %s", subject, err, out) // who may not is told so
 	}
 }
@@ -247,7 +253,8 @@ func (l library) watch(t *testing.T, key, subject string) *webtest.Journal {
 func (l library) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
 	nc := l.connect(t, key)
-	if err := nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{"Authorization": {authorization}}, Data: []byte(body)}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{"Authorization": {authorization}},
+		Data: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {

@@ -30,7 +30,8 @@ func TestOriginalAnswers(t *testing.T) {
 	raiderToken := "Bearer " + login(t, p, "rider@example.com", "raider")
 
 	a = mustCall(t, "GET", auth+"/public-key", "")
-	if a.status != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || !strings.HasPrefix(a.body, "-----BEGIN PUBLIC KEY-----\n") {
+	if a.status != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") ||
+		!strings.HasPrefix(a.body, "-----BEGIN PUBLIC KEY-----\n") {
 		t.Errorf("public key: %d %v\n%s", a.status, a.header, a.body)
 	}
 	expired := expiredToken(t, filepath.Join(data, "keys", "private.key"))
@@ -78,11 +79,13 @@ func expiredToken(t testing.TB, keyFile string) string {
 		t.Fatal(err)
 	}
 	issued := time.Now().Add(-time.Minute)
-	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: 59 * time.Second, Now: func() time.Time { return issued }})
+	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: 59 * time.Second,
+		Now: func() time.Time { return issued }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, _, err := issuer.Issue(token.Grant{Subject: strings.Repeat("a", 26), Email: "john@example.com", Role: token.User})
+	signed, _, err := issuer.Issue(token.Grant{Subject: strings.Repeat("a", 26), Email: "john@example.com",
+		Role: token.User})
 	if err != nil {
 		t.Fatal(err)
 	}

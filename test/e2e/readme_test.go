@@ -51,12 +51,18 @@ func TestReadme(t *testing.T) {
 			}
 			// The README asks for a second terminal; this one has been watching from the start.
 			watch = inBackground(t, source, "nats", "sub", "booking.>")
-			wait.Until(t, "nats sub is there", func() bool { return strings.Contains(watch.out.String(), "Subscribing") })
+			wait.Until(t, "nats sub is there", func() bool {
+				return strings.Contains(watch.out.String(),
+					"Subscribing")
+			})
 		case command == "make test", strings.HasPrefix(command, "make build"):
 			// This is make test, and the containers are `make docker-test`.
 		case command == "nats sub 'booking.>'":
 			for _, subject := range []string{".1.requested", ".2.accepted"} {
-				wait.Until(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
+				wait.Until(t, "nats sub shows "+subject, func() bool {
+					return strings.Contains(watch.out.String(),
+						subject)
+				})
 			}
 			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
 				t.Errorf("nats sub shows a token:\n%s", watch.out)
@@ -64,7 +70,10 @@ func TestReadme(t *testing.T) {
 		case strings.HasPrefix(command, "nats --token"):
 			// It would go on for ever, so it ends with the first event, in the background.
 			shell.run(t, command+" --count=1 &")
-			wait.Until(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
+			wait.Until(t, "the user's own feed is there", func() bool {
+				return strings.Contains(shell.out.String(),
+					"Subscribing on feed.user.")
+			})
 			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
 			wait.Until(t, "the user sees their own booking", func() bool {
 				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
@@ -75,7 +84,8 @@ func TestReadme(t *testing.T) {
 				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
 			}
 			if command == "nats req auth.public-key ''" {
-				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out, strings.TrimSpace(pem)) {
+				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out,
+					strings.TrimSpace(pem)) {
 					t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
 				}
 			}

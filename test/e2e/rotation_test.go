@@ -26,15 +26,20 @@ func TestRotationUnderLoad(t *testing.T) {
 	url := "nats://" + p.nats
 	p.keys = data + "/services"
 	more := addrs(t, 6)
-	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5], nats: p.nats}
+	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5],
+		nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
-	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).Ready(t)
-	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user, "--ops-addr", second.userOps)...).Ready(t)
-	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).Ready(t)
+	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr",
+		second.authOps)...).Ready(t)
+	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user,
+		"--ops-addr", second.userOps)...).Ready(t)
+	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr",
+		second.riderOps)...).Ready(t)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
 		wait.Until(t, service+" has a token of its own", func() bool {
-			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, `pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
+			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body,
+				`pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
 		})
 	}
 
@@ -65,7 +70,8 @@ func TestRotationUnderLoad(t *testing.T) {
 		})
 		group.Go(func() {
 			riders[i].keepOn(load, 100*time.Millisecond, &refreshed, func(n int, bearer string) error {
-				a, err := call(t.Context(), "POST", "http://"+at[n%2].rider+"/accept-booking", "{}", "Authorization", bearer)
+				a, err := call(t.Context(), "POST", "http://"+at[n%2].rider+"/accept-booking", "{}", "Authorization",
+					bearer)
 				if err == nil && a.status != http.StatusOK && a.status != http.StatusNotFound {
 					err = fmt.Errorf("accept: %d %s", a.status, a.body)
 				}
@@ -86,9 +92,11 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	stop()
 	group.Wait()
-	t.Logf("%d bookings, %d accepts and %d refreshes during %d rotations", booked.Load(), accepted.Load(), refreshed.Load(), rotations)
+	t.Logf("%d bookings, %d accepts and %d refreshes during %d rotations", booked.Load(), accepted.Load(),
+		refreshed.Load(), rotations)
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
-		if a := mustCall(t, "GET", "http://"+ops+"/metrics", ""); strings.Contains(a.body, "\npillion_events_refused_total{") {
+		if a := mustCall(t, "GET", "http://"+ops+"/metrics", ""); strings.Contains(a.body,
+			"\npillion_events_refused_total{") {
 			t.Errorf("events were refused: %s", grep(a.body, "pillion_events_refused_total{"))
 		}
 	}
@@ -102,13 +110,15 @@ func TestRotationUnderLoad(t *testing.T) {
 		tokens = append(tokens, u.bearer())
 	}
 	for i, bearer := range tokens {
-		if a := mustCall(t, "POST", "http://"+at[i%2].user+"/book", "{}", "Authorization", bearer); a.status != http.StatusOK {
+		if a := mustCall(t, "POST", "http://"+at[i%2].user+"/book", "{}", "Authorization",
+			bearer); a.status != http.StatusOK {
 			t.Errorf("book: %d %s", a.status, a.body)
 		}
 	}
 	keys(t, p, "retire", bad, "--as-of", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
 	began := time.Now()
-	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user + "/book"} {
+	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user +
+		"/book"} {
 		wait.Until(t, "tokens of the compromised key are refused at "+where, func() bool {
 			a, err := call(t.Context(), "POST", "http://"+where, "", "Authorization", tokens[i])
 			return err == nil && a.status == http.StatusForbidden && a.body == "Invalid token"
@@ -117,13 +127,15 @@ func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("the compromised key's tokens were refused everywhere %v after the command", time.Since(began))
 	for _, u := range users {
 		u.refresh(t.Context(), t, 1)
-		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", u.bearer()); a.status != http.StatusOK {
+		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization",
+			u.bearer()); a.status != http.StatusOK {
 			t.Errorf("book with a token of the key that has taken over: %d %s", a.status, a.body)
 		}
 	}
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
 		wait.Until(t, "the board at "+ops+" has been read anew", func() bool {
-			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, "\npillion_board_rebuilds_total 1\n")
+			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body,
+				"\npillion_board_rebuilds_total 1\n")
 		})
 	}
 	compareBoards(t, p, at, users[:])
@@ -194,7 +206,8 @@ func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *ato
 // keys runs authsvc keys.
 func keys(t testing.TB, p ports, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(proctest.Path("authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", "nats://"+p.nats, p.key("operator"))...)
+	cmd := exec.Command(proctest.Path("authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url",
+		"nats://"+p.nats, p.key("operator"))...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("keys %v: %v: %s", args, err, out)
@@ -232,7 +245,8 @@ func grep(text, word string) string {
 func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	t.Helper()
 	more := addrs(t, 2)
-	fresh := proctest.Begin(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
+	fresh := proctest.Begin(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0",
+		"--user-addr", more[0], "--ops-addr", more[1])
 	fresh.Ready(t)
 	defer fresh.Kill()
 	for i, u := range users {
@@ -242,7 +256,8 @@ func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 		}
 		for _, where := range at {
 			// A board may be a second behind what others have written.
-			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds", where.user, len(want), i), func() bool {
+			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds",
+				where.user, len(want), i), func() bool {
 				return maps.Equal(bookings(t, where.user, u), want)
 			})
 		}

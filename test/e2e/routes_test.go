@@ -216,7 +216,8 @@ func (v *visitor) renew(t *testing.T, role string) {
 		return
 	}
 	v.births++
-	a := &account{role: role, email: fmt.Sprintf("%s-%d@example.com", v.name, v.births), password: "correct horse battery"}
+	a := &account{role: role, email: fmt.Sprintf("%s-%d@example.com", v.name, v.births),
+		password: "correct horse battery"}
 	// Where the answer to the first try was lost on the way, the second finds the account there.
 	in := v.enter(t, "/register", a)
 	if in.status != http.StatusCreated && in.status != http.StatusConflict || !v.login(t, a) {

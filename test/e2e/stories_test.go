@@ -51,7 +51,8 @@ func TestStories(t *testing.T) {
 				Files: []string{file},
 				Setup: told.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
+					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl,
+					"until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
 					"halt": told.halt, "elsewhere": told.elsewhere, "pillion": told.pillion,
 				},
 				RequireExplicitExec: true,
@@ -72,7 +73,8 @@ const storyPatience = 30 * time.Second
 
 func (s *teller) setup(env *testscript.Env) error {
 	for name, value := range map[string]string{
-		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider, "OPS": "http://" + s.ports.ops,
+		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider,
+		"OPS":  "http://" + s.ports.ops,
 		"NATS": "nats://" + s.ports.nats, "DATA": s.data, "JSON": "Accept: application/json",
 	} {
 		env.Setenv(name, value)
@@ -83,7 +85,8 @@ func (s *teller) setup(env *testscript.Env) error {
 func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
 	p := s.ports
 	prog := proctest.Begin(s.t, "pillion", append([]string{
-		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr", p.ops, "--nats-addr", p.nats,
+		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr",
+		p.ops, "--nats-addr", p.nats,
 	}, args...)...)
 	s.prog = prog
 	prog.Ready(s.t)
@@ -91,10 +94,12 @@ func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
 
 func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 	dir := filepath.Join(s.data, "certs")
-	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs",
+		dir).CombinedOutput(); err != nil {
 		ts.Fatalf("pillion certs init: %v: %s", err, out)
 	}
-	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" + s.ports.user, "RIDER": "https://" + s.ports.rider} {
+	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" +
+		s.ports.user, "RIDER": "https://" + s.ports.rider} {
 		ts.Setenv(name, value)
 	}
 }
@@ -146,7 +151,8 @@ func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
 func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25", "--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
+		"--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
 	if err != nil {
 		ts.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
@@ -194,7 +200,8 @@ func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t)
 func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
 	ts.Check(err)
-	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0",
+		Access: access.Conf(public, false)})
 	ts.Check(err)
 	s.t.Cleanup(func() {
 		if err := server.Stop(); err != nil {

@@ -144,7 +144,8 @@ func release(ctx context.Context, p ports, bearer, id string) error {
 // login returns the token of a demo account.
 func login(t testing.TB, p ports, email, role string) string {
 	t.Helper()
-	a := mustCall(t, "POST", "http://"+p.auth+"/login", fmt.Sprintf(`{"email":%q,"password":"password123","role":%q}`, email, role))
+	a := mustCall(t, "POST", "http://"+p.auth+"/login", fmt.Sprintf(`{"email":%q,"password":"password123","role":%q}`,
+		email, role))
 	if a.status != http.StatusOK {
 		t.Fatalf("login as %s: %d %s", email, a.status, a.body)
 	}

@@ -113,7 +113,8 @@ func (m mutation) run(t *testing.T) {
 	for part := range strings.SplitSeq(m.test, "/") {
 		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "-vet=off", "-ldflags=-s -w", "-overlay="+overlay,
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "-vet=off", "-ldflags=-s -w",
+		"-overlay="+overlay,
 		"-timeout="+patience.String(), "-run="+strings.Join(pattern, "/"), "./"+m.pkg)
 	cmd.Dir = root
 	out, _ := cmd.CombinedOutput() // what it ended by is in there

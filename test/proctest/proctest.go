@@ -140,7 +140,8 @@ func Begin(t testing.TB, name string, args ...string) *Program {
 // Run is [Begin] for any command.
 func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd, ended: make(chan struct{})}
+	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd,
+		ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Out, p.Log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
@@ -164,7 +165,8 @@ func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
 // Pillion starts the whole system on free ports with its data in a folder, ready to be used.
 func Pillion(t testing.TB, data string, args ...string) *Program {
 	t.Helper()
-	p := Start(t, "pillion", append([]string{"--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p := Start(t, "pillion", append([]string{"--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}, args...)...)
 	p.Ready(t)
 	return p

@@ -56,7 +56,8 @@ func TestLayersStopInTurn(t *testing.T) {
 		may := make(chan struct{})
 		ended := make(chan error, 1)
 		go func() {
-			ended <- program.Run(ctx, program.Layer{d.task("bottom", closed(), nil)}, program.Layer{d.task("middle", closed(), nil)},
+			ended <- program.Run(ctx, program.Layer{d.task("bottom", closed(), nil)},
+				program.Layer{d.task("middle", closed(), nil)},
 				program.Layer{d.task("top", may, nil)})
 		}()
 		synctest.Wait()

@@ -27,8 +27,9 @@ func Bind(addrs ...ListenAddr) ([]net.Listener, error) {
 	for _, a := range addrs {
 		ln, err := net.Listen("tcp", a.Addr)
 		if err != nil {
-			failed = append(failed, ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
-				a.Name, a.Addr, reason(err), a.Flag)).Because(err))
+			failed = append(failed,
+				ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
+					a.Name, a.Addr, reason(err), a.Flag)).Because(err))
 			continue
 		}
 		listeners = append(listeners, ln)

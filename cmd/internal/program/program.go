@@ -46,7 +46,8 @@ func Main(name string, run func(context.Context, Env) error) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	env := Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, log: new(atomic.Pointer[slog.Logger])}
+	env := Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
+		log: new(atomic.Pointer[slog.Logger])}
 	return supervise(env, signals, run)
 }
 

@@ -39,7 +39,8 @@ func TestBind(t *testing.T) {
 		t.Fatalf("Bind to a taken port: %v", err)
 	}
 	for _, want := range []string{
-		"authsvc cannot listen on " + taken.Addr().String() + ": address already in use. Choose another address with --auth-addr.",
+		"authsvc cannot listen on " + taken.Addr().String() +
+			": address already in use. Choose another address with --auth-addr.",
 		"The ops address cannot listen on 192.0.2.1:1: cannot assign requested address. Choose another address with --ops-addr.",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -85,10 +86,12 @@ func TestLogger(t *testing.T) {
 		{"warn", "text", ``},
 	} {
 		var b bytes.Buffer
-		log := program.Logger(setting.Log{Level: setting.Choice{Value: c.level}, Format: setting.Choice{Value: c.format}}, &b)
+		log := program.Logger(setting.Log{Level: setting.Choice{Value: c.level},
+			Format: setting.Choice{Value: c.format}}, &b)
 		log.Debug("kept")
 		log.Info("told")
-		if got := b.String(); strings.Contains(got, "kept") || !strings.Contains(got, c.want) || (c.want == "") != (got == "") {
+		if got := b.String(); strings.Contains(got, "kept") || !strings.Contains(got, c.want) ||
+			(c.want == "") != (got == "") {
 			t.Errorf("%s, %s: %q, want %q", c.level, c.format, got, c.want)
 		}
 	}

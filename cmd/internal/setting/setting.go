@@ -67,7 +67,10 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 	}
 	if a, ok := grammar.(Adjuster); ok {
 		a.Adjust(func(flag string) bool {
-			return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag && !p.Resolved })
+			return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool {
+				return p.Flag != nil &&
+					p.Flag.Name == flag && !p.Resolved
+			})
 		})
 	}
 	var wrong []error

@@ -37,9 +37,13 @@ type settings struct {
 
 // environment is every variable that the grammar reads, so that the tester's own do not disturb.
 var environment = []string{
-	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "COOKIE_PATH", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
-	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
+	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA",
+	"PRIVATE_KEY_FILE",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "COOKIE_PATH", "PILLION_DEMO", "BOOKING_DEADLINE",
+	"RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT",
+	"LOGIN_LIMIT", "ADDRESS_LIMIT",
+	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL",
+	"PILLION_PPROF",
 }
 
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {
@@ -49,7 +53,8 @@ func parse(t *testing.T, env map[string]string, args ...string) (settings, strin
 	}
 	var g grammar
 	var out bytes.Buffer
-	command, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3", Stdout: &out}, &g, args)
+	command, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3",
+		Stdout: &out}, &g, args)
 	if err == nil && command != "run" {
 		t.Errorf("command is %q", command)
 	}
@@ -133,7 +138,8 @@ func TestFlagAndEnvironment(t *testing.T) {
 		if err != nil || c.got(s) != c.want {
 			t.Errorf("%s=%s: %v, %v", c.env, c.value, c.got(s), err)
 		}
-		if s, _, err = parse(t, map[string]string{c.env: "!"}, "--"+c.flag+"="+c.value); err != nil || c.got(s) != c.want {
+		if s, _, err = parse(t, map[string]string{c.env: "!"}, "--"+c.flag+"="+c.value); err != nil ||
+			c.got(s) != c.want {
 			t.Errorf("--%s=%s over a bad %s: %v, %v", c.flag, c.value, c.env, c.got(s), err)
 		}
 	}
@@ -147,8 +153,10 @@ func TestFlagAndEnvironment(t *testing.T) {
 func TestEverythingWrongAtOnce(t *testing.T) {
 	const secret = "hunter2"
 	_, _, err := parse(t, map[string]string{
-		"JWT_EXPIRY": "25h", "LOG_LEVEL": "loud", "REPLICAS": "2", "PILLION_DEMO": "maybe", "SESSION_LIFE": "8d", "NATS_URL": "http://me:" + secret + "@nats",
-	}, "--addr=3000", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m", "--log-format=xml",
+		"JWT_EXPIRY": "25h", "LOG_LEVEL": "loud", "REPLICAS": "2", "PILLION_DEMO": "maybe", "SESSION_LIFE": "8d",
+		"NATS_URL": "http://me:" + secret + "@nats",
+	}, "--addr=3000", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m",
+		"--log-format=xml",
 		"--session-idle=-1s", "--refresh-grace=2m")
 	if !errors.Is(err, setting.ErrSetting) {
 		t.Fatalf("not an ErrSetting: %v", err)
@@ -186,9 +194,11 @@ func TestWrongValues(t *testing.T) {
 	for _, arg := range []string{
 		"--addr=127.0.0.1", "--addr=127.0.0.1:65536", "--addr=127.0.0.1:-1", "--addr=127.0.0.1:http", "--addr=::1:80",
 		"--sync=0s", "--sync=2h", "--sync=Always",
-		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB", "--ledger-size=4294967296", "--ledger-size=GiB",
+		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB",
+		"--ledger-size=4294967296", "--ledger-size=GiB",
 		"--replicas=0", "--replicas=03", "--replicas=three",
-		"--snapshot-every=10ns", "--snapshot-every=999ms", "--snapshot-every=-0.1s", "--snapshot-events=0", "--pickup-patience=1ns", "--session-idle=1s",
+		"--snapshot-every=10ns", "--snapshot-every=999ms", "--snapshot-every=-0.1s", "--snapshot-events=0",
+		"--pickup-patience=1ns", "--session-idle=1s",
 		"--key-age=1ns", "--key-age=never",
 		"--jwt-expiry=0", "--jwt-expiry=900", "--jwt-expiry=24h0m1s",
 		"--nats-url=nats://", "--nats-url=127.0.0.1:4222", "--nats-url=nats://a,ws://b", "--nats-url=nats://a,",
@@ -217,8 +227,10 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestCountsAndNetworks(t *testing.T) {
-	s, _, err := parse(t, map[string]string{"BOOK_LIMIT": "0", "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,::ffff:192.0.2.8,2001:db8::/32"})
-	if err != nil || s.Limit.Value != 0 || fmt.Sprint(s.TrustedProxies.Value) != "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]" {
+	s, _, err := parse(t, map[string]string{"BOOK_LIMIT": "0",
+		"TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,::ffff:192.0.2.8,2001:db8::/32"})
+	if err != nil || s.Limit.Value != 0 ||
+		fmt.Sprint(s.TrustedProxies.Value) != "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]" {
 		t.Errorf("%v, %v (%v)", s.Limit.Value, s.TrustedProxies.Value, err)
 	}
 	for _, args := range [][]string{

@@ -62,7 +62,8 @@ func readTariff(name string) (booking.Tariff, error) {
 		name string
 		to   any
 	}{
-		{"currency", &t.Currency}, {"base", &t.Base}, {"per_km", &t.PerKilometre}, {"per_minute", &t.PerMinute}, {"minimum", &t.Minimum},
+		{"currency", &t.Currency}, {"base", &t.Base}, {"per_km", &t.PerKilometre}, {"per_minute", &t.PerMinute},
+		{"minimum", &t.Minimum},
 		{"speed_kmh", &t.Speed}, {"detour", &t.Detour}, {"longest_km", &t.Longest},
 	} {
 		value, there := members[m.name]

@@ -66,9 +66,10 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Component{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
-		Accounts:  accounts.AccountStore,
-		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
-		Rules:     authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Accounts: accounts.AccountStore,
+		Sessions: b.Conn.Bucket(bus.SessionsBucket),
+		Rules: authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value),
+			Grace: offAtZero(s.Grace.Value)},
 		Revoke:    b.Conn.Revoke,
 		Verifier:  b.Verifier,
 		Issuer:    signer,
@@ -95,7 +96,8 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Component{}, err
 	}
 	start := &authStart{
-		base: b, prepareKeys: keeper.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo, demo: s.Demo.On,
+		base: b, prepareKeys: keeper.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo,
+		demo:      s.Demo.On,
 		keysReady: make(chan struct{}),
 	}
 	return Component{
@@ -118,8 +120,9 @@ func (b *Base) callout(natsKeys string) (program.Task, error) {
 		return nil, err
 	}
 	responder, err := callout.New(callout.Config{
-		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked, Watch: b.Revoked,
-		Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
+		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked,
+		Watch: b.Revoked,
+		Log:   b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return nil, err
@@ -237,13 +240,14 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 // answer returns a task that answers NATS requests for the key set and for service tokens.
 func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 	return func(ctx context.Context) error {
-		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, func(ctx context.Context, r bus.ServiceRequest) (string, error) {
-			// a token of the wrong time would look like a wrong clock of the other service
-			if err := b.Clock.Right(); err != nil {
-				return "", err
-			}
-			return services.Token(ctx, r)
-		})
+		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published,
+			func(ctx context.Context, r bus.ServiceRequest) (string, error) {
+				// a token of the wrong time would look like a wrong clock of the other service
+				if err := b.Clock.Right(); err != nil {
+					return "", err
+				}
+				return services.Token(ctx, r)
+			})
 		if err != nil {
 			return err
 		}

@@ -89,14 +89,16 @@ func As(at bus.Config, who, file string) (bus.Config, error) {
 // others are the rest.
 func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	at.Log, at.Registerer = log, registry
 	conn, err := bus.Connect(at)
 	if err != nil {
 		return nil, err
 	}
 	b := &Base{
-		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(), others: map[string]*bus.Conn{},
+		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(),
+		others: map[string]*bus.Conn{},
 	}
 	defer func() {
 		if err != nil {
@@ -112,7 +114,8 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	if b.Clock, err = conn.Clock(bus.ClockOptions{Registerer: registry}); err != nil {
 		return nil, err
 	}
-	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Registerer: registry})
+	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
+		Registerer: registry})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier: %w", err)
 	}
@@ -138,7 +141,8 @@ func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Type: token.ServiceType, CacheSize: 1})
+	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
+		Type: token.ServiceType, CacheSize: 1})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}

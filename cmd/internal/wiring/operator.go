@@ -84,8 +84,9 @@ func Operate(
 		"Check that authsvc has been started, and that most NATS servers are running.", keysReady); err != nil {
 		return err
 	}
-	if err := awaitOr(ctx, "The clock of this machine and that of the NATS server that stores bookings are too far apart. "+
-		"Set the wrong one from a time server (NTP).", base.Clock.Ready); err != nil {
+	if err := awaitOr(ctx,
+		"The clock of this machine and that of the NATS server that stores bookings are too far apart. "+
+			"Set the wrong one from a time server (NTP).", base.Clock.Ready); err != nil {
 		return err
 	}
 	return do(ctx, o)
@@ -115,7 +116,8 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 // List reads the whole ledger into a board and returns the bookings that list selects from it.
 func (o OperatorSession) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
 	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
-		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.", o.follower.Ready); err != nil {
+		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.",
+			o.follower.Ready); err != nil {
 			return err
 		}
 		found = list(o.board)
@@ -154,14 +156,16 @@ func (o OperatorSession) act(
 	}
 	err = alongside(ctx, o.identity.Run, func(ctx context.Context) error {
 		if err := awaitOr(ctx, "authsvc issues no token to the operator. "+
-			"Check that it is running, and that operator.pub is in the folder of its --services.", hasToken); err != nil {
+			"Check that it is running, and that operator.pub is in the folder of its --services.",
+			hasToken); err != nil {
 			return err
 		}
 		actor, proof, err := o.identity.Act(ctx)
 		if err != nil {
 			return err
 		}
-		b, err = do(ctx, booking.Command{ID: booking.CommandID(booking.NewID()), Actor: actor, Proof: proof}, id, reason)
+		b, err = do(ctx, booking.Command{ID: booking.CommandID(booking.NewID()), Actor: actor, Proof: proof}, id,
+			reason)
 		return err
 	})
 	return b, err

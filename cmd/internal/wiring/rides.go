@@ -63,7 +63,8 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 		"online": func() int { _, online := riders.Count(); return online },
 	} {
 		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "riders", Help: "Riders whose position is known to this process, and those that are online.",
+			Namespace: "pillion", Name: "riders",
+			Help:        "Riders whose position is known to this process, and those that are online.",
 			ConstLabels: prometheus.Labels{"state": name},
 		}, func() float64 { return float64(count()) }))
 	}
@@ -106,7 +107,8 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 		return nil
 	}
 	err := r.follower.UseSnapshots(bus.SnapshotOptions{
-		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
+		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value,
+		Events: uint64(s.Events.Value),
 	})
 	if err != nil {
 		return fmt.Errorf("use snapshots of the board: %w", err)
@@ -150,7 +152,8 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Component{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value, Codes: r.codes})
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value,
+		Codes: r.codes})
 	if err != nil {
 		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
@@ -158,8 +161,9 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
-		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
-		Streams: streamLimits(w), Positions: whereabouts{r.fleet},
+		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		BookRate: web.Rate{PerMinute: s.Limit.Value},
+		Streams:  streamLimits(w), Positions: whereabouts{r.fleet},
 	})
 	if err != nil {
 		return Component{}, err
@@ -238,7 +242,8 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	}
 	return Component{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
-		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}, {Name: "identity of ridersvc", Ready: identity.Ready}},
+		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
+			{Name: "identity of ridersvc", Ready: identity.Ready}},
 	}, nil
 }
 

@@ -30,12 +30,14 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = base.Close() })
 	dir := t.TempDir()
-	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}}, filepath.Join(dir, "secret"))
+	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
+		filepath.Join(dir, "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	limits := setting.Streams{PerAccount: setting.Count{Value: 1}, Total: setting.Count{Value: 1}}
-	user, err := rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{}, limits, filepath.Join(dir, "usersvc.nk"))
+	user, err := rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{},
+		limits, filepath.Join(dir, "usersvc.nk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,20 +61,23 @@ func TestServicesAreReadyToAct(t *testing.T) {
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"}, bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
+	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"},
+		bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = base.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}}, filepath.Join(t.TempDir(), "secret"))
+	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
+		filepath.Join(t.TempDir(), "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, user := booking.ID(booking.NewID()), booking.Actor{ID: booking.NewID(), Role: booking.User}
 	if err := rides.board.Apply(booking.Event{
-		ID: booking.EventID(booking.NewID()), Booking: id, N: 1, Kind: booking.Requested, Actor: user, Seq: 1, At: time.Now(),
+		ID: booking.EventID(booking.NewID()), Booking: id, N: 1, Kind: booking.Requested, Actor: user, Seq: 1,
+		At:      time.Now(),
 		Command: booking.CommandID(booking.NewID()), Details: booking.Details{Deadline: time.Now().Add(time.Hour)},
 	}); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,8 @@ func loadSecret(path string) (secret, error) {
 	s := strings.TrimSpace(string(text))
 	if len(s) < secretSize {
 		return "", errSecret.Saying(fmt.Sprintf(
-			"The rides secret in %s is shorter than %d characters. Move the file away to have a new one made.", path, secretSize))
+			"The rides secret in %s is shorter than %d characters. Move the file away to have a new one made.", path,
+			secretSize))
 	}
 	return secret(s), nil
 }

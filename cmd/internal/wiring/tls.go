@@ -13,7 +13,8 @@ import (
 )
 
 // errHalfPair means that a certificate or its private key is missing.
-var errHalfPair = fault.New(fault.Invalid, "certificate_pair", "A certificate needs its private key, and a private key its certificate.")
+var errHalfPair = fault.New(fault.Invalid, "certificate_pair",
+	"A certificate needs its private key, and a private key its certificate.")
 
 // A Certificate is the TLS certificate of a listener, with the flags that name its files. Without
 // files there is no TLS.
@@ -40,9 +41,11 @@ func (c *Certificate) Load(log *slog.Logger) (err error) {
 	case c.Cert == "" && c.Key == "":
 		return nil
 	case c.Key == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate's private key.", c.CertFlag, c.KeyFlag))
+		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate's private key.",
+			c.CertFlag, c.KeyFlag))
 	case c.Cert == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate.", c.KeyFlag, c.CertFlag))
+		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate.", c.KeyFlag,
+			c.CertFlag))
 	}
 	c.pair, err = certfile.Load(certfile.Config{Cert: c.Cert, Key: c.Key, Log: log})
 	return err
