@@ -145,7 +145,8 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 // nobodyInParticular checks that a container has no rights that it does not need.
 func (s *stack) nobodyInParticular(t *testing.T, service string) {
 	t.Helper()
-	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
+	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} " +
+		"{{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
 	if got, want := s.inspect(t, service,
 		facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
 		t.Errorf("%s: %s, want %s", service, got, want)

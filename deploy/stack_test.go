@@ -74,7 +74,8 @@ func standIn(t *testing.T, image string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nats-server: %v\n%s", err, out)
 	}
-	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\nEXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
+	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\n" +
+		"EXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,8 @@ func (a *actor) refusal(r result) error {
 	case r.Op == Login && r.Status == http.StatusUnauthorized:
 		message = "There are accounts of this name with another password. Choose another name, or use their password."
 	case r.Op == Login && r.Status == http.StatusForbidden:
-		message = "New raiders need approval before they can log in. Start authsvc without --approve-riders for a load test."
+		message = "New raiders need approval before they can log in. " +
+			"Start authsvc without --approve-riders for a load test."
 	}
 	return errAccounts.Saying(message)
 }

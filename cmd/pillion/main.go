@@ -38,7 +38,8 @@ func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "Bike-taxi bookings. Each step is an event on NATS JetStream that carries the token of its author.",
+		Description: "Bike-taxi bookings. " +
+			"Each step is an event on NATS JetStream that carries the token of its author.",
 	}, &c, env.Args)
 	if err != nil {
 		return err

@@ -88,7 +88,8 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	note := fmt.Sprintf("on %s, to another NATS server\n", time.Now().UTC().Format(time.RFC3339))
 	file := filepath.Join(c.Data.Value, movedName)
 	if err := os.WriteFile(file, []byte(note), 0o600); err != nil {
-		return fmt.Errorf("the system has moved, but %s cannot be written; do not start pillion with this data folder again: %w", file, err)
+		return fmt.Errorf("the system has moved, but %s cannot be written; "+
+			"do not start pillion with this data folder again: %w", file, err)
 	}
 	_, err = fmt.Fprintf(env.Stdout,
 		"The system has moved. pillion no longer starts with %s. Keep the copy in %s as a backup, or delete it.\n"+

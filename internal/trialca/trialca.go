@@ -132,7 +132,8 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	}
 	if c.Renew {
 		return ca, false,
-			ErrFolder.Saying(fmt.Sprintf("There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
+			ErrFolder.Saying(fmt.Sprintf(
+				"There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -61,7 +61,8 @@ func (h *hourglass) pass(client io.Writer, server io.Reader) {
 	another := []byte(`"ts":"1999`)
 	for lines := bufio.NewReader(server); ; {
 		line, err := lines.ReadBytes('\n')
-		if h.turned.Load() && bytes.Contains(line, []byte("stream_info_response")) && bytes.Contains(line, []byte(`"name":"BOOKINGS"`)) {
+		if h.turned.Load() && bytes.Contains(line, []byte("stream_info_response")) &&
+			bytes.Contains(line, []byte(`"name":"BOOKINGS"`)) {
 			line = bytes.Replace(line, year, another, 1)
 		}
 		if _, werr := client.Write(line); err != nil || werr != nil {
@@ -79,10 +80,12 @@ func TestClockThatIsOff(t *testing.T) {
 	token := login(t, system)
 	h := newHourglass(t, system.At["nats"])
 	at := func(name string, args ...string) *proctest.Program {
-		return proctest.Start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url, "--service-key="+filepath.Join(data, "services", name+".nk"))...)
+		return proctest.Start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url,
+			"--service-key="+filepath.Join(data, "services", name+".nk"))...)
 	}
 	services := map[string]*proctest.Program{
-		"authsvc": at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"), "usersvc": at("usersvc", "--user-addr=127.0.0.1:0"),
+		"authsvc":  at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"),
+		"usersvc":  at("usersvc", "--user-addr=127.0.0.1:0"),
 		"ridersvc": at("ridersvc", "--rider-addr=127.0.0.1:0"),
 	}
 	for _, p := range services {
@@ -90,11 +93,15 @@ func TestClockThatIsOff(t *testing.T) {
 	}
 	bearer := http.Header{"Authorization": {"Bearer " + token}}
 	asked := func() map[string]int {
-		answers := make(map[string]int)
-		answers["authsvc"], _ = proctest.Call(t, http.MethodPost, services["authsvc"].At["authsvc"]+"/login", asJSON, john)
-		answers["usersvc"], _ = proctest.Call(t, http.MethodPost, services["usersvc"].At["usersvc"]+"/book", bearer, "{}")
-		answers["ridersvc"], _ = proctest.Call(t, http.MethodGet, services["ridersvc"].At["ridersvc"]+"/bookings", bearer, "")
-		return answers
+		status := func(service, method, path string, header http.Header, body string) int {
+			status, _ := proctest.Call(t, method, services[service].At[service]+path, header, body)
+			return status
+		}
+		return map[string]int{
+			"authsvc":  status("authsvc", http.MethodPost, "/login", asJSON, john),
+			"usersvc":  status("usersvc", http.MethodPost, "/book", bearer, "{}"),
+			"ridersvc": status("ridersvc", http.MethodGet, "/bookings", bearer, ""),
+		}
 	}
 	want := func(when string, wants map[string]int) {
 		t.Helper()
@@ -111,10 +118,12 @@ func TestClockThatIsOff(t *testing.T) {
 	for name, p := range services {
 		wait.Until(t, name+" is unready", func() bool {
 			status, words := p.Readiness(t)
-			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") && strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
+			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") &&
+				strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
 		})
 	}
-	want("off", map[string]int{"authsvc": http.StatusServiceUnavailable, "usersvc": http.StatusServiceUnavailable, "ridersvc": http.StatusServiceUnavailable})
+	const away = http.StatusServiceUnavailable
+	want("off", map[string]int{"authsvc": away, "usersvc": away, "ridersvc": away})
 	if status, words := system.Readiness(t); status != http.StatusOK {
 		t.Errorf("the others: %d %s", status, words)
 	}

@@ -146,7 +146,9 @@ func TestLoad(t *testing.T) {
 }
 
 // proxy passes requests on, but for those that answer answers. change may change the answers.
-func proxy(t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error) http.Handler {
+func proxy(
+	t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error,
+) http.Handler {
 	t.Helper()
 	u, err := url.Parse(to)
 	if err != nil {

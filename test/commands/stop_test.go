@@ -108,7 +108,8 @@ func hold(t testing.TB, p *proctest.Program) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	// With Expect the server says when a handler has begun to read the body.
-	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
+		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
 	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}

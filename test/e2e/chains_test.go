@@ -111,7 +111,8 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 				tabs.Wait()
 				for n := range uses {
 					if codes[n] != http.StatusOK || next[n] != next[0] {
-						t.Errorf("chain %d, step %d: %d uses were answered with %v, and one of them with another successor: %v", i, step, uses, codes, next[n] != next[0])
+						t.Errorf("chain %d, step %d: %d uses were answered with %v; with another successor: %v",
+							i, step, uses, codes, next[n] != next[0])
 						return
 					}
 				}

@@ -90,7 +90,9 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 	}
 
 	// ridersvc's own key is stolen: what can be written with it, and with no rider's token, lets nobody have the booking.
-	accepted := fmt.Sprintf(`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id, claims["sub"])
+	accepted := fmt.Sprintf(
+		`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id,
+		claims["sub"])
 	for n, authorization := range []string{"Bearer " + forged(t, claims["sub"]), "Bearer " + user} {
 		subject := fmt.Sprintf("booking.%s.%d.accepted", id, n+2)
 		tool.publish(t, key("ridersvc"), "ledger."+subject, authorization, accepted)

@@ -76,7 +76,8 @@ func TestReadme(t *testing.T) {
 			})
 			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
 			wait.Until(t, "the user sees their own booking", func() bool {
-				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
+				received := regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
+				return received.MatchString(shell.out.String())
 			})
 		default:
 			out := shell.run(t, strings.ReplaceAll(command, "data/services", data+"/services"))

@@ -183,7 +183,9 @@ func (s *session) refresh(ctx context.Context, t testing.TB, n int) {
 }
 
 // keepOn does something again and again until ctx ends, with a token that is seldom older than a second. The first failure ends it.
-func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *atomic.Int64, do func(n int, bearer string) error) {
+func (s *session) keepOn(
+	ctx context.Context, pace time.Duration, refreshed *atomic.Int64, do func(n int, bearer string) error,
+) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for n := 0; ; n++ {

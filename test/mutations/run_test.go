@@ -161,10 +161,13 @@ func failure(out []byte, test string) error {
 	return nil
 }
 
-// complaint returns what a test has said of a fault: its first words with a place.
+// failureLine matches the output of a failing test that names a place, or a panic.
+var failureLine = regexp.MustCompile(`_test\.go:\d+: |^\w+\.go:\d+: |^panic: |^fatal error: `)
+
+// complaint returns the first line of output that says why a test failed.
 func complaint(out []byte) string {
 	for _, e := range events(out) {
-		if said := strings.TrimSpace(e.Output); regexp.MustCompile(`_test\.go:\d+: |^\w+\.go:\d+: |^panic: |^fatal error: `).MatchString(said) {
+		if said := strings.TrimSpace(e.Output); failureLine.MatchString(said) {
 			return said
 		}
 	}

@@ -26,7 +26,9 @@ const (
 
 // Connecting connects as an operator, calls do and closes the connection. It does not wait until
 // the server can be reached. key is the file with the operator's service key.
-func Connecting(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error) (err error) {
+func Connecting(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error,
+) (err error) {
 	at, err = As(at, operator, key)
 	if err != nil {
 		return err
@@ -46,7 +48,9 @@ func Connecting(ctx context.Context, log *slog.Logger, at bus.Config, key string
 
 // Connected is Connecting to a server that can be reached. Errors: those of [bus.Conn.Reach], and
 // of do.
-func Connected(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
+func Connected(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
+) error {
 	at.Trouble = ignoreTrouble
 	return Connecting(ctx, log, at, key, func(conn *bus.Conn) error {
 		if err := conn.Reach(ctx); err != nil {
@@ -61,7 +65,9 @@ func ignoreTrouble(error) {}
 
 // AsOperator is Connected to a server that has Pillion's streams. Errors: those of Connected and of
 // [bus.Conn.HasLedger].
-func AsOperator(ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error) error {
+func AsOperator(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
+) error {
 	return Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		if err := provisioned(ctx, conn); err != nil {
 			return err
@@ -100,7 +106,9 @@ const NeverOverdue time.Duration = math.MaxInt64
 
 // Inspect reads the whole ledger as an operator and reports its contents and its faults. Errors:
 // those of [Operate] and of [bus.Ledger.Inspect].
-func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
+func Inspect(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions,
+) (found bus.Inspection, err error) {
 	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
 		found, err = o.ledger.Inspect(ctx, options)
 		return err
@@ -116,7 +124,9 @@ type Restored struct {
 
 // Restore restores a backup to the NATS server at, inspects the restored ledger, and prepares the
 // buckets that services need. Errors: those of [Connected], [Inspect] and package backup.
-func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions) (r Restored, err error) {
+func Restore(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions,
+) (r Restored, err error) {
 	err = Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		if err := b.Restore(ctx, conn, o); err != nil {
 			return err

@@ -114,7 +114,9 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 }
 
 // List reads the whole ledger into a board and returns the bookings that list selects from it.
-func (o OperatorSession) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
+func (o OperatorSession) List(
+	ctx context.Context, list func(*booking.Board) []booking.Booking,
+) (found []booking.Booking, err error) {
 	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
 		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.",
 			o.follower.Ready); err != nil {
