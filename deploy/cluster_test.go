@@ -31,8 +31,10 @@ var (
 		"ridersvc-1": "3012", "ridersvc-2": "3112"}
 )
 
-// The cluster of docker-compose.cluster.yml keeps everything three times, says nothing unencrypted, runs nothing as root, loses one server with a
-// pause and two with an honest answer, and is upgraded as docs/operate.md says, while people ride: of what they were answered nothing is missing.
+// TestCluster runs the cluster of docker-compose.cluster.yml while people ride. All streams have
+// three replicas, nothing is unencrypted, and nothing runs as root. The loss of one server causes a
+// pause, and the loss of two an error that says so. An upgrade follows docs/operate.md. No
+// acknowledged step may be missing at the end.
 func TestCluster(t *testing.T) {
 	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{
 		"NATS_1_PORT": "4222", "NATS_2_PORT": "4223", "NATS_3_PORT": "4224",
@@ -104,7 +106,7 @@ func TestCluster(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// noMajority kills two servers, and lets one of them come back.
+// noMajority kills two servers, and starts one of them again.
 func (s *stack) noMajority(t *testing.T, c *crowd) {
 	token := c.enter(t, "patient@example.com", "user")
 	for _, node := range nodes[:2] {
@@ -142,7 +144,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	s.awaitHealthy(t, nodes[1])
 }
 
-// nobodyInParticular checks that a container has no rights that it does not need.
+// nobodyInParticular checks that a container has no more rights than it needs.
 func (s *stack) nobodyInParticular(t *testing.T, service string) {
 	t.Helper()
 	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} " +
@@ -163,12 +165,13 @@ func (s *stack) nobodyInParticular(t *testing.T, service string) {
 	}
 }
 
-// unreadable checks that whoever does not speak TLS is told nothing, from the place of another container.
+// unreadable checks, from the address of another container, that a client without TLS receives
+// nothing.
 func (s *stack) unreadable(t *testing.T) {
 	t.Helper()
 	for _, node := range nodes {
 		ip := s.inspect(t, node, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-		// A server greets its clients before TLS, and then hears nothing that is not encrypted.
+		// A server greets its clients before TLS, and then ignores all that is not encrypted.
 		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") ||
 			strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
 			t.Errorf("%s said to a client without TLS: %q", node, heard)
@@ -191,7 +194,8 @@ func (s *stack) unreadable(t *testing.T) {
 	}
 }
 
-// plain says something to an address, and returns all that it hears until the other side hangs up.
+// plain sends text to an address and returns all that it receives until the other side closes the
+// connection.
 func plain(t *testing.T, addr, say string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
@@ -206,13 +210,13 @@ func plain(t *testing.T, addr, say string) string {
 		return ""
 	}
 	heard, err := io.ReadAll(conn)
-	if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // it is one or it is not
+	if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // data, or an error after the close
 		t.Errorf("%s does not hang up", addr)
 	}
 	return string(heard)
 }
 
-// operator returns JetStream as the operator sees it.
+// operator connects as the operator and returns JetStream.
 func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	key, err := nats.NkeyOptionFromSeed(s.file(t, "provision", "/key/operator.nk"))
@@ -237,7 +241,7 @@ func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	return js
 }
 
-// threeCopies returns when all streams and buckets, and there are eleven, have three copies that are up to date.
+// threeCopies waits until all eleven streams and buckets have three replicas that are up to date.
 func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	var last string
@@ -283,7 +287,8 @@ func ledgerLeader(t *testing.T, js jetstream.JetStream) string {
 	return stream.CachedInfo().Cluster.Leader
 }
 
-// awaitHealthy returns when a container says that it is well: a NATS server, that all it has is up to date.
+// awaitHealthy waits until a container is healthy. For a NATS server this means that its replicas
+// are up to date.
 func (s *stack) awaitHealthy(t *testing.T, service string) {
 	t.Helper()
 	wait.Until(t, service+" is healthy", func() bool {
@@ -292,7 +297,7 @@ func (s *stack) awaitHealthy(t *testing.T, service string) {
 	})
 }
 
-// cancelled returns the bookings that the ledger says were cancelled: those whose events are verified.
+// cancelled returns the bookings that are cancelled by verified events of the ledger.
 func (s *stack) cancelled(t *testing.T) map[string]bool {
 	t.Helper()
 	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled",
@@ -305,7 +310,7 @@ func (s *stack) cancelled(t *testing.T) map[string]bool {
 		var b struct {
 			ID string `json:"booking_id"`
 		}
-		if json.Unmarshal([]byte(line), &b) == nil { // Compose says something as well
+		if json.Unmarshal([]byte(line), &b) == nil { // Compose prints other lines as well
 			all[b.ID] = true
 		}
 	}

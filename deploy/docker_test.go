@@ -15,8 +15,9 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// The containers of docker-compose.yml do what the original's guide shows, survive a restart with what they have stored, and stop
-// when asked. It needs a Docker engine, Compose (1.29 or newer) and curl, and no registry: `make build` has left the binaries.
+// TestContainers runs the containers of docker-compose.yml. They must answer as the original's
+// guide shows, keep their data over a restart, and stop when asked. The test needs a Docker engine,
+// Compose (1.29 or newer) and curl, and no registry: `make build` has built the programs.
 func TestContainers(t *testing.T) {
 	s := newStack(t, "pillion-docker-test", "docker-compose.yml", map[string]string{
 		"NATS_PORT": "4222", "AUTH_PORT": "3000", "USER_PORT": "3001", "RIDER_PORT": "3002",
@@ -30,7 +31,7 @@ func TestContainers(t *testing.T) {
 	const jsonType = `-H "Content-Type: application/json" `
 	bearer := func(token string) string { return `-H "Authorization: Bearer ` + token + `" ` }
 	for _, c := range []struct {
-		name, curl, status, body string // body: what the answer holds
+		name, curl, status, body string // what the body must contain
 	}{
 		{"wrong role", `-X POST http://localhost:3000/login ` + jsonType + `-d '{"email":"john@example.com","password":"password123","role":"pilot"}'`, "400", "Invalid role"},
 		{"wrong password", `-X POST http://localhost:3000/login ` + jsonType + `-d '{"email":"john@example.com","password":"password124","role":"user"}'`, "401", "Invalid credentials"},
@@ -47,7 +48,7 @@ func TestContainers(t *testing.T) {
 		}
 	}
 
-	// NATS lets in who has a token, or the operator, and nobody else.
+	// NATS accepts clients with a token and the operator, and no others.
 	ca := s.file(t, "authsvc", "/ca/ca.crt")
 	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Timeout(10*time.Second))
 	if !errors.Is(err, nats.ErrAuthorization) {
@@ -86,7 +87,8 @@ func TestContainers(t *testing.T) {
 		}
 	}
 
-	// The volumes keep the ledger and the key: new containers know the booking, and the old token.
+	// The volumes keep the ledger and the key: new containers know the booking and accept the old
+	// token.
 	s.compose(t, "down")
 	s.compose(t, "up", "-d")
 	s.awaitReady(t, "3010", "3011", "3012")
@@ -96,7 +98,8 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// curl runs a line of the original in a shell, with the documented ports replaced by those of this test.
+// curl runs a command of the original in a shell, with the ports of this test in place of the
+// documented ones.
 func (s *stack) curl(t *testing.T, line string) (status, body string) {
 	t.Helper()
 	for documented, actual := range s.ports {

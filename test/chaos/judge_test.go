@@ -20,8 +20,9 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// judge fails the test unless everything that was acknowledged is in the ledger, everything in it is in order, all answers could have been given by
-// one system that does one thing after the other, nothing that the system has to do by itself is left, and every instance says the same.
+// judge fails the test unless all of these hold: every acknowledged event is in the ledger; the
+// ledger is in order; the answers are linearizable; the system has no work of its own left; and all
+// instances give the same answers.
 func (c *cluster) judge(w *witness, r *load.Report) {
 	c.t.Helper()
 	for _, v := range r.Violations[:min(len(r.Violations), 20)] {
@@ -49,7 +50,7 @@ func (c *cluster) judge(w *witness, r *load.Report) {
 	c.boards(w, found.Board)
 }
 
-// quiet waits until the system has nothing more to do by itself.
+// quiet waits until the system has no work of its own left.
 func (c *cluster) quiet(w *witness) {
 	c.t.Helper()
 	var left error
@@ -61,7 +62,7 @@ func (c *cluster) quiet(w *witness) {
 	c.t.Fatalf("something is left to do: %v", left)
 }
 
-// left returns what is left to do, or nil.
+// left returns an error that says what work is left, or nil.
 func (c *cluster) left(w *witness) error {
 	for _, base := range c.base("ridersvc", 3002) {
 		open, err := page(base+"/open-bookings", w.bearer(booking.Rider))
@@ -90,23 +91,24 @@ func (c *cluster) left(w *witness) error {
 	if err != nil {
 		return err
 	}
-	if open := found.Bookings[booking.StateOpen]; open > 0 { // some of them perhaps overdue, which no list shows
+	if open := found.Bookings[booking.StateOpen]; open > 0 { // some may be overdue, which no list shows
 		return fmt.Errorf("%d bookings are open", open)
 	}
 	return nil
 }
 
-// A stored is what the ledger says of a command.
+// A stored is the result of a command according to the ledger.
 type stored struct {
 	booking booking.ID
 	at      time.Time
 }
 
-// settled is how long after a command was stored, by the clock of its leader, everybody agrees on it: a new leader may take a while.
+// settled is the time after which a stored command is visible everywhere, by the clock of its
+// leader. A new leader may take a while.
 const settled = time.Minute
 
-// history returns what everybody asked for and was answered, and who the riders are. Whether what was not answered was done the ledger says; and what
-// the system did by itself.
+// history returns all requests and their answers as operations, and the riders. The ledger decides
+// whether requests without an answer had an effect, and adds the operations of the system itself.
 func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest.Call, riders []string) {
 	c.t.Helper()
 	commands, calls := c.commands(ctx, w)
@@ -125,7 +127,7 @@ func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest
 		if call.Answer == bookingtest.Unknown {
 			done, there := commands[call.Command]
 			if !there {
-				continue // a read, or nothing that any answer could tell of
+				continue // a read, or a request without any visible effect
 			}
 			call.ID, call.End = done.booking, max(call.Begin+1, int64(done.at.Sub(w.start)+settled))
 		}
@@ -139,7 +141,7 @@ func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest
 	return calls, riders
 }
 
-// commands returns what of each command is stored, and what the system did by itself.
+// commands returns the stored result of each command, and the operations of the system itself.
 func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.CommandID]stored, []*bookingtest.Call) {
 	c.t.Helper()
 	last, err := c.ledger.LastSequence(ctx)
@@ -181,7 +183,8 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 	return found, system
 }
 
-// boards fails the test unless every instance lists to everybody what a fresh replay of the ledger says.
+// boards fails the test unless every instance lists for everybody what a fresh replay of the ledger
+// gives.
 func (c *cluster) boards(w *witness, want *booking.Board) {
 	c.t.Helper()
 	for actor, bearer := range w.bearers {
@@ -244,7 +247,7 @@ func page(url, bearer string) (list, error) {
 
 var lists = &http.Client{Timeout: 15 * time.Second}
 
-// bearer returns the token of somebody of a role.
+// bearer returns the token of an account of a role.
 func (w *witness) bearer(role booking.Role) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

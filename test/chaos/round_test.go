@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// whole is how long the cluster may take until nothing is missing any more, once what was broken is mended.
+// whole is the maximum time until the cluster is whole again after a fault is mended.
 const whole = 2 * time.Minute
 
-// A round is one fault, from its beginning until everything is whole again.
+// A round is one fault, from its beginning until the cluster is whole again.
 type round struct {
 	fault   string
 	took    time.Duration
-	written time.Duration // from when it had happened until a booking that was asked for since is acknowledged
-	longest time.Duration // that anybody was made to wait for an answer
+	written time.Duration // from the fault until a later booking is acknowledged
+	longest time.Duration // for an answer
 	fates   map[fate]int
-	wrong   []exchange // that should not be
+	wrong   []exchange // an answer that Pillion must never give
 }
 
-// strike makes a fault happen, lets it last, mends it, and returns when everything is whole again.
+// strike causes a fault, lets it last, mends it, and waits until the cluster is whole again.
 func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 	c.t.Helper()
 	begin := w.now()

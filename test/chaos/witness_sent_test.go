@@ -14,7 +14,8 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// A request that a server has taken before it was killed is one whose outcome nobody knows, also where net/http has tried it again and found nobody there.
+// TestWitnessKnowsWhatWasSent kills a server that has received a request. The outcome is unknown,
+// even though net/http retries the request and then fails to connect.
 func TestWitnessKnowsWhatWasSent(t *testing.T) {
 	var taken atomic.Bool
 	var server *httptest.Server
@@ -29,7 +30,7 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset, as of a process that is gone
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset, as after a kill
 			t.Error(err)
 		}
 		conn.Close()
@@ -50,7 +51,7 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		}
 		return err
 	}
-	if err := ask("GET", "/", ""); err != nil { // so that there is a connection
+	if err := ask("GET", "/", ""); err != nil { // opens a connection
 		t.Fatal(err)
 	}
 	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil ||

@@ -21,24 +21,24 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// patience is how long an answer may take at most: whoever asks is told something until then.
+// patience is the maximum time of an answer.
 const patience = 12 * time.Second
 
-// A witness stands between people and services, and keeps who was answered what, and when.
+// A witness is a transport that records all requests and their answers.
 type witness struct {
 	start time.Time
 	next  http.RoundTripper
 
 	mu      sync.Mutex
 	all     []exchange
-	tokens  map[string]booking.Actor // whose each is
+	tokens  map[string]booking.Actor // the owner of each
 	bearers map[booking.Actor]string // the newest of each
 	first   map[booking.CommandID]time.Duration
 }
 
 var _ http.RoundTripper = (*witness)(nil)
 
-// An exchange is one request and what became of it.
+// An exchange is one request and its answer.
 type exchange struct {
 	begin, end time.Duration // since the witness's start
 	op         string        // "POST /book"
@@ -46,10 +46,10 @@ type exchange struct {
 	fate       fate
 	status     int
 	code       string
-	call       *bookingtest.Call // as the specification has it; nil where that does not speak of such requests
+	call       *bookingtest.Call // the operation in the specification, or nil if it has none for such requests
 }
 
-// A fate is what becomes of a request.
+// A fate is the outcome of a request.
 type fate string
 
 const (
@@ -58,7 +58,7 @@ const (
 	nobody   fate = "nobody there" // and nothing was sent
 	broken   fate = "broken off"
 	hung     fate = "not answered"
-	wrong    fate = "wrong" // an answer that nobody should get
+	wrong    fate = "wrong" // an answer that Pillion must never give
 )
 
 func newWitness() *witness {
@@ -71,7 +71,7 @@ func newWitness() *witness {
 
 func (w *witness) now() time.Duration { return time.Since(w.start) }
 
-// RoundTrip asks, and notes the answer.
+// RoundTrip performs the request and records the answer.
 func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchange{begin: w.now(), op: req.Method + " " + template(req.URL.Path), host: req.URL.Hostname()}
 	var sent atomic.Bool
@@ -88,11 +88,11 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	var answer answer
 	if err == nil {
 		x.status = resp.StatusCode
-		_ = json.Unmarshal(body, &answer) // what is no JSON has none of it
+		_ = json.Unmarshal(body, &answer) // a body without JSON has no fields
 	}
 	x.code, x.fate = answer.Code, fateOf(resp, err)
 	if x.fate == nobody &&
-		sent.Load() { // by a connection that broke, and then there was no other: net/http tries again by itself what has an Idempotency-Key
+		sent.Load() { // net/http itself retries a request with an Idempotency-Key if a kept connection breaks
 		x.fate = broken
 	}
 	w.mu.Lock()
@@ -119,7 +119,7 @@ func fateOf(resp *http.Response, err error) fate {
 	return broken
 }
 
-// template is a path without what it names.
+// template returns a path without the IDs in it.
 func template(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
@@ -130,7 +130,7 @@ func template(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// An answer is what bodies of answers may say.
+// An answer has the fields that bodies of answers may have.
 type answer struct {
 	Booking booking.ID      `json:"booking_id"`
 	State   booking.State   `json:"state"`
@@ -138,7 +138,7 @@ type answer struct {
 	Code    string          `json:"code"`
 }
 
-// call returns what was asked as the specification has it, or nil.
+// call returns the request as an operation of the specification, or nil.
 func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Call {
 	actor := w.whose(req.Header.Get("Authorization"))
 	if actor.ID == "" || x.fate == nobody {
@@ -170,7 +170,7 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 	}
 	if req.GetBody != nil {
 		if body, err := req.GetBody(); err == nil {
-			_ = json.NewDecoder(body).Decode(&asked) // it was written by load
+			_ = json.NewDecoder(body).Decode(&asked) // load wrote it
 		}
 	}
 	c.Stars = asked.Stars
@@ -200,7 +200,7 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 	return c
 }
 
-// whose returns whose a token is, as far as it says itself.
+// whose returns the actor of a token, without verification.
 func (w *witness) whose(header string) booking.Actor {
 	bearer, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
@@ -215,14 +215,15 @@ func (w *witness) whose(header string) booking.Actor {
 	}
 	if parts := strings.Split(bearer, "."); len(parts) == 3 {
 		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
-		_ = json.Unmarshal(payload, &claims) // nothing is decided by it
+		_ = json.Unmarshal(payload, &claims) // for the record only
 	}
 	a := booking.Actor{ID: claims.Subject, Role: claims.Role}
 	w.tokens[bearer], w.bearers[a] = a, bearer
 	return a
 }
 
-// written returns when a booking that was asked for after a time was acknowledged first, and whether one was.
+// written returns when a booking requested after a given time was first acknowledged, and whether
+// one was.
 func (w *witness) written(after time.Duration) (time.Duration, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -236,7 +237,7 @@ func (w *witness) written(after time.Duration) (time.Duration, bool) {
 	return first, first > 0
 }
 
-// since returns what ended after a time.
+// since returns the exchanges that ended after a time.
 func (w *witness) since(after time.Duration) (some []exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}
 
-// Accounts move from NATS to PostgreSQL and back, and whoever had one still has it.
+// TestAccountsMove moves accounts from NATS to PostgreSQL and back. All accounts still exist.
 func TestAccountsMove(t *testing.T) {
 	t.Parallel()
 	server := postgrestest.Start(t)
@@ -46,7 +46,7 @@ func TestAccountsMove(t *testing.T) {
 		kim); status != http.StatusOK {
 		t.Errorf("login after the move: %d %s", status, words)
 	}
-	// Kim's account changes there, and the old one stays as it is.
+	// Kim's account changes in PostgreSQL. The old copy stays as it is.
 	const change = `{"email":"kim@example.com","role":"user","current":"correct horse battery","new":"staple correct horse"}`
 	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/password", asJSON,
 		change); status != http.StatusOK {
@@ -86,7 +86,8 @@ func TestAccountsCopyRefuses(t *testing.T) {
 	}
 }
 
-// An operator sees accounts and changes them beside the running system, which follows at once.
+// TestAccountsForOperators lists and changes accounts beside the running system, which follows at
+// once.
 func TestAccountsForOperators(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

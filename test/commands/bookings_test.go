@@ -11,7 +11,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// tokenOf logs somebody in.
+// tokenOf logs in with a demo account and returns the header with its token.
 func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header {
 	t.Helper()
 	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON,
@@ -23,7 +23,7 @@ func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header 
 	return http.Header{"Authorization": {"Bearer " + m[1]}}
 }
 
-// An operator sees bookings, and brings to an end what nobody else can, beside the running services.
+// TestBookingCommands lists, releases and cancels bookings beside the running services.
 func TestBookingCommands(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -72,7 +72,7 @@ func TestBookingCommands(t *testing.T) {
 		t.Errorf("the list is %v, want the newest first of %s and %s", got, first, second)
 	}
 
-	// The rider accepts, and then the phone is dead.
+	// The rider accepts, and then its phone is dead.
 	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusOK {
 		t.Fatalf("accept: %d %s", status, words)
 	}
@@ -92,7 +92,7 @@ func TestBookingCommands(t *testing.T) {
 		t.Errorf("release what is open: %d %s", status, stderr)
 	}
 
-	// Under way, and then nothing is heard any more: only an operator can call that off.
+	// The ride starts, and then the rider is not heard of again: only an operator can cancel it.
 	_, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, "")
 	code := regexp.MustCompile(`"start_code":"([0-9]{4})"`).FindStringSubmatch(words)
 	if code == nil {
@@ -141,7 +141,7 @@ func TestBookingCommands(t *testing.T) {
 			t.Errorf("%s: status %d, want %d: %s", strings.Join(c.args, " "), status, c.status, stderr)
 		}
 	}
-	// An operator whom nobody knows is not let in.
+	// An operator with an unknown key is rejected.
 	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s",
 		"--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))

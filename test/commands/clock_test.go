@@ -16,8 +16,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the
-// same as if its own clock had jumped.
+// An hourglass is a proxy between services and NATS. When it is turned, the server of the ledger
+// seems to be in another year. To a service that looks as if its own clock had jumped.
 type hourglass struct {
 	url    string
 	turned atomic.Bool
@@ -35,7 +35,7 @@ func newHourglass(t *testing.T, nats string) *hourglass {
 		for {
 			client, err := ln.Accept()
 			if err != nil {
-				return // the test is over
+				return // the test has ended
 			}
 			server, err := net.Dial("tcp", strings.TrimPrefix(nats, "nats://"))
 			if err != nil {
@@ -55,7 +55,7 @@ func newHourglass(t *testing.T, nats string) *hourglass {
 	return h
 }
 
-// pass hands on what the server says, line by line. JSON is one line, and stays as long as it was.
+// pass forwards the server's lines. A JSON message is one line, and keeps its length.
 func (h *hourglass) pass(client io.Writer, server io.Reader) {
 	year := []byte(`"ts":"` + time.Now().UTC().Format("2006"))
 	another := []byte(`"ts":"1999`)
@@ -71,10 +71,10 @@ func (h *hourglass) pass(client io.Writer, server io.Reader) {
 	}
 }
 
-// A service whose clock is not that of the server that stores bookings is unready, says why and what to do, judges nothing meanwhile, and goes on by
-// itself when the two agree again.
+// TestClockThatIsOff runs services whose clock differs from that of the server of the ledger. They
+// are unready, say why, verify no tokens meanwhile, and recover when the clocks agree again.
 func TestClockThatIsOff(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	data := t.TempDir()
 	system := proctest.Pillion(t, data, "--demo")
 	token := login(t, system)
@@ -111,7 +111,7 @@ func TestClockThatIsOff(t *testing.T) {
 			}
 		}
 	}
-	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden} // a user's token at the riders'
+	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden} // a user's token at ridersvc
 	want("at first", right)
 
 	h.turned.Store(true)

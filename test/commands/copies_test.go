@@ -25,8 +25,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// inside makes the data folder of a pillion that has stopped, whose ledger has a booking that is long overdue, and the record that a rider is engaged
-// without the acceptance that belongs to it. do is done while its server is up.
+// inside creates the data folder of a stopped pillion. Its ledger has an overdue booking, and the
+// record of a rider who is engaged without an acceptance. do runs while its server is up.
 func inside(t *testing.T, do func(url, key string)) (data string) {
 	t.Helper()
 	data = t.TempDir()
@@ -99,7 +99,8 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	return data
 }
 
-// An operator who asks whether all is well hears it by the exit status, also of what a copy has brought along; a move is only about what has changed.
+// TestWhatIsWrongIsSaid checks that audit and restore report faults of the ledger by their exit
+// status. A move reports only faults that it did not find before.
 func TestWhatIsWrongIsSaid(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "copy")
@@ -142,7 +143,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		t.Error(err)
 	}
 
-	// What has failed leaves the system where it is, and nothing behind.
+	// A failed move leaves the system as it is, and no files behind.
 	data = inside(t, func(string, string) {})
 	run(2, "Nothing was restored", "", at, "move", "--data="+data)
 	if left, err := filepath.Glob(filepath.Join(data, "move-*")); err != nil || len(left) > 0 {

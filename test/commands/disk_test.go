@@ -14,7 +14,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// booker returns what books a ride as john.
+// booker returns a function that books a ride as john.
 func booker(t *testing.T, p *proctest.Program) func() (int, string) {
 	t.Helper()
 	token := login(t, p)
@@ -24,7 +24,8 @@ func booker(t *testing.T, p *proctest.Program) func() (int, string) {
 	}
 }
 
-// The demonstration runs on a disk of 512 MiB, and what is on it starts again whatever is left.
+// TestSmallDisk runs the demonstration on a disk of 512 MiB until the disk is full, and starts it
+// again.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	disk := bustest.MountVolume(t, 512<<20)
@@ -71,7 +72,7 @@ func TestSmallDisk(t *testing.T) {
 	}
 }
 
-// ride takes the booking that waits to its end.
+// ride completes the open booking.
 func ride(t *testing.T, p *proctest.Program) {
 	t.Helper()
 	user, rider := tokenOf(t, p, "john@example.com", "user"), tokenOf(t, p, "rider@example.com", "raider")

@@ -11,9 +11,10 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.
+// TestKeysForOperators lists keys, rotates them, and retires a compromised one beside the running
+// system, which follows at once.
 func TestKeysForOperators(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	data := t.TempDir()
 	p := proctest.Pillion(t, data, "--demo")
 	type key struct {
@@ -54,7 +55,7 @@ func TestKeysForOperators(t *testing.T) {
 			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	old := login(t, p)
-	keys := do("rotate") // and where the next key is still being made, it waits for that
+	keys := do("rotate") // waits for the next key if that does not exist yet
 	if len(with(keys, "active")) != 1 || keys[0].RetiredAt.IsZero() || !keys[0].RetiredAt.Equal(keys[1].ActiveFrom) {
 		t.Fatalf("after the rotation: %+v", keys)
 	}

@@ -24,7 +24,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
+// TestLoad runs a load without faults, which must find none. Then a proxy falsifies answers, and
+// the load must find that.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -47,7 +48,7 @@ func TestLoad(t *testing.T) {
 			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" +
 				system.At["ridersvc"], "--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
-			"--name=once", "--password=correct horse battery", // accounts cost most of the time, and serve again
+			"--name=once", "--password=correct horse battery", // creating accounts takes most of the time, so they are used again
 		}, args...)...)
 		result, err := os.ReadFile(file)
 		if err == nil && len(result) > 0 {
@@ -91,7 +92,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("without the operator's key: status %d, want 3, %d calls\n%s", status, len(r.Calls), said)
 	}
 
-	// A booking that was acknowledged, and is nowhere.
+	// A booking is acknowledged and not stored.
 	var lies atomic.Int64
 	forgetful := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/book" || lies.Add(1) != 3 {
@@ -107,7 +108,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("a booking is nowhere: status %d, want 1 and one that is missing\n%s", status, said)
 	}
 
-	// A second rider, who has named none, is told to have won what the first one has.
+	// A second rider who names no booking gets the answer of the first.
 	var won atomic.Pointer[winner]
 	told := atomic.Bool{}
 	generous := proxy(t, system.At["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
@@ -132,7 +133,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("two riders won: status %d, want 1 and an acceptance that is missing\n%s", status, said)
 	}
 
-	// A server that fails.
+	// A server fails.
 	broken := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/book" {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -145,7 +146,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// proxy passes requests on, but for those that answer answers. change may change the answers.
+// proxy forwards requests, except those that answer handles. change may change the answers.
 func proxy(
 	t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error,
 ) http.Handler {
@@ -162,7 +163,7 @@ func proxy(
 	})
 }
 
-// subjectOf returns whose token a request carries.
+// subjectOf returns the account of a request's token.
 func subjectOf(r *http.Request) string {
 	parts := strings.Split(r.Header.Get("Authorization"), ".")
 	var claims struct{ Sub string }
@@ -173,13 +174,14 @@ func subjectOf(r *http.Request) string {
 	return claims.Sub
 }
 
-// A winner is a rider who was told to have a booking, and the answer that said so.
+// A winner is a rider whose acceptance succeeded, and its answer.
 type winner struct {
 	rider string
 	body  []byte
 }
 
-// A load that is told to stop says what it has come to. What is wrong with a setting is told before anything is done.
+// TestLoadStopsAndRefuses ends a load early, which still reports. Bad settings are reported before
+// the load begins.
 func TestLoadStopsAndRefuses(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -190,7 +192,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		"--rider-url="+system.At["ridersvc"], "--nats-url="+system.At["nats"],
 		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file,
 		"--operator-key="+filepath.Join(data, "services", "operator.nk"))
-	// Long enough for tokens to run out, and the watchers' connections with them.
+	// This is long enough for tokens, and the watchers' connections, to expire.
 	wait.Until(t, "sixty bookings", func() bool {
 		_, metrics := proctest.Get(t, system.At["ops"]+"/metrics")
 		m := regexp.MustCompile(`pillion_events_appended_total\{event="requested"\} (\d+)`).FindStringSubmatch(metrics)
@@ -237,7 +239,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	}
 }
 
-// The flags and variables that docs/load.md lists are those that --help shows.
+// TestLoadIsDocumented checks that the flags and variables in docs/load.md are those of --help.
 func TestLoadIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/load.md")

@@ -13,7 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// NATS lets in who has a key or a token. Anybody else may watch in a demonstration, from this machine, and nowhere else.
+// TestNATSIsClosed connects to NATS without a key or a token. That is possible only with --demo,
+// and from this machine.
 func TestNATSIsClosed(t *testing.T) {
 	t.Parallel()
 	certs := makeCerts(t)
@@ -53,7 +54,8 @@ func TestNATSIsClosed(t *testing.T) {
 	}
 }
 
-// An operator makes the keys of all services, together or apart, and again without changing one.
+// TestKeysInit creates the keys of all services, in one folder or apart. A second call changes none
+// of them.
 func TestKeysInit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

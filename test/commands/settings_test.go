@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// TestExtremeSettings starts Pillion with each number and duration at its minimum, at its maximum, and switched off.
+// TestExtremeSettings starts Pillion with each number and duration at its minimum, at its maximum,
+// and switched off.
 func TestExtremeSettings(t *testing.T) {
 	t.Parallel()
 	_, help, _ := proctest.Finish(t, "pillion", "--help")
@@ -50,8 +51,8 @@ func TestExtremeSettings(t *testing.T) {
 	}
 }
 
-// settingTags returns the struct tags of the settings that several programs share. They are read from the source, because
-// package setting is internal to cmd.
+// settingTags returns the struct tags of the settings that several programs share. They are read
+// from the source, because package setting is internal to cmd.
 func settingTags(t *testing.T) []reflect.StructTag {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "../../cmd/internal/setting/groups.go", nil, 0)

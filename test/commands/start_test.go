@@ -18,7 +18,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
+// TestBadStart starts programs that cannot run. Each prints one sentence with the remedy and exits
+// with status 2.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +41,7 @@ func TestBadStart(t *testing.T) {
 
 	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
-	all := func(args ...string) []string { // of which the last one wins
+	all := func(args ...string) []string { // the last one wins
 		return append(append([]string{"--data=" + filepath.Join(dir, "data")}, free...), args...)
 	}
 	auth := func(args ...string) []string {
@@ -91,7 +92,7 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
-// Two bad addresses, or settings, are two sentences.
+// TestBadStartTellsAll checks that two bad addresses, or settings, are reported together.
 func TestBadStartTellsAll(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -120,7 +121,8 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// The flags and variables that docs/configuration.md lists for a program are those that its --help shows.
+// TestConfigurationIsDocumented checks that docs/configuration.md lists the flags and variables of
+// each program's --help.
 func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/configuration.md")
@@ -146,7 +148,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			for one := range strings.SplitSeq(programs, ",") {
 				listed = listed || strings.TrimSpace(one) == name
 			}
-			// "all" leaves out what a command that only makes streams has no use for.
+			// "all" excludes settings that provision does not need.
 			if said != listed && (name != "pillion provision" || programs != "all") {
 				t.Errorf("%s: listed for %s: %v, shown by its --help: %v", flag, name, listed, said)
 			}
@@ -176,7 +178,7 @@ func write(t *testing.T, file, content string, mode os.FileMode) string {
 	if err := os.WriteFile(file, []byte(content), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(file, mode); err != nil { // whatever the umask
+	if err := os.Chmod(file, mode); err != nil { // independent of the umask
 		t.Fatal(err)
 	}
 	return file

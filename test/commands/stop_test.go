@@ -14,7 +14,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// A signal stops the whole system in order, with status 0, also while a client does not finish its request.
+// TestStop stops the whole system with each signal. It exits with status 0, even if a client does
+// not finish its request.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, signal := range bothSignals {
@@ -26,7 +27,7 @@ func TestStop(t *testing.T) {
 					hold(t, p)
 				}
 				p.Signal(t, signal)
-				if busy { // it is unready at once, and says so until it is gone
+				if busy { // it is unready at once, until it has ended
 					wait.Until(t, "it is unready", func() bool {
 						status, words := p.Readiness(t)
 						return status == http.StatusServiceUnavailable &&
@@ -41,7 +42,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// Each service stops so too, whether there is a NATS server or not.
+// TestStopServices stops each service, with and without a NATS server.
 func TestStopServices(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
@@ -66,7 +67,7 @@ func TestStopServices(t *testing.T) {
 	}
 }
 
-// A second signal does not wait for anything.
+// TestSecondSignal sends a second signal, which ends the process at once.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	p := proctest.Pillion(t, t.TempDir())
@@ -82,7 +83,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// What was there before a stop is there after it.
+// TestRestart checks that the signing key is the same after a restart.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -99,7 +100,7 @@ func TestRestart(t *testing.T) {
 
 var bothSignals = map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM}
 
-// hold begins a request that does not end, so that the process has something to wait for when it stops.
+// hold begins a request without finishing it, so that a stopping process has to wait.
 func hold(t testing.TB, p *proctest.Program) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.At["authsvc"], "http://"))
@@ -107,7 +108,7 @@ func hold(t testing.TB, p *proctest.Program) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	// With Expect the server says when a handler has begun to read the body.
+	// With Expect the server reports when a handler has begun to read the body.
 	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
 		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
 	if _, err := io.WriteString(conn, head); err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
+// TestStartBeforeTheOthers starts a service before all that it needs. It reports what is missing,
+// judges no token meanwhile, and becomes ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
 	t.Parallel()
 	url := "nats://" + proctest.FreeAddr(t)
@@ -34,7 +35,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	if status, _ := proctest.Get(t, user.At["ops"]+"/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz of a process that waits: %d", status)
 	}
-	// A token that is good elsewhere: nothing is known here that could refuse it.
+	// This token is valid elsewhere. Without keys the service cannot refuse it.
 	elsewhere := proctest.Pillion(t, t.TempDir(), "--demo")
 	book := func(p *proctest.Program, token string) (int, string) {
 		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
@@ -46,7 +47,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 		t.Errorf("book without NATS: %d %q, want 503", status, words)
 	}
 
-	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
+	// This is NATS with its streams, inside another pillion.
 	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
@@ -72,7 +73,8 @@ func login(t *testing.T, p *proctest.Program) (token string) {
 	return m[1]
 }
 
-// pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
+// TestPillionAgainstAnotherServer runs all services of a second pillion against the NATS server of
+// the first.
 func TestPillionAgainstAnotherServer(t *testing.T) {
 	t.Parallel()
 	keys, data := t.TempDir(), t.TempDir()
@@ -88,7 +90,7 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 		t.Errorf("the second one publishes another key: %d %s", status, words)
 	}
 
-	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
+	// An authsvc with other keys must not replace theirs. It reports the reason.
 	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
 		"--nats-url="+system.At["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
@@ -145,7 +147,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The lines that a program says to try do what they promise.
+// TestLinesToTry runs the commands that the banner suggests.
 func TestLinesToTry(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl", "sed"} {
@@ -177,7 +179,7 @@ func TestLinesToTry(t *testing.T) {
 	}
 }
 
-// toTry returns the lines that the process says to try.
+// toTry returns the commands that the banner suggests.
 func toTry(t *testing.T, p *proctest.Program) []string {
 	t.Helper()
 	var lines []string
@@ -190,7 +192,8 @@ func toTry(t *testing.T, p *proctest.Program) []string {
 	return lines
 }
 
-// The whole system is small. How quickly it is there e2e's BenchmarkStart says.
+// TestAtRest bounds the memory of the idle system. BenchmarkStart of package e2e measures its
+// start.
 func TestAtRest(t *testing.T) {
 	mib := proctest.Pillion(t, t.TempDir(), "--demo").Resident(t)
 	t.Logf("%.1f MiB are resident", mib)
@@ -199,7 +202,8 @@ func TestAtRest(t *testing.T) {
 	}
 }
 
-// A service does not carry a NATS server: only pillion does, and only through bus/embedded.
+// TestServicesCarryNoServer checks that only pillion contains a NATS server, and only through
+// bus/embedded.
 func TestServicesCarryNoServer(t *testing.T) {
 	t.Parallel()
 	const server, embedded = "github.com/nats-io/nats-server/", "github.com/example/pillion/bus/embedded"

@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// makeCerts makes certificates for trying, as an operator does, and returns their folder.
+// makeCerts creates certificates for trying TLS, as an operator does, and returns their folder.
 func makeCerts(t *testing.T, more ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "certs")
@@ -40,7 +40,7 @@ func natsTLS(certs string) []string {
 		filepath.Join(certs, "nats.key")}
 }
 
-// trusting is how a client meets our programs.
+// trusting returns a client's TLS configuration for our certificates.
 func trusting(t *testing.T, certs string) *tls.Config {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(certs, "ca.crt"))
@@ -54,7 +54,7 @@ func trusting(t *testing.T, certs string) *tls.Config {
 	return &tls.Config{RootCAs: pool}
 }
 
-// trust is how a client meets the NATS of a process, whether it encrypts or not.
+// trust returns a client's options for the NATS of a process, with or without TLS.
 func trust(t *testing.T, p *proctest.Program, certs string) nats.Option {
 	t.Helper()
 	c := trusting(t, certs)
@@ -92,7 +92,8 @@ func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Hea
 	return resp.StatusCode, resp.Header
 }
 
-// All of Pillion with certificates: what is spoken, who is refused, who else gets along, and that certificates are replaced while it runs.
+// TestEncrypted runs all of Pillion with certificates: versions of TLS, clients that are refused,
+// other services, and the renewal of certificates while it runs.
 func TestEncrypted(t *testing.T) {
 	t.Parallel()
 	certs, data := makeCerts(t), t.TempDir()
@@ -118,7 +119,7 @@ func TestEncrypted(t *testing.T) {
 			t.Errorf("%s without TLS: %d %s", service, status, body)
 		}
 	}
-	// What operators ask stays as it is.
+	// The ops address stays unencrypted.
 	if status, _, stderr := proctest.Finish(t, "pillion", "health",
 		"--ops-addr="+strings.TrimPrefix(p.At["ops"], "http://")); status != 0 {
 		t.Errorf("health: %d %s", status, stderr)
@@ -128,7 +129,7 @@ func TestEncrypted(t *testing.T) {
 		t.Error("the metrics do not say until when the certificates are good")
 	}
 
-	// A service beside it, over encrypted NATS; its own HTTP with a certificate of its own.
+	// A separate usersvc uses encrypted NATS, and its own certificate for HTTP.
 	user := proctest.Start(t, "usersvc", append(append(p.NATS(data, "usersvc"), httpTLS(certs, "usersvc")...),
 		"--nats-ca="+filepath.Join(certs, "ca.crt"), "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0")...)
 	user.Ready(t)
@@ -137,7 +138,7 @@ func TestEncrypted(t *testing.T) {
 		t.Errorf("usersvc shows the certificate of %s", name)
 	}
 
-	// An operator who trusts another CA learns why nothing works.
+	// An operator with another CA gets an error that names the cause.
 	other := makeCerts(t)
 	status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--timeout=2s",
 		"--nats-ca=" + filepath.Join(other, "ca.crt")}, p.NATS(data, "operator")...)...)
@@ -154,7 +155,7 @@ func TestEncrypted(t *testing.T) {
 	rotate(t, p, certs, data)
 }
 
-// rotate renews the certificates, and sees what new and old connections make of it.
+// rotate renews the certificates and checks old and new connections.
 func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	t.Helper()
 	ours := trusting(t, certs)
@@ -200,7 +201,8 @@ func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	}
 }
 
-// An operator makes certificates for some, apart, and for further hosts, and does so again without changing one.
+// TestCertsInit creates some certificates, apart and with additional hosts. A second call changes
+// none of them.
 func TestCertsInit(t *testing.T) {
 	t.Parallel()
 	public, apart := filepath.Join(t.TempDir(), "public"), t.TempDir()

@@ -14,7 +14,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// needsNATS are the commands that do nothing without NATS.
+// needsNATS returns the commands that need NATS.
 func needsNATS(dir string) map[string][]string {
 	return map[string][]string{
 		"pillion bookings list":    {"pillion", "bookings", "list"},
@@ -29,7 +29,8 @@ func needsNATS(dir string) map[string][]string {
 	}
 }
 
-// Every command says in one sentence that there is no NATS, or a wrong one, where, why, and what to do; and why that is so only when it is asked.
+// TestCommandsWithoutNATS runs commands without NATS, or with a wrong server. Each prints one
+// sentence with the address, the cause and the remedy. Further causes are in the log at debug only.
 func TestCommandsWithoutNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -65,7 +66,8 @@ func TestCommandsWithoutNATS(t *testing.T) {
 	}
 }
 
-// A server that has none of Pillion's streams is told from one that is away.
+// TestCommandsWithoutStreams checks that a server without Pillion's streams has another message
+// than an unreachable one.
 func TestCommandsWithoutStreams(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -96,8 +98,8 @@ func TestCommandsWithoutStreams(t *testing.T) {
 	}
 }
 
-// Services without NATS are up at once, say why they are not ready, once in the log and in /readyz, and to people that it is not their fault, nor the
-// clock's.
+// TestServicesWithoutNATS starts services without NATS. They run at once, report once in the log
+// and in /readyz why they are not ready, and answer requests with 503 and the right reason.
 func TestServicesWithoutNATS(t *testing.T) {
 	t.Parallel()
 	for service, calls := range map[string][]string{
@@ -139,11 +141,12 @@ func TestServicesWithoutNATS(t *testing.T) {
 	}
 }
 
-// Whoever uses the nats CLI may have NATS_URL in their environment. A demonstration does not look there, and says so.
+// TestDemoIgnoresTheEnvironmentsNATS checks that --demo ignores NATS_URL, which users of the nats
+// CLI may have set, and logs that.
 func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
-		"localhost"} { // the second one is good enough for the CLI
+		"localhost"} { // valid for the CLI
 		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(),
 			"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")

@@ -25,11 +25,12 @@ import (
 
 const (
 	connections = 32
-	turns       = 10 // the two sides take turns, so that a machine that slows down slows both
+	turns       = 10 // both sides take turns, so that a slower machine slows both
 )
 
-// BenchmarkBook measures /book over real HTTP on 32 connections, beside its limit: a handler that does nothing but verify one token
-// and publish one durable message, with the same kind of embedded server. "of-bare" is the ratio of their rates.
+// BenchmarkBook measures /book over real HTTP on 32 connections, beside a minimal handler that only
+// verifies a token and publishes a durable message, with the same kind of embedded server.
+// "of-bare" is the ratio of their rates.
 func BenchmarkBook(b *testing.B) {
 	for _, c := range []struct{ name, sync string }{{"fsync", "always"}, {"no-fsync", "2m"}} {
 		b.Run(c.name, func(b *testing.B) {
@@ -41,7 +42,7 @@ func BenchmarkBook(b *testing.B) {
 
 			ours := &load{url: "http://" + p.user + "/book", token: token}
 			limit := &load{url: "http://" + bareAddr + "/", token: token}
-			ours.run(b, 500) // both warm
+			ours.run(b, 500) // warm up both
 			limit.run(b, 500)
 			ours.reset()
 			limit.reset()
@@ -53,7 +54,7 @@ func BenchmarkBook(b *testing.B) {
 			}
 			b.StopTimer()
 			slices.Sort(ratios)
-			b.ReportMetric(0, "ns/op") // of both sides together: says nothing
+			b.ReportMetric(0, "ns/op") // of both sides together, so it is not reported
 			b.ReportMetric(ours.rate(), "book/s")
 			b.ReportMetric(limit.rate(), "bare/s")
 			b.ReportMetric(ratios[len(ratios)/2], "of-bare")
@@ -61,8 +62,8 @@ func BenchmarkBook(b *testing.B) {
 	}
 }
 
-// BenchmarkAcceptRace measures how long it takes until each of 32 riders that race for one booking has its answer, beside 32
-// requests that race for nothing.
+// BenchmarkAcceptRace measures the time until each of 32 riders who race for one booking has an
+// answer, beside 32 requests without a race.
 func BenchmarkAcceptRace(b *testing.B) {
 	p := newPorts(b)
 	pillion(b, p, b.TempDir(), "--sync", "2m")
@@ -112,8 +113,8 @@ func BenchmarkAcceptRace(b *testing.B) {
 	b.ReportMetric(float64(racing)/float64(alone), "of-32-bookings")
 }
 
-// BenchmarkBookBesideLogins measures how long the slowest hundredth of bookings takes while a thousand people log in at once, beside what it
-// takes while one does after the other. The limit of "of-one-login" is 5.
+// BenchmarkBookBesideLogins measures the 99th percentile of bookings while a thousand people log in
+// at once, relative to that beside one login at a time. The limit of "of-one-login" is 5.
 func BenchmarkBookBesideLogins(b *testing.B) {
 	p := newPorts(b)
 	pillion(b, p, b.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
@@ -124,7 +125,7 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 			b.Error(err)
 		}
 	}
-	// p99 books on four connections until done is closed, and returns what 99 of a hundred bookings took at most.
+	// p99 books on four connections until done is closed, and returns the 99th percentile.
 	p99 := func(done <-chan struct{}) time.Duration {
 		client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4}}
 		defer client.CloseIdleConnections()
@@ -154,7 +155,7 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 						b.Error(err)
 						return
 					}
-					_ = resp.Body.Close() // a short body: it is in the buffer
+					_ = resp.Body.Close() // a short body is in the buffer already
 					if resp.StatusCode != http.StatusOK {
 						b.Errorf("book: %d", resp.StatusCode)
 						return
@@ -201,7 +202,7 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 	b.ReportMetric(ratios[len(ratios)/2], "of-one-login")
 }
 
-// BenchmarkStart measures how long the whole system takes from nothing to ready, and what it keeps in memory at rest.
+// BenchmarkStart measures the time of the whole system from start to ready, and its memory at rest.
 func BenchmarkStart(b *testing.B) {
 	var took time.Duration
 	var resident float64
@@ -220,7 +221,7 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(resident, "MiB-resident")
 }
 
-// load sends one request over and over on a number of connections.
+// load sends one request repeatedly on a number of connections.
 type load struct {
 	url, token string
 	client     *http.Client
@@ -231,7 +232,7 @@ type load struct {
 func (l *load) reset()        { l.sent, l.spent = 0, 0 }
 func (l *load) rate() float64 { return float64(l.sent) / l.spent.Seconds() }
 
-// run sends n requests and returns how many a second were answered with 200.
+// run sends n requests and returns the rate of answers with 200, per second.
 func (l *load) run(b *testing.B, n int) float64 {
 	b.Helper()
 	if l.client == nil {
@@ -261,7 +262,7 @@ func (l *load) run(b *testing.B, n int) float64 {
 					b.Error(err)
 					return
 				}
-				_ = resp.Body.Close() // a short body: it is in the buffer
+				_ = resp.Body.Close() // a short body is in the buffer already
 				if resp.StatusCode != http.StatusOK {
 					b.Errorf("%s: %d", l.url, resp.StatusCode)
 					return
@@ -275,7 +276,7 @@ func (l *load) run(b *testing.B, n int) float64 {
 	return float64(n) / took.Seconds()
 }
 
-// bare runs the limit as a process of its own: this test binary again, see bareMain.
+// bare runs the minimal handler in another process: this test binary again; see bareMain.
 func bare(b *testing.B, keyFile, sync string) string {
 	b.Helper()
 	at := addrs(b, 1)[0]
@@ -301,7 +302,7 @@ func bare(b *testing.B, keyFile, sync string) string {
 
 const bareEnv = "PILLION_E2E_BARE"
 
-// bareMain is the process that bare starts: it returns only with an error.
+// bareMain is the process of bare. It returns only with an error.
 func bareMain(args string) error {
 	part := strings.Split(args, "|")
 	pem, err := os.ReadFile(part[2])

@@ -13,10 +13,11 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// Many people, two hundred in CI, stay logged in while one authsvc after the other is killed and started again, however slow the machine
-// is: each use of a refresh token makes the same successor, whoever answers, nobody who is honest is logged out, and a thief ends the session.
+// TestRefreshChainsOutliveKills keeps many people logged in, two hundred in CI, while one authsvc
+// after the other is killed and restarted. Each refresh token has one successor, whichever instance
+// answers. No honest client is logged out, and a thief ends the session.
 func TestRefreshChainsOutliveKills(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	const steps = 6
 	chains, kills := 40, 2
 	if wait.Long() {
@@ -43,12 +44,12 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 
 	first := make([]string, chains)
 	var group sync.WaitGroup
-	lanes := make(chan struct{}, 2) // hashes take a while, and a queue of them is refused
+	lanes := make(chan struct{}, 2) // password hashes are slow, and a long queue of them is refused
 	for i := range chains {
 		group.Go(func() {
 			lanes <- struct{}{}
 			defer func() { <-lanes }()
-			// One account's sessions are refreshed a hundred times before it has to wait.
+			// An account's sessions can be refreshed a hundred times before its limit.
 			person := fmt.Sprintf(`{"email":"person-%d@example.com","password":"correct horse battery","role":"user"}`,
 				i)
 			mustCall(t, "POST", "http://"+at[i%2].auth+"/register", person)
@@ -64,7 +65,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	}
 
 	var asked, again, done atomic.Int64
-	// refresh asks one instance or the other until one of them answers.
+	// refresh asks the two instances in turn until one answers.
 	refresh := func(token string, which int) (int, string) {
 		for patience := time.Now().Add(wait.Patience); ; which++ {
 			asked.Add(1)
@@ -74,7 +75,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 				return a.status, a.field("refresh_token")
 			}
 			again.Add(1)
-			<-time.After(20 * time.Millisecond) // as a client waits that was told to come back
+			<-time.After(20 * time.Millisecond) // obeys Retry-After
 		}
 	}
 	killed := make(chan struct{})
@@ -101,7 +102,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 					break
 				}
 				now := history[len(history)-1]
-				uses := 1 + rnd.IntN(3) // tabs that wake up together, and answers that get lost
+				uses := 1 + rnd.IntN(3) // tabs that wake up together, and lost answers
 				next := make([]string, uses)
 				codes := make([]int, uses)
 				var tabs sync.WaitGroup

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// Whatever was answered with 200 is there after kill -9, and a retry with the same key gives the same booking.
+// TestNothingAcknowledgedIsLost kills the system with kill -9. Every acknowledged booking exists
+// afterwards, and a retry with the same key returns the same booking.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Parallel()
 	const kills, clients = 10, 50
@@ -22,7 +23,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	bearer := "Bearer " + login(t, p, "john@example.com", "user")
 
 	var mu sync.Mutex
-	booked := map[string]string{} // booking id by idempotency key
+	booked := map[string]string{} // booking ID by idempotency key
 	total := 0
 	for round := range kills {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -35,7 +36,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 					a, err := call(ctx, "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer,
 						"Idempotency-Key", key)
 					if err != nil || a.status != http.StatusOK {
-						continue // it may be stored and it may not: nobody was promised anything
+						continue // without an answer the booking may or may not exist
 					}
 					mu.Lock()
 					booked[key] = a.field("booking_id")
@@ -47,7 +48,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				}
 			})
 		}
-		// Kill in the middle of it: after so many answers, at no particular moment.
+		// Kill it at a random moment, after some answers.
 		for range 20 + rand.IntN(100) {
 			select {
 			case <-answered:
@@ -70,7 +71,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Logf("%d kills, %d bookings answered and found again", kills, total)
 }
 
-// checkBooked asks for every booking, and books each once more with its key.
+// checkBooked reads every booking, and books each again with its key.
 func checkBooked(t *testing.T, p ports, bearer string, booked map[string]string) {
 	t.Helper()
 	type pair struct{ key, id string }

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A thousand people log in at once, with every limit out of the way: memory stays bounded, and each gets an answer that says what to do.
+// TestThousandLogins sends a thousand logins at once, without limits. Memory stays bounded, and
+// each login gets a useful answer.
 func TestThousandLogins(t *testing.T) {
 	p := newPorts(t)
 	prog := pillion(t, p, t.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
@@ -36,7 +37,7 @@ func TestThousandLogins(t *testing.T) {
 				return
 			}
 			if i%2 == 1 && a.status == http.StatusUnauthorized {
-				a.status = http.StatusOK // as good an answer: it has been evaluated
+				a.status = http.StatusOK // also a good answer: the password was checked
 			}
 			if busy := a.status == http.StatusTooManyRequests ||
 				a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy &&

@@ -20,7 +20,7 @@ import (
 
 const natsEnv = "PILLION_E2E_NATS"
 
-// natsMain is a NATS server in a process of its own, which can be killed. It returns only with an error.
+// natsMain is a NATS server in its own process, which can be killed. It returns only with an error.
 func natsMain(args string) error {
 	addr, dir, _ := strings.Cut(args, "|")
 	public, err := access.LoadOrCreate(dir + "/services")
@@ -34,14 +34,14 @@ func natsMain(args string) error {
 	select {}
 }
 
-// A killable is a system of four processes, each of which can be killed and started again.
+// A killable is a system of four processes that can each be killed and restarted.
 type killable struct {
 	t       *testing.T
 	ports   ports
 	data    string
 	running map[string]*proctest.Program
 
-	deadline time.Duration // of bookings, for services that are started from now on
+	deadline time.Duration // of bookings, for services started from now on
 }
 
 func newKillable(t *testing.T, deadline time.Duration) *killable {
@@ -87,7 +87,7 @@ func (k *killable) start(name string) {
 	}
 }
 
-// bookWith starts usersvc again, with another deadline for bookings.
+// bookWith restarts usersvc with another deadline for bookings.
 func (k *killable) bookWith(deadline time.Duration) {
 	k.t.Helper()
 	k.deadline = deadline
@@ -96,7 +96,7 @@ func (k *killable) bookWith(deadline time.Duration) {
 	k.ready()
 }
 
-// ready waits until all are.
+// ready waits until all processes are ready.
 func (k *killable) ready() {
 	k.t.Helper()
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
@@ -104,7 +104,7 @@ func (k *killable) ready() {
 	}
 }
 
-// ask makes a request again and again, with the same key, until it is answered with something else than that it should come back.
+// ask repeats a request with the same key until the answer is not Retry-After.
 func (k *killable) ask(method, url, body, bearer, key string) answer {
 	k.t.Helper()
 	for patience := time.Now().Add(wait.Patience); ; {
@@ -117,14 +117,14 @@ func (k *killable) ask(method, url, body, bearer, key string) answer {
 		if time.Now().After(patience) {
 			k.t.Fatalf("%s %s is not answered: %d %s %v", method, url, a.status, a.body, err)
 		}
-		<-time.After(50 * time.Millisecond) // as a client waits that was told to come back
+		<-time.After(50 * time.Millisecond) // obeys Retry-After
 	}
 }
 
-// Whatever process is killed at whatever step of a ride: every step that was asked for is taken once, no booking is left without its deadline,
-// and no rider is busy without a ride.
+// TestKilledAtEveryStep kills each process at each step of a ride. Every requested step happens
+// once, every booking has its deadline, and no rider stays busy without a ride.
 func TestKilledAtEveryStep(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	const long, short = 10 * time.Minute, time.Second
 	k := newKillable(t, long)
 	user := "Bearer " + login(t, k.ports, "john@example.com", "user")
@@ -171,10 +171,10 @@ func TestKilledAtEveryStep(t *testing.T) {
 			{"rate", at(usersvc, user, "rate", is(`{"stars":5}`)), 200, `"user_stars":5`}},
 		{book, accept(rita), {"release", at(ridersvc, rita, "release", is("")), 200, `"state":"open"`}, accept(rolf),
 			{"cancel", at(usersvc, user, "cancel", is("")), 200, `"state":"cancelled"`}},
-		{book}, // and nobody accepts
+		{book}, // and no rider accepts it
 	}
 	processes := []string{"nats", "authsvc", "usersvc", "ridersvc"}
-	turns := 1 // each step meets one process, or all of them in turn
+	turns := 1 // each step meets one process, or all in turn
 	if wait.Long() {
 		turns = len(processes)
 	}
@@ -184,13 +184,13 @@ func TestKilledAtEveryStep(t *testing.T) {
 		n := turn
 		for s, story := range stories {
 			var r ride
-			if s == len(stories)-1 { // nobody accepts that one
+			if s == len(stories)-1 { // no rider accepts this one
 				k.bookWith(short)
 			}
 			for i, step := range story {
 				victim := processes[n%len(processes)]
 				n++
-				// At no particular moment of what a step takes, which is some milliseconds.
+				// Kill it at a random moment of the step, which takes some milliseconds.
 				moment := time.After(time.Duration(rand.IntN(12_000)) * time.Microsecond)
 				killed := make(chan struct{})
 				go func() {

@@ -20,16 +20,17 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// A natsTool is what somebody at a terminal has to look at NATS with. key is the file with an nkey, or empty for nobody in particular.
+// A natsTool is a client for watching and publishing on NATS. key is the file of an nkey, or "" for
+// a client without credentials.
 type natsTool interface {
 	request(t *testing.T, subject string) string
-	// watch shows what comes as nats sub does, from soon after it returns.
+	// watch subscribes, and returns the output in the format of nats sub.
 	watch(t *testing.T, key, subject string) *webtest.Journal
 	publish(t *testing.T, key, subject, authorization, body string)
 }
 
-// What Pillion is for, as anybody can see it with the tools of others: events carry the token of whoever caused them, the
-// public key verifies it, those who may only watch see no token, and a forged event changes nothing.
+// TestMission shows Pillion's purpose with public tools: events carry the token of their author,
+// the public key verifies it, the demo feed contains no token, and a forged event has no effect.
 func TestMission(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)
@@ -57,7 +58,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 	book := func() string {
 		return mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", "Bearer "+user).field("booking_id")
 	}
-	// The CLI says that it subscribes before the server has heard it.
+	// The CLI reports its subscription before the server has it.
 	wait.Until(t, "both are watching", func() bool {
 		book()
 		return strings.Contains(stored.String(), "Received on") && strings.Contains(told.String(), "Received on")
@@ -89,7 +90,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 		t.Errorf("without a credential one sees %v %v, and the event is %v", watched, seen, headers)
 	}
 
-	// ridersvc's own key is stolen: what can be written with it, and with no rider's token, lets nobody have the booking.
+	// With ridersvc's stolen key, and without a rider's token, nobody can take the booking.
 	accepted := fmt.Sprintf(
 		`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id,
 		claims["sub"])
@@ -122,7 +123,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 		"Bearer "+user) // the raider is free again
 }
 
-// shown waits for an event to be shown, and returns its headers and its body.
+// shown waits for an event in the output, and returns its headers and its body.
 func shown(t *testing.T, at *webtest.Journal, subject string) (map[string]string, map[string]any) {
 	t.Helper()
 	event := regexp.MustCompile(`Received on "` + regexp.QuoteMeta(subject) + `".*\n((?:.+\n)*)\n(.+)\n`)
@@ -142,7 +143,7 @@ func shown(t *testing.T, at *webtest.Journal, subject string) (map[string]string
 	return headers, body
 }
 
-// forged returns a raider's token that somebody else has signed.
+// forged returns a raider's token with the signature of another key.
 func forged(t *testing.T, subject any) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -160,7 +161,7 @@ func forged(t *testing.T, subject any) string {
 	return raw
 }
 
-// cli is the nats CLI, with a home of its own.
+// cli is the nats CLI, with its own home folder.
 type cli struct{ program, url, home string }
 
 func (c cli) command(t *testing.T, key string, args ...string) *exec.Cmd {
@@ -198,11 +199,11 @@ func (c cli) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
 	if out, err := c.command(t, key, "pub", subject, body, "-H",
 		"Authorization:"+authorization).CombinedOutput(); err != nil {
-		t.Logf("nats pub %s: %v %s", subject, err, out) // who may not is told so
+		t.Logf("nats pub %s: %v %s", subject, err, out) // a client without the permission gets an error
 	}
 }
 
-// library is nats.go, where there is no CLI.
+// library uses nats.go, if there is no CLI.
 type library struct{ url string }
 
 func (l library) connect(t *testing.T, key string) *nats.Conn {

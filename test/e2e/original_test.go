@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// The calls of the guide that Pillion grew from, with its answers to the letter.
+// TestOriginalAnswers makes the calls of the original guide and compares the answers byte by byte.
 func TestOriginalAnswers(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)
@@ -40,7 +40,7 @@ func TestOriginalAnswers(t *testing.T) {
 		name, url, body string
 		headers         []string
 		status          int
-		want            string // whole for text, a beginning for JSON
+		want            string // all of a text, or the beginning of JSON
 	}{
 		{"another role", auth + "/login", `{"email":"john@example.com","password":"password123","role":"admin"}`, nil, 400, "Invalid role"},
 		{"wrong password", auth + "/login", `{"email":"john@example.com","password":"password124","role":"user"}`, nil, 401, "Invalid credentials"},
@@ -67,7 +67,7 @@ func TestOriginalAnswers(t *testing.T) {
 	}
 }
 
-// expiredToken signs, with the system's own key, a token that ran out a second ago.
+// expiredToken returns a token of the system's own key that expired a second ago.
 func expiredToken(t testing.TB, keyFile string) string {
 	t.Helper()
 	pem, err := os.ReadFile(keyFile)

@@ -11,7 +11,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// authsvc and its siblings start one service against the NATS at p.nats.
+// authsvc and its siblings start one service against the NATS server at p.nats.
 func (p ports) authsvc(t testing.TB, data string) *proctest.Program {
 	t.Helper()
 	return proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", p.auth, "--ops-addr", p.authOps,
@@ -30,7 +30,7 @@ func (p ports) ridersvc(t testing.TB) *proctest.Program {
 		"nats://"+p.nats, p.key("ridersvc"))
 }
 
-// server starts a NATS server at p.nats that has nothing on it, and knows the keys of our own services.
+// server starts an empty NATS server at p.nats that knows the keys of Pillion's services.
 func (p ports) server(t testing.TB) {
 	t.Helper()
 	public, err := access.LoadOrCreate(p.keys)
@@ -48,7 +48,8 @@ func (p ports) server(t testing.TB) {
 	})
 }
 
-// A service that starts first waits for the others, is not ready before, and says so: never "Invalid token".
+// TestServicesStartInAnyOrder starts services before what they need. Until then they are not ready,
+// say so, and never answer "Invalid token".
 func TestServicesStartInAnyOrder(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)
@@ -57,7 +58,7 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 	if got := probe(p.userOps); got != http.StatusServiceUnavailable {
 		t.Errorf("usersvc without NATS says %d on /readyz", got)
 	}
-	// Any token that has the right form; no key is known that could refuse it.
+	// A well-formed token cannot be refused without any key.
 	made := newPorts(t)
 	pillion(t, made, t.TempDir())
 	some := login(t, made, "john@example.com", "user")
@@ -83,8 +84,9 @@ func TestServicesStartInAnyOrder(t *testing.T) {
 	}
 }
 
-// With authsvc gone, booking and accepting go on with the tokens that are out, also after a restart of both services: then they
-// say that they are not ready, because they have no token to act with by themselves (ADR 22).
+// TestWithoutAuthsvc stops authsvc. Booking and accepting continue with existing tokens. After a
+// restart both services report that they are not ready, because they have no service token (ADR
+// 22).
 func TestWithoutAuthsvc(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)

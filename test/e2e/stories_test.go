@@ -46,7 +46,7 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			told := &teller{t: t, ports: newPorts(t), data: t.TempDir()}
+			told := &storyteller{t: t, ports: newPorts(t), data: t.TempDir()}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Setup: told.setup,
@@ -61,8 +61,8 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// A teller knows the words of one story.
-type teller struct {
+// A storyteller knows the words of one story.
+type storyteller struct {
 	t     *testing.T
 	ports ports
 	data  string
@@ -71,7 +71,7 @@ type teller struct {
 
 const storyPatience = 30 * time.Second
 
-func (s *teller) setup(env *testscript.Env) error {
+func (s *storyteller) setup(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider,
 		"OPS":  "http://" + s.ports.ops,
@@ -82,7 +82,7 @@ func (s *teller) setup(env *testscript.Env) error {
 	return nil
 }
 
-func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) system(ts *testscript.TestScript, _ bool, args []string) {
 	p := s.ports
 	prog := proctest.Begin(s.t, "pillion", append([]string{
 		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr",
@@ -92,7 +92,7 @@ func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
 	prog.Ready(s.t)
 }
 
-func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
+func (s storyteller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 	dir := filepath.Join(s.data, "certs")
 	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs",
 		dir).CombinedOutput(); err != nil {
@@ -105,7 +105,7 @@ func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // wait waits until ok holds.
-func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
+func (s *storyteller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	deadline := time.After(storyPatience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -118,7 +118,7 @@ func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	}
 }
 
-func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) login(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: login NAME email role")
 	}
@@ -148,7 +148,7 @@ func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // ask runs curl, and returns the status and the body.
-func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
+func (s *storyteller) ask(ts *testscript.TestScript, args []string) (status, body string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
@@ -160,7 +160,7 @@ func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body str
 	return string(out[end+1:]), string(out[:end])
 }
 
-func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: curl status arg...")
 	}
@@ -172,7 +172,7 @@ func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) until(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: until pattern arg...")
 	}
@@ -184,7 +184,7 @@ func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) field(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: field NAME field")
 	}
@@ -195,9 +195,9 @@ func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
+func (s *storyteller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
 
-func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
+func (s *storyteller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
 	ts.Check(err)
 	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0",
@@ -211,7 +211,7 @@ func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("ELSEWHERE", server.URL())
 }
 
-func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
+func (s *storyteller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*storyPatience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, proctest.Path("pillion"), args...).CombinedOutput()
@@ -222,7 +222,7 @@ func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
+func (s *storyteller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, proctest.Path("pillion"), append(append([]string{"bookings"}, args...),
@@ -235,7 +235,7 @@ func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *teller) other(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) other(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: other NAME digits")
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/cmd/internal/program"
 )
 
-// A diary keeps what happened, in order.
+// A diary records events in order.
 type diary struct {
 	mu      sync.Mutex
 	entries []string
@@ -31,7 +31,8 @@ func (d *diary) read() []string {
 	return slices.Clone(d.entries)
 }
 
-// task notes when it begins and when it is told to stop, and returns err once it may.
+// task returns a task that records when its context ends and when it returns. It returns err once
+// may is closed.
 func (d *diary) task(name string, may <-chan struct{}, err error) program.Task {
 	return func(ctx context.Context) error {
 		<-ctx.Done()
@@ -48,7 +49,8 @@ func closed() chan struct{} {
 	return c
 }
 
-// A layer is told to stop only when every task of the one above it has returned.
+// TestLayersStopInTurn checks that a layer is stopped only when all tasks of the layer above it
+// have returned.
 func TestLayersStopInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -97,7 +99,8 @@ func TestFailureStopsAll(t *testing.T) {
 	}
 }
 
-// A task that is done is no reason to stop, and neither is one that returns its context's end.
+// TestTasksThatEnd checks that neither a finished task nor one that returns its context's error
+// counts as a failure.
 func TestTasksThatEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

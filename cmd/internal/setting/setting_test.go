@@ -35,7 +35,8 @@ type settings struct {
 	setting.Profile
 }
 
-// environment is every variable that the grammar reads, so that the tester's own do not disturb.
+// environment lists all variables of the grammar. Tests clear them, so that the caller's
+// environment has no effect.
 var environment = []string{
 	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA",
 	"PRIVATE_KEY_FILE",
@@ -49,7 +50,7 @@ var environment = []string{
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {
 	t.Helper()
 	for _, name := range environment {
-		t.Setenv(name, env[name]) // empty counts as not set, which is a rule of its own
+		t.Setenv(name, env[name]) // an empty variable counts as unset, which has its own test
 	}
 	var g grammar
 	var out bytes.Buffer
@@ -91,7 +92,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Each setting is read from its flag, from its variable, and the flag wins.
+// TestFlagAndEnvironment reads each setting from its flag and from its variable. The flag overrides
+// the variable.
 func TestFlagAndEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		flag, env, value string
@@ -148,8 +150,8 @@ func TestFlagAndEnvironment(t *testing.T) {
 	}
 }
 
-// Everything that is wrong is told at once, each in a sentence that names the setting, its variable
-// and what it must be.
+// TestEverythingWrongAtOnce checks that all bad values are reported together. Each message names
+// the setting, its variable and what the value must be.
 func TestEverythingWrongAtOnce(t *testing.T) {
 	const secret = "hunter2"
 	_, _, err := parse(t, map[string]string{

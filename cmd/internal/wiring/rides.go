@@ -82,13 +82,13 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewSteward(booking.StewardConfig{
+	manager, err := booking.NewSteward(booking.StewardConfig{
 		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := ledger.Timekeeper(r.board, steward)
+	keeper, err := ledger.Timekeeper(r.board, manager)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 // leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
 // well, because it may cancel bookings.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
-	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
+	manager, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
 	}
@@ -202,9 +202,9 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 		case err != nil:
 			return bus.ErrRidesUnknown.Because(err)
 		case l.Gone:
-			return steward.Bereave(ctx, who)
+			return manager.Bereave(ctx, who)
 		}
-		return steward.Withdraw(ctx, who)
+		return manager.Withdraw(ctx, who)
 	}
 	return func(ctx context.Context) error { return base.Conn.ServeRides(ctx, answer) }, nil
 }

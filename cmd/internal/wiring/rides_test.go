@@ -15,12 +15,12 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
-// settings are some that work.
+// settings are valid settings.
 var settings = setting.Rides{Deadline: setting.Duration{Value: time.Minute}}
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
-// A service that has no token to act with says that it is not ready.
+// TestServicesAreReadyToAct checks that a service without a token of its own is not ready.
 func TestServicesAreReadyToAct(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
@@ -56,8 +56,8 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	}
 }
 
-// A replica may have shown the board what the leader has not applied yet. No service of the process
-// may say then that there is no such booking.
+// TestServicesKnowWhatIsShown shows a booking on the board that the leader has not applied yet, as
+// a replica may. No service of the process may answer that there is no such booking.
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
