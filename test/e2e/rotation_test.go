@@ -17,8 +17,9 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// Keys are replaced again and again while people log in at two instances of authsvc, book and accept: nobody notices. Then a key turns out to
-// have been compromised for a while: its tokens stop working everywhere, and every board is what a fresh reader makes of the ledger.
+// TestRotationUnderLoad rotates keys again and again while people log in at two instances of
+// authsvc, book and accept: no request fails. Then a key turns out to have been compromised for a
+// while. Its tokens stop working everywhere, and every board equals a fresh replay of the ledger.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	p, data := newPorts(t), t.TempDir()
@@ -75,7 +76,7 @@ func TestRotationUnderLoad(t *testing.T) {
 				if err == nil && a.status != http.StatusOK && a.status != http.StatusNotFound {
 					err = fmt.Errorf("accept: %d %s", a.status, a.body)
 				}
-				if err == nil && a.status == http.StatusOK { // one ride at a time: this one is for somebody else, then
+				if err == nil && a.status == http.StatusOK { // one ride at a time: this one is left to others
 					err = release(t.Context(), at[(n+1)%2], bearer, a.field("booking_id"))
 				}
 				accepted.Add(1)
@@ -102,7 +103,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	compareBoards(t, p, at, users[:])
 
-	// The key that signs now was compromised a minute ago, which boards have judged already.
+	// The active key was compromised a minute ago. The boards have accepted its tokens since.
 	bad := active(t, p)
 	var tokens []string
 	for _, u := range users {
@@ -141,7 +142,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	compareBoards(t, p, at, users[:])
 }
 
-// A session is somebody who is logged in, and stays so by refreshing at one instance or the other.
+// A session is a login session that refreshes at either instance.
 type session struct {
 	t  testing.TB
 	at []ports
@@ -182,7 +183,8 @@ func (s *session) refresh(ctx context.Context, t testing.TB, n int) {
 	s.token, s.renewal = a.field("token"), a.field("refresh_token")
 }
 
-// keepOn does something again and again until ctx ends, with a token that is seldom older than a second. The first failure ends it.
+// keepOn repeats a step until ctx ends, with a token that is usually younger than a second. The
+// first failure ends it.
 func (s *session) keepOn(
 	ctx context.Context, pace time.Duration, refreshed *atomic.Int64, do func(n int, bearer string) error,
 ) {
@@ -217,7 +219,7 @@ func keys(t testing.TB, p ports, args ...string) string {
 	return string(out)
 }
 
-// active returns the id of the active key.
+// active returns the ID of the active key.
 func active(t testing.TB, p ports) string {
 	t.Helper()
 	for line := range strings.Lines(keys(t, p, "list")) {
@@ -243,7 +245,8 @@ func grep(text, word string) string {
 	return strings.Join(found, "")
 }
 
-// compareBoards compares what every usersvc shows of everybody's bookings, a new one included.
+// compareBoards compares what all instances of usersvc show of everybody's bookings, including a
+// new one.
 func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	t.Helper()
 	more := addrs(t, 2)
@@ -257,7 +260,7 @@ func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 			t.Errorf("user %d has no bookings", i)
 		}
 		for _, where := range at {
-			// A board may be a second behind what others have written.
+			// A board may be a second behind the writes of others.
 			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds",
 				where.user, len(want), i), func() bool {
 				return maps.Equal(bookings(t, where.user, u), want)
@@ -266,7 +269,7 @@ func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	}
 }
 
-// bookings returns the states of all bookings of a user, as one usersvc shows them.
+// bookings returns the states of a user's bookings, as one instance of usersvc shows them.
 func bookings(t testing.TB, addr string, u *session) map[string]string {
 	t.Helper()
 	found := make(map[string]string)

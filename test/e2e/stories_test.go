@@ -18,19 +18,21 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
+// TestStories runs the scripts of testdata/stories, each on its own system. These are their commands,
+// besides those of testscript:
 //
-//	system [flag...]           starts the whole system, and sets AUTH, USER, RIDER, OPS, NATS and DATA
-//	certs                      makes certificates in CERTS, with which AUTH, USER and RIDER are reached over HTTPS from then on
-//	login NAME email role      logs in, registering first where that is no demo account, and sets NAME to the header with the token
-//	curl status arg...         runs curl, and fails unless it is answered with that status; the body is stdout
-//	until pattern arg...       runs curl until the body matches
-//	field NAME field           sets NAME to a field of the JSON that stdout is
-//	other NAME digits          sets NAME to four digits that are not those
-//	halt                       stops the system, in order
-//	elsewhere                  starts a NATS server without anything in it, whose keys are those of the system, and sets ELSEWHERE to its URL
-//	pillion arg...             runs pillion, which must succeed, or fail with ! in front
-//	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
+//	system [flag...]           start the whole system; set AUTH, USER, RIDER, OPS, NATS and DATA
+//	certs                      create certificates in CERTS; AUTH, USER and RIDER become HTTPS
+//	login NAME email role      log in, after registering unless it is a demo account;
+//	                           set NAME to the header with the token
+//	curl status arg...         run curl, and fail unless the answer has the status; stdout is the body
+//	until pattern arg...       run curl until the body matches
+//	field NAME field           set NAME to a field of the JSON in stdout
+//	other NAME digits          set NAME to four other digits
+//	halt                       stop the system in order
+//	elsewhere                  start an empty NATS server with the system's keys; set ELSEWHERE
+//	pillion arg...             run pillion, which must succeed, or fail with ! in front
+//	operate arg...             run pillion bookings, which must succeed, or fail with ! in front
 func TestStories(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -61,7 +63,7 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// A storyteller knows the words of one story.
+// A storyteller implements the commands of one story.
 type storyteller struct {
 	t     *testing.T
 	ports ports
@@ -104,7 +106,7 @@ func (s storyteller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// wait waits until ok holds.
+// wait waits until ok returns true.
 func (s *storyteller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	deadline := time.After(storyPatience)
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -33,7 +33,7 @@ func TestBind(t *testing.T) {
 
 	_, err = program.Bind(free,
 		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
-		// TEST-NET-1 is nobody's
+		// TEST-NET-1 belongs to no machine
 		program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"})
 	if !errors.Is(err, program.ErrListen) {
 		t.Fatalf("Bind to a taken port: %v", err)
