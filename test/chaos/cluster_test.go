@@ -37,9 +37,11 @@ type cluster struct {
 	t        *testing.T
 	nodes    []*process
 	services map[string][]*process
-	urls     string        // of the nodes
-	disk     *bustest.Disk // the store of the first node, if it is on a disk that can break; else nil
-	volume   string        // the store of the last node, where it is a volume that can be filled; or ""
+	urls     string // of the nodes
+	// the store of the first node, if it is on a disk that can break; else nil
+	disk *bustest.Disk
+	// the store of the last node, where it is a volume that can be filled; or ""
+	volume string
 
 	conn   *bus.Conn // the judge's own connection, as an operator
 	ledger *bus.Ledger

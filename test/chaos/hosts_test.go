@@ -31,8 +31,10 @@ type host struct {
 }
 
 const (
-	backNet, otherNet, frontNet = "back", "other", "front" // bridges; other is for hosts that are cut off together
-	people                      = "1"                      // the last byte of the address of people, and of the judge
+	// bridges; other is for hosts that are cut off together
+	backNet, otherNet, frontNet = "back", "other", "front"
+	// the last byte of the address of people, and of the judge
+	people = "1"
 )
 
 // wire creates the networks.

@@ -91,7 +91,8 @@ func (c *cluster) left(w *witness) error {
 	if err != nil {
 		return err
 	}
-	if open := found.Bookings[booking.StateOpen]; open > 0 { // some may be overdue, which no list shows
+	// some may be overdue, which no list shows
+	if open := found.Bookings[booking.StateOpen]; open > 0 {
 		return fmt.Errorf("%d bookings are open", open)
 	}
 	return nil

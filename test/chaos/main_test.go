@@ -41,7 +41,8 @@ func TestMain(m *testing.M) {
 			}
 			return m.Run()
 		}
-		if os.Getenv(roundsEnv) == "" && os.Getenv(longEnv) == "" { // no fault is requested, so nothing need be built
+		// no fault is requested, so nothing need be built
+		if os.Getenv(roundsEnv) == "" && os.Getenv(longEnv) == "" {
 			return m.Run()
 		}
 		dir, err := os.MkdirTemp("", "pillion-chaos-")

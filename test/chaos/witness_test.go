@@ -46,7 +46,8 @@ type exchange struct {
 	fate       fate
 	status     int
 	code       string
-	call       *bookingtest.Call // the operation in the specification, or nil if it has none for such requests
+	// the operation in the specification, or nil if it has none for such requests
+	call *bookingtest.Call
 }
 
 // A fate is the outcome of a request.
@@ -92,7 +93,8 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.code, x.fate = answer.Code, fateOf(resp, err)
 	if x.fate == nobody &&
-		sent.Load() { // net/http itself retries a request with an Idempotency-Key if a kept connection breaks
+		// net/http itself retries a request with an Idempotency-Key if a kept connection breaks
+		sent.Load() {
 		x.fate = broken
 	}
 	w.mu.Lock()

@@ -111,7 +111,8 @@ func TestClockThatIsOff(t *testing.T) {
 			}
 		}
 	}
-	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden} // a user's token at ridersvc
+	// a user's token at ridersvc
+	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden}
 	want("at first", right)
 
 	h.turned.Store(true)

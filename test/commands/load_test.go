@@ -48,7 +48,8 @@ func TestLoad(t *testing.T) {
 			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" +
 				system.At["ridersvc"], "--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
-			"--name=once", "--password=correct horse battery", // creating accounts takes most of the time, so they are used again
+			// creating accounts takes most of the time, so they are used again
+			"--name=once", "--password=correct horse battery",
 		}, args...)...)
 		result, err := os.ReadFile(file)
 		if err == nil && len(result) > 0 {

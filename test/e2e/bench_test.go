@@ -102,7 +102,8 @@ func BenchmarkAcceptRace(b *testing.B) {
 			fmt.Sprintf(`{"booking_id":%q}`, a.field("booking_id")), riders)
 		booked, _ := race("http://"+p.user+"/book", "{}", users)
 		racing, alone = racing+raced, alone+booked
-		if err := release(b.Context(), p, winner, a.field("booking_id")); err != nil { // free for the next race
+		// free for the next race
+		if err := release(b.Context(), p, winner, a.field("booking_id")); err != nil {
 			b.Fatal(err)
 		}
 	}

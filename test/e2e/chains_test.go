@@ -118,7 +118,8 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 					}
 				}
 				history = append(history, next[0])
-				<-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond) // people do not refresh all the time
+				// people do not refresh all the time
+				<-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond)
 			}
 			last := history[len(history)-1]
 			if i%4 != 0 {

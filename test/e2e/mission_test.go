@@ -199,7 +199,8 @@ func (c cli) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
 	if out, err := c.command(t, key, "pub", subject, body, "-H",
 		"Authorization:"+authorization).CombinedOutput(); err != nil {
-		t.Logf("nats pub %s: %v %s", subject, err, out) // a client without the permission gets an error
+		// a client without the permission gets an error
+		t.Logf("nats pub %s: %v %s", subject, err, out)
 	}
 }
 

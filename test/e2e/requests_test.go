@@ -59,7 +59,8 @@ func (d document) operations() ([]operation, error) {
 // A request is a request of the fuzz test.
 type request struct {
 	operation
-	sends   string // the method; if it is not the operation's, the document does not describe the answer
+	// the method; if it is not the operation's, the document does not describe the answer
+	sends   string
 	target  string // path and query, escaped
 	header  http.Header
 	body    string

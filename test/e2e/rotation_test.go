@@ -76,7 +76,8 @@ func TestRotationUnderLoad(t *testing.T) {
 				if err == nil && a.status != http.StatusOK && a.status != http.StatusNotFound {
 					err = fmt.Errorf("accept: %d %s", a.status, a.body)
 				}
-				if err == nil && a.status == http.StatusOK { // one ride at a time: this one is left to others
+				// one ride at a time: this one is left to others
+				if err == nil && a.status == http.StatusOK {
 					err = release(t.Context(), at[(n+1)%2], bearer, a.field("booking_id"))
 				}
 				accepted.Add(1)

@@ -18,13 +18,13 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// TestStories runs the scripts of testdata/stories, each on its own system. These are their commands,
-// besides those of testscript:
+// TestStories runs the scripts of testdata/stories, each on its own system. These are their
+// commands, besides those of testscript:
 //
 //	system [flag...]           start the whole system; set AUTH, USER, RIDER, OPS, NATS and DATA
 //	certs                      create certificates in CERTS; AUTH, USER and RIDER become HTTPS
-//	login NAME email role      log in, after registering unless it is a demo account;
-//	                           set NAME to the header with the token
+//	login NAME email role      log in, after registering unless it is a demo account; set NAME
+//	                           to the header with the token
 //	curl status arg...         run curl, and fail unless the answer has the status; stdout is the body
 //	until pattern arg...       run curl until the body matches
 //	field NAME field           set NAME to a field of the JSON in stdout
