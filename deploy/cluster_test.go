@@ -55,7 +55,7 @@ func TestCluster(t *testing.T) {
 	c := newCrowd(t, s)
 	c.run(t)
 	took, _ := c.everybody(t)
-	t.Logf("everybody has ridden, %v after logging in", took)
+	t.Logf("all couples have ridden, %v after logging in", took)
 	js := s.operator(t)
 	s.threeCopies(t, js)
 
@@ -132,7 +132,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		}
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	wait.Until(t, "reading is answered likewise, as nobody knows whose token was taken back", func() bool {
+	wait.Until(t, "reading is answered with 503 too, because revocations are unknown", func() bool {
 		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
 	})

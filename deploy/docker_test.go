@@ -37,7 +37,7 @@ func TestContainers(t *testing.T) {
 		{"wrong password", `-X POST http://localhost:3000/login ` + jsonType + `-d '{"email":"john@example.com","password":"password124","role":"user"}'`, "401", "Invalid credentials"},
 		{"public key", `http://localhost:3000/public-key`, "200", "-----BEGIN PUBLIC KEY-----"},
 		{"a raider books", `-X POST http://localhost:3001/book ` + jsonType + bearer(raider) + `-d '{}'`, "403", "Only users can book rides"},
-		{"nobody books", `-X POST http://localhost:3001/book ` + jsonType + `-d '{}'`, "401", "Missing Authorization header"},
+		{"book without a token", `-X POST http://localhost:3001/book ` + jsonType + `-d '{}'`, "401", "Missing Authorization header"},
 		{"a forger books", `-X POST http://localhost:3001/book ` + jsonType + bearer("invalid.token.here") + `-d '{}'`, "403", "Invalid token"},
 		{"a user books", `-X POST http://localhost:3001/book ` + jsonType + bearer(user) + `-d '{}'`, "200", `"message":"Booking successful","user":"john@example.com"`},
 		{"a user accepts", `-X POST http://localhost:3002/accept-booking ` + jsonType + bearer(user) + `-d '{}'`, "403", "Only raiders can accept bookings"},
@@ -52,7 +52,7 @@ func TestContainers(t *testing.T) {
 	ca := s.file(t, "authsvc", "/ca/ca.crt")
 	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Timeout(10*time.Second))
 	if !errors.Is(err, nats.ErrAuthorization) {
-		t.Errorf("somebody without a token: %v", err)
+		t.Errorf("connecting without a token: %v", err)
 	}
 	if err == nil {
 		nobody.Close()

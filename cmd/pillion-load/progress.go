@@ -38,7 +38,7 @@ func (p *progress) show(s load.Snapshot) {
 	} else {
 		line += fmt.Sprintf("booked %d, accepted %d, completed %d, cancelled %d; p99 %s; ",
 			s.Booked, s.Accepted, s.Completed, s.Cancelled, s.P99.Round(100*time.Microsecond))
-		line += fmt.Sprintf("in flight %d, dropped %d, told to wait %d, no answer %d, violations %d",
+		line += fmt.Sprintf("in flight %d, dropped %d, retry later %d, no answer %d, violations %d",
 			s.InFlight, s.Dropped, s.Away, s.Unknown, s.Violations)
 	}
 	if p.terminal {

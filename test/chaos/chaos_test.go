@@ -93,7 +93,7 @@ func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
 	for _, ok := w.written(0); !ok; _, ok = w.written(0) {
 		select {
 		case err := <-loaded:
-			t.Fatalf("nobody books: %v", err)
+			t.Fatalf("no booking is acknowledged: %v", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

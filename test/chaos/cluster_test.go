@@ -238,7 +238,7 @@ func (c *cluster) leader() (*process, error) {
 			}
 		}
 		if time.Now().After(over) {
-			return nil, fmt.Errorf("nobody leads the ledger: %w", err)
+			return nil, fmt.Errorf("the ledger has no leader: %w", err)
 		}
 	}
 }

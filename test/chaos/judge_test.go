@@ -26,7 +26,7 @@ import (
 func (c *cluster) judge(w *witness, r *load.Report) {
 	c.t.Helper()
 	for _, v := range r.Violations[:min(len(r.Violations), 20)] {
-		c.t.Errorf("an answer that nobody should get: %+v", v)
+		c.t.Errorf("violation: %+v", v)
 	}
 	c.quiet(w)
 	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
@@ -81,7 +81,7 @@ func (c *cluster) left(w *witness) error {
 			return fmt.Errorf("consumer %s: %w", shared, err)
 		}
 		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending,
+			return fmt.Errorf("consumer %s is behind: %d pending, %d in progress", shared, info.NumPending,
 				info.NumAckPending)
 		}
 	}

@@ -68,7 +68,7 @@ func (p *process) end(s syscall.Signal) error {
 	case <-p.done:
 		return nil
 	case <-time.After(30 * time.Second):
-		return fmt.Errorf("%s does not end when it is told to (%v): %w", p.name, s,
+		return fmt.Errorf("%s does not end after %v: %w", p.name, s,
 			syscall.Kill(p.pid, syscall.SIGKILL))
 	}
 }

@@ -63,9 +63,9 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		t.Errorf("the request is %q, as a call %v", x.fate, x.call)
 	}
 	if err := ask("POST", "/accept-booking", `{}`); err == nil {
-		t.Fatal("somebody is still there")
+		t.Fatal("a server still runs")
 	}
 	if x := w.all[len(w.all)-1]; x.fate != nobody || x.call != nil {
-		t.Errorf("a request that nobody has taken is %q, as a call %v", x.fate, x.call)
+		t.Errorf("a request that no server has received is %q, as a call %v", x.fate, x.call)
 	}
 }

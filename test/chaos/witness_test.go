@@ -56,7 +56,7 @@ type fate string
 const (
 	answered fate = "answered"
 	away     fate = "503"          // with Retry-After
-	nobody   fate = "nobody there" // and nothing was sent
+	nobody   fate = "no connection" // and nothing was sent
 	broken   fate = "broken off"
 	hung     fate = "not answered"
 	wrong    fate = "wrong" // an answer that Pillion must never give

@@ -13,7 +13,7 @@ func BenchmarkStop(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		busy bool
-	}{{"idle", false}, {"a request under way", true}} {
+	}{{"idle", false}, {"a request in progress", true}} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()

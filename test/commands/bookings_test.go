@@ -105,7 +105,7 @@ func TestBookingCommands(t *testing.T) {
 	}
 	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user,
 		""); status != http.StatusConflict {
-		t.Errorf("the user cancels a ride under way: %d %s", status, words)
+		t.Errorf("the user cancels a started ride: %d %s", status, words)
 	}
 	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 ||
 		!strings.Contains(out, "cancelled") {
@@ -113,7 +113,7 @@ func TestBookingCommands(t *testing.T) {
 	}
 	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user,
 		""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
-		t.Errorf("the user is told %s", words)
+		t.Errorf("the user sees %s", words)
 	}
 	if got := list("--state=cancelled"); len(got) != 1 || got[0] != second {
 		t.Errorf("cancelled are %v", got)
@@ -146,9 +146,9 @@ func TestBookingCommands(t *testing.T) {
 		"--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
 	if status != 1 || !strings.Contains(stderr, "rejected the key of this process") {
-		t.Errorf("a stranger: %d %s", status, stderr)
+		t.Errorf("an unknown operator: %d %s", status, stderr)
 	}
 	if got := list(); len(got) != 1 || got[0] != first {
-		t.Errorf("under way are %v", got)
+		t.Errorf("active bookings: %v", got)
 	}
 }

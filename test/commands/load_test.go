@@ -81,7 +81,7 @@ func TestLoad(t *testing.T) {
 	for _, op := range []load.Op{load.Register, load.Login, load.Book, load.Accept, load.Arrive, load.Start,
 		load.Complete, load.Position, load.Online, load.Offline} {
 		if r.Operations[op].Steps[load.Done] == 0 {
-			t.Errorf("nobody came to %s\n%s", op, said)
+			t.Errorf("no step %s\n%s", op, said)
 		}
 	}
 	if w := r.Watched; w.Watchers != 8 || w.Events == 0 || w.Expected == 0 || w.Missing != 0 || w.Lag.Count == 0 {

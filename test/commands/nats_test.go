@@ -35,10 +35,10 @@ func TestNATSIsClosed(t *testing.T) {
 					nc.Close()
 				}
 				if !errors.Is(err, nats.ErrAuthorization) {
-					t.Errorf("anybody: %v", err)
+					t.Errorf("without credentials: %v", err)
 				}
 				if said := p.Out.String(); !strings.Contains(said, "operator.nk sub 'booking.>'") {
-					t.Errorf("it says that anybody may watch:\n%s", said)
+					t.Errorf("the banner shows the open feed:\n%s", said)
 				}
 				return
 			}
@@ -103,7 +103,7 @@ func TestKeysInit(t *testing.T) {
 		}
 	}
 	if found, _ := filepath.Glob(filepath.Join(services, "*.nk")); len(found) > 0 {
-		t.Errorf("everybody finds %v", found)
+		t.Errorf("the shared folder has %v", found)
 	}
 	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together,
 		"--conf="+filepath.Join(dir, "nowhere", "keys.conf"))

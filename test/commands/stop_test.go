@@ -20,7 +20,7 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, signal := range bothSignals {
 		for _, busy := range []bool{false, true} {
-			t.Run(name+map[bool]string{true: " with a request under way"}[busy], func(t *testing.T) {
+			t.Run(name+map[bool]string{true: " with a request in progress"}[busy], func(t *testing.T) {
 				t.Parallel()
 				p := proctest.Pillion(t, t.TempDir())
 				if busy {

@@ -54,7 +54,7 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	nats.Ready(t)
 	user.Ready(t)
 	if status, words := book(user, login(t, nats)); status != http.StatusOK {
-		t.Errorf("book once all is there: %d %q", status, words)
+		t.Errorf("book when all is ready: %d %q", status, words)
 	}
 	if status, words := book(user, foreign); status != http.StatusForbidden || words != "Invalid token" {
 		t.Errorf("book with a token of elsewhere: %d %q, want 403", status, words)
@@ -82,7 +82,7 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key",
 		"--services="+data+"/services")
 	if second.At["nats"] != "" {
-		t.Errorf("it says that it has NATS at %s", second.At["nats"])
+		t.Errorf("the second one logs NATS at %s", second.At["nats"])
 	}
 	_, published := proctest.Get(t, system.At["authsvc"]+"/public-key")
 	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK ||
@@ -94,7 +94,7 @@ func TestPillionAgainstAnotherServer(t *testing.T) {
 	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
 		"--nats-url="+system.At["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
-	wait.Until(t, "it says what it lacks", func() bool {
+	wait.Until(t, "it reports the reason", func() bool {
 		status, words := third.Readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") &&
 			strings.Contains(words, "Give every authsvc the same folder")
@@ -142,7 +142,7 @@ func TestHealth(t *testing.T) {
 		}
 		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 ||
 			strings.Count(stderr, "\n") != 1 {
-			t.Errorf("%s health of nobody: status %d, %s", name, status, stderr)
+			t.Errorf("%s health without a process: status %d, %s", name, status, stderr)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func dialHTTPS(t *testing.T, url string, c *tls.Config) *tls.Conn {
 func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Header) {
 	t.Helper()
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: pillion\r\n\r\n", path); err != nil {
-		t.Fatalf("the connection is gone: %v", err)
+		t.Fatalf("the connection is closed: %v", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -218,7 +218,7 @@ func TestCertsInit(t *testing.T) {
 	}
 	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 ||
 		!strings.Contains(stderr, "There are certificates for nats, authsvc,") {
-		t.Errorf("for a stranger: %d %s", status, stderr)
+		t.Errorf("for an unknown name: %d %s", status, stderr)
 	}
 	for dir, want := range map[string]string{public: "ca.crt", filepath.Join(apart, "ca"): "ca.crt ca.key",
 		filepath.Join(apart, "nats"): "ca.crt nats.crt nats.key"} {

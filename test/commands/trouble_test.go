@@ -54,12 +54,12 @@ func TestCommandsWithoutNATS(t *testing.T) {
 				t.Parallel()
 				status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key)...)
 				if status != 1 || out != "" || stderr != args[0]+": "+c.says+"\n" {
-					t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, c.says)
+					t.Errorf("status %d, output %q%q, want 1 and %q", status, out, stderr, c.says)
 				}
 				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key,
 					"--log-level=debug")...)
 				if !strings.Contains(stderr, "a NATS server cannot be used") || strings.Count(stderr, c.says) < 1 {
-					t.Errorf("at debug it says %q, and no cause", stderr)
+					t.Errorf("output at debug %q, want the cause", stderr)
 				}
 			})
 		}
@@ -92,7 +92,7 @@ func TestCommandsWithoutStreams(t *testing.T) {
 			status, out, stderr := proctest.Finish(t, args[0],
 				append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
 			if status != 1 || out != "" || stderr != want {
-				t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, want)
+				t.Errorf("status %d, output %q%q, want 1 and %q", status, out, stderr, want)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 		p.Ready(t)
 		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
 			!strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
-			t.Errorf("it says\n%s%s", p.Out, p.Log)
+			t.Errorf("output\n%s%s", p.Out, p.Log)
 		}
 	}
 	nobody := "nats://" + proctest.FreeAddr(t)
@@ -163,6 +163,6 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 		"--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-url="+nobody)
 	if _, words := p.Readiness(t); !strings.Contains(words, nobody) {
-		t.Errorf("told of another server on the command line, it says %s", words)
+		t.Errorf("with --nats-url on the command line: %s", words)
 	}
 }

@@ -136,9 +136,9 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d refreshes were asked for in %d chains over %d kills, %d of them again", asked.Load(), done.Load(), kills,
+	t.Logf("%d refreshes in %d chains over %d kills, %d of them retries", asked.Load(), done.Load(), kills,
 		again.Load())
 	if again.Load() == 0 {
-		t.Error("nobody noticed the kills")
+		t.Error("no refresh met a killed instance")
 	}
 }

@@ -51,11 +51,11 @@ func TestThousandLogins(t *testing.T) {
 	}
 	all.Wait()
 	if answers[http.StatusOK] == 0 {
-		t.Error("nobody was let in")
+		t.Error("no login succeeded")
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", prog.PID()))
 	if err != nil {
-		t.Skip("how much memory it took is not told on this system: ", err)
+		t.Skip("this system does not report the memory: ", err)
 	}
 	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	if peak == nil {

@@ -225,19 +225,19 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	t.Logf("%d kills in %v", kills, time.Since(begun).Round(time.Second))
 	for _, id := range waiting {
-		wait.Until(t, "a booking that nobody accepted has expired", func() bool {
+		wait.Until(t, "a booking without a rider has expired", func() bool {
 			return mustCall(t, "GET", usersvc+"/bookings/"+id, "", "Authorization", user).field("state") == "expired"
 		})
 	}
 	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization",
 		user); a.body != `{"bookings":[]}` {
-		t.Errorf("something is left under way: %s", a.body)
+		t.Errorf("there are active bookings left: %s", a.body)
 	}
 	for name, bearer := range map[string]string{"rita": rita, "rolf": rolf} {
 		var r ride
 		book.take(&r, "last-of-"+name)
 		if a := accept(bearer).take(&r, "last-of-"+name); a.status != http.StatusOK {
-			t.Errorf("%s has no ride, and is told %d %s", name, a.status, a.body)
+			t.Errorf("%s has no ride, and gets %d %s", name, a.status, a.body)
 		}
 	}
 }

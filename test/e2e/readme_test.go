@@ -51,7 +51,7 @@ func TestReadme(t *testing.T) {
 			}
 			// The README uses a second terminal, which has been watching from the start.
 			watch = inBackground(t, source, "nats", "sub", "booking.>")
-			wait.Until(t, "nats sub is there", func() bool {
+			wait.Until(t, "nats sub has subscribed", func() bool {
 				return strings.Contains(watch.out.String(),
 					"Subscribing")
 			})
@@ -70,7 +70,7 @@ func TestReadme(t *testing.T) {
 		case strings.HasPrefix(command, "nats --token"):
 			// It would run for ever, so it ends with the first event, in the background.
 			shell.run(t, command+" --count=1 &")
-			wait.Until(t, "the user's own feed is there", func() bool {
+			wait.Until(t, "the user's feed has subscribed", func() bool {
 				return strings.Contains(shell.out.String(),
 					"Subscribing on feed.user.")
 			})

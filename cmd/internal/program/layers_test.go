@@ -36,7 +36,7 @@ func (d *diary) read() []string {
 func (d *diary) task(name string, may <-chan struct{}, err error) program.Task {
 	return func(ctx context.Context) error {
 		<-ctx.Done()
-		d.note(name + " told")
+		d.note(name + " cancelled")
 		<-may
 		d.note(name + " done")
 		return err
@@ -68,14 +68,14 @@ func TestLayersStopInTurn(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if got, want := d.read(), []string{"top told"}; !slices.Equal(got, want) {
+		if got, want := d.read(), []string{"top cancelled"}; !slices.Equal(got, want) {
 			t.Fatalf("while the top layer is busy: %q, want %q", got, want)
 		}
 		close(may)
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		want := []string{"top told", "top done", "middle told", "middle done", "bottom told", "bottom done"}
+		want := []string{"top cancelled", "top done", "middle cancelled", "middle done", "bottom cancelled", "bottom done"}
 		if got := d.read(); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -94,7 +94,7 @@ func TestFailureStopsAll(t *testing.T) {
 	if !errors.Is(err, broken) || !errors.Is(err, late) {
 		t.Errorf("Run: %v, want both failures", err)
 	}
-	if got := d.read(); len(got) != 6 || got[0] != "top told" {
+	if got := d.read(); len(got) != 6 || got[0] != "top cancelled" {
 		t.Errorf("not all were stopped in turn: %q", got)
 	}
 }

@@ -44,7 +44,7 @@ func TestBind(t *testing.T) {
 		"The ops address cannot listen on 192.0.2.1:1: cannot assign requested address. Choose another address with --ops-addr.",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s\n%v", want, err)
+			t.Errorf("missing: %s\n%v", want, err)
 		}
 	}
 }
@@ -53,7 +53,7 @@ func TestHealth(t *testing.T) {
 	status := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" {
-			t.Errorf("asked for %s", r.URL.Path)
+			t.Errorf("request of %s", r.URL.Path)
 		}
 		w.WriteHeader(status)
 	}))
@@ -74,7 +74,7 @@ func TestHealth(t *testing.T) {
 	}
 	server.Close()
 	if err := program.Health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
-		t.Errorf("Health of nobody: %v", err)
+		t.Errorf("Health without a process: %v", err)
 	}
 }
 

@@ -181,14 +181,14 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--nats-url (NATS_URL) must look like nats://host:4222 (several are separated by commas).`,
 	} {
 		if !strings.Contains(got, want) {
-			t.Errorf("not told: %s", want)
+			t.Errorf("missing: %s", want)
 		}
 	}
 	if n := strings.Count(got, "\n") + 1; n != 14 {
 		t.Errorf("%d sentences, want 14:\n%s", n, got)
 	}
 	if strings.Contains(got, secret) {
-		t.Error("the password of a URL was told")
+		t.Error("a message contains the password of a URL")
 	}
 }
 

@@ -88,7 +88,7 @@ func TestServicesKnowWhatIsShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh); err != nil || h.Revision != 0 {
-			t.Errorf("%s, of a booking that nobody was shown: %v %v", service, h.Booking, err)
+			t.Errorf("%s, of a booking that is not on the board: %v %v", service, h.Booking, err)
 		}
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		if h, err := ledger.Load(short, id, booking.Fresh); err == nil {
