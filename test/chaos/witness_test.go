@@ -55,7 +55,7 @@ type fate string
 
 const (
 	answered fate = "answered"
-	away     fate = "503"          // with Retry-After
+	away     fate = "503"           // with Retry-After
 	nobody   fate = "no connection" // and nothing was sent
 	broken   fate = "broken off"
 	hung     fate = "not answered"
