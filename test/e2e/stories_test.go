@@ -25,7 +25,7 @@ import (
 //	certs                      create certificates in CERTS; AUTH, USER and RIDER become HTTPS
 //	login NAME email role      log in, after registering unless it is a demo account; set NAME
 //	                           to the header with the token
-//	curl status arg...         run curl, and fail unless the answer has the status; stdout is the body
+//	curl status arg...         run curl, and fail unless it gets the status; stdout is the body
 //	until pattern arg...       run curl until the body matches
 //	field NAME field           set NAME to a field of the JSON in stdout
 //	other NAME digits          set NAME to four other digits

@@ -75,7 +75,8 @@ func TestLayersStopInTurn(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		want := []string{"top cancelled", "top done", "middle cancelled", "middle done", "bottom cancelled", "bottom done"}
+		want := []string{"top cancelled", "top done", "middle cancelled", "middle done", "bottom cancelled",
+			"bottom done"}
 		if got := d.read(); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
