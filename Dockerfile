@@ -1,14 +1,15 @@
-# The images of Pillion: static binaries on nothing, run by nobody in particular.
+# The images of Pillion: static binaries without a base image, run by an unprivileged user.
 #
-# The binaries come from `make build`, so that an image is made from the same bytes that were tested and no registry is needed to
-# make one:
+# The binaries come from `make build`. So an image contains the tested binaries, and building it
+# needs no registry:
 #
 #     make build
 #     docker build --target usersvc -t pillion/usersvc .
 #
-# The folders /data, /key, /services and /ca belong to that nobody; a new volume that is mounted there takes its owner over. /key has what a
-# service proves with who it is, and is its own. /services has the public halves, which authsvc reads, and the secret that usersvc and
-# ridersvc share: mount the same volume in all three. `pillion keys init` fills them. /ca has the CA whose NATS servers are trusted.
+# The folders /data, /key, /services and /ca belong to that user; a new volume mounted there gets the
+# same owner. /key has the service's own key. /services has the public keys, which authsvc reads, and
+# the secret that usersvc and ridersvc share: mount the same volume in all three. `pillion keys init`
+# fills both. /ca has the CA certificates of the NATS servers.
 
 ARG NATS_IMAGE=nats:2.15.2
 
@@ -41,8 +42,8 @@ EXPOSE 3002 3012
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/ridersvc", "health"]
 ENTRYPOINT ["/ridersvc"]
 
-# Everything in one container. NATS listens inside it only. Under /apart is room for the keys of all services, for `pillion keys init` and
-# `pillion certs init`.
+# The whole system in one container. Its NATS server listens inside the container only. /apart is for
+# the keys of all services, which `pillion keys init` and `pillion certs init` create.
 FROM base AS pillion
 COPY bin/pillion /pillion
 COPY --chown=65532:65532 deploy/data/ /apart/authsvc/
@@ -56,7 +57,7 @@ EXPOSE 3000 3001 3002 3009
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/pillion", "health"]
 ENTRYPOINT ["/pillion"]
 
-# NATS as it is published, with a folder for its streams that it may write to without being root.
+# The published NATS server, with a folder for streams that an unprivileged user can write to.
 FROM ${NATS_IMAGE} AS nats
 COPY --chown=65532:65532 deploy/data/ /data/
 COPY deploy/nats/nats.conf deploy/nats/cluster.conf deploy/nats/tls.conf deploy/nats/access.conf /nats/
@@ -64,7 +65,7 @@ USER 65532:65532
 ENTRYPOINT ["/nats-server"]
 CMD ["--config", "/nats/nats.conf"]
 
-# A NATS server of a cluster. The programs are there for its health check, since the image of NATS has none.
+# A NATS server of a cluster. pillion is there for the health check, since the NATS image has no client.
 FROM nats AS node
 COPY bin/pillion /pillion
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/pillion", "health", "--ops-addr", "127.0.0.1:8222"]

@@ -27,16 +27,21 @@ var (
 	nodes    = []string{"nats-1", "nats-2", "nats-3"}
 	services = []string{"authsvc-1", "authsvc-2", "usersvc-1", "usersvc-2", "ridersvc-1", "ridersvc-2"}
 	once     = []string{"keys", "certs", "provision"}
-	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111", "ridersvc-1": "3012", "ridersvc-2": "3112"}
+	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111",
+		"ridersvc-1": "3012", "ridersvc-2": "3112"}
 )
 
-// The cluster of docker-compose.cluster.yml keeps everything three times, says nothing unencrypted, runs nothing as root, loses one server with a
-// pause and two with an honest answer, and is upgraded as docs/operate.md says, while people ride: of what they were answered nothing is missing.
+// TestCluster runs the cluster of docker-compose.cluster.yml while people ride. All streams have
+// three replicas, nothing is unencrypted, and nothing runs as root. The loss of one server causes a
+// pause, and the loss of two an error that says so. An upgrade follows docs/operate.md. No
+// acknowledged step may be missing at the end.
 func TestCluster(t *testing.T) {
 	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{
 		"NATS_1_PORT": "4222", "NATS_2_PORT": "4223", "NATS_3_PORT": "4224",
-		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101", "RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
-		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111", "RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
+		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101",
+		"RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
+		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111",
+		"RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
 	})
 	s.up(t)
 	for _, service := range services {
@@ -50,7 +55,7 @@ func TestCluster(t *testing.T) {
 	c := newCrowd(t, s)
 	c.run(t)
 	took, _ := c.everybody(t)
-	t.Logf("everybody has ridden, %v after logging in", took)
+	t.Logf("all couples have ridden, %v after logging in", took)
 	js := s.operator(t)
 	s.threeCopies(t, js)
 
@@ -58,14 +63,16 @@ func TestCluster(t *testing.T) {
 		leader := ledgerLeader(t, js)
 		s.docker(t, "kill", s.container(t, leader))
 		took, slowest := c.everybody(t)
-		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took, slowest)
+		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took,
+			slowest)
 		s.docker(t, "start", s.container(t, leader))
 		s.awaitHealthy(t, leader)
 		s.threeCopies(t, js)
 	})
 	t.Run("two servers are killed", func(t *testing.T) { s.noMajority(t, c) })
 	t.Run("upgrade", func(t *testing.T) {
-		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"}, {"authsvc-2", "usersvc-2", "ridersvc-2"}} {
+		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"},
+			{"authsvc-2", "usersvc-2", "ridersvc-2"}} {
 			s.compose(t, append([]string{"up", "-d", "--no-deps", "--force-recreate"}, some...)...)
 			for _, one := range some {
 				s.awaitHealthy(t, one)
@@ -99,7 +106,7 @@ func TestCluster(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// noMajority kills two servers, and lets one of them come back.
+// noMajority kills two servers, and starts one of them again.
 func (s *stack) noMajority(t *testing.T, c *crowd) {
 	token := c.enter(t, "patient@example.com", "user")
 	for _, node := range nodes[:2] {
@@ -107,7 +114,8 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	}
 	begun := time.Now()
 	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][0]+"/book", "{}", token, "")
-	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable || seconds <= 0 {
+	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable ||
+		seconds <= 0 {
 		t.Errorf("book without a majority: %d, Retry-After %q: %s %v", a.status, a.retryAfter, a.text, err)
 	}
 	said := time.Since(begun)
@@ -124,7 +132,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		}
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	wait.Until(t, "reading is answered likewise, as nobody knows whose token was taken back", func() bool {
+	wait.Until(t, "reading is answered with 503 too, because revocations are unknown", func() bool {
 		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
 	})
@@ -136,33 +144,40 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	s.awaitHealthy(t, nodes[1])
 }
 
-// nobodyInParticular checks that a container has no rights that it does not need.
+// nobodyInParticular checks that a container has no more rights than it needs.
 func (s *stack) nobodyInParticular(t *testing.T, service string) {
 	t.Helper()
-	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
-	if got, want := s.inspect(t, service, facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
+	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} " +
+		"{{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
+	if got, want := s.inspect(t, service,
+		facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
 		t.Errorf("%s: %s, want %s", service, got, want)
 	}
-	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") || strings.HasSuffix(got, "<nil>") {
+	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") ||
+		strings.HasSuffix(got, "<nil>") {
 		t.Errorf("%s has no limits: %s", service, got)
 	}
 	if s.inspect(t, service, "{{.State.Running}}") == "true" {
-		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 || out[3] != "65532" {
+		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 ||
+			out[3] != "65532" {
 			t.Errorf("%s runs as %q", service, out)
 		}
 	}
 }
 
-// unreadable checks that whoever does not speak TLS is told nothing, from the place of another container.
+// unreadable checks, from the address of another container, that a client without TLS receives
+// nothing.
 func (s *stack) unreadable(t *testing.T) {
 	t.Helper()
 	for _, node := range nodes {
 		ip := s.inspect(t, node, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-		// A server greets its clients before TLS, and then hears nothing that is not encrypted.
-		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") || strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
+		// A server greets its clients before TLS, and then ignores all that is not encrypted.
+		if heard := plain(t, ip+":4222", "CONNECT {\"verbose\":true}\r\nPING\r\n"); strings.Contains(heard, "PONG") ||
+			strings.Contains(heard, "+OK") || !strings.Contains(heard, `"tls_required":true`) {
 			t.Errorf("%s said to a client without TLS: %q", node, heard)
 		}
-		if heard := plain(t, ip+":6222", "INFO {}\r\nCONNECT {}\r\nPING\r\n"); strings.Contains(heard, "INFO") || strings.Contains(heard, "PONG") {
+		if heard := plain(t, ip+":6222", "INFO {}\r\nCONNECT {}\r\nPING\r\n"); strings.Contains(heard, "INFO") ||
+			strings.Contains(heard, "PONG") {
 			t.Errorf("%s said to another server without TLS: %q", node, heard)
 		}
 		if conn, err := net.DialTimeout("tcp", ip+":8222", 10*time.Second); err == nil {
@@ -172,13 +187,15 @@ func (s *stack) unreadable(t *testing.T) {
 	}
 	for service, port := range map[string]string{"authsvc-1": "3000", "usersvc-2": "3001", "ridersvc-1": "3002"} {
 		ip := s.inspect(t, service, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
-		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard, "HTTP/1.0 400 ") {
+		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard,
+			"HTTP/1.0 400 ") {
 			t.Errorf("%s said without TLS: %q", service, heard)
 		}
 	}
 }
 
-// plain says something to an address, and returns all that it hears until the other side hangs up.
+// plain sends text to an address and returns all that it receives until the other side closes the
+// connection.
 func plain(t *testing.T, addr, say string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
@@ -193,13 +210,13 @@ func plain(t *testing.T, addr, say string) string {
 		return ""
 	}
 	heard, err := io.ReadAll(conn)
-	if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // it is one or it is not
+	if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // data, or an error after the close
 		t.Errorf("%s does not hang up", addr)
 	}
 	return string(heard)
 }
 
-// operator returns JetStream as the operator sees it.
+// operator connects as the operator and returns JetStream.
 func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	key, err := nats.NkeyOptionFromSeed(s.file(t, "provision", "/key/operator.nk"))
@@ -210,7 +227,8 @@ func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	for _, port := range []string{"4222", "4223", "4224"} {
 		urls = append(urls, "tls://127.0.0.1:"+s.ports[port])
 	}
-	nc, err := nats.Connect(strings.Join(urls, ","), key, nats.RootCAs(s.file(t, "authsvc-1", "/ca/ca.crt")), nats.CustomInboxPrefix("_INBOX_operator"),
+	nc, err := nats.Connect(strings.Join(urls, ","), key, nats.RootCAs(s.file(t, "authsvc-1", "/ca/ca.crt")),
+		nats.CustomInboxPrefix("_INBOX_operator"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond), nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +241,7 @@ func (s *stack) operator(t *testing.T) jetstream.JetStream {
 	return js
 }
 
-// threeCopies returns when all streams and buckets, and there are eleven, have three copies that are up to date.
+// threeCopies waits until all eleven streams and buckets have three replicas that are up to date.
 func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	var last string
@@ -244,7 +262,8 @@ func (s *stack) threeCopies(t *testing.T, js jetstream.JetStream) {
 				}
 			}
 			if info.Config.Replicas != 3 || current != 3 || info.Config.Storage != jetstream.FileStorage {
-				bad += fmt.Sprintf("%s has %d replicas, %d of them up to date; ", info.Config.Name, info.Config.Replicas, current)
+				bad += fmt.Sprintf("%s has %d replicas, %d of them up to date; ", info.Config.Name,
+					info.Config.Replicas, current)
 			}
 		}
 		if bad != last {
@@ -268,16 +287,21 @@ func ledgerLeader(t *testing.T, js jetstream.JetStream) string {
 	return stream.CachedInfo().Cluster.Leader
 }
 
-// awaitHealthy returns when a container says that it is well: a NATS server, that all it has is up to date.
+// awaitHealthy waits until a container is healthy. For a NATS server this means that its replicas
+// are up to date.
 func (s *stack) awaitHealthy(t *testing.T, service string) {
 	t.Helper()
-	wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+	wait.Until(t, service+" is healthy", func() bool {
+		return s.inspect(t, service,
+			"{{.State.Health.Status}}") == "healthy"
+	})
 }
 
-// cancelled returns the bookings that the ledger says were cancelled: those whose events are verified.
+// cancelled returns the bookings that are cancelled by verified events of the ledger.
 func (s *stack) cancelled(t *testing.T) map[string]bool {
 	t.Helper()
-	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled", "--limit", "1000000", "--json")
+	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled",
+		"--limit", "1000000", "--json")
 	if err != nil {
 		t.Fatalf("list bookings: %v\n%s", err, out)
 	}
@@ -286,7 +310,7 @@ func (s *stack) cancelled(t *testing.T) map[string]bool {
 		var b struct {
 			ID string `json:"booking_id"`
 		}
-		if json.Unmarshal([]byte(line), &b) == nil { // Compose says something as well
+		if json.Unmarshal([]byte(line), &b) == nil { // Compose prints other lines as well
 			all[b.ID] = true
 		}
 	}

@@ -19,28 +19,31 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A crowd are users and raiders who book, accept and cancel rides without end, each step at another instance than the one before. What they are
-// answered is 200, or 503 with Retry-After: then they try again under the same key, at the other instance, until it is 200.
+// A crowd is a number of users and raiders who book, accept and cancel rides until they are
+// stopped. Each step goes to another instance than the one before. It must be answered with 200, or
+// with 503 and Retry-After. After 503 it is retried with the same key at the other instance until
+// the answer is 200.
 type crowd struct {
 	client *http.Client
-	at     map[string][2]string // the two instances of a service
+	at     map[string][2]string // the two instances of each service
 	stop   context.CancelFunc
 	gone   sync.WaitGroup
 
 	mu       sync.Mutex
 	acked    []string             // bookings whose three steps were answered with 200
-	begun    map[string]time.Time // when the last ride of a user that is over was begun
+	begun    map[string]time.Time // the start of each user's last finished ride
 	slowest  time.Duration        // that a step has taken, its retries included
 	problems []string             // the first few
 }
 
 const (
 	couples = 6
-	// stride is how often a couple rides: well below the 60 bookings a minute that one instance takes of one user.
+	// stride is the interval of a couple's rides. It is well below the limit of 60 bookings per
+	// minute.
 	stride = 1500 * time.Millisecond
 )
 
-// newCrowd lets the users and raiders register, and log in.
+// newCrowd registers the users and raiders and logs them in.
 func newCrowd(t *testing.T, s *stack) *crowd {
 	t.Helper()
 	pool, err := certfile.Authorities(s.file(t, "authsvc-1", "/ca/ca.crt"))
@@ -51,13 +54,15 @@ func newCrowd(t *testing.T, s *stack) *crowd {
 		return [2]string{"https://127.0.0.1:" + s.ports[one], "https://127.0.0.1:" + s.ports[two]}
 	}
 	return &crowd{
-		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
-		at:     map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"), "rider": at("3002", "3102")},
-		begun:  map[string]time.Time{},
+		client: &http.Client{Timeout: 30 * time.Second,
+			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
+		at: map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"),
+			"rider": at("3002", "3102")},
+		begun: map[string]time.Time{},
 	}
 }
 
-// run lets the crowd ride until the test ends, or rest is called.
+// run lets the crowd ride until the test ends or rest is called.
 func (c *crowd) run(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -81,7 +86,7 @@ func (c *crowd) run(t *testing.T) {
 	}
 }
 
-// rest returns when nobody rides any more.
+// rest stops the crowd and waits until all rides have ended.
 func (c *crowd) rest() {
 	c.stop()
 	c.gone.Wait()
@@ -90,15 +95,16 @@ func (c *crowd) rest() {
 // ride is one ride of a couple.
 func (c *crowd) ride(ctx context.Context, name string, n int, user, rider string) {
 	begun, key := time.Now(), fmt.Sprintf("%s-%d", name, n)
-	booked := c.insist(ctx, n, "user", "/book", "{}", user, key)
+	booked := c.repeat(ctx, n, "user", "/book", "{}", user, key)
 	if booked.ID == "" {
 		return
 	}
-	accepted := c.insist(ctx, n+1, "rider", "/accept-booking", `{"booking_id":"`+booked.ID+`"}`, rider, key)
+	accepted := c.repeat(ctx, n+1, "rider", "/accept-booking", `{"booking_id":"`+booked.ID+`"}`, rider, key)
 	if accepted.ID != booked.ID {
 		return
 	}
-	if cancelled := c.insist(ctx, n+1, "user", "/bookings/"+booked.ID+"/cancel", "{}", user, key); cancelled.ID != booked.ID {
+	if cancelled := c.repeat(ctx, n+1, "user", "/bookings/"+booked.ID+"/cancel", "{}", user,
+		key); cancelled.ID != booked.ID {
 		return
 	}
 	c.mu.Lock()
@@ -107,8 +113,8 @@ func (c *crowd) ride(ctx context.Context, name string, n int, user, rider string
 	c.begun[name] = begun
 }
 
-// insist asks for one step until it is answered with 200.
-func (c *crowd) insist(ctx context.Context, instance int, service, path, body, token, key string) answer {
+// repeat retries a step until it is answered with 200.
+func (c *crowd) repeat(ctx context.Context, instance int, service, path, body, token, key string) answer {
 	begun := time.Now()
 	for try := instance; ; try++ {
 		a, err := c.call(ctx, http.MethodPost, c.at[service][try%2]+path, body, token, key)
@@ -124,7 +130,8 @@ func (c *crowd) insist(ctx context.Context, instance int, service, path, body, t
 		case a.status != http.StatusServiceUnavailable || a.retryAfter == "":
 			c.mu.Lock()
 			if len(c.problems) < 10 {
-				c.problems = append(c.problems, fmt.Sprintf("%s: %d, Retry-After %q: %s", path, a.status, a.retryAfter, a.text))
+				c.problems = append(c.problems, fmt.Sprintf("%s: %d, Retry-After %q: %s", path, a.status, a.retryAfter,
+					a.text))
 			}
 			c.mu.Unlock()
 			return answer{}
@@ -137,7 +144,7 @@ func (c *crowd) insist(ctx context.Context, instance int, service, path, body, t
 	}
 }
 
-// An answer is what is of interest in one.
+// An answer has the members that the crowd reads.
 type answer struct {
 	ID    string `json:"booking_id"`
 	State string `json:"state"`
@@ -169,11 +176,11 @@ func (c *crowd) call(ctx context.Context, method, url, body, token, key string) 
 		return a, err
 	}
 	a.status, a.retryAfter, a.text = resp.StatusCode, resp.Header.Get("Retry-After"), string(text)
-	_ = json.Unmarshal(text, &a) // an answer that is none has no booking
+	_ = json.Unmarshal(text, &a) // without JSON there is no booking
 	return a, nil
 }
 
-// enter registers somebody at one instance of authsvc and logs in at the other.
+// enter registers an account at one instance of authsvc and logs in at the other.
 func (c *crowd) enter(t *testing.T, email, role string) (authorization string) {
 	t.Helper()
 	const password = "a password that is long"
@@ -188,12 +195,12 @@ func (c *crowd) enter(t *testing.T, email, role string) (authorization string) {
 	return authorization
 }
 
-// everybody waits until everybody has brought a ride to its end that was begun after now, and returns how long that took, and how long the slowest
-// step has taken since it was asked last.
+// everybody waits until each couple has finished a ride that began after the call. It returns how
+// long that took, and the longest time of a step since its last attempt.
 func (c *crowd) everybody(t *testing.T) (took, slowest time.Duration) {
 	t.Helper()
 	now := time.Now()
-	wait.Until(t, "everybody rides", func() bool {
+	wait.Until(t, "all couples ride", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		all := 0
@@ -207,13 +214,13 @@ func (c *crowd) everybody(t *testing.T) (took, slowest time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.problems) > 0 {
-		t.Fatalf("answers that nobody should get: %q", c.problems)
+		t.Fatalf("answers other than 200 and 503: %q", c.problems)
 	}
 	slowest, c.slowest = c.slowest, 0
 	return time.Since(now), slowest
 }
 
-// rides returns the bookings that were brought to their end.
+// rides returns the finished bookings.
 func (c *crowd) rides() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

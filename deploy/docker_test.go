@@ -15,8 +15,9 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// The containers of docker-compose.yml do what the original's guide shows, survive a restart with what they have stored, and stop
-// when asked. It needs a Docker engine, Compose (1.29 or newer) and curl, and no registry: `make build` has left the binaries.
+// TestContainers runs the containers of docker-compose.yml. They must answer as the original's
+// guide shows, keep their data over a restart, and stop when asked. The test needs a Docker engine,
+// Compose (1.29 or newer) and curl, and no registry: `make build` has built the programs.
 func TestContainers(t *testing.T) {
 	s := newStack(t, "pillion-docker-test", "docker-compose.yml", map[string]string{
 		"NATS_PORT": "4222", "AUTH_PORT": "3000", "USER_PORT": "3001", "RIDER_PORT": "3002",
@@ -30,13 +31,13 @@ func TestContainers(t *testing.T) {
 	const jsonType = `-H "Content-Type: application/json" `
 	bearer := func(token string) string { return `-H "Authorization: Bearer ` + token + `" ` }
 	for _, c := range []struct {
-		name, curl, status, body string // body: what the answer holds
+		name, curl, status, body string // what the body must contain
 	}{
 		{"wrong role", `-X POST http://localhost:3000/login ` + jsonType + `-d '{"email":"john@example.com","password":"password123","role":"pilot"}'`, "400", "Invalid role"},
 		{"wrong password", `-X POST http://localhost:3000/login ` + jsonType + `-d '{"email":"john@example.com","password":"password124","role":"user"}'`, "401", "Invalid credentials"},
 		{"public key", `http://localhost:3000/public-key`, "200", "-----BEGIN PUBLIC KEY-----"},
 		{"a raider books", `-X POST http://localhost:3001/book ` + jsonType + bearer(raider) + `-d '{}'`, "403", "Only users can book rides"},
-		{"nobody books", `-X POST http://localhost:3001/book ` + jsonType + `-d '{}'`, "401", "Missing Authorization header"},
+		{"book without a token", `-X POST http://localhost:3001/book ` + jsonType + `-d '{}'`, "401", "Missing Authorization header"},
 		{"a forger books", `-X POST http://localhost:3001/book ` + jsonType + bearer("invalid.token.here") + `-d '{}'`, "403", "Invalid token"},
 		{"a user books", `-X POST http://localhost:3001/book ` + jsonType + bearer(user) + `-d '{}'`, "200", `"message":"Booking successful","user":"john@example.com"`},
 		{"a user accepts", `-X POST http://localhost:3002/accept-booking ` + jsonType + bearer(user) + `-d '{}'`, "403", "Only raiders can accept bookings"},
@@ -47,21 +48,23 @@ func TestContainers(t *testing.T) {
 		}
 	}
 
-	// NATS lets in who has a token, or the operator, and nobody else.
+	// NATS accepts clients with a token and the operator, and no others.
 	ca := s.file(t, "authsvc", "/ca/ca.crt")
 	nobody, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Timeout(10*time.Second))
 	if !errors.Is(err, nats.ErrAuthorization) {
-		t.Errorf("somebody without a token: %v", err)
+		t.Errorf("connecting without a token: %v", err)
 	}
 	if err == nil {
 		nobody.Close()
 	}
-	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Token(user), nats.Timeout(10*time.Second)); err != nil {
+	if watcher, err := nats.Connect("nats://127.0.0.1:"+s.ports["4222"], nats.RootCAs(ca), nats.Token(user),
+		nats.Timeout(10*time.Second)); err != nil {
 		t.Errorf("a user: %v", err)
 	} else {
 		watcher.Close()
 	}
-	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil || !strings.Contains(string(out), `"state":"accepted"`) {
+	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil ||
+		!strings.Contains(string(out), `"state":"accepted"`) {
 		t.Errorf("the operator lists bookings: %v\n%s", err, out)
 	}
 
@@ -71,7 +74,10 @@ func TestContainers(t *testing.T) {
 		}
 	}
 	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
-		wait.Until(t, service+" is healthy", func() bool { return s.inspect(t, service, "{{.State.Health.Status}}") == "healthy" })
+		wait.Until(t, service+" is healthy", func() bool {
+			return s.inspect(t, service,
+				"{{.State.Health.Status}}") == "healthy"
+		})
 	}
 
 	s.compose(t, "stop")
@@ -81,16 +87,19 @@ func TestContainers(t *testing.T) {
 		}
 	}
 
-	// The volumes keep the ledger and the key: new containers know the booking, and the old token.
+	// The volumes keep the ledger and the key: new containers know the booking and accept the old
+	// token.
 	s.compose(t, "down")
 	s.compose(t, "up", "-d")
 	s.awaitReady(t, "3010", "3011", "3012")
-	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(user)); status != "200" || !strings.Contains(body, `"accepted"`) {
+	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(user)); status != "200" ||
+		!strings.Contains(body, `"accepted"`) {
 		t.Errorf("bookings after a restart: %s %q, want the accepted one", status, body)
 	}
 }
 
-// curl runs a line of the original in a shell, with the documented ports replaced by those of this test.
+// curl runs a command of the original in a shell, with the ports of this test in place of the
+// documented ones.
 func (s *stack) curl(t *testing.T, line string) (status, body string) {
 	t.Helper()
 	for documented, actual := range s.ports {
@@ -109,7 +118,8 @@ func (s *stack) curl(t *testing.T, line string) (status, body string) {
 
 func (s *stack) login(t *testing.T, email, role string) (token string) {
 	t.Helper()
-	status, body := s.curl(t, `-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"password123","role":"`+role+`"}'`)
+	status, body := s.curl(t,
+		`-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"password123","role":"`+role+`"}'`)
 	_, rest, ok := strings.Cut(body, `"token":"`)
 	token, _, _ = strings.Cut(rest, `"`)
 	if status != "200" || !ok || !strings.Contains(body, `"status":true,"message":"Login Successful"`) {

@@ -17,22 +17,23 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A stack is the system of a compose file, under a project and on ports of its own.
+// A stack is the system of a compose file, with its own project name and ports.
 type stack struct {
 	project string
 	command []string          // docker-compose, or docker compose, with the file
 	env     []string          // with the ports
-	ports   map[string]string // the port that a documented one is published on
+	ports   map[string]string // the published port for each documented port
 }
 
-// newStack returns the system of a compose file, which is not running yet, and takes it away when the test ends. ports names the variables of
-// the file that are ports, and what each is by default.
+// newStack returns the system of a compose file, which is not running yet, and removes it when the
+// test ends. ports maps the variables of the file for ports to their defaults.
 func newStack(t *testing.T, project, file string, ports map[string]string) *stack {
 	t.Helper()
 	if out, err := exec.Command("docker", "version").CombinedOutput(); err != nil {
 		t.Fatalf("This test needs a Docker engine: %v\n%s", err, out)
 	}
-	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project), ports: map[string]string{}}
+	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project),
+		ports: map[string]string{}}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:
 		s.command = []string{"docker-compose"}
@@ -59,20 +60,23 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	return s
 }
 
-// standIn builds the NATS image from the module where it is not here already, since there may be no registry to have it from. It is
-// removed after the test: under that name people expect the published one.
+// standIn builds the NATS image from the Go module unless the image exists, because there may be no
+// registry. It removes the image after the test, since users expect the published image under that
+// name.
 func standIn(t *testing.T, image string) {
 	t.Helper()
 	if exec.Command("docker", "image", "inspect", image).Run() == nil {
 		return
 	}
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"), "github.com/nats-io/nats-server/v2")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"),
+		"github.com/nats-io/nats-server/v2")
 	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nats-server: %v\n%s", err, out)
 	}
-	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\nEXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
+	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\n" +
+		"EXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -106,11 +110,11 @@ func (s *stack) compose(t *testing.T, args ...string) {
 // up builds the images and starts the containers.
 func (s *stack) up(t *testing.T) {
 	t.Helper()
-	s.compose(t, "build", "--parallel") // the same bytes are sent for each image
+	s.compose(t, "build", "--parallel") // all images are built from the same folder
 	s.compose(t, "up", "-d")
 }
 
-// file copies a file out of the container of a service.
+// file returns a file from the container of a service.
 func (s *stack) file(t *testing.T, service, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), filepath.Base(path))
@@ -120,7 +124,7 @@ func (s *stack) file(t *testing.T, service, path string) string {
 	return to
 }
 
-// inspect returns one fact about the container of a service, whether it runs or not.
+// inspect returns a property of the container of a service, running or not.
 func (s *stack) inspect(t *testing.T, service, format string) string {
 	t.Helper()
 	out, err := exec.Command("docker", "inspect", "--format", format, s.container(t, service)).CombinedOutput()
@@ -130,7 +134,7 @@ func (s *stack) inspect(t *testing.T, service, format string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// container returns the id of the container of a service.
+// container returns the ID of the container of a service.
 func (s *stack) container(t *testing.T, service string) string {
 	t.Helper()
 	list, err := exec.Command("docker", "ps", "-aq", "--filter", "label=com.docker.compose.project="+s.project,
@@ -142,7 +146,7 @@ func (s *stack) container(t *testing.T, service string) string {
 	return id
 }
 
-// awaitReady returns when the services whose ops addresses are documented to be on these ports say that they are ready.
+// awaitReady waits until the services with these documented ops ports are ready.
 func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	t.Helper()
 	client := &http.Client{Timeout: 5 * time.Second}
@@ -158,7 +162,7 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	}
 }
 
-// freePort returns a port that nobody listens on. The engine takes it a moment later.
+// freePort returns an unused port. The engine binds it a moment later.
 func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

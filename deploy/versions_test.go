@@ -1,4 +1,4 @@
-// Package deploy holds what containers are made of, and the tests of that.
+// Package deploy has the files of containers, and their tests.
 package deploy_test
 
 import (
@@ -12,14 +12,16 @@ import (
 
 //go:generate sh -c "cd nats && go run generate.go"
 
-// A server in a container knows who may do what, as the embedded one does.
+// TestAccessIsGenerated checks that the permissions of a server in a container are those of the
+// embedded one.
 func TestAccessIsGenerated(t *testing.T) {
 	if read(t, "nats/access.conf") != access.File() {
 		t.Error("deploy/nats/access.conf is not what package access says. Run: go generate ./deploy")
 	}
 }
 
-// One NATS server is embedded, another runs in a container, and a third stands in for that one in tests: all the same version.
+// TestOneVersionOfNATS checks that the embedded server, the server in containers, and its stand-in
+// for tests have the same version.
 func TestOneVersionOfNATS(t *testing.T) {
 	for file, pattern := range map[string]string{
 		"../go.mod":                     `github\.com/nats-io/nats-server/v2 v(\S+)`,
@@ -34,7 +36,7 @@ func TestOneVersionOfNATS(t *testing.T) {
 	}
 }
 
-// The tools are built with the Go version that the programs are built with.
+// TestOneVersionOfGo checks that the tools are built with the Go version of the programs.
 func TestOneVersionOfGo(t *testing.T) {
 	const pattern = `(?m)^go (\S+)$`
 	if main, tools := find(t, "../go.mod", pattern), find(t, "../tools/go.mod", pattern); main != tools {
@@ -42,11 +44,12 @@ func TestOneVersionOfGo(t *testing.T) {
 	}
 }
 
-// Compose 1.29 knows no top-level name, and nobody from elsewhere reaches a published port.
+// TestCompose checks that Compose 1.29 can read the files, which excludes a top-level name, and
+// that all ports are published on loopback only.
 func TestCompose(t *testing.T) {
 	for file, want := range map[string]int{
 		"../docker-compose.yml":         4, // NATS and three services
-		"../docker-compose.cluster.yml": 9, // three of NATS and two of each service
+		"../docker-compose.cluster.yml": 9, // three NATS servers, and two instances of each service
 	} {
 		compose := read(t, file)
 		if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {
@@ -66,7 +69,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// What hosted CI runs is what everybody runs.
+// TestHostedCI checks that hosted CI runs `make check`, as everyone else does.
 func TestHostedCI(t *testing.T) {
 	for file, want := range map[string]string{
 		"../.github/workflows/ci.yml": "run: make check",

@@ -19,7 +19,7 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// An actor is somebody with an account.
+// An actor is a user or a rider, with an account and a session.
 type actor struct {
 	run   *run
 	role  booking.Role
@@ -27,7 +27,7 @@ type actor struct {
 	id    string // known once logged in
 	turn  atomic.Uint64
 
-	session sync.Mutex // held while another token is fetched
+	session sync.Mutex // held while a new token is requested
 
 	mu      sync.Mutex
 	random  *rand.Rand
@@ -35,12 +35,12 @@ type actor struct {
 	refresh string
 	expires time.Time
 	life    time.Duration
-	until   time.Time // told not to come back before this
+	until   time.Time // no calls before this time
 }
 
-// people makes all accounts and logs them in.
-func (r *run) people(ctx context.Context) error {
-	r.tally.expect(r.Users + r.Riders)
+// createActors creates all accounts and logs them in.
+func (r *run) createActors(ctx context.Context) error {
+	r.stats.expect(r.Users + r.Riders)
 	for i := range r.Users {
 		r.users = append(r.users, &user{actor: r.newActor(booking.User, i)})
 	}
@@ -48,13 +48,14 @@ func (r *run) people(ctx context.Context) error {
 		r.riders = append(r.riders, &rider{actor: r.newActor(booking.Rider, i)})
 	}
 	var group errgroup.Group
-	// Each account costs authsvc two hashes, which are meant to be slow. It does one less at a time than it has cores, and refuses a long queue.
+	// Each account costs authsvc two slow password hashes. It computes one less at a time than it
+	// has cores, and refuses a long queue.
 	group.SetLimit(8)
 	for _, u := range r.users {
-		group.Go(func() error { return u.settle(ctx) })
+		group.Go(func() error { return u.signUp(ctx) })
 	}
 	for _, d := range r.riders {
-		group.Go(func() error { return d.settle(ctx) })
+		group.Go(func() error { return d.signUp(ctx) })
 	}
 	return group.Wait()
 }
@@ -65,50 +66,58 @@ func (r *run) newActor(role booking.Role, i int) *actor {
 	if role == booking.Rider {
 		stream++
 	}
-	a.random = rand.New(rand.NewPCG(r.Seed, stream)) //nolint:gosec // chance, and no secret
+	a.random = rand.New(rand.NewPCG(r.Seed, stream)) //nolint:gosec // no secret
 	a.turn.Store(uint64(i))
 	return a
 }
 
-// errAccounts is why there is nobody to make the load.
-var errAccounts = fault.New(fault.Unavailable, "load_accounts", "The accounts of the load could not be made.")
+// errAccounts means that the accounts of a load cannot be created or used. Its message gives the
+// reason.
+var errAccounts = fault.New(fault.Unavailable, "load_accounts", "Cannot create the accounts of the load.")
 
-// settle makes the account, where it is not there yet, and logs in.
-func (a *actor) settle(ctx context.Context) error {
+// signUp creates the account, if it does not exist, and logs in.
+func (a *actor) signUp(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	made := a.do(ctx, step{op: Register, method: http.MethodPost, hosts: a.run.Auth, path: "/register", body: a.credentials(), open: true, again: true, due: time.Now()})
-	if !made.done() && made.Status != http.StatusConflict {
-		return a.refusal(made)
+	registered := a.do(ctx, step{
+		op: Register, method: http.MethodPost, hosts: a.run.Auth, path: "/register", body: a.credentials(),
+		anonymous: true, idempotent: true, due: time.Now(),
+	})
+	if !registered.done() && registered.Status != http.StatusConflict {
+		return a.refusal(registered)
 	}
 	if r := a.login(ctx); !r.done() {
 		return a.refusal(r)
 	}
-	a.run.tally.arrived()
+	a.run.stats.arrived()
 	return nil
 }
 
+// refusal returns the error for a registration or a login that failed.
 func (a *actor) refusal(r result) error {
-	sentence := fmt.Sprintf("The accounts of the load could not be made: %s was answered with %d %s.", r.Op, r.Status, r.Code)
+	message := fmt.Sprintf("Cannot create the accounts of the load: authsvc answered %s with %d %s.", r.Op, r.Status,
+		r.Code)
 	switch {
 	case r.Outcome == Limited:
-		sentence = "authsvc takes no more registrations from here. For a load test start it with --address-limit 1000000 --request-limit 0, and usersvc and ridersvc with --request-limit 0."
+		message = "authsvc limits registrations from this network. For a load test start it with " +
+			"--address-limit 1000000 --request-limit 0, and usersvc and ridersvc with --request-limit 0."
 	case r.Status == 0:
-		sentence = "authsvc could not be reached to make the accounts of the load. See that it runs and that its address is right."
+		message = "Cannot reach authsvc to create the accounts of the load. Check that it is running, and its address."
 	case r.Op == Login && r.Status == http.StatusUnauthorized:
-		sentence = "There are accounts of this name, with another password. Choose another name, or give their password."
+		message = "There are accounts of this name with another password. Choose another name, or use their password."
 	case r.Op == Login && r.Status == http.StatusForbidden:
-		sentence = "New raiders have to be approved before they can log in. Start authsvc without --approve-riders for a load test."
+		message = "New raiders need approval before they can log in. " +
+			"Start authsvc without --approve-riders for a load test."
 	}
-	return errAccounts.Saying(sentence)
+	return errAccounts.Saying(message)
 }
 
 func (a *actor) credentials() map[string]string {
 	return map[string]string{"email": a.email, "password": a.run.Password, "role": string(a.role)}
 }
 
-// A tokenAnswer is that of /login and /refresh.
+// A tokenAnswer is the answer of /login and /refresh.
 type tokenAnswer struct {
 	Token   string `json:"token"`
 	Expires int64  `json:"expires_in"` // seconds
@@ -117,14 +126,17 @@ type tokenAnswer struct {
 
 func (a *actor) login(ctx context.Context) result {
 	var t tokenAnswer
-	r := a.do(ctx, step{op: Login, method: http.MethodPost, hosts: a.run.Auth, path: "/login", body: a.credentials(), open: true, again: true, due: time.Now(), into: &t})
+	r := a.do(ctx, step{
+		op: Login, method: http.MethodPost, hosts: a.run.Auth, path: "/login", body: a.credentials(),
+		anonymous: true, idempotent: true, due: time.Now(), into: &t,
+	})
 	if r.done() {
-		a.take(t)
+		a.setToken(t)
 	}
 	return r
 }
 
-func (a *actor) take(t tokenAnswer) {
+func (a *actor) setToken(t tokenAnswer) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.token, a.refresh = t.Token, t.Refresh
@@ -135,7 +147,7 @@ func (a *actor) take(t tokenAnswer) {
 	}
 }
 
-// subject returns whose a token is. It is not verified: nothing is decided by it.
+// subject returns the account of a token, without verifying the token.
 func subject(token string) string {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -151,62 +163,65 @@ func subject(token string) string {
 	return claims.Subject
 }
 
-// bearer returns a token that is good for a while, and whether there is one that is good at all. Where the one at hand has a third of its life left it
-// fetches another.
+// bearer returns the actor's token and whether it is valid. It refreshes the token if less than a
+// third of its lifetime is left.
 func (a *actor) bearer(ctx context.Context) (string, bool) {
-	if token, fresh, _ := a.held(); fresh {
+	if token, fresh, _ := a.current(); fresh {
 		return token, true
 	}
 	a.session.Lock()
 	defer a.session.Unlock()
-	if token, fresh, _ := a.held(); fresh {
-		return token, true // another step has fetched it meanwhile
+	if token, fresh, _ := a.current(); fresh {
+		return token, true // another step has refreshed it meanwhile
 	}
 	a.renew(ctx)
-	token, _, good := a.held()
-	return token, good
+	token, _, valid := a.current()
+	return token, valid
 }
 
-// renew exchanges the refresh token, or logs in again where that is not taken.
+// renew exchanges the refresh token, or logs in again if the refresh is refused.
 func (a *actor) renew(ctx context.Context) {
 	a.mu.Lock()
 	refresh := a.refresh
 	a.mu.Unlock()
 	var t tokenAnswer
 	r := a.do(ctx, step{
-		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh", body: map[string]string{"refresh_token": refresh},
-		open: true, again: true, due: time.Now(), into: &t,
+		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh",
+		body:      map[string]string{"refresh_token": refresh},
+		anonymous: true, idempotent: true, due: time.Now(), into: &t,
 	})
 	switch {
 	case r.done():
-		a.take(t)
+		a.setToken(t)
 	case r.Outcome == Refused:
 		a.login(ctx)
 	}
 }
 
-// held returns the token at hand, whether it has more than a third of its life left, and whether it is good at all.
-func (a *actor) held() (token string, fresh, good bool) {
+// current returns the token, whether more than a third of its lifetime is left, and whether it has
+// not expired.
+func (a *actor) current() (token string, fresh, valid bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	left := time.Until(a.expires)
 	return a.token, left > a.life/3, left > 0
 }
 
-// outdated reports whether the token that was at hand at a time may have run out since. In any case it is not used again.
-func (a *actor) outdated(at time.Time) bool {
+// discardToken makes the actor request a new token. It reports whether the token used at the given
+// time may have expired since.
+func (a *actor) discardToken(used time.Time) (expired bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.expires.Add(-a.life).After(at) {
-		return true // there is another one since
+	if a.expires.Add(-a.life).After(used) {
+		return true // another step has replaced it already
 	}
-	ran := time.Now().After(a.expires)
+	expired = time.Now().After(a.expires)
 	a.expires = time.Time{}
-	return ran
+	return expired
 }
 
-// hush keeps the actor from asking for anything for a while, as an answer has said.
-func (a *actor) hush(d time.Duration) {
+// backoffUntil stops all calls of the actor for d, as a Retry-After header demands.
+func (a *actor) backoffUntil(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if until := time.Now().Add(d); until.After(a.until) {
@@ -214,8 +229,8 @@ func (a *actor) hush(d time.Duration) {
 	}
 }
 
-// quiet waits as long as the actor was told to, and reports whether ctx lasts until then.
-func (a *actor) quiet(ctx context.Context) bool {
+// awaitBackoff waits until the actor may make calls. It reports whether ctx has not ended before.
+func (a *actor) awaitBackoff(ctx context.Context) bool {
 	for {
 		a.mu.Lock()
 		d := time.Until(a.until)
@@ -229,12 +244,12 @@ func (a *actor) quiet(ctx context.Context) bool {
 	}
 }
 
-// instance returns whom to ask: another one each time, where there are several.
+// instance returns the next of several instances, in turn.
 func (a *actor) instance(hosts []string) string {
 	return hosts[(a.turn.Add(1)-1)%uint64(len(hosts))]
 }
 
-// chance is true with a probability.
+// chance returns true with probability p.
 func (a *actor) chance(p float64) bool { return a.float() < p }
 
 func (a *actor) float() float64 {
@@ -243,18 +258,21 @@ func (a *actor) float() float64 {
 	return a.random.Float64()
 }
 
-// soon returns when the actor has thought for long enough: half the usual time to half as much again.
+// soon returns the due time of the next step: after half to one and a half times Think.
 func (a *actor) soon() time.Time {
 	return time.Now().Add(time.Duration((0.5 + a.float()) * float64(a.run.Think)))
 }
 
-// acknowledged returns what a step that is done must have left in the ledger.
+// acknowledged returns the event that a successful step must have added to the ledger.
 func (a *actor) acknowledged(s step, c Call) acknowledged {
-	k := acknowledged{Acknowledged: bus.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start, end: c.End}
+	k := acknowledged{
+		Acknowledged: bus.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start,
+		end: c.End,
+	}
 	if u := a.run.owner(c.Booking); u != nil {
 		k.owner = u.id
 	}
-	if !s.perhaps {
+	if !s.mayRepeat {
 		k.Command, _ = booking.Keyed(a.id, s.path, s.key, nil)
 	}
 	return k

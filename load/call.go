@@ -19,24 +19,24 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// An Op is something that people do.
+// An Op is an operation of a user or a rider.
 type Op string
 
-// What people do.
+// The operations.
 const (
 	Register  Op = "register"
 	Login     Op = "login"
 	Refresh   Op = "refresh"
 	Book      Op = "book"
 	Cancel    Op = "cancel"
-	Show      Op = "show" // the user reads the start code
+	Show      Op = "show" // a user reads the start code
 	UserRate  Op = "rate_by_user"
 	Online    Op = "online"
 	Offline   Op = "offline"
 	Position  Op = "position"
 	Browse    Op = "open_bookings"
 	Accept    Op = "accept"
-	Resume    Op = "resume" // the rider looks which booking is under way
+	Resume    Op = "resume" // a rider looks up its current booking
 	Arrive    Op = "arrive"
 	Start     Op = "start"
 	Complete  Op = "complete"
@@ -44,66 +44,71 @@ const (
 	RiderRate Op = "rate_by_raider"
 )
 
-// An Outcome is what became of a call.
+// An Outcome is the result of a call.
 type Outcome string
 
-// What becomes of calls. Only of the first it is certain that what was asked for is done, and of Unknown and Violation it is not known.
+// The outcomes of calls. Done is the only one that guarantees an effect. After Unknown and
+// Violation the effect is unknown.
 const (
-	Done        Outcome = "done"        // 2xx
-	Refused     Outcome = "refused"     // 4xx with a reason that belongs to the game: somebody was faster, there is none, too late
+	Done Outcome = "done" // 2xx
+	// 4xx for an expected reason: another rider was faster, no open booking, too late
+	Refused     Outcome = "refused"
 	Limited     Outcome = "limited"     // 429 with Retry-After
 	Away        Outcome = "away"        // 503 with Retry-After
-	Unreachable Outcome = "unreachable" // nobody could be connected to, so nothing was asked
-	Unknown     Outcome = "unknown"     // it was asked, and no answer came
-	Expired     Outcome = "expired"     // the token ran out on the way
-	Violation   Outcome = "violation"   // an answer that nobody should get
+	Unreachable Outcome = "unreachable" // no connection, so no request was sent
+	Unknown     Outcome = "unknown"     // the request was sent, and no answer arrived
+	Expired     Outcome = "expired"     // the token expired on the way
+	Violation   Outcome = "violation"   // an answer that Pillion must never give
 )
 
-// A Call is one request and its answer. Several may be tries of the same step: they have the same Key.
+// A Call is one request and its answer. The attempts of one step are several calls with the same
+// Key.
 type Call struct {
 	Op       Op         `json:"op"`
 	Actor    string     `json:"actor"` // the account's id
 	Booking  booking.ID `json:"booking_id,omitempty"`
 	Key      string     `json:"key,omitempty"` // its Idempotency-Key
-	Try      int        `json:"try"`           // from 1
+	Try      int        `json:"try"`           // the number of the attempt, from 1
 	Instance string     `json:"instance"`      // base URL
-	Due      time.Time  `json:"due"`           // when the step was meant to begin
+	Due      time.Time  `json:"due"`           // when the step was due
 	Start    time.Time  `json:"start"`         // when this call was sent
 	End      time.Time  `json:"end"`
 	Outcome  Outcome    `json:"outcome"`
-	Status   int        `json:"status,omitempty"` // 0: there was no answer
-	Code     string     `json:"code,omitempty"`   // of a refusal, or of a failure
-	Detail   string     `json:"detail,omitempty"` // of a violation, and of what broke
+	Status   int        `json:"status,omitempty"` // 0 if there was no answer
+	Code     string     `json:"code,omitempty"`   // of a refusal or a failure
+	Detail   string     `json:"detail,omitempty"` // of a violation or a network error
 }
 
-// A step is what somebody wants done, in one call or as many as it takes.
+// A step is one operation of an actor, in one call or several attempts.
 type step struct {
 	op      Op
 	method  string
 	hosts   []string
 	path    string
 	body    any
-	key     string     // Idempotency-Key; with one it may be asked again when the outcome is unknown
-	again   bool       // so it may without one
-	open    bool       // no token goes with it
-	booking booking.ID // what it is about, as far as that is known
+	key     string     // Idempotency-Key, which allows retries after an unknown outcome
+	booking booking.ID // the booking, if it is known
 	due     time.Time
-	kind    booking.Kind // the event that it makes
-	perhaps bool         // an earlier step may have made it already, and then this one makes none and is told success
-	into    any          // where a 2xx answer is read into; an *acceptance tells the booking
+	kind    booking.Kind // the event that success adds to the ledger
+	into    any          // receives a 2xx answer; a *bookingAnswer is checked as well
+
+	idempotent bool // retries are allowed without a key
+	anonymous  bool // the call carries no token
+	mayRepeat  bool // an earlier step may have added the event already, and then this one adds none
 }
 
-// A result is what a step has come to: its last call.
+// A result is the outcome of a step: its last call.
 type result struct{ Call }
 
 func (r result) done() bool { return r.Outcome == Done }
 
 var (
-	errAgain = errors.New("to be tried again")
-	errEnd   = errors.New("that is how it ends")
+	errRetry = errors.New("retry")
+	errEnd   = errors.New("the step has ended")
 )
 
-// do takes a step for an actor until it is decided or patience ends. Who is told when to come back comes back then, and not before.
+// do carries out a step: it retries until the outcome is final or Patience is over. It obeys
+// Retry-After.
 func (a *actor) do(ctx context.Context, s step) result {
 	ctx, cancel := context.WithTimeout(ctx, a.run.Patience)
 	defer cancel()
@@ -111,51 +116,57 @@ func (a *actor) do(ctx context.Context, s step) result {
 	pace.InitialInterval, pace.MaxInterval = 50*time.Millisecond, time.Second
 	var last Call
 	try := func() (struct{}, error) {
-		if !a.quiet(ctx) {
+		if !a.awaitBackoff(ctx) {
 			return struct{}{}, backoff.Permanent(ctx.Err())
 		}
-		tries := last.Try
+		attempts := last.Try
 		var wait time.Duration
-		last, wait = a.ask(ctx, s)
-		last.Try = tries + 1
-		if last.Code == invalidToken && a.outdated(last.Start) {
+		last, wait = a.call(ctx, s)
+		last.Try = attempts + 1
+		if last.Code == invalidToken && a.discardToken(last.Start) {
 			last.Outcome, last.Detail = Expired, ""
 		}
-		a.run.tally.call(last)
+		a.run.stats.call(last)
 		switch {
 		case last.Outcome == Limited || last.Outcome == Away:
-			a.hush(wait)
+			a.backoffUntil(wait)
 			return struct{}{}, &backoff.RetryAfterError{Duration: wait}
-		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown && (s.again || s.key != ""):
-			return struct{}{}, errAgain
+		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown &&
+			(s.idempotent || s.key != ""):
+			return struct{}{}, errRetry
 		}
 		return struct{}{}, backoff.Permanent(errEnd)
 	}
-	_, _ = backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(a.run.Patience)) // what it came to is in last
-	if last.Try == 0 {                                                                                    // there was no token, or no time
-		last = Call{Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Start: time.Now(), End: time.Now(), Outcome: Unreachable}
+	// The error is of no use: last has the outcome.
+	_, _ = backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(a.run.Patience))
+	if last.Try == 0 { // no time was left for an attempt
+		now := time.Now()
+		last = Call{
+			Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Start: now, End: now,
+			Outcome: Unreachable,
+		}
 	}
-	a.run.tally.step(last)
+	a.run.stats.step(last)
 	if last.Outcome == Done && s.kind != "" {
-		a.run.tally.acknowledge(a.acknowledged(s, last))
+		a.run.stats.acknowledge(a.acknowledged(s, last))
 	}
 	return result{last}
 }
 
 const invalidToken = "invalid_token"
 
-// answerLimit is more than any answer has, in bytes.
+// answerLimit bounds the size of an answer, in bytes. No real answer is as large.
 const answerLimit = 1 << 20
 
-// ask makes one call. It returns also how long the answer says to wait.
-func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
+// call makes one call. It also returns the time to wait from the answer's Retry-After.
+func (a *actor) call(ctx context.Context, s step) (c Call, wait time.Duration) {
 	c = Call{Op: s.op, Actor: a.id, Booking: s.booking, Key: s.key, Due: s.due, Instance: a.instance(s.hosts)}
 	bearer := ""
-	if !s.open {
+	if !s.anonymous {
 		var ok bool
 		if bearer, ok = a.bearer(ctx); !ok {
 			c.Start = time.Now()
-			c.End, c.Outcome, c.Detail = c.Start, Unreachable, "no token could be had"
+			c.End, c.Outcome, c.Detail = c.Start, Unreachable, "the actor has no valid token"
 			return c, 0
 		}
 	}
@@ -163,7 +174,7 @@ func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
 	defer cancel()
 	var body []byte
 	if s.body != nil {
-		body, _ = json.Marshal(s.body) // maps of text and numbers
+		body, _ = json.Marshal(s.body) // maps of strings and numbers, which always succeed
 	}
 	req, err := http.NewRequestWithContext(ctx, s.method, c.Instance+s.path, strings.NewReader(string(body)))
 	if err != nil {
@@ -181,33 +192,37 @@ func (a *actor) ask(ctx context.Context, s step) (c Call, wait time.Duration) {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
 	var connected atomic.Bool
-	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}))
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}))
 	c.Start = time.Now()
 	resp, err := a.run.HTTP.Do(req)
 	var got []byte
 	if err == nil {
 		got, err = io.ReadAll(io.LimitReader(resp.Body, answerLimit))
-		_ = resp.Body.Close() // it has been read
+		_ = resp.Body.Close() // after reading it, an error has no consequence
 	}
 	c.End = time.Now()
 	if err != nil {
 		c.Outcome, c.Detail = Unknown, err.Error()
-		if dialing(err) && !connected.Load() { // net/http sends a request with a key once more by itself where a connection that it had kept breaks
+		// net/http itself repeats a request with a key if a kept connection breaks, so a failure to
+		// connect does not prove that nothing was sent.
+		if dialing(err) && !connected.Load() {
 			c.Outcome = Unreachable
 		}
 		return c, 0
 	}
-	return c.judge(s, resp, got)
+	return c.classify(s, resp, got)
 }
 
-// dialing reports whether it failed to connect.
+// dialing reports whether err is a failure to connect.
 func dialing(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// judge says what an answer is.
-func (c Call) judge(s step, resp *http.Response, body []byte) (Call, time.Duration) {
+// classify sets the outcome of an answer. It also returns the time to wait from its Retry-After.
+func (c Call) classify(s step, resp *http.Response, body []byte) (Call, time.Duration) {
 	c.Status = resp.StatusCode
 	if c.Status/100 == 2 {
 		c.Outcome = Done
@@ -230,34 +245,37 @@ func (c Call) judge(s step, resp *http.Response, body []byte) (Call, time.Durati
 	var problem struct {
 		Code string `json:"code"`
 	}
-	_ = json.Unmarshal(body, &problem) // what is no problem has no code
+	_ = json.Unmarshal(body, &problem) // a body that is no problem has no code
 	c.Code = problem.Code
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	told := err == nil && seconds > 0
+	retryAfter := err == nil && seconds > 0
 	switch {
-	case c.Status == http.StatusTooManyRequests && told:
+	case c.Status == http.StatusTooManyRequests && retryAfter:
 		c.Outcome = Limited
-	case c.Status == http.StatusServiceUnavailable && told:
+	case c.Status == http.StatusServiceUnavailable && retryAfter:
 		c.Outcome = Away
 	case expected(s.op, c.Status, c.Code):
 		c.Outcome = Refused
 	default:
-		c.Outcome, c.Detail = Violation, fmt.Sprintf("answered with %d, code %q, Retry-After %q", c.Status, c.Code, resp.Header.Get("Retry-After"))
+		c.Outcome = Violation
+		c.Detail = fmt.Sprintf("answered with %d, code %q, Retry-After %q", c.Status, c.Code,
+			resp.Header.Get("Retry-After"))
 	}
 	return c, time.Duration(seconds) * time.Second
 }
 
-// expected reports whether it belongs to the game to be refused so.
+// expected reports whether a refusal is part of normal operation.
 func expected(op Op, status int, code string) bool {
 	switch status {
 	case http.StatusNotFound:
 		return code == "no_open_bookings" && op == Accept
 	case http.StatusForbidden:
-		return code == "not_your_booking" && op != Book // the system has given it to others
+		return code == "not_your_booking" && op != Book // the system has released it to others
 	case http.StatusUnauthorized:
 		return op == Refresh || op == Login
 	case http.StatusConflict:
-		return code != "" && op != Book && code != "wrong_start_code" // riders say what the user reads
+		// riders send the code that the user has read
+		return code != "" && op != Book && code != "wrong_start_code"
 	}
 	return false
 }

@@ -7,17 +7,19 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// Check holds a report against the ledger and writes into it what it finds: what was acknowledged and is not there, bookings with two riders, riders
-// with two rides, and whatever else an inspection finds, in all of the ledger. It needs to read the ledger, as an operator does.
+// Check inspects the whole ledger and adds the result to the report: acknowledged events that are
+// missing, bookings with two riders, riders with two rides, and all other faults that an inspection
+// finds. It needs an operator's access to the ledger.
 //
-// Errors are those of [bus.Ledger.Inspect]. A ledger with faults is no error.
+// Errors are those of [bus.Ledger.Inspect]. Faults of the ledger are not errors.
 func Check(ctx context.Context, ledger *bus.Ledger, r *Report) error {
 	found, err := ledger.Inspect(ctx, bus.InspectOptions{Acknowledged: r.acknowledged})
 	if err != nil {
 		return fmt.Errorf("check the load against the ledger: %w", err)
 	}
 	l := &Ledger{
-		Events: found.Events, Bookings: found.Bookings, Refused: found.Refused, Checked: len(r.acknowledged), Findings: []Finding{}, More: found.More,
+		Events: found.Events, Bookings: found.Bookings, Refused: found.Refused,
+		Checked: len(r.acknowledged), Findings: []Finding{}, More: found.More,
 	}
 	for _, f := range found.Findings {
 		l.Findings = append(l.Findings, Finding(f))

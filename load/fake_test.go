@@ -12,12 +12,14 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A fake is services that say what a test wants them to say. They are right in form, and keep nothing. As a transport it is spoken to without a network.
+// A fake simulates the services. Its answers are well formed, and it stores nothing. As an
+// http.RoundTripper it needs no network.
 type fake struct {
 	mu   sync.Mutex
 	seen []string // METHOD path
 
-	say map[string]http.HandlerFunc // in place of the usual answer, by "METHOD /path", without the booking's id
+	// say replaces the default answer, by "METHOD /path" without the booking's ID.
+	say map[string]http.HandlerFunc
 }
 
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -73,7 +75,7 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	answer(w, status, map[string]any{"code": code})
 }
 
-// tokenFor returns a token of the right form: whose it is follows from the email.
+// tokenFor returns a well-formed token whose account is derived from the email.
 func tokenFor(r *http.Request) string {
 	var b struct{ Email, Role string }
 	_ = json.NewDecoder(r.Body).Decode(&b)
@@ -81,7 +83,7 @@ func tokenFor(r *http.Request) string {
 	return "x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".x"
 }
 
-// caller returns whose token a request carries.
+// caller returns the account of a request's token.
 func caller(r *http.Request) string {
 	parts := strings.Split(r.Header.Get("Authorization"), ".")
 	var claims struct{ Sub string }
@@ -92,7 +94,7 @@ func caller(r *http.Request) string {
 	return claims.Sub
 }
 
-// keyed returns the id of the booking that a request is for.
+// keyed returns the ID of the booking that a request makes.
 func keyed(r *http.Request) string {
 	return booking.DeriveID("booking", caller(r), r.Header.Get("Idempotency-Key"))
 }

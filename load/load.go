@@ -1,8 +1,11 @@
-// Package load books and rides as many users and riders would, at a rate that does not wait for answers, and checks what became of it.
+// Package load simulates many users and riders of a running Pillion and checks the result.
 //
-// Begin with [Run], which speaks to the services over HTTP and watches over NATS as people do, and returns a [Report]. [Check] then holds what was
-// acknowledged against the ledger. The load is open-loop: bookings are asked for when they are due, however slow the answers to earlier ones
-// are, and times are measured from when something was due and not from when it could be sent. So a service that stalls is seen to stall.
+// Start with [Run]. It uses the services over HTTP and watches bookings over NATS, as apps do, and
+// returns a [Report]. [Check] then compares the report with the ledger, which needs an operator's
+// access. The load is open-loop: bookings are requested when they are due, however slow earlier
+// answers are, and latency is measured from the due time. So a service that stalls shows a high
+// latency instead of a low rate. Users and riders are synthetic: all of them meet at one place, and
+// none has network delays.
 package load
 
 import (
@@ -20,52 +23,58 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Config says what load to put on what. Auth, User and Rider are required, and of the rest there is a default for what is zero.
+// A Config describes a load. Auth, User and Rider are required. Other fields have a default, which
+// a zero value selects.
 type Config struct {
-	// The base URLs of the services' instances, which are asked in turn. Where one cannot be reached, or breaks off, the next one is asked.
+	// The base URLs of the services' instances. Calls go to them in turn, and a retry goes to the
+	// next one.
 	Auth, User, Rider []string
-	NATS              string // where to watch, nats:// URLs separated by commas; empty: nobody watches
-	CA                string // the file with the CAs of those servers, as [bus.Config] has it
-	Watchers          int    // how many users, and how many riders, watch; 100 by default
+	NATS              string // nats:// URLs for watchers, separated by commas; no watchers if empty
+	CA                string // the file with the CAs of those servers; see [bus.Config]
+	Watchers          int    // the number of users, and of riders, that watch; 100 by default
 
 	Users, Riders int           // 100 and 50 by default
-	Rate          float64       // bookings a second; 10 by default
-	Duration      time.Duration // how long bookings are asked for; 30 s by default
-	Think         time.Duration // how long people take between one step and the next; 500 ms by default, a half more or less at random
-	Weights       *Weights      // nil: DefaultWeights
-	InFlight      int           // bookings that are asked for at the same time; 1,000 by default. What is due beyond them is dropped, and counted
-	Patience      time.Duration // how long somebody goes on with one step until it is given up; 30 s by default
-	Timeout       time.Duration // how long one answer is waited for; 15 s by default
+	Rate          float64       // bookings per second; 10 by default
+	Duration      time.Duration // how long users book; 30 s by default
+	// the mean pause between two steps, which varies by a half; 500 ms by default
+	Think   time.Duration
+	Weights *Weights // DefaultWeights if nil
+	// maximum booking requests in flight, beyond which they are dropped; 1,000 by default
+	InFlight int
+	Patience time.Duration // how long an actor retries one step; 30 s by default
+	Timeout  time.Duration // of one call; 15 s by default
 
-	// Name is what the accounts of this run are called, up to 26 of a to z, 0 to 9 and -; random by default. Those that are there already must have Password.
+	// Name is the prefix of account names: up to 26 of a to z, 0 to 9 and -; random by default.
+	// Existing accounts must have Password.
 	Name     string
-	Password string // of all of them; random by default
-	Seed     uint64 // of what is left to chance; random by default
-	Record   bool   // whether the Report has every call
+	Password string // of all accounts; random by default
+	Seed     uint64 // of random choices; random by default
+	Record   bool   // whether the Report contains every call
 
-	HTTP     *http.Client   // by default one with a connection for each call under way
-	Log      *slog.Logger   // by default nothing is logged
-	Progress func(Snapshot) // is told once a second how far it is, from one goroutine; optional
+	HTTP     *http.Client   // by default with one connection for each call in flight
+	Log      *slog.Logger   // discards by default
+	Progress func(Snapshot) // called once a second, from one goroutine; optional
 }
 
-// Weights are how often people do what they need not do, from 0 to 1.
+// Weights are the probabilities of optional steps, from 0 to 1.
 type Weights struct {
-	Places  float64 // bookings with places
-	Cancel  float64 // bookings that their user calls off
-	Release float64 // bookings that their rider gives back
-	Named   float64 // acceptances of a booking that the rider has picked from the list
-	Rate    float64 // rides that are rated, by each side
+	Places  float64 // that a booking has a pickup and a drop-off
+	Cancel  float64 // that a user cancels a booking
+	Release float64 // that a rider releases a booking
+	Named   float64 // that a rider names the booking to accept, from the list
+	Rate    float64 // that a user, or a rider, rates a ride
 }
 
-// DefaultWeights is a day like any other.
+// DefaultWeights returns the weights of an ordinary day.
 func DefaultWeights() Weights {
 	return Weights{Places: 0.7, Cancel: 0.05, Release: 0.05, Named: 0.3, Rate: 0.5}
 }
 
-// ErrConfig refuses a Config. Its sentence says what to change.
-var ErrConfig = fault.New(fault.Invalid, "load", "This load cannot be made.")
+// ErrConfig means that a Config is invalid. Its message says what to change.
+var ErrConfig = fault.New(fault.Invalid, "load", "The configuration of the load is invalid.")
 
-// complete returns c with its defaults, or an error that joins an ErrConfig for each thing that is wrong.
+// complete returns c with its defaults, or an error that joins one ErrConfig for each invalid
+// field.
 func (c Config) complete() (Config, error) {
 	defaults := map[*int]int{&c.Users: 100, &c.Riders: 50, &c.InFlight: 1000, &c.Watchers: 100}
 	for field, value := range defaults {
@@ -74,7 +83,8 @@ func (c Config) complete() (Config, error) {
 		}
 	}
 	spans := map[*time.Duration]time.Duration{
-		&c.Duration: 30 * time.Second, &c.Think: 500 * time.Millisecond, &c.Patience: 30 * time.Second, &c.Timeout: 15 * time.Second,
+		&c.Duration: 30 * time.Second, &c.Think: 500 * time.Millisecond, &c.Patience: 30 * time.Second,
+		&c.Timeout: 15 * time.Second,
 	}
 	for field, value := range spans {
 		if *field == 0 {
@@ -95,7 +105,7 @@ func (c Config) complete() (Config, error) {
 		c.Password = booking.NewID()
 	}
 	if c.Seed == 0 {
-		c.Seed = rand.Uint64() //nolint:gosec // chance, and no secret
+		c.Seed = rand.Uint64() //nolint:gosec // no secret
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -104,8 +114,11 @@ func (c Config) complete() (Config, error) {
 		c.Progress = func(Snapshot) {}
 	}
 	if c.HTTP == nil {
-		// Of the usual two connections kept for each host all but two calls in flight would begin with a handshake.
-		c.HTTP = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: c.InFlight + c.Users + c.Riders, IdleConnTimeout: time.Minute}}
+		// The default transport keeps two connections per host, so most calls would begin with a
+		// handshake.
+		c.HTTP = &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: c.InFlight + c.Users + c.Riders, IdleConnTimeout: time.Minute,
+		}}
 	}
 	return c, c.check()
 }
@@ -117,7 +130,7 @@ func (c Config) check() error {
 	}
 	for name, urls := range map[string][]string{"authsvc": c.Auth, "usersvc": c.User, "ridersvc": c.Rider} {
 		if len(urls) == 0 {
-			refuse("Say where %s is.", name)
+			refuse("The address of %s is missing.", name)
 		}
 		for _, s := range urls {
 			if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -127,7 +140,7 @@ func (c Config) check() error {
 	}
 	for i, r := range c.Name {
 		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' || i >= 26 {
-			refuse("The name of a run may have 26 of a to z, 0 to 9 and - at most; it is %q.", c.Name)
+			refuse("The name of a run can have up to 26 of a to z, 0 to 9 and -; it is %q.", c.Name)
 			break
 		}
 	}
@@ -144,64 +157,66 @@ func (c Config) check() error {
 	return errors.Join(wrong...)
 }
 
-const maxRate = 100_000 // bookings a second
+const maxRate = 100_000 // bookings per second
 
-// A run is a load under way.
+// A run is the state of a running load.
 type run struct {
 	Config
 	began  time.Time
-	tally  *tally
+	stats  *stats
 	users  []*user
 	riders []*rider
-	calls  sync.WaitGroup // what users have under way
+	calls  sync.WaitGroup // booking requests and cancellations in flight
 
-	mu    sync.Mutex
-	rides map[booking.ID]*user // whose each booking is, from before it is asked for
+	mu     sync.Mutex
+	owners map[booking.ID]*user // by booking, from before it is requested
 }
 
-// Run makes the accounts, puts on the load for as long as c or ctx says, waits until everybody has come to the end of what they had begun, and reports.
+// Run creates the accounts, runs the load until c.Duration is over or ctx ends, waits until all
+// actors have finished what they had begun, and returns the Report.
 //
-// When ctx ends the load ends early, and there is still a Report. Errors: ErrConfig, and what keeps the accounts from being made, of kind
-// fault.Unavailable where it may be otherwise later. What goes wrong under load is no error: it is in the Report.
+// If ctx ends early there is still a Report. Errors: ErrConfig, and why the accounts could not be
+// created, of kind fault.Unavailable if a later attempt may succeed. Failures under load are in the
+// Report, and are not errors.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	c, err := c.complete()
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, began: time.Now(), tally: newTally(c.Record), rides: make(map[booking.ID]*user)}
+	r := &run{Config: c, began: time.Now(), stats: newStats(c.Record), owners: make(map[booking.ID]*user)}
 	defer c.HTTP.CloseIdleConnections()
 	stop := r.report()
 	defer stop()
-	if err := r.people(ctx); err != nil {
+	if err := r.createActors(ctx); err != nil {
 		return nil, err
 	}
 	watching := r.watch(ctx)
 	defer watching.close()
 
-	// What is under way when the load ends is waited for, and that is bounded by everybody's patience.
+	// Steps that have begun when the load ends are finished. Their own patience bounds that.
 	lasting := context.WithoutCancel(ctx)
 	ctx, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	began := time.Now()
-	r.tally.phase(Loading, began)
+	r.stats.phase(Loading, began)
 	var working sync.WaitGroup
 	for _, rider := range r.riders {
 		working.Go(func() { rider.work(ctx, lasting) })
 	}
 	r.arrivals(ctx, lasting, began)
-	r.tally.phase(Finishing, time.Now())
+	r.stats.phase(Finishing, time.Now())
 	lasted := time.Since(began)
 	working.Wait()
 	r.calls.Wait()
-	seen := watching.settle(r.tally.acknowledged(), c.Patience)
-	return r.tally.report(r, began, lasted, seen), nil
+	seen := watching.settle(r.stats.acknowledged(), c.Patience)
+	return r.stats.report(r, began, lasted, seen), nil
 }
 
-// report tells the progress once a second until it is stopped.
+// report calls Progress once a second until it is stopped.
 func (r *run) report() (stop func()) {
-	done, told := make(chan struct{}), make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(ended)
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
@@ -209,14 +224,14 @@ func (r *run) report() (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				r.Progress(r.tally.snapshot())
+				r.Progress(r.stats.snapshot())
 			}
 		}
 	}()
-	return sync.OnceFunc(func() { close(done); <-told })
+	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
-// arrivals asks for bookings when they are due, until ctx ends.
+// arrivals requests bookings when they are due, until ctx ends.
 func (r *run) arrivals(ctx, lasting context.Context, began time.Time) {
 	slots := make(chan struct{}, r.InFlight)
 	for n := 0; ; n++ {
@@ -230,30 +245,30 @@ func (r *run) arrivals(ctx, lasting context.Context, began time.Time) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			r.tally.drop()
+			r.stats.drop()
 			continue
 		}
 		u := r.users[n%len(r.users)]
-		r.tally.inFlight(1)
+		r.stats.inFlight(1)
 		r.calls.Go(func() {
 			id, ok := u.book(lasting, due)
 			<-slots
-			r.tally.inFlight(-1)
+			r.stats.inFlight(-1)
 			if ok {
-				u.wonder(ctx, lasting, id)
+				u.maybeCancel(ctx, lasting, id)
 			}
 		})
 	}
 }
 
-// owner returns whose a booking is, or nil where it is of nobody in this run.
+// owner returns the user of a booking, or nil if it is not of this run.
 func (r *run) owner(id booking.ID) *user {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rides[id]
+	return r.owners[id]
 }
 
-// pause waits for d, and reports whether ctx lasts until then.
+// pause waits for d. It reports whether ctx has not ended before.
 func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

@@ -16,11 +16,13 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// config is a load of bookings on services that are no further than a function call. In a bubble of synctest its clock is exact.
+// config returns a load on fake services without a network. In a synctest bubble its clock is
+// exact.
 func config(f *fake) load.Config {
 	at := []string{"http://pillion.example"}
 	return load.Config{
-		Auth: at, User: at, Rider: at, Users: 10, Riders: 1, Rate: 100, Duration: 2 * time.Second, Think: time.Second, Seed: 1,
+		Auth: at, User: at, Rider: at, Users: 10, Riders: 1, Rate: 100, Duration: 2 * time.Second, Think: time.Second,
+		Seed:    1,
 		Weights: &load.Weights{}, HTTP: &http.Client{Transport: f}, Record: true,
 	}
 }
@@ -34,8 +36,8 @@ func run(t *testing.T, c load.Config) *load.Report {
 	return r
 }
 
-// A service that stalls for a second is seen to have stalled by everybody who was due within it. With a load that waits for answers before it asks
-// again it would be ten of two hundred, the users that there are.
+// TestStallShows lets a service stall for a second: all bookings due within that second must show
+// it. A closed-loop load would show it in ten of two hundred bookings only, one per user.
 func TestStallShows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -49,27 +51,30 @@ func TestStallShows(t *testing.T) {
 		r := run(t, config(f))
 		l := r.Operations[load.Book].Latency
 		if l.Count != 200 || r.Dropped != 0 || r.Events[booking.Requested] != 200 {
-			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped, r.Events[booking.Requested])
+			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped,
+				r.Events[booking.Requested])
 		}
-		// Half of all were due in that second and waited for the rest of it: a quarter for less than half a second, a quarter for more.
+		// Half of all bookings were due in that second, and waited for its end: a quarter for less
+		// than half a second, a quarter for more.
 		if !near(l.P90, 800) || !near(l.P99, 980) || !near(l.Max, 1000) || l.P50 > 20 {
 			t.Errorf("%+v, want 0, 800, 980 and at most 1,000 ms", l)
 		}
 		for _, call := range r.Calls {
 			if call.Op == load.Book && !call.Start.Equal(call.Due) {
-				t.Fatalf("it was due at %v and asked for at %v", call.Due, call.Start)
+				t.Fatalf("a booking was due at %v and requested at %v", call.Due, call.Start)
 			}
 		}
 		if !r.Good() {
-			t.Errorf("slow is not wrong: %+v", r.Violations)
+			t.Errorf("slow answers are no violations: %+v", r.Violations)
 		}
 	})
 }
 
 func near(got, want float64) bool { return got > want*0.98 && got < want*1.02 }
 
-// Who is told when to come back comes back then and not before, and the time counts from when the booking was due. Others go on.
-func TestComesBackWhenTold(t *testing.T) {
+// TestObeysRetryAfter answers one user with Retry-After: that user must wait as long, the latency
+// counts from the due time, and others continue.
+func TestObeysRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := make(map[string]time.Time)
 		f := &fake{}
@@ -96,8 +101,10 @@ func TestComesBackWhenTold(t *testing.T) {
 		if book.Answers["200"] != 10 || book.Answers["503 away"] != 1 || book.Steps[load.Done] != 10 || !r.Good() {
 			t.Errorf("%+v, %+v", book, r.Violations)
 		}
-		// Of ten bookings five are of the one who waits: due at 0, 200 … 800 ms, and made at 3 s.
-		if !near(book.Latency.Max, 3000) || !near(book.Latency.P90, 2800) || book.Latency.P50 > 10 || book.Answer.Max > 10 {
+		// Five of ten bookings are of the user who waits: due at 0, 200 … 800 ms, and requested at
+		// 3 s.
+		if !near(book.Latency.Max, 3000) || !near(book.Latency.P90, 2800) || book.Latency.P50 > 10 ||
+			book.Answer.Max > 10 {
 			t.Errorf("%+v, want 0 to 3,000 ms; and answers %+v", book.Latency, book.Answer)
 		}
 		keys := make(map[string]int)
@@ -112,7 +119,7 @@ func TestComesBackWhenTold(t *testing.T) {
 	})
 }
 
-// What is due and cannot be asked for is counted.
+// TestDrops exceeds Config.InFlight: the bookings beyond it are dropped and counted.
 func TestDrops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -124,12 +131,13 @@ func TestDrops(t *testing.T) {
 		c.InFlight = 30
 		r := run(t, c)
 		if r.Dropped != 170 || r.Operations[load.Book].Calls != 30 || r.Seconds != 2 {
-			t.Errorf("%d dropped and %d asked for in %g s, want 170 and 30 in 2", r.Dropped, r.Operations[load.Book].Calls, r.Seconds)
+			t.Errorf("%d dropped and %d requested in %g s, want 170 and 30 in 2", r.Dropped,
+				r.Operations[load.Book].Calls, r.Seconds)
 		}
 	})
 }
 
-// Answers that nobody should get are told from those that belong to the game.
+// TestAnswers tells violations from expected refusals.
 func TestAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -139,20 +147,20 @@ func TestAnswers(t *testing.T) {
 		good    bool
 	}{
 		{"500", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "internal") }, load.Violation, false},
-		{"503 without a word of when", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "away") }, load.Violation, false},
-		{"429 without a word of when", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "limited") }, load.Violation, false},
-		{"a key that was used", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 422, "key_reused") }, load.Violation, false},
-		{"a good token that is not taken", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "invalid_token") }, load.Violation, false},
-		{"another booking than asked for", "POST /book", func(w http.ResponseWriter, _ *http.Request) {
+		{"503 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "away") }, load.Violation, false},
+		{"429 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "limited") }, load.Violation, false},
+		{"a reused key", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 422, "key_reused") }, load.Violation, false},
+		{"a refused token that has not expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "invalid_token") }, load.Violation, false},
+		{"another booking than requested", "POST /book", func(w http.ResponseWriter, _ *http.Request) {
 			answer(w, 200, map[string]any{"booking_id": booking.NewID()})
 		}, load.Violation, false},
 		{"no booking", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{}) }, load.Violation, false},
 		{"no JSON", "POST /book", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, load.Violation, false},
 		{"a conflict without a reason", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, load.Violation, false},
-		{"somebody was faster", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "already_accepted") }, load.Refused, true},
+		{"another rider was faster", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "already_accepted") }, load.Refused, true},
 		{"none is open", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "no_open_bookings") }, load.Refused, true},
-		{"nothing there", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "") }, load.Violation, false},
-		{"too often", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) {
+		{"404 without a code", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "") }, load.Violation, false},
+		{"429 with Retry-After", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "60")
 			refuse(w, 429, "limited")
 		}, load.Limited, true},
@@ -167,8 +175,10 @@ func TestAnswers(t *testing.T) {
 					op = load.Accept
 				}
 				o := r.Operations[op]
-				if o.Steps[c.outcome] == 0 || len(o.Steps) != 1 || r.Good() != c.good || (len(r.Violations) == 0) != c.good {
-					t.Errorf("%+v, good %v, want only %s, and good %v; violations %+v", o, r.Good(), c.outcome, c.good, r.Violations)
+				if o.Steps[c.outcome] == 0 || len(o.Steps) != 1 || r.Good() != c.good ||
+					(len(r.Violations) == 0) != c.good {
+					t.Errorf("%+v, good %v, want only %s, and good %v; violations %+v", o, r.Good(), c.outcome, c.good,
+						r.Violations)
 				}
 				if n := len(r.Acknowledged()); op == load.Book && n != 0 {
 					t.Errorf("%d acknowledged", n)
@@ -178,13 +188,15 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A broken answer leaves it open whether it was done. It is asked for again under the same key; an address where nobody is reached is not counted as asked.
+// TestBrokenAndUnreachable breaks an answer, so that its outcome is unknown, and retries with the
+// same key. A call to an unreachable instance counts as not sent.
 func TestBrokenAndUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		c := config(f)
-		// Everybody asks in turn, and has made two calls before.
-		c.Rate, c.Duration, c.User = 1, time.Second, []string{"http://broken.example", "http://good.example", "http://down.example"}
+		// Each user has made two calls before, to the first two instances.
+		c.Rate, c.Duration, c.User = 1, time.Second, []string{"http://broken.example", "http://good.example",
+			"http://down.example"}
 		broken := errors.New("it broke off")
 		c.HTTP = &http.Client{Transport: through(func(r *http.Request) (*http.Response, error) {
 			switch r.URL.Host {
@@ -204,7 +216,8 @@ func TestBrokenAndUnreachable(t *testing.T) {
 				keys[call.Key] = true
 			}
 		}
-		want := []string{"1 http://down.example unreachable", "2 http://broken.example unknown", "3 http://good.example done"}
+		want := []string{"1 http://down.example unreachable", "2 http://broken.example unknown",
+			"3 http://good.example done"}
 		if !slices.Equal(got, want) || len(keys) != 1 || !r.Good() || r.Events[booking.Requested] != 1 {
 			t.Errorf("%q with %d keys, want %q; %+v", got, len(keys), want, r.Violations)
 		}
@@ -215,7 +228,7 @@ type through func(*http.Request) (*http.Response, error)
 
 func (f through) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Tokens are exchanged before they run out, and who has lost the session logs in again.
+// TestRefresh refreshes tokens before they expire, and logs in again if the refresh is refused.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
@@ -234,14 +247,15 @@ func TestRefresh(t *testing.T) {
 		if !r.Good() || r.Events[booking.Requested] != 300 {
 			t.Errorf("%d booked; %+v", r.Events[booking.Requested], r.Violations)
 		}
-		// One user and one rider, each with a token that lasts for 40 s of its minute, for 300 s, and the first.
-		if logins, refreshes := f.count("POST /login"), f.count("POST /refresh"); refreshes < 12 || refreshes > 16 || logins != refreshes+2 {
+		// A user and a rider run for 300 s and use each token for 40 s of its minute.
+		if logins, refreshes := f.count("POST /login"), f.count("POST /refresh"); refreshes < 12 || refreshes > 16 ||
+			logins != refreshes+2 {
 			t.Errorf("%d logins and %d refreshes", logins, refreshes)
 		}
 	})
 }
 
-// A load that is told to stop ends early and reports what there was.
+// TestStopsEarly ends ctx early: there is still a report.
 func TestStopsEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 995*time.Millisecond)
@@ -256,9 +270,13 @@ func TestStopsEarly(t *testing.T) {
 	})
 }
 
-// What cannot be is told before anything is done, all of it; and who cannot have accounts is told what to do.
+// TestRefusals runs invalid loads: all invalid fields are reported together, and failing accounts
+// with the remedy.
 func TestRefusals(t *testing.T) {
-	_, err := load.Run(t.Context(), load.Config{User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1, Weights: &load.Weights{Cancel: 2}})
+	_, err := load.Run(t.Context(), load.Config{
+		User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1,
+		Weights: &load.Weights{Cancel: 2},
+	})
 	if !errors.Is(err, load.ErrConfig) || strings.Count(err.Error(), "\n") != 4 {
 		t.Errorf("%v, want five sentences", err)
 	}
@@ -275,7 +293,7 @@ func TestRefusals(t *testing.T) {
 				refuse(w, c.status, "x")
 			}}}
 			if _, err := load.Run(t.Context(), config(f)); err == nil || !strings.Contains(err.Error(), code) {
-				t.Errorf("%v, want a word of %s", err, code)
+				t.Errorf("%v, want a message with %q", err, code)
 			}
 		})
 	}

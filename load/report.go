@@ -15,39 +15,42 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A Report is what became of a load. As JSON it has no tokens, passwords or start codes.
+// A Report is the result of a load. It contains no tokens, passwords or start codes.
 type Report struct {
 	Name    string    `json:"name"`
 	Seed    uint64    `json:"seed"`
 	Began   time.Time `json:"began"`   // when the first booking was due
-	Seconds float64   `json:"seconds"` // how long bookings were asked for
+	Seconds float64   `json:"seconds"` // how long users booked
 	Users   int       `json:"users"`
 	Riders  int       `json:"raiders"`
-	Rate    float64   `json:"rate"` // bookings a second, as asked for
+	Rate    float64   `json:"rate"` // bookings per second, as configured
 
-	Dropped    int                  `json:"dropped"` // bookings that were due and not asked for, because too many were in flight
+	Dropped    int                  `json:"dropped"` // due bookings that Config.InFlight prevented
 	Operations map[Op]Operation     `json:"operations"`
-	Events     map[booking.Kind]int `json:"acknowledged"` // what people were told is done
+	Events     map[booking.Kind]int `json:"acknowledged"` // events of successful answers
 	Watched    Watched              `json:"watched"`
 
-	// Violations are answers that nobody should get: no success, no refusal that belongs to the game, and no word of when to come back.
+	// Violations are answers that Pillion must never give: no success, no expected refusal, and no
+	// Retry-After.
 	Violations     []Call `json:"violations"`
-	MoreViolations int    `json:"more_violations"` // beyond those kept
+	MoreViolations int    `json:"more_violations"` // beyond those in Violations
 
-	Ledger *Ledger `json:"ledger"` // nil: it was not checked
+	Ledger *Ledger `json:"ledger"` // nil if it was not checked
 
-	Calls []Call `json:"calls,omitempty"` // every call, where Config.Record says so
+	Calls []Call `json:"calls,omitempty"` // all calls, if Config.Record is set
 
 	acknowledged []bus.Acknowledged
 }
 
-// An Operation is what became of one thing that people do.
+// An Operation has the results of one kind of operation.
 type Operation struct {
 	Calls   int             `json:"calls"`
 	Answers map[string]int  `json:"answers"` // calls by status and code
-	Steps   map[Outcome]int `json:"steps"`   // what was wanted, by what it has come to after all tries
-	Latency Latency         `json:"latency"` // of steps: from when it was due to its end, all waiting and all tries included
-	Answer  Latency         `json:"answer"`  // of calls that were answered: from when it was sent to its answer
+	Steps   map[Outcome]int `json:"steps"`   // steps by their final outcome
+	// of steps, from the due time to the end of the last attempt
+	Latency Latency `json:"latency"`
+	// of calls that were answered: from when it was sent to its answer
+	Answer Latency `json:"answer"`
 }
 
 // A Latency is how long something took, in milliseconds.
@@ -68,12 +71,13 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 	return Latency{h.TotalCount(), at(50), at(90), at(99), at(99.9), float64(h.Max()) / float64(time.Millisecond)}
 }
 
-// A Ledger is what an inspection of the ledger says.
+// A Ledger is the result of an inspection of the ledger.
 type Ledger struct {
-	Events   map[booking.Kind]int  `json:"events"` // that are verified, of everybody
+	// all verified events, not only those of the load
+	Events   map[booking.Kind]int  `json:"events"`
 	Bookings map[booking.State]int `json:"bookings"`
-	Refused  map[string]int        `json:"refused"` // messages that no reader acts on
-	Checked  int                   `json:"checked"` // what was acknowledged, and looked for
+	Refused  map[string]int        `json:"refused"` // messages that failed verification
+	Checked  int                   `json:"checked"` // acknowledged events that were looked up
 
 	Findings []Finding `json:"findings"`
 	More     int       `json:"more_findings"`
@@ -88,23 +92,24 @@ type Finding struct {
 	Detail  string          `json:"detail"`
 }
 
-// Acknowledged returns what people were told is done, in the order in which they were told.
+// Acknowledged returns the events of successful answers, in the order of the answers.
 func (r *Report) Acknowledged() []bus.Acknowledged { return r.acknowledged }
 
-// Good reports whether nothing is wrong: no violation, no finding, and nothing that a watcher should have been told and was not. It does not say that the
-// ledger was checked.
+// Good reports whether the load found no faults: no violation, no finding in the ledger, and no
+// event that a watcher missed. It is true as well if the ledger was not checked.
 func (r *Report) Good() bool {
 	return len(r.Violations) == 0 && r.Watched.Missing == 0 && (r.Ledger == nil || len(r.Ledger.Findings) == 0)
 }
 
-// Summarize writes the report for people.
+// Summarize writes the report as text.
 func (r *Report) Summarize(w io.Writer) error {
 	var b strings.Builder
-	asked := r.Operations[Book].Latency.Count
-	fmt.Fprintf(&b, "%d users asked for %d bookings in %.1f s (%.1f a second, wanted %g), %d raiders rode. Seed %d.\n",
-		r.Users, asked, r.Seconds, float64(asked)/max(r.Seconds, 1e-9), r.Rate, r.Riders, r.Seed)
+	requested := r.Operations[Book].Latency.Count
+	fmt.Fprintf(&b,
+		"%d users requested %d bookings in %.1f s (%.1f per second, target %g), with %d raiders. Seed %d.\n",
+		r.Users, requested, r.Seconds, float64(requested)/max(r.Seconds, 1e-9), r.Rate, r.Riders, r.Seed)
 	if r.Dropped > 0 {
-		fmt.Fprintf(&b, "%d more were due and could not be asked for, because too many were under way.\n", r.Dropped)
+		fmt.Fprintf(&b, "%d more were due and were dropped, because too many requests were in flight.\n", r.Dropped)
 	}
 	fmt.Fprintf(&b, "Acknowledged: %s.\n\n", counts(r.Events))
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -112,7 +117,8 @@ func (r *Report) Summarize(w io.Writer) error {
 	for _, op := range slices.Sorted(maps.Keys(r.Operations)) {
 		o := r.Operations[op]
 		l := o.Latency
-		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", op, l.Count, l.P50, l.P90, l.P99, l.P999, l.Max, o.Answer.Max)
+		fmt.Fprintf(table, "%s\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", op, l.Count, l.P50, l.P90, l.P99, l.P999,
+			l.Max, o.Answer.Max)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
@@ -124,26 +130,28 @@ func (r *Report) Summarize(w io.Writer) error {
 		}
 	}
 	r.Watched.summarize(&b)
-	r.wrong(&b)
+	r.faults(&b)
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
 }
 
-// shown is how many lines people are shown of a sort; all are in the JSON.
+// shown is the maximum number of violations, and of findings, in the text. The JSON has all of
+// them.
 const shown = 20
 
-// wrong writes what is wrong.
-func (r *Report) wrong(b *strings.Builder) {
+// faults writes the violations and the findings.
+func (r *Report) faults(b *strings.Builder) {
 	for i, v := range r.Violations {
 		if i == shown {
 			break
 		}
-		fmt.Fprintf(b, "VIOLATION %s by %s, booking %s, at %s: %s\n", v.Op, v.Actor, v.Booking, v.Start.Format(time.RFC3339Nano), v.Detail)
+		fmt.Fprintf(b, "VIOLATION %s by %s, booking %s, at %s: %s\n",
+			v.Op, v.Actor, v.Booking, v.Start.Format(time.RFC3339Nano), v.Detail)
 	}
 	if n := len(r.Violations) + r.MoreViolations; n > 0 {
-		fmt.Fprintf(b, "%d answers that nobody should get.\n", n)
+		fmt.Fprintf(b, "%d answers were violations.\n", n)
 	}
 	if r.Ledger == nil {
 		b.WriteString("The ledger was not checked.\n")
@@ -159,7 +167,7 @@ func (r *Report) wrong(b *strings.Builder) {
 		r.Ledger.Checked, len(r.Ledger.Findings)+r.Ledger.More, counts(r.Ledger.Events), counts(r.Ledger.Bookings))
 }
 
-// counts lists how many there are of each, the most first.
+// counts returns the counts of m, the largest first.
 func counts[K ~string](m map[K]int) string {
 	if len(m) == 0 {
 		return "nothing"

@@ -13,70 +13,77 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// Watched is what people were told over NATS of what happened.
+// Watched has the results of watchers, which receive the events of their bookings over NATS.
 type Watched struct {
-	Watchers   int     `json:"watchers"`
-	Events     int     `json:"events"`       // without duplicates
-	Duplicates int     `json:"duplicates"`   // told more than once to the same watcher, which may be, after a crash
-	OutOfOrder int     `json:"out_of_order"` // told after a later event of the same booking
-	Breaks     int     `json:"breaks"`       // connections that were lost
-	Expected   int     `json:"expected"`     // acknowledged while a watcher whom it concerns was connected, for long enough before and after
-	Missing    int     `json:"missing"`      // of those, how many the watcher was not told of
-	Lag        Latency `json:"lag"`          // from when an event was stored, by the clock of NATS, to when the watcher had it
+	Watchers int `json:"watchers"`
+	Events   int `json:"events"` // without duplicates
+	// received again by the same watcher; allowed after a crash
+	Duplicates int `json:"duplicates"`
+	OutOfOrder int `json:"out_of_order"` // received after a later event of the same booking
+	Breaks     int `json:"breaks"`       // lost connections
+	// acknowledged events whose watcher was connected throughout
+	Expected int `json:"expected"`
+	Missing  int `json:"missing"` // expected events that the watcher did not receive
+	// from an event's time of storage, by NATS's clock, to its receipt
+	Lag Latency `json:"lag"`
 }
 
 func (w Watched) summarize(b *strings.Builder) {
 	if w.Watchers == 0 {
-		b.WriteString("Nobody watched.\n")
+		b.WriteString("There were no watchers.\n")
 		return
 	}
-	fmt.Fprintf(b, "%d watched and were told of %d events, %.1f ms after they were stored at the median, %.1f ms at p99; %d twice, %d out of order; connections lost: %d. Of %d acknowledged events that a watcher should have been told of, %d are missing.\n",
-		w.Watchers, w.Events, w.Lag.P50, w.Lag.P99, w.Duplicates, w.OutOfOrder, w.Breaks, w.Expected, w.Missing)
+	fmt.Fprintf(b, "%d watchers received %d events, %.1f ms after they were stored at the median, %.1f ms at p99; ",
+		w.Watchers, w.Events, w.Lag.P50, w.Lag.P99)
+	fmt.Fprintf(b,
+		"%d twice, %d out of order; lost connections: %d. Of %d acknowledged events for watchers, %d are missing.\n",
+		w.Duplicates, w.OutOfOrder, w.Breaks, w.Expected, w.Missing)
 }
 
 const (
-	// breakSlack is how long before a connection is lost, and after it is back, nothing is expected of it: the server notices earlier than the client.
+	// breakSlack extends an interruption at both ends: the server notices a lost connection earlier
+	// than the client.
 	breakSlack = 10 * time.Second
-	// watchersAtOnce is how many connect at the same time. authsvc is asked about each.
+	// watchersAtOnce bounds the connections made at the same time, because authsvc decides on each.
 	watchersAtOnce = 8
 )
 
-// happening is what an event is told apart by, for somebody who knows only that it must have happened.
-type happening struct {
+// An eventKey identifies an event by its acknowledgement, which has no event ID.
+type eventKey struct {
 	booking booking.ID
 	kind    booking.Kind
 	role    booking.Role
 }
 
-// A watcher is what somebody was told.
+// A watcher collects the events that one actor receives.
 type watcher struct {
 	conn *bus.Conn
 	news chan<- struct{}
 
 	mu        sync.Mutex
 	seen      map[booking.EventID]bool
-	happened  map[happening]int
+	received  map[eventKey]int
 	latest    map[booking.ID]int
 	duplicate int
 	disorder  int
-	lag       *hdrhistogram.Histogram // shared by all, under lagMu
+	lag       *hdrhistogram.Histogram // of all watchers, under lagMu
 	lagMu     *sync.Mutex
-	began     time.Time // watching since then; zero: not yet
-	breaks    []outage  // the last one is not over where its end is zero
+	began     time.Time      // when it first connected, or zero
+	breaks    []interruption // the end of the last one is zero while it lasts
 }
 
-// An outage is when nothing was expected to arrive.
-type outage struct{ from, to time.Time }
+// An interruption is a time in which no events are expected.
+type interruption struct{ from, to time.Time }
 
-// watching is everybody who watches.
+// watching holds all watchers of a run.
 type watching struct {
-	by    map[string]*watcher // by the account's id
+	by    map[string]*watcher // by account ID
 	news  chan struct{}
 	lag   *hdrhistogram.Histogram
 	lagMu sync.Mutex
 }
 
-// watch lets people watch. Who cannot connect yet does so when it is possible.
+// watch connects the watchers. One that cannot connect yet keeps trying.
 func (r *run) watch(ctx context.Context) *watching {
 	w := &watching{by: make(map[string]*watcher), news: make(chan struct{}, 1), lag: newHistogram()}
 	if r.NATS == "" {
@@ -91,7 +98,7 @@ func (r *run) watch(ctx context.Context) *watching {
 			defer func() { <-slots }()
 			one, err := a.watch(ctx, w, feed)
 			if err != nil {
-				r.Log.Warn("somebody cannot watch", "account", a.id, "error", err)
+				r.Log.Warn("a watcher cannot connect", "account", a.id, "error", err)
 				return
 			}
 			mu.Lock()
@@ -109,11 +116,12 @@ func (r *run) watch(ctx context.Context) *watching {
 	return w
 }
 
-// watch connects with the actor's token, and again with another one when that has run out.
+// watch connects to NATS with the actor's token, and reconnects with a new one when that has
+// expired.
 func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher, error) {
 	w := &watcher{
-		news: all.news, seen: make(map[booking.EventID]bool), happened: make(map[happening]int), latest: make(map[booking.ID]int),
-		lag: all.lag, lagMu: &all.lagMu,
+		news: all.news, lag: all.lag, lagMu: &all.lagMu,
+		seen: make(map[booking.EventID]bool), received: make(map[eventKey]int), latest: make(map[booking.ID]int),
 	}
 	lasting := context.WithoutCancel(ctx)
 	conn, err := bus.Connect(bus.Config{
@@ -121,7 +129,8 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 		Token: func() string {
 			ctx, cancel := context.WithTimeout(lasting, a.run.Timeout)
 			defer cancel()
-			token, _ := a.bearer(ctx) // without one the server refuses, and the connection is tried again
+			// Without a token the server refuses the connection, and the client tries again.
+			token, _ := a.bearer(ctx)
 			return token
 		},
 	})
@@ -131,7 +140,7 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 	w.conn = conn
 	ctx, cancel := context.WithTimeout(ctx, a.run.Timeout)
 	defer cancel()
-	if err := conn.WatchFeed(ctx, feed, w.told); err != nil {
+	if err := conn.WatchFeed(ctx, feed, w.receive); err != nil {
 		w.close()
 		return nil, fmt.Errorf("watch: %w", err)
 	}
@@ -139,14 +148,14 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 	return w, nil
 }
 
-// changed notes since when, and when not, everything is to be told.
+// changed records when the connection is lost and back.
 func (w *watcher) changed(connected bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now, last := time.Now(), len(w.breaks)-1
 	switch {
 	case !connected && !w.began.IsZero() && (last < 0 || !w.breaks[last].to.IsZero()):
-		w.breaks = append(w.breaks, outage{from: now.Add(-breakSlack)})
+		w.breaks = append(w.breaks, interruption{from: now.Add(-breakSlack)})
 	case connected && w.began.IsZero():
 		w.began = now
 	case connected && last >= 0 && w.breaks[last].to.IsZero():
@@ -154,7 +163,8 @@ func (w *watcher) changed(connected bool) {
 	}
 }
 
-func (w *watcher) told(e bus.Told) {
+// receive records an event.
+func (w *watcher) receive(e bus.Told) {
 	w.lagMu.Lock()
 	record(w.lag, time.Since(e.At))
 	w.lagMu.Unlock()
@@ -171,14 +181,15 @@ func (w *watcher) told(e bus.Told) {
 		w.latest[e.Booking] = e.N
 	}
 	w.seen[e.Event] = true
-	w.happened[happening{e.Booking, e.Kind, e.Role}]++
+	w.received[eventKey{e.Booking, e.Kind, e.Role}]++
 	select {
 	case w.news <- struct{}{}:
 	default:
 	}
 }
 
-// expects reports whether the watcher must be told of what was done between two times, as it was connected all the while.
+// expects reports whether the watcher must receive an event stored between two times, because it
+// was connected throughout.
 func (w *watcher) expects(start, end time.Time) bool {
 	if w.began.IsZero() || start.Before(w.began) {
 		return false
@@ -191,24 +202,26 @@ func (w *watcher) expects(start, end time.Time) bool {
 	return true
 }
 
-// missing returns how many of the acknowledged events the watcher must have been told of, and how many of those it was not.
+// missing returns how many of the acknowledged events the watcher must receive, and how many of
+// those it has not received.
 func (w *watcher) missing(wanted []acknowledged) (expected, missing int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := make(map[happening]int)
+	due := make(map[eventKey]int)
 	for _, a := range wanted {
 		if w.expects(a.start, a.end) {
 			expected++
-			due[happening{a.Booking, a.Kind, a.role}]++
+			due[eventKey{a.Booking, a.Kind, a.role}]++
 		}
 	}
-	for h, n := range due {
-		missing += max(0, n-w.happened[h])
+	for key, n := range due {
+		missing += max(0, n-w.received[key])
 	}
 	return expected, missing
 }
 
-// settle waits until watchers have been told of everything that was acknowledged, as long as patience lasts, and counts.
+// settle waits until the watchers have received all acknowledged events, for patience at most, and
+// counts.
 func (w *watching) settle(acks []acknowledged, patience time.Duration) Watched {
 	concerns := make(map[string][]acknowledged)
 	for _, a := range acks {
@@ -263,5 +276,5 @@ func (w *watching) close() {
 func (w *watcher) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = w.conn.Close(ctx) // what is still to come is of no use
+	_ = w.conn.Close(ctx) // events that still arrive are of no use
 }

@@ -15,14 +15,16 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// A feed that leaves one event out, tells one twice and one too late: all of it is counted, and what is missing is wrong.
+// TestWatchersCount omits one event, sends one twice and one too late: all are counted, and the
+// missing one makes the report bad.
 func TestWatchersCount(t *testing.T) {
 	t.Parallel()
 	env := bustest.Run(t)
 	nc := env.Connect(t).NATS()
 	tell := func(r *http.Request, id string, n int, kind booking.Kind, times int) {
 		subject := fmt.Sprintf("feed.user.%s.%s.%d.%s", caller(r), id, n, kind)
-		body, _ := json.Marshal(map[string]any{"v": 1, "booking_id": id, "n": n, "event": kind, "state": "open", "role": "user", "at": time.Now()})
+		body, _ := json.Marshal(map[string]any{"v": 1, "booking_id": id, "n": n, "event": kind, "state": "open",
+			"role": "user", "at": time.Now()})
 		m := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{"ce-id": {booking.NewID()}}}
 		for range times {
 			if err := nc.PublishMsg(m); err != nil {
@@ -35,7 +37,7 @@ func TestWatchersCount(t *testing.T) {
 	f.say = map[string]http.HandlerFunc{"POST /book": func(w http.ResponseWriter, r *http.Request) {
 		id := keyed(r)
 		switch n.Add(1) {
-		case 2: // nobody is told
+		case 2: // omit the event
 		case 3:
 			tell(r, id, 1, booking.Requested, 2)
 		case 4:
@@ -49,7 +51,8 @@ func TestWatchersCount(t *testing.T) {
 	c := config(f)
 	c.NATS, c.Rate, c.Duration, c.Patience = env.URL(), 10, 500*time.Millisecond, 5*time.Second
 	r := run(t, c)
-	want := load.Watched{Watchers: 11, Events: 5, Duplicates: 1, OutOfOrder: 1, Expected: 5, Missing: 1, Lag: r.Watched.Lag}
+	want := load.Watched{Watchers: 11, Events: 5, Duplicates: 1, OutOfOrder: 1, Expected: 5, Missing: 1,
+		Lag: r.Watched.Lag}
 	if r.Watched != want || want.Lag.Count != 6 || r.Good() || len(r.Violations) > 0 {
 		t.Errorf("%+v, want %+v; good %v", r.Watched, want, r.Good())
 	}

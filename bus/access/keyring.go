@@ -3,20 +3,11 @@ package access
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/nats-io/nkeys"
 
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/internal/secretfile"
 )
-
-// maxSeed bounds a file with a seed, in bytes.
-const maxSeed = 1 << 10
-
-// ErrKey is a file that does not hold the key it should.
-var ErrKey = fault.New(fault.Invalid, "nats_key", "A key for NATS cannot be used.")
 
 // KeyFile returns where the key of one of our own processes is, in a folder.
 func KeyFile(dir, who string) string { return filepath.Join(dir, who+".nk") }
@@ -29,11 +20,11 @@ type Secret struct {
 
 // LoadSecret returns the secret of the callout from a folder, or makes it there. All instances of authsvc need the same.
 func LoadSecret(dir string) (Secret, error) {
-	issuer, err := load(filepath.Join(dir, "callout-issuer.nk"), nkeys.CreateAccount, nkeys.IsValidPublicAccountKey)
+	issuer, err := bus.LoadOrCreateKey(filepath.Join(dir, "callout-issuer.nk"), nkeys.PrefixByteAccount)
 	if err != nil {
 		return Secret{}, err
 	}
-	xkey, err := load(filepath.Join(dir, "callout-xkey.nk"), nkeys.CreateCurveKeys, nkeys.IsValidPublicCurveKey)
+	xkey, err := bus.LoadOrCreateKey(filepath.Join(dir, "callout-xkey.nk"), nkeys.PrefixByteCurve)
 	return Secret{issuer, xkey}, err
 }
 
@@ -84,27 +75,5 @@ func LoadOrCreateIn(folder func(who string) string) (Public, error) {
 // LoadCallout returns the key in a file with which authsvc takes its place in the account of the callout, or makes it. Nobody gives it tokens, so
 // there is no public half for authsvc to find.
 func LoadCallout(file string) (nkeys.KeyPair, error) {
-	return load(file, nkeys.CreateUser, nkeys.IsValidPublicUserKey)
-}
-
-// load returns the key whose seed is in a file, or makes one.
-func load(path string, create func() (nkeys.KeyPair, error), valid func(public string) bool) (nkeys.KeyPair, error) {
-	seed, err := secretfile.LoadOrCreate(path, "A key for NATS", maxSeed, func() ([]byte, error) {
-		key, err := create()
-		if err != nil {
-			return nil, fmt.Errorf("make a key for NATS: %w", err)
-		}
-		return key.Seed()
-	})
-	if err != nil {
-		return nil, err
-	}
-	key, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed))))
-	if err == nil {
-		var public string
-		if public, err = key.PublicKey(); err == nil && valid(public) {
-			return key, nil
-		}
-	}
-	return nil, ErrKey.Saying(fmt.Sprintf("%s does not hold the seed of an nkey of the right kind. Move it away and a new key is made.", path)).Because(err)
+	return bus.LoadOrCreateKey(file, nkeys.PrefixByteUser)
 }

@@ -87,10 +87,10 @@ func run(ctx context.Context, env program.Env) error {
 		return c.Accounts.Reset.run(ctx, env, "reset-password", "")
 	}
 	s := c.Run
-	return wiring.Solo{
+	return wiring.ServiceMain{
 		Service: "authsvc",
 		For:     "POST /login, POST /register, GET /public-key",
-		HTTP:    program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,
@@ -98,13 +98,13 @@ func run(ctx context.Context, env program.Env) error {
 		Further: []string{access.Callout},
 		Log:     s.Log,
 		PProf:   s.PProf.On,
-		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+		Build: func(b *wiring.Base) ([]wiring.Component, error) {
 			store, err := accounts.Open(b.Conn, s.Accounts)
 			if err != nil {
 				return nil, err
 			}
 			auth, err := b.Auth(s.Keys, s.HTTP, store, filepath.Dir(s.KeyPath()))
-			return []wiring.Part{auth}, err
+			return []wiring.Component{auth}, err
 		},
 	}.Run(ctx, env)
 }

@@ -11,14 +11,15 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// A progress shows how far a load is: on a terminal one line that is written again, else a line now and then.
+// A progress prints the progress of a load: on a terminal in one line that it overwrites, and
+// otherwise as a line every lineEvery.
 type progress struct {
 	out      io.Writer
 	terminal bool
 	shown    time.Time
 }
 
-// lineEvery is how often a line is written where lines stay.
+// lineEvery is the interval of lines if the output is no terminal.
 const lineEvery = 10 * time.Second
 
 func newProgress(w io.Writer) *progress {
@@ -35,8 +36,10 @@ func (p *progress) show(s load.Snapshot) {
 	if s.Phase == load.Registering {
 		line += fmt.Sprintf("%d of %d", s.Accounts, s.People)
 	} else {
-		line += fmt.Sprintf("booked %d, accepted %d, completed %d, cancelled %d; p99 %s; in flight %d, dropped %d, told to wait %d, no answer %d, violations %d",
-			s.Booked, s.Accepted, s.Completed, s.Cancelled, s.P99.Round(100*time.Microsecond), s.InFlight, s.Dropped, s.Away, s.Unknown, s.Violations)
+		line += fmt.Sprintf("booked %d, accepted %d, completed %d, cancelled %d; p99 %s; ",
+			s.Booked, s.Accepted, s.Completed, s.Cancelled, s.P99.Round(100*time.Microsecond))
+		line += fmt.Sprintf("in flight %d, dropped %d, retry later %d, no answer %d, violations %d",
+			s.InFlight, s.Dropped, s.Away, s.Unknown, s.Violations)
 	}
 	if p.terminal {
 		fmt.Fprint(p.out, "\r\x1b[K"+line)
@@ -45,7 +48,7 @@ func (p *progress) show(s load.Snapshot) {
 	fmt.Fprintln(p.out, line)
 }
 
-// end leaves the line.
+// end finishes the line on a terminal.
 func (p *progress) end() {
 	if p.terminal {
 		fmt.Fprintln(p.out)

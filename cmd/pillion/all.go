@@ -20,19 +20,19 @@ import (
 	"github.com/example/pillion/internal/trialca"
 )
 
-// all is the command that runs the three services in one process.
+// all is the default command. It runs the three services in one process.
 type all struct {
-	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"Where authsvc serves HTTP (default: ${default})."`
-	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"Where usersvc serves HTTP (default: ${default})."`
-	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where ridersvc serves HTTP (default: ${default})."`
+	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of authsvc (default: ${default})."`
+	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of usersvc (default: ${default})."`
+	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of ridersvc (default: ${default})."`
 	health
 
-	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"A NATS server to use in place of the one inside, with its streams already made (default: none)."`
-	NATSCA   setting.Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"With --nats-url, the CAs whose NATS servers are trusted, PEM; with it nothing is sent that is not encrypted (default: the system's, where the server or tls:// asks for encryption)."`
-	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" placeholder:"HOST:PORT" group:"NATS:" help:"Where the NATS server inside listens; beyond this machine only with --nats-tls-cert (default: ${default})."`
-	NATSCert setting.Text    `name:"nats-tls-cert" env:"NATS_TLS_CERT_FILE" placeholder:"FILE" group:"TLS:" help:"Let the NATS server inside encrypt, with this certificate, PEM; it is read again when it changes (default: none)."`
+	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"Remote NATS server to use instead of the embedded one; its streams must exist already (default: none)."`
+	NATSCA   setting.Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"CA certificates of the servers of --nats-url, PEM; this makes TLS mandatory (default: the system's CAs, if the server or tls:// requires TLS)."`
+	NATSAddr setting.Addr    `name:"nats-addr" env:"NATS_ADDR" default:"127.0.0.1:4222" placeholder:"HOST:PORT" group:"NATS:" help:"Address of the embedded NATS server; other machines can be let in only with --nats-tls-cert (default: ${default})."`
+	NATSCert setting.Text    `name:"nats-tls-cert" env:"NATS_TLS_CERT_FILE" placeholder:"FILE" group:"TLS:" help:"Certificate for TLS of the embedded NATS server, PEM; it is reloaded when it changes (default: none)."`
 	NATSKey  setting.Text    `name:"nats-tls-key" env:"NATS_TLS_KEY_FILE" placeholder:"FILE" group:"TLS:" help:"Its private key, PEM, mode 0600."`
-	Sync     setting.Sync    `name:"sync" env:"PILLION_SYNC" default:"always" placeholder:"WHEN" group:"NATS:" help:"When the NATS server inside writes to disk: always, which is before each acknowledgement, or a duration (default: ${default})."`
+	Sync     setting.Sync    `name:"sync" env:"PILLION_SYNC" default:"always" placeholder:"WHEN" group:"NATS:" help:"When the embedded NATS server syncs to disk: always, which means before each acknowledgement, or at an interval (default: ${default})."`
 
 	setting.Ledger
 	setting.Keys
@@ -47,43 +47,46 @@ type all struct {
 	setting.Log
 	setting.Profile
 
-	elsewhere bool // whether NATS_URL names a server that a demonstration does not use
+	ignoredURL bool // whether NATS_URL is set but not used, because of --demo
 }
 
-// Adjust keeps a demonstration, with its accounts whose password everybody knows, to the NATS server inside, unless the command line
-// says otherwise: NATS_URL is what users of the nats CLI have in their environment.
+// Adjust makes --demo ignore NATS_URL, so that accounts with a known password are created in the
+// embedded NATS server only. Users of the nats CLI often have NATS_URL in their environment. The
+// flag --nats-url overrides this.
 func (c *commands) Adjust(given func(flag string) bool) {
 	all := &c.Run
 	if all.Demo.On && all.NATSURL != (setting.NATSURL{}) && !given("nats-url") {
-		all.NATSURL, all.elsewhere = setting.NATSURL{}, true
+		all.NATSURL, all.ignoredURL = setting.NATSURL{}, true
 	}
 }
 
-// provisionPatience is what making the streams on the server inside may take.
-const provisionPatience = 20 * time.Second
+// provisionTimeout bounds the creation of streams on the embedded server.
+const provisionTimeout = 20 * time.Second
 
-// run binds the addresses, starts the NATS server inside, makes the streams, and serves until ctx ends. What it starts it stops in
-// the reverse order.
+// run binds the addresses, starts the embedded NATS server, creates the streams, and serves until
+// ctx ends. It stops everything in reverse order.
 func (c all) run(ctx context.Context, env program.Env) (err error) {
 	log := env.Logger(c.Log)
-	if c.elsewhere {
-		log.Warn("NATS_URL is not used: a demonstration has a NATS server of its own. Name another one with --nats-url. The nats CLI does look at NATS_URL.")
+	if c.ignoredURL {
+		log.Warn("Ignoring NATS_URL: --demo uses the embedded NATS server. Use --nats-url to choose another one. " +
+			"The nats CLI still uses NATS_URL.")
 	}
-	shown, natsShown := wiring.HTTPCertificate(c.TLS.Cert.Value, c.TLS.Key.Value), wiring.NATSCertificate(c.NATSCert.Value, c.NATSKey.Value)
-	if err := errors.Join(shown.Load(log), natsShown.Load(log)); err != nil {
+	httpCert := wiring.HTTPCertificate(c.TLS.Cert.Value, c.TLS.Key.Value)
+	natsCert := wiring.NATSCertificate(c.NATSCert.Value, c.NATSKey.Value)
+	if err := errors.Join(httpCert.Load(log), natsCert.Load(log)); err != nil {
 		return err
 	}
 	listeners, err := program.Bind(
-		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
-		program.Place{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
-		program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
-		wiring.OpsPlace(c.OpsAddr.Value),
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
+		program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
+		program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
+		wiring.OpsAddr(c.OpsAddr.Value),
 	)
 	if err != nil {
 		return err
 	}
 	defer program.Close(listeners)
-	listeners = append(shown.HTTP(listeners[:3]), listeners[3])
+	listeners = append(httpCert.HTTP(listeners[:3]), listeners[3])
 
 	var store wiring.Store
 	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, CA: c.NATSCA.Value}
@@ -98,7 +101,7 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 		server, err := embedded.Start(embedded.Config{
 			Dir: filepath.Join(c.Data.Value, "nats"), Addr: c.NATSAddr.Value,
 			SyncAlways: c.Sync.Always, SyncInterval: c.Sync.Interval, Log: log,
-			Access: access.Conf(keys, c.watched()), TLS: natsShown.Server(),
+			Access: access.Conf(keys, c.openFeed()), TLS: natsCert.Server(),
 		})
 		if err != nil {
 			return err
@@ -115,27 +118,29 @@ func (c all) run(ctx context.Context, env program.Env) (err error) {
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
 	base.Store = store
-	base.Watch("http", shown)
-	base.Watch("nats", natsShown)
-	auth, user, rider, rides, err := c.parts(base)
+	base.Watch("http", httpCert)
+	base.Watch("nats", natsCert)
+	auth, user, rider, rides, err := c.components(base)
 	if err != nil {
 		return err
 	}
-	if err := program.Banner(env.Stdout, log, "pillion "+program.Version(), c.addresses(listeners, natsURL), c.try(listeners)); err != nil {
+	title := "pillion " + program.Version()
+	if err := program.Banner(env.Stdout, log, title, c.addresses(listeners, natsURL), c.try(listeners)); err != nil {
 		return fmt.Errorf("print the addresses: %w", err)
 	}
-	sites := []wiring.Site{
+	endpoints := []wiring.Endpoint{
 		{Listener: listeners[0], Handler: auth.Handler},
 		{Listener: listeners[1], Handler: user.Handler},
 		{Listener: listeners[2], Handler: rider.Handler},
 	}
-	return wiring.Serve(ctx, base, listeners[3], c.PProf.On, sites, auth, rides, user, rider)
+	return wiring.Serve(ctx, base, listeners[3], c.PProf.On, endpoints, auth, rides, user, rider)
 }
 
-// watched reports whether anybody may watch what happens, without any credential: in a demonstration, and from this machine.
-func (c all) watched() bool { return c.Demo.On && c.NATSAddr.Loopback() }
+// openFeed reports whether the demo feed needs no login: with --demo, and from this machine only.
+func (c all) openFeed() bool { return c.Demo.On && c.NATSAddr.Loopback() }
 
-// base connects each of the services as itself. What they share, such as the board, is read by usersvc's connection.
+// base connects each service with its own identity. The shared board reads through usersvc's
+// connection.
 func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 	var as []bus.Config
 	for _, service := range []string{access.Usersvc, access.Ridersvc, access.Authsvc, access.Callout} {
@@ -148,19 +153,20 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 	return wiring.NewBase(log, as[0], as[1:]...)
 }
 
-// provision makes the streams on the server inside, whose operator this process is.
+// provision creates the streams of the embedded server.
 func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, disk bus.Disk) error {
-	return wiring.Connecting(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator), func(conn *bus.Conn) error {
-		ctx, cancel := context.WithTimeout(ctx, provisionPatience)
-		defer cancel()
-		p := plan(c.Ledger)
-		p.Disk = disk
-		return bus.Provision(ctx, conn, p)
-	})
+	return wiring.Connecting(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator),
+		func(conn *bus.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
+			defer cancel()
+			p := plan(c.Ledger)
+			p.Disk = disk
+			return bus.Provision(ctx, conn, p)
+		})
 }
 
-// parts returns the three services and the read model that two of them share.
-func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err error) {
+// components returns the three services, and the board and map that two of them share.
+func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Component, err error) {
 	store, err := accounts.Open(b.Of(access.Authsvc).Conn, c.Accounts)
 	if err != nil {
 		return
@@ -169,29 +175,30 @@ func (c all) parts(b *wiring.Base) (auth, user, rider, rides wiring.Part, err er
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
-	model, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
+	shared, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
 	if err != nil {
 		return
 	}
-	if err = model.UseSnapshots(c.Snapshots); err != nil {
+	if err = shared.UseSnapshots(c.Snapshots); err != nil {
 		return
 	}
-	if user, err = model.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
+	if user, err = shared.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
 		return
 	}
-	rider, err = model.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
-	return auth, user, rider, model.Part(), err
+	rider, err = shared.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
+	return auth, user, rider, shared.Component(), err
 }
 
+// addresses returns the lines of the banner.
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	watch := "nats"
-	if natsURL != "nats://127.0.0.1:4222" || c.elsewhere { // where the nats CLI looks unless it is told otherwise
+	if natsURL != "nats://127.0.0.1:4222" || c.ignoredURL { // the default of the nats CLI
 		watch += " -s " + natsURL
 	}
 	if ca := beside(c.NATSCert.Value); ca != "" {
 		watch += " --tlsca " + ca
 	}
-	if !c.watched() {
+	if !c.openFeed() {
 		watch += " --nkey " + access.KeyFile(c.ServicesDir(), access.Operator)
 	}
 	watch += " sub 'booking.>'"
@@ -203,12 +210,14 @@ func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 		{Name: "ops", URL: wiring.URL(at[3]), For: "/healthz /readyz /metrics"},
 	}
 	if c.NATSURL.Value != "" {
-		return append(a[:3], a[4]) // its URL may hold a password, and it is not this process that listens there
+		// another process listens there, and the URL may contain a password
+		return append(a[:3], a[4])
 	}
 	return a
 }
 
-// beside returns the CA that `pillion certs init` has put beside a certificate, or nothing: who has another CA knows where it is.
+// beside returns the CA that `pillion certs init` has created beside a certificate, or "" if there
+// is none.
 func beside(cert string) string {
 	ca := filepath.Join(filepath.Dir(cert), trialca.CACert)
 	if _, err := os.Stat(ca); cert == "" || err != nil {
@@ -217,7 +226,8 @@ func beside(cert string) string {
 	return ca
 }
 
-// try returns three lines that show what the system does: log in, book, accept. Without the demo accounts the first one registers.
+// try returns three commands to try: log in, book and accept. Without the demo accounts the first
+// one registers a user.
 func (c all) try(at []net.Listener) []string {
 	auth, user, rider := wiring.URL(at[0]), wiring.URL(at[1]), wiring.URL(at[2])
 	curl := "curl"
@@ -243,6 +253,7 @@ func (c all) try(at []net.Listener) []string {
 	return []string{
 		"USER_TOKEN=" + login("john@example.com", "password123", "user"),
 		book,
-		fmt.Sprintf(curl+` -X POST %s/accept-booking -H "Authorization: Bearer %s" -d '{}'`, rider, login("rider@example.com", "password123", "raider")),
+		fmt.Sprintf(curl+` -X POST %s/accept-booking -H "Authorization: Bearer %s" -d '{}'`,
+			rider, login("rider@example.com", "password123", "raider")),
 	}
 }

@@ -19,52 +19,54 @@ import (
 	"github.com/example/pillion/cmd/internal/wiring"
 )
 
-// there is a NATS server elsewhere, and how long an operator works on it.
-type there struct {
-	Timeout setting.Duration `name:"timeout" env:"COPY_TIMEOUT" default:"1h" min:"1s" max:"240h" placeholder:"DURATION" help:"How long the command may take (default: ${default})."`
+// remote holds the flags of commands that copy a system: the NATS server, the operator's key, and
+// the time limit.
+type remote struct {
+	Timeout setting.Duration `name:"timeout" env:"COPY_TIMEOUT" default:"1h" min:"1s" max:"240h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
 	setting.ServiceKey
 	setting.Remote
 	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"error" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
 	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
 }
 
-func (t there) at(command string) bus.Config {
-	return wiring.At(t.Remote, "pillion "+command)
-}
-func (t there) key() string { return t.Path(access.Operator) }
-func (t there) log(env program.Env) *slog.Logger {
-	return env.Logger(setting.Log{Level: t.Level, Format: t.Format})
+func (r remote) at(command string) bus.Config { return wiring.At(r.Remote, "pillion "+command) }
+
+func (r remote) key() string { return r.Path(access.Operator) }
+
+func (r remote) log(env program.Env) *slog.Logger {
+	return env.Logger(setting.Log{Level: r.Level, Format: r.Format})
 }
 
 type makeBackup struct {
-	Out     setting.Text   `name:"out" required:"" placeholder:"FOLDER" help:"Where to put it: a folder that is empty, or not there yet."`
-	Stopped setting.Switch `name:"stopped" help:"Only where all services are stopped, and nothing is written meanwhile: for a system that is to go on elsewhere."`
-	there
+	Out     setting.Text   `name:"out" required:"" placeholder:"FOLDER" help:"Folder for the backup; it must be empty or not exist."`
+	Stopped setting.Switch `name:"stopped" help:"Require that all services are stopped and nothing is written meanwhile; for moving a system."`
+	remote
 }
 
 type restoreBackup struct {
-	Folder string `arg:"" name:"folder" help:"A folder that pillion backup has made."`
-	restored
-	KeepSessions setting.Switch `name:"keep-sessions" help:"Keep everybody logged in. Only where nothing has run since the backup was made."`
-	there
+	Folder string `arg:"" name:"folder" help:"Folder of a backup made by pillion backup."`
+	restoreSettings
+	KeepSessions setting.Switch `name:"keep-sessions" help:"Restore login sessions too; use it only if nothing has run since the backup."`
+	remote
 }
 
-// restored is how a system is restored.
-type restored struct {
-	Replicas setting.Number `name:"replicas" env:"REPLICAS" default:"0" oneof:"0 1 3 5" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5; 0 is as many as they had (default: ${default})."`
+// restoreSettings holds the flags that restore and move share.
+type restoreSettings struct {
+	Replicas setting.Number `name:"replicas" env:"REPLICAS" default:"0" oneof:"0 1 3 5" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5; 0 keeps their number (default: ${default})."`
 }
 
 type audit struct {
-	Grace setting.Duration `name:"grace" default:"1m" min:"0s" max:"240h" placeholder:"DURATION" help:"How long after its deadline a booking may still wait to be expired (default: ${default})."`
-	there
+	Grace setting.Duration `name:"grace" default:"1m" min:"0s" max:"240h" placeholder:"DURATION" help:"How long after its deadline a booking may still be open (default: ${default})."`
+	remote
 }
 
-// errFound is that an inspection or a comparison has found something; what it is has been printed.
-var errFound = errors.New("not all is as it should be; see above")
+// errFound means that an inspection or a comparison has found faults, which have been printed.
+var errFound = errors.New("faults were found; see above")
 
-// notInNATS says what an operator must not forget.
-const notInNATS = `Not in NATS, and so not in it: the private keys of authsvc (--private-key and its folder), the keys of services with rides.secret
-(--services), and accounts in PostgreSQL (--accounts). Keep copies of those as well, apart from this one.
+// notInNATS lists what a backup does not contain.
+const notInNATS = `These are not in NATS, and so not in the backup: authsvc's private keys (--private-key and its folder),
+the service keys and rides.secret (--services), and accounts in PostgreSQL (--accounts).
+Back them up as well, in another place.
 `
 
 func (c makeBackup) run(ctx context.Context, env program.Env) error {
@@ -73,20 +75,25 @@ func (c makeBackup) run(ctx context.Context, env program.Env) error {
 	return wiring.AsOperator(ctx, c.log(env), c.at("backup"), c.key(), func(ctx context.Context, conn *bus.Conn) error {
 		_, err := copyTo(ctx, env.Stdout, conn, c.Out.Value, c.Stopped.On)
 		if err == nil {
-			_, err = io.WriteString(env.Stdout, "It holds tokens and hashes of passwords: whoever can read it can try them.\n"+notInNATS)
+			_, err = io.WriteString(env.Stdout,
+				"It contains tokens and password hashes. Protect it from other readers.\n"+notInNATS)
 		}
 		return err
 	})
 }
 
+// copyTo makes a backup in a folder and prints its progress to out. still means that nothing is
+// written meanwhile.
 func copyTo(ctx context.Context, out io.Writer, conn *bus.Conn, folder string, still bool) (backup.Manifest, error) {
-	m, err := backup.Make(ctx, conn, folder, backup.Options{Pillion: program.Version(), Still: still, Each: func(s backup.Stream) {
-		fmt.Fprintf(out, "copied %-16s %d messages, to %d\n", s.Name, s.Messages(), s.Last())
-	}})
+	m, err := backup.Make(ctx, conn, folder, backup.Options{Pillion: program.Version(), Still: still,
+		Each: func(s backup.Stream) {
+			fmt.Fprintf(out, "copied %-16s %d messages, to %d\n", s.Name, s.Messages(), s.Last())
+		}})
 	if err != nil {
 		return m, err
 	}
-	_, err = fmt.Fprintf(out, "The backup in %s is complete, with everything that was acknowledged before %s.\n", folder, m.Began.Format(time.RFC3339))
+	_, err = fmt.Fprintf(out, "The backup in %s is complete. It contains everything acknowledged before %s.\n",
+		folder, m.Began.Format(time.RFC3339))
 	return m, err
 }
 
@@ -97,20 +104,26 @@ func (c restoreBackup) run(ctx context.Context, env program.Env) error {
 	if err != nil {
 		return err
 	}
-	return c.fill(ctx, env.Stdout, c.log(env), c.at("restore"), c.key(), b, nil, c.KeepSessions.On)
+	return c.restore(ctx, env, c.remote, "restore", c.key(), b, nil, c.KeepSessions.On)
 }
 
-// fill restores a backup, and says what has become of it. What was found in the ledger before, where somebody has looked, is not the restore's fault.
-func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at bus.Config, key string, b *backup.Backup, before []bus.Finding, sessions bool) error {
-	found, err := wiring.Restore(ctx, log, at, key, b, backup.RestoreOptions{Replicas: r.Replicas.Value, KeepSessions: sessions, Each: func(s backup.Stream) {
-		fmt.Fprintf(out, "restored %s\n", s.Name)
-	}})
+// restore restores a backup and prints the result. before are the findings that the ledger had
+// before the backup; the restore is not to blame for them.
+func (s restoreSettings) restore(
+	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []bus.Finding,
+	sessions bool,
+) error {
+	out := env.Stdout
+	found, err := wiring.Restore(ctx, r.log(env), r.at(command), key, b, backup.RestoreOptions{
+		Replicas: s.Replicas.Value, KeepSessions: sessions,
+		Each: func(s backup.Stream) { fmt.Fprintf(out, "restored %s\n", s.Name) },
+	})
 	if err != nil {
 		return err
 	}
 	clean := report(out, found.Ledger)
 	if !clean && slices.Equal(found.Ledger.Findings, before) {
-		fmt.Fprintln(out, "All of that was so before.")
+		fmt.Fprintln(out, "The ledger had all of these faults before.")
 		clean = true
 	}
 	for _, wrong := range found.Wrong {
@@ -119,9 +132,9 @@ func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at 
 	if !clean || len(found.Wrong) > 0 {
 		return errFound
 	}
-	fmt.Fprintf(out, "All is there that was there at %s.\n", b.Began.Format(time.RFC3339))
+	fmt.Fprintf(out, "The system is restored to its state at %s.\n", b.Began.Format(time.RFC3339))
 	if !sessions {
-		fmt.Fprintln(out, "Everybody has to log in again: who has used which refresh token since then is not known.")
+		fmt.Fprintln(out, "Everyone has to log in again: refresh tokens may have been used since the backup.")
 	}
 	return nil
 }
@@ -129,7 +142,8 @@ func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at 
 func (c audit) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(), bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
+	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(),
+		bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}
@@ -139,13 +153,14 @@ func (c audit) run(ctx context.Context, env program.Env) error {
 	return nil
 }
 
-// report prints what an inspection has found, and returns whether nothing of it should not be.
+// report prints the result of an inspection. It returns whether the ledger has no faults.
 func report(out io.Writer, i bus.Inspection) bool {
 	events := 0
 	for _, n := range i.Events {
 		events += n
 	}
-	fmt.Fprintf(out, "ledger: messages %d to %d, %d events, bookings: %s, refused: %s\n", i.First, i.Last, events, counts(i.Bookings), counts(i.Refused))
+	fmt.Fprintf(out, "ledger: messages %d to %d, %d events, bookings: %s, refused: %s\n",
+		i.First, i.Last, events, counts(i.Bookings), counts(i.Refused))
 	for _, f := range i.Findings {
 		fmt.Fprintln(out, f)
 	}
@@ -153,18 +168,19 @@ func report(out io.Writer, i bus.Inspection) bool {
 		fmt.Fprintf(out, "and %d more\n", i.More)
 	}
 	if len(i.Findings) == 0 {
-		fmt.Fprintln(out, "Nothing is wrong with the ledger.")
+		fmt.Fprintln(out, "The ledger has no faults.")
 	}
 	return len(i.Findings) == 0
 }
 
-func counts[K ~string](of map[K]int) string {
-	if len(of) == 0 {
+// counts returns the counts of m, sorted by key.
+func counts[K ~string](m map[K]int) string {
+	if len(m) == 0 {
 		return "none"
 	}
-	var words []string
-	for _, k := range slices.Sorted(maps.Keys(of)) {
-		words = append(words, fmt.Sprintf("%d %s", of[k], string(k)))
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%d %s", m[k], string(k)))
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(parts, ", ")
 }

@@ -19,19 +19,19 @@ import (
 	"github.com/example/pillion/internal/jsontime"
 )
 
-// bookingCommands are an operator's, for rides that nobody else can bring to an end: the rider's phone is dead, say. They work beside the running
-// services, which follow at once.
+// bookingCommands are for rides that neither user nor raider can end, for example because a
+// raider's phone is dead. They work beside the running services, which follow at once.
 type bookingCommands struct {
-	List    listBookings   `cmd:"" help:"List bookings, newest first: those under way, unless other states are asked for."`
-	Show    showBooking    `cmd:"" help:"Show one booking as the ledger has it now."`
-	Cancel  changeBooking  `cmd:"" help:"Call a ride off, at whatever stage it is."`
-	Release releaseBooking `cmd:"" help:"Take a booking from its raider, for others to accept."`
+	List    listBookings   `cmd:"" help:"List bookings, newest first; by default those that have not ended."`
+	Show    showBooking    `cmd:"" help:"Show the current state of a booking."`
+	Cancel  changeBooking  `cmd:"" help:"Cancel a booking, in any state that is not final."`
+	Release releaseBooking `cmd:"" help:"Take a booking from its raider and open it to others."`
 }
 
-// office is where the bookings are, and as whom an operator works on them.
-type office struct {
-	JSON    setting.Switch   `name:"json" help:"Print JSON, a booking a line."`
-	Timeout setting.Duration `name:"timeout" env:"OPERATOR_TIMEOUT" default:"30s" min:"1s" max:"24h" placeholder:"DURATION" help:"How long the command may take (default: ${default})."`
+// bookingFlags holds the flags of all booking commands.
+type bookingFlags struct {
+	JSON    setting.Switch   `name:"json" help:"Print JSON, one booking per line."`
+	Timeout setting.Duration `name:"timeout" env:"OPERATOR_TIMEOUT" default:"30s" min:"1s" max:"24h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
 	setting.ServiceKey
 	setting.Remote
 	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"error" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
@@ -39,51 +39,56 @@ type office struct {
 }
 
 type listBookings struct {
-	State string        `name:"state" default:"open,accepted,arrived,started" placeholder:"STATES" help:"In these states only, separated by commas (default: ${default})."`
-	User  string        `name:"user" xor:"whose" placeholder:"ID" help:"Of this user only."`
-	Rider string        `name:"raider" xor:"whose" placeholder:"ID" help:"Those that this raider has, or had to their end."`
-	Limit setting.Count `name:"limit" default:"100" min:"1" max:"1000000" placeholder:"N" help:"So many at most (default: ${default})."`
-	office
+	State string        `name:"state" default:"open,accepted,arrived,started" placeholder:"STATES" help:"States to list, separated by commas (default: ${default})."`
+	User  string        `name:"user" xor:"whose" placeholder:"ID" help:"List only the bookings of this user."`
+	Rider string        `name:"raider" xor:"whose" placeholder:"ID" help:"List only the bookings that this raider has or has ended."`
+	Limit setting.Count `name:"limit" default:"100" min:"1" max:"1000000" placeholder:"N" help:"Maximum number of bookings (default: ${default})."`
+	bookingFlags
 }
 
 type showBooking struct {
-	ID string `arg:"" name:"booking" help:"The booking's id."`
-	office
+	ID string `arg:"" name:"booking" help:"ID of the booking."`
+	bookingFlags
 }
 
 type changeBooking struct {
-	Reason string `name:"reason" required:"" placeholder:"WORDS" help:"Why. It stays in the ledger, and the user sees why a ride was cancelled."`
+	Reason string `name:"reason" required:"" placeholder:"WORDS" help:"Reason, which stays in the ledger. The user sees the reason of a cancellation."`
 	showBooking
 }
 
 type releaseBooking struct {
-	Deadline setting.Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" help:"How long it waits for another raider (default: ${default})."`
+	Deadline setting.Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" help:"How long the booking waits for another raider (default: ${default})."`
 	changeBooking
 }
 
-// errNoReason refuses what nobody could explain afterwards.
-var errNoReason = fault.New(fault.Invalid, "reason", "Say why, with --reason: it stays in the ledger.")
+// errNoReason means that --reason is blank.
+var errNoReason = fault.New(fault.Invalid, "reason", "Give a reason with --reason. It stays in the ledger.")
 
-// operate lets do work on bookings, and prints those that it returns.
-func (o office) operate(ctx context.Context, env program.Env, deadline time.Duration, do func(context.Context, wiring.Office) ([]booking.Booking, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, o.Timeout.Value)
+// operate calls do with an operator's session and prints the bookings that do returns.
+func (f bookingFlags) operate(
+	ctx context.Context, env program.Env, deadline time.Duration,
+	do func(context.Context, wiring.OperatorSession) ([]booking.Booking, error),
+) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout.Value)
 	defer cancel()
-	log := env.Logger(setting.Log{Level: o.Level, Format: o.Format})
-	at := wiring.At(o.Remote, "pillion bookings")
-	return wiring.Operate(ctx, log, at, o.Path("operator"), deadline, func(ctx context.Context, office wiring.Office) error {
-		found, err := do(ctx, office)
-		if err != nil {
-			return told(err)
-		}
-		return printBookings(env.Stdout, o.JSON.On, found)
-	})
+	log := env.Logger(setting.Log{Level: f.Level, Format: f.Format})
+	at := wiring.At(f.Remote, "pillion bookings")
+	return wiring.Operate(ctx, log, at, f.Path("operator"), deadline,
+		func(ctx context.Context, s wiring.OperatorSession) error {
+			found, err := do(ctx, s)
+			if err != nil {
+				return plain(err)
+			}
+			return printBookings(env.Stdout, f.JSON.On, found)
+		})
 }
 
-// told makes a refusal its own sentence: an operator has asked for what is not possible, and there is nothing to look into.
-func told(err error) error {
+// plain reduces the refusal of a command to its message: the operator has asked for something that
+// is not possible, and a cause would not help.
+func plain(err error) error {
 	f := fault.From(err)
 	if f.Look != "" {
-		return f.Saying(f.Message + " pillion bookings show tells whether it was.")
+		return f.Saying(f.Message + " Check with: pillion bookings show")
 	}
 	switch f.Kind {
 	case fault.Internal, fault.Unavailable, fault.Invalid:
@@ -112,30 +117,37 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 		}
 		return b.Newest(c.Limit.Value, 0, only)
 	}
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) { return o.List(ctx, list) })
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
+		return s.List(ctx, list)
+	})
 }
 
 func (c showBooking) run(ctx context.Context, env program.Env) error {
-	return c.operate(ctx, env, time.Hour, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
-		b, err := o.Show(ctx, booking.ID(c.ID))
+	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
+		b, err := s.Show(ctx, booking.ID(c.ID))
 		return []booking.Booking{b}, err
 	})
 }
 
-// A change is what an operator does to a booking, for a reason.
+// A change is a command of an operator to a booking, with a reason.
 type change func(context.Context, booking.ID, string) (booking.Booking, error)
 
-func (c changeBooking) run(ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.Office) change) error {
+func (c changeBooking) run(
+	ctx context.Context, env program.Env, deadline time.Duration, change func(wiring.OperatorSession) change,
+) error {
 	if strings.TrimSpace(c.Reason) == "" {
 		return errNoReason
 	}
-	return c.operate(ctx, env, deadline, func(ctx context.Context, o wiring.Office) ([]booking.Booking, error) {
-		b, err := change(o)(ctx, booking.ID(c.ID), c.Reason)
+	return c.operate(ctx, env, deadline, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
+		error) {
+		b, err := change(s)(ctx, booking.ID(c.ID), c.Reason)
 		return []booking.Booking{b}, err
 	})
 }
 
-// line is a booking for programs. The passenger's start code is not in it.
+// line is a booking as JSON, without the user's start code.
 type line struct {
 	Booking booking.ID      `json:"booking_id"`
 	State   booking.State   `json:"state"`
@@ -154,7 +166,10 @@ func printBookings(w io.Writer, asJSON bool, found []booking.Booking) error {
 	if asJSON {
 		lines := json.NewEncoder(w)
 		for _, b := range found {
-			if err := lines.Encode(line{b.ID, b.State, b.User, b.Rider, b.Pickup, b.Dropoff, b.Quote, jsontime.Time(b.RequestedAt), jsontime.Time(b.UpdatedAt), jsontime.Time(b.Deadline), b.Reason}); err != nil {
+			if err := lines.Encode(line{
+				b.ID, b.State, b.User, b.Rider, b.Pickup, b.Dropoff, b.Quote,
+				jsontime.Time(b.RequestedAt), jsontime.Time(b.UpdatedAt), jsontime.Time(b.Deadline), b.Reason,
+			}); err != nil {
 				return err
 			}
 		}

@@ -1,5 +1,6 @@
-// Command pillion runs the whole system in one process, with a NATS server inside, or the three services in one process against a
-// NATS server elsewhere. Its command provision makes the streams and buckets on such a server.
+// Command pillion runs all three services in one process, with a NATS server inside or against a
+// remote one. Its other commands are for operators: they create the streams of a remote NATS
+// server, manage keys, certificates and bookings, and make and restore backups.
 package main
 
 import (
@@ -18,26 +19,27 @@ func main() { os.Exit(program.Main("pillion", run)) }
 type commands struct {
 	setting.Version
 	Run       all             `cmd:"" default:"withargs" help:"Run the whole system in this process (the default)."`
-	Provision provision       `cmd:"" help:"Make the streams and buckets on a NATS server, or widen those that are there."`
-	Keys      keyCommands     `cmd:"" help:"The keys by which a NATS server elsewhere knows our own services."`
-	Certs     certCommands    `cmd:"" help:"Certificates for trying TLS."`
-	Bookings  bookingCommands `cmd:"" help:"See bookings, and bring to an end those that nobody else can, beside the running services."`
-	Audit     audit           `cmd:"" help:"Read the whole ledger, and report what should not be in it."`
-	Backup    makeBackup      `cmd:"" help:"Copy all streams and buckets of a running system to a folder."`
-	Restore   restoreBackup   `cmd:"" help:"Make a system of such a copy, in a NATS server that has none."`
-	Move      move            `cmd:"" help:"Move the system from the NATS server inside a stopped pillion to one elsewhere."`
-	Health    health          `cmd:"" help:"Ask a running pillion whether it serves; for a container's health check."`
+	Provision provision       `cmd:"" help:"Create the streams and buckets of a NATS server, or raise the limits of existing ones."`
+	Keys      keyCommands     `cmd:"" help:"Manage the keys with which Pillion's services log in to a remote NATS server."`
+	Certs     certCommands    `cmd:"" help:"Create certificates for trying TLS."`
+	Bookings  bookingCommands `cmd:"" help:"Show bookings, and cancel or release those that nobody else can, beside the running services."`
+	Audit     audit           `cmd:"" help:"Read the whole ledger and report its faults."`
+	Backup    makeBackup      `cmd:"" help:"Back up all streams and buckets of a running system to a folder."`
+	Restore   restoreBackup   `cmd:"" help:"Restore a backup to a NATS server without Pillion's streams."`
+	Move      move            `cmd:"" help:"Move the system from the data folder of a stopped pillion to a remote NATS server."`
+	Health    health          `cmd:"" help:"Check a running pillion, for the health check of a container."`
 }
 
 type health struct {
-	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3009" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3009" placeholder:"HOST:PORT" group:"Addresses:" help:"Address of /healthz, /readyz and /metrics (default: ${default})."`
 }
 
 func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "Bike-taxi bookings, each step an event on NATS JetStream that carries the token of whoever caused it.",
+		Description: "Bike-taxi bookings. " +
+			"Each step is an event on NATS JetStream that carries the token of its author.",
 	}, &c, env.Args)
 	if err != nil {
 		return err
@@ -54,10 +56,10 @@ func run(ctx context.Context, env program.Env) error {
 	case "bookings show":
 		return c.Bookings.Show.run(ctx, env)
 	case "bookings cancel":
-		return c.Bookings.Cancel.run(ctx, env, time.Hour, func(o wiring.Office) change { return o.Cancel })
+		return c.Bookings.Cancel.run(ctx, env, time.Hour, func(s wiring.OperatorSession) change { return s.Cancel })
 	case "bookings release":
 		release := c.Bookings.Release
-		return release.run(ctx, env, release.Deadline.Value, func(o wiring.Office) change { return o.Release })
+		return release.run(ctx, env, release.Deadline.Value, func(s wiring.OperatorSession) change { return s.Release })
 	case "audit":
 		return c.Audit.run(ctx, env)
 	case "backup":

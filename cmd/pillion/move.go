@@ -19,26 +19,28 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// move is the command that takes a system out of the server inside pillion, for services that use a NATS server elsewhere.
+// move is the command that moves a system from the embedded NATS server to a remote one.
 //
-// It starts that server itself, reachable by nobody else. So nothing can be written after the copy, and pillion, which starts no second server on the
-// same folder, is known to be stopped.
+// It starts the embedded server itself, without a network address. So nothing is written after the
+// copy. It also proves that pillion is stopped, because a second server cannot open the same
+// folder.
 type move struct {
-	Data     setting.Text `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" help:"The data folder of the pillion that has the system now (default: ${default})."`
-	Services setting.Text `name:"services" env:"SERVICES_DIR" placeholder:"FOLDER" help:"Where the keys of its services are (default: services in the data folder)."`
-	restored
-	there
+	Data     setting.Text `name:"data" env:"PILLION_DATA" default:"./data" placeholder:"FOLDER" help:"Data folder of the system to move (default: ${default})."`
+	Services setting.Text `name:"services" env:"SERVICES_DIR" placeholder:"FOLDER" help:"Folder of its service keys (default: services in the data folder)."`
+	restoreSettings
+	remote
 }
 
-// movedName is the file in a data folder that says that the system in it has gone elsewhere.
+// movedName is the file that marks a data folder whose system has moved.
 const movedName = "MOVED"
 
 var (
-	errMoved  = fault.New(fault.Invalid, "moved", "The system in that data folder has moved.")
-	errNoData = fault.New(fault.Invalid, "no_data", "There is no system in that data folder.")
+	errMoved  = fault.New(fault.Invalid, "moved", "The system of this data folder has moved.")
+	errNoData = fault.New(fault.Invalid, "no_data", "This data folder contains no system.")
 )
 
-// refuseMoved refuses to start a system that goes on elsewhere: what would be booked here would be lost there.
+// refuseMoved returns errMoved for the data folder of a system that has moved. Its new bookings
+// would be missing from the moved system.
 func refuseMoved(data string) error {
 	file := filepath.Join(data, movedName)
 	where, err := os.ReadFile(file)
@@ -46,9 +48,11 @@ func refuseMoved(data string) error {
 		return nil
 	}
 	if err != nil {
-		return errMoved.Saying(fmt.Sprintf("%s cannot be read, which says whether the system has moved.", file)).Because(err)
+		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.",
+			file)).Because(err)
 	}
-	return errMoved.Saying(fmt.Sprintf("The system in %s has moved: %s. Use it there, with --nats-url, or another folder with --data. To go on with what is here nevertheless, delete %s.",
+	return errMoved.Saying(fmt.Sprintf("The system in %s has moved: %s. Use it at its new place with --nats-url, "+
+		"or choose another folder with --data. To use the old system nevertheless, delete %s.",
 		data, strings.TrimSpace(string(where)), file))
 }
 
@@ -60,7 +64,9 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	}
 	folder, err := os.MkdirTemp(c.Data.Value, "move-")
 	if err != nil {
-		return errNoData.Saying(fmt.Sprintf("%s cannot take a copy of the system. See that it is there, and that you may write to it.", c.Data.Value)).Because(err)
+		return errNoData.Saying(fmt.Sprintf(
+			"Cannot write a copy of the system to %s. Check that the folder exists and is writable.",
+			c.Data.Value)).Because(err)
 	}
 	defer func() {
 		if err != nil {
@@ -75,16 +81,19 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.fill(ctx, env.Stdout, c.log(env), c.at("move"), c.key(), b, before, true); err != nil {
+	if err := c.restore(ctx, env, c.remote, "move", c.key(), b, before, true); err != nil {
 		return err
 	}
-	// From here on the system is there.
-	said := fmt.Sprintf("on %s, to another NATS server\n", time.Now().UTC().Format(time.RFC3339))
-	if err := os.WriteFile(filepath.Join(c.Data.Value, movedName), []byte(said), 0o600); err != nil {
-		return fmt.Errorf("the system has moved, but that could not be written down; do not start pillion with %s again: %w", c.Data.Value, err)
+	// The remote system is complete. From here on the old one must not be used.
+	note := fmt.Sprintf("on %s, to another NATS server\n", time.Now().UTC().Format(time.RFC3339))
+	file := filepath.Join(c.Data.Value, movedName)
+	if err := os.WriteFile(file, []byte(note), 0o600); err != nil {
+		return fmt.Errorf("the system has moved, but %s cannot be written; "+
+			"do not start pillion with this data folder again: %w", file, err)
 	}
-	_, err = fmt.Fprintf(env.Stdout, "The system has moved, and pillion starts with %s no more. The copy in %s may be kept as a backup, or deleted.\n"+
-		"Give the services there the files that they had here: the private keys of authsvc (%s), the keys of services and rides.secret (%s).\n",
+	_, err = fmt.Fprintf(env.Stdout,
+		"The system has moved. pillion no longer starts with %s. Keep the copy in %s as a backup, or delete it.\n"+
+			"Copy these files to the new services: authsvc's private keys (%s), the service keys and rides.secret (%s).\n",
 		c.Data.Value, folder, filepath.Join(c.Data.Value, "keys"), c.services())
 	return err
 }
@@ -96,7 +105,8 @@ func (c move) services() string {
 	return filepath.Join(c.Data.Value, "services")
 }
 
-// key returns where the operator's key is: with the others, unless it is named.
+// key returns the file of the operator's key: in the folder of the service keys, unless
+// --service-key names it.
 func (c move) key() string {
 	if c.File.Value != "" {
 		return c.File.Value
@@ -104,23 +114,27 @@ func (c move) key() string {
 	return access.KeyFile(c.services(), access.Operator)
 }
 
-// copy makes a backup of the system in the data folder, and returns what is wrong with its ledger.
+// copy makes a backup of the system in the data folder, and returns the faults of its ledger.
 func (c move) copy(ctx context.Context, env program.Env, folder string) (before []bus.Finding, err error) {
 	streams := filepath.Join(c.Data.Value, "nats")
 	if _, err := os.Stat(streams); err != nil {
-		return nil, errNoData.Saying(fmt.Sprintf("There is no system in %s, since there is no %s. Name the folder with --data.", c.Data.Value, streams)).Because(err)
+		return nil, errNoData.Saying(fmt.Sprintf(
+			"There is no system in %s, because %s does not exist. Choose the folder with --data.", c.Data.Value,
+			streams)).Because(err)
 	}
 	keys, err := access.LoadOrCreate(c.services())
 	if err != nil {
 		return nil, err
 	}
 	log := c.log(env)
-	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log, Access: access.Conf(keys, false)})
+	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log,
+		Access: access.Conf(keys, false)})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	at, key := bus.Config{InProcess: server.Provider(), Name: "pillion move"}, access.KeyFile(c.services(), access.Operator)
+	at := bus.Config{InProcess: server.Provider(), Name: "pillion move"}
+	key := access.KeyFile(c.services(), access.Operator)
 	err = wiring.AsOperator(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
 		m, err := copyTo(ctx, env.Stdout, conn, folder, true)
 		if err != nil || m.Stream(bus.LedgerStream).Messages() == 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// provision is the command that makes the streams and buckets on a NATS server elsewhere.
+// provision is the command that creates the streams and buckets of a remote NATS server.
 type provision struct {
 	setting.Remote
 	setting.ServiceKey
@@ -27,15 +27,18 @@ type provision struct {
 	setting.Log
 }
 
-var errProvision = fault.New(fault.Unavailable, "provision", "The streams could not be made in time. "+
-	"See that the NATS server has JetStream and that most servers of a cluster are running, or wait longer with --timeout.")
+const notInTime = "Cannot create the streams in time. "
 
-// run provisions, and waits for the server as long as the timeout allows. What waiting does not mend it reports at once.
+var errProvision = fault.New(fault.Unavailable, "provision", notInTime+
+	"Check that the NATS server has JetStream and that most servers of a cluster are running, or use a longer --timeout.")
+
+// run creates the streams. It retries until the timeout while the server is unavailable, and
+// reports any other error at once.
 func (c provision) run(ctx context.Context, env program.Env) error {
 	log := env.Logger(c.Log)
 	at := wiring.At(c.Remote, "pillion provision")
 	at.Trouble = func(err error) {
-		fmt.Fprintf(env.Stderr, "%s: %s It is waited for, up to %s.\n", env.Name, fault.From(err).Message, c.Timeout.Value)
+		fmt.Fprintf(env.Stderr, "%s: %s Retrying for up to %s.\n", env.Name, fault.From(err).Message, c.Timeout.Value)
 	}
 	return wiring.Connecting(ctx, log, at, c.Path(access.Operator), func(conn *bus.Conn) error {
 		trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
@@ -43,17 +46,19 @@ func (c provision) run(ctx context.Context, env program.Env) error {
 		if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(env.Stdout, "The streams and buckets are there: %s, %s, %s and the buckets %s.\n",
+		_, err := fmt.Fprintf(env.Stdout, "The streams and buckets exist: %s, %s, %s and the buckets %s.\n",
 			bus.LedgerStream, bus.QuarantineStream, bus.AuditStream, strings.Join(bus.Buckets(), ", "))
 		return err
 	})
 }
 
+// provisionWhenThere retries until the streams exist, ctx ends, or an error other than
+// fault.Unavailable occurs.
 func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p bus.Plan) error {
 	pace := backoff.NewExponentialBackOff()
 	pace.InitialInterval = 100 * time.Millisecond
 	pace.MaxInterval = 2 * time.Second
-	var last error // why the last try failed; backoff tells only that time is up
+	var last error // of the last attempt; backoff reports only the timeout
 	try := func() (struct{}, error) {
 		err := conn.Ready(ctx)
 		if err == nil {
@@ -68,22 +73,28 @@ func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p
 		return struct{}{}, err
 	}
 	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) { log.Debug("waiting for NATS", "error", err, "retry_in", next) }))
+		backoff.WithNotify(func(err error, next time.Duration) {
+			log.Debug("waiting for NATS", "error", err, "retry_in",
+				next)
+		}))
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		if conn.Ready(ctx) != nil {
-			return errProvision.Saying("The streams could not be made in time. " + fault.From(conn.Ready(ctx)).Message).Because(last)
+			return errProvision.Saying(notInTime + fault.From(conn.Ready(ctx)).Message).Because(last)
 		}
 		return errProvision.Because(last)
 	case ctx.Err() != nil:
-		return errors.New("stopped before the streams were made; run it again")
+		return errors.New("stopped before the streams were created; run it again")
 	}
 	return err
 }
 
-// plan is what the settings ask of the streams.
+// plan returns the streams that the settings ask for.
 func plan(s setting.Ledger) bus.Plan {
-	return bus.Plan{LedgerAge: s.Age.Value, LedgerSize: s.Size.Value, AuditAge: s.AuditAge.Value, AuditSize: s.AuditSize.Value, Replicas: s.Replicas.Value}
+	return bus.Plan{
+		LedgerAge: s.Age.Value, LedgerSize: s.Size.Value, AuditAge: s.AuditAge.Value, AuditSize: s.AuditSize.Value,
+		Replicas: s.Replicas.Value,
+	}
 }

@@ -1,4 +1,4 @@
-// Command ridersvc runs the service of riders, who drive the bikes: the open bookings, and accepting one.
+// Command ridersvc runs the service for riders, who find, accept and complete bookings.
 package main
 
 import (
@@ -16,11 +16,11 @@ func main() { os.Exit(program.Main("ridersvc", run)) }
 type commands struct {
 	setting.Version
 	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Health health `cmd:"" help:"Ask a running ridersvc whether it serves; for a container's health check."`
+	Health health `cmd:"" help:"Check a running ridersvc, for the health check of a container."`
 }
 
 type serve struct {
-	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	Addr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address (default: ${default})."`
 	health
 	setting.Remote
 	setting.Rides
@@ -36,14 +36,14 @@ type serve struct {
 }
 
 type health struct {
-	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3012" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3012" placeholder:"HOST:PORT" group:"Addresses:" help:"Address of /healthz, /readyz and /metrics (default: ${default})."`
 }
 
 func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "The service of riders, who drive the bikes: POST /accept-booking and what belongs to it.",
+		Description: "The service for riders: POST /accept-booking and the calls that follow it.",
 	}, &c, env.Args)
 	if err != nil {
 		return err
@@ -52,17 +52,17 @@ func run(ctx context.Context, env program.Env) error {
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}
 	s := c.Run
-	return wiring.Solo{
+	return wiring.ServiceMain{
 		Service: "ridersvc",
 		For:     "GET /open-bookings, POST /accept-booking",
-		HTTP:    program.Place{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,
 		Key:     s.ServiceKey.Path("ridersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
-		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+		Build: func(b *wiring.Base) ([]wiring.Component, error) {
 			key := s.ServiceKey.Path("ridersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
@@ -72,7 +72,7 @@ func run(ctx context.Context, env program.Env) error {
 				return nil, err
 			}
 			rider, err := rides.Rider(s.HTTP, s.Arrival, s.Streams, key)
-			return []wiring.Part{rider, rides.Part()}, err
+			return []wiring.Component{rider, rides.Component()}, err
 		},
 	}.Run(ctx, env)
 }

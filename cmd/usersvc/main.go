@@ -1,4 +1,4 @@
-// Command usersvc runs the service of users, the passengers: booking a ride, watching it and cancelling it.
+// Command usersvc runs the service for users, who book, watch and cancel rides.
 package main
 
 import (
@@ -16,11 +16,11 @@ func main() { os.Exit(program.Main("usersvc", run)) }
 type commands struct {
 	setting.Version
 	Run    serve  `cmd:"" default:"withargs" help:"Run the service (the default)."`
-	Health health `cmd:"" help:"Ask a running usersvc whether it serves; for a container's health check."`
+	Health health `cmd:"" help:"Check a running usersvc, for the health check of a container."`
 }
 
 type serve struct {
-	Addr setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"Where to serve HTTP (default: ${default})."`
+	Addr setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address (default: ${default})."`
 	health
 	setting.Remote
 	setting.Rides
@@ -36,14 +36,14 @@ type serve struct {
 }
 
 type health struct {
-	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3011" placeholder:"HOST:PORT" group:"Addresses:" help:"Where /healthz, /readyz and /metrics are (default: ${default})."`
+	OpsAddr setting.Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:3011" placeholder:"HOST:PORT" group:"Addresses:" help:"Address of /healthz, /readyz and /metrics (default: ${default})."`
 }
 
 func run(ctx context.Context, env program.Env) error {
 	var c commands
 	command, err := setting.Parse(setting.Program{
 		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "The service of users, the passengers: POST /book and what belongs to it.",
+		Description: "The service for users: POST /book and the calls that follow it.",
 	}, &c, env.Args)
 	if err != nil {
 		return err
@@ -52,17 +52,17 @@ func run(ctx context.Context, env program.Env) error {
 		return program.Health(ctx, c.Health.OpsAddr.Value)
 	}
 	s := c.Run
-	return wiring.Solo{
+	return wiring.ServiceMain{
 		Service: "usersvc",
 		For:     "POST /book, GET /bookings",
-		HTTP:    program.Place{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,
 		Key:     s.ServiceKey.Path("usersvc"),
 		Log:     s.Log,
 		PProf:   s.PProf.On,
-		Build: func(b *wiring.Base) ([]wiring.Part, error) {
+		Build: func(b *wiring.Base) ([]wiring.Component, error) {
 			key := s.ServiceKey.Path("usersvc")
 			rides, err := b.Rides(s.Rides, s.Fleet, s.Rides.SecretPath(key))
 			if err != nil {
@@ -72,7 +72,7 @@ func run(ctx context.Context, env program.Env) error {
 				return nil, err
 			}
 			user, err := rides.User(s.Bookings, s.HTTP, s.Streams, key)
-			return []wiring.Part{user, rides.Part()}, err
+			return []wiring.Component{user, rides.Component()}, err
 		},
 	}.Run(ctx, env)
 }

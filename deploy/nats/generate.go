@@ -1,6 +1,6 @@
 //go:build ignore
 
-// Command generate writes access.conf, from the table of package access.
+// Command generate writes access.conf from the table in package access.
 package main
 
 import (

@@ -19,7 +19,7 @@ import (
 	"github.com/example/pillion/internal/trialca"
 )
 
-// journal is a log that can be read while it is written.
+// journal is a log that a test can read concurrently.
 type journal struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -37,7 +37,7 @@ func (j *journal) count(s string) int {
 	return strings.Count(j.b.String(), s)
 }
 
-// issue makes a CA in dir, with a certificate for one holder, or renews it.
+// issue creates or renews a CA and the certificate "door" in dir.
 func issue(t *testing.T, dir string, renew bool, at time.Time) {
 	t.Helper()
 	_, err := trialca.Make(trialca.Config{
@@ -49,7 +49,7 @@ func issue(t *testing.T, dir string, renew bool, at time.Time) {
 	}
 }
 
-// echo answers everybody with what they say, and shows the pair.
+// echo starts a TLS server that returns all that it receives, and returns its address.
 func echo(t *testing.T, p *certfile.Pair) string {
 	t.Helper()
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", p.Server())
@@ -65,7 +65,7 @@ func echo(t *testing.T, p *certfile.Pair) string {
 			}
 			serving.Go(func() {
 				defer conn.Close()
-				_, _ = io.Copy(conn, conn) // until the client goes
+				_, _ = io.Copy(conn, conn) // until the client closes the connection
 			})
 		}
 	})
@@ -90,7 +90,7 @@ func dial(t *testing.T, addr, ca string) *tls.Conn {
 	return conn
 }
 
-// shown is the serial number of what a new connection is shown.
+// shown returns the serial number of the certificate on a new connection.
 func shown(t *testing.T, addr, ca string) string {
 	t.Helper()
 	conn := dial(t, addr, ca)
@@ -103,20 +103,22 @@ func says(t *testing.T, conn net.Conn, word string) {
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	got := make([]byte, len(word))
 	if _, err := io.WriteString(conn, word); err != nil {
-		t.Fatalf("the connection from before is gone: %v", err)
+		t.Fatalf("the older connection is closed: %v", err)
 	}
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != word {
-		t.Fatalf("the connection from before answers %q, %v", got, err)
+		t.Fatalf("the older connection answers %q, %v", got, err)
 	}
 }
 
-// A replaced pair is shown to whoever connects next, half of one to nobody, and who is connected stays.
+// TestReload replaces a pair: new connections see the new pair once it is complete, and older
+// connections stay open.
 func TestReload(t *testing.T) {
 	dir, next := t.TempDir(), t.TempDir()
 	issue(t, dir, false, time.Now())
 	ca, cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key")
 	var log journal
-	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1,
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +127,7 @@ func TestReload(t *testing.T) {
 	early := dial(t, addr, ca)
 	says(t, early, "hello")
 
-	// The next pair of the same CA is made elsewhere, and comes one file at a time.
+	// Create the next pair of the same CA in another folder, and copy one file after the other.
 	for _, name := range []string{"ca.crt", "ca.key", "door.crt", "door.key"} {
 		copyFile(t, filepath.Join(dir, name), filepath.Join(next, name))
 	}
@@ -135,49 +137,51 @@ func TestReload(t *testing.T) {
 	put(t, key, newKey)
 	for range 3 {
 		if got := shown(t, addr, ca); got != first {
-			t.Errorf("with the new key alone it shows %s, want the old certificate %s", got, first)
+			t.Errorf("with only the new key: certificate %s, want the old one, %s", got, first)
 		}
 	}
 	if n := log.count("level=WARN"); n != 1 {
-		t.Errorf("half a pair was told %d times, want once", n)
+		t.Errorf("%d warnings of half a pair, want 1", n)
 	}
 	put(t, cert, newCert[:len(newCert)/2])
 	if got := shown(t, addr, ca); got != first {
-		t.Errorf("while the certificate is written it shows %s, want the old one", got)
+		t.Errorf("with half a certificate: certificate %s, want the old one", got)
 	}
 	put(t, cert, newCert)
 	second := shown(t, addr, ca)
 	if second == first {
-		t.Error("the new pair is complete, and the old certificate is shown")
+		t.Error("the old certificate is still in use after the new pair is complete")
 	}
 	says(t, early, "still here")
 	if n := log.count("the certificate was replaced"); n != 1 {
-		t.Errorf("the replacement was told %d times", n)
+		t.Errorf("%d log lines about the replacement, want 1", n)
 	}
 
 	if err := os.Remove(cert); err != nil {
 		t.Fatal(err)
 	}
 	if got := shown(t, addr, ca); got != second {
-		t.Error("the file is gone, and with it the certificate")
+		t.Error("the certificate is not in use any more after its file was removed")
 	}
-	// An expired pair is no better than the one in use.
+	// An expired pair must not replace a valid one.
 	issue(t, next, true, time.Now().Add(-2*trialca.LeafLife))
 	put(t, key, read(t, filepath.Join(next, "door.key")))
 	put(t, cert, read(t, filepath.Join(next, "door.crt")))
 	if got := shown(t, addr, ca); got != second {
-		t.Error("an expired certificate took the place of a good one")
+		t.Error("an expired certificate has replaced a valid one")
 	}
 	if log.count("has expired") == 0 {
-		t.Error("nobody is told that the new certificate has expired")
+		t.Error("the log does not tell that the new certificate has expired")
 	}
 }
 
-// Files are looked at now and then, however many connect.
-func TestLooksNowAndThen(t *testing.T) {
+// TestChecksFilesAtAnInterval replaces the files before the next check is due: the old certificate
+// stays in use.
+func TestChecksFilesAtAnInterval(t *testing.T) {
 	dir := t.TempDir()
 	issue(t, dir, false, time.Now())
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key"), Every: time.Hour})
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"),
+		Key: filepath.Join(dir, "door.key"), Every: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,21 +189,22 @@ func TestLooksNowAndThen(t *testing.T) {
 	first := shown(t, addr, ca)
 	issue(t, dir, true, time.Now())
 	if got := shown(t, addr, ca); got != first {
-		t.Error("the files were read again within the hour")
+		t.Error("the files were read again within the interval")
 	}
 }
 
-// A listener speaks TLS 1.3, and nothing else.
+// TestOnlyTLS13 connects with TLS 1.3, and fails to connect with TLS 1.2.
 func TestOnlyTLS13(t *testing.T) {
 	dir := t.TempDir()
 	issue(t, dir, false, time.Now())
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"), Key: filepath.Join(dir, "door.key")})
+	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "door.crt"),
+		Key: filepath.Join(dir, "door.key")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr, ca := echo(t, pair), filepath.Join(dir, "ca.crt")
 	if got := dial(t, addr, ca).ConnectionState().Version; got != tls.VersionTLS13 {
-		t.Errorf("it speaks %s", tls.VersionName(got))
+		t.Errorf("version %s, want TLS 1.3", tls.VersionName(got))
 	}
 	pool, err := certfile.Authorities(ca)
 	if err != nil {
@@ -210,14 +215,14 @@ func TestOnlyTLS13(t *testing.T) {
 		conn.Close()
 	}
 	if err == nil || !strings.Contains(err.Error(), "protocol version not supported") {
-		t.Errorf("who speaks TLS 1.2 gets %v", err)
+		t.Errorf("connecting with TLS 1.2: %v", err)
 	}
 	if until := time.Until(pair.Expires()); until > trialca.LeafLife || until < trialca.LeafLife-time.Hour {
-		t.Errorf("it expires in %v", until)
+		t.Errorf("the certificate expires in %v", until)
 	}
 }
 
-// What cannot be used is refused in a sentence that names the file.
+// TestRefused loads bad files: the message must name the file.
 func TestRefused(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	issue(t, dir, false, time.Now())
@@ -231,20 +236,21 @@ func TestRefused(t *testing.T) {
 		}
 		return path
 	}
-	open, noise, empty := file("open.key", read(t, key), 0o640), file("noise", []byte("no PEM\n"), 0o600), file("empty", nil, 0o600)
+	open, noise, empty := file("open.key", read(t, key), 0o640), file("noise", []byte("no PEM\n"), 0o600),
+		file("empty", nil, 0o600)
 	chain := slices.Concat(read(t, cert), read(t, filepath.Join(dir, "ca.crt")))
 	torn := file("torn.crt", chain[:len(chain)-40], 0o600)
 	for _, c := range []struct{ what, cert, key, want string }{
 		{"no certificate", filepath.Join(dir, "none.crt"), key, "none.crt cannot be read: no such file or directory"},
 		{"no key", cert, filepath.Join(dir, "none.key"), "none.key cannot be read: there is no such file"},
-		{"a folder", dir, key, "cannot be read: it is not a regular file"},
+		{"a folder", dir, key, "cannot be read: not a regular file"},
 		{"an open key", cert, open, "chmod 600 " + open},
-		{"noise", noise, key, "noise holds none. It must be in PEM."},
-		{"nothing", empty, key, "empty holds none"},
-		{"a chain that is broken off", torn, key, "torn.crt cannot be used: it is broken off"},
-		{"another one's key", cert, filepath.Join(other, "door.key"), "do not belong together"},
-		{"the files the wrong way round", key, cert, "is open to others"},
-		{"no key in it", cert, noise, "do not belong together, or the key is not in PEM"},
+		{"noise", noise, key, "noise contains no certificate in PEM."},
+		{"nothing", empty, key, "empty contains no certificate"},
+		{"a truncated chain", torn, key, "torn.crt cannot be used: it is truncated"},
+		{"the key of another certificate", cert, filepath.Join(other, "door.key"), "do not match"},
+		{"the files the wrong way round", key, cert, "is open to other users"},
+		{"no key in it", cert, noise, "do not match, or the key is not in PEM"},
 	} {
 		_, err := certfile.Load(certfile.Config{Cert: c.cert, Key: c.key})
 		if !errors.Is(err, certfile.ErrCertificate) || !strings.Contains(err.Error(), c.want) {
@@ -252,13 +258,16 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for what, path := range map[string]string{
-		"is not there": filepath.Join(dir, "none"), "is noise": noise, "is empty": empty, "is a folder": dir, "is a key": key, "is broken off": torn,
+		"does not exist": filepath.Join(dir, "none"), "is noise": noise, "is empty": empty, "is a folder": dir,
+		"is a key":     key,
+		"is truncated": torn,
 	} {
-		if _, err := certfile.Authorities(path); !errors.Is(err, certfile.ErrAuthorities) || !strings.Contains(err.Error(), path) {
+		if _, err := certfile.Authorities(path); !errors.Is(err, certfile.ErrAuthorities) ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("a CA that %s: %v", what, err)
 		}
 	}
-	// A chain, and a certificate that has expired, can be used: whoever has pinned it connects.
+	// A chain is accepted, and so is an expired certificate, which clients may have pinned.
 	whole := file("whole.crt", chain, 0o600)
 	if _, err := certfile.Load(certfile.Config{Cert: whole, Key: key}); err != nil {
 		t.Errorf("a chain: %v", err)
@@ -266,9 +275,10 @@ func TestRefused(t *testing.T) {
 	issue(t, other, true, time.Now().Add(-2*trialca.LeafLife))
 	var log journal
 	if _, err := certfile.Load(certfile.Config{
-		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"), Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"),
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
 	}); err != nil || log.count("has expired") != 1 {
-		t.Errorf("an expired one: %v, told %d times", err, log.count("has expired"))
+		t.Errorf("an expired certificate: %v, with %d warnings", err, log.count("has expired"))
 	}
 }
 
@@ -281,7 +291,7 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// put writes a file in place, as somebody who does not know better would.
+// put overwrites a file in place, not atomically.
 func put(t *testing.T, path string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, text, 0o600); err != nil {

@@ -1,7 +1,9 @@
-// Package secretfile reads and makes files that hold a secret: readable by their owner only, there as a whole or not at all, and never
-// replaced. Call [LoadOrCreate] for one that the program can make by itself, or [Read] and [Create].
+// Package secretfile reads and creates files that hold a secret. Only their owner can read them,
+// they appear atomically, and they are never replaced.
 //
-// It keeps a secret from the other users of a machine, and not from whoever is root, or reads its disk.
+// Call [LoadOrCreate] for a secret that the program can generate, or [Read] and [Create]. The
+// package protects a secret from other users of the machine, and not from root or from a reader of
+// the disk.
 package secretfile
 
 import (
@@ -17,34 +19,37 @@ import (
 
 const (
 	dirMode    = 0o700
-	othersMode = 0o077 // what group and others may do
+	othersMode = 0o077 // permissions of group and others
 )
 
-// What can be wrong with a file. ErrNotThere and ErrTooLong stand alone; a [TooOpenError] says how open it is.
+// Errors of Read, besides a [TooOpenError].
 var (
 	ErrNotThere = errors.New("there is no such file")
-	ErrTooLong  = errors.New("it is too long to be what it should be")
+	ErrTooLong  = errors.New("the file is too long")
 )
 
-// A TooOpenError is a file that others than its owner can read or write.
+// A TooOpenError means that other users than the owner can read or write the file.
 type TooOpenError struct{ Mode fs.FileMode }
 
-func (e *TooOpenError) Error() string { return fmt.Sprintf("others may read it (mode %04o)", e.Mode) }
+func (e *TooOpenError) Error() string {
+	return fmt.Sprintf("other users can read it (mode %04o)", e.Mode)
+}
 
-// ErrUnusable is what LoadOrCreate answers, with a sentence that names the file and the remedy.
-var ErrUnusable = fault.New(fault.Invalid, "secret_file", "The file with the secret cannot be used.")
+// ErrUnusable is the error of LoadOrCreate. Its message names the file and the remedy.
+var ErrUnusable = fault.New(fault.Invalid, "secret_file", "The file of a secret cannot be used.")
 
-// Read returns what is in the file, at most limit bytes. It judges the file that it has open, so that another cannot be put in its place in
-// between. Errors: ErrNotThere, ErrTooLong, a *TooOpenError, and those of package os.
+// Read returns the contents of a file of at most limit bytes. It checks the mode of the file that
+// it has opened, so that the file cannot be exchanged in between. Errors: ErrNotThere, ErrTooLong,
+// *TooOpenError, and those of package os.
 func Read(path string, limit int) ([]byte, error) {
-	info, err := os.Stat(path) // before it is opened, which for a pipe would wait for a writer
+	info, err := os.Stat(path) // before opening it, because opening a pipe waits for a writer
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, ErrNotThere
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a regular file")
+		return nil, errors.New("not a regular file")
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -67,8 +72,9 @@ func Read(path string, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// Create writes data to path, with the folders that are missing, unless there is a file by then, which stays as it is: of several who
-// create it at once all read the same afterwards. It is linked to its name when it is complete, and outlasts a power cut then.
+// Create writes data to path and creates missing folders. It leaves an existing file as it is: of
+// several concurrent callers one succeeds, and all then read the same file. Create links the file
+// to its name once it is complete and synced to disk.
 func Create(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, dirMode); err != nil {
@@ -96,7 +102,7 @@ func writeAndSync(f *os.File, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// syncDir makes a new name in dir outlast a power cut.
+// syncDir syncs a folder to disk, so that a new name in it survives a power failure.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -105,8 +111,9 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// LoadOrCreate returns what is in the file, at most limit bytes, and fills it with what make returns where there is none. what names the
-// secret at the beginning of a sentence, such as "The service key". All errors but those of make are ErrUnusable.
+// LoadOrCreate returns the contents of a file of at most limit bytes. If there is no file, it
+// creates one with the result of make. what is the name of the secret at the beginning of a
+// message, such as "The service key". Errors: those of make, and ErrUnusable.
 func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]byte, error) {
 	data, err := Read(path, limit)
 	if errors.Is(err, ErrNotThere) {
@@ -115,9 +122,11 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 			return nil, err
 		}
 		if err := Create(path, fresh); err != nil {
-			return nil, ErrUnusable.Saying(fmt.Sprintf("%s could not be written to %s. Make that folder writable, or name another file.", what, path)).Because(err)
+			return nil, ErrUnusable.Saying(fmt.Sprintf(
+				"%s cannot be written to %s. Make the folder writable, or choose another file.", what,
+				path)).Because(err)
 		}
-		// Read back, also where another starter was first: what counts is what everybody will read from now on.
+		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
 	}
 	var open *TooOpenError
@@ -125,7 +134,11 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 	case err == nil:
 		return data, nil
 	case errors.As(err, &open):
-		return nil, ErrUnusable.Saying(fmt.Sprintf("%s in %s is open to others than its owner (mode %04o). Close it with: chmod 600 %[2]s", what, path, open.Mode))
+		return nil, ErrUnusable.Saying(fmt.Sprintf(
+			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path,
+			open.Mode))
 	}
-	return nil, ErrUnusable.Saying(fmt.Sprintf("%s in %s cannot be read. Make it a file that this user may read, or name another.", what, path)).Because(err)
+	return nil, ErrUnusable.Saying(fmt.Sprintf(
+		"%s in %s cannot be read. Make the file readable for this user, or choose another one.", what,
+		path)).Because(err)
 }

@@ -13,14 +13,16 @@ import (
 	"github.com/example/pillion/internal/secretfile"
 )
 
-// Of many who start at once all get the same secret, and nobody else may read it.
+// TestAllGetTheSame calls LoadOrCreate concurrently: all callers get the same secret, and only the
+// owner can read it.
 func TestAllGetTheSame(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "folder", "secret")
 	got := make([]string, 16)
 	var group sync.WaitGroup
 	for i := range got {
 		group.Go(func() {
-			data, err := secretfile.LoadOrCreate(path, "The secret", 64, func() ([]byte, error) { return []byte(rand.Text()), nil })
+			data, err := secretfile.LoadOrCreate(path, "The secret", 64,
+				func() ([]byte, error) { return []byte(rand.Text()), nil })
 			if err != nil {
 				t.Error(err)
 			}
@@ -30,7 +32,7 @@ func TestAllGetTheSame(t *testing.T) {
 	group.Wait()
 	for _, g := range got {
 		if g != got[0] || g == "" {
-			t.Fatalf("they got %q", got)
+			t.Fatalf("secrets: %q, want the same one for all", got)
 		}
 	}
 	info, err := os.Stat(path)
@@ -39,7 +41,7 @@ func TestAllGetTheSame(t *testing.T) {
 	}
 	left, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(left) != 1 {
-		t.Errorf("%d files are left, %v", len(left), err)
+		t.Errorf("%d files in the folder, %v; want the secret only", len(left), err)
 	}
 }
 
@@ -54,29 +56,31 @@ func TestUnusableFiles(t *testing.T) {
 	}
 	made := func() ([]byte, error) { return []byte("made"), nil }
 	for _, tt := range []struct{ name, path, says string }{
-		{"open to others", file("open", "secret", 0o640), "is open to others than its owner (mode 0640). Close it with: chmod 600 "},
+		{"open to others", file("open", "secret", 0o640), "is open to other users than its owner (mode 0640). Protect it with: chmod 600 "},
 		{"too long", file("long", strings.Repeat("x", 65), 0o600), "cannot be read"},
 		{"a folder", dir, "cannot be read"},
 		{"in no folder", filepath.Join(file("file", "", 0o600), "secret"), "cannot be read"},
 	} {
 		data, err := secretfile.LoadOrCreate(tt.path, "The secret", 64, made)
 		f := fault.From(err)
-		if data != nil || !errors.Is(err, secretfile.ErrUnusable) || !strings.HasPrefix(f.Message, "The secret in "+tt.path+" ") || !strings.Contains(f.Message, tt.says) {
+		if data != nil || !errors.Is(err, secretfile.ErrUnusable) ||
+			!strings.HasPrefix(f.Message, "The secret in "+tt.path+" ") || !strings.Contains(f.Message, tt.says) {
 			t.Errorf("%s: %q, %v", tt.name, data, err)
 		}
 	}
 	broken := errors.New("no randomness")
-	if _, err := secretfile.LoadOrCreate(filepath.Join(dir, "none"), "The secret", 64, func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
-		t.Errorf("what cannot be made: %v", err)
+	if _, err := secretfile.LoadOrCreate(filepath.Join(dir, "none"), "The secret", 64,
+		func() ([]byte, error) { return nil, broken }); !errors.Is(err, broken) {
+		t.Errorf("a failure of make: %v", err)
 	}
 	if _, err := secretfile.Read(filepath.Join(dir, "none"), 64); !errors.Is(err, secretfile.ErrNotThere) {
-		t.Errorf("what is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 	there := file("there", "first", 0o600)
 	if err := secretfile.Create(there, []byte("second")); err != nil {
 		t.Error(err)
 	}
 	if data, err := secretfile.Read(there, 64); err != nil || string(data) != "first" {
-		t.Errorf("it was replaced: %q, %v", data, err)
+		t.Errorf("Create has changed an existing file: %q, %v", data, err)
 	}
 }

@@ -1,7 +1,8 @@
-// Package trialca makes a certificate authority, and certificates from it, for trying Pillion with TLS: [Make] fills a folder.
+// Package trialca creates a certificate authority and its certificates, for trying Pillion with
+// TLS.
 //
-// It is for trying. The CA's own key lies in a file without a password, and nothing it has signed can be taken back. Where it matters, have certificates
-// from a CA that is kept apart.
+// Call [Make] to fill a folder. Do not use it in production: the CA's key is in a file without a
+// password, and certificates cannot be revoked.
 package trialca
 
 import (
@@ -26,44 +27,47 @@ import (
 	"github.com/example/pillion/internal/secretfile"
 )
 
-// How long certificates are good for, from their making.
+// The lifetimes of certificates.
 const (
 	CALife   = 5 * 365 * 24 * time.Hour
-	LeafLife = 397 * 24 * time.Hour // what browsers take at most
+	LeafLife = 397 * 24 * time.Hour // browsers accept no more
 )
 
-// The files that a CA is in.
+// The files of a CA.
 const (
 	CACert = "ca.crt"
 	CAKey  = "ca.key"
 )
 
-// early is how long before its making a certificate is good, for clocks that are slow.
+// early is how long before its creation a certificate becomes valid, because other clocks may be
+// slow.
 const early = 5 * time.Minute
 
-// ErrFolder is a folder in which nothing can be made, with a sentence that says why.
-var ErrFolder = fault.New(fault.Invalid, "certificates_folder", "The certificates cannot be made there.")
+// ErrFolder means that certificates cannot be created in a folder. Its message gives the reason.
+var ErrFolder = fault.New(fault.Invalid, "certificates_folder", "The certificates cannot be created in this folder.")
 
-// A Holder is whom a certificate is for. It is in NAME.crt, and its key in NAME.key, mode 0600.
+// A Holder is the owner of a certificate, which is in NAME.crt; the key is in NAME.key, mode 0600.
 type Holder struct {
 	Name  string
-	Hosts []string // the host names and addresses under which it is reached
-	// Peer lets it also prove itself where it is the client, as a server of a cluster does to the others.
+	Hosts []string // host names and addresses
+	// Peer makes the certificate valid for clients too, as the servers of a cluster need it.
 	Peer bool
 }
 
-// Config says what to make. Folder and Holders are required.
+// A Config says what to create. Folder and Holders are required.
 type Config struct {
-	// Folder returns where the files of a holder go, each with a copy of the CA's certificate; that of "ca" has the CA's key.
+	// Folder returns the folder of a holder's files and of a copy of the CA's certificate. The
+	// folder of "ca" has the CA's key.
 	Folder  func(name string) string
-	Public  string // a folder for one more copy of the CA's certificate; empty: none
+	Public  string // a folder for another copy of the CA's certificate, or ""
 	Holders []Holder
-	Renew   bool // replace the certificates that are there, with new keys, by ones of the same CA
-	Now     func() time.Time
+	Renew   bool             // replace existing certificates and their keys, with the same CA
+	Now     func() time.Time // time.Now by default
 }
 
-// Make makes the CA and the certificates that are missing, and returns the names of what it has made. What is there stays, unless it is to be
-// renewed; the CA always does. Errors are ErrFolder.
+// Make creates the missing certificates, and the CA if it is missing, and returns the names of what
+// it has created. Existing certificates stay unless c.Renew is set; an existing CA always stays.
+// Errors: ErrFolder.
 func Make(c Config) (made []string, err error) {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -92,22 +96,25 @@ func Make(c Config) (made []string, err error) {
 	return made, nil
 }
 
+// failed returns ErrFolder for an error, unless the error has a message already.
 func failed(dir string, err error) error {
 	var f *fault.Error
 	if errors.As(err, &f) {
 		return err
 	}
-	return ErrFolder.Saying(fmt.Sprintf("The certificates cannot be made in %s: %v. Make that folder writable, or name another.", dir, err)).Because(err)
+	return ErrFolder.Saying(fmt.Sprintf(
+		"The certificates cannot be created in %s: %v. Make the folder writable, or choose another one.", dir,
+		err)).Because(err)
 }
 
-// authority is a CA that can sign.
+// An authority is a CA with its private key.
 type authority struct {
 	cert *x509.Certificate
 	pem  []byte
 	key  crypto.Signer
 }
 
-// authority returns the CA that is there, or a new one.
+// authority returns the existing CA, or a new one.
 func (c Config) authority() (_ authority, fresh bool, err error) {
 	dir := c.Folder("ca")
 	certFile, keyFile := filepath.Join(dir, CACert), filepath.Join(dir, CAKey)
@@ -115,14 +122,18 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	if err == nil || !errors.Is(err, secretfile.ErrNotThere) {
 		return ca, false, err
 	}
-	// A new CA would make strangers of what an older one has signed.
+	// Certificates of an older CA would not be trusted with a new one.
 	for _, h := range c.Holders {
 		if cert := filepath.Join(c.Folder(h.Name), h.Name+".crt"); exists(cert) {
-			return ca, false, ErrFolder.Saying(fmt.Sprintf("%s is there, and the key of the CA that signed it is not in %s. Put it there, or move the certificates away.", cert, keyFile))
+			return ca, false, ErrFolder.Saying(fmt.Sprintf(
+				"%s exists, but the key of its CA is missing from %s. Restore the key, or move the certificates away.",
+				cert, keyFile))
 		}
 	}
 	if c.Renew {
-		return ca, false, ErrFolder.Saying(fmt.Sprintf("There is no CA in %s to renew certificates with. Make them without --renew first.", dir))
+		return ca, false,
+			ErrFolder.Saying(fmt.Sprintf(
+				"There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -130,9 +141,11 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	}
 	now := c.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
-		NotBefore: now.Add(-early), NotAfter: now.Add(CALife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
+		NotBefore:    now.Add(-early), NotAfter: now.Add(CALife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -142,7 +155,7 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	if err != nil {
 		return ca, false, err
 	}
-	// The key last: with it the CA is there.
+	// Write the key last: the CA exists once its key does.
 	if err := replace(certFile, encodeCert(der), 0o644); err != nil {
 		return ca, false, failed(dir, err)
 	}
@@ -154,8 +167,10 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 }
 
 func readAuthority(certFile, keyFile string) (ca authority, err error) {
-	say := func(cause error) error {
-		return ErrFolder.Saying(fmt.Sprintf("The CA in %s and %s cannot be used. Move it and its certificates away, and new ones are made.", certFile, keyFile)).Because(cause)
+	fail := func(cause error) error {
+		return ErrFolder.Saying(fmt.Sprintf(
+			"The CA in %s and %s cannot be used. Move it and its certificates away to have new ones created.",
+			certFile, keyFile)).Because(cause)
 	}
 	keyPEM, err := secretfile.Read(keyFile, 1<<16)
 	var open *secretfile.TooOpenError
@@ -163,37 +178,40 @@ func readAuthority(certFile, keyFile string) (ca authority, err error) {
 	case errors.Is(err, secretfile.ErrNotThere):
 		return ca, err
 	case errors.As(err, &open):
-		return ca, ErrFolder.Saying(fmt.Sprintf("The key of the CA in %s is open to others than its owner (mode %04o). Close it with: chmod 600 %[1]s", keyFile, open.Mode))
+		return ca, ErrFolder.Saying(fmt.Sprintf(
+			"The key of the CA in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
+			keyFile, open.Mode))
 	case err != nil:
-		return ca, say(err)
+		return ca, fail(err)
 	}
 	if ca.pem, err = os.ReadFile(certFile); err != nil {
-		return ca, say(err)
+		return ca, fail(err)
 	}
 	keyBlock, _ := pem.Decode(keyPEM)
 	certBlock, _ := pem.Decode(ca.pem)
 	if keyBlock == nil || certBlock == nil {
-		return ca, say(errors.New("not in PEM"))
+		return ca, fail(errors.New("not in PEM"))
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
 	if err != nil {
-		return ca, say(err)
+		return ca, fail(err)
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok {
-		return ca, say(errors.New("not a key of an elliptic curve"))
+		return ca, fail(errors.New("not an elliptic curve key"))
 	}
 	if ca.cert, err = x509.ParseCertificate(certBlock.Bytes); err != nil {
-		return ca, say(err)
+		return ca, fail(err)
 	}
 	if !key.PublicKey.Equal(ca.cert.PublicKey) {
-		return ca, say(errors.New("the key is not the certificate's"))
+		return ca, fail(errors.New("the key does not match the certificate"))
 	}
 	ca.key = key
 	return ca, nil
 }
 
-// issue makes a holder's files, and reports whether it had to.
+// issue creates the files of a holder if they are missing or to be renewed. It reports whether it
+// did.
 func (c Config) issue(ca authority, h Holder) (bool, error) {
 	dir := c.Folder(h.Name)
 	certFile, keyFile := filepath.Join(dir, h.Name+".crt"), filepath.Join(dir, h.Name+".key")
@@ -237,7 +255,7 @@ func (c Config) issue(ca authority, h Holder) (bool, error) {
 	return true, replace(certFile, encodeCert(der), 0o644)
 }
 
-// serial returns a number that no other certificate has: 127 random bits, at most 20 bytes as RFC 5280 asks.
+// serial returns a unique serial number of 127 random bits. RFC 5280 allows up to 20 bytes.
 func serial() *big.Int {
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw) // it never fails
@@ -269,7 +287,7 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// copyTo puts a copy of the CA's certificate into a folder, unless it is there.
+// copyTo copies the CA's certificate to a folder, unless it is there.
 func copyTo(dir string, ca []byte) error {
 	file := filepath.Join(dir, CACert)
 	if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, ca) {
@@ -278,7 +296,7 @@ func copyTo(dir string, ca []byte) error {
 	return replace(file, ca, 0o644)
 }
 
-// replace renames a new file into place, so that whoever reads it has all of one or all of the other.
+// replace writes a file atomically.
 func replace(path string, data []byte, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -293,7 +311,7 @@ func replace(path string, data []byte, mode fs.FileMode) error {
 		err = os.Rename(temp.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name()) // it is worth nothing
+		_ = os.Remove(temp.Name()) // best effort
 	}
 	return err
 }

@@ -34,7 +34,7 @@ func leaf(t *testing.T, dir, name string) *x509.Certificate {
 	return pair.Leaf
 }
 
-// What it makes is good for what it says and for nothing else, and readable by its owner where it is secret.
+// TestMake checks the hosts, uses, lifetimes and file modes of the certificates.
 func TestMake(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "certs")
 	made, err := trialca.Make(config(dir))
@@ -67,9 +67,10 @@ func TestMake(t *testing.T) {
 		}
 	}
 	if life := node.NotAfter.Sub(node.NotBefore); life < trialca.LeafLife || life > trialca.LeafLife+time.Hour {
-		t.Errorf("a certificate is good for %v", life)
+		t.Errorf("the lifetime of a certificate is %v", life)
 	}
-	for name, mode := range map[string]os.FileMode{"ca.key": 0o600, "node.key": 0o600, "service.key": 0o600, "ca.crt": 0o644, "node.crt": 0o644} {
+	for name, mode := range map[string]os.FileMode{"ca.key": 0o600, "node.key": 0o600, "service.key": 0o600,
+		"ca.crt": 0o644, "node.crt": 0o644} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
@@ -80,7 +81,8 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// What is there stays, unless it is to be renewed, by the same CA.
+// TestAgain calls Make on existing files: they stay, unless they are to be renewed, with the same
+// CA.
 func TestAgain(t *testing.T) {
 	dir := t.TempDir()
 	c := config(dir)
@@ -89,17 +91,17 @@ func TestAgain(t *testing.T) {
 	}
 	ca, first := read(t, dir, "ca.crt"), leaf(t, dir, "node")
 	if made, err := trialca.Make(c); err != nil || made != nil || !leaf(t, dir, "node").Equal(first) {
-		t.Errorf("the second time it made %v, %v", made, err)
+		t.Errorf("the second time: made %v, %v", made, err)
 	}
 	if err := os.Remove(filepath.Join(dir, "service.key")); err != nil {
 		t.Fatal(err)
 	}
 	if made, err := trialca.Make(c); err != nil || !slices.Equal(made, []string{"service"}) {
-		t.Errorf("with a key missing it made %v, %v", made, err)
+		t.Errorf("with a key missing: made %v, %v", made, err)
 	}
 	c.Renew = true
 	if made, err := trialca.Make(c); err != nil || !slices.Equal(made, []string{"node", "service"}) {
-		t.Errorf("renewing it made %v, %v", made, err)
+		t.Errorf("renewing: made %v, %v", made, err)
 	}
 	renewed := leaf(t, dir, "node")
 	if renewed.Equal(first) || read(t, dir, "ca.crt") != ca {
@@ -114,7 +116,8 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// Each has a folder of its own with nobody else's key, and the CA's certificate is published.
+// TestApart keeps each holder's key in its own folder, and publishes the CA's certificate in
+// another one.
 func TestApart(t *testing.T) {
 	dir, public := t.TempDir(), filepath.Join(t.TempDir(), "public")
 	c := config("")
@@ -140,13 +143,14 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// A CA that is gone, open or broken is not replaced behind anybody's back.
+// TestRefused calls Make with a CA that is missing, open to others or broken: it must not be
+// replaced.
 func TestRefused(t *testing.T) {
 	for what, c := range map[string]struct {
 		spoil func(dir string) error
 		want  string
 	}{
-		"the CA's key is gone":    {func(dir string) error { return os.Remove(filepath.Join(dir, "ca.key")) }, "and the key of the CA that signed it is not in"},
+		"the CA's key is missing": {func(dir string) error { return os.Remove(filepath.Join(dir, "ca.key")) }, "but the key of its CA is missing from"},
 		"the CA's key is open":    {func(dir string) error { return os.Chmod(filepath.Join(dir, "ca.key"), 0o644) }, "chmod 600"},
 		"the CA's key is another": {func(dir string) error { return os.Rename(filepath.Join(dir, "node.key"), filepath.Join(dir, "ca.key")) }, "cannot be used"},
 		"the CA is noise":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, "ca.crt"), []byte("x"), 0o600) }, "cannot be used"},
@@ -161,7 +165,8 @@ func TestRefused(t *testing.T) {
 		before := read(t, dir, "node.crt")
 		renew := config(dir)
 		renew.Renew = true
-		if made, err := trialca.Make(renew); !errors.Is(err, trialca.ErrFolder) || !strings.Contains(err.Error(), c.want) {
+		if made, err := trialca.Make(renew); !errors.Is(err, trialca.ErrFolder) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: made %v, %v", what, made, err)
 		}
 		if read(t, dir, "node.crt") != before {
@@ -177,7 +182,8 @@ func TestRefused(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := trialca.Make(config(file)); !errors.Is(err, trialca.ErrFolder) || !strings.Contains(err.Error(), file) {
+	if _, err := trialca.Make(config(file)); !errors.Is(err, trialca.ErrFolder) ||
+		!strings.Contains(err.Error(), file) {
 		t.Errorf("a file for a folder: %v", err)
 	}
 }

@@ -1,5 +1,7 @@
-// Package wait says how long tests go on: it lets them wait for what announces itself in no other way, and tells the short forms
-// of `make test` from the long ones of `make check`.
+// Package wait waits for conditions in tests, and tells the short form of tests (`make test`) from
+// the long one (`make check`).
+//
+// Call [Until] only for a state that cannot be awaited in any other way: it polls.
 package wait
 
 import (
@@ -8,26 +10,28 @@ import (
 	"time"
 )
 
-// Patience is how long something may take on a machine that has much else to do. A test that waits for longer fails.
+// Patience bounds the time that anything may take on a busy machine. A test that waits longer
+// fails.
 const Patience = time.Minute
 
-// Long reports whether tests take their long forms, as `make check` asks for with PILLION_LONG: more rounds, and every size.
+// Long reports whether tests run in their long form, with more rounds and all cluster sizes. `make
+// check` sets PILLION_LONG for that.
 func Long() bool { return os.Getenv("PILLION_LONG") != "" }
 
-// The first look but one comes after firstPause. Every pause is twice as long as the one before, up to longestPause: what takes seconds is not asked for
-// a thousand times.
+// The pause between two calls of ok starts at firstPause and doubles up to longestPause.
 const (
 	firstPause   = time.Millisecond
 	longestPause = 64 * time.Millisecond
 )
 
-// Until waits until ok holds, and fails the test with what was waited for where that takes longer than [Patience].
+// Until polls until ok returns true. After [Patience] it fails the test with a description of what
+// it waited for.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	Within(t, Patience, what, ok)
 }
 
-// Within is [Until] with a patience of its own.
+// Within is [Until] with another patience.
 func Within(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	t.Helper()
 	over := time.After(patience)
@@ -40,7 +44,8 @@ func Within(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	}
 }
 
-// For waits until done is closed, and fails the test with what was waited for where that takes longer than [Patience].
+// For waits until done is closed. After [Patience] it fails the test with a description of what it
+// waited for.
 func For(t testing.TB, what string, done <-chan struct{}) {
 	t.Helper()
 	select {

@@ -16,11 +16,11 @@ func TestUntil(t *testing.T) {
 		return looks == 3
 	})
 	if looks != 3 {
-		t.Errorf("it looked %d times", looks)
+		t.Errorf("%d calls, want 3", looks)
 	}
 }
 
-// A test that waits in vain fails, says for what, and goes no further.
+// TestWithin lets a wait time out: the test must fail with the description, and stop there.
 func TestWithin(t *testing.T) {
 	var f failing
 	done := make(chan bool)
@@ -34,7 +34,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// failing is a test that is over as soon as it has failed.
+// failing is a test that records its failure.
 type failing struct {
 	testing.TB
 	message string

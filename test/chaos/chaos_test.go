@@ -18,7 +18,8 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// TestChaos strikes at a cluster again and again while people use it: ROUNDS times, with what SEED chooses, of the faults whose names contain FAULT.
+// TestChaos breaks a cluster ROUNDS times while people use it. SEED selects the faults, among those
+// whose names contain FAULT.
 func TestChaos(t *testing.T) {
 	rounds, _ := strconv.Atoi(os.Getenv(roundsEnv))
 	if rounds == 0 {
@@ -31,7 +32,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("SEED=%d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
 	var deck []fault
-	next := func() fault { // all of them, in an order of chance, before any comes again
+	next := func() fault { // all of them in random order, before any is repeated
 		if len(deck) == 0 {
 			deck = possible(os.Getenv("FAULT"))
 			chance.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
@@ -47,7 +48,7 @@ func TestChaos(t *testing.T) {
 	run(t, plan, chance, load.Config{Users: 40, Riders: 40, Rate: 25, Think: 100 * time.Millisecond})
 }
 
-// TestFaults shows some faults once, with less load.
+// TestFaults runs some faults once, with less load.
 func TestFaults(t *testing.T) {
 	if os.Getenv(longEnv) == "" {
 		t.Skip("make check runs this")
@@ -55,22 +56,25 @@ func TestFaults(t *testing.T) {
 	var plan []fault
 	for _, f := range possible("") {
 		switch f.name {
-		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk", "stop the leader":
-			f.lasts = exactly(5 * time.Second) // long enough for another leader
+		case "kill -9 the leader", "cut a node off", "kill -9 usersvc", "fill a disk", "fail a write", "break a disk",
+			"stop the leader":
+			f.lasts = exactly(5 * time.Second) // long enough for an election
 			plan = append(plan, f)
 		}
 	}
-	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10, Think: 200 * time.Millisecond})
+	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10,
+		Think: 200 * time.Millisecond})
 }
 
-// possible returns the faults that can be made here.
+// possible returns the faults that are possible on this machine.
 func possible(named string) []fault {
 	return slices.DeleteFunc(faults(), func(f fault) bool {
-		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" || !strings.Contains(f.name, named)
+		return f.real && !hosts.real || f.disk && !hosts.disks || f.long && named == "" ||
+			!strings.Contains(f.name, named)
 	})
 }
 
-// run strikes with each fault of a plan under load, and judges what has become of everything.
+// run strikes with each fault of a plan under load, and then judges the cluster.
 func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
 	c := newCluster(t)
 	w := newWitness()
@@ -89,7 +93,7 @@ func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
 	for _, ok := w.written(0); !ok; _, ok = w.written(0) {
 		select {
 		case err := <-loaded:
-			t.Fatalf("nobody books: %v", err)
+			t.Fatalf("no booking is acknowledged: %v", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -108,7 +112,7 @@ func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
 	t.Log(text.String())
 }
 
-// summarize prints, for each fault, how long bookings were not acknowledged and how long answers took.
+// summarize prints, for each fault, how long bookings were not acknowledged, and the answer times.
 func summarize(t *testing.T, all []round) {
 	by := map[string][]round{}
 	for _, r := range all {
@@ -118,7 +122,8 @@ func summarize(t *testing.T, all []round) {
 	fmt.Fprintf(&text, "%-20s %6s %28s %28s\n", "fault", "rounds", "until a booking (s)", "longest answer (s)")
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		fmt.Fprintf(&text, "%-20s %6d %s %s\n", name, len(by[name]),
-			quantiles(by[name], func(r round) time.Duration { return r.written }), quantiles(by[name], func(r round) time.Duration { return r.longest }))
+			quantiles(by[name], func(r round) time.Duration { return r.written }),
+			quantiles(by[name], func(r round) time.Duration { return r.longest }))
 	}
 	fates := map[fate]int{}
 	for _, r := range all {
@@ -129,7 +134,7 @@ func summarize(t *testing.T, all []round) {
 	t.Logf("%d rounds\n%s%v", len(all), text.String(), fates)
 }
 
-// quantiles returns the median, the ninth decile and the largest of something.
+// quantiles returns the median, the ninth decile and the maximum.
 func quantiles(of []round, what func(round) time.Duration) string {
 	var all []float64
 	for _, r := range of {

@@ -37,18 +37,20 @@ type cluster struct {
 	t        *testing.T
 	nodes    []*process
 	services map[string][]*process
-	urls     string        // of the nodes
-	disk     *bustest.Disk // the store of the first node, where it can break; or nil
-	volume   string        // the store of the last node, where it is a volume that can be filled; or ""
+	urls     string // of the nodes
+	// the store of the first node, if it is on a disk that can break; else nil
+	disk *bustest.Disk
+	// the store of the last node, where it is a volume that can be filled; or ""
+	volume string
 
-	conn   *bus.Conn // the judge's own, as an operator
+	conn   *bus.Conn // the judge's own connection, as an operator
 	ledger *bus.Ledger
 }
 
 // deadline is how long a booking waits for a rider.
 const deadline = 30 * time.Second
 
-// newCluster starts a cluster and returns when it works as a whole.
+// newCluster starts a cluster and waits until it is whole.
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,12 +78,12 @@ func newCluster(t *testing.T) *cluster {
 			c.must(os.MkdirAll(store, 0o700))
 			c.disk, err = bustest.NewDisk(store, filepath.Join(dir, "disk"), small)
 			c.must(err)
-			t.Cleanup(func() { c.tell(c.disk.Close()) }) // after the node's own
+			t.Cleanup(func() { c.tell(c.disk.Close()) }) // after the flags of the node
 		}
 		if h.real && i == nodes-1 {
 			c.must(os.MkdirAll(store, 0o700))
 			c.must(syscall.Mount("tmpfs", store, "tmpfs", 0, fmt.Sprintf("size=%d", small)))
-			t.Cleanup(func() { c.tell(syscall.Unmount(store, 0)) }) // after the node's own
+			t.Cleanup(func() { c.tell(syscall.Unmount(store, 0)) }) // after the flags of the node
 			c.volume = store
 		}
 		p := &process{host: h, program: program("nats-server"), alive: "http://" + h.back + ":8222/healthz"}
@@ -110,9 +112,11 @@ func newCluster(t *testing.T) *cluster {
 	} {
 		for i := range instances {
 			h := c.host(fmt.Sprintf("%s%d", strings.TrimSuffix(kind.name, "svc"), i+1))
-			p := &process{host: h, program: program(kind.name), alive: fmt.Sprintf("http://%s:%d/readyz", h.front, kind.port+10)}
+			p := &process{host: h, program: program(kind.name),
+				alive: fmt.Sprintf("http://%s:%d/readyz", h.front, kind.port+10)}
 			p.args = append([]string{nats, "--service-key=" + filepath.Join(keys, kind.name+".nk"), "--request-limit=0",
-				fmt.Sprintf("--%s-addr=%s:%d", strings.TrimSuffix(kind.name, "svc"), h.front, kind.port), fmt.Sprintf("--ops-addr=%s:%d", h.front, kind.port+10)}, kind.args...)
+				fmt.Sprintf("--%s-addr=%s:%d", strings.TrimSuffix(kind.name, "svc"), h.front, kind.port),
+				fmt.Sprintf("--ops-addr=%s:%d", h.front, kind.port+10)}, kind.args...)
 			p.keep(t)
 			c.services[kind.name] = append(c.services[kind.name], p)
 		}
@@ -123,7 +127,7 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-// connect makes the judge's connection, and a ledger on it.
+// connect opens the judge's connection, and a ledger on it.
 func (c *cluster) connect(keys string) {
 	c.t.Helper()
 	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(keys, access.Operator))
@@ -145,7 +149,7 @@ func (c *cluster) connect(keys string) {
 	c.must(err)
 }
 
-// base returns the addresses of a service's instances.
+// base returns the URLs of a service's instances.
 func (c *cluster) base(service string, port int) (urls []string) {
 	for _, p := range c.services[service] {
 		urls = append(urls, fmt.Sprintf("http://%s:%d", p.front, port))
@@ -162,7 +166,8 @@ func (c *cluster) all() []*process {
 	return all
 }
 
-// awaitWhole waits until nothing is missing any more: every process can work, and every stream has a leader and all of its replicas.
+// awaitWhole waits until the cluster is whole: all processes are ready, and every stream has a
+// leader and all of its replicas.
 func (c *cluster) awaitWhole(patience time.Duration) {
 	c.t.Helper()
 	over := time.Now().Add(patience)
@@ -176,7 +181,7 @@ func (c *cluster) awaitWhole(patience time.Duration) {
 	c.t.Fatalf("not whole again after %v: %v", patience, missing)
 }
 
-// missing returns what is missing, or nil.
+// missing returns an error that says what is missing, or nil.
 func (c *cluster) missing() error {
 	for _, p := range c.all() {
 		if !p.running() {
@@ -189,7 +194,7 @@ func (c *cluster) missing() error {
 	return c.incomplete()
 }
 
-// incomplete returns which stream is not there on all nodes, or nil.
+// incomplete returns an error that names a stream without all of its replicas, or nil.
 func (c *cluster) incomplete() error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
 	defer cancel()
@@ -233,14 +238,14 @@ func (c *cluster) leader() (*process, error) {
 			}
 		}
 		if time.Now().After(over) {
-			return nil, fmt.Errorf("nobody leads the ledger: %w", err)
+			return nil, fmt.Errorf("the ledger has no leader: %w", err)
 		}
 	}
 }
 
 var probes = &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// healthy returns why a process cannot work, by its own word, or nil.
+// healthy returns nil if a process is ready, or the reason that it reports.
 func healthy(p *process) error {
 	resp, err := probes.Get(p.alive)
 	if err != nil {
@@ -253,16 +258,17 @@ func healthy(p *process) error {
 	}
 	if resp.StatusCode != http.StatusOK {
 		var h struct{ Error string }
-		_ = json.Unmarshal(body, &h) // as NATS says it; ours is text
-		return fmt.Errorf("%s is not ready: %s", p.name, strings.ReplaceAll(strings.TrimSpace(h.Error+string(body)), "\n", "; "))
+		_ = json.Unmarshal(body, &h) // NATS answers in JSON, and Pillion in text
+		return fmt.Errorf("%s is not ready: %s", p.name, strings.ReplaceAll(strings.TrimSpace(h.Error+string(body)),
+			"\n", "; "))
 	}
 	return nil
 }
 
-// await lets a moment pass between two looks at something that does not tell when it changes.
+// await pauses between two checks of a state that cannot be awaited.
 func await(d time.Duration) { <-time.After(d) }
 
-// run runs a command of pillion to its end. It may take a while, for it waits for servers.
+// run runs a command of pillion to its end. It may wait for servers.
 func (c *cluster) run(args ...string) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
@@ -286,7 +292,7 @@ func (c *cluster) host(name string) host {
 	h, err := hosts.add(name)
 	c.must(err)
 	if h.real {
-		c.t.Cleanup(func() { c.tell(ip("netns", "del", name)) }) // after the process's own
+		c.t.Cleanup(func() { c.tell(ip("netns", "del", name)) }) // after the flags of the process
 	}
 	return h
 }

@@ -14,21 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A fault is something that happens to a cluster.
+// A fault is one way to break a cluster.
 type fault struct {
 	name string
 	real bool // needs real hosts
 	disk bool // needs a disk that can break
-	long bool // takes minutes: only where it is asked for by name
-	// strike breaks something and returns what mends it. Those whose answers may break off meanwhile, because they are killed, are told to down.
+	long bool // takes minutes, and runs only by name
+	// strike breaks something and returns a function that mends it. It passes processes that it
+	// kills to down, because their answers may be cut off.
 	strike func(c *cluster, chance *rand.Rand, down func(*process)) (mend func() error, err error)
-	// lasts is how long it lasts at least; whatever it is, it lasts until somebody's booking is acknowledged again.
+	// lasts is the minimum duration of the fault. The fault always lasts until a booking has been
+	// acknowledged again.
 	lasts func(chance *rand.Rand) time.Duration
-	// writes is how long it may take until bookings are acknowledged again; 0: nothing is promised.
+	// writes is the maximum time until bookings are acknowledged again. Zero means that there is no
+	// guarantee.
 	writes time.Duration
 }
 
-// afterKill is how long bookings may not be acknowledged after the ledger's leader is killed.
+// afterKill is the maximum time without acknowledged bookings after the ledger's leader is killed.
 const afterKill = 10 * time.Second
 
 func faults() []fault {
@@ -55,7 +58,7 @@ func exactly(d time.Duration) func(*rand.Rand) time.Duration {
 	return func(*rand.Rand) time.Duration { return d }
 }
 
-// upTo lasts a moment, or long enough for connections to be given up, or anything in between.
+// upTo returns a random duration: a moment, the maximum, or anything in between.
 func upTo(most time.Duration) func(*rand.Rand) time.Duration {
 	return func(chance *rand.Rand) time.Duration { return time.Duration(chance.Int64N(int64(most))) }
 }
@@ -70,7 +73,7 @@ func endLeader(s syscall.Signal) func(*cluster, *rand.Rand, func(*process)) (fun
 	}
 }
 
-// node returns the leader, every other time, or any node.
+// node returns the leader every other time, and otherwise any node.
 func (c *cluster) node(chance *rand.Rand) (*process, error) {
 	if chance.IntN(2) == 0 {
 		return c.leader()
@@ -94,7 +97,7 @@ func cutNode(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, err
 	return n.mend, n.cut()
 }
 
-// split puts a node and one instance of each service on one side, and everybody else on the other.
+// split puts one node and one instance of each service on one side, and the rest on the other.
 func split(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, error) {
 	n, err := c.node(chance)
 	if err != nil {
@@ -115,7 +118,7 @@ func split(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, error
 	}, err
 }
 
-// service returns an instance of any service.
+// service returns a random instance of any service.
 func (c *cluster) service(chance *rand.Rand) *process {
 	name := []string{"authsvc", "usersvc", "ridersvc"}[chance.IntN(3)]
 	return c.services[name][chance.IntN(instances)]
@@ -134,7 +137,7 @@ func killService(name string) func(*cluster, *rand.Rand, func(*process)) (func()
 	}
 }
 
-// authsvcAway kills all instances of it. People go on with the tokens that they have.
+// authsvcAway kills all instances of authsvc. People continue with their tokens.
 func authsvcAway(c *cluster, _ *rand.Rand, down func(*process)) (func() error, error) {
 	var err error
 	for _, p := range c.services["authsvc"] {
@@ -149,7 +152,8 @@ func authsvcAway(c *cluster, _ *rand.Rand, down func(*process)) (func() error, e
 	}, err
 }
 
-// fillDisk leaves a node no room. It is mended as an operator would: room is made, and the node is started again if it has given up.
+// fillDisk fills the disk of a node. As an operator would, mending makes room and restarts the node
+// if it has given up.
 func fillDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) {
 	node, ballast := c.nodes[len(c.nodes)-1], filepath.Join(c.volume, "ballast")
 	f, err := os.Create(ballast)
@@ -179,19 +183,20 @@ func fillDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) 
 	}, nil
 }
 
-// failWrite lets a node write no file beyond a few kilobytes, so that its next write fails. When that is over the node is started again:
-// it takes no writes for what it was writing until then.
+// failWrite limits the file size of a node to a few kilobytes, so that its next write fails.
+// Mending restarts the node, because it refuses writes to the streams that failed.
 func failWrite(c *cluster, chance *rand.Rand, _ func(*process)) (func() error, error) {
 	n, err := c.node(chance)
 	if err != nil {
 		return nil, err
 	}
 	limit := unix.Rlimit{Cur: 1 << 12, Max: unix.RLIM_INFINITY}
-	return func() error { return errors.Join(n.end(syscall.SIGTERM), n.start()) }, unix.Prlimit(n.pid, unix.RLIMIT_FSIZE, &limit, nil)
+	return func() error { return errors.Join(n.end(syscall.SIGTERM), n.start()) },
+		unix.Prlimit(n.pid, unix.RLIMIT_FSIZE, &limit, nil)
 }
 
-// breakDisk makes the file system of a node read-only, as the system does that finds an error on it. The node is stopped then, its disk repaired, and it is
-// started again.
+// breakDisk makes the file system of a node read-only, as the kernel does after an error. Mending
+// stops the node, repairs its disk and starts it again.
 func breakDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) {
 	n := c.nodes[0]
 	if err := c.disk.Break(); err != nil {
@@ -200,7 +205,7 @@ func breakDisk(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error)
 	return func() error { return errors.Join(n.end(syscall.SIGKILL), c.disk.Repair(), n.start()) }, nil
 }
 
-// rolling stops and starts one node after the other, each when the one before has caught up.
+// rolling restarts one node after the other, each after the one before has caught up.
 func rolling(c *cluster, _ *rand.Rand, _ func(*process)) (func() error, error) {
 	for _, n := range c.nodes {
 		if err := errors.Join(n.end(syscall.SIGTERM), n.start()); err != nil {

@@ -10,9 +10,10 @@ import (
 	"syscall"
 )
 
-// hosts are the machines of this process's cluster. In a sandbox each is a network namespace with two links, as services have them: one to the back,
-// where NATS is, and one to the front, where people are. People and the judge are on both networks. Elsewhere each is a loopback address, and nothing
-// can be cut.
+// hosts are the machines of this process's cluster. In a sandbox each is a network namespace with
+// two links: one to the back network of NATS, and one to the front network of people. People and
+// the judge are on both networks. Without a sandbox each is a loopback address, and no link can be
+// cut.
 var hosts network
 
 type network struct {
@@ -30,11 +31,13 @@ type host struct {
 }
 
 const (
-	backNet, otherNet, frontNet = "back", "other", "front" // bridges; other is where those go who are cut off together
-	people                      = "1"                      // the last byte of the address of people, and of the judge
+	// bridges; other is for hosts that are cut off together
+	backNet, otherNet, frontNet = "back", "other", "front"
+	// the last byte of the address of people, and of the judge
+	people = "1"
 )
 
-// wire makes the networks.
+// wire creates the networks.
 func (n *network) wire() error {
 	if err := ip("link", "set", "lo", "up"); err != nil {
 		return err
@@ -55,15 +58,16 @@ func (n *network) wire() error {
 	return nil
 }
 
-// add makes a host.
+// add creates a host.
 func (n *network) add(name string) (host, error) {
 	n.made++
 	if !n.real {
-		// Processes that run this at the same time differ in their ids.
+		// Processes that run this at the same time have different IDs.
 		a := fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()/250%250, 1+os.Getpid()%250, 10+n.made)
 		return host{name: name, back: a, front: a}, nil
 	}
-	h := host{name: name, back: fmt.Sprintf("10.77.0.%d", 10+n.made), front: fmt.Sprintf("10.77.1.%d", 10+n.made), real: true}
+	h := host{name: name, back: fmt.Sprintf("10.77.0.%d", 10+n.made), front: fmt.Sprintf("10.77.1.%d", 10+n.made),
+		real: true}
 	if err := ip("netns", "add", name); err != nil {
 		return host{}, err
 	}
@@ -90,23 +94,25 @@ func (n *network) add(name string) (host, error) {
 	return h, nil
 }
 
-// port is a host's end at a bridge.
+// port returns the name of the host's link to a bridge.
 func (h host) port(bridge string) string { return h.name + "-" + bridge[:1] }
 
-// cut takes the host from the network behind. Nobody is told: what is sent is lost. Hosts that are cut to the same net still reach each other.
+// cut takes the host off the back network without notice: all that is sent is lost. Hosts that are
+// cut off to the same network still reach each other.
 func (h host) cut() error { return ip("link", "set", h.port(backNet), "nomaster") }
 
-// cross takes the host to the other network behind, where it reaches only who is there.
+// cross moves the host to the other back network, where it reaches only the hosts there.
 func (h host) cross() error { return ip("link", "set", h.port(backNet), "master", otherNet) }
 
 // mend undoes cut and cross.
 func (h host) mend() error { return ip("link", "set", h.port(backNet), "master", backNet) }
 
-// command returns a command on the host. It dies with this process.
+// command returns a command on the host. It ends with this process.
 func (h host) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	if h.real {
-		cmd = exec.Command("ip", append([]string{"netns", "exec", h.name, program}, args...)...) // which becomes the program
+		cmd = exec.Command("ip", append([]string{"netns", "exec", h.name, program},
+			args...)...) // exec: the shell becomes the program
 	} else {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	}

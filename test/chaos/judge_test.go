@@ -21,12 +21,13 @@ import (
 	"github.com/example/pillion/load"
 )
 
-// judge fails the test unless everything that was acknowledged is in the ledger, everything in it is in order, all answers could have been given by
-// one system that does one thing after the other, nothing that the system has to do by itself is left, and every instance says the same.
+// judge fails the test unless all of these hold: every acknowledged event is in the ledger; the
+// ledger is in order; the answers are linearizable; the system has no work of its own left; and all
+// instances give the same answers.
 func (c *cluster) judge(w *witness, r *load.Report) {
 	c.t.Helper()
 	for _, v := range r.Violations[:min(len(r.Violations), 20)] {
-		c.t.Errorf("an answer that nobody should get: %+v", v)
+		c.t.Errorf("violation: %+v", v)
 	}
 	c.quiet(w)
 	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
@@ -39,16 +40,18 @@ func (c *cluster) judge(w *witness, r *load.Report) {
 	if found.More > 0 || len(found.Refused) > 0 {
 		c.t.Errorf("%d more findings; refused: %v", found.More, found.Refused)
 	}
-	c.t.Logf("%d acknowledged events looked for among %d; bookings: %v", len(r.Acknowledged()), found.Last, found.Bookings)
+	c.t.Logf("%d acknowledged events looked for among %d; bookings: %v", len(r.Acknowledged()), found.Last,
+		found.Bookings)
 
 	calls, riders := c.history(ctx, w)
 	began := time.Now()
 	n := bookingtest.CheckCalls(c.t, calls, riders)
-	c.t.Logf("%d calls in %d histories are held against the specification in %v", len(calls), n, time.Since(began).Round(time.Millisecond))
+	c.t.Logf("%d calls in %d histories are held against the specification in %v", len(calls), n,
+		time.Since(began).Round(time.Millisecond))
 	c.boards(w, found.Board)
 }
 
-// quiet waits until the system has nothing more to do by itself.
+// quiet waits until the system has no work of its own left.
 func (c *cluster) quiet(w *witness) {
 	c.t.Helper()
 	var left error
@@ -60,7 +63,7 @@ func (c *cluster) quiet(w *witness) {
 	c.t.Fatalf("something is left to do: %v", left)
 }
 
-// left returns what is left to do, or nil.
+// left returns an error that says what work is left, or nil.
 func (c *cluster) left(w *witness) error {
 	for _, base := range c.base("ridersvc", 3002) {
 		open, err := page(base+"/open-bookings", w.bearer(booking.Rider))
@@ -79,7 +82,8 @@ func (c *cluster) left(w *witness) error {
 			return fmt.Errorf("consumer %s: %w", shared, err)
 		}
 		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-			return fmt.Errorf("consumer %s is behind: %d to come, %d under way", shared, info.NumPending, info.NumAckPending)
+			return fmt.Errorf("consumer %s is behind: %d pending, %d in progress", shared, info.NumPending,
+				info.NumAckPending)
 		}
 	}
 	reading, stop := context.WithTimeout(c.t.Context(), whole)
@@ -88,23 +92,25 @@ func (c *cluster) left(w *witness) error {
 	if err != nil {
 		return err
 	}
-	if open := found.Bookings[booking.StateOpen]; open > 0 { // some of them perhaps overdue, which no list shows
+	// some may be overdue, which no list shows
+	if open := found.Bookings[booking.StateOpen]; open > 0 {
 		return fmt.Errorf("%d bookings are open", open)
 	}
 	return nil
 }
 
-// A stored is what the ledger says of a command.
+// A stored is the result of a command according to the ledger.
 type stored struct {
 	booking booking.ID
 	at      time.Time
 }
 
-// settled is how long after a command was stored, by the clock of its leader, everybody agrees on it: a new leader may take a while.
+// settled is the time after which a stored command is visible everywhere, by the clock of its
+// leader. A new leader may take a while.
 const settled = time.Minute
 
-// history returns what everybody asked for and was answered, and who the riders are. Whether what was not answered was done the ledger says; and what
-// the system did by itself.
+// history returns all requests and their answers as operations, and the riders. The ledger decides
+// whether requests without an answer had an effect, and adds the operations of the system itself.
 func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest.Call, riders []string) {
 	c.t.Helper()
 	commands, calls := c.commands(ctx, w)
@@ -123,7 +129,7 @@ func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest
 		if call.Answer == bookingtest.Unknown {
 			done, there := commands[call.Command]
 			if !there {
-				continue // a read, or nothing that any answer could tell of
+				continue // a read, or a request without any visible effect
 			}
 			call.ID, call.End = done.booking, max(call.Begin+1, int64(done.at.Sub(w.start)+settled))
 		}
@@ -137,12 +143,13 @@ func (c *cluster) history(ctx context.Context, w *witness) (calls []*bookingtest
 	return calls, riders
 }
 
-// commands returns what of each command is stored, and what the system did by itself.
+// commands returns the stored result of each command, and the operations of the system itself.
 func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.CommandID]stored, []*bookingtest.Call) {
 	c.t.Helper()
 	last, err := c.ledger.LastSequence(ctx)
 	c.must(err)
-	consumer, err := c.conn.JetStream().OrderedConsumer(ctx, bus.LedgerStream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ledger.booking.>"}})
+	consumer, err := c.conn.JetStream().OrderedConsumer(ctx, bus.LedgerStream,
+		jetstream.OrderedConsumerConfig{FilterSubjects: []string{"ledger.booking.>"}})
 	c.must(err)
 	messages, err := consumer.Messages()
 	c.must(err)
@@ -165,8 +172,10 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 			continue
 		}
 		call := &bookingtest.Call{
-			Op: bookingtest.OpExpire, ID: e.Booking, Actor: booking.Actor{ID: "the system", Role: booking.Service}, Command: e.Command, Partly: true,
-			End: int64(meta.Timestamp.Sub(w.start) + settled), Got: booking.Booking{ID: e.Booking, State: booking.StateExpired},
+			Op: bookingtest.OpExpire, ID: e.Booking, Actor: booking.Actor{ID: "the system", Role: booking.Service},
+			Command: e.Command, Partly: true,
+			End: int64(meta.Timestamp.Sub(w.start) + settled),
+			Got: booking.Booking{ID: e.Booking, State: booking.StateExpired},
 		}
 		if strings.HasSuffix(m.Subject(), "."+string(booking.Released)) {
 			call.Op, call.Got.State, call.Wait = bookingtest.OpRelease, booking.StateOpen, deadline
@@ -176,7 +185,8 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 	return found, system
 }
 
-// boards fails the test unless every instance lists to everybody what a fresh replay of the ledger says.
+// boards fails the test unless every instance lists for everybody what a fresh replay of the ledger
+// gives.
 func (c *cluster) boards(w *witness, want *board.Board) {
 	c.t.Helper()
 	for actor, bearer := range w.bearers {
@@ -200,7 +210,8 @@ func (c *cluster) boards(w *witness, want *board.Board) {
 				cursor = "&cursor=" + p.Next
 			}
 			if !slices.Equal(got, ought) {
-				c.t.Errorf("%s lists %d bookings to %s %s, and a replay of the ledger %d, or in other states", base, len(got), actor.Role, actor.ID, len(ought))
+				c.t.Errorf("%s lists %d bookings to %s %s, and a replay of the ledger %d, or in other states", base,
+					len(got), actor.Role, actor.ID, len(ought))
 			}
 		}
 	}
@@ -238,7 +249,7 @@ func page(url, bearer string) (list, error) {
 
 var lists = &http.Client{Timeout: 15 * time.Second}
 
-// bearer returns the token of somebody of a role.
+// bearer returns the token of an account of a role.
 func (w *witness) bearer(role booking.Role) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

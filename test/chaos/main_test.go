@@ -1,8 +1,9 @@
 //go:build linux
 
-// Package chaos breaks a whole cluster while people use it: three NATS servers and two instances of every service, each a process on a host of its
-// own, and whatever may happen to machines and networks. Whatever was acknowledged must be there afterwards, and whoever asks meanwhile must be
-// answered. See docs/chaos.md.
+// Package chaos breaks a whole cluster while people use it: three NATS servers and two instances of
+// each service, each a process on a host of its own. The faults are those of machines and networks.
+// Afterwards all acknowledged events must exist, and meanwhile all requests must be answered. See
+// docs/chaos.md.
 package chaos
 
 import (
@@ -18,16 +19,17 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// How the test binary tells itself, in a sandbox, where its folder is. Outside of one it has none yet.
+// homeEnv passes the test folder to this binary inside the sandbox. Outside it is not set.
 const homeEnv = "PILLION_CHAOS_HOME"
 
-// What asks for faults: a number of them, or some in the course of everything that CI runs.
+// These variables ask for faults: for a number of them, or for some as part of CI.
 const (
 	roundsEnv = "ROUNDS"
 	longEnv   = "PILLION_LONG"
 )
 
-// home is where the programs and everything that they write are: on a real disk, and gone when the tests are over.
+// home is the folder of the programs and of all that they write. It is on a real disk, and is
+// removed after the tests.
 var home string
 
 func TestMain(m *testing.M) {
@@ -39,7 +41,8 @@ func TestMain(m *testing.M) {
 			}
 			return m.Run()
 		}
-		if os.Getenv(roundsEnv) == "" && os.Getenv(longEnv) == "" { // nothing will be broken, so nothing need be built
+		// no fault is requested, so nothing need be built
+		if os.Getenv(roundsEnv) == "" && os.Getenv(longEnv) == "" {
 			return m.Run()
 		}
 		dir, err := os.MkdirTemp("", "pillion-chaos-")
@@ -62,20 +65,23 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// build makes the programs, and the NATS server in the version that go.mod names: as `make build` does, so that most of it is in Go's cache.
+// build builds the programs as `make build` does, so that most of the result is in Go's cache, and
+// the NATS server in the version of go.mod.
 func build() error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", home, "github.com/example/pillion/cmd/...", "github.com/nats-io/nats-server/v2")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", home, "github.com/example/pillion/cmd/...",
+		"github.com/nats-io/nats-server/v2")
 	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	return cmd.Run()
 }
 
-// again runs this binary once more with a network, mounts and process ids of its own, and returns its status. Everything that happens in there
-// ends with it, whatever it ends by: hosts, links, volumes and processes. It returns an error where this system does not allow that.
+// again runs this binary again in a sandbox, with its own network, mounts and process IDs, and
+// returns its exit status. Hosts, links, volumes and processes end with the sandbox, however it
+// ends. It returns an error if this system does not allow a sandbox.
 func again() (int, error) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return 0, errors.New("there is no ip command (iproute2)")
 	}
-	runtime.LockOSThread() // the sandbox dies with the thread that has made it
+	runtime.LockOSThread() // the sandbox dies with the thread that created it
 	defer runtime.UnlockOSThread()
 	within := func(program string, args ...string) *exec.Cmd {
 		cmd := exec.Command(program, args...)
@@ -89,8 +95,9 @@ func again() (int, error) {
 		}
 		return cmd
 	}
-	// All that furnish will do, tried out.
-	try := within("sh", "-ec", "mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add a; ip link add name x0 type bridge; ip link add name x1 type veth peer name x2")
+	// Try all that furnish will do.
+	try := within("sh", "-ec",
+		"mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run; ip link set lo up; ip netns add a; ip link add name x0 type bridge; ip link add name x1 type veth peer name x2")
 	if out, err := try.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%w: %s", err, out)
 	}
@@ -109,12 +116,13 @@ func again() (int, error) {
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// furnish makes the inside of the sandbox usable.
+// furnish prepares the inside of the sandbox.
 func furnish() error {
 	for _, m := range []struct {
 		source, target, kind string
 		flags                uintptr
-	}{{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE}, {"proc", "/proc", "proc", 0}, {"tmpfs", "/run", "tmpfs", 0}} {
+	}{{"none", "/", "", syscall.MS_REC | syscall.MS_PRIVATE}, {"proc", "/proc", "proc", 0},
+		{"tmpfs", "/run", "tmpfs", 0}} {
 		if err := syscall.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
@@ -123,13 +131,13 @@ func furnish() error {
 	return hosts.wire()
 }
 
-// breakable returns why there can be no disk here that breaks, or nil.
+// breakable returns nil, or why there is no disk here that can break.
 func breakable() error {
 	dir, err := os.MkdirTemp(home, "disk-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // home goes as well
+	defer os.RemoveAll(dir) //nolint:errcheck // home is removed as well
 	disk, err := bustest.NewDisk(dir, filepath.Join(home, "trial"), 16<<20)
 	if err != nil {
 		return err

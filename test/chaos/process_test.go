@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// A process is a program on a host, which is started again with the same settings whatever has become of it.
+// A process is a program on a host that can be restarted with the same settings.
 type process struct {
 	host
 	program string
 	args    []string
-	log     string // the file that it writes to
-	alive   string // an address that answers 200 when it can work
+	log     string // the file of its output
+	alive   string // a URL that answers 200 when the process is ready
 
 	pid  int
-	done chan struct{} // closed when it has ended
+	done chan struct{} // closed when the process has ended
 }
 
-// start begins the process.
+// start starts the process.
 func (p *process) start() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has its own
+	defer log.Close() // the process has its own copy
 	cmd := p.command(p.program, p.args...)
 	cmd.Env = append(os.Environ(), "LOG_FORMAT=json")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = home, log, log
@@ -39,7 +39,7 @@ func (p *process) start() error {
 	}
 	p.pid, p.done = cmd.Process.Pid, make(chan struct{})
 	go func(done chan struct{}) {
-		_ = cmd.Wait() // it is killed more often than not
+		_ = cmd.Wait() // mostly because it was killed
 		close(done)
 	}(p.done)
 	return nil
@@ -55,7 +55,8 @@ func (p *process) running() bool {
 	}
 }
 
-// end sends the process a signal that ends it, and returns when it has ended. One that does not within a while is killed, which is an error.
+// end sends a signal that ends the process, and waits for its end. After a while it kills the
+// process and returns an error.
 func (p *process) end(s syscall.Signal) error {
 	if !p.running() {
 		return nil
@@ -67,17 +68,18 @@ func (p *process) end(s syscall.Signal) error {
 	case <-p.done:
 		return nil
 	case <-time.After(30 * time.Second):
-		return fmt.Errorf("%s does not end when it is told to (%v): %w", p.name, s, syscall.Kill(p.pid, syscall.SIGKILL))
+		return fmt.Errorf("%s does not end after %v: %w", p.name, s,
+			syscall.Kill(p.pid, syscall.SIGKILL))
 	}
 }
 
 func (p *process) kill() error { return p.end(syscall.SIGKILL) }
 
-// pause stops the process's clock; resume lets it go on as if nothing had happened.
+// pause and resume stop and continue the process, which does not notice the time between.
 func (p *process) pause() error  { return syscall.Kill(p.pid, syscall.SIGSTOP) }
 func (p *process) resume() error { return syscall.Kill(p.pid, syscall.SIGCONT) }
 
-// said returns the last lines of what the process wrote.
+// said returns the last lines of the process's output.
 func (p *process) said(lines int) string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -87,10 +89,10 @@ func (p *process) said(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// keep starts the process, and ends it when the test is over.
+// keep starts the process, and ends it after the test.
 func (p *process) keep(t *testing.T) {
 	t.Helper()
-	p.log = filepath.Join(t.ArtifactDir(), p.name+".log") // with -artifacts it stays
+	p.log = filepath.Join(t.ArtifactDir(), p.name+".log") // stays with -artifacts
 	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}

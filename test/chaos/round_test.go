@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// whole is how long the cluster may take until nothing is missing any more, once what was broken is mended.
+// whole is the maximum time until the cluster is whole again after a fault is mended.
 const whole = 2 * time.Minute
 
-// A round is one fault, from its beginning until everything is whole again.
+// A round is one fault, from its beginning until the cluster is whole again.
 type round struct {
 	fault   string
 	took    time.Duration
-	written time.Duration // from when it had happened until a booking that was asked for since is acknowledged
-	longest time.Duration // that anybody was made to wait for an answer
+	written time.Duration // from the fault until a later booking is acknowledged
+	longest time.Duration // for an answer
 	fates   map[fate]int
-	wrong   []exchange // that should not be
+	wrong   []exchange // an answer that Pillion must never give
 }
 
-// strike makes a fault happen, lets it last, mends it, and returns when everything is whole again.
+// strike causes a fault, lets it last, mends it, and waits until the cluster is whole again.
 func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 	c.t.Helper()
 	begin := w.now()
@@ -60,15 +60,18 @@ func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 			r.longest = max(r.longest, x.end-x.begin)
 		}
 		switch {
-		case x.end-x.begin > patience, x.fate == hung, x.fate == wrong, (x.fate == broken || x.fate == nobody) && !down[x.host]:
+		case x.end-x.begin > patience, x.fate == hung, x.fate == wrong, (x.fate == broken || x.fate == nobody) &&
+			!down[x.host]:
 			r.wrong = append(r.wrong, x)
 		}
 	}
 	if f.writes > 0 && r.written > f.writes {
-		c.t.Errorf("%s: bookings go on after %v, and %v is promised", f.name, r.written.Round(time.Millisecond), f.writes)
+		c.t.Errorf("%s: bookings go on after %v, and %v is promised", f.name, r.written.Round(time.Millisecond),
+			f.writes)
 	}
 	for _, x := range r.wrong[:min(len(r.wrong), 5)] {
-		c.t.Errorf("%s: %s at %s begun %v after: %s %d %s after %v", f.name, x.op, x.host, (x.begin - begin).Round(time.Millisecond), x.fate, x.status, x.code,
+		c.t.Errorf("%s: %s at %s begun %v after: %s %d %s after %v", f.name, x.op, x.host,
+			(x.begin - begin).Round(time.Millisecond), x.fate, x.status, x.code,
 			(x.end - x.begin).Round(time.Millisecond))
 	}
 	if more := len(r.wrong) - 5; more > 0 {
@@ -82,6 +85,7 @@ func (r round) String() string {
 	for _, f := range slices.Sorted(maps.Keys(r.fates)) {
 		fates = append(fates, fmt.Sprintf("%d %s", r.fates[f], f))
 	}
-	return fmt.Sprintf("%-20s %6.1f s, writes after %6.3f s, longest answer %6.3f s: %s", r.fault, r.took.Seconds(), r.written.Seconds(), r.longest.Seconds(),
+	return fmt.Sprintf("%-20s %6.1f s, writes after %6.3f s, longest answer %6.3f s: %s", r.fault, r.took.Seconds(),
+		r.written.Seconds(), r.longest.Seconds(),
 		strings.Join(fates, ", "))
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// A request that a server has taken before it was killed is one whose outcome nobody knows, also where net/http has tried it again and found nobody there.
+// TestWitnessKnowsWhatWasSent kills a server that has received a request. The outcome is unknown,
+// even though net/http retries the request and then fails to connect.
 func TestWitnessKnowsWhatWasSent(t *testing.T) {
 	var taken atomic.Bool
 	var server *httptest.Server
@@ -29,7 +30,7 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset, as of a process that is gone
+		if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // a reset, as after a kill
 			t.Error(err)
 		}
 		conn.Close()
@@ -41,7 +42,8 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", "Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
+		req.Header.Set("Authorization",
+			"Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
 		req.Header.Set("Idempotency-Key", "one")
 		resp, err := w.RoundTrip(req)
 		if err == nil {
@@ -49,10 +51,11 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		}
 		return err
 	}
-	if err := ask("GET", "/", ""); err != nil { // so that there is a connection
+	if err := ask("GET", "/", ""); err != nil { // opens a connection
 		t.Fatal(err)
 	}
-	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil || !taken.Load() {
+	if err := ask("POST", "/accept-booking", `{"booking_id":"nosuchbookingnosuchbooking"}`); err == nil ||
+		!taken.Load() {
 		t.Fatalf("the request was taken: %v, and its error is %v", taken.Load(), err)
 	}
 	x := w.all[len(w.all)-1]
@@ -60,9 +63,9 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		t.Errorf("the request is %q, as a call %v", x.fate, x.call)
 	}
 	if err := ask("POST", "/accept-booking", `{}`); err == nil {
-		t.Fatal("somebody is still there")
+		t.Fatal("a server still runs")
 	}
 	if x := w.all[len(w.all)-1]; x.fate != nobody || x.call != nil {
-		t.Errorf("a request that nobody has taken is %q, as a call %v", x.fate, x.call)
+		t.Errorf("a request that no server has received is %q, as a call %v", x.fate, x.call)
 	}
 }

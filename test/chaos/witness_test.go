@@ -21,24 +21,24 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// patience is how long an answer may take at most: whoever asks is told something until then.
+// patience is the maximum time of an answer.
 const patience = 12 * time.Second
 
-// A witness stands between people and services, and keeps who was answered what, and when.
+// A witness is a transport that records all requests and their answers.
 type witness struct {
 	start time.Time
 	next  http.RoundTripper
 
 	mu      sync.Mutex
 	all     []exchange
-	tokens  map[string]booking.Actor // whose each is
+	tokens  map[string]booking.Actor // the owner of each
 	bearers map[booking.Actor]string // the newest of each
 	first   map[booking.CommandID]time.Duration
 }
 
 var _ http.RoundTripper = (*witness)(nil)
 
-// An exchange is one request and what became of it.
+// An exchange is one request and its answer.
 type exchange struct {
 	begin, end time.Duration // since the witness's start
 	op         string        // "POST /book"
@@ -46,35 +46,38 @@ type exchange struct {
 	fate       fate
 	status     int
 	code       string
-	call       *bookingtest.Call // as the specification has it; nil where that does not speak of such requests
+	// the operation in the specification, or nil if it has none for such requests
+	call *bookingtest.Call
 }
 
-// A fate is what becomes of a request.
+// A fate is the outcome of a request.
 type fate string
 
 const (
 	answered fate = "answered"
-	away     fate = "503"          // with Retry-After
-	nobody   fate = "nobody there" // and nothing was sent
+	away     fate = "503"           // with Retry-After
+	nobody   fate = "no connection" // and nothing was sent
 	broken   fate = "broken off"
 	hung     fate = "not answered"
-	wrong    fate = "wrong" // an answer that nobody should get
+	wrong    fate = "wrong" // an answer that Pillion must never give
 )
 
 func newWitness() *witness {
 	return &witness{
 		start: time.Now(), next: &http.Transport{MaxIdleConnsPerHost: 500, IdleConnTimeout: time.Minute},
-		tokens: map[string]booking.Actor{}, bearers: map[booking.Actor]string{}, first: map[booking.CommandID]time.Duration{},
+		tokens: map[string]booking.Actor{}, bearers: map[booking.Actor]string{},
+		first: map[booking.CommandID]time.Duration{},
 	}
 }
 
 func (w *witness) now() time.Duration { return time.Since(w.start) }
 
-// RoundTrip asks, and notes the answer.
+// RoundTrip performs the request and records the answer.
 func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchange{begin: w.now(), op: req.Method + " " + template(req.URL.Path), host: req.URL.Hostname()}
 	var sent atomic.Bool
-	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
+	traced := req.WithContext(httptrace.WithClientTrace(req.Context(),
+		&httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}))
 	resp, err := w.next.RoundTrip(traced)
 	var body []byte
 	if err == nil {
@@ -86,10 +89,12 @@ func (w *witness) RoundTrip(req *http.Request) (*http.Response, error) {
 	var answer answer
 	if err == nil {
 		x.status = resp.StatusCode
-		_ = json.Unmarshal(body, &answer) // what is no JSON has none of it
+		_ = json.Unmarshal(body, &answer) // a body without JSON has no fields
 	}
 	x.code, x.fate = answer.Code, fateOf(resp, err)
-	if x.fate == nobody && sent.Load() { // by a connection that broke, and then there was no other: net/http tries again by itself what has an Idempotency-Key
+	if x.fate == nobody &&
+		// net/http itself retries a request with an Idempotency-Key if a kept connection breaks
+		sent.Load() {
 		x.fate = broken
 	}
 	w.mu.Lock()
@@ -116,7 +121,7 @@ func fateOf(resp *http.Response, err error) fate {
 	return broken
 }
 
-// template is a path without what it names.
+// template returns a path without the IDs in it.
 func template(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
@@ -127,7 +132,7 @@ func template(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// An answer is what bodies of answers may say.
+// An answer has the fields that bodies of answers may have.
 type answer struct {
 	Booking booking.ID      `json:"booking_id"`
 	State   booking.State   `json:"state"`
@@ -135,21 +140,23 @@ type answer struct {
 	Code    string          `json:"code"`
 }
 
-// call returns what was asked as the specification has it, or nil.
+// call returns the request as an operation of the specification, or nil.
 func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Call {
 	actor := w.whose(req.Header.Get("Authorization"))
 	if actor.ID == "" || x.fate == nobody {
 		return nil
 	}
 	c := &bookingtest.Call{
-		Actor: actor, Right: true, Wait: deadline, Partly: true, Begin: int64(x.begin), First: int64(x.begin), End: int64(x.end),
+		Actor: actor, Right: true, Wait: deadline, Partly: true, Begin: int64(x.begin), First: int64(x.begin),
+		End: int64(x.end),
 		Got: booking.Booking{ID: a.Booking, State: a.State, Rider: a.Rider},
 	}
 	path := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
 	verb := path[len(path)-1]
 	switch {
 	case x.op == "POST /book":
-		c.Op, c.ID = bookingtest.OpBook, booking.ID(booking.DeriveID("booking", actor.ID, req.Header.Get("Idempotency-Key")))
+		c.Op, c.ID = bookingtest.OpBook, booking.ID(booking.DeriveID("booking", actor.ID,
+			req.Header.Get("Idempotency-Key")))
 	case x.op == "POST /accept-booking":
 		c.Op, c.ID = bookingtest.OpAccept, a.Booking
 	case x.op == "GET /bookings/{id}":
@@ -165,7 +172,7 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 	}
 	if req.GetBody != nil {
 		if body, err := req.GetBody(); err == nil {
-			_ = json.NewDecoder(body).Decode(&asked) // it was written by load
+			_ = json.NewDecoder(body).Decode(&asked) // load wrote it
 		}
 	}
 	c.Stars = asked.Stars
@@ -180,7 +187,8 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 			w.first[c.Command] = x.begin
 		}
 	}
-	if with := a.State == booking.StateAccepted || a.State == booking.StateArrived || a.State == booking.StateStarted; with && actor.Role == booking.Rider {
+	if with := a.State == booking.StateAccepted || a.State == booking.StateArrived ||
+		a.State == booking.StateStarted; with && actor.Role == booking.Rider {
 		c.Got.Rider = booking.RiderID(actor.ID)
 	}
 	switch {
@@ -194,7 +202,7 @@ func (w *witness) call(req *http.Request, x exchange, a answer) *bookingtest.Cal
 	return c
 }
 
-// whose returns whose a token is, as far as it says itself.
+// whose returns the actor of a token, without verification.
 func (w *witness) whose(header string) booking.Actor {
 	bearer, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
@@ -209,27 +217,29 @@ func (w *witness) whose(header string) booking.Actor {
 	}
 	if parts := strings.Split(bearer, "."); len(parts) == 3 {
 		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
-		_ = json.Unmarshal(payload, &claims) // nothing is decided by it
+		_ = json.Unmarshal(payload, &claims) // for the record only
 	}
 	a := booking.Actor{ID: claims.Subject, Role: claims.Role}
 	w.tokens[bearer], w.bearers[a] = a, bearer
 	return a
 }
 
-// written returns when a booking that was asked for after a time was acknowledged first, and whether one was.
+// written returns when a booking requested after a given time was first acknowledged, and whether
+// one was.
 func (w *witness) written(after time.Duration) (time.Duration, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var first time.Duration
 	for i := len(w.all) - 1; i >= 0 && w.all[i].end > after; i-- {
-		if x := w.all[i]; x.op == "POST /book" && x.begin > after && x.fate == answered && x.status < 300 && (first == 0 || x.end < first) {
+		if x := w.all[i]; x.op == "POST /book" && x.begin > after && x.fate == answered && x.status < 300 &&
+			(first == 0 || x.end < first) {
 			first = x.end
 		}
 	}
 	return first, first > 0
 }
 
-// since returns what ended after a time.
+// since returns the exchanges that ended after a time.
 func (w *witness) since(after time.Duration) (some []exchange) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

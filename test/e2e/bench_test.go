@@ -25,11 +25,12 @@ import (
 
 const (
 	connections = 32
-	turns       = 10 // the two sides take turns, so that a machine that slows down slows both
+	turns       = 10 // both sides take turns, so that a slower machine slows both
 )
 
-// BenchmarkBook measures /book over real HTTP on 32 connections, beside its limit: a handler that does nothing but verify one token
-// and publish one durable message, with the same kind of embedded server. "of-bare" is the ratio of their rates.
+// BenchmarkBook measures /book over real HTTP on 32 connections, beside a minimal handler that only
+// verifies a token and publishes a durable message, with the same kind of embedded server.
+// "of-bare" is the ratio of their rates.
 func BenchmarkBook(b *testing.B) {
 	for _, c := range []struct{ name, sync string }{{"fsync", "always"}, {"no-fsync", "2m"}} {
 		b.Run(c.name, func(b *testing.B) {
@@ -41,7 +42,7 @@ func BenchmarkBook(b *testing.B) {
 
 			ours := &load{url: "http://" + p.user + "/book", token: token}
 			limit := &load{url: "http://" + bareAddr + "/", token: token}
-			ours.run(b, 500) // both warm
+			ours.run(b, 500) // warm up both
 			limit.run(b, 500)
 			ours.reset()
 			limit.reset()
@@ -53,7 +54,7 @@ func BenchmarkBook(b *testing.B) {
 			}
 			b.StopTimer()
 			slices.Sort(ratios)
-			b.ReportMetric(0, "ns/op") // of both sides together: says nothing
+			b.ReportMetric(0, "ns/op") // of both sides together, so it is not reported
 			b.ReportMetric(ours.rate(), "book/s")
 			b.ReportMetric(limit.rate(), "bare/s")
 			b.ReportMetric(ratios[len(ratios)/2], "of-bare")
@@ -61,8 +62,8 @@ func BenchmarkBook(b *testing.B) {
 	}
 }
 
-// BenchmarkAcceptRace measures how long it takes until each of 32 riders that race for one booking has its answer, beside 32
-// requests that race for nothing.
+// BenchmarkAcceptRace measures the time until each of 32 riders who race for one booking has an
+// answer, beside 32 requests without a race.
 func BenchmarkAcceptRace(b *testing.B) {
 	p := newPorts(b)
 	pillion(b, p, b.TempDir(), "--sync", "2m")
@@ -97,10 +98,12 @@ func BenchmarkAcceptRace(b *testing.B) {
 		if err != nil || a.status != http.StatusOK {
 			b.Fatalf("book: %d %s %v", a.status, a.body, err)
 		}
-		raced, winner := race("http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, a.field("booking_id")), riders)
+		raced, winner := race("http://"+p.rider+"/accept-booking",
+			fmt.Sprintf(`{"booking_id":%q}`, a.field("booking_id")), riders)
 		booked, _ := race("http://"+p.user+"/book", "{}", users)
 		racing, alone = racing+raced, alone+booked
-		if err := release(b.Context(), p, winner, a.field("booking_id")); err != nil { // free for the next race
+		// free for the next race
+		if err := release(b.Context(), p, winner, a.field("booking_id")); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -111,18 +114,19 @@ func BenchmarkAcceptRace(b *testing.B) {
 	b.ReportMetric(float64(racing)/float64(alone), "of-32-bookings")
 }
 
-// BenchmarkBookBesideLogins measures how long the slowest hundredth of bookings takes while a thousand people log in at once, beside what it
-// takes while one does after the other. The limit of "of-one-login" is 5.
+// BenchmarkBookBesideLogins measures the 99th percentile of bookings while a thousand people log in
+// at once, relative to that beside one login at a time. The limit of "of-one-login" is 5.
 func BenchmarkBookBesideLogins(b *testing.B) {
 	p := newPorts(b)
 	pillion(b, p, b.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
 	bearer := "Bearer " + login(b, p, "john@example.com", "user")
 	signIn := func() {
-		if _, err := call(b.Context(), "POST", "http://"+p.auth+"/login", `{"email":"john@example.com","password":"password123","role":"user"}`); err != nil {
+		if _, err := call(b.Context(), "POST", "http://"+p.auth+"/login",
+			`{"email":"john@example.com","password":"password123","role":"user"}`); err != nil {
 			b.Error(err)
 		}
 	}
-	// p99 books on four connections until done is closed, and returns what 99 of a hundred bookings took at most.
+	// p99 books on four connections until done is closed, and returns the 99th percentile.
 	p99 := func(done <-chan struct{}) time.Duration {
 		client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4}}
 		defer client.CloseIdleConnections()
@@ -139,7 +143,8 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 						return
 					case <-pace.C:
 					}
-					req, err := http.NewRequestWithContext(b.Context(), "POST", "http://"+p.user+"/book", strings.NewReader("{}"))
+					req, err := http.NewRequestWithContext(b.Context(), "POST", "http://"+p.user+"/book",
+						strings.NewReader("{}"))
 					if err != nil {
 						b.Error(err)
 						return
@@ -151,7 +156,7 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 						b.Error(err)
 						return
 					}
-					_ = resp.Body.Close() // a short body: it is in the buffer
+					_ = resp.Body.Close() // a short body is in the buffer already
 					if resp.StatusCode != http.StatusOK {
 						b.Errorf("book: %d", resp.StatusCode)
 						return
@@ -198,7 +203,7 @@ func BenchmarkBookBesideLogins(b *testing.B) {
 	b.ReportMetric(ratios[len(ratios)/2], "of-one-login")
 }
 
-// BenchmarkStart measures how long the whole system takes from nothing to ready, and what it keeps in memory at rest.
+// BenchmarkStart measures the time of the whole system from start to ready, and its memory at rest.
 func BenchmarkStart(b *testing.B) {
 	var took time.Duration
 	var resident float64
@@ -217,7 +222,7 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(resident, "MiB-resident")
 }
 
-// load sends one request over and over on a number of connections.
+// load sends one request repeatedly on a number of connections.
 type load struct {
 	url, token string
 	client     *http.Client
@@ -228,11 +233,12 @@ type load struct {
 func (l *load) reset()        { l.sent, l.spent = 0, 0 }
 func (l *load) rate() float64 { return float64(l.sent) / l.spent.Seconds() }
 
-// run sends n requests and returns how many a second were answered with 200.
+// run sends n requests and returns the rate of answers with 200, per second.
 func (l *load) run(b *testing.B, n int) float64 {
 	b.Helper()
 	if l.client == nil {
-		l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
+		l.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections,
+			MaxConnsPerHost: connections}}
 		b.Cleanup(l.client.CloseIdleConnections)
 	}
 	jobs := make(chan struct{}, n)
@@ -257,7 +263,7 @@ func (l *load) run(b *testing.B, n int) float64 {
 					b.Error(err)
 					return
 				}
-				_ = resp.Body.Close() // a short body: it is in the buffer
+				_ = resp.Body.Close() // a short body is in the buffer already
 				if resp.StatusCode != http.StatusOK {
 					b.Errorf("%s: %d", l.url, resp.StatusCode)
 					return
@@ -271,7 +277,7 @@ func (l *load) run(b *testing.B, n int) float64 {
 	return float64(n) / took.Seconds()
 }
 
-// bare runs the limit as a process of its own: this test binary again, see bareMain.
+// bare runs the minimal handler in another process: this test binary again; see bareMain.
 func bare(b *testing.B, keyFile, sync string) string {
 	b.Helper()
 	at := addrs(b, 1)[0]
@@ -297,7 +303,7 @@ func bare(b *testing.B, keyFile, sync string) string {
 
 const bareEnv = "PILLION_E2E_BARE"
 
-// bareMain is the process that bare starts: it returns only with an error.
+// bareMain is the process of bare. It returns only with an error.
 func bareMain(args string) error {
 	part := strings.Split(args, "|")
 	pem, err := os.ReadFile(part[2])
@@ -327,7 +333,8 @@ func bareMain(args string) error {
 		return err
 	}
 	ctx := context.Background()
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"}, Storage: jetstream.FileStorage}); err != nil {
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "BARE", Subjects: []string{"bare.>"},
+		Storage: jetstream.FileStorage}); err != nil {
 		return err
 	}
 	return http.ListenAndServe(part[0], bareHandler(&key.PublicKey, js))
@@ -336,7 +343,8 @@ func bareMain(args string) error {
 func bareHandler(key *rsa.PublicKey, js jetstream.JetStream) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		raw := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if _, err := jwt.Parse(raw, func(*jwt.Token) (any, error) { return key, nil }, jwt.WithValidMethods([]string{"RS256"})); err != nil {
+		if _, err := jwt.Parse(raw, func(*jwt.Token) (any, error) { return key, nil },
+			jwt.WithValidMethods([]string{"RS256"})); err != nil {
 			http.Error(w, "Invalid token", http.StatusForbidden)
 			return
 		}

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// Many people, two hundred in CI, stay logged in while one authsvc after the other is killed and started again, however slow the machine
-// is: each use of a refresh token makes the same successor, whoever answers, nobody who is honest is logged out, and a thief ends the session.
+// TestRefreshChainsOutliveKills keeps many people logged in, two hundred in CI, while one authsvc
+// after the other is killed and restarted. Each refresh token has one successor, whichever instance
+// answers. No honest client is logged out, and a thief ends the session.
 func TestRefreshChainsOutliveKills(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	const steps = 6
 	chains, kills := 40, 2
 	if wait.Long() {
@@ -24,14 +25,16 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	}
 	p := newPorts(t)
 	p.server(t)
-	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats, p.key("operator")).Wait(t); status != 0 {
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+p.nats,
+		p.key("operator")).Wait(t); status != 0 {
 		t.Fatalf("provision ended with status %d", status)
 	}
 	data, more := t.TempDir(), addrs(t, 2)
 	second := ports{auth: more[0], authOps: more[1], nats: p.nats, keys: p.keys}
 	run := func(at ports) *proctest.Program {
 		t.Helper()
-		prog := proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps, "--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
+		prog := proctest.Begin(t, "authsvc", "--demo", "--data", data, "--auth-addr", at.auth, "--ops-addr", at.authOps,
+			"--nats-url", "nats://"+at.nats, at.key("authsvc"), "--services", at.keys,
 			"--address-limit", "1000000", "--request-limit", "0")
 		prog.Ready(t)
 		return prog
@@ -41,13 +44,14 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 
 	first := make([]string, chains)
 	var group sync.WaitGroup
-	lanes := make(chan struct{}, 2) // hashes take a while, and a queue of them is refused
+	lanes := make(chan struct{}, 2) // password hashes are slow, and a long queue of them is refused
 	for i := range chains {
 		group.Go(func() {
 			lanes <- struct{}{}
 			defer func() { <-lanes }()
-			// One account's sessions are refreshed a hundred times before it has to wait.
-			person := fmt.Sprintf(`{"email":"person-%d@example.com","password":"correct horse battery","role":"user"}`, i)
+			// An account's sessions can be refreshed a hundred times before its limit.
+			person := fmt.Sprintf(`{"email":"person-%d@example.com","password":"correct horse battery","role":"user"}`,
+				i)
 			mustCall(t, "POST", "http://"+at[i%2].auth+"/register", person)
 			a := mustCall(t, "POST", "http://"+at[i%2].auth+"/login", person)
 			if first[i] = a.field("refresh_token"); a.status != http.StatusOK {
@@ -61,16 +65,17 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 	}
 
 	var asked, again, done atomic.Int64
-	// refresh asks one instance or the other until one of them answers.
+	// refresh asks the two instances in turn until one answers.
 	refresh := func(token string, which int) (int, string) {
 		for patience := time.Now().Add(wait.Patience); ; which++ {
 			asked.Add(1)
-			a, err := call(t.Context(), "POST", "http://"+at[which%2].auth+"/refresh", fmt.Sprintf(`{"refresh_token":%q}`, token))
+			a, err := call(t.Context(), "POST", "http://"+at[which%2].auth+"/refresh",
+				fmt.Sprintf(`{"refresh_token":%q}`, token))
 			if err == nil && a.status != http.StatusServiceUnavailable || time.Now().After(patience) {
 				return a.status, a.field("refresh_token")
 			}
 			again.Add(1)
-			<-time.After(20 * time.Millisecond) // as a client waits that was told to come back
+			<-time.After(20 * time.Millisecond) // obeys Retry-After
 		}
 	}
 	killed := make(chan struct{})
@@ -97,7 +102,7 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 					break
 				}
 				now := history[len(history)-1]
-				uses := 1 + rnd.IntN(3) // tabs that wake up together, and answers that get lost
+				uses := 1 + rnd.IntN(3) // tabs that wake up together, and lost answers
 				next := make([]string, uses)
 				codes := make([]int, uses)
 				var tabs sync.WaitGroup
@@ -107,12 +112,14 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 				tabs.Wait()
 				for n := range uses {
 					if codes[n] != http.StatusOK || next[n] != next[0] {
-						t.Errorf("chain %d, step %d: %d uses were answered with %v, and one of them with another successor: %v", i, step, uses, codes, next[n] != next[0])
+						t.Errorf("chain %d, step %d: %d uses were answered with %v; with another successor: %v",
+							i, step, uses, codes, next[n] != next[0])
 						return
 					}
 				}
 				history = append(history, next[0])
-				<-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond) // people do not refresh all the time
+				// people do not refresh all the time
+				<-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond)
 			}
 			last := history[len(history)-1]
 			if i%4 != 0 {
@@ -129,8 +136,9 @@ func TestRefreshChainsOutliveKills(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d refreshes were asked for in %d chains over %d kills, %d of them again", asked.Load(), done.Load(), kills, again.Load())
+	t.Logf("%d refreshes in %d chains over %d kills, %d of them retries", asked.Load(), done.Load(), kills,
+		again.Load())
 	if again.Load() == 0 {
-		t.Error("nobody noticed the kills")
+		t.Error("no refresh met a killed instance")
 	}
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// Whatever was answered with 200 is there after kill -9, and a retry with the same key gives the same booking.
+// TestNothingAcknowledgedIsLost kills the system with kill -9. Every acknowledged booking exists
+// afterwards, and a retry with the same key returns the same booking.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Parallel()
 	const kills, clients = 10, 50
@@ -22,7 +23,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	bearer := "Bearer " + login(t, p, "john@example.com", "user")
 
 	var mu sync.Mutex
-	booked := map[string]string{} // booking id by idempotency key
+	booked := map[string]string{} // booking ID by idempotency key
 	total := 0
 	for round := range kills {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -32,9 +33,10 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			wg.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
 					key := fmt.Sprintf("round-%d-client-%d-%d", round, c, i)
-					a, err := call(ctx, "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer, "Idempotency-Key", key)
+					a, err := call(ctx, "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer,
+						"Idempotency-Key", key)
 					if err != nil || a.status != http.StatusOK {
-						continue // it may be stored and it may not: nobody was promised anything
+						continue // without an answer the booking may or may not exist
 					}
 					mu.Lock()
 					booked[key] = a.field("booking_id")
@@ -46,7 +48,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 				}
 			})
 		}
-		// Kill in the middle of it: after so many answers, at no particular moment.
+		// Kill it at a random moment, after some answers.
 		for range 20 + rand.IntN(100) {
 			select {
 			case <-answered:
@@ -69,7 +71,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Logf("%d kills, %d bookings answered and found again", kills, total)
 }
 
-// checkBooked asks for every booking, and books each once more with its key.
+// checkBooked reads every booking, and books each again with its key.
 func checkBooked(t *testing.T, p ports, bearer string, booked map[string]string) {
 	t.Helper()
 	type pair struct{ key, id string }
@@ -78,10 +80,12 @@ func checkBooked(t *testing.T, p ports, bearer string, booked map[string]string)
 	for range 8 {
 		wg.Go(func() {
 			for b := range work {
-				if a, err := call(t.Context(), "GET", "http://"+p.user+"/bookings/"+b.id, "", "Authorization", bearer); err != nil || a.status != http.StatusOK {
+				if a, err := call(t.Context(), "GET", "http://"+p.user+"/bookings/"+b.id, "", "Authorization",
+					bearer); err != nil || a.status != http.StatusOK {
 					t.Errorf("booking %s was answered and is lost: %d %s %v", b.id, a.status, a.body, err)
 				}
-				a, err := call(t.Context(), "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer, "Idempotency-Key", b.key)
+				a, err := call(t.Context(), "POST", "http://"+p.user+"/book", "{}", "Authorization", bearer,
+					"Idempotency-Key", b.key)
 				if err != nil || a.status != http.StatusOK || a.field("booking_id") != b.id {
 					t.Errorf("a retry of %s gave %d %s %v", b.id, a.status, a.body, err)
 				}

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A thousand people log in at once, with every limit out of the way: memory stays bounded, and each gets an answer that says what to do.
+// TestThousandLogins sends a thousand logins at once, without limits. Memory stays bounded, and
+// each login gets a useful answer.
 func TestThousandLogins(t *testing.T) {
 	p := newPorts(t)
 	prog := pillion(t, p, t.TempDir(), "--login-limit", "1000", "--address-limit", "1000000")
@@ -36,9 +37,11 @@ func TestThousandLogins(t *testing.T) {
 				return
 			}
 			if i%2 == 1 && a.status == http.StatusUnauthorized {
-				a.status = http.StatusOK // as good an answer: it has been evaluated
+				a.status = http.StatusOK // also a good answer: the password was checked
 			}
-			if busy := a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy && a.status != http.StatusOK {
+			if busy := a.status == http.StatusTooManyRequests ||
+				a.status == http.StatusServiceUnavailable; busy != (a.header.Get("Retry-After") != "") || !busy &&
+				a.status != http.StatusOK {
 				t.Errorf("login: %d %s, Retry-After %q", a.status, a.body, a.header.Get("Retry-After"))
 			}
 			mu.Lock()
@@ -48,11 +51,11 @@ func TestThousandLogins(t *testing.T) {
 	}
 	all.Wait()
 	if answers[http.StatusOK] == 0 {
-		t.Error("nobody was let in")
+		t.Error("no login succeeded")
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", prog.PID()))
 	if err != nil {
-		t.Skip("how much memory it took is not told on this system: ", err)
+		t.Skip("this system does not report the memory: ", err)
 	}
 	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	if peak == nil {

@@ -15,39 +15,42 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 const natsEnv = "PILLION_E2E_NATS"
 
-// natsMain is a NATS server in a process of its own, which can be killed. It returns only with an error.
+// natsMain is a NATS server in its own process, which can be killed. It returns only with an error.
 func natsMain(args string) error {
 	addr, dir, _ := strings.Cut(args, "|")
 	public, err := access.LoadOrCreate(dir + "/services")
 	if err != nil {
 		return err
 	}
-	if _, err := embedded.Start(embedded.Config{Dir: dir + "/nats", Addr: addr, SyncAlways: true, Access: access.Conf(public, false)}); err != nil {
+	if _, err := embedded.Start(embedded.Config{Dir: dir + "/nats", Addr: addr, SyncAlways: true,
+		Access: access.Conf(public, false)}); err != nil {
 		return err
 	}
 	select {}
 }
 
-// A killable is a system of four processes, each of which can be killed and started again.
+// A killable is a system of four processes that can each be killed and restarted.
 type killable struct {
 	t       *testing.T
 	ports   ports
 	data    string
 	running map[string]*proctest.Program
 
-	deadline time.Duration // of bookings, for services that are started from now on
+	deadline time.Duration // of bookings, for services started from now on
 }
 
 func newKillable(t *testing.T, deadline time.Duration) *killable {
-	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program), deadline: deadline}
+	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program),
+		deadline: deadline}
 	k.ports.keys = k.data + "/services"
 	k.start("nats")
-	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats, k.ports.key("operator")).Wait(t); status != 0 {
+	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats,
+		k.ports.key("operator")).Wait(t); status != 0 {
 		t.Fatalf("provision ended with status %d", status)
 	}
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
@@ -71,17 +74,20 @@ func (k *killable) start(name string) {
 			return err == nil && c.Close() == nil
 		})
 	case "authsvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth, "--ops-addr", p.authOps)...)
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth,
+			"--ops-addr", p.authOps)...)
 	case "usersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user, "--ops-addr", p.userOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user,
+			"--ops-addr", p.userOps,
 			"--booking-deadline", k.deadline.String(), "--book-limit", "0")...)
 	case "ridersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider, "--ops-addr", p.riderOps,
+		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider,
+			"--ops-addr", p.riderOps,
 			"--booking-deadline", k.deadline.String())...)
 	}
 }
 
-// bookWith starts usersvc again, with another deadline for bookings.
+// bookWith restarts usersvc with another deadline for bookings.
 func (k *killable) bookWith(deadline time.Duration) {
 	k.t.Helper()
 	k.deadline = deadline
@@ -90,7 +96,7 @@ func (k *killable) bookWith(deadline time.Duration) {
 	k.ready()
 }
 
-// ready waits until all are.
+// ready waits until all processes are ready.
 func (k *killable) ready() {
 	k.t.Helper()
 	for _, name := range []string{"authsvc", "usersvc", "ridersvc"} {
@@ -98,7 +104,7 @@ func (k *killable) ready() {
 	}
 }
 
-// ask makes a request again and again, with the same key, until it is answered with something else than that it should come back.
+// ask repeats a request with the same key until the answer is not Retry-After.
 func (k *killable) ask(method, url, body, bearer, key string) answer {
 	k.t.Helper()
 	for patience := time.Now().Add(wait.Patience); ; {
@@ -111,18 +117,19 @@ func (k *killable) ask(method, url, body, bearer, key string) answer {
 		if time.Now().After(patience) {
 			k.t.Fatalf("%s %s is not answered: %d %s %v", method, url, a.status, a.body, err)
 		}
-		<-time.After(50 * time.Millisecond) // as a client waits that was told to come back
+		<-time.After(50 * time.Millisecond) // obeys Retry-After
 	}
 }
 
-// Whatever process is killed at whatever step of a ride: every step that was asked for is taken once, no booking is left without its deadline,
-// and no rider is busy without a ride.
+// TestKilledAtEveryStep kills each process at each step of a ride. Every requested step happens
+// once, every booking has its deadline, and no rider stays busy without a ride.
 func TestKilledAtEveryStep(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	const long, short = 10 * time.Minute, time.Second
 	k := newKillable(t, long)
 	user := "Bearer " + login(t, k.ports, "john@example.com", "user")
-	rita, rolf := "Bearer "+register(t, k.ports, "rita@example.com", "raider"), "Bearer "+register(t, k.ports, "rolf@example.com", "raider")
+	rita, rolf := "Bearer "+register(t, k.ports, "rita@example.com", "raider"),
+		"Bearer "+register(t, k.ports, "rolf@example.com", "raider")
 	usersvc, ridersvc := "http://"+k.ports.user, "http://"+k.ports.rider
 
 	type ride struct{ id, code string }
@@ -164,10 +171,10 @@ func TestKilledAtEveryStep(t *testing.T) {
 			{"rate", at(usersvc, user, "rate", is(`{"stars":5}`)), 200, `"user_stars":5`}},
 		{book, accept(rita), {"release", at(ridersvc, rita, "release", is("")), 200, `"state":"open"`}, accept(rolf),
 			{"cancel", at(usersvc, user, "cancel", is("")), 200, `"state":"cancelled"`}},
-		{book}, // and nobody accepts
+		{book}, // and no rider accepts it
 	}
 	processes := []string{"nats", "authsvc", "usersvc", "ridersvc"}
-	turns := 1 // each step meets one process, or all of them in turn
+	turns := 1 // each step meets one process, or all in turn
 	if wait.Long() {
 		turns = len(processes)
 	}
@@ -177,13 +184,13 @@ func TestKilledAtEveryStep(t *testing.T) {
 		n := turn
 		for s, story := range stories {
 			var r ride
-			if s == len(stories)-1 { // nobody accepts that one
+			if s == len(stories)-1 { // no rider accepts this one
 				k.bookWith(short)
 			}
 			for i, step := range story {
 				victim := processes[n%len(processes)]
 				n++
-				// At no particular moment of what a step takes, which is some milliseconds.
+				// Kill it at a random moment of the step, which takes some milliseconds.
 				moment := time.After(time.Duration(rand.IntN(12_000)) * time.Microsecond)
 				killed := make(chan struct{})
 				go func() {
@@ -205,7 +212,8 @@ func TestKilledAtEveryStep(t *testing.T) {
 					t.FailNow()
 				}
 				if a.status != step.status || !strings.Contains(a.body, step.says) {
-					t.Fatalf("%s, with %s killed: %d %s, want %d %s", step.name, victim, a.status, a.body, step.status, step.says)
+					t.Fatalf("%s, with %s killed: %d %s, want %d %s", step.name, victim, a.status, a.body, step.status,
+						step.says)
 				}
 				k.ready()
 			}
@@ -217,18 +225,19 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 	t.Logf("%d kills in %v", kills, time.Since(begun).Round(time.Second))
 	for _, id := range waiting {
-		wait.Until(t, "a booking that nobody accepted has expired", func() bool {
+		wait.Until(t, "a booking without a rider has expired", func() bool {
 			return mustCall(t, "GET", usersvc+"/bookings/"+id, "", "Authorization", user).field("state") == "expired"
 		})
 	}
-	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization", user); a.body != `{"bookings":[]}` {
-		t.Errorf("something is left under way: %s", a.body)
+	if a := mustCall(t, "GET", usersvc+"/bookings?state=open,accepted,arrived,started", "", "Authorization",
+		user); a.body != `{"bookings":[]}` {
+		t.Errorf("there are active bookings left: %s", a.body)
 	}
 	for name, bearer := range map[string]string{"rita": rita, "rolf": rolf} {
 		var r ride
 		book.take(&r, "last-of-"+name)
 		if a := accept(bearer).take(&r, "last-of-"+name); a.status != http.StatusOK {
-			t.Errorf("%s has no ride, and is told %d %s", name, a.status, a.body)
+			t.Errorf("%s has no ride, and gets %d %s", name, a.status, a.body)
 		}
 	}
 }

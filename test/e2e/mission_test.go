@@ -20,16 +20,17 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// A natsTool is what somebody at a terminal has to look at NATS with. key is the file with an nkey, or empty for nobody in particular.
+// A natsTool is a client for watching and publishing on NATS. key is the file of an nkey, or "" for
+// a client without credentials.
 type natsTool interface {
 	request(t *testing.T, subject string) string
-	// watch shows what comes as nats sub does, from soon after it returns.
+	// watch subscribes, and returns the output in the format of nats sub.
 	watch(t *testing.T, key, subject string) *webtest.Journal
 	publish(t *testing.T, key, subject, authorization, body string)
 }
 
-// What Pillion is for, as anybody can see it with the tools of others: events carry the token of whoever caused them, the
-// public key verifies it, those who may only watch see no token, and a forged event changes nothing.
+// TestMission shows Pillion's purpose with public tools: events carry the token of their author,
+// the public key verifies it, the demo feed contains no token, and a forged event has no effect.
 func TestMission(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)
@@ -57,7 +58,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 	book := func() string {
 		return mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", "Bearer "+user).field("booking_id")
 	}
-	// The CLI says that it subscribes before the server has heard it.
+	// The CLI reports its subscription before the server has it.
 	wait.Until(t, "both are watching", func() bool {
 		book()
 		return strings.Contains(stored.String(), "Received on") && strings.Contains(told.String(), "Received on")
@@ -89,8 +90,10 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 		t.Errorf("without a credential one sees %v %v, and the event is %v", watched, seen, headers)
 	}
 
-	// ridersvc's own key is stolen: what can be written with it, and with no rider's token, lets nobody have the booking.
-	accepted := fmt.Sprintf(`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id, claims["sub"])
+	// With ridersvc's stolen key, and without a rider's token, nobody can take the booking.
+	accepted := fmt.Sprintf(
+		`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id,
+		claims["sub"])
 	for n, authorization := range []string{"Bearer " + forged(t, claims["sub"]), "Bearer " + user} {
 		subject := fmt.Sprintf("booking.%s.%d.accepted", id, n+2)
 		tool.publish(t, key("ridersvc"), "ledger."+subject, authorization, accepted)
@@ -100,23 +103,27 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 	tool.publish(t, "", "ledger."+requested, "Bearer "+user, "{}") // nor this
 	is := func(state string) {
 		t.Helper()
-		if a := mustCall(t, "GET", "http://"+p.user+"/bookings/"+id, "", "Authorization", "Bearer "+user); a.field("state") != state {
+		if a := mustCall(t, "GET", "http://"+p.user+"/bookings/"+id, "", "Authorization",
+			"Bearer "+user); a.field("state") != state {
 			t.Errorf("the booking is %d %s, want %s", a.status, a.body, state)
 		}
 	}
 	is("open")
-	if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id), "Authorization", "Bearer "+raider); a.status != 200 {
+	if a := mustCall(t, "POST", "http://"+p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id),
+		"Authorization", "Bearer "+raider); a.status != 200 {
 		t.Errorf("accept after forgeries: %d %s", a.status, a.body)
 	}
 	is("accepted")
 	shown(t, told, "booking."+id+".4.accepted")
-	if said := told.String(); strings.Contains(said, "Authorization") || strings.Contains(said, "eyJ") || strings.Count(said, id+".") != 2 {
+	if said := told.String(); strings.Contains(said, "Authorization") || strings.Contains(said, "eyJ") ||
+		strings.Count(said, id+".") != 2 {
 		t.Errorf("without a credential one sees more than the two events, or a token:\n%s", said)
 	}
-	mustCall(t, "POST", "http://"+p.user+"/bookings/"+id+"/cancel", "{}", "Authorization", "Bearer "+user) // the raider is free again
+	mustCall(t, "POST", "http://"+p.user+"/bookings/"+id+"/cancel", "{}", "Authorization",
+		"Bearer "+user) // the raider is free again
 }
 
-// shown waits for an event to be shown, and returns its headers and its body.
+// shown waits for an event in the output, and returns its headers and its body.
 func shown(t *testing.T, at *webtest.Journal, subject string) (map[string]string, map[string]any) {
 	t.Helper()
 	event := regexp.MustCompile(`Received on "` + regexp.QuoteMeta(subject) + `".*\n((?:.+\n)*)\n(.+)\n`)
@@ -136,7 +143,7 @@ func shown(t *testing.T, at *webtest.Journal, subject string) (map[string]string
 	return headers, body
 }
 
-// forged returns a raider's token that somebody else has signed.
+// forged returns a raider's token with the signature of another key.
 func forged(t *testing.T, subject any) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -145,7 +152,8 @@ func forged(t *testing.T, subject any) string {
 	}
 	now := time.Now()
 	raw, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"iss": "pillion", "aud": "pillion", "sub": subject, "email": "rider@example.com", "role": "raider", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+		"iss": "pillion", "aud": "pillion", "sub": subject, "email": "rider@example.com", "role": "raider",
+		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	}).SignedString(key)
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +161,7 @@ func forged(t *testing.T, subject any) string {
 	return raw
 }
 
-// cli is the nats CLI, with a home of its own.
+// cli is the nats CLI, with its own home folder.
 type cli struct{ program, url, home string }
 
 func (c cli) command(t *testing.T, key string, args ...string) *exec.Cmd {
@@ -189,12 +197,14 @@ func (c cli) watch(t *testing.T, key, subject string) *webtest.Journal {
 
 func (c cli) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
-	if out, err := c.command(t, key, "pub", subject, body, "-H", "Authorization:"+authorization).CombinedOutput(); err != nil {
-		t.Logf("nats pub %s: %v %s", subject, err, out) // who may not is told so
+	if out, err := c.command(t, key, "pub", subject, body, "-H",
+		"Authorization:"+authorization).CombinedOutput(); err != nil {
+		// a client without the permission gets an error
+		t.Logf("nats pub %s: %v %s", subject, err, out)
 	}
 }
 
-// library is nats.go, where there is no CLI.
+// library uses nats.go, if there is no CLI.
 type library struct{ url string }
 
 func (l library) connect(t *testing.T, key string) *nats.Conn {
@@ -247,7 +257,8 @@ func (l library) watch(t *testing.T, key, subject string) *webtest.Journal {
 func (l library) publish(t *testing.T, key, subject, authorization, body string) {
 	t.Helper()
 	nc := l.connect(t, key)
-	if err := nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{"Authorization": {authorization}}, Data: []byte(body)}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: subject, Header: nats.Header{"Authorization": {authorization}},
+		Data: []byte(body)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {

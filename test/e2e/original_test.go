@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// The calls of the guide that Pillion grew from, with its answers to the letter.
+// TestOriginalAnswers makes the calls of the original guide and compares the answers byte by byte.
 func TestOriginalAnswers(t *testing.T) {
 	t.Parallel()
 	p := newPorts(t)
@@ -30,7 +30,8 @@ func TestOriginalAnswers(t *testing.T) {
 	raiderToken := "Bearer " + login(t, p, "rider@example.com", "raider")
 
 	a = mustCall(t, "GET", auth+"/public-key", "")
-	if a.status != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") || !strings.HasPrefix(a.body, "-----BEGIN PUBLIC KEY-----\n") {
+	if a.status != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") ||
+		!strings.HasPrefix(a.body, "-----BEGIN PUBLIC KEY-----\n") {
 		t.Errorf("public key: %d %v\n%s", a.status, a.header, a.body)
 	}
 	expired := expiredToken(t, filepath.Join(data, "keys", "private.key"))
@@ -39,7 +40,7 @@ func TestOriginalAnswers(t *testing.T) {
 		name, url, body string
 		headers         []string
 		status          int
-		want            string // whole for text, a beginning for JSON
+		want            string // all of a text, or the beginning of JSON
 	}{
 		{"another role", auth + "/login", `{"email":"john@example.com","password":"password123","role":"admin"}`, nil, 400, "Invalid role"},
 		{"wrong password", auth + "/login", `{"email":"john@example.com","password":"password124","role":"user"}`, nil, 401, "Invalid credentials"},
@@ -66,7 +67,7 @@ func TestOriginalAnswers(t *testing.T) {
 	}
 }
 
-// expiredToken signs, with the system's own key, a token that ran out a second ago.
+// expiredToken returns a token of the system's own key that expired a second ago.
 func expiredToken(t testing.TB, keyFile string) string {
 	t.Helper()
 	pem, err := os.ReadFile(keyFile)
@@ -78,11 +79,13 @@ func expiredToken(t testing.TB, keyFile string) string {
 		t.Fatal(err)
 	}
 	issued := time.Now().Add(-time.Minute)
-	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: 59 * time.Second, Now: func() time.Time { return issued }})
+	issuer, err := token.NewIssuer(token.IssuerConfig{Key: key, Life: 59 * time.Second,
+		Now: func() time.Time { return issued }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, _, err := issuer.Issue(token.Grant{Subject: strings.Repeat("a", 26), Email: "john@example.com", Role: token.User})
+	signed, _, err := issuer.Issue(token.Grant{Subject: strings.Repeat("a", 26), Email: "john@example.com",
+		Role: token.User})
 	if err != nil {
 		t.Fatal(err)
 	}

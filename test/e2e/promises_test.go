@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Each promise of the README names, in a comment of its source, the tests that show it; and there are such tests.
+// TestPromisesAreShown checks that each promise of the README names existing tests, in a comment of
+// its source.
 func TestPromisesAreShown(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")

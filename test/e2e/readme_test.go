@@ -19,8 +19,8 @@ import (
 // block matches a fenced shell block of a README.
 var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// Every command of the README does what the README says, in its order, in one terminal (and others for what goes on by itself).
-// It needs the README's ports, curl and the nats CLI; `make check` insists on them.
+// TestReadme runs every command of the README in its order, in one terminal, and those that run on
+// in others. It needs the README's ports, curl and the nats CLI; `make check` requires them.
 func TestReadme(t *testing.T) {
 	needed(t)
 	readme, err := os.ReadFile("../../README.md")
@@ -43,31 +43,41 @@ func TestReadme(t *testing.T) {
 		switch {
 		case command == "make run":
 			data = t.TempDir()
-			t.Setenv("PILLION_DATA", data) // and not ./data, which may be somebody's
+			t.Setenv("PILLION_DATA", data) // and not ./data, which may be in use
 			run := inBackground(t, source, "make", "run")
 			wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
 			if !strings.Contains(run.out.String(), "curl") {
 				t.Errorf("make run prints no lines to try:\n%s", run.out)
 			}
-			// The README asks for a second terminal; this one has been watching from the start.
+			// The README uses a second terminal, which has been watching from the start.
 			watch = inBackground(t, source, "nats", "sub", "booking.>")
-			wait.Until(t, "nats sub is there", func() bool { return strings.Contains(watch.out.String(), "Subscribing") })
+			wait.Until(t, "nats sub has subscribed", func() bool {
+				return strings.Contains(watch.out.String(),
+					"Subscribing")
+			})
 		case command == "make test", strings.HasPrefix(command, "make build"):
-			// This is make test, and the containers are `make docker-test`.
+			// `make test` runs this test, and `make docker-test` the containers.
 		case command == "nats sub 'booking.>'":
 			for _, subject := range []string{".1.requested", ".2.accepted"} {
-				wait.Until(t, "nats sub shows "+subject, func() bool { return strings.Contains(watch.out.String(), subject) })
+				wait.Until(t, "nats sub shows "+subject, func() bool {
+					return strings.Contains(watch.out.String(),
+						subject)
+				})
 			}
 			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
 				t.Errorf("nats sub shows a token:\n%s", watch.out)
 			}
 		case strings.HasPrefix(command, "nats --token"):
-			// It would go on for ever, so it ends with the first event, in the background.
+			// It would run for ever, so it ends with the first event, in the background.
 			shell.run(t, command+" --count=1 &")
-			wait.Until(t, "the user's own feed is there", func() bool { return strings.Contains(shell.out.String(), "Subscribing on feed.user.") })
+			wait.Until(t, "the user's feed has subscribed", func() bool {
+				return strings.Contains(shell.out.String(),
+					"Subscribing on feed.user.")
+			})
 			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
 			wait.Until(t, "the user sees their own booking", func() bool {
-				return regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`).MatchString(shell.out.String())
+				received := regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
+				return received.MatchString(shell.out.String())
 			})
 		default:
 			out := shell.run(t, strings.ReplaceAll(command, "data/services", data+"/services"))
@@ -75,7 +85,8 @@ func TestReadme(t *testing.T) {
 				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
 			}
 			if command == "nats req auth.public-key ''" {
-				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out, strings.TrimSpace(pem)) {
+				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out,
+					strings.TrimSpace(pem)) {
 					t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
 				}
 			}
@@ -83,7 +94,7 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// wanted is a part of what a README command must print.
+// wanted returns a part of what a README command must print.
 func wanted(command string) string {
 	if strings.HasPrefix(command, "BOOKING=") {
 		return ""
@@ -115,7 +126,7 @@ func wanted(command string) string {
 	return ""
 }
 
-// needed skips the test where something is missing, unless the caller insists that nothing is.
+// needed skips the test if something is missing, unless the caller requires it.
 func needed(t *testing.T) {
 	t.Helper()
 	var missing []string
@@ -143,7 +154,7 @@ func needed(t *testing.T) {
 	t.Skipf("the README's commands are run by `make check`; here they lack %s", strings.Join(missing, ", "))
 }
 
-// A shell is one terminal: what a command sets, the next one sees.
+// A shell is one terminal, which keeps its variables between commands.
 type shell struct {
 	cmd *exec.Cmd
 	in  *os.File
@@ -171,7 +182,7 @@ func newShell(t *testing.T, dir string) *shell {
 	return s
 }
 
-// run types a command and returns what it printed, once it is done. It must end with status 0.
+// run types a command, waits for its end and returns its output. It must end with status 0.
 func (s *shell) run(t *testing.T, command string) string {
 	t.Helper()
 	before := len(s.out.String())
@@ -186,7 +197,7 @@ func (s *shell) run(t *testing.T, command string) string {
 	return out
 }
 
-// A background process is interrupted when the test ends, as Ctrl-C would.
+// A background process is interrupted when the test ends, as with Ctrl-C.
 type background struct{ out *webtest.Journal }
 
 func inBackground(t *testing.T, dir, name string, args ...string) *background {
@@ -195,7 +206,7 @@ func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	b := &background{out: new(webtest.Journal)}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, b.out, b.out
-	// make passes no signal on, so the whole group is interrupted, as a terminal does it.
+	// make does not pass signals on, so the whole group is interrupted, as a terminal does.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second

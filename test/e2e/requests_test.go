@@ -16,14 +16,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// A document is the OpenAPI document of a service that runs.
+// A document is the OpenAPI document of a running service.
 type document struct {
 	text []byte
-	addr string // the service's, as a URL
-	role string // of the token that its routes need; empty: either
+	addr string // the service's base URL
+	role string // of the token that its routes need, or "" for either
 }
 
-// An operation is one of a document.
+// An operation is an operation of a document.
 type operation struct {
 	*openapi3.Operation
 	of           document
@@ -32,7 +32,7 @@ type operation struct {
 
 func (o operation) String() string { return o.method + " " + o.path + o.of.by() }
 
-// by tells the services apart that have the same paths.
+// by returns the role in the document's name, to tell services with the same paths apart.
 func (d document) by() string {
 	if d.role == "" {
 		return ""
@@ -40,7 +40,7 @@ func (d document) by() string {
 	return " as " + d.role
 }
 
-// operations lists those of a document, in the order of their names.
+// operations returns the operations of a document, sorted by name.
 func (d document) operations() ([]operation, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(d.text)
 	if err != nil {
@@ -56,15 +56,16 @@ func (d document) operations() ([]operation, error) {
 	return all, nil
 }
 
-// A request is one that the fuzz sends.
+// A request is a request of the fuzz test.
 type request struct {
 	operation
-	sends   string // the method; another one than the operation's has no document
+	// the method; if it is not the operation's, the document does not describe the answer
+	sends   string
 	target  string // path and query, escaped
 	header  http.Header
 	body    string
 	chunked bool     // the length of the body is not declared
-	as      *account // whose access token it carries, where that is good; else nil
+	as      *account // the account of a valid access token, or nil
 }
 
 func (r request) String() string {
@@ -80,8 +81,8 @@ func (r request) String() string {
 	return text
 }
 
-// A generator makes requests from a document: about half of them as the document wants them, the
-// others wrong in one or two ways.
+// A generator makes requests from a document. About half of them follow the document, and the
+// others are wrong in one or two ways.
 type generator struct {
 	*rand.Rand
 	*town
@@ -89,10 +90,10 @@ type generator struct {
 	who *account            // whom the fields of the present request are about
 }
 
-// one returns one of some values.
+// one returns a random one of some values.
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-// oddly reports whether a part of a request is to be wrong.
+// oddly reports whether a part of a request should be wrong.
 func (g *generator) oddly() bool { return g.IntN(8) == 0 }
 
 func (g *generator) request(o operation) request {
@@ -131,7 +132,7 @@ func (g *generator) request(o operation) request {
 	return r
 }
 
-// authorize says who asks.
+// authorize sets the credentials of a request.
 func (g *generator) authorize(r *request) {
 	role := cmp.Or(r.of.role, one(g.Rand, "user", "raider"))
 	g.who = g.own[role]
@@ -143,10 +144,10 @@ func (g *generator) authorize(r *request) {
 	case n < 36: // a token of the other role
 		r.as = g.own[map[string]string{"user": "raider", "raider": "user"}[role]]
 		bearer(r.as.access)
-	case n == 36: // somebody else's
+	case n == 36: // a token of another account
 		r.as = g.somebody(g.Rand)
 		bearer(r.as.access)
-	case n == 37: // nobody's
+	case n == 37: // an invalid token
 	default:
 		token := g.own[role].access
 		r.header["Authorization"] = one(g.Rand, []string{"Basic " + token}, []string{token}, []string{""},
@@ -158,8 +159,8 @@ func (g *generator) authorize(r *request) {
 	}
 }
 
-// id returns the id of a booking, most often one that the caller may act on. A ride takes a user
-// and a raider, so a visitor's user looks after the booking that its raider has.
+// id returns a booking's ID, usually of one that the caller may act on. A ride needs a user and a
+// raider, so a visitor's user looks after the booking that its raider has.
 func (g *generator) id(as *account) string {
 	var mine string
 	if as != nil && g.IntN(8) > 0 {
@@ -171,7 +172,7 @@ func (g *generator) id(as *account) string {
 	return cmp.Or(mine, g.anyBooking(g.Rand), "mfrggzdfmztwq2lkmfrggzdfmz")
 }
 
-// parameter returns what stands in the query for a parameter.
+// parameter returns the query value of a parameter.
 func (g *generator) parameter(p *openapi3.Parameter) []string {
 	if !p.Required && g.IntN(3) > 0 {
 		return nil
@@ -200,7 +201,7 @@ func (g *generator) parameterHeader(r *request, p *openapi3.Parameter) {
 		return
 	}
 	value := strconv.Itoa(g.IntN(1000))
-	if p.Name == "Idempotency-Key" { // one of a few, so that most name something else already
+	if p.Name == "Idempotency-Key" { // one of a few, so that most are reused for something else
 		value = one(g.Rand, "key-"+strconv.Itoa(g.IntN(4)), strconv.FormatUint(g.Uint64(), 36), `"key-1"`)
 	}
 	if g.oddly() {
@@ -232,13 +233,13 @@ func (g *generator) describe(r *request) {
 		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 		"00-"+strings.Repeat("f", 60), "bytes=0-1", "gzip", "identity", "DELETE", "h2c", `W/"x"`, strings.Repeat("x",
 			2000), "\xff\xfe", "пример", "a, b;c=\"")
-	if name == "Expect" { // net/http answers any other one by itself
+	if name == "Expect" { // net/http itself answers any other value
 		value = "100-continue"
 	}
 	r.header.Set(name, value)
 }
 
-// fill writes the body and says what it is.
+// fill writes the body and its Content-Type.
 func (g *generator) fill(r *request) {
 	content := r.RequestBody.Value.Content
 	schema := content["application/json"].Schema.Value
@@ -263,7 +264,7 @@ func (g *generator) fill(r *request) {
 			[]string{"application/problem+json"}, []string{"APPLICATION/JSON"}, []string{"application/json\xff"})
 	}
 	r.chunked = g.IntN(20) == 0
-	// The cookie is the refresh token where the body is none.
+	// The cookie is the refresh token if there is no body.
 	if g.IntN(8) == 0 && r.of.role == "" {
 		r.header.Set("Cookie", "pillion_refresh="+g.who.refresh)
 		r.header.Set("Sec-Fetch-Site", one(g.Rand, "same-origin", "same-origin", "cross-site"))
@@ -271,7 +272,7 @@ func (g *generator) fill(r *request) {
 	}
 }
 
-// value returns JSON that a schema allows, for a field or a parameter of a name.
+// value returns JSON that a schema allows, for a field or a parameter of the given name.
 func (g *generator) value(name string, s *openapi3.Schema) string {
 	if known, ok := g.known(name); ok {
 		return known
@@ -302,7 +303,7 @@ func (g *generator) value(name string, s *openapi3.Schema) string {
 	return strconv.Quote(one(g.Rand, "The rain has stopped.", "Kein Öl", "雨", "👩‍🚀", "a", strings.Repeat("x", 280)))
 }
 
-// known returns what a field must have for a request to get far.
+// known returns a value with which a request gets far.
 func (g *generator) known(name string) (json string, ok bool) {
 	place := one(g.Rand, [2]string{"12.9716", "77.5946"}, [2]string{"12.9716", "77.5946"}, [2]string{"12.9352",
 		"77.6245"})
@@ -335,10 +336,10 @@ func (g *generator) known(name string) (json string, ok bool) {
 	return "", false
 }
 
-// A field is one of a JSON object, as text.
+// A field is a field of a JSON object, as text.
 type field struct{ name, value string }
 
-// object writes an object. A name may be there twice, and stands as it is.
+// object writes an object. Names may be repeated, and are written as they are.
 func object(fields []field) string {
 	var parts []string
 	for _, f := range fields {
@@ -352,7 +353,7 @@ func (g *generator) fields(s *openapi3.Schema) []field {
 	var fields []field
 	others := g.IntN(3)
 	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		if name == "code" { // of an operator: it stands in the place of the password, and nobody has one here
+		if name == "code" { // from an operator, in place of the password; nobody has one here
 			continue
 		}
 		if slices.Contains(s.Required, name) || others == 0 || others == 1 && g.IntN(2) == 0 || name == "current" {
@@ -378,7 +379,7 @@ func (g *generator) brokenObject(s *openapi3.Schema) string {
 			strings.Repeat("n", 5000)), g.oddValue()})
 	case 2:
 		fields = append(fields, f)
-	case 3: // K and S have a third form, which case folding makes equal
+	case 3: // K and S have a third form with the same case folding
 		fields[at].name = one(g.Rand, strings.ToUpper(f.name), strings.ReplaceAll(f.name, "s", "ſ"),
 			strings.ReplaceAll(f.name, "k", "\u212a"), " "+f.name)
 	default:
@@ -397,7 +398,7 @@ func (g *generator) brokenObject(s *openapi3.Schema) string {
 	return object(fields)
 }
 
-// oddBody returns what is no object, or hardly one; whole is one that would be.
+// oddBody returns a body that is no object, or hardly one. whole would be a correct one.
 func (g *generator) oddBody(whole string) string {
 	return one(g.Rand, "", " ", "null", "[]", "[{}]", "{", "{}{}", "{},", "true", `"x"`, "\x00", "\xff",
 		"\ufeff"+whole, whole+"x", whole+whole, whole[:len(whole)/2],
@@ -407,7 +408,7 @@ func (g *generator) oddBody(whole string) string {
 			":\x00", 1), "\xfe\xff\x00{\x00}")
 }
 
-// oddValue returns JSON, or nearly so, that hardly any field allows.
+// oddValue returns JSON, or nearly JSON, that hardly any field allows.
 func (g *generator) oddValue() string {
 	switch g.IntN(4) {
 	case 0:
@@ -417,7 +418,7 @@ func (g *generator) oddValue() string {
 	}
 	text := g.oddText()
 	if g.IntN(2) == 0 && utf8.ValidString(text) {
-		return strconv.QuoteToASCII(text) // nearly JSON: Go writes some characters in ways of its own
+		return strconv.QuoteToASCII(text) // nearly JSON: Go escapes some characters in its own way
 	}
 	return `"` + text + `"`
 }
@@ -429,8 +430,8 @@ func (g *generator) oddNumber() string {
 		"Infinity", "٣", "1e99999999999", "5e-324")
 }
 
-// oddTime is apart from other texts: an answer with a time in it that is not written as all others
-// is taken for wrong.
+// oddTime is separate from other texts, because an answer that repeats a time in another format
+// counts as wrong.
 func (g *generator) oddTime() string {
 	return one(g.Rand, "9999-12-31T23:59:60Z", "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z",
 		"2026-03-01T08:00:00+05:30",

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// Keys are replaced again and again while people log in at two instances of authsvc, book and accept: nobody notices. Then a key turns out to
-// have been compromised for a while: its tokens stop working everywhere, and every board is what a fresh reader makes of the ledger.
+// TestRotationUnderLoad rotates keys again and again while people log in at two instances of
+// authsvc, book and accept: no request fails. Then a key turns out to have been compromised for a
+// while. Its tokens stop working everywhere, and every board equals a fresh replay of the ledger.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	p, data := newPorts(t), t.TempDir()
@@ -26,15 +27,20 @@ func TestRotationUnderLoad(t *testing.T) {
 	url := "nats://" + p.nats
 	p.keys = data + "/services"
 	more := addrs(t, 6)
-	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5], nats: p.nats}
+	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5],
+		nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
-	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr", second.authOps)...).Ready(t)
-	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user, "--ops-addr", second.userOps)...).Ready(t)
-	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr", second.riderOps)...).Ready(t)
+	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr",
+		second.authOps)...).Ready(t)
+	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user,
+		"--ops-addr", second.userOps)...).Ready(t)
+	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr",
+		second.riderOps)...).Ready(t)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
 		wait.Until(t, service+" has a token of its own", func() bool {
-			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, `pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
+			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body,
+				`pillion_service_token_renewals_total{result="renewed",service="`+service+`"} 1`)
 		})
 	}
 
@@ -65,11 +71,13 @@ func TestRotationUnderLoad(t *testing.T) {
 		})
 		group.Go(func() {
 			riders[i].keepOn(load, 100*time.Millisecond, &refreshed, func(n int, bearer string) error {
-				a, err := call(t.Context(), "POST", "http://"+at[n%2].rider+"/accept-booking", "{}", "Authorization", bearer)
+				a, err := call(t.Context(), "POST", "http://"+at[n%2].rider+"/accept-booking", "{}", "Authorization",
+					bearer)
 				if err == nil && a.status != http.StatusOK && a.status != http.StatusNotFound {
 					err = fmt.Errorf("accept: %d %s", a.status, a.body)
 				}
-				if err == nil && a.status == http.StatusOK { // one ride at a time: this one is for somebody else, then
+				// one ride at a time: this one is left to others
+				if err == nil && a.status == http.StatusOK {
 					err = release(t.Context(), at[(n+1)%2], bearer, a.field("booking_id"))
 				}
 				accepted.Add(1)
@@ -86,15 +94,17 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	stop()
 	group.Wait()
-	t.Logf("%d bookings, %d accepts and %d refreshes during %d rotations", booked.Load(), accepted.Load(), refreshed.Load(), rotations)
+	t.Logf("%d bookings, %d accepts and %d refreshes during %d rotations", booked.Load(), accepted.Load(),
+		refreshed.Load(), rotations)
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
-		if a := mustCall(t, "GET", "http://"+ops+"/metrics", ""); strings.Contains(a.body, "\npillion_events_refused_total{") {
+		if a := mustCall(t, "GET", "http://"+ops+"/metrics", ""); strings.Contains(a.body,
+			"\npillion_events_refused_total{") {
 			t.Errorf("events were refused: %s", grep(a.body, "pillion_events_refused_total{"))
 		}
 	}
 	compareBoards(t, p, at, users[:])
 
-	// The key that signs now was compromised a minute ago, which boards have judged already.
+	// The active key was compromised a minute ago. The boards have accepted its tokens since.
 	bad := active(t, p)
 	var tokens []string
 	for _, u := range users {
@@ -102,13 +112,15 @@ func TestRotationUnderLoad(t *testing.T) {
 		tokens = append(tokens, u.bearer())
 	}
 	for i, bearer := range tokens {
-		if a := mustCall(t, "POST", "http://"+at[i%2].user+"/book", "{}", "Authorization", bearer); a.status != http.StatusOK {
+		if a := mustCall(t, "POST", "http://"+at[i%2].user+"/book", "{}", "Authorization",
+			bearer); a.status != http.StatusOK {
 			t.Errorf("book: %d %s", a.status, a.body)
 		}
 	}
 	keys(t, p, "retire", bad, "--as-of", time.Now().Add(-time.Minute).UTC().Format(time.RFC3339))
 	began := time.Now()
-	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user + "/book"} {
+	for i, where := range []string{p.auth + "/logout", second.auth + "/logout", p.user + "/book", second.user +
+		"/book"} {
 		wait.Until(t, "tokens of the compromised key are refused at "+where, func() bool {
 			a, err := call(t.Context(), "POST", "http://"+where, "", "Authorization", tokens[i])
 			return err == nil && a.status == http.StatusForbidden && a.body == "Invalid token"
@@ -117,19 +129,21 @@ func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("the compromised key's tokens were refused everywhere %v after the command", time.Since(began))
 	for _, u := range users {
 		u.refresh(t.Context(), t, 1)
-		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", u.bearer()); a.status != http.StatusOK {
+		if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization",
+			u.bearer()); a.status != http.StatusOK {
 			t.Errorf("book with a token of the key that has taken over: %d %s", a.status, a.body)
 		}
 	}
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
 		wait.Until(t, "the board at "+ops+" has been read anew", func() bool {
-			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body, "\npillion_board_rebuilds_total 1\n")
+			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body,
+				"\npillion_board_rebuilds_total 1\n")
 		})
 	}
 	compareBoards(t, p, at, users[:])
 }
 
-// A session is somebody who is logged in, and stays so by refreshing at one instance or the other.
+// A session is a login session that refreshes at either instance.
 type session struct {
 	t  testing.TB
 	at []ports
@@ -170,8 +184,11 @@ func (s *session) refresh(ctx context.Context, t testing.TB, n int) {
 	s.token, s.renewal = a.field("token"), a.field("refresh_token")
 }
 
-// keepOn does something again and again until ctx ends, with a token that is seldom older than a second. The first failure ends it.
-func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *atomic.Int64, do func(n int, bearer string) error) {
+// keepOn repeats a step until ctx ends, with a token that is usually younger than a second. The
+// first failure ends it.
+func (s *session) keepOn(
+	ctx context.Context, pace time.Duration, refreshed *atomic.Int64, do func(n int, bearer string) error,
+) {
 	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -194,7 +211,8 @@ func (s *session) keepOn(ctx context.Context, pace time.Duration, refreshed *ato
 // keys runs authsvc keys.
 func keys(t testing.TB, p ports, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(proctest.Path("authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url", "nats://"+p.nats, p.key("operator"))...)
+	cmd := exec.Command(proctest.Path("authsvc"), append(append([]string{"keys"}, args...), "--json", "--nats-url",
+		"nats://"+p.nats, p.key("operator"))...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("keys %v: %v: %s", args, err, out)
@@ -202,7 +220,7 @@ func keys(t testing.TB, p ports, args ...string) string {
 	return string(out)
 }
 
-// active returns the id of the active key.
+// active returns the ID of the active key.
 func active(t testing.TB, p ports) string {
 	t.Helper()
 	for line := range strings.Lines(keys(t, p, "list")) {
@@ -228,11 +246,13 @@ func grep(text, word string) string {
 	return strings.Join(found, "")
 }
 
-// compareBoards compares what every usersvc shows of everybody's bookings, a new one included.
+// compareBoards compares what all instances of usersvc show of everybody's bookings, including a
+// new one.
 func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 	t.Helper()
 	more := addrs(t, 2)
-	fresh := proctest.Begin(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0", "--user-addr", more[0], "--ops-addr", more[1])
+	fresh := proctest.Begin(t, "usersvc", "--nats-url", "nats://"+p.nats, p.key("usersvc"), "--request-limit", "0",
+		"--user-addr", more[0], "--ops-addr", more[1])
 	fresh.Ready(t)
 	defer fresh.Kill()
 	for i, u := range users {
@@ -241,15 +261,16 @@ func compareBoards(t testing.TB, p ports, at []ports, users []*session) {
 			t.Errorf("user %d has no bookings", i)
 		}
 		for _, where := range at {
-			// A board may be a second behind what others have written.
-			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds", where.user, len(want), i), func() bool {
+			// A board may be a second behind the writes of others.
+			wait.Until(t, fmt.Sprintf("the board at %s shows the %d bookings of user %d that a fresh reader finds",
+				where.user, len(want), i), func() bool {
 				return maps.Equal(bookings(t, where.user, u), want)
 			})
 		}
 	}
 }
 
-// bookings returns the states of all bookings of a user, as one usersvc shows them.
+// bookings returns the states of a user's bookings, as one instance of usersvc shows them.
 func bookings(t testing.TB, addr string, u *session) map[string]string {
 	t.Helper()
 	found := make(map[string]string)

@@ -19,7 +19,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/ridersvc"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web/webtest"
 )
@@ -27,9 +27,10 @@ import (
 // seedEnv is the variable with the seed of TestAllRoutes.
 const seedEnv = "SEED"
 
-// Requests by chance to every route of all services, right ones and wrong ones, by people who are
-// logged in: nothing fails inside, and each answer is one that the OpenAPI document gives. With the
-// same SEED people come with the same wishes; which bookings these are about is up to the answers.
+// TestAllRoutes sends random requests, good and bad, to every route of all services, with logged-in
+// accounts. None causes an internal error, and each answer matches the OpenAPI document. The same
+// SEED gives the same requests, except for the bookings that they name, which depend on the
+// answers.
 func TestAllRoutes(t *testing.T) {
 	t.Parallel()
 	requests, seed := 600, uint64(1)
@@ -90,11 +91,11 @@ func TestAllRoutes(t *testing.T) {
 	}
 	t.Logf("answers %v; %d logins again", statuses, town.renewals)
 	if good := statuses[http.StatusOK] + statuses[http.StatusCreated]; 4*good < requests {
-		t.Errorf("only %d of %d requests were answered as they asked for", good, requests)
+		t.Errorf("only %d of %d requests succeeded", good, requests)
 	}
 }
 
-// A town is what the visitors know of each other.
+// A town is the shared state of the visitors.
 type town struct {
 	auth string // the URL of authsvc
 
@@ -103,18 +104,18 @@ type town struct {
 	bookings []string          // ids, latest last
 	codes    map[string]string // start codes by booking
 	seen     map[string]map[int]int
-	told     map[string]bool // failures
+	told     map[string]bool // number of failures
 	renewals int
 }
 
-// An account is one that a visitor has registered.
+// An account is an account that a visitor has registered.
 type account struct {
 	role, email, password, access, refresh string
-	booking                                string // the latest that it had to do with
+	booking                                string // the last booking that it was involved in
 	over                                   bool   // its tokens are no longer taken
 }
 
-// somebody returns a copy of anybody's account, to be looked at only.
+// somebody returns a copy of a random account.
 func (w *town) somebody(r *rand.Rand) *account {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -131,7 +132,7 @@ func (w *town) anyBooking(r *rand.Rand) string {
 	return one(r, w.bookings...)
 }
 
-// openBooking returns one of the latest bookings, which is likely to be open.
+// openBooking returns one of the latest bookings, which is probably open.
 func (w *town) openBooking(r *rand.Rand) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +151,7 @@ func (w *town) code(booking string) string {
 	return "0000"
 }
 
-// enough reports whether so much is wrong that more of it tells nothing.
+// enough reports whether there are so many failures that more would not help.
 func (w *town) enough() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -192,8 +193,8 @@ func newVisitor(t *testing.T, town *town, r *rand.Rand) *visitor {
 	return v
 }
 
-// pick chooses an operation. Those of accounts are chosen less often, because they hash passwords,
-// and like those that give a booking up end what the others need.
+// pick chooses an operation. Operations on accounts are rarer, because they hash passwords, and so
+// are those that end bookings, because other operations need these.
 func (v *visitor) pick(from []operation) operation {
 	for {
 		o, rarely := one(v.Rand, from...), 1
@@ -209,15 +210,16 @@ func (v *visitor) pick(from []operation) operation {
 	}
 }
 
-// renew logs the account of a role in again, or else makes another one.
+// renew logs in again with the account of a role, or registers another one.
 func (v *visitor) renew(t *testing.T, role string) {
 	t.Helper()
 	if v.login(t, v.own[role]) {
 		return
 	}
 	v.births++
-	a := &account{role: role, email: fmt.Sprintf("%s-%d@example.com", v.name, v.births), password: "correct horse battery"}
-	// Where the answer to the first try was lost on the way, the second finds the account there.
+	a := &account{role: role, email: fmt.Sprintf("%s-%d@example.com", v.name, v.births),
+		password: "correct horse battery"}
+	// If the answer to the first attempt was lost, the second one finds the account.
 	in := v.enter(t, "/register", a)
 	if in.status != http.StatusCreated && in.status != http.StatusConflict || !v.login(t, a) {
 		t.Errorf("register %s: %d %s", a.email, in.status, in.body)
@@ -229,7 +231,7 @@ func (v *visitor) renew(t *testing.T, role string) {
 	v.people = v.people[max(0, len(v.people)-20):]
 }
 
-// enter sends who an account is to authsvc, until that has the time for it.
+// enter sends the credentials of an account to authsvc, and repeats that while authsvc is busy.
 func (v *visitor) enter(t *testing.T, path string, a *account) (in answer) {
 	t.Helper()
 	body := fmt.Sprintf(`{"email":%q,"password":%q,"role":%q}`, a.email, a.password, a.role)
@@ -240,7 +242,7 @@ func (v *visitor) enter(t *testing.T, path string, a *account) (in answer) {
 	return in
 }
 
-// login gets new tokens for an account, and reports whether there are any.
+// login gets new tokens for an account, and reports whether it succeeded.
 func (v *visitor) login(t *testing.T, a *account) bool {
 	t.Helper()
 	if a.email == "" {
@@ -257,7 +259,7 @@ func (v *visitor) login(t *testing.T, a *account) bool {
 	return true
 }
 
-// visit makes a request for an operation, and looks at its answer.
+// visit makes a request of an operation and checks its answer.
 func (v *visitor) visit(t *testing.T, o operation) {
 	t.Helper()
 	for role, a := range v.own {
@@ -283,7 +285,7 @@ func (v *visitor) visit(t *testing.T, o operation) {
 	v.learn(r, status, body)
 }
 
-// send returns the answer to a request; of a stream, what it begins with.
+// send returns the answer to a request. Of a stream it returns the beginning.
 func (v *visitor) send(ctx context.Context, r request) (
 	sent *http.Request, status int, header http.Header, body string, err error,
 ) {
@@ -314,8 +316,7 @@ func (v *visitor) send(ctx context.Context, r request) (
 	return sent, resp.StatusCode, resp.Header, string(b), err
 }
 
-// head returns what a stream begins with: what comes before its first event, or all where it ends
-// before.
+// head returns the beginning of a stream: all before its first event, or all if it ends earlier.
 func head(stream io.Reader) ([]byte, error) {
 	r := bufio.NewReader(stream)
 	var b []byte
@@ -331,14 +332,13 @@ func head(stream io.Reader) ([]byte, error) {
 	}
 }
 
-// plain reports whether an answer is a sentence in which nothing that a client has written comes
-// back as it is.
+// plain reports whether an answer is a sentence that repeats nothing of the request.
 func plain(sentence string) bool {
 	odd := func(c rune) bool { return !unicode.IsPrint(c) }
 	return sentence != "" && utf8.ValidString(sentence) && !strings.ContainsFunc(sentence, odd)
 }
 
-// check returns what is wrong with an answer, or nothing.
+// check returns what is wrong with an answer, or "".
 func check(t *testing.T, r request, sent *http.Request, status int, header http.Header, body string) string {
 	t.Helper()
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
@@ -360,8 +360,8 @@ func check(t *testing.T, r request, sent *http.Request, status int, header http.
 		}
 		return ""
 	}
-	// The document has the path with an id that it allows; what another one is answered with is
-	// looked at all the same.
+	// The document describes the path with a valid ID. Answers to other IDs are checked against it
+	// as well.
 	documented := sent.Clone(sent.Context())
 	documented.URL.Path, documented.URL.RawPath = strings.ReplaceAll(r.path, "{id}", "aaaaaaaaaaaaaaaaaaaaaaaaaa"), ""
 	found := &findings{TB: t}
@@ -369,7 +369,7 @@ func check(t *testing.T, r request, sent *http.Request, status int, header http.
 	return strings.Join(found.said, "; ")
 }
 
-// findings is a testing.TB that collects what it is told.
+// findings is a testing.TB that collects failures.
 type findings struct {
 	testing.TB
 	said []string
@@ -381,7 +381,7 @@ func (f *findings) Errorf(format string, args ...any) {
 	f.said = append(f.said, fmt.Sprintf(format, args...))
 }
 
-// learn notes what an answer says that other requests need.
+// learn records parts of an answer that other requests need.
 func (v *visitor) learn(r request, status int, body string) {
 	if status == http.StatusForbidden && strings.Contains(body, "Invalid token") && r.as != nil {
 		r.as.over = true

@@ -15,22 +15,24 @@ import (
 
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// The stories of testdata/stories, each told to a system of its own, with curl. Their words, besides those of testscript:
+// TestStories runs the scripts of testdata/stories, each on its own system. These are their
+// commands, besides those of testscript:
 //
-//	system [flag...]           starts the whole system, and sets AUTH, USER, RIDER, OPS, NATS and DATA
-//	certs                      makes certificates in CERTS, with which AUTH, USER and RIDER are reached over HTTPS from then on
-//	login NAME email role      logs in, registering first where that is no demo account, and sets NAME to the header with the token
-//	curl status arg...         runs curl, and fails unless it is answered with that status; the body is stdout
-//	until pattern arg...       runs curl until the body matches
-//	field NAME field           sets NAME to a field of the JSON that stdout is
-//	other NAME digits          sets NAME to four digits that are not those
-//	halt                       stops the system, in order
-//	elsewhere                  starts a NATS server without anything in it, whose keys are those of the system, and sets ELSEWHERE to its URL
-//	pillion arg...             runs pillion, which must succeed, or fail with ! in front
-//	operate arg...             runs pillion bookings, which must succeed, or fail with ! in front
+//	system [flag...]           start the whole system; set AUTH, USER, RIDER, OPS, NATS and DATA
+//	certs                      create certificates in CERTS; AUTH, USER and RIDER become HTTPS
+//	login NAME email role      log in, after registering unless it is a demo account; set NAME
+//	                           to the header with the token
+//	curl status arg...         run curl, and fail unless it gets the status; stdout is the body
+//	until pattern arg...       run curl until the body matches
+//	field NAME field           set NAME to a field of the JSON in stdout
+//	other NAME digits          set NAME to four other digits
+//	halt                       stop the system in order
+//	elsewhere                  start an empty NATS server with the system's keys; set ELSEWHERE
+//	pillion arg...             run pillion, which must succeed, or fail with ! in front
+//	operate arg...             run pillion bookings, which must succeed, or fail with ! in front
 func TestStories(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -46,12 +48,13 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			told := &teller{t: t, ports: newPorts(t), data: t.TempDir()}
+			told := &storyteller{t: t, ports: newPorts(t), data: t.TempDir()}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Setup: told.setup,
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl, "until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
+					"system": told.system, "certs": told.certs, "login": told.login, "curl": told.curl,
+					"until": told.until, "field": told.field, "operate": told.operate, "other": told.other,
 					"halt": told.halt, "elsewhere": told.elsewhere, "pillion": told.pillion,
 				},
 				RequireExplicitExec: true,
@@ -60,8 +63,8 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// A teller knows the words of one story.
-type teller struct {
+// A storyteller implements the commands of one story.
+type storyteller struct {
 	t     *testing.T
 	ports ports
 	data  string
@@ -70,9 +73,10 @@ type teller struct {
 
 const storyPatience = 30 * time.Second
 
-func (s *teller) setup(env *testscript.Env) error {
+func (s *storyteller) setup(env *testscript.Env) error {
 	for name, value := range map[string]string{
-		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider, "OPS": "http://" + s.ports.ops,
+		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider,
+		"OPS":  "http://" + s.ports.ops,
 		"NATS": "nats://" + s.ports.nats, "DATA": s.data, "JSON": "Accept: application/json",
 	} {
 		env.Setenv(name, value)
@@ -80,27 +84,30 @@ func (s *teller) setup(env *testscript.Env) error {
 	return nil
 }
 
-func (s *teller) system(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) system(ts *testscript.TestScript, _ bool, args []string) {
 	p := s.ports
 	prog := proctest.Begin(s.t, "pillion", append([]string{
-		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr", p.ops, "--nats-addr", p.nats,
+		"--demo", "--data", s.data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider, "--ops-addr",
+		p.ops, "--nats-addr", p.nats,
 	}, args...)...)
 	s.prog = prog
 	prog.Ready(s.t)
 }
 
-func (s teller) certs(ts *testscript.TestScript, _ bool, _ []string) {
+func (s storyteller) certs(ts *testscript.TestScript, _ bool, _ []string) {
 	dir := filepath.Join(s.data, "certs")
-	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(proctest.Path("pillion"), "certs", "init", "--certs",
+		dir).CombinedOutput(); err != nil {
 		ts.Fatalf("pillion certs init: %v: %s", err, out)
 	}
-	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" + s.ports.user, "RIDER": "https://" + s.ports.rider} {
+	for name, value := range map[string]string{"CERTS": dir, "AUTH": "https://" + s.ports.auth, "USER": "https://" +
+		s.ports.user, "RIDER": "https://" + s.ports.rider} {
 		ts.Setenv(name, value)
 	}
 }
 
-// wait waits until ok holds.
-func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
+// wait waits until ok returns true.
+func (s *storyteller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	deadline := time.After(storyPatience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -113,7 +120,7 @@ func (s *teller) wait(ts *testscript.TestScript, what string, ok func() bool) {
 	}
 }
 
-func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) login(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: login NAME email role")
 	}
@@ -143,10 +150,11 @@ func (s *teller) login(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // ask runs curl, and returns the status and the body.
-func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body string) {
+func (s *storyteller) ask(ts *testscript.TestScript, args []string) (status, body string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25", "--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
+		"--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
 	if err != nil {
 		ts.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
@@ -154,7 +162,7 @@ func (s *teller) ask(ts *testscript.TestScript, args []string) (status, body str
 	return string(out[end+1:]), string(out[:end])
 }
 
-func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: curl status arg...")
 	}
@@ -166,7 +174,7 @@ func (s *teller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) until(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: until pattern arg...")
 	}
@@ -178,7 +186,7 @@ func (s *teller) until(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) field(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: field NAME field")
 	}
@@ -189,12 +197,13 @@ func (s *teller) field(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-func (s *teller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
+func (s *storyteller) halt(*testscript.TestScript, bool, []string) { s.prog.Stop(s.t) }
 
-func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
+func (s *storyteller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	public, err := access.LoadOrCreate(filepath.Join(s.data, "services"))
 	ts.Check(err)
-	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	server, err := embedded.Start(embedded.Config{Dir: s.t.TempDir(), Addr: "127.0.0.1:0",
+		Access: access.Conf(public, false)})
 	ts.Check(err)
 	s.t.Cleanup(func() {
 		if err := server.Stop(); err != nil {
@@ -204,7 +213,7 @@ func (s *teller) elsewhere(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("ELSEWHERE", server.URL())
 }
 
-func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
+func (s *storyteller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*storyPatience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, proctest.Path("pillion"), args...).CombinedOutput()
@@ -215,7 +224,7 @@ func (s *teller) pillion(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
+func (s *storyteller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, proctest.Path("pillion"), append(append([]string{"bookings"}, args...),
@@ -228,7 +237,7 @@ func (s *teller) operate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func (s *teller) other(ts *testscript.TestScript, _ bool, args []string) {
+func (s *storyteller) other(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: other NAME digits")
 	}

@@ -1,4 +1,5 @@
-// Package e2e tells stories of the real programs: built, started with flags, spoken to over HTTP and NATS, and killed.
+// Package e2e runs stories of rides on the real programs. It starts them, uses them over HTTP and
+// NATS, and kills them. The programs' commands and settings are in package commands.
 package e2e
 
 import (
@@ -16,7 +17,7 @@ import (
 
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 func TestMain(m *testing.M) {
@@ -33,10 +34,10 @@ func TestMain(m *testing.M) {
 type ports struct {
 	auth, user, rider, nats, ops, authOps, userOps, riderOps string
 
-	keys string // the folder with the keys of our own services, where they are apart
+	keys string // the folder of service keys, if the services run apart
 }
 
-// key is the setting by which a service proves who it is.
+// key returns the flag with a service's key.
 func (p ports) key(who string) string { return "--service-key=" + filepath.Join(p.keys, who+".nk") }
 
 func newPorts(t testing.TB) ports {
@@ -45,7 +46,7 @@ func newPorts(t testing.TB) ports {
 	return ports{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], t.TempDir()}
 }
 
-// addrs returns addresses that nobody listens on, all different.
+// addrs returns unused addresses, all different.
 func addrs(t testing.TB, n int) []string {
 	t.Helper()
 	ports, err := embedded.FreePorts(n)
@@ -59,19 +60,19 @@ func addrs(t testing.TB, n int) []string {
 	return as
 }
 
-// pillion starts the whole system in one process and returns when it is ready.
+// pillion starts the whole system in one process and waits until it is ready.
 func pillion(t testing.TB, p ports, data string, more ...string) *proctest.Program {
 	t.Helper()
 	prog := proctest.Begin(t, "pillion", append([]string{
 		"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
 		"--ops-addr", p.ops, "--nats-addr", p.nats,
-		"--book-limit", "0", "--request-limit", "0", // one user books here what a town does
+		"--book-limit", "0", "--request-limit", "0", // one user books as much as a town
 	}, more...)...)
 	prog.Ready(t)
 	return prog
 }
 
-// probe returns the status of /readyz, or 0 where nobody answers.
+// probe returns the status of /readyz, or 0 without an answer.
 func probe(ops string) int {
 	resp, err := http.Get("http://" + ops + "/readyz")
 	if err != nil {
@@ -81,7 +82,7 @@ func probe(ops string) int {
 	return resp.StatusCode
 }
 
-// An answer is what a call got back.
+// An answer is the answer to a call.
 type answer struct {
 	status int
 	header http.Header
@@ -100,7 +101,7 @@ func (a answer) field(name string) string {
 	return fmt.Sprint(m[name])
 }
 
-// call makes one request. Headers come in pairs.
+// call makes one request. Headers are pairs of name and value.
 func call(ctx context.Context, method, url, body string, headers ...string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -132,7 +133,7 @@ func mustCall(t testing.TB, method, url, body string, headers ...string) answer 
 	return a
 }
 
-// release gives a booking back, so that its rider is free for another one.
+// release releases a booking, so that its rider is free.
 func release(ctx context.Context, p ports, bearer, id string) error {
 	a, err := call(ctx, "POST", "http://"+p.rider+"/bookings/"+id+"/release", "{}", "Authorization", bearer)
 	if err == nil && a.status != http.StatusOK {
@@ -144,14 +145,15 @@ func release(ctx context.Context, p ports, bearer, id string) error {
 // login returns the token of a demo account.
 func login(t testing.TB, p ports, email, role string) string {
 	t.Helper()
-	a := mustCall(t, "POST", "http://"+p.auth+"/login", fmt.Sprintf(`{"email":%q,"password":"password123","role":%q}`, email, role))
+	a := mustCall(t, "POST", "http://"+p.auth+"/login", fmt.Sprintf(`{"email":%q,"password":"password123","role":%q}`,
+		email, role))
 	if a.status != http.StatusOK {
 		t.Fatalf("login as %s: %d %s", email, a.status, a.body)
 	}
 	return a.field("token")
 }
 
-// register makes an account and returns its token.
+// register creates an account and returns its token.
 func register(t testing.TB, p ports, email, role string) string {
 	t.Helper()
 	body := fmt.Sprintf(`{"email":%q,"password":"correct horse battery","role":%q}`, email, role)

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 // oldCommit is the last commit before the packages got their present rooms.

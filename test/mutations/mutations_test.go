@@ -1,5 +1,5 @@
-// Package mutations breaks the code on purpose, one fault at a time, and demands that a test fails. docs/mutations.md is the list, and all that
-// this package knows of the faults.
+// Package mutations changes the code on purpose, one fault at a time, and requires that a test
+// fails. docs/mutations.md has the list of faults and their tests.
 package mutations
 
 import (
@@ -21,12 +21,12 @@ const (
 type mutation struct {
 	name     string
 	file     string // below root
-	old, new string // of the file: whole lines
-	test     string // with its subtests: TestRace/one replica
+	old, new string // whole lines of the file
+	test     string // with subtests: TestRace/one replica
 	pkg      string // of the test, below root
 }
 
-// caught is the line that says where a fault is, and who finds it.
+// caught matches the line with the file of a fault and its test.
 var caught = regexp.MustCompile("^`([^`]+)`, caught by `([^`]+)` in `([^`]+)`:$")
 
 // read returns the mutations of the list.
@@ -37,7 +37,7 @@ func read(t *testing.T) []mutation {
 		t.Fatal(err)
 	}
 	var all []mutation
-	in := false // a diff
+	in := false // inside a diff
 	for i, line := range strings.Split(string(text), "\n") {
 		wrong := func(why string) { t.Helper(); t.Fatalf("%s:%d: %s: %s", list, i+1, why, line) }
 		if name, ok := strings.CutPrefix(line, "### "); ok {
@@ -75,7 +75,7 @@ func read(t *testing.T) []mutation {
 	return all
 }
 
-// mutated returns the file with the fault, or an error that says what is to be mended in the list.
+// mutated returns the file with the fault, or an error that says what to correct in the list.
 func (m mutation) mutated() (string, error) {
 	if m.old == "" || m.old == m.new {
 		return "", fmt.Errorf("it has no file, or its diff changes nothing")
@@ -94,7 +94,7 @@ func (m mutation) mutated() (string, error) {
 	}
 }
 
-// places returns the files that have the lines of a mutation by now.
+// places returns the files that contain the lines of a mutation.
 func (m mutation) places() string {
 	var found []string
 	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {

@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// onlyEnv asks for the faults: those whose names contain it.
+// onlyEnv selects the faults whose names contain its value.
 const onlyEnv = "MUTATIONS"
 
-// patience is how long a test may take with a fault. One that hangs has not found it.
+// patience bounds the time of a test with a fault. A test that hangs has not found the fault.
 const patience = 2 * time.Minute
 
-// The list is of the code as it is: each fault has its place and its test.
+// TestListIsOfThisCode checks that the code has the lines and the test of each mutation.
 func TestListIsOfThisCode(t *testing.T) {
 	all := read(t)
 	if len(all) < 30 {
@@ -48,7 +48,7 @@ func TestListIsOfThisCode(t *testing.T) {
 	}
 }
 
-// hasTest reports whether the test of a mutation is there. Its subtests show when it is run.
+// hasTest reports whether the test of a mutation exists. Its subtests are known only when it runs.
 func hasTest(t *testing.T, m mutation) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, m.pkg, "*_test.go"))
@@ -68,7 +68,8 @@ func hasTest(t *testing.T, m mutation) bool {
 	return false
 }
 
-// Each fault makes its test fail. Nothing is changed on the disk: the compiler is given the changed file in the place of the true one.
+// TestMutations checks that each fault makes its test fail. It changes no file: the compiler reads
+// the changed file from an overlay.
 func TestMutations(t *testing.T) {
 	only := os.Getenv(onlyEnv)
 	if only == "" {
@@ -113,10 +114,11 @@ func (m mutation) run(t *testing.T) {
 	for part := range strings.SplitSeq(m.test, "/") {
 		pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "-vet=off", "-ldflags=-s -w", "-overlay="+overlay,
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-json", "-count=1", "-vet=off", "-ldflags=-s -w",
+		"-overlay="+overlay,
 		"-timeout="+patience.String(), "-run="+strings.Join(pattern, "/"), "./"+m.pkg)
 	cmd.Dir = root
-	out, _ := cmd.CombinedOutput() // what it ended by is in there
+	out, _ := cmd.CombinedOutput() // the output has the result
 	if why := failure(out, m.test); why != nil {
 		t.Errorf("%v\n%s", why, last(out, 4000))
 		return
@@ -137,7 +139,7 @@ func events(out []byte) (all []event) {
 	return all
 }
 
-// failure returns why a test has not found a fault. It has where it ran, and said that it failed.
+// failure returns nil if the test ran and failed, and otherwise why it has not found the fault.
 func failure(out []byte, test string) error {
 	test = strings.ReplaceAll(test, " ", "_")
 	ran, failed := false, false
@@ -160,10 +162,13 @@ func failure(out []byte, test string) error {
 	return nil
 }
 
-// complaint returns what a test has said of a fault: its first words with a place.
+// failureLine matches the output of a failing test that names a place, or a panic.
+var failureLine = regexp.MustCompile(`_test\.go:\d+: |^\w+\.go:\d+: |^panic: |^fatal error: `)
+
+// complaint returns the first line of output that says why a test failed.
 func complaint(out []byte) string {
 	for _, e := range events(out) {
-		if said := strings.TrimSpace(e.Output); regexp.MustCompile(`_test\.go:\d+: |^\w+\.go:\d+: |^panic: |^fatal error: `).MatchString(said) {
+		if said := strings.TrimSpace(e.Output); failureLine.MatchString(said) {
 			return said
 		}
 	}

@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// An Address is where something listens, as people see it.
+// An Address is a listening address, as the banner shows it.
 type Address struct {
 	Name string // "usersvc"
 	URL  string // "http://127.0.0.1:3001"
-	For  string // what it is for, in a few words
+	For  string // its purpose, in a few words
 }
 
-// Banner prints the addresses that were chosen, and lines to try in a shell, and logs the addresses: once, when they are known.
+// Banner writes the listening addresses, and shell commands to try, to w. It also logs the
+// addresses. Call it once, when all addresses are bound.
 func Banner(w io.Writer, log *slog.Logger, title string, addresses []Address, try []string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", title)

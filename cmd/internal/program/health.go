@@ -11,20 +11,20 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// ErrUnhealthy says that a process does not answer on its ops address.
-var ErrUnhealthy = fault.New(fault.Unavailable, "unhealthy", "It does not answer.")
+// ErrUnhealthy means that the process did not answer its health check with status 200.
+var ErrUnhealthy = fault.New(fault.Unavailable, "unhealthy", "The process does not answer its health check.")
 
 const healthPatience = 2 * time.Second
 
-// Health asks the process that has ops as its ops address whether it serves, for a container's health check: an image made from
-// scratch has no other program to ask with.
+// Health performs the health check of the process whose ops address is ops. A container image made
+// from scratch has no other program for it. Errors: ErrUnhealthy.
 func Health(ctx context.Context, ops string) error {
 	host, port, err := net.SplitHostPort(ops)
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)
 	}
 	if ip, err := netip.ParseAddr(host); host == "" || (err == nil && ip.IsUnspecified()) {
-		host = "127.0.0.1" // it listens everywhere, so also here
+		host = "127.0.0.1" // a process that listens on all interfaces also listens on loopback
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthPatience)
 	defer cancel()
@@ -32,7 +32,8 @@ func Health(ctx context.Context, ops string) error {
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy, whatever the environment says
+	// This transport ignores the proxy settings of the environment.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return ErrUnhealthy.Because(err)

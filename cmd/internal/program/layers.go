@@ -7,20 +7,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A Task works until its context ends, or until it is done, and then returns nil. What it returns otherwise stops the program.
+// A Task runs until its context ends or its work is done, and then returns nil. Any other return
+// value stops the program.
 type Task func(context.Context) error
 
-// A Layer is tasks that may be stopped together.
+// A Layer is a group of tasks that are stopped together.
 type Layer []Task
 
-// Run works on all layers until ctx ends or a task fails. Then it stops the layers in turn, the last one first, and each only
-// when all tasks of the one before have returned. It returns what the tasks failed with.
+// Run runs all layers until ctx ends or a task fails. Then it stops the layers in reverse order. A
+// layer is stopped when all tasks of the layer after it have returned. Run returns the joined
+// errors of the tasks.
 func Run(ctx context.Context, layers ...Layer) error {
 	over, end := context.WithCancel(ctx)
 	defer end()
 	stops := make([]func() error, 0, len(layers))
 	for _, layer := range layers {
-		// The layers end one after the other and not with ctx, so their contexts do not descend from its end.
+		// Each layer is cancelled separately, so its context must not end with ctx.
 		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		defer cancel()
 		var group errgroup.Group
@@ -28,7 +30,7 @@ func Run(ctx context.Context, layers ...Layer) error {
 			group.Go(func() error {
 				err := task(own)
 				if err != nil && own.Err() != nil && errors.Is(err, context.Canceled) {
-					return nil // it was told to stop, and says so
+					return nil // the expected result of cancellation
 				}
 				if err != nil {
 					end()

@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/cmd/internal/program"
 )
 
-// A diary keeps what happened, in order.
+// A diary records events in order.
 type diary struct {
 	mu      sync.Mutex
 	entries []string
@@ -31,11 +31,12 @@ func (d *diary) read() []string {
 	return slices.Clone(d.entries)
 }
 
-// task notes when it begins and when it is told to stop, and returns err once it may.
+// task returns a task that records when its context ends and when it returns. It returns err once
+// may is closed.
 func (d *diary) task(name string, may <-chan struct{}, err error) program.Task {
 	return func(ctx context.Context) error {
 		<-ctx.Done()
-		d.note(name + " told")
+		d.note(name + " cancelled")
 		<-may
 		d.note(name + " done")
 		return err
@@ -48,7 +49,8 @@ func closed() chan struct{} {
 	return c
 }
 
-// A layer is told to stop only when every task of the one above it has returned.
+// TestLayersStopInTurn checks that a layer is stopped only when all tasks of the layer above it
+// have returned.
 func TestLayersStopInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -56,7 +58,8 @@ func TestLayersStopInTurn(t *testing.T) {
 		may := make(chan struct{})
 		ended := make(chan error, 1)
 		go func() {
-			ended <- program.Run(ctx, program.Layer{d.task("bottom", closed(), nil)}, program.Layer{d.task("middle", closed(), nil)},
+			ended <- program.Run(ctx, program.Layer{d.task("bottom", closed(), nil)},
+				program.Layer{d.task("middle", closed(), nil)},
 				program.Layer{d.task("top", may, nil)})
 		}()
 		synctest.Wait()
@@ -65,14 +68,15 @@ func TestLayersStopInTurn(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if got, want := d.read(), []string{"top told"}; !slices.Equal(got, want) {
+		if got, want := d.read(), []string{"top cancelled"}; !slices.Equal(got, want) {
 			t.Fatalf("while the top layer is busy: %q, want %q", got, want)
 		}
 		close(may)
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		want := []string{"top told", "top done", "middle told", "middle done", "bottom told", "bottom done"}
+		want := []string{"top cancelled", "top done", "middle cancelled", "middle done", "bottom cancelled",
+			"bottom done"}
 		if got := d.read(); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -91,12 +95,13 @@ func TestFailureStopsAll(t *testing.T) {
 	if !errors.Is(err, broken) || !errors.Is(err, late) {
 		t.Errorf("Run: %v, want both failures", err)
 	}
-	if got := d.read(); len(got) != 6 || got[0] != "top told" {
+	if got := d.read(); len(got) != 6 || got[0] != "top cancelled" {
 		t.Errorf("not all were stopped in turn: %q", got)
 	}
 }
 
-// A task that is done is no reason to stop, and neither is one that returns its context's end.
+// TestTasksThatEnd checks that neither a finished task nor one that returns its context's error
+// counts as a failure.
 func TestTasksThatEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

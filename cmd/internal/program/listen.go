@@ -9,26 +9,27 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// ErrListen says that an address cannot be listened on. Its message says which and why.
-var ErrListen = fault.New(fault.Invalid, "listen", "An address cannot be listened on.")
+// ErrListen means that an address cannot be bound. Its message names the address and the reason.
+var ErrListen = fault.New(fault.Invalid, "listen", "The program cannot listen on an address.")
 
-// A Place is an address that a program is told to listen on.
-type Place struct {
-	Name string // what listens there
-	Flag string // the flag that chose it
-	Addr string
+// A ListenAddr is an address from the settings of a program.
+type ListenAddr struct {
+	Name string // what listens there, for messages
+	Flag string // the flag that sets it
+	Addr string // host:port
 }
 
-// Bind listens on all places, or on none. Its error joins one ErrListen for each place where that is not possible. The caller
-// closes the listeners.
-func Bind(places ...Place) ([]net.Listener, error) {
+// Bind listens on all addresses, or on none. Its error joins one ErrListen for each address that
+// cannot be bound. The caller closes the listeners.
+func Bind(addrs ...ListenAddr) ([]net.Listener, error) {
 	var listeners []net.Listener
 	var failed []error
-	for _, p := range places {
-		ln, err := net.Listen("tcp", p.Addr)
+	for _, a := range addrs {
+		ln, err := net.Listen("tcp", a.Addr)
 		if err != nil {
-			failed = append(failed, ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
-				p.Name, p.Addr, reason(err), p.Flag)).Because(err))
+			failed = append(failed,
+				ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
+					a.Name, a.Addr, reason(err), a.Flag)).Because(err))
 			continue
 		}
 		listeners = append(listeners, ln)
@@ -40,14 +41,14 @@ func Bind(places ...Place) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// Close closes listeners that may have been closed already by whoever served on them.
+// Close closes listeners. A server may have closed some of them already.
 func Close(listeners []net.Listener) {
 	for _, ln := range listeners {
 		_ = ln.Close()
 	}
 }
 
-// reason takes the part of a network error that says what is wrong and not where.
+// reason returns the cause of a network error, without its address.
 func reason(err error) string {
 	var sys *os.SyscallError
 	if errors.As(err, &sys) {

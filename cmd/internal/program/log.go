@@ -10,7 +10,8 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
-// Logger returns the log of the process, which is told causes, too. See [Logger].
+// Logger returns the log of the process. Main writes the causes of errors to it at level debug. See
+// [Logger].
 func (e Env) Logger(s setting.Log) *slog.Logger {
 	log := Logger(s, e.Stderr)
 	if e.log != nil {
@@ -19,11 +20,12 @@ func (e Env) Logger(s setting.Log) *slog.Logger {
 	return log
 }
 
-// Logger returns what the settings ask for, written to w: lines for people where w is a terminal, else JSON.
+// Logger returns a log with the given settings that writes to w. The default format is text on a
+// terminal, and JSON otherwise.
 func Logger(s setting.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.Level.Value)); err != nil {
-		level = slog.LevelInfo // the setting has been checked; this is for its zero value
+		level = slog.LevelInfo // Parse has checked the setting; only its zero value gets here
 	}
 	options := &slog.HandlerOptions{Level: level}
 	format := s.Format.Value

@@ -1,8 +1,9 @@
-// Package program is the life of a Pillion process: it starts it, stops it in order when a signal asks for it, and says what went
-// wrong with one sentence and an exit status.
+// Package program runs the process of a Pillion program: signals, orderly shutdown, error messages
+// and exit status.
 //
-// A main function is os.Exit(program.Main(run)). The run function binds what it listens on with [Bind], prints with
-// [Banner], and blocks in [Run].
+// A main function calls os.Exit(program.Main(name, run)). Its run function binds its addresses with
+// [Bind], prints them with [Banner], and blocks in [Run]. The package knows nothing about services;
+// package wiring builds those.
 package program
 
 import (
@@ -23,31 +24,35 @@ import (
 
 // The exit statuses of every Pillion program.
 const (
-	Stopped     = 0   // as asked
-	Failed      = 1   // something failed while it ran
-	Unusable    = 2   // a setting, a port, a file or a folder cannot be used
-	Interrupted = 130 // by a second signal, at once
+	Stopped     = 0   // stopped by a signal, or done
+	Failed      = 1   // failed while it ran
+	Unusable    = 2   // a setting, an address, a file or a folder is unusable
+	Interrupted = 130 // stopped at once by a second signal
 )
 
-// Env is what a process is given.
+// An Env is the environment of a program's run function.
 type Env struct {
 	Name           string // of the program
 	Args           []string
 	Stdout, Stderr io.Writer
 
-	log *atomic.Pointer[slog.Logger] // once its settings are known
+	log *atomic.Pointer[slog.Logger] // set by Logger
 }
 
-// Main calls run with a context that ends at the first SIGINT or SIGTERM, and returns the exit status. What run returns is told
-// on standard error, a sentence a line. At a second signal Main returns without waiting for run.
+// Main calls run with a context that ends at the first SIGINT or SIGTERM, and returns the exit
+// status. It prints the errors of run on standard error, one sentence a line. At a second signal
+// Main returns at once, without waiting for run.
 func Main(name string, run func(context.Context, Env) error) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	return life(Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, log: new(atomic.Pointer[slog.Logger])}, signals, run)
+	env := Env{Name: name, Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr,
+		log: new(atomic.Pointer[slog.Logger])}
+	return supervise(env, signals, run)
 }
 
-func life(env Env, signals <-chan os.Signal, run func(context.Context, Env) error) int {
+// supervise calls run and cancels its context at the first signal.
+func supervise(env Env, signals <-chan os.Signal, run func(context.Context, Env) error) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
@@ -66,23 +71,24 @@ func life(env Env, signals <-chan os.Signal, run func(context.Context, Env) erro
 	}
 }
 
-// report tells what went wrong and returns the exit status for it: of a fault its sentence, and its cause only where the log is
-// at debug. asked says that the process was asked to stop.
-func report(env Env, asked bool, err error) int {
+// report prints the errors joined in err and returns their exit status. For a fault it prints the
+// message only; the cause goes to the log at level debug. stopping means that a signal has asked
+// the process to stop.
+func report(env Env, stopping bool, err error) int {
 	status := Stopped
 	for _, e := range leaves(err) {
 		var f *fault.Error
 		switch {
 		case errors.Is(e, setting.ErrAnswered):
-		case asked && errors.Is(e, context.Canceled): // that is how it stopped
+		case stopping && errors.Is(e, context.Canceled): // the expected result of the signal
 		case errors.As(e, &f) && f.Kind != fault.Internal:
 			sentence := f.Message
-			if f.Kind != fault.Invalid { // what is said around it may say what was done
+			if f.Kind != fault.Invalid { // the text around the fault may name the operation
 				sentence = strings.Replace(e.Error(), f.Error(), f.Message, 1)
 			}
 			fmt.Fprintf(env.Stderr, "%s: %s\n", env.Name, sentence)
 			if log := env.logger(); log != nil {
-				log.Debug("it ended with an error", "error", e)
+				log.Debug("the program failed", "error", e)
 			}
 			if f.Kind == fault.Invalid {
 				status = max(status, Unusable)
@@ -97,7 +103,7 @@ func report(env Env, asked bool, err error) int {
 	return status
 }
 
-// logger returns the log of the process, or nil where it ended before there was one.
+// logger returns the log of the process, or nil before the settings are known.
 func (e Env) logger() *slog.Logger {
 	if e.log == nil {
 		return nil
@@ -105,12 +111,13 @@ func (e Env) logger() *slog.Logger {
 	return e.log.Load()
 }
 
-// leaves takes joined errors apart.
+// leaves returns the errors joined in err. It looks at the top levels only: errors joined below a
+// wrapping error belong to one failure.
 func leaves(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) // at the top only: what is joined further down is one failure's story
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

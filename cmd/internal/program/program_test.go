@@ -20,7 +20,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := program.Place{Name: "usersvc", Flag: "--user-addr", Addr: "127.0.0.1:0"}
+	free := program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: "127.0.0.1:0"}
 
 	listeners, err := program.Bind(free, free)
 	if err != nil || len(listeners) != 2 {
@@ -32,17 +32,19 @@ func TestBind(t *testing.T) {
 	}
 
 	_, err = program.Bind(free,
-		program.Place{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
-		program.Place{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"}) // TEST-NET-1 is nobody's
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
+		// TEST-NET-1 belongs to no machine
+		program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"})
 	if !errors.Is(err, program.ErrListen) {
 		t.Fatalf("Bind to a taken port: %v", err)
 	}
 	for _, want := range []string{
-		"authsvc cannot listen on " + taken.Addr().String() + ": address already in use. Choose another address with --auth-addr.",
+		"authsvc cannot listen on " + taken.Addr().String() +
+			": address already in use. Choose another address with --auth-addr.",
 		"The ops address cannot listen on 192.0.2.1:1: cannot assign requested address. Choose another address with --ops-addr.",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s\n%v", want, err)
+			t.Errorf("missing: %s\n%v", want, err)
 		}
 	}
 }
@@ -51,7 +53,7 @@ func TestHealth(t *testing.T) {
 	status := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" {
-			t.Errorf("asked for %s", r.URL.Path)
+			t.Errorf("request of %s", r.URL.Path)
 		}
 		w.WriteHeader(status)
 	}))
@@ -72,7 +74,7 @@ func TestHealth(t *testing.T) {
 	}
 	server.Close()
 	if err := program.Health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
-		t.Errorf("Health of nobody: %v", err)
+		t.Errorf("Health without a process: %v", err)
 	}
 }
 
@@ -84,10 +86,12 @@ func TestLogger(t *testing.T) {
 		{"warn", "text", ``},
 	} {
 		var b bytes.Buffer
-		log := program.Logger(setting.Log{Level: setting.Choice{Value: c.level}, Format: setting.Choice{Value: c.format}}, &b)
+		log := program.Logger(setting.Log{Level: setting.Choice{Value: c.level},
+			Format: setting.Choice{Value: c.format}}, &b)
 		log.Debug("kept")
 		log.Info("told")
-		if got := b.String(); strings.Contains(got, "kept") || !strings.Contains(got, c.want) || (c.want == "") != (got == "") {
+		if got := b.String(); strings.Contains(got, "kept") || !strings.Contains(got, c.want) ||
+			(c.want == "") != (got == "") {
 			t.Errorf("%s, %s: %q, want %q", c.level, c.format, got, c.want)
 		}
 	}

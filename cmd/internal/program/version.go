@@ -2,10 +2,11 @@ package program
 
 import "runtime/debug"
 
-// Release is the version of every Pillion program. It is semantic versioning, which NATS asks of a micro service.
+// Release is the version of all Pillion programs. NATS requires a semantic version of a micro
+// service.
 const Release = "0.1.0-dev"
 
-// Version returns the release and, where the build knows it, the commit.
+// Version returns the release and, if the build recorded it, the commit.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,8 +1,9 @@
-// Package setting turns flags and environment variables into checked values, and finds everything that is wrong with them at once.
+// Package setting parses flags and environment variables into checked values, and reports all bad
+// ones together.
 //
-// A program declares its settings as fields of a struct, of the types of this package, with the tags of kong (name, env, default,
-// help), and calls [Parse]. A flag wins over its environment variable, and a variable that is set to nothing counts as not set.
-// This is the only package of Pillion that reads the environment.
+// A program declares its settings as the fields of a struct, with this package's types and kong's
+// tags (name, env, default, help), and calls [Parse]. A flag overrides its environment variable. An
+// empty variable counts as unset. No other package of Pillion reads the environment.
 package setting
 
 import (
@@ -17,28 +18,32 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// ErrSetting is the kind of everything that [Parse] finds wrong. Its message is the sentence to show.
+// ErrSetting means that a flag or a variable has a bad value. Its message names both and says what
+// the value must be.
 var ErrSetting = fault.New(fault.Invalid, "setting", "A setting is wrong.")
 
-// ErrAnswered says that the command line asked for help or for the version and that it has been printed: there is nothing to run.
+// ErrAnswered means that the command line asked for help or the version, which Parse has printed.
+// There is nothing to run.
 var ErrAnswered = errors.New("help or version was printed")
 
-// A Program is what [Parse] shows of itself.
+// A Program describes the program for --help and --version.
 type Program struct {
 	Name        string
 	Description string
 	Version     string
-	Stdout      io.Writer // takes help and version
+	Stdout      io.Writer // for help and version
 }
 
-// An Adjuster is a grammar whose settings depend on each other. Adjust is called before they are checked; given reports whether a
-// flag is on the command line, and not only in the environment.
+// An Adjuster is a grammar whose settings depend on each other. Parse calls Adjust before it
+// reports bad values. given reports whether a flag is on the command line, as opposed to the
+// environment.
 type Adjuster interface {
 	Adjust(given func(flag string) bool)
 }
 
-// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the name of the chosen command. It
-// returns ErrAnswered after --help and --version; otherwise its error joins one ErrSetting for each setting that is wrong.
+// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the name
+// of the chosen command. It returns ErrAnswered after --help and --version. Otherwise its error
+// joins one ErrSetting for each bad value.
 func Parse(p Program, grammar any, args []string) (command string, err error) {
 	answered := false
 	parser, err := kong.New(grammar,
@@ -58,24 +63,27 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 		return "", ErrAnswered
 	}
 	if err != nil {
-		return "", ErrSetting.Saying(fmt.Sprintf("%s; %s --help shows what there is.", sentence(err.Error()), p.Name))
+		return "", ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
 	}
 	if a, ok := grammar.(Adjuster); ok {
 		a.Adjust(func(flag string) bool {
-			return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag && !p.Resolved })
+			return slices.ContainsFunc(ctx.Path, func(p *kong.Path) bool {
+				return p.Flag != nil &&
+					p.Flag.Name == flag && !p.Resolved
+			})
 		})
 	}
 	var wrong []error
 	for _, f := range ctx.Flags() {
-		c, ok := f.Target.Addr().Interface().(complainer)
-		if !ok || c.complaint() == "" {
+		c, ok := f.Target.Addr().Interface().(checked)
+		if !ok || c.description() == "" {
 			continue
 		}
 		name := "--" + f.Name
 		if len(f.Envs) > 0 {
 			name += " (" + strings.Join(f.Envs, ", ") + ")"
 		}
-		wrong = append(wrong, ErrSetting.Saying(name+" "+c.complaint()+"."))
+		wrong = append(wrong, ErrSetting.Saying(name+" "+c.description()+"."))
 	}
 	if wrong != nil {
 		return "", errors.Join(wrong...)
@@ -83,7 +91,8 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 	return commandOf(ctx.Selected()), nil
 }
 
-// commandOf returns the words of a command, such as "accounts list", or "" for a program that has none.
+// commandOf returns the words of a command, such as "accounts list", or "" for a program without
+// commands.
 func commandOf(n *kong.Node) string {
 	if n == nil {
 		return ""
@@ -94,7 +103,7 @@ func commandOf(n *kong.Node) string {
 	return commandOf(n.Parent) + " " + n.Name
 }
 
-// help shows a program's default command together with the program, so that nobody has to ask twice.
+// help prints the flags of the default command as part of the program's own help.
 func help(options kong.HelpOptions, ctx *kong.Context) error {
 	if ctx.Selected() == nil {
 		if d := ctx.Model.DefaultCmd; d != nil {
@@ -105,7 +114,7 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, ctx)
 }
 
-// sentence begins s with a capital letter.
+// sentence returns s with a capital first letter.
 func sentence(s string) string {
 	if s == "" {
 		return s
@@ -113,17 +122,19 @@ func sentence(s string) string {
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 
-// A complainer is a setting that keeps what is wrong with its value instead of failing, so that all can be told at once.
-type complainer interface{ complaint() string }
+// checked is implemented by all settings. They store a problem instead of returning an error, so
+// that Parse can report all problems together.
+type checked interface{ description() string }
 
-// verdict is what is wrong with a setting, as the end of a sentence that begins with its name.
-type verdict string
+// A problem describes a bad value. It completes a sentence that begins with the name of the
+// setting. "" means that the value is good.
+type problem string
 
-func (v *verdict) complaint() string { return string(*v) }
+func (p *problem) description() string { return string(*p) }
 
-// judge reads the raw value of a setting, or its default where the value is empty, and hands it to read, which returns "" or what
-// the value must be.
-func (v *verdict) judge(ctx *kong.DecodeContext, read func(raw string) (must string)) error {
+// decode passes the raw value of a setting to read, or its default if the value is empty. read
+// returns "", or what the value must be.
+func (p *problem) decode(ctx *kong.DecodeContext, read func(raw string) (must string)) error {
 	var raw string
 	if err := ctx.Scan.PopValueInto("value", &raw); err != nil {
 		return err
@@ -131,9 +142,9 @@ func (v *verdict) judge(ctx *kong.DecodeContext, read func(raw string) (must str
 	if raw == "" {
 		raw = ctx.Value.Default
 	}
-	*v = ""
+	*p = ""
 	if must := read(raw); must != "" {
-		*v = verdict(fmt.Sprintf("must be %s; it is %q", must, raw))
+		*p = problem(fmt.Sprintf("must be %s; it is %q", must, raw))
 	}
 	return nil
 }

@@ -35,21 +35,27 @@ type settings struct {
 	setting.Profile
 }
 
-// environment is every variable that the grammar reads, so that the tester's own do not disturb.
+// environment lists all variables of the grammar. Tests clear them, so that the caller's
+// environment has no effect.
 var environment = []string{
-	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA", "PRIVATE_KEY_FILE",
-	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "COOKIE_PATH", "PILLION_DEMO", "BOOKING_DEADLINE", "RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT", "LOGIN_LIMIT", "ADDRESS_LIMIT",
-	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL", "PILLION_PPROF",
+	"ADDR", "HOME_ADDR", "SYNC", "LOG_LEVEL", "LOG_FORMAT", "LEDGER_AGE", "LEDGER_SIZE", "REPLICAS", "PILLION_DATA",
+	"PRIVATE_KEY_FILE",
+	"JWT_EXPIRY", "SESSION_LIFE", "SESSION_IDLE", "REFRESH_GRACE", "COOKIE_PATH", "PILLION_DEMO", "BOOKING_DEADLINE",
+	"RIDES_SECRET_FILE", "TARIFF_FILE", "AUDIT_AGE", "AUDIT_SIZE", "ACCOUNTS", "APPROVE_RIDERS", "BOOK_LIMIT",
+	"LOGIN_LIMIT", "ADDRESS_LIMIT",
+	"REQUEST_LIMIT", "SNAPSHOT_EVERY", "SNAPSHOT_EVENTS", "PICKUP_PATIENCE", "KEY_AGE", "TRUSTED_PROXIES", "NATS_URL",
+	"PILLION_PPROF",
 }
 
 func parse(t *testing.T, env map[string]string, args ...string) (settings, string, error) {
 	t.Helper()
 	for _, name := range environment {
-		t.Setenv(name, env[name]) // empty counts as not set, which is a rule of its own
+		t.Setenv(name, env[name]) // an empty variable counts as unset, which has its own test
 	}
 	var g grammar
 	var out bytes.Buffer
-	command, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3", Stdout: &out}, &g, args)
+	command, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3",
+		Stdout: &out}, &g, args)
 	if err == nil && command != "run" {
 		t.Errorf("command is %q", command)
 	}
@@ -86,7 +92,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Each setting is read from its flag, from its variable, and the flag wins.
+// TestFlagAndEnvironment reads each setting from its flag and from its variable. The flag overrides
+// the variable.
 func TestFlagAndEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		flag, env, value string
@@ -133,7 +140,8 @@ func TestFlagAndEnvironment(t *testing.T) {
 		if err != nil || c.got(s) != c.want {
 			t.Errorf("%s=%s: %v, %v", c.env, c.value, c.got(s), err)
 		}
-		if s, _, err = parse(t, map[string]string{c.env: "!"}, "--"+c.flag+"="+c.value); err != nil || c.got(s) != c.want {
+		if s, _, err = parse(t, map[string]string{c.env: "!"}, "--"+c.flag+"="+c.value); err != nil ||
+			c.got(s) != c.want {
 			t.Errorf("--%s=%s over a bad %s: %v, %v", c.flag, c.value, c.env, c.got(s), err)
 		}
 	}
@@ -142,12 +150,15 @@ func TestFlagAndEnvironment(t *testing.T) {
 	}
 }
 
-// Everything that is wrong is told at once, each in a sentence that names the setting, its variable and what it must be.
+// TestEverythingWrongAtOnce checks that all bad values are reported together. Each message names
+// the setting, its variable and what the value must be.
 func TestEverythingWrongAtOnce(t *testing.T) {
 	const secret = "hunter2"
 	_, _, err := parse(t, map[string]string{
-		"JWT_EXPIRY": "25h", "LOG_LEVEL": "loud", "REPLICAS": "2", "PILLION_DEMO": "maybe", "SESSION_LIFE": "8d", "NATS_URL": "http://me:" + secret + "@nats",
-	}, "--addr=3000", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m", "--log-format=xml",
+		"JWT_EXPIRY": "25h", "LOG_LEVEL": "loud", "REPLICAS": "2", "PILLION_DEMO": "maybe", "SESSION_LIFE": "8d",
+		"NATS_URL": "http://me:" + secret + "@nats",
+	}, "--addr=3000", "--sync=never", "--ledger-size=4GB", "--ledger-age=1m", "--booking-deadline=-2m",
+		"--log-format=xml",
 		"--session-idle=-1s", "--refresh-grace=2m")
 	if !errors.Is(err, setting.ErrSetting) {
 		t.Fatalf("not an ErrSetting: %v", err)
@@ -163,21 +174,21 @@ func TestEverythingWrongAtOnce(t *testing.T) {
 		`--replicas (REPLICAS) must be 1, 3 or 5; it is "2".`,
 		`--jwt-expiry (JWT_EXPIRY) must be a duration from 1s to 24h, such as 90s or 15m; it is "25h".`,
 		`--session-life (SESSION_LIFE) must be a duration from 1m to 168h, such as 90s or 15m; it is "8d".`,
-		`--session-idle (SESSION_IDLE) must be 0 (no such limit), or a duration from 1m to 168h, such as 90s or 15m; it is "-1s".`,
+		`--session-idle (SESSION_IDLE) must be 0 (no limit), or a duration from 1m to 168h, such as 90s or 15m; it is "-1s".`,
 		`--refresh-grace (REFRESH_GRACE) must be a duration from 0s to 1m, such as 90s or 15m; it is "2m".`,
 		`--demo (PILLION_DEMO) must be true or false; it is "maybe".`,
 		`--booking-deadline (BOOKING_DEADLINE) must be a duration from 1s to 24h, such as 90s or 15m; it is "-2m".`,
 		`--nats-url (NATS_URL) must look like nats://host:4222 (several are separated by commas).`,
 	} {
 		if !strings.Contains(got, want) {
-			t.Errorf("not told: %s", want)
+			t.Errorf("missing: %s", want)
 		}
 	}
 	if n := strings.Count(got, "\n") + 1; n != 14 {
 		t.Errorf("%d sentences, want 14:\n%s", n, got)
 	}
 	if strings.Contains(got, secret) {
-		t.Error("the password of a URL was told")
+		t.Error("a message contains the password of a URL")
 	}
 }
 
@@ -185,9 +196,11 @@ func TestWrongValues(t *testing.T) {
 	for _, arg := range []string{
 		"--addr=127.0.0.1", "--addr=127.0.0.1:65536", "--addr=127.0.0.1:-1", "--addr=127.0.0.1:http", "--addr=::1:80",
 		"--sync=0s", "--sync=2h", "--sync=Always",
-		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB", "--ledger-size=4294967296", "--ledger-size=GiB",
+		"--ledger-size=-1GiB", "--ledger-size=1.5GiB", "--ledger-size=1023KiB", "--ledger-size=9999999TiB",
+		"--ledger-size=4294967296", "--ledger-size=GiB",
 		"--replicas=0", "--replicas=03", "--replicas=three",
-		"--snapshot-every=10ns", "--snapshot-every=999ms", "--snapshot-every=-0.1s", "--snapshot-events=0", "--pickup-patience=1ns", "--session-idle=1s",
+		"--snapshot-every=10ns", "--snapshot-every=999ms", "--snapshot-every=-0.1s", "--snapshot-events=0",
+		"--pickup-patience=1ns", "--session-idle=1s",
 		"--key-age=1ns", "--key-age=never",
 		"--jwt-expiry=0", "--jwt-expiry=900", "--jwt-expiry=24h0m1s",
 		"--nats-url=nats://", "--nats-url=127.0.0.1:4222", "--nats-url=nats://a,ws://b", "--nats-url=nats://a,",
@@ -216,8 +229,10 @@ func TestHelpAndVersion(t *testing.T) {
 }
 
 func TestCountsAndNetworks(t *testing.T) {
-	s, _, err := parse(t, map[string]string{"BOOK_LIMIT": "0", "TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,::ffff:192.0.2.8,2001:db8::/32"})
-	if err != nil || s.Limit.Value != 0 || fmt.Sprint(s.TrustedProxies.Value) != "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]" {
+	s, _, err := parse(t, map[string]string{"BOOK_LIMIT": "0",
+		"TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,::ffff:192.0.2.8,2001:db8::/32"})
+	if err != nil || s.Limit.Value != 0 ||
+		fmt.Sprint(s.TrustedProxies.Value) != "[10.0.0.0/8 192.0.2.7/32 192.0.2.8/32 2001:db8::/32]" {
 		t.Errorf("%v, %v (%v)", s.Limit.Value, s.TrustedProxies.Value, err)
 	}
 	for _, args := range [][]string{

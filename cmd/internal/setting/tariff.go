@@ -16,16 +16,17 @@ import (
 
 var _ kong.MapperValue = (*Tariff)(nil)
 
-// Tariff is what rides cost, from a JSON file that has all members of booking.Tariff, or the default where no file is named.
+// Tariff holds the fares from a JSON file with all members of booking.Tariff, or the default tariff
+// if no file is named.
 type Tariff struct {
 	Value booking.Tariff
-	verdict
+	problem
 }
 
-// Decode takes the name of a file.
+// Decode accepts the name of a file and reads it.
 func (t *Tariff) Decode(ctx *kong.DecodeContext) error {
 	var wrong error
-	err := t.judge(ctx, func(raw string) string {
+	err := t.decode(ctx, func(raw string) string {
 		if raw == "" {
 			t.Value = booking.DefaultTariff()
 			return ""
@@ -34,25 +35,26 @@ func (t *Tariff) Decode(ctx *kong.DecodeContext) error {
 		return ""
 	})
 	if wrong != nil {
-		t.verdict = verdict("cannot be used: " + strings.ReplaceAll(wrong.Error(), "\n", "; "))
+		t.problem = problem("cannot be used: " + strings.ReplaceAll(wrong.Error(), "\n", "; "))
 	}
 	return err
 }
 
-// readTariff reads a file strictly: a price that was left out is not taken for a gift, nor a misspelt one disregarded.
+// readTariff reads a file strictly: a missing or unknown member is an error, so that no price is
+// zero by accident.
 func readTariff(name string) (booking.Tariff, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return booking.Tariff{}, err
 	}
-	defer f.Close() //nolint:errcheck // it is only read
+	defer f.Close() //nolint:errcheck // opened for reading only
 	var members map[string]json.RawMessage
 	d := json.NewDecoder(io.LimitReader(f, 64<<10))
 	if err := d.Decode(&members); err != nil {
 		return booking.Tariff{}, fmt.Errorf("%s is not a JSON object: %w", name, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return booking.Tariff{}, fmt.Errorf("%s has something after its JSON object", name)
+		return booking.Tariff{}, fmt.Errorf("%s has text after its JSON object", name)
 	}
 	var t booking.Tariff
 	var wrong []error
@@ -60,7 +62,8 @@ func readTariff(name string) (booking.Tariff, error) {
 		name string
 		to   any
 	}{
-		{"currency", &t.Currency}, {"base", &t.Base}, {"per_km", &t.PerKilometre}, {"per_minute", &t.PerMinute}, {"minimum", &t.Minimum},
+		{"currency", &t.Currency}, {"base", &t.Base}, {"per_km", &t.PerKilometre}, {"per_minute", &t.PerMinute},
+		{"minimum", &t.Minimum},
 		{"speed_kmh", &t.Speed}, {"detour", &t.Detour}, {"longest_km", &t.Longest},
 	} {
 		value, there := members[m.name]
@@ -73,7 +76,7 @@ func readTariff(name string) (booking.Tariff, error) {
 		}
 	}
 	for unknown := range members {
-		wrong = append(wrong, fmt.Errorf("%s has %q, which means nothing here", name, unknown))
+		wrong = append(wrong, fmt.Errorf("%s has the unknown member %q", name, unknown))
 	}
 	if wrong != nil {
 		return booking.Tariff{}, errors.Join(wrong...)
@@ -82,7 +85,7 @@ func readTariff(name string) (booking.Tariff, error) {
 		return booking.Tariff{}, fmt.Errorf("in %s %w", name, err)
 	}
 	if _, err := currency.ParseISO(t.Currency); err != nil {
-		return booking.Tariff{}, fmt.Errorf("in %s the currency %q is none of ISO 4217", name, t.Currency)
+		return booking.Tariff{}, fmt.Errorf("in %s the currency %q is not in ISO 4217", name, t.Currency)
 	}
 	return t, nil
 }

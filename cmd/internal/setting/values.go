@@ -30,30 +30,30 @@ var (
 	_ kong.MapperValue = (*Networks)(nil)
 )
 
-// Text is anything, such as the name of a file.
+// Text is a string, such as the name of a file.
 type Text struct {
 	Value string
-	verdict
+	problem
 }
 
-// Decode takes any text.
+// Decode accepts any text.
 func (t *Text) Decode(ctx *kong.DecodeContext) error {
-	return t.judge(ctx, func(raw string) string {
+	return t.decode(ctx, func(raw string) string {
 		t.Value = raw
 		return ""
 	})
 }
 
-// Addr is where to listen: a host and a port. Port 0 takes a free one.
+// Addr is a listening address: a host and a port. Port 0 selects a free port.
 type Addr struct {
 	Value    string
 	loopback bool
-	verdict
+	problem
 }
 
-// Decode takes host:port.
+// Decode accepts host:port.
 func (a *Addr) Decode(ctx *kong.DecodeContext) error {
-	return a.judge(ctx, func(raw string) string {
+	return a.decode(ctx, func(raw string) string {
 		host, port, err := net.SplitHostPort(raw)
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
 			return "an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535"
@@ -63,10 +63,10 @@ func (a *Addr) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Loopback reports whether it is on this machine, and reachable from nowhere else.
+// Loopback reports whether the address can be reached from this machine only.
 func (a Addr) Loopback() bool { return a.loopback }
 
-// loopback reports whether host is this machine and reachable from nowhere else.
+// loopback reports whether host is a loopback address.
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -75,15 +75,16 @@ func loopback(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Duration is a time span within the bounds of the tags min and max, or zero where the tag off says what that switches off.
+// Duration is a duration within the bounds of the tags min and max. Zero is accepted as well if the
+// tag off says what that means.
 type Duration struct {
 	Value time.Duration
-	verdict
+	problem
 }
 
-// Decode takes what time.ParseDuration does.
+// Decode accepts the format of time.ParseDuration.
 func (d *Duration) Decode(ctx *kong.DecodeContext) error {
-	return d.judge(ctx, func(raw string) (must string) {
+	return d.decode(ctx, func(raw string) (must string) {
 		least, most, off := ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max"), ctx.Value.Tag.Get("off")
 		if d.Value, must = duration(raw, least, most); must == "" || off == "" {
 			return must
@@ -95,7 +96,7 @@ func (d *Duration) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// duration reads a time span within bounds, or says what it must be.
+// duration parses a duration within bounds, or returns what it must be.
 func duration(raw, least, most string) (time.Duration, string) {
 	v, err := time.ParseDuration(raw)
 	low, lowErr := time.ParseDuration(least)
@@ -106,16 +107,17 @@ func duration(raw, least, most string) (time.Duration, string) {
 	return v, ""
 }
 
-// Sync is how often the embedded server writes to disk: before each acknowledgement, or at an interval.
+// Sync is when the embedded NATS server syncs to disk: before each acknowledgement, or at an
+// interval.
 type Sync struct {
 	Always   bool
 	Interval time.Duration // zero when Always
-	verdict
+	problem
 }
 
-// Decode takes the word always, or a duration.
+// Decode accepts the word always, or a duration.
 func (s *Sync) Decode(ctx *kong.DecodeContext) error {
-	return s.judge(ctx, func(raw string) (must string) {
+	return s.decode(ctx, func(raw string) (must string) {
 		if s.Always = raw == "always"; s.Always {
 			return ""
 		}
@@ -126,15 +128,15 @@ func (s *Sync) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Size is a number of bytes, at least that of the tag min.
+// Size is a number of bytes, at least the value of the tag min.
 type Size struct {
 	Value int64
-	verdict
+	problem
 }
 
-// Decode takes a number and KiB, MiB, GiB or TiB.
+// Decode accepts a whole number followed by KiB, MiB, GiB or TiB.
 func (s *Size) Decode(ctx *kong.DecodeContext) error {
-	return s.judge(ctx, func(raw string) string {
+	return s.decode(ctx, func(raw string) string {
 		v, ok := bytes(raw)
 		low, _ := bytes(ctx.Value.Tag.Get("min"))
 		if !ok || v < low {
@@ -145,7 +147,8 @@ func (s *Size) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// bytes reads a whole number of binary units. kong knows no sizes, and the libraries that do also take KB for 1000 and for 1024.
+// bytes parses a whole number of binary units. Libraries for this also accept KB, which is 1000 for
+// some and 1024 for others.
 func bytes(raw string) (int64, bool) {
 	for shift, unit := range map[int]string{10: "KiB", 20: "MiB", 30: "GiB", 40: "TiB"} {
 		if digits, ok := strings.CutSuffix(raw, unit); ok {
@@ -156,15 +159,15 @@ func bytes(raw string) (int64, bool) {
 	return 0, false
 }
 
-// Number is one of the whole numbers that the tag oneof lists, separated by spaces.
+// Number is one of the whole numbers in the tag oneof, separated by spaces.
 type Number struct {
 	Value int
-	verdict
+	problem
 }
 
-// Decode takes one of the listed numbers.
+// Decode accepts one of the listed numbers.
 func (n *Number) Decode(ctx *kong.DecodeContext) error {
-	return n.judge(ctx, func(raw string) string {
+	return n.decode(ctx, func(raw string) string {
 		v, err := strconv.Atoi(raw)
 		if all := strings.Fields(ctx.Value.Tag.Get("oneof")); err != nil || !slices.Contains(all, raw) {
 			return either(all)
@@ -174,15 +177,15 @@ func (n *Number) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Choice is one of the words that the tag oneof lists, separated by spaces, or its default.
+// Choice is one of the words in the tag oneof, separated by spaces, or the default.
 type Choice struct {
 	Value string
-	verdict
+	problem
 }
 
-// Decode takes one of the listed words.
+// Decode accepts one of the listed words.
 func (c *Choice) Decode(ctx *kong.DecodeContext) error {
-	return c.judge(ctx, func(raw string) string {
+	return c.decode(ctx, func(raw string) string {
 		if all := strings.Fields(ctx.Value.Tag.Get("oneof")); raw != ctx.Value.Default && !slices.Contains(all, raw) {
 			return either(all)
 		}
@@ -191,22 +194,23 @@ func (c *Choice) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// either lists words as English does.
+// either joins words with commas and a final "or".
 func either(words []string) string {
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// NATSURL is where a NATS server is, or several separated by commas, or empty where the default is.
+// NATSURL holds the URLs of NATS servers, separated by commas. It may be empty if its default is.
 type NATSURL struct {
 	Value string
-	verdict
+	problem
 }
 
-// Decode takes nats:// and tls:// URLs. What is wrong with one is told without showing it, because it may hold a password.
+// Decode accepts nats:// and tls:// URLs. The message about a bad URL does not quote it, because it
+// may contain a password.
 func (u *NATSURL) Decode(ctx *kong.DecodeContext) error {
 	must := ""
-	err := u.judge(ctx, func(raw string) string {
+	err := u.decode(ctx, func(raw string) string {
 		u.Value = raw
 		if raw == "" && ctx.Value.Default == "" {
 			return ""
@@ -220,23 +224,23 @@ func (u *NATSURL) Decode(ctx *kong.DecodeContext) error {
 		return must
 	})
 	if must != "" {
-		u.Value, u.verdict = "", verdict("must "+must)
+		u.Value, u.problem = "", problem("must "+must)
 	}
 	return err
 }
 
-// CookiePath is how the paths begin that browsers give a cookie back to.
+// CookiePath is the path of a cookie.
 type CookiePath struct {
 	Value string
-	verdict
+	problem
 }
 
-// cookiePath is what can stand in a cookie as it stands in a browser's address.
+// cookiePath matches paths that are written alike in a cookie and in a URL.
 var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
 
-// Decode takes / and paths like /auth.
+// Decode accepts / and paths like /auth.
 func (p *CookiePath) Decode(ctx *kong.DecodeContext) error {
-	return p.judge(ctx, func(raw string) string {
+	return p.decode(ctx, func(raw string) string {
 		if p.Value = raw; cookiePath.MatchString(raw) {
 			return ""
 		}
@@ -244,22 +248,22 @@ func (p *CookiePath) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Switch is on or off. The flag alone is on.
+// Switch is on or off. A flag without a value is on.
 type Switch struct {
 	On bool
-	verdict
+	problem
 }
 
-// IsBool tells kong that the flag needs no value.
+// IsBool means to kong that the flag needs no value.
 func (Switch) IsBool() bool { return true }
 
-// Decode takes true, false and what else strconv.ParseBool does, or nothing at all, which is on for a flag.
+// Decode accepts the values of strconv.ParseBool. For a flag no value means on.
 func (s *Switch) Decode(ctx *kong.DecodeContext) error {
 	if ctx.Scan.Peek().Type != kong.FlagValueToken {
-		s.On, s.verdict = true, ""
+		s.On, s.problem = true, ""
 		return nil
 	}
-	return s.judge(ctx, func(raw string) string {
+	return s.decode(ctx, func(raw string) string {
 		on, err := strconv.ParseBool(raw)
 		if raw != "" && err != nil {
 			return "true or false"
@@ -272,12 +276,12 @@ func (s *Switch) Decode(ctx *kong.DecodeContext) error {
 // Count is a whole number within the bounds of the tags min and max.
 type Count struct {
 	Value int
-	verdict
+	problem
 }
 
-// Decode takes decimal digits.
+// Decode accepts decimal digits.
 func (c *Count) Decode(ctx *kong.DecodeContext) error {
-	return c.judge(ctx, func(raw string) string {
+	return c.decode(ctx, func(raw string) string {
 		low, lowErr := strconv.Atoi(ctx.Value.Tag.Get("min"))
 		high, highErr := strconv.Atoi(ctx.Value.Tag.Get("max"))
 		v, err := strconv.Atoi(raw)
@@ -289,16 +293,18 @@ func (c *Count) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Networks are networks in CIDR notation, or single addresses, separated by commas; or none.
+// Networks holds networks in CIDR notation, or single addresses, separated by commas. It may be
+// empty.
 type Networks struct {
 	Value []netip.Prefix
-	verdict
+	problem
 }
 
-// Decode takes what netip.ParsePrefix and netip.ParseAddr do. A network that has bits set beyond its length is refused: one of the two is
-// a mistake. So is all of the internet: whoever is trusted may say where a request comes from.
+// Decode accepts the formats of netip.ParsePrefix and netip.ParseAddr. It refuses a network with
+// bits beyond its prefix, which is probably a mistake, and the whole internet: these networks are
+// trusted to name the client of a request.
 func (n *Networks) Decode(ctx *kong.DecodeContext) error {
-	return n.judge(ctx, func(raw string) string {
+	return n.decode(ctx, func(raw string) string {
 		n.Value = nil
 		if raw == "" {
 			return ""
@@ -319,16 +325,17 @@ func (n *Networks) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// AccountsAt is where accounts are kept: PostgreSQL at a URL, or where that is empty, NATS.
+// AccountsAt is the store of accounts: PostgreSQL at a URL, or NATS if that is empty.
 type AccountsAt struct {
 	PostgreSQL string
-	verdict
+	problem
 }
 
-// Decode takes the word nats, and postgres:// URLs. What is wrong with one is told without showing it, because it may hold a password.
+// Decode accepts the word nats, and postgres:// URLs. The message about a bad URL does not quote
+// it, because it may contain a password.
 func (a *AccountsAt) Decode(ctx *kong.DecodeContext) error {
 	wrong := false
-	err := a.judge(ctx, func(raw string) string {
+	err := a.decode(ctx, func(raw string) string {
 		if a.PostgreSQL = ""; raw != "nats" {
 			p, err := url.Parse(raw)
 			if wrong = err != nil || p.Host == "" || (p.Scheme != "postgres" && p.Scheme != "postgresql"); !wrong {
@@ -338,7 +345,7 @@ func (a *AccountsAt) Decode(ctx *kong.DecodeContext) error {
 		return ""
 	})
 	if wrong {
-		a.verdict = "must be nats, or look like postgres://user:password@host:5432/database"
+		a.problem = "must be nats, or look like postgres://user:password@host:5432/database"
 	}
 	return err
 }

@@ -22,50 +22,40 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// newKeyBits is the size of a key that is made because there is none.
+// newKeyBits is the size of a new signing key, in bits.
 const newKeyBits = 2048
 
-// Accounts are where accounts are kept, and what it takes to have them there.
+// Accounts is a store of accounts and its life cycle.
 type Accounts struct {
 	authsvc.AccountStore
-	Prepare func(context.Context) error // makes the table, where there is one; of kind fault.Unavailable while that has to wait
+	// migrates the schema; returns fault.Unavailable to be called again
+	Prepare func(context.Context) error
 	Close   func()
-	Checks  []web.Check // what it needs to be ready
+	Checks  []web.Check // must pass before the process is ready
 }
 
-// Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one. What NATS
-// is answered with is in the folder natsKeys, or made there.
-func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Part, error) {
-	secret, err := access.LoadSecret(natsKeys)
+// Auth returns authsvc, which closes accounts when it stops. It reads the first private key, if
+// there is one. The keys of the auth callout are read from the folder natsKeys, or created there.
+func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Component, error) {
+	answerCallouts, err := b.callout(natsKeys)
 	if err != nil {
-		return Part{}, err
-	}
-	door, err := callout.New(callout.Config{
-		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked, Watch: b.Revoked,
-		Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
-	})
-	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	b = b.Of("authsvc")
 	ring := keys.NewRing(s.KeyFile(), newKeyBits)
-	if _, _, err := ring.First(); err != nil { // a bad file is told before anything else is done
-		return Part{}, err
+	if _, _, err := ring.First(); err != nil { // report a bad file before anything else happens
+		return Component{}, err
 	}
 	watch := timedKeys{b.Keys, b.Clock}
 	signer := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.JWTExpiry.Value})
 	services := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
 	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the password hasher: %w", err)
+		return Component{}, fmt.Errorf("make the password hasher: %w", err)
 	}
-	limits := throttle.DefaultLimits()
-	limits.Account.Free, limits.Address.Free, limits.Registrations.Free = s.LoginLimit.Value, s.AddressLimit.Value, s.AddressLimit.Value
-	logins, err := throttle.New(throttle.Config{
-		Counters: b.Conn.Bucket(bus.LimitsBucket), Familiar: b.Conn.Bucket(bus.FamiliarBucket), Limits: limits,
-	})
+	guard, err := b.guard(s.Logins)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	trail := b.Conn.AuditTrail("/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
@@ -77,12 +67,13 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Log:      b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
 		Accounts: accounts.AccountStore,
 		Sessions: b.Conn.Bucket(bus.SessionsBucket),
-		Rules:    session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Rules: session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value),
+			Grace: offAtZero(s.Grace.Value)},
 		Revoke:   b.Conn.Revoke,
 		Verifier: b.Verifier,
 		Issuer:   signer,
@@ -94,72 +85,113 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		EndRides: func(ctx context.Context, account string, role token.Role) error {
 			return b.Conn.Bereave(ctx, account, booking.Role(role))
 		},
-		Clock:    b.Clock.Right,
-		Throttle: logins,
-		Audit:    audit,
-
-		ApproveRiders: s.Approve.On,
-		CookiePath:    s.CookiePath.Value,
-
-		Demo:       s.Demo.On,
-		Log:        b.Log.With("service", "authsvc"),
-		Registerer: b.Registry,
-
+		Clock:          b.Clock.Right,
+		Throttle:       guard,
+		Audit:          audit,
+		ApproveRiders:  s.Approve.On,
+		CookiePath:     s.CookiePath.Value,
+		Demo:           s.Demo.On,
+		Log:            b.Log.With("service", "authsvc"),
+		Registerer:     b.Registry,
 		TrustedProxies: h.TrustedProxies.Value,
 		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	var prepared atomic.Bool
-	keysInPlace := make(chan struct{})
-	prepare := func(ctx context.Context) error {
-		if err := b.persist(ctx, "looking for the signing key", rotator.Prepare); err != nil {
-			return err
-		}
-		if ctx.Err() == nil {
-			close(keysInPlace)
-		}
-		if err := b.persist(ctx, "making the accounts' table", accounts.Prepare); err != nil {
-			return err
-		}
-		if err := b.persist(ctx, "making the demo accounts", service.SeedDemo); err != nil {
-			return err
-		}
-		if s.Demo.On {
-			// Each of the two hashes took 19 MiB. Without this a program at rest would hold on to them for minutes, and they are
-			// more than all the rest of it.
-			debug.FreeOSMemory()
-		}
-		prepared.Store(ctx.Err() == nil)
-		return nil
+	start := &authStart{
+		base: b, prepareKeys: rotator.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo,
+		demo:      s.Demo.On,
+		keysReady: make(chan struct{}),
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(),
-		Tasks: []program.Task{trail.Run, door.Run, after(keysInPlace, b.answer(serviceTokens)), after(keysInPlace, rotator.Run), prepare, func(ctx context.Context) error {
-			<-ctx.Done() // no request is under way any more
-			accounts.Close()
-			return nil
-		}},
+		Tasks: []program.Task{
+			trail.Run, answerCallouts, start.run, onStop(accounts.Close),
+			after(start.keysReady, b.answer(serviceTokens)), after(start.keysReady, rotator.Run),
+		},
 		Checks: append(accounts.Checks, []web.Check{
-			{Name: "accounts", Ready: func(context.Context) error {
-				if !prepared.Load() {
-					return errors.New("the key and the demo accounts are not in place yet")
-				}
-				return nil
-			}},
+			{Name: "accounts", Ready: start.ready},
 			{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
 		}...),
 	}, nil
 }
 
-// timedKeys are keys that cannot be told while the clock cannot be gone by: which of them signs, and which can be thrown away, is a matter of time.
+// callout returns the task that answers the auth callouts of NATS.
+func (b *Base) callout(natsKeys string) (program.Task, error) {
+	secret, err := access.LoadSecret(natsKeys)
+	if err != nil {
+		return nil, err
+	}
+	responder, err := callout.New(callout.Config{
+		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked,
+		Watch: b.Revoked,
+		Log:   b.Log.With("service", "authsvc"), Registerer: b.Registry,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return responder.Run, nil
+}
+
+// guard returns the limits on logins and registrations.
+func (b *Base) guard(s setting.Logins) (*throttle.LoginThrottle, error) {
+	limits := throttle.DefaultLimits()
+	limits.Account.Free = s.LoginLimit.Value
+	limits.Address.Free, limits.Registrations.Free = s.AddressLimit.Value, s.AddressLimit.Value
+	return throttle.New(throttle.Config{
+		Counters: b.Conn.Bucket(bus.LimitsBucket), Familiar: b.Conn.Bucket(bus.FamiliarBucket), Limits: limits,
+	})
+}
+
+// An authStart prepares what authsvc needs before it is ready: the signing key, the schema of
+// accounts and the demo accounts. It retries until NATS and the database are there.
+type authStart struct {
+	base                                   *Base
+	prepareKeys, prepareAccounts, seedDemo func(context.Context) error
+	demo                                   bool
+	keysReady                              chan struct{} // closed once there is a signing key
+	done                                   atomic.Bool
+}
+
+func (a *authStart) run(ctx context.Context) error {
+	if err := a.base.persist(ctx, "preparing the signing key", a.prepareKeys); err != nil {
+		return err
+	}
+	if ctx.Err() == nil {
+		close(a.keysReady)
+	}
+	if err := a.base.persist(ctx, "preparing the store of accounts", a.prepareAccounts); err != nil {
+		return err
+	}
+	if err := a.base.persist(ctx, "creating the demo accounts", a.seedDemo); err != nil {
+		return err
+	}
+	if a.demo {
+		// Each of the two password hashes took 19 MiB. Without this call an idle process keeps that
+		// memory for minutes, and it is more than all the rest that it uses.
+		debug.FreeOSMemory()
+	}
+	a.done.Store(ctx.Err() == nil)
+	return nil
+}
+
+// ready returns nil once everything is prepared.
+func (a *authStart) ready(context.Context) error {
+	if !a.done.Load() {
+		return errors.New("the signing key or the accounts are not prepared yet")
+	}
+	return nil
+}
+
+// timedKeys hides the keys while the clock is wrong: which key signs, and which may be deleted,
+// depends on the time.
 type timedKeys struct {
 	keys.SetWatch
 	clock *bus.Clock
 }
 
-// KeySet answers token.ErrClock, too.
+// KeySet returns the key set, or token.ErrClock while the clock is wrong.
 func (k timedKeys) KeySet() (*token.KeySet, time.Time, error) {
 	if err := k.clock.Right(); err != nil {
 		return nil, time.Time{}, err
@@ -167,7 +199,7 @@ func (k timedKeys) KeySet() (*token.KeySet, time.Time, error) {
 	return k.SetWatch.KeySet()
 }
 
-// offAtZero returns what authsvc takes for a limit that is off, where the setting is 0, and the setting elsewhere.
+// offAtZero converts a setting for authsvc, to which a negative duration means off.
 func offAtZero(d time.Duration) time.Duration {
 	if d == 0 {
 		return -1
@@ -175,8 +207,8 @@ func offAtZero(d time.Duration) time.Duration {
 	return d
 }
 
-// published is the set of keys that verifiers use, or nil while there is none. It comes from where they get it, so that every
-// instance of authsvc publishes the same one.
+// published returns the key set for publication, or nil while there is none. It is the set that
+// verifiers use, so that all instances of authsvc publish the same one.
 func (b *Base) published() *token.KeySet {
 	set, _, err := b.Keys.KeySet()
 	if err != nil {
@@ -188,7 +220,16 @@ func (b *Base) published() *token.KeySet {
 	return set
 }
 
-// after returns a task that begins when begin is closed.
+// onStop returns a task that calls f when it is stopped. Requests have finished by then.
+func onStop(f func()) program.Task {
+	return func(ctx context.Context) error {
+		<-ctx.Done()
+		f()
+		return nil
+	}
+}
+
+// after returns a task that runs task once begin is closed.
 func after(begin <-chan struct{}, task program.Task) program.Task {
 	return func(ctx context.Context) error {
 		select {
@@ -200,15 +241,17 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 	}
 }
 
-// answer answers NATS requests for the keys, and for the tokens of our own services, until ctx ends.
+// answer returns a task that answers NATS requests for the key set and for service tokens.
 func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 	return func(ctx context.Context) error {
-		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, func(ctx context.Context, r bus.ServiceRequest) (string, error) {
-			if err := b.Clock.Right(); err != nil { // or the others would be told that it is theirs
-				return "", err
-			}
-			return services.Token(ctx, r)
-		})
+		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published,
+			func(ctx context.Context, r bus.ServiceRequest) (string, error) {
+				// a token of the wrong time would look like a wrong clock of the other service
+				if err := b.Clock.Right(); err != nil {
+					return "", err
+				}
+				return services.Token(ctx, r)
+			})
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,10 @@
-// Package wiring puts Pillion's packages together, the same way for the program that has all services in it and for those that
-// have one.
+// Package wiring assembles services from Pillion's packages, in the same way for the program that
+// runs all services and for the programs that run one.
 //
-// A [Base] is what every service stands on. From it come a [Part] for each service, and [Serve] runs parts until it is told to stop.
+// Start with [NewBase], which connects to NATS and verifies tokens. [Base.Auth], [Rides.User] and
+// [Rides.Rider] build one [Component] each, and [Serve] runs components until its context ends. A
+// program with one service uses [ServiceMain], and an operator's command [Operate]. The package
+// reads no settings itself: callers pass them in.
 package wiring
 
 import (
@@ -25,13 +28,15 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// keyInterval is how often authsvc may be asked about keys that nobody has heard of. Changes arrive without asking.
+// keyInterval is the minimum time between two requests to authsvc for unknown keys. Changes of
+// known keys arrive without a request.
 const keyInterval = time.Second
 
-// drainPatience is what the connection gets to send what is under way, within the two seconds that stopping may take.
-const drainPatience = 400 * time.Millisecond
+// drainTimeout bounds the draining of all connections. A stopping process has two seconds in all.
+const drainTimeout = 400 * time.Millisecond
 
-// A Base is what every service stands on: a connection, the keys, what was revoked, and a verifier of tokens. Close it.
+// A Base holds what all services of a process need: the NATS connection, the signing keys, the
+// revocations, the clock and the token verifier. The caller closes it.
 type Base struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
@@ -40,25 +45,28 @@ type Base struct {
 	Revoked  *bus.RevocationWatch
 	Clock    *bus.Clock
 	Verifier *token.Verifier
-	Store    Store // the store of a server in this process; nil: there is none
+	Store    Store // of the NATS server in this process; nil if there is none
 
-	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
+	others map[string]*bus.Conn // the other connections of the process, by service
 }
 
-// A Store is where a NATS server keeps everything.
+// A Store is the storage of a NATS server in this process.
 type Store interface {
-	// Volume returns how many bytes its disk has, how many of them are free, and whether that is known.
+	// Volume returns the size of its disk and the free space, both in bytes, and whether they are
+	// known.
 	Volume() (total, free int64, known bool)
-	// Ready returns nil, or why it takes no writes.
+	// Ready returns nil, or the reason why the store accepts no writes.
 	Ready(ctx context.Context) error
 }
 
-// At returns how to reach a NATS server elsewhere, under a name that its operators know the connection by.
+// At returns the configuration of a connection to a remote NATS server. NATS shows the name to its
+// operators.
 func At(r setting.Remote, name string) bus.Config {
 	return bus.Config{URL: r.URL.Value, CA: r.CA.Value, Name: name}
 }
 
-// As returns at as one of our own processes connects, which proves who it is with the key in a file; the key is read, or made, here.
+// As returns the connection at with the identity who. It reads the key from a file, or creates it.
+// Errors: those of the file.
 func As(at bus.Config, who, file string) (bus.Config, error) {
 	load := bus.LoadOrCreateServiceKey
 	if who == access.Callout {
@@ -75,18 +83,22 @@ func As(at bus.Config, who, file string) (bus.Config, error) {
 	return at, nil
 }
 
-// NewBase returns the Base of a process. NATS need not be there yet. Of at, it takes only where and how to connect, and as whom. Services that share
-// the process have a connection each, so that each of them can do what belongs to it and nothing else: others are those of the further ones.
+// NewBase returns the Base of a process. NATS need not be reachable yet. Of each configuration it
+// uses the address, the TLS settings and the identity. Services that share a process have one
+// connection each, so that NATS limits each to its own permissions: at is the first connection, and
+// others are the rest.
 func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	at.Log, at.Registerer = log, registry
 	conn, err := bus.Connect(at)
 	if err != nil {
 		return nil, err
 	}
 	b := &Base{
-		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(), others: map[string]*bus.Conn{},
+		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(),
+		others: map[string]*bus.Conn{},
 	}
 	defer func() {
 		if err != nil {
@@ -102,14 +114,16 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	if b.Clock, err = conn.Clock(bus.ClockOptions{Registerer: registry}); err != nil {
 		return nil, err
 	}
-	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Registerer: registry})
+	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
+		Registerer: registry})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier: %w", err)
 	}
 	return b, nil
 }
 
-// Of returns the Base as a service has it that shares the process: with a connection of its own, if it has one.
+// Of returns the Base for one service of the process, with that service's own connection if it has
+// one.
 func (b *Base) Of(service string) *Base {
 	conn, ok := b.others[service]
 	if !ok {
@@ -120,22 +134,24 @@ func (b *Base) Of(service string) *Base {
 	return &other
 }
 
-// identity returns what a service acts with by itself. The key in the file is read, or made, here.
+// identity returns the identity with which a service acts for the system. It reads the service's
+// key from a file, or creates it.
 func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	key, err := bus.LoadOrCreateServiceKey(file)
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Type: token.ServiceType, CacheSize: 1})
+	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
+		Type: token.ServiceType, CacheSize: 1})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}
 	return b.Conn.Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
 }
 
-// Close drains the connections. Stop everything that uses them first.
+// Close drains the connections. Stop their users first.
 func (b *Base) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	var closing errgroup.Group
 	for _, conn := range b.others {
@@ -146,9 +162,9 @@ func (b *Base) Close() error {
 	return errors.Join(closing.Wait(), b.Conn.Close(ctx))
 }
 
-// part is what the Base itself contributes to a process.
-func (b *Base) part() Part {
-	return Part{
+// component returns the tasks and readiness checks of the Base itself.
+func (b *Base) component() Component {
+	return Component{
 		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run, b.Clock.Run},
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.connected},
@@ -161,7 +177,7 @@ func (b *Base) part() Part {
 	}
 }
 
-// connected returns nil when all services of the process are connected, or why one of them is not.
+// connected returns nil if all connections of the process are up, or the first error.
 func (b *Base) connected(ctx context.Context) error {
 	if err := b.Conn.Ready(ctx); err != nil {
 		return err
@@ -174,7 +190,7 @@ func (b *Base) connected(ctx context.Context) error {
 	return nil
 }
 
-// writable returns nil unless something that was written was not stored, and nothing has been since.
+// writable returns nil unless the last write failed to be stored.
 func (b *Base) writable(ctx context.Context) error {
 	if b.Store != nil {
 		if err := b.Store.Ready(ctx); err != nil {
@@ -188,7 +204,8 @@ func (b *Base) writable(ctx context.Context) error {
 	return err
 }
 
-// persist tries work until it succeeds, ctx ends, or it fails with something that waiting does not mend.
+// persist retries work while it fails with fault.Unavailable. It returns nil on success or when ctx
+// ends, and any other error at once.
 func (b *Base) persist(ctx context.Context, what string, work func(context.Context) error) error {
 	pace := backoff.NewExponentialBackOff()
 	pace.InitialInterval = 50 * time.Millisecond
@@ -200,18 +217,18 @@ func (b *Base) persist(ctx context.Context, what string, work func(context.Conte
 		}
 		return struct{}{}, err
 	}
-	level := slog.LevelInfo // for the first failure: an operator wants to know once
+	level := slog.LevelInfo // for the first failure; later ones are logged at debug
 	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, next time.Duration) {
-			if b.Conn.Ready(ctx) != nil { // which the connection says itself
-				b.Log.Debug(what+" has to wait", "error", err, "retry_in", next)
+			if b.Conn.Ready(ctx) != nil { // the connection has logged that already
+				b.Log.Debug(what+" is delayed", "error", err, "retry_in", next)
 				return
 			}
-			b.Log.Log(ctx, level, what+" has to wait", "error", err, "retry_in", next)
+			b.Log.Log(ctx, level, what+" is delayed", "error", err, "retry_in", next)
 			level = slog.LevelDebug
 		}))
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return nil // done, or stopped before it could be
+	return nil
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// Rides is what the services of one process share that have to do with bookings: the read model, so that each event is verified and kept once,
-// and where riders are.
+// Rides holds what usersvc and ridersvc share in a process: the board, so that each event is
+// verified and stored once, and the map of riders.
 type Rides struct {
 	base      *Base
 	board     *board.Board
@@ -28,14 +28,15 @@ type Rides struct {
 	deadline  time.Duration
 	patience  time.Duration
 	codes     *booking.StartCodes
-	sealed    []byte // the key that snapshots are sealed with
+	sealed    []byte // the MAC key of snapshots
 	fleet     *fleet.Map
 	positions *bus.Positions
 	radius    float64 // metres
-	kept      bool    // whether one of the services keeps the time already
+	kept      bool    // whether a service of the process runs the scheduler
 }
 
-// Rides returns what the services share, with readers of its own. The secret is read, or made, here.
+// Rides returns the shared part of usersvc and ridersvc. It reads the secret at secretPath, or
+// creates it. Run its Component as well.
 func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Rides, error) {
 	shared, err := loadSecret(secretPath)
 	if err != nil {
@@ -63,7 +64,8 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 		"online": func() int { _, online := riders.Count(); return online },
 	} {
 		b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "riders", Help: "Riders that this process has heard of lately, and those of them that are online.",
+			Namespace: "pillion", Name: "riders",
+			Help:        "Riders whose position is known to this process, and those that are online.",
 			ConstLabels: prometheus.Labels{"state": name},
 		}, func() float64 { return float64(count()) }))
 	}
@@ -74,55 +76,57 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}, nil
 }
 
-// keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
-// they share the work.
+// keep returns the task that expires overdue bookings and reacts to events, as the service itself.
+// Only the first call of a process returns one. All processes share the work.
 func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) ([]program.Task, error) {
 	if r.kept {
 		return nil, nil
 	}
 	r.kept = true
-	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := ledger.Timekeeper(r.board, steward)
+	keeper, err := ledger.Timekeeper(r.board, manager)
 	if err != nil {
 		return nil, err
 	}
 	keeper.Fit = func(ctx context.Context) error {
-		// Another deadline would come of another clock, and nothing can be ended without a token.
+		// A wrong clock would expire bookings at the wrong time, and without a token nothing can be
+		// expired.
 		return errors.Join(r.base.Clock.Right(), as.Ready(ctx))
 	}
 	return []program.Task{keeper.Run}, nil
 }
 
-// UseSnapshots makes the read model start from a snapshot, and keeps one for the next start. All processes that follow the ledger share the key that
-// seals it, so that nobody else can make one.
+// UseSnapshots loads the board from a snapshot at start, and stores new ones, unless the settings
+// switch it off. All processes that follow the ledger share the key that authenticates snapshots.
 func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 	if s.Every.Value == 0 {
 		return nil
 	}
 	err := r.follower.UseSnapshots(bus.SnapshotOptions{
-		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
+		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value,
+		Events: uint64(s.Events.Value),
 	})
 	if err != nil {
-		return fmt.Errorf("keep snapshots of the board: %w", err)
+		return fmt.Errorf("use snapshots of the board: %w", err)
 	}
 	return nil
 }
 
-// Part returns the readers that keep it up to date.
-func (r *Rides) Part() Part {
-	return Part{
+// Component returns the tasks that keep the board and the map up to date.
+func (r *Rides) Component() Component {
+	return Component{
 		Tasks:  []program.Task{r.follower.Run, r.positions.Run},
 		Checks: []web.Check{{Name: "bookings", Ready: r.follower.Ready}},
 	}
 }
 
-// ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
-// one of the process. nil: nothing is shown and nothing is booked there.
+// ledger opens the ledger for one service. source is the CloudEvents source of its events. board is
+// the board of the process; without one (nil) the service shows and books nothing.
 func (b *Base) ledger(source string, board *board.Board) (*bus.Ledger, error) {
 	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
 	if board != nil {
@@ -138,49 +142,51 @@ func (b *Base) ledger(source string, board *board.Board) (*bus.Ledger, error) {
 	return ledger, nil
 }
 
-// User returns usersvc, whose own key is in file key.
-func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Part, error) {
+// User returns usersvc. key is the file with its service key.
+func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("usersvc")
 	identity, err := base.identity("usersvc", key)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	ledger, err := base.ledger("/usersvc", r.board)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value, Codes: r.codes})
+	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value,
+		Codes: r.codes})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the desk: %w", err)
+		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Radius: r.radius,
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
-		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value}, BookRate: web.Rate{PerMinute: s.Limit.Value},
-		Streams: streamLimits(w), Positions: whereabouts{r.fleet},
+		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		BookRate: web.Rate{PerMinute: s.Limit.Value},
+		Streams:  streamLimits(w), Positions: whereabouts{r.fleet},
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	tasks, err := r.keep(ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	leave, err := r.leave(base, ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
 }
 
-// leave returns the task that says what becomes of the rides of people who delete their accounts.
-// usersvc does it for riders as well: it may call rides off.
+// leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
+// well, because it may cancel bookings.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
-	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
 	}
@@ -197,27 +203,27 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 		case err != nil:
 			return bus.ErrRidesUnknown.Because(err)
 		case l.Gone:
-			return steward.EndRidesOf(ctx, who)
+			return manager.EndRidesOf(ctx, who)
 		}
-		return steward.Withdraw(ctx, who)
+		return manager.Withdraw(ctx, who)
 	}
 	return func(ctx context.Context) error { return base.Conn.ServeRides(ctx, answer) }, nil
 }
 
-// Rider returns ridersvc, whose own key is in file key.
-func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Part, error) {
+// Rider returns ridersvc. key is the file with its service key.
+func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Component, error) {
 	base := r.base.Of("ridersvc")
 	identity, err := base.identity("ridersvc", key)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	ledger, err := base.ledger("/ridersvc", r.board)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Codes: r.codes})
 	if err != nil {
-		return Part{}, fmt.Errorf("make the desk: %w", err)
+		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
 	roster := base.Conn.Roster()
 	service, err := ridersvc.New(ridersvc.Config{
@@ -229,29 +235,30 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 		Streams: streamLimits(w),
 	})
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
 	tasks, err := r.keep(ledger, desk, identity)
 	if err != nil {
-		return Part{}, err
+		return Component{}, err
 	}
-	return Part{
+	return Component{
 		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
-		Checks: []web.Check{{Name: "riders", Ready: roster.Ready}, {Name: "identity of ridersvc", Ready: identity.Ready}},
+		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
+			{Name: "identity of ridersvc", Ready: identity.Ready}},
 	}, nil
 }
 
-// streamLimits are how many may watch.
+// streamLimits returns the limits on event streams.
 func streamLimits(s setting.Streams) web.StreamLimits {
 	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
 }
 
-// whereabouts tells the passengers where their riders are.
+// whereabouts adapts the map of riders to usersvc.
 type whereabouts struct{ *fleet.Map }
 
 var _ usersvc.Positions = whereabouts{}
 
-// Follow tells where a rider is until ctx ends.
+// Follow calls tell with each new position of a rider until ctx ends.
 func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
 	positions, stop := w.Watch(rider)
 	defer stop()

@@ -15,12 +15,12 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
-// settings are some that work.
+// settings are valid settings.
 var settings = setting.Rides{Deadline: setting.Duration{Value: time.Minute}}
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
-// A service that has no token to act with says that it is not ready.
+// TestServicesAreReadyToAct checks that a service without a token of its own is not ready.
 func TestServicesAreReadyToAct(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
@@ -30,12 +30,14 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = base.Close() })
 	dir := t.TempDir()
-	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}}, filepath.Join(dir, "secret"))
+	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
+		filepath.Join(dir, "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	limits := setting.Streams{PerAccount: setting.Count{Value: 1}, Total: setting.Count{Value: 1}}
-	user, err := rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{}, limits, filepath.Join(dir, "usersvc.nk"))
+	user, err := rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{},
+		limits, filepath.Join(dir, "usersvc.nk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +45,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for service, part := range map[string]Part{"usersvc": user, "ridersvc": rider} {
+	for service, part := range map[string]Component{"usersvc": user, "ridersvc": rider} {
 		var refused error
 		for _, c := range part.Checks {
 			refused = errors.Join(refused, c.Ready(t.Context()))
@@ -54,25 +56,28 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	}
 }
 
-// A replica may have shown the board what the leader has not applied yet. No service of the process may say then that there is no
-// such booking.
+// TestServicesKnowWhatIsShown shows a booking on the board that the leader has not applied yet, as
+// a replica may. No service of the process may answer that there is no such booking.
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"}, bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
+	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"},
+		bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = base.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}}, filepath.Join(t.TempDir(), "secret"))
+	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
+		filepath.Join(t.TempDir(), "secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	id, user := booking.ID(booking.NewID()), booking.Actor{ID: booking.NewID(), Role: booking.User}
 	if err := rides.board.Apply(booking.Event{
-		ID: booking.EventID(booking.NewID()), Booking: id, N: 1, Kind: booking.Requested, Actor: user, Seq: 1, At: time.Now(),
+		ID: booking.EventID(booking.NewID()), Booking: id, N: 1, Kind: booking.Requested, Actor: user, Seq: 1,
+		At:      time.Now(),
 		Command: booking.CommandID(booking.NewID()), Details: booking.Details{Deadline: time.Now().Add(time.Hour)},
 	}); err != nil {
 		t.Fatal(err)
@@ -83,7 +88,7 @@ func TestServicesKnowWhatIsShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		if h, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh); err != nil || h.Revision != 0 {
-			t.Errorf("%s, of a booking that nobody was shown: %v %v", service, h.Booking, err)
+			t.Errorf("%s, of a booking that is not on the board: %v %v", service, h.Booking, err)
 		}
 		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		if h, err := ledger.Load(short, id, booking.Fresh); err == nil {

@@ -18,15 +18,15 @@ const (
 	secretText = 1 << 10
 )
 
-// errSecret refuses a file that holds too little.
-var errSecret = fault.New(fault.Invalid, "rides_secret", "The secret of rides cannot be used.")
+// errSecret means that the secret in the file is too short.
+var errSecret = fault.New(fault.Invalid, "rides_secret", "The rides secret is too short.")
 
-// A secret is what the services of users and of riders share. Each use of it has a key of its own.
+// A secret is shared by usersvc and ridersvc. A separate key is derived from it for each use.
 type secret string
 
-// loadSecret returns the secret in a file, which is made where there is none.
+// loadSecret reads the secret from a file, or creates the file.
 func loadSecret(path string) (secret, error) {
-	text, err := secretfile.LoadOrCreate(path, "The secret of rides", secretText, func() ([]byte, error) {
+	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, func() ([]byte, error) {
 		fresh := make([]byte, secretSize)
 		if _, err := rand.Read(fresh); err != nil {
 			return nil, err
@@ -38,17 +38,19 @@ func loadSecret(path string) (secret, error) {
 	}
 	s := strings.TrimSpace(string(text))
 	if len(s) < secretSize {
-		return "", errSecret.Saying(fmt.Sprintf("The secret of rides in %s is shorter than %d characters. Move it away and a new one is made.", path, secretSize))
+		return "", errSecret.Saying(fmt.Sprintf(
+			"The rides secret in %s is shorter than %d characters. Move the file away to have a new one made.", path,
+			secretSize))
 	}
 	return secret(s), nil
 }
 
-// key returns the key for one use (RFC 5869).
+// key derives the key for one use (HKDF, RFC 5869).
 func (s secret) key(use string, size int) ([]byte, error) {
 	return hkdf.Key(sha256.New, []byte(s), nil, "pillion "+use, size)
 }
 
-// startCodes returns the start codes that come from the secret.
+// startCodes returns the start codes that are derived from the secret.
 func (s secret) startCodes() (*booking.StartCodes, error) {
 	key, err := s.key("start codes", booking.StartCodeKeySize)
 	if err != nil {

@@ -12,10 +12,12 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// errHalfPair is one file where there must be two.
-var errHalfPair = fault.New(fault.Invalid, "certificate_pair", "A certificate and its private key come together.")
+// errHalfPair means that a certificate or its private key is missing.
+var errHalfPair = fault.New(fault.Invalid, "certificate_pair",
+	"A certificate needs its private key, and a private key its certificate.")
 
-// A Certificate is what a program shows at one of its doors, with the flags that name it. Its zero value, and one without files, is none.
+// A Certificate is the TLS certificate of a listener, with the flags that name its files. Without
+// files there is no TLS.
 type Certificate struct {
 	CertFlag, Cert string
 	KeyFlag, Key   string
@@ -23,31 +25,33 @@ type Certificate struct {
 	pair *certfile.Pair
 }
 
-// HTTPCertificate is that of the flags --tls-cert and --tls-key.
+// HTTPCertificate returns the certificate of the flags --tls-cert and --tls-key.
 func HTTPCertificate(cert, key string) Certificate {
 	return Certificate{CertFlag: "--tls-cert", Cert: cert, KeyFlag: "--tls-key", Key: key}
 }
 
-// NATSCertificate is that of the flags --nats-tls-cert and --nats-tls-key.
+// NATSCertificate returns the certificate of the flags --nats-tls-cert and --nats-tls-key.
 func NATSCertificate(cert, key string) Certificate {
 	return Certificate{CertFlag: "--nats-tls-cert", Cert: cert, KeyFlag: "--nats-tls-key", Key: key}
 }
 
-// Load reads the files, where they are named.
+// Load reads the files, if any. Errors of kind fault.Invalid name the flag or the file.
 func (c *Certificate) Load(log *slog.Logger) (err error) {
 	switch {
 	case c.Cert == "" && c.Key == "":
 		return nil
 	case c.Key == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate's private key.", c.CertFlag, c.KeyFlag))
+		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate's private key.",
+			c.CertFlag, c.KeyFlag))
 	case c.Cert == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate.", c.KeyFlag, c.CertFlag))
+		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate.", c.KeyFlag,
+			c.CertFlag))
 	}
 	c.pair, err = certfile.Load(certfile.Config{Cert: c.Cert, Key: c.Key, Log: log})
 	return err
 }
 
-// Server returns how clients are met, or nil where there is no certificate.
+// Server returns the TLS configuration of a server, or nil without a certificate.
 func (c Certificate) Server() *tls.Config {
 	if c.pair == nil {
 		return nil
@@ -55,13 +59,13 @@ func (c Certificate) Server() *tls.Config {
 	return c.pair.Server()
 }
 
-// HTTP returns the listeners as HTTP is served on them: encrypted, where there is a certificate.
+// HTTP returns the listeners, with TLS if there is a certificate.
 func (c Certificate) HTTP(listeners []net.Listener) []net.Listener {
 	if c.pair == nil {
 		return listeners
 	}
 	config := c.pair.Server()
-	config.NextProtos = []string{"http/1.1"} // for which package web's limits are made and tried
+	config.NextProtos = []string{"http/1.1"} // package web's limits are made for HTTP/1.1
 	encrypted := make([]net.Listener, len(listeners))
 	for i, ln := range listeners {
 		encrypted[i] = https{tls.NewListener(ln, config)}
@@ -69,15 +73,16 @@ func (c Certificate) HTTP(listeners []net.Listener) []net.Listener {
 	return encrypted
 }
 
-// https is a listener whose URLs begin with it.
+// https marks a listener whose URLs begin with https.
 type https struct{ net.Listener }
 
-// Watch lets the metrics tell until when the certificates of doors are good. Door is the value of the label.
-func (b *Base) Watch(door string, c Certificate) {
+// Watch exports the expiry time of a certificate as a metric. listener is the value of its label.
+func (b *Base) Watch(listener string, c Certificate) {
 	if c.pair == nil {
 		return
 	}
 	b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "pillion_certificate_expiry_timestamp_seconds", Help: "Until when the certificate is good that is shown there.", ConstLabels: prometheus.Labels{"listener": door},
+		Name: "pillion_certificate_expiry_timestamp_seconds", Help: "Expiry time of the listener's certificate.",
+		ConstLabels: prometheus.Labels{"listener": listener},
 	}, func() float64 { return float64(c.pair.Expires().Unix()) }))
 }

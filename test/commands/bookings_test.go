@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"encoding/json"
@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// tokenOf logs somebody in.
+// tokenOf logs in with a demo account and returns the header with its token.
 func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header {
 	t.Helper()
-	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, `{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
+	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON,
+		`{"email":"`+email+`","password":"password123","role":"`+role+`"}`)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)
@@ -22,7 +23,7 @@ func tokenOf(t *testing.T, p *proctest.Program, email, role string) http.Header 
 	return http.Header{"Authorization": {"Bearer " + m[1]}}
 }
 
-// An operator sees bookings, and brings to an end what nobody else can, beside the running services.
+// TestBookingCommands lists, releases and cancels bookings beside the running services.
 func TestBookingCommands(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -71,24 +72,27 @@ func TestBookingCommands(t *testing.T) {
 		t.Errorf("the list is %v, want the newest first of %s and %s", got, first, second)
 	}
 
-	// The rider accepts, and then the phone is dead.
+	// The rider accepts, and then its phone is dead.
 	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusOK {
 		t.Fatalf("accept: %d %s", status, words)
 	}
-	if status, out, stderr := operate("release", first, "--reason=the phone is dead"); status != 0 || !strings.Contains(out, "open") || !strings.Contains(out, "the phone is dead") {
+	if status, out, stderr := operate("release", first, "--reason=the phone is dead"); status != 0 ||
+		!strings.Contains(out, "open") || !strings.Contains(out, "the phone is dead") {
 		t.Errorf("release: %d %s%s", status, out, stderr)
 	}
-	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict || !strings.Contains(words, "given this booking back") {
+	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict ||
+		!strings.Contains(words, "given this booking back") {
 		t.Errorf("accept what was released: %d %s", status, words)
 	}
 	if status, words := ridersvc("/accept-booking", `{}`); status != http.StatusOK || !strings.Contains(words, second) {
 		t.Errorf("the rider is free for another one: %d %s", status, words)
 	}
-	if status, _, stderr := operate("release", "--booking-deadline=5m", first, "--reason=again"); status != 1 || stderr == "" || strings.Count(stderr, "\n") != 1 {
+	if status, _, stderr := operate("release", "--booking-deadline=5m", first, "--reason=again"); status != 1 ||
+		stderr == "" || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("release what is open: %d %s", status, stderr)
 	}
 
-	// Under way, and then nothing is heard any more: only an operator can call that off.
+	// The ride starts, and then the rider is not heard of again: only an operator can cancel it.
 	_, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, "")
 	code := regexp.MustCompile(`"start_code":"([0-9]{4})"`).FindStringSubmatch(words)
 	if code == nil {
@@ -99,19 +103,23 @@ func TestBookingCommands(t *testing.T) {
 			t.Fatalf("%s: %d %s", step[0], status, words)
 		}
 	}
-	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user, ""); status != http.StatusConflict {
-		t.Errorf("the user cancels a ride under way: %d %s", status, words)
+	if status, words := proctest.Call(t, http.MethodPost, system.At["usersvc"]+"/bookings/"+second+"/cancel", user,
+		""); status != http.StatusConflict {
+		t.Errorf("the user cancels a started ride: %d %s", status, words)
 	}
-	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 || !strings.Contains(out, "cancelled") {
+	if status, out, stderr := operate("cancel", second, "--reason=not heard of for an hour"); status != 0 ||
+		!strings.Contains(out, "cancelled") {
 		t.Errorf("cancel: %d %s%s", status, out, stderr)
 	}
-	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user, ""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
-		t.Errorf("the user is told %s", words)
+	if _, words := proctest.Call(t, http.MethodGet, system.At["usersvc"]+"/bookings/"+second, user,
+		""); !strings.Contains(words, `"reason":"not heard of for an hour"`) {
+		t.Errorf("the user sees %s", words)
 	}
 	if got := list("--state=cancelled"); len(got) != 1 || got[0] != second {
 		t.Errorf("cancelled are %v", got)
 	}
-	if status, out, _ := operate("show", second); status != 0 || !strings.Contains(out, second) || !strings.Contains(out, "cancelled") {
+	if status, out, _ := operate("show", second); status != 0 || !strings.Contains(out, second) ||
+		!strings.Contains(out, "cancelled") {
 		t.Errorf("show: %d %s", status, out)
 	}
 
@@ -128,17 +136,19 @@ func TestBookingCommands(t *testing.T) {
 		{[]string{"list", "--state=gone"}, 2, "tate"},
 		{[]string{"list", "--user=a", "--raider=b"}, 2, "--user"},
 	} {
-		if status, _, stderr := operate(c.args...); status != c.status || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
+		if status, _, stderr := operate(c.args...); status != c.status || !strings.Contains(stderr, c.says) ||
+			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: status %d, want %d: %s", strings.Join(c.args, " "), status, c.status, stderr)
 		}
 	}
-	// An operator whom nobody knows is not let in.
-	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s", "--nats-url="+system.At["nats"],
+	// An operator with an unknown key is rejected.
+	status, _, stderr := proctest.Finish(t, "pillion", "bookings", "cancel", first, "--reason=mine", "--timeout=3s",
+		"--nats-url="+system.At["nats"],
 		"--service-key="+filepath.Join(t.TempDir(), "operator.nk"))
 	if status != 1 || !strings.Contains(stderr, "rejected the key of this process") {
-		t.Errorf("a stranger: %d %s", status, stderr)
+		t.Errorf("an unknown operator: %d %s", status, stderr)
 	}
 	if got := list(); len(got) != 1 || got[0] != first {
-		t.Errorf("under way are %v", got)
+		t.Errorf("active bookings: %v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bytes"
@@ -9,15 +9,17 @@ import (
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// A service that starts before everything that it needs says what it lacks, takes no side meanwhile, and is ready when all is there.
+// TestStartBeforeTheOthers starts a service before all that it needs. It reports what is missing,
+// judges no token meanwhile, and becomes ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
 	t.Parallel()
 	url := "nats://" + proctest.FreeAddr(t)
 	data := t.TempDir()
-	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url, "--service-key="+data+"/services/usersvc.nk")
+	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url,
+		"--service-key="+data+"/services/usersvc.nk")
 	lacks := func(lines ...string) func() bool {
 		return func() bool {
 			status, words := user.Readiness(t)
@@ -33,23 +35,26 @@ func TestStartBeforeTheOthers(t *testing.T) {
 	if status, _ := proctest.Get(t, user.At["ops"]+"/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz of a process that waits: %d", status)
 	}
-	// A token that is good elsewhere: nothing is known here that could refuse it.
+	// This token is valid elsewhere. Without keys the service cannot refuse it.
 	elsewhere := proctest.Pillion(t, t.TempDir(), "--demo")
 	book := func(p *proctest.Program, token string) (int, string) {
-		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	foreign := login(t, elsewhere)
-	if status, words := book(user, foreign); status != http.StatusServiceUnavailable || strings.Contains(words, "Invalid token") {
+	if status, words := book(user, foreign); status != http.StatusServiceUnavailable ||
+		strings.Contains(words, "Invalid token") {
 		t.Errorf("book without NATS: %d %q, want 503", status, words)
 	}
 
-	// NATS alone, with its streams: those of a pillion that is told to make them elsewhere.
-	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	// This is NATS with its streams, inside another pillion.
+	nats := proctest.Start(t, "pillion", "--data="+data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr="+strings.TrimPrefix(url, "nats://"), "--demo")
 	nats.Ready(t)
 	user.Ready(t)
 	if status, words := book(user, login(t, nats)); status != http.StatusOK {
-		t.Errorf("book once all is there: %d %q", status, words)
+		t.Errorf("book when all is ready: %d %q", status, words)
 	}
 	if status, words := book(user, foreign); status != http.StatusForbidden || words != "Invalid token" {
 		t.Errorf("book with a token of elsewhere: %d %q, want 403", status, words)
@@ -68,28 +73,34 @@ func login(t *testing.T, p *proctest.Program) (token string) {
 	return m[1]
 }
 
-// pillion can also run the services against a server elsewhere, on which somebody else has made the streams.
+// TestPillionAgainstAnotherServer runs all services of a second pillion against the NATS server of
+// the first.
 func TestPillionAgainstAnotherServer(t *testing.T) {
 	t.Parallel()
 	keys, data := t.TempDir(), t.TempDir()
 	system := proctest.Pillion(t, data, "--demo", "--private-key="+keys+"/private.key")
-	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key", "--services="+data+"/services")
+	second := proctest.Pillion(t, t.TempDir(), "--nats-url="+system.At["nats"], "--private-key="+keys+"/private.key",
+		"--services="+data+"/services")
 	if second.At["nats"] != "" {
-		t.Errorf("it says that it has NATS at %s", second.At["nats"])
+		t.Errorf("the second one logs NATS at %s", second.At["nats"])
 	}
 	_, published := proctest.Get(t, system.At["authsvc"]+"/public-key")
-	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK || words != published {
+	if status, words := proctest.Get(t, second.At["authsvc"]+"/public-key"); status != http.StatusOK ||
+		words != published {
 		t.Errorf("the second one publishes another key: %d %s", status, words)
 	}
 
-	// One that does not share their keys takes nothing from them, and says to whoever operates it what is wrong.
-	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+system.At["nats"], "--demo",
+	// An authsvc with other keys must not replace theirs. It reports the reason.
+	third := proctest.Start(t, "authsvc", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
+		"--nats-url="+system.At["nats"], "--demo",
 		"--service-key="+data+"/services/authsvc.nk")
-	wait.Until(t, "it says what it lacks", func() bool {
+	wait.Until(t, "it reports the reason", func() bool {
 		status, words := third.Readiness(t)
-		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") && strings.Contains(words, "Give every authsvc the same folder")
+		return status == http.StatusServiceUnavailable && strings.Contains(words, "signing key: ") &&
+			strings.Contains(words, "Give every authsvc the same folder")
 	})
-	if status, words := proctest.Call(t, http.MethodPost, third.At["authsvc"]+"/login", asJSON, john); status != http.StatusServiceUnavailable {
+	if status, words := proctest.Call(t, http.MethodPost, third.At["authsvc"]+"/login", asJSON,
+		john); status != http.StatusServiceUnavailable {
 		t.Errorf("login there: %d %s", status, words)
 	}
 	for _, p := range []*proctest.Program{system, second} {
@@ -105,15 +116,18 @@ func TestProvision(t *testing.T) {
 	system := proctest.Pillion(t, data, "--ledger-age=2h")
 	at := system.NATS(data, "operator")
 	url, key := at[0], at[1]
-	if status, out, stderr := proctest.Finish(t, "pillion", "provision", url, key); status != 0 || !strings.Contains(out, "BOOKINGS") {
+	if status, out, stderr := proctest.Finish(t, "pillion", "provision", url, key); status != 0 ||
+		!strings.Contains(out, "BOOKINGS") {
 		t.Errorf("widen to the defaults: status %d, %s%s", status, out, stderr)
 	}
 	status, _, stderr := proctest.Finish(t, "pillion", "provision", url, key, "--ledger-age=3h", "--log-level=error")
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
-	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key, "--timeout=1s", "--log-level=error")
-	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 || !strings.Contains(stderr, "could not be made in time. NATS at ") {
+	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key,
+		"--timeout=1s", "--log-level=error")
+	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 ||
+		!strings.Contains(stderr, "Cannot create the streams in time. NATS at ") {
 		t.Errorf("no server: status %d, want 1: %s", status, stderr)
 	}
 }
@@ -126,13 +140,14 @@ func TestHealth(t *testing.T) {
 		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+ops); status != 0 {
 			t.Errorf("%s health: status %d, %s", name, status, stderr)
 		}
-		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 || strings.Count(stderr, "\n") != 1 {
-			t.Errorf("%s health of nobody: status %d, %s", name, status, stderr)
+		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 ||
+			strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s health without a process: status %d, %s", name, status, stderr)
 		}
 	}
 }
 
-// The lines that a program says to try do what they promise.
+// TestLinesToTry runs the commands that the banner suggests.
 func TestLinesToTry(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl", "sed"} {
@@ -164,7 +179,7 @@ func TestLinesToTry(t *testing.T) {
 	}
 }
 
-// toTry returns the lines that the process says to try.
+// toTry returns the commands that the banner suggests.
 func toTry(t *testing.T, p *proctest.Program) []string {
 	t.Helper()
 	var lines []string
@@ -177,7 +192,8 @@ func toTry(t *testing.T, p *proctest.Program) []string {
 	return lines
 }
 
-// The whole system is small. How quickly it is there e2e's BenchmarkStart says.
+// TestAtRest bounds the memory of the idle system. BenchmarkStart of package e2e measures its
+// start.
 func TestAtRest(t *testing.T) {
 	mib := proctest.Pillion(t, t.TempDir(), "--demo").Resident(t)
 	t.Logf("%.1f MiB are resident", mib)
@@ -186,7 +202,8 @@ func TestAtRest(t *testing.T) {
 	}
 }
 
-// A service does not carry a NATS server: only pillion does, and only through bus/embedded.
+// TestServicesCarryNoServer checks that only pillion contains a NATS server, and only through
+// bus/embedded.
 func TestServicesCarryNoServer(t *testing.T) {
 	t.Parallel()
 	const server, embedded = "github.com/nats-io/nats-server/", "github.com/example/pillion/bus/embedded"
@@ -198,7 +215,8 @@ func TestServicesCarryNoServer(t *testing.T) {
 		if got := bytes.Contains(out, []byte(server)) || bytes.Contains(out, []byte(embedded)); got != carries {
 			t.Errorf("%s carries a NATS server: %v, want %v", name, got, carries)
 		}
-		if got, want := bytes.Contains(out, []byte("github.com/jackc/pgx/")), name == "pillion" || name == "authsvc"; got != want {
+		if got, want := bytes.Contains(out, []byte("github.com/jackc/pgx/")), name == "pillion" ||
+			name == "authsvc"; got != want {
 			t.Errorf("%s carries a driver for PostgreSQL: %v, want %v", name, got, want)
 		}
 		for _, forbidden := range []string{"\ntesting\n", "\nnet/http/httptest\n"} {

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"net/http"
@@ -7,12 +7,12 @@ import (
 
 	"github.com/example/pillion/authsvc/postgres/postgrestest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}
 
-// Accounts move from NATS to PostgreSQL and back, and whoever had one still has it.
+// TestAccountsMove moves accounts from NATS to PostgreSQL and back. All accounts still exist.
 func TestAccountsMove(t *testing.T) {
 	t.Parallel()
 	server := postgrestest.Start(t)
@@ -20,34 +20,41 @@ func TestAccountsMove(t *testing.T) {
 	data := t.TempDir()
 	p := proctest.Pillion(t, data, "--demo")
 	const kim = `{"email":"kim@example.com","password":"correct horse battery","role":"user"}`
-	if status, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/register", asJSON, kim); status != http.StatusCreated {
+	if status, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/register", asJSON,
+		kim); status != http.StatusCreated {
 		t.Fatalf("register: %d %s", status, words)
 	}
 	move := func(from, to string) (int, string, string) {
 		t.Helper()
-		return proctest.Finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to}, p.NATS(data, "operator")...)...)
+		return proctest.Finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to},
+			p.NATS(data, "operator")...)...)
 	}
-	for _, want := range []string{"3 copied, 0 had been copied before, 0 differ.\n", "0 copied, 3 had been copied before, 0 differ.\n"} {
+	for _, want := range []string{"3 copied, 0 had been copied before, 0 differ.\n",
+		"0 copied, 3 had been copied before, 0 differ.\n"} {
 		if status, stdout, stderr := move("nats", database); status != 0 || stdout != want {
 			t.Errorf("copy: %d %q %q, want %q", status, stdout, stderr, want)
 		}
 	}
 
-	moved := proctest.Start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+p.At["nats"], "--accounts="+database)
+	moved := proctest.Start(t, "authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
+		"--nats-url="+p.At["nats"], "--accounts="+database)
 	wait.Until(t, "the accounts are there", func() bool {
 		_, words := moved.Readiness(t)
 		return !strings.Contains(words, "accounts")
 	})
-	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON, kim); status != http.StatusOK {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON,
+		kim); status != http.StatusOK {
 		t.Errorf("login after the move: %d %s", status, words)
 	}
-	// Kim's account changes there, and the old one stays as it is.
+	// Kim's account changes in PostgreSQL. The old copy stays as it is.
 	const change = `{"email":"kim@example.com","role":"user","current":"correct horse battery","new":"staple correct horse"}`
-	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/password", asJSON, change); status != http.StatusOK {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/password", asJSON,
+		change); status != http.StatusOK {
 		t.Errorf("change the password: %d %s", status, words)
 	}
 	status, stdout, stderr := move("nats", database)
-	if status != 1 || !strings.Contains(stdout, "differs: account ") || !strings.Contains(stdout, "2 had been copied before, 1 differ.") || strings.Contains(stdout, "kim@") {
+	if status != 1 || !strings.Contains(stdout, "differs: account ") ||
+		!strings.Contains(stdout, "2 had been copied before, 1 differ.") || strings.Contains(stdout, "kim@") {
 		t.Errorf("copy over a changed account: %d %q %q", status, stdout, stderr)
 	}
 
@@ -56,7 +63,8 @@ func TestAccountsMove(t *testing.T) {
 		status, words := moved.Readiness(t)
 		return status == http.StatusServiceUnavailable && strings.Contains(words, "accounts database")
 	})
-	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON, kim); status != http.StatusServiceUnavailable {
+	if status, words := proctest.Call(t, http.MethodPost, moved.At["authsvc"]+"/login", asJSON,
+		kim); status != http.StatusServiceUnavailable {
 		t.Errorf("login without the database: %d %s", status, words)
 	}
 	if status, words := proctest.Get(t, moved.At["authsvc"]+"/public-key"); status != http.StatusOK {
@@ -78,14 +86,16 @@ func TestAccountsCopyRefuses(t *testing.T) {
 	}
 }
 
-// An operator sees accounts and changes them beside the running system, which follows at once.
+// TestAccountsForOperators lists and changes accounts beside the running system, which follows at
+// once.
 func TestAccountsForOperators(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	p := proctest.Pillion(t, data, "--demo", "--approve-riders")
 	do := func(args ...string) string {
 		t.Helper()
-		status, stdout, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, args...), p.NATS(data, "operator")...)...)
+		status, stdout, stderr := proctest.Finish(t, "authsvc",
+			append(append([]string{"accounts"}, args...), p.NATS(data, "operator")...)...)
 		if status != 0 {
 			t.Errorf("accounts %v: %d %q", args, status, stderr)
 		}
@@ -104,18 +114,22 @@ func TestAccountsForOperators(t *testing.T) {
 	const rita = `{"email":"rita@example.com","password":"correct horse battery","role":"raider"}`
 	wantStatus("register", http.StatusCreated, "/register", rita)
 	wantStatus("login before the approval", http.StatusForbidden, "/login", rita)
-	if out := do("list", "--state=pending"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "rita@example.com  raider  pending") {
+	if out := do("list", "--state=pending"); strings.Count(out, "\n") != 2 ||
+		!strings.Contains(out, "rita@example.com  raider  pending") {
 		t.Errorf("pending: %q", out)
 	}
 	do("approve", "rita@example.com")
 	wantStatus("login", http.StatusOK, "/login", rita)
-	if out := do("list", "--role=rider", "--json"); strings.Count(out, "\n") != 2 || !strings.Contains(out, `"email":"rider@example.com","role":"raider","state":"active","demo":true`) || strings.Contains(out, "argon2") {
+	if out := do("list", "--role=rider", "--json"); strings.Count(out, "\n") != 2 ||
+		!strings.Contains(out, `"email":"rider@example.com","role":"raider","state":"active","demo":true`) ||
+		strings.Contains(out, "argon2") {
 		t.Errorf("riders: %q", out)
 	}
 
 	token := login(t, p)
 	book := func() int {
-		status, _ := proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		status, _ := proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 		return status
 	}
 	if status := book(); status != http.StatusOK {
@@ -135,11 +149,14 @@ func TestAccountsForOperators(t *testing.T) {
 		t.Fatalf("reset: %q", out)
 	}
 	wantStatus("login with a void password", http.StatusUnauthorized, "/login", rita)
-	wantStatus("set a password", http.StatusOK, "/password", `{"email":"rita@example.com","role":"raider","code":"`+code+`","new":"staple of another kind"}`)
-	wantStatus("login with it", http.StatusOK, "/login", `{"email":"rita@example.com","password":"staple of another kind","role":"raider"}`)
+	wantStatus("set a password", http.StatusOK, "/password",
+		`{"email":"rita@example.com","role":"raider","code":"`+code+`","new":"staple of another kind"}`)
+	wantStatus("login with it", http.StatusOK, "/login",
+		`{"email":"rita@example.com","password":"staple of another kind","role":"raider"}`)
 	do("revoke", "rita@example.com", "--as-of=2026-01-01T00:00:00Z")
 
-	wantStatus("register sven", http.StatusCreated, "/register", `{"email":"sven@example.com","password":"correct horse battery","role":"user"}`)
+	wantStatus("register sven", http.StatusCreated, "/register",
+		`{"email":"sven@example.com","password":"correct horse battery","role":"user"}`)
 	sven := `{"email":"sven@example.com","password":"correct horse battery","role":"user"}`
 	wantStatus("login of sven", http.StatusOK, "/login", sven)
 	do("delete", "sven@example.com")
@@ -159,7 +176,8 @@ func TestAccountsForOperators(t *testing.T) {
 		{[]string{"revoke", "rita@example.com", "--as-of=2100-01-01T00:00:00Z"}, 2, "The time is in the future."},
 		{[]string{"show", "rita@example.com", "--role=admin"}, 2, "--role must be user, raider or rider"},
 	} {
-		status, _, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, c.args...), p.NATS(data, "operator")...)...)
+		status, _, stderr := proctest.Finish(t, "authsvc", append(append([]string{"accounts"}, c.args...),
+			p.NATS(data, "operator")...)...)
 		if status != c.status || !strings.Contains(stderr, c.says) {
 			t.Errorf("accounts %v: %d %q, want %d and %q", c.args, status, stderr, c.status, c.says)
 		}

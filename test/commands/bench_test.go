@@ -1,19 +1,19 @@
-package cmd_test
+package commands
 
 import (
 	"os"
 	"testing"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// BenchmarkStop measures how long it takes from a signal to its end, when nobody asks for anything and when a client does not finish its
-// request. Less than two seconds are wanted.
+// BenchmarkStop measures the time from a signal to the end of the process, without requests and
+// with a client that does not finish its request. The target is less than two seconds.
 func BenchmarkStop(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		busy bool
-	}{{"idle", false}, {"a request under way", true}} {
+	}{{"idle", false}, {"a request in progress", true}} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bufio"
@@ -11,25 +11,27 @@ import (
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// A signal stops the whole system in order, with status 0, also while a client does not finish its request.
+// TestStop stops the whole system with each signal. It exits with status 0, even if a client does
+// not finish its request.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, signal := range bothSignals {
 		for _, busy := range []bool{false, true} {
-			t.Run(name+map[bool]string{true: " with a request under way"}[busy], func(t *testing.T) {
+			t.Run(name+map[bool]string{true: " with a request in progress"}[busy], func(t *testing.T) {
 				t.Parallel()
 				p := proctest.Pillion(t, t.TempDir())
 				if busy {
 					hold(t, p)
 				}
 				p.Signal(t, signal)
-				if busy { // it is unready at once, and says so until it is gone
+				if busy { // it is unready at once, until it has ended
 					wait.Until(t, "it is unready", func() bool {
 						status, words := p.Readiness(t)
-						return status == http.StatusServiceUnavailable && strings.Contains(words, "running: the process is stopping")
+						return status == http.StatusServiceUnavailable &&
+							strings.Contains(words, "running: the process is stopping")
 					})
 				}
 				if status := p.Wait(t); status != 0 {
@@ -40,15 +42,18 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// Each service stops so too, whether there is a NATS server or not.
+// TestStopServices stops each service, with and without a NATS server.
 func TestStopServices(t *testing.T) {
 	t.Parallel()
 	shared := t.TempDir()
 	system := proctest.Pillion(t, shared)
-	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"}, {"ridersvc", "--rider-addr"}} {
-		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" + proctest.FreeAddr(t)} {
+	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"},
+		{"ridersvc", "--rider-addr"}} {
+		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" +
+			proctest.FreeAddr(t)} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
-				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url, system.NATS(shared, c.name)[1]}
+				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url,
+					system.NATS(shared, c.name)[1]}
 				if c.name == "authsvc" {
 					args = append(args, "--data="+t.TempDir())
 				}
@@ -62,7 +67,7 @@ func TestStopServices(t *testing.T) {
 	}
 }
 
-// A second signal does not wait for anything.
+// TestSecondSignal sends a second signal, which ends the process at once.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	p := proctest.Pillion(t, t.TempDir())
@@ -78,7 +83,7 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// What was there before a stop is there after it.
+// TestRestart checks that the signing key is the same after a restart.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -87,14 +92,15 @@ func TestRestart(t *testing.T) {
 	p.Signal(t, os.Interrupt)
 	p.Wait(t)
 	p = proctest.Pillion(t, data)
-	if _, again := proctest.Get(t, p.At["authsvc"]+"/public-key"); again != key || !strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
+	if _, again := proctest.Get(t, p.At["authsvc"]+"/public-key"); again != key ||
+		!strings.HasPrefix(key, "-----BEGIN PUBLIC KEY-----") {
 		t.Errorf("the key was %q and is %q", key, again)
 	}
 }
 
 var bothSignals = map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM}
 
-// hold begins a request that does not end, so that the process has something to wait for when it stops.
+// hold begins a request without finishing it, so that a stopping process has to wait.
 func hold(t testing.TB, p *proctest.Program) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.At["authsvc"], "http://"))
@@ -102,8 +108,9 @@ func hold(t testing.TB, p *proctest.Program) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	// With Expect the server says when a handler has begun to read the body.
-	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+	// With Expect the server reports when a handler has begun to read the body.
+	const head = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" +
+		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
 	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}

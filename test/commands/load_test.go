@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bytes"
@@ -21,10 +21,11 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/load"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// A load on the whole system: all is well, as far as anybody can see and by the ledger. Then somebody lies in between, and that is found.
+// TestLoad runs a load without faults, which must find none. Then a proxy falsifies answers, and
+// the load must find that.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -44,9 +45,11 @@ func TestLoad(t *testing.T) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "result.json")
 		status, stdout, stderr := proctest.Finish(t, "pillion-load", append([]string{
-			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" + system.At["ridersvc"], "--nats-url=" + system.At["nats"],
+			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" +
+				system.At["ridersvc"], "--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
-			"--name=once", "--password=correct horse battery", // accounts cost most of the time, and serve again
+			// creating accounts takes most of the time, so they are used again
+			"--name=once", "--password=correct horse battery",
 		}, args...)...)
 		result, err := os.ReadFile(file)
 		if err == nil && len(result) > 0 {
@@ -55,7 +58,8 @@ func TestLoad(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %v", args, err)
 		}
-		if m := regexp.MustCompile(`eyJ[\w-]+\.|"start_code"|S[UOX][A-Z2-7]{20}`).Find(append(result, stdout+stderr...)); m != nil {
+		if m := regexp.MustCompile(`eyJ[\w-]+\.|"start_code"|S[UOX][A-Z2-7]{20}`).Find(append(result,
+			stdout+stderr...)); m != nil {
 			t.Errorf("a secret: %s", m)
 		}
 		return status, r, stdout + stderr
@@ -74,38 +78,44 @@ func TestLoad(t *testing.T) {
 	if status != 0 || len(found(r)) > 0 || len(r.Violations) > 0 || r.Ledger.Checked == 0 {
 		t.Errorf("all is well: status %d, %v, %v\n%s", status, found(r), r.Violations, said)
 	}
-	for _, op := range []load.Op{load.Register, load.Login, load.Book, load.Accept, load.Arrive, load.Start, load.Complete, load.Position, load.Online, load.Offline} {
+	for _, op := range []load.Op{load.Register, load.Login, load.Book, load.Accept, load.Arrive, load.Start,
+		load.Complete, load.Position, load.Online, load.Offline} {
 		if r.Operations[op].Steps[load.Done] == 0 {
-			t.Errorf("nobody came to %s\n%s", op, said)
+			t.Errorf("no step %s\n%s", op, said)
 		}
 	}
 	if w := r.Watched; w.Watchers != 8 || w.Events == 0 || w.Expected == 0 || w.Missing != 0 || w.Lag.Count == 0 {
 		t.Errorf("watched: %+v", w)
 	}
 
-	if status, r, said := put("--watchers=0", "--record"); status != 3 || r.Ledger != nil || len(r.Calls) == 0 || !strings.Contains(said, "The ledger was not checked.") {
+	if status, r, said := put("--watchers=0", "--record"); status != 3 || r.Ledger != nil || len(r.Calls) == 0 ||
+		!strings.Contains(said, "The ledger was not checked.") {
 		t.Errorf("without the operator's key: status %d, want 3, %d calls\n%s", status, len(r.Calls), said)
 	}
 
-	// A booking that was acknowledged, and is nowhere.
+	// A booking is acknowledged and not stored.
 	var lies atomic.Int64
 	forgetful := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/book" || lies.Add(1) != 3 {
 			return false
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"booking_id": booking.DeriveID("booking", subjectOf(r), r.Header.Get("Idempotency-Key"))})
+		_ = json.NewEncoder(w).Encode(map[string]any{"booking_id": booking.DeriveID("booking", subjectOf(r),
+			r.Header.Get("Idempotency-Key"))})
 		return true
 	}, nil)
-	if status, r, said := put(key, "--watchers=0", through("user", forgetful)); status != 1 || !slices.Equal(found(r), []string{"missing"}) || len(r.Ledger.Findings) != 1 || !strings.Contains(said, "FOUND missing") {
+	if status, r, said := put(key, "--watchers=0", through("user", forgetful)); status != 1 ||
+		!slices.Equal(found(r), []string{"missing"}) || len(r.Ledger.Findings) != 1 ||
+		!strings.Contains(said, "FOUND missing") {
 		t.Errorf("a booking is nowhere: status %d, want 1 and one that is missing\n%s", status, said)
 	}
 
-	// A second rider, who has named none, is told to have won what the first one has.
+	// A second rider who names no booking gets the answer of the first.
 	var won atomic.Pointer[winner]
 	told := atomic.Bool{}
 	generous := proxy(t, system.At["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		first := won.Load()
-		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) || !told.CompareAndSwap(false, true) {
+		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) ||
+			!told.CompareAndSwap(false, true) {
 			return false
 		}
 		_, _ = w.Write(first.body)
@@ -119,24 +129,28 @@ func TestLoad(t *testing.T) {
 		won.CompareAndSwap(nil, &winner{subjectOf(resp.Request), body})
 		return err
 	})
-	if status, r, said := put(key, "--watchers=0", through("rider", generous)); status != 1 || len(r.Violations) > 0 || !slices.Equal(found(r), []string{"missing"}) || !strings.Contains(r.Ledger.Findings[0].Detail, "accepted by") {
+	if status, r, said := put(key, "--watchers=0", through("rider", generous)); status != 1 || len(r.Violations) > 0 ||
+		!slices.Equal(found(r), []string{"missing"}) || !strings.Contains(r.Ledger.Findings[0].Detail, "accepted by") {
 		t.Errorf("two riders won: status %d, want 1 and an acceptance that is missing\n%s", status, said)
 	}
 
-	// A server that fails.
+	// A server fails.
 	broken := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/book" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 		return r.URL.Path == "/book"
 	}, nil)
-	if status, r, said := put(key, "--watchers=0", through("user", broken)); status != 1 || len(r.Violations) == 0 || len(found(r)) > 0 || !strings.Contains(said, "VIOLATION book") {
+	if status, r, said := put(key, "--watchers=0", through("user", broken)); status != 1 || len(r.Violations) == 0 ||
+		len(found(r)) > 0 || !strings.Contains(said, "VIOLATION book") {
 		t.Errorf("a server fails: status %d, want 1 and violations\n%s", status, said)
 	}
 }
 
-// proxy passes requests on, but for those that answer answers. change may change the answers.
-func proxy(t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error) http.Handler {
+// proxy forwards requests, except those that answer handles. change may change the answers.
+func proxy(
+	t *testing.T, to string, answer func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error,
+) http.Handler {
 	t.Helper()
 	u, err := url.Parse(to)
 	if err != nil {
@@ -150,7 +164,7 @@ func proxy(t *testing.T, to string, answer func(http.ResponseWriter, *http.Reque
 	})
 }
 
-// subjectOf returns whose token a request carries.
+// subjectOf returns the account of a request's token.
 func subjectOf(r *http.Request) string {
 	parts := strings.Split(r.Header.Get("Authorization"), ".")
 	var claims struct{ Sub string }
@@ -161,21 +175,25 @@ func subjectOf(r *http.Request) string {
 	return claims.Sub
 }
 
-// A winner is a rider who was told to have a booking, and the answer that said so.
+// A winner is a rider whose acceptance succeeded, and its answer.
 type winner struct {
 	rider string
 	body  []byte
 }
 
-// A load that is told to stop says what it has come to. What is wrong with a setting is told before anything is done.
+// TestLoadStopsAndRefuses ends a load early, which still reports. Bad settings are reported before
+// the load begins.
 func TestLoadStopsAndRefuses(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--jwt-expiry=3s")
+	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0",
+		"--jwt-expiry=3s")
 	file := filepath.Join(t.TempDir(), "result.json")
-	loading := proctest.Begin(t, "pillion-load", "--auth-url="+system.At["authsvc"], "--user-url="+system.At["usersvc"], "--rider-url="+system.At["ridersvc"], "--nats-url="+system.At["nats"],
-		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file, "--operator-key="+filepath.Join(data, "services", "operator.nk"))
-	// Long enough for tokens to run out, and the watchers' connections with them.
+	loading := proctest.Begin(t, "pillion-load", "--auth-url="+system.At["authsvc"], "--user-url="+system.At["usersvc"],
+		"--rider-url="+system.At["ridersvc"], "--nats-url="+system.At["nats"],
+		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file,
+		"--operator-key="+filepath.Join(data, "services", "operator.nk"))
+	// This is long enough for tokens, and the watchers' connections, to expire.
 	wait.Until(t, "sixty bookings", func() bool {
 		_, metrics := proctest.Get(t, system.At["ops"]+"/metrics")
 		m := regexp.MustCompile(`pillion_events_appended_total\{event="requested"\} (\d+)`).FindStringSubmatch(metrics)
@@ -192,10 +210,12 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	if err == nil {
 		err = json.Unmarshal(result, &r)
 	}
-	if err != nil || status != 0 || r.Ledger == nil || len(r.Ledger.Findings) > 0 || r.Events[booking.Requested] < 60 || r.Seconds > 300 {
+	if err != nil || status != 0 || r.Ledger == nil || len(r.Ledger.Findings) > 0 || r.Events[booking.Requested] < 60 ||
+		r.Seconds > 300 {
 		t.Errorf("it ended with %d, %v, after %g s\n%s", status, err, r.Seconds, loading.Tail(60))
 	}
-	if w := r.Watched; r.Operations[load.Refresh].Steps[load.Done] == 0 || w.Breaks == 0 || w.Events == 0 || w.Missing > 0 {
+	if w := r.Watched; r.Operations[load.Refresh].Steps[load.Done] == 0 || w.Breaks == 0 || w.Events == 0 ||
+		w.Missing > 0 {
 		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[load.Refresh], w, loading.Tail(60))
 	}
 
@@ -214,19 +234,21 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 			t.Errorf("%q: status %d, want 2 and %d sentences:\n%s", c.args, status, c.lines, stderr)
 		}
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+proctest.FreeAddr(t), "--patience=1s"); status != 1 || !strings.Contains(stderr, "authsvc could not be reached") {
-		t.Errorf("nobody there: status %d, want 1: %s", status, stderr)
+	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+proctest.FreeAddr(t),
+		"--patience=1s"); status != 1 || !strings.Contains(stderr, "Cannot reach authsvc") {
+		t.Errorf("no authsvc: status %d, want 1: %s", status, stderr)
 	}
 }
 
-// The flags and variables that docs/load.md lists are those that --help shows.
+// TestLoadIsDocumented checks that the flags and variables in docs/load.md are those of --help.
 func TestLoadIsDocumented(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/load.md")
+	page, err := os.ReadFile("../../docs/load.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([A-Z_]+)`)?").FindAllStringSubmatch(string(page), -1)
+	documented := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([A-Z_]+)`)?").FindAllStringSubmatch(string(page),
+		-1)
 	_, help, _ := proctest.Finish(t, "pillion-load", "--help")
 	shown := regexp.MustCompile(`(?m)^ +--([a-z-]+)(?:[= ]|$)`).FindAllStringSubmatch(help, -1)
 	var want, got []string

@@ -1,6 +1,6 @@
 //go:build linux
 
-package cmd_test
+package commands
 
 import (
 	"encoding/json"
@@ -11,19 +11,21 @@ import (
 
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// booker returns what books a ride as john.
+// booker returns a function that books a ride as john.
 func booker(t *testing.T, p *proctest.Program) func() (int, string) {
 	t.Helper()
 	token := login(t, p)
 	return func() (int, string) {
-		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 }
 
-// The demonstration runs on a disk of 512 MiB, and what is on it starts again whatever is left.
+// TestSmallDisk runs the demonstration on a disk of 512 MiB until the disk is full, and starts it
+// again.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	disk := bustest.MountVolume(t, 512<<20)
@@ -37,20 +39,24 @@ func TestSmallDisk(t *testing.T) {
 	disk.Fill(16 << 20)
 	wait.Until(t, "no booking is taken, and it is said why", func() bool {
 		status, words := book()
-		return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "No new bookings can be taken at the moment")
+		return status == http.StatusServiceUnavailable && strings.HasPrefix(words,
+			"No new bookings can be taken at the moment")
 	})
-	if status, words := p.Readiness(t); status != http.StatusServiceUnavailable || !strings.Contains(words, "room: ledger_full") {
+	if status, words := p.Readiness(t); status != http.StatusServiceUnavailable ||
+		!strings.Contains(words, "room: ledger_full") {
 		t.Errorf("on a full disk readiness says: %d %s", status, words)
 	}
 	ride(t, p)
 
 	p.Stop(t)
 	disk.Fill(2 << 20)
-	p = proctest.Start(t, "pillion", "--demo", "--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p = proctest.Start(t, "pillion", "--demo", "--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 	wait.Until(t, "it is ready but for the room", func() bool {
 		status, words := p.Readiness(t)
-		return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "room: ledger_full") && !strings.Contains(words, "\n")
+		return status == http.StatusServiceUnavailable && strings.HasPrefix(words, "room: ledger_full") &&
+			!strings.Contains(words, "\n")
 	})
 	disk.Empty()
 	p.Ready(t)
@@ -58,14 +64,15 @@ func TestSmallDisk(t *testing.T) {
 	wait.Until(t, "bookings are taken again", func() bool { status, _ := book(); return status == http.StatusOK })
 
 	disk.Fill(32 << 20)
-	status, _, stderr := proctest.Finish(t, "pillion", "--data", filepath.Join(disk.Dir, "another"), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+	status, _, stderr := proctest.Finish(t, "pillion", "--data", filepath.Join(disk.Dir, "another"),
+		"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 		"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 	if status != 2 || !strings.Contains(stderr, "MiB free, and a new one needs 96 MiB") {
 		t.Errorf("where a new folder has too little room: status %d, %s", status, stderr)
 	}
 }
 
-// ride takes the booking that waits to its end.
+// ride completes the open booking.
 func ride(t *testing.T, p *proctest.Program) {
 	t.Helper()
 	user, rider := tokenOf(t, p, "john@example.com", "user"), tokenOf(t, p, "rider@example.com", "raider")

@@ -1,7 +1,8 @@
-// Package proctest runs Pillion's real programs for tests: built once, started with flags, asked over HTTP, signalled and killed.
+// Package proctest builds Pillion's programs, and runs, signals and kills them for tests.
 //
-// Call [Main] in TestMain. [Finish] runs a program to its end; [Start] and [Pillion] return one that runs, on ports of its own,
-// and kill it after the test.
+// Call [Main] in TestMain. [Finish] runs a program to its end. [Start] and [Pillion] start one on
+// free ports, and kill it after the test. Programs run on this machine only; containers are tested
+// in package deploy.
 package proctest
 
 import (
@@ -24,7 +25,7 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// bin is the folder that Main builds the programs in.
+// bin is the folder of the built programs.
 var bin string
 
 // Main builds the programs, runs the tests of a package, and returns the exit status.
@@ -59,31 +60,32 @@ func build(dir string) error {
 	return err
 }
 
-// sources are the files that the programs are built from.
+// sources are the source files of the programs.
 var sources []string
 
-// lookAtSources looks at them, once. Go keeps the results of tests, and takes them again while the files that a test has looked at
-// stay as they are; it does not know what the compiler reads for us, nor what happens before the first test.
-var lookAtSources = sync.OnceFunc(func() {
+// statSources calls os.Stat for each source file, once. Go caches the result of a test until a file
+// changes that the test has used. It does not know which files the compiler reads for this package,
+// and ignores what happens before the first test.
+var statSources = sync.OnceFunc(func() {
 	for _, file := range sources {
-		_, _ = os.Stat(file) // only that it is looked at matters
+		_, _ = os.Stat(file) // the call itself is all that matters
 	}
 })
 
-// Path returns where a program is.
+// Path returns the path of a program.
 func Path(name string) string {
-	lookAtSources()
+	statSources()
 	return filepath.Join(bin, name)
 }
 
-// Command returns a program to be run in an environment without settings, and in a folder of its own.
+// Command returns a command without settings in its environment, in the folder of the programs.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, Path(name), args...)
 	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, bin
 	return cmd
 }
 
-// Finish runs a program to its end and returns its exit status and what it wrote.
+// Finish runs a program to its end and returns its exit status and its output.
 func Finish(t testing.TB, name string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -109,19 +111,20 @@ func exitStatus(err error) int {
 	return 0
 }
 
-// A Program is one that runs, with its log in JSON.
+// A Program is a running program, with its log in JSON.
 type Program struct {
 	Name string
-	At   map[string]string // what it listens on, by name, as it says itself; see [Program.Listening]
+	At   map[string]string // the addresses that it has logged, by name; see [Program.Listening]
 	Out  *webtest.Journal  // its standard output
 	Log  *webtest.Journal  // its standard error
 
 	cmd   *exec.Cmd
 	ended chan struct{}
-	err   error // once it has ended
+	err   error // set when it has ended
 }
 
-// Start starts a program and returns when it has said what it listens on. It is killed after the test.
+// Start starts a program and waits until it has logged its addresses. The program is killed after
+// the test.
 func Start(t testing.TB, name string, args ...string) *Program {
 	t.Helper()
 	p := Begin(t, name, args...)
@@ -129,7 +132,7 @@ func Start(t testing.TB, name string, args ...string) *Program {
 	return p
 }
 
-// Begin starts a program and returns at once. It is killed after the test.
+// Begin starts a program without waiting. The program is killed after the test.
 func Begin(t testing.TB, name string, args ...string) *Program {
 	t.Helper()
 	cmd := Command(context.Background(), name, args...)
@@ -140,7 +143,8 @@ func Begin(t testing.TB, name string, args ...string) *Program {
 // Run is [Begin] for any command.
 func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd, ended: make(chan struct{})}
+	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd,
+		ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Out, p.Log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
@@ -161,16 +165,18 @@ func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
 	return p
 }
 
-// Pillion starts the whole system on free ports with its data in a folder, ready to be used.
+// Pillion starts the whole system on free ports with the given data folder, and waits until it is
+// ready.
 func Pillion(t testing.TB, data string, args ...string) *Program {
 	t.Helper()
-	p := Start(t, "pillion", append([]string{"--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p := Start(t, "pillion", append([]string{"--data", data, "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+		"--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}, args...)...)
 	p.Ready(t)
 	return p
 }
 
-// Listening waits until the program has said what it listens on.
+// Listening waits until the program has logged its addresses.
 func (p *Program) Listening(t testing.TB) {
 	t.Helper()
 	wait.Until(t, p.Name+" says what it listens on", func() bool {
@@ -186,7 +192,7 @@ func (p *Program) Listening(t testing.TB) {
 	})
 }
 
-// runs fails the test where the program has ended by itself.
+// runs fails the test if the program has ended.
 func (p *Program) runs(t testing.TB) {
 	t.Helper()
 	select {
@@ -196,7 +202,7 @@ func (p *Program) runs(t testing.TB) {
 	}
 }
 
-// Ready waits until the program says that it is ready.
+// Ready waits until the program is ready.
 func (p *Program) Ready(t testing.TB) {
 	t.Helper()
 	if p.At == nil {
@@ -209,22 +215,23 @@ func (p *Program) Ready(t testing.TB) {
 	})
 }
 
-// Readiness returns the status and the words of /readyz, or 0 and why there are none.
+// Readiness returns the status and the body of /readyz, or 0 and the error.
 func (p *Program) Readiness(t testing.TB) (status int, words string) {
 	t.Helper()
 	return Get(t, p.At["ops"]+"/readyz")
 }
 
-// NATS returns the settings by which "operator", or a service, reaches the NATS inside a pillion whose data is in a folder: its
-// address and their key.
+// NATS returns the flags with which "operator", or a service, connects to the NATS server of a
+// pillion with this data folder.
 func (p *Program) NATS(data, who string) []string {
 	return []string{"--nats-url=" + p.At["nats"], "--service-key=" + filepath.Join(data, "services", who+".nk")}
 }
 
-// PID returns the id of the process.
+// PID returns the process ID.
 func (p *Program) PID() int { return p.cmd.Process.Pid }
 
-// Resident returns how much memory the program has, in MiB. Where the system does not say it, the test is skipped.
+// Resident returns the resident memory of the program, in MiB. It skips the test on systems without
+// /proc.
 func (p *Program) Resident(t testing.TB) (mib float64) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
@@ -238,7 +245,7 @@ func (p *Program) Resident(t testing.TB) (mib float64) {
 	return mib / 1024
 }
 
-// Tail returns the last lines of what the program has said.
+// Tail returns the last lines of the program's output.
 func (p *Program) Tail(lines int) string {
 	all := strings.Split(strings.TrimSpace(p.Out.String()+p.Log.String()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
@@ -252,20 +259,20 @@ func (p *Program) Signal(t testing.TB, s os.Signal) {
 	}
 }
 
-// Kill ends the program without asking it, as a power cut would, and returns when it has ended.
+// Kill kills the program, like a power failure, and waits for its end.
 func (p *Program) Kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.cmd.Process.Kill() // it may have ended already
 	<-p.ended
 }
 
-// Wait returns the exit status, once there is one.
+// Wait waits for the program's end and returns its exit status.
 func (p *Program) Wait(t testing.TB) (status int) {
 	t.Helper()
 	wait.For(t, p.Name+" ends", p.ended)
 	return exitStatus(p.err)
 }
 
-// Stop asks the program to end, as Ctrl-C does, and fails the test unless it does with status 0.
+// Stop interrupts the program, as Ctrl-C does, and fails the test unless it ends with status 0.
 func (p *Program) Stop(t testing.TB) {
 	t.Helper()
 	p.Signal(t, os.Interrupt)
@@ -274,7 +281,7 @@ func (p *Program) Stop(t testing.TB) {
 	}
 }
 
-// Get returns the status and the body of an answer, or 0 and why there is none.
+// Get returns the status and the body of an answer, or 0 and the error.
 func Get(t testing.TB, url string) (status int, body string) {
 	t.Helper()
 	return Call(t, http.MethodGet, url, nil, "")
@@ -305,7 +312,7 @@ func Call(t testing.TB, method, url string, header http.Header, body string) (st
 	return resp.StatusCode, string(b)
 }
 
-// FreeAddr returns an address on loopback that nobody listens on.
+// FreeAddr returns an unused loopback address.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

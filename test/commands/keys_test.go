@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"encoding/json"
@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// An operator lists the keys, rotates them, and takes a compromised one out of use beside the running system, which follows at once.
+// TestKeysForOperators lists keys, rotates them, and retires a compromised one beside the running
+// system, which follows at once.
 func TestKeysForOperators(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	data := t.TempDir()
 	p := proctest.Pillion(t, data, "--demo")
 	type key struct {
@@ -50,10 +51,11 @@ func TestKeysForOperators(t *testing.T) {
 		return found
 	}
 	book := func(token string) (int, string) {
-		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book", http.Header{"Authorization": {"Bearer " + token}}, "{}")
+		return proctest.Call(t, http.MethodPost, p.At["usersvc"]+"/book",
+			http.Header{"Authorization": {"Bearer " + token}}, "{}")
 	}
 	old := login(t, p)
-	keys := do("rotate") // and where the next key is still being made, it waits for that
+	keys := do("rotate") // waits for the next key if that does not exist yet
 	if len(with(keys, "active")) != 1 || keys[0].RetiredAt.IsZero() || !keys[0].RetiredAt.Equal(keys[1].ActiveFrom) {
 		t.Fatalf("after the rotation: %+v", keys)
 	}
@@ -92,11 +94,13 @@ func TestKeysForOperators(t *testing.T) {
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", at[0], at[1]}, 2, "still to come"},
 		{[]string{"keys", "list", "--nats-url=nats://" + proctest.FreeAddr(t), at[1]}, 1, "NATS"},
 	} {
-		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" || !strings.Contains(stderr, c.says) {
+		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" ||
+			!strings.Contains(stderr, c.says) {
 			t.Errorf("%v: %d %s%s, want %d and %q", c.args, status, stdout, stderr, c.status, c.says)
 		}
 	}
-	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 || !strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
+	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 ||
+		!strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
 		t.Errorf("a table: %d %s%s", status, stdout, stderr)
 	}
 }

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bufio"
@@ -17,14 +17,15 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// makeCerts makes certificates for trying, as an operator does, and returns their folder.
+// makeCerts creates certificates for trying TLS, as an operator does, and returns their folder.
 func makeCerts(t *testing.T, more ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "certs")
-	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"certs", "init", "--certs=" + dir}, more...)...); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"certs", "init", "--certs=" + dir},
+		more...)...); status != 0 {
 		t.Fatalf("certs init: %d %s", status, stderr)
 	}
 	return dir
@@ -35,10 +36,11 @@ func httpTLS(certs, who string) []string {
 }
 
 func natsTLS(certs string) []string {
-	return []string{"--nats-tls-cert=" + filepath.Join(certs, "nats.crt"), "--nats-tls-key=" + filepath.Join(certs, "nats.key")}
+	return []string{"--nats-tls-cert=" + filepath.Join(certs, "nats.crt"), "--nats-tls-key=" +
+		filepath.Join(certs, "nats.key")}
 }
 
-// trusting is how a client meets our programs.
+// trusting returns a client's TLS configuration for our certificates.
 func trusting(t *testing.T, certs string) *tls.Config {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(certs, "ca.crt"))
@@ -52,7 +54,7 @@ func trusting(t *testing.T, certs string) *tls.Config {
 	return &tls.Config{RootCAs: pool}
 }
 
-// trust is how a client meets the NATS of a process, whether it encrypts or not.
+// trust returns a client's options for the NATS of a process, with or without TLS.
 func trust(t *testing.T, p *proctest.Program, certs string) nats.Option {
 	t.Helper()
 	c := trusting(t, certs)
@@ -77,7 +79,7 @@ func dialHTTPS(t *testing.T, url string, c *tls.Config) *tls.Conn {
 func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Header) {
 	t.Helper()
 	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: pillion\r\n\r\n", path); err != nil {
-		t.Fatalf("the connection is gone: %v", err)
+		t.Fatalf("the connection is closed: %v", err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -90,7 +92,8 @@ func asks(t *testing.T, conn net.Conn, path string) (status int, header http.Hea
 	return resp.StatusCode, resp.Header
 }
 
-// All of Pillion with certificates: what is spoken, who is refused, who else gets along, and that certificates are replaced while it runs.
+// TestEncrypted runs all of Pillion with certificates: versions of TLS, clients that are refused,
+// other services, and the renewal of certificates while it runs.
 func TestEncrypted(t *testing.T) {
 	t.Parallel()
 	certs, data := makeCerts(t), t.TempDir()
@@ -111,40 +114,48 @@ func TestEncrypted(t *testing.T) {
 			_ = conn.Close()
 			t.Errorf("%s speaks TLS 1.2", service)
 		}
-		if status, body := proctest.Get(t, strings.Replace(p.At[service], "https://", "http://", 1)+"/nothing"); status != http.StatusBadRequest || !strings.Contains(body, "HTTPS server") {
+		if status, body := proctest.Get(t, strings.Replace(p.At[service], "https://", "http://",
+			1)+"/nothing"); status != http.StatusBadRequest || !strings.Contains(body, "HTTPS server") {
 			t.Errorf("%s without TLS: %d %s", service, status, body)
 		}
 	}
-	// What operators ask stays as it is.
-	if status, _, stderr := proctest.Finish(t, "pillion", "health", "--ops-addr="+strings.TrimPrefix(p.At["ops"], "http://")); status != 0 {
+	// The ops address stays unencrypted.
+	if status, _, stderr := proctest.Finish(t, "pillion", "health",
+		"--ops-addr="+strings.TrimPrefix(p.At["ops"], "http://")); status != 0 {
 		t.Errorf("health: %d %s", status, stderr)
 	}
-	if _, metrics := proctest.Get(t, p.At["ops"]+"/metrics"); strings.Count(metrics, "\npillion_certificate_expiry_timestamp_seconds{") != 2 {
+	if _, metrics := proctest.Get(t, p.At["ops"]+"/metrics"); strings.Count(metrics,
+		"\npillion_certificate_expiry_timestamp_seconds{") != 2 {
 		t.Error("the metrics do not say until when the certificates are good")
 	}
 
-	// A service beside it, over encrypted NATS; its own HTTP with a certificate of its own.
+	// A separate usersvc uses encrypted NATS, and its own certificate for HTTP.
 	user := proctest.Start(t, "usersvc", append(append(p.NATS(data, "usersvc"), httpTLS(certs, "usersvc")...),
 		"--nats-ca="+filepath.Join(certs, "ca.crt"), "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0")...)
 	user.Ready(t)
-	if name := dialHTTPS(t, user.At["usersvc"], ours).ConnectionState().PeerCertificates[0].Subject.CommonName; name != "usersvc" {
+	if name := dialHTTPS(t, user.At["usersvc"],
+		ours).ConnectionState().PeerCertificates[0].Subject.CommonName; name != "usersvc" {
 		t.Errorf("usersvc shows the certificate of %s", name)
 	}
 
-	// An operator who trusts another CA learns why nothing works.
+	// An operator with another CA gets an error that names the cause.
 	other := makeCerts(t)
-	status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--timeout=2s", "--nats-ca=" + filepath.Join(other, "ca.crt")}, p.NATS(data, "operator")...)...)
-	if status != 1 || !strings.Contains(stderr, "The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it") {
+	status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--timeout=2s",
+		"--nats-ca=" + filepath.Join(other, "ca.crt")}, p.NATS(data, "operator")...)...)
+	if status != 1 ||
+		!strings.Contains(stderr,
+			"The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it") {
 		t.Errorf("another CA: %d %s", status, stderr)
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--nats-ca=" + filepath.Join(certs, "ca.crt")}, p.NATS(data, "operator")...)...); status != 0 {
+	if status, _, stderr := proctest.Finish(t, "pillion", append([]string{"bookings", "list", "--nats-ca=" +
+		filepath.Join(certs, "ca.crt")}, p.NATS(data, "operator")...)...); status != 0 {
 		t.Errorf("an operator: %d %s", status, stderr)
 	}
 
 	rotate(t, p, certs, data)
 }
 
-// rotate renews the certificates, and sees what new and old connections make of it.
+// rotate renews the certificates and checks old and new connections.
 func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	t.Helper()
 	ours := trusting(t, certs)
@@ -156,7 +167,8 @@ func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	}
 	connect := func() (*nats.Conn, string) {
 		t.Helper()
-		nc, err := nats.Connect(p.At["nats"], nats.Secure(ours), operator, nats.Timeout(30*time.Second), nats.NoReconnect())
+		nc, err := nats.Connect(p.At["nats"], nats.Secure(ours), operator, nats.Timeout(30*time.Second),
+			nats.NoReconnect())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,22 +201,27 @@ func rotate(t *testing.T, p *proctest.Program, certs, data string) {
 	}
 }
 
-// An operator makes certificates for some, apart, and for further hosts, and does so again without changing one.
+// TestCertsInit creates some certificates, apart and with additional hosts. A second call changes
+// none of them.
 func TestCertsInit(t *testing.T) {
 	t.Parallel()
 	public, apart := filepath.Join(t.TempDir(), "public"), t.TempDir()
-	args := []string{"certs", "init", "--certs=" + public, "--apart=" + apart, "--for=nats, usersvc", "--hosts=bus.example, 192.0.2.7"}
+	args := []string{"certs", "init", "--certs=" + public, "--apart=" + apart, "--for=nats, usersvc",
+		"--hosts=bus.example, 192.0.2.7"}
 	status, said, stderr := proctest.Finish(t, "pillion", args...)
 	if status != 0 || !strings.Contains(said, "ca, nats, usersvc.") {
 		t.Fatalf("%d %s%s", status, said, stderr)
 	}
-	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 || !strings.Contains(said, "were there, and stay") {
+	if status, said, _ := proctest.Finish(t, "pillion", args...); status != 0 ||
+		!strings.Contains(said, "exist already") {
 		t.Errorf("again: %d %s", status, said)
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 || !strings.Contains(stderr, "Certificates are for nats, authsvc,") {
-		t.Errorf("for a stranger: %d %s", status, stderr)
+	if status, _, stderr := proctest.Finish(t, "pillion", append(args, "--for=mallory")...); status != 2 ||
+		!strings.Contains(stderr, "There are certificates for nats, authsvc,") {
+		t.Errorf("for an unknown name: %d %s", status, stderr)
 	}
-	for dir, want := range map[string]string{public: "ca.crt", filepath.Join(apart, "ca"): "ca.crt ca.key", filepath.Join(apart, "nats"): "ca.crt nats.crt nats.key"} {
+	for dir, want := range map[string]string{public: "ca.crt", filepath.Join(apart, "ca"): "ca.crt ca.key",
+		filepath.Join(apart, "nats"): "ca.crt nats.crt nats.key"} {
 		var names []string
 		files, err := os.ReadDir(dir)
 		for _, f := range files {
@@ -219,7 +236,8 @@ func TestCertsInit(t *testing.T) {
 		"nats":    {"localhost", "127.0.0.1", "::1", "nats", "nats-1", "nats-3", "bus.example", "192.0.2.7"},
 		"usersvc": {"localhost", "usersvc", "usersvc-1", "usersvc-2", "bus.example"},
 	} {
-		pair, err := tls.LoadX509KeyPair(filepath.Join(apart, name, name+".crt"), filepath.Join(apart, name, name+".key"))
+		pair, err := tls.LoadX509KeyPair(filepath.Join(apart, name, name+".crt"),
+			filepath.Join(apart, name, name+".key"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"context"
@@ -20,13 +20,13 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
 
-// inside makes the data folder of a pillion that has stopped, whose ledger has a booking that is long overdue, and the record that a rider is engaged
-// without the acceptance that belongs to it. do is done while its server is up.
+// inside creates the data folder of a stopped pillion. Its ledger has an overdue booking, and the
+// record of a rider who is engaged without an acceptance. do runs while its server is up.
 func inside(t *testing.T, do func(url, key string)) (data string) {
 	t.Helper()
 	data = t.TempDir()
@@ -35,7 +35,8 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(data, "nats"), Addr: "127.0.0.1:0", Access: access.Conf(public, false)})
+	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(data, "nats"), Addr: "127.0.0.1:0",
+		Access: access.Conf(public, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,10 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet, error) { return auth.KeySet(), nil }); err != nil {
+	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet,
+		error) {
+		return auth.KeySet(), nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	ledger, err := bus.OpenLedger(usersvc, bus.LedgerOptions{Source: "/test", Tokens: auth.Verifier()})
@@ -78,14 +82,16 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	}
 	user, rider, id := booking.NewID(), booking.NewID(), booking.ID(booking.NewID())
 	command := booking.Command{
-		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User}, Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
+		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User},
+		Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
 	}
 	if _, err := desk.Book(ctx, command, id, booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider, id))
 	m.Header.Set("Authorization", "Bearer "+auth.Token(token.Role(booking.Rider), rider, "b@example.com"))
-	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(), "command_id": booking.NewID()})
+	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(),
+		"command_id": booking.NewID()})
 	if _, err := ridersvc.JetStream().PublishMsg(ctx, m); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +99,8 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	return data
 }
 
-// An operator who asks whether all is well hears it by the exit status, also of what a copy has brought along; a move is only about what has changed.
+// TestWhatIsWrongIsSaid checks that audit and restore report faults of the ledger by their exit
+// status. A move reports only faults that it did not find before.
 func TestWhatIsWrongIsSaid(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "copy")
@@ -101,7 +108,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		t.Helper()
 		args = append(append([]string{command}, args...), at...)
 		status, out, stderr := proctest.Finish(t, "pillion", args...)
-		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" && strings.Contains(out+stderr, saysNot) {
+		if status != want || !strings.Contains(out+stderr, says) || saysNot != "" &&
+			strings.Contains(out+stderr, saysNot) {
 			t.Errorf("%v: %d, want %d, with %q and without %q\n%s%s", args, status, want, says, saysNot, out, stderr)
 		}
 	}
@@ -109,7 +117,7 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		at := []string{"--nats-url=" + url, "--service-key=" + key, "--timeout=25s"}
 		run(1, "engaged_alone at 2", "", at, "audit")
 		run(1, "overdue at 1", "", at, "audit", "--grace=0s")
-		run(1, "not all is as it should be", "overdue at", at, "audit", "--grace=240h")
+		run(1, "faults were found", "overdue at", at, "audit", "--grace=240h")
 		run(0, "is complete", "", at, "backup", "--out="+folder)
 	})
 
@@ -118,7 +126,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 		replicas = 3
 	}
 	target := bustest.Start(t, bustest.Setup{Closed: true, Replicas: replicas})
-	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator), "--timeout=25s"}
+	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator),
+		"--timeout=25s"}
 	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas))
 	info, err := target.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
 	if err != nil || info.CachedInfo().Config.Replicas != replicas || info.CachedInfo().State.LastSeq != 2 {
@@ -126,14 +135,15 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	}
 
 	other := bustest.RunClosed(t, false)
-	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator), "--timeout=25s"}
-	run(0, "All of that was so before", "overdue at", at, "move", "--data="+data)
+	at = []string{"--nats-url=" + other.URL(), "--service-key=" + access.KeyFile(other.Keys, access.Operator),
+		"--timeout=25s"}
+	run(0, "The ledger had all of these faults before", "overdue at", at, "move", "--data="+data)
 	run(2, "has moved", "", at, "move", "--data="+data)
 	if _, err := os.Stat(filepath.Join(data, "MOVED")); err != nil {
 		t.Error(err)
 	}
 
-	// What has failed leaves the system where it is, and nothing behind.
+	// A failed move leaves the system as it is, and no files behind.
 	data = inside(t, func(string, string) {})
 	run(2, "Nothing was restored", "", at, "move", "--data="+data)
 	if left, err := filepath.Glob(filepath.Join(data, "move-*")); err != nil || len(left) > 0 {

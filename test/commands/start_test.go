@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"crypto/ecdsa"
@@ -15,10 +15,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// Whatever keeps a program from starting is told in one sentence that says what to do, with status 2.
+// TestBadStart starts programs that cannot run. Each prints one sentence with the remedy and exits
+// with status 2.
 func TestBadStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -38,12 +39,14 @@ func TestBadStart(t *testing.T) {
 	inUse := filepath.Join(dir, "used")
 	proctest.Pillion(t, inUse)
 
-	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
-	all := func(args ...string) []string { // of which the last one wins
+	free := []string{"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0"}
+	all := func(args ...string) []string { // the last one wins
 		return append(append([]string{"--data=" + filepath.Join(dir, "data")}, free...), args...)
 	}
 	auth := func(args ...string) []string {
-		return append([]string{"--data=" + filepath.Join(dir, "auth"), "--auth-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}, args...)
+		return append([]string{"--data=" + filepath.Join(dir, "auth"), "--auth-addr=127.0.0.1:0",
+			"--ops-addr=127.0.0.1:0"}, args...)
 	}
 	for _, c := range []struct {
 		name, program string
@@ -69,26 +72,27 @@ func TestBadStart(t *testing.T) {
 		{"a key without its certificate", "usersvc", []string{"--tls-key=" + key}, "--tls-key needs --tls-cert"},
 		{"half a pair for NATS", "pillion", all("--nats-tls-key=" + key), "--nats-tls-key needs --nats-tls-cert"},
 		{"no such certificate", "ridersvc", []string{"--tls-cert=" + file + ".crt", "--tls-key=" + key}, file + ".crt cannot be read: no such file or directory"},
-		{"a key of another certificate", "authsvc", auth("--tls-cert="+cert, "--tls-key="+filepath.Join(certs, "authsvc.key")), "do not belong together"},
+		{"a key of another certificate", "authsvc", auth("--tls-cert="+cert, "--tls-key="+filepath.Join(certs, "authsvc.key")), "do not match"},
 		{"others may read a certificate's key", "authsvc", auth("--tls-cert="+cert, "--tls-key="+open), "chmod 600 " + open},
 		{"no such CA", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--nats-ca=" + file + ".crt"}, "The CA in " + file + ".crt cannot be used"},
-		{"a CA that is none", "pillion", []string{"provision", "--nats-ca=" + noise}, "The CA in " + noise + " cannot be used: it holds no certificate."},
+		{"a CA that is none", "pillion", []string{"provision", "--nats-ca=" + noise}, "The CA in " + noise + " cannot be used: it contains no certificate."},
 		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr."},
 		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr."},
-		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; ridersvc --help shows what there is."},
+		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; see ridersvc --help."},
 		{"provision at nowhere", "pillion", []string{"provision", "--nats-url=nowhere"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, _, stderr := proctest.Finish(t, c.program, append(c.args, "--log-level=error")...)
 			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") || !strings.Contains(stderr, c.want) {
+			if status != 2 || len(lines) != 1 || !strings.HasPrefix(stderr, c.program+": ") ||
+				!strings.Contains(stderr, c.want) {
 				t.Errorf("status %d, want 2 and one sentence with %q:\n%s", status, c.want, stderr)
 			}
 		})
 	}
 }
 
-// Two bad addresses, or settings, are two sentences.
+// TestBadStartTellsAll checks that two bad addresses, or settings, are reported together.
 func TestBadStartTellsAll(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
@@ -117,10 +121,11 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// The flags and variables that docs/configuration.md lists for a program are those that its --help shows.
+// TestConfigurationIsDocumented checks that docs/configuration.md lists the flags and variables of
+// each program's --help.
 func TestConfigurationIsDocumented(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../docs/configuration.md")
+	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +148,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 			for one := range strings.SplitSeq(programs, ",") {
 				listed = listed || strings.TrimSpace(one) == name
 			}
-			// "all" leaves out what a command that only makes streams has no use for.
+			// "all" excludes settings that provision does not need.
 			if said != listed && (name != "pillion provision" || programs != "all") {
 				t.Errorf("%s: listed for %s: %v, shown by its --help: %v", flag, name, listed, said)
 			}
@@ -153,10 +158,12 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		}
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+`)
-	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"}, {"ridersvc", "--help"}} {
+	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"},
+		{"ridersvc", "--help"}} {
 		_, out, _ := proctest.Finish(t, help[0], help[1:]...)
 		for _, flag := range flags.FindAllString(out, -1) {
-			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason", "--out"}, flag) {
+			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason",
+				"--out"}, flag) {
 				t.Errorf("%s of %s is not in docs/configuration.md", flag, help[0])
 			}
 		}
@@ -171,7 +178,7 @@ func write(t *testing.T, file, content string, mode os.FileMode) string {
 	if err := os.WriteFile(file, []byte(content), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(file, mode); err != nil { // whatever the umask
+	if err := os.Chmod(file, mode); err != nil { // independent of the umask
 		t.Fatal(err)
 	}
 	return file

@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"errors"
@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 
 	"github.com/nats-io/nats.go"
 )
 
-// NATS lets in who has a key or a token. Anybody else may watch in a demonstration, from this machine, and nowhere else.
+// TestNATSIsClosed connects to NATS without a key or a token. That is possible only with --demo,
+// and from this machine.
 func TestNATSIsClosed(t *testing.T) {
 	t.Parallel()
 	certs := makeCerts(t)
@@ -34,10 +35,10 @@ func TestNATSIsClosed(t *testing.T) {
 					nc.Close()
 				}
 				if !errors.Is(err, nats.ErrAuthorization) {
-					t.Errorf("anybody: %v", err)
+					t.Errorf("without credentials: %v", err)
 				}
 				if said := p.Out.String(); !strings.Contains(said, "operator.nk sub 'booking.>'") {
-					t.Errorf("it says that anybody may watch:\n%s", said)
+					t.Errorf("the banner shows the open feed:\n%s", said)
 				}
 				return
 			}
@@ -53,7 +54,8 @@ func TestNATSIsClosed(t *testing.T) {
 	}
 }
 
-// An operator makes the keys of all services, together or apart, and again without changing one.
+// TestKeysInit creates the keys of all services, in one folder or apart. A second call changes none
+// of them.
 func TestKeysInit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -71,7 +73,8 @@ func TestKeysInit(t *testing.T) {
 	if strings.Count(said, "PILLION_") != 7 || strings.Contains(said, "SU") && strings.Contains(said, ": S") {
 		t.Errorf("it prints\n%s", said)
 	}
-	for _, name := range []string{"authsvc.nk", "usersvc.nk", "ridersvc.nk", "operator.nk", "callout.nk", "callout-issuer.nk", "callout-xkey.nk"} {
+	for _, name := range []string{"authsvc.nk", "usersvc.nk", "ridersvc.nk", "operator.nk", "callout.nk",
+		"callout-issuer.nk", "callout-xkey.nk"} {
 		info, err := os.Stat(filepath.Join(together, name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -100,10 +103,11 @@ func TestKeysInit(t *testing.T) {
 		}
 	}
 	if found, _ := filepath.Glob(filepath.Join(services, "*.nk")); len(found) > 0 {
-		t.Errorf("everybody finds %v", found)
+		t.Errorf("the shared folder has %v", found)
 	}
-	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together, "--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
-	if status != 2 || !strings.Contains(stderr, "could not be written") {
+	status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+together,
+		"--conf="+filepath.Join(dir, "nowhere", "keys.conf"))
+	if status != 2 || !strings.Contains(stderr, "Cannot write ") {
 		t.Errorf("into no folder: %d %s", status, stderr)
 	}
 }

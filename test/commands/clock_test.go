@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"bufio"
@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// An hourglass stands between services and NATS. Turned, it makes the server that stores bookings say that it is another year: to a service that is the
-// same as if its own clock had jumped.
+// An hourglass is a proxy between services and NATS. When it is turned, the server of the ledger
+// seems to be in another year. To a service that looks as if its own clock had jumped.
 type hourglass struct {
 	url    string
 	turned atomic.Bool
@@ -35,7 +35,7 @@ func newHourglass(t *testing.T, nats string) *hourglass {
 		for {
 			client, err := ln.Accept()
 			if err != nil {
-				return // the test is over
+				return // the test has ended
 			}
 			server, err := net.Dial("tcp", strings.TrimPrefix(nats, "nats://"))
 			if err != nil {
@@ -55,13 +55,14 @@ func newHourglass(t *testing.T, nats string) *hourglass {
 	return h
 }
 
-// pass hands on what the server says, line by line. JSON is one line, and stays as long as it was.
+// pass forwards the server's lines. A JSON message is one line, and keeps its length.
 func (h *hourglass) pass(client io.Writer, server io.Reader) {
 	year := []byte(`"ts":"` + time.Now().UTC().Format("2006"))
 	another := []byte(`"ts":"1999`)
 	for lines := bufio.NewReader(server); ; {
 		line, err := lines.ReadBytes('\n')
-		if h.turned.Load() && bytes.Contains(line, []byte("stream_info_response")) && bytes.Contains(line, []byte(`"name":"BOOKINGS"`)) {
+		if h.turned.Load() && bytes.Contains(line, []byte("stream_info_response")) &&
+			bytes.Contains(line, []byte(`"name":"BOOKINGS"`)) {
 			line = bytes.Replace(line, year, another, 1)
 		}
 		if _, werr := client.Write(line); err != nil || werr != nil {
@@ -70,19 +71,21 @@ func (h *hourglass) pass(client io.Writer, server io.Reader) {
 	}
 }
 
-// A service whose clock is not that of the server that stores bookings is unready, says why and what to do, judges nothing meanwhile, and goes on by
-// itself when the two agree again.
+// TestClockThatIsOff runs services whose clock differs from that of the server of the ledger. They
+// are unready, say why, verify no tokens meanwhile, and recover when the clocks agree again.
 func TestClockThatIsOff(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel() // mostly waits
 	data := t.TempDir()
 	system := proctest.Pillion(t, data, "--demo")
 	token := login(t, system)
 	h := newHourglass(t, system.At["nats"])
 	at := func(name string, args ...string) *proctest.Program {
-		return proctest.Start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url, "--service-key="+filepath.Join(data, "services", name+".nk"))...)
+		return proctest.Start(t, name, append(args, "--ops-addr=127.0.0.1:0", "--nats-url="+h.url,
+			"--service-key="+filepath.Join(data, "services", name+".nk"))...)
 	}
 	services := map[string]*proctest.Program{
-		"authsvc": at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"), "usersvc": at("usersvc", "--user-addr=127.0.0.1:0"),
+		"authsvc":  at("authsvc", "--data="+data, "--auth-addr=127.0.0.1:0", "--demo"),
+		"usersvc":  at("usersvc", "--user-addr=127.0.0.1:0"),
 		"ridersvc": at("ridersvc", "--rider-addr=127.0.0.1:0"),
 	}
 	for _, p := range services {
@@ -90,11 +93,15 @@ func TestClockThatIsOff(t *testing.T) {
 	}
 	bearer := http.Header{"Authorization": {"Bearer " + token}}
 	asked := func() map[string]int {
-		answers := make(map[string]int)
-		answers["authsvc"], _ = proctest.Call(t, http.MethodPost, services["authsvc"].At["authsvc"]+"/login", asJSON, john)
-		answers["usersvc"], _ = proctest.Call(t, http.MethodPost, services["usersvc"].At["usersvc"]+"/book", bearer, "{}")
-		answers["ridersvc"], _ = proctest.Call(t, http.MethodGet, services["ridersvc"].At["ridersvc"]+"/bookings", bearer, "")
-		return answers
+		status := func(service, method, path string, header http.Header, body string) int {
+			status, _ := proctest.Call(t, method, services[service].At[service]+path, header, body)
+			return status
+		}
+		return map[string]int{
+			"authsvc":  status("authsvc", http.MethodPost, "/login", asJSON, john),
+			"usersvc":  status("usersvc", http.MethodPost, "/book", bearer, "{}"),
+			"ridersvc": status("ridersvc", http.MethodGet, "/bookings", bearer, ""),
+		}
 	}
 	want := func(when string, wants map[string]int) {
 		t.Helper()
@@ -104,17 +111,20 @@ func TestClockThatIsOff(t *testing.T) {
 			}
 		}
 	}
-	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden} // a user's token at the riders'
+	// a user's token at ridersvc
+	right := map[string]int{"authsvc": http.StatusOK, "usersvc": http.StatusOK, "ridersvc": http.StatusForbidden}
 	want("at first", right)
 
 	h.turned.Store(true)
 	for name, p := range services {
 		wait.Until(t, name+" is unready", func() bool {
 			status, words := p.Readiness(t)
-			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") && strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
+			return status == http.StatusServiceUnavailable && strings.Contains(words, "clock: clock_off: ") &&
+				strings.Contains(words, "ahead of") && strings.Contains(words, "NTP")
 		})
 	}
-	want("off", map[string]int{"authsvc": http.StatusServiceUnavailable, "usersvc": http.StatusServiceUnavailable, "ridersvc": http.StatusServiceUnavailable})
+	const away = http.StatusServiceUnavailable
+	want("off", map[string]int{"authsvc": away, "usersvc": away, "ridersvc": away})
 	if status, words := system.Readiness(t); status != http.StatusOK {
 		t.Errorf("the others: %d %s", status, words)
 	}

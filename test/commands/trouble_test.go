@@ -1,4 +1,4 @@
-package cmd_test
+package commands
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/test/e2e/proctest"
+	"github.com/example/pillion/test/proctest"
 )
 
-// needsNATS are the commands that do nothing without NATS.
+// needsNATS returns the commands that need NATS.
 func needsNATS(dir string) map[string][]string {
 	return map[string][]string{
 		"pillion bookings list":    {"pillion", "bookings", "list"},
@@ -29,7 +29,8 @@ func needsNATS(dir string) map[string][]string {
 	}
 }
 
-// Every command says in one sentence that there is no NATS, or a wrong one, where, why, and what to do; and why that is so only when it is asked.
+// TestCommandsWithoutNATS runs commands without NATS, or with a wrong server. Each prints one
+// sentence with the address, the cause and the remedy. Further causes are in the log at debug only.
 func TestCommandsWithoutNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -53,18 +54,20 @@ func TestCommandsWithoutNATS(t *testing.T) {
 				t.Parallel()
 				status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key)...)
 				if status != 1 || out != "" || stderr != args[0]+": "+c.says+"\n" {
-					t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, c.says)
+					t.Errorf("status %d, output %q%q, want 1 and %q", status, out, stderr, c.says)
 				}
-				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key, "--log-level=debug")...)
+				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key,
+					"--log-level=debug")...)
 				if !strings.Contains(stderr, "a NATS server cannot be used") || strings.Count(stderr, c.says) < 1 {
-					t.Errorf("at debug it says %q, and no cause", stderr)
+					t.Errorf("output at debug %q, want the cause", stderr)
 				}
 			})
 		}
 	}
 }
 
-// A server that has none of Pillion's streams is told from one that is away.
+// TestCommandsWithoutStreams checks that a server without Pillion's streams has another message
+// than an unreachable one.
 func TestCommandsWithoutStreams(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -72,7 +75,8 @@ func TestCommandsWithoutStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: access.Conf(keys, false)})
+	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0",
+		Access: access.Conf(keys, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,16 +89,17 @@ func TestCommandsWithoutStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := args[0] + ": " + bus.ErrNotProvisioned.Message + "\n"
-			status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
+			status, out, stderr := proctest.Finish(t, args[0],
+				append(args[1:], "--nats-url="+server.URL(), "--service-key="+access.KeyFile(dir, access.Operator))...)
 			if status != 1 || out != "" || stderr != want {
-				t.Errorf("status %d, and it says %q%q, want 1 and %q", status, out, stderr, want)
+				t.Errorf("status %d, output %q%q, want 1 and %q", status, out, stderr, want)
 			}
 		})
 	}
 }
 
-// Services without NATS are up at once, say why they are not ready, once in the log and in /readyz, and to people that it is not their fault, nor the
-// clock's.
+// TestServicesWithoutNATS starts services without NATS. They run at once, report once in the log
+// and in /readyz why they are not ready, and answer requests with 503 and the right reason.
 func TestServicesWithoutNATS(t *testing.T) {
 	t.Parallel()
 	for service, calls := range map[string][]string{
@@ -103,7 +108,8 @@ func TestServicesWithoutNATS(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			dir, nobody := t.TempDir(), "nats://"+proctest.FreeAddr(t)
-			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" + filepath.Join(dir, "services", service+".nk")}
+			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" +
+				filepath.Join(dir, "services", service+".nk")}
 			switch service {
 			case "authsvc":
 				args = append(args, "--auth-addr=127.0.0.1:0", "--data="+dir, "--demo")
@@ -113,14 +119,18 @@ func TestServicesWithoutNATS(t *testing.T) {
 				args = append(args, "--rider-addr=127.0.0.1:0")
 			}
 			p := proctest.Start(t, service, args...)
-			reason := "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."
-			if status, words := p.Readiness(t); status != http.StatusServiceUnavailable || strings.Count(words, reason) != 1 || !strings.HasPrefix(words, "nats: "+reason+"\n") {
+			reason := "NATS at " + nobody +
+				" cannot be reached: connection refused. See that it is running, and that --nats-url is right."
+			if status, words := p.Readiness(t); status != http.StatusServiceUnavailable ||
+				strings.Count(words, reason) != 1 || !strings.HasPrefix(words, "nats: "+reason+"\n") {
 				t.Errorf("/readyz: %d %s", status, words)
 			}
 			wait.Until(t, "it is in the log", func() bool { return strings.Contains(p.Log.String(), reason) })
 			for _, path := range calls {
-				status, words := proctest.Call(t, http.MethodPost, p.At[service]+path, http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, john)
-				if status != http.StatusServiceUnavailable || strings.Contains(words, "clock") || !strings.Contains(words, "cannot reach its message bus") {
+				status, words := proctest.Call(t, http.MethodPost, p.At[service]+path,
+					http.Header{"Authorization": {"Bearer x"}, "Content-Type": {"application/json"}}, john)
+				if status != http.StatusServiceUnavailable || strings.Contains(words, "clock") ||
+					!strings.Contains(words, "cannot reach its message bus") {
 					t.Errorf("%s: %d %s", path, status, words)
 				}
 			}
@@ -131,23 +141,28 @@ func TestServicesWithoutNATS(t *testing.T) {
 	}
 }
 
-// Whoever uses the nats CLI may have NATS_URL in their environment. A demonstration does not look there, and says so.
+// TestDemoIgnoresTheEnvironmentsNATS checks that --demo ignores NATS_URL, which users of the nats
+// CLI may have set, and logs that.
 func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"nats://" + proctest.FreeAddr(t), "localhost"} { // the second one is good enough for the CLI
-		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
+	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
+		"localhost"} { // valid for the CLI
+		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(),
+			"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
 		p := proctest.Run(t, "pillion", cmd)
 		p.Ready(t)
-		if !strings.Contains(p.Log.String(), "NATS_URL is not used") || !strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
-			t.Errorf("it says\n%s%s", p.Out, p.Log)
+		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
+			!strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
+			t.Errorf("output\n%s%s", p.Out, p.Log)
 		}
 	}
 	nobody := "nats://" + proctest.FreeAddr(t)
-	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
+	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0",
+		"--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-url="+nobody)
 	if _, words := p.Readiness(t); !strings.Contains(words, nobody) {
-		t.Errorf("told of another server on the command line, it says %s", words)
+		t.Errorf("with --nats-url on the command line: %s", words)
 	}
 }

@@ -1,0 +1,148 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/backup"
+)
+
+const (
+	// closeTimeout bounds the closing of an operator's connection, after its work is done.
+	closeTimeout = time.Second
+	// readyTimeout bounds an operator's wait for each of the things that verifying tokens needs,
+	// whatever --timeout allows.
+	readyTimeout = 30 * time.Second
+	// streamsTimeout bounds the wait for a server that seems to have no streams.
+	streamsTimeout = 2 * time.Second
+)
+
+// Connecting connects as an operator, calls do and closes the connection. It does not wait until
+// the server can be reached. key is the file with the operator's service key.
+func Connecting(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error,
+) (err error) {
+	at, err = As(at, operator, key)
+	if err != nil {
+		return err
+	}
+	at.Log = log
+	conn, err := bus.Connect(at)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	return do(conn)
+}
+
+// Connected is Connecting to a server that can be reached. Errors: those of [bus.Conn.Reach], and
+// of do.
+func Connected(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
+) error {
+	at.Trouble = ignoreTrouble
+	return Connecting(ctx, log, at, key, func(conn *bus.Conn) error {
+		if err := conn.Reach(ctx); err != nil {
+			return err
+		}
+		return do(ctx, conn)
+	})
+}
+
+// ignoreTrouble drops reports about the connection: the command itself ends with the reason.
+func ignoreTrouble(error) {}
+
+// AsOperator is Connected to a server that has Pillion's streams. Errors: those of Connected and of
+// [bus.Conn.HasLedger].
+func AsOperator(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
+) error {
+	return Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+		if err := provisioned(ctx, conn); err != nil {
+			return err
+		}
+		return do(ctx, conn)
+	})
+}
+
+// provisioned returns nil if the streams exist. It retries for streamsTimeout, because a cluster
+// without a leader may deny it for a moment.
+func provisioned(ctx context.Context, conn *bus.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, streamsTimeout)
+	defer cancel()
+	return await(ctx, conn.HasLedger)
+}
+
+// await retries ready until it returns nil. When ctx ends it returns the last error of ready.
+func await(ctx context.Context, ready func(context.Context) error) error {
+	const pause = 20 * time.Millisecond
+	var last error // before ctx ended
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := ready(ctx)
+		if err != nil && (ctx.Err() == nil || last == nil) {
+			last = err
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(pause)), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return last
+	}
+	return nil
+}
+
+// NeverOverdue is the grace period of an inspection while no service expires bookings.
+const NeverOverdue time.Duration = math.MaxInt64
+
+// Inspect reads the whole ledger as an operator and reports its contents and its faults. Errors:
+// those of [Operate] and of [bus.Ledger.Inspect].
+func Inspect(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions,
+) (found bus.Inspection, err error) {
+	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
+		found, err = o.ledger.Inspect(ctx, options)
+		return err
+	})
+	return found, err
+}
+
+// A Restored describes a restored system.
+type Restored struct {
+	Ledger bus.Inspection
+	Wrong  []string // the differences from the backup, one sentence each
+}
+
+// Restore restores a backup to the NATS server at, inspects the restored ledger, and prepares the
+// buckets that services need. Errors: those of [Connected], [Inspect] and package backup.
+func Restore(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions,
+) (r Restored, err error) {
+	err = Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+		if err := b.Restore(ctx, conn, o); err != nil {
+			return err
+		}
+		r.Ledger.Board = board.New()
+		// an empty ledger may have no keys
+		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
+			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
+				return err
+			}
+		}
+		if err := b.Finish(ctx, conn, r.Ledger.Board); err != nil {
+			return err
+		}
+		r.Wrong, err = b.Compare(ctx, conn, o)
+		return err
+	})
+	return r, err
+}

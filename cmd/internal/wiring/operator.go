@@ -1,0 +1,175 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/internal/fault"
+)
+
+// operator is the service identity of an operator's commands.
+const operator = "operator"
+
+// An OperatorSession reads and changes bookings for an operator, beside the running services. See
+// [Operate].
+type OperatorSession struct {
+	ledger   *bus.Ledger
+	desk     *booking.Desk
+	board    *board.Board
+	follower *bus.Follower
+	identity *bus.Identity
+	base     *Base
+}
+
+// errOperator means that the session could not begin in time. Its message gives the reason.
+var errOperator = fault.New(fault.Unavailable, "office", "The system did not answer in time.")
+
+// Operate connects as an operator, waits until tokens can be verified, and calls do with a session,
+// which ends when do returns. key is the file with the operator's service key, and deadline how
+// long a booking waits for another rider after a release. Errors: those of the connection and of
+// do, and of kind fault.Unavailable if the system does not answer in time.
+func Operate(
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration,
+	do func(context.Context, OperatorSession) error,
+) (err error) {
+	at, err = As(at, operator, key)
+	if err != nil {
+		return err
+	}
+	at.Trouble = ignoreTrouble
+	base, err := NewBase(log, at)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	if err := base.Conn.Reach(ctx); err != nil {
+		return err
+	}
+	if err := provisioned(ctx, base.Conn); err != nil {
+		return err
+	}
+	o := OperatorSession{base: base, board: board.New()}
+	if o.identity, err = base.identity(operator, key); err != nil {
+		return err
+	}
+	if o.ledger, err = base.ledger("/"+operator, nil); err != nil {
+		return err
+	}
+	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
+		return fmt.Errorf("make the desk: %w", err)
+	}
+	o.follower = o.ledger.Follow(o.board)
+
+	running, stop := context.WithCancel(ctx)
+	var tasks errgroup.Group
+	for _, task := range base.component().Tasks {
+		tasks.Go(func() error { return task(running) })
+	}
+	defer func() {
+		stop()
+		err = errors.Join(err, tasks.Wait())
+	}()
+	keysReady := func(ctx context.Context) error {
+		return errors.Join(base.Keys.Ready(ctx), base.Revoked.Ready(ctx))
+	}
+	if err := awaitOr(ctx, "Cannot load signing keys and revocations. "+
+		"Check that authsvc has been started, and that most NATS servers are running.", keysReady); err != nil {
+		return err
+	}
+	if err := awaitOr(ctx,
+		"The clock of this machine and that of the NATS server that stores bookings are too far apart. "+
+			"Set the wrong one from a time server (NTP).", base.Clock.Ready); err != nil {
+		return err
+	}
+	return do(ctx, o)
+}
+
+// awaitOr waits until ready returns nil, for readyTimeout at most. Otherwise it returns errOperator
+// with the message.
+func awaitOr(ctx context.Context, message string, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := await(ctx, ready); err != nil {
+		return errOperator.Saying(message).Because(err)
+	}
+	return nil
+}
+
+// alongside runs a task until do returns.
+func alongside(ctx context.Context, task program.Task, do func(context.Context) error) error {
+	running, stop := context.WithCancel(ctx)
+	var tasks errgroup.Group
+	tasks.Go(func() error { return task(running) })
+	err := do(ctx)
+	stop()
+	return errors.Join(err, tasks.Wait())
+}
+
+// List reads the whole ledger into a board and returns the bookings that list selects from it.
+func (o OperatorSession) List(
+	ctx context.Context, list func(*board.Board) []booking.Booking,
+) (found []booking.Booking, err error) {
+	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
+		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.",
+			o.follower.Ready); err != nil {
+			return err
+		}
+		found = list(o.board)
+		return nil
+	})
+	return found, err
+}
+
+// Ledger returns the ledger of the session.
+func (o OperatorSession) Ledger() *bus.Ledger { return o.ledger }
+
+// Show returns the current state of a booking. Errors: those of [booking.Desk.Show].
+func (o OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
+	return o.desk.Show(ctx, id)
+}
+
+// Cancel cancels a booking in any state that is not final. Errors: those of [booking.Desk.Cancel].
+func (o OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+	return o.act(ctx, id, reason, o.desk.Cancel)
+}
+
+// Release takes a booking from its rider, for others to accept. Errors: those of
+// [booking.Desk.Release].
+func (o OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+	return o.act(ctx, id, reason, o.desk.Release)
+}
+
+// act carries out a command with the operator's own token, which it requests from authsvc.
+func (o OperatorSession) act(
+	ctx context.Context, id booking.ID, reason string,
+	do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error),
+) (b booking.Booking, err error) {
+	hasToken := func(ctx context.Context) error {
+		_, _, err := o.identity.Act(ctx)
+		return err
+	}
+	err = alongside(ctx, o.identity.Run, func(ctx context.Context) error {
+		if err := awaitOr(ctx, "authsvc issues no token to the operator. "+
+			"Check that it is running, and that operator.pub is in the folder of its --services.",
+			hasToken); err != nil {
+			return err
+		}
+		actor, proof, err := o.identity.Act(ctx)
+		if err != nil {
+			return err
+		}
+		b, err = do(ctx, booking.Command{ID: booking.CommandID(booking.NewID()), Actor: actor, Proof: proof}, id,
+			reason)
+		return err
+	})
+	return b, err
+}
