@@ -4,7 +4,7 @@
 // Make one with [New] and serve [Service.Routes]. Accounts are in an [AccountStore] ([Accounts] keeps them in a JetStream bucket),
 // passwords go through [Passwords], which bounds how many are hashed at a time, and the signing key comes from [LoadOrCreateKey].
 // A login begins a session, which is a record in a [SessionStore]: it goes on with POST /refresh, one refresh token at a time, and
-// ends by itself, with a logout, or when a token is used twice. docs/auth.md has the flows, and what each of them is for.
+// ends by itself, with a logout, or when a token is used twice. docs/accounts.md has the flows, and what each of them is for.
 // The service keeps nothing between requests, so any number of instances may run on the same stores and one key.
 //
 // Nobody learns from /login whether an account exists: the answer to an unknown account is, byte for byte and hash for hash, that

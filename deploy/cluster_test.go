@@ -31,7 +31,7 @@ var (
 )
 
 // The cluster of docker-compose.cluster.yml keeps everything three times, says nothing unencrypted, runs nothing as root, loses one server with a
-// pause and two with an honest answer, and is upgraded as docs/operate.md says, while people ride: of what they were answered nothing is missing.
+// pause and two with an honest answer, and is upgraded as docs/operate-cluster.md says, while people ride: of what they were answered nothing is missing.
 func TestCluster(t *testing.T) {
 	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{
 		"NATS_1_PORT": "4222", "NATS_2_PORT": "4223", "NATS_3_PORT": "4224",
