@@ -19,10 +19,7 @@ const (
 // pages returns the Markdown pages of the repository by their path from its root.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	found := map[string]string{}
-	for path, text := range texts(t, func(path string) bool { return filepath.Ext(path) == ".md" }) {
-		found[path] = text
-	}
+	found := texts(t, func(path string) bool { return filepath.Ext(path) == ".md" })
 	if len(found) < 40 {
 		t.Fatalf("found %d pages, want at least 40", len(found))
 	}
