@@ -147,7 +147,8 @@ func TestProseIsWrapped(t *testing.T) {
 			if strings.HasPrefix(bare, "```") {
 				inCode = !inCode
 			}
-			long := strings.HasPrefix(bare, "|") || strings.HasPrefix(bare, "<!--") || strings.Contains(line, "](") || strings.Contains(line, "://")
+			entry := strings.Contains(line, "`, caught by `") // of docs/mutations.md, which a test reads line by line
+			long := entry || strings.HasPrefix(bare, "|") || strings.HasPrefix(bare, "<!--") || strings.Contains(line, "](") || strings.Contains(line, "://")
 			if !inCode && !long && utf8.RuneCountInString(line) > columns {
 				t.Errorf("%s:%d has %d columns, want at most %d", path, n, utf8.RuneCountInString(line), columns)
 			}
