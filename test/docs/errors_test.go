@@ -1,7 +1,7 @@
 // Package docs checks the pages of documentation against the code, and against each other.
 //
-// `go generate ./test/docs` brings the generated columns of docs/errors.md up to date. The package has nothing for others to
-// import.
+// `go generate ./test/docs` brings the generated columns of docs/errors.md up to date. The package
+// has nothing for others to import.
 package docs
 
 import (
@@ -31,8 +31,8 @@ const root = "../.."
 
 var update = flag.Bool("update", false, "write docs/errors.md anew in place of comparing it")
 
-// docs/errors.md lists every stable code once, with the status and the sentence that the code gives it. The last column is
-// written by hand, and survives an update.
+// docs/errors.md lists every stable code once, with the status and the sentence that the code gives
+// it. The last column is written by hand, and survives an update.
 func TestErrorsPage(t *testing.T) {
 	t.Parallel()
 	found := codes(t)
@@ -50,7 +50,8 @@ func TestErrorsPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if page != string(old) {
-		t.Errorf("docs/errors.md is not what the code says. Run: go generate ./test/docs\n%s", difference(string(old), page))
+		t.Errorf("docs/errors.md is not what the code says. Run: go generate ./test/docs\n%s",
+			difference(string(old), page))
 	}
 	if strings.Contains(page, unsorted) {
 		t.Error("docs/errors.md has new codes at its end. Move each to the table where a reader looks for it")
@@ -65,8 +66,8 @@ func TestErrorsPage(t *testing.T) {
 // A code is one stable code, with what all its declarations say.
 type code struct{ statuses, sentences []string }
 
-// codes returns every code that a package outside of tests declares: each call of fault.New, and each call that passes an HTTP
-// status with a code directly behind it.
+// codes returns every code that a package outside of tests declares: each call of fault.New, and
+// each call that passes an HTTP status with a code directly behind it.
 func codes(t *testing.T) map[string]*code {
 	t.Helper()
 	found := map[string]*code{}
@@ -187,8 +188,8 @@ func kindNamed(name string) fault.Kind {
 // verb matches what fmt puts a value in place of, and a link of such places.
 var verb = regexp.MustCompile(`%[-+#0-9.]*[a-z]`)
 
-// text returns the text of an expression: of a literal, a constant, a sum of texts, or a format. A part that is known only when
-// the program runs is an ellipsis.
+// text returns the text of an expression: of a literal, a constant, a sum of texts, or a format. A
+// part that is known only when the program runs is an ellipsis.
 func text(e ast.Expr, texts map[string]string) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -234,8 +235,8 @@ func row(line string) ([]string, bool) {
 	return cells, true
 }
 
-// rewrite returns the page with the statuses and sentences of the code. Rows of three cells have no status. Rows of codes that
-// are no more leave the page, and new codes come to its end.
+// rewrite returns the page with the statuses and sentences of the code. Rows of three cells have no
+// status. Rows of codes that are no more leave the page, and new codes come to its end.
 func rewrite(page string, found map[string]*code) string {
 	left := maps.Clone(found)
 	var b strings.Builder
@@ -264,8 +265,8 @@ func rewrite(page string, found map[string]*code) string {
 		b.WriteString(unsorted + "\n| code | status | sentence | what to do |\n|---|---|---|---|\n")
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		c := left[name]
-		b.WriteString("| `" + name + "` | " + strings.Join(c.statuses, ", ") + " | " + strings.Join(c.sentences, "<br>") + " |  |\n")
+		cells := []string{"`" + name + "`", strings.Join(left[name].statuses, ", "), strings.Join(left[name].sentences, "<br>")}
+		b.WriteString("| " + strings.Join(cells, " | ") + " |  |\n")
 	}
 	return b.String()
 }

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// name matches a package, a function or a method in code, such as `bus`, `web.Require` or `booking.Desk.Book`.
+// name matches a package, a function or a method in code, such as `bus`, `web.Require` or
+// `booking.Desk.Book`.
 var name = regexp.MustCompile("`([a-z]+(?:/[a-z]+)*)((?:\\.[A-Za-z]+){0,2})`")
 
 // outside are words in code on docs/architecture.md that name no package.
@@ -55,7 +56,8 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
-// declares says whether a package declares a function or type of one name, or a method of two names: its type's and its own.
+// declares says whether a package declares a function or type of one name, or a method of two
+// names: its type's and its own.
 func declares(files []*ast.File, names []string) bool {
 	for _, file := range files {
 		for _, decl := range file.Decls {
@@ -76,7 +78,8 @@ func declares(files []*ast.File, names []string) bool {
 	return false
 }
 
-// receiver returns the name of the type whose method a function is. It is empty for a plain function.
+// receiver returns the name of the type whose method a function is. It is empty for a plain
+// function.
 func receiver(d *ast.FuncDecl) string {
 	if d.Recv == nil {
 		return ""

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Each promise of docs/promises.md names, in a comment of its source, the tests that show it, and these tests exist.
+// Each promise of docs/promises.md names, in a comment of its source, the tests that show it, and
+// these tests exist.
 func TestPromisesAreShown(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/promises.md")

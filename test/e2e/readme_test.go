@@ -19,9 +19,10 @@ import (
 // block matches a fenced shell block of a page.
 var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// Every command of the README, the tutorial and the page for authors of clients does what the page says, in the pages' order, in
-// one terminal and one system. Commands that run until Ctrl-C run in the background. The test needs the README's ports, curl and
-// the nats CLI; `make check` fails without them.
+// Every command of the README, the tutorial and the page for authors of clients does what the page
+// says, in the pages' order, in one terminal and one system. Commands that run until Ctrl-C run in
+// the background. The test needs the README's ports, curl and the nats CLI; `make check` fails
+// without them.
 func TestReadme(t *testing.T) {
 	needed(t)
 	source, err := filepath.Abs("../..")
@@ -68,18 +69,19 @@ func (r *reader) follow(t *testing.T, command string) {
 			t.Errorf("make run prints no lines to try:\n%s", run.out)
 		}
 		r.watch = inBackground(t, r.source, "nats", "sub", "booking.>")
-		wait.Until(t, "nats sub subscribes", func() bool { return strings.Contains(r.watch.out.String(), "Subscribing") })
+		r.watch.await(t, "Subscribing")
 	case command == "make test":
 		// This test is a part of it.
 	case command == "nats sub 'booking.>'":
 		for _, subject := range []string{".1.requested", ".2.accepted"} {
-			wait.Until(t, "nats sub shows "+subject, func() bool { return strings.Contains(r.watch.out.String(), subject) })
+			r.watch.await(t, subject)
 		}
 		if out := r.watch.out.String(); strings.Contains(out, "eyJ") || strings.Contains(out, "Authorization") {
 			t.Errorf("nats sub shows a token:\n%s", out)
 		}
 	case strings.HasPrefix(command, "nats --token"):
-		r.untilInterrupted(t, command, `Subscribing on feed\.user\.`, `Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
+		r.untilInterrupted(t, command, `Subscribing on feed\.user\.`,
+			`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
 	case strings.Contains(command, "/open-bookings/events"):
 		r.untilInterrupted(t, command, `event: ready`, `event: open\ndata: \{"booking_id":"[a-z2-7]{26}"`)
 	default:
@@ -90,15 +92,16 @@ func (r *reader) follow(t *testing.T, command string) {
 			}
 		}
 		if command == "nats req auth.public-key ''" {
-			if pem := r.shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out, strings.TrimSpace(pem)) {
+			pem := r.shell.run(t, "curl -s http://localhost:3000/public-key")
+			if !strings.Contains(out, strings.TrimSpace(pem)) {
 				t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
 			}
 		}
 	}
 }
 
-// untilInterrupted runs a command that does not end by itself. Once it prints what matches ready it books a ride, and waits until
-// the command prints what matches seen.
+// untilInterrupted runs a command that does not end by itself. Once it prints what matches ready it
+// books a ride, and waits until the command prints what matches seen.
 func (r *reader) untilInterrupted(t *testing.T, command, ready, seen string) {
 	t.Helper()
 	before := len(r.shell.out.String())
@@ -107,12 +110,13 @@ func (r *reader) untilInterrupted(t *testing.T, command, ready, seen string) {
 	}
 	r.shell.run(t, command+" & BEHIND=$!")
 	wait.Until(t, command+" prints "+ready, printed(ready))
-	r.shell.run(t, `curl -s -o /dev/null -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
+	r.shell.run(t, `curl -s -o /dev/null -X POST -H "Authorization: Bearer $USER_TOKEN" http://localhost:3001/book -d '{}'`)
 	wait.Until(t, command+" prints "+seen, printed(seen))
 	r.shell.run(t, "kill $BEHIND")
 }
 
-// wanted is what the output of a page's command must contain. Commands that only set variables print nothing.
+// wanted is what the output of a page's command must contain. Commands that only set variables
+// print nothing.
 func wanted(command string) []string {
 	for _, c := range []struct {
 		part string
@@ -159,7 +163,7 @@ func wanted(command string) []string {
 	return []string{"nothing is known of this command's output"}
 }
 
-// needed skips the test where something is missing, unless the caller insists that nothing is.
+// needed skips the test if a tool or a port is missing. With PILLION_README set it fails instead.
 func needed(t *testing.T) {
 	t.Helper()
 	var missing []string
@@ -232,6 +236,12 @@ func (s *shell) run(t *testing.T, command string) string {
 
 // A background process is interrupted when the test ends, as Ctrl-C would.
 type background struct{ out *webtest.Journal }
+
+// await waits until the process prints a text.
+func (b *background) await(t *testing.T, text string) {
+	t.Helper()
+	wait.Until(t, "a process in the background prints "+text, func() bool { return strings.Contains(b.out.String(), text) })
+}
 
 func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	t.Helper()
