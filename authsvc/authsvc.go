@@ -8,7 +8,7 @@
 //
 // A login begins a session, which is a record in a [session.Store]. It continues with POST
 // /refresh, one refresh token at a time. It ends by expiry, by a logout, or when a refresh token
-// is used twice. docs/auth.md explains the flows.
+// is used twice. docs/accounts.md explains the flows.
 //
 // The service keeps nothing between requests, so several instances can share the stores and keys.
 //

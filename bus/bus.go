@@ -36,7 +36,7 @@ var (
 	ErrUnreachable = fault.New(fault.Unavailable, "nats_unreachable",
 		"NATS cannot be reached. See that it is running, and that --nats-url is right.").After(2 * time.Second)
 	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
-		"The NATS server rejected the key of this process, or requires none. See docs/security-nats.md.").After(2 * time.Second)
+		"The NATS server rejected the key of this process, or requires none. See docs/nats-access.md.").After(2 * time.Second)
 	ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
 		"We could not confirm in time whether this was recorded.").After(2 * time.Second).Unsure(
 		"GET /bookings shows it if it was. With an Idempotency-Key a request can be sent again without being done twice.")

@@ -45,7 +45,7 @@ type snapshot struct {
 	stored   time.Time // when it was written; the server's clock
 }
 
-// Why a snapshot was not used. They are metric labels, and each stands for one sentence in docs/operate-boards.md.
+// Why a snapshot was not used. They are metric labels, and each stands for one sentence in docs/operate-snapshots.md.
 var (
 	errNoSnapshot  = errors.New("none")        // there is none
 	errUnreadable  = errors.New("unreadable")  // somebody else has written it, or it is damaged

@@ -33,7 +33,7 @@ var (
 
 // TestCluster runs the cluster of docker-compose.cluster.yml while people ride. All streams have
 // three replicas, nothing is unencrypted, and nothing runs as root. The loss of one server causes a
-// pause, and the loss of two an error that says so. An upgrade follows docs/operate.md. No
+// pause, and the loss of two an error that says so. An upgrade follows docs/operate-cluster.md. No
 // acknowledged step may be missing at the end.
 func TestCluster(t *testing.T) {
 	s := newStack(t, "pillion-cluster-test", "docker-compose.cluster.yml", map[string]string{

@@ -47,7 +47,7 @@ func TestCommandsWithoutNATS(t *testing.T) {
 	nobody := "nats://" + proctest.FreeAddr(t)
 	for _, c := range []struct{ what, url, says string }{
 		{"no NATS", nobody, "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."},
-		{"an open one", empty.URL(), "The NATS server rejected the key of this process, or requires none. See docs/security-nats.md. (NATS at " + empty.URL() + ")"},
+		{"an open one", empty.URL(), "The NATS server rejected the key of this process, or requires none. See docs/nats-access.md. (NATS at " + empty.URL() + ")"},
 	} {
 		for name, args := range needsNATS(dir) {
 			t.Run(c.what+", "+name, func(t *testing.T) {

@@ -8,31 +8,29 @@ import (
 	"testing"
 )
 
-// TestPromisesAreShown checks that each promise of the README names existing tests, in a comment of
-// its source.
+// Each promise of docs/promises.md names, in a comment of its source, the tests that show it, and
+// these tests exist.
 func TestPromisesAreShown(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/promises.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, promises, _ := strings.Cut(string(readme), "What you can count on:")
-	promises, _, _ = strings.Cut(promises, "\n## ")
-	bullets := strings.Split(promises, "\n- ")[1:]
+	bullets := strings.Split(string(page), "\n- ")[1:]
 	if len(bullets) < 6 {
-		t.Fatalf("the README has %d promises", len(bullets))
+		t.Fatalf("docs/promises.md has %d promises, want at least 6", len(bullets))
 	}
 	comment := regexp.MustCompile(`<!-- (.+) -->`)
 	for _, b := range bullets {
 		m := comment.FindStringSubmatch(b)
 		if m == nil {
-			t.Errorf("nothing shows this: %s", b)
+			t.Errorf("no test is named for this promise: %s", b)
 			continue
 		}
 		for one := range strings.SplitSeq(m[1], ", ") {
 			folder, name, _ := strings.Cut(one, " ")
 			if !hasTest(t, folder, name) {
-				t.Errorf("there is no test %s in %s", name, folder)
+				t.Errorf("docs/promises.md names the test %s in %s, which does not exist", name, folder)
 			}
 		}
 	}

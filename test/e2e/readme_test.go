@@ -16,117 +16,154 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// block matches a fenced shell block of a README.
+// block matches a fenced shell block of a page.
 var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// TestReadme runs every command of the README in its order, in one terminal, and those that run on
-// in others. It needs the README's ports, curl and the nats CLI; `make check` requires them.
+// Every command of the README, the tutorial and the page for authors of clients does what the page
+// says, in the pages' order, in one terminal and one system. Commands that run until Ctrl-C run in
+// the background. The test needs the README's ports, curl and the nats CLI; `make check` fails
+// without them.
 func TestReadme(t *testing.T) {
 	needed(t)
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	source, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shell := newShell(t, source)
-	var watch *background
-	data := ""
-	blocks := block.FindAllStringSubmatch(string(readme), -1)
-	if len(blocks) < 10 {
-		t.Fatalf("the README has %d commands", len(blocks))
+	r := &reader{shell: newShell(t, source), source: source}
+	for _, page := range []struct {
+		file  string
+		least int // the number of commands that the page has at least
+	}{{"README.md", 7}, {"docs/tutorial.md", 25}, {"docs/clients.md", 5}} {
+		text, err := os.ReadFile(filepath.Join(source, page.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := block.FindAllStringSubmatch(string(text), -1)
+		if len(blocks) < page.least {
+			t.Fatalf("%s has %d commands, want at least %d", page.file, len(blocks), page.least)
+		}
+		for _, b := range blocks {
+			r.follow(t, strings.TrimSpace(b[1]))
+		}
 	}
-	for _, b := range blocks {
-		command := strings.TrimSpace(b[1])
-		switch {
-		case command == "make run":
-			data = t.TempDir()
-			t.Setenv("PILLION_DATA", data) // and not ./data, which may be in use
-			run := inBackground(t, source, "make", "run")
-			wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
-			if !strings.Contains(run.out.String(), "curl") {
-				t.Errorf("make run prints no lines to try:\n%s", run.out)
-			}
-			// The README uses a second terminal, which has been watching from the start.
-			watch = inBackground(t, source, "nats", "sub", "booking.>")
-			wait.Until(t, "nats sub has subscribed", func() bool {
-				return strings.Contains(watch.out.String(),
-					"Subscribing")
-			})
-		case command == "make test", strings.HasPrefix(command, "make build"):
-			// `make test` runs this test, and `make docker-test` the containers.
-		case command == "nats sub 'booking.>'":
-			for _, subject := range []string{".1.requested", ".2.accepted"} {
-				wait.Until(t, "nats sub shows "+subject, func() bool {
-					return strings.Contains(watch.out.String(),
-						subject)
-				})
-			}
-			if strings.Contains(watch.out.String(), "eyJ") || strings.Contains(watch.out.String(), "Authorization") {
-				t.Errorf("nats sub shows a token:\n%s", watch.out)
-			}
-		case strings.HasPrefix(command, "nats --token"):
-			// It would run for ever, so it ends with the first event, in the background.
-			shell.run(t, command+" --count=1 &")
-			wait.Until(t, "the user's feed has subscribed", func() bool {
-				return strings.Contains(shell.out.String(),
-					"Subscribing on feed.user.")
-			})
-			shell.run(t, `curl -s -X POST http://localhost:3001/book -H "Authorization: Bearer $USER_TOKEN" -d '{}'`)
-			wait.Until(t, "the user sees their own booking", func() bool {
-				received := regexp.MustCompile(`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
-				return received.MatchString(shell.out.String())
-			})
-		default:
-			out := shell.run(t, strings.ReplaceAll(command, "data/services", data+"/services"))
-			if want := wanted(command); want != "" && !strings.Contains(out, want) {
+}
+
+// A reader follows the pages, one command after the other.
+type reader struct {
+	shell  *shell
+	source string      // the folder of the repository
+	data   string      // the data folder of the system
+	watch  *background // nats sub 'booking.>', which has run from the start
+}
+
+// follow runs one block of commands and checks what it prints.
+func (r *reader) follow(t *testing.T, command string) {
+	t.Helper()
+	switch {
+	case command == "make run":
+		r.data = t.TempDir()
+		t.Setenv("PILLION_DATA", r.data) // ./data may be in use
+		run := inBackground(t, r.source, "make", "run")
+		wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
+		if !strings.Contains(run.out.String(), "curl") {
+			t.Errorf("make run prints no lines to try:\n%s", run.out)
+		}
+		r.watch = inBackground(t, r.source, "nats", "sub", "booking.>")
+		r.watch.await(t, "Subscribing")
+	case command == "make test":
+		// This test is a part of it.
+	case command == "nats sub 'booking.>'":
+		for _, subject := range []string{".1.requested", ".2.accepted"} {
+			r.watch.await(t, subject)
+		}
+		if out := r.watch.out.String(); strings.Contains(out, "eyJ") || strings.Contains(out, "Authorization") {
+			t.Errorf("nats sub shows a token:\n%s", out)
+		}
+	case strings.HasPrefix(command, "nats --token"):
+		r.untilInterrupted(t, command, `Subscribing on feed\.user\.`,
+			`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
+	case strings.Contains(command, "/open-bookings/events"):
+		r.untilInterrupted(t, command, `event: ready`, `event: open\ndata: \{"booking_id":"[a-z2-7]{26}"`)
+	default:
+		out := r.shell.run(t, strings.ReplaceAll(command, "data/services", r.data+"/services"))
+		for _, want := range wanted(command) {
+			if !strings.Contains(out, want) {
 				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
 			}
-			if command == "nats req auth.public-key ''" {
-				if pem := shell.run(t, "curl -s http://localhost:3000/public-key"); !strings.Contains(out,
-					strings.TrimSpace(pem)) {
-					t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
-				}
+		}
+		if command == "nats req auth.public-key ''" {
+			pem := r.shell.run(t, "curl -s http://localhost:3000/public-key")
+			if !strings.Contains(out, strings.TrimSpace(pem)) {
+				t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
 			}
 		}
 	}
 }
 
-// wanted returns a part of what a README command must print.
-func wanted(command string) string {
-	if strings.HasPrefix(command, "BOOKING=") {
-		return ""
+// untilInterrupted runs a command that does not end by itself. Once it prints what matches ready it
+// books a ride, and waits until the command prints what matches seen.
+func (r *reader) untilInterrupted(t *testing.T, command, ready, seen string) {
+	t.Helper()
+	before := len(r.shell.out.String())
+	printed := func(pattern string) func() bool {
+		return func() bool { return regexp.MustCompile(pattern).MatchString(r.shell.out.String()[before:]) }
 	}
-	for _, c := range []struct{ part, want string }{
-		{"/arrive", `"state":"arrived"`},
-		{"/start", `"message":"Ride started"`},
-		{"/complete", `"message":"Ride completed"`},
-		{"/rate", `"user_stars":5`},
-		{"/events", `"reason":"booking_over"`},
-		{"Idempotency-Key", `"message":"Booking successful"`},
-		{"/book -H", `{"success":true,"message":"Booking successful","user":"john@example.com"`},
-		{"/accept-booking", `{"success":true,"message":"Booking accepted","raider":"rider@example.com"`},
-		{"/register", `{"status":true,"message":"Registration Successful"`},
-		{"/bookings", `"booking_id"`},
-		{"auth.public-key", "-----BEGIN PUBLIC KEY-----"},
-		{"micro ls", "auth"},
-		{"stream ls", "BOOKINGS"},
-		{"/readyz", "ready"},
-		{"/metrics", "pillion_http_requests_total"},
+	r.shell.run(t, command+" & BEHIND=$!")
+	wait.Until(t, command+" prints "+ready, printed(ready))
+	r.shell.run(t, `curl -s -o /dev/null -X POST -H "Authorization: Bearer $USER_TOKEN" http://localhost:3001/book -d '{}'`)
+	wait.Until(t, command+" prints "+seen, printed(seen))
+	r.shell.run(t, "kill $BEHIND")
+}
+
+// wanted is what the output of a page's command must contain. Commands that only set variables
+// print nothing.
+func wanted(command string) []string {
+	for _, c := range []struct {
+		part string
+		want []string
+	}{
+		{"CODE=", nil},
+		{"USER_ID=", nil},
+		{"RAIDER_TOKEN=", nil},
+		{"LOGIN=", []string{`"token":"eyJ`, `"refresh_token":"`, `"expires_in":900`}},
+		{"/refresh", []string{`{"status":true,"message":"Refresh Successful","token":"eyJ`, `"refresh_token":"`}},
+		{"/login", []string{`{"status":true,"message":"Login Successful","token":"eyJ`}},
+		{"/register", []string{`{"status":true,"message":"Registration Successful"`}},
+		{"Bearer wrong", []string{`"status":403`, `"code":"invalid_token"`}},
+		{"Last-Event-ID", []string{`"message":"Booking cancelled"`, "event: cancelled", `"reason":"booking_over"`}},
+		{"/events", []string{"event: requested", "event: completed", `"reason":"booking_over"`}},
+		{"/arrive", []string{`"state":"arrived"`}},
+		{"/start", []string{`"message":"Ride started"`}},
+		{"/complete", []string{`"message":"Ride completed"`}},
+		{`"stars":5`, []string{`"user_stars":5`}},
+		{`"stars":4`, []string{`"user_stars":5`, `"raider_stars":4`}},
+		{"/quote", []string{`"fare":`, `"currency":"INR"`}},
+		{"OFFER=", []string{`"message":"Booking accepted"`}},
+		{"/availability", []string{`"raiders":1`}},
+		{"/position", []string{`"message":"Position updated","online":true`}},
+		{"/offline", []string{`"online":false`}},
+		{"/cancel", []string{`"message":"Booking cancelled"`, `"reason":"The rain has stopped."`}},
+		{"Idempotency-Key: tuesday", []string{`"message":"Booking successful"`, `"fare":`}},
+		{"Idempotency-Key", []string{`"message":"Booking successful"`}},
+		{"/book -H", []string{`{"success":true,"message":"Booking successful","user":"john@example.com"`}},
+		{"/accept-booking", []string{`{"success":true,"message":"Booking accepted","raider":"rider@example.com"`}},
+		{"/open-bookings", []string{`"booking_id"`, `"pickup":`}},
+		{"/bookings", []string{`"booking_id"`}},
+		{"public-key", []string{"-----BEGIN PUBLIC KEY-----"}},
+		{"stream get", []string{"Authorization", "Bearer eyJ", ".requested"}},
+		{"micro ls", []string{"auth"}},
+		{"stream ls", []string{"BOOKINGS"}},
+		{"/readyz", []string{"ready"}},
+		{"/metrics", []string{"pillion_http_requests_total"}},
 	} {
 		if strings.Contains(command, c.part) {
 			return c.want
 		}
 	}
-	if strings.HasPrefix(command, "curl") && strings.Contains(command, "/login") {
-		return `{"status":true,"message":"Login Successful","token":"eyJ`
-	}
-	return ""
+	return []string{"nothing is known of this command's output"}
 }
 
-// needed skips the test if something is missing, unless the caller requires it.
+// needed skips the test if a tool or a port is missing. With PILLION_README set it fails instead.
 func needed(t *testing.T) {
 	t.Helper()
 	var missing []string
@@ -154,7 +191,7 @@ func needed(t *testing.T) {
 	t.Skipf("the README's commands are run by `make check`; here they lack %s", strings.Join(missing, ", "))
 }
 
-// A shell is one terminal, which keeps its variables between commands.
+// A shell is one terminal: what a command sets, the next one sees.
 type shell struct {
 	cmd *exec.Cmd
 	in  *os.File
@@ -182,7 +219,7 @@ func newShell(t *testing.T, dir string) *shell {
 	return s
 }
 
-// run types a command, waits for its end and returns its output. It must end with status 0.
+// run types a command and returns what it printed, once it is done. It must end with status 0.
 func (s *shell) run(t *testing.T, command string) string {
 	t.Helper()
 	before := len(s.out.String())
@@ -197,8 +234,14 @@ func (s *shell) run(t *testing.T, command string) string {
 	return out
 }
 
-// A background process is interrupted when the test ends, as with Ctrl-C.
+// A background process is interrupted when the test ends, as Ctrl-C would.
 type background struct{ out *webtest.Journal }
+
+// await waits until the process prints a text.
+func (b *background) await(t *testing.T, text string) {
+	t.Helper()
+	wait.Until(t, "a process in the background prints "+text, func() bool { return strings.Contains(b.out.String(), text) })
+}
 
 func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	t.Helper()
@@ -206,7 +249,7 @@ func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	b := &background{out: new(webtest.Journal)}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, b.out, b.out
-	// make does not pass signals on, so the whole group is interrupted, as a terminal does.
+	// make passes no signal on, so the whole group is interrupted, as a terminal does it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 5 * time.Second
