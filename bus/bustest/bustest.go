@@ -57,7 +57,7 @@ func plan() bus.Plan { return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30
 func RunClosed(t testing.TB, watch bool) *Env { return Start(t, Setup{Closed: true, Watch: watch}) }
 
 // RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
-func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: 3}) }
+func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: clusterSize}) }
 
 // LongCluster starts a cluster that is like s. In the short form it skips the test.
 func LongCluster(t testing.TB, s Setup) *Env {
@@ -65,7 +65,7 @@ func LongCluster(t testing.TB, s Setup) *Env {
 	if !wait.Long() {
 		t.Skip("a cluster of three servers: make check runs this")
 	}
-	s.Replicas = 3
+	s.Replicas = clusterSize
 	return Start(t, s)
 }
 
@@ -103,25 +103,23 @@ func (s Setup) start(t testing.TB, p bus.Plan) *Env {
 	if s.TLS {
 		clients, routes = e.certify(t)
 	}
-	var stop func() error
-	if s.Replicas == 3 {
-		c, err := embedded.StartCluster(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, Access: conf, SyncAlways: s.SyncAlways, TLS: clients, Routes: routes})
-		if err != nil {
-			t.Fatalf("start NATS cluster: %v", err)
-		}
-		e.Replicas, e.url, stop = 3, c.URL, c.Stop
+	if s.Replicas == clusterSize {
+		e.Replicas = clusterSize
+		e.url = StartCluster(t, ClusterConfig{Access: conf, SyncAlways: s.SyncAlways, TLS: clients, Routes: routes}).URL
 	} else {
-		c, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: conf, SyncAlways: s.SyncAlways, TLS: clients})
+		c, err := embedded.Start(embedded.Config{
+			Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: conf, SyncAlways: s.SyncAlways, TLS: clients,
+		})
 		if err != nil {
 			t.Fatalf("start NATS: %v", err)
 		}
-		e.url, stop = func(int) string { return c.URL() }, c.Stop
+		e.url = func(int) string { return c.URL() }
+		t.Cleanup(func() {
+			if err := c.Stop(); err != nil {
+				t.Errorf("stop NATS: %v", err)
+			}
+		})
 	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("stop NATS: %v", err)
-		}
-	})
 	e.plan.Replicas = e.Replicas
 	e.provision(t)
 	return e
@@ -181,7 +179,7 @@ func (s Setup) sizes(t *testing.T, cluster bool, test func(t *testing.T, e *Env)
 	s.Replicas = 1
 	t.Run("one replica", func(t *testing.T) { test(t, Start(t, s)) })
 	if cluster {
-		s.Replicas = 3
+		s.Replicas = clusterSize
 		t.Run("three replicas", func(t *testing.T) { test(t, Start(t, s)) })
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/trialca"
@@ -191,15 +192,7 @@ func TestClusterTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := pair(t, dir)
-	c, err := embedded.StartCluster(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, TLS: p.Server(), Routes: p.Peer(pool)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	c := bustest.StartCluster(t, bustest.ClusterConfig{TLS: p.Server(), Routes: p.Peer(pool)})
 	if !strings.HasPrefix(c.URL(0), "tls://") {
 		t.Errorf("it is at %s", c.URL(0))
 	}

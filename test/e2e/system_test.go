@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/e2e/proctest"
 )
@@ -48,7 +48,7 @@ func newPorts(t testing.TB) ports {
 // addrs returns addresses that nobody listens on, all different.
 func addrs(t testing.TB, n int) []string {
 	t.Helper()
-	ports, err := embedded.FreePorts(n)
+	ports, err := bustest.FreePorts(n)
 	if err != nil {
 		t.Fatal(err)
 	}
