@@ -36,11 +36,11 @@ func (e *Env) Door(t testing.TB, auth *tokentest.Authority) *Door {
 // DoorWith is Door for those whose tokens are verified by keys, and with other settings.
 func (e *Env) DoorWith(t testing.TB, keys callout.Keys, change ...func(*callout.Config)) *Door {
 	t.Helper()
-	secret, err := access.LoadSecret(e.Keys)
+	secret, err := access.LoadCalloutSecret(e.Keys)
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}
-	key, err := access.LoadCallout(access.KeyFile(e.Keys, access.Callout))
+	key, err := access.LoadCalloutKey(access.KeyFile(e.Keys, access.Callout))
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}

@@ -45,7 +45,7 @@ type Keys interface {
 // Config is what a Callout is made of. All of it but Log, Registerer and Page is required.
 type Config struct {
 	Conn        *bus.Conn // as access.Callout
-	Secret      access.Secret
+	Secret      access.CalloutSecret
 	Verifier    Verifier
 	Keys        Keys
 	Revocations token.Revocations

@@ -33,7 +33,7 @@ type Accounts struct {
 // Auth returns authsvc, which closes the accounts when it is done with them. The first private key is read here, if there is one. What NATS
 // is answered with is in the folder natsKeys, or made there.
 func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Part, error) {
-	secret, err := access.LoadSecret(natsKeys)
+	secret, err := access.LoadCalloutSecret(natsKeys)
 	if err != nil {
 		return Part{}, err
 	}

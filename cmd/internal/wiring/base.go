@@ -62,7 +62,7 @@ func At(r setting.Remote, name string) bus.Config {
 func As(at bus.Config, who, file string) (bus.Config, error) {
 	load := bus.LoadOrCreateServiceKey
 	if who == access.Callout {
-		load = access.LoadCallout
+		load = access.LoadCalloutKey
 	}
 	key, err := load(file)
 	if err != nil {
