@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -182,7 +183,7 @@ func atRest(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
 
 // atWork reports whether authsvc answers, or anybody waits for work that the others do.
 func atWork(ctx context.Context, conn *bus.Conn) (bool, error) {
-	if answers, err := conn.AuthAnswers(ctx); answers || err != nil {
+	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
 	}
 	for _, shared := range [][2]string{

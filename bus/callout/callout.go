@@ -111,7 +111,7 @@ func (c *Callout) Run(ctx context.Context) error {
 	defer answers.Wait()                //nolint:errcheck // there are none
 	asked := context.WithoutCancel(ctx) // whoever has asked is answered
 	answer := func(m *nats.Msg) {
-		held := c.Conn.Held()
+		held := c.Conn.SameConnection()
 		answers.Go(func() error {
 			c.answer(asked, m, held)
 			return nil
