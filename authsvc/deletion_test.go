@@ -21,6 +21,7 @@ import (
 	"github.com/example/pillion/authsvc/authtest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -508,7 +509,7 @@ func TestDeletionRaces(t *testing.T) {
 		var verifier *token.Verifier
 		for range 2 {
 			conn := e.Connect(t)
-			watch := conn.Revocations()
+			watch := trust.NewRevocationWatch(conn, new(trust.Epoch))
 			background.Go(func() { _ = watch.Run(ctx) })
 			for watch.Ready(ctx) != nil && ctx.Err() == nil {
 				runtime.Gosched()
@@ -518,7 +519,7 @@ func TestDeletionRaces(t *testing.T) {
 			}
 			k := newKit(t, guarded(t, conn, time.Now, many), withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
 				func(c *authsvc.Config, _ *authsvc.PasswordsConfig) {
-					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), conn.Revoke
+					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, conn, r) }
 					var err error
 					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(), Revocations: watch}); err != nil {
 						t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -21,7 +22,7 @@ import (
 type keeping struct {
 	dir    string
 	conn   *bus.Conn
-	watch  *bus.KeyWatch
+	watch  *trust.KeyWatch
 	ring   *authsvc.KeyRing
 	signer *authsvc.Signer
 	config authsvc.KeeperConfig
@@ -31,10 +32,14 @@ type keeping struct {
 func keepingIn(t *testing.T, e *bustest.Env, dir string) *keeping {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &keeping{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second), ring: authsvc.NewKeyRing(filepath.Join(dir, "private.key"), 2048)}
+	k := &keeping{dir: dir, conn: conn, watch: trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)), ring: authsvc.NewKeyRing(filepath.Join(dir, "private.key"), 2048)}
 	run(t, k.watch.Run)
 	k.signer = authsvc.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
-	k.config = authsvc.KeeperConfig{Ring: k.ring, Keys: k.watch, Change: conn.ChangeKeys, LedgerAge: conn.LedgerAge, Elsewhere: conn.AuthAnswers}
+	k.config = authsvc.KeeperConfig{Ring: k.ring, Keys: k.watch, LedgerAge: conn.LedgerAge,
+		Change: func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+			return trust.ChangeKeys(ctx, conn, change)
+		},
+		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, conn) }}
 	return k
 }
 
@@ -113,7 +118,7 @@ func (k *keeping) issue(t *testing.T) (string, token.Claims) {
 
 func (k *keeping) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
 	t.Helper()
-	if _, _, err := k.conn.ChangeKeys(t.Context(), change); err != nil {
+	if _, _, err := trust.ChangeKeys(t.Context(), k.conn, change); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -207,7 +212,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	later := *k
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
 	later.config.Change = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
-		return k.conn.ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
+		return trust.ChangeKeys(ctx, k.conn, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
 	}
 	keeper := later.keeper(t)
 	if err := keeper.Prepare(t.Context()); err != nil {
@@ -229,7 +234,7 @@ func TestKeysAtStart(t *testing.T) {
 	first := a.signs(t)
 
 	t.Run("another instance, with a folder of its own", func(t *testing.T) {
-		stop, err := bus.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
+		stop, err := trust.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

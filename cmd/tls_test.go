@@ -52,8 +52,8 @@ func trusting(t *testing.T, certs string) *tls.Config {
 	return &tls.Config{RootCAs: pool}
 }
 
-// trust is how a client meets the NATS of a process, whether it encrypts or not.
-func trust(t *testing.T, p *proctest.Program, certs string) nats.Option {
+// serverTrust is how a client meets the NATS of a process, whether it encrypts or not.
+func serverTrust(t *testing.T, p *proctest.Program, certs string) nats.Option {
 	t.Helper()
 	c := trusting(t, certs)
 	return func(o *nats.Options) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 )
 
 // A Report is what became of a load. As JSON it has no tokens, passwords or start codes.
@@ -38,7 +38,7 @@ type Report struct {
 
 	Calls []Call `json:"calls,omitempty"` // every call, where Config.Record says so
 
-	acknowledged []bus.Acknowledged
+	acknowledged []inspect.Acknowledged
 }
 
 // An Operation is what became of one thing that people do.
@@ -81,7 +81,7 @@ type Ledger struct {
 
 // A Finding is a [bus.Finding] as JSON.
 type Finding struct {
-	What    bus.What        `json:"what"`
+	What    inspect.What    `json:"what"`
 	Seq     uint64          `json:"seq"`
 	Booking booking.ID      `json:"booking_id,omitempty"`
 	Rider   booking.RiderID `json:"raider_id,omitempty"`
@@ -89,7 +89,7 @@ type Finding struct {
 }
 
 // Acknowledged returns what people were told is done, in the order in which they were told.
-func (r *Report) Acknowledged() []bus.Acknowledged { return r.acknowledged }
+func (r *Report) Acknowledged() []inspect.Acknowledged { return r.acknowledged }
 
 // Good reports whether nothing is wrong: no violation, no finding, and nothing that a watcher should have been told and was not. It does not say that the
 // ledger was checked.
@@ -153,7 +153,7 @@ func (r *Report) wrong(b *strings.Builder) {
 		if i == shown {
 			break
 		}
-		fmt.Fprintf(b, "FOUND %s\n", bus.Finding(f))
+		fmt.Fprintf(b, "FOUND %s\n", inspect.Finding(f))
 	}
 	fmt.Fprintf(b, "The ledger was checked for %d acknowledged events: %d findings. It has %s; bookings: %s.\n",
 		r.Ledger.Checked, len(r.Ledger.Findings)+r.Ledger.More, counts(r.Ledger.Events), counts(r.Ledger.Bookings))

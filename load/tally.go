@@ -10,7 +10,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 )
 
 // A Phase is a part of a run.
@@ -65,7 +65,7 @@ type account struct {
 
 // An acknowledged is what somebody was told is done.
 type acknowledged struct {
-	bus.Acknowledged
+	inspect.Acknowledged
 	role       booking.Role
 	owner      string // the user whose booking it is, where that is somebody of this run
 	start, end time.Time

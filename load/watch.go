@@ -11,6 +11,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
 )
 
 // Watched is what people were told over NATS of what happened.
@@ -110,7 +111,7 @@ func (r *run) watch(ctx context.Context) *watching {
 }
 
 // watch connects with the actor's token, and again with another one when that has run out.
-func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher, error) {
+func (a *actor) watch(ctx context.Context, all *watching, subject string) (*watcher, error) {
 	w := &watcher{
 		news: all.news, seen: make(map[booking.EventID]bool), happened: make(map[happening]int), latest: make(map[booking.ID]int),
 		lag: all.lag, lagMu: &all.lagMu,
@@ -131,7 +132,7 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 	w.conn = conn
 	ctx, cancel := context.WithTimeout(ctx, a.run.Timeout)
 	defer cancel()
-	if err := conn.WatchFeed(ctx, feed, w.told); err != nil {
+	if err := feed.Watch(ctx, conn, subject, w.told); err != nil {
 		w.close()
 		return nil, fmt.Errorf("watch: %w", err)
 	}
@@ -154,7 +155,7 @@ func (w *watcher) changed(connected bool) {
 	}
 }
 
-func (w *watcher) told(e bus.Told) {
+func (w *watcher) told(e feed.Event) {
 	w.lagMu.Lock()
 	record(w.lag, time.Since(e.At))
 	w.lagMu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web/webtest"
@@ -33,14 +34,14 @@ func (e *env) tellOffers() {
 }
 
 // notice waits for the next thing that somebody is told.
-func (e *env) notice() bus.OfferNotice {
+func (e *env) notice() feed.Offer {
 	e.t.Helper()
 	select {
 	case n := <-e.offers:
 		return n
 	case <-time.After(wait.Patience):
 		e.t.Fatal("nobody is told anything")
-		return bus.OfferNotice{}
+		return feed.Offer{}
 	}
 }
 

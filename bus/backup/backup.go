@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/retry"
 )
@@ -200,7 +201,7 @@ func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) erro
 // servicesRunning reports whether authsvc answers, or any instance pulls from a consumer of the other
 // services.
 func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
-	if answers, err := conn.AuthAnswers(ctx); answers || err != nil {
+	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
 	}
 	for _, shared := range [][2]string{

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token/tokentest"
 )
@@ -22,7 +23,7 @@ import (
 type load struct {
 	*place
 	mu           sync.Mutex
-	acknowledged []bus.Acknowledged
+	acknowledged []inspect.Acknowledged
 	revisions    map[string]int // of each key, the last value that was acknowledged
 	did          atomic.Int64
 	stop         func()
@@ -94,7 +95,7 @@ func (l *load) note(c booking.Command, b booking.Booking, err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acknowledged = append(l.acknowledged, bus.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
+	l.acknowledged = append(l.acknowledged, inspect.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
 	l.did.Add(1)
 }
 
@@ -113,14 +114,14 @@ func (l *load) replace(ctx context.Context, b *bus.Bucket, key string, value int
 }
 
 // soFar returns what was acknowledged until now.
-func (l *load) soFar() ([]bus.Acknowledged, map[string]int) {
+func (l *load) soFar() ([]inspect.Acknowledged, map[string]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	revisions := map[string]int{}
 	for k, v := range l.revisions {
 		revisions[k] = v
 	}
-	return append([]bus.Acknowledged(nil), l.acknowledged...), revisions
+	return append([]inspect.Acknowledged(nil), l.acknowledged...), revisions
 }
 
 // A system that is copied while it works, and restored on one server and on a closed cluster of three, has everything that was acknowledged before,
@@ -173,13 +174,13 @@ func TestDrill(t *testing.T) {
 }
 
 // restore restores a backup, and fails the test unless the ledger passes the audit and has what was acknowledged.
-func (p *place) restore(t *testing.T, b *backup.Backup, o backup.RestoreOptions, acknowledged []bus.Acknowledged) bus.Inspection {
+func (p *place) restore(t *testing.T, b *backup.Backup, o backup.RestoreOptions, acknowledged []inspect.Acknowledged) inspect.Report {
 	t.Helper()
 	ctx := bounded(t)
 	if err := b.Restore(ctx, p.conn, o); err != nil {
 		t.Fatalf("restore: %v", err)
 	}
-	found, err := p.ledger(t).Inspect(ctx, bus.InspectOptions{Acknowledged: acknowledged, Grace: time.Hour})
+	found, err := inspect.Run(ctx, p.ledger(t), inspect.Options{Acknowledged: acknowledged, Grace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board
 		now, _ := board.Get(id)
 		return now.State == booking.StateExpired
 	})
-	found, err := ledger.Inspect(bounded(t), bus.InspectOptions{})
+	found, err := inspect.Run(bounded(t), ledger, inspect.Options{})
 	if err != nil || len(found.Findings) > 0 {
 		t.Errorf("in the end: %v (%v)", found.Findings, err)
 	}

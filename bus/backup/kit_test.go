@@ -15,6 +15,8 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/timers"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -47,14 +49,14 @@ func (p person) command() booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
 }
 
-func (p *place) ledger(t testing.TB) *bus.Ledger {
+func (p *place) ledger(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	return p.ledgerOn(t, p.conn)
 }
 
-func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *bus.Ledger {
+func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
 	t.Helper()
-	l, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: p.auth.Verifier()})
+	l, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: p.auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +73,7 @@ func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 }
 
 // keepTime runs an instance that keeps the time until the test ends, or stop is called, and returns the board that it works with.
-func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
+func (p *place) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
 	t.Helper()
 	board = booking.NewBoard()
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
@@ -86,7 +88,7 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (boar
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := ledger.Timekeeper(board, steward)
+	keeper, err := timers.NewScheduler(ledger, board, steward)
 	if err != nil {
 		t.Fatal(err)
 	}

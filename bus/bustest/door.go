@@ -11,6 +11,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -18,7 +19,7 @@ import (
 
 // A Door lets people with tokens in to a closed Env, as an instance of authsvc does.
 type Door struct {
-	Revoked *bus.RevocationWatch
+	Revoked *trust.RevocationWatch
 	stop    func()
 }
 
@@ -44,7 +45,7 @@ func (e *Env) DoorWith(t testing.TB, keys callout.Keys, change ...func(*callout.
 	if err != nil {
 		t.Fatalf("open a door: %v", err)
 	}
-	revoked := e.ConnectAs(t, access.Authsvc).Revocations()
+	revoked := trust.NewRevocationWatch(e.ConnectAs(t, access.Authsvc), new(trust.Epoch))
 	verifier, err := token.NewVerifier(token.Config{Keys: keys, Revocations: revoked})
 	if err != nil {
 		t.Fatalf("open a door: %v", err)

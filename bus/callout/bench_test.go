@@ -15,6 +15,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
@@ -127,7 +128,7 @@ func book(b *testing.B, e *bustest.Env, auth *tokentest.Authority, at int) func(
 	if e.Keys != "" {
 		conn = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Usersvc) }
 	}
-	ledger, err := bus.OpenLedger(conn(b), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	ledger, err := ledger.Open(conn(b), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
 	if err != nil {
 		b.Fatal(err)
 	}

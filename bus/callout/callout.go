@@ -126,7 +126,7 @@ func (c *Callout) Run(ctx context.Context) error {
 	// Requests that have arrived are answered even when ctx ends.
 	answering := context.WithoutCancel(ctx)
 	answer := func(m *nats.Msg) {
-		held := c.Conn.Held()
+		held := c.Conn.SameConnection()
 		answers.Go(func() error {
 			c.answer(answering, m, held)
 			return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -101,7 +102,7 @@ func (c restoreBackup) run(ctx context.Context, env program.Env) error {
 }
 
 // fill restores a backup, and says what has become of it. What was found in the ledger before, where somebody has looked, is not the restore's fault.
-func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at bus.Config, key string, b *backup.Backup, before []bus.Finding, sessions bool) error {
+func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at bus.Config, key string, b *backup.Backup, before []inspect.Finding, sessions bool) error {
 	found, err := wiring.Restore(ctx, log, at, key, b, backup.RestoreOptions{Replicas: r.Replicas.Value, KeepSessions: sessions, Each: func(s backup.Stream) {
 		fmt.Fprintf(out, "restored %s\n", s.Name)
 	}})
@@ -129,7 +130,7 @@ func (r restored) fill(ctx context.Context, out io.Writer, log *slog.Logger, at 
 func (c audit) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(), bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
+	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(), inspect.Options{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func (c audit) run(ctx context.Context, env program.Env) error {
 }
 
 // report prints what an inspection has found, and returns whether nothing of it should not be.
-func report(out io.Writer, i bus.Inspection) bool {
+func report(out io.Writer, i inspect.Report) bool {
 	events := 0
 	for _, n := range i.Events {
 		events += n

@@ -13,6 +13,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/token"
@@ -64,12 +65,16 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	if err != nil {
 		return Part{}, err
 	}
-	trail := b.Conn.AuditTrail("/authsvc")
+	trail := trust.NewAuditTrail(b.Conn, "/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
 	keeper, err := authsvc.NewKeyKeeper(authsvc.KeeperConfig{
-		Ring: ring, Keys: keys, Change: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
-		Age: s.KeyAge.Value, Retention: s.Retention.Value,
+		Ring: ring, Keys: keys, LedgerAge: b.Conn.LedgerAge,
+		Change: func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+			return trust.ChangeKeys(ctx, b.Conn, change)
+		},
+		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, b.Conn) },
+		Age:       s.KeyAge.Value, Retention: s.Retention.Value,
 		Audit: audit, Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
@@ -79,7 +84,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Accounts:  accounts.AccountStore,
 		Sessions:  b.Conn.Bucket(bus.SessionsBucket),
 		Rules:     authsvc.SessionRules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
-		Revoke:    b.Conn.Revoke,
+		Revoke:    func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, b.Conn, r) },
 		Verifier:  b.Verifier,
 		Issuer:    signer,
 		Keys:      b.published,
@@ -152,7 +157,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 // timedKeys are keys that cannot be told while the clock cannot be gone by: which of them signs, and which can be thrown away, is a matter of time.
 type timedKeys struct {
 	authsvc.KeySets
-	clock *bus.Clock
+	clock *trust.Clock
 }
 
 // KeySet answers token.ErrClock, too.
@@ -199,7 +204,7 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 // answer answers NATS requests for the keys, and for the tokens of our own services, until ctx ends.
 func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 	return func(ctx context.Context) error {
-		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published, func(ctx context.Context, r bus.ServiceRequest) (string, error) {
+		stop, err := trust.ServeAuth(b.Conn, program.Release, b.published, func(ctx context.Context, r trust.ServiceRequest) (string, error) {
 			if err := b.Clock.Right(); err != nil { // or the others would be told that it is theirs
 				return "", err
 			}

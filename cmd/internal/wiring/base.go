@@ -18,6 +18,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
@@ -36,12 +37,13 @@ type Base struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Conn     *bus.Conn
-	Keys     *bus.KeyWatch
-	Revoked  *bus.RevocationWatch
-	Clock    *bus.Clock
+	Keys     *trust.KeyWatch
+	Revoked  *trust.RevocationWatch
+	Clock    *trust.Clock
 	Verifier *token.Verifier
 	Store    Store // the store of a server in this process; nil: there is none
 
+	epoch  *trust.Epoch
 	others map[string]*bus.Conn // of services that share the process, each with a connection of its own
 }
 
@@ -85,8 +87,10 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	if err != nil {
 		return nil, err
 	}
+	epoch := new(trust.Epoch)
 	b := &Base{
-		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(), others: map[string]*bus.Conn{},
+		Log: log, Registry: registry, Conn: conn, others: map[string]*bus.Conn{},
+		Keys: trust.NewKeyWatch(conn, keyInterval, epoch), Revoked: trust.NewRevocationWatch(conn, epoch), epoch: epoch,
 	}
 	defer func() {
 		if err != nil {
@@ -94,12 +98,12 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 		}
 	}()
 	for _, other := range others {
-		other.Log, other.Beside = log, conn
+		other.Log, other.ShareMetricsWith = log, conn
 		if b.others[other.Inbox], err = bus.Connect(other); err != nil {
 			return nil, err
 		}
 	}
-	if b.Clock, err = conn.Clock(bus.ClockOptions{Registerer: registry}); err != nil {
+	if b.Clock, err = trust.NewClock(conn, trust.ClockOptions{Registerer: registry}); err != nil {
 		return nil, err
 	}
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right, Registerer: registry})
@@ -121,7 +125,7 @@ func (b *Base) Of(service string) *Base {
 }
 
 // identity returns what a service acts with by itself. The key in the file is read, or made, here.
-func (b *Base) identity(service, file string) (*bus.Identity, error) {
+func (b *Base) identity(service, file string) (*trust.Identity, error) {
 	key, err := bus.LoadOrCreateServiceKey(file)
 	if err != nil {
 		return nil, err
@@ -130,7 +134,7 @@ func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}
-	return b.Conn.Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
+	return trust.NewIdentity(b.Conn, trust.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
 }
 
 // Close drains the connections. Stop everything that uses them first.

@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/inspect"
 )
 
 const (
@@ -96,9 +97,9 @@ const NeverOverdue time.Duration = math.MaxInt64
 
 // Inspect reads the whole ledger as an operator, and reports what is there and what should not be. Errors are of kind fault.Unavailable, and those of
 // the key in the file.
-func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions) (found bus.Inspection, err error) {
+func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, options inspect.Options) (found inspect.Report, err error) {
 	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o Office) error {
-		found, err = o.ledger.Inspect(ctx, options)
+		found, err = inspect.Run(ctx, o.ledger, options)
 		return err
 	})
 	return found, err
@@ -106,7 +107,7 @@ func Inspect(ctx context.Context, log *slog.Logger, at bus.Config, key string, o
 
 // Restored is what a restored system looks like.
 type Restored struct {
-	Ledger bus.Inspection
+	Ledger inspect.Report
 	Wrong  []string // what is not as the backup says, a sentence each
 }
 
@@ -118,7 +119,7 @@ func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b
 		}
 		r.Ledger.Board = booking.NewBoard()
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 { // else there need be no keys to judge it by
-			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
+			if r.Ledger, err = Inspect(ctx, log, at, key, inspect.Options{Grace: NeverOverdue}); err != nil {
 				return err
 			}
 		}

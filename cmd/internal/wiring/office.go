@@ -11,6 +11,8 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/internal/fault"
 )
@@ -20,11 +22,11 @@ const operator = "operator"
 
 // An Office is where an operator works on bookings, beside the running services.
 type Office struct {
-	ledger   *bus.Ledger
+	ledger   *ledger.Ledger
 	desk     *booking.Desk
 	board    *booking.Board
-	follower *bus.Follower
-	identity *bus.Identity
+	follower *ledger.Follower
+	identity *trust.Identity
 	base     *Base
 }
 
@@ -116,7 +118,7 @@ func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Bo
 }
 
 // Ledger returns the ledger, for whoever reads it as it is.
-func (o Office) Ledger() *bus.Ledger { return o.ledger }
+func (o Office) Ledger() *ledger.Ledger { return o.ledger }
 
 // Show returns a booking as the ledger has it now. Errors: those of [booking.Desk.Show].
 func (o Office) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {

@@ -10,9 +10,15 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/snapshot"
+	"github.com/example/pillion/bus/timers"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/fleet/natsfleet"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
@@ -23,13 +29,13 @@ import (
 type Rides struct {
 	base      *Base
 	board     *booking.Board
-	follower  *bus.Follower
+	follower  *ledger.Follower
 	deadline  time.Duration
 	patience  time.Duration
 	codes     *booking.StartCodes
 	sealed    []byte // the key that snapshots are sealed with
 	fleet     *fleet.Map
-	positions *bus.Positions
+	positions *natsfleet.Positions
 	radius    float64 // metres
 	kept      bool    // whether one of the services keeps the time already
 }
@@ -69,13 +75,13 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
 		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
-		fleet: riders, positions: b.Of("ridersvc").Conn.Positions(riders), radius: float64(f.Radius.Value),
+		fleet: riders, positions: natsfleet.NewPositions(b.Of("ridersvc").Conn, riders), radius: float64(f.Radius.Value),
 	}, nil
 }
 
 // keep returns the task that keeps the time: it ends what is overdue and does what events call for, as the service itself. Every process has one, and
 // they share the work.
-func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) ([]program.Task, error) {
+func (r *Rides) keep(ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) ([]program.Task, error) {
 	if r.kept {
 		return nil, nil
 	}
@@ -86,7 +92,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := ledger.Timekeeper(r.board, steward)
+	keeper, err := timers.NewScheduler(ledger, r.board, steward)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +109,7 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 	if s.Every.Value == 0 {
 		return nil
 	}
-	err := r.follower.UseSnapshots(bus.SnapshotOptions{
+	err := r.follower.UseSnapshots(snapshot.Options{
 		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value, Events: uint64(s.Events.Value),
 	})
 	if err != nil {
@@ -122,15 +128,15 @@ func (r *Rides) Part() Part {
 
 // ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
 // one of the process. nil: nothing is shown and nothing is booked there.
-func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
-	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
+func (b *Base) ledger(source string, board *booking.Board) (*ledger.Ledger, error) {
+	o := ledger.Options{Source: source, Tokens: b.Verifier, Epoch: b.epoch, Board: board}
 	if board != nil {
 		o.Shown = board.LastSeq
 	}
 	if b.Store != nil {
 		o.Disk = b.Store.Volume
 	}
-	ledger, err := bus.OpenLedger(b.Conn, o)
+	ledger, err := ledger.Open(b.Conn, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -171,14 +177,14 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		return Part{}, err
 	}
 	return Part{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave),
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, func(ctx context.Context) error { return feed.Run(ctx, ledger) }, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
 }
 
 // leave returns the task that says what becomes of the rides of people who delete their accounts.
 // usersvc does it for riders as well: it may call rides off.
-func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
+func (r *Rides) leave(base *Base, ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) (program.Task, error) {
 	steward, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
@@ -218,11 +224,11 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	if err != nil {
 		return Part{}, fmt.Errorf("make the desk: %w", err)
 	}
-	roster := base.Conn.Roster()
+	roster := natsfleet.NewRoster(base.Conn)
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
-		Radius: r.radius, Tell: base.Conn.TellRider,
+		Radius: r.radius, Tell: func(o feed.Offer) error { return feed.SendOffer(base.Conn, o) },
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Streams: streamLimits(w),
