@@ -196,10 +196,10 @@ func TestOffersAfterARestart(t *testing.T) {
 func TestOffersOverNATS(t *testing.T) {
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, 2)
-		e.Door(t, x.auth)
+		e.RunCallout(t, x.auth)
 		var feeds []*nats.Subscription
 		for i := range 2 {
-			nc := e.MustEnter(t, x.tokens[i])
+			nc := e.MustConnectWithToken(t, x.tokens[i])
 			feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
 			if err == nil {
 				err = nc.Flush()

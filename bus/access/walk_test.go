@@ -201,7 +201,7 @@ func cells() []cell {
 func crowd(t *testing.T, e *bustest.Env) map[string]*nats.Conn {
 	t.Helper()
 	auth := tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	at := map[string]*nats.Conn{}
 	for _, who := range everybody {
 		var nc *nats.Conn
@@ -210,9 +210,9 @@ func crowd(t *testing.T, e *bustest.Env) map[string]*nats.Conn {
 		case access.Watcher:
 			nc, err = nats.Connect(e.URL())
 		case user:
-			nc, err = e.Enter(auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
+			nc, err = e.ConnectWithToken(auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 		case rider:
-			nc, err = e.Enter(auth.Token(token.Rider, tokentest.Rita, "rita@example.com"))
+			nc, err = e.ConnectWithToken(auth.Token(token.Rider, tokentest.Rita, "rita@example.com"))
 		default:
 			nc = e.ConnectAs(t, who).NATS()
 		}
@@ -434,7 +434,7 @@ func TestWatcher(t *testing.T) {
 	}
 	// Off where it was not asked for.
 	shut := bustest.RunClosed(t, false)
-	shut.Door(t, tokentest.New(t))
+	shut.RunCallout(t, tokentest.New(t))
 	if nc, err := nats.Connect(shut.URL()); err == nil {
 		nc.Close()
 		t.Error("anybody watches what is no demonstration")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// running runs a task until the test ends.
+// Running runs a task in the background until the end of the test, which fails if the task does.
 func Running(t testing.TB, task func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -30,25 +31,28 @@ func Running(t testing.TB, task func(context.Context) error) {
 	})
 }
 
-// logLines can be written and read at once.
+// LogLines collects log lines. It is safe for concurrent use.
 type LogLines struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
+// Write implements io.Writer.
 func (l *LogLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
+// String returns all lines.
 func (l *LogLines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// serve starts a server with the certificate in a folder, or without encryption where there is none.
+// Serve starts a server with the certificate in the folder certs, or without encryption if certs is empty.
+// The caller must stop it.
 func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	t.Helper()
 	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
@@ -66,6 +70,7 @@ func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	return s
 }
 
+// StopServer stops a server, and fails the test if that fails.
 func StopServer(t *testing.T, s *embedded.Server) {
 	t.Helper()
 	if err := s.Stop(); err != nil {
@@ -73,30 +78,24 @@ func StopServer(t *testing.T, s *embedded.Server) {
 	}
 }
 
+// ConnectTo returns a new connection, which the test's cleanup closes.
 func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	t.Helper()
 	conn, err := bus.Connect(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
-		defer cancel()
-		if err := conn.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { CloseConn(t, conn) })
 	return conn
 }
 
-// A restartable is a server that a test takes away and brings back. Connections reach it within the process, whichever server it
-// is at the moment.
+// A Restartable is a server that a test stops and starts again. Connections reach it without a socket.
 type Restartable struct {
 	Config embedded.Config
-	Server atomic.Pointer[embedded.Server]
+	Server atomic.Pointer[embedded.Server] // nil while it is stopped
 }
 
-// away returns a server that was not started yet, and that is stopped after the test.
+// Away returns a server that has not been started yet. The test's cleanup stops it.
 func Away(t testing.TB) *Restartable {
 	t.Helper()
 	r := &Restartable{Config: embedded.Config{Dir: t.TempDir()}}
@@ -117,6 +116,7 @@ func (r *Restartable) InProcessConn() (net.Conn, error) {
 	return s.Provider().InProcessConn()
 }
 
+// Start starts the server.
 func (r *Restartable) Start(t testing.TB) {
 	t.Helper()
 	s, err := embedded.Start(r.Config)
@@ -126,6 +126,7 @@ func (r *Restartable) Start(t testing.TB) {
 	r.Server.Store(s)
 }
 
+// Stop stops the server.
 func (r *Restartable) Stop(t testing.TB) {
 	t.Helper()
 	if err := r.Server.Swap(nil).Stop(); err != nil {
@@ -133,19 +134,17 @@ func (r *Restartable) Stop(t testing.TB) {
 	}
 }
 
-// freeAddr returns an address that nobody listens on.
+// FreeAddr returns an unused address on loopback.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	found, err := FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(found[0]))
 }
 
+// CloseConn closes a connection, and fails the test if that fails.
 func CloseConn(t testing.TB, c *bus.Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)

@@ -66,8 +66,8 @@ func BenchmarkConnect(b *testing.B) {
 	auth := tokentest.New(b)
 	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
 	open, closed, encrypted := bustest.Run(b), bustest.RunClosed(b, false), bustest.Start(b, bustest.Setup{Closed: true, TLS: true})
-	closed.Door(b, auth)
-	encrypted.Door(b, auth)
+	closed.RunCallout(b, auth)
+	encrypted.RunCallout(b, auth)
 	connect := func(e *bustest.Env, options ...nats.Option) func() error {
 		url := e.URL()
 		if e.CA != "" {

@@ -25,11 +25,11 @@ import (
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 // closed is one closed server, or three, with a door.
-func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door)) {
+func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Callout)) {
 	t.Helper()
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		auth := tokentest.New(t)
-		test(t, e, auth, e.Door(t, auth))
+		test(t, e, auth, e.RunCallout(t, auth))
 	})
 }
 
@@ -51,14 +51,14 @@ func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.D
 func enter(t *testing.T, e *bustest.Env, raw string) (*nats.Conn, <-chan struct{}) {
 	t.Helper()
 	over := make(chan struct{})
-	nc := e.MustEnter(t, raw)
+	nc := e.MustConnectWithToken(t, raw)
 	nc.SetClosedHandler(func(*nats.Conn) { close(over) })
 	return nc, over
 }
 
 // Somebody with a token sees what happens to their own bookings.
 func TestOwnFeed(t *testing.T) {
-	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, _ *bustest.Door) {
+	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, _ *bustest.Callout) {
 		tells := e.ConnectAs(t, access.Usersvc).NATS()
 		for role, feed := range map[token.Role]string{token.User: "feed.user.", token.Rider: "feed.rider."} {
 			who := issue(t, auth, role, time.Minute)
@@ -89,7 +89,7 @@ func TestOwnFeed(t *testing.T) {
 // Nobody gets in with a token that is not good, whatever is wrong with it.
 func TestBadTokens(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	refused := func(what, raw string) {
 		t.Helper()
 		options := []nats.Option{nats.Timeout(5 * time.Second)}
@@ -130,14 +130,14 @@ func TestBadTokens(t *testing.T) {
 
 // Whose token is taken back is sent away within a second, whichever server they are on and whoever let them in, and does not come back.
 func TestRevocation(t *testing.T) {
-	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door) {
+	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Callout) {
 		stolen, other, everywhere := issue(t, auth, token.User, time.Minute), issue(t, auth, token.Rider, time.Minute), issue(t, auth, token.Rider, time.Minute)
 		_, first := enter(t, e, stolen.raw)
 		_, second := enter(t, e, stolen.raw)
 		innocent, _ := enter(t, e, other.raw)
 		_, third := enter(t, e, everywhere.raw)
 		// Another instance, which has let nobody in, takes over.
-		e.Door(t, auth)
+		e.RunCallout(t, auth)
 		door.Close()
 
 		revoker := e.ConnectAs(t, access.Authsvc)
@@ -160,7 +160,7 @@ func TestRevocation(t *testing.T) {
 				}
 			}
 		}
-		if nc, err := e.Enter(stolen.raw); err == nil {
+		if nc, err := e.ConnectWithToken(stolen.raw); err == nil {
 			nc.Close()
 			t.Error("let in again")
 		}
@@ -178,7 +178,7 @@ func TestRevocationOfManyConnections(t *testing.T) {
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		auth := tokentest.New(t)
 		keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
-		e.DoorWith(t, keys, func(c *callout.Config) { c.Page = pages })
+		e.RunCalloutWith(t, keys, func(c *callout.Config) { c.Page = pages })
 		stolen, other := issue(t, auth, token.User, time.Hour), issue(t, auth, token.User, time.Hour)
 		var over []<-chan struct{}
 		var innocent []*nats.Conn
@@ -225,15 +225,15 @@ func TestStopsWhileManyCome(t *testing.T) {
 	t.Parallel()
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
 	raw := issue(t, auth, token.User, time.Hour).raw
-	e.Door(t, auth) // another one, which goes on
+	e.RunCallout(t, auth) // another one, which goes on
 	for range 3 {
 		v := &watchful{}
-		door := e.DoorWith(t, &ring{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
+		door := e.RunCalloutWith(t, &ring{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
 		var coming sync.WaitGroup
 		for range 40 {
 			coming.Go(func() {
 				for t.Context().Err() == nil { // on a slow machine the server may lose its patience
-					if nc, err := e.Enter(raw); err == nil {
+					if nc, err := e.ConnectWithToken(raw); err == nil {
 						nc.Close()
 						return
 					}
@@ -282,7 +282,7 @@ func (r *ring) change(set *token.KeySet) {
 func TestCompromisedKey(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
 	keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
-	e.DoorWith(t, keys)
+	e.RunCalloutWith(t, keys)
 	nc, over := enter(t, e, auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 	key := auth.KeySet().Keys()[0]
 
@@ -312,7 +312,7 @@ func TestCompromisedKey(t *testing.T) {
 // A connection ends with its token.
 func TestExpiry(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	const life = 3 * time.Second
 	began := time.Now()
 	_, over := enter(t, e, issue(t, auth, token.User, life).raw)
@@ -329,11 +329,11 @@ func TestExpiry(t *testing.T) {
 // Without authsvc those who are connected stay, and nobody else gets in; they are told so, and not left to wait.
 func TestAway(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	door := e.Door(t, auth)
+	door := e.RunCallout(t, auth)
 	who := issue(t, auth, token.User, time.Minute)
 	nc, _ := enter(t, e, who.raw)
 	door.Close()
-	late, err := e.Enter(issue(t, auth, token.User, time.Minute).raw, nats.Timeout(wait.Patience))
+	late, err := e.ConnectWithToken(issue(t, auth, token.User, time.Minute).raw, nats.Timeout(wait.Patience))
 	if err == nil {
 		late.Close()
 		t.Error("let in by nobody")
@@ -348,14 +348,14 @@ func TestAway(t *testing.T) {
 	if err := e.ConnectAs(t, access.Usersvc).Ready(t.Context()); err != nil {
 		t.Errorf("usersvc: %v", err)
 	}
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	enter(t, e, who.raw)
 }
 
 // A process whose key the servers do not know says so.
 func TestUnknownKey(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(t.TempDir(), access.Usersvc))
 	if err != nil {
 		t.Fatal(err)
