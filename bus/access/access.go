@@ -2,8 +2,8 @@
 // configuration. Call [LoadOrCreate] for the keys of all services, and pass them to [Conf]: the
 // embedded server and the servers of a cluster enforce the same table.
 //
-// [Table] lists the permissions of Pillion's own processes, each of which authenticates with its own
-// nkey. [Of] returns those of a client with an access token, which the server validates through
+// [Table] lists the permissions of Pillion's own processes, each of which authenticates with its
+// own nkey. [Of] returns those of a client with an access token, which the server validates through
 // package callout.
 //
 // NATS matches subjects and knows nothing of bookings. The table prevents a service from writing
@@ -16,8 +16,8 @@ import (
 	"strings"
 )
 
-// CalloutPatience is how long a server waits for authsvc to authenticate a client, in seconds. Without
-// an answer it rejects the client. Existing connections stay.
+// CalloutPatience is how long a server waits for authsvc to authenticate a client, in seconds.
+// Without an answer it rejects the client. Existing connections stay.
 const CalloutPatience = "1.5"
 
 // PublicKeys are the public keys that a server's configuration names.
@@ -27,8 +27,8 @@ type PublicKeys struct {
 	XKey     string            // the key that requests to the callout are encrypted for
 }
 
-// Variables returns names of variables in place of keys, for a configuration file that is the same in
-// every installation. [PublicKeys.Define] returns their definitions.
+// Variables returns names of variables in place of keys, for a configuration file that is the same
+// in every installation. [PublicKeys.Define] returns their definitions.
 func Variables() PublicKeys {
 	p := PublicKeys{Services: map[string]string{}, Issuer: "$" + variable("issuer"), XKey: "$" + variable("xkey")}
 	for _, g := range authenticated() {
@@ -54,9 +54,9 @@ func authenticated() []Grant {
 	return slices.DeleteFunc(Table(), func(g Grant) bool { return g.Account == WatchAccount })
 }
 
-// Conf returns the part of a server's configuration that secures it: accounts, keys and permissions.
-// With watch, clients without credentials may subscribe to the demo feed. Use it only on a server that
-// is reachable from its own machine alone.
+// Conf returns the part of a server's configuration that secures it: accounts, keys and
+// permissions. With watch, clients without credentials may subscribe to the demo feed. Use it only
+// on a server that is reachable from its own machine alone.
 func Conf(p PublicKeys, watch bool) string {
 	b := &strings.Builder{}
 	b.WriteString("accounts {\n")
@@ -103,7 +103,8 @@ func Conf(p PublicKeys, watch bool) string {
 	}
 	if watch {
 		known = append(known, p.Services[Watcher])
-		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher]) // clients without credentials act as this user
+		// clients without credentials act as this user
+		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher])
 	}
 	fmt.Fprintf(b, "authorization {\n  timeout: %s\n  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
 		CalloutPatience, p.Issuer, p.XKey, CalloutAccount, strings.Join(known, ", "))

@@ -21,8 +21,8 @@ var ErrKey = fault.New(fault.Invalid, "nats_key", "A key for NATS cannot be used
 // KeyFile returns the path of the key of one of Pillion's own processes in a folder.
 func KeyFile(dir, who string) string { return filepath.Join(dir, who+".nk") }
 
-// A CalloutSecret contains the private keys with which the callout answers servers. All instances of
-// authsvc need the same.
+// A CalloutSecret contains the private keys with which the callout answers servers. All instances
+// of authsvc need the same.
 type CalloutSecret struct {
 	Issuer nkeys.KeyPair // signs answers
 	XKey   nkeys.KeyPair // decrypts requests and encrypts answers
@@ -38,9 +38,9 @@ func LoadCalloutSecret(dir string) (CalloutSecret, error) {
 	return CalloutSecret{issuer, xkey}, err
 }
 
-// LoadOrCreate returns the public keys of a folder that contains all keys, and creates those that are
-// missing, in files readable by their owner only. Errors are of kind fault.Invalid, and name the file
-// and the remedy.
+// LoadOrCreate returns the public keys of a folder that contains all keys, and creates those that
+// are missing, in files readable by their owner only. Errors are of kind fault.Invalid, and name
+// the file and the remedy.
 func LoadOrCreate(dir string) (PublicKeys, error) {
 	return LoadOrCreateIn(func(string) string { return dir })
 }

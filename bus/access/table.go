@@ -36,14 +36,14 @@ const (
 	Watcher  = "watcher"  // clients without credentials, in demo mode
 )
 
-// Table returns the permissions of Pillion's own processes, and of watchers in demo mode. [Of] returns
-// those of users and riders.
+// Table returns the permissions of Pillion's own processes, and of watchers in demo mode. [Of]
+// returns those of users and riders.
 func Table() []Grant {
 	return []Grant{authsvc(), usersvc(), ridersvc(), operator(), callout(), watcher()}
 }
 
-// Of returns the permissions of the holder of an access token: to subscribe to the feed of their own
-// bookings. ok is false for a role that may not connect.
+// Of returns the permissions of the holder of an access token: to subscribe to the feed of their
+// own bookings. ok is false for a role that may not connect.
 func Of(role booking.Role, id string) (g Grant, ok bool) {
 	g = Grant{Who: id, Account: Account, Subscribe: []string{inbox(id)}}
 	switch role {
@@ -74,9 +74,11 @@ func usersvc() Grant {
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
 		bookings(),
 		takes(bus.LedgerStream, bus.FeedConsumer),
-		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...), // a stopping instance hands over to another
+		// a stopping instance hands over to another
+		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
-		subscribe(bus.RidesSubject), // authsvc asks for the bookings of an account before it deletes it
+		// authsvc asks for the bookings of an account before it deletes it
+		subscribe(bus.RidesSubject),
 		answers(),
 	)
 }
@@ -92,13 +94,13 @@ func ridersvc() Grant {
 	)
 }
 
-// operator administers streams and reads everything. The only events it writes end bookings that nobody
-// else can end.
+// operator administers streams and reads everything. The only events it writes end bookings that
+// nobody else can end.
 //
 // No client may subscribe to the subjects of a stream, not even the operator, who reads streams and
-// buckets through consumers. A consumer delivers to any subject that it names, but only while a client
-// has subscribed to exactly that subject. Without such a subscription no consumer can write into a
-// stream.
+// buckets through consumers. A consumer delivers to any subject that it names, but only while a
+// client has subscribed to exactly that subject. Without such a subscription no consumer can write
+// into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
@@ -140,7 +142,8 @@ func ConnectionsSubject(server string) string { return "$SYS.REQ.SERVER." + serv
 // KickSubject is where a server takes requests to close a connection.
 func KickSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".KICK" }
 
-// bookings lets usersvc and ridersvc read the ledger, and act for the system when a deadline passes.
+// bookings lets usersvc and ridersvc read the ledger, and act for the system when a deadline
+// passes.
 func bookings() right {
 	return all(
 		verifies(),
@@ -199,8 +202,8 @@ func answers() right { return func(g *Grant) { g.Answers = true } }
 // appends allows writing events of the given kinds.
 func appends(kinds ...booking.Kind) right { return publish(each(bus.EventPattern, kinds...)...) }
 
-// reads allows reading streams: single messages from the leader, and all of it with the client's own
-// consumer.
+// reads allows reading streams: single messages from the leader, and all of it with the client's
+// own consumer.
 func reads(streams ...string) right {
 	return func(g *Grant) {
 		for _, s := range streams {

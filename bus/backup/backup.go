@@ -1,14 +1,14 @@
-// Package backup copies all streams and buckets of a running system to a folder, and restores them from
-// there.
+// Package backup copies all streams and buckets of a running system to a folder, and restores them
+// from there.
 //
-// Call [Make] to make a backup. To restore it, call [Open], which verifies the files, [Backup.Restore],
-// which fills an empty NATS, and [Backup.Finish], which creates what is not copied, after an inspection
-// of the ledger. Sequence numbers and timestamps of the ledger's messages are preserved: bookings, start
-// codes and the verification of tokens depend on them.
+// Call [Make] to make a backup. To restore it, call [Open], which verifies the files,
+// [Backup.Restore], which fills an empty NATS, and [Backup.Finish], which creates what is not
+// copied, after an inspection of the ledger. Sequence numbers and timestamps of the ledger's
+// messages are preserved: bookings, start codes and the verification of tokens depend on them.
 //
 // Streams are copied one after the other while services write to them, so their order matters; see
-// docs/adr/0017. A backup contains only what is in NATS. It does not contain the keys of services, the
-// private keys of authsvc, the secret for start codes, or accounts in PostgreSQL.
+// docs/adr/0017. A backup contains only what is in NATS. It does not contain the keys of services,
+// the private keys of authsvc, the secret for start codes, or accounts in PostgreSQL.
 package backup
 
 import (
@@ -30,8 +30,8 @@ import (
 // Options are the options of [Make]. The zero value is valid.
 type Options struct {
 	Pillion string // the version of the program, for the manifest
-	// Still makes Make return ErrNotStill if services are running, or if anything is written during the
-	// backup. It is for a move, in which no later write may be lost.
+	// Still makes Make return ErrNotStill if services are running, or if anything is written during
+	// the backup. It is for a move, in which no later write may be lost.
 	Still bool
 	Begin func(stream string) // is called when the server begins to copy a stream
 	Each  func(Stream)        // is called when a stream has been copied
@@ -43,8 +43,8 @@ var (
 	ErrNothing  = fault.New(fault.Invalid, "nothing_to_copy", "There is nothing to copy.")
 )
 
-// order returns the streams in the order in which they are copied. A stream that refers to another is
-// copied before it, so everything that an entry refers to is in the backup too:
+// order returns the streams in the order in which they are copied. A stream that refers to another
+// is copied before it, so everything that an entry refers to is in the backup too:
 //
 //   - The quarantine comes before the ledger, because it names sequences of the ledger. Entries that it
 //     lacks are recorded again.
@@ -67,10 +67,10 @@ func order() []string {
 // timers, and snapshots of boards.
 func derived() []string { return []string{bus.TimersStream, bus.BucketStream(bus.BoardsBucket)} }
 
-// Make makes a backup of the system that conn reaches, in a folder that is empty or does not exist. The
-// system may be running; the backup contains every event that was acknowledged before the call. Errors
-// are ErrFolder, ErrNothing, ErrNotStill, and of kind fault.Unavailable. After an error the folder may
-// contain files, but [Open] rejects it.
+// Make makes a backup of the system that conn reaches, in a folder that is empty or does not exist.
+// The system may be running; the backup contains every event that was acknowledged before the call.
+// Errors are ErrFolder, ErrNothing, ErrNotStill, and of kind fault.Unavailable. After an error the
+// folder may contain files, but [Open] rejects it.
 func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest, error) {
 	before, err := streams(ctx, conn)
 	if err != nil {
@@ -136,8 +136,8 @@ func streams(ctx context.Context, conn *bus.Conn) (map[string]*jetstream.StreamI
 	return all, nil
 }
 
-// toCopy returns the names of the streams to copy, in order. Streams that this version does not know come
-// last.
+// toCopy returns the names of the streams to copy, in order. Streams that this version does not
+// know come last.
 func toCopy(all map[string]*jetstream.StreamInfo) []string {
 	var names, others []string
 	for _, name := range order() {
@@ -166,12 +166,12 @@ func unavailable(what string, err error) error {
 // errRunning reports that services are running.
 var errRunning = errors.New("services are running")
 
-// idleLooks is how many checks in a row must find no service. A single one may come between two pull
-// requests of a service.
+// idleLooks is how many checks in a row must find no service. A single one may come between two
+// pull requests of a service.
 const idleLooks = 4
 
-// awaitIdle returns nil when no service is running. Services that have just stopped may seem to be running
-// for a while; after that it returns otherwise with an explanation.
+// awaitIdle returns nil when no service is running. Services that have just stopped may seem to be
+// running for a while; after that it returns otherwise with an explanation.
 func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
 	idle := 0
 	looks := retry.Policy{First: 100 * time.Millisecond, Longest: 100 * time.Millisecond, Within: 3 * time.Second}
@@ -198,8 +198,8 @@ func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) erro
 	}
 }
 
-// servicesRunning reports whether authsvc answers, or any instance pulls from a consumer of the other
-// services.
+// servicesRunning reports whether authsvc answers, or any instance pulls from a consumer of the
+// other services.
 func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
 	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
@@ -275,8 +275,9 @@ const (
 	headerCommit = "Nats-Batch-Commit"
 )
 
-// checkMoment returns errMoment for a copy that would not reach far enough, or would end in the middle of
-// a batch: the server stores the messages of a batch one by one, and may begin a copy in between.
+// checkMoment returns errMoment for a copy that would not reach far enough, or would end in the
+// middle of a batch: the server stores the messages of a batch one by one, and may begin a copy in
+// between.
 func (c copier) checkMoment(ctx context.Context, name string, h snapshotHeader, atLeast uint64) error {
 	if h.State.Last < atLeast {
 		return errMoment
@@ -285,7 +286,8 @@ func (c copier) checkMoment(ctx context.Context, name string, h snapshotHeader, 
 		return nil
 	}
 	last, err := get(ctx, c.conn.NATS(), name, h.State.Last, false)
-	if errors.Is(err, errNone) { // it was replaced or has expired just now; a batch's would still be there
+	// it was replaced or has expired just now; a batch's would still be there
+	if errors.Is(err, errNone) {
 		return nil
 	}
 	if err == nil && last.Header.Get(headerBatch) != "" && last.Header.Get(headerCommit) == "" {

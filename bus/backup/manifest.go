@@ -18,7 +18,8 @@ import (
 // Errors about the folder of a backup. Their messages name the folder and the remedy.
 var (
 	ErrFolder = fault.New(fault.Invalid, "backup_folder", "The folder cannot be used for a backup.")
-	// ErrIncomplete reports that there is no manifest. It is written last, so the backup was not finished.
+	// ErrIncomplete reports that there is no manifest. It is written last, so the backup was not
+	// finished.
 	ErrIncomplete = fault.New(fault.Invalid, "backup_incomplete", "The folder contains no complete backup.")
 	// ErrDamaged reports that a file is not as it was written.
 	ErrDamaged = fault.New(fault.Invalid, "backup_damaged", "The backup is damaged.")
@@ -79,8 +80,8 @@ func (m *Manifest) Stream(name string) *Stream {
 // A folder is the path of a backup's folder.
 type folder string
 
-// makeFolder creates a folder that only its owner can read: a backup contains tokens and password hashes.
-// A folder that exists must be empty.
+// makeFolder creates a folder that only its owner can read: a backup contains tokens and password
+// hashes. A folder that exists must be empty.
 func makeFolder(path string) (folder, error) {
 	say := func(why string, err error) error {
 		return ErrFolder.Saying(fmt.Sprintf(

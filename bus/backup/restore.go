@@ -21,9 +21,9 @@ import (
 // RestoreOptions are the options of [Backup.Restore] and [Backup.Compare]. The zero value is valid.
 type RestoreOptions struct {
 	Replicas int // of every stream and bucket; 0: as in the backup
-	// KeepSessions restores sessions, so that everybody stays logged in. Use it only if the system has not
-	// run since the backup. Otherwise it makes a used refresh token valid again, for a thief as well, and
-	// its successor invalid.
+	// KeepSessions restores sessions, so that everybody stays logged in. Use it only if the system
+	// has not run since the backup. Otherwise it makes a used refresh token valid again, for a
+	// thief as well, and its successor invalid.
 	KeepSessions bool
 	Each         func(Stream) // is called when a stream has been restored
 }
@@ -31,9 +31,9 @@ type RestoreOptions struct {
 // ErrNotEmpty reports that the NATS to restore to is in use.
 var ErrNotEmpty = fault.New(fault.Invalid, "not_empty", "NATS contains data already.")
 
-// Restore creates the streams of the backup on the NATS that conn reaches. Existing streams there must be
-// empty, and no service may be running. [Backup.Finish] creates consumers, and what is derived from the
-// ledger.
+// Restore creates the streams of the backup on the NATS that conn reaches. Existing streams there
+// must be empty, and no service may be running. [Backup.Finish] creates consumers, and what is
+// derived from the ledger.
 //
 // Errors are ErrNotEmpty, and of kind fault.Unavailable. After an error Restore deletes what it has
 // restored, unless NATS no longer answers.
@@ -58,7 +58,8 @@ func (b *Backup) Restore(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 			continue // Finish creates it
 		}
 		err := b.stream(ctx, conn, s, o.Replicas)
-		if !isRefusal(err, errNameInUse) { // of a stream that somebody else created just now, which undo must not delete
+		// of a stream that somebody else created just now, which undo must not delete
+		if !isRefusal(err, errNameInUse) {
 			begun = append(begun, s.Name)
 		}
 		if err != nil {
@@ -171,9 +172,9 @@ func (b *Backup) stream(ctx context.Context, conn *bus.Conn, s Stream, replicas 
 // copyTries is how often the server may fail to create a stream.
 const copyTries = 3
 
-// restoreCopy creates a stream from its copy. The server may fail at it and succeed a moment later: after
-// the deletion of an account's last stream it removes the account's folder in the background, possibly
-// while it creates the next stream there (stream.stop in nats-server).
+// restoreCopy creates a stream from its copy. The server may fail at it and succeed a moment later:
+// after the deletion of an account's last stream it removes the account's folder in the background,
+// possibly while it creates the next stream there (stream.stop in nats-server).
 func (b *Backup) restoreCopy(ctx context.Context, conn *bus.Conn, s Stream) error {
 	file, err := b.open(s.Copy)
 	if err != nil {
@@ -251,10 +252,10 @@ func awaitReplicas(ctx context.Context, conn *bus.Conn, name string) error {
 	return nil
 }
 
-// Finish creates what is not copied: timers, snapshots of boards, and the consumers that services share.
-// It sets deadlines for the open bookings of board, which an inspection has built from the restored
-// ledger. The services may be started afterwards. Errors are of kind fault.Unavailable, and those of
-// [bus.Provision].
+// Finish creates what is not copied: timers, snapshots of boards, and the consumers that services
+// share. It sets deadlines for the open bookings of board, which an inspection has built from the
+// restored ledger. The services may be started afterwards. Errors are of kind fault.Unavailable,
+// and those of [bus.Provision].
 func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, board *booking.Board) error {
 	p, err := b.plan(ctx, conn)
 	if err != nil {
@@ -271,8 +272,8 @@ func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, board *booking.Boar
 	return nil
 }
 
-// firstPending returns the sequence of the first event that may still have a deadline: the one that opened
-// the oldest booking without a rider, or whose rider is on the way or at the pickup.
+// firstPending returns the sequence of the first event that may still have a deadline: the one that
+// opened the oldest booking without a rider, or whose rider is on the way or at the pickup.
 func firstPending(board *booking.Board) uint64 {
 	from := board.Seq() + 1
 	pending := booking.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
@@ -303,8 +304,8 @@ func (b *Backup) plan(ctx context.Context, conn *bus.Conn) (bus.Plan, error) {
 	return p, nil
 }
 
-// Compare returns the differences between the restored streams and the manifest, a sentence each. Messages
-// that have expired since are no difference. Errors are of kind fault.Unavailable.
+// Compare returns the differences between the restored streams and the manifest, a sentence each.
+// Messages that have expired since are no difference. Errors are of kind fault.Unavailable.
 func (b *Backup) Compare(ctx context.Context, conn *bus.Conn, o RestoreOptions) ([]string, error) {
 	there, err := streams(ctx, conn)
 	if err != nil {

@@ -9,17 +9,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// followPatience is how long a consumer may be silent before the leader is asked for further messages.
+// followPatience is how long a consumer may be silent before the leader is asked for further
+// messages.
 const followPatience = time.Second
 
-// tail copies what was written to a bucket during its copy. The server copies messages up to a fixed
-// sequence. If the value of a key is replaced before the server gets to it, the copy contains neither
-// the old value, which no longer exists, nor the new one, whose sequence is too high.
+// tail copies what was written to a bucket during its copy. The server copies messages up to a
+// fixed sequence. If the value of a key is replaced before the server gets to it, the copy contains
+// neither the old value, which no longer exists, nor the new one, whose sequence is too high.
 //
-// The tail is complete when the leader has no message after the last one in it. It is also complete when
-// a replica had no further message at the time of the last one, and that replica is as recent as the
-// leader was when the tail began. If the value of a key was replaced by then, its new value is in the
-// tail too.
+// The tail is complete when the leader has no message after the last one in it. It is also complete
+// when a replica had no further message at the time of the last one, and that replica is as recent
+// as the leader was when the tail began. If the value of a key was replaced by then, its new value
+// is in the tail too.
 func (c copier) tail(ctx context.Context, s *Stream) error {
 	there, err := c.conn.JetStream().Stream(ctx, s.Name)
 	if err != nil {
@@ -57,8 +58,8 @@ type tail struct {
 	count int
 }
 
-// follow adds messages from a sequence on. It returns true when there are no more, and false when the
-// consumer falls silent.
+// follow adds messages from a sequence on. It returns true when there are no more, and false when
+// the consumer falls silent.
 func (t *tail) follow(ctx context.Context, stream jetstream.Stream, from uint64) (bool, error) {
 	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,

@@ -16,21 +16,21 @@ import (
 	"github.com/example/pillion/internal/retry"
 )
 
-// This file implements the server's protocol for copies of streams, which `nats stream backup` speaks
-// too. The library of that tool, jsm.go, would replace fewer than 100 lines here, and link 86 more
-// packages (7 MB), the server among them. It neither rejects a copy that begins at a bad moment nor
-// resends a chunk for which there is no receiver yet.
+// This file implements the server's protocol for copies of streams, which `nats stream backup`
+// speaks too. The library of that tool, jsm.go, would replace fewer than 100 lines here, and link
+// 86 more packages (7 MB), the server among them. It neither rejects a copy that begins at a bad
+// moment nor resends a chunk for which there is no receiver yet.
 
 const (
 	chunkSize  = 128 << 10
 	windowSize = 8 << 20
 	// chunkPatience is how long a server may be silent during a copy.
 	chunkPatience = 30 * time.Second
-	// askPatience is how long a server may take for any other answer. It answers a request to restore a
-	// stream when the stream has a leader.
+	// askPatience is how long a server may take for any other answer. It answers a request to
+	// restore a stream when the stream has a leader.
 	askPatience = 20 * time.Second
-	// stallPatience is how long the server waits for the next chunk of a restore (activityInterval in
-	// processStreamRestore of nats-server).
+	// stallPatience is how long the server waits for the next chunk of a restore (activityInterval
+	// in processStreamRestore of nats-server).
 	stallPatience = 5 * time.Second
 
 	apiPrefix = "$JS.API."
@@ -40,11 +40,13 @@ var errInterrupted = errors.New("the connection to NATS was lost during the copy
 
 // A snapshotHeader describes the copy of a stream that a server is about to send.
 type snapshotHeader struct {
-	Config json.RawMessage `json:"config"` // unparsed, because it may have fields that this version does not know
+	// unparsed, because it may have fields that this version does not know
+	Config json.RawMessage `json:"config"`
 	State  streamState     `json:"state"`
 }
 
-// A streamState is the part of a stream's state that a manifest contains, with the server's JSON names.
+// A streamState is the part of a stream's state that a manifest contains, with the server's JSON
+// names.
 type streamState struct {
 	Messages uint64    `json:"messages"`
 	Bytes    uint64    `json:"bytes"`
@@ -54,7 +56,8 @@ type streamState struct {
 	LastAt   time.Time `json:"last_ts"`
 }
 
-// ask calls the JetStream API. It returns a *jetstream.APIError when the server rejects the request.
+// ask calls the JetStream API. It returns a *jetstream.APIError when the server rejects the
+// request.
 func ask(ctx context.Context, nc *nats.Conn, call string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -86,8 +89,8 @@ func read(body []byte, answer any) error {
 	return json.Unmarshal(body, answer)
 }
 
-// download copies a stream to w, without its consumers, up to its last sequence when the server begins.
-// It calls check at that moment, and writes nothing if check returns an error.
+// download copies a stream to w, without its consumers, up to its last sequence when the server
+// begins. It calls check at that moment, and writes nothing if check returns an error.
 func download(
 	ctx context.Context, nc *nats.Conn, stream string, w io.Writer, check func(snapshotHeader) error,
 ) (h snapshotHeader, err error) {
@@ -98,7 +101,8 @@ func download(
 		return snapshotHeader{}, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // it fails only if the connection, and the subscription with it, is lost
-	// The server's window limits the number of pending chunks. A limit of the client would drop chunks.
+	// The server's window limits the number of pending chunks. A limit of the client would drop
+	// chunks.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return snapshotHeader{}, err
 	}
@@ -179,12 +183,12 @@ func upload(ctx context.Context, nc *nats.Conn, stream string, h snapshotHeader,
 	}
 }
 
-// send sends a chunk, and returns when the server has processed it. An empty chunk ends the copy: send
-// then returns when the stream exists.
+// send sends a chunk, and returns when the server has processed it. An empty chunk ends the copy:
+// send then returns when the stream exists.
 //
-// In a cluster, the server that receives the chunks may not be the one that the client is connected to.
-// The latter may learn of the receiver's subscription only after it has forwarded where to send chunks,
-// because the two messages take different routes. A chunk without a receiver is sent again.
+// In a cluster, the server that receives the chunks may not be the one that the client is connected
+// to. The latter may learn of the receiver's subscription only after it has forwarded where to send
+// chunks, because the two messages take different routes. A chunk without a receiver is sent again.
 func send(ctx context.Context, nc *nats.Conn, to string, chunk []byte) error {
 	p := notReadyYet
 	p.Within = stallPatience
@@ -215,8 +219,8 @@ type message struct {
 // errNone reports that a stream has no such message.
 var errNone = errors.New("no message")
 
-// get requests the message with a sequence from the leader, or with orNext the first one from there on. It
-// returns errNone if there is none.
+// get requests the message with a sequence from the leader, or with orNext the first one from there
+// on. It returns errNone if there is none.
 func get(ctx context.Context, nc *nats.Conn, stream string, seq uint64, orNext bool) (message, error) {
 	request := map[string]any{"seq": seq}
 	if orNext {

@@ -1,8 +1,8 @@
 // Package bustest runs real, provisioned NATS servers for tests. Call [Run] for one server, or
 // [RunCluster] for three. The cleanup of the test stops everything.
 //
-// Some bugs of replication never show on one server; [Sizes] and [Races] run a test on both. [Virtual]
-// runs a test in virtual time.
+// Some bugs of replication never show on one server; [Sizes] and [Races] run a test on both.
+// [Virtual] runs a test in virtual time.
 package bustest
 
 import (
@@ -134,7 +134,8 @@ func (e *Env) access(t testing.TB, watch bool) string {
 	return access.Conf(public, watch)
 }
 
-// certify creates certificates for the servers, and returns the TLS configurations for clients and routes.
+// certify creates certificates for the servers, and returns the TLS configurations for clients and
+// routes.
 func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	t.Helper()
 	dir := t.TempDir()
@@ -155,21 +156,22 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	return pair.Server(), pair.Peer(trusted)
 }
 
-// Sizes runs test on one server without access control and, in the long form, on a cluster of three.
+// Sizes runs test on one server without access control and, in the long form, on a cluster of
+// three.
 func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	Setup{}.Sizes(t, test)
 }
 
-// Sizes runs test on one server according to s and, in the long form, on a cluster of three. It ignores
-// s.Replicas.
+// Sizes runs test on one server according to s and, in the long form, on a cluster of three. It
+// ignores s.Replicas.
 func (s Setup) Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	s.sizes(t, wait.Long(), test)
 }
 
-// Races is [Sizes] with the cluster in the short form too. It is for the few tests of the ledger's central
-// promises, because a cluster costs seconds of processor time.
+// Races is [Sizes] with the cluster in the short form too. It is for the few tests of the ledger's
+// central promises, because a cluster costs seconds of processor time.
 func Races(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	Setup{}.sizes(t, true, test)
@@ -188,8 +190,8 @@ func (s Setup) sizes(t *testing.T, cluster bool, test func(t *testing.T, e *Env)
 // Plan returns the plan by which e is provisioned.
 func (e *Env) Plan() bus.Plan { return e.plan }
 
-// provision creates the streams. It retries, because a new cluster may be slow to elect the leader of a
-// stream, or believe that one of its servers is down.
+// provision creates the streams. It retries, because a new cluster may be slow to elect the leader
+// of a stream, or believe that one of its servers is down.
 func (e *Env) provision(t testing.TB) {
 	t.Helper()
 	connect := e.Connect
@@ -212,8 +214,8 @@ func (e *Env) provision(t testing.TB) {
 // URL returns the URL of a server. In a cluster, each call returns that of the next one.
 func (e *Env) URL() string { return e.url(int(e.conns.Add(1))) }
 
-// Connect returns a new connection, which the test's cleanup closes. In a cluster, each call connects to
-// the next server.
+// Connect returns a new connection, which the test's cleanup closes. In a cluster, each call
+// connects to the next server.
 func (e *Env) Connect(t testing.TB) *bus.Conn {
 	t.Helper()
 	return e.ConnectWith(t, bus.Config{})

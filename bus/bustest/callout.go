@@ -28,8 +28,8 @@ type fixedKeys struct{ token.Keys }
 
 func (fixedKeys) Changed() <-chan struct{} { return nil }
 
-// RunCallout starts an instance for tokens that auth has signed. It runs until the end of the test, or
-// until [Callout.Close].
+// RunCallout starts an instance for tokens that auth has signed. It runs until the end of the test,
+// or until [Callout.Close].
 func (e *Env) RunCallout(t testing.TB, auth *tokentest.Authority) *Callout {
 	t.Helper()
 	return e.RunCalloutWith(t, fixedKeys{auth.Keys()})
@@ -83,8 +83,8 @@ func (e *Env) RunCalloutWith(t testing.TB, keys callout.Keys, change ...func(*ca
 // Close ends the instance.
 func (d *Callout) Close() { d.stop() }
 
-// ConnectWithToken connects like a client with an access token. In a cluster, each call connects to the
-// next server. The caller closes the connection.
+// ConnectWithToken connects like a client with an access token. In a cluster, each call connects to
+// the next server. The caller closes the connection.
 func (e *Env) ConnectWithToken(raw string, options ...nats.Option) (*nats.Conn, error) {
 	options = append([]nats.Option{nats.Token(raw), nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)
 	if e.CA != "" {
@@ -93,9 +93,9 @@ func (e *Env) ConnectWithToken(raw string, options ...nats.Option) (*nats.Conn, 
 	return nats.Connect(e.URL(), options...)
 }
 
-// MustConnectWithToken is [Env.ConnectWithToken] with a valid token. It retries like clients do, because
-// a server waits only briefly for the callout, which may be too short on a slow machine. The test's
-// cleanup closes the connection.
+// MustConnectWithToken is [Env.ConnectWithToken] with a valid token. It retries like clients do,
+// because a server waits only briefly for the callout, which may be too short on a slow machine.
+// The test's cleanup closes the connection.
 func (e *Env) MustConnectWithToken(t testing.TB, raw string, options ...nats.Option) (nc *nats.Conn) {
 	t.Helper()
 	wait.Until(t, "a valid token is accepted", func() (ok bool) {

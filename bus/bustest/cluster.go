@@ -17,8 +17,8 @@ import (
 const (
 	clusterSize = 3
 	maxMemory   = 64 << 20 // for the state of consumers; streams are on disk
-	// tlsPatience is how long a TLS handshake may take, in seconds. NATS allows two, which is too short
-	// on a busy machine.
+	// tlsPatience is how long a TLS handshake may take, in seconds. NATS allows two, which is too
+	// short on a busy machine.
 	tlsPatience = 10
 )
 
@@ -77,19 +77,19 @@ func StartCluster(t testing.TB, cc ClusterConfig) *Cluster {
 		s.Start()
 		c.servers = append(c.servers, s)
 	}
-	// The server has no event for this, so the test asks. Agreement takes a second, and many times that
-	// on an overloaded machine.
+	// The server has no event for this, so the test asks. Agreement takes a second, and many times
+	// that on an overloaded machine.
 	wait.Until(t, "the servers of a cluster agree on a leader", c.agreed)
 	return c
 }
 
-// Cluster ports are below those that operating systems assign to outgoing connections (49152 and above
-// by RFC 6335 section 6, 32768 and above on Linux): such a connection could take the port before the
-// server does.
+// Cluster ports are below those that operating systems assign to outgoing connections (49152 and
+// above by RFC 6335 section 6, 32768 and above on Linux): such a connection could take the port
+// before the server does.
 const firstPort, ports = 12000, 20000
 
-// FreePorts returns n unused ports of loopback, for tests of servers that must know their port before
-// they start.
+// FreePorts returns n unused ports of loopback, for tests of servers that must know their port
+// before they start.
 func FreePorts(n int) ([]int, error) {
 	var found []int
 	var last error
@@ -107,8 +107,8 @@ func FreePorts(n int) ([]int, error) {
 	return nil, last
 }
 
-// agreed reports whether there is a leader, every server follows it, and it knows the free space of each.
-// A leader that does not know it places no stream.
+// agreed reports whether there is a leader, every server follows it, and it knows the free space of
+// each. A leader that does not know it places no stream.
 func (c *Cluster) agreed() bool {
 	hasLeader := false
 	for _, s := range c.servers {

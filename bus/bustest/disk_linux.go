@@ -18,8 +18,8 @@ type Disk struct {
 	image, loop string // the file that contains it, and its loop device
 }
 
-// MountDisk returns an empty disk, with its size in bytes. The test's cleanup closes it. Without the
-// necessary privileges, MountDisk skips the test.
+// MountDisk returns an empty disk, with its size in bytes. The test's cleanup closes it. Without
+// the necessary privileges, MountDisk skips the test.
 func MountDisk(t testing.TB, size int64) *Disk {
 	t.Helper()
 	d, err := NewDisk(t.TempDir(), filepath.Join(t.TempDir(), "image"), size)
@@ -34,8 +34,8 @@ func MountDisk(t testing.TB, size int64) *Disk {
 	return d
 }
 
-// NewDisk creates a disk in the file image, with its size in bytes, and mounts it at dir. It requires root,
-// a loop device and mkfs.ext4.
+// NewDisk creates a disk in the file image, with its size in bytes, and mounts it at dir. It
+// requires root, a loop device and mkfs.ext4.
 func NewDisk(dir, image string, size int64) (*Disk, error) {
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		return nil, err
@@ -59,9 +59,9 @@ func NewDisk(dir, image string, size int64) (*Disk, error) {
 // Break makes the disk read-only, as the kernel does after an error.
 func (d *Disk) Break() error { return os.WriteFile(d.fault(), []byte("1"), 0) }
 
-// Repair replaces a broken disk by a working one with the same content. It uses a new loop device, because
-// the kernel keeps treating the old one as broken while any process refers to it. Processes that use the
-// disk must be restarted.
+// Repair replaces a broken disk by a working one with the same content. It uses a new loop device,
+// because the kernel keeps treating the old one as broken while any process refers to it. Processes
+// that use the disk must be restarted.
 func (d *Disk) Repair() error {
 	if err := d.Close(); err != nil {
 		return err

@@ -51,8 +51,8 @@ func (l *LogLines) String() string {
 	return l.text.String()
 }
 
-// Serve starts a server with the certificate in the folder certs, or without encryption if certs is empty.
-// The caller must stop it.
+// Serve starts a server with the certificate in the folder certs, or without encryption if certs is
+// empty. The caller must stop it.
 func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	t.Helper()
 	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
@@ -89,7 +89,8 @@ func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	return conn
 }
 
-// A Restartable is a server that a test stops and starts again. Connections reach it without a socket.
+// A Restartable is a server that a test stops and starts again. Connections reach it without a
+// socket.
 type Restartable struct {
 	Config embedded.Config
 	Server atomic.Pointer[embedded.Server] // nil while it is stopped

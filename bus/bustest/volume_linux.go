@@ -16,8 +16,8 @@ type Volume struct {
 	t testing.TB
 }
 
-// MountVolume returns an empty disk in memory, with its size in bytes. The test's cleanup unmounts it.
-// Without the necessary privileges, MountVolume skips the test.
+// MountVolume returns an empty disk in memory, with its size in bytes. The test's cleanup unmounts
+// it. Without the necessary privileges, MountVolume skips the test.
 func MountVolume(t testing.TB, size int64) *Volume {
 	t.Helper()
 	v := &Volume{Dir: t.TempDir(), t: t}

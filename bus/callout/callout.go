@@ -1,6 +1,6 @@
-// Package callout authenticates NATS clients that present an access token, and closes their connections
-// when the token is revoked. Create a [Callout] with [New] in each instance of authsvc, and call
-// [Callout.Run]; a server sends each request to one of the instances.
+// Package callout authenticates NATS clients that present an access token, and closes their
+// connections when the token is revoked. Create a [Callout] with [New] in each instance of authsvc,
+// and call [Callout.Run]; a server sends each request to one of the instances.
 //
 // The permissions come from package access, and end with the token. A Callout keeps no list of
 // connections. It asks the servers for theirs after each revocation, so an instance that has just
@@ -38,7 +38,8 @@ type Watch interface {
 	Next() <-chan struct{}
 }
 
-// Keys are the keys that verify tokens. Changed returns a channel that is closed at their next change.
+// Keys are the keys that verify tokens. Changed returns a channel that is closed at their next
+// change.
 type Keys interface {
 	token.Keys
 	Changed() <-chan struct{}
@@ -54,8 +55,8 @@ type Config struct {
 	Watch       Watch
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
-	// Page is the number of connections to request from a server at a time; 4,096 by default. A server
-	// scans all of its connections for each page.
+	// Page is the number of connections to request from a server at a time; 4,096 by default. A
+	// server scans all of its connections for each page.
 	Page int
 }
 
@@ -84,8 +85,8 @@ const (
 // errNoPermissions rejects a client whose role has no permissions on NATS.
 var errNoPermissions = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
 
-// New returns a Callout. It returns an error when a required part of the configuration is missing, or
-// the metrics cannot be registered.
+// New returns a Callout. It returns an error when a required part of the configuration is missing,
+// or the metrics cannot be registered.
 func New(c Config) (*Callout, error) {
 	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil ||
 		c.Revocations == nil || c.Watch == nil {
@@ -109,8 +110,8 @@ func New(c Config) (*Callout, error) {
 	return &Callout{c, logins}, nil
 }
 
-// Run answers requests and closes connections until ctx ends. It then answers the requests that it has
-// received, and returns nil. It returns an error when it cannot subscribe.
+// Run answers requests and closes connections until ctx ends. It then answers the requests that it
+// has received, and returns nil. It returns an error when it cannot subscribe.
 func (c *Callout) Run(ctx context.Context) error {
 	sub, err := c.Conn.NATS().QueueSubscribeSync(access.CalloutSubject, queue)
 	if err != nil {
@@ -157,8 +158,8 @@ func (c *Callout) Run(ctx context.Context) error {
 	}
 }
 
-// answer answers one request, unless the connection on which it arrived is lost. A message that is not
-// a server's request gets no answer.
+// answer answers one request, unless the connection on which it arrived is lost. A message that is
+// not a server's request gets no answer.
 func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()

@@ -21,7 +21,8 @@ func connectionNameOf(c token.Claims) connectionName {
 	return connectionName{c.Role, c.Subject, c.Session, c.IssuedAt, c.KeyID}
 }
 
-// String returns the name in the form <role>.<sub>.<sid>.<iat>.<kid>. None of its parts contains a dot.
+// String returns the name in the form <role>.<sub>.<sid>.<iat>.<kid>. None of its parts contains a
+// dot.
 func (n connectionName) String() string {
 	return strings.Join([]string{string(n.role), n.subject, n.session, strconv.FormatInt(n.issued.Unix(), 10), n.key}, ".")
 }
@@ -39,8 +40,8 @@ func parseConnectionName(name string) (n connectionName, ok bool) {
 	return connectionName{token.Role(part[0]), part[1], part[2], time.Unix(issued, 0).UTC(), part[4]}, true
 }
 
-// invalidated reports whether a token that was valid is no longer: it, or the key that signed it, was
-// revoked, or the key was removed.
+// invalidated reports whether a token that was valid is no longer: it, or the key that signed it,
+// was revoked, or the key was removed.
 func (c *Callout) invalidated(n connectionName) bool {
 	if _, revoked := c.Revocations.Revoked(n.subject, n.session, n.issued); revoked {
 		return true

@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	// sweepAgain is when the second sweep after a revocation begins: a client may have been connecting
-	// with a token that was still valid during the first.
+	// sweepAgain is when the second sweep after a revocation begins: a client may have been
+	// connecting with a token that was still valid during the first.
 	sweepAgain = 300 * time.Millisecond
-	// sweepPace is the time between sweeps when nothing has changed. They find what an instance missed.
+	// sweepPace is the time between sweeps when nothing has changed. They find what an instance
+	// missed.
 	sweepPace = 5 * time.Second
 	// sweepSilence is the longest time between the answers of two servers of a cluster.
 	sweepSilence = 250 * time.Millisecond
@@ -28,8 +29,8 @@ const (
 	sweepConcurrency = 16
 )
 
-// runSweeper closes connections with invalidated tokens until ctx ends: right after each revocation or
-// change of keys, and periodically.
+// runSweeper closes connections with invalidated tokens until ctx ends: right after each revocation
+// or change of keys, and periodically.
 func (c *Callout) runSweeper(ctx context.Context) {
 	known := map[string]bool{}
 	for ctx.Err() == nil {
@@ -66,9 +67,9 @@ type connectionPage struct {
 	} `json:"data"`
 }
 
-// sweep asks all servers for their connections, and closes those with invalidated tokens. known is the
-// set of servers, which sweep keeps up to date. It asks a server again that was too slow to answer with
-// the others.
+// sweep asks all servers for their connections, and closes those with invalidated tokens. known is
+// the set of servers, which sweep keeps up to date. It asks a server again that was too slow to
+// answer with the others.
 func (c *Callout) sweep(ctx context.Context, known map[string]bool) {
 	var servers sync.WaitGroup
 	defer servers.Wait()
@@ -109,8 +110,9 @@ func (c *Callout) sweep(ctx context.Context, known map[string]bool) {
 	}
 }
 
-// sweepServer checks all connections of one server, beginning with the first page. It closes those with
-// invalidated tokens after it has read all pages, because a closed connection shifts the pages.
+// sweepServer checks all connections of one server, beginning with the first page. It closes those
+// with invalidated tokens after it has read all pages, because a closed connection shifts the
+// pages.
 func (c *Callout) sweepServer(ctx context.Context, page connectionPage) {
 	server, checked := page.Server.ID, 0
 	var closing errgroup.Group

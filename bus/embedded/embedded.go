@@ -1,9 +1,9 @@
-// Package embedded runs a NATS server in this process, for `make run`, development and tests. Call [Start],
-// which returns a server that accepts connections, and [Server.Stop] at the end.
+// Package embedded runs a NATS server in this process, for `make run`, development and tests. Call
+// [Start], which returns a server that accepts connections, and [Server.Stop] at the end.
 //
-// NATS stops accepting writes when one has failed. The package then restarts the server as soon as the
-// disk can be written to again. It is the only package besides tests that imports nats-server, so a
-// service that uses an external NATS does not contain a server.
+// NATS stops accepting writes when one has failed. The package then restarts the server as soon as
+// the disk can be written to again. It is the only package besides tests that imports nats-server,
+// so a service that uses an external NATS does not contain a server.
 package embedded
 
 import (
@@ -31,19 +31,19 @@ import (
 // Config is the configuration of a Server. Only Dir is required.
 type Config struct {
 	Dir string // the data folder
-	// Addr is the host and port to listen on; port 0 picks a free one. Empty: reachable from this process
-	// only.
+	// Addr is the host and port to listen on; port 0 picks a free one. Empty: reachable from this
+	// process only.
 	Addr string
-	// SyncAlways makes JetStream fsync before each acknowledgement, so that a power cut loses nothing that
-	// was acknowledged. Otherwise it acknowledges first, and syncs every SyncInterval.
+	// SyncAlways makes JetStream fsync before each acknowledgement, so that a power cut loses
+	// nothing that was acknowledged. Otherwise it acknowledges first, and syncs every SyncInterval.
 	SyncAlways   bool
 	SyncInterval time.Duration
 	Log          *slog.Logger
-	// Access is the part of a server's configuration with accounts and permissions; see package access.
-	// Empty: every client may do everything.
+	// Access is the part of a server's configuration with accounts and permissions; see package
+	// access. Empty: every client may do everything.
 	Access string
-	// TLS is the TLS configuration for clients that connect over a socket; see package certfile. nil:
-	// unencrypted, which is allowed on loopback only.
+	// TLS is the TLS configuration for clients that connect over a socket; see package certfile.
+	// nil: unencrypted, which is allowed on loopback only.
 	TLS *tls.Config
 }
 
@@ -57,9 +57,9 @@ var (
 const (
 	startPatience = 10 * time.Second
 	maxMemory     = 64 << 20 // for the state of consumers; streams are on disk
-	// maxStore is more than the size of any disk. The server reserves the size limits of all streams from
-	// it, and neither creates nor opens a stream for which too little is left. Writers check the space on
-	// the real disk instead; see [Server.Volume].
+	// maxStore is more than the size of any disk. The server reserves the size limits of all
+	// streams from it, and neither creates nor opens a stream for which too little is left. Writers
+	// check the space on the real disk instead; see [Server.Volume].
 	maxStore = 1 << 60
 )
 
@@ -77,8 +77,8 @@ type Server struct {
 	done   chan struct{} // closed when mend has returned
 }
 
-// Start returns a server that accepts connections and has opened all streams in the folder. Errors about
-// the configuration are ErrAddr, ErrDir and ErrData. The caller must call [Server.Stop].
+// Start returns a server that accepts connections and has opened all streams in the folder. Errors
+// about the configuration are ErrAddr, ErrDir and ErrData. The caller must call [Server.Stop].
 func Start(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -184,8 +184,8 @@ func (s *Server) close() {
 	s.srv.WaitForShutdown()
 }
 
-// tlsPatience is how long a TLS handshake may take, in seconds. NATS allows two, which is too short on a
-// busy machine.
+// tlsPatience is how long a TLS handshake may take, in seconds. NATS allows two, which is too short
+// on a busy machine.
 const tlsPatience = 10
 
 // loopback reports whether host is reachable from this machine only.
@@ -194,8 +194,8 @@ func loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// listenAddr splits addr and checks that a server can listen there, because NATS would only log that it
-// cannot.
+// listenAddr splits addr and checks that a server can listen there, because NATS would only log
+// that it cannot.
 func listenAddr(addr string) (host string, port int, err error) {
 	say := func(why string, cause error) error {
 		return ErrAddr.Saying(fmt.Sprintf(

@@ -15,21 +15,23 @@ import (
 	"github.com/example/pillion/internal/retry"
 )
 
-// After a failed write to disk, NATS rejects all further writes to the stream, and sometimes to all of
-// JetStream, because its memory may differ from the disk. Only a restart helps. See docs/adr/0021.
+// After a failed write to disk, NATS rejects all further writes to the stream, and sometimes to all
+// of JetStream, because its memory may differ from the disk. Only a restart helps. See
+// docs/adr/0021.
 const (
 	healthEvery = time.Second
-	// mendPause is the pause between attempts to write to the disk. If a write fails again within mendGood
-	// after a restart, the next pause is twice as long, up to mendPauseMost.
+	// mendPause is the pause between attempts to write to the disk. If a write fails again within
+	// mendGood after a restart, the next pause is twice as long, up to mendPauseMost.
 	mendPause     = time.Second
 	mendPauseMost = 5 * time.Second
 	mendGood      = 30 * time.Second
-	// trialSize is how much must fit on the disk before a restart is attempted: more than a block of a
-	// stream.
+	// trialSize is how much must fit on the disk before a restart is attempted: more than a block
+	// of a stream.
 	trialSize = 1 << 20
 )
 
-// ErrDisk reports that the streams cannot be written to at the moment. Its message tells operators why.
+// ErrDisk reports that the streams cannot be written to at the moment. Its message tells operators
+// why.
 var ErrDisk = fault.New(fault.Unavailable, "disk_failed",
 	"Cannot write to the disk. Free some space or repair the disk; the system recovers by itself.").
 	After(2 * time.Second)
@@ -117,8 +119,8 @@ func (s *Server) try() (err error) {
 	return f.Sync()
 }
 
-// intact returns ErrData if the server could not open some of the data, such as that of an older or newer
-// Pillion. The server itself would ignore such data, and the system would seem to be empty.
+// intact returns ErrData if the server could not open some of the data, such as that of an older or
+// newer Pillion. The server itself would ignore such data, and the system would seem to be empty.
 func (s *Server) intact() error {
 	var what []string
 	for _, e := range s.health() {

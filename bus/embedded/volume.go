@@ -8,16 +8,16 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// minSpace is the free disk space that a new data folder needs: for almost empty streams and buckets, and
-// for the reserve that bookings never use.
+// minSpace is the free disk space that a new data folder needs: for almost empty streams and
+// buckets, and for the reserve that bookings never use.
 const minSpace = 96 << 20
 
-// Volume returns the size of the data folder's disk, and the free space available to this process, in
-// bytes. known is false on systems where they cannot be determined.
+// Volume returns the size of the data folder's disk, and the free space available to this process,
+// in bytes. known is false on systems where they cannot be determined.
 func (s *Server) Volume() (total, free int64, known bool) { return volume(s.config.Dir) }
 
-// checkSpace returns ErrDir if the disk is too full for a new data folder. A folder that contains data is
-// opened however full the disk is.
+// checkSpace returns ErrDir if the disk is too full for a new data folder. A folder that contains
+// data is opened however full the disk is.
 func (s *Server) checkSpace() error {
 	if _, err := os.Stat(filepath.Join(s.config.Dir, server.JetStreamStoreDir)); err == nil {
 		return nil
