@@ -87,7 +87,7 @@ func Conf(p PublicKeys, watch bool) string {
 
 	fmt.Fprintf(b, "  %s {\n", WatchAccount)
 	if watch {
-		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: %q }\n", Account, exportedFeed, "booking.>")
+		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: \"booking.>\" }\n", Account, exportedFeed)
 		for _, s := range watcher().Publish {
 			fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", Account, s)
 		}
@@ -106,7 +106,8 @@ func Conf(p PublicKeys, watch bool) string {
 		// clients without credentials act as this user
 		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher])
 	}
-	fmt.Fprintf(b, "authorization {\n  timeout: %s\n  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
+	fmt.Fprintf(b, "authorization {\n  timeout: %s\n"+
+		"  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
 		CalloutPatience, p.Issuer, p.XKey, CalloutAccount, strings.Join(known, ", "))
 	return b.String()
 }
@@ -115,7 +116,8 @@ func Conf(p PublicKeys, watch bool) string {
 // includes keys/keys.conf beside it, which defines [Variables].
 func File() string {
 	return "# Generated from package access by `go generate ./deploy`. Do not edit.\n\n" +
-		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" + Conf(Variables(), false)
+		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" +
+		Conf(Variables(), false)
 }
 
 // exportedFeed is exported to watchers as booking.>.

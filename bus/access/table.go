@@ -60,7 +60,8 @@ func Of(role booking.Role, id string) (g Grant, ok bool) {
 // authsvc manages accounts, sessions and keys. It writes no events.
 func authsvc() Grant {
 	return grant(Authsvc, Account,
-		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket),
+		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
+			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.RidesSubject, api("STREAM.INFO", bus.LedgerStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
@@ -105,7 +106,8 @@ func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject, bus.AuditPattern, bus.QuarantinePattern),
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
+			bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
 		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
@@ -207,7 +209,8 @@ func appends(kinds ...booking.Kind) right { return publish(each(bus.EventPattern
 func reads(streams ...string) right {
 	return func(g *Grant) {
 		for _, s := range streams {
-			g.Publish = append(g.Publish, api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("CONSUMER.CREATE", s)+".*", "$JS.FC."+s+".>")
+			g.Publish = append(g.Publish,
+				api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("CONSUMER.CREATE", s)+".*", "$JS.FC."+s+".>")
 		}
 	}
 }

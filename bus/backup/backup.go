@@ -46,10 +46,10 @@ var (
 // order returns the streams in the order in which they are copied. A stream that refers to another
 // is copied before it, so everything that an entry refers to is in the backup too:
 //
-//   - The quarantine comes before the ledger, because it names sequences of the ledger. Entries that it
-//     lacks are recorded again.
-//   - The ledger comes before accounts, revocations and keys: the account and the key of each event are
-//     in the backup, and so is each revocation for which an event was rejected.
+//   - The quarantine comes before the ledger, because it names sequences of the ledger. Entries
+//     that it lacks are recorded again.
+//   - The ledger comes before accounts, revocations and keys: the account and the key of each event
+//     are in the backup, and so is each revocation for which an event was rejected.
 //   - Accounts come before sessions, and both before revocations: revocations that a change of them
 //     caused remain in force.
 //   - The audit trail comes last, and covers everything in the other streams.
@@ -90,7 +90,8 @@ func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest
 	}
 	c := copier{conn: conn, to: to, begin: o.Begin}
 	m := Manifest{
-		Version: manifestVersion, Pillion: o.Pillion, NATS: conn.NATS().ConnectedServerVersion(), Began: time.Now().UTC(),
+		Version: manifestVersion, Pillion: o.Pillion, NATS: conn.NATS().ConnectedServerVersion(),
+		Began: time.Now().UTC(),
 	}
 	for _, name := range toCopy(before) {
 		s, err := c.stream(ctx, name, before[name].State.LastSeq)

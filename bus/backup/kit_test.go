@@ -27,20 +27,20 @@ func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 const patience = 2 * time.Minute // machines are busy
 
-// A place is a system that somebody with tokens of auth works on.
-type place struct {
+// A system is a NATS whose services trust the tokens of auth.
+type system struct {
 	*bustest.Env
 	auth *tokentest.Authority
-	conn *bus.Conn // an operator's
+	conn *bus.Conn // as operator
 }
 
-// A person is an actor with the token that proves it.
+// A person is an actor with a token.
 type person struct {
 	booking.Actor
 	proof string
 }
 
-func (p *place) person(role booking.Role) person {
+func (p *system) person(role booking.Role) person {
 	id := booking.NewID()
 	return person{booking.Actor{ID: id, Role: role}, p.auth.Token(token.Role(role), id, "somebody@example.com")}
 }
@@ -49,12 +49,12 @@ func (p person) command() booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
 }
 
-func (p *place) ledger(t testing.TB) *ledger.Ledger {
+func (p *system) ledger(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	return p.ledgerOn(t, p.conn)
 }
 
-func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
+func (p *system) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
 	t.Helper()
 	l, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: p.auth.Verifier()})
 	if err != nil {
@@ -63,7 +63,7 @@ func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
 	return l
 }
 
-func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
+func (p *system) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 	t.Helper()
 	d, err := booking.NewDesk(p.ledger(t), booking.DeskOptions{Deadline: deadline})
 	if err != nil {
@@ -72,8 +72,9 @@ func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 	return d
 }
 
-// keepTime runs an instance that keeps the time until the test ends, or stop is called, and returns the board that it works with.
-func (p *place) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
+// keepTime runs an instance that handles deadlines, until the end of the test or stop, and returns
+// its board.
+func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
 	t.Helper()
 	board = booking.NewBoard()
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
@@ -109,10 +110,11 @@ func (p *place) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (b
 	return board, stop
 }
 
-// isAtWork waits until somebody asks for work, which an instance begins to do a moment after it was started.
-func (p *place) isAtWork(t testing.TB) {
+// awaitPulling waits until an instance pulls from a consumer, which it does shortly after its
+// start.
+func (p *system) awaitPulling(t testing.TB) {
 	t.Helper()
-	wait.Until(t, "somebody waits for work", func() bool {
+	wait.Until(t, "an instance pulls from a consumer", func() bool {
 		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.TimersConsumer)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	})
@@ -125,7 +127,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-func (p *place) backUp(t testing.TB, o backup.Options) string {
+func (p *system) backUp(t testing.TB, o backup.Options) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "backup")
 	if _, err := backup.Make(bounded(t), p.conn, folder, o); err != nil {
@@ -143,15 +145,15 @@ func open(t testing.TB, folder string) *backup.Backup {
 	return b
 }
 
-// refused fails the test unless err is what is wanted, with a sentence that says what to do.
+// refused fails the test unless err is want, with a sentence of its own.
 func refused(t testing.TB, err error, want *fault.Error) {
 	t.Helper()
 	if !errors.Is(err, want) || len(fault.From(err).Message) < 40 {
-		t.Errorf("got %v, want %s in a sentence", err, want.Code)
+		t.Errorf("error = %v, want %s with a sentence", err, want.Code)
 	}
 }
 
-// content is a board as bytes, in order.
+// content returns a board as text, for comparisons.
 func content(t testing.TB, b *booking.Board) string {
 	t.Helper()
 	text, err := json.Marshal(b.Newest(b.Len(), 0))

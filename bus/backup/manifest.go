@@ -177,7 +177,7 @@ func Open(path string) (*Backup, error) {
 	file, err := os.Open(filepath.Join(path, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrIncomplete.Saying(fmt.Sprintf(
-			"%s contains no complete backup: it lacks %s, which is written last. Use a complete backup, or make a new one.",
+			"%s contains no complete backup: it lacks %s, which is written last. Use another backup, or make a new one.",
 			path, manifestName))
 	}
 	if err != nil {
@@ -197,7 +197,7 @@ func Open(path string) (*Backup, error) {
 	}
 	if version.Version != manifestVersion {
 		return nil, ErrDamaged.Saying(fmt.Sprintf(
-			"The backup in %s has version %d, and this version of pillion reads version %d. Use the pillion that made it.",
+			"The backup in %s has version %d, and this pillion reads version %d. Use the pillion that made it.",
 			path, version.Version, manifestVersion))
 	}
 	d := json.NewDecoder(bytes.NewReader(text))

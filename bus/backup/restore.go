@@ -89,8 +89,8 @@ func (b *Backup) emptyStreams(ctx context.Context, conn *bus.Conn) ([]string, er
 	slices.Sort(full)
 	if len(full) > 0 {
 		return nil, ErrNotEmpty.Saying(fmt.Sprintf(
-			"Nothing was restored, because %s already contains data. Restore to a new NATS, or delete all streams there "+
-				"if they are not needed.",
+			"Nothing was restored, because %s already contains data. Restore to a new NATS, or delete all streams "+
+				"there if they are not needed.",
 			strings.Join(full, ", ")))
 	}
 	return empty, awaitIdle(ctx, conn, ErrNotEmpty)
@@ -133,8 +133,8 @@ func restoreError(s Stream, err error) error {
 	if errors.As(err, &refusal) {
 		switch refusal.ErrorCode {
 		case errNameInUse:
-			return ErrNotEmpty.Saying("Another program created stream " + name + " during the restore, so the restored " +
-				"system is incomplete. Find out which, delete its streams, and try again.").Because(err)
+			return ErrNotEmpty.Saying("Another program created stream " + name + " during the restore, so the " +
+				"restored system is incomplete. Find out which, delete its streams, and try again.").Because(err)
 		case errNoPeers, errInsufficient:
 			return fault.New(fault.Invalid, "no_peers", "NATS has too few servers for that number of replicas. "+
 				"Start more servers, or set --replicas to fewer.").Because(err)
@@ -142,8 +142,9 @@ func restoreError(s Stream, err error) error {
 			var c jetstream.StreamConfig
 			_ = json.Unmarshal(s.Config, &c) // the server has parsed it
 			return fault.New(fault.Invalid, "no_storage", fmt.Sprintf(
-				"NATS has too little storage for stream %s, which may take %d MiB on each server. Raise max_file_store there; "+
-					"its default is three quarters of the free space.", name, (max(c.MaxBytes, 0)+1<<20-1)>>20)).Because(err)
+				"NATS has too little storage for stream %s, which may take %d MiB on each server. Raise max_file_store "+
+					"there; its default is three quarters of the free space.",
+				name, (max(c.MaxBytes, 0)+1<<20-1)>>20)).Because(err)
 		}
 	}
 	return unavailable("restore stream "+name, err)
@@ -312,13 +313,14 @@ func (b *Backup) Compare(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 		return nil, err
 	}
 	var wrong []string
+	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	for _, s := range b.Streams {
 		if s.Name == bus.BucketStream(bus.SessionsBucket) && !o.KeepSessions {
 			continue
 		}
 		info := there[s.Name]
 		if info == nil {
-			wrong = append(wrong, fmt.Sprintf("Stream %s is missing.", s.Name))
+			say("Stream %s is missing.", s.Name)
 			continue
 		}
 		have, last := info.State, s.State.Last
@@ -326,15 +328,15 @@ func (b *Backup) Compare(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 			last += uint64(s.Tail.Messages)
 		}
 		if have.LastSeq != last {
-			wrong = append(wrong, fmt.Sprintf("Stream %s ends at sequence %d instead of %d.", s.Name, have.LastSeq, last))
+			say("Stream %s ends at sequence %d instead of %d.", s.Name, have.LastSeq, last)
 		}
 		if o.Replicas > 0 && info.Config.Replicas != o.Replicas {
-			wrong = append(wrong, fmt.Sprintf("Stream %s has %d replicas instead of %d.", s.Name, info.Config.Replicas, o.Replicas))
+			say("Stream %s has %d replicas instead of %d.", s.Name, info.Config.Replicas, o.Replicas)
 		}
 		// The ledger loses messages only by age, at its beginning.
 		expired := max(have.FirstSeq, s.State.First) - s.State.First
 		if want := s.State.Messages - expired; s.Name == bus.LedgerStream && have.Msgs != want {
-			wrong = append(wrong, fmt.Sprintf("Stream %s has %d messages instead of %d.", s.Name, have.Msgs, want))
+			say("Stream %s has %d messages instead of %d.", s.Name, have.Msgs, want)
 		}
 	}
 	return wrong, nil

@@ -100,7 +100,7 @@ func download(
 	if err != nil {
 		return snapshotHeader{}, err
 	}
-	defer sub.Unsubscribe() //nolint:errcheck // it fails only if the connection, and the subscription with it, is lost
+	defer sub.Unsubscribe() //nolint:errcheck // it fails only if the connection is lost
 	// The server's window limits the number of pending chunks. A limit of the client would drop
 	// chunks.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {

@@ -145,7 +145,7 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 		t.Fatalf("make certificates: %v", err)
 	}
 	e.CA = filepath.Join(dir, trialca.CACert)
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key")})
+	pair, err := loadPair(dir)
 	if err != nil {
 		t.Fatalf("read certificates: %v", err)
 	}
@@ -154,6 +154,13 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 		t.Fatalf("read certificates: %v", err)
 	}
 	return pair.Server(), pair.Peer(trusted)
+}
+
+// loadPair loads the certificate of the servers from a folder.
+func loadPair(dir string) (*certfile.Pair, error) {
+	return certfile.Load(certfile.Config{
+		Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key"),
+	})
 }
 
 // Sizes runs test on one server without access control and, in the long form, on a cluster of

@@ -94,7 +94,8 @@ func FreePorts(n int) ([]int, error) {
 	var found []int
 	var last error
 	for range 100 * n {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(ports)))) //nolint:gosec // no secret
+		port := firstPort + rand.IntN(ports) //nolint:gosec // no secret
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			last = err
 			continue

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/embedded"
-	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -57,7 +55,7 @@ func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	t.Helper()
 	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
 	if certs != "" {
-		pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(certs, "nats.crt"), Key: filepath.Join(certs, "nats.key")})
+		pair, err := loadPair(certs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,8 @@ func connectionNameOf(c token.Claims) connectionName {
 // String returns the name in the form <role>.<sub>.<sid>.<iat>.<kid>. None of its parts contains a
 // dot.
 func (n connectionName) String() string {
-	return strings.Join([]string{string(n.role), n.subject, n.session, strconv.FormatInt(n.issued.Unix(), 10), n.key}, ".")
+	issued := strconv.FormatInt(n.issued.Unix(), 10)
+	return strings.Join([]string{string(n.role), n.subject, n.session, issued, n.key}, ".")
 }
 
 // parseConnectionName parses what String returns. ok is false for the name of a client with a key.

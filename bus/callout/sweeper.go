@@ -177,7 +177,8 @@ func (c *Callout) close(ctx context.Context, server string, cid uint64, n connec
 	}
 	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	if _, err := c.Conn.NATS().RequestWithContext(ctx, access.KickSubject(server), request); err != nil && ctx.Err() == nil {
+	_, err = c.Conn.NATS().RequestWithContext(ctx, access.KickSubject(server), request)
+	if err != nil && ctx.Err() == nil {
 		c.Log.Warn("cannot close a connection whose token was revoked", "account", n.subject, "error", err)
 		return
 	}
