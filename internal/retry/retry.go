@@ -38,7 +38,7 @@ func Unavailable(err error) bool { return fault.KindOf(err) == fault.Unavailable
 func Permanent(err error) error { return backoff.Permanent(err) }
 
 // Do calls op until it succeeds or the policy gives up, and at least once. It returns the last
-// error of op. If ctx ends first, the error wraps the cause of that as well.
+// error of op. If ctx ends first, the error wraps the cause of that and the last error from before.
 func (p Policy) Do(ctx context.Context, op func() error) error {
 	_, err := Get(ctx, p, func() (struct{}, error) { return struct{}{}, op() })
 	return err
@@ -78,22 +78,30 @@ func (p Policy) pauses() *backoff.ExponentialBackOff {
 
 func get[T any](ctx context.Context, p Policy, pauses backoff.BackOff, op func() (T, error)) (T, error) {
 	var (
-		last      error
-		permanent *backoff.PermanentError
+		last    error
+		refused bool
 	)
 	v, err := backoff.Retry(ctx, func() (T, error) {
 		v, err := op()
-		if last = err; errors.As(err, &permanent) {
-			last = permanent.Err
-		} else if err != nil && p.When != nil && !p.When(err) {
+		var permanent *backoff.PermanentError
+		final := errors.As(err, &permanent) || err != nil && p.When != nil && !p.When(err)
+		if permanent != nil {
+			err = permanent.Err
+		}
+		// A failure because ctx has ended hides why the tries before it failed.
+		if last == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+			last, refused = err, final
+		}
+		if final {
 			err = backoff.Permanent(err)
-			errors.As(err, &permanent)
 		}
 		return v, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(p.Within), backoff.WithMaxTries(p.Tries),
 		backoff.WithNotify(p.Notify))
-	cause := context.Cause(ctx)
-	if err != nil && permanent == nil && cause != nil && !errors.Is(last, cause) {
+	if err == nil {
+		return v, nil
+	}
+	if cause := context.Cause(ctx); cause != nil && !refused && !errors.Is(last, cause) {
 		last = fmt.Errorf("%w: %w", cause, last)
 	}
 	return v, last
