@@ -37,6 +37,9 @@ func Unavailable(err error) bool { return fault.KindOf(err) == fault.Unavailable
 // [Policy.Do] and the others return it without the wrapping.
 func Permanent(err error) error { return backoff.Permanent(err) }
 
+// After returns an error that makes the next pause d, and the ones after it short again.
+func After(d time.Duration) error { return &backoff.RetryAfterError{Duration: d} }
+
 // Do calls op until it succeeds or the policy gives up, and at least once. It returns the last
 // error of op. If ctx ends first, the error wraps the cause of that and the last error from before.
 func (p Policy) Do(ctx context.Context, op func() error) error {
@@ -107,14 +110,16 @@ func get[T any](ctx context.Context, p Policy, pauses backoff.BackOff, op func()
 	return v, last
 }
 
-// Sleep waits, and reports whether ctx lasted that long.
+// Sleep waits for d, and reports whether ctx lasted that long. It returns at once if d is not
+// positive.
 func Sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
 	}
+	return ctx.Err() == nil
 }
