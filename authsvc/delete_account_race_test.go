@@ -15,6 +15,7 @@ import (
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -59,7 +60,7 @@ func TestDeletionRaces(t *testing.T) {
 		var verifier *token.Verifier
 		for range 2 {
 			conn := e.Connect(t)
-			watch := conn.Revocations()
+			watch := trust.NewRevocationWatch(conn, new(trust.Epoch))
 			background.Go(func() { _ = watch.Run(ctx) })
 			for watch.Ready(ctx) != nil && ctx.Err() == nil {
 				runtime.Gosched()
@@ -70,7 +71,7 @@ func TestDeletionRaces(t *testing.T) {
 			k := newKit(t, throttled(t, conn, time.Now, many),
 				withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
 				func(c *authsvc.Config, _ *authsvc.HasherConfig) {
-					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), conn.Revoke
+					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, conn, r) }
 					var err error
 					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(),
 						Revocations: watch}); err != nil {

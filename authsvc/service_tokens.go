@@ -16,7 +16,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 )
@@ -74,7 +74,7 @@ func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Ent
 
 // Token returns a token for the service that has signed r. Errors: ErrServiceUnknown,
 // ErrServiceClock, ErrServiceReplay, and those of the issuer.
-func (s *ServiceTokens) Token(ctx context.Context, r bus.ServiceRequest) (string, error) {
+func (s *ServiceTokens) Token(ctx context.Context, r trust.ServiceRequest) (string, error) {
 	raw, err := s.issue(r)
 	e := Entry{V: 1, What: "service", Result: string(success), Account: token.ServiceID(r.Service),
 		Role: string(token.Service), Actor: r.Service}
@@ -88,7 +88,7 @@ func (s *ServiceTokens) Token(ctx context.Context, r bus.ServiceRequest) (string
 	return raw, err
 }
 
-func (s *ServiceTokens) issue(r bus.ServiceRequest) (raw string, err error) {
+func (s *ServiceTokens) issue(r trust.ServiceRequest) (raw string, err error) {
 	keys, err := s.publicKeys(r.Service)
 	if err != nil {
 		return "", err

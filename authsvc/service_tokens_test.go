@@ -18,6 +18,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -53,7 +54,7 @@ func (o *tokenServer) open(t *testing.T) (closed func()) {
 		o.entries = append(o.entries, e)
 	}, nil)
 	conn := o.Connect(t)
-	stop, err := bus.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil }, tokens.Token)
+	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil }, tokens.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func run(t *testing.T, task func(context.Context) error) {
 }
 
 // identity returns a running identity of a service whose key is in the server's folder.
-func (o *tokenServer) identity(t *testing.T, service string) *bus.Identity {
+func (o *tokenServer) identity(t *testing.T, service string) *trust.Identity {
 	t.Helper()
 	key, err := bus.LoadOrCreateServiceKey(filepath.Join(o.dir, service+".nk"))
 	if err != nil {
@@ -97,7 +98,7 @@ func (o *tokenServer) identity(t *testing.T, service string) *bus.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i, err := o.Connect(t).Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: v})
+	i, err := trust.NewIdentity(o.Connect(t), trust.IdentityConfig{Service: service, Key: key, Verifier: v})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func (o *tokenServer) identity(t *testing.T, service string) *bus.Identity {
 func TestServicesAct(t *testing.T) {
 	o := newTokenServer(t)
 	i := o.identity(t, "usersvc")
-	if _, _, err := i.Act(t.Context()); !errors.Is(err, bus.ErrNoIdentity) || fault.KindOf(err) != fault.Unavailable {
+	if _, _, err := i.Act(t.Context()); !errors.Is(err, trust.ErrNoIdentity) || fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("without a token: %v", err)
 	}
 	o.open(t) // later than the service
@@ -150,7 +151,7 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 	}
 	wait.Until(t, "the token is too old to be used", func() bool {
 		_, _, err := i.Act(ctx)
-		return errors.Is(err, bus.ErrNoIdentity)
+		return errors.Is(err, trust.ErrNoIdentity)
 	})
 	o.open(t)
 	wait.Until(t, "there is a new token", func() bool {

@@ -37,28 +37,28 @@ func (c *Conn) Bucket(name string) *Bucket { return &Bucket{conn: c, name: name}
 
 // A deleted key has a message that says so in the place of its value.
 const (
-	headerOperation = "KV-Operation"
+	HeaderOperation = "KV-Operation"
 	operationDelete = "DEL"
 	operationPurge  = "PURGE"
 )
 
-func (b *Bucket) stream() string { return bucketStream + b.name }
+func (b *Bucket) Stream() string { return bucketStream + b.name }
 
-func (b *Bucket) subject(key string) string { return bucketPrefix + b.name + "." + key }
+func (b *Bucket) Subject(key string) string { return bucketPrefix + b.name + "." + key }
 
 // Get returns a value and its revision, or ErrNoKey.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
-	m, err := b.conn.leaderLast(ctx, b.stream(), b.subject(key))
+	m, err := b.conn.Last(ctx, b.Stream(), b.Subject(key))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, 0, ErrNoKey
 	}
 	if err != nil {
-		return nil, 0, unavailable("read bucket "+b.name, err)
+		return nil, 0, Unavailable("read bucket "+b.name, err)
 	}
-	if op := m.header.Get(headerOperation); op != "" { // a delete or purge marker
-		return nil, m.seq, ErrNoKey
+	if op := m.Header.Get(HeaderOperation); op != "" { // a delete or purge marker
+		return nil, m.Seq, ErrNoKey
 	}
-	return m.data, m.seq, nil
+	return m.Data, m.Seq, nil
 }
 
 // Create stores a value under a key that has none, and returns its revision, or ErrKeyExists.
@@ -90,7 +90,7 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 	if revision == 0 {
 		return ErrStale // a guard of 0 would say: nothing there
 	}
-	_, err := b.write(ctx, &nats.Msg{Subject: b.subject(key), Header: nats.Header{headerOperation: {operationDelete}}}, revision)
+	_, err := b.write(ctx, &nats.Msg{Subject: b.Subject(key), Header: nats.Header{HeaderOperation: {operationDelete}}}, revision)
 	return err
 }
 
@@ -100,8 +100,8 @@ func (b *Bucket) Erase(ctx context.Context, key string, revision uint64) error {
 	if revision == 0 {
 		return ErrStale
 	}
-	_, err := b.write(ctx, &nats.Msg{Subject: b.subject(key), Header: nats.Header{
-		headerOperation:     {operationPurge},
+	_, err := b.write(ctx, &nats.Msg{Subject: b.Subject(key), Header: nats.Header{
+		HeaderOperation:     {operationPurge},
 		jetstream.MsgRollup: {jetstream.MsgRollupSubject},
 	}}, revision)
 	return err
@@ -109,39 +109,39 @@ func (b *Bucket) Erase(ctx context.Context, key string, revision uint64) error {
 
 // Keys returns the keys that have a value, sorted. It reads the whole bucket, up to what the leader had last when it began.
 func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
-	failed := func(err error) ([]string, error) { return nil, unavailable("list bucket "+b.name, err) }
-	last, err := b.conn.leaderLast(ctx, b.stream(), b.subject(">"))
+	failed := func(err error) ([]string, error) { return nil, Unavailable("list bucket "+b.name, err) }
+	last, err := b.conn.Last(ctx, b.Stream(), b.Subject(">"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return failed(err)
 	}
-	stream, err := b.conn.stream(ctx, b.stream())
+	stream, err := b.conn.Stream(ctx, b.Stream())
 	if err != nil {
 		return failed(err)
 	}
-	reader, err := b.conn.read(ctx, stream, 1)
+	reader, err := b.conn.Read(ctx, stream, 1)
 	if err != nil {
 		return failed(err)
 	}
-	defer reader.close()
+	defer reader.Close()
 	found := make(map[string]bool)
 	for {
-		m, _, err := reader.next()
+		m, _, err := reader.Next()
 		if err != nil {
 			if ctx.Err() != nil {
 				err = ctx.Err()
 			}
 			return failed(err)
 		}
-		key := strings.TrimPrefix(m.subject, b.subject(""))
-		if m.header.Get(headerOperation) == "" {
+		key := strings.TrimPrefix(m.Subject, b.Subject(""))
+		if m.Header.Get(HeaderOperation) == "" {
 			found[key] = true
 		} else {
 			delete(found, key)
 		}
-		if m.seq >= last.seq { // itself, or what has replaced it since
+		if m.Seq >= last.Seq { // itself, or what has replaced it since
 			return slices.Sorted(maps.Keys(found)), nil
 		}
 	}
@@ -149,30 +149,30 @@ func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
 
 // put stores one value.
 func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	return b.write(ctx, &nats.Msg{Subject: b.subject(key), Data: value, Header: nats.Header{}}, revision)
+	return b.write(ctx, &nats.Msg{Subject: b.Subject(key), Data: value, Header: nats.Header{}}, revision)
 }
 
 // write is one guarded write. Where its outcome is not known, the caller's next read tells. While another write with the same
 // guard is being stored, ours is refused, and tried again until that is decided.
 func (b *Bucket) write(asked context.Context, m *nats.Msg, revision uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeout(asked, attemptPatience)
+	ctx, cancel := context.WithTimeout(asked, AttemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
 	var api *jetstream.APIError
 	ack, err := backoff.Retry(ctx, func() (*jetstream.PubAck, error) {
-		ack, err := b.conn.publish(ctx, m, jetstream.WithExpectStream(b.stream()))
-		if err == nil || errors.As(err, &api) && api.ErrorCode == errGuardInFlight {
+		ack, err := b.conn.Publish(ctx, m, jetstream.WithExpectStream(b.Stream()))
+		if err == nil || errors.As(err, &api) && api.ErrorCode == CodeGuardInFlight {
 			return ack, err
 		}
 		return nil, backoff.Permanent(err)
-	}, backoff.WithBackOff(newBackOff()))
+	}, backoff.WithBackOff(NewBackOff()))
 	if err != nil {
-		if errors.As(err, &api) && api.ErrorCode == errWrongLastSequence {
+		if errors.As(err, &api) && api.ErrorCode == CodeWrongLastSequence {
 			return 0, ErrStale
 		}
-		b.conn.notStored(asked, b.stream(), err, b.probe)
-		return 0, unavailable(fmt.Sprintf("write bucket %s", b.name), err)
+		b.conn.NotStored(asked, b.Stream(), err, b.probe)
+		return 0, Unavailable(fmt.Sprintf("write bucket %s", b.name), err)
 	}
-	b.conn.writes.stored(b.stream())
+	b.conn.writes.stored(b.Stream())
 	return ack.Sequence, nil
 }

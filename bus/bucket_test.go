@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/fault"
@@ -135,6 +136,51 @@ func TestBucketErases(t *testing.T) {
 		}
 		if v, _, err := b.Get(ctx, "k"); err != nil || string(v) != "3" {
 			t.Errorf("after that it is %s, %v", v, err)
+		}
+	})
+}
+
+func TestBucket(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
+		defer cancel()
+		b, other := e.Connect(t).Bucket(bus.AccountsBucket), e.Connect(t).Bucket(bus.AccountsBucket)
+		key := booking.NewID()
+		if _, _, err := b.Get(ctx, key); !errors.Is(err, bus.ErrNoKey) {
+			t.Errorf("get of nothing: %v", err)
+		}
+		r1, err := b.Create(ctx, key, []byte("one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Create(ctx, key, []byte("two")); !errors.Is(err, bus.ErrKeyExists) {
+			t.Errorf("create over something: %v", err)
+		}
+		if v, r, err := other.Get(ctx, key); err != nil || string(v) != "one" || r != r1 {
+			t.Errorf("get: %q %d %v", v, r, err)
+		}
+		r2, err := other.Update(ctx, key, []byte("two"), r1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Update(ctx, key, []byte("three"), r1); !errors.Is(err, bus.ErrStale) {
+			t.Errorf("update over another revision: %v", err)
+		}
+		if v, r, err := b.Get(ctx, key); err != nil || string(v) != "two" || r != r2 {
+			t.Errorf("get: %q %d %v", v, r, err)
+		}
+		kv, err := e.Connect(t).JetStream().KeyValue(ctx, bus.AccountsBucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := kv.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.Get(ctx, key); !errors.Is(err, bus.ErrNoKey) {
+			t.Errorf("get of something deleted: %v", err)
+		}
+		if _, err := b.Create(ctx, key, []byte("four")); err != nil {
+			t.Errorf("create after a delete: %v", err)
 		}
 	})
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/fault"
 )
 
 // Before NATS was closed everything was in its account for everybody. A folder from then has
 // nothing where it is looked for now.
 func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
-	old := away(t)
-	old.start(t)
+	old := bustest.Away(t)
+	old.Start(t)
 	conn, err := bus.Connect(bus.Config{InProcess: old})
 	if err != nil {
 		t.Fatal(err)
@@ -28,25 +29,25 @@ func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 	if err := bus.Provision(t.Context(), conn, bus.Plan{}); err != nil {
 		t.Fatal(err)
 	}
-	k := newKit(t, nil)
-	if _, err := newDesk(t, k.ledgerOn(t, conn)).Book(t.Context(), k.person(booking.User).command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+	k := ledgertest.New(t, nil)
+	if _, err := ledgertest.NewDesk(t, k.LedgerOn(t, conn)).Book(t.Context(), k.Person(booking.User).Command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
-	closeConn(t, conn)
-	old.stop(t)
+	bustest.CloseConn(t, conn)
+	old.Stop(t)
 
 	keys, err := access.LoadOrCreate(filepath.Join(t.TempDir(), "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := embedded.Start(embedded.Config{Dir: old.config.Dir, Access: access.Conf(keys, false)})
+	s, err := embedded.Start(embedded.Config{Dir: old.Config.Dir, Access: access.Conf(keys, false)})
 	if err == nil {
 		t.Fatalf("started, and shows nothing of what is there: %v", s.Stop())
 	}
-	if f := fault.From(err); !errors.Is(err, embedded.ErrData) || !strings.Contains(f.Message, "BOOKINGS") || !strings.Contains(f.Message, old.config.Dir) {
+	if f := fault.From(err); !errors.Is(err, embedded.ErrData) || !strings.Contains(f.Message, "BOOKINGS") || !strings.Contains(f.Message, old.Config.Dir) {
 		t.Errorf("told: %v", err)
 	}
-	old.start(t) // and nothing has become of it
+	old.Start(t) // and nothing has become of it
 }
 
 // A ledger that another Pillion has made in its own way is neither read nor changed.

@@ -24,15 +24,15 @@ const (
 )
 
 // errAlone is that a leader may have been replaced without knowing it.
-var errAlone = errors.New("the leader has not heard from a majority lately, and may be none any more")
+var errNoQuorum = errors.New("the leader has not heard from a majority lately, and may be none any more")
 
 // led returns errAlone unless it is a leader that speaks, and most of a stream's replicas, the leader that says so among them, are in touch.
-func led(info *jetstream.StreamInfo) error {
+func hasQuorum(info *jetstream.StreamInfo) error {
 	if info.Cluster == nil {
 		return nil
 	}
 	if info.Cluster.Leader == "" { // any replica answers while there is none
-		return fmt.Errorf("stream %s has no leader: %w", info.Config.Name, errAlone)
+		return fmt.Errorf("stream %s has no leader: %w", info.Config.Name, errNoQuorum)
 	}
 	if len(info.Cluster.Replicas) == 0 {
 		return nil
@@ -44,7 +44,7 @@ func led(info *jetstream.StreamInfo) error {
 		}
 	}
 	if near <= (len(info.Cluster.Replicas)+1)/2 {
-		return fmt.Errorf("stream %s: %w", info.Config.Name, errAlone)
+		return fmt.Errorf("stream %s: %w", info.Config.Name, errNoQuorum)
 	}
 	return nil
 }
@@ -61,10 +61,8 @@ func (c *Conn) lease(ctx context.Context, stream string) (time.Time, error) {
 		return at.(time.Time), nil
 	}
 	answer := c.leases.asking.DoChan(stream, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptPatience) // others wait for it too
-		defer cancel()
 		at := time.Now()
-		if _, err := c.stream(ctx, stream); err != nil {
+		if _, err := c.Stream(context.WithoutCancel(ctx), stream); /* others wait for it too */ err != nil {
 			return time.Time{}, err
 		}
 		c.leases.asked.Store(stream, at)

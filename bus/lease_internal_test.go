@@ -35,7 +35,7 @@ func TestLed(t *testing.T) {
 				info.Cluster.Replicas = append(info.Cluster.Replicas, &jetstream.PeerInfo{Current: true, Active: d})
 			}
 		}
-		if err := led(info); (err == nil) != test.led || err != nil && !errors.Is(err, errAlone) {
+		if err := hasQuorum(info); (err == nil) != test.led || err != nil && !errors.Is(err, errNoQuorum) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}

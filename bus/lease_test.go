@@ -11,6 +11,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -23,7 +24,7 @@ func TestWordOfALeader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { closeConn(t, c) })
+		t.Cleanup(func() { bustest.CloseConn(t, c) })
 		return c
 	}
 	says := connect().NATS()
@@ -44,13 +45,13 @@ func TestWordOfALeader(t *testing.T) {
 	if err := says.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	k := newKit(t, nil)
+	k := ledgertest.New(t, nil)
 	for _, test := range []struct {
 		heard time.Duration
 		led   bool
 	}{{time.Second, true}, {time.Hour, false}} {
 		heard.Store(int64(test.heard))
-		ledger := k.ledgerOn(t, connect()) // which has asked nobody yet
+		ledger := k.LedgerOn(t, connect()) // which has asked nobody yet
 		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Minute, false: 100 * time.Millisecond}[test.led])
 		last, err := ledger.LastSequence(ctx)
 		cancel()

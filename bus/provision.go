@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 )
@@ -82,9 +81,9 @@ const (
 
 // checkLayout returns ErrLayout unless the ledger is one that this Pillion reads.
 func checkLayout(c *jetstream.StreamConfig) error {
-	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout || !slices.Equal(c.Subjects, []string{ledgerSubjects}) {
+	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout || !slices.Equal(c.Subjects, []string{LedgerSubjects}) {
 		return ErrLayout.Saying(fmt.Sprintf("Stream %s is of another version of Pillion (layout %q on %s; this one has %q on %s). Nothing was changed. "+
-			"Use that version, or a NATS without data.", c.Name, have, strings.Join(c.Subjects, ", "), layout, ledgerSubjects))
+			"Use that version, or a NATS without data.", c.Name, have, strings.Join(c.Subjects, ", "), layout, LedgerSubjects))
 	}
 	return nil
 }
@@ -156,7 +155,7 @@ func (p Plan) onDisk() Plan {
 		return p
 	}
 	total, _, known := p.Disk()
-	most := total - spare(total)
+	most := total - SpareRoom(total)
 	if !known || p.needs() <= most {
 		return p
 	}
@@ -220,7 +219,7 @@ func (c *Conn) isFresh(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	if err != nil {
-		return false, unavailable("look at the ledger", err)
+		return false, Unavailable("look at the ledger", err)
 	}
 	return false, nil
 }
@@ -240,7 +239,7 @@ func (c *Conn) undo(ctx context.Context, fresh bool, why error) error {
 			continue
 		}
 		if err := c.js.DeleteStream(ctx, name); err != nil {
-			return unavailable("take away stream "+name, err)
+			return Unavailable("take away stream "+name, err)
 		}
 	}
 	return nil
@@ -248,33 +247,6 @@ func (c *Conn) undo(ctx context.Context, fresh bool, why error) error {
 
 // noStorage is the code of the fault that NATS has too little room.
 const noStorage = "no_storage"
-
-// A durable is a consumer that all instances of the services share. They only use it: it comes with the streams.
-type durable struct {
-	stream string
-	config jetstream.ConsumerConfig
-}
-
-func durables() []durable {
-	return []durable{
-		{TimersStream, jetstream.ConsumerConfig{
-			Durable: TimersConsumer, Description: "timers that have gone off", FilterSubject: timerDue + "*",
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
-		}},
-		{LedgerStream, jetstream.ConsumerConfig{
-			Durable: DeadlinesConsumer, Description: "what has a deadline, or calls for something", FilterSubjects: []string{
-				EventPattern(booking.Requested), EventPattern(booking.Accepted), EventPattern(booking.Released), EventPattern(booking.StartRefused),
-			},
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: dutyWait, MaxAckPending: 4 * dutyAtOnce, DeliverPolicy: jetstream.DeliverAllPolicy,
-		}},
-		// One instance gets all messages, so that the feed has the ledger's order however many instances there are.
-		{LedgerStream, jetstream.ConsumerConfig{
-			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: republishFrom,
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: feedWait, MaxAckPending: feedAtOnce, DeliverPolicy: jetstream.DeliverNewPolicy,
-			PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{feedGroup}, PinnedTTL: feedPin,
-		}},
-	}
-}
 
 // What keeps a server from being one of Pillion's.
 var (
@@ -305,22 +277,22 @@ func (c *Conn) HasLedger(ctx context.Context) error {
 
 // look says what it means that something could not be found.
 func (c *Conn) look(ctx context.Context, stream string, find func() error) error {
-	if !c.link.is() {
-		return errLinkDown // and do not wait for an answer that cannot come
+	if !c.state.isUp() {
+		return ErrDown // and do not wait for an answer that cannot come
 	}
 	switch err := find(); {
 	case err == nil:
-		ledger, err := c.ledgerInfo(ctx)
+		ledger, err := c.Stream(ctx, LedgerStream)
 		if err != nil {
-			return fmt.Errorf("look at the ledger: %w", err)
+			return err
 		}
-		return checkLayout(&ledger.Config)
+		return checkLayout(&ledger.CachedInfo().Config)
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		return ErrNotProvisioned
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 		return ErrNoJetStream.Because(err)
 	default:
-		return unavailable("look at stream "+stream, err)
+		return Unavailable("look at stream "+stream, err)
 	}
 }
 
@@ -330,7 +302,7 @@ func ledgerConfig(p Plan) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:                 LedgerStream,
 		Description:          "what happened to every booking: the only truth",
-		Subjects:             []string{ledgerSubjects},
+		Subjects:             []string{LedgerSubjects},
 		Storage:              jetstream.FileStorage,
 		Replicas:             p.Replicas,
 		MaxAge:               p.LedgerAge,
@@ -414,7 +386,7 @@ func (c *Conn) refuseNarrowing(ctx context.Context, want *jetstream.StreamConfig
 		return nil
 	}
 	if err != nil {
-		return unavailable("look at stream "+want.Name, err)
+		return Unavailable("look at stream "+want.Name, err)
 	}
 	have := s.CachedInfo().Config
 	if have.Name == LedgerStream {
@@ -454,7 +426,7 @@ func (c *Conn) provisionBucket(ctx context.Context, want jetstream.KeyValueConfi
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 	case err != nil:
-		return unavailable("look at bucket "+want.Bucket, err)
+		return Unavailable("look at bucket "+want.Bucket, err)
 	case want.Replicas < have.CachedInfo().Config.Replicas:
 		return ErrNarrowing.Saying(fmt.Sprintf("Bucket %s: it has %d replicas and you asked for %d. Give at least what it has.",
 			want.Bucket, have.CachedInfo().Config.Replicas, want.Replicas))
@@ -481,15 +453,15 @@ func provisionFailed(what string, p Plan, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch {
-		case api.ErrorCode == errInsufficientStorage, api.ErrorCode == errNoPeers && strings.Contains(api.Description, "storage"):
+		case api.ErrorCode == codeInsufficientStorage, api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "storage"):
 			return fault.New(fault.Invalid, noStorage, fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
 				"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
 				"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
-		case api.ErrorCode == errNoPeers, api.ErrorCode == errInsufficientResources:
+		case api.ErrorCode == codeNoPeers, api.ErrorCode == codeInsufficientResources:
 			return fault.New(fault.Invalid, "no_peers",
 				"NATS has too few servers for the asked number of replicas of "+what+". Start more servers, or ask for fewer with --replicas.").Because(err)
 		}
 		return fmt.Errorf("provision %s: %w", what, err)
 	}
-	return unavailable("provision "+what, err)
+	return Unavailable("provision "+what, err)
 }

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -77,7 +79,7 @@ func TestProvisionThreeReplicas(t *testing.T) {
 // A deployment that was provisioned before there were sessions gets what it lacks and keeps what it has.
 func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		k := newKit(t, e)
+		k := ledgertest.New(t, e)
 		conn := k.Connect(t)
 		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
@@ -131,21 +133,21 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 // What is stored stays as it is, whoever publishes.
 func TestStoredSubjectsAreImmutable(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		k := newKit(t, e)
+		k := ledgertest.New(t, e)
 		conn := k.Connect(t)
 		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 		defer cancel()
-		user := k.person(booking.User)
+		user := k.Person(booking.User)
 		id := booking.ID(booking.NewID())
-		if _, err := newDesk(t, k.ledger(t)).Book(ctx, user.command(), id, booking.Trip{}); err != nil {
+		if _, err := ledgertest.NewDesk(t, k.Ledger(t)).Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
-		again := message(id, 1, booking.Requested, user.Actor, user.proof)
+		again := ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof)
 		var api *jetstream.APIError
 		if _, err := conn.JetStream().PublishMsg(ctx, again); !errors.As(err, &api) || api.ErrorCode != 10077 {
 			t.Errorf("a second message on a subject: %v", err)
 		}
-		rollup := message(id, 1, booking.Requested, user.Actor, user.proof, func(m *nats.Msg, _ map[string]any) { m.Header.Set("Nats-Rollup", "sub") })
+		rollup := ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof, func(m *nats.Msg, _ map[string]any) { m.Header.Set("Nats-Rollup", "sub") })
 		if _, err := conn.JetStream().PublishMsg(ctx, rollup); err == nil {
 			t.Error("a rollup was taken")
 		}
@@ -163,9 +165,9 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 }
 
 func TestEmbeddedRefusesWithASentence(t *testing.T) {
-	taken := away(t)
-	taken.config.Addr = freeAddr(t)
-	taken.start(t)
+	taken := bustest.Away(t)
+	taken.Config.Addr = bustest.FreeAddr(t)
+	taken.Start(t)
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file)
 	for name, c := range map[string]struct {
@@ -173,9 +175,9 @@ func TestEmbeddedRefusesWithASentence(t *testing.T) {
 		want   error
 		say    string
 	}{
-		"address taken":    {embedded.Config{Dir: t.TempDir(), Addr: taken.config.Addr}, embedded.ErrAddr, "address already in use"},
+		"address taken":    {embedded.Config{Dir: t.TempDir(), Addr: taken.Config.Addr}, embedded.ErrAddr, "address already in use"},
 		"no address":       {embedded.Config{Dir: t.TempDir(), Addr: "nowhere"}, embedded.ErrAddr, "host and a port"},
-		"folder is taken":  {embedded.Config{Dir: taken.config.Dir}, embedded.ErrDir, "another program"},
+		"folder is taken":  {embedded.Config{Dir: taken.Config.Dir}, embedded.ErrDir, "another program"},
 		"folder is a file": {embedded.Config{Dir: file}, embedded.ErrDir, "not a directory"},
 	} {
 		s, err := embedded.Start(c.config)
@@ -192,7 +194,7 @@ func TestEmbeddedRefusesWithASentence(t *testing.T) {
 func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 	for _, url := range []string{"", "localhost:4222", "http://localhost:4222", "nats://", "nats://a:4222,ftp://b"} {
 		if c, err := bus.Connect(bus.Config{URL: url}); err == nil {
-			closeConn(t, c)
+			bustest.CloseConn(t, c)
 			t.Errorf("%q was taken", url)
 		}
 	}
@@ -238,16 +240,16 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 
 // Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a smaller ledger helps.
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
-	server := away(t)
-	server.config.Access = `
+	server := bustest.Away(t)
+	server.Config.Access = `
 		accounts { A { jetstream: { max_mem: 16MB, max_file: 300MB }, users: [ { user: a, password: a } ] } }
 		no_auth_user: a`
-	server.start(t)
+	server.Start(t)
 	conn, err := bus.Connect(bus.Config{InProcess: server})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeConn(t, conn) })
+	t.Cleanup(func() { bustest.CloseConn(t, conn) })
 	err = bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
 	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
 		t.Errorf("told: %v", err)
@@ -257,5 +259,11 @@ func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	}
 	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); err != nil {
 		t.Errorf("a smaller ledger: %v", err)
+	}
+}
+func writeFile(t testing.TB, name string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte("a file"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
@@ -49,13 +50,13 @@ func listen(t *testing.T, say func(net.Conn)) string {
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	certs, others := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1")
-	secure, open := serve(t, "127.0.0.1:0", certs), serve(t, "127.0.0.1:0", "")
+	secure, open := bustest.Serve(t, "127.0.0.1:0", certs), bustest.Serve(t, "127.0.0.1:0", "")
 	for _, s := range []*embedded.Server{secure, open} {
-		t.Cleanup(func() { stopServer(t, s) })
+		t.Cleanup(func() { bustest.StopServer(t, s) })
 	}
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	nobody, mute := freeAddr(t), listen(t, func(net.Conn) {})
+	nobody, mute := bustest.FreeAddr(t), listen(t, func(net.Conn) {})
 	hangsUp := listen(t, func(c net.Conn) { _ = c.Close() })
 	key, err := nkeys.CreateUser()
 	if err != nil {
@@ -81,13 +82,13 @@ func TestTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, told := new(logLines), make(chan error, 10)
+			log, told := new(bustest.LogLines), make(chan error, 10)
 			c.config.Log = slog.New(slog.NewJSONHandler(log, nil))
-			conn := connectTo(t, c.config)
-			c.config.Beside = conn
-			connectTo(t, c.config) // another one of the same process
-			c.config.Beside, c.config.Trouble, c.config.Log = nil, func(err error) { told <- err }, nil
-			if err := connectTo(t, c.config).Reach(t.Context()); !errors.Is(err, c.want) {
+			conn := bustest.ConnectTo(t, c.config)
+			c.config.ShareMetricsWith = conn
+			bustest.ConnectTo(t, c.config) // another one of the same process
+			c.config.ShareMetricsWith, c.config.Trouble, c.config.Log = nil, func(err error) { told <- err }, nil
+			if err := bustest.ConnectTo(t, c.config).Reach(t.Context()); !errors.Is(err, c.want) {
 				t.Errorf("reach it: %v, want %v", err, c.want)
 			}
 			err := <-told
@@ -112,17 +113,17 @@ func TestTrouble(t *testing.T) {
 // What was told is told again after there was a connection in between.
 func TestTroubleAgain(t *testing.T) {
 	t.Parallel()
-	addr, told := freeAddr(t), make(chan error, 10)
-	conn := connectTo(t, bus.Config{URL: "nats://" + addr, Trouble: func(err error) { told <- err }})
+	addr, told := bustest.FreeAddr(t), make(chan error, 10)
+	conn := bustest.ConnectTo(t, bus.Config{URL: "nats://" + addr, Trouble: func(err error) { told <- err }})
 	for range 2 {
 		if err := <-told; !errors.Is(err, bus.ErrUnreachable) {
 			t.Errorf("it is told %v", err)
 		}
-		server := serve(t, addr, "")
+		server := bustest.Serve(t, addr, "")
 		if becomes(t, "there is a server", conn, nil); conn.Reach(t.Context()) != nil {
 			t.Error("it is not reached")
 		}
-		stopServer(t, server)
+		bustest.StopServer(t, server)
 	}
 	becomes(t, "there is none", conn, bus.ErrUnreachable)
 }

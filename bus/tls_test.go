@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/trialca"
@@ -26,31 +26,6 @@ func certificates(t *testing.T, host string) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-// serve starts a server with the certificate in a folder, or without encryption where there is none.
-func serve(t *testing.T, addr, certs string) *embedded.Server {
-	t.Helper()
-	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
-	if certs != "" {
-		pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(certs, "nats.crt"), Key: filepath.Join(certs, "nats.key")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.TLS = pair.Server()
-	}
-	s, err := embedded.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func stopServer(t *testing.T, s *embedded.Server) {
-	t.Helper()
-	if err := s.Stop(); err != nil {
-		t.Error(err)
-	}
 }
 
 // becomes waits until the connection is ready, or not for the reason that is wanted.
@@ -70,30 +45,14 @@ func becomes(t *testing.T, what string, conn *bus.Conn, want error) {
 	}
 }
 
-func connectTo(t *testing.T, c bus.Config) *bus.Conn {
-	t.Helper()
-	conn, err := bus.Connect(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
-		defer cancel()
-		if err := conn.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return conn
-}
-
 // A client trusts the CA that it is told of, and says what is wrong where it cannot.
 func TestTrust(t *testing.T) {
 	t.Parallel()
 	certs, others, elsewhere := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"), certificates(t, "nats.example")
 	ca := func(dir string) string { return filepath.Join(dir, "ca.crt") }
-	secure, wrongHost, plain := serve(t, "127.0.0.1:0", certs), serve(t, "127.0.0.1:0", elsewhere), serve(t, "127.0.0.1:0", "")
+	secure, wrongHost, plain := bustest.Serve(t, "127.0.0.1:0", certs), bustest.Serve(t, "127.0.0.1:0", elsewhere), bustest.Serve(t, "127.0.0.1:0", "")
 	for _, s := range []*embedded.Server{secure, wrongHost, plain} {
-		t.Cleanup(func() { stopServer(t, s) })
+		t.Cleanup(func() { bustest.StopServer(t, s) })
 	}
 	asNATS := func(url string) string { return strings.Replace(url, "tls://", "nats://", 1) }
 	for _, c := range []struct {
@@ -110,13 +69,13 @@ func TestTrust(t *testing.T) {
 		{"a server that does not encrypt, and a URL that says tls", strings.Replace(plain.URL(), "nats://", "tls://", 1), "", bus.ErrNotEncrypted},
 		{"a server that does not encrypt, on this machine", plain.URL(), "", nil},
 	} {
-		becomes(t, c.what, connectTo(t, bus.Config{URL: c.url, CA: c.ca}), c.want)
+		becomes(t, c.what, bustest.ConnectTo(t, bus.Config{URL: c.url, CA: c.ca}), c.want)
 	}
 	if _, err := bus.Connect(bus.Config{URL: secure.URL(), CA: filepath.Join(certs, "none.crt")}); !errors.Is(err, certfile.ErrAuthorities) {
 		t.Errorf("a CA that is not there: %v", err)
 	}
 	// In this process there is nothing to encrypt.
-	becomes(t, "in this process", connectTo(t, bus.Config{InProcess: secure.Provider(), CA: ca(others)}), nil)
+	becomes(t, "in this process", bustest.ConnectTo(t, bus.Config{InProcess: secure.Provider(), CA: ca(others)}), nil)
 }
 
 // A CA is replaced without a restart of its clients: they read it at each connect.
@@ -142,20 +101,20 @@ func TestNewCA(t *testing.T) {
 		return text
 	}
 	put(read(old))
-	first := serve(t, "127.0.0.1:0", old)
+	first := bustest.Serve(t, "127.0.0.1:0", old)
 	addr := strings.TrimPrefix(first.URL(), "tls://")
-	conn := connectTo(t, bus.Config{URL: first.URL(), CA: trusted})
+	conn := bustest.ConnectTo(t, bus.Config{URL: first.URL(), CA: trusted})
 	becomes(t, "the old CA", conn, nil)
-	stopServer(t, first)
+	bustest.StopServer(t, first)
 
-	second := serve(t, addr, next)
+	second := bustest.Serve(t, addr, next)
 	becomes(t, "a server of the new CA", conn, bus.ErrNotTrusted)
 	put(read(old), read(next))
 	becomes(t, "both CAs", conn, nil)
-	stopServer(t, second)
+	bustest.StopServer(t, second)
 
-	third := serve(t, addr, old)
-	defer stopServer(t, third)
+	third := bustest.Serve(t, addr, old)
+	defer bustest.StopServer(t, third)
 	becomes(t, "both CAs, and the old server", conn, nil)
 	if err := os.Remove(trusted); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,6 @@ func (c headerCarrier) Keys() []string {
 }
 
 // carryTrace adds the trace that ctx belongs to, if any, to a message.
-func carryTrace(ctx context.Context, h nats.Header) {
+func InjectTrace(ctx context.Context, h nats.Header) {
 	propagation.TraceContext{}.Inject(ctx, headerCarrier(h))
 }

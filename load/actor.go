@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -266,7 +266,7 @@ func (a *actor) soon() time.Time {
 // acknowledged returns the event that a successful step must have added to the ledger.
 func (a *actor) acknowledged(s step, c Call) acknowledged {
 	k := acknowledged{
-		Acknowledged: bus.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start,
+		Acknowledged: inspect.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start,
 		end: c.End,
 	}
 	if u := a.run.owner(c.Booking); u != nil {

@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
+	"github.com/example/pillion/bus/ledger"
 )
 
 // Check inspects the whole ledger and adds the result to the report: acknowledged events that are
 // missing, bookings with two riders, riders with two rides, and all other faults that an inspection
 // finds. It needs an operator's access to the ledger.
 //
-// Errors are those of [bus.Ledger.Inspect]. Faults of the ledger are not errors.
-func Check(ctx context.Context, ledger *bus.Ledger, r *Report) error {
-	found, err := ledger.Inspect(ctx, bus.InspectOptions{Acknowledged: r.acknowledged})
+// Errors are those of [inspect.Run]. Faults of the ledger are not errors.
+func Check(ctx context.Context, ledger *ledger.Ledger, r *Report) error {
+	found, err := inspect.Run(ctx, ledger, inspect.Options{Acknowledged: r.acknowledged})
 	if err != nil {
 		return fmt.Errorf("check the load against the ledger: %w", err)
 	}

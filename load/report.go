@@ -12,7 +12,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 )
 
 // A Report is the result of a load. It contains no tokens, passwords or start codes.
@@ -39,7 +39,7 @@ type Report struct {
 
 	Calls []Call `json:"calls,omitempty"` // all calls, if Config.Record is set
 
-	acknowledged []bus.Acknowledged
+	acknowledged []inspect.Acknowledged
 }
 
 // An Operation has the results of one kind of operation.
@@ -83,9 +83,9 @@ type Ledger struct {
 	More     int       `json:"more_findings"`
 }
 
-// A Finding is a [bus.Finding] as JSON.
+// A Finding is a [inspect.Finding] as JSON.
 type Finding struct {
-	What    bus.What        `json:"what"`
+	What    inspect.What    `json:"what"`
 	Seq     uint64          `json:"seq"`
 	Booking booking.ID      `json:"booking_id,omitempty"`
 	Rider   booking.RiderID `json:"raider_id,omitempty"`
@@ -93,7 +93,7 @@ type Finding struct {
 }
 
 // Acknowledged returns the events of successful answers, in the order of the answers.
-func (r *Report) Acknowledged() []bus.Acknowledged { return r.acknowledged }
+func (r *Report) Acknowledged() []inspect.Acknowledged { return r.acknowledged }
 
 // Good reports whether the load found no faults: no violation, no finding in the ledger, and no
 // event that a watcher missed. It is true as well if the ledger was not checked.
@@ -161,7 +161,7 @@ func (r *Report) faults(b *strings.Builder) {
 		if i == shown {
 			break
 		}
-		fmt.Fprintf(b, "FOUND %s\n", bus.Finding(f))
+		fmt.Fprintf(b, "FOUND %s\n", inspect.Finding(f))
 	}
 	fmt.Fprintf(b, "The ledger was checked for %d acknowledged events: %d findings. It has %s; bookings: %s.\n",
 		r.Ledger.Checked, len(r.Ledger.Findings)+r.Ledger.More, counts(r.Ledger.Events), counts(r.Ledger.Bookings))

@@ -10,7 +10,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 )
 
 // A Phase is a phase of a run.
@@ -66,7 +66,7 @@ type opStats struct {
 
 // An acknowledged is an event that a successful answer has promised.
 type acknowledged struct {
-	bus.Acknowledged
+	inspect.Acknowledged
 	role       booking.Role
 	owner      string // the ID of the booking's user, or "" if that is not a user of this run
 	start, end time.Time

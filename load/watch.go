@@ -11,6 +11,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
 )
 
 // Watched has the results of watchers, which receive the events of their bookings over NATS.
@@ -118,7 +119,7 @@ func (r *run) watch(ctx context.Context) *watching {
 
 // watch connects to NATS with the actor's token, and reconnects with a new one when that has
 // expired.
-func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher, error) {
+func (a *actor) watch(ctx context.Context, all *watching, subject string) (*watcher, error) {
 	w := &watcher{
 		news: all.news, lag: all.lag, lagMu: &all.lagMu,
 		seen: make(map[booking.EventID]bool), received: make(map[eventKey]int), latest: make(map[booking.ID]int),
@@ -140,7 +141,7 @@ func (a *actor) watch(ctx context.Context, all *watching, feed string) (*watcher
 	w.conn = conn
 	ctx, cancel := context.WithTimeout(ctx, a.run.Timeout)
 	defer cancel()
-	if err := conn.WatchFeed(ctx, feed, w.receive); err != nil {
+	if err := feed.Watch(ctx, conn, subject, w.receive); err != nil {
 		w.close()
 		return nil, fmt.Errorf("watch: %w", err)
 	}
@@ -164,7 +165,7 @@ func (w *watcher) changed(connected bool) {
 }
 
 // receive records an event.
-func (w *watcher) receive(e bus.Told) {
+func (w *watcher) receive(e feed.Event) {
 	w.lagMu.Lock()
 	record(w.lag, time.Since(e.At))
 	w.lagMu.Unlock()

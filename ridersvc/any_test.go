@@ -12,6 +12,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/web/webtest"
 )
@@ -189,7 +190,7 @@ func TestAnyGivesUpOnABoardThatStays(t *testing.T) {
 func TestAnyUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
 	e.nothingTried()
 	e.unready = nil
@@ -211,7 +212,7 @@ func TestAnyStopsWhereGoingOnIsWrong(t *testing.T) {
 		status int
 		says   string
 	}{
-		{bus.ErrOutcomeUnknown, 503, unknown},
+		{ledger.ErrOutcomeUnknown, 503, unknown},
 		{booking.ErrRiderBusy, 409, booking.ErrRiderBusy.Message},
 	} {
 		e := newEnv(t)
@@ -241,7 +242,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		first error // how the first attempt ends
-	}{{"that wins", nil}, {"that fails", bus.ErrOutcomeUnknown}} {
+	}{{"that wins", nil}, {"that fails", ledger.ErrOutcomeUnknown}} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := newEnv(t)

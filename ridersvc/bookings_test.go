@@ -13,7 +13,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/web/webtest"
@@ -246,7 +246,7 @@ func TestHistoryUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
 	e.bring(id, booking.StateAccepted)
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	later(t, e.call("GET", "/bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
 	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) // which comes from the ledger
 }

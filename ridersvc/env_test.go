@@ -11,7 +11,8 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/ridersvc"
@@ -20,7 +21,7 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-var _ ridersvc.Ledger = (*bus.Ledger)(nil)
+var _ ridersvc.Ledger = (*ledger.Ledger)(nil)
 
 // People and things to test with. No test depends on which ids they have.
 const (
@@ -62,7 +63,7 @@ type env struct {
 	deaf    error          // what telling them says
 	ahead   atomic.Int64   // nanoseconds that it is ahead of the real clock
 	service *ridersvc.Service
-	offers  chan bus.OfferNotice // what riders are told
+	offers  chan feed.Offer // what riders are told
 	roster  *roster
 }
 
@@ -70,7 +71,7 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan bus.OfferNotice, 1024), roster: new(roster)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan feed.Offer, 1024), roster: new(roster)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
@@ -100,7 +101,7 @@ func (e *env) serve(desk *booking.Desk) {
 		Roster: e.roster, Within: 500,
 		Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
-		Tell: func(n bus.OfferNotice) error {
+		Tell: func(n feed.Offer) error {
 			e.offers <- n
 			return nil
 		},
@@ -219,4 +220,4 @@ func (e *env) finish(rider string, id booking.ID) {
 func faultCode(err error) string { return fault.From(err).Code }
 
 // unknown is what a rider is told of an outcome that is not known, without an Idempotency-Key.
-var unknown = bus.ErrOutcomeUnknown.Message + " " + bus.ErrOutcomeUnknown.Look
+var unknown = ledger.ErrOutcomeUnknown.Message + " " + ledger.ErrOutcomeUnknown.Look

@@ -9,7 +9,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -129,7 +129,7 @@ func TestNamedLosses(t *testing.T) {
 			e.ledger.Before = func(context.Context, booking.ID) error { return booking.ErrRiderBusy }
 		}, 409, booking.ErrRiderBusy.Message},
 		{"outcome unknown", func(e *env, _ booking.ID) {
-			e.ledger.Before = func(context.Context, booking.ID) error { return bus.ErrOutcomeUnknown }
+			e.ledger.Before = func(context.Context, booking.ID) error { return ledger.ErrOutcomeUnknown }
 		}, 503, unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestNamedAgain(t *testing.T) {
 // A named booking needs no board.
 func TestNamedWithoutABoard(t *testing.T) {
 	e := newEnv(t)
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	e.ledger.Hold()
 	id := e.book()
 	won(t, e.accept(rita, named(id)), rita, id)

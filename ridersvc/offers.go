@@ -14,7 +14,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/jsontime"
 )
@@ -33,7 +33,7 @@ const (
 // offers tells riders over NATS what is open near them, and when it is not open any more: those whose last report came to this instance, so that each has
 // one instance that tells them. What was told is remembered here by booking. A rider who reports to another instance is told once more by that one.
 type offers struct {
-	tell   func(bus.OfferNotice) error // nil: nobody is told
+	tell   func(feed.Offer) error // nil: nobody is told
 	board  *board.Board
 	fleet  *fleet.Map
 	ready  func(context.Context) error
@@ -94,7 +94,7 @@ func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 		return
 	}
 	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+strconv.FormatInt(int64(math.Round(b.Metres)), 10)+"}"...)
-	if o.say(bus.OfferNotice{Rider: rider, Booking: b.ID, Seq: b.OpenedSeq, What: "open", At: b.OpenedAt, Body: body}) {
+	if o.say(feed.Offer{Rider: rider, Booking: b.ID, Seq: b.OpenedSeq, What: "open", At: b.OpenedAt, Body: body}) {
 		a.riders = append(a.riders, rider)
 	}
 }
@@ -114,7 +114,7 @@ type goneOffer struct {
 }
 
 // say reports whether it could be said. What could not is not said again: who has no connection has missed more than that.
-func (o *offers) say(n bus.OfferNotice) bool {
+func (o *offers) say(n feed.Offer) bool {
 	err := o.tell(n)
 	if err != nil {
 		o.log.Debug("a rider is not told of an offer", "booking", n.Booking, "error", err)
@@ -153,7 +153,7 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 		return
 	}
 	for _, r := range a.riders {
-		o.say(bus.OfferNotice{Rider: r, Booking: id, Seq: seq, What: "gone", At: at, Body: body})
+		o.say(feed.Offer{Rider: r, Booking: id, Seq: seq, What: "gone", At: at, Body: body})
 	}
 }
 

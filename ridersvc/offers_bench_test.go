@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/fleet"
 )
 
@@ -33,7 +33,7 @@ func BenchmarkOffers(b *testing.B) {
 			told, longest := 0, 30*time.Second
 			wait := func(what string, id booking.ID) {
 				for n := 0; tells && n < 100; n++ {
-					var notice bus.OfferNotice
+					var notice feed.Offer
 					select {
 					case notice = <-e.offers:
 					case <-time.After(longest):

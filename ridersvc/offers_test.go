@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web/webtest"
@@ -34,14 +35,14 @@ func (e *env) tellOffers() {
 }
 
 // notice waits for the next thing that somebody is told.
-func (e *env) notice() bus.OfferNotice {
+func (e *env) notice() feed.Offer {
 	e.t.Helper()
 	select {
 	case n := <-e.offers:
 		return n
 	case <-time.After(wait.Patience):
 		e.t.Fatal("nobody is told anything")
-		return bus.OfferNotice{}
+		return feed.Offer{}
 	}
 }
 
@@ -196,10 +197,10 @@ func TestOffersAfterARestart(t *testing.T) {
 func TestOffersOverNATS(t *testing.T) {
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, 2)
-		e.Door(t, x.auth)
+		e.RunCallout(t, x.auth)
 		var feeds []*nats.Subscription
 		for i := range 2 {
-			nc := e.MustEnter(t, x.tokens[i])
+			nc := e.MustConnectWithToken(t, x.tokens[i])
 			feed, err := nc.SubscribeSync(bus.FeedOfRider(x.riders[i]))
 			if err == nil {
 				err = nc.Flush()

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/web/webtest"
@@ -133,7 +133,7 @@ func TestOpenGivesUpOnABoardThatStays(t *testing.T) {
 func TestOpenUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	e.book()
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
 	e.unready = nil
 	if ids, _ := e.page(""); len(ids) != 1 {

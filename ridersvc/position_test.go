@@ -13,6 +13,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/web/webtest"
@@ -193,7 +194,7 @@ func TestOpenAroundRefuses(t *testing.T) {
 	} {
 		webtest.Refused(t, e.call("GET", "/open-bookings?"+query, e.rider(rita), ""), http.StatusBadRequest, says)
 	}
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
 }
 

@@ -18,7 +18,10 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/fleet/natsfleet"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
@@ -63,9 +66,9 @@ func connect(t testing.TB, e *bustest.Env, source string) *bus.Conn {
 	return e.ConnectAs(t, strings.TrimPrefix(source, "/"))
 }
 
-func (x *town) open(t testing.TB, e *bustest.Env, source string) (*bus.Ledger, *booking.Desk) {
+func (x *town) open(t testing.TB, e *bustest.Env, source string) (*ledger.Ledger, *booking.Desk) {
 	t.Helper()
-	ledger, err := bus.OpenLedger(connect(t, e, source), bus.LedgerOptions{Source: source, Tokens: x.auth.Verifier()})
+	ledger, err := ledger.Open(connect(t, e, source), ledger.Options{Source: source, Tokens: x.auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,10 +92,10 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	}
 	x.fleets = append(x.fleets, riders)
 	conn := connect(t, e, "/ridersvc")
-	positions := conn.Positions(riders)
+	positions := natsfleet.NewPositions(conn, riders)
 	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: riders, Announce: positions.Announce, Tell: conn.TellRider, Roster: conn.Roster(),
+		Fleet: riders, Announce: positions.Announce, Tell: func(o feed.Offer) error { return feed.SendOffer(conn, o) }, Roster: natsfleet.NewRoster(conn),
 		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {

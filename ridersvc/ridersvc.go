@@ -18,7 +18,8 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -53,7 +54,7 @@ type Config struct {
 	Roster   Roster                                    // who has said to be offline
 	Within   float64                                   // how near to the pickup a rider must be to arrive, in metres; 0: anywhere
 	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
-	Tell     func(bus.OfferNotice) error               // tells a rider what is open near it; nil: nobody is told
+	Tell     func(feed.Offer) error                    // tells a rider what is open near it; nil: nobody is told
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
 	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
@@ -141,7 +142,7 @@ func New(c Config) (*Service, error) {
 		streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
-			Look: bus.ErrOutcomeUnknown.Look,
+			Look: ledger.ErrOutcomeUnknown.Look,
 		},
 		attempts: attempts{under: make(map[booking.ID]chan struct{})},
 	}, nil

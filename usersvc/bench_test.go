@@ -22,8 +22,8 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -44,7 +44,7 @@ const (
 // watcher costs this process. It fails where one misses an event or is told one twice, or where a hundredth of the events is later than 250 ms.
 func BenchmarkWatch(b *testing.B) {
 	e, auth := bustest.Run(b), tokentest.New(b)
-	ledger, err := bus.OpenLedger(e.Connect(b), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	ledger, err := ledger.Open(e.Connect(b), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/webtest"
@@ -200,11 +200,11 @@ func TestBadIdempotencyKeys(t *testing.T) {
 func TestBookWhenTheLedgerIsFull(t *testing.T) {
 	e := newEnv(t)
 	known := webtest.Object(t, e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k"))
-	e.ledger.Fill(bus.ErrLedgerFull)
+	e.ledger.Fill(ledger.ErrFull)
 	stored := e.ledger.Appended()
 	for _, headers := range [][]string{nil, {"Idempotency-Key", "other"}} {
 		w := e.call("POST", "/book", e.user(ulla), "{}", headers...)
-		webtest.Refused(t, w, http.StatusServiceUnavailable, bus.ErrLedgerFull.Message)
+		webtest.Refused(t, w, http.StatusServiceUnavailable, ledger.ErrFull.Message)
 		later(t, w)
 	}
 	if e.ledger.Appended() != stored {
@@ -219,7 +219,7 @@ func TestBookWhenTheLedgerIsFull(t *testing.T) {
 
 func TestBookWhenTheLedgerIsAway(t *testing.T) {
 	e := newEnv(t)
-	e.ledger.Fail(bus.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
+	e.ledger.Fail(ledger.ErrOutcomeUnknown.Because(errors.New("nats: secret.example.com timed out")))
 	w := e.call("POST", "/book", e.user(ulla), "{}")
 	webtest.Refused(t, w, http.StatusServiceUnavailable, "We could not confirm in time whether this was recorded. "+
 		"GET /bookings shows it if it was. With an Idempotency-Key a request can be sent again without being done twice.")

@@ -13,7 +13,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web/webtest"
 )
@@ -294,7 +294,7 @@ func TestListGivesUpOnABoardThatStays(t *testing.T) {
 func TestListUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	id := e.book(ulla)
-	e.unready = bus.ErrNotCaughtUp
+	e.unready = ledger.ErrNotCaughtUp
 	w := e.call("GET", "/bookings", e.user(ulla), "")
 	webtest.Refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
 	later(t, w)

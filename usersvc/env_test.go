@@ -12,7 +12,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-var _ usersvc.Ledger = (*bus.Ledger)(nil)
+var _ usersvc.Ledger = (*ledger.Ledger)(nil)
 
 // People and things to test with. No test depends on which ids they have.
 const (

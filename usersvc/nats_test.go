@@ -16,9 +16,10 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/fleet/natsfleet"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -30,13 +31,13 @@ type instance struct {
 	url    string
 	desk   *booking.Desk
 	board  *board.Board
-	ledger *bus.Ledger
+	ledger *ledger.Ledger
 }
 
 // serve starts an instance, ready, and stops it after the test.
 func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	t.Helper()
-	ledger, err := bus.OpenLedger(e.Connect(t), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	ledger, err := ledger.Open(e.Connect(t), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	positions := e.Connect(t).Positions(riders)
+	positions := natsfleet.NewPositions(e.Connect(t), riders)
 	ctx, cancel := context.WithCancel(context.Background())
 	var tasks errgroup.Group
 	tasks.Go(func() error { return follower.Run(ctx) })
@@ -242,7 +243,7 @@ func TestAvailabilityAcrossProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	positions := e.Connect(t).Positions(elsewhere)
+	positions := natsfleet.NewPositions(e.Connect(t), elsewhere)
 	bearer := auth.Token(token.User, ulla, "john@example.com")
 	for _, in := range instances {
 		wait.Until(t, "a rider is near", func() bool { // a report may be lost as long as nobody listens

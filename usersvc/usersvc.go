@@ -17,7 +17,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -114,7 +114,7 @@ func New(c Config) (*Service, error) {
 		now: c.Now, streams: c.Streams, positions: c.Positions,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
-			Look: bus.ErrOutcomeUnknown.Look,
+			Look: ledger.ErrOutcomeUnknown.Look,
 		},
 	}, nil
 }

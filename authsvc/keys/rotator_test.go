@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -21,22 +22,30 @@ import (
 type instance struct {
 	dir    string
 	conn   *bus.Conn
-	watch  *bus.KeyWatch
+	watch  *trust.KeyWatch
 	ring   *keys.Ring
 	signer *keys.Signer
 	config keys.RotatorConfig
+}
+
+// updateOn returns what changes the key set over a connection.
+func updateOn(conn *bus.Conn) keys.UpdateSet {
+	return func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was,
+		is *token.KeySet, err error) {
+		return trust.ChangeKeys(ctx, conn, change)
+	}
 }
 
 // newInstance returns an instance with its keys in a folder.
 func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &instance{dir: dir, conn: conn, watch: conn.KeyWatch(time.Second),
+	k := &instance{dir: dir, conn: conn, watch: trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)),
 		ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
 	run(t, k.watch.Run)
 	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
-	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: conn.ChangeKeys, LedgerAge: conn.LedgerAge,
-		Elsewhere: conn.AuthAnswers}
+	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: updateOn(conn), LedgerAge: conn.LedgerAge,
+		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, conn) }}
 	return k
 }
 
@@ -116,7 +125,7 @@ func (k *instance) issue(t *testing.T) (string, token.Claims) {
 
 func (k *instance) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
 	t.Helper()
-	if _, _, err := k.conn.ChangeKeys(t.Context(), change); err != nil {
+	if _, _, err := trust.ChangeKeys(t.Context(), k.conn, change); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -213,7 +222,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
 	later.config.Update = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was,
 		is *token.KeySet, err error) {
-		return k.conn.ChangeKeys(ctx,
+		return trust.ChangeKeys(ctx, k.conn,
 			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
 	}
 	rotator := later.rotator(t)
@@ -236,7 +245,7 @@ func TestKeysAtStart(t *testing.T) {
 	first := a.signs(t)
 
 	t.Run("another instance, with a folder of its own", func(t *testing.T) {
-		stop, err := bus.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
+		stop, err := trust.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

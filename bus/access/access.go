@@ -1,40 +1,46 @@
-// Package access says who may do what on NATS, in one table ([Table], and [Of] for those who come with a token), and writes it down as the
-// configuration of a server ([Conf]): the one inside this process and those of a cluster are closed by the same words.
+// Package access holds the NATS permissions of every client, and renders them as server
+// configuration. Call [LoadOrCreate] for the keys of all services, and pass them to [Conf]: the
+// embedded server and the servers of a cluster enforce the same table.
 //
-// Each of our own processes proves who it is with a key of its own ([LoadOrCreate]). Whoever else comes brings a token, and the server asks
-// authsvc about it (package callout). NATS compares subjects and knows nothing of bookings, so this table keeps a service from writing
-// another one's events, and that an event is true is still for its readers to verify.
+// [Table] lists the permissions of Pillion's own processes, each of which authenticates with its
+// own nkey. [Of] returns those of a client with an access token, which the server validates through
+// package callout.
+//
+// NATS matches subjects and knows nothing of bookings. The table prevents a service from writing
+// another service's events. Whether an event is true is for its readers to verify.
 package access
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// CalloutPatience is how long a server waits for authsvc to say who somebody is. Without an answer it refuses them, and those who are
-// connected stay.
+// CalloutPatience is how long a server waits for authsvc to authenticate a client, in seconds.
+// Without an answer it rejects the client. Existing connections stay.
 const CalloutPatience = "1.5"
 
-// Public are the public halves of keys, as a server needs them.
-type Public struct {
-	Services map[string]string // of each of our own processes, by its name
-	Issuer   string            // what the callout signs with
-	XKey     string            // what a question to the callout is sealed for
+// PublicKeys are the public keys that a server's configuration names.
+type PublicKeys struct {
+	Services map[string]string // the key of each of Pillion's own processes, by its name
+	Issuer   string            // the key that signs the callout's answers
+	XKey     string            // the key that requests to the callout are encrypted for
 }
 
-// Variables are names in the place of keys, for a configuration that is the same everywhere; see [Public.Define].
-func Variables() Public {
-	p := Public{Services: map[string]string{}, Issuer: "$" + variable("issuer"), XKey: "$" + variable("xkey")}
-	for _, g := range keyed() {
+// Variables returns names of variables in place of keys, for a configuration file that is the same
+// in every installation. [PublicKeys.Define] returns their definitions.
+func Variables() PublicKeys {
+	p := PublicKeys{Services: map[string]string{}, Issuer: "$" + variable("issuer"), XKey: "$" + variable("xkey")}
+	for _, g := range authenticated() {
 		p.Services[g.Who] = "$" + variable(g.Who)
 	}
 	return p
 }
 
-// Define returns the lines that give Variables their values.
-func (p Public) Define() string {
+// Define returns the lines that assign p to the names of [Variables].
+func (p PublicKeys) Define() string {
 	var b strings.Builder
-	for _, g := range keyed() {
+	for _, g := range authenticated() {
 		fmt.Fprintf(&b, "%s: %s\n", variable(g.Who), p.Services[g.Who])
 	}
 	fmt.Fprintf(&b, "%s: %s\n%s: %s\n", variable("issuer"), p.Issuer, variable("xkey"), p.XKey)
@@ -43,20 +49,15 @@ func (p Public) Define() string {
 
 func variable(name string) string { return "PILLION_" + strings.ToUpper(name) }
 
-// keyed are those who have a key: everybody in the table who is somebody.
-func keyed() []Grant {
-	var keyed []Grant
-	for _, g := range Table() {
-		if g.Account != WatchAccount {
-			keyed = append(keyed, g)
-		}
-	}
-	return keyed
+// authenticated returns the rows of the table whose clients have a key: all but the watcher's.
+func authenticated() []Grant {
+	return slices.DeleteFunc(Table(), func(g Grant) bool { return g.Account == WatchAccount })
 }
 
-// Conf returns the part of a server's configuration that closes it: accounts, keys and permissions. With watch, anybody may watch what
-// happens, without any credential: for demonstrations, on a server that is reached from its own machine only.
-func Conf(p Public, watch bool) string {
+// Conf returns the part of a server's configuration that secures it: accounts, keys and
+// permissions. With watch, clients without credentials may subscribe to the demo feed. Use it only
+// on a server that is reachable from its own machine alone.
+func Conf(p PublicKeys, watch bool) string {
 	b := &strings.Builder{}
 	b.WriteString("accounts {\n")
 	fmt.Fprintf(b, "  %s {\n    exports: [\n", SystemAccount)
@@ -86,7 +87,7 @@ func Conf(p Public, watch bool) string {
 
 	fmt.Fprintf(b, "  %s {\n", WatchAccount)
 	if watch {
-		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: %q }\n", Account, exportedFeed, "booking.>")
+		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: \"booking.>\" }\n", Account, exportedFeed)
 		for _, s := range watcher().Publish {
 			fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", Account, s)
 		}
@@ -97,29 +98,33 @@ func Conf(p Public, watch bool) string {
 
 	fmt.Fprintf(b, "system_account: %s\n", SystemAccount)
 	known := []string{}
-	for _, g := range keyed() {
+	for _, g := range authenticated() {
 		known = append(known, p.Services[g.Who])
 	}
 	if watch {
 		known = append(known, p.Services[Watcher])
-		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher]) // who brings nothing is taken for its owner
+		// clients without credentials act as this user
+		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher])
 	}
-	fmt.Fprintf(b, "authorization {\n  timeout: %s\n  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
+	fmt.Fprintf(b, "authorization {\n  timeout: %s\n"+
+		"  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
 		CalloutPatience, p.Issuer, p.XKey, CalloutAccount, strings.Join(known, ", "))
 	return b.String()
 }
 
-// File returns the configuration for servers elsewhere, deploy/nats/access.conf. It includes the values of Variables from keys/keys.conf beside it.
+// File returns the content of deploy/nats/access.conf, the configuration of external servers. It
+// includes keys/keys.conf beside it, which defines [Variables].
 func File() string {
 	return "# Generated from package access by `go generate ./deploy`. Do not edit.\n\n" +
-		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" + Conf(Variables(), false)
+		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" +
+		Conf(Variables(), false)
 }
 
-// exportedFeed is what watchers see as booking.>.
+// exportedFeed is exported to watchers as booking.>.
 const exportedFeed = "feed.booking.>"
 
-// users writes those of the table that belong to an account.
-func users(b *strings.Builder, p Public, account string) {
+// users writes the rows of the table that belong to an account.
+func users(b *strings.Builder, p PublicKeys, account string) {
 	b.WriteString("    users: [\n")
 	for _, g := range Table() {
 		if g.Account != account {

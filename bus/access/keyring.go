@@ -9,71 +9,73 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// KeyFile returns where the key of one of our own processes is, in a folder.
+// KeyFile returns the path of the key of one of Pillion's own processes in a folder.
 func KeyFile(dir, who string) string { return filepath.Join(dir, who+".nk") }
 
-// A Secret is what the callout answers with: it makes somebody known to the servers.
-type Secret struct {
-	Issuer nkeys.KeyPair
-	XKey   nkeys.KeyPair
+// A CalloutSecret contains the private keys with which the callout answers servers. All instances
+// of authsvc need the same.
+type CalloutSecret struct {
+	Issuer nkeys.KeyPair // signs answers
+	XKey   nkeys.KeyPair // decrypts requests and encrypts answers
 }
 
-// LoadSecret returns the secret of the callout from a folder, or makes it there. All instances of authsvc need the same.
-func LoadSecret(dir string) (Secret, error) {
+// LoadCalloutSecret returns the secret of the callout from a folder, and creates what is missing.
+func LoadCalloutSecret(dir string) (CalloutSecret, error) {
 	issuer, err := bus.LoadOrCreateKey(filepath.Join(dir, "callout-issuer.nk"), nkeys.PrefixByteAccount)
 	if err != nil {
-		return Secret{}, err
+		return CalloutSecret{}, err
 	}
 	xkey, err := bus.LoadOrCreateKey(filepath.Join(dir, "callout-xkey.nk"), nkeys.PrefixByteCurve)
-	return Secret{issuer, xkey}, err
+	return CalloutSecret{issuer, xkey}, err
 }
 
-// LoadOrCreate returns the public halves of all keys in a folder, and makes those that are missing, readable by their owner only. Errors are of
-// kind fault.Invalid and name the file and the remedy.
-func LoadOrCreate(dir string) (Public, error) {
+// LoadOrCreate returns the public keys of a folder that contains all keys, and creates those that
+// are missing, in files readable by their owner only. Errors are of kind fault.Invalid, and name
+// the file and the remedy.
+func LoadOrCreate(dir string) (PublicKeys, error) {
 	return LoadOrCreateIn(func(string) string { return dir })
 }
 
-// LoadOrCreateIn is LoadOrCreate with a folder for each of our own processes, so that none of them can read another one's key. What the callout
-// needs is in authsvc's.
-func LoadOrCreateIn(folder func(who string) string) (Public, error) {
-	secret, err := LoadSecret(folder(Authsvc))
+// LoadOrCreateIn is [LoadOrCreate] with a folder for each process, so that none of them can read
+// another's key. The keys of the callout are in authsvc's folder.
+func LoadOrCreateIn(folder func(who string) string) (PublicKeys, error) {
+	secret, err := LoadCalloutSecret(folder(Authsvc))
 	if err != nil {
-		return Public{}, err
+		return PublicKeys{}, err
 	}
-	p := Public{Services: map[string]string{}}
+	p := PublicKeys{Services: map[string]string{}}
 	if p.Issuer, err = secret.Issuer.PublicKey(); err != nil {
-		return Public{}, err
+		return PublicKeys{}, err
 	}
 	if p.XKey, err = secret.XKey.PublicKey(); err != nil {
-		return Public{}, err
+		return PublicKeys{}, err
 	}
-	// Nobody has the watcher's key.
-	nobody, err := nkeys.CreateUser()
+	// The configuration must name a key for the watcher. Its private half is thrown away.
+	watcher, err := nkeys.CreateUser()
 	if err != nil {
-		return Public{}, fmt.Errorf("make a key for NATS: %w", err)
+		return PublicKeys{}, fmt.Errorf("create an nkey: %w", err)
 	}
-	if p.Services[Watcher], err = nobody.PublicKey(); err != nil {
-		return Public{}, err
+	if p.Services[Watcher], err = watcher.PublicKey(); err != nil {
+		return PublicKeys{}, err
 	}
-	for _, g := range keyed() {
+	for _, g := range authenticated() {
 		load, dir := bus.LoadOrCreateServiceKey, folder(g.Who)
 		if g.Who == Callout {
-			load, dir = LoadCallout, folder(Authsvc)
+			load, dir = LoadCalloutKey, folder(Authsvc)
 		}
 		key, err := load(KeyFile(dir, g.Who))
 		if err != nil {
-			return Public{}, err
+			return PublicKeys{}, err
 		}
 		if p.Services[g.Who], err = key.PublicKey(); err != nil {
-			return Public{}, err
+			return PublicKeys{}, err
 		}
 	}
 	return p, nil
 }
 
-// LoadCallout returns the key in a file with which authsvc takes its place in the account of the callout, or makes it. Nobody gives it tokens, so
-// there is no public half for authsvc to find.
-func LoadCallout(file string) (nkeys.KeyPair, error) {
+// LoadCalloutKey returns the key in a file, with which authsvc authenticates to the account of the
+// callout, or creates it. It writes no public half beside it: authsvc issues no token for this key.
+func LoadCalloutKey(file string) (nkeys.KeyPair, error) {
 	return bus.LoadOrCreateKey(file, nkeys.PrefixByteUser)
 }

@@ -8,43 +8,42 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A Grant is what somebody may do on NATS: one row of the table. What it does not name is refused.
+// A Grant is one row of the table: what one client may do. The server rejects everything else.
 type Grant struct {
-	Who       string // the name of an identity, and of its key
-	Account   string // of NATS: nobody sees what goes on in another one, but for what is exported
-	Publish   []string
-	Subscribe []string
-	// NeverPublish takes some of Publish away again, where that is a pattern.
-	NeverPublish []string
-	// Answers lets it answer the requests that it gets, wherever those want their answer.
-	Answers bool
+	Who          string   // the client's name, and that of its key
+	Account      string   // its NATS account: accounts see of each other only what they export
+	Publish      []string // subjects, or patterns of them
+	Subscribe    []string
+	NeverPublish []string // exceptions to the patterns in Publish
+	Answers      bool     // it may publish to the reply subject of each request that it receives
 }
 
 // The accounts of NATS.
 const (
 	SystemAccount  = "SYS"     // the servers' own
-	CalloutAccount = "AUTH"    // where NATS asks who somebody is
-	Account        = "PILLION" // where everything happens
-	WatchAccount   = "WATCH"   // where anybody may watch, in a demonstration
+	CalloutAccount = "AUTH"    // where servers send authentication requests
+	Account        = "PILLION" // everything else
+	WatchAccount   = "WATCH"   // clients without credentials, in demo mode
 )
 
-// Our own processes, each with a key of its own.
+// The names of Pillion's own processes. Each has its own key.
 const (
 	Authsvc  = "authsvc"
 	Usersvc  = "usersvc"
 	Ridersvc = "ridersvc"
-	Operator = "operator" // who makes streams, and does what nobody else can
-	Callout  = "callout"  // authsvc again, where it is asked who somebody is
-	Watcher  = "watcher"  // anybody, in a demonstration
+	Operator = "operator" // administers streams
+	Callout  = "callout"  // authsvc again, in the account of the callout
+	Watcher  = "watcher"  // clients without credentials, in demo mode
 )
 
-// Table returns who may do what: our own processes, and anybody who watches a demonstration. The rest is in Of.
+// Table returns the permissions of Pillion's own processes, and of watchers in demo mode. [Of]
+// returns those of users and riders.
 func Table() []Grant {
 	return []Grant{authsvc(), usersvc(), ridersvc(), operator(), callout(), watcher()}
 }
 
-// Of returns what somebody with a token may do: see what happens to their own bookings, and nothing else. ok is false for a role that has
-// no business on NATS.
+// Of returns the permissions of the holder of an access token: to subscribe to the feed of their
+// own bookings. ok is false for a role that may not connect.
 func Of(role booking.Role, id string) (g Grant, ok bool) {
 	g = Grant{Who: id, Account: Account, Subscribe: []string{inbox(id)}}
 	switch role {
@@ -58,10 +57,11 @@ func Of(role booking.Role, id string) (g Grant, ok bool) {
 	return g, true
 }
 
-// authsvc keeps accounts, sessions and keys, and answers for them. It writes no events.
+// authsvc manages accounts, sessions and keys. It writes no events.
 func authsvc() Grant {
 	return grant(Authsvc, Account,
-		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket),
+		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
+			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.RidesSubject, api("STREAM.INFO", bus.LedgerStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
@@ -69,45 +69,52 @@ func authsvc() Grant {
 	)
 }
 
-// usersvc writes what users do, and what the system does by itself, and tells whoever may watch what has happened.
+// usersvc writes the events of users and of the system, and publishes the feed.
 func usersvc() Grant {
 	return grant(Usersvc, Account,
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
-		rides(),
+		bookings(),
 		takes(bus.LedgerStream, bus.FeedConsumer),
-		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...), // an instance that stops leaves its place to another
+		// a stopping instance hands over to another
+		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
-		subscribe(bus.RidesSubject), // what becomes of the rides of an account that is to be deleted
+		// authsvc asks for the bookings of an account before it deletes it
+		subscribe(bus.RidesSubject),
 		answers(),
 	)
 }
 
-// ridersvc writes what riders do, and what the system does by itself. Nobody else says that a rider is engaged.
+// ridersvc writes the events of riders and of the system. Only it marks a rider as engaged.
 func ridersvc() Grant {
 	return grant(Ridersvc, Account,
-		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed, booking.Released, booking.Rated, booking.Expired),
+		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed,
+			booking.Released, booking.Rated, booking.Expired),
 		publish(bus.EngagedPattern, bus.FleetPattern, bus.FeedOpenPattern),
 		bucket(bus.RidersBucket),
-		rides(),
+		bookings(),
 	)
 }
 
-// operator may do with streams whatever is to be done, and reads everything. It brings bookings to an end that nobody else can, and no
-// other event comes from it.
+// operator administers streams and reads everything. The only events it writes end bookings that
+// nobody else can end.
 //
-// Nobody subscribes to the subjects of a stream, not even the operator, who reads streams and buckets with consumers: a consumer delivers to whatever
-// subject it names, but only while somebody has subscribed to that very one, and so none can be made that writes into a stream.
+// No client may subscribe to the subjects of a stream, not even the operator, who reads streams and
+// buckets through consumers. A consumer delivers to any subject that it names, but only while a
+// client has subscribed to exactly that subject. Without such a subscription no consumer can write
+// into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject, bus.AuditPattern, bus.QuarantinePattern),
-		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket, bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
+			bus.AuditPattern, bus.QuarantinePattern),
+		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
+			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
 		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
 
-// callout is asked who somebody is, and ends connections whose token was taken back.
+// callout answers authentication requests, and closes connections whose token was revoked.
 func callout() Grant {
 	return grant(Callout, CalloutAccount,
 		subscribe(CalloutSubject),
@@ -116,7 +123,7 @@ func callout() Grant {
 	)
 }
 
-// watcher is anybody. It sees what happens, without tokens, and the public keys.
+// watcher sees the demo feed, which contains no tokens, and the public keys.
 func watcher() Grant {
 	return Grant{
 		Who: Watcher, Account: WatchAccount,
@@ -125,25 +132,26 @@ func watcher() Grant {
 	}
 }
 
-// What NATS asks on, and what it is asked on, in the account of the callout.
+// The subjects of the account of the callout.
 const (
-	CalloutSubject = "$SYS.REQ.USER.AUTH"
-	AllServers     = "PING" // in place of a server's id
+	CalloutSubject = "$SYS.REQ.USER.AUTH" // where servers send authentication requests
+	AllServers     = "PING"               // in place of a server's id
 )
 
-// ConnectionsSubject is where a server, or AllServers, is asked who is connected.
+// ConnectionsSubject is where a server, or [AllServers], answers requests for its connections.
 func ConnectionsSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".CONNZ" }
 
-// KickSubject is where a server is told to end a connection.
+// KickSubject is where a server takes requests to close a connection.
 func KickSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".KICK" }
 
-// rides is what both services do that have to do with bookings: read the ledger, keep the time, and act by themselves.
-func rides() right {
+// bookings lets usersvc and ridersvc read the ledger, and act for the system when a deadline
+// passes.
+func bookings() right {
 	return all(
 		verifies(),
 		reads(bus.LedgerStream),
 		publish(api("DIRECT.GET", bus.LedgerStream)),
-		// Snapshots of boards are a cache, and the services' own: they also throw old ones away.
+		// Snapshots of boards are a cache that the services own: they also delete old ones.
 		bucket(bus.BoardsBucket),
 		reads(bus.BucketStream(bus.BoardsBucket)),
 		publish(api("STREAM.PURGE", bus.BucketStream(bus.BoardsBucket))),
@@ -151,16 +159,16 @@ func rides() right {
 		takes(bus.TimersStream, bus.TimersConsumer),
 		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
-		// A consumer that all instances share is the operator's to make and to change.
+		// Only the operator may create and change a consumer that all instances share.
 		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.DeadlinesConsumer)...),
 		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.FeedConsumer)...),
 	)
 }
 
-// A right adds to a grant.
+// A right adds permissions to a grant.
 type right func(*Grant)
 
-// grant makes a row. Everybody has an inbox.
+// grant returns a row with the given rights and an inbox.
 func grant(who, account string, rights ...right) Grant {
 	g := Grant{Who: who, Account: account, Subscribe: []string{inbox(who)}}
 	all(rights...)(&g)
@@ -193,24 +201,30 @@ func never(subjects ...string) right {
 
 func answers() right { return func(g *Grant) { g.Answers = true } }
 
-// appends lets events of those kinds be written.
+// appends allows writing events of the given kinds.
 func appends(kinds ...booking.Kind) right { return publish(each(bus.EventPattern, kinds...)...) }
 
-// reads lets a stream be read: one message by its leader, and all of it with a consumer of one's own.
+// reads allows reading streams: single messages from the leader, and all of it with the client's
+// own consumer.
 func reads(streams ...string) right {
 	return func(g *Grant) {
 		for _, s := range streams {
-			g.Publish = append(g.Publish, api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("CONSUMER.CREATE", s)+".*", "$JS.FC."+s+".>")
+			g.Publish = append(g.Publish,
+				api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("CONSUMER.CREATE", s)+".*", "$JS.FC."+s+".>")
 		}
 	}
 }
 
-// verifies is what it takes to verify tokens: the keys, and what was revoked. Whoever does also asks whether the streams are all there.
+// verifies allows what verification of tokens needs: reading the keys and revocations, and checking
+// whether all streams exist.
 func verifies() right {
-	return all(reads(bus.BucketStream(bus.KeysBucket), bus.BucketStream(bus.RevocationsBucket)), publish(apis("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)...))
+	return all(
+		reads(bus.BucketStream(bus.KeysBucket), bus.BucketStream(bus.RevocationsBucket)),
+		publish(apis("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)...),
+	)
 }
 
-// bucket lets buckets be read by key, and written.
+// bucket allows reading buckets by key, and writing them.
 func bucket(buckets ...string) right {
 	return func(g *Grant) {
 		for _, b := range buckets {
@@ -220,16 +234,21 @@ func bucket(buckets ...string) right {
 	}
 }
 
-// takes lets a consumer be used that is there already.
+// takes allows consuming from an existing consumer.
 func takes(stream, consumer string) right {
-	return publish(append(append(apis("CONSUMER.INFO", stream, consumer), apis("CONSUMER.MSG.NEXT", stream, consumer)...), "$JS.ACK."+stream+"."+consumer+".>")...)
+	return all(
+		publish(apis("CONSUMER.INFO", stream, consumer)...),
+		publish(apis("CONSUMER.MSG.NEXT", stream, consumer)...),
+		publish("$JS.ACK."+stream+"."+consumer+".>"),
+	)
 }
 
-// api is the subject of a call of JetStream, and apis those of a call about a consumer: with the filter that it may name, too.
+// api returns the subject of a JetStream API call.
 func api(call string, tokens ...string) string {
 	return "$JS.API." + call + "." + strings.Join(tokens, ".")
 }
 
+// apis returns the subjects of a JetStream API call about a consumer, which may end in its filter.
 func apis(call, stream, consumer string) []string {
 	subjects := []string{api(call, stream, consumer)}
 	if call == "CONSUMER.CREATE" {
@@ -238,7 +257,7 @@ func apis(call, stream, consumer string) []string {
 	return subjects
 }
 
-// inbox is where somebody gets answers.
+// inbox returns the subjects on which a client receives replies.
 func inbox(who string) string { return bus.InboxPrefix(who) + ".>" }
 
 func each[T any](subject func(T) string, names ...T) []string {

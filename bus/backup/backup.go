@@ -1,11 +1,14 @@
-// Package backup copies all streams and buckets of a running system to a folder, and makes a system of such a folder again.
+// Package backup copies all streams and buckets of a running system to a folder, and restores them
+// from there.
 //
-// [Make] makes a backup. [Open] opens one that is whole, [Backup.Restore] fills an empty NATS from it, and [Backup.Finish], when somebody has
-// inspected the ledger, makes what is not copied. Sequence numbers and times of the ledger's messages stay as they are, for bookings, start codes and the judgement of
-// tokens rest upon them.
+// Call [Make] to make a backup. To restore it, call [Open], which verifies the files,
+// [Backup.Restore], which fills an empty NATS, and [Backup.Finish], which creates what is not
+// copied, after an inspection of the ledger. Sequence numbers and timestamps of the ledger's
+// messages are preserved: bookings, start codes and the verification of tokens depend on them.
 //
-// Streams are copied one after the other while the system writes, so the order matters: see [order], and docs/adr/0017. What is not in NATS is
-// not in a backup: the keys of services, the private keys of authsvc, the secret of rides, and accounts in PostgreSQL.
+// Streams are copied one after the other while services write to them, so their order matters; see
+// docs/adr/0017. A backup contains only what is in NATS. It does not contain the keys of services,
+// the private keys of authsvc, the secret for start codes, or accounts in PostgreSQL.
 package backup
 
 import (
@@ -19,57 +22,65 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
-// Options are what somebody wants of a backup. The zero value is good.
+// Options are the options of [Make]. The zero value is valid.
 type Options struct {
 	Pillion string // the version of the program, for the manifest
-	// Still refuses with ErrNotStill where services are at work, or anything is written while the backup is made: nothing that comes after it is
-	// to be lost.
+	// Still makes Make return ErrNotStill if services are running, or if anything is written during
+	// the backup. It is for a move, in which no later write may be lost.
 	Still bool
-	Begin func(stream string) // is told of each stream when the server has begun to copy it
-	Each  func(Stream)        // is told of each that has been copied
+	Begin func(stream string) // is called when the server begins to copy a stream
+	Each  func(Stream)        // is called when a stream has been copied
 }
 
-// What can be wrong with the system that is copied.
+// Errors of [Make] about the system to copy.
 var (
-	ErrNotStill = fault.New(fault.Invalid, "not_still", "The system is at work.")
+	ErrNotStill = fault.New(fault.Invalid, "not_still", "The system is running.")
 	ErrNothing  = fault.New(fault.Invalid, "nothing_to_copy", "There is nothing to copy.")
 )
 
-// order is the order in which streams are copied: what is judged comes before what it is judged by, and what is repeated by itself before what it
-// is about. So whatever is in a stream of a backup finds in the later ones at least what it had when it was written:
+// order returns the streams in the order in which they are copied. A stream that refers to another
+// is copied before it, so everything that an entry refers to is in the backup too:
 //
-//   - The quarantine comes before the ledger, for it names sequences of it. What of it is missing is recorded again.
-//   - The ledger comes before accounts, revocations and keys: no event is without its account or key, and none is believed that was refused.
-//   - Accounts come before sessions, and both before revocations: what was taken back when they changed stays so.
-//   - The audit trail is last, and tells of all that is in the others.
+//   - The quarantine comes before the ledger, because it names sequences of the ledger. Entries
+//     that it lacks are recorded again.
+//   - The ledger comes before accounts, revocations and keys: the account and the key of each event
+//     are in the backup, and so is each revocation for which an event was rejected.
+//   - Accounts come before sessions, and both before revocations: revocations that a change of them
+//     caused remain in force.
+//   - The audit trail comes last, and covers everything in the other streams.
 func order() []string {
+	bucket := bus.BucketStream
 	return []string{
 		bus.QuarantineStream, bus.LedgerStream,
-		bus.BucketStream(bus.AccountsBucket), bus.BucketStream(bus.SessionsBucket), bus.BucketStream(bus.RevocationsBucket), bus.BucketStream(bus.KeysBucket),
-		bus.BucketStream(bus.LimitsBucket), bus.BucketStream(bus.FamiliarBucket), bus.BucketStream(bus.RidersBucket),
+		bucket(bus.AccountsBucket), bucket(bus.SessionsBucket), bucket(bus.RevocationsBucket), bucket(bus.KeysBucket),
+		bucket(bus.LimitsBucket), bucket(bus.FamiliarBucket), bucket(bus.RidersBucket),
 		bus.AuditStream,
 	}
 }
 
-// derived are the streams that are not copied, since all that is in them comes from the ledger: timers, and snapshots of boards.
+// derived returns the streams that are not copied because the ledger contains all of their content:
+// timers, and snapshots of boards.
 func derived() []string { return []string{bus.TimersStream, bus.BucketStream(bus.BoardsBucket)} }
 
-// Make makes a backup of the system that conn reaches, in a folder that is empty or not there yet. It may be made beside everything else; every event that was
-// acknowledged before is in it. Errors: ErrFolder, ErrNothing, ErrNotStill, and of kind fault.Unavailable. What it leaves behind after an error is no
-// backup for [Open].
+// Make makes a backup of the system that conn reaches, in a folder that is empty or does not exist.
+// The system may be running; the backup contains every event that was acknowledged before the call.
+// Errors are ErrFolder, ErrNothing, ErrNotStill, and of kind fault.Unavailable. After an error the
+// folder may contain files, but [Open] rejects it.
 func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest, error) {
 	before, err := streams(ctx, conn)
 	if err != nil {
 		return Manifest{}, err
 	}
 	if before[bus.LedgerStream] == nil {
-		return Manifest{}, ErrNothing.Saying("There is no system on that NATS server: its streams were never made. See that --nats-url is right.")
+		return Manifest{}, ErrNothing.Saying("That NATS server has none of Pillion's streams. Check --nats-url.")
 	}
 	if o.Still {
-		if err := atRest(ctx, conn, ErrNotStill); err != nil {
+		if err := awaitIdle(ctx, conn, ErrNotStill); err != nil {
 			return Manifest{}, err
 		}
 	}
@@ -77,12 +88,15 @@ func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest
 	if err != nil {
 		return Manifest{}, err
 	}
-	c := copying{conn: conn, to: to, begin: o.Begin}
-	m := Manifest{Version: manifestVersion, Pillion: o.Pillion, NATS: conn.NATS().ConnectedServerVersion(), Began: time.Now().UTC()}
+	c := copier{conn: conn, to: to, begin: o.Begin}
+	m := Manifest{
+		Version: manifestVersion, Pillion: o.Pillion, NATS: conn.NATS().ConnectedServerVersion(),
+		Began: time.Now().UTC(),
+	}
 	for _, name := range toCopy(before) {
 		s, err := c.stream(ctx, name, before[name].State.LastSeq)
 		if err != nil {
-			return Manifest{}, failed("copy stream "+name, err)
+			return Manifest{}, unavailable("copy stream "+name, err)
 		}
 		m.Streams = append(m.Streams, s)
 		if o.Each != nil {
@@ -93,20 +107,22 @@ func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest
 	if err != nil {
 		return Manifest{}, err
 	}
-	moved := slices.DeleteFunc(toCopy(after), func(name string) bool {
+	changed := slices.DeleteFunc(toCopy(after), func(name string) bool {
 		return before[name] != nil && before[name].State.LastSeq == after[name].State.LastSeq
 	})
-	if m.Still = len(moved) == 0; o.Still && !m.Still {
-		return Manifest{}, ErrNotStill.Saying(fmt.Sprintf("Something was written to %s while the backup was made, so it may lack something. Stop all services, and make it again.", strings.Join(moved, ", ")))
+	if m.Still = len(changed) == 0; o.Still && !m.Still {
+		return Manifest{}, ErrNotStill.Saying(fmt.Sprintf(
+			"%s changed during the backup, so it may be incomplete. Stop all services and try again.",
+			strings.Join(changed, ", ")))
 	}
 	m.Ended = time.Now().UTC()
-	if err := to.seal(m); err != nil {
-		return Manifest{}, failed("write the manifest", err)
+	if err := to.writeManifest(m); err != nil {
+		return Manifest{}, unavailable("write the manifest", err)
 	}
 	return m, nil
 }
 
-// streams returns all streams that there are.
+// streams returns all streams by name.
 func streams(ctx context.Context, conn *bus.Conn) (map[string]*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
@@ -116,12 +132,13 @@ func streams(ctx context.Context, conn *bus.Conn) (map[string]*jetstream.StreamI
 		all[info.Config.Name] = info
 	}
 	if err := list.Err(); err != nil {
-		return nil, failed("list the streams", err)
+		return nil, unavailable("list the streams", err)
 	}
 	return all, nil
 }
 
-// toCopy returns which streams are copied of those that there are, in order: at last those that this program does not know.
+// toCopy returns the names of the streams to copy, in order. Streams that this version does not
+// know come last.
 func toCopy(all map[string]*jetstream.StreamInfo) []string {
 	var names, others []string
 	for _, name := range order() {
@@ -138,55 +155,60 @@ func toCopy(all map[string]*jetstream.StreamInfo) []string {
 	return append(names, others...)
 }
 
-// failed is what a failure is for the caller, which may try again.
-func failed(what string, err error) error {
+// unavailable wraps an error that is no fault yet: the caller may try again.
+func unavailable(what string, err error) error {
 	var f *fault.Error
 	if errors.As(err, &f) {
 		return err
 	}
-	return bus.ErrUnavailable.Saying("NATS could not do it, or not in time.").Because(fmt.Errorf("%s: %w", what, err))
+	return bus.ErrUnavailable.Saying("NATS failed, or did not answer in time.").Because(fmt.Errorf("%s: %w", what, err))
 }
 
-const (
-	// restPatience is how long services that were just stopped may still seem to be there.
-	restPatience = 3 * time.Second
-	// restLooks is how often in a row nobody must be seen: between one request for work and the next a service is not.
-	restLooks = 4
-)
+// errRunning reports that services are running.
+var errRunning = errors.New("services are running")
 
-// atRest returns nil when no service is at work, and else otherwise with a sentence.
-func atRest(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
-	end := time.After(restPatience)
-	tick := time.NewTicker(restPatience / 30)
-	defer tick.Stop()
-	for quiet := 0; ; {
-		busy, err := atWork(ctx, conn)
+// idleLooks is how many checks in a row must find no service. A single one may come between two
+// pull requests of a service.
+const idleLooks = 4
+
+// awaitIdle returns nil when no service is running. Services that have just stopped may seem to be
+// running for a while; after that it returns otherwise with an explanation.
+func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) error {
+	idle := 0
+	looks := retry.Policy{First: 100 * time.Millisecond, Longest: 100 * time.Millisecond, Within: 3 * time.Second}
+	err := looks.Do(ctx, func() error {
+		running, err := servicesRunning(ctx, conn)
 		if err != nil {
-			return failed("see whether services are at work", err)
+			return retry.Permanent(err)
 		}
-		if quiet++; busy {
-			quiet = 0
+		if idle++; running {
+			idle = 0
 		}
-		if quiet == restLooks {
+		if idle == idleLooks {
 			return nil
 		}
-		select {
-		case <-tick.C:
-		case <-end:
-			return otherwise.Saying("Services are at work there. Stop all of them, and try again.")
-		case <-ctx.Done():
-			return failed("see whether services are at work", ctx.Err())
-		}
+		return errRunning
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errRunning) && ctx.Err() == nil:
+		return otherwise.Saying("Services are running there. Stop all of them and try again.")
+	default:
+		return unavailable("check for running services", err)
 	}
 }
 
-// atWork reports whether authsvc answers, or anybody waits for work that the others do.
-func atWork(ctx context.Context, conn *bus.Conn) (bool, error) {
-	if answers, err := conn.AuthAnswers(ctx); answers || err != nil {
+// servicesRunning reports whether authsvc answers, or any instance pulls from a consumer of the
+// other services.
+func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
+	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
 	}
 	for _, shared := range [][2]string{
-		{bus.LedgerStream, bus.FeedConsumer}, {bus.LedgerStream, bus.DeadlinesConsumer}, {bus.TimersStream, bus.TimersConsumer},
+		{bus.LedgerStream, bus.FeedConsumer},
+		{bus.LedgerStream, bus.DeadlinesConsumer},
+		{bus.TimersStream, bus.TimersConsumer},
 	} {
 		consumer, err := conn.JetStream().Consumer(ctx, shared[0], shared[1])
 		switch {
@@ -201,42 +223,43 @@ func atWork(ctx context.Context, conn *bus.Conn) (bool, error) {
 	return false, nil
 }
 
-// A copying is a backup under way.
-type copying struct {
+// A copier is a backup in progress.
+type copier struct {
 	conn  *bus.Conn
 	to    folder
 	begin func(string) // or nil
 }
 
-const cutTries = 100
+// errMoment reports that a copy would begin at a bad moment. It is over in an instant.
+var errMoment = errors.New("the leader is behind, or a batch is half stored")
 
-// stream copies one stream, which reaches at least a sequence.
-func (c copying) stream(ctx context.Context, name string, atLeast uint64) (Stream, error) {
+// copyMoments says how often a good moment for a copy is sought.
+var copyMoments = retry.Policy{
+	First: time.Millisecond, Longest: 10 * time.Millisecond, Tries: 100,
+	When: func(err error) bool { return errors.Is(err, errMoment) },
+}
+
+// stream copies one stream, up to the sequence atLeast or beyond.
+func (c copier) stream(ctx context.Context, name string, atLeast uint64) (Stream, error) {
 	file := name + ".copy"
 	w, err := c.to.create(file)
 	if err != nil {
 		return Stream{}, err
 	}
 	s := Stream{Name: name}
-	for try := 0; ; try++ {
-		var ok bool
-		s.cut, ok, err = download(ctx, c.conn.NATS(), name, w, func(x cut) (bool, error) {
-			good, err := c.whole(ctx, name, x, atLeast)
-			if good && c.begin != nil {
+	s.snapshotHeader, err = retry.Get(ctx, copyMoments, func() (snapshotHeader, error) {
+		return download(ctx, c.conn.NATS(), name, w, func(h snapshotHeader) error {
+			if err := c.checkMoment(ctx, name, h, atLeast); err != nil {
+				return err
+			}
+			if c.begin != nil {
 				c.begin(name)
 			}
-			return good, err
+			return nil
 		})
-		if err == nil && !ok && try < cutTries {
-			continue // in the middle of a batch, which is over in a moment
-		}
-		if err == nil && !ok {
-			err = errors.New("no moment was found without a batch that is half stored, or a leader that is behind")
-		}
-		if err != nil {
-			return Stream{}, errors.Join(err, w.Close())
-		}
-		break
+	})
+	if err != nil {
+		return Stream{}, errors.Join(err, w.Close())
 	}
 	if s.Copy, err = w.finish(file); err != nil {
 		return Stream{}, err
@@ -247,27 +270,29 @@ func (c copying) stream(ctx context.Context, name string, atLeast uint64) (Strea
 	return s, err
 }
 
-// The headers of a message that was stored with others, all or none.
+// The headers of a message that was stored in an atomic batch.
 const (
 	headerBatch  = "Nats-Batch-Id"
 	headerCommit = "Nats-Batch-Commit"
 )
 
-// whole reports whether a copy reaches as far as it must, and does not end in the middle of a batch: the server stores its messages one after the
-// other, and begins a copy in between if it so happens.
-func (c copying) whole(ctx context.Context, name string, x cut, atLeast uint64) (bool, error) {
-	if x.State.Last < atLeast {
-		return false, nil
+// checkMoment returns errMoment for a copy that would not reach far enough, or would end in the
+// middle of a batch: the server stores the messages of a batch one by one, and may begin a copy in
+// between.
+func (c copier) checkMoment(ctx context.Context, name string, h snapshotHeader, atLeast uint64) error {
+	if h.State.Last < atLeast {
+		return errMoment
 	}
-	if x.State.Messages == 0 {
-		return true, nil
+	if h.State.Messages == 0 {
+		return nil
 	}
-	last, err := get(ctx, c.conn.NATS(), name, x.State.Last, false)
-	if errors.Is(err, errNone) { // replaced or aged just now: a batch's would be there
-		return true, nil
+	last, err := get(ctx, c.conn.NATS(), name, h.State.Last, false)
+	// it was replaced or has expired just now; a batch's would still be there
+	if errors.Is(err, errNone) {
+		return nil
 	}
-	if err != nil {
-		return false, err
+	if err == nil && last.Header.Get(headerBatch) != "" && last.Header.Get(headerCommit) == "" {
+		return errMoment
 	}
-	return last.Header.Get(headerBatch) == "" || last.Header.Get(headerCommit) != "", nil
+	return err
 }

@@ -26,9 +26,9 @@ import (
 )
 
 // small returns a system with a few bookings.
-func small(t *testing.T) *place {
+func small(t *testing.T) *system {
 	t.Helper()
-	p := vacant(t)
+	p := empty(t)
 	desk := p.desk(t, time.Hour)
 	for range 3 {
 		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
@@ -38,15 +38,15 @@ func small(t *testing.T) *place {
 	return p
 }
 
-// vacant returns a system without any.
-func vacant(t *testing.T) *place {
+// empty returns a system without bookings.
+func empty(t *testing.T) *system {
 	t.Helper()
-	p := &place{Env: bustest.Run(t), auth: tokentest.New(t)}
+	p := &system{Env: bustest.Run(t), auth: tokentest.New(t)}
 	p.conn = p.Connect(t)
 	return p
 }
 
-// What was not finished, or is not what was written, is refused before anything is done with it.
+// Open rejects a backup that is incomplete or damaged.
 func TestDamagedBackups(t *testing.T) {
 	t.Parallel()
 	folder := small(t).backUp(t, backup.Options{})
@@ -101,8 +101,9 @@ func TestDamagedBackups(t *testing.T) {
 	refused(t, err, backup.ErrFolder)
 }
 
-// Nothing is ever restored over something, nor beside services that are at work; and what could not be restored as a whole is not there.
-func TestWhereNothingIsRestored(t *testing.T) {
+// Restore refuses to overwrite data, or to work beside running services, and it deletes an
+// incomplete restore.
+func TestRefusedRestores(t *testing.T) {
 	t.Parallel()
 	source := small(t)
 	folder := source.backUp(t, backup.Options{})
@@ -115,33 +116,33 @@ func TestWhereNothingIsRestored(t *testing.T) {
 	there := len(streams(t, source.conn))
 	refused(t, b.Restore(bounded(t), source.conn, backup.RestoreOptions{}), backup.ErrNotEmpty)
 	if left := len(streams(t, source.conn)); left != there {
-		t.Errorf("of %d streams %d are left", there, left)
+		t.Errorf("%d streams became %d", there, left)
 	}
 	if after, err := source.ledger(t).LastSequence(bounded(t)); err != nil || after != before {
-		t.Errorf("the ledger went on from %d to %d (%v)", before, after, err)
+		t.Errorf("the ledger changed: last sequence %d became %d (%v)", before, after, err)
 	}
 
-	target := vacant(t)
+	target := empty(t)
 	_, stop := target.keepTime(t, target.ledger(t), target.conn)
-	target.isAtWork(t)
+	target.awaitPulling(t)
 	refused(t, b.Restore(bounded(t), target.conn, backup.RestoreOptions{}), backup.ErrNotEmpty)
 	stop()
 
-	// Somebody damages it after it was opened.
+	// The backup is damaged after it was opened.
 	file := filepath.Join(folder, "KV_KEYS.copy")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Restore(bounded(t), target.conn, backup.RestoreOptions{}); err == nil {
-		t.Fatal("half of it was restored, and nobody says so")
+		t.Fatal("Restore() of a damaged backup = nil")
 	}
 	if _, err := target.conn.JetStream().Stream(bounded(t), bus.LedgerStream); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.Errorf("the ledger of a restore that failed: %v", err)
+		t.Errorf("the ledger after a failed restore: %v, want not found", err)
 	}
 }
 
-// What was deleted a moment ago does not stand in the way, and the server of a cluster that has just begun to take a stream is found: the server is
-// ready for neither as soon as it answers.
+// A restore succeeds right after the deletion of all streams. The server answers the deletion, and
+// the request to restore, before it is ready.
 func TestRestoreAtOnce(t *testing.T) {
 	t.Parallel()
 	rounds := 4
@@ -164,15 +165,15 @@ func TestRestoreAtOnce(t *testing.T) {
 	})
 }
 
-// What is to go on elsewhere must be at rest.
+// With Still, Make requires a system that is idle throughout.
 func TestStill(t *testing.T) {
 	t.Parallel()
 	p := small(t)
 	if m := open(t, p.backUp(t, backup.Options{Still: true})); !m.Still {
-		t.Error("it does not say that nothing was written")
+		t.Error("Still = false for an idle system")
 	}
 	_, stop := p.keepTime(t, p.ledger(t), p.conn)
-	p.isAtWork(t)
+	p.awaitPulling(t)
 	_, err := backup.Make(bounded(t), p.conn, filepath.Join(t.TempDir(), "x"), backup.Options{Still: true})
 	refused(t, err, backup.ErrNotStill)
 	stop()
@@ -190,17 +191,17 @@ func TestStill(t *testing.T) {
 	}})
 	refused(t, err, backup.ErrNotStill)
 	if _, err := os.Stat(filepath.Join(folder, "manifest.json")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is a backup nevertheless: %v", err)
+		t.Errorf("a failed backup has a manifest: %v", err)
 	}
 
-	_, err = backup.Make(bounded(t), vacantServer(t), filepath.Join(t.TempDir(), "z"), backup.Options{})
+	_, err = backup.Make(bounded(t), bareServer(t), filepath.Join(t.TempDir(), "z"), backup.Options{})
 	refused(t, err, backup.ErrNothing)
 }
 
-// vacantServer returns a connection to a server on which no streams were made.
-func vacantServer(t *testing.T) *bus.Conn {
+// bareServer returns a connection to a server without streams.
+func bareServer(t *testing.T) *bus.Conn {
 	t.Helper()
-	p := vacant(t)
+	p := empty(t)
 	for _, name := range streams(t, p.conn) {
 		if err := p.conn.JetStream().DeleteStream(bounded(t), name); err != nil {
 			t.Fatal(err)
@@ -221,7 +222,7 @@ func streams(t *testing.T, conn *bus.Conn) (names []string) {
 	return names
 }
 
-// Sessions stay only where that is asked for.
+// Sessions are restored only with KeepSessions.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	source := small(t)
@@ -230,7 +231,7 @@ func TestSessions(t *testing.T) {
 	}
 	b := open(t, source.backUp(t, backup.Options{Still: true}))
 	for _, keep := range []bool{false, true} {
-		target := &place{Env: bustest.Run(t), auth: source.auth}
+		target := &system{Env: bustest.Run(t), auth: source.auth}
 		target.conn = target.Connect(t)
 		target.restore(t, b, backup.RestoreOptions{KeepSessions: keep}, nil)
 		value, _, err := target.conn.Bucket(bus.SessionsBucket).Get(bounded(t), "family")
@@ -240,12 +241,12 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// Of messages that are stored together, all are in a copy or none.
+// A copy contains all messages of an atomic batch or none.
 func TestBatchesAreWhole(t *testing.T) {
 	t.Parallel()
 	const size = 200
-	p := vacant(t)
-	for _, name := range streams(t, p.conn) { // which only take time here
+	p := empty(t)
+	for _, name := range streams(t, p.conn) { // they would only cost time
 		if name != bus.LedgerStream {
 			if err := p.conn.JetStream().DeleteStream(bounded(t), name); err != nil {
 				t.Fatal(err)
@@ -268,7 +269,8 @@ func TestBatchesAreWhole(t *testing.T) {
 				return
 			default:
 			}
-			b, err := jetstreamext.NewBatchPublisher(p.conn.JetStream(), jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: 10 * time.Second})
+			b, err := jetstreamext.NewBatchPublisher(p.conn.JetStream(),
+				jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: 10 * time.Second})
 			if err != nil {
 				t.Error(err)
 				return
@@ -301,7 +303,8 @@ func TestBatchesAreWhole(t *testing.T) {
 	<-ended
 }
 
-// What is copied later holds what it is needed for by what was copied before, whatever is written in between.
+// The later copies contain what entries of the earlier ones refer to, whatever is written in
+// between.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	source := small(t)
@@ -315,15 +318,15 @@ func TestOrder(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "backup")
 	_, err := backup.Make(bounded(t), source.conn, folder, backup.Options{Each: func(s backup.Stream) {
 		switch s.Name {
-		case bus.QuarantineStream: // a record is about a message of the ledger
+		case bus.QuarantineStream: // an entry refers to a message of the ledger
 			if _, err := desk.Book(t.Context(), source.person(booking.User).command(), late, booking.Trip{}); err != nil {
 				t.Error(err)
 			}
-		case bus.LedgerStream: // an event has an account, and a key, and is refused by what was taken back
+		case bus.LedgerStream: // an event refers to its account, its key and revocations
 			put(bus.AccountsBucket, "of-the-ledger")
 			put(bus.KeysBucket, "of-the-ledger")
 			put(bus.RevocationsBucket, "of-the-ledger")
-		case bus.BucketStream(bus.AccountsBucket): // as is a token of an account that was changed
+		case bus.BucketStream(bus.AccountsBucket): // a change of an account revokes tokens
 			put(bus.RevocationsBucket, "of-accounts")
 		case bus.BucketStream(bus.SessionsBucket):
 			put(bus.RevocationsBucket, "of-sessions")
@@ -332,31 +335,31 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := &place{Env: bustest.Run(t), auth: source.auth}
+	target := &system{Env: bustest.Run(t), auth: source.auth}
 	target.conn = target.Connect(t)
 	found := target.restore(t, open(t, folder), backup.RestoreOptions{}, nil)
 	if _, ok := found.Board.Get(late); !ok {
-		t.Error("the quarantine was copied after the ledger")
+		t.Error("the ledger was copied before the quarantine")
 	}
 	for _, is := range [][2]string{
 		{bus.AccountsBucket, "of-the-ledger"}, {bus.KeysBucket, "of-the-ledger"}, {bus.RevocationsBucket, "of-the-ledger"},
 		{bus.RevocationsBucket, "of-accounts"}, {bus.RevocationsBucket, "of-sessions"},
 	} {
 		if _, _, err := target.conn.Bucket(is[0]).Get(bounded(t), is[1]); err != nil {
-			t.Errorf("%s was copied too early for what is %s: %v", is[0], is[1], err)
+			t.Errorf("%s was copied too early for %s: %v", is[0], is[1], err)
 		}
 	}
 }
 
-// A key whose value is replaced while its bucket is copied is in the copy, with the one or the other.
+// A backup contains a key whose value is replaced during the copy of its bucket.
 func TestReplacedMeanwhile(t *testing.T) {
 	t.Parallel()
-	const keys, size = 30, 700 << 10 // more than the server sends ahead
+	const keys, size = 30, 700 << 10 // more than the server sends before it awaits acknowledgements
 	source := small(t)
 	accounts := source.conn.Bucket(bus.AccountsBucket)
 	value := make([]byte, size)
 	for i := range keys {
-		if _, err := rand.Read(value); err != nil { // so that it stays as large
+		if _, err := rand.Read(value); err != nil { // random data does not compress
 			t.Fatal(err)
 		}
 		if _, err := accounts.Create(bounded(t), key(i), value); err != nil {
@@ -379,7 +382,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := &place{Env: bustest.Run(t), auth: source.auth}
+	target := &system{Env: bustest.Run(t), auth: source.auth}
 	target.conn = target.Connect(t)
 	target.restore(t, open(t, folder), backup.RestoreOptions{}, nil)
 	for i := range keys {

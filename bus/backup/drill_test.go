@@ -15,25 +15,27 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token/tokentest"
 )
 
-// A load is people who book, accept and let bookings expire, and others whose records in a bucket are replaced all the time, until stop.
+// A load books, accepts and lets bookings expire, and keeps replacing values in a bucket, until
+// stop.
 type load struct {
-	*place
+	*system
 	mu           sync.Mutex
-	acknowledged []bus.Acknowledged
-	revisions    map[string]int // of each key, the last value that was acknowledged
+	acknowledged []inspect.Acknowledged
+	revisions    map[string]int // the last acknowledged value of each key
 	did          atomic.Int64
 	stop         func()
 }
 
 const records = 1000
 
-func (p *place) load(t *testing.T) *load {
+func (p *system) load(t *testing.T) *load {
 	t.Helper()
-	l := &load{place: p, revisions: map[string]int{}}
+	l := &load{system: p, revisions: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	accounts := p.conn.Bucket(bus.AccountsBucket)
@@ -45,7 +47,7 @@ func (p *place) load(t *testing.T) *load {
 	for n := range 2 {
 		desk := p.desk(t, time.Hour)
 		if n == 0 {
-			desk = p.desk(t, time.Second) // theirs expire
+			desk = p.desk(t, time.Second) // its bookings expire
 		}
 		running.Go(func() {
 			for ctx.Err() == nil {
@@ -72,7 +74,7 @@ func (p *place) load(t *testing.T) *load {
 
 func key(i int) string { return fmt.Sprintf("account-%d", i) }
 
-// ride books twice, and lets a rider accept one of them and complete the ride.
+// ride books twice; a rider accepts one of the bookings and completes it.
 func (l *load) ride(ctx context.Context, desk *booking.Desk) {
 	user, rider := l.person(booking.User), l.person(booking.Rider)
 	var id booking.ID
@@ -82,7 +84,9 @@ func (l *load) ride(ctx context.Context, desk *booking.Desk) {
 		b, err := desk.Book(ctx, c, id, booking.Trip{})
 		l.note(c, b, err)
 	}
-	for _, do := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){desk.Accept, desk.Arrive, desk.Start, desk.Complete} {
+	for _, do := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){
+		desk.Accept, desk.Arrive, desk.Start, desk.Complete,
+	} {
 		c := rider.command()
 		b, err := do(ctx, c, id)
 		l.note(c, b, err)
@@ -90,16 +94,16 @@ func (l *load) ride(ctx context.Context, desk *booking.Desk) {
 }
 
 func (l *load) note(c booking.Command, b booking.Booking, err error) {
-	if err != nil { // told to stop, or too late
+	if err != nil { // stopped, or too late
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acknowledged = append(l.acknowledged, bus.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
+	l.acknowledged = append(l.acknowledged, inspect.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
 	l.did.Add(1)
 }
 
-// replace replaces the value under a key with a larger one.
+// replace replaces the value of a key.
 func (l *load) replace(ctx context.Context, b *bus.Bucket, key string, value int) {
 	_, revision, err := b.Get(ctx, key)
 	if err == nil {
@@ -113,22 +117,23 @@ func (l *load) replace(ctx context.Context, b *bus.Bucket, key string, value int
 	l.revisions[key] = value
 }
 
-// soFar returns what was acknowledged until now.
-func (l *load) soFar() ([]bus.Acknowledged, map[string]int) {
+// soFar returns what has been acknowledged.
+func (l *load) soFar() ([]inspect.Acknowledged, map[string]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	revisions := map[string]int{}
 	for k, v := range l.revisions {
 		revisions[k] = v
 	}
-	return append([]bus.Acknowledged(nil), l.acknowledged...), revisions
+	return append([]inspect.Acknowledged(nil), l.acknowledged...), revisions
 }
 
-// A system that is copied while it works, and restored on one server and on a closed cluster of three, has everything that was acknowledged before,
-// passes the audit, and goes on where it was.
+// A backup of a running system contains everything acknowledged before it began. Restored on one
+// server and on a cluster of three, both with access control, the system passes inspection and
+// continues.
 func TestDrill(t *testing.T) {
 	t.Parallel()
-	source := &place{Env: bustest.Run(t), auth: tokentest.New(t)}
+	source := &system{Env: bustest.Run(t), auth: tokentest.New(t)}
 	source.conn = source.Connect(t)
 	shown, stopTime := source.keepTime(t, source.ledger(t), source.conn)
 	work := source.load(t)
@@ -136,7 +141,7 @@ func TestDrill(t *testing.T) {
 		return work.did.Load() > 100 && len(shown.Newest(1, 0, board.InState(booking.StateExpired))) > 0
 	})
 
-	stopTime() // so that the next one is still open when the copy is made, however long that takes
+	stopTime() // so that the next booking is still open in the copy, however long that takes
 	waiting := booking.ID(booking.NewID())
 	if _, err := source.desk(t, time.Second).Book(t.Context(), source.person(booking.User).command(), waiting, booking.Trip{}); err != nil {
 		t.Fatal(err)
@@ -146,41 +151,44 @@ func TestDrill(t *testing.T) {
 	folder := source.backUp(t, backup.Options{})
 	after, _ := work.soFar()
 	if len(after) == len(acknowledged) {
-		t.Error("nothing was written while the copy was made: this shows little")
+		t.Error("nothing was written during the backup, so this test proves little")
 	}
 	work.stop()
 	b := open(t, folder)
 	if b.Still {
-		t.Error("it says that nothing was written meanwhile")
+		t.Error("Still = true although the system was running")
 	}
 	if b.Stream(bus.TimersStream) != nil || b.Stream(bus.BucketStream(bus.BoardsBucket)) != nil {
-		t.Error("what comes from the ledger is in it")
+		t.Error("the backup contains derived streams")
 	}
 
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		p := &place{Env: e, auth: source.auth, conn: e.ConnectAs(t, access.Operator)}
+		p := &system{Env: e, auth: source.auth, conn: e.ConnectAs(t, access.Operator)}
 		t.Logf("%d events were acknowledged before, %d by the end", len(acknowledged), len(after))
 		found := p.restore(t, b, backup.RestoreOptions{Replicas: p.Replicas}, acknowledged)
 		if open, ok := found.Board.Get(waiting); !ok || open.State != booking.StateOpen {
-			t.Fatalf("the booking that waited is %+v (%v)", open, ok)
+			t.Fatalf("the open booking was restored as %+v (%v)", open, ok)
 		}
-		p.accountsAre(t, revisions)
-		p.goesOn(t, waiting, found.Board)
+		p.checkAccounts(t, revisions)
+		p.checkContinues(t, waiting, found.Board)
 		again := open(t, p.backUp(t, backup.Options{}))
 		if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
-			t.Errorf("a backup of that ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
+			t.Errorf("a backup of the restored ledger ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
 		}
 	})
 }
 
-// restore restores a backup, and fails the test unless the ledger passes the audit and has what was acknowledged.
-func (p *place) restore(t *testing.T, b *backup.Backup, o backup.RestoreOptions, acknowledged []bus.Acknowledged) bus.Inspection {
+// restore restores a backup, and fails the test unless the ledger passes inspection and contains
+// what was acknowledged.
+func (p *system) restore(
+	t *testing.T, b *backup.Backup, o backup.RestoreOptions, acknowledged []inspect.Acknowledged,
+) inspect.Report {
 	t.Helper()
 	ctx := bounded(t)
 	if err := b.Restore(ctx, p.conn, o); err != nil {
 		t.Fatalf("restore: %v", err)
 	}
-	found, err := p.ledger(t).Inspect(ctx, bus.InspectOptions{Acknowledged: acknowledged, Grace: time.Hour})
+	found, err := inspect.Run(ctx, p.ledger(t), inspect.Options{Acknowledged: acknowledged, Grace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,14 +201,15 @@ func (p *place) restore(t *testing.T, b *backup.Backup, o backup.RestoreOptions,
 	if wrong, err := b.Compare(ctx, p.conn, o); err != nil || len(wrong) > 0 {
 		t.Errorf("compared with the manifest: %v (%v)", wrong, err)
 	}
-	if err := bus.Provision(ctx, p.conn, p.Plan()); err != nil { // as an operator does who wants more room
-		t.Errorf("provision what was restored: %v", err)
+	if err := bus.Provision(ctx, p.conn, p.Plan()); err != nil { // as for a change of limits
+		t.Errorf("provision the restored system: %v", err)
 	}
 	return found
 }
 
-// accountsAre fails the test unless all records are there, none older than what was acknowledged.
-func (p *place) accountsAre(t *testing.T, revisions map[string]int) {
+// checkAccounts fails the test unless all records exist, and none is older than its acknowledged
+// value.
+func (p *system) checkAccounts(t *testing.T, revisions map[string]int) {
 	t.Helper()
 	bucket, ctx := p.conn.Bucket(bus.AccountsBucket), bounded(t)
 	missing, old := 0, 0
@@ -215,12 +224,12 @@ func (p *place) accountsAre(t *testing.T, revisions map[string]int) {
 		}
 	}
 	if missing > 0 || old > 0 {
-		t.Errorf("of %d records %d are not there, and %d are older than what was acknowledged", records, missing, old)
+		t.Errorf("of %d records, %d are missing and %d are older than acknowledged", records, missing, old)
 	}
 }
 
-// goesOn fails the test unless a booking that waits expires, and new ones are taken.
-func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *board.Board) {
+// checkContinues fails the test unless an open booking expires, and new bookings are accepted.
+func (p *system) checkContinues(t *testing.T, waiting booking.ID, replayed *board.Board) {
 	t.Helper()
 	conn := p.conn
 	if p.Keys != "" {
@@ -231,7 +240,7 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *board.Board) 
 	if err := shown.Await(bounded(t), replayed.Seq()); err != nil {
 		t.Fatal(err)
 	}
-	wait.Until(t, "the booking that waited has expired", func() bool {
+	wait.Until(t, "the open booking has expired", func() bool {
 		now, _ := shown.Get(waiting)
 		return now.State == booking.StateExpired
 	})
@@ -254,11 +263,11 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *board.Board) 
 		now, _ := shown.Get(id)
 		return now.State == booking.StateExpired
 	})
-	found, err := ledger.Inspect(bounded(t), bus.InspectOptions{})
+	found, err := inspect.Run(bounded(t), ledger, inspect.Options{})
 	if err != nil || len(found.Findings) > 0 {
-		t.Errorf("in the end: %v (%v)", found.Findings, err)
+		t.Errorf("final inspection: %v (%v)", found.Findings, err)
 	}
 	if err := shown.Await(bounded(t), found.Board.Seq()); err != nil || content(t, shown) != content(t, found.Board) {
-		t.Errorf("the board is not what a replay makes (%v)", err)
+		t.Errorf("the board differs from a replay of the ledger (%v)", err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/timers"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -26,20 +28,20 @@ func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 const patience = 2 * time.Minute // machines are busy
 
-// A place is a system that somebody with tokens of auth works on.
-type place struct {
+// A system is a NATS whose services trust the tokens of auth.
+type system struct {
 	*bustest.Env
 	auth *tokentest.Authority
-	conn *bus.Conn // an operator's
+	conn *bus.Conn // as operator
 }
 
-// A person is an actor with the token that proves it.
+// A person is an actor with a token.
 type person struct {
 	booking.Actor
 	proof string
 }
 
-func (p *place) person(role booking.Role) person {
+func (p *system) person(role booking.Role) person {
 	id := booking.NewID()
 	return person{booking.Actor{ID: id, Role: role}, p.auth.Token(token.Role(role), id, "somebody@example.com")}
 }
@@ -48,21 +50,21 @@ func (p person) command() booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
 }
 
-func (p *place) ledger(t testing.TB) *bus.Ledger {
+func (p *system) ledger(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	return p.ledgerOn(t, p.conn)
 }
 
-func (p *place) ledgerOn(t testing.TB, conn *bus.Conn) *bus.Ledger {
+func (p *system) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
 	t.Helper()
-	l, err := bus.OpenLedger(conn, bus.LedgerOptions{Source: "/test", Tokens: p.auth.Verifier()})
+	l, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: p.auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
+func (p *system) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 	t.Helper()
 	d, err := booking.NewDesk(p.ledger(t), booking.DeskOptions{Deadline: deadline})
 	if err != nil {
@@ -71,8 +73,9 @@ func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 	return d
 }
 
-// keepTime runs an instance that keeps the time until the test ends, or stop is called, and returns the board that it works with.
-func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (shown *board.Board, stop func()) {
+// keepTime runs an instance that handles deadlines, until the end of the test or stop, and returns
+// its board.
+func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (shown *board.Board, stop func()) {
 	t.Helper()
 	shown = board.New()
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
@@ -87,7 +90,7 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (show
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := ledger.Timekeeper(shown, steward)
+	keeper, err := timers.NewScheduler(ledger, shown, steward)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +111,11 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (show
 	return shown, stop
 }
 
-// isAtWork waits until somebody asks for work, which an instance begins to do a moment after it was started.
-func (p *place) isAtWork(t testing.TB) {
+// awaitPulling waits until an instance pulls from a consumer, which it does shortly after its
+// start.
+func (p *system) awaitPulling(t testing.TB) {
 	t.Helper()
-	wait.Until(t, "somebody waits for work", func() bool {
+	wait.Until(t, "an instance pulls from a consumer", func() bool {
 		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.TimersConsumer)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	})
@@ -124,7 +128,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-func (p *place) backUp(t testing.TB, o backup.Options) string {
+func (p *system) backUp(t testing.TB, o backup.Options) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "backup")
 	if _, err := backup.Make(bounded(t), p.conn, folder, o); err != nil {
@@ -142,15 +146,15 @@ func open(t testing.TB, folder string) *backup.Backup {
 	return b
 }
 
-// refused fails the test unless err is what is wanted, with a sentence that says what to do.
+// refused fails the test unless err is want, with a sentence of its own.
 func refused(t testing.TB, err error, want *fault.Error) {
 	t.Helper()
 	if !errors.Is(err, want) || len(fault.From(err).Message) < 40 {
-		t.Errorf("got %v, want %s in a sentence", err, want.Code)
+		t.Errorf("error = %v, want %s with a sentence", err, want.Code)
 	}
 }
 
-// content is a board as bytes, in order.
+// content returns a board as text, for comparisons.
 func content(t testing.TB, b *board.Board) string {
 	t.Helper()
 	text, err := json.Marshal(b.Newest(b.Len(), 0))

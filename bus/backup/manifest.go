@@ -15,12 +15,13 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What can be wrong with a folder. Each says so in a sentence of its own.
+// Errors about the folder of a backup. Their messages name the folder and the remedy.
 var (
 	ErrFolder = fault.New(fault.Invalid, "backup_folder", "The folder cannot be used for a backup.")
-	// ErrIncomplete is that there is no manifest: it is written last, so the backup has never been finished, or is none.
-	ErrIncomplete = fault.New(fault.Invalid, "backup_incomplete", "The folder holds no complete backup.")
-	// ErrDamaged is that something in it is not what was written.
+	// ErrIncomplete reports that there is no manifest. It is written last, so the backup was not
+	// finished.
+	ErrIncomplete = fault.New(fault.Invalid, "backup_incomplete", "The folder contains no complete backup.")
+	// ErrDamaged reports that a file is not as it was written.
 	ErrDamaged = fault.New(fault.Invalid, "backup_damaged", "The backup is damaged.")
 )
 
@@ -30,32 +31,32 @@ const (
 	manifestLimit   = 16 << 20
 )
 
-// A Manifest says what is in a backup. It is written when all the rest is there.
+// A Manifest describes a backup. It is written after everything else.
 type Manifest struct {
 	Version int       `json:"version"`
-	Pillion string    `json:"pillion"` // the version of the program that has made it
-	NATS    string    `json:"nats"`    // and that of the server that it is from
-	Began   time.Time `json:"began"`   // every event that was acknowledged by then is in it
+	Pillion string    `json:"pillion"` // the version of the program that made it
+	NATS    string    `json:"nats"`    // the version of the server
+	Began   time.Time `json:"began"`   // the backup contains every event acknowledged before
 	Ended   time.Time `json:"ended"`
-	Still   bool      `json:"still"`   // whether nothing was written in between
+	Still   bool      `json:"still"`   // whether nothing was written between Began and Ended
 	Streams []Stream  `json:"streams"` // in the order in which they were copied
 }
 
 // A Stream is the copy of one stream.
 type Stream struct {
 	Name string `json:"name"`
-	cut
+	snapshotHeader
 	Copy File `json:"copy"`
-	// Tail is what was written to a bucket while it was copied, so that no key is missing whose value was replaced meanwhile.
+	// Tail contains what was written to a bucket during its copy, which may lack those keys.
 	Tail *File `json:"tail,omitempty"`
-	// TailLast is the sequence of the last message of it.
+	// TailLast is the sequence of the last message of Tail.
 	TailLast uint64 `json:"tail_last_seq,omitempty"`
 }
 
-// Messages returns how many messages the stream had when it was copied.
+// Messages returns the number of messages in the copy.
 func (s *Stream) Messages() uint64 { return s.State.Messages }
 
-// Last returns the sequence of its last message then, or 0.
+// Last returns the last sequence of the stream when it was copied, or 0.
 func (s *Stream) Last() uint64 { return s.State.Last }
 
 // A File is one file of a backup.
@@ -76,16 +77,18 @@ func (m *Manifest) Stream(name string) *Stream {
 	return nil
 }
 
-// A folder is where a backup is.
+// A folder is the path of a backup's folder.
 type folder string
 
-// makeFolder returns a folder that is there, empty, and nobody else's: a backup holds tokens, and the hashes of passwords.
+// makeFolder creates a folder that only its owner can read: a backup contains tokens and password
+// hashes. A folder that exists must be empty.
 func makeFolder(path string) (folder, error) {
 	say := func(why string, err error) error {
-		return ErrFolder.Saying(fmt.Sprintf("%s cannot take a backup: %s. Name another folder with --out.", path, why)).Because(err)
+		return ErrFolder.Saying(fmt.Sprintf(
+			"Cannot make a backup in %s: %s. Choose another folder with --out.", path, why)).Because(err)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", say("it could not be made", err)
+		return "", say("it cannot be created", err)
 	}
 	there, err := os.ReadDir(path)
 	if err != nil {
@@ -94,48 +97,48 @@ func makeFolder(path string) (folder, error) {
 	if len(there) > 0 {
 		return "", say("it is not empty", nil)
 	}
-	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // a folder needs the x
-		return "", say("it is not yours", err)
+	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // folders need the x bit
+		return "", say("it belongs to another user", err)
 	}
 	return folder(path), nil
 }
 
-// A writing is a file that is being written.
-type writing struct {
+// A fileWriter writes a file, and computes its size and hash.
+type fileWriter struct {
 	*os.File
 	hash io.Writer
 	sum  func() string
 	size int64
 }
 
-// create begins a file.
-func (f folder) create(name string) (*writing, error) {
+// create creates a file.
+func (f folder) create(name string) (*fileWriter, error) {
 	file, err := os.OpenFile(filepath.Join(string(f), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	h := sha256.New()
-	return &writing{File: file, hash: h, sum: func() string { return hex.EncodeToString(h.Sum(nil)) }}, nil
+	return &fileWriter{File: file, hash: h, sum: func() string { return hex.EncodeToString(h.Sum(nil)) }}, nil
 }
 
 // Write implements io.Writer.
-func (w *writing) Write(p []byte) (int, error) {
+func (w *fileWriter) Write(p []byte) (int, error) {
 	n, err := w.File.Write(p)
-	w.hash.Write(p[:n]) //nolint:errcheck // a hash takes all
+	w.hash.Write(p[:n]) //nolint:errcheck // a hash never fails
 	w.size += int64(n)
 	return n, err
 }
 
-// finish puts the file on the disk and closes it.
-func (w *writing) finish(name string) (File, error) {
+// finish syncs the file to disk and closes it.
+func (w *fileWriter) finish(name string) (File, error) {
 	if err := errors.Join(w.Sync(), w.Close()); err != nil {
 		return File{}, err
 	}
 	return File{Name: name, Size: w.size, SHA256: w.sum()}, nil
 }
 
-// seal writes the manifest, there as a whole or not at all.
-func (f folder) seal(m Manifest) error {
+// writeManifest writes the manifest atomically.
+func (f folder) writeManifest(m Manifest) error {
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
@@ -161,27 +164,30 @@ func (f folder) seal(m Manifest) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// A Backup is one that is whole: every file of it is what was written.
+// A Backup is a complete backup whose files have been verified.
 type Backup struct {
 	Manifest
 	folder folder
 }
 
-// Open reads the manifest of a backup, and all of its files to see that they are what the manifest says. Errors: ErrIncomplete, ErrDamaged.
+// Open reads the manifest of a backup, and verifies all files against it. Errors: ErrIncomplete,
+// ErrDamaged.
 func Open(path string) (*Backup, error) {
 	b := &Backup{folder: folder(path)}
 	file, err := os.Open(filepath.Join(path, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrIncomplete.Saying(fmt.Sprintf(
-			"%s holds no complete backup: there is no %s, which is written last. Take one that is complete, or make another.", path, manifestName))
+			"%s contains no complete backup: it lacks %s, which is written last. Use another backup, or make a new one.",
+			path, manifestName))
 	}
 	if err != nil {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf("The %s in %s cannot be read. See who may.", manifestName, path)).Because(err)
+		return nil, ErrIncomplete.Saying(fmt.Sprintf(
+			"Cannot read the %s in %s. Check its permissions.", manifestName, path)).Because(err)
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close() //nolint:errcheck // it is only read
 	text, err := io.ReadAll(io.LimitReader(file, manifestLimit))
 	if err != nil {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf("The %s in %s cannot be read.", manifestName, path)).Because(err)
+		return nil, ErrIncomplete.Saying(fmt.Sprintf("Cannot read the %s in %s.", manifestName, path)).Because(err)
 	}
 	var version struct {
 		Version int `json:"version"`
@@ -190,7 +196,8 @@ func Open(path string) (*Backup, error) {
 		return nil, b.damaged(manifestName, err)
 	}
 	if version.Version != manifestVersion {
-		return nil, ErrDamaged.Saying(fmt.Sprintf("The backup in %s is of version %d, and this pillion knows version %d. Use the one that has made it.",
+		return nil, ErrDamaged.Saying(fmt.Sprintf(
+			"The backup in %s has version %d, and this pillion reads version %d. Use the pillion that made it.",
 			path, version.Version, manifestVersion))
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -215,10 +222,11 @@ func (s *Stream) files() []File {
 }
 
 func (b *Backup) damaged(name string, err error) error {
-	return ErrDamaged.Saying(fmt.Sprintf("%s in the backup in %s is damaged: it is not what was written. Take another backup.", name, string(b.folder))).Because(err)
+	return ErrDamaged.Saying(fmt.Sprintf(
+		"%s in the backup in %s is damaged. Use another backup.", name, string(b.folder))).Because(err)
 }
 
-// check reads a file, to see that it is what the manifest says.
+// check verifies the size and hash of a file.
 func (b *Backup) check(f File) error {
 	if f.Name != filepath.Base(f.Name) {
 		return b.damaged(manifestName, nil)
@@ -227,7 +235,7 @@ func (b *Backup) check(f File) error {
 	if err != nil {
 		return b.damaged(f.Name, err)
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close() //nolint:errcheck // it is only read
 	h := sha256.New()
 	n, err := io.Copy(h, file)
 	if err != nil || n != f.Size || hex.EncodeToString(h.Sum(nil)) != f.SHA256 {

@@ -9,32 +9,36 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// followPatience is how long nothing may come before the leader is asked whether there is anything.
+// followPatience is how long a consumer may be silent before the leader is asked for further
+// messages.
 const followPatience = time.Second
 
-// tail copies what was written to a bucket since. The server copies what is there up to a sequence: a key whose value was replaced before its turn comes
-// is in no copy, neither with the old value, which is gone, nor with the new one, which is beyond.
+// tail copies what was written to a bucket during its copy. The server copies messages up to a
+// fixed sequence. If the value of a key is replaced before the server gets to it, the copy contains
+// neither the old value, which no longer exists, nor the new one, whose sequence is too high.
 //
-// It has everything that is valid when the leader has nothing after the last message; or when a replica, which knows at least what the leader had when the tail began, has
-// nothing at the time of the last message. Where a key's value was replaced by then, the new one was before that message too.
-func (c copying) tail(ctx context.Context, s *Stream) error {
+// The tail is complete when the leader has no message after the last one in it. It is also complete
+// when a replica had no further message at the time of the last one, and that replica is as recent
+// as the leader was when the tail began. If the value of a key was replaced by then, its new value
+// is in the tail too.
+func (c copier) tail(ctx context.Context, s *Stream) error {
 	there, err := c.conn.JetStream().Stream(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	t := tail{last: s.State.Last, file: s.Name + ".tail", to: c.to}
-	for whole := false; !whole; {
+	for complete := false; !complete; {
 		next, err := get(ctx, c.conn.NATS(), s.Name, t.last+1, true)
 		if errors.Is(err, errNone) {
 			break
 		}
 		if err == nil {
-			whole, err = t.follow(ctx, there, next.Seq)
+			complete, err = t.follow(ctx, there, next.Seq)
 		}
 		if err != nil {
 			return errors.Join(err, t.close())
 		}
-		whole = whole && t.last >= there.CachedInfo().State.LastSeq
+		complete = complete && t.last >= there.CachedInfo().State.LastSeq
 	}
 	if t.count == 0 {
 		return nil
@@ -45,18 +49,21 @@ func (c copying) tail(ctx context.Context, s *Stream) error {
 	return err
 }
 
-// A tail is one that is being written.
+// A tail is a tail in progress.
 type tail struct {
 	to    folder
 	file  string
-	w     *writing // nil: there is nothing in it yet
-	last  uint64   // sequence of the last message that is in it, or in the copy
+	w     *fileWriter // nil while the tail is empty
+	last  uint64      // sequence of the last message of the tail, or else of the copy
 	count int
 }
 
-// follow reads on from a sequence until there is nothing more, and returns true; or until nothing comes, which says little.
+// follow adds messages from a sequence on. It returns true when there are no more, and false when
+// the consumer falls silent.
 func (t *tail) follow(ctx context.Context, stream jetstream.Stream, from uint64) (bool, error) {
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
 	if err != nil {
 		return false, err
 	}
@@ -70,14 +77,17 @@ func (t *tail) follow(ctx context.Context, stream jetstream.Stream, from uint64)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
-		if err != nil { // the leader is asked, and says whether there is anything
+		if err != nil { // the caller asks the leader whether there is more
 			return false, nil
 		}
 		meta, err := m.Metadata()
 		if err != nil {
 			return false, err
 		}
-		if err := t.add(message{Subject: m.Subject(), Seq: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp}); err != nil {
+		err = t.add(message{
+			Subject: m.Subject(), Seq: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp,
+		})
+		if err != nil {
 			return false, err
 		}
 		if meta.NumPending == 0 {

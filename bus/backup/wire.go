@@ -10,37 +10,44 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/internal/retry"
 )
 
-// This is the server's own protocol for copies of streams, as `nats stream backup` speaks it. The library of that tool, jsm.go, brings
-// the server's API types with the whole server, and a command line; this much of it is what is needed.
+// This file implements the server's protocol for copies of streams, which `nats stream backup`
+// speaks too. The library of that tool, jsm.go, would replace fewer than 100 lines here, and link
+// 86 more packages (7 MB), the server among them. It neither rejects a copy that begins at a bad
+// moment nor resends a chunk for which there is no receiver yet.
 
 const (
 	chunkSize  = 128 << 10
 	windowSize = 8 << 20
-	// chunkPatience is how long a server may be silent in the middle of a copy.
+	// chunkPatience is how long a server may be silent during a copy.
 	chunkPatience = 30 * time.Second
-	// askPatience is how long a server may take for any other answer. A restore is answered once the stream has a leader.
+	// askPatience is how long a server may take for any other answer. It answers a request to
+	// restore a stream when the stream has a leader.
 	askPatience = 20 * time.Second
-	// stallPatience is how long the server waits for the next chunk of a restore (activityInterval of processStreamRestore).
+	// stallPatience is how long the server waits for the next chunk of a restore (activityInterval
+	// in processStreamRestore of nats-server).
 	stallPatience = 5 * time.Second
 
 	apiPrefix = "$JS.API."
 )
 
-var errInterrupted = errors.New("the connection to NATS was lost in the middle of the copy")
+var errInterrupted = errors.New("the connection to NATS was lost during the copy")
 
-// A cut is what a server says of the copy of a stream that it is about to send.
-type cut struct {
-	Config json.RawMessage `json:"config"` // as it is: it may say more than we know
-	State  state           `json:"state"`
+// A snapshotHeader describes the copy of a stream that a server is about to send.
+type snapshotHeader struct {
+	// unparsed, because it may have fields that this version does not know
+	Config json.RawMessage `json:"config"`
+	State  streamState     `json:"state"`
 }
 
-// A state is what of a stream's state is in a manifest, in the server's own words.
-type state struct {
+// A streamState is the part of a stream's state that a manifest contains, with the server's JSON
+// names.
+type streamState struct {
 	Messages uint64    `json:"messages"`
 	Bytes    uint64    `json:"bytes"`
 	First    uint64    `json:"first_seq"`
@@ -49,7 +56,8 @@ type state struct {
 	LastAt   time.Time `json:"last_ts"`
 }
 
-// ask makes a call of JetStream's API. The server's refusal is a *jetstream.APIError.
+// ask calls the JetStream API. It returns a *jetstream.APIError when the server rejects the
+// request.
 func ask(ctx context.Context, nc *nats.Conn, call string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -67,7 +75,7 @@ func ask(ctx context.Context, nc *nats.Conn, call string, request, answer any) e
 	return nil
 }
 
-// read reads an answer, which may be a refusal.
+// read parses an answer of the JetStream API.
 func read(body []byte, answer any) error {
 	var refusal struct {
 		Error *jetstream.APIError `json:"error"`
@@ -81,39 +89,42 @@ func read(body []byte, answer any) error {
 	return json.Unmarshal(body, answer)
 }
 
-// download copies a stream to w, without its consumers, up to the sequence that it has when the server begins. Where good, which is asked at that
-// moment, says no, nothing is written and ok is false.
-func download(ctx context.Context, nc *nats.Conn, stream string, w io.Writer, good func(cut) (bool, error)) (c cut, ok bool, err error) {
+// download copies a stream to w, without its consumers, up to its last sequence when the server
+// begins. It calls check at that moment, and writes nothing if check returns an error.
+func download(
+	ctx context.Context, nc *nats.Conn, stream string, w io.Writer, check func(snapshotHeader) error,
+) (h snapshotHeader, err error) {
 	reconnects := nc.Stats().Reconnects
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return cut{}, false, err
+		return snapshotHeader{}, err
 	}
-	defer sub.Unsubscribe() //nolint:errcheck // the connection is gone, and with it the subscription
-	// The server's window bounds what waits here; a limit of the client's would drop chunks instead.
+	defer sub.Unsubscribe() //nolint:errcheck // it fails only if the connection is lost
+	// The server's window limits the number of pending chunks. A limit of the client would drop
+	// chunks.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return cut{}, false, err
+		return snapshotHeader{}, err
 	}
 	err = ask(ctx, nc, "STREAM.SNAPSHOT."+stream, map[string]any{
 		"deliver_subject": inbox, "no_consumers": true, "chunk_size": chunkSize, "window_size": windowSize,
-	}, &c)
+	}, &h)
 	if err != nil {
-		return cut{}, false, err
+		return snapshotHeader{}, err
 	}
-	if ok, err = good(c); err != nil || !ok {
-		return c, false, err
+	if err := check(h); err != nil {
+		return snapshotHeader{}, err
 	}
 	if err := receive(ctx, sub, w); err != nil {
-		return cut{}, false, err
+		return snapshotHeader{}, err
 	}
-	if nc.Stats().Reconnects != reconnects { // or something may have been lost that nobody misses
-		return cut{}, false, errInterrupted
+	if nc.Stats().Reconnects != reconnects { // chunks may have been lost without notice
+		return snapshotHeader{}, errInterrupted
 	}
-	return c, true, nil
+	return h, nil
 }
 
-// receive takes the chunks of a copy, to the end.
+// receive writes the chunks of a copy to w, to the end.
 func receive(ctx context.Context, sub *nats.Subscription, w io.Writer) error {
 	for next := 1; ; next++ {
 		m, err := await(ctx, sub)
@@ -122,13 +133,13 @@ func receive(ctx context.Context, sub *nats.Subscription, w io.Writer) error {
 		}
 		if len(m.Data) == 0 {
 			if status := m.Header.Get("Status"); status != "" && status != "204" {
-				return fmt.Errorf("the server has given up: %s %s", status, m.Header.Get("Description"))
+				return fmt.Errorf("the server aborted the copy: %s %s", status, m.Header.Get("Description"))
 			}
 			return nil
 		}
-		if m.Reply != "" { // the last one, which is not a whole chunk, has none
+		if m.Reply != "" { // the last chunk has none
 			if n, err := strconv.Atoi(m.Reply[strings.LastIndexByte(m.Reply, '.')+1:]); err == nil && n != next {
-				return fmt.Errorf("chunk %d came in the place of %d", n, next)
+				return fmt.Errorf("received chunk %d instead of %d", n, next)
 			}
 			if err := m.Respond(nil); err != nil {
 				return err
@@ -146,12 +157,12 @@ func await(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
 	return sub.NextMsgWithContext(ctx)
 }
 
-// upload makes a stream of a copy. There must be none of that name.
-func upload(ctx context.Context, nc *nats.Conn, stream string, c cut, r io.Reader) error {
+// upload creates a stream from a copy. There must be no stream of that name.
+func upload(ctx context.Context, nc *nats.Conn, stream string, h snapshotHeader, r io.Reader) error {
 	var at struct {
 		Deliver string `json:"deliver_subject"`
 	}
-	if err := ask(ctx, nc, "STREAM.RESTORE."+stream, c, &at); err != nil {
+	if err := ask(ctx, nc, "STREAM.RESTORE."+stream, h, &at); err != nil {
 		return err
 	}
 	chunk := make([]byte, chunkSize)
@@ -172,32 +183,31 @@ func upload(ctx context.Context, nc *nats.Conn, stream string, c cut, r io.Reade
 	}
 }
 
-// send sends a chunk, and returns when the server has dealt with it; with the end of the copy, an empty one, when the stream is there.
+// send sends a chunk, and returns when the server has processed it. An empty chunk ends the copy:
+// send then returns when the stream exists.
 //
-// In a cluster the server that takes the chunks may be another than ours, and ours may hear that they are wanted a moment after it has heard where they
-// go: the two words come on different routes. A chunk that nobody wants has not arrived, and is sent again.
+// In a cluster, the server that receives the chunks may not be the one that the client is connected
+// to. The latter may learn of the receiver's subscription only after it has forwarded where to send
+// chunks, because the two messages take different routes. A chunk without a receiver is sent again.
 func send(ctx context.Context, nc *nats.Conn, to string, chunk []byte) error {
-	m, err := backoff.Retry(ctx, func() (*nats.Msg, error) {
+	p := notReadyYet
+	p.Within = stallPatience
+	p.When = func(err error) bool { return errors.Is(err, nats.ErrNoResponders) }
+	m, err := retry.Get(ctx, p, func() (*nats.Msg, error) {
 		ctx, cancel := context.WithTimeout(ctx, chunkPatience)
 		defer cancel()
-		m, err := nc.RequestWithContext(ctx, to, chunk)
-		if err != nil && !errors.Is(err, nats.ErrNoResponders) {
-			err = backoff.Permanent(err)
-		}
-		return m, err
-	}, backoff.WithBackOff(newBackOff()), backoff.WithMaxElapsedTime(stallPatience))
+		return nc.RequestWithContext(ctx, to, chunk)
+	})
 	if err != nil || len(m.Data) == 0 {
 		return err
 	}
 	return read(m.Data, &struct{}{})
 }
 
-// newBackOff paces what is tried again because the server is not ready for it yet, which takes it milliseconds.
-func newBackOff() *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{InitialInterval: 5 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 200 * time.Millisecond}
-}
+// notReadyYet is the pace of calls for which the server becomes ready within milliseconds.
+var notReadyYet = retry.Policy{First: 5 * time.Millisecond, Longest: 200 * time.Millisecond}
 
-// A message is one of a stream.
+// A message is a message of a stream, and one line in the tail of a bucket.
 type message struct {
 	Subject string      `json:"subject"`
 	Seq     uint64      `json:"seq"`
@@ -206,10 +216,11 @@ type message struct {
 	Time    time.Time   `json:"time"`
 }
 
-// errNone is that there is no such message.
+// errNone reports that a stream has no such message.
 var errNone = errors.New("no message")
 
-// get asks the leader for the message with a sequence, or the next one after it that there is. It answers errNone.
+// get requests the message with a sequence from the leader, or with orNext the first one from there
+// on. It returns errNone if there is none.
 func get(ctx context.Context, nc *nats.Conn, stream string, seq uint64, orNext bool) (message, error) {
 	request := map[string]any{"seq": seq}
 	if orNext {
@@ -236,7 +247,7 @@ func get(ctx context.Context, nc *nats.Conn, stream string, seq uint64, orNext b
 	return m, err
 }
 
-// publish returns m as one to be published, without what was the condition for storing it then.
+// publish returns m in publishable form, without the conditions under which it was stored.
 func (m message) publish() *nats.Msg {
 	out := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
 	for name := range out.Header {

@@ -6,8 +6,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Bare starts a server without streams, for a test that answers in the place of one what no server can be brought to say in
-// time. It returns where it listens, and is stopped after the test.
+// Bare starts a server without JetStream, for tests that fake the answers of JetStream. It returns
+// the URL of the server, which the test's cleanup stops.
 func Bare(t testing.TB) string {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true})

@@ -1,11 +1,11 @@
-// Package bustest runs real NATS servers for tests: one, or three as a cluster, provisioned and ready.
+// Package bustest runs real, provisioned NATS servers for tests. Call [Run] for one server, or
+// [RunCluster] for three. The cleanup of the test stops everything.
 //
-// Everything it starts is stopped by the test's cleanup. The worst faults of replication never show on one server: see [Sizes]
-// and [Races]. [Virtual] runs a test in virtual time, in place of real waits.
+// Some bugs of replication never show on one server; [Sizes] and [Races] run a test on both.
+// [Virtual] runs a test in virtual time.
 package bustest
 
 import (
-	"context"
 	"crypto/tls"
 	"path/filepath"
 	"sync/atomic"
@@ -23,69 +23,69 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// An Env is a NATS that a test may do with as it likes.
+// An Env is a NATS system for one test.
 type Env struct {
 	Replicas int  // of every stream and bucket
-	Virtual  bool // time passes as soon as everybody waits for it: here a test may judge durations
+	Virtual  bool // time is virtual, so a test may check durations
 
-	Keys string // the folder with everybody's keys, where it is closed
-	CA   string // the file with the CA of the servers' certificates, where they encrypt
+	Keys string // the folder with all service keys, if Setup.Closed
+	CA   string // the file with the CA of the servers' certificates, if Setup.TLS
 
 	plan   bus.Plan
 	url    func(i int) string
-	inside nats.InProcessConnProvider // where the server does not listen
+	inside nats.InProcessConnProvider // if the server does not listen
 	conns  atomic.Int32
 }
 
-// Run starts one server, provisioned, and open to whoever reaches it. It is stopped after the test.
+// Run starts one server without access control.
 func Run(t testing.TB) *Env {
 	t.Helper()
 	return RunWith(t, plan())
 }
 
-// RunWith is Run with other ages and sizes.
+// RunWith is [Run] with a plan of its own.
 func RunWith(t testing.TB, p bus.Plan) *Env {
 	t.Helper()
 	return Setup{}.start(t, p)
 }
 
-// plan is the usual one.
+// plan returns the default plan.
 func plan() bus.Plan { return bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 30} }
 
-// RunClosed is Run with a server that knows who may do what, as package access has it. With watch anybody may watch. Connect with
-// [Env.ConnectAs].
+// RunClosed starts one server with access control; see package access. With watch, clients without
+// credentials may subscribe to the demo feed. Connect with [Env.ConnectAs].
 func RunClosed(t testing.TB, watch bool) *Env { return Start(t, Setup{Closed: true, Watch: watch}) }
 
-// RunCluster starts three servers that replicate everything to each other, provisioned. They are stopped after the test.
-func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: 3}) }
+// RunCluster starts three servers that replicate everything to each other.
+func RunCluster(t testing.TB) *Env { return Start(t, Setup{Replicas: clusterSize}) }
 
-// LongCluster starts a cluster that is like s. In the short form it skips the test.
+// LongCluster starts a cluster according to s. In the short form it skips the test.
 func LongCluster(t testing.TB, s Setup) *Env {
 	t.Helper()
 	if !wait.Long() {
 		t.Skip("a cluster of three servers: make check runs this")
 	}
-	s.Replicas = 3
+	s.Replicas = clusterSize
 	return Start(t, s)
 }
 
-// A Setup is what servers of an Env are like. The zero value is one open server without encryption that writes to disk some time after it has
-// acknowledged.
+// A Setup configures the servers of an Env. The zero value is one server without access control and
+// encryption, which acknowledges messages before it syncs them to disk.
 type Setup struct {
-	Replicas   int // 3 is a cluster of three servers; else it is one server
-	Closed     bool
-	Watch      bool // where it is closed: anybody may watch
+	Replicas   int  // 3 starts a cluster of three servers, and anything else one server
+	Closed     bool // with access control
+	Watch      bool // with Closed: clients without credentials may subscribe to the demo feed
 	TLS        bool // for clients, and between the servers of a cluster
-	SyncAlways bool
+	SyncAlways bool // fsync before each acknowledgement
 }
 
-// Start starts servers, provisioned. They are stopped after the test.
+// Start starts servers according to s.
 func Start(t testing.TB, s Setup) *Env {
 	t.Helper()
 	return s.start(t, plan())
 }
 
-// StartWith is Start with other ages and sizes.
+// StartWith is [Start] with a plan of its own.
 func StartWith(t testing.TB, s Setup, p bus.Plan) *Env {
 	t.Helper()
 	return s.start(t, p)
@@ -103,25 +103,23 @@ func (s Setup) start(t testing.TB, p bus.Plan) *Env {
 	if s.TLS {
 		clients, routes = e.certify(t)
 	}
-	var stop func() error
-	if s.Replicas == 3 {
-		c, err := embedded.StartCluster(embedded.ClusterConfig{Dir: t.TempDir(), Size: 3, Access: conf, SyncAlways: s.SyncAlways, TLS: clients, Routes: routes})
-		if err != nil {
-			t.Fatalf("start NATS cluster: %v", err)
-		}
-		e.Replicas, e.url, stop = 3, c.URL, c.Stop
+	if s.Replicas == clusterSize {
+		e.Replicas = clusterSize
+		e.url = StartCluster(t, ClusterConfig{Access: conf, SyncAlways: s.SyncAlways, TLS: clients, Routes: routes}).URL
 	} else {
-		c, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: conf, SyncAlways: s.SyncAlways, TLS: clients})
+		c, err := embedded.Start(embedded.Config{
+			Dir: t.TempDir(), Addr: "127.0.0.1:0", Access: conf, SyncAlways: s.SyncAlways, TLS: clients,
+		})
 		if err != nil {
 			t.Fatalf("start NATS: %v", err)
 		}
-		e.url, stop = func(int) string { return c.URL() }, c.Stop
+		e.url = func(int) string { return c.URL() }
+		t.Cleanup(func() {
+			if err := c.Stop(); err != nil {
+				t.Errorf("stop NATS: %v", err)
+			}
+		})
 	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("stop NATS: %v", err)
-		}
-	})
 	e.plan.Replicas = e.Replicas
 	e.provision(t)
 	return e
@@ -136,7 +134,8 @@ func (e *Env) access(t testing.TB, watch bool) string {
 	return access.Conf(public, watch)
 }
 
-// certify makes certificates for the servers, and says how they meet clients and each other.
+// certify creates certificates for the servers, and returns the TLS configurations for clients and
+// routes.
 func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	t.Helper()
 	dir := t.TempDir()
@@ -146,7 +145,7 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 		t.Fatalf("make certificates: %v", err)
 	}
 	e.CA = filepath.Join(dir, trialca.CACert)
-	pair, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key")})
+	pair, err := loadPair(dir)
 	if err != nil {
 		t.Fatalf("read certificates: %v", err)
 	}
@@ -157,20 +156,29 @@ func (e *Env) certify(t testing.TB) (clients, routes *tls.Config) {
 	return pair.Server(), pair.Peer(trusted)
 }
 
-// Sizes runs test on one open server and, in the long form, on a cluster of three.
+// loadPair loads the certificate of the servers from a folder.
+func loadPair(dir string) (*certfile.Pair, error) {
+	return certfile.Load(certfile.Config{
+		Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key"),
+	})
+}
+
+// Sizes runs test on one server without access control and, in the long form, on a cluster of
+// three.
 func Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	Setup{}.Sizes(t, test)
 }
 
-// Sizes runs test on one server that is like s and, in the long form, on a cluster of three. Replicas is not looked at.
+// Sizes runs test on one server according to s and, in the long form, on a cluster of three. It
+// ignores s.Replicas.
 func (s Setup) Sizes(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	s.sizes(t, wait.Long(), test)
 }
 
-// Races is [Sizes] with the cluster in the short form too. It is for the few tests that hold the ledger's promises
-// together, because a cluster costs seconds of processor time.
+// Races is [Sizes] with the cluster in the short form too. It is for the few tests of the ledger's
+// central promises, because a cluster costs seconds of processor time.
 func Races(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	Setup{}.sizes(t, true, test)
@@ -181,16 +189,16 @@ func (s Setup) sizes(t *testing.T, cluster bool, test func(t *testing.T, e *Env)
 	s.Replicas = 1
 	t.Run("one replica", func(t *testing.T) { test(t, Start(t, s)) })
 	if cluster {
-		s.Replicas = 3
+		s.Replicas = clusterSize
 		t.Run("three replicas", func(t *testing.T) { test(t, Start(t, s)) })
 	}
 }
 
-// Plan is how an Env is provisioned.
+// Plan returns the plan by which e is provisioned.
 func (e *Env) Plan() bus.Plan { return e.plan }
 
-// provision makes the streams. A cluster that has just come together may take its time to elect the leader of one, or think that
-// one of its servers is away, so it is tried again.
+// provision creates the streams. It retries, because a new cluster may be slow to elect the leader
+// of a stream, or believe that one of its servers is down.
 func (e *Env) provision(t testing.TB) {
 	t.Helper()
 	connect := e.Connect
@@ -198,7 +206,7 @@ func (e *Env) provision(t testing.TB) {
 		connect = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Operator) }
 	}
 	conn := connect(t)
-	wait.Until(t, "the streams are there", func() bool {
+	wait.Until(t, "the streams exist", func() bool {
 		err := bus.Provision(t.Context(), conn, e.Plan())
 		if err != nil && e.Replicas == 1 && fault.KindOf(err) != fault.Unavailable {
 			t.Fatalf("provision: %v", err)
@@ -210,16 +218,17 @@ func (e *Env) provision(t testing.TB) {
 	})
 }
 
-// URL returns the address of a server of the Env: of another one at each call, in a cluster.
+// URL returns the URL of a server. In a cluster, each call returns that of the next one.
 func (e *Env) URL() string { return e.url(int(e.conns.Add(1))) }
 
-// Connect returns a connection of its own, to another server at each call in a cluster. It is closed after the test.
+// Connect returns a new connection, which the test's cleanup closes. In a cluster, each call
+// connects to the next server.
 func (e *Env) Connect(t testing.TB) *bus.Conn {
 	t.Helper()
 	return e.ConnectWith(t, bus.Config{})
 }
 
-// ConnectAs returns a connection as one of our own processes, to a closed Env.
+// ConnectAs is [Env.Connect] with the key of one of Pillion's own processes, if Setup.Closed.
 func (e *Env) ConnectAs(t testing.TB, who string) *bus.Conn {
 	t.Helper()
 	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(e.Keys, who))
@@ -229,7 +238,7 @@ func (e *Env) ConnectAs(t testing.TB, who string) *bus.Conn {
 	return e.ConnectWith(t, bus.Config{Key: key, Inbox: who})
 }
 
-// ConnectWith is Connect with settings; where to connect is filled in.
+// ConnectWith is [Env.Connect] with settings. It fills in the server and its CA.
 func (e *Env) ConnectWith(t testing.TB, c bus.Config) *bus.Conn {
 	t.Helper()
 	if c.InProcess = e.inside; e.inside == nil {
@@ -243,12 +252,6 @@ func (e *Env) ConnectWith(t testing.TB, c bus.Config) *bus.Conn {
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)
-		defer cancel()
-		if err := conn.Close(ctx); err != nil {
-			t.Errorf("close connection: %v", err)
-		}
-	})
+	t.Cleanup(func() { CloseConn(t, conn) })
 	return conn
 }

@@ -11,20 +11,20 @@ import (
 	"testing"
 )
 
-// A Disk is a file system of its own that can break. Close it.
+// A Disk is a file system that can break. The caller must call [Disk.Close].
 type Disk struct {
 	Dir string // where it is mounted
 
-	image, loop string // the file that it is in, and the device
+	image, loop string // the file that contains it, and its loop device
 }
 
-// MountDisk returns an empty disk of a size in bytes. It is gone after the test. A test that may
-// not have one is skipped.
+// MountDisk returns an empty disk, with its size in bytes. The test's cleanup closes it. Without
+// the necessary privileges, MountDisk skips the test.
 func MountDisk(t testing.TB, size int64) *Disk {
 	t.Helper()
 	d, err := NewDisk(t.TempDir(), filepath.Join(t.TempDir(), "image"), size)
 	if err != nil {
-		t.Skipf("this test needs a disk that can break, and cannot have one here: %v", err)
+		t.Skipf("cannot make the disk that this test needs: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
@@ -34,8 +34,8 @@ func MountDisk(t testing.TB, size int64) *Disk {
 	return d
 }
 
-// NewDisk makes a disk of a size in bytes in the file image, and mounts it. It needs root, a loop
-// device and mkfs.ext4.
+// NewDisk creates a disk in the file image, with its size in bytes, and mounts it at dir. It
+// requires root, a loop device and mkfs.ext4.
 func NewDisk(dir, image string, size int64) (*Disk, error) {
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		return nil, err
@@ -56,21 +56,21 @@ func NewDisk(dir, image string, size int64) (*Disk, error) {
 	return d, nil
 }
 
-// Break makes the disk read-only, as the system does when it finds an error on it.
+// Break makes the disk read-only, as the kernel does after an error.
 func (d *Disk) Break() error { return os.WriteFile(d.fault(), []byte("1"), 0) }
 
-// Repair puts a good disk with the same content in the place of a broken one. It is a device of its
-// own, for the system knows the old one as broken as long as any process has it in its view.
-// Whoever uses it must begin anew.
+// Repair replaces a broken disk by a working one with the same content. It uses a new loop device,
+// because the kernel keeps treating the old one as broken while any process refers to it. Processes
+// that use the disk must be restarted.
 func (d *Disk) Repair() error {
 	if err := d.Close(); err != nil {
 		return err
 	}
-	_, _ = output("fsck.ext4", "-p", d.image) // its status says that it has repaired something
+	_, _ = output("fsck.ext4", "-p", d.image) // its status is not 0 after a repair
 	return d.mount()
 }
 
-// Close takes the disk away.
+// Close unmounts the disk.
 func (d *Disk) Close() error {
 	return errors.Join(syscall.Unmount(d.Dir, syscall.MNT_DETACH), d.detach())
 }

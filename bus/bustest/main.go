@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main runs the tests of a package, and returns the exit status: a goroutine that is left after all servers and connections were stopped is a failure too. Call it
-// in TestMain.
+// Main runs the tests of a package, and returns the exit status. It fails if goroutines are left
+// after all servers and connections have been stopped. Call it in TestMain.
 func Main(m *testing.M) int {
 	code := m.Run()
 	if code != 0 {

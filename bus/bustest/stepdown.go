@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// StepDowns makes the leader of a stream step down again and again until stop is called, which waits for the last time and returns how often it did. Where
-// there is one server, nothing happens.
+// StepDowns periodically makes the leader of a stream step down. The caller must call stop, which
+// returns how often a leader did. On one server, StepDowns does nothing.
 func (e *Env) StepDowns(t testing.TB, stream string, every time.Duration) (stop func() int) {
 	t.Helper()
 	if e.Replicas == 1 {
@@ -29,7 +29,8 @@ func (e *Env) StepDowns(t testing.TB, stream string, every time.Duration) (stop 
 				return
 			case <-tick.C:
 			}
-			ask, cancel := context.WithTimeout(ctx, every*3/4) // where there is no leader, nobody answers
+			// without a leader, there is no answer
+			ask, cancel := context.WithTimeout(ctx, every*3/4)
 			m, err := conn.NATS().RequestWithContext(ask, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
 			cancel()
 			if err == nil && bytes.Contains(m.Data, []byte(`"success":true`)) {

@@ -11,12 +11,13 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// Virtual runs test on one open server in a bubble of [testing/synctest]: an hour passes as soon as everybody waits for it, so
-// that a test of deadlines takes milliseconds and does not depend on the machine. Time begins in the year 2000, so keys and
-// tokens are made inside. The server does not listen, and [Env.URL] is of no use. A cluster needs sockets and cannot enter.
-// The test must not be parallel.
+// Virtual runs test on one server without access control, in a bubble of [testing/synctest]. Time
+// passes when all goroutines wait for it, so a test of deadlines takes milliseconds, and does not
+// depend on the speed of the machine. Time begins in the year 2000: create keys and tokens inside
+// test. The server does not listen, so [Env.URL] is useless. The test must not be parallel.
 //
-// In the long form the test runs on a cluster of three as well, in real time.
+// In the long form, Virtual also runs test on a cluster of three, which needs sockets, in real
+// time.
 func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 	t.Helper()
 	t.Run("one replica", func(t *testing.T) {
@@ -41,10 +42,12 @@ func Virtual(t *testing.T, test func(t *testing.T, e *Env)) {
 	}
 }
 
-// Bubble is [synctest.Test] for what runs NATS servers, which must not listen. The test must not be parallel.
+// Bubble is [synctest.Test] for tests that run NATS servers that do not listen. The test must not
+// be parallel.
 func Bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
-	// The server's clock for access times is one for the whole process, and must be started outside.
+	// All servers of a process share a clock for access times, which must be started outside the
+	// bubble.
 	ats.Register()
 	defer ats.Unregister()
 	emptyPools()
@@ -52,8 +55,8 @@ func Bubble(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
-// emptyPools drops what the packages of this process keep for reuse. The NATS client keeps timers, and a timer that was made
-// on one side of a bubble cannot be used on the other. A [sync.Pool] is empty after two collections.
+// emptyPools empties all instances of [sync.Pool], which takes two garbage collections. The NATS
+// client pools timers, and a timer from inside a bubble cannot be used outside, or vice versa.
 func emptyPools() {
 	runtime.GC()
 	runtime.GC()

@@ -9,28 +9,28 @@ import (
 	"testing"
 )
 
-// A Volume is a disk that a test may fill, and take away. Mount one.
+// A Volume is a small disk that a test can fill. Create one with [MountVolume].
 type Volume struct {
 	Dir string
 
 	t testing.TB
 }
 
-// MountVolume returns an empty disk of a size in bytes, in memory. It is gone after the test. A
-// test that may not mount anything is skipped.
+// MountVolume returns an empty disk in memory, with its size in bytes. The test's cleanup unmounts
+// it. Without the necessary privileges, MountVolume skips the test.
 func MountVolume(t testing.TB, size int64) *Volume {
 	t.Helper()
 	v := &Volume{Dir: t.TempDir(), t: t}
 	err := syscall.Mount("tmpfs", v.Dir, "tmpfs", 0, fmt.Sprintf("size=%d", size))
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
-		t.Skipf("this test needs a small disk, and may not mount one here: %v", err)
+		t.Skipf("cannot mount the disk that this test needs: %v", err)
 	}
 	v.must(err)
 	t.Cleanup(func() { v.must(syscall.Unmount(v.Dir, syscall.MNT_DETACH)) })
 	return v
 }
 
-// Fill leaves no more than some bytes of the disk free.
+// Fill fills the disk until at most left bytes are free.
 func (v *Volume) Fill(left int64) {
 	v.t.Helper()
 	f, err := os.OpenFile(v.ballast(), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -53,7 +53,7 @@ func (v *Volume) Fill(left int64) {
 	}
 }
 
-// Empty takes away what Fill has filled it with.
+// Empty undoes Fill.
 func (v *Volume) Empty() {
 	v.t.Helper()
 	v.must(os.Remove(v.ballast()))

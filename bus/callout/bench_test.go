@@ -15,25 +15,28 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
 
-// A way is one of several to do the same thing, and how long it took each time.
-type way struct {
+// A variant is one of several variants to do something, with the time that each run took.
+type variant struct {
 	name string
 	do   func() error
 	took []time.Duration
 }
 
-// rounds is how often each way is gone at a time, so that whatever else the machine does meets all of them.
+// rounds is how often each variant runs before the next one, so that other load on the machine
+// affects all of them.
 const rounds = 20
 
-// compare goes all ways in turns, and reports the median of each, and how many times the one before it that is.
-func compare(b *testing.B, ways ...*way) {
+// compare runs all variants in turn, and reports the median of each, and its ratio to the one
+// before.
+func compare(b *testing.B, variants ...*variant) {
 	b.Helper()
 	for b.Loop() {
-		for _, w := range ways {
+		for _, w := range variants {
 			for range rounds {
 				start := time.Now()
 				if err := w.do(); err != nil {
@@ -46,7 +49,7 @@ func compare(b *testing.B, ways ...*way) {
 	b.ReportMetric(0, "ns/op")
 	var before time.Duration
 	var table strings.Builder
-	for _, w := range ways {
+	for _, w := range variants {
 		slices.Sort(w.took)
 		median := w.took[len(w.took)/2]
 		fmt.Fprintf(&table, "\n    %-12s %9.3f ms", w.name, median.Seconds()*1e3)
@@ -59,14 +62,14 @@ func compare(b *testing.B, ways ...*way) {
 	b.Log(table.String())
 }
 
-// BenchmarkConnect prints what each step costs who connects: to a server that is open to everybody, to one that asks for a key, to one that asks
-// authsvc about a token, and the same encrypted.
+// BenchmarkConnect prints the cost of a connection without access control, with a key, with a token
+// through the callout, and the same over TLS.
 func BenchmarkConnect(b *testing.B) {
 	auth := tokentest.New(b)
 	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
 	open, closed, encrypted := bustest.Run(b), bustest.RunClosed(b, false), bustest.Start(b, bustest.Setup{Closed: true, TLS: true})
-	closed.Door(b, auth)
-	encrypted.Door(b, auth)
+	closed.RunCallout(b, auth)
+	encrypted.RunCallout(b, auth)
 	connect := func(e *bustest.Env, options ...nats.Option) func() error {
 		url := e.URL()
 		if e.CA != "" {
@@ -89,20 +92,21 @@ func BenchmarkConnect(b *testing.B) {
 		b.Fatal(err)
 	}
 	compare(b,
-		&way{name: "open", do: connect(open)},
-		&way{name: "key", do: connect(closed, nats.Nkey(public, key.Sign))},
-		&way{name: "callout", do: connect(closed, nats.Token(raw))},
-		&way{name: "callout+TLS", do: connect(encrypted, nats.Token(raw))},
+		&variant{name: "open", do: connect(open)},
+		&variant{name: "key", do: connect(closed, nats.Nkey(public, key.Sign))},
+		&variant{name: "callout", do: connect(closed, nats.Token(raw))},
+		&variant{name: "callout+TLS", do: connect(encrypted, nats.Token(raw))},
 	)
 }
 
-// BenchmarkBook prints what each step costs a booking, from the desk to the acknowledgement of its event: permissions, TLS, an fsync before each
-// acknowledgement, and two more servers that have to have it too. Each step has those before it. One booking at a time, and 32 at once.
+// BenchmarkBook prints the cost of a booking, from the desk to the acknowledgement of its event,
+// with permissions, TLS, an fsync before each acknowledgement, and three replicas. Each step
+// includes those before it. It makes one booking at a time, and 32 at once.
 func BenchmarkBook(b *testing.B) {
 	for _, at := range []int{1, 32} {
 		b.Run(fmt.Sprintf("at-once=%d", at), func(b *testing.B) {
 			auth := tokentest.New(b)
-			var ways []*way
+			var variants []*variant
 			for _, step := range []struct {
 				name  string
 				setup bustest.Setup
@@ -113,21 +117,22 @@ func BenchmarkBook(b *testing.B) {
 				{"fsync", bustest.Setup{Closed: true, TLS: true, SyncAlways: true}},
 				{"R3", bustest.Setup{Closed: true, TLS: true, SyncAlways: true, Replicas: 3}},
 			} {
-				ways = append(ways, &way{name: step.name, do: book(b, bustest.Start(b, step.setup), auth, at)})
+				variants = append(variants, &variant{name: step.name, do: book(b, bustest.Start(b, step.setup), auth, at)})
 			}
-			compare(b, ways...)
+			compare(b, variants...)
 		})
 	}
 }
 
-// book returns a function that books rides at e, so many at once, and returns when all are acknowledged.
+// book returns a function that makes bookings at e concurrently, and returns when all are
+// acknowledged.
 func book(b *testing.B, e *bustest.Env, auth *tokentest.Authority, at int) func() error {
 	b.Helper()
 	conn := e.Connect
 	if e.Keys != "" {
 		conn = func(t testing.TB) *bus.Conn { return e.ConnectAs(t, access.Usersvc) }
 	}
-	ledger, err := bus.OpenLedger(conn(b), bus.LedgerOptions{Source: "/usersvc", Tokens: auth.Verifier()})
+	ledger, err := ledger.Open(conn(b), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
 	if err != nil {
 		b.Fatal(err)
 	}

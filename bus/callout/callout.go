@@ -1,8 +1,10 @@
-// Package callout answers when a NATS server asks who somebody is: whoever brings the token of a login may see what package access says, until
-// the token runs out, and is sent away when it is taken back. Make one with [New] in each instance of authsvc, and call Run; a server asks one of them.
+// Package callout authenticates NATS clients that present an access token, and closes their
+// connections when the token is revoked. Create a [Callout] with [New] in each instance of authsvc,
+// and call [Callout.Run]; a server sends each request to one of the instances.
 //
-// Nothing is remembered here of who is connected. The servers know that, and are asked when something was revoked, so that an instance that
-// has just started sends away whomever another one let in.
+// The permissions come from package access, and end with the token. A Callout keeps no list of
+// connections. It asks the servers for theirs after each revocation, so an instance that has just
+// started also closes connections that another one accepted.
 package callout
 
 import (
@@ -30,53 +32,65 @@ type Verifier interface {
 	Verify(ctx context.Context, raw string) (token.Claims, error)
 }
 
-// A Watch says when tokens may have become bad.
+// A Watch reports revocations.
 type Watch interface {
-	// Next returns a channel that is closed when the next token is taken back.
+	// Next returns a channel that is closed at the next revocation.
 	Next() <-chan struct{}
 }
 
-// Keys are what tokens are verified by; see [token.RemoteKeys].
+// Keys are the keys that verify tokens. Changed returns a channel that is closed at their next
+// change.
 type Keys interface {
 	token.Keys
 	Changed() <-chan struct{}
 }
 
-// Config is what a Callout is made of. All of it but Log, Registerer and Page is required.
+// Config is the configuration of a Callout. Log, Registerer and Page are optional.
 type Config struct {
-	Conn        *bus.Conn // as access.Callout
-	Secret      access.Secret
+	Conn        *bus.Conn // authenticated as access.Callout
+	Secret      access.CalloutSecret
 	Verifier    Verifier
 	Keys        Keys
 	Revocations token.Revocations
 	Watch       Watch
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
-	// Page is how many connections a server is asked for at a time; 4,096 by default. A server looks at all that it has for each page.
+	// Page is the number of connections to request from a server at a time; 4,096 by default. A
+	// server scans all of its connections for each page.
 	Page int
 }
 
-// A Callout answers servers. Call Run.
+// A Callout authenticates clients for NATS servers. Call Run.
 type Callout struct {
 	Config
 	logins *prometheus.CounterVec
 }
 
 const (
-	atOnce = 64 // questions that are looked at at the same time
+	concurrency = 64 // of requests
 
-	// What somebody may do who only watches.
+	// The limits of a client that may only subscribe.
 	maxSubscriptions = 20
 	maxPayload       = 1 << 10
 
 	headerXKey = "Nats-Server-Xkey"
 	queue      = "authsvc"
+
+	// answerPatience is how long an answer may take: a server does not wait any longer.
+	answerPatience = time.Second
+	// drainPatience is how long requests from before the end may still be in flight.
+	drainPatience = time.Second / 2
 )
 
-// New returns a callout.
+// errNoPermissions rejects a client whose role has no permissions on NATS.
+var errNoPermissions = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
+
+// New returns a Callout. It returns an error when a required part of the configuration is missing,
+// or the metrics cannot be registered.
 func New(c Config) (*Callout, error) {
-	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil || c.Revocations == nil || c.Watch == nil {
-		return nil, errors.New("make the callout: something that is required is missing")
+	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil ||
+		c.Revocations == nil || c.Watch == nil {
+		return nil, errors.New("create the callout: a required part of its configuration is missing")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -86,34 +100,36 @@ func New(c Config) (*Callout, error) {
 	}
 	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Name: "nats_logins_total",
-		Help: "Connections to NATS that came with a token, or with nothing that is known, by result: accepted, refused, unavailable.",
+		Help: "NATS authentication requests for clients without a known key, by result: accepted, refused, unavailable.",
 	}, []string{"result"})
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(logins); err != nil {
-			return nil, fmt.Errorf("make the callout: %w", err)
+			return nil, fmt.Errorf("create the callout: %w", err)
 		}
 	}
 	return &Callout{c, logins}, nil
 }
 
-// Run answers until ctx ends, and then returns nil, when what has been asked is answered.
+// Run answers requests and closes connections until ctx ends. It then answers the requests that it
+// has received, and returns nil. It returns an error when it cannot subscribe.
 func (c *Callout) Run(ctx context.Context) error {
 	sub, err := c.Conn.NATS().QueueSubscribeSync(access.CalloutSubject, queue)
 	if err != nil {
-		return fmt.Errorf("answer the callout: %w", err)
+		return fmt.Errorf("answer authentication requests: %w", err)
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	work.Go(func() { c.patrol(ctx) })
+	work.Go(func() { c.runSweeper(ctx) })
 
 	var answers errgroup.Group
-	answers.SetLimit(atOnce)
-	defer answers.Wait()                //nolint:errcheck // there are none
-	asked := context.WithoutCancel(ctx) // whoever has asked is answered
+	answers.SetLimit(concurrency)
+	defer answers.Wait() //nolint:errcheck // there are none
+	// Requests that have arrived are answered even when ctx ends.
+	answering := context.WithoutCancel(ctx)
 	answer := func(m *nats.Msg) {
-		held := c.Conn.Held()
+		held := c.Conn.SameConnection()
 		answers.Go(func() error {
-			c.answer(asked, m, held)
+			c.answer(answering, m, held)
 			return nil
 		})
 	}
@@ -123,102 +139,93 @@ func (c *Callout) Run(ctx context.Context) error {
 		case err == nil:
 			answer(m)
 		case errors.Is(err, nats.ErrSlowConsumer):
-			c.Log.Warn("more connect to NATS than can be answered; some have to try again", "error", err)
+			c.Log.Warn("too many clients connect to NATS at once; some have to try again", "error", err)
 		case ctx.Err() == nil:
-			return fmt.Errorf("answer the callout: %w", err)
+			return fmt.Errorf("answer authentication requests: %w", err)
 		}
 	}
-	if sub.Drain() != nil { // the connection is gone
+	if sub.Drain() != nil { // the connection is lost
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(asked, drainPatience)
+	ctx, cancel := context.WithTimeout(answering, drainPatience)
 	defer cancel()
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil { // nothing is on its way any more, and the subscription has ended
+		if err != nil { // no requests are in flight any more
 			return nil
 		}
 		answer(m)
 	}
 }
 
-// answer answers one question, unless the connection is lost that it came by. A question that is none of a server's gets no answer.
+// answer answers one request, unless the connection on which it arrived is lost. A message that is
+// not a server's request gets no answer.
 func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	server := m.Header.Get(headerXKey)
 	data, err := c.Secret.XKey.Open(m.Data, server)
 	if err != nil {
-		c.Log.Warn("a question of NATS is not sealed for us; give every server the same configuration", "error", err)
+		c.Log.Warn("cannot decrypt a NATS authentication request; all servers need the same configuration", "error", err)
 		return
 	}
 	q, err := jwt.DecodeAuthorizationRequestClaims(string(data))
 	if err != nil {
-		c.Log.Warn("a question of NATS cannot be read", "error", err)
+		c.Log.Warn("cannot parse a NATS authentication request", "error", err)
 		return
 	}
 	a := jwt.NewAuthorizationResponseClaims(q.UserNkey)
 	a.Audience = q.Server.ID
 	if a.Jwt, err = c.user(ctx, q); err != nil {
-		result, sentence := "refused", "the token is not good"
+		result, sentence := "refused", "the token is not valid"
 		if f := fault.From(err); f.Kind == fault.Unavailable {
-			result, sentence = "unavailable", "it cannot be said at the moment whether the token is good"
+			result, sentence = "unavailable", "the token cannot be verified at the moment"
 		}
 		c.logins.WithLabelValues(result).Inc()
-		c.Log.Debug("not let in to NATS", "from", q.ClientInformation.Host, "error", err)
-		a.Error = sentence // the server writes it into its log; who asked learns nothing
+		c.Log.Debug("rejected a NATS client", "from", q.ClientInformation.Host, "error", err)
+		a.Error = sentence // for the server's log; the client does not see it
 	} else {
 		c.logins.WithLabelValues("accepted").Inc()
 	}
-	said, err := a.Encode(c.Secret.Issuer)
+	answer, err := a.Encode(c.Secret.Issuer)
 	if err == nil {
 		var sealed []byte
-		if sealed, err = c.Secret.XKey.Seal([]byte(said), server); err == nil && held() {
+		if sealed, err = c.Secret.XKey.Seal([]byte(answer), server); err == nil && held() {
 			err = m.Respond(sealed)
 		}
 	}
 	if err != nil {
-		c.Log.Warn("a question of NATS could not be answered", "error", err)
+		c.Log.Warn("cannot answer a NATS authentication request", "error", err)
 	}
 }
 
-const (
-	// answerPatience is what one answer may take: a server does not wait for longer.
-	answerPatience = time.Second
-	// drainPatience is how long what was asked before the end may still be on its way.
-	drainPatience = time.Second / 2
-)
-
-// errNobody refuses whoever may do nothing on NATS.
-var errNobody = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
-
-// user returns what the server is to know of whoever brings a token: who it is, what that may do, and until when.
+// user returns the signed description of a client with a token: its name, permissions and expiry.
 func (c *Callout) user(ctx context.Context, q *jwt.AuthorizationRequestClaims) (string, error) {
 	claims, err := c.Verifier.Verify(ctx, q.ConnectOptions.Token)
 	if err != nil {
 		return "", err
 	}
-	// An id goes into subjects, so it must be nothing but an id. The verifier sees to that too.
+	// The id becomes part of subjects, so its form matters. The verifier checks it too.
 	if !booking.ValidID(claims.Subject) {
-		return "", errNobody
+		return "", errNoPermissions
 	}
 	grant, ok := access.Of(booking.Role(claims.Role), claims.Subject)
 	if !ok {
-		return "", errNobody
+		return "", errNoPermissions
 	}
 	u := jwt.NewUserClaims(q.UserNkey)
-	u.Name = holderOf(claims).String()
+	u.Name = connectionNameOf(claims).String()
 	u.Audience = grant.Account
 	u.Expires = claims.ExpiresAt.Unix()
 	u.Permissions.Sub.Allow.Add(grant.Subscribe...)
 	u.Permissions.Pub.Allow.Add(grant.Publish...)
 	if len(grant.Publish) == 0 {
-		u.Permissions.Pub.Deny.Add(">") // to NATS an empty list is no limit
+		u.Permissions.Pub.Deny.Add(">") // NATS takes an empty list for no limit
 	}
 	u.Limits.Subs, u.Limits.Payload = maxSubscriptions, maxPayload
-	said, err := u.Encode(c.Secret.Issuer)
+	signed, err := u.Encode(c.Secret.Issuer)
 	if err != nil {
-		return "", fmt.Errorf("describe a user to NATS: %w", err)
+		return "", fmt.Errorf("sign the permissions of a NATS client: %w", err)
 	}
-	return said, nil
+	return signed, nil
 }

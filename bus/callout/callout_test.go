@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -23,16 +24,19 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
-// closed is one closed server, or three, with a door.
-func closed(t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door)) {
+// withCallout runs test on one and on three servers with access control and an instance of the
+// callout.
+func withCallout(
+	t *testing.T, test func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, instance *bustest.Callout),
+) {
 	t.Helper()
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		auth := tokentest.New(t)
-		test(t, e, auth, e.Door(t, auth))
+		test(t, e, auth, e.RunCallout(t, auth))
 	})
 }
 
-// A login is somebody's token, and the session it belongs to.
+// A login is a token with its session and account.
 type login struct{ id, session, raw string }
 
 func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.Duration) login {
@@ -46,19 +50,19 @@ func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.D
 	return l
 }
 
-// enter connects, and returns with the connection a channel that is closed when it is over.
+// enter connects with a token. It also returns a channel that is closed with the connection.
 func enter(t *testing.T, e *bustest.Env, raw string) (*nats.Conn, <-chan struct{}) {
 	t.Helper()
 	over := make(chan struct{})
-	nc := e.MustEnter(t, raw)
+	nc := e.MustConnectWithToken(t, raw)
 	nc.SetClosedHandler(func(*nats.Conn) { close(over) })
 	return nc, over
 }
 
-// Somebody with a token sees what happens to their own bookings.
+// Users and riders can subscribe to the feed of their own bookings.
 func TestOwnFeed(t *testing.T) {
-	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, _ *bustest.Door) {
-		tells := e.ConnectAs(t, access.Usersvc).NATS()
+	withCallout(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, _ *bustest.Callout) {
+		publisher := e.ConnectAs(t, access.Usersvc).NATS()
 		for role, feed := range map[token.Role]string{token.User: "feed.user.", token.Rider: "feed.rider."} {
 			who := issue(t, auth, role, time.Minute)
 			nc, _ := enter(t, e, who.raw)
@@ -70,9 +74,9 @@ func TestOwnFeed(t *testing.T) {
 				t.Fatal(err)
 			}
 			subject := feed + who.id + ".b.1.requested"
-			// A subscription takes a moment to be known on the other servers.
-			wait.Until(t, "a "+string(role)+" sees their own booking", func() bool {
-				if err := tells.Publish(subject, []byte("{}")); err != nil {
+			// A subscription takes a moment to reach the other servers.
+			wait.Until(t, "a "+string(role)+" receives the feed of their own booking", func() bool {
+				if err := publisher.Publish(subject, []byte("{}")); err != nil {
 					t.Fatal(err)
 				}
 				m, err := sub.NextMsg(100 * time.Millisecond)
@@ -85,10 +89,10 @@ func TestOwnFeed(t *testing.T) {
 	})
 }
 
-// Nobody gets in with a token that is not good, whatever is wrong with it.
+// Clients with invalid tokens are rejected, whatever is wrong with the token.
 func TestBadTokens(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	refused := func(what, raw string) {
 		t.Helper()
 		options := []nats.Option{nats.Timeout(5 * time.Second)}
@@ -98,13 +102,13 @@ func TestBadTokens(t *testing.T) {
 		nc, err := nats.Connect(e.URL(), options...)
 		if err == nil {
 			nc.Close()
-			t.Errorf("let in with %s", what)
-		} else if !errors.Is(err, nats.ErrAuthorization) && len(raw) < 4<<10 { // what is longer is too long for NATS already
+			t.Errorf("accepted %s", what)
+		} else if !errors.Is(err, nats.ErrAuthorization) && len(raw) < 4<<10 { // NATS itself rejects longer ones
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	for i, f := range auth.Forgeries() {
-		if i%5 == 0 || wait.Long() { // package token tries them all each time
+		if i%5 == 0 || wait.Long() { // the tests of package token try all of them
 			refused(f.Name, f.Token)
 		}
 	}
@@ -113,31 +117,32 @@ func TestBadTokens(t *testing.T) {
 		return auth.Raw(auth.Private, auth.Header(), auth.Claims(role, sub, "somebody@example.com", now, exp))
 	}
 	for what, raw := range map[string]string{
-		"nothing":                  "",
-		"a wildcard in sub":        good("user", "aaaaaaaaaaaaaaaaaaaaaaaa.>", now.Add(time.Minute)),
-		"a star for sub":           good("user", "*", now.Add(time.Minute)),
-		"everything for sub":       good("raider", ">", now.Add(time.Minute)),
-		"a token that has run out": auth.Raw(auth.Private, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now.Add(-time.Hour), now.Add(-time.Minute))),
-		"another key":              auth.Raw(auth.Other, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
-		"a service's token":        auth.Token(token.Service, token.ServiceID("usersvc"), ""),
+		"nothing":                 "",
+		"a wildcard in sub":       good("user", "aaaaaaaaaaaaaaaaaaaaaaaa.>", now.Add(time.Minute)),
+		"a star for sub":          good("user", "*", now.Add(time.Minute)),
+		"a full wildcard for sub": good("raider", ">", now.Add(time.Minute)),
+		"an expired token":        auth.Raw(auth.Private, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now.Add(-time.Hour), now.Add(-time.Minute))),
+		"another key":             auth.Raw(auth.Other, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
+		"a service's token":       auth.Token(token.Service, token.ServiceID("usersvc"), ""),
 	} {
 		refused(what, raw)
 	}
-	// The tests above would hold with the door shut, too.
+	// The checks above would also pass if the callout rejected everybody.
 	enter(t, e, auth.Token(token.User, tokentest.Ulla, "u@example.com"))
 }
 
-// Whose token is taken back is sent away within a second, whichever server they are on and whoever let them in, and does not come back.
+// A revocation closes the connections of its tokens on all servers, whichever instance accepted
+// them, and the clients cannot reconnect.
 func TestRevocation(t *testing.T) {
-	closed(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, door *bustest.Door) {
+	withCallout(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, instance *bustest.Callout) {
 		stolen, other, everywhere := issue(t, auth, token.User, time.Minute), issue(t, auth, token.Rider, time.Minute), issue(t, auth, token.Rider, time.Minute)
 		_, first := enter(t, e, stolen.raw)
 		_, second := enter(t, e, stolen.raw)
 		innocent, _ := enter(t, e, other.raw)
 		_, third := enter(t, e, everywhere.raw)
-		// Another instance, which has let nobody in, takes over.
-		e.Door(t, auth)
-		door.Close()
+		// Another instance, which has accepted no connection, takes over.
+		e.RunCallout(t, auth)
+		instance.Close()
 
 		revoker := e.ConnectAs(t, access.Authsvc)
 		for _, c := range []struct {
@@ -148,36 +153,36 @@ func TestRevocation(t *testing.T) {
 			{"a session", token.Revocation{Session: stolen.session, At: time.Now()}, []<-chan struct{}{first, second}},
 			{"an account", token.Revocation{Subject: everywhere.id, NotBefore: time.Now().Add(time.Second), At: time.Now()}, []<-chan struct{}{third}},
 		} {
-			if err := revoker.Revoke(t.Context(), c.r); err != nil {
+			if err := trust.Revoke(t.Context(), revoker, c.r); err != nil {
 				t.Fatal(err)
 			}
 			for _, over := range c.over {
 				select {
 				case <-over:
 				case <-time.After(wait.Patience):
-					t.Fatalf("%s was revoked and is still connected", c.what)
+					t.Fatalf("%s was revoked, but its client is still connected", c.what)
 				}
 			}
 		}
-		if nc, err := e.Enter(stolen.raw); err == nil {
+		if nc, err := e.ConnectWithToken(stolen.raw); err == nil {
 			nc.Close()
-			t.Error("let in again")
+			t.Error("accepted a revoked token")
 		}
 		if !innocent.IsConnected() {
-			t.Error("somebody else was sent away too")
+			t.Error("closed the connection of another session")
 		}
 	})
 }
 
-// However many are connected, all of them are looked at: a server is asked for page after page, and those who are sent away do not
-// move the others out of sight.
+// A sweep checks all pages of a server's connections, although connections that it closes shift the
+// pages.
 func TestRevocationOfManyConnections(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	const pages, many = 2, 60
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		auth := tokentest.New(t)
-		keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
-		e.DoorWith(t, keys, func(c *callout.Config) { c.Page = pages })
+		keys := &keyRing{set: auth.KeySet(), changed: make(chan struct{})}
+		e.RunCalloutWith(t, keys, func(c *callout.Config) { c.Page = pages })
 		stolen, other := issue(t, auth, token.User, time.Hour), issue(t, auth, token.User, time.Hour)
 		var over []<-chan struct{}
 		var innocent []*nats.Conn
@@ -187,25 +192,25 @@ func TestRevocationOfManyConnections(t *testing.T) {
 			nc, _ := enter(t, e, other.raw)
 			innocent = append(innocent, nc)
 		}
-		if err := e.ConnectAs(t, access.Authsvc).Revoke(t.Context(), token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
+		if err := trust.Revoke(t.Context(), e.ConnectAs(t, access.Authsvc), token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		for i, over := range over {
 			select {
 			case <-over:
 			case <-time.After(wait.Patience):
-				t.Fatalf("of %d connections of a session that was revoked, number %d goes on", many, i)
+				t.Fatalf("of %d connections of a revoked session, number %d is still open", many, i)
 			}
 		}
 		for _, nc := range innocent {
 			if !nc.IsConnected() {
-				t.Fatal("somebody else was sent away too")
+				t.Fatal("closed the connection of another session")
 			}
 		}
 	})
 }
 
-// A watchful verifier notes who is verified after the end.
+// A watchful verifier counts verifications after the end.
 type watchful struct {
 	callout.Verifier
 	closed atomic.Bool
@@ -219,57 +224,58 @@ func (v *watchful) Verify(ctx context.Context, raw string) (token.Claims, error)
 	return v.Verifier.Verify(ctx, raw)
 }
 
-// An instance that stops while many come answers nobody after its end, and they are let in by others.
-func TestStopsWhileManyCome(t *testing.T) {
+// An instance that stops while many clients connect answers no request after its end. Another
+// instance accepts the clients.
+func TestStopUnderLoad(t *testing.T) {
 	t.Parallel()
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
 	raw := issue(t, auth, token.User, time.Hour).raw
-	e.Door(t, auth) // another one, which goes on
+	e.RunCallout(t, auth) // another instance, which continues
 	for range 3 {
 		v := &watchful{}
-		door := e.DoorWith(t, &ring{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
-		var coming sync.WaitGroup
+		instance := e.RunCalloutWith(t, &keyRing{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
+		var connecting sync.WaitGroup
 		for range 40 {
-			coming.Go(func() {
-				for t.Context().Err() == nil { // on a slow machine the server may lose its patience
-					if nc, err := e.Enter(raw); err == nil {
+			connecting.Go(func() {
+				for t.Context().Err() == nil { // a slow machine may exceed the server's timeout
+					if nc, err := e.ConnectWithToken(raw); err == nil {
 						nc.Close()
 						return
 					}
 				}
 			})
 		}
-		door.Close()
+		instance.Close()
 		v.closed.Store(true)
-		coming.Wait()
+		connecting.Wait()
 		if n := v.late.Load(); n > 0 {
-			t.Errorf("%d were looked at after the end", n)
+			t.Errorf("%d tokens were verified after the end", n)
 		}
 	}
 }
 
-// A ring is keys that change.
-type ring struct {
+// A keyRing is a key set that changes.
+type keyRing struct {
 	mu      sync.Mutex
 	set     *token.KeySet
 	changed chan struct{}
 }
 
-func (r *ring) KeySet() (*token.KeySet, time.Time, error) {
+func (r *keyRing) KeySet() (*token.KeySet, time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.set, time.Now(), nil
 }
 
-func (r *ring) Refresh(context.Context) bool { return false }
+func (r *keyRing) Refresh(context.Context) bool { return false }
 
-func (r *ring) Changed() <-chan struct{} {
+func (r *keyRing) Changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.changed
 }
 
-func (r *ring) change(set *token.KeySet) {
+func (r *keyRing) change(set *token.KeySet) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.set = set
@@ -277,11 +283,11 @@ func (r *ring) change(set *token.KeySet) {
 	r.changed = make(chan struct{})
 }
 
-// Whose token was signed with a key that others have is sent away, and whose key has only been replaced stays.
+// A compromised key closes the connections of its tokens. A retired key does not.
 func TestCompromisedKey(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	keys := &ring{set: auth.KeySet(), changed: make(chan struct{})}
-	e.DoorWith(t, keys)
+	keys := &keyRing{set: auth.KeySet(), changed: make(chan struct{})}
+	e.RunCalloutWith(t, keys)
 	nc, over := enter(t, e, auth.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 	key := auth.KeySet().Keys()[0]
 
@@ -291,14 +297,13 @@ func TestCompromisedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys.change(retired)
-	// The next change is looked at after this one.
 	key.CompromisedAt, key.RetiredAt = time.Now().Truncate(time.Second), time.Now().Truncate(time.Second)
 	compromised, err := token.NewKeySet(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {
-		t.Fatalf("the key was replaced: %v", err)
+		t.Fatalf("the connection after the key was retired: %v", err)
 	}
 	keys.change(compromised)
 	select {
@@ -308,10 +313,10 @@ func TestCompromisedKey(t *testing.T) {
 	}
 }
 
-// A connection ends with its token.
+// A connection ends when its token expires.
 func TestExpiry(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	const life = 3 * time.Second
 	began := time.Now()
 	_, over := enter(t, e, issue(t, auth, token.User, life).raw)
@@ -325,40 +330,40 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// Without authsvc those who are connected stay, and nobody else gets in; they are told so, and not left to wait.
-func TestAway(t *testing.T) {
+// Without authsvc, existing connections stay, and new clients are rejected promptly.
+func TestWithoutAuthsvc(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	door := e.Door(t, auth)
+	instance := e.RunCallout(t, auth)
 	who := issue(t, auth, token.User, time.Minute)
 	nc, _ := enter(t, e, who.raw)
-	door.Close()
-	late, err := e.Enter(issue(t, auth, token.User, time.Minute).raw, nats.Timeout(wait.Patience))
+	instance.Close()
+	late, err := e.ConnectWithToken(issue(t, auth, token.User, time.Minute).raw, nats.Timeout(wait.Patience))
 	if err == nil {
 		late.Close()
-		t.Error("let in by nobody")
+		t.Error("accepted a client without authsvc")
 	}
 	if errors.Is(err, nats.ErrTimeout) {
-		t.Errorf("nobody was told anything: %v", err)
+		t.Errorf("the server did not answer: %v", err)
 	}
 	if err := nc.Flush(); err != nil {
-		t.Errorf("somebody who was connected: %v", err)
+		t.Errorf("a connection from before: %v", err)
 	}
-	// Our own processes need nobody's word.
+	// Pillion's own processes connect without authsvc.
 	if err := e.ConnectAs(t, access.Usersvc).Ready(t.Context()); err != nil {
 		t.Errorf("usersvc: %v", err)
 	}
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	enter(t, e, who.raw)
 }
 
-// A process whose key the servers do not know says so.
+// A connection reports that the servers do not know its key.
 func TestUnknownKey(t *testing.T) {
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	e.Door(t, auth)
+	e.RunCallout(t, auth)
 	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(t.TempDir(), access.Usersvc))
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn := e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Usersvc})
-	wait.Until(t, "it says that it is not let in", func() bool { return errors.Is(conn.Ready(t.Context()), bus.ErrNotLetIn) })
+	wait.Until(t, "the connection reports its rejection", func() bool { return errors.Is(conn.Ready(t.Context()), bus.ErrNotLetIn) })
 }

@@ -14,14 +14,15 @@ import (
 	"github.com/example/pillion/bus/access"
 )
 
-// The configuration of a server in a container, with the keys that it includes, closes it as the embedded server is closed.
+// The configuration files of external servers grant the same permissions as that of the embedded
+// server.
 func TestServersAreClosedAlike(t *testing.T) {
 	public, err := access.LoadOrCreate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	inside := &server.Options{}
-	if err := inside.ProcessConfigString(access.Conf(public, false)); err != nil {
+	embedded := &server.Options{}
+	if err := embedded.ProcessConfigString(access.Conf(public, false)); err != nil {
 		t.Fatal(err)
 	}
 
@@ -29,8 +30,8 @@ func TestServersAreClosedAlike(t *testing.T) {
 	issue(t, dir, false)
 	tls := strings.ReplaceAll(read(t, "../../deploy/nats/tls.conf"), "/nats/keys", dir)
 	for name, text := range map[string]string{
-		"nats.conf": read(t, "../../deploy/nats/nats.conf"), "access.conf": read(t, "../../deploy/nats/access.conf"), "keys/keys.conf": public.Define(),
-		"tls.conf": tls,
+		"nats.conf": read(t, "../../deploy/nats/nats.conf"), "access.conf": read(t, "../../deploy/nats/access.conf"),
+		"keys/keys.conf": public.Define(), "tls.conf": tls,
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
 			t.Fatal(err)
@@ -39,27 +40,28 @@ func TestServersAreClosedAlike(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	elsewhere, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
+	external, err := server.ProcessConfigFile(filepath.Join(dir, "nats.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if elsewhere.TLSConfig == nil {
-		t.Error("it does not encrypt")
+	if external.TLSConfig == nil {
+		t.Error("nats.conf does not encrypt")
 	}
-	if !elsewhere.SyncAlways || elsewhere.NoAuthUser != "" {
-		t.Errorf("it writes to disk at once: %v; and takes who brings nothing for %q", elsewhere.SyncAlways, elsewhere.NoAuthUser)
+	if !external.SyncAlways || external.NoAuthUser != "" {
+		t.Errorf("SyncAlways = %v, no_auth_user = %q; want true and none", external.SyncAlways, external.NoAuthUser)
 	}
 	opts := []cmp.Option{
 		cmpopts.SortSlices(func(a, b grant) bool { return a.Nkey < b.Nkey }),
 	}
-	if diff := cmp.Diff(grants(inside), grants(elsewhere), opts...); diff != "" {
-		t.Errorf("who may do what (- inside, + elsewhere):\n%s", diff)
+	if diff := cmp.Diff(grants(embedded), grants(external), opts...); diff != "" {
+		t.Errorf("permissions (- embedded, + external):\n%s", diff)
 	}
-	if diff := cmp.Diff(inside.AuthCallout, elsewhere.AuthCallout); diff != "" {
-		t.Errorf("the callout (- inside, + elsewhere):\n%s", diff)
+	if diff := cmp.Diff(embedded.AuthCallout, external.AuthCallout); diff != "" {
+		t.Errorf("callout (- embedded, + external):\n%s", diff)
 	}
-	if inside.SystemAccount != elsewhere.SystemAccount || inside.AuthTimeout != elsewhere.AuthTimeout || inside.AuthTimeout != 1.5 {
-		t.Errorf("system account %s and %s, patience %v and %v", inside.SystemAccount, elsewhere.SystemAccount, inside.AuthTimeout, elsewhere.AuthTimeout)
+	if embedded.SystemAccount != external.SystemAccount || embedded.AuthTimeout != external.AuthTimeout || embedded.AuthTimeout != 1.5 {
+		t.Errorf("system accounts %s and %s, timeouts %v and %v",
+			embedded.SystemAccount, external.SystemAccount, embedded.AuthTimeout, external.AuthTimeout)
 	}
 	names := func(o *server.Options) (names []string) {
 		for _, a := range o.Accounts {
@@ -68,12 +70,12 @@ func TestServersAreClosedAlike(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	if diff := cmp.Diff([]string{"AUTH", "PILLION", "SYS", "WATCH"}, names(elsewhere)); diff != "" {
+	if diff := cmp.Diff([]string{"AUTH", "PILLION", "SYS", "WATCH"}, names(external)); diff != "" {
 		t.Errorf("accounts:\n%s", diff)
 	}
 }
 
-// A grant is what a server has read of one key.
+// A grant is the permissions of one key, as a server has parsed them.
 type grant struct {
 	Nkey, Account             string
 	Publish, Never, Subscribe []string
@@ -82,7 +84,10 @@ type grant struct {
 
 func grants(o *server.Options) (all []grant) {
 	for _, u := range o.Nkeys {
-		g := grant{Nkey: u.Nkey, Account: u.Account.Name, Publish: u.Permissions.Publish.Allow, Never: u.Permissions.Publish.Deny, Subscribe: u.Permissions.Subscribe.Allow}
+		g := grant{
+			Nkey: u.Nkey, Account: u.Account.Name, Publish: u.Permissions.Publish.Allow,
+			Never: u.Permissions.Publish.Deny, Subscribe: u.Permissions.Subscribe.Allow,
+		}
 		if u.Permissions.Response != nil {
 			g.Answers = u.Permissions.Response.MaxMsgs
 		}

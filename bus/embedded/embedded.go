@@ -1,8 +1,9 @@
-// Package embedded runs a NATS server inside this process: for `make run`, for development and for tests. It is the only
-// package that imports nats-server, so that a service that talks to a NATS server elsewhere does not carry one.
+// Package embedded runs a NATS server in this process, for `make run`, development and tests. Call
+// [Start], which returns a server that accepts connections, and [Server.Stop] at the end.
 //
-// [Start] returns a server that is ready; [Server.Stop] ends it in order. In between it is started anew by itself where a write to
-// the disk has failed, as soon as the disk takes writes again.
+// NATS stops accepting writes when one has failed. The package then restarts the server as soon as
+// the disk can be written to again. It is the only package besides tests that imports nats-server,
+// so a service that uses an external NATS does not contain a server.
 package embedded
 
 import (
@@ -27,24 +28,26 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// Config says where the server keeps its streams and where it listens. Dir is required.
+// Config is the configuration of a Server. Only Dir is required.
 type Config struct {
-	Dir string
-	// Addr is a host and a port to listen on; port 0 takes a free one. Empty: reachable from this process only.
+	Dir string // the data folder
+	// Addr is the host and port to listen on; port 0 picks a free one. Empty: reachable from this
+	// process only.
 	Addr string
-	// SyncAlways makes JetStream fsync before each acknowledgement: nothing acknowledged is lost to a power cut. Otherwise it
-	// does so every SyncInterval, and acknowledges before.
+	// SyncAlways makes JetStream fsync before each acknowledgement, so that a power cut loses
+	// nothing that was acknowledged. Otherwise it acknowledges first, and syncs every SyncInterval.
 	SyncAlways   bool
 	SyncInterval time.Duration
 	Log          *slog.Logger
-	// Access is a part of a server's configuration that says who may do what, in its own language; see package access. Empty: the server is
-	// open to whoever reaches it.
+	// Access is the part of a server's configuration with accounts and permissions; see package
+	// access. Empty: every client may do everything.
 	Access string
-	// TLS is how clients that come over a socket are met; see package certfile. nil: unencrypted, which is for loopback only.
+	// TLS is the TLS configuration for clients that connect over a socket; see package certfile.
+	// nil: unencrypted, which is allowed on loopback only.
 	TLS *tls.Config
 }
 
-// What can be wrong with a Config on this machine.
+// Errors of [Start] about the configuration. Their messages name the setting and the remedy.
 var (
 	ErrAddr = fault.New(fault.Invalid, "nats_addr", "NATS cannot listen there.")
 	ErrDir  = fault.New(fault.Invalid, "nats_dir", "The data folder cannot be used.")
@@ -53,28 +56,29 @@ var (
 
 const (
 	startPatience = 10 * time.Second
-	maxMemory     = 64 << 20 // for consumer state; streams are on disk
-	// maxStore is more than any disk has. The server sets the limits of all streams aside from it, full or not, and refuses to make
-	// or to open one that does not fit. What the disk really has, [Server.Volume] says, and whoever writes looks at that.
+	maxMemory     = 64 << 20 // for the state of consumers; streams are on disk
+	// maxStore is more than the size of any disk. The server reserves the size limits of all
+	// streams from it, and neither creates nor opens a stream for which too little is left. Writers
+	// check the space on the real disk instead; see [Server.Volume].
 	maxStore = 1 << 60
 )
 
 // A Server is a running NATS server. Stop it.
 type Server struct {
 	config Config
-	port   int // where it listens
+	port   int // that it listens on
 	lock   *flock.Flock
 
 	mu     sync.RWMutex
 	srv    *server.Server
-	broken atomic.Pointer[error] // why it takes no writes; nil: it does, as far as is known
+	broken atomic.Pointer[error] // why it cannot write; nil: no write is known to have failed
 
 	cancel context.CancelFunc
-	done   chan struct{} // closed when nobody mends it any more
+	done   chan struct{} // closed when mend has returned
 }
 
-// Start returns a server that accepts connections, with everything that is in the folder. ErrAddr, ErrDir and ErrData carry a
-// sentence for whoever chose the setting.
+// Start returns a server that accepts connections and has opened all streams in the folder. Errors
+// about the configuration are ErrAddr, ErrDir and ErrData. The caller must call [Server.Stop].
 func Start(c Config) (*Server, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -86,7 +90,8 @@ func Start(c Config) (*Server, error) {
 			return nil, err
 		}
 		if !loopback(host) && (c.TLS == nil || c.Access == "") {
-			return nil, ErrAddr.Saying(fmt.Sprintf("NATS listens on %s, beyond this machine, only with TLS. Give it a certificate with --nats-tls-cert and --nats-tls-key, or an address on loopback with --nats-addr.", c.Addr))
+			return nil, ErrAddr.Saying(fmt.Sprintf("NATS requires TLS to listen on %s, which other machines can reach. Give it "+
+				"a certificate with --nats-tls-cert and --nats-tls-key, or a loopback address with --nats-addr.", c.Addr))
 		}
 		s.port = port
 	}
@@ -98,7 +103,7 @@ func Start(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.lock = lock
-	if err := errors.Join(s.enoughToBegin(), s.open()); err != nil {
+	if err := errors.Join(s.checkSpace(), s.open()); err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
 	if c.Addr != "" {
@@ -114,13 +119,16 @@ func Start(c Config) (*Server, error) {
 	return s, nil
 }
 
-// options returns what the server is started with, each time.
+// options returns the server's options. Each start needs new ones.
 func (s *Server) options() (*server.Options, error) {
 	c := s.config
-	opts, err := options(c.Access)
-	if err != nil {
-		return nil, err
+	opts := &server.Options{}
+	if c.Access != "" {
+		if err := opts.ProcessConfigString(c.Access); err != nil {
+			return nil, fmt.Errorf("configure access to NATS: %w", err)
+		}
 	}
+	opts.NoSigs = true // the program handles signals
 	opts.ServerName = "pillion"
 	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory, opts.JetStreamMaxStore = true, c.Dir, maxMemory, maxStore
 	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
@@ -128,7 +136,9 @@ func (s *Server) options() (*server.Options, error) {
 	if c.Addr != "" {
 		opts.Host, _, _ = net.SplitHostPort(c.Addr)
 		opts.Port = s.port
-		encrypt(opts, c.TLS)
+		if c.TLS != nil {
+			opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, c.TLS, tlsPatience
+		}
 	}
 	return opts, nil
 }
@@ -164,7 +174,8 @@ func (s *Server) open() error {
 	if why == "" {
 		why = fmt.Sprintf("it is not ready after %v", startPatience)
 	}
-	return ErrDir.Saying(fmt.Sprintf("NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice())).Because(errors.New(why))
+	return ErrDir.Saying(fmt.Sprintf(
+		"NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice())).Because(errors.New(why))
 }
 
 // close ends the server.
@@ -173,37 +184,22 @@ func (s *Server) close() {
 	s.srv.WaitForShutdown()
 }
 
-// options returns options of a server that is closed in the way that access says.
-func options(access string) (*server.Options, error) {
-	opts := &server.Options{}
-	if access != "" {
-		if err := opts.ProcessConfigString(access); err != nil {
-			return nil, fmt.Errorf("close NATS: %w", err)
-		}
-	}
-	opts.NoSigs = true // signals are the program's
-	return opts, nil
-}
-
-// tlsPatience is what a handshake may take, in seconds: on a busy machine far more than the usual two.
+// tlsPatience is how long a TLS handshake may take, in seconds. NATS allows two, which is too short
+// on a busy machine.
 const tlsPatience = 10
 
-func encrypt(opts *server.Options, c *tls.Config) {
-	if c != nil {
-		opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, c, tlsPatience
-	}
-}
-
-// loopback reports whether nobody on another machine can reach host.
+// loopback reports whether host is reachable from this machine only.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// listenAddr splits addr and makes sure that it can be listened on, because the server itself would only log that it cannot.
+// listenAddr splits addr and checks that a server can listen there, because NATS would only log
+// that it cannot.
 func listenAddr(addr string) (host string, port int, err error) {
 	say := func(why string, cause error) error {
-		return ErrAddr.Saying(fmt.Sprintf("NATS cannot listen on %s: %s. Choose another with --nats-addr.", addr, why)).Because(cause)
+		return ErrAddr.Saying(fmt.Sprintf(
+			"NATS cannot listen on %s: %s. Choose another with --nats-addr.", addr, why)).Because(cause)
 	}
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -226,7 +222,7 @@ func listenAddr(addr string) (host string, port int, err error) {
 	return host, port, nil
 }
 
-// reason takes the last part of a network error, which says what is wrong without repeating where.
+// reason returns the last part of a network error, which does not repeat the address.
 func reason(err error) string {
 	var sys *os.SyscallError
 	if errors.As(err, &sys) {
@@ -235,44 +231,40 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// lockDir keeps a second process out of the folder, which would ruin both.
+// lockDir keeps other processes out of the folder, because two servers would corrupt it.
 func lockDir(dir string) (*flock.Flock, error) {
 	say := func(why string, cause error) error {
-		return ErrDir.Saying(fmt.Sprintf("The data folder %s cannot be used: %s. Choose another with --data.", dir, why)).Because(cause)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		var path *os.PathError
-		if errors.As(err, &path) {
-			return nil, say(path.Err.Error(), err)
-		}
-		return nil, say(err.Error(), err)
+		return ErrDir.Saying(fmt.Sprintf(
+			"The data folder %s cannot be used: %s. Choose another with --data.", dir, why)).Because(cause)
 	}
 	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
-	locked, err := lock.TryLock()
-	if err != nil {
-		var path *os.PathError
-		if errors.As(err, &path) {
-			return nil, say(path.Err.Error(), err)
-		}
-		return nil, say(err.Error(), err)
+	err, locked := os.MkdirAll(dir, 0o700), false
+	if err == nil {
+		locked, err = lock.TryLock()
 	}
-	if !locked {
+	var path *os.PathError
+	switch {
+	case errors.As(err, &path):
+		return nil, say(path.Err.Error(), err)
+	case err != nil:
+		return nil, say(err.Error(), err)
+	case !locked:
 		return nil, say("another program is using it", nil)
 	}
 	return lock, nil
 }
 
-// Provider returns what bus.Connect takes to reach the server without a socket.
+// Provider returns s for [bus.Config], to connect without a socket.
 func (s *Server) Provider() nats.InProcessConnProvider { return s }
 
-// InProcessConn connects without a socket.
+// InProcessConn returns a new connection to the server without a socket.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.srv.InProcessConn()
 }
 
-// URL returns where the server is reached from this machine, with the port it has taken.
+// URL returns the URL of the server for clients on this machine.
 func (s *Server) URL() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -294,17 +286,17 @@ func (s *Server) Stop() error {
 	return s.lock.Unlock()
 }
 
-// logger hands the server's own words to slog. Its notices are details to us.
+// A logger writes the server's log to slog. It demotes notices to debug messages.
 type logger struct {
 	log   *slog.Logger
-	fatal chan string // takes why the server ends before it has begun; nil: nobody asks
+	fatal chan string // receives why the server fails to start
 }
 
 var _ server.Logger = logger{}
 
 func (l logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 func (l logger) Debugf(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Tracef(string, ...any)           {} // the protocol itself, tokens included
+func (l logger) Tracef(string, ...any)           {} // the protocol, which contains tokens
 func (l logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
 func (l logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
 func (l logger) Fatalf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }

@@ -12,29 +12,31 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
-// NATS closes a stream to writes for good after one write to the disk has failed, and all of
-// JetStream after some: what it has in memory may differ from what the disk has. Only opening it
-// anew helps. See ADR 21.
+// After a failed write to disk, NATS rejects all further writes to the stream, and sometimes to all
+// of JetStream, because its memory may differ from the disk. Only a restart helps. See
+// docs/adr/0021.
 const (
 	healthEvery = time.Second
-	// mendPause is how often it is tried whether the disk takes writes. Where the server was opened
-	// anew and a write failed again within mendGood, the pause before the next time is twice as
-	// long, up to mendPauseMost.
+	// mendPause is the pause between attempts to write to the disk. If a write fails again within
+	// mendGood after a restart, the next pause is twice as long, up to mendPauseMost.
 	mendPause     = time.Second
 	mendPauseMost = 5 * time.Second
 	mendGood      = 30 * time.Second
-	// trialSize is what a disk must take to be worth another attempt: a block of a stream and more.
+	// trialSize is how much must fit on the disk before a restart is attempted: more than a block
+	// of a stream.
 	trialSize = 1 << 20
 )
 
-// ErrDisk says that the store takes no writes at the moment. Its message says why, to operators.
+// ErrDisk reports that the streams cannot be written to at the moment. Its message tells operators
+// why.
 var ErrDisk = fault.New(fault.Unavailable, "disk_failed",
-	"The disk does not take what is written to it. Free some space, or see to the disk; then it goes on by itself.").After(2 * time.Second)
+	"Cannot write to the disk. Free some space or repair the disk; the system recovers by itself.").
+	After(2 * time.Second)
 
-// Ready returns nil, or ErrDisk from the moment when a write to the disk is known to have failed
-// until the streams have been opened anew.
+// Ready returns ErrDisk after a failed write to disk, until the server has been restarted.
 func (s *Server) Ready(context.Context) error {
 	if err := s.broken.Load(); err != nil {
 		return *err
@@ -42,12 +44,12 @@ func (s *Server) Ready(context.Context) error {
 	return nil
 }
 
-// mend opens the server anew whenever a write has failed, until ctx ends.
+// mend restarts the server after failed writes, until ctx ends.
 func (s *Server) mend(ctx context.Context) {
 	defer close(s.done)
 	pause := mendPause
 	var mended time.Time
-	for sleep(ctx, healthEvery) {
+	for retry.Sleep(ctx, healthEvery) {
 		why := s.failed()
 		if why == nil {
 			continue
@@ -57,7 +59,7 @@ func (s *Server) mend(ctx context.Context) {
 		}
 		for why != nil {
 			s.breaks(why)
-			if !sleep(ctx, pause) {
+			if !retry.Sleep(ctx, pause) {
 				return
 			}
 			if why = s.try(); why == nil {
@@ -66,29 +68,20 @@ func (s *Server) mend(ctx context.Context) {
 		}
 		mended = time.Now()
 		s.broken.Store(nil)
-		s.config.Log.Info("the store of NATS was opened anew, and takes writes again")
+		s.config.Log.Info("restarted NATS after a failed write; it can write to the disk again")
 	}
 }
 
-// breaks notes that nothing can be written, and why. It says so once.
+// breaks records why the server cannot write, and logs it once.
 func (s *Server) breaks(why error) {
-	err := error(ErrDisk.Saying(fmt.Sprintf("The disk of %s does not take what is written to it: %v. %s", s.config.Dir, why, s.advice())).Because(why))
+	err := error(ErrDisk.Saying(fmt.Sprintf(
+		"Cannot write to the disk of %s: %v. %s", s.config.Dir, why, s.advice())).Because(why))
 	if s.broken.Swap(&err) == nil {
-		s.config.Log.Error("a write of NATS to the disk has failed; its store is opened anew as soon as the disk takes writes", "error", why)
+		s.config.Log.Error("NATS failed to write to the disk; it restarts when the disk is writable again", "error", why)
 	}
 }
 
-// sleep returns false when ctx ends before d has passed.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// failed returns which write has failed, by the server's own word, or nil.
+// failed returns the failed write that the server reports, or nil.
 func (s *Server) failed() error {
 	for _, e := range s.health() {
 		if e.Type == server.HealthzErrorJetStream || strings.Contains(e.Error, "write error") {
@@ -104,7 +97,7 @@ func (s *Server) health() []server.HealthzError {
 	return s.srv.Healthz(&server.HealthzOptions{Details: true}).Errors
 }
 
-// reopen starts the server anew. Clients connect again by themselves.
+// reopen restarts the server. Clients reconnect by themselves.
 func (s *Server) reopen() error {
 	s.close()
 	if err := s.open(); err != nil {
@@ -113,7 +106,7 @@ func (s *Server) reopen() error {
 	return s.failed()
 }
 
-// try writes to the disk what a stream would.
+// try writes as much to the disk as a stream would.
 func (s *Server) try() (err error) {
 	f, err := os.Create(filepath.Join(s.config.Dir, "trial"))
 	if err != nil {
@@ -126,9 +119,8 @@ func (s *Server) try() (err error) {
 	return f.Sync()
 }
 
-// intact returns ErrData where something in the folder could not be opened, such as the data of an
-// older or a newer Pillion: the server itself would pass it over, and all would look as if there
-// had never been anything.
+// intact returns ErrData if the server could not open some of the data, such as that of an older or
+// newer Pillion. The server itself would ignore such data, and the system would seem to be empty.
 func (s *Server) intact() error {
 	var what []string
 	for _, e := range s.health() {
@@ -137,6 +129,7 @@ func (s *Server) intact() error {
 	if what == nil {
 		return nil
 	}
-	return ErrData.Saying(fmt.Sprintf("The data in %s cannot be opened: %s. Nothing was changed. Use the version of Pillion that made them, "+
-		"restore a backup, or choose another folder with --data.", s.config.Dir, strings.Join(what, "; ")))
+	return ErrData.Saying(fmt.Sprintf("The data in %s cannot be opened: %s. Nothing was changed. Use the version of "+
+		"Pillion that wrote it, restore a backup, or choose another folder with --data.",
+		s.config.Dir, strings.Join(what, "; ")))
 }

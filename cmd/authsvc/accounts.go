@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/accounts"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -88,7 +89,7 @@ func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog
 
 // operate opens the stores for one command.
 func (s stores) operate(ctx context.Context, env program.Env,
-	do func(context.Context, *bus.Conn, *authsvc.Operator, *bus.AuditTrail) error,
+	do func(context.Context, *bus.Conn, *authsvc.Operator, *trust.AuditTrail) error,
 ) error {
 	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts",
 		func(ctx context.Context, conn *bus.Conn) error {
@@ -100,8 +101,9 @@ func (s stores) operate(ctx context.Context, env program.Env,
 			if err := store.Prepare(ctx); err != nil {
 				return err
 			}
-			operator := authsvc.NewOperator(store, conn.Revoke, time.Now)
-			return do(ctx, conn, operator, conn.AuditTrail("/authsvc/operator"))
+			revoke := func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, conn, r) }
+			operator := authsvc.NewOperator(store, revoke, time.Now)
+			return do(ctx, conn, operator, trust.NewAuditTrail(conn, "/authsvc/operator"))
 		})
 }
 
@@ -122,7 +124,7 @@ func (c listAccounts) run(ctx context.Context, env program.Env) error {
 	if role == "rider" {
 		role = "raider"
 	}
-	return c.operate(ctx, env, func(ctx context.Context, _ *bus.Conn, o *authsvc.Operator, _ *bus.AuditTrail) error {
+	return c.operate(ctx, env, func(ctx context.Context, _ *bus.Conn, o *authsvc.Operator, _ *trust.AuditTrail) error {
 		p := newPrinter(env, c.JSON.On)
 		err := o.Each(ctx, func(a authsvc.Account) error {
 			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
@@ -154,7 +156,7 @@ func (c oneAccount) run(ctx context.Context, env program.Env, command, since str
 		return err
 	}
 	return c.operate(ctx, env,
-		func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *bus.AuditTrail) error {
+		func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *trust.AuditTrail) error {
 			a, err := o.Find(ctx, c.Who, c.Role.Value)
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
@@ -96,7 +97,7 @@ func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, act
 	change func(*token.KeySet, time.Time) (*token.KeySet, error),
 ) error {
 	var at time.Time
-	was, is, err := conn.ChangeKeys(ctx, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+	was, is, err := trust.ChangeKeys(ctx, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 		if set == nil {
 			return nil, errNoKeySet
 		}
@@ -106,7 +107,7 @@ func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, act
 	if err != nil {
 		return err
 	}
-	trail := conn.AuditTrail("/authsvc/operator")
+	trail := trust.NewAuditTrail(conn, "/authsvc/operator")
 	for _, c := range keys.Changes(was, is) {
 		e := authsvc.EntryOfKey(c, actor)
 		if err := trail.Write(ctx, e.What, e); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -110,7 +111,7 @@ func (c restoreBackup) run(ctx context.Context, env program.Env) error {
 // restore restores a backup and prints the result. before are the findings that the ledger had
 // before the backup; the restore is not to blame for them.
 func (s restoreSettings) restore(
-	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []bus.Finding,
+	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []inspect.Finding,
 	sessions bool,
 ) error {
 	out := env.Stdout
@@ -143,7 +144,7 @@ func (c audit) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
 	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(),
-		bus.InspectOptions{Grace: max(c.Grace.Value, 1)})
+		inspect.Options{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (c audit) run(ctx context.Context, env program.Env) error {
 }
 
 // report prints the result of an inspection. It returns whether the ledger has no faults.
-func report(out io.Writer, i bus.Inspection) bool {
+func report(out io.Writer, i inspect.Report) bool {
 	events := 0
 	for _, n := range i.Events {
 		events += n

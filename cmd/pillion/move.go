@@ -13,6 +13,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -115,7 +116,7 @@ func (c move) key() string {
 }
 
 // copy makes a backup of the system in the data folder, and returns the faults of its ledger.
-func (c move) copy(ctx context.Context, env program.Env, folder string) (before []bus.Finding, err error) {
+func (c move) copy(ctx context.Context, env program.Env, folder string) (before []inspect.Finding, err error) {
 	streams := filepath.Join(c.Data.Value, "nats")
 	if _, err := os.Stat(streams); err != nil {
 		return nil, errNoData.Saying(fmt.Sprintf(
@@ -140,7 +141,7 @@ func (c move) copy(ctx context.Context, env program.Env, folder string) (before 
 		if err != nil || m.Stream(bus.LedgerStream).Messages() == 0 {
 			return err
 		}
-		found, err := wiring.Inspect(ctx, log, at, key, bus.InspectOptions{Grace: wiring.NeverOverdue})
+		found, err := wiring.Inspect(ctx, log, at, key, inspect.Options{Grace: wiring.NeverOverdue})
 		before = found.Findings
 		return err
 	})

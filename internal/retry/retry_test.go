@@ -16,7 +16,8 @@ var (
 	errWrong = errors.New("wrong")
 )
 
-// failing returns a call that fails with an error n times and then succeeds, and a counter of its calls.
+// failing returns a call that fails with an error n times and then succeeds, and a counter of its
+// calls.
 func failing(n int, with error) (op func() (int, error), calls *int) {
 	calls = new(int)
 	return func() (int, error) {
@@ -103,7 +104,33 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// A session that makes progress is started again after a short pause, however often that has happened.
+// The error tells why the calls failed before ctx ended, even if the last one failed because it
+// did.
+func TestEndDuringCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, p := range []retry.Policy{
+			{First: time.Second, Longest: time.Second},
+			{First: time.Second, Longest: time.Second, When: retry.Unavailable},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			calls := 0
+			err := p.Do(ctx, func() error {
+				if calls++; calls == 1 {
+					return errAway
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			cancel()
+			if !errors.Is(err, errAway) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error = %v, want one that wraps %v and %v", err, errAway, context.DeadlineExceeded)
+			}
+		}
+	})
+}
+
+// A session that makes progress is started again after a short pause, however often that has
+// happened.
 func TestKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

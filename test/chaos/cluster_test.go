@@ -22,6 +22,8 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/token"
 )
 
@@ -43,8 +45,8 @@ type cluster struct {
 	// the store of the last node, where it is a volume that can be filled; or ""
 	volume string
 
-	conn   *bus.Conn // the judge's own connection, as an operator
-	ledger *bus.Ledger
+	conn   *bus.Conn // the judge's own, as an operator
+	ledger *ledger.Ledger
 }
 
 // deadline is how long a booking waits for a rider.
@@ -135,7 +137,8 @@ func (c *cluster) connect(keys string) {
 	c.conn, err = bus.Connect(bus.Config{URL: c.urls, Name: "judge", Key: key, Inbox: access.Operator})
 	c.must(err)
 	watched, stop := context.WithCancel(context.WithoutCancel(c.t.Context()))
-	known, revoked := c.conn.KeyWatch(time.Second), c.conn.Revocations()
+	epoch := new(trust.Epoch)
+	known, revoked := trust.NewKeyWatch(c.conn, time.Second, epoch), trust.NewRevocationWatch(c.conn, epoch)
 	done := make(chan error, 2)
 	go func() { done <- known.Run(watched) }()
 	go func() { done <- revoked.Run(watched) }()
@@ -145,7 +148,7 @@ func (c *cluster) connect(keys string) {
 	})
 	verifier, err := token.NewVerifier(token.Config{Keys: known, Revocations: revoked})
 	c.must(err)
-	c.ledger, err = bus.OpenLedger(c.conn, bus.LedgerOptions{Source: "/judge", Tokens: verifier})
+	c.ledger, err = ledger.Open(c.conn, ledger.Options{Source: "/judge", Tokens: verifier, Epoch: epoch})
 	c.must(err)
 }
 

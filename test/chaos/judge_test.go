@@ -18,6 +18,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/load"
 )
 
@@ -32,7 +33,7 @@ func (c *cluster) judge(w *witness, r *load.Report) {
 	c.quiet(w)
 	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Minute)
 	defer cancel()
-	found, err := c.ledger.Inspect(ctx, bus.InspectOptions{Acknowledged: r.Acknowledged()})
+	found, err := inspect.Run(ctx, c.ledger, inspect.Options{Acknowledged: r.Acknowledged()})
 	c.must(err)
 	for _, f := range found.Findings {
 		c.t.Errorf("found %s", f)
@@ -88,7 +89,7 @@ func (c *cluster) left(w *witness) error {
 	}
 	reading, stop := context.WithTimeout(c.t.Context(), whole)
 	defer stop()
-	found, err := c.ledger.Inspect(reading, bus.InspectOptions{})
+	found, err := inspect.Run(reading, c.ledger, inspect.Options{})
 	if err != nil {
 		return err
 	}

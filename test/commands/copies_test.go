@@ -19,6 +19,8 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
@@ -66,13 +68,13 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := operator.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet,
+	if _, _, err := trust.ChangeKeys(ctx, operator, func(*token.KeySet, time.Time) (*token.KeySet,
 		error) {
 		return auth.KeySet(), nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	ledger, err := bus.OpenLedger(usersvc, bus.LedgerOptions{Source: "/test", Tokens: auth.Verifier()})
+	ledger, err := ledger.Open(usersvc, ledger.Options{Source: "/test", Tokens: auth.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func TestSmallDisk(t *testing.T) {
 	status, _, stderr := proctest.Finish(t, "pillion", "--data", filepath.Join(disk.Dir, "another"),
 		"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
 		"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
-	if status != 2 || !strings.Contains(stderr, "MiB free, and a new one needs 96 MiB") {
+	if status != 2 || !strings.Contains(stderr, "A new data folder needs 96 MiB") {
 		t.Errorf("where a new folder has too little room: status %d, %s", status, stderr)
 	}
 }

@@ -29,7 +29,7 @@ func TestNATSIsClosed(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			p := proctest.Pillion(t, t.TempDir(), c.args...)
-			nc, err := nats.Connect(p.At["nats"], trust(t, p, certs), nats.Timeout(10*time.Second))
+			nc, err := nats.Connect(p.At["nats"], serverTrust(t, p, certs), nats.Timeout(10*time.Second))
 			if !c.watch {
 				if err == nil {
 					nc.Close()

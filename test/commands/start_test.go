@@ -67,7 +67,7 @@ func TestBadStart(t *testing.T) {
 		{"the key is noise", "authsvc", auth("--private-key=" + noise), noise},
 		{"a NATS URL of another kind", "pillion", all("--nats-url=http://127.0.0.1"), "--nats-url (NATS_URL) must look like nats://host:4222"},
 		{"a NATS URL without a host", "usersvc", []string{"--nats-url=nats://"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
-		{"NATS beyond this machine, without a certificate", "pillion", all("--nats-addr=0.0.0.0:0"), "only with TLS. Give it a certificate with --nats-tls-cert and --nats-tls-key"},
+		{"NATS beyond this machine, without a certificate", "pillion", all("--nats-addr=0.0.0.0:0"), "which other machines can reach. Give it a certificate with --nats-tls-cert and --nats-tls-key"},
 		{"a certificate without its key", "pillion", all("--tls-cert=" + cert), "--tls-cert needs --tls-key: name the file with the certificate's private key."},
 		{"a key without its certificate", "usersvc", []string{"--tls-key=" + key}, "--tls-key needs --tls-cert"},
 		{"half a pair for NATS", "pillion", all("--nats-tls-key=" + key), "--nats-tls-key needs --nats-tls-cert"},

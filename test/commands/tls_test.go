@@ -55,7 +55,7 @@ func trusting(t *testing.T, certs string) *tls.Config {
 }
 
 // trust returns a client's options for the NATS of a process, with or without TLS.
-func trust(t *testing.T, p *proctest.Program, certs string) nats.Option {
+func serverTrust(t *testing.T, p *proctest.Program, certs string) nats.Option {
 	t.Helper()
 	c := trusting(t, certs)
 	return func(o *nats.Options) error {

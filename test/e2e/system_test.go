@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/example/pillion/bus/embedded"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 )
@@ -49,7 +49,7 @@ func newPorts(t testing.TB) ports {
 // addrs returns unused addresses, all different.
 func addrs(t testing.TB, n int) []string {
 	t.Helper()
-	ports, err := embedded.FreePorts(n)
+	ports, err := bustest.FreePorts(n)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/token"
@@ -57,12 +58,16 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	if err != nil {
 		return Component{}, err
 	}
-	trail := b.Conn.AuditTrail("/authsvc")
+	trail := trust.NewAuditTrail(b.Conn, "/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
 	rotator, err := keys.NewRotator(keys.RotatorConfig{
-		Ring: ring, Watch: watch, Update: b.Conn.ChangeKeys, LedgerAge: b.Conn.LedgerAge, Elsewhere: b.Conn.AuthAnswers,
-		MaxAge: s.KeyAge.Value, Retention: s.Retention.Value,
+		Ring: ring, Watch: watch, LedgerAge: b.Conn.LedgerAge,
+		Update: func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+			return trust.ChangeKeys(ctx, b.Conn, change)
+		},
+		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, b.Conn) },
+		MaxAge:    s.KeyAge.Value, Retention: s.Retention.Value,
 		OnChange: func(ctx context.Context, c keys.Change) { audit(ctx, authsvc.EntryOfKey(c, "")) },
 		Log:      b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
@@ -74,7 +79,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Sessions: b.Conn.Bucket(bus.SessionsBucket),
 		Rules: session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value),
 			Grace: offAtZero(s.Grace.Value)},
-		Revoke:   b.Conn.Revoke,
+		Revoke:   func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, b.Conn, r) },
 		Verifier: b.Verifier,
 		Issuer:   signer,
 		Keys:     b.published,
@@ -119,7 +124,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 
 // callout returns the task that answers the auth callouts of NATS.
 func (b *Base) callout(natsKeys string) (program.Task, error) {
-	secret, err := access.LoadSecret(natsKeys)
+	secret, err := access.LoadCalloutSecret(natsKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +193,7 @@ func (a *authStart) ready(context.Context) error {
 // depends on the time.
 type timedKeys struct {
 	keys.SetWatch
-	clock *bus.Clock
+	clock *trust.Clock
 }
 
 // KeySet returns the key set, or token.ErrClock while the clock is wrong.
@@ -244,8 +249,8 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 // answer returns a task that answers NATS requests for the key set and for service tokens.
 func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 	return func(ctx context.Context) error {
-		stop, err := bus.ServeAuth(b.Conn, program.Release, b.published,
-			func(ctx context.Context, r bus.ServiceRequest) (string, error) {
+		stop, err := trust.ServeAuth(b.Conn, program.Release, b.published,
+			func(ctx context.Context, r trust.ServiceRequest) (string, error) {
 				// a token of the wrong time would look like a wrong clock of the other service
 				if err := b.Clock.Right(); err != nil {
 					return "", err

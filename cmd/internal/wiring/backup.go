@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
+	"github.com/example/pillion/bus/inspect"
 )
 
 const (
@@ -105,12 +106,12 @@ func await(ctx context.Context, ready func(context.Context) error) error {
 const NeverOverdue time.Duration = math.MaxInt64
 
 // Inspect reads the whole ledger as an operator and reports its contents and its faults. Errors:
-// those of [Operate] and of [bus.Ledger.Inspect].
+// those of [Operate] and of [inspect.Run].
 func Inspect(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, options bus.InspectOptions,
-) (found bus.Inspection, err error) {
+	ctx context.Context, log *slog.Logger, at bus.Config, key string, options inspect.Options,
+) (found inspect.Report, err error) {
 	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
-		found, err = o.ledger.Inspect(ctx, options)
+		found, err = inspect.Run(ctx, o.ledger, options)
 		return err
 	})
 	return found, err
@@ -118,7 +119,7 @@ func Inspect(
 
 // A Restored describes a restored system.
 type Restored struct {
-	Ledger bus.Inspection
+	Ledger inspect.Report
 	Wrong  []string // the differences from the backup, one sentence each
 }
 
@@ -134,7 +135,7 @@ func Restore(
 		r.Ledger.Board = board.New()
 		// an empty ledger may have no keys
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
-			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
+			if r.Ledger, err = Inspect(ctx, log, at, key, inspect.Options{Grace: NeverOverdue}); err != nil {
 				return err
 			}
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
@@ -41,12 +42,13 @@ type Base struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Conn     *bus.Conn
-	Keys     *bus.KeyWatch
-	Revoked  *bus.RevocationWatch
-	Clock    *bus.Clock
+	Keys     *trust.KeyWatch
+	Revoked  *trust.RevocationWatch
+	Clock    *trust.Clock
 	Verifier *token.Verifier
 	Store    Store // of the NATS server in this process; nil if there is none
 
+	epoch  *trust.Epoch
 	others map[string]*bus.Conn // the other connections of the process, by service
 }
 
@@ -70,7 +72,7 @@ func At(r setting.Remote, name string) bus.Config {
 func As(at bus.Config, who, file string) (bus.Config, error) {
 	load := bus.LoadOrCreateServiceKey
 	if who == access.Callout {
-		load = access.LoadCallout
+		load = access.LoadCalloutKey
 	}
 	key, err := load(file)
 	if err != nil {
@@ -96,8 +98,10 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	if err != nil {
 		return nil, err
 	}
+	epoch := new(trust.Epoch)
 	b := &Base{
-		Log: log, Registry: registry, Conn: conn, Keys: conn.KeyWatch(keyInterval), Revoked: conn.Revocations(),
+		Log: log, Registry: registry, Conn: conn, Keys: trust.NewKeyWatch(conn, keyInterval, epoch),
+		Revoked: trust.NewRevocationWatch(conn, epoch), epoch: epoch,
 		others: map[string]*bus.Conn{},
 	}
 	defer func() {
@@ -106,12 +110,12 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 		}
 	}()
 	for _, other := range others {
-		other.Log, other.Beside = log, conn
+		other.Log, other.ShareMetricsWith = log, conn
 		if b.others[other.Inbox], err = bus.Connect(other); err != nil {
 			return nil, err
 		}
 	}
-	if b.Clock, err = conn.Clock(bus.ClockOptions{Registerer: registry}); err != nil {
+	if b.Clock, err = trust.NewClock(conn, trust.ClockOptions{Registerer: registry}); err != nil {
 		return nil, err
 	}
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
@@ -136,7 +140,7 @@ func (b *Base) Of(service string) *Base {
 
 // identity returns the identity with which a service acts for the system. It reads the service's
 // key from a file, or creates it.
-func (b *Base) identity(service, file string) (*bus.Identity, error) {
+func (b *Base) identity(service, file string) (*trust.Identity, error) {
 	key, err := bus.LoadOrCreateServiceKey(file)
 	if err != nil {
 		return nil, err
@@ -146,7 +150,7 @@ func (b *Base) identity(service, file string) (*bus.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}
-	return b.Conn.Identity(bus.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
+	return trust.NewIdentity(b.Conn, trust.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
 }
 
 // Close drains the connections. Stop their users first.

@@ -12,6 +12,8 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/internal/fault"
 )
@@ -22,11 +24,11 @@ const operator = "operator"
 // An OperatorSession reads and changes bookings for an operator, beside the running services. See
 // [Operate].
 type OperatorSession struct {
-	ledger   *bus.Ledger
+	ledger   *ledger.Ledger
 	desk     *booking.Desk
 	board    *board.Board
-	follower *bus.Follower
-	identity *bus.Identity
+	follower *ledger.Follower
+	identity *trust.Identity
 	base     *Base
 }
 
@@ -130,7 +132,7 @@ func (o OperatorSession) List(
 }
 
 // Ledger returns the ledger of the session.
-func (o OperatorSession) Ledger() *bus.Ledger { return o.ledger }
+func (o OperatorSession) Ledger() *ledger.Ledger { return o.ledger }
 
 // Show returns the current state of a booking. Errors: those of [booking.Desk.Show].
 func (o OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {

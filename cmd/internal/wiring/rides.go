@@ -11,9 +11,15 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/snapshot"
+	"github.com/example/pillion/bus/timers"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/fleet/natsfleet"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
@@ -24,13 +30,13 @@ import (
 type Rides struct {
 	base      *Base
 	board     *board.Board
-	follower  *bus.Follower
+	follower  *ledger.Follower
 	deadline  time.Duration
 	patience  time.Duration
 	codes     *booking.StartCodes
 	sealed    []byte // the MAC key of snapshots
 	fleet     *fleet.Map
-	positions *bus.Positions
+	positions *natsfleet.Positions
 	radius    float64 // metres
 	kept      bool    // whether a service of the process runs the scheduler
 }
@@ -72,13 +78,13 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
 		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
-		fleet: riders, positions: b.Of("ridersvc").Conn.Positions(riders), radius: float64(f.Radius.Value),
+		fleet: riders, positions: natsfleet.NewPositions(b.Of("ridersvc").Conn, riders), radius: float64(f.Radius.Value),
 	}, nil
 }
 
 // keep returns the task that expires overdue bookings and reacts to events, as the service itself.
 // Only the first call of a process returns one. All processes share the work.
-func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) ([]program.Task, error) {
+func (r *Rides) keep(ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) ([]program.Task, error) {
 	if r.kept {
 		return nil, nil
 	}
@@ -89,7 +95,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := ledger.Timekeeper(r.board, manager)
+	keeper, err := timers.NewScheduler(ledger, r.board, manager)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +113,7 @@ func (r *Rides) UseSnapshots(s setting.Snapshots) error {
 	if s.Every.Value == 0 {
 		return nil
 	}
-	err := r.follower.UseSnapshots(bus.SnapshotOptions{
+	err := r.follower.UseSnapshots(snapshot.Options{
 		Key: r.sealed, Keys: r.base.Keys, Revocations: r.base.Revoked, Every: s.Every.Value,
 		Events: uint64(s.Events.Value),
 	})
@@ -127,15 +133,15 @@ func (r *Rides) Component() Component {
 
 // ledger opens the ledger for one service. source is the CloudEvents source of its events. board is
 // the board of the process; without one (nil) the service shows and books nothing.
-func (b *Base) ledger(source string, board *board.Board) (*bus.Ledger, error) {
-	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
+func (b *Base) ledger(source string, board *board.Board) (*ledger.Ledger, error) {
+	o := ledger.Options{Source: source, Tokens: b.Verifier, Epoch: b.epoch, Board: board}
 	if board != nil {
 		o.Shown = board.LastSeq
 	}
 	if b.Store != nil {
 		o.Disk = b.Store.Volume
 	}
-	ledger, err := bus.OpenLedger(b.Conn, o)
+	ledger, err := ledger.Open(b.Conn, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
 	}
@@ -178,14 +184,14 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		return Component{}, err
 	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run, ledger.RunFeed, leave),
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run, func(ctx context.Context) error { return feed.Run(ctx, ledger) }, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
 }
 
 // leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
 // well, because it may cancel bookings.
-func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
+func (r *Rides) leave(base *Base, ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) (program.Task, error) {
 	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
@@ -225,11 +231,11 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	if err != nil {
 		return Component{}, fmt.Errorf("make the desk: %w", err)
 	}
-	roster := base.Conn.Roster()
+	roster := natsfleet.NewRoster(base.Conn)
 	service, err := ridersvc.New(ridersvc.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
-		Radius: r.radius, Tell: base.Conn.TellRider,
+		Radius: r.radius, Tell: func(o feed.Offer) error { return feed.SendOffer(base.Conn, o) },
 		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Streams: streamLimits(w),

@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/setting"
 )
 
@@ -50,7 +51,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 		for _, c := range part.Checks {
 			refused = errors.Join(refused, c.Ready(t.Context()))
 		}
-		if !errors.Is(refused, bus.ErrNoIdentity) {
+		if !errors.Is(refused, trust.ErrNoIdentity) {
 			t.Errorf("%s, without a token, is not ready because of: %v", service, refused)
 		}
 	}

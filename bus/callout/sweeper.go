@@ -1,0 +1,186 @@
+package callout
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/synadia-io/orbit.go/natsext"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/example/pillion/bus/access"
+)
+
+const (
+	// sweepAgain is when the second sweep after a revocation begins: a client may have been
+	// connecting with a token that was still valid during the first.
+	sweepAgain = 300 * time.Millisecond
+	// sweepPace is the time between sweeps when nothing has changed. They find what an instance
+	// missed.
+	sweepPace = 5 * time.Second
+	// sweepSilence is the longest time between the answers of two servers of a cluster.
+	sweepSilence = 250 * time.Millisecond
+	// sweepPatience is how long one server may take for one answer.
+	sweepPatience = 2 * time.Second
+	// sweepConcurrency is the number of connections of one server that are closed at the same time.
+	sweepConcurrency = 16
+)
+
+// runSweeper closes connections with invalidated tokens until ctx ends: right after each revocation
+// or change of keys, and periodically.
+func (c *Callout) runSweeper(ctx context.Context) {
+	known := map[string]bool{}
+	for ctx.Err() == nil {
+		revoked, keys := c.Watch.Next(), c.Keys.Changed()
+		c.sweep(ctx, known)
+		again := time.NewTimer(sweepPace)
+		select {
+		case <-revoked:
+			c.sweep(ctx, known)
+			again.Reset(sweepAgain)
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+			}
+		case <-keys:
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+	}
+}
+
+// A connectionPage is a server's answer to a request for its connections.
+type connectionPage struct {
+	Server struct {
+		ID string `json:"id"`
+	} `json:"server"`
+	Data struct {
+		Total       int `json:"total"`
+		Connections []struct {
+			CID  uint64 `json:"cid"`
+			User string `json:"authorized_user"`
+		} `json:"connections"`
+	} `json:"data"`
+}
+
+// sweep asks all servers for their connections, and closes those with invalidated tokens. known is
+// the set of servers, which sweep keeps up to date. It asks a server again that was too slow to
+// answer with the others.
+func (c *Callout) sweep(ctx context.Context, known map[string]bool) {
+	var servers sync.WaitGroup
+	defer servers.Wait()
+	ask, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	failed := func(err error) { c.Log.Debug("no NATS server lists its connections", "error", err) }
+	answers, err := natsext.RequestMany(ask, c.Conn.NATS(), access.ConnectionsSubject(access.AllServers),
+		c.pageRequest(0), natsext.RequestManyStall(sweepSilence))
+	if err != nil {
+		failed(err)
+		return
+	}
+	here := map[string]bool{}
+	for m, err := range answers {
+		if err != nil {
+			failed(err)
+			break
+		}
+		first, err := parsePage(m)
+		if err != nil {
+			c.Log.Warn("cannot parse the list of connections of a NATS server", "error", err)
+			continue
+		}
+		here[first.Server.ID], known[first.Server.ID] = true, true
+		servers.Go(func() { c.sweepServer(ctx, first) })
+	}
+	for id := range known {
+		if here[id] {
+			continue
+		}
+		first, err := c.connections(ctx, id, 0)
+		if err != nil { // it has probably stopped
+			c.Log.Debug("a NATS server does not list its connections", "server", id, "error", err)
+			delete(known, id)
+			continue
+		}
+		servers.Go(func() { c.sweepServer(ctx, first) })
+	}
+}
+
+// sweepServer checks all connections of one server, beginning with the first page. It closes those
+// with invalidated tokens after it has read all pages, because a closed connection shifts the
+// pages.
+func (c *Callout) sweepServer(ctx context.Context, page connectionPage) {
+	server, checked := page.Server.ID, 0
+	var closing errgroup.Group
+	closing.SetLimit(sweepConcurrency)
+	var invalid []func() error
+	for {
+		for _, conn := range page.Data.Connections {
+			if n, ok := parseConnectionName(conn.User); ok && c.invalidated(n) {
+				invalid = append(invalid, func() error {
+					c.close(ctx, server, conn.CID, n)
+					return nil
+				})
+			}
+		}
+		checked += len(page.Data.Connections)
+		if len(page.Data.Connections) == 0 || checked >= page.Data.Total {
+			break
+		}
+		next, err := c.connections(ctx, server, checked)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.Log.Warn("cannot check all connections of a NATS server; revoked tokens may still be in use there",
+					"server", server, "checked", checked, "of", page.Data.Total, "error", err)
+			}
+			break
+		}
+		page = next
+	}
+	for _, do := range invalid {
+		closing.Go(do)
+	}
+	_ = closing.Wait() // close logs its failures
+}
+
+// connections requests one page of connections from one server.
+func (c *Callout) connections(ctx context.Context, server string, offset int) (connectionPage, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	m, err := c.Conn.NATS().RequestWithContext(ctx, access.ConnectionsSubject(server), c.pageRequest(offset))
+	if err != nil {
+		return connectionPage{}, err
+	}
+	return parsePage(m)
+}
+
+// pageRequest returns a request for a page of connections, oldest first.
+func (c *Callout) pageRequest(offset int) []byte {
+	return fmt.Appendf(nil, `{"auth":true,"acc":%q,"offset":%d,"limit":%d}`, access.Account, offset, c.Page)
+}
+
+func parsePage(m *nats.Msg) (connectionPage, error) {
+	var a connectionPage
+	err := json.Unmarshal(m.Data, &a)
+	return a, err
+}
+
+// close closes a connection. Its client reconnects with the same token, and is rejected.
+func (c *Callout) close(ctx context.Context, server string, cid uint64, n connectionName) {
+	request, err := json.Marshal(map[string]uint64{"cid": cid})
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepPatience)
+	defer cancel()
+	_, err = c.Conn.NATS().RequestWithContext(ctx, access.KickSubject(server), request)
+	if err != nil && ctx.Err() == nil {
+		c.Log.Warn("cannot close a connection whose token was revoked", "account", n.subject, "error", err)
+		return
+	}
+	c.Log.Info("closed a connection whose token was revoked", "account", n.subject)
+}

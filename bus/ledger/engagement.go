@@ -1,0 +1,222 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+)
+
+// An engagement is what is stored beside an acceptance, in the same atomic batch: that the rider has accepted the booking. It is guarded by what was
+// known of the rider before, so that two acceptances by one rider cannot both be stored. It changes no booking, and it is not an event: readers
+// of the ledger pass it over. It carries the rider's token, by which it is told from a forgery.
+type engagement struct {
+	rider booking.RiderID
+	id    booking.ID
+	after uint64 // sequence of the rider's last record that it was decided upon
+}
+
+// engagedBody is the JSON of a record.
+type EngagementRecord struct {
+	V       int               `json:"v"`
+	Rider   booking.RiderID   `json:"rider"`
+	Booking booking.ID        `json:"booking_id"`
+	Event   booking.EventID   `json:"event_id"` // of the acceptance
+	Command booking.CommandID `json:"command_id"`
+}
+
+// Engage stores an acceptance, and that its rider is engaged in the booking; see [Ledger.Append] for what its errors say, and booking.Log.
+func (l *Ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
+	if accepted.Kind != booking.Accepted || !booking.ValidID(accepted.Actor.ID) {
+		return booking.History{}, fmt.Errorf("engage in booking %s: %s by %s is not an acceptance", id, accepted.Kind, accepted.Actor.ID)
+	}
+	return l.append(ctx, c, id, after, []booking.Event{accepted}, &engagement{
+		rider: booking.RiderID(accepted.Actor.ID), id: id, after: at.Revision,
+	})
+}
+
+// Engagement returns what the rider has accepted last, as the leader has it. Records that the rider's own token does not prove are
+// passed over, and yet the next one is guarded by the last of all. Errors are of kind fault.Unavailable, or the context's.
+func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+	if !booking.ValidID(string(r)) {
+		return booking.Engagement{}, nil
+	}
+	m, err := l.conn.Last(ctx, bus.LedgerStream, rides(r))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return booking.Engagement{}, nil
+	}
+	if err != nil {
+		return booking.Engagement{}, bus.Unavailable("look for the rider's ride", err)
+	}
+	at := booking.Engagement{Revision: m.Seq}
+	at.Booking, err = l.VerifyEngagement(ctx, m)
+	if _, refused := RefusalReason(err); refused { // somebody has forged the last one: find the one before
+		at.Booking, err = l.engagedBefore(ctx, r)
+	}
+	if err != nil {
+		return booking.Engagement{}, bus.Unavailable("look for the rider's ride", err)
+	}
+	return at, nil
+}
+
+// engagedBefore reads all records of a rider, and returns the booking of the last one that is good, or "".
+func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	defer cancel()
+	all, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.leaderAll(ctx, rides(r), 1) })
+	if err != nil {
+		return "", err
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		id, err := l.VerifyEngagement(ctx, all[i])
+		if _, refused := RefusalReason(err); !refused {
+			return id, err
+		}
+	}
+	return "", nil
+}
+
+// EngagedBy returns the booking whose record says that the rider has accepted it by a command, or "". Whether that is so, the booking's history
+// says. Errors are of kind fault.Unavailable, or the context's.
+func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+	if !booking.ValidID(string(r)) {
+		return "", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	defer cancel()
+	id, err := l.acceptancesOf(r).booking(ctx, l, r, c)
+	if err != nil {
+		return "", bus.Unavailable("look for what was accepted", err)
+	}
+	return id, nil
+}
+
+// acceptances are what the records of a rider say of the commands by which they have accepted. Records never change, so each is read
+// once.
+type acceptances struct {
+	mu   sync.Mutex
+	upTo uint64 // sequence of the last record that is known
+	by   map[booking.CommandID]booking.ID
+}
+
+// acceptancesOf returns what is known of a rider.
+func (l *Ledger) acceptancesOf(r booking.RiderID) *acceptances {
+	fresh := &acceptances{by: map[booking.CommandID]booking.ID{}}
+	if known, ok, _ := l.accepted.PeekOrAdd(r, fresh); ok {
+		l.accepted.Get(r) // so that who comes often is remembered for longer
+		return known
+	}
+	return fresh
+}
+
+// mostAccepted is of how many riders they are remembered.
+const mostAccepted = 4096
+
+// booking returns the booking that the rider has accepted by a command, or "", by the word of the leader.
+func (a *acceptances) booking(ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, rides(r))
+	if err != nil {
+		return "", err
+	}
+	if last > a.upTo {
+		read := func() ([]bus.Message, error) { return l.leaderAll(ctx, rides(r), a.upTo+1) }
+		if a.upTo == 0 {
+			read = func() ([]bus.Message, error) { return l.messages(ctx, rides(r), last) }
+		}
+		news, err := bus.RetryRead(ctx, l.conn, read)
+		if err != nil {
+			return "", err
+		}
+		for _, m := range news {
+			a.add(m)
+		}
+	}
+	return a.by[c], nil
+}
+
+// add notes what a record says. Whether it is true, the booking's history says.
+func (a *acceptances) add(m bus.Message) {
+	a.upTo = max(a.upTo, m.Seq)
+	var b EngagementRecord
+	if _, id, ok := ParseEngagementSubject(m.Subject); ok && json.Unmarshal(m.Data, &b) == nil {
+		if _, twice := a.by[b.Command]; !twice {
+			a.by[b.Command] = id
+		}
+	}
+}
+
+// VerifyEngagement returns the booking that a record says its rider has accepted, or why it is none: see [reverifier.check].
+func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.ID, error) {
+	rider, id, ok := ParseEngagementSubject(m.Subject)
+	if !ok {
+		return "", refuse("subject")
+	}
+	claims, err := l.verify.claims(ctx, m)
+	switch {
+	case err != nil:
+		return "", err
+	case booking.Role(claims.Role) != booking.Rider:
+		return "", refuse("role")
+	case claims.Subject != string(rider):
+		return "", refuse("actor")
+	}
+	return id, nil
+}
+
+// message makes the record that stands beside event e.
+func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, error) {
+	data, err := json.Marshal(EngagementRecord{V: bus.SchemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID, Command: e.Command})
+	if err != nil {
+		return nil, fmt.Errorf("encode engagement: %w", err)
+	}
+	id := booking.DeriveID("engaged", string(e.ID))
+	return &nats.Msg{
+		Subject: engagedSubject(x.rider, x.id),
+		Data:    data,
+		Header: nats.Header{
+			bus.HeaderSpecVersion: {"1.0"},
+			bus.HeaderID:          {id},
+			bus.HeaderType:        {"pillion.rider.engaged"},
+			bus.HeaderSource:      {source},
+			bus.HeaderSubject:     {string(x.rider)},
+			bus.HeaderTime:        {e.Decided.UTC().Format(time.RFC3339Nano)},
+			bus.HeaderContentType: {"application/json"},
+			bus.HeaderToken:       {bus.Bearer + proof},
+
+			jetstream.MsgIDHeader:                   {id},
+			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(x.after, 10)},
+			jetstream.ExpectedLastSubjSeqSubjHeader: {rides(x.rider)},
+		},
+	}, nil
+}
+
+// moved reports whether the rider's last record is another one than x was decided upon. It returns booking.ErrNotForYou where x itself can
+// never be stored, because its subject is taken.
+func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
+	last, err := l.conn.Last(ctx, bus.LedgerStream, rides(x.rider))
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, bus.Unavailable("look for the rider's ride", err)
+	}
+	if last.Seq != x.after {
+		return true, nil
+	}
+	_, err = l.conn.Last(ctx, bus.LedgerStream, engagedSubject(x.rider, x.id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, bus.Unavailable("look for the rider's ride", err)
+	}
+	return false, booking.ErrNotForYou
+}

@@ -1,0 +1,107 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// body is the JSON of an event. Nothing in it names a person: ids, places and words about the ride only.
+type body struct {
+	V       int               `json:"v"`
+	Booking booking.ID        `json:"booking_id"`
+	Actor   string            `json:"actor"`
+	Role    booking.Role      `json:"role"`
+	Command booking.CommandID `json:"command_id"`
+	Request string            `json:"request,omitempty"`
+
+	Pickup   *booking.Place `json:"pickup,omitempty"`
+	Dropoff  *booking.Place `json:"dropoff,omitempty"`
+	Quote    *booking.Quote `json:"quote,omitempty"`
+	Deadline *time.Time     `json:"deadline,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+	Stars    int            `json:"stars,omitempty"`
+}
+
+// encode makes the message of one event. proof is the actor's token, guard the sequence of the last message of the booking
+// that the event was decided upon: every write carries it, 0 meaning that the booking must be new.
+func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
+	b := body{
+		V: bus.SchemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command, Request: e.Request,
+		Pickup: e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
+	}
+	if !e.Deadline.IsZero() {
+		d := e.Deadline.UTC()
+		b.Deadline = &d
+	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s event: %w", e.Kind, err)
+	}
+	return &nats.Msg{
+		Subject: Position{e.Booking, e.N, e.Kind}.subject(),
+		Data:    data,
+		Header: nats.Header{
+			bus.HeaderSpecVersion: {"1.0"},
+			bus.HeaderID:          {string(e.ID)},
+			bus.HeaderType:        {bus.BookingTypePrefix + string(e.Kind)},
+			bus.HeaderSource:      {source},
+			bus.HeaderSubject:     {string(e.Booking)},
+			bus.HeaderTime:        {e.Decided.UTC().Format(time.RFC3339Nano)},
+			bus.HeaderContentType: {"application/json"},
+			bus.HeaderToken:       {bus.Bearer + proof},
+
+			jetstream.MsgIDHeader:                   {string(e.ID)},
+			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(guard, 10)},
+			jetstream.ExpectedLastSubjSeqSubjHeader: {aggregate(e.Booking)},
+		},
+	}, nil
+}
+
+// decode reads a message's own claims about itself. It believes none of them; see [reverifier].
+func decode(m bus.Message) (booking.Event, error) {
+	p, ok := ParseSubject(m.Subject)
+	if !ok {
+		return booking.Event{}, refuse("subject")
+	}
+	if len(m.Data) > maxBody {
+		return booking.Event{}, refuse("body")
+	}
+	var b body
+	if err := json.Unmarshal(m.Data, &b); err != nil {
+		return booking.Event{}, refuse("body")
+	}
+	if b.V != bus.SchemaVersion {
+		return booking.Event{}, refuse("schema")
+	}
+	if b.Booking != p.Booking || m.Header.Get(bus.HeaderType) != bus.BookingTypePrefix+string(p.Kind) || m.Header.Get(bus.HeaderSubject) != string(p.Booking) {
+		return booking.Event{}, refuse("mismatch")
+	}
+	id := m.Header.Get(bus.HeaderID)
+	if !booking.ValidID(id) || !booking.ValidID(string(b.Command)) || b.Request != "" && !booking.ValidID(b.Request) {
+		return booking.Event{}, refuse("body")
+	}
+	decided, err := time.Parse(time.RFC3339Nano, m.Header.Get(bus.HeaderTime))
+	if err != nil {
+		return booking.Event{}, refuse("body")
+	}
+	e := booking.Event{
+		ID: booking.EventID(id), Booking: p.Booking, N: p.N, Kind: p.Kind,
+		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
+		Decided: decided, At: m.StoredAt, Seq: m.Seq,
+		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason, Stars: b.Stars},
+	}
+	if b.Deadline != nil {
+		e.Deadline = *b.Deadline
+	}
+	return e, nil
+}
+
+// maxBody bounds what is even looked at: an event of ours has a few hundred bytes.
+const maxBody = 64 << 10

@@ -1,0 +1,285 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/natsext"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
+)
+
+const (
+	// replicaPatience is how long a replica may lag behind the leader before the leader is asked for every message.
+	replicaPatience = 250 * time.Millisecond
+)
+
+// Load returns the verified history of a booking, in one round trip: every subject is unique, so the last message of each of the
+// booking's subjects is all there is.
+//
+// Any replica may answer that, also one that has not heard of the newest events yet. With booking.Fresh the leader is asked
+// first how far the history goes, and the answer reaches at least there.
+//
+// Errors are of kind fault.Unavailable, or the context's.
+func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
+	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	defer cancel()
+	var atLeast uint64
+	if r == booking.Fresh {
+		var err error
+		if atLeast, err = l.lastOf(ctx, id); err != nil {
+			return booking.History{}, bus.Unavailable("load booking", err)
+		}
+		if atLeast == 0 {
+			return booking.History{}, nil
+		}
+	}
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.messages(ctx, aggregate(id), atLeast) })
+	if err != nil {
+		return booking.History{}, bus.Unavailable("load booking", err)
+	}
+	if r == booking.Fresh {
+		// A replica may know of an event before the leader does. Whoever asks next, and is answered by another, would see it gone again.
+		msgs = slices.DeleteFunc(msgs, func(m bus.Message) bool { return m.Seq > atLeast })
+	}
+	return l.fold(ctx, id, msgs)
+}
+
+// fold verifies messages in their order and applies what may be applied.
+func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (booking.History, error) {
+	var h booking.History
+	for _, m := range msgs {
+		h.Revision = m.Seq
+		e, err := l.verify.check(ctx, m)
+		if err == nil {
+			err = h.Apply(e)
+		}
+		if err == nil {
+			h.Events = append(h.Events, e)
+			continue
+		}
+		if errors.Is(err, booking.ErrAged) {
+			continue // its beginning is gone: there is no booking to speak of
+		}
+		if _, ok := RefusalReason(err); !ok {
+			return booking.History{}, fmt.Errorf("load booking %s: %w", id, err)
+		}
+		if p, ok := ParseSubject(m.Subject); ok {
+			h.Refuse(p.N, p.Kind, 0)
+		}
+	}
+	return h, nil
+}
+
+// messages returns what is stored on the subjects of a filter, reaching at least sequence atLeast.
+func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([]bus.Message, error) {
+	deadline := l.now().Add(replicaPatience)
+	for wait := time.Millisecond; ; wait *= 2 {
+		msgs, err := l.directAll(ctx, filter)
+		if errors.Is(err, errAskLeader) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if atLeast == 0 || len(msgs) > 0 && msgs[len(msgs)-1].Seq >= atLeast {
+			return msgs, nil
+		}
+		if l.now().After(deadline) {
+			break
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return l.leaderAll(ctx, filter, 1)
+}
+
+// errAskLeader says that an answer by a replica is too long, or not what a well-meaning publisher could have caused.
+var errAskLeader = errors.New("ask the leader")
+
+// The headers that the server adds to an answer, behind those that the publisher stored with the message. It does not replace
+// what the publisher called by the same names.
+const (
+	headerStream   = "Nats-Stream"
+	headerOnly     = "Nats-Subject"
+	headerSequence = "Nats-Sequence"
+	headerStored   = "Nats-Time-Stamp"
+	headerStatus   = "Status"
+
+	statusEnd  = "204"
+	statusNone = "404"
+)
+
+// directAll asks whichever replica answers for all messages on the subjects of a filter.
+//
+// The answer's headers carry the sequence and the time of storing beside whatever the publisher wrote, so a publisher could
+// pretend to either, and could end the answer early. Whatever is not exactly what the server makes of an honest message is
+// therefore errAskLeader.
+func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
+	defer cancel()
+	req, err := json.Marshal(map[string]any{"multi_last": []string{filter}})
+	if err != nil {
+		return nil, err
+	}
+	if err := l.conn.AwaitUp(ctx); err != nil {
+		return nil, err
+	}
+	ended := false
+	answers, err := natsext.RequestMany(ctx, l.conn.NATS(), "$JS.API.DIRECT.GET."+bus.LedgerStream, req,
+		natsext.RequestManySentinel(func(m *nats.Msg) bool {
+			ended = m.Header.Get(headerStatus) == statusEnd && len(m.Header[headerSequence]) == 0
+			return ended
+		}))
+	if err != nil {
+		return nil, err
+	}
+	var msgs []bus.Message
+	for m, err := range answers {
+		if err != nil {
+			return nil, err
+		}
+		if len(m.Header[headerSequence]) == 0 { // about the request and not a message
+			if m.Header.Get(headerStatus) == statusNone {
+				return nil, nil
+			}
+			return nil, errAskLeader // too many for one answer; nobody there; or headers that cannot be read
+		}
+		s, ok := directMessage(m)
+		if !ok || len(msgs) > 0 && s.Seq <= msgs[len(msgs)-1].Seq {
+			return nil, errAskLeader
+		}
+		msgs = append(msgs, s)
+	}
+	if !ended {
+		return nil, fmt.Errorf("direct get: %w", context.DeadlineExceeded)
+	}
+	return msgs, nil
+}
+
+// directMessage reads the server's word about a message from an answer's headers, if it can be told from the publisher's.
+func directMessage(m *nats.Msg) (bus.Message, bool) {
+	size, lines := len("NATS/1.0\r\n\r\n"), 0
+	for name, values := range m.Header {
+		for _, v := range values {
+			size += len(name) + len(": ") + len(v) + len("\r\n")
+			lines++
+		}
+	}
+	// Bytes that the parser did not show us (behind an early blank line, say) make the message longer than its headers. No
+	// spelling of a line is more than two bytes shorter than ours, so that these few cannot make up for the hundred and fifty
+	// that the server added.
+	if size+len(m.Subject)+len(m.Reply)+len(m.Data) != m.Size() || lines > 40 {
+		return bus.Message{}, false
+	}
+	for _, name := range []string{headerStream, headerOnly, headerSequence, headerStored} {
+		if len(m.Header[name]) != 1 {
+			return bus.Message{}, false
+		}
+	}
+	seq, err := strconv.ParseUint(m.Header.Get(headerSequence), 10, 64)
+	if err != nil {
+		return bus.Message{}, false
+	}
+	at, err := time.Parse(time.RFC3339Nano, m.Header.Get(headerStored))
+	if err != nil {
+		return bus.Message{}, false
+	}
+	return bus.Message{Subject: m.Header.Get(headerOnly), Header: m.Header, Data: m.Data, Seq: seq, StoredAt: at}, true
+}
+
+// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than that, and reads what is left at once.
+const leaderFew = 16
+
+// leaderAll reads all messages of a filter from a sequence on, as far as the leader has them. It is slower than directAll, and always
+// right: the server's word about a message stands beside the message and not in it.
+func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
+	var msgs []bus.Message
+	for len(msgs) < leaderFew {
+		m, err := l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: from, NextFor: filter})
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return msgs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, m)
+		from = m.Seq + 1
+	}
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, filter)
+	if err != nil || last < from {
+		return msgs, err
+	}
+	more, err := l.conn.ReadTo(ctx, bus.LedgerStream, filter, from, last)
+	return append(msgs, more...), err
+}
+
+// lastOf returns the sequence of a booking's last message, as the leader has it, or 0. Replicas may apply an entry before the
+// leader does. So the leader is waited for, where it lacks what this process has shown to a rider.
+func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
+	if err != nil {
+		return 0, err
+	}
+	shown := l.shown(id)
+	if last >= shown {
+		return last, nil
+	}
+	if _, err := bus.RetryRead(ctx, l.conn, func() (struct{}, error) { return struct{}{}, l.reaches(ctx, shown) }); err != nil {
+		return 0, err
+	}
+	return l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id)) // less than was shown only where that has aged meanwhile
+}
+
+// reaches returns errBehind where the leader has not applied a sequence yet.
+func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
+	s, err := l.conn.Stream(ctx, bus.LedgerStream)
+	if err == nil && s.CachedInfo().State.LastSeq < seq {
+		err = errBehind
+	}
+	return err
+}
+
+// LastSequence returns the sequence of the ledger's newest message, as the leader knows it.
+func (l *Ledger) LastSequence(ctx context.Context) (uint64, error) {
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.LedgerSubjects)
+	if err != nil {
+		return 0, bus.Unavailable("ask for the last sequence", err)
+	}
+	return last, nil
+}
+
+// at returns the verified event of that sequence, and the booking as it was before it. The event is zero where what stands there is none.
+func (l *Ledger) EventAt(ctx context.Context, id booking.ID, seq uint64) (before booking.Booking, e booking.Event, err error) {
+	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	defer cancel()
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.messages(ctx, aggregate(id), seq) })
+	if err != nil {
+		return booking.Booking{}, booking.Event{}, bus.Unavailable("read a booking", err)
+	}
+	for i, m := range msgs {
+		if m.Seq > seq { // what came later is told later
+			msgs = msgs[:i]
+			break
+		}
+	}
+	h, err := l.fold(ctx, id, msgs)
+	if err != nil {
+		return booking.Booking{}, booking.Event{}, err
+	}
+	if n := len(h.Events); n > 0 && h.Events[n-1].Seq == seq {
+		return booking.Replay(h.Events[:n-1]), h.Events[n-1], nil
+	}
+	return booking.Booking{}, booking.Event{}, nil
+}

@@ -1,0 +1,350 @@
+package timers_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/ledger/ledgertest"
+	"github.com/example/pillion/bus/timers"
+	"github.com/example/pillion/internal/wait"
+)
+
+// A timing is one instance of a service that keeps the time.
+type timing struct {
+	ledger *ledger.Ledger
+	stop   func()
+}
+
+// timekeeper runs an instance until it is stopped, or the test ends.
+func newTiming(k *ledgertest.Kit, t *testing.T, change ...func(*booking.ProcessManagerConfig)) *timing {
+	t.Helper()
+	return newTimingWhile(k, t, nil, change...)
+}
+
+// timekeeperWhile is timekeeper for an instance that is not always fit for it.
+func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig)) *timing {
+	t.Helper()
+	ledger := k.Ledger(t)
+	board, _ := ledgertest.Follow(t, ledger)
+	service := k.Person(booking.Service)
+	config := booking.ProcessManagerConfig{
+		Desk: ledgertest.NewDesk(t, ledger), Board: board,
+		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.Proof, nil },
+	}
+	for _, c := range change {
+		c(&config)
+	}
+	steward, err := booking.NewProcessManager(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := timers.NewScheduler(ledger, board, steward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper.Fit = fit
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- keeper.Run(ctx) }()
+	stopped := false
+	stop := func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return &timing{ledger, stop}
+}
+
+// Bookings that nobody accepts expire soon after their deadline and never before, those that somebody accepted do not, and no death of an
+// instance leaves one without its end.
+func TestDeadlines(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		user, rider := k.Person(booking.User), k.Person(booking.Rider)
+		l := k.Ledger(t)
+		desk := ledgertest.NewDesk(t, l)
+
+		// Booked while nobody keeps the time, one of them so that its deadline is over by the time that somebody does.
+		past := ledgertest.Booked(t, l, user, time.Nanosecond)
+		first := newTiming(k, t)
+		wait.Until(t, "what was overdue has expired", func() bool { return ledgertest.State(t, l, past) == booking.StateExpired })
+
+		soon, later, taken := ledgertest.Booked(t, l, user, 2*time.Second), ledgertest.Booked(t, l, user, time.Hour), ledgertest.Booked(t, l, user, 2*time.Second)
+		if _, err := desk.Accept(t.Context(), rider.Command(), taken); err != nil {
+			t.Fatal(err)
+		}
+		first.stop() // whether it has armed the timers or not
+		newTiming(k, t)
+		newTiming(k, t)
+		wait.Until(t, "what was booked before the change has expired", func() bool { return ledgertest.State(t, l, soon) == booking.StateExpired })
+		h, err := l.Load(t.Context(), soon, booking.Fresh)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := h.Events[1].At; at.Before(h.Booking.Deadline) || len(h.Events) != 2 || h.Events[1].Actor.Role != booking.Service {
+			t.Errorf("it expired %v after its deadline: %+v", at.Sub(h.Booking.Deadline), h.Events[1])
+		}
+		if got := ledgertest.State(t, l, taken); got != booking.StateAccepted {
+			t.Errorf("the one that was accepted is %s", got)
+		}
+		if got := ledgertest.State(t, l, later); got != booking.StateOpen {
+			t.Errorf("the one that has time is %s", got)
+		}
+		// Released, it has a new deadline.
+		d, err := booking.NewDesk(l, booking.DeskOptions{Deadline: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Release(t.Context(), rider.Command(), taken, "puncture"); err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "the one that was released has expired", func() bool { return ledgertest.State(t, l, taken) == booking.StateExpired })
+	})
+}
+
+// A duty is what a test does when it is time. Whoever asks for a ride wants to be looked after at its deadline.
+type duty struct {
+	expire func(context.Context, time.Time) (int, error)
+}
+
+func (d duty) Expire(ctx context.Context, at time.Time) (int, error) { return d.expire(ctx, at) }
+
+func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
+
+func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
+
+// dutiful returns a timekeeper that does its duty by a board which is fed by nobody.
+func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *board.Board, *timers.Scheduler) {
+	t.Helper()
+	ledger, board := k.Ledger(t), board.New()
+	keeper, err := timers.NewScheduler(ledger, board, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger, board, keeper
+}
+
+// timers returns the stream of timers, and how many that have gone off are with somebody who has not done what is due.
+func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
+	t.Helper()
+	s, err := c.JetStream().Stream(t.Context(), bus.TimersStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := s.Consumer(t.Context(), bus.TimersConsumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, consumer.CachedInfo().NumAckPending
+}
+
+// A timer goes off after the deadline that it is for: nothing would be overdue before, and nobody would look again.
+func TestTimersAreLateEnough(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	ledger, _, keeper := newDutiful(k, t, duty{})
+	bustest.Running(t, keeper.Run)
+	h, err := ledger.Load(t.Context(), ledgertest.Booked(t, ledger, k.Person(booking.User), time.Hour), booking.Fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := k.Connect(t)
+	var armed *jetstream.RawStreamMsg
+	wait.Until(t, "a timer is armed", func() bool {
+		s, _ := timersStream(t, conn)
+		armed, err = s.GetLastMsgForSubject(t.Context(), "timer.set.*")
+		return err == nil
+	})
+	at, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(armed.Header.Get("Nats-Schedule"), "@at "))
+	if early := h.Booking.Deadline.Add(time.Second).Sub(at); err != nil || early > 0 {
+		t.Errorf("its timer goes off at %v, and the deadline is %v: %v", at, h.Booking.Deadline, err)
+	}
+}
+
+// What is due is done by a board that has everything which was stored until then.
+func TestTimersWaitForTheBoard(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
+	var board *board.Board
+	ledger, board, keeper := newDutiful(k, t, duty{func(context.Context, time.Time) (int, error) {
+		select {
+		case had <- board.Seq():
+		default:
+		}
+		return 0, nil
+	}})
+	ledgertest.Booked(t, ledger, k.Person(booking.User), time.Nanosecond)
+	last, err := ledger.LastSequence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bustest.Running(t, keeper.Run)
+	conn := k.Connect(t)
+	wait.Until(t, "the timer has gone off", func() bool {
+		_, n := timersStream(t, conn)
+		return n > 0 || len(had) > 0
+	})
+	bustest.Running(t, ledger.Follow(board).Run)
+	select {
+	case seq := <-had:
+		if seq < last {
+			t.Errorf("the board had %d of %d", seq, last)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nothing is done")
+	}
+}
+
+// What an instance is at when it stops, another one does.
+func TestWorkUnderWayIsGivenBack(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	begun := make(chan struct{}, 1)
+	ledger, board, keeper := newDutiful(k, t, duty{func(ctx context.Context, _ time.Time) (int, error) {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}})
+	bustest.Running(t, ledger.Follow(board).Run)
+	ledgertest.Booked(t, ledger, k.Person(booking.User), time.Nanosecond)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- keeper.Run(ctx) }()
+	<-begun
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, n := timersStream(t, k.Connect(t)); n != 1 {
+		t.Fatalf("%d timers are undone, want 1", n)
+	}
+	again := make(chan struct{}, 1)
+	other, board, next := newDutiful(k, t, duty{func(context.Context, time.Time) (int, error) {
+		select {
+		case again <- struct{}{}:
+		default:
+		}
+		return 0, nil
+	}})
+	bustest.Running(t, other.Follow(board).Run)
+	bustest.Running(t, next.Run)
+	select {
+	case <-again:
+	case <-time.After(time.Minute):
+		t.Error("nobody else does it")
+	}
+}
+
+// Whoever says that it is later than it is changes nothing, nor does what is no event of ours.
+func TestForgedTimers(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	user := k.Person(booking.User)
+	l := k.Ledger(t)
+	newTiming(k, t)
+	id := ledgertest.Booked(t, l, user, time.Hour)
+	conn := k.Connect(t)
+	for _, m := range []*nats.Msg{
+		{Subject: "timer.due.4102444800"}, {Subject: "timer.due.x"}, {Subject: "timer.due.1"},
+		{Subject: "timer.due.2", Header: nats.Header{"Status": {"404"}}},
+		ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested, user.Actor, "no token"),
+		ledgertest.Message(id, 2, booking.StartRefused, k.Person(booking.Rider).Actor, k.Person(booking.Rider).Proof),
+	} {
+		ledgertest.Store(t, conn, m)
+	}
+	next := ledgertest.Booked(t, l, user, time.Nanosecond) // behind all of them
+	wait.Until(t, "the next booking expires", func() bool { return ledgertest.State(t, l, next) == booking.StateExpired })
+	if got := ledgertest.State(t, l, id); got != booking.StateOpen {
+		t.Errorf("the booking that has time is %s", got)
+	}
+}
+
+// The fifth wrong code costs the rider the booking, by itself.
+func TestWrongCodesRelease(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	k := ledgertest.New(t, bustest.Run(t))
+	user, rider := k.Person(booking.User), k.Person(booking.Rider)
+	l := k.Ledger(t)
+	newTiming(k, t)
+	desk := ledgertest.NewDesk(t, l)
+	id := ledgertest.Booked(t, l, user, time.Hour)
+	must := func(_ booking.Booking, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(desk.Accept(t.Context(), rider.Command(), id))
+	must(desk.Arrive(t.Context(), rider.Command(), id))
+	for range booking.MaxWrongCodes {
+		must(desk.RefuseStart(t.Context(), rider.Command(), id))
+	}
+	wait.Until(t, "the booking is open again", func() bool { return ledgertest.State(t, l, id) == booking.StateOpen })
+	h, err := l.Load(t.Context(), id, booking.Fresh)
+	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes || h.Events[len(h.Events)-1].Actor.Role != booking.Service {
+		t.Errorf("it was released because of %q: %v", h.Booking.Reason, err)
+	}
+}
+
+// A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps it until that ends; who has arrived is left alone.
+func TestRecall(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		user := k.Person(booking.User)
+		idle, moving, there := k.Person(booking.Rider), k.Person(booking.Rider), k.Person(booking.Rider)
+		l := k.Ledger(t)
+		desk := ledgertest.NewDesk(t, l)
+		const patience = 2 * time.Second
+		var stopped atomic.Pointer[time.Time]
+		newTiming(k, t, func(c *booking.ProcessManagerConfig) {
+			c.Patience = patience
+			c.Approach = func(b booking.Booking) booking.Approach {
+				if b.Rider != booking.RiderID(moving.ID) {
+					return booking.Approach{}
+				}
+				if at := stopped.Load(); at != nil {
+					return booking.Approach{At: *at, Metres: 1e6}
+				}
+				return booking.Approach{At: time.Now(), Metres: 1e6}
+			}
+		})
+		ids := map[string]booking.ID{}
+		for name, rider := range map[string]ledgertest.Person{"idle": idle, "moving": moving, "there": there} {
+			ids[name] = ledgertest.Booked(t, l, user, time.Hour, booking.Trip{Pickup: &booking.Place{Lat: 1}, Dropoff: &booking.Place{Lat: 2}})
+			if _, err := desk.Accept(t.Context(), rider.Command(), ids[name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := desk.Arrive(t.Context(), there.Command(), ids["there"]); err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "the idle rider has lost the booking", func() bool { return ledgertest.State(t, l, ids["idle"]) == booking.StateOpen })
+		h, err := l.Load(t.Context(), ids["idle"], booking.Fresh)
+		if err != nil || h.Booking.Reason != booking.ReasonNotComing || h.Events[2].At.Sub(h.Events[1].At) < patience {
+			t.Errorf("it was released because of %q, %v after it was accepted: %v", h.Booking.Reason, h.Events[2].At.Sub(h.Events[1].At), err)
+		}
+		if got := ledgertest.State(t, l, ids["moving"]); got != booking.StateAccepted {
+			t.Errorf("the booking of the rider who moves is %s", got)
+		}
+		now := time.Now()
+		stopped.Store(&now)
+		wait.Until(t, "the rider who has stopped has lost the booking", func() bool { return ledgertest.State(t, l, ids["moving"]) == booking.StateOpen })
+		if got := ledgertest.State(t, l, ids["there"]); got != booking.StateArrived {
+			t.Errorf("the booking of the rider who has arrived is %s", got)
+		}
+	})
+}

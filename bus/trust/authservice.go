@@ -1,0 +1,142 @@
+package trust
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+)
+
+// ServeAuth answers auth.public-key (one PEM: the active key) and auth.jwks (RFC 7517) as the NATS micro service "auth". Several
+// instances share the requests in a queue group. keys returns the set as it is published now, or nil while there is none. Where tokens
+// is given it answers auth.service-token with what that returns, sealed; its faults are told to whoever asked. stop ends it.
+func ServeAuth(c *bus.Conn, version string, keys func() *token.KeySet, tokens func(context.Context, ServiceRequest) (string, error)) (stop func() error, err error) {
+	svc, err := micro.AddService(c.NATS(), micro.Config{
+		Name:        "auth",
+		Version:     version,
+		Description: "the public keys that verify Pillion's tokens",
+		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
+			c.Log().Warn("auth service", "subject", e.Subject, "error", e.Description)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serve auth: %w", err)
+	}
+	answer := func(contentType string, of func(*token.KeySet) ([]byte, bool)) micro.HandlerFunc {
+		return func(r micro.Request) {
+			var data []byte
+			set := keys()
+			ok := set != nil
+			if ok {
+				data, ok = of(set)
+			}
+			if !ok {
+				logAnswer(c, r, r.Error("503", "There is no key yet. Please try again in a moment.", nil))
+				return
+			}
+			logAnswer(c, r, r.Respond(data, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {contentType}})))
+		}
+	}
+	type endpoint struct {
+		name, subject string
+		handler       micro.Handler
+	}
+	endpoints := []endpoint{
+		{"public-key", bus.PublicKeySubject, answer("application/x-pem-file", func(s *token.KeySet) ([]byte, bool) {
+			active, ok := s.Active(time.Now())
+			if !ok {
+				return nil, false
+			}
+			return token.PublicPEM(active.Public), true
+		})},
+		{"jwks", bus.JWKSSubject, answer("application/jwk-set+json", func(s *token.KeySet) ([]byte, bool) { return s.JWKS(), true })},
+	}
+	if tokens != nil {
+		endpoints = append(endpoints, endpoint{"service-token", bus.ServiceTokenSubject, answerService(c, tokens)})
+	}
+	for _, e := range endpoints {
+		if err := svc.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
+			_ = svc.Stop()
+			return nil, fmt.Errorf("serve %s: %w", e.subject, err)
+		}
+	}
+	return svc.Stop, nil
+}
+
+// answerService answers a service's request for its token.
+func answerService(c *bus.Conn, tokens func(context.Context, ServiceRequest) (string, error)) micro.HandlerFunc {
+	return func(r micro.Request) {
+		held := c.SameConnection()
+		ctx, cancel := context.WithTimeout(context.Background(), bus.AttemptPatience)
+		defer cancel()
+		req, err := serviceRequest(r.Data(), r.Headers().Get(headerSignature))
+		var raw string
+		if err == nil {
+			raw, err = tokens(ctx, req)
+		}
+		var answer []byte
+		if err == nil {
+			answer, err = req.sealed(raw)
+		}
+		if !held() {
+			return // and it asks again
+		}
+		if err != nil {
+			code, sentence := "500", "Something went wrong. Please try again."
+			if f := fault.From(err); f != nil && f.Kind != fault.Internal {
+				code, sentence = serviceCodes[f.Kind], f.Message
+			}
+			logAnswer(c, r, r.Error(code, sentence, nil))
+			return
+		}
+		logAnswer(c, r, r.Respond(answer, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {"application/json"}})))
+	}
+}
+
+// serviceCodes are the codes of micro errors, which are HTTP's.
+var serviceCodes = map[fault.Kind]string{fault.Invalid: "400", fault.Forbidden: "403", fault.Unavailable: "503"}
+
+// refusalIn returns the fault that a micro service has answered with, or nil.
+func refusalIn(m *nats.Msg) error {
+	code := m.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return nil
+	}
+	sentence := m.Header.Get(micro.ErrorHeader)
+	for kind, c := range serviceCodes {
+		if c == code && kind != fault.Unavailable {
+			return fault.New(kind, "service_refused", sentence)
+		}
+	}
+	return bus.Unavailable("ask authsvc", errors.New(code+" "+sentence))
+}
+
+func logAnswer(c *bus.Conn, r micro.Request, err error) {
+	if err != nil {
+		c.Log().Warn("auth service could not answer", "subject", r.Subject(), "error", err)
+	}
+}
+
+// AuthAnswers reports whether somebody answers requests for the keys. Errors are of kind fault.Unavailable: it is not known.
+func AuthAnswers(ctx context.Context, c *bus.Conn) (bool, error) {
+	if err := c.EverConnected(); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
+	defer cancel()
+	_, err := c.Request(ctx, &nats.Msg{Subject: bus.JWKSSubject})
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return false, nil
+	}
+	return false, bus.Unavailable("ask for authsvc", err)
+}

@@ -1,0 +1,300 @@
+package trust
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
+)
+
+// A KeyWatch is the key set as verifiers see it: watched in its bucket, so that a change arrives within milliseconds and a service
+// can start while authsvc is down. As with a [RevocationWatch], what makes it trustworthy is the word of the bucket's leader, which is
+// asked several times a second, and at once when a token names a key that the set lacks. It is a token.Keys.
+//
+// The time as of which its set is complete is the server's, as are the times of events.
+type KeyWatch struct {
+	*token.RemoteKeys // asks the leader at most once an interval for keys that nobody has heard of
+	conn              *bus.Conn
+	epoch             *Epoch
+	bucket            *bus.Bucket
+
+	mu    sync.Mutex // held by who changes known
+	known atomic.Pointer[knownKeys]
+}
+
+var _ token.Keys = (*KeyWatch)(nil)
+
+// knownKeys is what a watch knows. It is never changed.
+type knownKeys struct {
+	set      *token.KeySet // nil: there is none yet
+	created  time.Time     // of the bucket that it is from
+	revision uint64        // of the set in it, readable or not
+	asOf     time.Time     // the server's clock when the leader confirmed it
+	heard    time.Time     // when the leader was asked for that; this machine's clock; zero: it never has
+}
+
+const (
+	keyPace  = 400 * time.Millisecond // between two questions to the leader
+	keyAlive = 2 * time.Second        // after the last confirmation, the watch is lost
+	// keyTrust is how long after it the last good set is gone by: no event that a request leads to may be refused later because a key
+	// had been taken out of use that nobody here had heard of, and nobody may sign with a key that others know to be retired, whose
+	// clock is right within token.ClockLeeway; the two of them make token.RotationLead.
+	keyTrust = token.EventLeeway - token.ChangeDelay
+	// changePatience is how long one change of the set is tried, part of token.ChangeDelay.
+	changePatience = 5 * time.Second
+)
+
+// ErrKeysLost is that the watch has not heard from the bucket's leader lately, so keys may have changed unheard.
+var ErrKeysLost = fault.New(fault.Unavailable, "keys_lost",
+	"The list of signing keys may be out of date. Please try again in a moment.").After(time.Second)
+
+// KeyWatch returns a watch that asks for unknown keys at most once an interval. Call Run.
+func NewKeyWatch(c *bus.Conn, interval time.Duration, epoch *Epoch) *KeyWatch {
+	w := &KeyWatch{conn: c, epoch: epoch, bucket: c.Bucket(bus.KeysBucket)}
+	w.known.Store(&knownKeys{})
+	w.RemoteKeys = token.NewRemoteKeys(w.ask, interval, time.Now)
+	return w
+}
+
+// Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the bucket.
+func (w *KeyWatch) Run(ctx context.Context) error {
+	defer w.Close()
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	reader.Go(func() { w.follow(ctx) })
+
+	tick := time.NewTicker(keyPace)
+	defer tick.Stop()
+	for {
+		if _, err := w.ask(ctx); err != nil && ctx.Err() == nil {
+			w.conn.Log().Debug("the keys' leader does not answer", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// KeySet returns the last good set and the time, by the server's clock, as of which it is known to be complete. It answers
+// token.ErrNoKeys, or ErrKeysLost when the leader has not been heard of for 5 seconds.
+func (w *KeyWatch) KeySet() (*token.KeySet, time.Time, error) {
+	k := w.known.Load()
+	if k.heard.IsZero() {
+		return nil, time.Time{}, token.ErrNoKeys
+	}
+	if silence := time.Since(k.heard); silence > keyTrust {
+		return nil, time.Time{}, lost(silence)
+	}
+	return k.set, k.asOf, nil
+}
+
+// Ready returns nil as long as the watch is alive: within 2 seconds of its loss it answers ErrKeysLost, or token.ErrNoKeys where
+// there was never a set.
+func (w *KeyWatch) Ready(context.Context) error {
+	k := w.known.Load()
+	if k.heard.IsZero() {
+		return token.ErrNoKeys
+	}
+	if silence := time.Since(k.heard); silence > keyAlive {
+		return lost(silence)
+	}
+	return nil
+}
+
+func lost(silence time.Duration) error {
+	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard of %v ago", silence.Round(time.Millisecond)))
+}
+
+// follow reads the bucket until ctx ends.
+func (w *KeyWatch) follow(ctx context.Context) {
+	pace := bus.NewBackOff()
+	for {
+		err := w.session(ctx, pace.Reset)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := pace.NextBackOff()
+		w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// session takes every change as it comes, until something breaks.
+func (w *KeyWatch) session(ctx context.Context, working func()) error {
+	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
+	if err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	reader, err := w.conn.Read(ctx, stream, max(info.State.LastSeq, 1))
+	if err != nil {
+		return fmt.Errorf("watch keys: %w", err)
+	}
+	defer reader.Close()
+	for {
+		m, _, err := reader.Next()
+		if err != nil {
+			return fmt.Errorf("watch keys: %w", err)
+		}
+		if m.Subject == w.bucket.Subject(bus.JWKSKey) {
+			w.take(info.Created, m)
+		}
+		working()
+	}
+}
+
+// ask asks the leader for the set, and returns it. Nobody but the leader is believed when it comes to what there is not: an authsvc
+// may be as far behind as we are.
+func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
+	asked := time.Now()
+	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
+	if err != nil {
+		return nil, err
+	}
+	info := stream.CachedInfo()
+	if info.TimeStamp.IsZero() {
+		return nil, errors.New("the server does not say what time it is; it is older than 2.10")
+	}
+	if k := w.known.Load(); !k.created.Equal(info.Created) || k.revision < info.State.LastSeq {
+		m, err := w.conn.Last(ctx, w.bucket.Stream(), w.bucket.Subject(bus.JWKSKey))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, token.ErrNoKeys // and where there was a set once, it stays in use for a while
+		}
+		if err != nil {
+			return nil, bus.Unavailable("read the key set", err)
+		}
+		w.take(info.Created, m)
+	}
+	return w.confirm(info.Created, info.TimeStamp, asked)
+}
+
+// take takes a set that was stored in the bucket that was created then, unless a newer one is known.
+func (w *KeyWatch) take(created time.Time, m bus.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := *w.known.Load()
+	if created.Before(k.created) || created.Equal(k.created) && m.Seq <= k.revision {
+		return
+	}
+	k.created, k.revision = created, m.Seq
+	set, err := keySetOf(m)
+	if err != nil {
+		w.conn.Log().Error("the key set in the bucket cannot be read; the last good one stays in use", "revision", m.Seq, "error", err)
+		w.known.Store(&k)
+		return
+	}
+	before := k.set
+	k.set = set
+	w.known.Store(&k)
+	w.Offer(set) // wakes who waits for a change
+	if set.ChangesThePast(before, m.StoredAt) {
+		w.conn.Log().Warn("a key was retired as of a time that has been judged already; boards are read anew", "revision", m.Seq)
+		w.epoch.Advance()
+	}
+}
+
+func keySetOf(m bus.Message) (*token.KeySet, error) {
+	if op := m.Header.Get(bus.HeaderOperation); op != "" {
+		return nil, errors.New("it was deleted")
+	}
+	return token.ParseJWKS(m.Data)
+}
+
+// confirm notes that the leader has nothing newer as of a time.
+func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := *w.known.Load()
+	if k.set == nil {
+		return nil, token.ErrNoKeys
+	}
+	if created.Equal(k.created) && asOf.After(k.asOf) {
+		begins := k.heard.IsZero()
+		k.asOf, k.heard = asOf, asked
+		w.known.Store(&k)
+		if begins {
+			w.Offer(k.set) // who waits for a change has seen that there is one, and no set yet
+		}
+	}
+	return k.set, nil
+}
+
+// ChangeKeys changes the set that every verifier watches, from the one that is there, which is nil where there is none, at a time by the
+// server's clock. It stores what change returns, unless that is the same set, and returns it with the one there was; where somebody
+// else was faster, change is called again with what is there then. Errors are those of change, and of kind fault.Unavailable.
+func ChangeKeys(ctx context.Context, c *bus.Conn, change func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+	if err := c.EverConnected(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, changePatience)
+	defer cancel()
+	var written *token.KeySet // by the last try, perhaps
+	try := func() (struct{}, error) {
+		have, revision, now, err := keySetNow(ctx, c)
+		if err == nil && written != nil && have != nil && bytes.Equal(have.JWKS(), written.JWKS()) {
+			is = written // whose outcome was not known
+			return struct{}{}, nil
+		}
+		if err == nil {
+			was, written = have, nil
+			if is, err = change(have, now); err != nil {
+				return struct{}{}, backoff.Permanent(err)
+			}
+			if is == have {
+				return struct{}{}, nil
+			}
+			written = is
+			_, err = c.Bucket(bus.KeysBucket).Update(ctx, bus.JWKSKey, is.JWKS(), revision)
+		}
+		if err != nil && !errors.Is(err, bus.ErrStale) && fault.KindOf(err) != fault.Unavailable {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}
+	_, err = backoff.Retry(ctx, try, backoff.WithBackOff(bus.NewBackOff()), backoff.WithMaxElapsedTime(changePatience))
+	switch {
+	case err == nil:
+		return was, is, nil
+	case errors.Is(err, bus.ErrStale), // others change it, again and again
+		ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // or it takes too long on this machine
+		return nil, nil, bus.ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
+	}
+	return nil, nil, err
+}
+
+// keySetNow returns the set that is stored, which is nil where there is none, with its revision and the server's time, from the leader.
+func keySetNow(ctx context.Context, c *bus.Conn) (set *token.KeySet, revision uint64, now time.Time, err error) {
+	bucket := c.Bucket(bus.KeysBucket)
+	stream, err := c.Stream(ctx, bucket.Stream())
+	if err != nil {
+		return nil, 0, time.Time{}, bus.Unavailable("look at the key set", err)
+	}
+	now = stream.CachedInfo().TimeStamp
+	data, revision, err := bucket.Get(ctx, bus.JWKSKey)
+	if errors.Is(err, bus.ErrNoKey) {
+		return nil, revision, now, nil
+	}
+	if err != nil {
+		return nil, 0, time.Time{}, err
+	}
+	if set, err = token.ParseJWKS(data); err != nil {
+		return nil, 0, time.Time{}, fmt.Errorf("read the key set: %w", err)
+	}
+	return set, revision, now, nil
+}
