@@ -157,7 +157,7 @@ func New(c Config) (*Service, error) {
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	// How long somebody has to wait after a wrong password, and until when a session goes on, is a matter of the clock.
-	timed := r.With(web.Unless(s.clock))
+	timed := r.With(web.RejectIf(s.clock))
 	timed.Post("/login", web.Handle(s.login))
 	timed.Post("/refresh", web.Handle(s.refresh))
 	timed.Post("/register", web.Handle(s.register))

@@ -13,6 +13,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -179,7 +180,7 @@ func TestAnyGivesUpOnABoardThatStays(t *testing.T) {
 		e.ledger.Hold()
 		e.book()
 		begun := time.Now()
-		later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
+		later(t, e.accept(rita, "{}"), bookings.ErrCatchingUp.Message)
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Errorf("gave up after %s", took)
 		}
@@ -190,7 +191,7 @@ func TestAnyUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
 	e.unready = bus.ErrNotCaughtUp
-	later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
+	later(t, e.accept(rita, "{}"), bookings.ErrCatchingUp.Message)
 	e.nothingTried()
 	e.unready = nil
 	won(t, e.accept(rita, "{}"), rita, id)
