@@ -195,7 +195,7 @@ func (c *Config) setDefaults() {
 // Routes returns the router of all HTTP calls. Call it once: it registers the router's metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
-	timed := r.With(web.Unless(s.clock)) // waits and sessions end by the clock
+	timed := r.With(web.RejectIf(s.clock)) // waits and sessions end by the clock
 	timed.Post("/login", s.audited(logins, http.StatusOK, s.login))
 	timed.Post("/refresh", s.audited(refreshes, http.StatusOK, s.refresh))
 	timed.Post("/register", s.audited(registrations, http.StatusCreated, s.register))

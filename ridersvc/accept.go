@@ -13,36 +13,32 @@ import (
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
 const (
-	// anyPatience is how long a rider who asks for any booking goes on trying while others are faster.
-	anyPatience = 10 * time.Second
-	// boardPatience is how long one look at the board waits for it to include what the ledger has.
-	boardPatience = 2 * time.Second
-	// boardPage is how many open bookings are taken from the board at a time.
-	boardPage = 64
+	anyPatience = 10 * time.Second // how long a request for any booking tries one after another
+	boardPage   = 64               // bookings taken from the board at a time
 )
 
-// acceptRequest is the body of POST /accept-booking: nothing at all, or which booking.
+// acceptRequest is the body of POST /accept-booking: empty, or with the id of a booking.
 type acceptRequest struct {
 	Booking choice `json:"booking_id"`
 }
 
-// A choice is a booking that was named, rightly or wrongly. A name that is null was named too: a client that has lost the id of
-// the booking it means must not be given any other.
+// A choice is the booking that a rider asks for. null counts as a named booking that does not exist: a client
+// that lost the id of the booking it means must not get another.
 type choice struct {
 	named bool
 	id    booking.ID
 }
 
-// MarshalJSON tells what was named from what was not.
+// MarshalJSON makes a command's fingerprint tell a named booking from none.
 func (c choice) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"named": c.named, "id": c.id})
 }
 
-// UnmarshalJSON takes a string for the id. Whatever else it is stays an id that no booking has.
+// UnmarshalJSON reads the id from a string. null leaves an empty id, which no booking has.
 func (c *choice) UnmarshalJSON(data []byte) error {
 	c.named = true
 	return json.Unmarshal(data, &c.id)
@@ -61,13 +57,13 @@ type acceptAnswer struct {
 	UpdatedAt jsontime.Time `json:"updated_at"`
 }
 
-// accept takes the booking that the rider names, or else the first one in the order of choose.
+// accept accepts the booking that the rider names, or else the first one in the order of choose.
 func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	var req acceptRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, key, err := bookingweb.Command(r, req, s.newID)
+	c, key, err := bookings.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}
@@ -83,11 +79,13 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// acceptOnce accepts what was chosen. A command that may be a retry is answered with what the first try has accepted, where it has: the booking
-// that it did not name, and not the next one.
-func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried bool, chosen choice) (booking.Booking, error) {
+// acceptOnce accepts the chosen booking. If the command may be a retry, acceptOnce first looks for the booking
+// that an earlier try has accepted. So a retry that names no booking does not get another one.
+func (s *Service) acceptOnce(
+	ctx context.Context, c booking.Command, retried bool, chosen choice,
+) (booking.Booking, error) {
 	accept := func() (booking.Booking, error) {
-		if err := s.onDuty(ctx, booking.RiderID(c.Actor.ID)); err != nil {
+		if err := s.checkOnline(ctx, booking.RiderID(c.Actor.ID)); err != nil {
 			return s.alreadyMine(ctx, booking.RiderID(c.Actor.ID), chosen, err)
 		}
 		if chosen.named {
@@ -101,7 +99,7 @@ func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried boo
 	b, err := s.desk.AcceptedBy(ctx, c)
 	if errors.Is(err, booking.ErrNotFound) {
 		b, err = accept()
-		if errors.Is(err, booking.ErrRiderBusy) { // perhaps by this very command, sent twice at once
+		if errors.Is(err, booking.ErrRiderBusy) { // perhaps by a concurrent request with the same command
 			if first, failed := s.desk.AcceptedBy(ctx, c); failed == nil {
 				b, err = first, nil
 			}
@@ -113,13 +111,13 @@ func (s *Service) acceptOnce(ctx context.Context, c booking.Command, retried boo
 	return b, err
 }
 
-// acceptAny accepts an open booking: the first, in the order of choose, of those that nobody else takes first.
+// acceptAny accepts the first booking, in the order of choose, for which the rider wins the race.
 //
-// It looks only at a board that includes everything that the ledger's leader had when it was asked, after this call began. So
-// ErrNoneOpen is true: there was a moment during the call at which no booking was open to this rider, or, where it says so,
-// none within reach. And so a booking that the rider has already is not taken for an open one and accepted again.
+// Before each look, the board catches up with what the ledger's leader reports after the call began.
+// Therefore ErrNoneOpen is true of some moment during the call, and a booking that the rider already has is
+// not accepted again. Errors: ErrNoneOpen, ErrCrowded, bookings.ErrCatchingUp, and those of the desk.
 func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
-	if err := s.trusted(ctx); err != nil {
+	if err := s.board.Check(ctx); err != nil {
 		return booking.Booking{}, err
 	}
 	limited, cancel := context.WithTimeout(ctx, anyPatience)
@@ -131,20 +129,20 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 		if err != nil {
 			return booking.Booking{}, err
 		}
-		if err := s.reach(limited, last); err != nil {
+		if err := s.board.Reach(limited, last); err != nil {
 			return booking.Booking{}, err
 		}
 		next := s.choose(booking.RiderID(c.Actor.ID), lost)
 		switch {
 		case next.end != nil:
-			b, err := s.try(ctx, c, next) // ctx: an append that has begun is worth its own patience
+			b, err := s.try(ctx, c, next) // not limited: let an append that has begun finish
 			if err == nil || !tryNext(err) {
 				return b, err
 			}
 			lost[next.id] = next.opened
-		case next.under != nil: // whoever is trying it may be about to fail
+		case next.busy != nil: // the other rider's attempt may fail
 			select {
-			case <-next.under:
+			case <-next.busy:
 			case <-limited.Done():
 			}
 		default:
@@ -156,25 +154,27 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 	}
 }
 
-// A chance is what a look at the board has come to. The zero chance is that nothing is open.
-type chance struct {
-	id     booking.ID // what to try next
+// A candidate is the result of a look at the board. The zero candidate means that no booking is open.
+type candidate struct {
+	id     booking.ID // the booking to try next
 	opened uint64     // its OpenedSeq
-	end    func()     // to be called after trying it; nil: there is nothing to try now
+	end    func()     // to be called after trying it; nil: no booking can be tried now
 
-	under <-chan struct{} // closed when another rider has done with the first of those under attempt
-	known bool            // whether it was known where the rider is
+	busy  <-chan struct{} // closed when another rider's attempt at the first booking in flight has ended
+	known bool            // whether the rider's position is known
 }
 
-// choose returns the first booking that the rider may have and that no other rider of this process is trying. What the rider has tried in
-// vain is in lost, with the OpenedSeq it then had: what was opened anew may be tried again.
+// choose returns the first booking that the rider may accept and that no other rider of this process is
+// trying. It skips the bookings in lost, unless they have been opened again since. lost maps them to their
+// OpenedSeq.
 //
-// That is the nearest within the radius, and after those the longest waiting of the bookings without places. A booking whose
-// pickup is farther away, or that may be so because nobody knows where the rider is, is never chosen for a rider: neither it
-// nor its passenger would want to find out. A rider who wants one names it.
+// The order is: the nearest pickup within the radius, and then, of the bookings without places, the longest
+// waiting. It never chooses a pickup farther away, or any pickup for a rider whose position is unknown. Such
+// a booking must be named.
 //
-// It looks at ever more, each time from the beginning, so that what it has seen in the end was all there at one moment.
-func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) chance {
+// choose looks at more and more bookings, from the beginning each time, so that its last look is at one state of
+// the board.
+func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) candidate {
 	at, known := s.fleet.Where(rider)
 	var place *booking.Place
 	if known {
@@ -190,37 +190,37 @@ func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) chan
 	}
 }
 
-// first returns the first of some bookings that can be tried now, or else what to wait for.
-func (s *Service) first(bookings []booking.Booking, rider booking.RiderID, lost map[booking.ID]uint64) chance {
-	var wait chance
-	for _, b := range bookings {
+// first returns the first booking of found that can be tried now, or else an attempt to wait for.
+func (s *Service) first(found []booking.Booking, rider booking.RiderID, lost map[booking.ID]uint64) candidate {
+	var wait candidate
+	for _, b := range found {
 		if lost[b.ID] == b.OpenedSeq || slices.Contains(b.ReleasedBy, rider) {
 			continue
 		}
-		end, under := s.attempts.begin(b.ID)
+		end, busy := s.inFlight.begin(b.ID)
 		if end != nil {
-			return chance{id: b.ID, opened: b.OpenedSeq, end: end}
+			return candidate{id: b.ID, opened: b.OpenedSeq, end: end}
 		}
-		if wait.under == nil {
-			wait.under = under
+		if wait.busy == nil {
+			wait.busy = busy
 		}
 	}
 	return wait
 }
 
-// noneOpen returns ErrNoneOpen, and says so where there are others that the rider could name.
-func (s *Service) noneOpen(rider booking.RiderID, c chance) error {
+// noneOpen returns ErrNoneOpen, with a hint if there are bookings that the rider could name.
+func (s *Service) noneOpen(rider booking.RiderID, c candidate) error {
 	switch {
 	case !s.elsewhere(rider):
 		return ErrNoneOpen
 	case c.known:
 		return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.radius/1000))
 	}
-	return ErrNoneOpen.Saying("No open bookings without a pickup, and where you are is not known, or no longer. " +
-		"Report your position (PUT /position) and try again, or accept a booking by its id.")
+	return ErrNoneOpen.Saying("No open bookings without a pickup, and your position is unknown or too old. " +
+		"Report it with PUT /position and try again, or accept a booking by its id.")
 }
 
-// elsewhere reports whether a booking is open that has a pickup, and that the rider may accept.
+// elsewhere reports whether the rider may accept an open booking with a pickup, at whatever distance.
 func (s *Service) elsewhere(rider booking.RiderID) bool {
 	for after := uint64(0); ; {
 		page := s.board.Open(s.now(), boardPage, after)
@@ -236,29 +236,19 @@ func (s *Service) elsewhere(rider booking.RiderID) bool {
 	}
 }
 
-func (s *Service) try(ctx context.Context, c booking.Command, next chance) (booking.Booking, error) {
+func (s *Service) try(ctx context.Context, c booking.Command, next candidate) (booking.Booking, error) {
 	defer next.end()
 	return s.desk.Accept(ctx, c, next.id)
 }
 
-// tryNext reports whether err says that this booking is lost and another may be had. A busy rider would lose them all. Of an
-// outcome that is not known nothing is said: going on could give one rider two bookings.
+// tryNext reports whether, after err, another booking may be tried. A busy rider would lose every race. After
+// an unknown outcome, another try could give the rider two bookings.
 func tryNext(err error) bool {
 	switch {
 	case errors.Is(err, booking.ErrRiderBusy):
 		return false
-	case errors.Is(err, booking.ErrNotFound): // it has aged out of the ledger
+	case errors.Is(err, booking.ErrNotFound): // the ledger has deleted it by age
 		return true
 	}
 	return fault.KindOf(err) == fault.Conflict
-}
-
-// reach waits until the board includes everything up to sequence seq.
-func (s *Service) reach(ctx context.Context, seq uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, boardPatience)
-	defer cancel()
-	if err := s.board.Await(ctx, seq); err != nil {
-		return ErrCatchingUp.Because(err)
-	}
-	return nil
 }

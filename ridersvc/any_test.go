@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -180,7 +181,7 @@ func TestAnyGivesUpOnABoardThatStays(t *testing.T) {
 		e.ledger.Hold()
 		e.book()
 		begun := time.Now()
-		later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
+		later(t, e.accept(rita, "{}"), bookings.ErrCatchingUp.Message)
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Errorf("gave up after %s", took)
 		}
@@ -191,7 +192,7 @@ func TestAnyUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
 	e.unready = ledger.ErrNotCaughtUp
-	later(t, e.accept(rita, "{}"), ridersvc.ErrCatchingUp.Message)
+	later(t, e.accept(rita, "{}"), bookings.ErrCatchingUp.Message)
 	e.nothingTried()
 	e.unready = nil
 	won(t, e.accept(rita, "{}"), rita, id)

@@ -15,7 +15,7 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/internal/jsontime"
-	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -247,6 +247,6 @@ func TestHistoryUntilTheBoardIsReady(t *testing.T) {
 	id := e.book()
 	e.bring(id, booking.StateAccepted)
 	e.unready = ledger.ErrNotCaughtUp
-	later(t, e.call("GET", "/bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+	later(t, e.call("GET", "/bookings", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) // which comes from the ledger
 }

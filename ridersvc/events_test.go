@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -147,7 +147,7 @@ func TestWatchOpenBookingsRefuses(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	e.unready = fmt.Errorf("not yet")
-	later(t, e.call("GET", "/open-bookings/events", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+	later(t, e.call("GET", "/open-bookings/events", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 }
 
 // However many bookings come and go meanwhile, who watches and comes back knows in the end what is open.

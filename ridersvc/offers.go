@@ -20,20 +20,18 @@ import (
 )
 
 const (
-	// mostTold is how many riders are told of one booking, the nearest first: what bounds the messages of a busy city.
-	mostTold = 100
-	// mostOffers is how many bookings a rider is told of at a report, the nearest first.
-	mostOffers = 50
-	// mostAudiences is how many bookings it is remembered of whom was told: with all of them full about 30 MB.
-	mostAudiences = 20_000
+	maxRiders    = 100    // who get one booking, the nearest first; bounds the messages of a busy city
+	maxOffers    = 50     // to one rider after a report, the nearest first
+	maxAudiences = 20_000 // remembered; about 30 MB if all are full
 
-	readyPace = 100 * time.Millisecond
+	readyPoll = 100 * time.Millisecond
 )
 
-// offers tells riders over NATS what is open near them, and when it is not open any more: those whose last report came to this instance, so that each has
-// one instance that tells them. What was told is remembered here by booking. A rider who reports to another instance is told once more by that one.
+// offers sends riders over NATS the bookings near them, and says when they are no longer open. An instance
+// serves the riders whose last report it has received. It remembers who got which booking, so a rider who
+// reports to another instance gets the offers again.
 type offers struct {
-	tell   func(feed.Offer) error // nil: nobody is told
+	tell   func(feed.Offer) error // nil: no offers are sent
 	board  *board.Board
 	fleet  *fleet.Map
 	ready  func(context.Context) error
@@ -41,29 +39,32 @@ type offers struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	// mu is held from a look at the board until what was seen is said, so that nobody is told that something is open after they were told that
-	// it is gone.
-	mu   sync.Mutex
-	told *simplelru.LRU[booking.ID, *audience]
+	// mu is held from a look at the board until its result is sent, so that no rider gets an offer after its
+	// end.
+	mu        sync.Mutex
+	audiences *simplelru.LRU[booking.ID, *audience]
 }
 
-// An audience are the riders who were told of a booking.
+// An audience is the riders who got a booking as an offer.
 type audience struct {
-	seq    uint64 // of the event by which it has become open
-	body   []byte // what all of them are told, as JSON; each is told besides how far it is
+	seq    uint64 // of the event that opened the booking
+	body   []byte // the offer as JSON, without the rider's distance
 	riders []booking.RiderID
 }
 
 func newOffers(c Config) (*offers, error) {
-	told, err := simplelru.NewLRU[booking.ID, *audience](mostAudiences, nil)
+	audiences, err := simplelru.NewLRU[booking.ID, *audience](maxAudiences, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &offers{tell: c.Tell, board: c.Board, fleet: c.Fleet, ready: c.Ready, radius: c.Radius, now: c.Now, log: c.Log, told: told}, nil
+	return &offers{
+		tell: c.Tell, board: c.Board, fleet: c.Fleet, ready: c.Ready, radius: c.Radius, now: c.Now, log: c.Log,
+		audiences: audiences,
+	}, nil
 }
 
-// look tells a rider who has just reported what is near and was not told yet: it has moved, come online, or come to this instance.
-func (o *offers) look(ctx context.Context, rider booking.RiderID) {
+// reported sends a rider who has just reported the offers nearby that it has not got from this instance.
+func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
 	if o.tell == nil || o.ready(ctx) != nil || !o.fleet.Online(rider) || o.board.Busy(rider) {
 		return
 	}
@@ -73,63 +74,67 @@ func (o *offers) look(ctx context.Context, rider booking.RiderID) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, b := range o.board.Near(at.Place, o.radius, o.now(), mostOffers, board.NotReleasedBy(rider)) {
+	for _, b := range o.board.Near(at.Place, o.radius, o.now(), maxOffers, board.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
 
-// offer tells a rider of a booking unless it was told already, or enough others were. It is called with the mutex held.
+// offer sends a rider a booking, unless the rider has got it already or enough others have. The caller holds
+// the mutex.
 func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
-	a, known := o.told.Get(b.ID)
+	a, known := o.audiences.Get(b.ID)
 	if !known || a.seq != b.OpenedSeq {
-		body, err := json.Marshal(nearOffer{1, b.OpenedSeq, offerOf(b.Booking)})
+		body, err := json.Marshal(offerMessage{1, b.OpenedSeq, offerOf(b.Booking)})
 		if err != nil {
-			o.log.Warn("an offer cannot be told", "booking", b.ID, "error", err)
+			o.log.Warn("cannot encode an offer", "booking", b.ID, "error", err)
 			return
 		}
 		a = &audience{seq: b.OpenedSeq, body: body}
-		o.told.Add(b.ID, a)
+		o.audiences.Add(b.ID, a)
 	}
-	if len(a.riders) >= mostTold || slices.Contains(a.riders, rider) {
+	if len(a.riders) >= maxRiders || slices.Contains(a.riders, rider) {
 		return
 	}
-	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+strconv.FormatInt(int64(math.Round(b.Metres)), 10)+"}"...)
-	if o.say(feed.Offer{Rider: rider, Booking: b.ID, Seq: b.OpenedSeq, What: "open", At: b.OpenedAt, Body: body}) {
+	distance := strconv.FormatInt(int64(math.Round(b.Metres)), 10)
+	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+distance+"}"...)
+	if o.send(feed.Offer{Rider: rider, Booking: b.ID, Seq: b.OpenedSeq, What: "open", At: b.OpenedAt, Body: body}) {
 		a.riders = append(a.riders, rider)
 	}
 }
 
-// nearOffer is what riders are told of an open booking, besides how far it is: what GET /open-bookings shows of it.
-type nearOffer struct {
+// offerMessage is an open booking as GET /open-bookings shows it. The distance is appended for each rider.
+type offerMessage struct {
 	V   int    `json:"v"`
 	Seq uint64 `json:"seq"`
 	offer
 }
 
-// goneOffer is what a rider is told of one that is not open any more.
-type goneOffer struct {
+// goneMessage says that a booking is no longer open.
+type goneMessage struct {
 	V   int    `json:"v"`
 	Seq uint64 `json:"seq"`
 	gone
 }
 
-// say reports whether it could be said. What could not is not said again: who has no connection has missed more than that.
-func (o *offers) say(n feed.Offer) bool {
+// send reports whether it has sent a notice. It does not repeat a failed one: a rider without a connection has
+// missed more than that.
+func (o *offers) send(n feed.Offer) bool {
 	err := o.tell(n)
 	if err != nil {
-		o.log.Debug("a rider is not told of an offer", "booking", n.Booking, "error", err)
+		o.log.Debug("cannot send an offer", "booking", n.Booking, "error", err)
 	}
 	return err == nil
 }
 
-// opened tells the nearest riders who report here of a booking that has become open. One without places is near nobody.
+// opened sends an open booking to the nearest riders who report to this instance. A booking without places is
+// near nobody.
 func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range o.fleet.NearestHere(*b.Pickup, o.radius, mostTold) {
+	for _, r := range o.fleet.NearestHere(*b.Pickup, o.radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}
@@ -137,56 +142,56 @@ func (o *offers) opened(b booking.Booking) {
 	}
 }
 
-// closed tells whoever was told of a booking that it is not open any more.
+// closed tells the audience of a booking that it is no longer open.
 func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	a, known := o.told.Peek(id)
+	a, known := o.audiences.Peek(id)
 	if !known {
 		return
 	}
-	o.told.Remove(id)
-	seq = max(seq, a.seq) // the board may not know the booking any more
-	body, err := json.Marshal(goneOffer{1, seq, gone{id, why, jsontime.Time(at)}})
+	o.audiences.Remove(id)
+	seq = max(seq, a.seq) // the board may have forgotten the booking
+	body, err := json.Marshal(goneMessage{1, seq, gone{id, why, jsontime.Time(at)}})
 	if err != nil {
-		o.log.Warn("the end of an offer cannot be told", "booking", id, "error", err)
+		o.log.Warn("cannot encode the end of an offer", "booking", id, "error", err)
 		return
 	}
 	for _, r := range a.riders {
-		o.say(feed.Offer{Rider: r, Booking: id, Seq: seq, What: "gone", At: at, Body: body})
+		o.send(feed.Offer{Rider: r, Booking: id, Seq: seq, What: "gone", At: at, Body: body})
 	}
 }
 
-// run tells riders what becomes open and what ceases to be until ctx ends, and then returns nil. It waits for the board.
+// run sends offers and their ends until ctx ends, and then returns nil. It waits for the board.
 func (o *offers) run(ctx context.Context) error {
 	for o.tell != nil && ctx.Err() == nil {
-		if o.ready(ctx) != nil { // what is read anew is no news
+		if o.ready(ctx) != nil { // the board is replaying old events
 			select {
-			case <-time.After(readyPace):
+			case <-time.After(readyPoll):
 			case <-ctx.Done():
 			}
 			continue
 		}
 		if err := o.follow(ctx); err != nil {
-			o.log.Debug("open bookings are looked at anew", "because", err)
+			o.log.Debug("reloading the open bookings", "error", err)
 		}
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// follow tells what is open and was not told, and then what changes, until ctx ends or more has changed than can be told.
+// follow sends the open bookings, and then each change, until ctx ends or the watch has fallen behind.
 func (o *offers) follow(ctx context.Context) error {
 	w := o.board.WatchOpen()
 	defer w.Stop()
 	for more := true; more; {
 		var page []booking.Booking
-		page, more = w.Page(o.now(), atOnce)
+		page, more = w.Page(o.now(), batch)
 		for _, b := range page {
 			o.opened(b)
 		}
 	}
-	o.settle()
+	o.closeMissed()
 	for {
 		select {
 		case <-w.Changed():
@@ -196,7 +201,7 @@ func (o *offers) follow(ctx context.Context) error {
 		for more := true; more; {
 			var found []board.OpenChange
 			var err error
-			if found, more, err = w.Take(o.now(), atOnce); err != nil {
+			if found, more, err = w.Take(o.now(), batch); err != nil {
 				return err
 			}
 			for _, c := range found {
@@ -210,10 +215,10 @@ func (o *offers) follow(ctx context.Context) error {
 	}
 }
 
-// settle tells of what was told to be open and is not, after changes were missed.
-func (o *offers) settle() {
+// closeMissed ends the offers of bookings that were closed while no watch was running.
+func (o *offers) closeMissed() {
 	o.mu.Lock()
-	ids := o.told.Keys()
+	ids := o.audiences.Keys()
 	o.mu.Unlock()
 	for _, id := range ids {
 		b, known := o.board.Get(id)

@@ -10,22 +10,22 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Roster remembers which riders have said to be offline, for longer than any instance runs.
+// A Roster stores whether riders are online or offline. It outlives the instances.
 type Roster interface {
-	// Say stores that a rider has said to be online or offline, at a time.
+	// Say stores that a rider went online or offline at a time.
 	Say(ctx context.Context, rider booking.RiderID, online bool, at time.Time) error
-	// Said returns what a rider has said last, and when: a rider who has never said anything is
-	// online, at the zero time. It is never older than the call.
+	// Said returns what Say stored last, and when, not older than the call. A rider of whom nothing is
+	// stored is online, at the zero time.
 	Said(ctx context.Context, rider booking.RiderID) (online bool, at time.Time, err error)
 }
 
-// ErrOffline refuses a booking to a rider who has said to be offline.
+// ErrOffline refuses a booking to a rider who is offline.
 var ErrOffline = fault.New(fault.Conflict, "offline",
 	"You are offline. Go online with POST /online before you accept a booking.")
 
-// remember sees to it that the map knows what a rider has said to be, before a report makes the
-// rider count as online: an instance that has just started knows nothing of it.
-func (s *Service) remember(ctx context.Context, rider booking.RiderID) error {
+// loadStatus loads what the roster stores of a rider into the map, which a new instance does not know yet. It
+// must precede a position report, which would otherwise make an offline rider count as online.
+func (s *Service) loadStatus(ctx context.Context, rider booking.RiderID) error {
 	if s.fleet.HasSaid(rider) {
 		return nil
 	}
@@ -33,13 +33,12 @@ func (s *Service) remember(ctx context.Context, rider booking.RiderID) error {
 	if err != nil {
 		return err
 	}
-	said := max(1, at.UnixMilli()) // 1: before anything that was ever said
+	said := max(1, at.UnixMilli()) // 1: before every real time
 	_, err = s.fleet.Learn(fleet.Status{Rider: rider, Online: online, Said: said})
 	return err
 }
 
-// alreadyMine returns the booking that was chosen where the rider has it already, which is no
-// acceptance any more, and else the refusal.
+// alreadyMine returns the chosen booking if the offline rider has already accepted it, and otherwise refusal.
 func (s *Service) alreadyMine(
 	ctx context.Context, rider booking.RiderID, chosen choice, refusal error,
 ) (booking.Booking, error) {
@@ -51,9 +50,9 @@ func (s *Service) alreadyMine(
 	return booking.Booking{}, refusal
 }
 
-// onDuty returns ErrOffline to a rider who has said to be offline. It asks the roster and not the
-// map, which may not have heard of it yet.
-func (s *Service) onDuty(ctx context.Context, rider booking.RiderID) error {
+// checkOnline returns ErrOffline for a rider who is offline. It asks the roster, because the map may lag
+// behind.
+func (s *Service) checkOnline(ctx context.Context, rider booking.RiderID) error {
 	online, _, err := s.roster.Said(ctx, rider)
 	if err == nil && !online {
 		err = ErrOffline

@@ -1,123 +1,73 @@
 package ridersvc
 
 import (
-	"context"
 	"math"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
-// offer is a booking as riders see it: the ride, and nothing of the user.
+// offer is an open booking as riders see it. It shows nothing of the user.
 type offer struct {
 	Booking booking.ID     `json:"booking_id"`
 	Pickup  *booking.Place `json:"pickup,omitempty"`
 	Dropoff *booking.Place `json:"dropoff,omitempty"`
 	*booking.Quote
-	OpenedAt jsontime.Time `json:"opened_at"` // since when it waits
-	Deadline jsontime.Time `json:"deadline"`  // until when it may be accepted
+	OpenedAt jsontime.Time `json:"opened_at"`
+	Deadline jsontime.Time `json:"deadline"` // until when it may be accepted
 }
 
 func offerOf(b booking.Booking) offer {
-	return offer{Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, OpenedAt: jsontime.Time(b.OpenedAt), Deadline: jsontime.Time(b.Deadline)}
+	return offer{
+		Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
+		OpenedAt: jsontime.Time(b.OpenedAt), Deadline: jsontime.Time(b.Deadline),
+	}
 }
 
-type openAnswer struct {
-	Bookings []offer `json:"bookings"`
-	Next     string  `json:"next_cursor,omitempty"`
-}
-
-// near is an offer with how near it is.
-type near struct {
+// nearOffer is an offer with its distance.
+type nearOffer struct {
 	offer
-	Metres  int64 `json:"pickup_distance_m"` // as the crow flies; distance_m is how long the ride is
+	Metres  int64 `json:"pickup_distance_m"` // in a straight line; distance_m is the length of the ride
 	Seconds int64 `json:"waiting_seconds"`
 }
 
-type nearAnswer struct {
-	Bookings []near `json:"bookings"`
-}
+// errNoPages refuses a cursor with an area: by the time of the second page, the order would be another.
+var errNoPages = web.ErrCursor.Saying("With lat and lng there is only one page. " +
+	"Use limit to get more bookings, or another radius to get others.")
 
-// errNoPages is said to who asks for the next page of what is near: it would be another list by then.
-var errNoPages = web.ErrCursor.Saying("With lat and lng there is one page only. Ask for more with limit, and for others with another radius.")
-
-// open shows what may be accepted: around the place that the caller names, nearest first, or else everywhere, longest waiting first.
+// open lists the bookings that the caller may accept: with an area, the nearest first, and otherwise the
+// longest waiting first. The board includes every acceptance on this instance.
 func (s *Service) open(w http.ResponseWriter, r *http.Request) error {
-	area, around, err := web.ParseArea(r, s.radius, MaxRadius)
+	area, hasArea, err := bookings.ParseArea(r, s.radius)
 	if err != nil {
 		return err
 	}
-	if around {
-		return s.openAround(w, r, area)
-	}
-	return s.openAll(w, r)
-}
-
-func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Area) error {
-	limit, cursor, err := web.Page(r, bookingweb.MaxPage)
+	limit, cursor, err := web.Page(r, bookings.MaxPage)
 	if err != nil {
 		return err
 	}
-	if cursor != 0 {
+	if hasArea && cursor != 0 {
 		return errNoPages
 	}
-	if err := s.catchUp(r.Context()); err != nil {
+	if err := s.board.CatchUp(r.Context()); err != nil {
 		return err
 	}
-	now := s.now()
-	found := s.board.Near(booking.Place{Lat: area.Lat, Lng: area.Lng}, area.Radius, now, limit, mayHave(r))
-	answer := nearAnswer{Bookings: make([]near, len(found))}
+	now, mayAccept := s.now(), board.NotReleasedBy(caller(r))
+	if !hasArea {
+		found := s.board.Open(now, limit+1, cursor, mayAccept)
+		opened := func(b *booking.Booking) uint64 { return b.OpenedSeq }
+		return web.WriteJSON(w, http.StatusOK, bookings.NewPage(found, limit, offerOf, opened))
+	}
+	found := s.board.Near(area.Center, area.Radius, now, limit, mayAccept)
+	page := bookings.Page[nearOffer]{Bookings: make([]nearOffer, len(found))}
 	for i, b := range found {
-		waits := max(0, now.Sub(b.OpenedAt)) // by another clock
-		answer.Bookings[i] = near{offerOf(b.Booking), int64(math.Round(b.Metres)), int64(waits / time.Second)}
+		waits := max(0, now.Sub(b.OpenedAt)) // the two times may come from different clocks
+		page.Bookings[i] = nearOffer{offerOf(b.Booking), int64(math.Round(b.Metres)), int64(waits / time.Second)}
 	}
-	return web.WriteJSON(w, http.StatusOK, answer)
-}
-
-// mayHave leaves out what the caller cannot accept any more.
-func mayHave(r *http.Request) board.Filter {
-	claims, _ := web.Caller(r.Context())
-	return board.NotReleasedBy(booking.RiderID(claims.Subject))
-}
-
-// trusted returns nil when the board is what it must be.
-func (s *Service) trusted(ctx context.Context) error {
-	if err := s.ready(ctx); err != nil {
-		return ErrCatchingUp.Because(err)
-	}
-	return nil
-}
-
-// catchUp waits until the board can be trusted and includes this process's own writes.
-func (s *Service) catchUp(ctx context.Context) error {
-	if err := s.trusted(ctx); err != nil {
-		return err
-	}
-	return s.reach(ctx, s.ledger.Appended())
-}
-
-// openAll shows what may be accepted, longest waiting first, from the board. What was accepted on this instance is not in it.
-func (s *Service) openAll(w http.ResponseWriter, r *http.Request) error {
-	limit, cursor, err := web.Page(r, bookingweb.MaxPage)
-	if err != nil {
-		return err
-	}
-	if err := s.catchUp(r.Context()); err != nil {
-		return err
-	}
-	found := s.board.Open(s.now(), limit+1, cursor, mayHave(r))
-	answer := openAnswer{Bookings: make([]offer, 0, min(limit, len(found)))}
-	for _, b := range found[:min(limit, len(found))] {
-		answer.Bookings = append(answer.Bookings, offerOf(b))
-	}
-	if len(found) > limit {
-		answer.Next = strconv.FormatUint(found[limit-1].OpenedSeq, 10)
-	}
-	return web.WriteJSON(w, http.StatusOK, answer)
+	return web.WriteJSON(w, http.StatusOK, page)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/internal/jsontime"
-	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -123,7 +123,7 @@ func TestOpenGivesUpOnABoardThatStays(t *testing.T) {
 		e.ledger.Hold()
 		won(t, e.accept(rita, "{}"), rita, id)
 		begun := time.Now()
-		later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+		later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Errorf("gave up after %s", took)
 		}
@@ -134,7 +134,7 @@ func TestOpenUntilTheBoardIsReady(t *testing.T) {
 	e := newEnv(t)
 	e.book()
 	e.unready = ledger.ErrNotCaughtUp
-	later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+	later(t, e.call("GET", "/open-bookings", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 	e.unready = nil
 	if ids, _ := e.page(""); len(ids) != 1 {
 		t.Errorf("%d open, want 1", len(ids))

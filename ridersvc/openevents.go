@@ -1,7 +1,6 @@
 package ridersvc
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -10,31 +9,31 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
-// atOnce is how many open bookings a stream reads and writes at once.
-const atOnce = 100
+// batch is how many bookings a stream reads and sends at a time.
+const batch = 100
 
-// gone is that a booking is not open any more.
+// gone says that a booking is no longer open.
 type gone struct {
 	Booking booking.ID    `json:"booking_id"`
 	Why     string        `json:"why"` // accepted, cancelled or expired
 	At      jsontime.Time `json:"at"`
 }
 
-// An openStream is one rider's stream of what is open.
+// An openStream is one rider's stream of open bookings.
 type openStream struct {
 	*Service
 	*web.Stream
-	board *board.OpenWatch
+	watch *board.OpenWatch
 	rider booking.RiderID
 
-	// The stream has told which deadlines passed after since and not after checked.
+	// The stream has reported the deadlines that passed after since and up to checked.
 	since, checked time.Time
 }
 
-// watchOpen tells the caller what it may accept and then what changes.
+// watchOpen sends the caller the open bookings that it may accept, and then each change.
 func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		after, resume, err := web.LastEventID(r)
@@ -42,7 +41,7 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		ctx := r.Context()
-		if err := s.catchUp(ctx); err != nil {
+		if err := s.board.CatchUp(ctx); err != nil {
 			return err
 		}
 		st, err := streams.Open(w, r)
@@ -50,26 +49,19 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		defer st.Close()
-		claims, _ := web.Caller(ctx)
-		rider := booking.RiderID(claims.Subject)
-		o := &openStream{Service: s, Stream: st, board: s.board.WatchOpenFor(rider), rider: rider}
-		defer o.board.Stop()
-		resumed := resume && s.resume(ctx, o.board, after)
+		rider := caller(r)
+		o := &openStream{Service: s, Stream: st, watch: s.board.WatchOpenFor(rider), rider: rider}
+		defer o.watch.Stop()
+		resumed := resume && s.board.Reach(ctx, after) == nil && o.watch.Resume(after)
 		if err := st.Begin(); err == nil {
-			_ = o.run(resume, resumed) // it has ended the stream
+			_ = o.run(resume, resumed) // the error has ended the stream
 		}
 		return nil
 	}
 }
 
-// resume makes w go on where the caller stopped, if that can be done. That may be at another instance, whose board was ahead of this one.
-func (s *Service) resume(ctx context.Context, w *board.OpenWatch, seq uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, boardPatience)
-	defer cancel()
-	return s.board.Await(ctx, seq) == nil && w.Resume(seq)
-}
-
-// run is a stream from its first event to its last. It always returns an error, which has been dealt with.
+// run sends everything from the first event to the last. It returns an error in any case, and has handled it.
+// resume says that the client asked to resume, and resumed that the stream does.
 func (o *openStream) run(resume, resumed bool) error {
 	if !resumed {
 		if resume {
@@ -84,20 +76,20 @@ func (o *openStream) run(resume, resumed bool) error {
 	if err := o.changes(); err != nil {
 		return err
 	}
-	if err := o.Send(web.Event{ID: o.board.Seq(), Event: "ready", Data: struct{}{}}); err != nil {
+	if err := o.Send(web.Event{ID: o.watch.Seq(), Event: "ready", Data: struct{}{}}); err != nil {
 		return err
 	}
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
+	deadlines := time.NewTicker(overdueEvery)
+	defer deadlines.Stop()
 	for {
 		var err error
 		select {
-		case <-o.board.Changed():
+		case <-o.watch.Changed():
 			err = o.changes()
-		case <-look.C:
-			err = o.lapsed()
+		case <-deadlines.C:
+			err = o.overdue()
 		case <-o.Due():
-			err = o.Tend()
+			err = o.KeepAlive()
 		case <-o.Over():
 			return o.Leave()
 		}
@@ -107,14 +99,14 @@ func (o *openStream) run(resume, resumed bool) error {
 	}
 }
 
-// snapshot tells what is open. The events have no ids: a client that is cut off among them begins anew.
+// snapshot sends all open bookings. The events have no ids: a client that loses its connection starts over.
 func (o *openStream) snapshot() error {
 	now := o.now()
-	o.since = now.Add(-1) // a deadline that passes at this very moment is one that was shown
+	o.since = now.Add(-1) // a booking with a deadline of exactly now is in the snapshot
 	o.checked = o.since
 	for more := true; more; {
 		var page []booking.Booking
-		page, more = o.board.Page(now, atOnce)
+		page, more = o.watch.Page(now, batch)
 		events := make([]web.Event, 0, len(page))
 		for _, b := range page {
 			events = append(events, web.Event{Event: "open", Data: offerOf(b)})
@@ -131,13 +123,13 @@ func (o *openStream) snapshot() error {
 	return nil
 }
 
-// changes tells what has changed since.
+// changes sends what has changed since the last call.
 func (o *openStream) changes() error {
 	for more := true; more; {
 		var found []board.OpenChange
 		var err error
-		if found, more, err = o.board.Take(o.now(), atOnce); err != nil {
-			return o.End(bookingweb.EndingOf(err))
+		if found, more, err = o.watch.Take(o.now(), batch); err != nil {
+			return o.End(bookings.EndingOf(err))
 		}
 		events := make([]web.Event, 0, len(found))
 		for _, c := range found {
@@ -152,7 +144,7 @@ func (o *openStream) changes() error {
 	return nil
 }
 
-// event returns what to tell of a change: nothing of the end of a booking that was told to be gone when its deadline passed.
+// event returns the event for a change, if any. If overdue has reported a booking gone, its end is no news.
 func (o *openStream) event(c *board.OpenChange) (web.Event, bool) {
 	if c.Opened() {
 		return web.Event{ID: c.Seq, Event: "open", Data: offerOf(c.Booking)}, true
@@ -163,9 +155,9 @@ func (o *openStream) event(c *board.OpenChange) (web.Event, bool) {
 	return web.Event{ID: c.Seq, Event: "gone", Data: gone{c.ID, string(c.Kind), jsontime.Time(c.At)}}, true
 }
 
-// lapsed tells which bookings are not open any more because their deadline has passed: no event may say so yet.
-func (o *openStream) lapsed() error {
-	found, until := o.lapses.between(o.Service.board, o.checked, o.now())
+// overdue sends the bookings whose deadline has passed, whether or not an event has ended them.
+func (o *openStream) overdue() error {
+	found, until := o.Service.overdue.between(o.board.Board, o.checked, o.now())
 	if until.After(o.checked) {
 		o.checked = until
 	}
@@ -174,7 +166,8 @@ func (o *openStream) lapsed() error {
 		if slices.Contains(b.ReleasedBy, o.rider) {
 			continue
 		}
-		events = append(events, web.Event{Event: "gone", Data: gone{b.ID, string(booking.Expired), jsontime.Time(b.Deadline)}})
+		expired := gone{b.ID, string(booking.Expired), jsontime.Time(b.Deadline)}
+		events = append(events, web.Event{Event: "gone", Data: expired})
 	}
 	return o.Send(events...)
 }

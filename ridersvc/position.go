@@ -8,27 +8,29 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/bookings"
 )
 
-// positionRequest has pointers, so that a number that was left out is not taken for the equator or for Greenwich.
+// positionRequest is the body of PUT /position.
 type positionRequest struct {
-	Lat      *float64 `json:"lat"`
-	Lng      *float64 `json:"lng"`
-	At       *string  `json:"at"`       // RFC 3339; when the rider was there
+	bookings.Coordinates
+	At       *string  `json:"at"`       // RFC 3339: when the rider was there
 	Accuracy *float64 `json:"accuracy"` // in metres
 }
 
-// fix returns what is reported at a time, where that can be.
+// fix returns the position that p reports. Errors: booking.ErrInvalidPlace, fleet.ErrFixTime, and others of
+// fleet.Fix.Valid.
 func (p positionRequest) fix(now time.Time) (fleet.Fix, error) {
-	if p.Lat == nil || p.Lng == nil {
-		return fleet.Fix{}, booking.ErrInvalidPlace.Saying("A position needs both lat and lng, as numbers of degrees.")
+	place, err := p.Place()
+	if err != nil {
+		return fleet.Fix{}, err
 	}
-	f := fleet.Fix{Place: booking.Place{Lat: *p.Lat, Lng: *p.Lng}}
+	f := fleet.Fix{Place: place}
 	if p.At != nil {
 		at, err := time.Parse(time.RFC3339, *p.At)
 		if err != nil {
 			return fleet.Fix{}, fleet.ErrFixTime.
-				Saying("The time at of a position must be written as in 2026-03-01T08:00:00.000Z.").Because(err)
+				Saying("The field at must be a time, as in 2026-03-01T08:00:00.000Z.").Because(err)
 		}
 		f.At = at
 	}
@@ -42,18 +44,19 @@ type positionAnswer struct {
 	Success bool          `json:"success"`
 	Message string        `json:"message"`
 	Online  bool          `json:"online"`
-	Ignored fleet.Verdict `json:"ignored,omitempty"` // why the position is not taken for where the rider is
+	Ignored fleet.Verdict `json:"ignored,omitempty"` // why the position was ignored
 }
 
-// ignored says what is told of a position that is not taken for where the rider is.
-var ignored = map[fleet.Verdict]string{
+// ignoredMessages are the messages about ignored positions.
+var ignoredMessages = map[fleet.Verdict]string{
 	fleet.Late: "Position ignored: a newer one is known",
 	fleet.Leap: "Position ignored: it is too far from the last one for the time between them. " +
-		"Go on reporting: if it is right, it will be believed",
+		"Keep reporting: if the new position is right, it will be accepted",
 	fleet.Coarse: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.Coarsest),
 }
 
-// move takes where the caller is. Who has said to be offline stays so; everybody else is online by it, so that a rider's app need not say more.
+// move stores the caller's position. A report makes a rider online unless the rider has gone offline with
+// POST /offline.
 func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	var req positionRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
@@ -63,7 +66,7 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remember(r.Context(), caller(r)); err != nil {
+	if err := s.loadStatus(r.Context(), caller(r)); err != nil {
 		return err
 	}
 	status, verdict, err := s.fleet.Move(caller(r), fix)
@@ -72,25 +75,25 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	}
 	if verdict != fleet.Taken {
 		return web.WriteJSON(w, http.StatusOK, positionAnswer{
-			Success: true, Message: ignored[verdict], Online: status.Online, Ignored: verdict,
+			Success: true, Message: ignoredMessages[verdict], Online: status.Online, Ignored: verdict,
 		})
 	}
 	return s.report(w, r, "Position updated", status)
 }
 
-// online takes the caller for somebody to offer rides to, as soon as it is known where.
+// online makes the caller a candidate for bookings as soon as its position is known.
 func (s *Service) online(w http.ResponseWriter, r *http.Request) error {
-	return s.say(w, r, true, "You are online")
+	return s.setOnline(w, r, true, "You are online")
 }
 
-// offline takes the caller for nobody to offer rides to, whatever positions come, until it says to be online.
+// offline ends that, whatever positions the caller reports, until it goes online again.
 func (s *Service) offline(w http.ResponseWriter, r *http.Request) error {
-	return s.say(w, r, false, "You are offline")
+	return s.setOnline(w, r, false, "You are offline")
 }
 
-func (s *Service) say(w http.ResponseWriter, r *http.Request, online bool, message string) error {
-	var nothing struct{}
-	if err := web.DecodeOptional(r, &nothing); err != nil {
+// setOnline stores whether the caller is online.
+func (s *Service) setOnline(w http.ResponseWriter, r *http.Request, online bool, message string) error {
+	if err := web.DecodeOptional(r, new(struct{})); err != nil {
 		return err
 	}
 	if err := s.roster.Say(r.Context(), caller(r), online, s.now()); err != nil {
@@ -103,18 +106,18 @@ func (s *Service) say(w http.ResponseWriter, r *http.Request, online bool, messa
 	return s.report(w, r, message, status)
 }
 
-// report tells the other instances what is known of the caller. Where it cannot tell them the
-// caller is asked to say it again: it is known here all the same.
+// report announces the caller's status to the other instances. If that fails, the status stays stored here,
+// and the caller gets an error and repeats the report.
 func (s *Service) report(w http.ResponseWriter, r *http.Request, message string, status fleet.Status) error {
 	ctx := r.Context()
 	if err := s.announce(ctx, status); err != nil {
 		return err
 	}
-	s.offers.look(ctx, status.Rider)
+	s.offers.reported(ctx, status.Rider)
 	return web.WriteJSON(w, http.StatusOK, positionAnswer{Success: true, Message: message, Online: status.Online})
 }
 
-// caller returns the rider who calls.
+// caller returns the rider who sent r.
 func caller(r *http.Request) booking.RiderID {
 	claims, _ := web.Caller(r.Context())
 	return booking.RiderID(claims.Subject)

@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/ridersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -90,7 +91,7 @@ func TestPosition(t *testing.T) {
 
 func TestPositionRefuses(t *testing.T) {
 	const (
-		both  = "A position needs both lat and lng, as numbers of degrees."
+		both  = "A place needs both lat and lng, as numbers of degrees."
 		place = "A place needs a lat from -90 to 90 and a lng from -180 to 180, in degrees."
 	)
 	e := newEnv(t)
@@ -189,13 +190,13 @@ func TestOpenAroundRefuses(t *testing.T) {
 		"radius=5":                        "lat must be given once, as a number from -90 to 90, in degrees.",
 		"lat=NaN&lng=1":                   "lat must be given once, as a number from -90 to 90, in degrees.",
 		"lat=1&lng=1&radius=NaN":          "radius must be given once, as a number from 1 to 50000, in metres.",
-		"lat=1&lng=1&radius=5e4&cursor=3": "With lat and lng there is one page only. Ask for more with limit, and for others with another radius.",
+		"lat=1&lng=1&radius=5e4&cursor=3": "With lat and lng there is only one page. Use limit to get more bookings, or another radius to get others.",
 		"lat=1&lng=1&limit=101":           "limit must be given once, as a whole number from 1 to 100.",
 	} {
 		webtest.Refused(t, e.call("GET", "/open-bookings?"+query, e.rider(rita), ""), http.StatusBadRequest, says)
 	}
 	e.unready = ledger.ErrNotCaughtUp
-	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), ridersvc.ErrCatchingUp.Message)
+	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 }
 
 // A rider of whom it is known where it is gets what is near, then what is nowhere, and never what is far.
@@ -222,8 +223,8 @@ func TestAnyTakesTheNearest(t *testing.T) {
 // A rider of whom nobody knows where it is, or where it was too long ago, gets only what has no pickup. By name it gets
 // whatever it wants.
 func TestAnyWithoutAKnownPosition(t *testing.T) {
-	const none = "No open bookings without a pickup, and where you are is not known, or no longer. " +
-		"Report your position (PUT /position) and try again, or accept a booking by its id."
+	const none = "No open bookings without a pickup, and your position is unknown or too old. " +
+		"Report it with PUT /position and try again, or accept a booking by its id."
 	for name, before := range map[string]func(e *env){
 		"never reported": func(*env) {},
 		"old": func(e *env) {
@@ -383,8 +384,8 @@ func TestArriveAtThePickup(t *testing.T) {
 	arrive := func() *httptest.ResponseRecorder {
 		return e.post(rita, id, "arrive", "", "Idempotency-Key", booking.NewID())
 	}
-	tooFar := "You are 100.0 km from the pickup, and can arrive within 500 m of it. " +
-		"Report your position with PUT /position when you are there, and then say that you have arrived."
+	tooFar := "You are 100.0 km from the pickup. Arrival requires a position within 500 m of it. " +
+		"When you are there, report your position with PUT /position and try again."
 	webtest.Refused(t, arrive(), http.StatusConflict, ridersvc.ErrWhereabouts.Message)
 	e.at(rita, north(100_000))
 	webtest.Refused(t, arrive(), http.StatusConflict, tooFar)

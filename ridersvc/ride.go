@@ -5,60 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
-// A step is what a rider does with the booking that the path names.
-type step func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error)
-
-type stepAnswer struct {
-	Success bool   `json:"success"`
-	Message string `json:"message"`
-	ride
-}
-
-// step decodes the body into req, and takes the next step of the ride. A retry is told what the
-// first try came to, and so is a rider who repeats a step without an Idempotency-Key.
-func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, take step) (booking.Booking, error) {
-	if err := web.DecodeOptional(r, req); err != nil {
-		return booking.Booking{}, err
-	}
-	c, _, err := bookingweb.Command(r, req, s.newID)
-	if err != nil {
-		return booking.Booking{}, err
-	}
-	return take(r.Context(), c, bookingweb.Named(r))
-}
-
-func (s *Service) answer(w http.ResponseWriter, message string, b booking.Booking, err error) error {
+// step answers with the outcome of a step of the ride.
+func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, message string, apply bookings.StepFunc) error {
+	b, err := bookings.Step(r, req, s.newID, apply)
 	if err != nil {
 		return err
 	}
-	return web.WriteJSON(w, http.StatusOK, stepAnswer{Success: true, Message: message, ride: rideOf(b)})
+	return bookings.WriteStep(w, message, view(b))
 }
 
-// nothing is the body of a call that needs none.
-type nothing struct{}
-
-// arrive says that the rider is at the pickup.
+// arrive records that the rider is at the pickup.
 func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
 	rider := caller(r)
-	b, err := s.step(w, r, new(nothing), func(ctx context.Context, c booking.Command, id booking.ID) (b booking.Booking, err error) {
-		err = s.settled(ctx, rider, func() error {
-			b, err = s.desk.ArriveIf(ctx, c, id, func(b booking.Booking) error { return s.isThere(rider, b) })
-			return err
+	return s.step(w, r, new(struct{}), "Arrival noted",
+		func(ctx context.Context, c booking.Command, id booking.ID) (b booking.Booking, err error) {
+			err = s.retryPosition(ctx, rider, func() error {
+				b, err = s.desk.ArriveIf(ctx, c, id, func(b booking.Booking) error { return s.isThere(rider, b) })
+				return err
+			})
+			return b, err
 		})
-		return b, err
-	})
-	return s.answer(w, "Arrival noted", b, err)
 }
 
-// isThere returns nil for a rider who is at the pickup, as far as a position says so that is not
-// too old, and where there is a pickup.
+// isThere checks that a rider is at the pickup of b, if b has one, by a recent position. Errors:
+// ErrWhereabouts, ErrNotThere.
 func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
 	if s.within == 0 || b.Pickup == nil {
 		return nil
@@ -68,21 +46,21 @@ func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
 		return ErrWhereabouts
 	}
 	if metres := at.Distance(*b.Pickup); metres > s.within {
-		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup, and can arrive within %g m of it. "+
-			"Report your position with PUT /position when you are there, and then say that you have arrived.", metres/1000, s.within))
+		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup. Arrival requires a position within %g m of it. "+
+			"When you are there, report your position with PUT /position and try again.", metres/1000, s.within))
 	}
 	return nil
 }
 
-// hearsay is how long this instance waits to hear what a rider has just reported to another one.
-const hearsay = 500 * time.Millisecond
+// positionDelay is how long a position takes at most from the instance it was reported to.
+const positionDelay = 500 * time.Millisecond
 
-// settled calls try again while the only thing against it is where the rider is, for as long as
-// another instance may know better.
-func (s *Service) settled(ctx context.Context, rider booking.RiderID, try func() error) error {
+// retryPosition calls try again at each new position of the rider while it fails because of the position.
+// It stops when another instance can have no newer one.
+func (s *Service) retryPosition(ctx context.Context, rider booking.RiderID, try func() error) error {
 	positions, stop := s.fleet.Watch(rider)
 	defer stop()
-	limit := time.NewTimer(hearsay)
+	limit := time.NewTimer(positionDelay)
 	defer limit.Stop()
 	for {
 		err := try()
@@ -92,7 +70,7 @@ func (s *Service) settled(ctx context.Context, rider booking.RiderID, try func()
 		select {
 		case <-positions:
 		case <-limit.C:
-			return try() // of a position that nothing confirms yet nobody is told
+			return try()
 		case <-ctx.Done():
 			return err
 		}
@@ -101,48 +79,41 @@ func (s *Service) settled(ctx context.Context, rider booking.RiderID, try func()
 
 // startRequest is the body of POST /bookings/{id}/start.
 type startRequest struct {
-	Code string `json:"start_code"` // the four digits that the passenger says
+	Code string `json:"start_code"` // four digits, which the user tells the rider
 }
 
-// MarshalJSON leaves out the code, which is to be found nowhere, not even as a fingerprint that ten
-// thousand tries undo. So a retry is the same request whatever code it brings, and gets the outcome
-// of the first try.
+// MarshalJSON omits the code from the command's fingerprint, from which ten thousand tries would recover it.
+// Thus a retry is the same request whatever its code, and gets the outcome of the first try.
 func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
-// start begins the ride, with the passenger's start code.
+// start starts the ride with the user's start code.
 func (s *Service) start(w http.ResponseWriter, r *http.Request) error {
 	var req startRequest
-	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-		if !validCode(req.Code) { // a slip of the finger is not a try
-			return booking.Booking{}, ErrStartCode
-		}
-		return s.desk.StartWith(ctx, c, id, req.Code)
-	})
-	return s.answer(w, "Ride started", b, err)
+	return s.step(w, r, &req, "Ride started",
+		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+			if !validCode(req.Code) { // a typing error does not use up a try
+				return booking.Booking{}, ErrStartCode
+			}
+			return s.desk.StartWith(ctx, c, id, req.Code)
+		})
 }
 
-// validCode reports whether s could be a start code.
+// validCode reports whether s has the form of a start code.
 func validCode(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return len(s) == booking.StartCodeDigits
+	return len(s) == booking.StartCodeDigits && strings.Trim(s, "0123456789") == ""
 }
 
 // complete ends the ride.
 func (s *Service) complete(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.step(w, r, new(nothing), s.desk.Complete)
-	return s.answer(w, "Ride completed", b, err)
+	return s.step(w, r, new(struct{}), "Ride completed", s.desk.Complete)
 }
 
-// releaseRequest is the body of POST /bookings/{id}/release: nothing at all, or why.
+// releaseRequest is the body of POST /bookings/{id}/release, which may be empty.
 type releaseRequest struct {
 	Reason string `json:"reason"`
 }
 
-// releaseAnswer shows nothing more of a booking that is no longer the rider's.
+// releaseAnswer shows little of a booking that is no longer the rider's.
 type releaseAnswer struct {
 	Success bool          `json:"success"`
 	Message string        `json:"message"`
@@ -150,29 +121,27 @@ type releaseAnswer struct {
 	State   booking.State `json:"state"`
 }
 
-// release gives the booking back, for others to accept.
+// release gives the booking back, so that other riders can accept it.
 func (s *Service) release(w http.ResponseWriter, r *http.Request) error {
 	var req releaseRequest
-	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-		return s.desk.Release(ctx, c, id, req.Reason)
-	})
+	b, err := bookings.Step(r, &req, s.newID,
+		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+			return s.desk.Release(ctx, c, id, req.Reason)
+		})
 	if err != nil {
 		return err
 	}
-	answer := releaseAnswer{Success: true, Message: "Booking given back", Booking: b.ID, State: booking.StateOpen} // whatever has become of it since
-	return web.WriteJSON(w, http.StatusOK, answer)
-}
-
-// rateRequest is the body of POST /bookings/{id}/rate.
-type rateRequest struct {
-	Stars int `json:"stars"` // 1 to 5
-}
-
-// rate says how the ride was.
-func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
-	var req rateRequest
-	b, err := s.step(w, r, &req, func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-		return s.desk.Rate(ctx, c, id, req.Stars)
+	return web.WriteJSON(w, http.StatusOK, releaseAnswer{
+		Success: true, Message: "Booking given back", Booking: b.ID,
+		State: booking.StateOpen, // even if another rider has accepted it since
 	})
-	return s.answer(w, "Ride rated", b, err)
+}
+
+// rate stores the rider's rating of the ride.
+func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
+	var req bookings.RateRequest
+	return s.step(w, r, &req, "Ride rated",
+		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
+			return s.desk.Rate(ctx, c, id, req.Stars)
+		})
 }

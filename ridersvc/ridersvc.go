@@ -1,7 +1,9 @@
-// Package ridersvc is the service of riders, who drive the bikes: they say where they are, see the open bookings and accept one.
+// Package ridersvc is the HTTP service for riders, who drive the bikes: they report positions, see open bookings,
+// accept one and take the ride to its end.
 //
-// Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, and the ledger
-// says who won. It keeps nothing between requests, so any number of instances may run.
+// Make a service with [New], serve [Service.Routes] and run [Service.Run]. A booking.Desk handles its
+// commands, and the ledger decides races. The service keeps nothing that another instance could not replace,
+// so any number of instances may run.
 package ridersvc
 
 import (
@@ -24,60 +26,53 @@ import (
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
-// OpenAPI is the description of this service's HTTP API. A test holds it against [Service.Routes].
+// OpenAPI describes the HTTP API of this service. A test compares it with [Service.Routes].
 //
 //go:embed openapi.yaml
 var OpenAPI []byte
 
-// A Ledger is what this service asks of the ledger besides commands.
+// A Ledger is the part of the ledger that this service reads.
 type Ledger interface {
 	// Appended returns the highest sequence that this process has appended.
 	Appended() uint64
-	// LastSequence returns the highest sequence there is, from the ledger's leader.
+	// LastSequence returns the highest sequence, as the ledger's leader reports it.
 	LastSequence(ctx context.Context) (uint64, error)
 }
 
-// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier, Fleet, Announce and Roster
-// are required.
+// Config is what a Service needs. Desk, Board, Ready, Ledger, Verifier, Fleet, Announce and Roster are
+// required.
 type Config struct {
 	Desk     *booking.Desk
-	Board    *board.Board                // of open bookings; somebody else feeds it
-	Ready    func(context.Context) error // nil once the board can be trusted
+	Board    *board.Board                // the caller feeds it
+	Ready    func(context.Context) error // returns nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
 
 	Fleet    *fleet.Map                                // where riders are
-	Announce func(context.Context, fleet.Status) error // tells the other instances
-	Roster   Roster                                    // who has said to be offline
-	Within   float64                                   // how near to the pickup a rider must be to arrive, in metres; 0: anywhere
-	Radius   float64                                   // how far a rider looks for bookings, in metres, unless it says so itself; default: DefaultRadius
-	Tell     func(feed.Offer) error                    // tells a rider what is open near it; nil: nobody is told
+	Announce func(context.Context, fleet.Status) error // sends a status to the other instances
+	Roster   Roster                                    // which riders are offline
+	Within   float64                                   // greatest distance to the pickup at arrival, in metres; 0: any
+	Radius   float64                                   // default search radius, in metres; default: bookings.DefaultRadius
+	Tell     func(feed.Offer) error                    // sends a rider an offer; nil: no offers are sent
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed
-	Rate           web.Rate       // how often one network may call this instance; zero: as often as it likes
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
+	Rate           web.Rate       // requests of one network to this instance; zero: no limit
 
 	Streams web.StreamLimits // default: those of package web
 
 	Log        *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // default: metrics that nobody sees
+	Registerer prometheus.Registerer // default: metrics are not registered
 	Now        func() time.Time      // default: time.Now
 	NewID      func() string         // default: booking.NewID
 }
 
-// How far a rider looks for bookings, in metres.
-const (
-	DefaultRadius = 3_000
-	MaxRadius     = 50_000
-)
-
-// A Service answers the HTTP calls of riders. It is safe for concurrent use and holds nothing that must be closed.
+// A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no closing.
 type Service struct {
 	desk     *booking.Desk
-	board    *board.Board
-	ready    func(context.Context) error
+	board    bookings.TrustedBoard
 	ledger   Ledger
 	verifier web.TokenVerifier
 	fleet    *fleet.Map
@@ -89,17 +84,17 @@ type Service struct {
 	newID    func() string
 	router   web.RouterConfig
 	streams  web.StreamLimits
-	attempts attempts
-	lapses   lapses
+	inFlight inFlight
+	overdue  overdue
 	offers   *offers
 }
 
-// New returns a Service, or an error that names every setting that is missing.
+// New returns a Service, or an error that names every missing or invalid setting.
 func New(c Config) (*Service, error) {
-	var missing []error
+	var faults []error
 	require := func(name string, given bool) {
 		if !given {
-			missing = append(missing, errors.New("ridersvc: "+name+" is required"))
+			faults = append(faults, errors.New("ridersvc: "+name+" is required"))
 		}
 	}
 	require("Desk", c.Desk != nil)
@@ -110,17 +105,15 @@ func New(c Config) (*Service, error) {
 	require("Fleet", c.Fleet != nil)
 	require("Announce", c.Announce != nil)
 	require("Roster", c.Roster != nil)
-	if c.Radius == 0 {
-		c.Radius = DefaultRadius
-	}
-	if !(c.Radius >= 1 && c.Radius <= MaxRadius) {
-		missing = append(missing, fmt.Errorf("ridersvc: Radius must be from 1 to %d metres, not %g", MaxRadius, c.Radius))
+	var err error
+	if c.Radius, err = bookings.SearchRadius(c.Radius); err != nil {
+		faults = append(faults, fmt.Errorf("ridersvc: %w", err))
 	}
 	if !(c.Within >= 0) {
-		missing = append(missing, fmt.Errorf("ridersvc: Within must be 0 or more metres, not %g", c.Within))
+		faults = append(faults, fmt.Errorf("ridersvc: Within must be 0 or more metres, not %g", c.Within))
 	}
-	if missing != nil {
-		return nil, errors.Join(missing...)
+	if faults != nil {
+		return nil, errors.Join(faults...)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -136,22 +129,24 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		offers: offers,
-		desk:   c.Desk, board: c.Board, ready: c.Ready, ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
+		desk:   c.Desk,
+		board:  bookings.TrustedBoard{Board: c.Board, Ready: c.Ready, Appended: c.Ledger.Appended},
+		ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
 		fleet: c.Fleet, announce: c.Announce, roster: c.Roster, within: c.Within, radius: c.Radius,
-		streams: c.Streams,
+		streams: c.Streams, offers: offers,
 		router: web.RouterConfig{
-			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now,
+			TrustedProxies: c.TrustedProxies, Rate: c.Rate,
 			Look: ledger.ErrOutcomeUnknown.Look,
 		},
-		attempts: attempts{under: make(map[booking.ID]chan struct{})},
+		inFlight: inFlight{done: make(map[booking.ID]chan struct{})},
 	}, nil
 }
 
-// Run tells riders over NATS what is open near them, until ctx ends, and then returns nil. Any number of instances may do so.
+// Run sends riders the offers near them until ctx ends, and then returns nil. Every instance may run it.
 func (s *Service) Run(ctx context.Context) error { return s.offers.run(ctx) }
 
-// Routes is the table of contents. Call it once: it registers the metrics.
+// Routes returns all routes of the service. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	streams := web.NewStreams(s.streams, s.verifier, s.router)
@@ -159,7 +154,7 @@ func (s *Service) Routes() chi.Router {
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
 	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
-	only("Only raiders can list their bookings").Get("/bookings", web.Handle(bookingweb.List(s.catchUp, s.list, rideOf)))
+	only("Only raiders can list their bookings").Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
@@ -171,21 +166,19 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can go online").Post("/online", web.Handle(s.online))
 	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
 	only("Only raiders can see open bookings").Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
-	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.story().Watch(streams)))
+	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
 	return r
 }
 
-// The refusals of this service; those of package booking come besides.
+// The refusals of this service, in addition to those of packages booking and web/bookings.
 var (
-	ErrNoneOpen   = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
-	ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
-		"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
+	ErrNoneOpen    = fault.New(fault.NotFound, "no_open_bookings", "No open bookings")
 	ErrWhereabouts = fault.New(fault.Conflict, "position_unknown",
-		"It is not known where you are. Report your position with PUT /position, and then say that you have arrived.")
+		"Your position is unknown. Report it with PUT /position and try again.")
 	ErrNotThere = fault.New(fault.Conflict, "not_at_pickup",
-		"You are too far from the pickup. Report your position with PUT /position when you are there, and then say that you have arrived.")
+		"You are too far from the pickup. When you are there, report your position with PUT /position and try again.")
 	ErrStartCode = fault.New(fault.Invalid, "invalid_start_code",
 		"A start code is four digits, which the passenger can see: {\"start_code\":\"0042\"}.")
 	ErrCrowded = fault.New(fault.Unavailable, "crowded",
-		"Very many raiders are accepting bookings right now. Please try again in a moment.").After(time.Second)
+		"Too many raiders are accepting bookings at once. Please try again in a moment.").After(time.Second)
 )

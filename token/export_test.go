@@ -1,25 +1,25 @@
 package token
 
-// CacheLen returns how many verified tokens v remembers: that a cache is bounded, and holds only good signatures, shows nowhere else.
-func (v *Verifier) CacheLen() int { return v.cache.len() }
+// CacheLen returns how many verified tokens v remembers.
+func (v *Verifier) CacheLen() int { return v.cache.Len() }
 
-// VerifySignature is the signature layer alone, for vectors whose payload is no JSON and whose header is not ours.
+// VerifySignature is the signature layer alone, for vectors whose header and payload are not ours.
 func VerifySignature(signed string, signature []byte, key Key) error {
-	return proof{signed, signature}.verify(key)
+	return signedText{signed, signature}.verify(key)
 }
 
-// VerifyCompact is the signature layer with the form of a token before it. It returns the decoded header, which it does not judge.
+// VerifyCompact is the compact form and the signature layer. It returns the decoded header unchecked.
 func VerifyCompact(raw string, key Key) (header []byte, err error) {
 	c, err := split(raw)
 	if err != nil {
 		return nil, err
 	}
-	return c.header, c.proof.verify(key)
+	return c.header, c.signed.verify(key)
 }
 
-// Parse is the grammar alone, for a fuzzer that would spend its time on signatures otherwise.
+// Parse is the grammar alone, for fuzzers, to save the time for signatures.
 func Parse(raw string) (Claims, error) {
-	s, _, err := dialectOf("", "", "").parse(raw)
+	s, _, err := expectedOf("", "", "").parse(raw)
 	if err != nil {
 		return Claims{}, err
 	}

@@ -34,13 +34,13 @@ type IssuerConfig struct {
 
 // An Issuer signs tokens with one key. It is safe for concurrent use.
 type Issuer struct {
-	private *rsa.PrivateKey
-	key     Key
-	dialect dialect
-	life    int64
-	now     func() time.Time
-	newID   func() string
-	header  string // the encoded header, the same in all of its tokens
+	private  *rsa.PrivateKey
+	key      Key
+	expected expectedClaims
+	life     int64
+	now      func() time.Time
+	newID    func() string
+	header   string // the encoded header, the same in all of its tokens
 }
 
 // NewIssuer returns an Issuer, or what is wrong with its configuration, all of it joined: ErrKey, ErrSettings.
@@ -62,18 +62,18 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		c.NewID = newID
 	}
 	i := &Issuer{
-		private: c.Key,
-		key:     Key{ID: Thumbprint(&c.Key.PublicKey), Public: &c.Key.PublicKey},
-		dialect: dialectOf(c.Type, c.Issuer, c.Audience),
-		life:    seconds(c.Life),
-		now:     c.Now,
-		newID:   c.NewID,
+		private:  c.Key,
+		key:      Key{ID: Thumbprint(&c.Key.PublicKey), Public: &c.Key.PublicKey},
+		expected: expectedOf(c.Type, c.Issuer, c.Audience),
+		life:     seconds(c.Life),
+		now:      c.Now,
+		newID:    c.NewID,
 	}
 	header, err := encode(struct {
 		Alg string `json:"alg"`
 		Typ string `json:"typ"`
 		Kid string `json:"kid"`
-	}{"RS256", i.dialect.typ, i.key.ID})
+	}{"RS256", i.expected.typ, i.key.ID})
 	if err != nil {
 		return nil, ErrSettings.Because(err)
 	}
@@ -81,9 +81,9 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	return i, nil
 }
 
-// dialectOf returns a dialect with the defaults filled in.
-func dialectOf(typ, issuer, audience string) dialect {
-	d := dialect{typ: defaultType, issuer: defaultName, audience: defaultName}
+// expectedOf returns a expectedClaims with the defaults filled in.
+func expectedOf(typ, issuer, audience string) expectedClaims {
+	d := expectedClaims{typ: defaultType, issuer: defaultName, audience: defaultName}
 	if typ != "" {
 		d.typ = typ
 	}
@@ -127,13 +127,13 @@ func (i *Issuer) IssueAt(g Grant, now time.Time) (signed string, c Claims, err e
 		ID        string `json:"jti"`
 		IssuedAt  int64  `json:"iat"`
 		ExpiresAt int64  `json:"exp"`
-	}{i.dialect.issuer, i.dialect.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life})
+	}{i.expected.issuer, i.expected.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life})
 	if err != nil {
 		return "", Claims{}, ErrGrant.Because(err)
 	}
 	text := i.header + "." + payload
 	// Read by the same grammar that will verify it, with two letters in the place of the signature to come.
-	s, _, err := i.dialect.parse(text + ".AA")
+	s, _, err := i.expected.parse(text + ".AA")
 	if err != nil {
 		var r *refusal
 		errors.As(err, &r)

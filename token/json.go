@@ -1,33 +1,33 @@
 package token
 
 import (
+	"bytes"
 	"errors"
-	"unicode/utf8"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A scanner reads one JSON text strictly (RFC 8259, and RFC 7493 where that is stricter): names exactly as they are and none
-// twice in an object at any depth, valid UTF-8, no lone surrogate, integers as integers, nothing after the value.
-//
-// encoding/json does none of these: it folds case, lets the last of two names win and replaces what is not UTF-8. Walking its
-// tokens instead takes eleven times as long as this scanner, and about half as long as a whole RSA verification.
-type scanner struct {
-	data  []byte
-	pos   int
-	depth int
-}
+// A scanner reads one JSON text strictly. jsontext refuses duplicate names at any depth, invalid UTF-8 and
+// lone surrogates (RFC 7493), and it never folds the case of a name. The scanner also bounds the depth, takes
+// times as plain integers only, and refuses trailing data.
+type scanner struct{ *jsontext.Decoder }
+
+// decoders are idle decoders. A new one for each text would double the time of a scan.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
 const (
 	maxDepth  = 16 // of nested arrays and objects
-	fewNames  = 16 // up to so many names of one object are compared one by one
 	maxNumber = 1 << 33
 )
 
-// What is wrong with a text. They never quote it.
+// The faults of a text. They never quote it.
 var (
-	errSyntax   = errors.New("it is not JSON")
-	errUTF8     = errors.New("it is not valid UTF-8")
+	errSyntax   = errors.New("it is not strict JSON")
 	errTrailing = errors.New("something follows the JSON value")
-	errTwice    = errors.New("a name stands twice in one object")
+	errTwice    = errors.New("an object has a name twice")
 	errDeep     = errors.New("it is nested too deeply")
 	errNotObj   = errors.New("it is not a JSON object")
 	errNotText  = errors.New("a value is not a string")
@@ -35,339 +35,110 @@ var (
 	errNotArray = errors.New("a value is not an array")
 )
 
-// document reads the whole text as one object and calls field for each of its names, with the scanner standing before the
-// value, which field must read or skip.
-func (s *scanner) document(field func(name []byte) error) error {
-	if err := s.object(field); err != nil {
+// scan reads the whole of data as one object. It calls field for each name; field must read or skip the
+// value.
+func scan(data []byte, field func(s scanner, name string) error) error {
+	s := scanner{decoders.Get().(*jsontext.Decoder)}
+	s.Reset(bytes.NewBuffer(data))
+	defer func() {
+		s.Reset(new(bytes.Buffer)) // keep no token in the pool
+		decoders.Put(s.Decoder)
+	}()
+	if err := s.object(func(name string) error { return field(s, name) }); err != nil {
 		return err
 	}
-	s.space()
-	if s.pos != len(s.data) {
+	if _, err := s.ReadToken(); !errors.Is(err, io.EOF) {
 		return errTrailing
 	}
 	return nil
 }
 
-// object reads one object, as document does, and leaves the scanner behind it.
-func (s *scanner) object(field func(name []byte) error) error {
-	if !s.take('{') {
-		return errNotObj
+// object reads one object, as scan does.
+func (s scanner) object(field func(name string) error) error {
+	if _, err := s.next(jsontext.KindBeginObject, errNotObj); err != nil {
+		return err
 	}
-	if s.depth++; s.depth > maxDepth {
-		return errDeep
-	}
-	defer func() { s.depth-- }()
-	if s.take('}') {
-		return nil
-	}
-	var names names
-	for {
+	for s.PeekKind() != jsontext.KindEndObject {
 		name, err := s.text()
 		if err != nil {
 			return err
 		}
-		if !names.add(name) {
-			return errTwice
-		}
-		if !s.take(':') {
-			return errSyntax
-		}
 		if err := field(name); err != nil {
 			return err
 		}
-		if s.take('}') {
-			return nil
-		}
-		if !s.take(',') {
-			return errSyntax
-		}
 	}
+	_, err := s.next(jsontext.KindEndObject, errSyntax)
+	return err
 }
 
-// array reads one array and calls item for each of its values, with the scanner standing before it.
-func (s *scanner) array(item func() error) error {
-	if !s.take('[') {
-		return errNotArray
+// array reads one array. It calls item for each value, which item must read or skip.
+func (s scanner) array(item func() error) error {
+	if _, err := s.next(jsontext.KindBeginArray, errNotArray); err != nil {
+		return err
 	}
-	if s.depth++; s.depth > maxDepth {
-		return errDeep
-	}
-	defer func() { s.depth-- }()
-	if s.take(']') {
-		return nil
-	}
-	for {
+	for s.PeekKind() != jsontext.KindEndArray {
 		if err := item(); err != nil {
 			return err
 		}
-		if s.take(']') {
-			return nil
-		}
-		if !s.take(',') {
-			return errSyntax
-		}
 	}
+	_, err := s.next(jsontext.KindEndArray, errSyntax)
+	return err
 }
 
-// text reads one string. What it returns may be part of the text itself: copy it to keep it.
-func (s *scanner) text() ([]byte, error) {
-	if !s.take('"') {
-		return nil, errNotText
+// text reads one string.
+func (s scanner) text() (string, error) {
+	t, err := s.next(jsontext.KindString, errNotText)
+	if err != nil {
+		return "", err
 	}
-	start, ascii := s.pos, true
-	for ; s.pos < len(s.data); s.pos++ {
-		switch c := s.data[s.pos]; {
-		case c == '"':
-			value := s.data[start:s.pos]
-			s.pos++
-			if !ascii && !utf8.Valid(value) {
-				return nil, errUTF8
-			}
-			return value, nil
-		case c == '\\':
-			return s.escaped(start)
-		case c < ' ':
-			return nil, errSyntax
-		case c >= utf8.RuneSelf:
-			ascii = false
-		}
-	}
-	return nil, errSyntax
+	return t.String(), nil
 }
 
-// escaped reads on in a string that began at start, from its first backslash.
-func (s *scanner) escaped(start int) ([]byte, error) {
-	value := append([]byte(nil), s.data[start:s.pos]...)
-	for s.pos < len(s.data) {
-		c := s.data[s.pos]
-		s.pos++
-		switch {
-		case c == '"':
-			if !utf8.Valid(value) {
-				return nil, errUTF8
-			}
-			return value, nil
-		case c < ' ':
-			return nil, errSyntax
-		case c != '\\':
-			value = append(value, c)
-		default:
-			r, err := s.escape()
-			if err != nil {
-				return nil, err
-			}
-			value = utf8.AppendRune(value, r)
-		}
-	}
-	return nil, errSyntax
-}
-
-// escape reads what follows a backslash: for a character beyond U+FFFF, both halves.
-func (s *scanner) escape() (rune, error) {
-	if s.pos == len(s.data) {
-		return 0, errSyntax
-	}
-	c := s.data[s.pos]
-	s.pos++
-	switch c {
-	case '"', '\\', '/':
-		return rune(c), nil
-	case 'b':
-		return '\b', nil
-	case 'f':
-		return '\f', nil
-	case 'n':
-		return '\n', nil
-	case 'r':
-		return '\r', nil
-	case 't':
-		return '\t', nil
-	case 'u':
-	default:
-		return 0, errSyntax
-	}
-	high, err := s.hex()
+// seconds reads a time: an integer within 0 to 2^33 (the year 2242), without sign, fraction or exponent.
+func (s scanner) seconds() (int64, error) {
+	t, err := s.next(jsontext.KindNumber, errNotTime)
 	if err != nil {
 		return 0, err
 	}
-	if high < 0xD800 || high > 0xDFFF {
-		return high, nil
-	}
-	if high > 0xDBFF || s.pos+1 >= len(s.data) || s.data[s.pos] != '\\' || s.data[s.pos+1] != 'u' {
-		return 0, errUTF8
-	}
-	s.pos += 2
-	low, err := s.hex()
-	if err != nil {
-		return 0, err
-	}
-	if low < 0xDC00 || low > 0xDFFF {
-		return 0, errUTF8
-	}
-	return (high-0xD800)<<10 | (low - 0xDC00) + 0x10000, nil
-}
-
-// hex reads four hexadecimal digits.
-func (s *scanner) hex() (rune, error) {
-	if s.pos+4 > len(s.data) {
-		return 0, errSyntax
-	}
-	var r rune
-	for _, c := range s.data[s.pos : s.pos+4] {
-		switch {
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c >= 'a' && c <= 'f':
-			c -= 'a' - 10
-		case c >= 'A' && c <= 'F':
-			c -= 'A' - 10
-		default:
-			return 0, errSyntax
-		}
-		r = r<<4 | rune(c)
-	}
-	s.pos += 4
-	return r, nil
-}
-
-// seconds reads a time: an integer within 0 to 2^33 (the year 2242), without sign, fraction, exponent or leading zero.
-func (s *scanner) seconds() (int64, error) {
-	s.space()
-	start := s.pos
-	var n int64
-	for ; s.pos < len(s.data); s.pos++ {
-		c := s.data[s.pos]
-		if c < '0' || c > '9' {
-			break
-		}
-		if n = n*10 + int64(c-'0'); n > maxNumber {
-			return 0, errNotTime
-		}
-	}
-	digits := s.data[start:s.pos]
-	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
+	n, err := strconv.ParseUint(t.String(), 10, 64)
+	if err != nil || n > maxNumber {
 		return 0, errNotTime
 	}
-	if s.pos < len(s.data) {
-		switch s.data[s.pos] {
-		case '.', 'e', 'E':
-			return 0, errNotTime
-		}
-	}
-	return n, nil
+	return int64(n), nil
 }
 
-// skip reads one value of any kind, as strictly as one that is used.
-func (s *scanner) skip() error {
-	s.space()
-	if s.pos == len(s.data) {
-		return errSyntax
-	}
-	switch c := s.data[s.pos]; {
-	case c == '{':
-		return s.object(func([]byte) error { return s.skip() })
-	case c == '[':
-		return s.array(s.skip)
-	case c == '"':
-		_, err := s.text()
-		return err
-	case c == '-' || c >= '0' && c <= '9':
-		return s.number()
-	}
-	for _, word := range [...]string{"true", "false", "null"} {
-		if end := s.pos + len(word); end <= len(s.data) && string(s.data[s.pos:end]) == word {
-			s.pos = end
+// skip reads one value of any kind.
+func (s scanner) skip() error {
+	depth := s.StackDepth()
+	for {
+		if _, err := s.token(); err != nil {
+			return err
+		}
+		if s.StackDepth() <= depth {
 			return nil
 		}
 	}
-	return errSyntax
 }
 
-// number reads any JSON number.
-func (s *scanner) number() error {
-	if s.data[s.pos] == '-' {
-		s.pos++
+// next reads a token of a kind, and returns other for a token of another kind.
+func (s scanner) next(kind jsontext.Kind, other error) (jsontext.Token, error) {
+	t, err := s.token()
+	if err == nil && t.Kind() != kind {
+		err = other
 	}
-	if s.pos < len(s.data) && s.data[s.pos] == '0' {
-		s.pos++
-	} else if !s.digits() {
-		return errSyntax
-	}
-	if s.pos < len(s.data) && s.data[s.pos] == '.' {
-		s.pos++
-		if !s.digits() {
-			return errSyntax
-		}
-	}
-	if s.pos < len(s.data) && s.data[s.pos]|0x20 == 'e' {
-		s.pos++
-		if s.pos < len(s.data) && (s.data[s.pos] == '+' || s.data[s.pos] == '-') {
-			s.pos++
-		}
-		if !s.digits() {
-			return errSyntax
-		}
-	}
-	return nil
+	return t, err
 }
 
-// digits reads one digit or more.
-func (s *scanner) digits() bool {
-	start := s.pos
-	for s.pos < len(s.data) && s.data[s.pos] >= '0' && s.data[s.pos] <= '9' {
-		s.pos++
+// token reads one token.
+func (s scanner) token() (jsontext.Token, error) {
+	t, err := s.ReadToken()
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return jsontext.Token{}, errTwice
+	case err != nil:
+		return jsontext.Token{}, errSyntax
+	case s.StackDepth() > maxDepth:
+		return jsontext.Token{}, errDeep
 	}
-	return s.pos > start
-}
-
-// take skips white space and then c, and reports whether c was there.
-func (s *scanner) take(c byte) bool {
-	s.space()
-	if s.pos == len(s.data) || s.data[s.pos] != c {
-		return false
-	}
-	s.pos++
-	return true
-}
-
-// space skips JSON's four white space characters.
-func (s *scanner) space() {
-	for s.pos < len(s.data) {
-		switch s.data[s.pos] {
-		case ' ', '\t', '\n', '\r':
-			s.pos++
-		default:
-			return
-		}
-	}
-}
-
-// names are the names of one object so far.
-type names struct {
-	few  [fewNames][]byte
-	n    int
-	many map[string]struct{}
-}
-
-// add reports whether name is not there yet, and adds it. Beyond fewNames it keeps a map, because a token can hold several
-// hundred names and comparing each with each would cost an attacker's token more than a signature.
-func (n *names) add(name []byte) bool {
-	for _, other := range n.few[:n.n] {
-		if string(other) == string(name) {
-			return false
-		}
-	}
-	if n.n < fewNames {
-		n.few[n.n] = name
-		n.n++
-		return true
-	}
-	if n.many == nil {
-		n.many = make(map[string]struct{})
-	}
-	if _, there := n.many[string(name)]; there {
-		return false
-	}
-	n.many[string(name)] = struct{}{}
-	return true
+	return t, nil
 }

@@ -150,9 +150,8 @@ func ParseJWKS(data []byte) (*KeySet, error) {
 		return nil, ErrKeySet.Because(errors.New("it is longer than 256 KiB"))
 	}
 	var keys []Key
-	sc := scanner{data: data}
-	err := sc.document(func(name []byte) error {
-		if string(name) != "keys" {
+	err := scan(data, func(sc scanner, name string) error {
+		if name != "keys" {
 			if foldsTo(name, "keys") {
 				return errFold
 			}
@@ -180,16 +179,16 @@ var jwkNames = [...]string{
 }
 
 // key reads one JWK. NewKeySet judges the numbers.
-func (s *scanner) key() (Key, error) {
-	var kty, use, alg, kid, n, e []byte
+func (s scanner) key() (Key, error) {
+	var kty, use, alg, kid, n, e string
 	var ops bool
 	var k Key
-	err := s.object(func(name []byte) (err error) {
-		switch string(name) {
+	err := s.object(func(name string) (err error) {
+		switch name {
 		case "kty":
 			kty, err = s.text()
 		case "use":
-			if use, err = s.text(); err == nil && string(use) != "sig" {
+			if use, err = s.text(); err == nil && use != "sig" {
 				err = errors.New("its use is not sig")
 			}
 		case "alg":
@@ -206,7 +205,7 @@ func (s *scanner) key() (Key, error) {
 			err = errors.New("it has a private part, which is no longer private: replace that key")
 		default:
 			for what, t := range k.times() {
-				if what == string(name) {
+				if what == name {
 					var seconds int64
 					seconds, err = s.seconds()
 					*t = at(seconds)
@@ -223,31 +222,31 @@ func (s *scanner) key() (Key, error) {
 	switch {
 	case err != nil:
 		return Key{}, err
-	case string(kty) != "RSA":
+	case kty != "RSA":
 		return Key{}, errors.New("its kty is not RSA")
-	case string(alg) != "RS256":
+	case alg != "RS256":
 		return Key{}, errors.New("its alg is not RS256")
-	case use == nil && !ops:
+	case use == "" && !ops:
 		return Key{}, errors.New("neither use nor key_ops say that it verifies")
-	case string(e) != exponentText:
+	case e != exponentText:
 		return Key{}, fmt.Errorf("its exponent is not %d", exponent)
 	}
 	modulus := make([]byte, segments.DecodedLen(len(n)))
-	size, err := segments.Decode(modulus, n)
+	size, err := segments.Decode(modulus, []byte(n))
 	// Go's decoder skips line breaks, which a re-encoding does not have.
-	if err != nil || size == 0 || modulus[0] == 0 || segments.EncodeToString(modulus[:size]) != string(n) {
+	if err != nil || size == 0 || modulus[0] == 0 || segments.EncodeToString(modulus[:size]) != n {
 		return Key{}, errors.New("its modulus is not strict base64url without leading zeros")
 	}
-	k.ID, k.Public = string(kid), &rsa.PublicKey{N: new(big.Int).SetBytes(modulus[:size]), E: exponent}
+	k.ID, k.Public = kid, &rsa.PublicKey{N: new(big.Int).SetBytes(modulus[:size]), E: exponent}
 	return k, nil
 }
 
 // onlyVerify reads key_ops, which must allow verify and nothing else.
-func (s *scanner) onlyVerify() (bool, error) {
+func (s scanner) onlyVerify() (bool, error) {
 	n := 0
 	err := s.array(func() error {
 		op, err := s.text()
-		if err == nil && string(op) != "verify" {
+		if err == nil && op != "verify" {
 			err = errors.New("its key_ops allow something else than verify")
 		}
 		n++

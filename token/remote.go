@@ -47,27 +47,21 @@ type RemoteKeys struct {
 	interval time.Duration
 	now      func() time.Time
 
-	current atomic.Pointer[snapshot] // nil while there has been no set
+	current atomic.Pointer[keySnapshot] // nil while there has been no set
 
-	mu      sync.Mutex
-	flight  *flight       // the fetch under way, or nil
-	asked   time.Time     // when the last fetch began
-	ever    bool          // whether there was one
-	offers  uint64        // how many sets came by themselves
-	changed chan struct{} // closed and replaced when current changes
-	closed  bool
+	mu       sync.Mutex
+	inFlight *fetchCall    // the fetch under way, or nil
+	asked    time.Time     // when the last fetch began
+	ever     bool          // whether there was one
+	offers   uint64        // how many sets came by themselves
+	changed  chan struct{} // closed and replaced when current changes
+	closed   bool
 }
 
 var _ Keys = (*RemoteKeys)(nil)
 
-// A snapshot is a set and the time as of which it was complete.
-type snapshot struct {
-	set  *KeySet
-	asOf time.Time
-}
-
-// A flight is one fetch, which several callers may wait for. ok is written before done is closed.
-type flight struct {
+// A fetchCall is one fetch, for which several callers may wait for. ok is written before done is closed.
+type fetchCall struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	ok     bool
@@ -101,7 +95,7 @@ func (r *RemoteKeys) Refresh(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	f, mine := r.board(ctx)
+	f, mine := r.join(ctx)
 	if f == nil {
 		return false
 	}
@@ -113,12 +107,12 @@ func (r *RemoteKeys) Refresh(ctx context.Context) bool {
 	}
 }
 
-// board returns the flight under way, or starts one and says that it is the caller's, or returns nil when it is too soon.
-func (r *RemoteKeys) board(ctx context.Context) (f *flight, mine bool) {
+// join returns the fetch under way, or starts one and says that it is the caller's, or returns nil when it is too soon.
+func (r *RemoteKeys) join(ctx context.Context) (f *fetchCall, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.flight != nil {
-		return r.flight, false
+	if r.inFlight != nil {
+		return r.inFlight, false
 	}
 	now := r.now()
 	// A clock that was set back must not keep us from asking: hence the lower bound.
@@ -126,14 +120,14 @@ func (r *RemoteKeys) board(ctx context.Context) (f *flight, mine bool) {
 		return nil, false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout)
-	f = &flight{done: make(chan struct{}), cancel: cancel}
-	r.flight, r.asked, r.ever = f, now, true
-	go r.fly(ctx, f, now, r.offers)
+	f = &fetchCall{done: make(chan struct{}), cancel: cancel}
+	r.inFlight, r.asked, r.ever = f, now, true
+	go r.run(ctx, f, now, r.offers)
 	return f, true
 }
 
-// fly fetches. The offers are how many there were when it began.
-func (r *RemoteKeys) fly(ctx context.Context, f *flight, began time.Time, offers uint64) {
+// run fetches. The offers are how many there were when it began.
+func (r *RemoteKeys) run(ctx context.Context, f *fetchCall, began time.Time, offers uint64) {
 	defer f.cancel()
 	set, err := r.fetch(ctx)
 	r.mu.Lock()
@@ -141,10 +135,10 @@ func (r *RemoteKeys) fly(ctx context.Context, f *flight, began time.Time, offers
 	// Where a set was offered meanwhile, nobody can say which of the two is newer. The offered one stays, because the watch
 	// that it came from brings the newest in the end, and the fetch counts as failed, because nothing may be concluded from it.
 	if err == nil && set != nil && r.offers == offers {
-		r.replace(&snapshot{set, began})
+		r.replace(&keySnapshot{set: set, asOf: began})
 		f.ok = true
 	}
-	r.flight = nil
+	r.inFlight = nil
 	close(f.done)
 }
 
@@ -157,11 +151,11 @@ func (r *RemoteKeys) Offer(set *KeySet) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.offers++
-	r.replace(&snapshot{set, r.now()})
+	r.replace(&keySnapshot{set: set, asOf: r.now()})
 }
 
-// replace sets the current snapshot and wakes who waits for it. The caller holds mu.
-func (r *RemoteKeys) replace(s *snapshot) {
+// replace sets the current keySnapshot and wakes who waits for it. The caller holds mu.
+func (r *RemoteKeys) replace(s *keySnapshot) {
 	r.current.Store(s)
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -179,7 +173,7 @@ func (r *RemoteKeys) Changed() <-chan struct{} {
 func (r *RemoteKeys) Close() {
 	r.mu.Lock()
 	r.closed = true
-	f := r.flight
+	f := r.inFlight
 	r.mu.Unlock()
 	if f != nil {
 		f.cancel()

@@ -74,9 +74,6 @@ func (r Revocation) Before() int64 {
 // for concurrent use.
 type RevocationSet struct {
 	complete atomic.Int64 // microseconds since 1970; 0 while nothing was ever loaded
-	// sieve holds the keys of both maps, and perhaps more. It is nil while they are empty. The bit of a revocation is there
-	// before Add returns, so before Complete can speak of it.
-	sieve atomic.Pointer[sieve]
 
 	mu       sync.RWMutex
 	sessions map[id]int64   // as of when, in microseconds since 1970
@@ -100,7 +97,6 @@ func (s *RevocationSet) Add(r Revocation) {
 	defer s.mu.Unlock()
 	if s.sessions == nil {
 		s.sessions, s.accounts = make(map[id]int64), make(map[id][]until)
-		s.sieve.Store(new(sieve))
 	}
 	switch {
 	case validID(r.Session):
@@ -112,14 +108,12 @@ func (s *RevocationSet) Add(r Revocation) {
 		if !known || at < have {
 			s.sessions[k] = at
 		}
-		s.sieve.Load().add(r.Session)
 	case validID(r.Subject):
 		k := id([]byte(r.Subject))
 		have := s.accounts[k]
 		with := addTo(have, until{r.Before(), at})
 		s.count += len(with) - len(have)
 		s.accounts[k] = with
-		s.sieve.Load().add(r.Subject)
 	}
 }
 
@@ -144,10 +138,6 @@ func addTo(steps []until, u until) []until {
 
 // Revoked implements Revocations.
 func (s *RevocationSet) Revoked(subject, session string, issuedAt time.Time) (at time.Time, ok bool) {
-	known := s.sieve.Load()
-	if known == nil || known.lacks(session) && known.lacks(subject) {
-		return time.Time{}, false
-	}
 	var micros int64
 	iat := issuedAt.Unix()
 	s.mu.RLock()
@@ -200,13 +190,10 @@ func (s *RevocationSet) Forget(before time.Time) {
 	if s.sessions == nil {
 		return
 	}
-	left := new(sieve)
 	for k, at := range s.sessions {
 		if at < limit {
 			delete(s.sessions, k)
 			s.count--
-		} else {
-			left.add(string(k[:]))
 		}
 	}
 	for k, steps := range s.accounts {
@@ -216,10 +203,8 @@ func (s *RevocationSet) Forget(before time.Time) {
 			delete(s.accounts, k)
 		} else {
 			s.accounts[k] = kept
-			left.add(string(k[:]))
 		}
 	}
-	s.sieve.Store(left) // who still looks into the old one finds more in it, and nothing less
 }
 
 // Len returns how many revocations the set holds.
@@ -237,7 +222,7 @@ var errBehind = errors.New("the revocations as of then are not all known")
 // An event's verdict must be the same whenever it is asked for. So it is only given once no revocation can come to light that
 // would change it, and a revocation touches what was stored later than EventLeeway after it, and nothing else. A request is
 // refused as soon as its revocation is known here, and goes by what is known.
-func (v *Verifier) standing(s *statement, m moment) error {
+func (v *Verifier) standing(s *parsedToken, m instant) error {
 	complete := v.revocations.CompleteAsOf() // before looking: what arrives in between makes the set only more complete
 	at, revoked := v.revocations.Revoked(s.claims.Subject, s.claims.Session, s.claims.IssuedAt)
 	behind := complete.IsZero() || complete.Before(m.at.Add(-EventLeeway))

@@ -81,7 +81,7 @@ type Claims struct {
 const idLength = 26
 
 // validID reports whether s is 26 characters of lower-case base32 (RFC 4648 section 6), as every identifier in Pillion is.
-func validID[T string | []byte](s T) bool {
+func validID(s string) bool {
 	if len(s) != idLength {
 		return false
 	}
@@ -98,7 +98,7 @@ const maxEmail = 254
 
 // validEmail reports whether s, a claim, can stand in an answer or a log line: not too long and without control characters.
 // Whether it is anybody's address was decided at registration.
-func validEmail[T string | []byte](s T) bool {
+func validEmail(s string) bool {
 	if len(s) > maxEmail {
 		return false
 	}

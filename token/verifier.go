@@ -2,10 +2,12 @@ package token
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -27,11 +29,21 @@ type Config struct {
 	Registerer  prometheus.Registerer // nil: the counters are not registered
 }
 
+// A fingerprint is the SHA-256 of a whole token. As the key of the cache, it keeps tokens out of memory.
+type fingerprint [sha256.Size]byte
+
+// fingerprintOf returns the fingerprint of a token of at most MaxSize bytes. It copies the token to the
+// stack: []byte(raw) would allocate.
+func fingerprintOf(raw string) fingerprint {
+	var buf [MaxSize]byte
+	return sha256.Sum256(buf[:copy(buf[:], raw)])
+}
+
 // A Verifier verifies tokens. It is safe for concurrent use and holds nothing that must be closed.
 type Verifier struct {
 	keys        Keys
-	dialect     dialect
-	cache       *cache
+	expected    expectedClaims
+	cache       *lru.Cache[fingerprint, *parsedToken]
 	now         func() time.Time
 	clock       func() error                  // or nil
 	revocations Revocations                   // or nil
@@ -57,7 +69,7 @@ func NewVerifier(c Config) (*Verifier, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	cache, err := newCache(c.CacheSize)
+	cache, err := lru.New[fingerprint, *parsedToken](c.CacheSize)
 	if err != nil {
 		return nil, ErrSettings.Because(err)
 	}
@@ -67,7 +79,7 @@ func NewVerifier(c Config) (*Verifier, error) {
 	}
 	return &Verifier{
 		keys:        c.Keys,
-		dialect:     dialectOf(c.Type, c.Issuer, c.Audience),
+		expected:    expectedOf(c.Type, c.Issuer, c.Audience),
 		cache:       cache,
 		now:         c.Now,
 		clock:       c.Clock,
@@ -118,7 +130,7 @@ func (v *Verifier) verifyNow(ctx context.Context, raw string) (Claims, error) {
 			return Claims{}, err
 		}
 	}
-	return v.verify(ctx, raw, moment{at: v.now(), early: seconds(ClockLeeway)})
+	return v.verify(ctx, raw, instant{at: v.now(), early: seconds(ClockLeeway)})
 }
 
 // VerifyAt verifies the token of an event that was stored at a time: whether it was valid then, with EventLeeway on exp, nbf,
@@ -130,11 +142,11 @@ func (v *Verifier) verifyNow(ctx context.Context, raw string) (Claims, error) {
 // after that, and nothing is said of an event before the keys and the revocations as of EventLeeway before it are known to be complete.
 func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
 	leeway := seconds(EventLeeway)
-	return v.verify(ctx, raw, moment{at: at, event: true, late: leeway, early: leeway, retired: leeway})
+	return v.verify(ctx, raw, instant{at: at, event: true, late: leeway, early: leeway, retired: leeway})
 }
 
-// A moment is when a token has to be valid, and by how many seconds each of its times may miss that.
-type moment struct {
+// A instant is when a token has to be valid, and by how many seconds each of its times may miss that.
+type instant struct {
 	at                   time.Time
 	event                bool
 	late, early, retired int64
@@ -144,23 +156,23 @@ type moment struct {
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 // verify goes from what is cheap to what is dear, and asks for other keys only when nothing else is wrong with a token.
-func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, error) {
-	h, err := v.atHand(ctx)
+func (v *Verifier) verify(ctx context.Context, raw string, m instant) (Claims, error) {
+	h, err := v.keySnapshot(ctx)
 	if err != nil {
 		return Claims{}, err
 	}
 	if len(raw) > MaxSize { // before hashing a megabyte
 		return Claims{}, refuse(malformed, "it is longer than 4096 bytes")
 	}
-	mark := fingerprintOf(raw)
-	s, cached := v.cache.get(&mark)
-	var p proof
+	print := fingerprintOf(raw)
+	s, cached := v.cache.Get(print)
+	var signed signedText
 	if !cached {
-		if s, p, err = v.dialect.parse(raw); err != nil {
+		if s, signed, err = v.expected.parse(raw); err != nil {
 			return Claims{}, err
 		}
 	}
-	if !m.event && s.service != (v.dialect.typ == ServiceType) {
+	if !m.event && s.service != (v.expected.typ == ServiceType) {
 		return Claims{}, refuse(wrongType, "typ is another kind of token")
 	}
 	if err := v.judge(s, m); err != nil {
@@ -183,10 +195,10 @@ func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, er
 		return Claims{}, refuse(compromisedKey, "others may have signed with its key by then")
 	}
 	if !cached {
-		if err := p.verify(key); err != nil {
+		if err := signed.verify(key); err != nil {
 			return Claims{}, err
 		}
-		v.cache.put(&mark, s)
+		v.cache.Add(print, s)
 	}
 	if v.revocations != nil { // last, so that nothing forged ever waits for them
 		if err := v.standing(s, m); err != nil {
@@ -196,15 +208,15 @@ func (v *Verifier) verify(ctx context.Context, raw string, m moment) (Claims, er
 	return s.claims, nil
 }
 
-// judge compares what a token says with a moment and with whom it must be from and for.
+// judge compares what a token says with a instant and with whom it must be from and for.
 //
-// A time in whole seconds is past a moment exactly when it is past the moment's whole seconds, so integers are enough.
-func (v *Verifier) judge(s *statement, m moment) error {
+// A time in whole seconds is past a instant exactly when it is past the instant's whole seconds, so integers are enough.
+func (v *Verifier) judge(s *parsedToken, m instant) error {
 	now := m.at.Unix()
 	switch {
-	case s.claims.Issuer != v.dialect.issuer:
+	case s.claims.Issuer != v.expected.issuer:
 		return refuse(issuer, "iss is not ours")
-	case s.claims.Audience != v.dialect.audience:
+	case s.claims.Audience != v.expected.audience:
 		return refuse(audience, "aud is not us")
 	case now >= s.exp+m.late:
 		return refuse(expired, "exp has passed")
@@ -216,44 +228,44 @@ func (v *Verifier) judge(s *statement, m moment) error {
 	return nil
 }
 
-// A hand is the set at hand: as of when it is complete, and whether it was asked for, with success, during this call.
-type hand struct {
-	set   *KeySet
-	asOf  time.Time
-	asked bool
+// A keySnapshot is the set at keySnapshot: as of when it is complete, and whether it was asked for, with success, during this call.
+type keySnapshot struct {
+	set       *KeySet
+	asOf      time.Time
+	refreshed bool
 }
 
-// atHand returns the set there is, and asks for one when there has never been any.
-func (v *Verifier) atHand(ctx context.Context) (h hand, err error) {
+// keySnapshot returns the set there is, and asks for one when there has never been any.
+func (v *Verifier) keySnapshot(ctx context.Context) (h keySnapshot, err error) {
 	h.set, h.asOf, err = v.keys.KeySet()
 	if err != nil {
-		h.asked = v.keys.Refresh(ctx)
+		h.refreshed = v.keys.Refresh(ctx)
 		h.set, h.asOf, err = v.keys.KeySet()
 	}
 	if err != nil && !errors.Is(err, ErrNoKeys) {
-		err = ErrNoKeys.Saying("Tokens cannot be checked at the moment, because it is not known which keys are good. Please try again.").Because(err)
+		err = ErrNoKeys.Saying("Tokens cannot be checked at the instant, because it is not known which keys are good. Please try again.").Because(err)
 	}
 	return h, err
 }
 
-// speaksForGood reports whether a key that h lacks is unknown for good to a token that had to be valid at m.
-func (h hand) speaksForGood(m moment) bool {
-	return h.asked || h.asOf.After(m.at.Add(ClockLeeway))
+// isFinal reports whether a key that h lacks is unknown for good to a token that had to be valid at m.
+func (h keySnapshot) isFinal(m instant) bool {
+	return h.refreshed || h.asOf.After(m.at.Add(ClockLeeway))
 }
 
 // behind reports whether h may lack a change of its keys that decides about an event at m.
-func (h hand) behind(m moment) bool {
-	return m.event && !h.asked && h.asOf.Before(m.at.Add(ChangeDelay-EventLeeway))
+func (h keySnapshot) behind(m instant) bool {
+	return m.event && !h.refreshed && h.asOf.Before(m.at.Add(ChangeDelay-EventLeeway))
 }
 
 // catchUp looks for a key in a set that is not behind m.
-func (v *Verifier) catchUp(ctx context.Context, kid string, m moment) (Key, error) {
-	asked := v.keys.Refresh(ctx)
-	h, err := v.atHand(ctx)
+func (v *Verifier) catchUp(ctx context.Context, kid string, m instant) (Key, error) {
+	refreshed := v.keys.Refresh(ctx)
+	h, err := v.keySnapshot(ctx)
 	if err != nil {
 		return Key{}, err
 	}
-	h.asked = asked
+	h.refreshed = refreshed
 	if key, ok := h.set.Lookup(kid); ok && !h.behind(m) {
 		return key, nil
 	}
@@ -263,23 +275,23 @@ func (v *Verifier) catchUp(ctx context.Context, kid string, m moment) (Key, erro
 	return Key{}, ErrUndecided.Because(errKeysBehind)
 }
 
-// seek looks for a key that the set at hand lacks in a newer one.
-func (v *Verifier) seek(ctx context.Context, kid string, m moment, h hand) (Key, error) {
+// seek looks for a key that the set at keySnapshot lacks in a newer one.
+func (v *Verifier) seek(ctx context.Context, kid string, m instant, h keySnapshot) (Key, error) {
 	unknown := refuse(unknownKey, "kid names no key")
-	if m.event && h.speaksForGood(m) {
+	if m.event && h.isFinal(m) {
 		return Key{}, unknown
 	}
-	asked := v.keys.Refresh(ctx)
-	h, err := v.atHand(ctx)
+	refreshed := v.keys.Refresh(ctx)
+	h, err := v.keySnapshot(ctx)
 	if err != nil {
 		return Key{}, err
 	}
 	if key, ok := h.set.Lookup(kid); ok {
 		return key, nil
 	}
-	h.asked = asked
+	h.refreshed = refreshed
 	switch {
-	case m.event && h.speaksForGood(m):
+	case m.event && h.isFinal(m):
 		return Key{}, unknown
 	case ctx.Err() != nil:
 		return Key{}, ErrUndecided.Because(ctx.Err())

@@ -74,7 +74,7 @@ func TestAvailability(t *testing.T) {
 
 func TestAvailabilityRefuses(t *testing.T) {
 	e := newEnv(t)
-	const nowhere = "Give lat and lng once each, in degrees: /availability?lat=12.9716&lng=77.5946. A radius in metres may be added."
+	const nowhere = "Give lat and lng once each, in degrees: /availability?lat=12.9716&lng=77.5946. radius, in metres, is optional."
 	for query, sentence := range map[string]string{
 		"":                         nowhere,
 		"?limit=3":                 nowhere,

@@ -5,52 +5,42 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/web"
-	bookingweb "github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/bookings"
 )
 
-// bookRequest is the body of POST /book: nothing at all, or where from and where to.
+// bookRequest is the body of POST /book: empty, or a pickup and a dropoff.
 type bookRequest struct {
-	Pickup  *place `json:"pickup"`
-	Dropoff *place `json:"dropoff"`
+	Pickup  *bookings.Coordinates `json:"pickup"`
+	Dropoff *bookings.Coordinates `json:"dropoff"`
 }
 
-// place has pointers, so that a number that was left out is not taken for the equator or for Greenwich.
-type place struct {
-	Lat *float64 `json:"lat"`
-	Lng *float64 `json:"lng"`
-}
-
-func (p *place) decode() (*booking.Place, error) {
-	if p == nil {
-		return nil, nil
+// trip returns the trip that b asks for. The desk checks it.
+func (b bookRequest) trip() (t booking.Trip, err error) {
+	for _, end := range []struct {
+		from *bookings.Coordinates
+		to   **booking.Place
+	}{{b.Pickup, &t.Pickup}, {b.Dropoff, &t.Dropoff}} {
+		if end.from == nil {
+			continue
+		}
+		place, err := end.from.Place()
+		if err != nil {
+			return booking.Trip{}, err
+		}
+		*end.to = &place
 	}
-	if p.Lat == nil || p.Lng == nil {
-		return nil, booking.ErrInvalidPlace.Saying("A place needs both lat and lng, as numbers of degrees.")
-	}
-	return &booking.Place{Lat: *p.Lat, Lng: *p.Lng}, nil
-}
-
-func (b bookRequest) trip() (booking.Trip, error) {
-	pickup, err := b.Pickup.decode()
-	if err != nil {
-		return booking.Trip{}, err
-	}
-	dropoff, err := b.Dropoff.decode()
-	if err != nil {
-		return booking.Trip{}, err
-	}
-	return booking.Trip{Pickup: pickup, Dropoff: dropoff}, nil // whether it makes sense, the desk says
+	return t, nil
 }
 
 type bookAnswer struct {
 	Success bool   `json:"success"`
 	Message string `json:"message"`
 	User    string `json:"user"` // the caller's own email
-	ride
+	bookings.View
 }
 
-// book stores a new booking. With an Idempotency-Key the booking's id comes from the user and the key, so that a retry meets its
-// own booking for as long as the ledger remembers it.
+// book stores a new booking. With an Idempotency-Key, the booking's id derives from the user and the key,
+// so that a retry finds its own booking for as long as the ledger keeps it.
 func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	var req bookRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
@@ -60,7 +50,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, key, err := bookingweb.Command(r, req, s.newID)
+	c, key, err := bookings.Command(r, req, s.newID)
 	if err != nil {
 		return err
 	}
@@ -73,5 +63,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	claims, _ := web.Caller(r.Context())
-	return web.WriteJSON(w, http.StatusOK, bookAnswer{Success: true, Message: "Booking successful", User: claims.Email, ride: s.rideOf(b)})
+	return web.WriteJSON(w, http.StatusOK, bookAnswer{
+		Success: true, Message: "Booking successful", User: claims.Email, View: s.view(b),
+	})
 }

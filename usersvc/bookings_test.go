@@ -14,7 +14,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -283,7 +283,7 @@ func TestListGivesUpOnABoardThatStays(t *testing.T) {
 		e.book(ulla)
 		begun := time.Now()
 		w := e.call("GET", "/bookings", e.user(ulla), "")
-		webtest.Refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+		webtest.Refused(t, w, http.StatusServiceUnavailable, bookings.ErrCatchingUp.Message)
 		later(t, w)
 		if took := time.Since(begun); took != 2*time.Second {
 			t.Errorf("gave up after %s", took)
@@ -296,7 +296,7 @@ func TestListUntilTheBoardIsReady(t *testing.T) {
 	id := e.book(ulla)
 	e.unready = ledger.ErrNotCaughtUp
 	w := e.call("GET", "/bookings", e.user(ulla), "")
-	webtest.Refused(t, w, http.StatusServiceUnavailable, usersvc.ErrCatchingUp.Message)
+	webtest.Refused(t, w, http.StatusServiceUnavailable, bookings.ErrCatchingUp.Message)
 	later(t, w)
 	// What does not come from the board goes on.
 	webtest.Object(t, e.call("POST", "/book", e.user(ulla), ""))

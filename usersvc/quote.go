@@ -11,11 +11,11 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// What is said of places in a query.
 var (
-	errQuery = fault.New(fault.Malformed, "bad_query",
-		"Give from and to once each, as latitude and longitude in degrees: /quote?from=12.9716,77.5946&to=12.9352,77.6245.")
-	errNoTariff = fault.New(fault.Unavailable, "no_tariff", "It is not known here what rides cost. Book without a quote, or try again later.")
+	errQuery = fault.New(fault.Malformed, "bad_query", "Give from and to once each, "+
+		"as latitude and longitude in degrees: /quote?from=12.9716,77.5946&to=12.9352,77.6245.")
+	errNoTariff = fault.New(fault.Unavailable, "no_tariff",
+		"Fares are not configured on this server. Book without a quote, or try again later.")
 )
 
 type quoteAnswer struct {
@@ -24,17 +24,17 @@ type quoteAnswer struct {
 	*booking.Quote
 }
 
-// quote says what a ride would come to if it was booked now. It stores nothing, and promises nothing: the fare is fixed by booking.
+// quote answers what a ride would cost if it were booked now. It stores nothing: POST /book fixes the fare.
 func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 	var trip booking.Trip
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return web.ErrQuery.Because(err)
 	}
-	if trip.Pickup, err = placeOf(query["from"]); err != nil {
+	if trip.Pickup, err = parsePlace(query["from"]); err != nil {
 		return err
 	}
-	if trip.Dropoff, err = placeOf(query["to"]); err != nil {
+	if trip.Dropoff, err = parsePlace(query["to"]); err != nil {
 		return err
 	}
 	q, err := s.desk.Quote(trip)
@@ -47,8 +47,8 @@ func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, quoteAnswer{Pickup: trip.Pickup, Dropoff: trip.Dropoff, Quote: q})
 }
 
-// placeOf reads a parameter of the form lat,lng.
-func placeOf(values []string) (*booking.Place, error) {
+// parsePlace reads a query parameter of the form lat,lng.
+func parsePlace(values []string) (*booking.Place, error) {
 	if len(values) != 1 {
 		return nil, errQuery
 	}
@@ -58,13 +58,11 @@ func placeOf(values []string) (*booking.Place, error) {
 	}
 	var p booking.Place
 	var err error
-	for _, n := range []struct {
-		text string
-		to   *float64
-	}{{lat, &p.Lat}, {lng, &p.Lng}} {
-		if *n.to, err = strconv.ParseFloat(n.text, 64); err != nil {
-			return nil, errQuery.Because(err)
-		}
+	if p.Lat, err = strconv.ParseFloat(lat, 64); err != nil {
+		return nil, errQuery.Because(err)
+	}
+	if p.Lng, err = strconv.ParseFloat(lng, 64); err != nil {
+		return nil, errQuery.Because(err)
 	}
 	return &p, p.Valid()
 }

@@ -41,7 +41,7 @@ func TestQuoteRefuses(t *testing.T) {
 		{"?from=1,2&to=1", query},
 		{"?from=1,2&to=1,", query},
 		{"?from=1,2&to=1,2,3", query},
-		{"?from=1,2&to=1;2", "The part of the address after the question mark cannot be read."},
+		{"?from=1,2&to=1;2", "The query string of the URL is malformed."},
 		{"?from=1,2&to=1,x", query},
 		{"?from=1,2&to=1,%20%202", query},
 		{"?from=1,2&from=1,2&to=1,2", query},

@@ -6,10 +6,10 @@ import (
 	"net/http"
 )
 
-// A HandlerFunc answers a request, or returns why it could not. It returns an error before it writes anything.
+// A HandlerFunc answers a request, or returns an error before it has written anything.
 type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
 
-// Handle makes an http.HandlerFunc of h: what h returns is answered by [WriteError].
+// Handle returns h as an http.HandlerFunc. [WriteError] answers the errors of h.
 func Handle(h HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
@@ -18,8 +18,8 @@ func Handle(h HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// WriteJSON answers with v as JSON. It fails only where v cannot be encoded, and then nothing was written; that the client has
-// left is no error.
+// WriteJSON answers with v as JSON. It fails, without writing, only if v cannot be encoded. It ignores that
+// the client has left.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// ErrIdempotencyKey is returned for an Idempotency-Key that names nothing.
+// ErrIdempotencyKey refuses a malformed Idempotency-Key.
 var ErrIdempotencyKey = fault.New(fault.Malformed, "idempotency_key",
 	"Idempotency-Key must be sent once, as 1 to 128 visible ASCII characters.")
 
 const maxIdempotencyKey = 128 // characters
 
-// IdempotencyKey returns the key under which a client may send the same request again, and whether it gave one. The header
-// is a quoted string (RFC 8941 section 3.3.3, as draft-ietf-httpapi-idempotency-key-header has it) or the bare value, which is
-// what most clients send; "k" and k are the same key. It returns ErrIdempotencyKey for anything else.
+// IdempotencyKey returns the request's idempotency key, and whether it has one. The header is a quoted string
+// (RFC 8941 section 3.3.3, draft-ietf-httpapi-idempotency-key-header) or the bare value, which most clients
+// send: "k" and k are the same key. Errors: ErrIdempotencyKey.
 func IdempotencyKey(r *http.Request) (string, bool, error) {
 	values := r.Header["Idempotency-Key"]
 	if len(values) == 0 {
@@ -39,7 +39,7 @@ func IdempotencyKey(r *http.Request) (string, bool, error) {
 	return key, true, nil
 }
 
-// unquote returns the value of a structured-field string, which begins with a quote, and whether it is one.
+// unquote returns the value of a quoted structured-field string, and whether s is a valid one.
 func unquote(s string) (string, bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {

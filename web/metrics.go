@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the collectors of one service's requests. They work unregistered, so nothing asks whether they are there.
+// metrics are the collectors of one service's requests. They also work unregistered.
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -18,11 +18,11 @@ func newMetrics(service string, r prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "http_requests_total", ConstLabels: labels,
-			Help: "HTTP requests by route pattern, method and status; aborted is an answer that was cut off.",
+			Help: "HTTP requests by route pattern, method and status. Status aborted is an incomplete answer.",
 		}, []string{"route", "method", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "pillion", Name: "http_request_duration_seconds", ConstLabels: labels,
-			Help:    "Time from the end of a request's header to the end of its handler, in seconds. Streams are not among them.",
+			Help:    "Time from the end of a request's header to the end of its handler, in seconds, without streams.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method"}),
 	}

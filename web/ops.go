@@ -14,18 +14,18 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Check says whether something that a service needs is there.
+// A Check tests one dependency of a service.
 type Check struct {
 	Name  string
-	Ready func(context.Context) error // nil when it is; it gives up when its context ends
+	Ready func(context.Context) error // returns nil when ready; returns when its context ends
 }
 
-// checkTime is how long the checks may take, all together.
-const checkTime = time.Second
+// checkTimeout bounds the checks of one request, which run concurrently.
+const checkTimeout = time.Second
 
-// OpsHandler serves operators, on an address that clients do not reach: GET /healthz is 200 as long as the process answers at
-// all, GET /readyz is 200 "ready" or 503 with a line for each check that fails, GET /metrics has what is in reg, and with profiling
-// /debug/pprof/ is there too. What it says of a failing check is meant for operators.
+// OpsHandler serves operators, on an address that clients cannot reach. GET /healthz answers 200 while the
+// process runs. GET /readyz answers 200 "ready", or 503 with a line for each failed check. GET /metrics
+// serves reg. With profiling, /debug/pprof/ is served too. The lines of /readyz may contain internal details.
 func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
@@ -52,9 +52,10 @@ func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.H
 	})
 }
 
-// said is what operators are told of a failure: a fault that has no cause is a sentence for them.
-func said(err error) string {
-	if f, ok := err.(*fault.Error); ok && f.Cause == nil { //nolint:errorlint // one that is wrapped has more to tell
+// describe returns what operators read about a failed check. A fault without a cause is described by its
+// sentence.
+func describe(err error) string {
+	if f, ok := err.(*fault.Error); ok && f.Cause == nil { //nolint:errorlint // a wrapping error says more
 		return f.Message
 	}
 	return err.Error()
@@ -66,13 +67,13 @@ func writeText(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
-// failures asks all checks at once and returns a line for each that fails or does not answer in time, in their order.
+// failures runs all checks concurrently. It returns a line for each that fails or times out, in their order.
 func failures(ctx context.Context, checks []Check) []string {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	answers := make([]chan error, len(checks))
 	for i, c := range checks {
-		answers[i] = make(chan error, 1) // so that an answer that nobody waits for any more does not hold its goroutine
+		answers[i] = make(chan error, 1) // buffered, so that a late answer does not block
 		go func() { answers[i] <- c.Ready(ctx) }()
 	}
 	var lines []string
@@ -88,7 +89,7 @@ func failures(ctx context.Context, checks []Check) []string {
 			}
 		}
 		if err != nil {
-			lines = append(lines, c.Name+": "+strings.Join(strings.Fields(said(err)), " "))
+			lines = append(lines, c.Name+": "+strings.Join(strings.Fields(describe(err)), " "))
 		}
 	}
 	return lines

@@ -9,24 +9,25 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// ErrTooMany is what somebody gets who asks more often than a Rate allows.
+// ErrTooMany refuses a request over a Rate.
 var ErrTooMany = fault.New(fault.Exhausted, "too_many_requests", "Too many requests. Please wait a moment and try again.")
 
-// A Rate is how often somebody may ask, at one instance. The zero Rate is no limit.
+// A Rate limits the requests of one client to one instance. The zero Rate is no limit.
 type Rate struct{ PerMinute int }
 
-// of returns middleware that answers ErrTooMany to whoever has asked too often by key within the last minute, counted by a sliding
-// window. Who has no key is not limited.
+// of returns middleware that limits requests by key, within a sliding window of a minute. It does not limit
+// a request with an empty key.
 func (l Rate) of(key func(*http.Request) string) func(http.Handler) http.Handler {
 	if l.PerMinute <= 0 {
 		return func(next http.Handler) http.Handler { return next }
 	}
-	// The window slides: what was asked in the minute before counts for the part of it that is less than a minute ago. So somebody who
-	// goes on at an allowed pace is soon let in again.
-	const again = 5 * time.Second
+	// The sliding window lets a client through again soon after it slows down to an allowed pace.
+	const retryAfter = 5 * time.Second
 	limit := httprate.LimitBy(l.PerMinute, time.Minute, func(r *http.Request) (string, error) { return key(r), nil },
-		httprate.WithResponseHeaders(httprate.ResponseHeaders{}), // Retry-After is ours, and nobody plans by the others
-		httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) { WriteError(w, r, ErrTooMany.After(again)) }),
+		httprate.WithResponseHeaders(httprate.ResponseHeaders{}), // WriteError sets Retry-After
+		httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) {
+			WriteError(w, r, ErrTooMany.After(retryAfter))
+		}),
 	)
 	return func(next http.Handler) http.Handler {
 		limited := limit(next)
@@ -40,12 +41,12 @@ func (l Rate) of(key func(*http.Request) string) func(http.Handler) http.Handler
 	}
 }
 
-// ByAddress limits how often a client's network may ask, where that is known.
+// ByAddress limits requests by the client's network, if it is known (see [ClientNetwork]).
 func (l Rate) ByAddress() func(http.Handler) http.Handler {
 	return l.of(func(r *http.Request) string { return ClientNetwork(r.Context()) })
 }
 
-// ByCaller limits how often the holder of a verified token may ask. It belongs behind [Require].
+// ByCaller limits requests by the account of the verified token. It belongs behind [Require].
 func (l Rate) ByCaller() func(http.Handler) http.Handler {
 	return l.of(func(r *http.Request) string {
 		claims, _ := Caller(r.Context())

@@ -10,36 +10,38 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// What a request without a usable credential is told.
+// The refusals of credentials.
 var (
-	// ErrNoAuthorization has the original API's sentence.
+	// ErrNoAuthorization refuses a request without credentials, in the words of the original API.
 	ErrNoAuthorization = fault.New(fault.Unauthenticated, "missing_authorization", "Missing Authorization header")
-	// ErrNotBearer is for a header that is there and carries no bearer token.
+	// ErrNotBearer refuses a header without a bearer token.
 	ErrNotBearer = fault.New(fault.Unauthenticated, "not_bearer", "Authorization must be: Bearer <token>")
-	// ErrAuthorization is for a header that can be read in more than one way.
+	// ErrAuthorization refuses an ambiguous header.
 	ErrAuthorization = fault.New(fault.Malformed, "malformed_authorization",
 		"Send exactly one Authorization header, with exactly one token: Bearer <token>")
-	// ErrWrongRole is returned with the sentence of the route.
+	// ErrWrongRole refuses a token of another role, with the sentence of the route.
 	ErrWrongRole = fault.New(fault.Forbidden, "wrong_role", "Your role does not allow this.")
 )
 
-// A TokenVerifier says what a token claims, or why it must not be believed.
+// A TokenVerifier verifies the tokens of requests.
 type TokenVerifier interface {
-	// Verify returns token.ErrInvalid for a token that does not verify now, and token.ErrNoKeys where it cannot be judged.
+	// Verify returns the claims of a valid token. Errors: token.ErrInvalid for an invalid token, and others,
+	// such as token.ErrNoKeys, while the verifier cannot decide.
 	Verify(ctx context.Context, raw string) (token.Claims, error)
 }
 
 var _ TokenVerifier = (*token.Verifier)(nil)
 
-// Require lets only requests pass that carry a token of the given role that verifies; others are told sentence. Behind it,
-// [Caller] returns the token. A token is taken from the Authorization header and from nowhere else (RFC 6750 section 2.1).
+// Require passes requests with a valid token of a role, and refuses a token of another role with sentence.
+// Behind it, [Caller] returns the token. It reads the token from the Authorization header only (RFC 6750
+// section 2.1).
 //
-// It answers ErrNoAuthorization, ErrNotBearer, ErrAuthorization, ErrWrongRole, and what v returns.
+// It answers ErrNoAuthorization, ErrNotBearer, ErrAuthorization, ErrWrongRole, and the errors of v.
 func Require(v TokenVerifier, role token.Role, sentence string) func(http.Handler) http.Handler {
 	return RequireAny(v, sentence, role)
 }
 
-// RequireAny is [Require] for a token of any of several roles.
+// RequireAny is [Require] for several roles.
 func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,9 +58,9 @@ func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http
 	}
 }
 
-// Identify is [RequireAny] for a handler that takes other credentials as well: it returns what the
-// token of r claims, or the error that RequireAny would have answered. Behind a router, [Caller]
-// returns the token from then on, also where only its role is wrong.
+// Identify is [RequireAny] for a handler that also accepts other credentials: it returns the claims of the
+// token of r, or the error that RequireAny would answer. Behind a router, [Caller] returns a valid token
+// afterwards, even one of the wrong role.
 func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.Role) (token.Claims, error) {
 	raw, err := bearer(r.Header["Authorization"])
 	if err != nil {
@@ -77,14 +79,15 @@ func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.
 	return claims, nil
 }
 
-// Unless lets requests pass while why returns nil, and answers others with what it returns. A nil why lets all of them pass.
-func Unless(why func() error) func(http.Handler) http.Handler {
+// RejectIf answers a request with the error that check returns, and passes it if check returns nil. A nil
+// check passes all requests.
+func RejectIf(check func() error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		if why == nil {
+		if check == nil {
 			return next
 		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := why(); err != nil {
+			if err := check(); err != nil {
 				WriteError(w, r, err)
 				return
 			}
@@ -93,8 +96,8 @@ func Unless(why func() error) func(http.Handler) http.Handler {
 	}
 }
 
-// Caller returns who makes the request, and the token that proves it: what [Require] verified. Both are zero elsewhere. The
-// token is a credential: pass it on, never log it.
+// Caller returns the claims and the raw token of the caller, whom [Require] has verified. Both are zero
+// elsewhere. The raw token is a credential: pass it on, and never log it.
 func Caller(ctx context.Context) (claims token.Claims, raw string) {
 	if rec := recordOf(ctx); rec != nil && rec.verified {
 		return rec.claims, rec.raw
@@ -102,8 +105,8 @@ func Caller(ctx context.Context) (claims token.Claims, raw string) {
 	return token.Claims{}, ""
 }
 
-// bearer returns the token of the Authorization headers of a request. It refuses what two readers could understand differently
-// (RFC 9110 section 11.6.2 allows one header with one credential) rather than choose.
+// bearer returns the token in the Authorization headers of a request. It refuses headers that two readers
+// could understand differently (RFC 9110 section 11.6.2 allows one header with one credential).
 func bearer(headers []string) (string, error) {
 	switch {
 	case len(headers) == 0:
@@ -119,7 +122,7 @@ func bearer(headers []string) (string, error) {
 	switch {
 	case raw == "":
 		return "", ErrNotBearer
-	case strings.IndexByte(raw, ' ') >= 0 || strings.IndexByte(raw, ',') >= 0: // five times as fast here as ContainsAny
+	case strings.IndexByte(raw, ' ') >= 0 || strings.IndexByte(raw, ',') >= 0: // five times as fast as ContainsAny
 		return "", ErrAuthorization
 	}
 	return raw, nil

@@ -132,7 +132,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		if len(r.Header["Traceparent"]) > 0 { // whose events will carry it on
 			ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 		}
-		rec.whole = ctx
+		rec.untimed = ctx
 		ctx, cancel := context.WithTimeout(ctx, o.patience)
 		defer cancel()
 		r = r.WithContext(ctx)

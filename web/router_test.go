@@ -138,7 +138,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 	}
 
 	const want = `
-# HELP pillion_http_requests_total HTTP requests by route pattern, method and status; aborted is an answer that was cut off.
+# HELP pillion_http_requests_total HTTP requests by route pattern, method and status. Status aborted is an incomplete answer.
 # TYPE pillion_http_requests_total counter
 pillion_http_requests_total{method="GET",route="/admin/users/{id}",service="usersvc",status="200"} 1
 pillion_http_requests_total{method="GET",route="/bookings/{id}",service="usersvc",status="200"} 1
@@ -346,7 +346,7 @@ func TestTooLong(t *testing.T) {
 	for _, c := range []struct{ method, key, look, says string }{
 		{"GET", "", look, again}, {"HEAD", "", look, ""}, {"GET", "", "", again}, {"POST", "", look, look},
 		{"POST", "k", look, "Send the same request again with the same Idempotency-Key: it is not done twice."},
-		{"POST", "", "", "It may have been done all the same. Please send it again."},
+		{"POST", "", "", "It may have taken effect. Please send it again."},
 	} {
 		r := web.NewRouter(web.RouterConfig{Patience: time.Millisecond, Look: c.look})
 		handle := web.Handle(func(_ http.ResponseWriter, r *http.Request) error {

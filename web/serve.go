@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// Limits bound what one client can take from a server. A zero duration means no bound.
+// Limits bound the resources of one client. A zero duration is no limit.
 type Limits struct {
 	ReadHeader time.Duration // from the start of a request to the end of its header
 	Read       time.Duration // from the start of a request to the end of its body
 	Write      time.Duration // from the end of the header to the end of the answer
 	Idle       time.Duration // between two requests of a connection
-	Header     int           // bytes of a request's header; more is answered with 431
-	Grace      time.Duration // what requests under way are given to finish once the server is told to stop
+	Header     int           // bytes of a request's header; a longer one is answered with 431
+	Grace      time.Duration // time for open requests to finish once the server is told to stop
 }
 
-// DefaultLimits are those of [Serve]: 5 s, 10 s, 30 s and 60 s, 16 KiB, and 1.5 s of grace.
+// DefaultLimits returns the limits of [Serve].
 func DefaultLimits() Limits {
 	return Limits{
 		ReadHeader: 5 * time.Second,
@@ -40,21 +40,33 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	return DefaultLimits().Serve(ctx, ln, h, log)
 }
 
-// headerSlop is what net/http reads beyond MaxHeaderBytes before it refuses a header.
+// headerSlop is how much more than MaxHeaderBytes net/http reads before it refuses a header.
 const headerSlop = 4 << 10
 
-// cutOff is how long connections that had to be cut get to notice it.
-const cutOff = 250 * time.Millisecond
+// abortTimeout is how long handlers have to return after their connections were closed.
+const abortTimeout = 250 * time.Millisecond
 
-// Serve answers requests on ln with h until ctx ends, and closes ln. Then it takes no new requests, ends streams (see [Streams]), gives the other requests
-// under way the grace to finish, cuts those that did not, and returns nil. It returns an error only where serving itself fails.
+type stoppingKey struct{}
+
+// stoppingOf returns the context that ends when the server of a request is told to stop. Under a server
+// that is not [Serve]'s, it never ends.
+func stoppingOf(ctx context.Context) context.Context {
+	if stopping, ok := ctx.Value(stoppingKey{}).(context.Context); ok {
+		return stopping
+	}
+	return context.WithoutCancel(ctx)
+}
+
+// Serve answers requests on ln with h until ctx ends, and closes ln. Then it accepts no new requests, ends
+// streams (see [Streams]), waits for the other open requests up to the grace period, closes the connections
+// of the rest, and returns nil. It returns an error only when serving itself fails.
 func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	var open connections
-	// Requests do not end with ctx, but a stream, which would not end by itself, is told.
-	base := withStopping(context.WithoutCancel(ctx), ctx)
+	// Requests outlive ctx. Streams, which have no end of their own, watch it.
+	base := context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx)
 	srv := &http.Server{
 		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           h,
@@ -63,8 +75,8 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 		WriteTimeout:      l.Write,
 		IdleTimeout:       l.Idle,
 		MaxHeaderBytes:    max(1, l.Header-headerSlop),
-		ErrorLog:          stdlog.New(complaints{log}, "", 0),
-		ConnContext:       noticeVanished,
+		ErrorLog:          stdlog.New(connectionLog{log}, "", 0),
+		ConnContext:       detectDeadPeer,
 		ConnState:         open.note,
 	}
 	served := make(chan error, 1)
@@ -76,26 +88,27 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 	case <-ctx.Done():
 	}
 
-	// The caller's context has ended, which is why we are here: stopping needs one of its own.
+	// ctx has ended, so Shutdown needs a context of its own.
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.Grace)
 	defer cancel()
 	if err := srv.Shutdown(stopping); err != nil {
-		log.Warn("requests were cut off at the end of the grace period", "address", ln.Addr().String(), "error", err)
-		_ = srv.Close() // what it could not close is closed already
+		log.Warn("open requests aborted after the grace period", "address", ln.Addr().String(), "error", err)
+		_ = srv.Close() // an error means that a connection was closed already
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		log.Warn("serving ended with an error", "address", ln.Addr().String(), "error", err)
+		log.Warn("server stopped with an error", "address", ln.Addr().String(), "error", err)
 	}
-	if left := open.wait(cutOff); left > 0 {
-		log.Warn("handlers are still running", "address", ln.Addr().String(), "connections", left)
+	if left := open.wait(abortTimeout); left > 0 {
+		log.Warn("handlers still running", "address", ln.Addr().String(), "connections", left)
 	}
 	return nil
 }
 
-// complaints takes the lines that net/http has about connections. Strangers cause handshakes that fail, as many as they like, so those are details.
-type complaints struct{ log *slog.Logger }
+// connectionLog logs what net/http reports about connections. Anybody can cause failed TLS handshakes, so
+// those are logged at debug level.
+type connectionLog struct{ log *slog.Logger }
 
-func (c complaints) Write(line []byte) (int, error) {
+func (c connectionLog) Write(line []byte) (int, error) {
 	text, level := strings.TrimSpace(string(line)), slog.LevelWarn
 	if strings.HasPrefix(text, "http: TLS handshake error") {
 		level = slog.LevelDebug
@@ -104,11 +117,11 @@ func (c complaints) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// connections counts the connections that a server's goroutines are at work on.
+// connections counts the connections that a server's goroutines still serve.
 type connections struct {
 	mu      sync.Mutex
 	n       int
-	changed chan struct{} // closed at the next change, where somebody waits
+	changed chan struct{} // closed at the next change; nil while nobody waits
 }
 
 // note is an http.Server's ConnState.
@@ -129,7 +142,7 @@ func (c *connections) note(_ net.Conn, s http.ConnState) {
 	}
 }
 
-// wait returns how many connections are left when none is, or after d.
+// wait waits until no connection is left, or for d. It returns how many are left.
 func (c *connections) wait(d time.Duration) int {
 	timeout := time.NewTimer(d)
 	defer timeout.Stop()

@@ -160,7 +160,7 @@ func TestServeLetsRequestsFinish(t *testing.T) {
 	if err := s.stopped(t); err != nil {
 		t.Errorf("Serve = %v", err)
 	}
-	if strings.Contains(j.String(), "cut off") {
+	if strings.Contains(j.String(), "aborted") {
 		t.Errorf("%s", j.String())
 	}
 }
@@ -189,7 +189,7 @@ func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 	default:
 		t.Error("Serve did not wait for the handler that it cut off")
 	}
-	if !strings.Contains(j.String(), "cut off") {
+	if !strings.Contains(j.String(), "aborted") {
 		t.Errorf("nothing in the log about it: %s", j.String())
 	}
 }

@@ -6,10 +6,10 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// statusClientGone is nginx's status for a request whose client left before the answer. Only logs and metrics see it.
+// statusClientGone is nginx's status for a request whose client has left. It appears in logs and metrics only.
 const statusClientGone = 499
 
-// Status returns the HTTP status that stands for a kind of failure. It is the only such table in Pillion.
+// Status returns the HTTP status of a kind of failure.
 func Status(k fault.Kind) int {
 	switch k {
 	case fault.Malformed, fault.Invalid:

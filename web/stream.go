@@ -15,44 +15,42 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An Ending is why a stream has ended. It stands in the stream's last event, and is a label of the metrics.
+// An Ending is why a stream has ended, as its last event and the metrics name it.
 type Ending string
 
 // The endings.
 const (
-	BookingOver  Ending = "booking_over"  // nothing more can come: do not come back
-	TokenExpired Ending = "token_expired" // come back with a new token
-	TokenRevoked Ending = "token_revoked" // likewise, after a login
-	SlowReader   Ending = "slow_reader"   // the client did not read what it was told: come back and go on
-	Restart      Ending = "restart"       // what was told may be wrong: come back and begin anew
-	ShuttingDown Ending = "shutting_down" // come back and go on, at another instance
-	Unavailable  Ending = "unavailable"   // something that is needed is away: come back and go on
-	clientGone   Ending = "client_gone"   // nobody is there to be told
+	BookingOver  Ending = "booking_over"  // no more events can come: do not reconnect
+	TokenExpired Ending = "token_expired" // reconnect with a new token
+	TokenRevoked Ending = "token_revoked" // log in and reconnect
+	SlowReader   Ending = "slow_reader"   // the client read too slowly: reconnect and resume
+	Restart      Ending = "restart"       // earlier events may be wrong: reconnect and start over
+	ShuttingDown Ending = "shutting_down" // reconnect, to another instance, and resume
+	Unavailable  Ending = "unavailable"   // a dependency is unavailable: reconnect and resume
+	clientGone   Ending = "client_gone"   // metrics only: the client has left
 )
 
 func endings() []Ending {
 	return []Ending{BookingOver, TokenExpired, TokenRevoked, SlowReader, Restart, ShuttingDown, Unavailable, clientGone}
 }
 
-// comeBack reports whether a client should.
-func (e Ending) comeBack() bool { return e != BookingOver }
+// lastEventTimeout is how long a reader may take for a stream's last event.
+const lastEventTimeout = 200 * time.Millisecond
 
-// goodbye is how long a reader has for a stream's last event: it may be one that does not read.
-const goodbye = 200 * time.Millisecond
-
-// errStreamOver is what a stream's methods return when it has ended. The reason has been told and noted: a handler returns nil.
+// errStreamOver is the error of every method of a stream that has ended.
 var errStreamOver = errors.New("the stream is over")
 
 // An Event is one message of a stream.
 type Event struct {
-	ID    uint64 // where a client that comes back goes on; 0: it is not a place to go on from
-	Event string // its kind
-	Data  any    // as JSON, on one line
+	ID    uint64 // where a client resumes; 0: a client cannot resume here
+	Event string // the kind of event
+	Data  any    // encoded as JSON
 }
 
-// A Stream is an answer that goes on. It is for the goroutine of its handler alone. The handler calls Begin, then Send whenever there is
-// something, and meanwhile waits for Due, to call Tend, and for Over, to return. Every method that returns an error has ended the
-// stream: the handler returns nil then.
+// A Stream is an answer of Server-Sent Events. Only the goroutine of its handler may use it. The handler
+// calls Begin, then Send for each event. Between events it waits for Due, to call KeepAlive, and for Over,
+// to call Leave. A method that returns an error has ended the stream, sent and recorded the reason: the
+// handler then returns nil.
 type Stream struct {
 	streams *Streams
 	w       http.ResponseWriter
@@ -61,50 +59,50 @@ type Stream struct {
 	claims  token.Claims
 	raw     string
 
-	whole  context.Context // the request's, which ends when the client has left
-	ctx    context.Context // ends when the client has left or the server is told to stop
-	cancel context.CancelFunc
-	hurry  func() bool // stops the hurry when the server is told to stop
+	request context.Context // ends when the client has left
+	ctx     context.Context // ends when the client has left or the server stops
+	cancel  context.CancelFunc
+	unhook  func() bool // undoes the call of stop when the server stops
 
 	due   *time.Timer
 	begun bool
 	buf   []byte
 
-	mu       sync.Mutex // guards what the server's stop does beside the handler
+	mu       sync.Mutex // stop runs concurrently with the handler
 	stopping bool
 
-	reason Ending // "" until it has ended
+	reason Ending // "" until the stream has ended
 }
 
 func newStream(s *Streams, w http.ResponseWriter, r *http.Request, claims token.Claims, raw string) *Stream {
 	st := &Stream{streams: s, w: w, r: r, control: http.NewResponseController(w), claims: claims, raw: raw}
-	st.whole = r.Context()
-	if rec := recordOf(st.whole); rec != nil && rec.whole != nil {
-		st.whole = rec.whole
+	st.request = r.Context()
+	if rec := recordOf(st.request); rec != nil && rec.untimed != nil {
+		st.request = rec.untimed
 	}
-	st.ctx, st.cancel = context.WithCancel(st.whole)
-	st.hurry = context.AfterFunc(stoppingOf(r.Context()), st.stop)
+	st.ctx, st.cancel = context.WithCancel(st.request)
+	st.unhook = context.AfterFunc(stoppingOf(r.Context()), st.stop)
 	return st
 }
 
-// stop is called beside the handler when the server is told to stop: a write that waits for its reader waits no longer.
+// stop runs when the server is told to stop. It cuts short a write that waits for a slow reader.
 func (st *Stream) stop() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.stopping {
-		return // it is closed
+		return // the stream is closed
 	}
 	st.stopping = true
-	_ = st.control.SetWriteDeadline(time.Now().Add(goodbye))
+	_ = st.control.SetWriteDeadline(time.Now().Add(lastEventTimeout))
 	st.cancel()
 }
 
-// Begin begins the answer: from now on there is no other. It fails for a request that wants the headers only.
+// Begin writes the header of the answer. It ends the stream of a HEAD request.
 func (st *Stream) Begin() error {
 	h := st.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // nginx would keep what it is to pass on
-	h.Set("Connection", "close")     // the stream's last deadline stays with the connection: the next request would meet it
+	h.Set("X-Accel-Buffering", "no") // nginx would buffer the events
+	h.Set("Connection", "close")     // the connection keeps the stream's last write deadline
 	st.w.WriteHeader(http.StatusOK)
 	if st.r.Method == http.MethodHead {
 		st.reason = clientGone
@@ -112,12 +110,12 @@ func (st *Stream) Begin() error {
 	}
 	st.begun = true
 	st.streams.open.Inc()
-	st.due = time.NewTimer(st.rest())
+	st.due = time.NewTimer(st.untilDue())
 	st.buf = fmt.Appendf(st.buf[:0], "retry: %d\n\n", st.streams.limits.Retry.Milliseconds())
 	return st.flush(st.streams.limits.Write)
 }
 
-// Send tells the client events. They are on their way when it returns.
+// Send writes events and flushes them.
 func (st *Stream) Send(events ...Event) error {
 	if st.reason != "" {
 		return errStreamOver
@@ -136,7 +134,7 @@ func (st *Stream) Send(events ...Event) error {
 	return st.flush(st.streams.limits.Write)
 }
 
-// append writes an event as it goes over the wire. JSON on one line has no line breaks, so one line of data is enough.
+// append appends the wire form of an event. JSON from json.Marshal has no line breaks, so data is one line.
 func (e Event) append(b []byte) ([]byte, error) {
 	data, err := json.Marshal(e.Data)
 	if err != nil {
@@ -154,11 +152,11 @@ func (e Event) append(b []byte) ([]byte, error) {
 	return append(b, "\n\n"...), nil
 }
 
-// flush sends the buffer and gives the reader some time to take it.
+// flush writes the buffer, and gives the reader a time limit to receive it.
 func (st *Stream) flush(patience time.Duration) error {
 	st.mu.Lock()
 	var err error
-	if !st.stopping { // else there is a deadline already
+	if !st.stopping { // stop has set a deadline
 		err = st.control.SetWriteDeadline(time.Now().Add(patience))
 	}
 	st.mu.Unlock()
@@ -172,12 +170,12 @@ func (st *Stream) flush(patience time.Duration) error {
 		return st.lost(err)
 	}
 	if cap(st.buf) > 4<<10 {
-		st.buf = nil // thousands of streams are silent most of the time
+		st.buf = nil // most streams are idle: do not keep a large buffer for each
 	}
 	return nil
 }
 
-// lost ends a stream that could not be written to.
+// lost ends a stream after a failed write.
 func (st *Stream) lost(err error) error {
 	st.reason = clientGone
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -186,17 +184,18 @@ func (st *Stream) lost(err error) error {
 	return errStreamOver
 }
 
-// rest returns how long the stream may be left alone.
-func (st *Stream) rest() time.Duration {
+// untilDue returns the time until the next KeepAlive.
+func (st *Stream) untilDue() time.Duration {
 	left := st.claims.ExpiresAt.Sub(st.streams.now())
 	return max(time.Millisecond, min(st.streams.limits.Heartbeat, left))
 }
 
-// Due returns a channel that gets a value when it is time to Tend the stream.
+// Due returns a channel that receives a value when KeepAlive is due.
 func (st *Stream) Due() <-chan time.Time { return st.due.C }
 
-// Tend keeps the stream: it verifies the token again, and tells the client, and whatever stands in between, that the stream is alive.
-func (st *Stream) Tend() error {
+// KeepAlive verifies the token again, and sends a comment so that the client and any proxies see that the
+// stream is alive.
+func (st *Stream) KeepAlive() error {
 	if st.reason != "" {
 		return errStreamOver
 	}
@@ -211,20 +210,20 @@ func (st *Stream) Tend() error {
 		}
 		return st.End(TokenRevoked)
 	}
-	st.due.Reset(st.rest())
+	st.due.Reset(st.untilDue())
 	st.buf = append(st.buf[:0], ":\n\n"...)
 	return st.flush(st.streams.limits.Write)
 }
 
-// Context returns a context that ends when the stream is to end.
+// Context returns a context that ends when the client has left or the server is told to stop.
 func (st *Stream) Context() context.Context { return st.ctx }
 
-// Over returns a channel that is closed when the client has left or the server is told to stop. Call Leave then.
+// Over returns a channel that is closed when that context ends. Then call Leave.
 func (st *Stream) Over() <-chan struct{} { return st.ctx.Done() }
 
-// Leave ends the stream for the reason for which Over was closed.
+// Leave ends a stream whose Over channel is closed. It returns an error in any case.
 func (st *Stream) Leave() error {
-	if st.whole.Err() != nil {
+	if st.request.Err() != nil {
 		if st.reason == "" {
 			st.reason = clientGone
 		}
@@ -239,31 +238,31 @@ type end struct {
 	Reconnect bool   `json:"reconnect"`
 }
 
-// End ends the stream and tells the client why. It always returns an error.
+// End sends the reason and ends the stream. It returns an error in any case.
 func (st *Stream) End(reason Ending) error {
 	if st.reason != "" {
 		return errStreamOver
 	}
-	b, err := Event{Event: "end", Data: end{reason, reason.comeBack()}}.append(nil)
+	b, err := Event{Event: "end", Data: end{reason, reason != BookingOver}}.append(nil)
 	if err != nil {
 		return st.lost(err)
 	}
 	if reason == Restart {
-		b = append([]byte("id:\n"), b...) // which makes a client forget where it was, so that it does not ask to go on from there
+		b = append([]byte("id:\n"), b...) // clears the client's Last-Event-ID, so that it starts over
 	}
 	st.buf = b
-	if err := st.flush(goodbye); err != nil && st.reason == clientGone {
+	if err := st.flush(lastEventTimeout); err != nil && st.reason == clientGone {
 		return err
 	}
 	st.reason = reason
 	return errStreamOver
 }
 
-// Close gives the stream's place back.
+// Close releases the stream. It must be called in any case.
 func (st *Stream) Close() {
-	st.hurry()
+	st.unhook()
 	st.mu.Lock()
-	st.stopping = true // the connection is not the stream's any more
+	st.stopping = true // stop must not touch the connection any more
 	st.mu.Unlock()
 	st.cancel()
 	st.streams.leave(st.claims.Subject)
@@ -281,19 +280,20 @@ func (st *Stream) Close() {
 	}
 }
 
-// ErrLastEventID is for a place to go on from that is none.
+// ErrLastEventID refuses a malformed id of the last event.
 var ErrLastEventID = fault.New(fault.Invalid, "last_event_id",
-	"Last-Event-ID must be an id exactly as the stream gave it, or not be there at all.")
+	"Last-Event-ID must be an id exactly as the stream sent it, or be absent.")
 
-// LastEventID returns the id of the last event that the client has: from the header Last-Event-ID, which clients send by themselves when they come back, or else
-// from ?after=; false where it has none. It returns ErrLastEventID and ErrQuery.
+// LastEventID returns the id of the last event that the client has received, from the header Last-Event-ID,
+// which clients send when they reconnect, or else from ?after=. ok is false for a client that starts.
+// Errors: ErrLastEventID, ErrQuery.
 func LastEventID(r *http.Request) (id uint64, ok bool, err error) {
 	values := r.Header["Last-Event-Id"]
 	if len(values) == 1 && values[0] == "" {
 		values = nil
 	}
 	if len(values) == 0 {
-		query, err := queryOf(r)
+		query, err := parseQuery(r)
 		if err != nil {
 			return 0, false, err
 		}

@@ -81,12 +81,12 @@ func newTheatre(t *testing.T, limits web.StreamLimits) *theatre {
 			case e := <-th.endings:
 				err = st.End(e)
 			case <-st.Due():
-				err = st.Tend()
+				err = st.KeepAlive()
 			case <-st.Over():
 				err = st.Leave()
 			}
 			if err != nil {
-				if st.Send(web.Event{Event: "late"}) == nil || st.Tend() == nil || st.End(web.Restart) == nil || st.Leave() == nil {
+				if st.Send(web.Event{Event: "late"}) == nil || st.KeepAlive() == nil || st.End(web.Restart) == nil || st.Leave() == nil {
 					t.Error("a stream that is over does not say so")
 				}
 				return nil
@@ -220,7 +220,7 @@ func TestStream(t *testing.T) {
 		t.Errorf("the log says %v", got)
 	}
 	if err := testutil.GatherAndCompare(th.registry, strings.NewReader(`
-# HELP pillion_streams_ended_total Streams that have ended, by why.
+# HELP pillion_streams_ended_total Streams that have ended, by reason.
 # TYPE pillion_streams_ended_total counter
 pillion_streams_ended_total{reason="booking_over",service="theatre"} 1
 pillion_streams_ended_total{reason="client_gone",service="theatre"} 0
@@ -230,7 +230,7 @@ pillion_streams_ended_total{reason="slow_reader",service="theatre"} 0
 pillion_streams_ended_total{reason="token_expired",service="theatre"} 0
 pillion_streams_ended_total{reason="token_revoked",service="theatre"} 0
 pillion_streams_ended_total{reason="unavailable",service="theatre"} 0
-# HELP pillion_streams_open Streams that are open.
+# HELP pillion_streams_open Open streams.
 # TYPE pillion_streams_open gauge
 pillion_streams_open{service="theatre"} 0
 `), "pillion_streams_ended_total", "pillion_streams_open"); err != nil {

@@ -10,21 +10,21 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What somebody is told who cannot have a stream now.
+// The refusals of new streams.
 var (
 	ErrTooManyStreams = fault.New(fault.Exhausted, "too_many_streams",
-		"You are watching too much at once. Close a stream that you do not need, and try again.").After(5 * time.Second)
+		"You have too many open streams. Close one that you do not need, and try again.").After(5 * time.Second)
 	ErrStreamsFull = fault.New(fault.Unavailable, "streams_full",
-		"Very many people are watching right now. Please try again in a moment.").After(5 * time.Second)
+		"This server has too many open streams. Please try again in a moment.").After(5 * time.Second)
 )
 
-// StreamLimits bound streams. A zero value stands for the default.
+// StreamLimits bound the streams of an instance. Zero values stand for the defaults.
 type StreamLimits struct {
-	PerCaller int           // streams that one account may have at this instance; default 10
-	Total     int           // streams that the instance has; default 10,000
-	Heartbeat time.Duration // how often a silent stream says that it is alive, and every stream's token is verified again; default 15 s
-	Write     time.Duration // how long a reader may take for what is written at once; default 10 s
-	Retry     time.Duration // what clients are asked to wait before they come back; default 3 s
+	PerCaller int           // streams of one account; default 10
+	Total     int           // streams of all accounts; default 10,000
+	Heartbeat time.Duration // time between keep-alives, each of which verifies the token again; default 15 s
+	Write     time.Duration // time for a reader to receive one write; default 10 s
+	Retry     time.Duration // time that clients are told to wait before they reconnect; default 3 s
 }
 
 func (l StreamLimits) withDefaults() StreamLimits {
@@ -46,8 +46,8 @@ func (l StreamLimits) withDefaults() StreamLimits {
 	return l
 }
 
-// Streams are the open streams of one service: Server-Sent Events, as section 9.2 of WHATWG's HTML has them. A handler takes a place with
-// [Streams.Open]. It holds nothing that must be closed.
+// Streams are the open streams of Server-Sent Events of one service (WHATWG HTML, section 9.2). A handler
+// opens one with [Streams.Open]. Streams itself needs no closing.
 type Streams struct {
 	limits   StreamLimits
 	verifier TokenVerifier
@@ -60,17 +60,19 @@ type Streams struct {
 	of    map[string]int // by account
 }
 
-// NewStreams returns the streams of a service. v verifies their tokens again, and of c it takes the service, the clock and where to register
-// metrics. It panics, as MustRegister does, when the same service is registered twice with one Registerer.
+// NewStreams returns the streams of a service. v verifies their tokens again at every keep-alive. c provides
+// the service's name, clock and Registerer. It panics, as MustRegister does, when a service is registered
+// twice with one Registerer.
 func NewStreams(l StreamLimits, v TokenVerifier, c RouterConfig) *Streams {
 	labels := prometheus.Labels{"service": c.Service}
 	s := &Streams{
 		limits: l.withDefaults(), verifier: v, now: c.Now, of: make(map[string]int),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "streams_open", ConstLabels: labels, Help: "Streams that are open.",
+			Namespace: "pillion", Name: "streams_open", ConstLabels: labels, Help: "Open streams.",
 		}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "streams_ended_total", ConstLabels: labels, Help: "Streams that have ended, by why.",
+			Namespace: "pillion", Name: "streams_ended_total", ConstLabels: labels,
+			Help: "Streams that have ended, by reason.",
 		}, []string{"reason"}),
 	}
 	if s.now == nil {
@@ -79,14 +81,14 @@ func NewStreams(l StreamLimits, v TokenVerifier, c RouterConfig) *Streams {
 	if c.Registerer != nil {
 		c.Registerer.MustRegister(s.open, s.ended)
 	}
-	for _, e := range endings() { // so that a rate can be taken of the first one
+	for _, e := range endings() { // all series exist from the start, so that rate() sees the first ending
 		s.ended.WithLabelValues(string(e))
 	}
 	return s
 }
 
-// Open takes a place for the caller's stream, behind [Require]. It writes nothing: the handler may still refuse the request. Close the
-// stream in any case.
+// Open reserves a stream for the caller, whom [Require] has verified. It writes nothing: the handler may
+// still refuse the request. The handler must close the stream.
 //
 // Errors: ErrTooManyStreams, ErrStreamsFull.
 func (s *Streams) Open(w http.ResponseWriter, r *http.Request) (*Stream, error) {

@@ -1,9 +1,10 @@
-// Package web is what Pillion's services have in common over HTTP: routing with a log line and metrics for each request, strict
-// reading of bodies and credentials, answers to failures, and serving that ends in order.
+// Package web is the HTTP code that Pillion's services share: routing with logs and metrics, strict decoding of
+// bodies and credentials, error answers, event streams, and a server that stops in order.
 //
-// Begin with [NewRouter], guard routes with [Require], write handlers as [HandlerFunc] and mount them with [Handle]; [Serve] runs
-// the result until its context ends. A handler decides nothing about statuses: it returns a fault, and [WriteError] alone turns
-// the fault's kind into one.
+// Begin with [NewRouter]. Protect routes with [Require], write handlers as [HandlerFunc], and mount them with
+// [Handle]. [Serve] runs the router until its context ends. A handler returns a fault, and [WriteError] turns
+// the fault's kind into an HTTP status.
 //
-// Nothing here logs a credential, a body or a query string. A client's address is never taken from a header.
+// The package never logs a credential, a body or a query string. It takes a client's address from a header
+// only if a trusted proxy has sent it.
 package web

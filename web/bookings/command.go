@@ -1,7 +1,8 @@
-// Package bookings is what the services of users and of riders have in common: commands, lists and streams of bookings as HTTP has them. It holds
-// nothing, and decides nothing about bookings.
+// Package bookings is the HTTP code that usersvc and ridersvc share: commands, steps of a ride, lists and
+// event streams of bookings. It keeps no state and takes no decisions about bookings.
 //
-// Begin with [Command], for a request that is to change a booking; [List] and [Story] are for those that only look.
+// Begin with [Command] or [Step] for a request that changes a booking, and with [List] or [EventStream] for
+// one that reads. [TrustedBoard] keeps a read from an incomplete board.
 package bookings
 
 import (
@@ -15,14 +16,15 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// Command returns the command that a request is, by its caller, asking for what is in body; and its idempotency key, which is empty where there is
-// none. With a key the command has the same id each time, else one that newID makes. Errors: web.ErrIdempotencyKey.
+// Command returns the command of the caller who sent r, and the request's idempotency key, which may be
+// empty. With a key, the command's id depends on the caller, the path and the key, and the command carries
+// a fingerprint of body. Without one, newID makes the id. Errors: web.ErrIdempotencyKey.
 func Command(r *http.Request, body any, newID func() string) (c booking.Command, key string, err error) {
 	if key, _, err = web.IdempotencyKey(r); err != nil {
 		return booking.Command{}, "", err
 	}
-	claims, proof := web.Caller(r.Context())
-	c = booking.Command{Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: proof}
+	claims, raw := web.Caller(r.Context())
+	c = booking.Command{Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: raw}
 	if key == "" {
 		c.ID = booking.CommandID(newID())
 		return c, "", nil
@@ -35,5 +37,5 @@ func Command(r *http.Request, body any, newID func() string) (c booking.Command,
 	return c, key, nil
 }
 
-// Named returns the booking that a path names as {id}. A desk refuses what is no id.
-func Named(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }
+// PathID returns the booking id in the {id} of r's path. It may be malformed: the desk checks it.
+func PathID(r *http.Request) booking.ID { return booking.ID(chi.URLParam(r, "id")) }

@@ -11,23 +11,44 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// MaxPage is how many bookings one answer lists at most.
+// MaxPage is the most bookings on a page.
 const MaxPage = 100
 
-type page[T any] struct {
+// A Page is one page of a list.
+type Page[T any] struct {
 	Bookings []T    `json:"bookings"`
-	Next     string `json:"next_cursor,omitempty"`
+	Next     string `json:"next_cursor,omitempty"` // empty on the last page
 }
 
-// List answers with a caller's bookings, newest first, as show has them. catchUp waits until the board has what the caller wrote on this instance; of returns so many of
-// the caller's bookings that were asked for before a sequence, as [board.Board.OfUser] does.
-func List[T any](catchUp func(context.Context) error, of func(caller string, most int, before uint64, only ...board.Filter) []booking.Booking, show func(booking.Booking) T) web.HandlerFunc {
+// NewPage returns a page of at most limit bookings, as show presents them. found holds one more if there is
+// a next page, which begins after the cursor of the last booking shown.
+func NewPage[T any](
+	found []booking.Booking, limit int, show func(booking.Booking) T, cursor func(*booking.Booking) uint64,
+) Page[T] {
+	shown := found[:min(limit, len(found))]
+	p := Page[T]{Bookings: make([]T, len(shown))}
+	for i, b := range shown {
+		p.Bookings[i] = show(b)
+	}
+	if len(found) > limit {
+		p.Next = strconv.FormatUint(cursor(&found[limit-1]), 10)
+	}
+	return p
+}
+
+// A ListFunc returns at most n of the caller's bookings that were requested before a sequence, newest first,
+// as [board.Board.OfUser] does.
+type ListFunc func(caller string, n int, before uint64, filters ...board.Filter) []booking.Booking
+
+// List answers with the caller's bookings, newest first, as show presents them. catchUp waits until the
+// board includes what the caller wrote on this instance.
+func List(catchUp func(context.Context) error, list ListFunc, show func(booking.Booking) View) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		limit, cursor, err := web.Page(r, MaxPage)
 		if err != nil {
 			return err
 		}
-		only, err := wanted(r)
+		filters, err := parseFilters(r)
 		if err != nil {
 			return err
 		}
@@ -36,23 +57,17 @@ func List[T any](catchUp func(context.Context) error, of func(caller string, mos
 			return err
 		}
 		claims, _ := web.Caller(ctx)
-		found := of(claims.Subject, limit+1, cursor, only...)
-		answer := page[T]{Bookings: make([]T, 0, min(limit, len(found)))}
-		for _, b := range found[:min(limit, len(found))] {
-			answer.Bookings = append(answer.Bookings, show(b))
-		}
-		if len(found) > limit {
-			answer.Next = strconv.FormatUint(found[limit-1].RequestedSeq, 10)
-		}
-		return web.WriteJSON(w, http.StatusOK, answer)
+		found := list(claims.Subject, limit+1, cursor, filters...)
+		page := NewPage(found, limit, show, func(b *booking.Booking) uint64 { return b.RequestedSeq })
+		return web.WriteJSON(w, http.StatusOK, page)
 	}
 }
 
-// wanted returns which bookings a request for a list asks for: ?state=, ?since= and ?until=. Errors: booking.ErrInvalidState, and those of web.Words and
-// web.Moment.
-func wanted(r *http.Request) ([]board.Filter, error) {
-	var only []board.Filter
-	names, err := web.Words(r, "state")
+// parseFilters returns the filters of a list: ?state=, ?since= and ?until=. Errors:
+// booking.ErrInvalidState, and those of web.QueryList and web.QueryTime.
+func parseFilters(r *http.Request) ([]board.Filter, error) {
+	var filters []board.Filter
+	names, err := web.QueryList(r, "state")
 	if err != nil {
 		return nil, err
 	}
@@ -65,19 +80,19 @@ func wanted(r *http.Request) ([]board.Filter, error) {
 		states = append(states, state)
 	}
 	if states != nil {
-		only = append(only, board.InState(states...))
+		filters = append(filters, board.InState(states...))
 	}
 	for _, bound := range []struct {
-		name string
-		only func(time.Time) board.Filter
+		name   string
+		filter func(time.Time) board.Filter
 	}{{"since", board.Since}, {"until", board.Until}} {
-		t, given, err := web.Moment(r, bound.name)
+		t, given, err := web.QueryTime(r, bound.name)
 		if err != nil {
 			return nil, err
 		}
 		if given {
-			only = append(only, bound.only(t))
+			filters = append(filters, bound.filter(t))
 		}
 	}
-	return only, nil
+	return filters, nil
 }

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// setUserTimeout does nothing: this system retries for as long as it likes.
+// setUserTimeout does nothing: this system has no such option.
 func setUserTimeout(*net.TCPConn, time.Duration) {}

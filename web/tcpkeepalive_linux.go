@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout bounds how long what was sent may stay without an acknowledgement (RFC 5482).
+// setUserTimeout bounds how long sent data may stay unacknowledged (RFC 5482).
 func setUserTimeout(c *net.TCPConn, d time.Duration) {
 	raw, err := c.SyscallConn()
 	if err != nil {

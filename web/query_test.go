@@ -142,13 +142,13 @@ func TestWords(t *testing.T) {
 		{"w=a,", []string{"a", ""}, nil},
 		{"w=a%2Cb", []string{"a", "b"}, nil},
 		{"w=" + strings.Repeat("a,", 31) + "a", slices.Repeat([]string{"a"}, 32), nil},
-		{"w=" + strings.Repeat("a,", 32) + "a", nil, web.ErrWords},
-		{"w=" + strings.Repeat("a&w=", 32) + "a", nil, web.ErrWords},
+		{"w=" + strings.Repeat("a,", 32) + "a", nil, web.ErrTooManyValues},
+		{"w=" + strings.Repeat("a&w=", 32) + "a", nil, web.ErrTooManyValues},
 		{"w=%zz", nil, web.ErrQuery},
 	} {
 		r := request("GET", "/bookings", "")
 		r.URL.RawQuery = c.query
-		if got, err := web.Words(r, "w"); !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
+		if got, err := web.QueryList(r, "w"); !slices.Equal(got, c.want) || !errors.Is(err, c.err) {
 			t.Errorf("?%s: %q, %v, want %q, %v", c.query, got, err, c.want, c.err)
 		}
 	}
@@ -168,23 +168,23 @@ func TestMoment(t *testing.T) {
 		{"t=2026-03-01T13:30:00%2B05:30", eight, nil},
 		{"t=2026-03-01T13:30:00+05:30", eight, nil},
 		{"t=2026-03-01T03:00:00-05:00", eight, nil},
-		{"t=", time.Time{}, web.ErrMoment},
-		{"t", time.Time{}, web.ErrMoment},
-		{"t=2026-03-01", time.Time{}, web.ErrMoment},
-		{"t=2026-03-01T08:00:00", time.Time{}, web.ErrMoment},
-		{"t=2026-03-01+08:00:00Z", time.Time{}, web.ErrMoment},
-		{"t=2026-02-30T08:00:00Z", time.Time{}, web.ErrMoment},
-		{"t=1772352000", time.Time{}, web.ErrMoment},
-		{"t=2026-03-01T08:00:00Z&t=2026-03-01T08:00:00Z", time.Time{}, web.ErrMoment},
+		{"t=", time.Time{}, web.ErrTime},
+		{"t", time.Time{}, web.ErrTime},
+		{"t=2026-03-01", time.Time{}, web.ErrTime},
+		{"t=2026-03-01T08:00:00", time.Time{}, web.ErrTime},
+		{"t=2026-03-01+08:00:00Z", time.Time{}, web.ErrTime},
+		{"t=2026-02-30T08:00:00Z", time.Time{}, web.ErrTime},
+		{"t=1772352000", time.Time{}, web.ErrTime},
+		{"t=2026-03-01T08:00:00Z&t=2026-03-01T08:00:00Z", time.Time{}, web.ErrTime},
 		{"t=%zz", time.Time{}, web.ErrQuery},
 	} {
 		r := request("GET", "/bookings", "")
 		r.URL.RawQuery = c.query
-		got, given, err := web.Moment(r, "t")
+		got, given, err := web.QueryTime(r, "t")
 		if !got.Equal(c.want) || given == c.want.IsZero() || !errors.Is(err, c.err) {
 			t.Errorf("?%s: %v, %v, %v, want %v, %v", c.query, got, given, err, c.want, c.err)
 		}
-		if errors.Is(err, web.ErrMoment) && !strings.HasPrefix(fault.From(err).Message, "t must") {
+		if errors.Is(err, web.ErrTime) && !strings.HasPrefix(fault.From(err).Message, "t must") {
 			t.Errorf("?%s: %v", c.query, err)
 		}
 	}
