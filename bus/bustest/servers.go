@@ -48,7 +48,8 @@ func (l *LogLines) String() string {
 	return l.text.String()
 }
 
-// serve starts a server with the certificate in a folder, or without encryption where there is none.
+// serve starts a server with the certificate in a folder, or without encryption where there is
+// none.
 func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	t.Helper()
 	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
@@ -89,8 +90,8 @@ func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	return conn
 }
 
-// A restartable is a server that a test takes away and brings back. Connections reach it within the process, whichever server it
-// is at the moment.
+// A restartable is a server that a test takes away and brings back. Connections reach it within the
+// process, whichever server it is at the moment.
 type Restartable struct {
 	Config embedded.Config
 	Server atomic.Pointer[embedded.Server]
