@@ -83,7 +83,7 @@ func (p Plan) withDefaults() Plan {
 
 // streams returns the streams of a plan, the ledger first.
 func (p Plan) streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p), auditConfig(p), timersConfig(p)}
+	return []jetstream.StreamConfig{p.ledger(), p.quarantine(), p.audit(), p.timers()}
 }
 
 // buckets returns the buckets of a plan, in the order of [Buckets].
@@ -139,84 +139,48 @@ func (p Plan) onDisk() Plan {
 	return p
 }
 
-// ledgerConfig is the ledger. It keeps the first message of each subject and discards later ones,
-// so no publisher can overwrite or shadow a stored event, alone or in a batch. Nobody may delete or
-// purge.
-func ledgerConfig(p Plan) jetstream.StreamConfig {
+// stream returns what all streams have in common.
+func (p Plan) stream(name, description, subjects string, age time.Duration, size int64) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:                 LedgerStream,
-		Description:          "what happened to every booking: the only truth",
-		Subjects:             []string{LedgerSubjects},
-		Storage:              jetstream.FileStorage,
-		Replicas:             p.Replicas,
-		MaxAge:               p.LedgerAge,
-		MaxBytes:             p.LedgerSize,
-		MaxMsgsPerSubject:    1,
-		Discard:              jetstream.DiscardNew,
-		DiscardNewPerSubject: true,
-		DenyDelete:           true,
-		DenyPurge:            true,
-		AllowDirect:          true,
-		AllowAtomicPublish:   true,
-		Duplicates:           duplicateWindow,
-		Metadata:             map[string]string{layoutKey: layout},
-		RePublish:            &jetstream.RePublish{Source: republishFrom, Destination: republishTo},
+		Name: name, Description: description, Subjects: []string{subjects}, MaxAge: age, MaxBytes: size,
+		Storage: jetstream.FileStorage, Replicas: p.Replicas, AllowDirect: true, Duplicates: duplicateWindow,
 	}
 }
 
-// quarantineConfig is the quarantine. When full it drops the oldest records, so a flood of
-// forgeries cannot stop the ledger's readers.
-func quarantineConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:              QuarantineStream,
-		Description:       "messages of the ledger that were refused, without their tokens",
-		Subjects:          []string{QuarantinePattern},
-		Storage:           jetstream.FileStorage,
-		Replicas:          p.Replicas,
-		MaxAge:            p.LedgerAge + quarantineSlack,
-		MaxBytes:          p.part(quarantineShare, smallestStream, math.MaxInt64),
-		MaxMsgsPerSubject: 1,
-		Discard:           jetstream.DiscardOld,
-		DenyDelete:        true,
-		AllowDirect:       true,
-		Duplicates:        duplicateWindow,
-	}
+// ledger keeps the first message of each subject and discards later ones, so no publisher can
+// overwrite or shadow a stored event, alone or in a batch. Nobody may delete or purge.
+func (p Plan) ledger() jetstream.StreamConfig {
+	s := p.stream(LedgerStream, "what happened to every booking: the only truth", LedgerSubjects, p.LedgerAge, p.LedgerSize)
+	s.MaxMsgsPerSubject, s.Discard, s.DiscardNewPerSubject = 1, jetstream.DiscardNew, true
+	s.DenyDelete, s.DenyPurge = true, true
+	s.AllowAtomicPublish = true
+	s.Metadata = map[string]string{layoutKey: layout}
+	s.RePublish = &jetstream.RePublish{Source: republishFrom, Destination: republishTo}
+	return s
 }
 
-// auditConfig is the audit trail. When full it drops the oldest entries, so a flood of attempts
-// cannot stop logins.
-func auditConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:        AuditStream,
-		Description: "who did and tried what with accounts, without secrets",
-		Subjects:    []string{AuditPattern},
-		Storage:     jetstream.FileStorage,
-		Replicas:    p.Replicas,
-		MaxAge:      p.AuditAge,
-		MaxBytes:    p.AuditSize,
-		Discard:     jetstream.DiscardOld,
-		DenyDelete:  true,
-		AllowDirect: true,
-		Duplicates:  duplicateWindow,
-	}
+// quarantine drops the oldest records when it is full, so a flood of forgeries cannot stop the
+// ledger's readers.
+func (p Plan) quarantine() jetstream.StreamConfig {
+	s := p.stream(QuarantineStream, "messages of the ledger that were refused, without their tokens", QuarantinePattern,
+		p.LedgerAge+quarantineSlack, p.part(quarantineShare, smallestStream, math.MaxInt64))
+	s.MaxMsgsPerSubject, s.Discard, s.DenyDelete = 1, jetstream.DiscardOld, true
+	return s
 }
 
-// timersConfig holds the deadlines as scheduled messages, which NATS itself publishes when they are
-// due: one for each second with a deadline in it.
-func timersConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:              TimersStream,
-		Description:       "when the deadlines of bookings pass",
-		Subjects:          []string{timerSubjects},
-		Storage:           jetstream.FileStorage,
-		Replicas:          p.Replicas,
-		MaxAge:            timersAge,
-		MaxBytes:          p.part(timersShare, smallestStream, timersSize),
-		MaxMsgsPerSubject: 1,
-		Discard:           jetstream.DiscardOld,
-		AllowMsgSchedules: true,
-		AllowRollup:       true, // the server turns it on with schedules
-		AllowDirect:       true,
-		Duplicates:        duplicateWindow,
-	}
+// audit drops the oldest entries when it is full, so a flood of attempts cannot stop logins.
+func (p Plan) audit() jetstream.StreamConfig {
+	s := p.stream(AuditStream, "who did and tried what with accounts, without secrets", AuditPattern, p.AuditAge, p.AuditSize)
+	s.Discard, s.DenyDelete = jetstream.DiscardOld, true
+	return s
+}
+
+// timers holds the deadlines as scheduled messages, which NATS itself publishes when they are due:
+// one for each second with a deadline in it.
+func (p Plan) timers() jetstream.StreamConfig {
+	s := p.stream(TimersStream, "when the deadlines of bookings pass", timerSubjects, timersAge, p.part(timersShare, smallestStream, timersSize))
+	s.MaxMsgsPerSubject, s.Discard = 1, jetstream.DiscardOld
+	s.AllowMsgSchedules = true
+	s.AllowRollup = true // the server turns it on with schedules
+	return s
 }

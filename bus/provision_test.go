@@ -76,8 +76,7 @@ func TestProvisionThreeReplicas(t *testing.T) {
 	}
 }
 
-// A deployment that was provisioned before there were sessions gets what it lacks and keeps what it
-// has.
+// A deployment of a version without sessions gets what it lacks and keeps what it has.
 func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -132,7 +131,7 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	})
 }
 
-// What is stored stays as it is, whoever publishes.
+// No publisher can change a stored message.
 func TestStoredSubjectsAreImmutable(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -202,8 +201,8 @@ func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 	}
 }
 
-// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too
-// little room; and the disk.
+// The total size follows the ledger's size and the disk, so that a smaller ledger helps where there
+// is too little room.
 func TestPlanFollowsTheDisk(t *testing.T) {
 	limits := func(t *testing.T, p bus.Plan) (ledger, all int64) {
 		e := bustest.RunWith(t, p)
@@ -227,7 +226,7 @@ func TestPlanFollowsTheDisk(t *testing.T) {
 	}
 }
 
-// Data that are there always start, on a smaller disk too, and nothing of them is narrowed.
+// Existing data always start, even on a smaller disk, and nothing is narrowed.
 func TestPlanOnASmallerDisk(t *testing.T) {
 	e := bustest.RunWith(t, bus.Plan{})
 	conn := e.Connect(t)
@@ -241,8 +240,8 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 	}
 }
 
-// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a
-// smaller ledger helps.
+// Where NATS has a limit of its own, the error of provisioning states the total size, and a smaller
+// ledger helps.
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	server := bustest.Away(t)
 	server.Config.Access = `

@@ -16,7 +16,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// running runs a task until the test ends.
+// Running runs a task until the test ends.
 func Running(t testing.TB, task func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -30,26 +30,28 @@ func Running(t testing.TB, task func(context.Context) error) {
 	})
 }
 
-// logLines can be written and read at once.
+// LogLines collects what concurrent loggers write.
 type LogLines struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
+// Write implements io.Writer.
 func (l *LogLines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
+// String returns what was written.
 func (l *LogLines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// serve starts a server with the certificate in a folder, or without encryption where there is
-// none.
+// Serve starts a server with the certificate in a folder, or an unencrypted one where certs is
+// empty.
 func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	t.Helper()
 	c := embedded.Config{Dir: t.TempDir(), Addr: addr}
@@ -67,6 +69,7 @@ func Serve(t *testing.T, addr, certs string) *embedded.Server {
 	return s
 }
 
+// StopServer stops a server.
 func StopServer(t *testing.T, s *embedded.Server) {
 	t.Helper()
 	if err := s.Stop(); err != nil {
@@ -74,6 +77,7 @@ func StopServer(t *testing.T, s *embedded.Server) {
 	}
 }
 
+// ConnectTo connects, and closes the connection after the test.
 func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	t.Helper()
 	conn, err := bus.Connect(c)
@@ -90,14 +94,13 @@ func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	return conn
 }
 
-// A restartable is a server that a test takes away and brings back. Connections reach it within the
-// process, whichever server it is at the moment.
+// A Restartable is a server that a test stops and starts. Connections reach it within the process.
 type Restartable struct {
 	Config embedded.Config
 	Server atomic.Pointer[embedded.Server]
 }
 
-// away returns a server that was not started yet, and that is stopped after the test.
+// Away returns a server that is not started yet. It is stopped after the test.
 func Away(t testing.TB) *Restartable {
 	t.Helper()
 	r := &Restartable{Config: embedded.Config{Dir: t.TempDir()}}
@@ -118,6 +121,7 @@ func (r *Restartable) InProcessConn() (net.Conn, error) {
 	return s.Provider().InProcessConn()
 }
 
+// Start starts the server.
 func (r *Restartable) Start(t testing.TB) {
 	t.Helper()
 	s, err := embedded.Start(r.Config)
@@ -127,6 +131,7 @@ func (r *Restartable) Start(t testing.TB) {
 	r.Server.Store(s)
 }
 
+// Stop stops the server.
 func (r *Restartable) Stop(t testing.TB) {
 	t.Helper()
 	if err := r.Server.Swap(nil).Stop(); err != nil {
@@ -134,7 +139,7 @@ func (r *Restartable) Stop(t testing.TB) {
 	}
 }
 
-// freeAddr returns an address that nobody listens on.
+// FreeAddr returns an address on which nothing listens.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -147,6 +152,7 @@ func FreeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// CloseConn closes a connection.
 func CloseConn(t testing.TB, c *bus.Conn) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), wait.Patience)

@@ -23,8 +23,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// engagedMessage makes the record that a rider is engaged, as a publisher would who knows the
-// format.
+// engagedMessage makes an engagement record like a publisher who knows the format.
 func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.Msg {
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
 	m.Header.Set("Authorization", "Bearer "+rider.Proof)
@@ -32,8 +31,7 @@ func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.
 	return m
 }
 
-// Nothing is wrong with a ledger that only desks have written to, and forgeries of every sort are
-// counted and no finding.
+// A ledger that only desks have written to has no findings; forgeries of every kind are counted.
 func TestInspectHealthyLedger(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledger := k.Ledger(t)
@@ -109,7 +107,7 @@ func TestInspectHealthyLedger(t *testing.T) {
 	}
 }
 
-// Every kind of finding, made by whoever has a good token and writes to the ledger past our guards.
+// Every kind of finding, made by a writer with a valid token who bypasses our guards.
 func TestInspectFinds(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledger := k.Ledger(t)
@@ -233,7 +231,7 @@ func TestInspectFinds(t *testing.T) {
 	}
 }
 
-// A record at the very end of the ledger, and no acceptance ever comes.
+// A record at the very end of the ledger, without an acceptance.
 func TestInspectFindsRecordAtTheEnd(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	rider, id := k.Person(booking.Rider), booking.ID(booking.NewID())
@@ -244,7 +242,7 @@ func TestInspectFindsRecordAtTheEnd(t *testing.T) {
 	}
 }
 
-// In our stream nothing can be deleted. So here is one where it can.
+// Our stream forbids deletion, so this one allows it.
 func TestInspectFindsGap(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ctx, conn := t.Context(), k.Connect(t)
@@ -282,7 +280,7 @@ func TestInspectFindsGap(t *testing.T) {
 	}
 }
 
-// An inspection that cannot be made says so and finds nothing.
+// A failed inspection returns an error and no findings.
 func TestInspectWithoutLedger(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	conn := k.Connect(t)

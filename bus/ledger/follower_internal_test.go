@@ -9,7 +9,7 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A leader that is seen behind the board, and then not seen for a while, is not known to have been
+// A leader that is seen behind the board, and then not looked at for a while, does not count as
 // behind all that time.
 func TestBehindIsSeenWithoutABreak(t *testing.T) {
 	for what, pause := range map[string]struct {
