@@ -13,8 +13,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// What is asked of the rides of an account is answered by one instance, and where nobody answers it
-// is not known.
+// One instance answers a question about the rides of an account. Without an answer they are
+// unknown.
 func TestRidesOfAnAccount(t *testing.T) {
 	e := bustest.Run(t)
 	asks := e.Connect(t)

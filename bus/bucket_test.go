@@ -66,7 +66,7 @@ func TestBucketDeletesAndLists(t *testing.T) {
 	})
 }
 
-// What was erased is found by nobody, in no revision, and the key is free.
+// An erased value is gone in every revision, and its key is free.
 func TestBucketErases(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)

@@ -17,8 +17,7 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// Before NATS was closed everything was in its account for everybody. A folder from then has
-// nothing where it is looked for now.
+// Data of versions without access control are in another account, where nobody looks for them now.
 func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 	old := bustest.Away(t)
 	old.Start(t)
@@ -50,7 +49,7 @@ func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 	old.Start(t) // and nothing has become of it
 }
 
-// A ledger that another Pillion has made in its own way is neither read nor changed.
+// A ledger with another layout is neither read nor changed.
 func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*jetstream.StreamConfig){
 		"a newer one":    func(c *jetstream.StreamConfig) { c.Metadata["pillion-layout"] = "2" },
@@ -63,7 +62,8 @@ func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			js := conn.JetStream()
-			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} { // they would not let the subjects go
+			// they would not let the subjects go
+			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} {
 				if err := js.DeleteConsumer(t.Context(), bus.LedgerStream, consumer); err != nil {
 					t.Fatal(err)
 				}

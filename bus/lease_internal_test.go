@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A leader's word counts while most replicas, itself among them, have spoken with it lately.
-func TestLed(t *testing.T) {
+// A leader's word counts while it has recently heard from a majority, itself included.
+func TestHasQuorum(t *testing.T) {
 	const lately, long = heardLately - 1, heardLately
 	for _, test := range []struct {
 		name   string

@@ -2,7 +2,7 @@ package bus
 
 import "testing"
 
-// A connection that others can read is one that is not encrypted and leaves this machine.
+// Others can read a connection that leaves this machine unencrypted.
 func TestReadable(t *testing.T) {
 	for _, c := range []struct {
 		addr      string

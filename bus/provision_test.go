@@ -76,7 +76,7 @@ func TestProvisionThreeReplicas(t *testing.T) {
 	}
 }
 
-// A deployment that was provisioned before there were sessions gets what it lacks and keeps what it has.
+// A deployment of a version without sessions gets what it lacks and keeps what it has.
 func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -116,7 +116,8 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 		if got := age(bus.SessionsBucket); got <= 7*24*time.Hour {
 			t.Errorf("sessions are kept for %v", got)
 		}
-		// The last event that a revocation refuses was stored when the last token had run out, and the leeway with it.
+		// The last event that a revocation refuses was stored when the last token had run out, and
+		// the leeway with it.
 		if got, least := age(bus.RevocationsBucket), plan.LedgerAge+token.MaxLife+token.EventLeeway; got <= least {
 			t.Errorf("revocations are kept for %v, want more than %v", got, least)
 		}
@@ -130,7 +131,7 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	})
 }
 
-// What is stored stays as it is, whoever publishes.
+// No publisher can change a stored message.
 func TestStoredSubjectsAreImmutable(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -200,7 +201,8 @@ func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 	}
 }
 
-// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too little room; and the disk.
+// The total size follows the ledger's size and the disk, so that a smaller ledger helps where there
+// is too little room.
 func TestPlanFollowsTheDisk(t *testing.T) {
 	limits := func(t *testing.T, p bus.Plan) (ledger, all int64) {
 		e := bustest.RunWith(t, p)
@@ -224,7 +226,7 @@ func TestPlanFollowsTheDisk(t *testing.T) {
 	}
 }
 
-// Data that are there always start, on a smaller disk too, and nothing of them is narrowed.
+// Existing data always start, even on a smaller disk, and nothing is narrowed.
 func TestPlanOnASmallerDisk(t *testing.T) {
 	e := bustest.RunWith(t, bus.Plan{})
 	conn := e.Connect(t)
@@ -238,7 +240,8 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 	}
 }
 
-// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a smaller ledger helps.
+// Where NATS has a limit of its own, the error of provisioning states the total size, and a smaller
+// ledger helps.
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	server := bustest.Away(t)
 	server.Config.Access = `

@@ -21,7 +21,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// listen returns the address of somebody who takes connections, and does with each what say does, until the test ends.
+// listen returns the address of a listener, which hands each connection to say until the test ends.
 func listen(t *testing.T, say func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +46,8 @@ func listen(t *testing.T, say func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// Whoever has no NATS, or a wrong one, is told the address, the reason and what to do: in one sentence, and once.
+// Without NATS, or with a wrong one, operators learn the address, the reason and the remedy: in one
+// sentence, once.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	certs, others := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1")
@@ -110,7 +111,7 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// What was told is told again after there was a connection in between.
+// The reason is reported again after a connection in between.
 func TestTroubleAgain(t *testing.T) {
 	t.Parallel()
 	addr, told := bustest.FreeAddr(t), make(chan error, 10)

@@ -28,7 +28,7 @@ func certificates(t *testing.T, host string) string {
 	return dir
 }
 
-// becomes waits until the connection is ready, or not for the reason that is wanted.
+// becomes waits until the connection is ready, or not ready for the wanted reason.
 func becomes(t *testing.T, what string, conn *bus.Conn, want error) {
 	t.Helper()
 	deadline := time.After(wait.Patience)
@@ -45,7 +45,7 @@ func becomes(t *testing.T, what string, conn *bus.Conn, want error) {
 	}
 }
 
-// A client trusts the CA that it is told of, and says what is wrong where it cannot.
+// A client trusts the CA in its settings, and explains why it cannot trust a server.
 func TestTrust(t *testing.T) {
 	t.Parallel()
 	certs, others, elsewhere := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"), certificates(t, "nats.example")
@@ -78,7 +78,7 @@ func TestTrust(t *testing.T) {
 	becomes(t, "in this process", bustest.ConnectTo(t, bus.Config{InProcess: secure.Provider(), CA: ca(others)}), nil)
 }
 
-// A CA is replaced without a restart of its clients: they read it at each connect.
+// Replacing a CA needs no restart of clients, which read it at each connect.
 func TestNewCA(t *testing.T) {
 	t.Parallel()
 	old, next, trusted := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"), filepath.Join(t.TempDir(), "ca.crt")

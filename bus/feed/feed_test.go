@@ -22,7 +22,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
+// Stored events are published in order, without a token and without names or places: to all
+// watchers, and to the two parties.
 func TestFeed(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	bustest.Setup{Closed: true, Watch: true}.Sizes(t, testFeed)
@@ -42,11 +43,11 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	operator := e.ConnectAs(t, access.Operator).NATS()
 	ofUser, ofRider, ofOther := subscribe(t, operator, "feed.user."+user.ID+".>"), subscribe(t, operator, "feed.rider."+rider.ID+".>"), subscribe(t, operator, "feed.rider."+other.ID+".>")
 
-	teller := e.ConnectAs(t, access.Usersvc).NATS()
+	publisher := e.ConnectAs(t, access.Usersvc).NATS()
 	for sub, prefix := range map[*nats.Subscription]string{
 		watched: "feed.booking.", ofUser: "feed.user." + user.ID + ".", ofRider: "feed.rider." + rider.ID + ".", ofOther: "feed.rider." + other.ID + ".",
 	} {
-		known(t, sub, teller, prefix+"hello.1.hello")
+		known(t, sub, publisher, prefix+"hello.1.hello")
 	}
 
 	// Two instances share the work.
@@ -74,7 +75,8 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	if _, err := ride.Accept(t.Context(), rider.Command(), b.ID); err != nil {
 		t.Fatal(err)
 	}
-	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is told.
+	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is
+	// told.
 	forge(t, e, b.ID)
 	ledgertest.Store(t, e.ConnectAs(t, access.Ridersvc), ledgertest.Message(b.ID, 3, booking.Completed, rider.Actor, rider.Proof))
 	if _, err := ride.Release(t.Context(), rider.Command(), b.ID, "a puncture"); err != nil {
@@ -143,7 +145,8 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 	}
 }
 
-// known waits until all servers know of a subscription: what is said on subject arrives. Greetings that were too many are taken away.
+// known waits until all servers know a subscription: messages on subject arrive. It removes surplus
+// greetings.
 func known(t *testing.T, sub *nats.Subscription, from *nats.Conn, subject string) {
 	t.Helper()
 	wait.Until(t, "the subscription is known", func() bool {
@@ -172,7 +175,7 @@ func subscribe(t *testing.T, nc *nats.Conn, subject string) *nats.Subscription {
 	return sub
 }
 
-// forge stores an event that nobody has caused, as a service that was taken over might.
+// forge stores an event that no actor has caused, like a compromised service.
 func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	t.Helper()
 	c := e.ConnectAs(t, access.Ridersvc)
@@ -182,7 +185,7 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	}
 }
 
-// An instance that stops in order leaves its place, and the next one tells what it has not.
+// An instance that stops in order gives up its turn, and the next one publishes the rest.
 func TestFeedIsHandedOver(t *testing.T) {
 	t.Parallel()
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
@@ -233,7 +236,8 @@ func TestFeedIsHandedOver(t *testing.T) {
 	})
 }
 
-// An instance dies with events under way that it has not told of. Another one takes its place, and tells those first, and then what has come meanwhile.
+// An instance dies with events in flight. Another one takes its place, and publishes those first,
+// then the newer ones.
 func TestFeedGoesOn(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -297,7 +301,7 @@ func TestFeedGoesOn(t *testing.T) {
 	})
 }
 
-// An instance that cannot judge what it is to tell leaves its place to one that can.
+// An instance that cannot judge its messages gives its turn to one that can.
 func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -350,7 +354,7 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 	})
 }
 
-// A hesitant verifier judges no token until the context ends, and says when it begins.
+// A hesitant verifier judges no token until the context ends, and reports when it begins.
 type hesitant struct{ asked chan struct{} }
 
 func (h hesitant) VerifyAt(ctx context.Context, _ string, _ time.Time) (token.Claims, error) {
@@ -362,7 +366,7 @@ func (h hesitant) VerifyAt(ctx context.Context, _ string, _ time.Time) (token.Cl
 	return token.Claims{}, token.ErrUndecided
 }
 
-// What an instance has not told when it stops is left for another one.
+// An instance that stops leaves unpublished messages to the next one.
 func TestFeedIsAcknowledgedWhenItIsTold(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledgertest.Booked(t, k.Ledger(t), k.Person(booking.User), time.Hour)

@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A cutOff is a message of a consumer that cannot be reached any more.
+// A cutOff is a message of an unreachable consumer.
 type cutOff struct{ jetstream.Msg }
 
 var errCutOff = errors.New("cut off")
@@ -25,7 +25,8 @@ func (cutOff) Headers() nats.Header                      { return nats.Header{he
 func (cutOff) Nak() error                                { return errCutOff }
 func (cutOff) InProgress() error                         { return errCutOff }
 
-// A lapsing is a consumer that has given messages to somebody else, too, and cannot be reached after it has given one here.
+// A lapsing consumer has messages in flight elsewhere, and becomes unreachable after it has
+// delivered one.
 type lapsing struct {
 	jetstream.Consumer
 	stop  func()
@@ -80,7 +81,7 @@ func ended(t *testing.T) context.Context {
 	return ctx
 }
 
-// Told to stop, the feed does not wait for what it cannot give back.
+// Told to stop, the feed does not wait for messages that it cannot give back.
 func TestFeedStopsWhenItIsCutOff(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		for _, up := range []bool{true, false} {
@@ -104,7 +105,7 @@ func TestFeedStopsWhenItIsCutOff(t *testing.T) {
 	})
 }
 
-// Where older messages may be somewhere else, and the wait for them has failed, the next try waits for them too.
+// Where older messages may be elsewhere, and waiting for them has failed, the next try waits again.
 func TestFeedBeginsAnewWhenItCouldNotWait(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A ledger has so many batches under way, and no more.
+// A ledger limits its batches in flight.
 func TestBatchesAreLimited(t *testing.T) {
 	conn, err := bus.Connect(bus.Config{URL: "nats://127.0.0.1:1"}) // nobody is there, and need be
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// traffic returns how many messages a connection sends and receives while something is done.
+// traffic returns how many messages a connection sends and receives during do.
 func traffic(c *bus.Conn, do func()) (out, in uint64) {
 	before := c.NATS().Stats()
 	do()
@@ -23,10 +23,10 @@ func traffic(c *bus.Conn, do func()) (out, in uint64) {
 	return after.OutMsgs - before.OutMsgs, after.InMsgs - before.InMsgs
 }
 
-// few is how many requests a read may take, however long the past is.
+// few is how many requests a read may take, however long the history is.
 const few = 60
 
-// A booking with more junk on it than one answer holds is read with a few requests all the same.
+// A booking with more junk than fits one answer is still read with a few requests.
 func TestJunkDoesNotMultiplyRequests(t *testing.T) {
 	t.Parallel()
 	// As usersvc may, and no more.
@@ -62,7 +62,8 @@ func TestJunkDoesNotMultiplyRequests(t *testing.T) {
 	})
 }
 
-// What a rider has accepted by a command is found with a few requests, and what is known of them is not read again.
+// A rider's acceptance by a command is found with a few requests, and known records are not read
+// again.
 func TestAcceptancesAreReadOnce(t *testing.T) {
 	t.Parallel()
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
@@ -112,7 +113,8 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 	})
 }
 
-// However much is refused, and be the quarantine away, the board goes on. When it is back, everything is recorded.
+// The board goes on whatever is rejected, even without the quarantine. When that is back,
+// everything is recorded.
 func TestBoardDoesNotWaitForTheQuarantine(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)

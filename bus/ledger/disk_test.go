@@ -23,7 +23,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A diskFault is something that happens to the disk of a server, and how that ends.
+// A diskFault is a fault of a server's disk, and its end.
 type diskFault struct {
 	dir         string
 	strike, end func(*bustest.Restartable)
@@ -48,8 +48,8 @@ func limitFiles(t *testing.T, most uint64) {
 	}
 }
 
-// A write to the disk that fails stops bookings no longer than the disk does: the server says so,
-// opens its store anew, and has everything that was acknowledged.
+// A failed write stops bookings no longer than the fault lasts: the server reports it, reopens its
+// store, and has everything that was acknowledged.
 func TestFailedWriteHeals(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T) diskFault{
 		"full": func(t *testing.T) diskFault {
@@ -81,8 +81,9 @@ func TestFailedWriteHeals(t *testing.T) {
 
 const aloneEnv = "PILLION_TEST_ALONE"
 
-// alone reports whether this process is there for this test only, and runs the test in such a process where it is not: a limit on
-// the size of files holds for everything that a process writes, the records of go test among it.
+// alone reports whether this process is for this test only; if not, it runs the test in such a
+// process. A limit on file sizes holds for everything that a process writes, including the records
+// of go test.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(aloneEnv) != "" {

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// These tests are inside the package because neither the format of a message nor its reading is anybody else's business.
+// These tests are inside the package because neither the format of a message nor its reading is
+// anybody else's business.
 
 func anEvent() booking.Event {
 	return booking.Event{
@@ -49,7 +50,7 @@ func TestMessagesReadBack(t *testing.T) {
 	}
 }
 
-// What a message says of itself in several places it says in all of them.
+// A message that contradicts itself is rejected.
 func TestMismatchesAreRefused(t *testing.T) {
 	for what, change := range map[string]func(booking.Event, *nats.Msg){
 		"the booking in the body": func(_ booking.Event, m *nats.Msg) {

@@ -30,7 +30,7 @@ func (n *noting) VerifyAt(ctx context.Context, raw string, at time.Time) (token.
 	return n.TokenVerifier.VerifyAt(ctx, raw, at)
 }
 
-// A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay: it is
+// An expired token, and a verifier whose clock says so, do not change a replay: the verifier is
 // asked as of when each event was stored.
 func TestReplayAfterExpiry(t *testing.T) {
 	e := bustest.Run(t)
@@ -78,7 +78,7 @@ func TestReplayAfterExpiry(t *testing.T) {
 	}
 }
 
-// Without keys the reader stops in place: it skips nothing, and goes on when they come.
+// Without keys the reader waits in place: it skips nothing, and continues when they arrive.
 func TestFollowerWaitsForKeys(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)
@@ -193,7 +193,7 @@ func testFollowerStartsFirst(t *testing.T) {
 	}
 }
 
-// What has aged out of the ledger is waited for by nobody, and leaves the boards that have it.
+// Nobody waits for aged events, and they leave the boards that have them.
 func TestAgedLedger(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)

@@ -20,7 +20,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// The mission's promise: however many riders race, one wins, everybody is told the same, and the losers learn why.
+// The mission's promise: however many riders race, one wins, all get the same answer, and the
+// losers learn why.
 func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
@@ -86,7 +87,8 @@ func TestRace(t *testing.T) {
 	})
 }
 
-// race lets everybody at one booking at once and returns 0 for accepted, 1 for cancelled while open, 2 for both.
+// race lets everyone race for one booking, and returns 0 for accepted, 1 for cancelled while open,
+// 2 for both.
 func race(t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []ledgertest.Person, cancelling bool) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -162,13 +164,15 @@ func race(t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []
 	case cancelling:
 		return 2
 	}
-	if _, err := desks[0].Cancel(ctx, user.Command(), id, "that was the race"); err != nil { // the winner is free for the next one
+	// the winner is free for the next one
+	if _, err := desks[0].Cancel(ctx, user.Command(), id, "that was the race"); err != nil {
 		t.Errorf("cancel afterwards: %v", err)
 	}
 	return 0
 }
 
-// Leaders come and go: nobody may be told that it won when it did not, or that it lost when it won.
+// Leaders come and go: nobody may learn that they won when they did not, or that they lost when
+// they won.
 func TestUnknownOutcomes(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	e := bustest.RunCluster(t)
@@ -226,7 +230,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// A board may show what the leader has not put in place yet. Whoever asks for it then waits, and is not told that there is no such thing.
+// A board may show what the leader has not applied yet. A read of that waits, and does not say that
+// there is no such booking.
 func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	t.Parallel()
 	k := ledgertest.New(t, bustest.Run(t))
@@ -274,7 +279,8 @@ func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	}
 }
 
-// A replica that lacks a booking says that there is none, and whoever needs to know is not misled by it. The replica here is a mirror that begins later.
+// A replica that lacks a booking says that there is none. A fresh read is not misled. The replica
+// here is a mirror that begins later.
 func TestFreshReadsAreNotMisled(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	conn := k.Connect(t)

@@ -1,12 +1,13 @@
 package ledger
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/snapshot"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the package's counters. They work unregistered, so nothing asks whether they are there.
+// metrics are the counters of a ledger. They work unregistered.
 type metrics struct {
 	appended    *prometheus.CounterVec
 	attempts    *prometheus.CounterVec
@@ -26,73 +27,52 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
+	counters := func(name, label, help string) *prometheus.CounterVec {
+		o := prometheus.CounterOpts{Namespace: "pillion", Name: name, Help: help}
+		return bus.MustRegister(r, prometheus.NewCounterVec(o, []string{label}))
+	}
+	options := func(name, help string) prometheus.GaugeOpts {
+		return prometheus.GaugeOpts{Namespace: "pillion", Name: name, Help: help}
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return bus.MustRegister(r, prometheus.NewGauge(options(name, help)))
+	}
 	return &metrics{
-		appended: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "events_appended_total",
-			Help: "Events that this process appended to the ledger, by event.",
-		}, []string{"event"})),
-		attempts: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "append_attempts_total",
-			Help: "Writes to the ledger by what came of them: stored, moved, retried, full, unknown.",
-		}, []string{"result"})),
-		verified: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "events_verified_total",
-			Help: "Events of the ledger that passed re-verification on their way to the board, by event.",
-		}, []string{"event"})),
-		refused: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "events_refused_total",
-			Help: "Messages of the ledger that failed re-verification for good on their way to the board, by reason.",
-		}, []string{"reason"})),
-		ignored: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "events_ignored_total",
-			Help: "Messages of the ledger that were passed over without a verdict, by reason.",
-		}, []string{"reason"})),
-		quarantined: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "quarantine_records_total",
-			Help: "Refused messages by what came of recording them: recorded, known, aged, dropped.",
-		}, []string{"result"})),
-		rebuilds: bus.MustRegister(r, prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "board_rebuilds_total",
-			Help: "How often the board was read anew, because somebody revoked tokens or retired a key as of a time that had been judged already.",
-		})),
-		stalled: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "follower_stalled",
-			Help: "1 while the board waits for keys or revocations to judge the next message of the ledger by.",
-		})),
-		lag: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "consumer_lag",
-			Help: "Messages of the ledger that the board has yet to read.",
-		})),
-		snapshots: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "board_snapshots_total",
-			Help: "Snapshots of the board that this process began, by what came of them: made, overtaken, failed.",
-		}, []string{"result"})),
-		started: bus.MustRegister(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "board_started_from",
-			Help: "1 for what the board was started from: snapshot, or the whole ledger, by the reason for which no snapshot was used.",
-		}, []string{"from"})),
-		snapshotTime: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "board_snapshot_timestamp_seconds",
-			Help: "When the last snapshot was made that this process knows of, in seconds since 1970.",
-		})),
-		snapshotBytes: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "board_snapshot_bytes",
-			Help: "How large that snapshot is.",
-		})),
-		snapshotSeq: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "board_snapshot_sequence",
-			Help: "Up to which message of the ledger that snapshot goes.",
-		})),
+		appended: counters("events_appended_total", "event",
+			"Events that this process appended to the ledger, by event."),
+		attempts: counters("append_attempts_total", "result",
+			"Writes to the ledger, by result: stored, moved, retried, full, unknown."),
+		verified: counters("events_verified_total", "event",
+			"Events of the ledger that passed re-verification on their way to the board, by event."),
+		refused: counters("events_refused_total", "reason",
+			"Messages of the ledger that re-verification permanently rejected on their way to the board, by reason."),
+		ignored: counters("events_ignored_total", "reason",
+			"Messages of the ledger that were skipped without a verdict, by reason."),
+		quarantined: counters("quarantine_records_total", "result",
+			"Rejected messages, by the result of recording them: recorded, known, aged, dropped."),
+		rebuilds: bus.MustRegister(r, prometheus.NewCounter(prometheus.CounterOpts(options("board_rebuilds_total",
+			"How often the board was rebuilt because tokens were revoked, or a key was retired, as of a time in the past.")))),
+		stalled: gauge("follower_stalled",
+			"1 while the board waits for the keys or revocations that it needs for the next message of the ledger."),
+		lag: gauge("consumer_lag", "Messages of the ledger that the board has yet to read."),
+		snapshots: counters("board_snapshots_total", "result",
+			"Snapshots of the board that this process began, by result: made, overtaken, failed."),
+		started: bus.MustRegister(r, prometheus.NewGaugeVec(options("board_started_from",
+			"1 for what the board was started from: snapshot, or the reason why the whole ledger was read."), []string{"from"})),
+		snapshotTime:  gauge("board_snapshot_timestamp_seconds", "When the latest known snapshot was made, in seconds since 1970."),
+		snapshotBytes: gauge("board_snapshot_bytes", "How large the latest known snapshot is."),
+		snapshotSeq:   gauge("board_snapshot_sequence", "Up to which message of the ledger the latest known snapshot goes."),
 	}
 }
 
-// startedFrom notes what the board was started from: a snapshot, or the whole ledger because of err.
+// startedFrom notes what the board was started from: a snapshot, or the whole ledger because of
+// err.
 func (m *metrics) startedFrom(err error) {
 	m.started.Reset()
 	m.started.WithLabelValues(snapshot.Reason(err)).Set(1)
 }
 
-// snapshot notes which snapshot is the last.
+// snapshot notes which snapshot is the latest.
 func (m *metrics) snapshot(x *snapshot.Snapshot) {
 	m.snapshotTime.Set(float64(x.StoredAt.UnixMilli()) / 1000)
 	m.snapshotBytes.Set(float64(x.Size))

@@ -29,12 +29,12 @@ const (
 	forever   = bookingtest.Forever
 )
 
-// isWith reports whether a rider is under way for a booking.
+// isWith reports whether a rider has a booking.
 func isWith(b booking.Booking, rider string) bool {
 	return string(b.Rider) == rider && (b.State == booking.StateAccepted || b.State == booking.StateArrived || b.State == booking.StateStarted)
 }
 
-// riderIDs returns who the riders are.
+// riderIDs returns the IDs of the riders.
 func (c *crowd) riderIDs() (ids []string) {
 	for _, d := range c.riders {
 		ids = append(ids, d.ID)

@@ -20,9 +20,10 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every
-// 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see package bookingtest. Then the
-// ledger is inspected, and boards that have looked on all the time are held against one that reads it now.
+// TestModel lets a crowd act at random on several instances at once, on one replica and on three
+// whose leader steps down every 400 ms. The answers must be those of some sequential order of the
+// calls: see package bookingtest. Then the ledger is inspected, and boards that have followed all
+// the time are compared with a fresh one.
 func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 3*time.Second, int64(1800)
@@ -77,9 +78,11 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// settle drops the calls without an answer whose command is not in the ledger once all calls are over: they had no effect on any answer, unless
-// it was lost, and then the answers tell. Of a hundred calls that may have happened at any time, or not, nobody could try all orders. What is left
-// never ends. The time at which it was stored is no end: it is the leader's when it was sent on, and a new leader may take a second to agree.
+// settle drops the unanswered calls whose command is not in the ledger once all calls are over:
+// they had no effect on any answer, or the answers tell. Nobody could try all orders of a hundred
+// calls that may or may not have happened at any time. The remaining ones never end. Their time of
+// storing is no end: it is when the leader sent them on, and a new leader may take a second to
+// agree.
 func (c *crowd) settle(l *ledger.Ledger) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
@@ -96,7 +99,7 @@ func (c *crowd) settle(l *ledger.Ledger) {
 	c.history = slices.DeleteFunc(c.history, func(x *call) bool { return x.Answer == unknown && !stored[x.Command] })
 }
 
-// acknowledged returns the events that somebody was told of.
+// acknowledged returns the events that clients were told of.
 func (c *crowd) acknowledged() []inspect.Acknowledged {
 	var all []inspect.Acknowledged
 	for _, x := range c.history {
@@ -114,7 +117,7 @@ func (c *crowd) acknowledged() []inspect.Acknowledged {
 	return all
 }
 
-// kindOf returns the kind of event that a call causes, where it succeeds.
+// kindOf returns the kind of event that a successful call causes.
 func kindOf(o op) booking.Kind {
 	return map[op]booking.Kind{
 		opBook: booking.Requested, opAccept: booking.Accepted, opArrive: booking.Arrived, opStart: booking.Started, opComplete: booking.Completed,
@@ -122,7 +125,7 @@ func kindOf(o op) booking.Kind {
 	}[o]
 }
 
-// same fails the test unless two boards say the same, asked in every way.
+// same fails the test unless two boards give the same answers.
 func (c *crowd) same(name string, got, want *board.Board) {
 	equal := func(what string, got, want any) {
 		if !reflect.DeepEqual(got, want) {
@@ -145,7 +148,8 @@ func (c *crowd) same(name string, got, want *board.Board) {
 	byOpening := func(a, b booking.Booking) int { return int(a.OpenedSeq) - int(b.OpenedSeq) }
 	open := of(func(b booking.Booking) bool { return b.State == booking.StateOpen && !b.Overdue(at) })
 	slices.SortFunc(open, byOpening)
-	equal("what is open", append([]booking.Booking(nil), got.Open(at, many, 0)...), open) // none is none, whatever slice it is
+	// none is none, whatever slice it is
+	equal("what is open", append([]booking.Booking(nil), got.Open(at, many, 0)...), open)
 	overdue := of(func(b booking.Booking) bool { return b.Overdue(at) })
 	slices.SortFunc(overdue, byOpening)
 	equal("what is overdue", got.Overdue(at), overdue)

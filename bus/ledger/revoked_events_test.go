@@ -18,8 +18,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An event is judged by when it was stored: good until 15 s after the revocation, refused later, by the board that was there and by
-// every one that is read anew.
+// An event is judged by when it was stored: valid until 15 s after the revocation, rejected later,
+// by the live board and by every new one.
 func TestReplayAcrossARevocation(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -91,7 +91,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 	})
 }
 
-// A board is not fed, and no request is let in, before the revocations are there.
+// No board is fed, and no request accepted, before the revocations are complete.
 func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -146,7 +146,7 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	}
 }
 
-// A telling tells when it is asked.
+// telling are revocations that report each question.
 type telling struct {
 	token.Revocations
 	asked chan<- struct{}

@@ -18,7 +18,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// ledgerWithBoard opens a ledger as an instance of a service has it, with a board of its own.
+// ledgerWithBoard opens a ledger like an instance of a service, with a board of its own.
 func ledgerWithBoard(k *ledgertest.Kit, t testing.TB, o ledger.Options) *ledger.Ledger {
 	t.Helper()
 	conn := k.Connect(t)
@@ -40,8 +40,8 @@ func ledgerWithBoard(k *ledgertest.Kit, t testing.TB, o ledger.Options) *ledger.
 	return l
 }
 
-// A ledger that is filled as fast as can be, by several instances at once, keeps room for whatever
-// has been begun: every ride goes its longest way to the end, and what nobody wants expires.
+// A ledger that several instances fill as fast as they can keeps room for everything that has
+// begun: every ride takes its longest way to the end, and unwanted bookings expire.
 func TestFullLedgerKeepsRoomForWhatWasBegun(t *testing.T) {
 	t.Parallel()
 	for name, setup := range map[string]bustest.Setup{"one server": {}, "three servers": {Replicas: 3}} {
@@ -138,7 +138,7 @@ func expire(t *testing.T, desk *booking.Desk, as ledgertest.Person, id booking.I
 	return err
 }
 
-// Who repeats a booking is told of it, full or not.
+// Repeating a booking finds it, even when the ledger is full.
 func TestFullLedgerKnowsWhatItHas(t *testing.T) {
 	k := ledgertest.New(t, bustest.RunWith(t, bus.Plan{LedgerSize: 1 << 20}))
 	desk := ledgertest.NewDesk(t, ledgerWithBoard(k, t, ledger.Options{}))
@@ -161,7 +161,7 @@ func TestFullLedgerKnowsWhatItHas(t *testing.T) {
 	}
 }
 
-// What the disk has left counts as what the ledger has.
+// The room of the disk limits the ledger.
 func TestFullDiskTakesNoBookings(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	free := int64(1 << 30)

@@ -16,7 +16,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// What was never sent was not recorded: nobody is sent to look for it.
+// An event that was never sent was not recorded, and the error says so.
 func TestNothingSent(t *testing.T) {
 	t.Parallel()
 	server := bustest.Serve(t, "127.0.0.1:0", "")

@@ -11,7 +11,7 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// Told to stop without a connection, whoever makes a snapshot does not wait until what was begun can be cleared away.
+// Told to stop without a connection, saving a snapshot does not wait to clean up.
 func TestSnapshotsStopWhenTheyAreCutOff(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		c, err := bus.Connect(bus.Config{InProcess: bustest.Away(t)})

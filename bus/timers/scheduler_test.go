@@ -20,19 +20,19 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A timing is one instance of a service that keeps the time.
+// A timing is one instance with a scheduler.
 type timing struct {
 	ledger *ledger.Ledger
 	stop   func()
 }
 
-// timekeeper runs an instance until it is stopped, or the test ends.
+// newTiming runs an instance until it is stopped, or the test ends.
 func newTiming(k *ledgertest.Kit, t *testing.T, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	return newTimingWhile(k, t, nil, change...)
 }
 
-// timekeeperWhile is timekeeper for an instance that is not always fit for it.
+// newTimingWhile is newTiming for an instance that is not always fit.
 func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	ledger := k.Ledger(t)
@@ -72,8 +72,8 @@ func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) e
 	return &timing{ledger, stop}
 }
 
-// Bookings that nobody accepts expire soon after their deadline and never before, those that somebody accepted do not, and no death of an
-// instance leaves one without its end.
+// Open bookings expire soon after their deadline and never before, accepted ones do not, and the
+// death of an instance leaves no booking without its end.
 func TestDeadlines(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -81,7 +81,8 @@ func TestDeadlines(t *testing.T) {
 		l := k.Ledger(t)
 		desk := ledgertest.NewDesk(t, l)
 
-		// Booked while nobody keeps the time, one of them so that its deadline is over by the time that somebody does.
+		// Booked while nobody keeps the time, one of them so that its deadline is over by the time
+		// that somebody does.
 		past := ledgertest.Booked(t, l, user, time.Nanosecond)
 		first := newTiming(k, t)
 		wait.Until(t, "what was overdue has expired", func() bool { return ledgertest.State(t, l, past) == booking.StateExpired })
@@ -119,7 +120,7 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// A duty is what a test does when it is time. Whoever asks for a ride wants to be looked after at its deadline.
+// A duty is a test's handler. Each booking wants attention at its deadline.
 type duty struct {
 	expire func(context.Context, time.Time) (int, error)
 }
@@ -130,7 +131,7 @@ func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.
 
 func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
 
-// dutiful returns a timekeeper that does its duty by a board which is fed by nobody.
+// newDutiful returns a scheduler with a handler and a board that nobody feeds.
 func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *board.Board, *timers.Scheduler) {
 	t.Helper()
 	ledger, board := k.Ledger(t), board.New()
@@ -141,7 +142,7 @@ func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *board
 	return ledger, board, keeper
 }
 
-// timers returns the stream of timers, and how many that have gone off are with somebody who has not done what is due.
+// timersStream returns the stream of timers, and how many fired timers are not acknowledged.
 func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 	t.Helper()
 	s, err := c.JetStream().Stream(t.Context(), bus.TimersStream)
@@ -155,7 +156,7 @@ func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 	return s, consumer.CachedInfo().NumAckPending
 }
 
-// A timer goes off after the deadline that it is for: nothing would be overdue before, and nobody would look again.
+// A timer fires after its deadline: before, nothing would be overdue, and nobody would look again.
 func TestTimersAreLateEnough(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledger, _, keeper := newDutiful(k, t, duty{})
@@ -177,7 +178,7 @@ func TestTimersAreLateEnough(t *testing.T) {
 	}
 }
 
-// What is due is done by a board that has everything which was stored until then.
+// The handler runs when the board has everything that was stored by then.
 func TestTimersWaitForTheBoard(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
@@ -211,7 +212,7 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 	}
 }
 
-// What an instance is at when it stops, another one does.
+// When an instance stops, another one finishes its work.
 func TestWorkUnderWayIsGivenBack(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	begun := make(chan struct{}, 1)
@@ -250,7 +251,7 @@ func TestWorkUnderWayIsGivenBack(t *testing.T) {
 	}
 }
 
-// Whoever says that it is later than it is changes nothing, nor does what is no event of ours.
+// A timer ahead of its time changes nothing, nor does a message that is not an event.
 func TestForgedTimers(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	user := k.Person(booking.User)
@@ -273,7 +274,7 @@ func TestForgedTimers(t *testing.T) {
 	}
 }
 
-// The fifth wrong code costs the rider the booking, by itself.
+// The fifth wrong code releases the booking by itself.
 func TestWrongCodesRelease(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	k := ledgertest.New(t, bustest.Run(t))
@@ -300,7 +301,8 @@ func TestWrongCodesRelease(t *testing.T) {
 	}
 }
 
-// A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps it until that ends; who has arrived is left alone.
+// A rider who has accepted and neither arrives nor moves loses the booking. One who moves keeps it
+// until that ends, and one who has arrived keeps it.
 func TestRecall(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)

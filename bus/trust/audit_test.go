@@ -14,7 +14,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// entries returns what the trail has stored, once there are so many.
+// entries returns n stored entries of the trail, once they are there.
 func entries(t *testing.T, c *bus.Conn, n uint64) (subjects, bodies []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -47,7 +47,8 @@ func entries(t *testing.T, c *bus.Conn, n uint64) (subjects, bodies []string) {
 	return subjects, bodies
 }
 
-// Entries are stored in their order, each once, also those that wait when the process is told to stop.
+// Entries are stored in order and once, including those that are queued when the process is told to
+// stop.
 func TestAuditTrail(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		c := e.Connect(t)
@@ -84,7 +85,7 @@ func TestAuditTrail(t *testing.T) {
 	})
 }
 
-// Nobody waits for the trail, whatever becomes of it.
+// Offering an entry never waits.
 func TestAuditTrailNeverWaits(t *testing.T) {
 	c := bustest.Run(t).Connect(t)
 	trail := trust.NewAuditTrail(c, "/test")

@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// publicKey returns a key that nobody has signed with: to make one that somebody can takes long.
+// publicKey returns a key without a private half: generating one takes long.
 func publicKey(t testing.TB) token.Key {
 	t.Helper()
 	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 2047))
@@ -42,7 +42,8 @@ func TestKeysReachVerifiers(t *testing.T) {
 		}
 
 		first, second := publicKey(t), publicKey(t)
-		var lead time.Duration // from the server's time of the rotation to when the second key takes over
+		// from the server's time of the rotation to when the second key takes over
+		var lead time.Duration
 		change := func(do func(*token.KeySet, time.Time) (*token.KeySet, error)) *token.KeySet {
 			t.Helper()
 			_, set, err := trust.ChangeKeys(ctx, conn, do)
@@ -81,7 +82,7 @@ func TestKeysReachVerifiers(t *testing.T) {
 	})
 }
 
-// Whoever changes the set at the same time as others changes what they made of it.
+// Concurrent changes of the set build on each other.
 func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -112,7 +113,7 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 	})
 }
 
-// A watch that hears nothing says so before its set can be wrong, and goes on by itself.
+// A watch that hears nothing says so before its set can be wrong, and recovers by itself.
 func TestKeyWatchKnowsWhenItIsLost(t *testing.T) { bustest.Virtual(t, testKeyWatchKnowsWhenItIsLost) }
 
 func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
@@ -199,7 +200,8 @@ func TestAuthService(t *testing.T) {
 		t.Errorf("nobody answers: %v %v", ok, err)
 	}
 
-	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an interval. Authsvc need not be there.
+	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an
+	// interval. Authsvc need not be there.
 	watch := trust.NewKeyWatch(conn, time.Hour, new(trust.Epoch))
 	if watch.Refresh(t.Context()) {
 		t.Error("there is a set before there is one")
@@ -217,7 +219,7 @@ func TestAuthService(t *testing.T) {
 	}
 }
 
-// A change for which the time was too short may be tried again: it is no reason to give up, as a bad key is.
+// A change that ran out of time may be retried, unlike one with a bad key.
 func TestAChangeOfKeysThatTakesTooLong(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx, cancel := context.WithCancel(t.Context())

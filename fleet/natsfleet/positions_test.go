@@ -20,7 +20,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A fleetInstance is a Map that hears of others.
+// A fleetInstance is a Map that hears from others.
 type fleetInstance struct {
 	*fleet.Map
 	*natsfleet.Positions
@@ -58,7 +58,7 @@ func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetI
 	return in
 }
 
-// count returns how many positions have come to what.
+// count returns how many positions had a result.
 func (in *fleetInstance) count(t testing.TB, result string) float64 {
 	t.Helper()
 	families, err := in.registry.Gather()
@@ -93,7 +93,7 @@ func announce(t testing.TB, in *fleetInstance) func(fleet.Status, error) {
 	}
 }
 
-// What a rider says to one instance the others know, whatever their clocks say.
+// What a rider reports to one instance, all know, whatever their clocks say.
 func TestPositionsAreKnownEverywhere(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		one, two := newFleetInstance(t, e, 0), newFleetInstance(t, e, -4*time.Second)
@@ -129,7 +129,7 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 	})
 }
 
-// Whoever is away from NATS is told so, and a rider's next report mends what was lost.
+// Without NATS announcing fails, and a rider's next report makes up for the loss.
 func TestPositionsAfterAnOutage(t *testing.T) {
 	m, err := fleet.NewMap(fleet.Options{})
 	if err != nil {
@@ -151,7 +151,7 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// What is no position is ignored and counted, and what follows it is taken.
+// Malformed positions are ignored and counted, and the next ones are taken.
 func TestMalformedPositions(t *testing.T) {
 	e := bustest.Run(t)
 	in := newFleetInstance(t, e, 0)

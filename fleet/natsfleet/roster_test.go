@@ -12,7 +12,7 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What a rider has said last is known to everybody at once, and stays so.
+// What a rider has said last is known everywhere at once, and stays.
 func TestRoster(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		here, there := natsfleet.NewRoster(e.Connect(t)), natsfleet.NewRoster(e.Connect(t))
@@ -59,7 +59,7 @@ func TestRoster(t *testing.T) {
 	})
 }
 
-// Without the bucket nobody is taken for online.
+// Without the bucket no rider counts as online.
 func TestRosterWithoutItsBucket(t *testing.T) {
 	e := bustest.Run(t)
 	conn := e.Connect(t)

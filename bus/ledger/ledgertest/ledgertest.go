@@ -1,10 +1,11 @@
+// Package ledgertest is for tests of what stands on the ledger: users and riders with tokens,
+// ledgers, boards, and messages as a forger would write them. Begin with [New].
 package ledgertest
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -20,40 +21,42 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
-
-// A kit is a NATS, an authority for its tokens, and people who hold them.
+// A Kit is a NATS server or cluster, and an authority that issues tokens.
 type Kit struct {
 	*bustest.Env
 	Auth *tokentest.Authority
 }
 
-// A person is an actor with the token that proves it.
+// A Person is an actor with the token that proves it.
 type Person struct {
 	booking.Actor
 	Proof string
 }
 
+// New returns a Kit on e, with a new authority.
 func New(t testing.TB, e *bustest.Env) *Kit {
 	t.Helper()
 	return &Kit{Env: e, Auth: tokentest.New(t)}
 }
 
+// Person returns a new user or rider.
 func (k *Kit) Person(role booking.Role) Person {
 	id := booking.NewID()
 	return Person{booking.Actor{ID: id, Role: role}, k.Auth.Token(token.Role(role), id, "somebody@example.com")}
 }
 
+// Command returns a new command of the person.
 func (p Person) Command() booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.Proof}
 }
 
-// ledger opens a ledger on a connection of its own.
+// Ledger opens a ledger on a connection of its own.
 func (k *Kit) Ledger(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	return k.LedgerOn(t, k.Connect(t))
 }
 
+// LedgerOn opens a ledger on a connection.
 func (k *Kit) LedgerOn(t testing.TB, c *bus.Conn) *ledger.Ledger {
 	t.Helper()
 	l, err := ledger.Open(c, ledger.Options{Source: "/test", Tokens: k.Auth.Verifier()})
@@ -63,6 +66,7 @@ func (k *Kit) LedgerOn(t testing.TB, c *bus.Conn) *ledger.Ledger {
 	return l
 }
 
+// NewDesk returns a desk whose bookings stay open for an hour.
 func NewDesk(t testing.TB, log booking.Log) *booking.Desk {
 	t.Helper()
 	d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Hour})
@@ -72,7 +76,7 @@ func NewDesk(t testing.TB, log booking.Log) *booking.Desk {
 	return d
 }
 
-// follow feeds a new board from the ledger until the test ends, and returns it.
+// Follow feeds a new board from the ledger until the test ends.
 func Follow(t testing.TB, l *ledger.Ledger) (*board.Board, *ledger.Follower) {
 	t.Helper()
 	board := board.New()
@@ -89,7 +93,7 @@ func Follow(t testing.TB, l *ledger.Ledger) (*board.Board, *ledger.Follower) {
 	return board, f
 }
 
-// await waits until the board has everything that the ledger has now.
+// Await waits until the board has everything that the ledger has now.
 func Await(t testing.TB, l *ledger.Ledger, b *board.Board) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -103,7 +107,8 @@ func Await(t testing.TB, l *ledger.Ledger, b *board.Board) {
 	}
 }
 
-// message makes an event's message as a publisher would who knows the format and obeys no rule.
+// Message makes the message of an event like a publisher who knows the format and obeys no rule.
+// The changes are applied to it.
 func Message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof string, change ...func(m *nats.Msg, body map[string]any)) *nats.Msg {
 	body := map[string]any{
 		"v": 1, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
@@ -132,7 +137,7 @@ func Message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof
 	return m
 }
 
-// store publishes a message straight to the stream and fails the test unless it is stored.
+// Store publishes a message to its stream, and fails the test unless it is stored.
 func Store(t testing.TB, c *bus.Conn, m *nats.Msg) uint64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/token"
 )
 
+// Booked books a ride that stays open until the deadline, and returns its booking.
 func Booked(t *testing.T, l *ledger.Ledger, p Person, deadline time.Duration, trip ...booking.Trip) booking.ID {
 	t.Helper()
 	d, err := booking.NewDesk(l, booking.DeskOptions{Deadline: deadline})
@@ -27,6 +28,7 @@ func Booked(t *testing.T, l *ledger.Ledger, p Person, deadline time.Duration, tr
 	return b.ID
 }
 
+// State returns a booking's state in the ledger.
 func State(t *testing.T, l *ledger.Ledger, id booking.ID) booking.State {
 	t.Helper()
 	h, err := l.Load(t.Context(), id, booking.Fresh)
@@ -36,7 +38,7 @@ func State(t *testing.T, l *ledger.Ledger, id booking.ID) booking.State {
 	return h.Booking.State
 }
 
-// A watched is a verifier as a service has it: with a watch on a connection of its own.
+// A Watched is a service's verifier, with a watch of revocations. Stop ends the watch.
 type Watched struct {
 	*trust.RevocationWatch
 	*token.Verifier
@@ -45,7 +47,7 @@ type Watched struct {
 	Stop  func()
 }
 
-// watch runs a watch until the test ends or stop is called.
+// Watch runs a watch of revocations on c until the test ends.
 func (k *Kit) Watch(t testing.TB, c *bus.Conn) *Watched {
 	t.Helper()
 	epoch := new(trust.Epoch)
@@ -67,14 +69,14 @@ func (k *Kit) Watch(t testing.TB, c *bus.Conn) *Watched {
 	return &Watched{RevocationWatch: w, Verifier: v, Conn: c, Epoch: epoch, Stop: stop}
 }
 
-// loaded waits until the watch knows what there is.
+// Loaded waits until the watch is complete.
 func (w *Watched) Loaded(t testing.TB) *Watched {
 	t.Helper()
 	wait.Until(t, "the revocations are there", func() bool { return w.Ready(t.Context()) == nil })
 	return w
 }
 
-// ledger opens a ledger that goes by what the watch knows.
+// Ledger opens a ledger that verifies with the watch.
 func (w *Watched) Ledger(t testing.TB) *ledger.Ledger {
 	t.Helper()
 	l, err := ledger.Open(w.Conn, ledger.Options{Source: "/test", Tokens: w.Verifier, Epoch: w.Epoch})
@@ -84,7 +86,7 @@ func (w *Watched) Ledger(t testing.TB) *ledger.Ledger {
 	return l
 }
 
-// login returns a person with a session, and the session.
+// Login returns a new person with a session, and the session.
 func (k *Kit) Login(t testing.TB, role booking.Role) (Person, string) {
 	t.Helper()
 	id, sid := booking.NewID(), booking.NewID()
@@ -95,6 +97,7 @@ func (k *Kit) Login(t testing.TB, role booking.Role) (Person, string) {
 	return Person{booking.Actor{ID: id, Role: role}, raw}, sid
 }
 
+// Revoke revokes tokens.
 func Revoke(t testing.TB, c *bus.Conn, r token.Revocation) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -104,6 +107,7 @@ func Revoke(t testing.TB, c *bus.Conn, r token.Revocation) {
 	}
 }
 
+// WatchKeys runs a watch of keys until the test ends.
 func WatchKeys(t testing.TB, c *bus.Conn, interval time.Duration, epoch *trust.Epoch) *trust.KeyWatch {
 	t.Helper()
 	w := trust.NewKeyWatch(c, interval, epoch)
