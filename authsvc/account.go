@@ -11,32 +11,34 @@ import (
 )
 
 // An Account is one (email, role) pair: the same email may belong to a user and to a rider, with
-// separate passwords.
+// separate passwords. Its JSON form is what stores keep; it contains the password's hash.
 type Account struct {
-	ID    string // 26 characters of lower-case base32; the sub of its tokens
-	Email Email  // accounts are found by it
+	ID    string `json:"id"`    // 26 characters of lower-case base32; the sub of its tokens
+	Email Email  `json:"email"` // accounts are found by it
 	// EmailAsEntered is for writing to the owner: the part before the @ may be case-sensitive.
-	EmailAsEntered string
-	Role           token.Role // User or Rider
-	Hash           string     // of the password, as a PHC string
-	Created        time.Time  // UTC
-	Demo           bool       // made by SeedDemo; cannot log in while the demo is off
+	EmailAsEntered string     `json:"typed"`
+	Role           token.Role `json:"role"`           // User or Rider
+	Hash           string     `json:"hash"`           // of the password, as a PHC string
+	Created        time.Time  `json:"created"`        // UTC
+	Demo           bool       `json:"demo,omitempty"` // made by SeedDemo; cannot log in while the demo is off
 
-	Pending  bool // needs an operator's approval before its owner can log in
-	Disabled bool // can neither log in nor continue a session
+	Disabled bool `json:"disabled,omitempty"` // can neither log in nor continue a session
 	// SessionEpoch counts how often all sessions of the account were ended together. A session
 	// belongs to the epoch in which it began, and ends with it.
-	SessionEpoch int
-	// NotBefore is the whole second in which the present epoch begins: tokens issued earlier are
-	// revoked. It is zero in the first epoch, and may be up to a second in the future.
-	NotBefore time.Time
+	SessionEpoch int `json:"era,omitempty"`
+	// NotBefore is the whole second in which the present epoch begins, in UTC: tokens issued
+	// earlier are revoked. It is zero in the first epoch, and may be up to a second in the
+	// future.
+	NotBefore time.Time `json:"not_before,omitzero"`
+
+	Pending bool `json:"pending,omitempty"` // needs an operator's approval before its owner can log in
 	// Reset is the hash of the code that sets a new password; empty if there is none. While there
 	// is a code the password is void.
-	Reset      string
-	ResetUntil time.Time // when the code expires; whole seconds
+	Reset      string    `json:"reset,omitempty"`
+	ResetUntil time.Time `json:"reset_until,omitzero"` // when the code expires, UTC; whole seconds
 
 	// Revision is the store's version of the account that was read. It is not part of the account.
-	Revision uint64
+	Revision uint64 `json:"-"`
 }
 
 // State returns active if the account's owner can log in, and otherwise why not: disabled, reset or

@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
 )
@@ -19,14 +19,7 @@ import (
 // A Bucket is what Accounts needs of a key-value bucket. Reads must come from the leader: a
 // replica that does not have an account yet would turn its owner away.
 type Bucket interface {
-	// Get returns the value of a key and its revision, or bus.ErrNoKey.
-	Get(ctx context.Context, key string) (value []byte, revision uint64, err error)
-	// Create stores a new key, or returns bus.ErrKeyExists.
-	Create(ctx context.Context, key string, value []byte) (revision uint64, err error)
-	// Update stores a value over a revision, or returns bus.ErrStale.
-	Update(ctx context.Context, key string, value []byte, revision uint64) (newRevision uint64, err error)
-	// Erase erases all revisions of a key up to this one, or returns bus.ErrStale.
-	Erase(ctx context.Context, key string, revision uint64) error
+	throttle.Bucket
 	// Keys returns all keys, in any order.
 	Keys(ctx context.Context) ([]string, error)
 }
@@ -46,22 +39,8 @@ func NewAccounts(b Bucket) *Accounts { return &Accounts{bucket: b} }
 
 // accountRecord is the stored form of an Account.
 type accountRecord struct {
-	Version        int        `json:"v"`
-	ID             string     `json:"id"`
-	Email          Email      `json:"email"`
-	EmailAsEntered string     `json:"typed"`
-	Role           token.Role `json:"role"`
-	Hash           string     `json:"hash"`
-	Created        time.Time  `json:"created"`
-	Demo           bool       `json:"demo,omitempty"`
-
-	Disabled  bool      `json:"disabled,omitempty"`
-	Epoch     int       `json:"era,omitempty"`
-	NotBefore time.Time `json:"not_before,omitzero"`
-
-	Pending    bool      `json:"pending,omitempty"`
-	Reset      string    `json:"reset,omitempty"`
-	ResetUntil time.Time `json:"reset_until,omitzero"`
+	Version int `json:"v"`
+	Account
 }
 
 // accountKey returns the key of a pair's account. It is a hash, because a key cannot contain @ or
@@ -104,22 +83,13 @@ func (s *Accounts) get(ctx context.Context, key string) (Account, error) {
 	if r.ID == "" {
 		return Account{}, fmt.Errorf("account record %s has no id", key)
 	}
-	return Account{
-		ID: r.ID, Email: r.Email, EmailAsEntered: r.EmailAsEntered, Role: r.Role, Hash: r.Hash,
-		Created: r.Created.UTC(), Demo: r.Demo,
-		Disabled: r.Disabled, SessionEpoch: r.Epoch, NotBefore: r.NotBefore.UTC(),
-		Pending: r.Pending, Reset: r.Reset, ResetUntil: r.ResetUntil.UTC(), Revision: revision,
-	}, nil
+	r.Revision = revision
+	return r.Account, nil
 }
 
 // encode returns the stored form of a.
 func (a Account) encode() ([]byte, error) {
-	value, err := json.Marshal(accountRecord{
-		Version: recordVersion, ID: a.ID, Email: a.Email, EmailAsEntered: a.EmailAsEntered, Role: a.Role, Hash: a.Hash,
-		Created: a.Created.UTC(), Demo: a.Demo,
-		Disabled: a.Disabled, Epoch: a.SessionEpoch, NotBefore: a.NotBefore.UTC(),
-		Pending: a.Pending, Reset: a.Reset, ResetUntil: a.ResetUntil.UTC(),
-	})
+	value, err := json.Marshal(accountRecord{recordVersion, a})
 	if err != nil {
 		return nil, fmt.Errorf("encode account: %w", err)
 	}
