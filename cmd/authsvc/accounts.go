@@ -80,7 +80,8 @@ const operatorPatience = 30 * time.Second
 func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string, do func(context.Context, *bus.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, operatorPatience)
 	defer cancel()
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(log)), wiring.At(at.Remote, name), at.Path("operator"), do)
+	o := wiring.Operator{Log: env.Logger(setting.Log(log)), At: wiring.At(at.Remote, name), Key: at.Path("operator")}
+	return o.WithStreams(ctx, do)
 }
 
 // operate opens the stores and does something with them.

@@ -28,7 +28,10 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), wiring.At(c.Remote, "authsvc accounts copy"), c.Path("operator"), func(ctx context.Context, conn *bus.Conn) error {
+	o := wiring.Operator{
+		Log: env.Logger(setting.Log(c.quietLog)), At: wiring.At(c.Remote, "authsvc accounts copy"), Key: c.Path("operator"),
+	}
+	return o.WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		return c.copy(ctx, env.Stdout, conn)
 	})
 }
