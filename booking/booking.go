@@ -1,13 +1,12 @@
-// Package booking is the life of a booking: its events, the state machine that says which may follow which, the [Desk] that takes
-// commands, and the [Board] that shows where all bookings stand.
+// Package booking is the domain: the events in the life of a booking, the state machine that says which may follow which, and
+// the [Desk], which is the command handler.
 //
-// Services call [NewDesk] with a [Log], which keeps the events, and ask it to Book, Accept and so on. Whoever reads the ledger
-// feeds a [Board] for lists. [Replay] folds a history into a [Booking], and Booking.Accept and its siblings decide; all of these
-// are pure functions.
+// Call [NewDesk] with a [Log], the event store, and then Desk.Book, Desk.Accept and so on. [Replay] folds a history of events
+// into a [Booking], and Booking.Accept and its siblings decide on commands: these are pure functions. Package board lists
+// bookings.
 //
-// Nothing here knows of NATS, HTTP or tokens: whether an event was really caused by its actor is verified before it gets here. What
-// is decided about a stored event depends on what is stored alone, never on a clock, so that everybody who ever reads it decides
-// the same.
+// Nothing here knows NATS, HTTP or tokens: callers verify who caused an event before it gets here. Whether a stored event counts
+// depends only on what is stored, never on a clock, so that every reader at any time decides the same.
 package booking
 
 import (
@@ -70,7 +69,15 @@ type Booking struct {
 	UserStars  int // 1 to 5, what the user gave; 0 before
 	RiderStars int // 1 to 5, what the rider gave; 0 before
 
-	applied []uint64 // fingerprints of the ids of the events applied, in their order
+	Applied []uint64 // fingerprints of the ids of the events applied, in their order
+}
+
+// Clone returns a booking that shares no memory with b but Applied, which is never written to.
+func (b *Booking) Clone() Booking {
+	c := *b
+	c.Pickup, c.Dropoff, c.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
+	c.ReleasedBy = slices.Clone(b.ReleasedBy)
+	return c
 }
 
 // Overdue reports whether the booking waits for a rider and its deadline has passed.
@@ -86,7 +93,7 @@ func (b *Booking) IsWith(r RiderID) bool {
 }
 
 // Replay folds events into a booking. An event that does not follow from those before it is not applied, whoever wrote it. Replay does
-// not look at positions; a [Thread] does.
+// not look at positions; a [EventSequencer] does.
 func Replay(events []Event) Booking {
 	var b Booking
 	for _, e := range events {
@@ -112,17 +119,17 @@ func (b Booking) Apply(e Event) (Booking, error) {
 	}
 	b.enact(&e)
 	if e.ID != "" {
-		applied := make([]uint64, len(b.applied)+1)
-		copy(applied, b.applied)
-		applied[len(b.applied)] = mark
-		b.applied = applied
+		applied := make([]uint64, len(b.Applied)+1)
+		copy(applied, b.Applied)
+		applied[len(b.Applied)] = mark
+		b.Applied = applied
 	}
 	return b, nil
 }
 
 // enact changes b by an event that it permits. It writes to nothing that b shares with other bookings.
 func (b *Booking) enact(e *Event) {
-	at := e.when()
+	at := e.When()
 	switch e.Kind {
 	case Requested:
 		b.ID, b.User = e.Booking, UserID(e.Actor.ID)
@@ -166,12 +173,12 @@ func (b *Booking) enact(e *Event) {
 func (b *Booking) open(e *Event) {
 	b.State = StateOpen
 	b.Deadline = e.Deadline.Round(0).UTC()
-	b.OpenedAt, b.OpenedSeq = e.when(), e.Seq
+	b.OpenedAt, b.OpenedSeq = e.When(), e.Seq
 }
 
 // has reports whether an event with this id, whose fingerprint is mark, has been applied.
 func (b *Booking) has(id EventID, mark uint64) bool {
-	return id != "" && slices.Contains(b.applied, mark)
+	return id != "" && slices.Contains(b.Applied, mark)
 }
 
 // fingerprint returns 64 bits of id (FNV-1a): a quarter of the memory of the id. Everybody computes the same, so everybody decides

@@ -103,7 +103,7 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 	}
 	var acts atomic.Int32 // while it is unfit
 	acted := make(chan struct{}, 1)
-	k.timekeeperWhile(t, fit, func(c *booking.StewardConfig) {
+	k.timekeeperWhile(t, fit, func(c *booking.ProcessManagerConfig) {
 		c.Act = func(ctx context.Context) (booking.Actor, string, error) {
 			if fit(ctx) != nil {
 				acts.Add(1)
@@ -148,7 +148,7 @@ func TestTimekeeperThatFails(t *testing.T) {
 		user, l := k.person(booking.User), k.ledger(t)
 		var overdue []booking.ID
 		tried := make(chan struct{}, 1)
-		k.timekeeperWhile(t, nil, func(c *booking.StewardConfig) {
+		k.timekeeperWhile(t, nil, func(c *booking.ProcessManagerConfig) {
 			c.Act = func(context.Context) (booking.Actor, string, error) {
 				select {
 				case tried <- struct{}{}:

@@ -17,6 +17,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -31,7 +32,7 @@ type LedgerOptions struct {
 	NewID func() string
 	// Board is what the room is reckoned by that the bookings of the ledger still need: somebody else feeds it. Without one only nine
 	// tenths of the ledger are for new bookings.
-	Board *booking.Board
+	Board *board.Board
 	Disk  Disk // what the ledger is on; nil: a server elsewhere sees to that
 	// ForgetEvery is how often a board is rid of what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration
@@ -210,7 +211,7 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 
 // prepare gives the events their ids and positions, checks that they follow, and makes their messages.
 func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event) ([]booking.Event, []*nats.Msg, error) {
-	thread := after.Thread.Clone()
+	thread := after.EventSequencer.Clone()
 	sent := make([]booking.Event, 0, len(events))
 	msgs := make([]*nats.Msg, 0, len(events))
 	decided := l.now()

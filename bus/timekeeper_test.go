@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -23,25 +24,25 @@ type timing struct {
 }
 
 // timekeeper runs an instance until it is stopped, or the test ends.
-func (k *kit) timekeeper(t *testing.T, change ...func(*booking.StewardConfig)) *timing {
+func (k *kit) timekeeper(t *testing.T, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	return k.timekeeperWhile(t, nil, change...)
 }
 
 // timekeeperWhile is timekeeper for an instance that is not always fit for it.
-func (k *kit) timekeeperWhile(t *testing.T, fit func(context.Context) error, change ...func(*booking.StewardConfig)) *timing {
+func (k *kit) timekeeperWhile(t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
 	ledger := k.ledger(t)
 	board, _ := follow(t, ledger)
 	service := k.person(booking.Service)
-	config := booking.StewardConfig{
+	config := booking.ProcessManagerConfig{
 		Desk: newDesk(t, ledger), Board: board,
 		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
 	}
 	for _, c := range change {
 		c(&config)
 	}
-	steward, err := booking.NewSteward(config)
+	steward, err := booking.NewProcessManager(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +150,9 @@ func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.
 func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
 
 // dutiful returns a timekeeper that does its duty by a board which is fed by nobody.
-func (k *kit) dutiful(t *testing.T, d duty) (*bus.Ledger, *booking.Board, *bus.Timekeeper) {
+func (k *kit) dutiful(t *testing.T, d duty) (*bus.Ledger, *board.Board, *bus.Timekeeper) {
 	t.Helper()
-	ledger, board := k.ledger(t), booking.NewBoard()
+	ledger, board := k.ledger(t), board.New()
 	keeper, err := ledger.Timekeeper(board, d)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +200,7 @@ func TestTimersAreLateEnough(t *testing.T) {
 func TestTimersWaitForTheBoard(t *testing.T) {
 	k := newKit(t, bustest.Run(t))
 	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
-	var board *booking.Board
+	var board *board.Board
 	ledger, board, keeper := k.dutiful(t, duty{func(context.Context, time.Time) (int, error) {
 		select {
 		case had <- board.Seq():
@@ -328,7 +329,7 @@ func TestRecall(t *testing.T) {
 		desk := newDesk(t, l)
 		const patience = 2 * time.Second
 		var stopped atomic.Pointer[time.Time]
-		k.timekeeper(t, func(c *booking.StewardConfig) {
+		k.timekeeper(t, func(c *booking.ProcessManagerConfig) {
 			c.Patience = patience
 			c.Approach = func(b booking.Booking) booking.Approach {
 				if b.Rider != booking.RiderID(moving.ID) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/fleet"
 )
 
@@ -162,8 +163,8 @@ func TestApproach(t *testing.T) {
 	b := booking.Booking{ID: "one", Rider: "rita", Pickup: &town, Seq: 7}
 	var free bool
 	since := noon.Add(5 * time.Second)
-	m, c := newMap(t, fleet.Options{Heading: func(booking.RiderID) (booking.Heading, bool) {
-		return booking.Heading{Pickup: town, Seq: b.Seq, Since: since}, !free
+	m, c := newMap(t, fleet.Options{Heading: func(booking.RiderID) (board.Heading, bool) {
+		return board.Heading{Pickup: town, Seq: b.Seq, Since: since}, !free
 	}})
 	want := func(metres float64, at time.Time) {
 		t.Helper()

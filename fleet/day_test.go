@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/wait"
@@ -24,9 +25,9 @@ type day struct {
 	*clock
 	random      *rand.Rand
 	here, there *fleet.Map // where the rider reports, and another instance
-	board       *booking.Board
+	board       *board.Board
 	desk        *booking.Desk
-	steward     *booking.Steward
+	steward     *booking.ProcessManager
 
 	truth   booking.Place // where the rider is
 	seconds int
@@ -54,7 +55,7 @@ func newDay(t *testing.T, seed uint64) *day {
 	act := func(context.Context) (booking.Actor, string, error) {
 		return booking.Actor{ID: "croncroncroncroncroncroncr", Role: booking.Service}, "proof", nil
 	}
-	d.steward, err = booking.NewSteward(booking.StewardConfig{
+	d.steward, err = booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: d.desk, Board: d.board, Act: act, Patience: patience, Approach: d.there.Approach, Begun: noon,
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/golang/geo/s2"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/geo"
 )
 
@@ -27,7 +28,7 @@ type Options struct {
 	Busy func(booking.RiderID) bool
 	// Heading returns where a rider is to come. It is called as Busy is. Default: nobody is on the
 	// way.
-	Heading func(booking.RiderID) (h booking.Heading, ok bool)
+	Heading func(booking.RiderID) (h board.Heading, ok bool)
 	Now     func() time.Time // default: time.Now
 }
 
@@ -37,7 +38,7 @@ type Map struct {
 	step, speed float64
 	most        int
 	busy        func(booking.RiderID) bool
-	heading     func(booking.RiderID) (booking.Heading, bool)
+	heading     func(booking.RiderID) (board.Heading, bool)
 	now         func() time.Time
 
 	mu       sync.RWMutex

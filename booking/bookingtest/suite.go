@@ -313,7 +313,7 @@ func (s *suite) allOrNone() {
 	h, rider := s.accepted()
 	had := s.load(booking.Fresh)
 	c := again(rider)
-	s.moved(c, booking.History{Thread: h.Thread, Events: h.Events, Revision: h.Events[0].Seq}, event(c, booking.Arrived), event(c, booking.Started))
+	s.moved(c, booking.History{EventSequencer: h.EventSequencer, Events: h.Events, Revision: h.Events[0].Seq}, event(c, booking.Arrived), event(c, booking.Started))
 	s.unchanged(had)
 	s.forge(4, booking.Started) // the second position of what comes next, unknown to who appends
 	had = s.load(booking.Fresh)

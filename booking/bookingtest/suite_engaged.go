@@ -82,8 +82,8 @@ func (s *suite) engagedMeanwhile() {
 			s.Errorf("engage: %v, want ErrMoved", err)
 		}
 	}
-	refused(first, h1, booking.Engagement{Booking: second, Revision: h2.Revision})                                 // which never was
-	refused(first, booking.History{Thread: h1.Thread, Events: h1.Events, Revision: 1 << 40}, booking.Engagement{}) // a history that it had not
+	refused(first, h1, booking.Engagement{Booking: second, Revision: h2.Revision})                                                 // which never was
+	refused(first, booking.History{EventSequencer: h1.EventSequencer, Events: h1.Events, Revision: 1 << 40}, booking.Engagement{}) // a history that it had not
 	if at := s.engagement(rider); at != (booking.Engagement{}) {
 		s.Errorf("a refused acceptance engaged the rider: %+v", at)
 	}

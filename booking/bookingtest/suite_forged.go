@@ -42,7 +42,7 @@ func (s *suite) forgeryMoves() {
 	s.moved(rider, h, event(rider, booking.Accepted)) // its position is taken
 	s.moved(again(user), h, event(user, booking.Cancelled))
 	h = s.load(booking.Fresh)
-	s.moved(rider, booking.History{Thread: booking.Thread{Booking: h.Booking}, Events: h.Events, Revision: h.Revision},
+	s.moved(rider, booking.History{EventSequencer: booking.EventSequencer{Booking: h.Booking}, Events: h.Events, Revision: h.Revision},
 		event(rider, booking.Accepted)) // by somebody who has seen the message and takes it for nothing: a position is taken for good
 	s.unchanged(h)
 	h = s.append(rider, h, event(rider, booking.Accepted))
@@ -191,7 +191,7 @@ func (s *suite) separate() {
 			mine.Events[i].Kind, mine.Events[i].Command = booking.Expired, "changed"
 		}
 		mine.Booking.Pickup.Lat = 50
-		mine.Refuse(5, booking.Completed)
+		mine.Refuse(5, booking.Completed, 0)
 	}
 	read := s.load(booking.Fresh)
 	if read.Events[0].Kind != booking.Requested || read.Events[0].Pickup.Lat != 1 || read.Booking.Pickup.Lat != 1 || read.Next(booking.Completed) != 5 {

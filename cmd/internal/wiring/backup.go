@@ -9,7 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 )
@@ -130,7 +130,7 @@ func (o Operator) Restore(
 		if err := b.Restore(ctx, conn, options); err != nil {
 			return err
 		}
-		r.Ledger.Board = booking.NewBoard()
+		r.Ledger.Board = board.New()
 		// Without events there may be no keys to verify them with.
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
 			if r.Ledger, err = o.Inspect(ctx, bus.InspectOptions{Grace: NeverOverdue}); err != nil {

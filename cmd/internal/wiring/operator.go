@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/internal/fault"
@@ -22,7 +23,7 @@ const operator = "operator"
 type OperatorSession struct {
 	ledger   *bus.Ledger
 	desk     *booking.Desk
-	board    *booking.Board
+	board    *board.Board
 	follower *bus.Follower
 	identity *bus.Identity
 	base     *Base
@@ -54,7 +55,7 @@ func (o Operator) Session(
 	if err := provisioned(ctx, base.Conn); err != nil {
 		return err
 	}
-	s := OperatorSession{base: base, board: booking.NewBoard()}
+	s := OperatorSession{base: base, board: board.New()}
 	if s.identity, err = base.identity(operator, o.Key); err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 
 // List reads the whole ledger into a board and returns the bookings that list selects from it.
 func (s OperatorSession) List(
-	ctx context.Context, list func(*booking.Board) []booking.Booking,
+	ctx context.Context, list func(*board.Board) []booking.Booking,
 ) (found []booking.Booking, err error) {
 	err = alongside(ctx, s.follower.Run, func(ctx context.Context) error {
 		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.",

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -22,7 +23,7 @@ import (
 // verified and stored once, and the map of riders.
 type Rides struct {
 	base      *Base
-	board     *booking.Board
+	board     *board.Board
 	follower  *bus.Follower
 	deadline  time.Duration
 	patience  time.Duration
@@ -49,7 +50,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
-	board := booking.NewBoard()
+	board := board.New()
 	ledger, err := b.ledger("/board", board)
 	if err != nil {
 		return nil, err
@@ -82,7 +83,7 @@ func (r *Rides) keep(ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (
 		return nil, nil
 	}
 	r.kept = true
-	manager, err := booking.NewSteward(booking.StewardConfig{
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
 	})
 	if err != nil {
@@ -126,7 +127,7 @@ func (r *Rides) Component() Component {
 
 // ledger opens the ledger for one service. source is the CloudEvents source of its events. board is
 // the board of the process; without one (nil) the service shows and books nothing.
-func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
+func (b *Base) ledger(source string, board *board.Board) (*bus.Ledger, error) {
 	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
 	if board != nil {
 		o.Shown = board.LastSeq
@@ -185,7 +186,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 // leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
 // well, because it may cancel bookings.
 func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bus.Identity) (program.Task, error) {
-	manager, err := booking.NewSteward(booking.StewardConfig{Desk: desk, Board: r.board, Act: as.Act})
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func (r *Rides) leave(base *Base, ledger *bus.Ledger, desk *booking.Desk, as *bu
 		case err != nil:
 			return bus.ErrRidesUnknown.Because(err)
 		case l.Gone:
-			return manager.Bereave(ctx, who)
+			return manager.EndRidesOf(ctx, who)
 		}
 		return manager.Withdraw(ctx, who)
 	}

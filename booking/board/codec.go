@@ -1,9 +1,11 @@
-package booking
+package board
 
 import (
 	"encoding/binary"
 	"math"
 	"strings"
+
+	"github.com/example/pillion/booking"
 )
 
 // The blocks of a captured board. The first byte says which: there is one header, then the marks, then the bookings in the order of their
@@ -49,8 +51,8 @@ func parseHeader(rest []byte) (h header, err error) {
 
 // A codec writes blocks.
 type codec struct {
-	users  map[*passenger]uint64 // the number of each that has been written
-	riders map[RiderID]uint64
+	users  map[*userIndex]uint64 // the number of each that has been written
+	riders map[booking.RiderID]uint64
 
 	out     []byte
 	strings []byte
@@ -82,16 +84,16 @@ func (w *codec) marksBlock() []byte {
 	return append(append(out, w.strings...), w.out...)
 }
 
-func (w *codec) uvarint(n uint64)   { w.out = binary.AppendUvarint(w.out, n) }
-func (w *codec) varint(n int64)     { w.out = binary.AppendVarint(w.out, n) }
-func (w *codec) fixed(n uint64)     { w.out = binary.LittleEndian.AppendUint64(w.out, n) }
-func (w *codec) float(f float64)    { w.fixed(math.Float64bits(f)) }
-func (w *codec) after(n, m int64)   { w.varint(n - m) } // wraps around, and back when it is read
-func (w *codec) afterU(n, m uint64) { w.varint(int64(n - m)) }
-func (w *codec) string(s string)    { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
-func (w *codec) place(p Place)      { w.float(p.Lat); w.float(p.Lng) }
+func (w *codec) uvarint(n uint64)      { w.out = binary.AppendUvarint(w.out, n) }
+func (w *codec) varint(n int64)        { w.out = binary.AppendVarint(w.out, n) }
+func (w *codec) fixed(n uint64)        { w.out = binary.LittleEndian.AppendUint64(w.out, n) }
+func (w *codec) float(f float64)       { w.fixed(math.Float64bits(f)) }
+func (w *codec) after(n, m int64)      { w.varint(n - m) } // wraps around, and back when it is read
+func (w *codec) afterU(n, m uint64)    { w.varint(int64(n - m)) }
+func (w *codec) string(s string)       { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
+func (w *codec) place(p booking.Place) { w.float(p.Lat); w.float(p.Lng) }
 
-func (w *codec) user(p *passenger) {
+func (w *codec) user(p *userIndex) {
 	n, known := w.users[p]
 	if !known {
 		w.users[p] = uint64(len(w.users) + 1)
@@ -103,7 +105,7 @@ func (w *codec) user(p *passenger) {
 	w.uvarint(n)
 }
 
-func (w *codec) rider(id RiderID) {
+func (w *codec) rider(id booking.RiderID) {
 	n, known := w.riders[id]
 	if !known {
 		w.riders[id] = uint64(len(w.riders) + 1)
@@ -181,21 +183,21 @@ func (w *codec) rareOf(x *rare) {
 
 func (w *codec) marked(m marked) {
 	w.string(string(m.id))
-	w.uvarint(m.aged)
-	w.uvarint(uint64(len(m.taken)))
+	w.uvarint(m.AgedAt)
+	w.uvarint(uint64(len(m.Positions)))
 	before := uint64(0)
-	for i, p := range m.taken {
+	for i, p := range m.Positions {
 		w.uvarint(p - before) // in ascending order
 		before = p
-		w.uvarint(m.seqs[i])
+		w.uvarint(m.Sequences[i])
 	}
 }
 
 // A decoder reads blocks. Whatever it is given, it does not fail otherwise than by saying so.
 type decoder struct {
-	users   []*passenger
-	riders  []RiderID
-	drivers []*driver // of those riders, where there is one
+	users   []*userIndex
+	riders  []booking.RiderID
+	drivers []*riderIndex // of those riders, where there is one
 
 	rest    []byte
 	strings string // that have not been read
@@ -205,7 +207,7 @@ type decoder struct {
 	// keep much alive that is gone.
 	applied    []uint64
 	trips      []trip
-	passengers []passenger
+	passengers []userIndex
 }
 
 func (d *decoder) err() error {
@@ -242,7 +244,7 @@ func (d *decoder) slabs() []record {
 		return nil
 	}
 	d.area(area)
-	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]passenger, passengers)
+	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]userIndex, passengers)
 	return make([]record, count)
 }
 
@@ -283,7 +285,7 @@ func (d *decoder) fixed() uint64 {
 func (d *decoder) after(m int64) int64    { return m + d.varint() }
 func (d *decoder) afterU(m uint64) uint64 { return m + uint64(d.varint()) }
 func (d *decoder) float() float64         { return math.Float64frombits(d.fixed()) }
-func (d *decoder) place() Place           { return Place{Lat: d.float(), Lng: d.float()} }
+func (d *decoder) place() booking.Place   { return booking.Place{Lat: d.float(), Lng: d.float()} }
 
 func (d *decoder) string() string {
 	n := d.uvarint()
@@ -297,7 +299,7 @@ func (d *decoder) string() string {
 }
 
 // user returns a user, and whether this is where it first occurs.
-func (d *decoder) user() (p *passenger, fresh bool) {
+func (d *decoder) user() (p *userIndex, fresh bool) {
 	n := d.uvarint()
 	if n == 0 {
 		if len(d.passengers) == 0 {
@@ -305,7 +307,7 @@ func (d *decoder) user() (p *passenger, fresh bool) {
 			return nil, false
 		}
 		p, d.passengers = &d.passengers[0], d.passengers[1:]
-		p.id = UserID(d.string())
+		p.id = booking.UserID(d.string())
 		d.users = append(d.users, p)
 		return p, true
 	}
@@ -320,7 +322,7 @@ func (d *decoder) user() (p *passenger, fresh bool) {
 func (d *decoder) riderAt() int {
 	n := d.uvarint()
 	if n == 0 {
-		d.riders = append(d.riders, RiderID(strings.Clone(d.string()))) // outlives the bookings beside it
+		d.riders = append(d.riders, booking.RiderID(strings.Clone(d.string()))) // outlives the bookings beside it
 		d.drivers = append(d.drivers, nil)
 		return len(d.riders) - 1
 	}
@@ -332,7 +334,7 @@ func (d *decoder) riderAt() int {
 }
 
 // rider returns a rider's id.
-func (d *decoder) rider() RiderID {
+func (d *decoder) rider() booking.RiderID {
 	i := d.riderAt()
 	if i < 0 {
 		return ""
@@ -341,13 +343,13 @@ func (d *decoder) rider() RiderID {
 }
 
 // driver returns a rider who has bookings.
-func (d *decoder) driver() *driver {
+func (d *decoder) driver() *riderIndex {
 	i := d.riderAt()
 	if i < 0 {
 		return nil
 	}
 	if d.drivers[i] == nil {
-		d.drivers[i] = &driver{id: d.riders[i]}
+		d.drivers[i] = &riderIndex{id: d.riders[i]}
 	}
 	return d.drivers[i]
 }
@@ -361,7 +363,7 @@ func (d *decoder) booking(r *record) (fresh bool) {
 	flags := d.rest[0]
 	d.rest = d.rest[1:]
 	r.state = stateCode(flags & stateBits)
-	r.id = ID(d.string())
+	r.id = booking.ID(d.string())
 	r.user, fresh = d.user()
 	if flags&hasRider != 0 {
 		r.rider = d.driver()
@@ -403,7 +405,7 @@ func (d *decoder) trip(quoted bool) *trip {
 	d.trips = d.trips[1:]
 	t.pickup, t.dropoff, t.quoted = d.place(), d.place(), quoted
 	if quoted {
-		t.quote = Quote{Metres: d.varint(), Minutes: d.varint(), Fare: d.varint(), Currency: d.string()}
+		t.quote = booking.Quote{Metres: d.varint(), Minutes: d.varint(), Fare: d.varint(), Currency: d.string()}
 	}
 	return t
 }
@@ -416,7 +418,7 @@ func (d *decoder) rare() *rare {
 	}
 	x := new(rare)
 	if n > 0 {
-		x.releasedBy = make([]RiderID, n)
+		x.releasedBy = make([]booking.RiderID, n)
 	}
 	for i := range x.releasedBy {
 		x.releasedBy[i] = d.rider()
@@ -427,19 +429,19 @@ func (d *decoder) rare() *rare {
 }
 
 func (d *decoder) marked() marked {
-	m := marked{ID(d.string()), &marks{aged: d.uvarint()}}
+	m := marked{booking.ID(d.string()), &booking.Refusals{AgedAt: d.uvarint()}}
 	n := d.uvarint()
 	if n > uint64(len(d.rest)) {
 		d.fail()
 		return m
 	}
 	if n > 0 {
-		m.taken, m.seqs = make([]uint64, n), make([]uint64, n)
+		m.Positions, m.Sequences = make([]uint64, n), make([]uint64, n)
 	}
 	before := uint64(0)
-	for i := range m.taken {
+	for i := range m.Positions {
 		before += d.uvarint()
-		m.taken[i], m.seqs[i] = before, d.uvarint()
+		m.Positions[i], m.Sequences[i] = before, d.uvarint()
 	}
 	return m
 }

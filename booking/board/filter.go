@@ -1,21 +1,23 @@
-package booking
+package board
 
 import (
 	"cmp"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/example/pillion/booking"
 )
 
 // clockSlack is how far the clocks of servers may differ that write the ledger one after another, in nanoseconds: by that much a later
 // booking may have an earlier time.
 const clockSlack = int64(time.Minute)
 
-// An Only narrows a list of bookings. Several together let pass what each of them does.
-type Only func(*filter)
+// An Filter narrows a list of bookings. Several together let pass what each of them does.
+type Filter func(*filter)
 
 // InState lets only bookings in one of the states pass.
-func InState(states ...State) Only {
+func InState(states ...booking.State) Filter {
 	var set uint8
 	for _, s := range states {
 		set |= 1 << codeOf(s)
@@ -24,29 +26,29 @@ func InState(states ...State) Only {
 }
 
 // Since lets only bookings pass that were requested at a time or after it.
-func Since(t time.Time) Only {
+func Since(t time.Time) Filter {
 	return func(f *filter) { f.from = max(f.from, nanos(t)) }
 }
 
 // Until lets only bookings pass that were requested before a time.
-func Until(t time.Time) Only {
+func Until(t time.Time) Filter {
 	return func(f *filter) { f.to = min(f.to, nanos(t)) }
 }
 
 // NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one
 // of those again.
-func NotReleasedBy(rider RiderID) Only {
+func NotReleasedBy(rider booking.RiderID) Filter {
 	return func(f *filter) { f.rider = rider }
 }
 
 // A filter is what several Only come to.
 type filter struct {
-	states   uint8   // a bit for each stateCode
-	from, to int64   // requestedAt in nanoseconds after 1970: at from or after it, before to
-	rider    RiderID // has not released it; "": nobody is asked for
+	states   uint8           // a bit for each stateCode
+	from, to int64           // requestedAt in nanoseconds after 1970: at from or after it, before to
+	rider    booking.RiderID // has not released it; "": nobody is asked for
 }
 
-func newFilter(only []Only) filter {
+func newFilter(only []Filter) filter {
 	f := filter{states: 0xff, to: math.MaxInt64}
 	for _, o := range only {
 		o(&f)
@@ -60,9 +62,9 @@ func (f *filter) passes(r *record) bool {
 }
 
 // wants reports whether there may be wanted ones on a shelf.
-func (f *filter) wants(s shelf) bool {
+func (f *filter) wants(s stateBucket) bool {
 	for c := range stateCode(8) {
-		if f.states&(1<<c) != 0 && c.shelf() == s {
+		if f.states&(1<<c) != 0 && c.bucket() == s {
 			return true
 		}
 	}

@@ -1,24 +1,15 @@
-package booking
+package board
 
 import (
 	"time"
 
-	"github.com/golang/geo/s2"
-
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/geo"
 )
 
-// Distance returns how far two places are from each other, in metres, as the crow flies.
-func (p Place) Distance(to Place) float64 { return geo.Metres(p.latLng().Distance(to.latLng())) }
-
-// Point returns where p is on the unit sphere.
-func (p Place) Point() s2.Point { return s2.PointFromLatLng(p.latLng()) }
-
-func (p Place) latLng() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Lng) }
-
 // A Nearby is a booking whose pickup is near, and how far that is.
 type Nearby struct {
-	Booking
+	booking.Booking
 	Metres float64 // to the pickup, as the crow flies
 }
 
@@ -27,14 +18,14 @@ type Nearby struct {
 // first. Bookings without places are not among them, nor are those whose deadline has passed or
 // that only does not let pass. It finds none around what is no place, and none within a radius that
 // is no number or not more than 0.
-func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Only) []Nearby {
+func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int, only ...Filter) []Nearby {
 	if at.Valid() != nil {
 		return nil
 	}
 	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := b.place.near(at, radius, nanos(now), limit, &f)
+	found := b.openPlaces.near(at, radius, nanos(now), limit, &f)
 	near := make([]Nearby, len(found))
 	for i, f := range found {
 		near[i] = Nearby{f.Thing.clone(), f.Metres}
@@ -45,20 +36,20 @@ func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ..
 // Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without
 // places, longest waiting first. A nil place is not known: nothing is near it. Reachable is one look: where it returns
 // fewer than limit there were no others at that moment.
-func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) []Booking {
+func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limit int) []booking.Booking {
 	if at != nil && at.Valid() != nil || limit <= 0 {
 		return nil
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := make([]Booking, 0, min(limit, b.open.size))
+	found := make([]booking.Booking, 0, min(limit, b.open.size))
 	if at != nil {
 		anything := newFilter(nil)
-		for _, f := range b.place.near(*at, radius, nanos(now), limit, &anything) {
+		for _, f := range b.openPlaces.near(*at, radius, nanos(now), limit, &anything) {
 			found = append(found, f.Thing.clone())
 		}
 	}
-	for r := range b.place.nowhere.after(nanos(now), 0) {
+	for r := range b.openPlaces.nowhere.after(nanos(now), 0) {
 		if len(found) == limit {
 			break
 		}
@@ -67,17 +58,17 @@ func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) [
 	return found
 }
 
-// A whereOpen holds the open bookings by where their pickup is, beside those that have none.
-type whereOpen struct {
+// A openPlaces holds the open bookings by where their pickup is, beside those that have none.
+type openPlaces struct {
 	pickups geo.Index[*record]
 	nowhere openIndex
 }
 
-func (x *whereOpen) near(at Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
+func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
 	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) })
 }
 
-func (x *whereOpen) add(r *record) {
+func (x *openPlaces) add(r *record) {
 	if r.trip == nil {
 		x.nowhere.add(r)
 		return
@@ -86,7 +77,7 @@ func (x *whereOpen) add(r *record) {
 }
 
 // remove takes out a booking as it was added: before it changes.
-func (x *whereOpen) remove(r *record) {
+func (x *openPlaces) remove(r *record) {
 	if r.trip == nil {
 		x.nowhere.remove(r)
 		return

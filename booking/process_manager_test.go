@@ -46,7 +46,7 @@ func TestPatience(t *testing.T) {
 			if _, err := desk.Accept(t.Context(), by(rider), id); err != nil {
 				t.Fatal(err)
 			}
-			steward, err := booking.NewSteward(booking.StewardConfig{
+			steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 				Desk: desk, Board: ledger.Board, Patience: patience, Begun: noon.Add(c.begun),
 				Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
 				Approach: func(b booking.Booking) booking.Approach {

@@ -4,21 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 )
 
-// A Steward does what nobody asks for: it ends bookings that nobody has accepted in time, and takes
+// A ProcessManager does what nobody asks for: it ends bookings that nobody has accepted in time, and takes
 // a booking from a rider who has given too many wrong start codes, or who does not come. It acts as
 // a service, and whatever it does twice is done once: its commands have the ids of what they are
 // about. Somebody else says when; see package bus.
-type Steward struct{ config StewardConfig }
+type ProcessManager struct{ config ProcessManagerConfig }
 
-// StewardConfig is what a Steward works with. Desk, Board and Act are required.
-type StewardConfig struct {
+// ProcessManagerConfig is what a Steward works with. Desk, Board and Act are required.
+type ProcessManagerConfig struct {
 	Desk  *Desk
-	Board *Board                                       // shows what is overdue; somebody else feeds it
+	Board Overview                                     // shows what is overdue; its owner feeds it
 	Act   func(context.Context) (Actor, string, error) // as whom it acts, with the proof of that
 
 	// Patience is how long a rider who has accepted may neither arrive nor come nearer to the
@@ -28,6 +27,16 @@ type StewardConfig struct {
 	Approach func(Booking) Approach
 	// Begun is since when that could be known: patience begins anew then, at most.
 	Begun time.Time
+}
+
+// An Overview lists the bookings that a [ProcessManager] may have to act on. Package board has one.
+type Overview interface {
+	// Overdue returns the open bookings whose deadline had passed at a time.
+	Overdue(at time.Time) []Booking
+	// EnRoute returns the bookings that were accepted by a time and whose rider has not arrived.
+	EnRoute(by time.Time) []Booking
+	// Unfinished returns the bookings of a user or a rider that are not over.
+	Unfinished(who Actor) []Booking
 }
 
 // An Approach is how a rider comes nearer to a pickup. Where there is none, it is how the rider
@@ -45,8 +54,8 @@ const (
 	roaming = 2
 )
 
-// NewSteward returns a steward.
-func NewSteward(c StewardConfig) (*Steward, error) {
+// NewProcessManager returns a steward.
+func NewProcessManager(c ProcessManagerConfig) (*ProcessManager, error) {
 	if c.Desk == nil || c.Board == nil || c.Act == nil {
 		return nil, errors.New("new steward: Desk, Board and Act are required")
 	}
@@ -56,7 +65,7 @@ func NewSteward(c StewardConfig) (*Steward, error) {
 	if c.Approach == nil {
 		c.Approach = func(Booking) Approach { return Approach{} }
 	}
-	return &Steward{c}, nil
+	return &ProcessManager{c}, nil
 }
 
 // Why a rider has lost a booking.
@@ -70,7 +79,7 @@ const (
 // Expire ends all bookings of the board whose deadline had passed at a time, by the ledger's clock, and returns how many it has ended. Where one
 // fails it goes on with the others, and returns their errors joined: the same call may be repeated. That one was accepted or
 // cancelled just in time is no error.
-func (s *Steward) Expire(ctx context.Context, at time.Time) (int, error) {
+func (s *ProcessManager) Expire(ctx context.Context, at time.Time) (int, error) {
 	ended := 0
 	return ended, s.each(ctx, s.config.Board.Overdue(at), func(due Booking) error {
 		c, err := s.command(ctx, "expire", due.ID, due.OpenedSeq)
@@ -88,12 +97,12 @@ func (s *Steward) Expire(ctx context.Context, at time.Time) (int, error) {
 // Recall takes the bookings from their riders that were accepted Patience before a time, by the
 // ledger's clock, and whose rider has neither arrived nor come nearer since. It returns when to
 // look again, which is zero where nobody has to; and errors as Expire does.
-func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, err error) {
+func (s *ProcessManager) Recall(ctx context.Context, at time.Time) (again time.Time, err error) {
 	if s.config.Patience == 0 {
 		return time.Time{}, nil
 	}
-	return again, s.each(ctx, s.config.Board.Coming(at.Add(-s.config.Patience)), func(late Booking) error {
-		if until := s.until(late); until.After(at) {
+	return again, s.each(ctx, s.config.Board.EnRoute(at.Add(-s.config.Patience)), func(late Booking) error {
+		if until := s.patienceEnds(late); until.After(at) {
 			if again.IsZero() || until.Before(again) {
 				again = until
 			}
@@ -108,10 +117,10 @@ func (s *Steward) Recall(ctx context.Context, at time.Time) (again time.Time, er
 	})
 }
 
-// until returns when the patience with a rider who is on the way ends: Patience after the rider has
+// patienceEnds returns when the patience with a rider who is on the way ends: Patience after the rider has
 // last come nearer. A rider who comes nearer so slowly that somebody on foot would overtake them,
 // or in a way that nobody can measure, does not buy time without end by it.
-func (s *Steward) until(b Booking) time.Time {
+func (s *ProcessManager) patienceEnds(b Booking) time.Time {
 	begun, way := later(b.UpdatedAt, s.config.Begun), s.config.Approach(b)
 	most := begun.Add(time.Duration(way.Metres / pace * float64(time.Second)))
 	if b.Pickup == nil {
@@ -133,8 +142,8 @@ func later(a, b time.Time) time.Time {
 // Withdraw calls off what waits for a rider of a user who is about to delete their account, or
 // returns ErrRideUnderWay where they have a ride that is not over, and leaves everything as it is
 // then. Of a rider, who has no open bookings, it only tells that.
-func (s *Steward) Withdraw(ctx context.Context, who Actor) error {
-	theirs := s.of(who)
+func (s *ProcessManager) Withdraw(ctx context.Context, who Actor) error {
+	theirs := s.config.Board.Unfinished(who)
 	for _, b := range theirs {
 		if b.State != StateOpen {
 			return stillRiding(who.Role)
@@ -143,10 +152,10 @@ func (s *Steward) Withdraw(ctx context.Context, who Actor) error {
 	return s.each(ctx, theirs, func(b Booking) error { return s.callOff(ctx, b, ReasonUserGone) })
 }
 
-// Bereave ends the rides of somebody whose account is gone: it takes them from a rider who has not
+// EndRidesOf ends the rides of somebody whose account is gone: it takes them from a rider who has not
 // begun, for others to accept, and calls off the others.
-func (s *Steward) Bereave(ctx context.Context, who Actor) error {
-	return s.each(ctx, s.of(who), func(b Booking) error {
+func (s *ProcessManager) EndRidesOf(ctx context.Context, who Actor) error {
+	return s.each(ctx, s.config.Board.Unfinished(who), func(b Booking) error {
 		if who.Role == Rider && b.State != StateStarted {
 			c, err := s.command(ctx, "bereave", b.ID, b.Seq)
 			if err != nil {
@@ -164,7 +173,7 @@ func (s *Steward) Bereave(ctx context.Context, who Actor) error {
 }
 
 // callOff calls a ride off, at whatever stage it is.
-func (s *Steward) callOff(ctx context.Context, b Booking, why string) error {
+func (s *ProcessManager) callOff(ctx context.Context, b Booking, why string) error {
 	c, err := s.command(ctx, "call off", b.ID, b.OpenedSeq)
 	if err != nil {
 		return err
@@ -181,16 +190,8 @@ func stillRiding(r Role) error {
 	return ErrRideUnderWay
 }
 
-// of returns the bookings of somebody that are not over.
-func (s *Steward) of(who Actor) []Booking {
-	if who.Role == Rider {
-		return s.config.Board.Active(RiderID(who.ID))
-	}
-	return s.config.Board.OfUser(UserID(who.ID), math.MaxInt, 0, InState(StateOpen, StateAccepted, StateArrived, StateStarted))
-}
-
 // each does something about bookings, and goes on where one fails. It returns the failures that are worth another try.
-func (s *Steward) each(ctx context.Context, bookings []Booking, do func(Booking) error) error {
+func (s *ProcessManager) each(ctx context.Context, bookings []Booking, do func(Booking) error) error {
 	var failed []error
 	for _, b := range bookings {
 		if err := do(b); err != nil && !settled(err) {
@@ -214,7 +215,7 @@ func settled(err error) bool {
 }
 
 // Attend does what an event calls for, if it still does, and returns when somebody has to look again, which is zero where nobody has to.
-func (s *Steward) Attend(ctx context.Context, e Event) (again time.Time, err error) {
+func (s *ProcessManager) Attend(ctx context.Context, e Event) (again time.Time, err error) {
 	switch e.Kind {
 	case Requested, Released:
 		return e.Deadline, nil
@@ -230,7 +231,7 @@ func (s *Steward) Attend(ctx context.Context, e Event) (again time.Time, err err
 }
 
 // refuse takes a booking from a rider who has given too many wrong start codes.
-func (s *Steward) refuse(ctx context.Context, id ID) error {
+func (s *ProcessManager) refuse(ctx context.Context, id ID) error {
 	b, err := s.config.Desk.Show(ctx, id)
 	if err == nil && b.State == StateArrived && b.WrongCodes >= MaxWrongCodes {
 		var c Command
@@ -246,7 +247,7 @@ func (s *Steward) refuse(ctx context.Context, id ID) error {
 }
 
 // command returns the command that does something about a booking as it has been since an event.
-func (s *Steward) command(ctx context.Context, what string, id ID, since uint64) (Command, error) {
+func (s *ProcessManager) command(ctx context.Context, what string, id ID, since uint64) (Command, error) {
 	actor, proof, err := s.config.Act(ctx)
 	if err != nil {
 		return Command{}, err
