@@ -84,7 +84,8 @@ func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(log)), wiring.At(at.Remote, name), at.Path("operator"), do)
+	o := wiring.Operator{Log: env.Logger(setting.Log(log)), At: wiring.At(at.Remote, name), Key: at.Path("operator")}
+	return o.WithStreams(ctx, do)
 }
 
 // operate opens the stores for one command.

@@ -28,11 +28,12 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	at := wiring.At(c.Remote, "authsvc accounts copy")
-	return wiring.AsOperator(ctx, env.Logger(setting.Log(c.quietLog)), at, c.Path("operator"),
-		func(ctx context.Context, conn *bus.Conn) error {
-			return c.copy(ctx, env.Stdout, conn)
-		})
+	o := wiring.Operator{
+		Log: env.Logger(setting.Log(c.quietLog)), At: wiring.At(c.Remote, "authsvc accounts copy"), Key: c.Path("operator"),
+	}
+	return o.WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		return c.copy(ctx, env.Stdout, conn)
+	})
 }
 
 func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (err error) {

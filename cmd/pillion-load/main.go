@@ -166,9 +166,8 @@ func (l *loader) check(ctx context.Context, env program.Env, report *load.Report
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	at := wiring.At(l.Remote, env.Name)
-	return wiring.Operate(ctx, l.log(env), at, l.Key.Value, time.Hour,
-		func(ctx context.Context, s wiring.OperatorSession) error {
-			return load.Check(ctx, s.Ledger(), report)
-		})
+	o := wiring.Operator{Log: l.log(env), At: wiring.At(l.Remote, env.Name), Key: l.Key.Value}
+	return o.Session(ctx, time.Hour, func(ctx context.Context, s wiring.OperatorSession) error {
+		return load.Check(ctx, s.Ledger(), report)
+	})
 }

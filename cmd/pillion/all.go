@@ -155,14 +155,14 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 
 // provision creates the streams of the embedded server.
 func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, disk bus.Disk) error {
-	return wiring.Connecting(ctx, log, at, access.KeyFile(c.ServicesDir(), access.Operator),
-		func(conn *bus.Conn) error {
-			ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
-			defer cancel()
-			p := plan(c.Ledger)
-			p.Disk = disk
-			return bus.Provision(ctx, conn, p)
-		})
+	o := wiring.Operator{Log: log, At: at, Key: access.KeyFile(c.ServicesDir(), access.Operator)}
+	return o.Connecting(ctx, func(conn *bus.Conn) error {
+		ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
+		defer cancel()
+		p := plan(c.Ledger)
+		p.Disk = disk
+		return bus.Provision(ctx, conn, p)
+	})
 }
 
 // components returns the three services, and the board and map that two of them share.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -30,12 +29,13 @@ type remote struct {
 	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
 }
 
-func (r remote) at(command string) bus.Config { return wiring.At(r.Remote, "pillion "+command) }
-
-func (r remote) key() string { return r.Path(access.Operator) }
-
-func (r remote) log(env program.Env) *slog.Logger {
-	return env.Logger(setting.Log{Level: r.Level, Format: r.Format})
+// operator returns the operator of a command.
+func (r remote) operator(env program.Env, command string) wiring.Operator {
+	return wiring.Operator{
+		Log: env.Logger(setting.Log{Level: r.Level, Format: r.Format}),
+		At:  wiring.At(r.Remote, "pillion "+command),
+		Key: r.Path(access.Operator),
+	}
 }
 
 type makeBackup struct {
@@ -73,7 +73,7 @@ Back them up as well, in another place.
 func (c makeBackup) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	return wiring.AsOperator(ctx, c.log(env), c.at("backup"), c.key(), func(ctx context.Context, conn *bus.Conn) error {
+	return c.operator(env, "backup").WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		_, err := copyTo(ctx, env.Stdout, conn, c.Out.Value, c.Stopped.On)
 		if err == nil {
 			_, err = io.WriteString(env.Stdout,
@@ -105,17 +105,15 @@ func (c restoreBackup) run(ctx context.Context, env program.Env) error {
 	if err != nil {
 		return err
 	}
-	return c.restore(ctx, env, c.remote, "restore", c.key(), b, nil, c.KeepSessions.On)
+	return c.restore(ctx, env.Stdout, c.operator(env, "restore"), b, nil, c.KeepSessions.On)
 }
 
 // restore restores a backup and prints the result. before are the findings that the ledger had
 // before the backup; the restore is not to blame for them.
 func (s restoreSettings) restore(
-	ctx context.Context, env program.Env, r remote, command, key string, b *backup.Backup, before []inspect.Finding,
-	sessions bool,
+	ctx context.Context, out io.Writer, o wiring.Operator, b *backup.Backup, before []inspect.Finding, sessions bool,
 ) error {
-	out := env.Stdout
-	found, err := wiring.Restore(ctx, r.log(env), r.at(command), key, b, backup.RestoreOptions{
+	found, err := o.Restore(ctx, b, backup.RestoreOptions{
 		Replicas: s.Replicas.Value, KeepSessions: sessions,
 		Each: func(s backup.Stream) { fmt.Fprintf(out, "restored %s\n", s.Name) },
 	})
@@ -143,8 +141,7 @@ func (s restoreSettings) restore(
 func (c audit) run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	found, err := wiring.Inspect(ctx, c.log(env), c.at("audit"), c.key(),
-		inspect.Options{Grace: max(c.Grace.Value, 1)})
+	found, err := c.operator(env, "audit").Inspect(ctx, inspect.Options{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}

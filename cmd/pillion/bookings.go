@@ -71,16 +71,17 @@ func (f bookingFlags) operate(
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout.Value)
 	defer cancel()
-	log := env.Logger(setting.Log{Level: f.Level, Format: f.Format})
-	at := wiring.At(f.Remote, "pillion bookings")
-	return wiring.Operate(ctx, log, at, f.Path("operator"), deadline,
-		func(ctx context.Context, s wiring.OperatorSession) error {
-			found, err := do(ctx, s)
-			if err != nil {
-				return plain(err)
-			}
-			return printBookings(env.Stdout, f.JSON.On, found)
-		})
+	o := wiring.Operator{
+		Log: env.Logger(setting.Log{Level: f.Level, Format: f.Format}),
+		At:  wiring.At(f.Remote, "pillion bookings"), Key: f.Path("operator"),
+	}
+	return o.Session(ctx, deadline, func(ctx context.Context, s wiring.OperatorSession) error {
+		found, err := do(ctx, s)
+		if err != nil {
+			return plain(err)
+		}
+		return printBookings(env.Stdout, f.JSON.On, found)
+	})
 }
 
 // plain reduces the refusal of a command to its message: the operator has asked for something that

@@ -82,7 +82,7 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := c.restore(ctx, env, c.remote, "move", c.key(), b, before, true); err != nil {
+	if err := c.restore(ctx, env.Stdout, c.operator(env), b, before, true); err != nil {
 		return err
 	}
 	// The remote system is complete. From here on the old one must not be used.
@@ -106,13 +106,14 @@ func (c move) services() string {
 	return filepath.Join(c.Data.Value, "services")
 }
 
-// key returns the file of the operator's key: in the folder of the service keys, unless
-// --service-key names it.
-func (c move) key() string {
-	if c.File.Value != "" {
-		return c.File.Value
+// operator returns the operator at the remote server. Its key is in the folder of the service keys,
+// unless --service-key names it.
+func (c move) operator(env program.Env) wiring.Operator {
+	o := c.remote.operator(env, "move")
+	if c.File.Value == "" {
+		o.Key = access.KeyFile(c.services(), access.Operator)
 	}
-	return access.KeyFile(c.services(), access.Operator)
+	return o
 }
 
 // copy makes a backup of the system in the data folder, and returns the faults of its ledger.
@@ -127,21 +128,22 @@ func (c move) copy(ctx context.Context, env program.Env, folder string) (before 
 	if err != nil {
 		return nil, err
 	}
-	log := c.log(env)
-	server, err := embedded.Start(embedded.Config{Dir: streams, SyncAlways: true, Log: log,
-		Access: access.Conf(keys, false)})
+	inside := c.operator(env)
+	server, err := embedded.Start(embedded.Config{
+		Dir: streams, SyncAlways: true, Log: inside.Log, Access: access.Conf(keys, false),
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
-	at := bus.Config{InProcess: server.Provider(), Name: "pillion move"}
-	key := access.KeyFile(c.services(), access.Operator)
-	err = wiring.AsOperator(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+	inside.At = bus.Config{InProcess: server.Provider(), Name: "pillion move"}
+	inside.Key = access.KeyFile(c.services(), access.Operator)
+	err = inside.WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		m, err := copyTo(ctx, env.Stdout, conn, folder, true)
 		if err != nil || m.Stream(bus.LedgerStream).Messages() == 0 {
 			return err
 		}
-		found, err := wiring.Inspect(ctx, log, at, key, inspect.Options{Grace: wiring.NeverOverdue})
+		found, err := inside.Inspect(ctx, inspect.Options{Grace: wiring.NeverOverdue})
 		before = found.Findings
 		return err
 	})

@@ -36,11 +36,11 @@ var errProvision = fault.New(fault.Unavailable, "provision", notInTime+
 // reports any other error at once.
 func (c provision) run(ctx context.Context, env program.Env) error {
 	log := env.Logger(c.Log)
-	at := wiring.At(c.Remote, "pillion provision")
-	at.Trouble = func(err error) {
+	o := wiring.Operator{Log: log, At: wiring.At(c.Remote, "pillion provision"), Key: c.Path(access.Operator)}
+	o.At.Trouble = func(err error) {
 		fmt.Fprintf(env.Stderr, "%s: %s Retrying for up to %s.\n", env.Name, fault.From(err).Message, c.Timeout.Value)
 	}
-	return wiring.Connecting(ctx, log, at, c.Path(access.Operator), func(conn *bus.Conn) error {
+	return o.Connecting(ctx, func(conn *bus.Conn) error {
 		trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 		defer cancel()
 		if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {

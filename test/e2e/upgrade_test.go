@@ -18,7 +18,8 @@ import (
 // oldCommit is the last commit before the packages got their present rooms.
 const oldCommit = "5f0d14ccbdf4930a1c09be28ba541de104e0d19e"
 
-// buildOld builds the pillion of oldCommit. It skips the test where git does not have that commit, as in a shallow clone.
+// buildOld builds the pillion of oldCommit. It skips the test where git does not have that commit,
+// as in a shallow clone.
 func buildOld(t *testing.T) (program string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -47,8 +48,9 @@ func buildOld(t *testing.T) (program string) {
 	return program
 }
 
-// TestUpgrade starts the present build on data that an older build has written: accounts, sessions, keys, a snapshot, and
-// bookings in every state. All of them must be there, and rides that were under way must go on.
+// TestUpgrade starts the present build on data that an older build has written: accounts, sessions,
+// keys, a snapshot, and bookings in every state. All of them must be there, and rides that were
+// under way must go on.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	if !wait.Long() {
@@ -65,7 +67,8 @@ func TestUpgrade(t *testing.T) {
 	before.Ready(t)
 	p.keys = filepath.Join(data, "services")
 
-	user, rider := newSession(t, at, "upgrade-user@example.com", "user"), newSession(t, at, "upgrade-rider@example.com", "raider")
+	user, rider := newSession(t, at, "upgrade-user@example.com", "user"),
+		newSession(t, at, "upgrade-rider@example.com", "raider")
 	u := upgrade{p: p, user: user, rider: rider, states: map[string]string{}}
 	u.end(t, u.book(t), "cancelled", p.user, "cancel", "{}", user)
 	u.complete(t, u.accept(t))
@@ -159,7 +162,8 @@ func (u upgrade) book(t *testing.T) (id string) {
 func (u upgrade) accept(t *testing.T) (id string) {
 	t.Helper()
 	id = u.book(t)
-	a := mustCall(t, "POST", "http://"+u.p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id), "Authorization", u.rider.bearer())
+	a := mustCall(t, "POST", "http://"+u.p.rider+"/accept-booking", fmt.Sprintf(`{"booking_id":%q}`, id),
+		"Authorization", u.rider.bearer())
 	if a.status != http.StatusOK {
 		t.Fatalf("accept: %d %s", a.status, a.body)
 	}
@@ -170,7 +174,8 @@ func (u upgrade) accept(t *testing.T) (id string) {
 // code returns the start code of a booking, as its user is told it.
 func (u upgrade) code(t *testing.T, id string) string {
 	t.Helper()
-	return mustCall(t, "GET", "http://"+u.p.user+"/bookings/"+id, "", "Authorization", u.user.bearer()).field("start_code")
+	return mustCall(t, "GET", "http://"+u.p.user+"/bookings/"+id, "", "Authorization",
+		u.user.bearer()).field("start_code")
 }
 
 // complete rides an accepted booking to its end.

@@ -25,16 +25,21 @@ const (
 	streamsTimeout = 2 * time.Second
 )
 
-// Connecting connects as an operator, calls do and closes the connection. It does not wait until
-// the server can be reached. key is the file with the operator's service key.
-func Connecting(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(*bus.Conn) error,
-) (err error) {
-	at, err = As(at, operator, key)
+// An Operator runs commands with an operator's permissions.
+type Operator struct {
+	Log *slog.Logger
+	At  bus.Config // the NATS server
+	Key string     // the file with the operator's service key
+}
+
+// Connecting connects to NATS, calls do and closes the connection. It does not wait until the
+// server can be reached.
+func (o Operator) Connecting(ctx context.Context, do func(*bus.Conn) error) (err error) {
+	at, err := As(o.At, operator, o.Key)
 	if err != nil {
 		return err
 	}
-	at.Log = log
+	at.Log = o.Log
 	conn, err := bus.Connect(at)
 	if err != nil {
 		return err
@@ -49,11 +54,9 @@ func Connecting(
 
 // Connected is Connecting to a server that can be reached. Errors: those of [bus.Conn.Reach], and
 // of do.
-func Connected(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
-) error {
-	at.Trouble = ignoreTrouble
-	return Connecting(ctx, log, at, key, func(conn *bus.Conn) error {
+func (o Operator) Connected(ctx context.Context, do func(context.Context, *bus.Conn) error) error {
+	o.At.Trouble = ignoreTrouble
+	return o.Connecting(ctx, func(conn *bus.Conn) error {
 		if err := conn.Reach(ctx); err != nil {
 			return err
 		}
@@ -64,12 +67,10 @@ func Connected(
 // ignoreTrouble drops reports about the connection: the command itself ends with the reason.
 func ignoreTrouble(error) {}
 
-// AsOperator is Connected to a server that has Pillion's streams. Errors: those of Connected and of
-// [bus.Conn.HasLedger].
-func AsOperator(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, do func(context.Context, *bus.Conn) error,
-) error {
-	return Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
+// WithStreams is Connected to a server that has Pillion's streams. Errors: those of Connected and
+// of [bus.Conn.HasLedger].
+func (o Operator) WithStreams(ctx context.Context, do func(context.Context, *bus.Conn) error) error {
+	return o.Connected(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		if err := provisioned(ctx, conn); err != nil {
 			return err
 		}
@@ -105,13 +106,11 @@ func await(ctx context.Context, ready func(context.Context) error) error {
 // NeverOverdue is the grace period of an inspection while no service expires bookings.
 const NeverOverdue time.Duration = math.MaxInt64
 
-// Inspect reads the whole ledger as an operator and reports its contents and its faults. Errors:
-// those of [Operate] and of [inspect.Run].
-func Inspect(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, options inspect.Options,
-) (found inspect.Report, err error) {
-	err = Operate(ctx, log, at, key, time.Hour, func(ctx context.Context, o OperatorSession) error {
-		found, err = inspect.Run(ctx, o.ledger, options)
+// Inspect reads the whole ledger and reports its contents and its faults. Errors: those of
+// [Operator.Session] and of [ledger.Ledger.Inspect].
+func (o Operator) Inspect(ctx context.Context, options inspect.Options) (found inspect.Report, err error) {
+	err = o.Session(ctx, time.Hour, func(ctx context.Context, s OperatorSession) error {
+		found, err = inspect.Run(ctx, s.ledger, options)
 		return err
 	})
 	return found, err
@@ -123,26 +122,26 @@ type Restored struct {
 	Wrong  []string // the differences from the backup, one sentence each
 }
 
-// Restore restores a backup to the NATS server at, inspects the restored ledger, and prepares the
-// buckets that services need. Errors: those of [Connected], [Inspect] and package backup.
-func Restore(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, b *backup.Backup, o backup.RestoreOptions,
+// Restore restores a backup, inspects the restored ledger, and prepares the buckets that services
+// need. Errors: those of [Operator.Connected], [Operator.Inspect] and package backup.
+func (o Operator) Restore(
+	ctx context.Context, b *backup.Backup, options backup.RestoreOptions,
 ) (r Restored, err error) {
-	err = Connected(ctx, log, at, key, func(ctx context.Context, conn *bus.Conn) error {
-		if err := b.Restore(ctx, conn, o); err != nil {
+	err = o.Connected(ctx, func(ctx context.Context, conn *bus.Conn) error {
+		if err := b.Restore(ctx, conn, options); err != nil {
 			return err
 		}
 		r.Ledger.Board = board.New()
-		// an empty ledger may have no keys
+		// Without events there may be no keys to verify them with.
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
-			if r.Ledger, err = Inspect(ctx, log, at, key, inspect.Options{Grace: NeverOverdue}); err != nil {
+			if r.Ledger, err = o.Inspect(ctx, inspect.Options{Grace: NeverOverdue}); err != nil {
 				return err
 			}
 		}
 		if err := b.Finish(ctx, conn, r.Ledger.Board); err != nil {
 			return err
 		}
-		r.Wrong, err = b.Compare(ctx, conn, o)
+		r.Wrong, err = b.Compare(ctx, conn, options)
 		return err
 	})
 	return r, err

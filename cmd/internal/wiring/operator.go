@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
-	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
@@ -22,7 +20,7 @@ import (
 const operator = "operator"
 
 // An OperatorSession reads and changes bookings for an operator, beside the running services. See
-// [Operate].
+// [Operator.Session].
 type OperatorSession struct {
 	ledger   *ledger.Ledger
 	desk     *booking.Desk
@@ -35,20 +33,19 @@ type OperatorSession struct {
 // errOperator means that the session could not begin in time. Its message gives the reason.
 var errOperator = fault.New(fault.Unavailable, "office", "The system did not answer in time.")
 
-// Operate connects as an operator, waits until tokens can be verified, and calls do with a session,
-// which ends when do returns. key is the file with the operator's service key, and deadline how
-// long a booking waits for another rider after a release. Errors: those of the connection and of
-// do, and of kind fault.Unavailable if the system does not answer in time.
-func Operate(
-	ctx context.Context, log *slog.Logger, at bus.Config, key string, deadline time.Duration,
-	do func(context.Context, OperatorSession) error,
+// Session connects to NATS, waits until tokens can be verified, and calls do with a session, which
+// ends when do returns. deadline is how long a booking waits for another rider after a release.
+// Errors: those of the connection and of do, and of kind fault.Unavailable if the system does not
+// answer in time.
+func (o Operator) Session(
+	ctx context.Context, deadline time.Duration, do func(context.Context, OperatorSession) error,
 ) (err error) {
-	at, err = As(at, operator, key)
+	at, err := As(o.At, operator, o.Key)
 	if err != nil {
 		return err
 	}
 	at.Trouble = ignoreTrouble
-	base, err := NewBase(log, at)
+	base, err := NewBase(o.Log, at)
 	if err != nil {
 		return err
 	}
@@ -59,17 +56,17 @@ func Operate(
 	if err := provisioned(ctx, base.Conn); err != nil {
 		return err
 	}
-	o := OperatorSession{base: base, board: board.New()}
-	if o.identity, err = base.identity(operator, key); err != nil {
+	s := OperatorSession{base: base, board: board.New()}
+	if s.identity, err = base.identity(operator, o.Key); err != nil {
 		return err
 	}
-	if o.ledger, err = base.ledger("/"+operator, nil); err != nil {
+	if s.ledger, err = base.ledger("/"+operator, nil); err != nil {
 		return err
 	}
-	if o.desk, err = booking.NewDesk(o.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
+	if s.desk, err = booking.NewDesk(s.ledger, booking.DeskOptions{Deadline: deadline}); err != nil {
 		return fmt.Errorf("make the desk: %w", err)
 	}
-	o.follower = o.ledger.Follow(o.board)
+	s.follower = s.ledger.Follow(s.board)
 
 	running, stop := context.WithCancel(ctx)
 	var tasks errgroup.Group
@@ -92,7 +89,7 @@ func Operate(
 			"Set the wrong one from a time server (NTP).", base.Clock.Ready); err != nil {
 		return err
 	}
-	return do(ctx, o)
+	return do(ctx, s)
 }
 
 // awaitOr waits until ready returns nil, for readyTimeout at most. Otherwise it returns errOperator
@@ -117,55 +114,55 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 }
 
 // List reads the whole ledger into a board and returns the bookings that list selects from it.
-func (o OperatorSession) List(
+func (s OperatorSession) List(
 	ctx context.Context, list func(*board.Board) []booking.Booking,
 ) (found []booking.Booking, err error) {
-	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
+	err = alongside(ctx, s.follower.Run, func(ctx context.Context) error {
 		if err := awaitOr(ctx, "Cannot read the bookings in time. Try again with a longer --timeout.",
-			o.follower.Ready); err != nil {
+			s.follower.Ready); err != nil {
 			return err
 		}
-		found = list(o.board)
+		found = list(s.board)
 		return nil
 	})
 	return found, err
 }
 
 // Ledger returns the ledger of the session.
-func (o OperatorSession) Ledger() *ledger.Ledger { return o.ledger }
+func (s OperatorSession) Ledger() *ledger.Ledger { return s.ledger }
 
 // Show returns the current state of a booking. Errors: those of [booking.Desk.Show].
-func (o OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
-	return o.desk.Show(ctx, id)
+func (s OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {
+	return s.desk.Show(ctx, id)
 }
 
 // Cancel cancels a booking in any state that is not final. Errors: those of [booking.Desk.Cancel].
-func (o OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
-	return o.act(ctx, id, reason, o.desk.Cancel)
+func (s OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+	return s.act(ctx, id, reason, s.desk.Cancel)
 }
 
 // Release takes a booking from its rider, for others to accept. Errors: those of
 // [booking.Desk.Release].
-func (o OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
-	return o.act(ctx, id, reason, o.desk.Release)
+func (s OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
+	return s.act(ctx, id, reason, s.desk.Release)
 }
 
 // act carries out a command with the operator's own token, which it requests from authsvc.
-func (o OperatorSession) act(
+func (s OperatorSession) act(
 	ctx context.Context, id booking.ID, reason string,
 	do func(context.Context, booking.Command, booking.ID, string) (booking.Booking, error),
 ) (b booking.Booking, err error) {
 	hasToken := func(ctx context.Context) error {
-		_, _, err := o.identity.Act(ctx)
+		_, _, err := s.identity.Act(ctx)
 		return err
 	}
-	err = alongside(ctx, o.identity.Run, func(ctx context.Context) error {
+	err = alongside(ctx, s.identity.Run, func(ctx context.Context) error {
 		if err := awaitOr(ctx, "authsvc issues no token to the operator. "+
 			"Check that it is running, and that operator.pub is in the folder of its --services.",
 			hasToken); err != nil {
 			return err
 		}
-		actor, proof, err := o.identity.Act(ctx)
+		actor, proof, err := s.identity.Act(ctx)
 		if err != nil {
 			return err
 		}
