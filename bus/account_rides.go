@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Leaving says that the account of a user or rider is to be deleted, or is gone.
+// A Leaving announces that the account of a user or rider will be deleted, or has been (Gone).
 type Leaving struct {
 	Version int          `json:"v"`
 	Account string       `json:"account"`
@@ -21,32 +21,30 @@ type Leaving struct {
 	Gone    bool         `json:"gone,omitempty"`
 }
 
-// leavingAnswer is what the service of users says to it: nothing, or why not.
+// leavingAnswer is usersvc's answer: empty, or an error.
 type leavingAnswer struct {
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
-	Refused bool   `json:"refused,omitempty"` // else it could not be done now
+	Refused bool   `json:"refused,omitempty"` // by a rule; otherwise something failed
 }
 
 const (
 	leavingVersion = 1
-	// leavingPatience is how long the rides of an account are waited for. It is less than a request
-	// to a service has.
+	// leavingPatience is how long the answer may take, less than an HTTP request may.
 	leavingPatience = 8 * time.Second
 )
 
-// ErrRidesUnknown is that nobody says what rides an account has.
+// ErrRidesUnknown says that usersvc did not answer for the rides of an account.
 var ErrRidesUnknown = fault.New(fault.Unavailable, "rides_unknown",
-	"It cannot be seen at the moment whether you have a ride that is not over. Nothing was deleted. Please try again in a moment.").After(2 * time.Second)
+	"Your rides cannot be checked at the moment. Nothing was deleted. Please try again in a moment.").After(2 * time.Second)
 
-// Withdraw asks the service of users to call off what is open of somebody who is about to delete
-// their account. Errors: booking.ErrRideUnderWay, ErrRidesUnknown.
+// Withdraw asks usersvc to cancel the open bookings of an account that is about to be deleted.
+// Errors: booking.ErrRideUnderWay, ErrRidesUnknown.
 func (c *Conn) Withdraw(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, false})
 }
 
-// Bereave asks the service of users to end the rides of somebody whose account is gone. Errors:
-// ErrRidesUnknown.
+// Bereave asks usersvc to end the rides of a deleted account. Errors: ErrRidesUnknown.
 func (c *Conn) Bereave(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, true})
 }
@@ -58,7 +56,7 @@ func (c *Conn) leaving(ctx context.Context, l Leaving) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leavingPatience)
 	defer cancel()
-	m, err := c.Request(ctx, &nats.Msg{Subject: subjectRides, Data: data})
+	m, err := c.Request(ctx, &nats.Msg{Subject: RidesSubject, Data: data})
 	if err != nil {
 		return ErrRidesUnknown.Because(err)
 	}
@@ -74,17 +72,17 @@ func (c *Conn) leaving(ctx context.Context, l Leaving) error {
 	return ErrRidesUnknown.Because(errors.New(a.Code + ": " + a.Message))
 }
 
-// ServeRides answers what Withdraw and Bereave ask, until ctx ends, and then returns nil. Instances
-// share the requests.
+// ServeRides answers Withdraw and Bereave until ctx ends, and then returns nil. Instances share the
+// requests.
 func (c *Conn) ServeRides(ctx context.Context, answer func(context.Context, Leaving) error) error {
-	sub, err := c.nc.QueueSubscribe(subjectRides, "usersvc", func(m *nats.Msg) {
+	sub, err := c.nc.QueueSubscribe(RidesSubject, "usersvc", func(m *nats.Msg) {
 		go c.answerRides(ctx, m, answer)
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subjectRides, err)
+		return fmt.Errorf("subscribe to %s: %w", RidesSubject, err)
 	}
 	<-ctx.Done()
-	_ = sub.Unsubscribe() // it fails when the connection is gone, and with it the subscription
+	_ = sub.Unsubscribe() // fails without a connection, and then there is no subscription
 	return nil
 }
 
@@ -104,7 +102,7 @@ func (c *Conn) answerRides(ctx context.Context, m *nats.Msg, answer func(context
 		f := fault.From(err)
 		a = leavingAnswer{f.Code, f.Message, f.Kind == fault.Conflict}
 		if !a.Refused {
-			c.log.Warn("rides of an account that is deleted", "account", l.Account, "gone", l.Gone, "error", err)
+			c.log.Warn("the rides of a deleted account were not ended", "account", l.Account, "gone", l.Gone, "error", err)
 		}
 	}
 	data, err := json.Marshal(a)
@@ -112,6 +110,6 @@ func (c *Conn) answerRides(ctx context.Context, m *nats.Msg, answer func(context
 		err = m.Respond(data)
 	}
 	if err != nil {
-		c.log.Warn("nobody is told of the rides of an account", "account", l.Account, "error", err)
+		c.log.Warn("the question about the rides of an account was not answered", "account", l.Account, "error", err)
 	}
 }

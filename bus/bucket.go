@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -16,37 +15,41 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What a Bucket says of a key.
+// Errors of a Bucket.
 var (
 	ErrNoKey     = fault.New(fault.NotFound, "no_key", "There is nothing under that key.")
 	ErrKeyExists = fault.New(fault.Conflict, "key_exists", "There is something under that key already.")
-	ErrStale     = fault.New(fault.Conflict, "stale_revision", "Somebody else has changed it in the meantime.")
+	ErrStale     = fault.New(fault.Conflict, "stale_revision", "The value has been changed in the meantime.")
 )
 
-// A Bucket is a key-value bucket whose reads are answered by the leader. The key-value client of nats.go reads from any replica,
-// which may not have heard yet of what was written a moment ago: good enough for a cache, and not for "no such account".
+// A Bucket is a key-value bucket whose reads are answered by the leader. The key-value client of
+// nats.go reads from any replica, which may lag behind: good enough for a cache, but not to tell
+// that an account does not exist.
 //
-// Keys are of [A-Za-z0-9_=.-] here, with a dot only between others; hash what people type. Errors other than those above are of kind fault.Unavailable.
+// Keys consist of [A-Za-z0-9_=.-], with dots only between other characters; hash what people type.
+// Errors other than those above are of kind fault.Unavailable.
 type Bucket struct {
 	conn *Conn
 	name string
 }
 
-// Bucket returns the bucket of that name. It need not exist yet.
+// Bucket returns the bucket of that name, which need not exist yet.
 func (c *Conn) Bucket(name string) *Bucket { return &Bucket{conn: c, name: name} }
 
-// A deleted key has a message that says so in the place of its value.
+// A deleted key has a marker instead of a value: a message with HeaderOperation.
 const (
 	HeaderOperation = "KV-Operation"
 	operationDelete = "DEL"
 	operationPurge  = "PURGE"
 )
 
+// Stream returns the name of the stream that stores the bucket.
 func (b *Bucket) Stream() string { return bucketStream + b.name }
 
+// Subject returns the subject on which the values of a key are stored.
 func (b *Bucket) Subject(key string) string { return bucketPrefix + b.name + "." + key }
 
-// Get returns a value and its revision, or ErrNoKey.
+// Get returns a value and its revision, or ErrNoKey. The revision of a deleted key is its marker's.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
 	m, err := b.conn.Last(ctx, b.Stream(), b.Subject(key))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -61,13 +64,13 @@ func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision ui
 	return m.Data, m.Seq, nil
 }
 
-// Create stores a value under a key that has none, and returns its revision, or ErrKeyExists.
+// Create stores a value under a key without one, and returns its revision, or ErrKeyExists.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	revision, err = b.put(ctx, key, value, 0)
 	if !errors.Is(err, ErrStale) {
 		return revision, err
 	}
-	_, marker, err := b.Get(ctx, key) // deleted before?
+	_, marker, err := b.Get(ctx, key) // perhaps a marker is in the way
 	if errors.Is(err, ErrNoKey) && marker > 0 {
 		revision, err = b.put(ctx, key, value, marker)
 	} else if err == nil {
@@ -79,13 +82,14 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte) (revision
 	return revision, err
 }
 
-// Update stores a value over the given revision and returns the new one, or ErrStale where there is another by now.
+// Update replaces the value of the given revision and returns the new revision, or ErrStale where
+// the revision has changed.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
 	return b.put(ctx, key, value, revision)
 }
 
-// Delete deletes the value of the given revision, which must be one that Get returned, or answers ErrStale where there is
-// another by now or none. A later Create under the key is possible.
+// Delete deletes a key, if its value still is the given revision, and returns ErrStale otherwise.
+// Earlier revisions stay in the bucket as long as it keeps them.
 func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
 	if revision == 0 {
 		return ErrStale // a guard of 0 would say: nothing there
@@ -94,8 +98,7 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 	return err
 }
 
-// Erase is Delete for what must not be found any more: the earlier revisions under the key go as well, however many the bucket keeps. What
-// stays is an empty message that says so.
+// Erase is Delete for secrets: it also removes all earlier revisions. An empty marker stays.
 func (b *Bucket) Erase(ctx context.Context, key string, revision uint64) error {
 	if revision == 0 {
 		return ErrStale
@@ -107,7 +110,8 @@ func (b *Bucket) Erase(ctx context.Context, key string, revision uint64) error {
 	return err
 }
 
-// Keys returns the keys that have a value, sorted. It reads the whole bucket, up to what the leader had last when it began.
+// Keys returns the keys that have a value, sorted. It reads the whole bucket, up to the message
+// that was the last when it began.
 func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
 	failed := func(err error) ([]string, error) { return nil, Unavailable("list bucket "+b.name, err) }
 	last, err := b.conn.Last(ctx, b.Stream(), b.Subject(">"))
@@ -141,38 +145,38 @@ func (b *Bucket) Keys(ctx context.Context) ([]string, error) {
 		} else {
 			delete(found, key)
 		}
-		if m.Seq >= last.Seq { // itself, or what has replaced it since
+		if m.Seq >= last.Seq { // or one that has replaced it since
 			return slices.Sorted(maps.Keys(found)), nil
 		}
 	}
 }
 
-// put stores one value.
 func (b *Bucket) put(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
 	return b.write(ctx, &nats.Msg{Subject: b.Subject(key), Data: value, Header: nats.Header{}}, revision)
 }
 
-// write is one guarded write. Where its outcome is not known, the caller's next read tells. While another write with the same
-// guard is being stored, ours is refused, and tried again until that is decided.
+// write stores one message under a guard: the expected revision. After an error of kind
+// fault.Unavailable the outcome is unknown, and the caller must read to learn it. NATS rejects the
+// write while another one with the same guard is being stored, so write retries until that is
+// decided.
 func (b *Bucket) write(asked context.Context, m *nats.Msg, revision uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(asked, AttemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	var api *jetstream.APIError
-	ack, err := backoff.Retry(ctx, func() (*jetstream.PubAck, error) {
+	ack, err := Retry(ctx, 0, func() (*jetstream.PubAck, error) {
 		ack, err := b.conn.Publish(ctx, m, jetstream.WithExpectStream(b.Stream()))
-		if err == nil || errors.As(err, &api) && api.ErrorCode == CodeGuardInFlight {
+		if err == nil || APIError(err).ErrorCode == CodeGuardInFlight {
 			return ack, err
 		}
 		return nil, backoff.Permanent(err)
-	}, backoff.WithBackOff(NewBackOff()))
+	})
 	if err != nil {
-		if errors.As(err, &api) && api.ErrorCode == CodeWrongLastSequence {
+		if APIError(err).ErrorCode == CodeWrongLastSequence {
 			return 0, ErrStale
 		}
 		b.conn.NotStored(asked, b.Stream(), err, b.probe)
-		return 0, Unavailable(fmt.Sprintf("write bucket %s", b.name), err)
+		return 0, Unavailable("write bucket "+b.name, err)
 	}
-	b.conn.writes.stored(b.Stream())
+	b.conn.Stored(b.Stream())
 	return ack.Sequence, nil
 }

@@ -1,12 +1,14 @@
-// Package bus is Pillion's use of NATS: it connects, provisions streams and buckets, keeps the ledger, and re-verifies every
-// event before anything acts on it.
+// Package bus is NATS whose leader's word can be trusted: connections, provisioning, and reads and
+// writes that survive a change of leader.
 //
-// Begin with [Connect], which returns at once and reconnects by itself. [Provision] makes the streams and buckets and belongs
-// to one owner; everybody else waits for them. [OpenLedger] gives the booking.Log that commands are appended to, and
-// [Ledger.Follow] feeds a booking.Board with events that have been verified, in the ledger's order.
+// Begin with [Connect], which returns at once and reconnects by itself. [Provision] creates the
+// streams, buckets and consumers; one process at a time runs it, and all others wait for its
+// result. The packages below build on that: bus/ledger stores and re-verifies events, bus/trust
+// distributes keys and revocations, bus/feed informs watchers.
 //
-// Nothing here trusts what it reads: a message on a stream is a claim, and [Ledger] checks the token it carries as of the time
-// the server stored it. Who may publish at all is a question of NATS permissions and not of this package.
+// Package bus says what a stream's leader has stored, and nothing about whether that is genuine:
+// any publisher with the permission can write a message. bus/ledger checks tokens; bus/access says
+// who may publish.
 package bus
 
 import (
@@ -14,75 +16,36 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/internal/fault"
 )
 
-// What a caller is told when the bus does not do as it should. All are worth trying again.
+// Errors of a connection. All are worth another try.
 var (
 	ErrUnavailable = fault.New(fault.Unavailable, "bus_unavailable",
 		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").After(2 * time.Second)
-	// ErrUnreachable is said to operators, with the address and the reason.
+	// ErrUnreachable is for operators, with the address and the reason.
 	ErrUnreachable = fault.New(fault.Unavailable, "nats_unreachable",
 		"NATS cannot be reached. See that it is running, and that --nats-url is right.").After(2 * time.Second)
 	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
 		"The NATS server rejected the key of this process, or requires none. See docs/security-nats.md.").After(2 * time.Second)
 )
 
-// Config says how to reach NATS. URL or InProcess is required.
-type Config struct {
-	URL       string                     // one or more nats:// or tls:// URLs, separated by commas
-	InProcess nats.InProcessConnProvider // an embedded server; URL is ignored
-	Name      string                     // shown in `nats server report connections`
-	// CA is a file with the CAs whose servers are trusted, in PEM, read at each connect; with it nothing is sent that is not encrypted. Empty: the
-	// CAs of the system, where the URL or the server asks for encryption.
-	CA string
-	// Key proves to NATS who this is: a server that knows the key lets it do what belongs to it, and one that asks for no keys at all is not
-	// good enough for it. nil is for a server that is open, in tests.
-	Key nkeys.KeyPair
-	// Inbox is whose inbox answers come to: Key's owner, as the servers know it. Empty: anybody's.
-	Inbox string
-	// Token returns what a user or a rider proves with who they are, in place of Key: a token of their login that is good at that moment. It is asked for
-	// before each connection, also one that is made again, because a connection ends with its token.
-	Token func() string
-	// Changed is told when a connection is made or lost, one call after the other. nil: nobody.
-	Changed func(connected bool)
-	// Trouble is told once, until there is a connection, why there is none, in a sentence for operators that says what to do.
-	// nil: it is logged as a warning, once for all connections of Beside.
-	Trouble func(error)
-	Log     *slog.Logger
-	// Registerer takes the package's counters; nil leaves them unregistered.
-	Registerer prometheus.Registerer
-	// Beside is another connection of this process, with which this one shares what belongs to the process; Registerer is
-	// ignored then.
-	ShareMetricsWith *Conn
-}
-
-// A process is what all connections of one process have in common.
-type process struct {
-	registerer prometheus.Registerer // nil: counters are not registered
-	said       said
-}
-
-// A Conn is one connection to NATS with what the rest of the package needs around it. Close it.
+// A Conn is one connection to NATS. Close it.
 type Conn struct {
-	*process
-
 	nc            *nats.Conn
 	js            jetstream.JetStream
 	log           *slog.Logger
-	everConnected atomic.Bool // whether a server was ever reached
+	registerer    prometheus.Registerer
+	logged        *loggedOnce
 	state         *connState
+	everConnected bool // guarded by state.mu
 	begun         time.Time
 	servers       *servers // nil: there is one, in this process
 	leases        leases
@@ -90,191 +53,36 @@ type Conn struct {
 	closed        chan struct{}
 }
 
-// Connect returns a connection that is made, and made again whenever it is lost, in the background: a service may start before
-// its server. It fails only for settings that can never work. Where a server is there it is connected already; where nobody answers
-// it returns after two seconds. The caller closes the Conn.
-func Connect(c Config) (*Conn, error) {
-	log := c.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	if c.InProcess == nil {
-		if err := checkURLs(c.URL); err != nil {
-			return nil, err
-		}
-	}
-	conn := &Conn{log: log, begun: time.Now(), state: newConnState(), closed: make(chan struct{})}
-	if c.ShareMetricsWith != nil {
-		conn.process = c.ShareMetricsWith.process
-	} else {
-		conn.process = &process{registerer: c.Registerer}
-	}
-	trouble := c.Trouble
-	if trouble == nil {
-		trouble = func(err error) {
-			if sentence := fault.From(err).Message; conn.said.first(sentence) {
-				log.Warn(sentence)
-			}
-		}
-	}
-	changed := c.Changed
-	if changed == nil {
-		changed = func(bool) {}
-	}
-	linked := func(up bool) {
-		conn.leases.asked.Clear() // another server may see another leader
-		conn.state.setUp(up)
-		if up {
-			conn.said.forget()
-			if conn.servers != nil {
-				conn.servers.connected()
-			}
-		}
-		changed(up)
-	}
-	opts := []nats.Option{
-		nats.Name(c.Name),
-		nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // whoever is not known yet may be later
-		nats.Timeout(dialPatience),
-		// A server that is cut off, or does not run on, says nothing. Six seconds later another one is looked for: early enough for those whose requests
-		// wait meanwhile.
-		nats.PingInterval(2 * time.Second),
-		nats.MaxPingsOutstanding(2),
-		// Once what is sent to it fills what the system keeps, the client would hold its lock for a minute over the next write, and its pings wait for that too.
-		nats.FlusherTimeout(2 * time.Second),
-		nats.ReconnectOnFlusherError(),
-		// A write that timed out must not be sent after the reconnect, when nobody waits for it any more.
-		nats.ReconnectBufSize(-1),
-		nats.DrainTimeout(time.Second),
-		nats.ConnectHandler(func(nc *nats.Conn) {
-			conn.everConnected.Store(true)
-			linked(true)
-			if c.InProcess != nil {
-				log.Debug("nats connected, in this process")
-				return
-			}
-			log.Info("nats connected", "url", nc.ConnectedUrlRedacted())
-			warnIfReadable(log, nc, c.CA != "")
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info("nats reconnected", "url", nc.ConnectedUrlRedacted())
-			warnIfReadable(log, nc, c.CA != "")
-			linked(true)
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			linked(false)
-			if err != nil {
-				log.Warn("nats disconnected", "error", err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			attrs := []any{"error", err}
-			if sub != nil {
-				attrs = append(attrs, "subject", sub.Subject)
-			}
-			log.Warn("nats error", attrs...)
-		}),
-		nats.ClosedHandler(func(*nats.Conn) {
-			conn.state.setUp(true) // its calls say at once that it is closed
-			close(conn.closed)
-		}),
-	}
-	if c.InProcess != nil {
-		opts = append(opts, nats.InProcessServer(c.InProcess))
-	} else {
-		opts = append(opts, encryption(c.CA)...)
-		conn.servers = newServers(c.URL, log, trouble)
-		opts = append(opts, nats.SetCustomDialer(conn.servers), nats.ReconnectToServer(conn.servers.next))
-	}
-	if c.Key != nil {
-		public, err := c.Key.PublicKey()
-		if err != nil {
-			return nil, fmt.Errorf("connect to NATS: %w", err)
-		}
-		opts = append(opts, nats.Nkey(public, c.Key.Sign))
-	}
-	if c.Token != nil {
-		opts = append(opts, nats.TokenHandler(c.Token))
-	}
-	if c.Inbox != "" {
-		opts = append(opts, nats.CustomInboxPrefix(InboxPrefix(c.Inbox)))
-	}
-	nc, err := nats.Connect(c.URL, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("connect to NATS: %w", err)
-	}
-	conn.nc, conn.js = nc, js
-	if c.InProcess != nil {
-		if nc.IsConnected() {
-			conn.everConnected.Store(true)
-			conn.state.setUp(true)
-		}
-		return conn, nil
-	}
-	conn.servers.of(nc)
-	if c.ShareMetricsWith != nil && !c.ShareMetricsWith.state.isUp() {
-		return conn, nil // nobody has answered that one
-	}
-	select {
-	case <-conn.state.now():
-	case <-conn.servers.whole:
-	case <-time.After(dialPatience):
-	}
-	return conn, nil
-}
+// loggedOnce remembers why there is no connection, so that the connections of one process do not
+// all log the same sentence.
+type loggedOnce struct{ sentences sync.Map }
 
-// said is what was logged of why there is no connection, so that those of one process do not all say the same.
-type said struct{ sentences sync.Map }
-
-func (s *said) first(sentence string) bool {
-	_, before := s.sentences.LoadOrStore(sentence, true)
+func (l *loggedOnce) first(sentence string) bool {
+	_, before := l.sentences.LoadOrStore(sentence, true)
 	return !before
 }
 
-func (s *said) forget() { s.sentences.Clear() }
+func (l *loggedOnce) forget() { l.sentences.Clear() }
 
-// checkURLs refuses an address that no amount of reconnecting would mend.
-func checkURLs(urls string) error {
-	for _, s := range strings.Split(urls, ",") {
-		u, err := url.Parse(strings.TrimSpace(s))
-		if err != nil || u.Host == "" {
-			return errBadURL
-		}
-		switch u.Scheme {
-		case "nats", "tls":
-		default:
-			return errBadURL
-		}
-	}
-	return nil
-}
-
-var errBadURL = fault.New(fault.Invalid, "nats_url",
-	"The NATS URL must look like nats://host:4222 (several are separated by commas).")
-
-// NATS returns the connection underneath, for what this package does not wrap. It stays owned by the Conn.
+// NATS returns the client's connection, for everything that Conn does not wrap. The Conn owns it.
 func (c *Conn) NATS() *nats.Conn { return c.nc }
-
-// Log returns where the connection logs.
-func (c *Conn) Log() *slog.Logger { return c.log }
 
 // JetStream returns the JetStream context of the connection.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 
-// Ready returns nil where there is a connection, and otherwise why there is none: ErrUnreachable, ErrNotLetIn, ErrNotTrusted or
-// ErrNotEncrypted, each in a sentence for operators that says what to do.
+// Log returns the connection's logger.
+func (c *Conn) Log() *slog.Logger { return c.log }
+
+// Registerer returns the registry for the counters of this process, or nil.
+func (c *Conn) Registerer() prometheus.Registerer { return c.registerer }
+
+// Ready returns nil while the connection is up. Otherwise it returns the reason, in a sentence that
+// tells operators what to do: ErrUnreachable, ErrNotLetIn, ErrNotTrusted or ErrNotEncrypted.
 func (c *Conn) Ready(context.Context) error {
 	switch {
-	case c.isClosed():
+	case isClosed(c.closed):
 		return ErrUnavailable.Because(nats.ErrConnectionClosed)
-	case c.state.isUp():
+	case c.IsUp():
 		return nil
 	case c.servers == nil:
 		return ErrUnavailable.Because(ErrDown)
@@ -282,48 +90,42 @@ func (c *Conn) Ready(context.Context) error {
 	return c.servers.why()
 }
 
-func (c *Conn) isClosed() bool {
-	select {
-	case <-c.closed:
-		return true
-	default:
-		return false
-	}
-}
-
-// Reach returns nil once there is a connection, or what Ready does: soon after every server was tried in vain, or when ctx ends.
-// It is for whoever has nothing better to do without NATS than to say so.
+// Reach waits for the connection. It returns nil once that is up, or Ready's error when ctx ends or
+// soon after every server was tried in vain. It suits programs that can do nothing without NATS.
 func (c *Conn) Reach(ctx context.Context) error {
-	up := c.state.now()
+	up := c.state.whenUp()
 	soon := time.NewTimer(reachPatience - time.Since(c.begun))
 	defer soon.Stop()
-	var whole <-chan struct{}
+	var allTried <-chan struct{}
 	for {
 		select {
 		case <-up:
 			return nil
 		case <-ctx.Done():
 			return c.Ready(ctx)
-		case <-whole:
+		case <-allTried:
 			return c.Ready(ctx)
 		case <-soon.C:
 			if c.servers == nil {
 				return c.Ready(ctx)
 			}
-			whole = c.servers.whole
+			allTried = c.servers.allTried
 		}
 	}
 }
 
-// reachable returns ErrUnavailable at once as long as no server has ever been reached: there is nothing to be patient with.
+// EverConnected returns ErrUnavailable as long as no server has ever been reached, so that callers
+// fail at once instead of waiting for a server that may not exist.
 func (c *Conn) EverConnected() error {
-	if !c.everConnected.Load() {
+	c.state.mu.Lock()
+	defer c.state.mu.Unlock()
+	if !c.everConnected {
 		return ErrUnavailable.Because(errors.New("NATS has not been reached yet"))
 	}
 	return nil
 }
 
-// Close lets what is under way finish, then closes the connection, and returns when it is closed or ctx ends.
+// Close finishes pending work, closes the connection, and returns once it is closed or ctx ends.
 func (c *Conn) Close(ctx context.Context) error {
 	if err := c.nc.Drain(); err != nil { // not connected: there is nothing to drain
 		c.nc.Close()
@@ -337,7 +139,7 @@ func (c *Conn) Close(ctx context.Context) error {
 	}
 }
 
-// unavailable wraps a failure of the bus for a caller, unless it already is a fault or the caller itself gave up.
+// Unavailable wraps a failure of NATS for a caller. A fault stays as it is.
 func Unavailable(op string, err error) error {
 	var f *fault.Error
 	if errors.As(err, &f) {

@@ -14,8 +14,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// While the client waits for the first word of a server that takes connections and says nothing, it holds its lock. Calls end with their contexts
-// all the same.
+// While the client waits for the first word of a server that takes connections and says nothing, it
+// holds its lock. Calls end with their contexts all the same.
 func TestCallsDoNotWaitForDialling(t *testing.T) { bustest.Bubble(t, testCallsDoNotWaitForDialling) }
 
 func testCallsDoNotWaitForDialling(t *testing.T) {
@@ -54,7 +54,8 @@ func testCallsDoNotWaitForDialling(t *testing.T) {
 	to.silent.Store(nil)
 }
 
-// A dialler reaches a server, or, while silent is set, somebody who takes connections and says nothing.
+// A dialler reaches a server, or, while silent is set, somebody who takes connections and says
+// nothing.
 type dialler struct {
 	server *bustest.Restartable
 	silent atomic.Pointer[chan net.Conn]

@@ -4,6 +4,6 @@ package bus
 // where that cannot be learnt.
 type Disk func() (total, free int64, known bool)
 
-// spare is what bookings leave free of a disk that has total bytes: for everything else that is
-// written there, and for files that are rewritten.
+// SpareRoom returns how much of a disk of total bytes stays reserved for other files and for
+// rewriting files.
 func SpareRoom(total int64) int64 { return min(max(total/8, 32<<20), 512<<20) }

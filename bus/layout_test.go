@@ -63,7 +63,8 @@ func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			js := conn.JetStream()
-			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} { // they would not let the subjects go
+			// they would not let the subjects go
+			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} {
 				if err := js.DeleteConsumer(t.Context(), bus.LedgerStream, consumer); err != nil {
 					t.Fatal(err)
 				}

@@ -13,31 +13,36 @@ import (
 )
 
 const (
-	// attemptPatience is how long one request to NATS waits for its answer. Shorter ones only pile up
-	// retries behind a busy server.
+	// AttemptPatience is how long one request waits for NATS. Shorter waits only pile up retries
+	// behind a busy server.
 	AttemptPatience = time.Second
-	// readPatience is how long a read is tried. A killed leader is replaced within 5 to 8 seconds.
+	// ReadPatience is how long a read is retried. A killed leader is replaced within 5 to 8
+	// seconds.
 	ReadPatience = 10 * time.Second
 )
 
-// leaderLast returns the last message of a subject, or jetstream.ErrMsgNotFound. It is patient with a leader on its way.
-func (c *Conn) Last(ctx context.Context, stream, subject string) (Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, ReadPatience)
-	defer cancel()
-	return RetryRead(ctx, c, func() (Message, error) {
-		return c.Get(ctx, stream, GetRequest{LastFor: subject})
-	})
-}
-
-// getRequest is the body of $JS.API.STREAM.MSG.GET.
+// A GetRequest says which message [Conn.Get] returns: the message Seq, the last one that LastFor
+// matches, or the first one from Seq on that NextFor matches.
 type GetRequest struct {
 	Seq     uint64 `json:"seq,omitempty"`
 	LastFor string `json:"last_by_subj,omitempty"`
 	NextFor string `json:"next_by_subj,omitempty"`
 }
 
-// leaderGet reads one message from the stream's leader, which nats.go does not do for a stream that allows direct gets. It
-// returns jetstream.ErrMsgNotFound where there is none.
+// getResponse answers $JS.API.STREAM.MSG.GET.
+type getResponse struct {
+	Error   *jetstream.APIError `json:"error"`
+	Message *struct {
+		Subject string    `json:"subject"`
+		Seq     uint64    `json:"seq"`
+		Header  []byte    `json:"hdrs"`
+		Data    []byte    `json:"data"`
+		Time    time.Time `json:"time"`
+	} `json:"message"`
+}
+
+// Get reads one message from the stream's leader, or returns jetstream.ErrMsgNotFound. (For a
+// stream that allows direct gets, nats.go asks any replica instead.) It tries once.
 func (c *Conn) Get(ctx context.Context, stream string, r GetRequest) (Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, AttemptPatience)
 	defer cancel()
@@ -56,16 +61,7 @@ func (c *Conn) Get(ctx context.Context, stream string, r GetRequest) (Message, e
 	if time.Since(leads) > leaseLife {
 		return Message{}, fmt.Errorf("stream %s: %w", stream, errNoQuorum)
 	}
-	var resp struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Header  []byte    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-	}
+	var resp getResponse
 	if err := json.Unmarshal(answer.Data, &resp); err != nil {
 		return Message{}, fmt.Errorf("stream %s: %w", stream, err)
 	}
@@ -80,40 +76,32 @@ func (c *Conn) Get(ctx context.Context, stream string, r GetRequest) (Message, e
 	m := Message{Subject: resp.Message.Subject, Data: resp.Message.Data, Seq: resp.Message.Seq, StoredAt: resp.Message.Time}
 	if len(resp.Message.Header) > 0 {
 		if m.Header, err = nats.DecodeHeadersMsg(resp.Message.Header); err != nil {
-			m.Header = nil // its publisher wrote no headers that can be read, so it carries no token
+			m.Header = nil // unreadable headers carry no token
 		}
 	}
 	return m, nil
 }
 
-// retryRead repeats a read until it succeeds or ctx ends: a leader may be on its way.
-func RetryRead[T any](ctx context.Context, c *Conn, read func() (T, error)) (T, error) {
-	try := func() (T, error) {
-		v, err := read()
-		if err != nil && (c.EverConnected() != nil || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound)) {
-			err = backoff.Permanent(err)
-		}
-		return v, err
-	}
-	return backoff.Retry(ctx, try, backoff.WithBackOff(NewBackOff()), backoff.WithMaxElapsedTime(ReadPatience))
+// Last returns the last message that a subject filter matches, from the stream's leader, or
+// jetstream.ErrMsgNotFound. It retries while a new leader is being elected.
+func (c *Conn) Last(ctx context.Context, stream, filter string) (Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, ReadPatience)
+	defer cancel()
+	return RetryRead(ctx, c, func() (Message, error) {
+		return c.Get(ctx, stream, GetRequest{LastFor: filter})
+	})
 }
 
-// newBackOff paces the tries of one append or read.
-func NewBackOff() *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{
-		InitialInterval: 5 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 500 * time.Millisecond,
+// LastSequence returns the sequence of the message that Last returns, or 0 where there is none.
+func (c *Conn) LastSequence(ctx context.Context, stream, filter string) (uint64, error) {
+	m, err := c.Last(ctx, stream, filter)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
 	}
+	return m.Seq, err
 }
 
-// pause waits, or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
-
-// LedgerAge returns how long the ledger keeps events, from its leader. Errors are of kind fault.Unavailable.
+// LedgerAge returns how long the ledger keeps events. Errors are of kind fault.Unavailable.
 func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 	if err := c.EverConnected(); err != nil {
 		return 0, err
@@ -125,11 +113,14 @@ func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 	return s.CachedInfo().Config.MaxAge, nil
 }
 
-// lastOn returns the sequence of the last message that a filter lets pass, as the leader has it, or 0.
-func (c *Conn) LastSequence(ctx context.Context, stream, filter string) (uint64, error) {
-	m, err := c.Last(ctx, stream, filter)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
-	}
-	return m.Seq, err
+// RetryRead repeats a read for up to ReadPatience. It stops early where another try cannot help: no
+// server has ever been reached, or what is read does not exist.
+func RetryRead[T any](ctx context.Context, c *Conn, read func() (T, error)) (T, error) {
+	return Retry(ctx, ReadPatience, func() (T, error) {
+		v, err := read()
+		if err != nil && (c.EverConnected() != nil || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound)) {
+			err = backoff.Permanent(err)
+		}
+		return v, err
+	})
 }

@@ -11,22 +11,25 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// A leader that is cut off from the others goes on answering as the leader for ten seconds and more, while they have long chosen another one and store
-// what it knows nothing of. So its word counts only as long as nobody else can lead: a replica that has heard from it tries to lead four seconds later
-// at the earliest (minElectionTimeout of nats-server). See ADR 18.
+// A leader that is cut off from the others goes on answering as the leader for ten seconds and
+// more, while the others have elected a new one and store messages that it knows nothing of. So its
+// word counts only as long as nobody else can lead: a replica that has heard from its leader runs
+// for election four seconds later at the earliest (minElectionTimeout of nats-server). See ADR 18.
 const (
-	// heardLately is how long ago the leader may have heard from a replica. Where there is nothing to say they speak every two seconds.
+	// heardLately is how long ago the leader may have heard from a replica. Idle replicas send a
+	// heartbeat every two seconds.
 	heardLately = 2500 * time.Millisecond
-	// leaseLife is how long after it was asked for a leader's word on the others is good.
+	// leaseLife is how long after the question a leader's answer about its replicas is good.
 	leaseLife = 4*time.Second - heardLately
-	// leaseFresh is how old it may be when something is asked on the strength of it.
+	// leaseFresh is how old that answer may be when a read relies on it.
 	leaseFresh = 400 * time.Millisecond
 )
 
-// errAlone is that a leader may have been replaced without knowing it.
+// errNoQuorum says that a leader may have been replaced without knowing it.
 var errNoQuorum = errors.New("the leader has not heard from a majority lately, and may be none any more")
 
-// led returns errAlone unless it is a leader that speaks, and most of a stream's replicas, the leader that says so among them, are in touch.
+// hasQuorum returns errNoQuorum unless a stream's leader has answered, and is in touch with most of
+// the replicas, itself included.
 func hasQuorum(info *jetstream.StreamInfo) error {
 	if info.Cluster == nil {
 		return nil
@@ -49,20 +52,21 @@ func hasQuorum(info *jetstream.StreamInfo) error {
 	return nil
 }
 
-// leases are until when the leaders of streams are believed.
+// leases says until when the leaders of streams are believed.
 type leases struct {
 	asking singleflight.Group
-	asked  sync.Map // of a stream: when its leader was asked last, with success
+	asked  sync.Map // by stream: when its leader last answered as such
 }
 
-// lease returns when the leader of a stream was asked whether it is one, a moment ago at most.
+// lease returns a recent time at which the leader of a stream was asked whether it leads, and did.
 func (c *Conn) lease(ctx context.Context, stream string) (time.Time, error) {
 	if at, ok := c.leases.asked.Load(stream); ok && time.Since(at.(time.Time)) < leaseFresh {
 		return at.(time.Time), nil
 	}
 	answer := c.leases.asking.DoChan(stream, func() (any, error) {
 		at := time.Now()
-		if _, err := c.Stream(context.WithoutCancel(ctx), stream); /* others wait for it too */ err != nil {
+		// Other callers share the answer, so it does not depend on ctx.
+		if _, err := c.Stream(context.WithoutCancel(ctx), stream); err != nil {
 			return time.Time{}, err
 		}
 		c.leases.asked.Store(stream, at)

@@ -15,8 +15,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What a leader says counts only while it can know that it leads. A leader that has heard of nobody for long steps down by
-// itself soon, so the test speaks for one.
+// What a leader says counts only while it can know that it leads. A leader that has heard of nobody
+// for long steps down by itself soon, so the test speaks for one.
 func TestWordOfALeader(t *testing.T) {
 	url := bustest.Bare(t)
 	connect := func() *bus.Conn {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
@@ -8,26 +9,52 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/propagation"
 )
 
-// One event is one message: CloudEvents 1.0 in NATS binary mode (the context attributes are headers, the data is the body).
-// docs/events.md is the reference.
+// Headers of messages, which are CloudEvents 1.0 in NATS binary mode: the context attributes are
+// headers, the data is the body. docs/events.md is the reference.
 const (
-	HeaderSpecVersion = "ce-specversion"
 	HeaderID          = "ce-id"
 	HeaderType        = "ce-type"
-	HeaderSource      = "ce-source"
 	HeaderSubject     = "ce-subject"
 	HeaderTime        = "ce-time"
 	HeaderContentType = "Content-Type"
 	HeaderToken       = "Authorization"
 
+	headerSpecVersion = "ce-specversion"
+	headerSource      = "ce-source"
+
+	// Bearer precedes the token in HeaderToken.
+	Bearer = "Bearer "
+	// BookingTypePrefix begins the type of what happens to a booking.
 	BookingTypePrefix = "pillion.booking."
-	Bearer            = "Bearer "
-	SchemaVersion     = 1
+	// SchemaVersion is the version of the bodies about bookings, their field v.
+	SchemaVersion = 1
 )
 
-// stored is one message of the ledger with what the server, and not its publisher, says about it.
+// A CloudEvent is the context attributes of a message. Source and Subject are optional.
+type CloudEvent struct {
+	ID, Type, Source, Subject, Time string
+}
+
+// Header returns the headers of a message with a JSON body.
+func (e CloudEvent) Header() nats.Header {
+	h := nats.Header{
+		headerSpecVersion: {"1.0"}, HeaderID: {e.ID}, HeaderType: {e.Type}, HeaderTime: {e.Time},
+		HeaderContentType: {"application/json"},
+	}
+	if e.Source != "" {
+		h[headerSource] = []string{e.Source}
+	}
+	if e.Subject != "" {
+		h[HeaderSubject] = []string{e.Subject}
+	}
+	return h
+}
+
+// A Message is a stored message. Seq and StoredAt are the server's word, all else the publisher's.
 type Message struct {
 	Subject  string
 	Header   nats.Header
@@ -36,7 +63,12 @@ type Message struct {
 	StoredAt time.Time
 }
 
-// digest returns a hash of a message and of what the server says of it.
+// messageOf returns a consumer's message.
+func messageOf(m jetstream.Msg, meta *jetstream.MsgMetadata) Message {
+	return Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp}
+}
+
+// Digest returns a hash of everything in the message.
 func (m Message) Digest() []byte {
 	h := sha256.New()
 	part := func(b []byte) {
@@ -58,3 +90,14 @@ func (m Message) Digest() []byte {
 	part(m.Data)
 	return h.Sum(nil)
 }
+
+// InjectTrace adds ctx's trace, if any, to a message (W3C Trace Context: traceparent, tracestate).
+func InjectTrace(ctx context.Context, h nats.Header) {
+	propagation.TraceContext{}.Inject(ctx, headerCarrier(h))
+}
+
+type headerCarrier nats.Header
+
+func (c headerCarrier) Get(key string) string { return nats.Header(c).Get(key) }
+func (c headerCarrier) Set(key, value string) { nats.Header(c).Set(key, value) }
+func (c headerCarrier) Keys() []string        { return slices.Collect(maps.Keys(c)) }

@@ -6,9 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// MustRegister registers a collector and returns it, or the one of the same name that is registered
-// already: the parts of a process share their counters. With nil it registers nothing. It panics
-// where the name belongs to a collector of another kind.
+// MustRegister registers a collector and returns it. Where one of that name is registered already,
+// it returns that one, so that the parts of a process share their counters. A nil registry
+// registers nothing. MustRegister panics where the name belongs to another kind of collector.
 func MustRegister[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	if r == nil {
 		return c
@@ -23,6 +23,3 @@ func MustRegister[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	}
 	return c
 }
-
-// Registerer returns what the parts of this process register their counters with, or nil.
-func (c *Conn) Registerer() prometheus.Registerer { return c.registerer }

@@ -14,72 +14,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/token"
 )
 
-// A Plan is what an operator decides about storage. Zero values take the defaults.
-type Plan struct {
-	LedgerAge  time.Duration // how long an event is kept; 720 h
-	LedgerSize int64         // bytes that the ledger may take; 4 GiB; what else there is takes some parts of that
-	AuditAge   time.Duration // how long the audit trail is kept; 2160 h
-	AuditSize  int64         // bytes that it may take; 256 MiB
-	Replicas   int           // copies of every stream and bucket: 1, 3 or 5
-	// Disk is the disk that all of it is on. Where it has less room than the sizes come to they are less, but never less than what
-	// is there has. nil: NATS has a limit of its own.
-	Disk Disk
-}
+const provisionWait = 10 * time.Second // for one stream, bucket or consumer
 
-// Defaults of a Plan.
-const (
-	DefaultLedgerAge  = 720 * time.Hour
-	DefaultLedgerSize = 4 << 30
-	DefaultAuditAge   = 2160 * time.Hour
-	DefaultAuditSize  = 256 << 20
-	DefaultReplicas   = 1
-)
-
-const (
-	// What streams and buckets may take is a part of the ledger's size, between bounds. NATS sets it aside where its servers have a
-	// limit (max_file_store), full or not.
-	quarantineShare = 16
-	boardsShare     = 4       // three of the largest board that fits the ledger
-	bucketShare     = 4       // of the default, a million accounts, or logins
-	countersShare   = 16      // a million and more: who has tried to log in, from where, and what was revoked
-	timersShare     = 64      // a quarter of a million seconds
-	bucketSize      = 1 << 30 // no bucket of accounts or logins needs more
-	countersSize    = 256 << 20
-	timersSize      = 64 << 20
-	ridersSize      = 64 << 20 // a quarter of a million riders
-	smallBucketSize = 16 << 20 // the key set is a few kilobytes
-	smallestBucket  = 4 << 20
-	smallestStream  = 1 << 20
-
-	quarantineSlack = 24 * time.Hour   // and outlives the ledger: what is still there to be refused again is still recorded
-	duplicateWindow = 2 * time.Minute  // longer than any retry of an append
-	provisionWait   = 10 * time.Second // for one stream or bucket
-
-	sessionsAge = 7*24*time.Hour + time.Hour // a refresh token lives for 7 days
-	limitsAge   = 24 * time.Hour             // much longer than any counter matters
-	familiarAge = 30 * 24 * time.Hour        // from the first login at that address
-	timersAge   = 3 * 24 * time.Hour         // a deadline is a day ahead at most
-	// revocationsSlack is how much longer than the ledger's events revocations are kept: a token that was issued just before it
-	// was revoked may stand in an event a day later, until it has run out and the leeway with it.
-	revocationsSlack = token.MaxLife + 2*token.EventLeeway
-)
-
-// ErrNarrowing refuses a plan under which something that is stored would be dropped, or kept less safely.
+// ErrNarrowing refuses a plan that would drop stored data, or keep them less safely.
 var ErrNarrowing = fault.New(fault.Invalid, "narrowing", "This would narrow what exists.")
 
-// ErrLayout refuses data that another version of Pillion has laid out in another way: they would be passed over.
+// ErrLayout refuses data that another version of Pillion has laid out differently. This version
+// would overlook them.
 var ErrLayout = fault.New(fault.Invalid, "layout", "The data are those of another version of Pillion.")
 
-// The layout of the ledger is its subjects and what its messages are like. It stands in the stream; where it does not, it is the first.
+// The layout is the version of the ledger's subjects and messages, kept in the stream's metadata. A
+// stream without it has layout 1.
 const (
 	layoutKey = "pillion-layout"
 	layout    = "1"
 )
 
-// checkLayout returns ErrLayout unless the ledger is one that this Pillion reads.
+// checkLayout returns ErrLayout unless this version can read the ledger.
 func checkLayout(c *jetstream.StreamConfig) error {
 	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout || !slices.Equal(c.Subjects, []string{LedgerSubjects}) {
 		return ErrLayout.Saying(fmt.Sprintf("Stream %s is of another version of Pillion (layout %q on %s; this one has %q on %s). Nothing was changed. "+
@@ -88,96 +41,19 @@ func checkLayout(c *jetstream.StreamConfig) error {
 	return nil
 }
 
-// withDefaults fills in what is not said.
-func (p Plan) withDefaults() Plan {
-	if p.LedgerAge == 0 {
-		p.LedgerAge = DefaultLedgerAge
-	}
-	if p.LedgerSize == 0 {
-		p.LedgerSize = DefaultLedgerSize
-	}
-	if p.AuditAge == 0 {
-		p.AuditAge = DefaultAuditAge
-	}
-	if p.AuditSize == 0 {
-		p.AuditSize = DefaultAuditSize
-	}
-	if p.Replicas == 0 {
-		p.Replicas = DefaultReplicas
-	}
-	return p
-}
-
-// streams are what a plan makes, the ledger first.
-func (p Plan) streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{ledgerConfig(p), quarantineConfig(p), auditConfig(p), timersConfig(p)}
-}
-
-// buckets are what a plan makes besides, in the order of [Buckets].
-func (p Plan) buckets() []jetstream.KeyValueConfig {
-	bucket := func(name, description string, size int64, age time.Duration) jetstream.KeyValueConfig {
-		return jetstream.KeyValueConfig{
-			Bucket: name, Description: description, MaxBytes: size, TTL: age, Replicas: p.Replicas, Storage: jetstream.FileStorage,
-		}
-	}
-	accounts, counters := p.part(bucketShare, smallestBucket, bucketSize), p.part(countersShare, smallestBucket, countersSize)
-	keys := bucket(KeysBucket, "the public keys that verify tokens", smallBucketSize, 0)
-	keys.History = 8
-	return []jetstream.KeyValueConfig{
-		bucket(AccountsBucket, "accounts, by hash of email and role", accounts, 0),
-		keys,
-		bucket(SessionsBucket, "logins, by hash of their refresh tokens' family", accounts, sessionsAge),
-		bucket(RevocationsBucket, "tokens that were taken back", counters, p.LedgerAge+revocationsSlack),
-		bucket(LimitsBucket, "how often somebody has tried to log in, by hash", counters, limitsAge),
-		bucket(FamiliarBucket, "from where accounts were logged in to, by hash", counters, familiarAge),
-		bucket(BoardsBucket, "snapshots of boards, which may be deleted at any time", p.part(boardsShare, smallBucketSize, math.MaxInt64), 0),
-		bucket(RidersBucket, "riders who have said to be offline, or online again", p.part(timersShare, smallestBucket, ridersSize), 0),
-	}
-}
-
-// part is a part of the ledger's size, between bounds.
-func (p Plan) part(share, least, most int64) int64 { return min(max(p.LedgerSize/share, least), most) }
-
-// needs is how many bytes all of it may take, on each server that has a copy.
-func (p Plan) needs() (sum int64) {
-	for _, s := range p.streams() {
-		sum += s.MaxBytes
-	}
-	for _, b := range p.buckets() {
-		sum += b.MaxBytes
-	}
-	return sum
-}
-
-// onDisk returns the plan that its disk has room for: with less of the audit trail, and then with less of everything.
-func (p Plan) onDisk() Plan {
-	if p.Disk == nil {
-		return p
-	}
-	total, _, known := p.Disk()
-	most := total - SpareRoom(total)
-	if !known || p.needs() <= most {
-		return p
-	}
-	p.AuditSize = min(p.AuditSize, max(most/8, smallestStream))
-	for p.needs() > most && p.LedgerSize > smallestStream {
-		p.LedgerSize = max(p.LedgerSize-p.LedgerSize/16, smallestStream)
-	}
-	return p
-}
-
-// Provision makes the streams, buckets and the consumers that services share, or widens those that are there. It has one owner at a time: the pillion program for
-// its embedded server, an operator's `pillion provision` for any other. It refuses, with ErrNarrowing and before it changes
-// anything, to shorten an age, lessen a size or lower the number of replicas.
+// Provision creates the streams, buckets and shared consumers, or widens existing ones. One process
+// at a time may call it: the pillion program for its embedded server, `pillion provision` for any
+// other. It returns ErrNarrowing, before it changes anything, where the plan has a shorter age, a
+// smaller size or fewer replicas than an existing stream.
 func Provision(ctx context.Context, c *Conn, p Plan) error {
 	asked := p.withDefaults()
 	p = asked.onDisk()
 	if p.LedgerSize < asked.LedgerSize {
-		c.log.Info("the disk has room for a smaller ledger than was asked for", "bytes", p.LedgerSize, "asked", asked.LedgerSize)
+		c.log.Info("the ledger is smaller than asked for, to fit the disk", "bytes", p.LedgerSize, "asked", asked.LedgerSize)
 	}
 	streams := p.streams()
 	for i := range streams {
-		most := int64(math.MaxInt64) // nobody asks for it
+		most := int64(math.MaxInt64) // operators do not choose the size of the others
 		switch streams[i].Name {
 		case LedgerStream:
 			most = asked.LedgerSize
@@ -224,8 +100,8 @@ func (c *Conn) isFresh(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// undo takes away an empty ledger that was made a moment ago, where there was too little room for what belongs to it: so a smaller one
-// can be asked for, which would be refused as a narrowing.
+// undo deletes the streams that this call has just created, where NATS had too little room for the
+// rest. Otherwise a second call with smaller sizes would be refused as narrowing.
 func (c *Conn) undo(ctx context.Context, fresh bool, why error) error {
 	var f *fault.Error
 	if !fresh || !errors.As(why, &f) || f.Code != noStorage {
@@ -239,16 +115,16 @@ func (c *Conn) undo(ctx context.Context, fresh bool, why error) error {
 			continue
 		}
 		if err := c.js.DeleteStream(ctx, name); err != nil {
-			return Unavailable("take away stream "+name, err)
+			return Unavailable("delete stream "+name, err)
 		}
 	}
 	return nil
 }
 
-// noStorage is the code of the fault that NATS has too little room.
+// noStorage is the code of the error that NATS has too little room.
 const noStorage = "no_storage"
 
-// What keeps a server from being one of Pillion's.
+// Errors of servers that are not ready for Pillion.
 var (
 	ErrNotProvisioned = fault.New(fault.Unavailable, "not_provisioned",
 		"The streams are not there yet: run pillion provision. If they should be there, see that --nats-url is right.").After(2 * time.Second)
@@ -256,18 +132,19 @@ var (
 		"The NATS server has no JetStream, or none that works at the moment. See that it is switched on, and that most servers of a cluster are running.").After(2 * time.Second)
 )
 
-// Provisioned returns nil when everything is there that Provision makes, and otherwise what to do: ErrNotProvisioned or
-// ErrNoJetStream where that is the reason.
+// Provisioned returns nil once everything exists that Provision creates. Errors that tell operators
+// what to do: ErrNotProvisioned, ErrNoJetStream, ErrLayout.
 func (c *Conn) Provisioned(ctx context.Context) error {
 	all := durables()
-	last := all[len(all)-1] // that Provision makes, and one that an older Pillion did not make
+	last := all[len(all)-1] // what Provision creates last, and older versions do not
 	return c.look(ctx, last.stream, func() error {
 		_, err := c.js.Consumer(ctx, last.stream, last.config.Durable)
 		return err
 	})
 }
 
-// HasLedger returns nil when the server has a ledger, of whatever version, and otherwise what Provisioned does.
+// HasLedger returns nil when the server has a ledger that this version can read. Errors are those
+// of Provisioned.
 func (c *Conn) HasLedger(ctx context.Context) error {
 	return c.look(ctx, LedgerStream, func() error {
 		_, err := c.js.Stream(ctx, LedgerStream)
@@ -275,10 +152,10 @@ func (c *Conn) HasLedger(ctx context.Context) error {
 	})
 }
 
-// look says what it means that something could not be found.
+// look explains why find has found nothing.
 func (c *Conn) look(ctx context.Context, stream string, find func() error) error {
-	if !c.state.isUp() {
-		return ErrDown // and do not wait for an answer that cannot come
+	if !c.IsUp() {
+		return ErrDown // do not wait for an answer that cannot come
 	}
 	switch err := find(); {
 	case err == nil:
@@ -296,88 +173,8 @@ func (c *Conn) look(ctx context.Context, stream string, find func() error) error
 	}
 }
 
-// ledgerConfig is the ledger. With one message a subject and new ones discarded, no publisher can overwrite or shadow a stored
-// event, alone or in a batch; deletes and purges are denied to everybody.
-func ledgerConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:                 LedgerStream,
-		Description:          "what happened to every booking: the only truth",
-		Subjects:             []string{LedgerSubjects},
-		Storage:              jetstream.FileStorage,
-		Replicas:             p.Replicas,
-		MaxAge:               p.LedgerAge,
-		MaxBytes:             p.LedgerSize,
-		MaxMsgsPerSubject:    1,
-		Discard:              jetstream.DiscardNew,
-		DiscardNewPerSubject: true,
-		DenyDelete:           true,
-		DenyPurge:            true,
-		AllowDirect:          true,
-		AllowAtomicPublish:   true,
-		Duplicates:           duplicateWindow,
-		Metadata:             map[string]string{layoutKey: layout},
-		RePublish:            &jetstream.RePublish{Source: republishFrom, Destination: republishTo},
-	}
-}
-
-// quarantineConfig is the record of what was refused. It gives way to newer records when it is full, so that a flood of
-// forgeries can never stop the ledger's readers.
-func quarantineConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:              QuarantineStream,
-		Description:       "messages of the ledger that were refused, without their tokens",
-		Subjects:          []string{quarantineSubjects},
-		Storage:           jetstream.FileStorage,
-		Replicas:          p.Replicas,
-		MaxAge:            p.LedgerAge + quarantineSlack,
-		MaxBytes:          p.part(quarantineShare, smallestStream, math.MaxInt64),
-		MaxMsgsPerSubject: 1,
-		Discard:           jetstream.DiscardOld,
-		DenyDelete:        true,
-		AllowDirect:       true,
-		Duplicates:        duplicateWindow,
-	}
-}
-
-// auditConfig is the audit trail. It gives way to newer entries when it is full, so that a flood of attempts never stops logins.
-func auditConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:        AuditStream,
-		Description: "who did and tried what with accounts, without secrets",
-		Subjects:    []string{auditSubjects},
-		Storage:     jetstream.FileStorage,
-		Replicas:    p.Replicas,
-		MaxAge:      p.AuditAge,
-		MaxBytes:    p.AuditSize,
-		Discard:     jetstream.DiscardOld,
-		DenyDelete:  true,
-		AllowDirect: true,
-		Duplicates:  duplicateWindow,
-	}
-}
-
-// timersConfig is where deadlines are, which NATS itself keeps: a message that is to be stored at a time. There is one for each second that
-// has a deadline in it.
-func timersConfig(p Plan) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:              TimersStream,
-		Description:       "when the deadlines of bookings pass",
-		Subjects:          []string{timerSubjects},
-		Storage:           jetstream.FileStorage,
-		Replicas:          p.Replicas,
-		MaxAge:            timersAge,
-		MaxBytes:          p.part(timersShare, smallestStream, timersSize),
-		MaxMsgsPerSubject: 1,
-		Discard:           jetstream.DiscardOld,
-		AllowMsgSchedules: true,
-		AllowRollup:       true, // the server turns it on with schedules
-		AllowDirect:       true,
-		Duplicates:        duplicateWindow,
-	}
-}
-
-// refuseNarrowing returns ErrNarrowing where a stream keeps more than is asked for. One that may take more bytes than is wanted of it, and
-// not more than were asked for, keeps them.
+// refuseNarrowing returns ErrNarrowing where an existing stream keeps more than the plan asks for.
+// A stream between the wanted and the asked size keeps its size.
 func (c *Conn) refuseNarrowing(ctx context.Context, want *jetstream.StreamConfig, asked int64) error {
 	ctx, cancel := context.WithTimeout(ctx, provisionWait)
 	defer cancel()
@@ -448,7 +245,7 @@ func (c *Conn) provisionConsumer(ctx context.Context, want durable) error {
 	return nil
 }
 
-// provisionFailed gives the two failures that an operator can mend a sentence of their own.
+// provisionFailed explains the two failures that an operator can mend.
 func provisionFailed(what string, p Plan, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {

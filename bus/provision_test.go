@@ -76,7 +76,8 @@ func TestProvisionThreeReplicas(t *testing.T) {
 	}
 }
 
-// A deployment that was provisioned before there were sessions gets what it lacks and keeps what it has.
+// A deployment that was provisioned before there were sessions gets what it lacks and keeps what it
+// has.
 func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -116,7 +117,8 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 		if got := age(bus.SessionsBucket); got <= 7*24*time.Hour {
 			t.Errorf("sessions are kept for %v", got)
 		}
-		// The last event that a revocation refuses was stored when the last token had run out, and the leeway with it.
+		// The last event that a revocation refuses was stored when the last token had run out, and
+		// the leeway with it.
 		if got, least := age(bus.RevocationsBucket), plan.LedgerAge+token.MaxLife+token.EventLeeway; got <= least {
 			t.Errorf("revocations are kept for %v, want more than %v", got, least)
 		}
@@ -200,7 +202,8 @@ func TestConnectRefusesWhatCanNeverWork(t *testing.T) {
 	}
 }
 
-// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too little room; and the disk.
+// What a plan needs follows the ledger's size, so that a smaller ledger helps where there is too
+// little room; and the disk.
 func TestPlanFollowsTheDisk(t *testing.T) {
 	limits := func(t *testing.T, p bus.Plan) (ledger, all int64) {
 		e := bustest.RunWith(t, p)
@@ -238,7 +241,8 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 	}
 }
 
-// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a smaller ledger helps.
+// Where NATS has a limit of its own, who makes the streams is told how much all of them need, and a
+// smaller ledger helps.
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	server := bustest.Away(t)
 	server.Config.Access = `

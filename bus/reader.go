@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A reader gets a stream's messages in their order and without a gap, from one sequence on. When it cannot, it ends, and another one
-// begins where it stopped.
+// A Reader reads a stream's messages in order and without a gap, from one sequence on. When it
+// cannot go on, it ends, and a new Reader begins where it stopped. Close it.
 //
-// The consumers of nats.go tell messages from their own control messages by a header and an empty body. Whoever may publish can
-// store a message that looks like that, and such a consumer then never gets past it. Here a message is what has an
-// acknowledgement subject, which is the server's to give.
+// The consumers of nats.go recognise their own control messages by a header and an empty body. Any
+// publisher can store a message that looks like that, and such a consumer then never gets past it.
+// A Reader takes for a message what has an acknowledgement subject, which only the server can set.
 type Reader struct {
 	sub   *nats.Subscription
 	stop  func() bool
@@ -26,16 +26,17 @@ type Reader struct {
 
 const (
 	readerHeartbeat = time.Second
-	readerSilence   = 4 * readerHeartbeat // without even a heartbeat: the consumer is gone
-	readerIdle      = 10 * time.Second    // the server drops the consumer that long after its reader has gone
+	readerSilence   = 4 * readerHeartbeat // without a heartbeat: the consumer is gone
+	readerIdle      = 10 * time.Second    // then the server drops an abandoned consumer
 
 	ackPrefix     = "$JS.ACK."
 	headerStalled = "Nats-Consumer-Stalled"
 )
 
-// read begins at sequence from, and passes over what none of the filters lets pass. Close the reader; it ends by itself with ctx.
+// Read returns a Reader that begins at sequence from, and returns the messages that any of the
+// filters matches, or all without filters. It ends with ctx. The caller closes it.
 func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64, filters ...string) (*Reader, error) {
-	if err := c.state.wait(ctx); err != nil {
+	if err := c.AwaitUp(ctx); err != nil {
 		return nil, err
 	}
 	inbox := c.nc.NewInbox()
@@ -43,7 +44,7 @@ func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64, f
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
-	// Flow control bounds what waits here; a limit of the client's would drop messages instead.
+	// Flow control bounds the queue; the client's own limit would drop messages instead.
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return nil, errors.Join(err, sub.Unsubscribe())
 	}
@@ -69,7 +70,8 @@ func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64, f
 	return r, nil
 }
 
-// readTo reads what a filter lets pass, from one sequence on until another one, which is there and passes.
+// ReadTo reads the messages that a filter matches between two sequences. The message of the second
+// one exists and matches.
 func (c *Conn) ReadTo(ctx context.Context, name, filter string, from, to uint64) ([]Message, error) {
 	stream, err := c.Stream(ctx, name)
 	if err != nil {
@@ -91,7 +93,7 @@ func (c *Conn) ReadTo(ctx context.Context, name, filter string, from, to uint64)
 	}
 }
 
-// next returns the next message, and how many are behind it. Any error ends the reader.
+// Next returns the next message, and how many follow it. Any error ends the Reader.
 func (r *Reader) Next() (m Message, pending uint64, err error) {
 	for {
 		msg, err := r.sub.NextMsg(readerSilence)
@@ -116,14 +118,14 @@ func (r *Reader) Next() (m Message, pending uint64, err error) {
 	}
 }
 
-// waiting reports whether something has come that next has not returned yet.
+// Waiting reports whether Next can return something at once.
 func (r *Reader) Waiting() bool {
 	n, _, err := r.sub.Pending()
 	return err == nil && n > 0
 }
 
-// control answers flow control: everything that came before has been read. Heartbeats need no answer, unless one says that the
-// server waits for one that was lost.
+// control answers flow control: all earlier messages have been read. Heartbeats need no answer,
+// except where one says that an earlier answer was lost.
 func (r *Reader) control(msg *nats.Msg) error {
 	to := msg.Reply
 	if to == "" {
@@ -135,6 +137,7 @@ func (r *Reader) control(msg *nats.Msg) error {
 	return r.reply.Publish(to, nil)
 }
 
+// Close ends the Reader.
 func (r *Reader) Close() {
 	if r.stop() {
 		r.unsubscribe()
@@ -142,5 +145,5 @@ func (r *Reader) Close() {
 }
 
 func (r *Reader) unsubscribe() {
-	_ = r.sub.Unsubscribe() // it fails when the connection is gone, and with it the subscription
+	_ = r.sub.Unsubscribe() // fails without a connection, and then there is no subscription
 }

@@ -19,43 +19,44 @@ import (
 )
 
 const (
-	dialPatience  = 2 * time.Second        // to reach one server, and then for its first words
+	dialPatience  = 2 * time.Second        // to reach one server, and then for its first bytes
 	serverPause   = 10 * time.Millisecond  // before the next server of the pool
-	poolPause     = 200 * time.Millisecond // before the first one again
-	poolJitter    = 500 * time.Millisecond // at most, on top of that
-	reachPatience = 2 * time.Second        // from the start, for a server to appear, where nobody waits longer
+	poolPause     = 200 * time.Millisecond // before the first server again
+	poolJitter    = 500 * time.Millisecond // at most, added to poolPause
+	reachPatience = 2 * time.Second        // after Connect, for a server to appear
 )
 
-// servers chooses the server that a connection tries next, and keeps why each of them could not be used. The client keeps
-// only the last reason, which may be the least of them, and cannot be asked while it tries.
+// servers chooses the server that a connection tries next, and remembers why each one failed. The
+// client remembers only the last reason, which may matter least, and cannot be asked while it
+// tries.
 type servers struct {
-	urls string // as they were configured, without what is secret in them
-	log  *slog.Logger
-	tell func(error) // is told once why there is no connection
+	urls   string // as configured, without passwords
+	log    *slog.Logger
+	report func(error) // is reported once why there is no connection
 
-	mu     sync.Mutex
-	nc     *nats.Conn
-	pool   map[string]bool // host:port of all that there are; nil: none was tried yet
-	trying string          // the one that is tried now, or that the connection is to
-	tries  int             // in all
-	round  int             // of them since the last pause
-	failed map[string]error
-	whole  chan struct{} // closed once all of the pool have failed
-	told   bool
+	mu       sync.Mutex
+	nc       *nats.Conn
+	pool     map[string]bool // host:port of all servers; nil: none was tried yet
+	trying   string          // the server of this try, or of the connection
+	tries    int             // in all
+	round    int             // tries since the last pause
+	failed   map[string]error
+	allTried chan struct{} // closed once every server has failed
+	reported bool
 }
 
-func newServers(urls string, log *slog.Logger, tell func(error)) *servers {
-	return &servers{urls: redacted(urls), log: log, tell: tell, failed: map[string]error{}, whole: make(chan struct{})}
+func newServers(urls string, log *slog.Logger, report func(error)) *servers {
+	return &servers{urls: redacted(urls), log: log, report: report, failed: map[string]error{}, allTried: make(chan struct{})}
 }
 
-// of names the connection that the servers are for.
-func (s *servers) of(nc *nats.Conn) {
+// use sets the connection that the servers are for.
+func (s *servers) use(nc *nats.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nc = nc
 }
 
-// redacted returns URLs as they can be shown, since they may hold passwords.
+// redacted returns URLs without passwords.
 func redacted(urls string) string {
 	var shown []string
 	for one := range strings.SplitSeq(urls, ",") {
@@ -68,8 +69,8 @@ func redacted(urls string) string {
 
 var errNotBegun = errors.New("the first try is made in the background")
 
-// Dial implements nats.CustomDialer. It refuses the tries that the client would make before it returns, which take seconds
-// each where nobody answers.
+// Dial implements nats.CustomDialer. It refuses the tries that nats.Connect would make before it
+// returns, each of which takes seconds where nobody answers.
 func (s *servers) Dial(network, address string) (net.Conn, error) {
 	s.mu.Lock()
 	if s.pool == nil {
@@ -77,7 +78,7 @@ func (s *servers) Dial(network, address string) (net.Conn, error) {
 		return nil, errNotBegun
 	}
 	server, dialer := s.trying, net.Dialer{Timeout: dialPatience}
-	if s.tries <= len(s.pool) { // nobody knows yet which of them is there
+	if s.tries <= len(s.pool) { // the first round: no server is known to be there
 		dialer.Timeout /= time.Duration(len(s.pool))
 	}
 	s.mu.Unlock()
@@ -88,12 +89,13 @@ func (s *servers) Dial(network, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// next implements nats.ReconnectToServerHandler: one after the other, and a pause where all were tried.
+// next implements nats.ReconnectToServerHandler: one server after the other, and a pause after each
+// round.
 func (s *servers) next(pool []nats.Server, _ nats.ServerInfo) (*nats.Server, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.nc != nil && s.trying != "" {
-		// The client lets go of its lock only when it waits, which it does next.
+		// The client releases its lock only when it waits, which it does next.
 		go func(server string, nc *nats.Conn) { s.note(server, nc.LastError()) }(s.trying, s.nc)
 	}
 	chosen := 0
@@ -117,18 +119,18 @@ func (s *servers) next(pool []nats.Server, _ nats.ServerInfo) (*nats.Server, tim
 	return &pool[chosen], poolPause + rand.N(poolJitter) //nolint:gosec // so that clients do not come back all at once
 }
 
-// note keeps why a server could not be used.
+// note remembers why a server could not be used.
 func (s *servers) note(server string, err error) {
 	if err == nil {
 		return
 	}
 	s.log.Debug("a NATS server cannot be used", "server", server, "error", err)
 	if trouble := s.fail(server, err); trouble != nil {
-		s.tell(trouble)
+		s.report(trouble)
 	}
 }
 
-// fail returns what is to be told: why there is no connection, once, when every server has failed.
+// fail returns why there is no connection, once, when every server has failed.
 func (s *servers) fail(server string, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,34 +141,34 @@ func (s *servers) fail(server string, err error) error {
 		}
 	}
 	select {
-	case <-s.whole:
+	case <-s.allTried:
 	default:
-		close(s.whole)
+		close(s.allTried)
 	}
-	if s.told {
+	if s.reported {
 		return nil
 	}
-	s.told = true
+	s.reported = true
 	return s.trouble()
 }
 
-// connected forgets why there was no connection: there is one.
+// connected forgets the failures.
 func (s *servers) connected() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.failed)
-	s.round, s.told = 1, false // the server that the connection is to has been tried
+	s.round, s.reported = 1, false // the server of the connection has been tried
 }
 
-// why returns, in a sentence for whoever operates this, what is wrong and what to do about it.
+// why returns what is wrong, in a sentence that tells operators what to do.
 func (s *servers) why() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trouble()
 }
 
-// trouble is why, with the mutex held. Of several servers the one counts that came the farthest: who is refused by one
-// learns nothing from it that another one has no address.
+// trouble is why, with the mutex held. The server that let the connection come furthest decides: a
+// rejected key says more than another server's missing address.
 func (s *servers) trouble() error {
 	var server string
 	var err error
@@ -195,11 +197,11 @@ func (s *servers) trouble() error {
 
 // How far a server let a connection come.
 const (
-	nowhere  = iota // there was no try
-	unknown         // its name says nothing
-	silent          // nobody answers there
-	answered        // somebody does
-	turned          // and does not let this process in, or cannot be trusted
+	nowhere  = iota // not tried
+	unknown         // its name cannot be resolved
+	silent          // nobody answers
+	answered        // something answers
+	turned          // it rejects this process, or cannot be trusted
 )
 
 func progress(err error) int {
@@ -222,7 +224,7 @@ func rejected(err error) bool {
 	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrNkeysNotSupported)
 }
 
-// reason returns an error without what led to it.
+// reason returns the core of an error, without what led to it.
 func reason(err error) string {
 	var f *fault.Error
 	var name *net.DNSError

@@ -21,7 +21,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// listen returns the address of somebody who takes connections, and does with each what say does, until the test ends.
+// listen returns the address of somebody who takes connections, and does with each what say does,
+// until the test ends.
 func listen(t *testing.T, say func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +47,8 @@ func listen(t *testing.T, say func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// Whoever has no NATS, or a wrong one, is told the address, the reason and what to do: in one sentence, and once.
+// Whoever has no NATS, or a wrong one, is told the address, the reason and what to do: in one
+// sentence, and once.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
 	certs, others := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1")

@@ -10,17 +10,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A shared consumer is one that all instances share, as one of them takes part in it.
+// A SharedConsumer is this instance's part in a durable consumer that all instances share.
 type SharedConsumer struct {
 	Stream, Name string
-	// wait is how long the server waits for an instance that is silent about a message, before another one gets it; and how long an
-	// instance tries one in vain, before it leaves that to another.
+	// Wait is the consumer's AckWait: how long NATS waits for an instance that is silent about a
+	// message, before it redelivers the message to another one. An instance that has tried in vain
+	// for as long leaves the message to the others.
 	Wait time.Duration
-	Fit  func(context.Context) error // why this instance must leave the messages to others, or nil; nil: it never must
-	Do   func(context.Context, Message) error
+	// Fit returns why this instance must leave the work to the others at the moment, or nil. A nil
+	// Fit never does.
+	Fit func(context.Context) error
+	// Do does the work of one message. It may be called again for the same message.
+	Do func(context.Context, Message) error
 }
 
-// unfit returns why this instance must leave the messages to others.
 func (s SharedConsumer) unfit(ctx context.Context) error {
 	if s.Fit == nil {
 		return nil
@@ -28,54 +31,44 @@ func (s SharedConsumer) unfit(ctx context.Context) error {
 	return s.Fit(ctx)
 }
 
-// consume takes messages until ctx ends, and does something with each. What it cannot do it leaves to others after a while.
+// Consume does the work of one message after the other until ctx ends.
 func (c *Conn) Consume(ctx context.Context, s SharedConsumer) {
-	pace := NewBackOff()
-	failing := time.Now() // since when, or since it was last told
-	for ctx.Err() == nil {
-		began := time.Now()
-		err := s.unfit(ctx)
-		if err == nil {
-			err = c.consumeOnce(ctx, s, func() {
-				pace.Reset()
-				failing = time.Now()
-			})
+	failing := time.Now() // since when, or since the last warning
+	var began time.Time
+	_ = Insistently(ctx, func(progress func()) error {
+		began = time.Now()
+		if err := s.unfit(ctx); err != nil {
+			return err
 		}
-		if ctx.Err() != nil {
-			return
-		}
+		return c.consumeOnce(ctx, s, func() {
+			progress()
+			failing = time.Now()
+		})
+	}, func(err error, wait time.Duration) {
 		level, now := c.log.Debug, time.Now()
 		switch {
 		case errors.Is(err, errLeftToOthers), now.Sub(failing) > s.Wait && now.Sub(began) < s.Wait:
 			level, failing = c.log.Warn, now
-		case now.Sub(began) >= s.Wait: // it has waited for messages meanwhile
+		case now.Sub(began) >= s.Wait: // it was idle, not failing
 			failing = now
 		}
-		retry := pace.NextBackOff()
-		level("this instance leaves work to others", "consumer", s.Name, "error", err, "retry_in", retry)
-		Pause(ctx, retry)
-	}
+		level("this instance leaves work to others", "consumer", s.Name, "error", err, "retry_in", wait)
+	})
 }
 
-// errLeftToOthers is that something was tried in vain for too long.
+// errLeftToOthers says that this instance has tried in vain for too long.
 var errLeftToOthers = errors.New("it could not be done here")
 
-// consuming takes messages until something breaks. What has been taken and not done then is given back, so that another instance
-// does it at once.
-func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, working func()) error {
-	name := s.Name
-	look, cancel := context.WithTimeout(ctx, AttemptPatience)
-	defer cancel()
-	if err := c.state.wait(look); err != nil {
-		return err
-	}
-	consumer, err := c.js.Consumer(look, s.Stream, name) // Provision has made it: who may change a consumer may send its messages anywhere
+// consumeOnce works until something breaks. It gives back the messages that it has received and not
+// worked on, so that another instance gets them at once.
+func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, progress func()) error {
+	consumer, err := c.Consumer(ctx, s.Stream, s.Name)
 	if err != nil {
-		return fmt.Errorf("look for consumer %s: %w", name, err)
+		return err
 	}
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(TaskBatch), jetstream.PullHeartbeat(readerHeartbeat))
 	if err != nil {
-		return fmt.Errorf("read consumer %s: %w", name, err)
+		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}
 	defer context.AfterFunc(ctx, messages.Drain)()
 	defer messages.Stop()
@@ -83,57 +76,72 @@ func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, working func()
 	for {
 		m, err := messages.Next()
 		if err != nil {
-			return cmp.Or(leaving, fmt.Errorf("read consumer %s: %w", name, err))
+			return cmp.Or(leaving, fmt.Errorf("read consumer %s: %w", s.Name, err))
 		}
 		if leaving == nil {
 			leaving = c.retryUntilDone(ctx, m, s)
 		}
 		if leaving == nil {
 			if err := m.Ack(); err != nil {
-				return fmt.Errorf("acknowledge to consumer %s: %w", name, err)
+				return fmt.Errorf("acknowledge to consumer %s: %w", s.Name, err)
 			}
-			working()
+			progress()
 			continue
 		}
 		messages.Drain()
 		if err := c.GiveBack(m); err != nil {
-			return errors.Join(leaving, fmt.Errorf("give back to consumer %s: %w", name, err))
+			return errors.Join(leaving, fmt.Errorf("give back to consumer %s: %w", s.Name, err))
 		}
 	}
 }
 
-// insist does what a message is for, and says meanwhile that somebody is at it. It returns ctx's error, or why others have to do it:
-// this instance is not fit for it, or has failed for as long as the server waits for a silent one.
+// Consumer returns a consumer, which Provision has created: with the permission to create
+// consumers, a service could redirect their messages.
+func (c *Conn) Consumer(ctx context.Context, stream, name string) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, AttemptPatience)
+	defer cancel()
+	if err := c.AwaitUp(ctx); err != nil {
+		return nil, err
+	}
+	consumer, err := c.js.Consumer(ctx, stream, name)
+	if err != nil {
+		return nil, fmt.Errorf("look for consumer %s: %w", name, err)
+	}
+	return consumer, nil
+}
+
+// retryUntilDone does the work of a message, and tells NATS meanwhile that it is being done. It
+// returns ctx's error, or why the message must go to another instance: this one is not fit, or has
+// failed for as long as NATS waits for a silent one.
 func (c *Conn) retryUntilDone(ctx context.Context, m jetstream.Msg, s SharedConsumer) error {
 	meta, err := m.Metadata()
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}
-	at := Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp}
-	pace := NewBackOff()
+	message, pace := messageOf(m, meta), NewBackOff()
 	began := time.Now()
-	said := began
+	told := began
 	for {
 		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
 			return err
 		}
-		err := s.Do(ctx, at)
+		err := s.Do(ctx, message)
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case time.Since(began) > s.Wait:
-			return fmt.Errorf("%s: %w: %w", at.Subject, errLeftToOthers, err)
+			return fmt.Errorf("%s: %w: %w", message.Subject, errLeftToOthers, err)
 		}
-		retry := pace.NextBackOff()
-		c.log.Debug("what is to be done has to wait", "subject", at.Subject, "error", err, "retry_in", retry)
-		if time.Since(said) > s.Wait/4 {
-			said = time.Now()
-			if err := c.KeepWorking(m); err != nil { // another one will do it as well, which is no harm
-				c.log.Debug("it cannot be said that work goes on", "error", err)
+		wait := pace.NextBackOff()
+		c.log.Debug("work on a message is retried", "subject", message.Subject, "error", err, "retry_in", wait)
+		if time.Since(told) > s.Wait/4 {
+			told = time.Now()
+			if err := c.KeepWorking(m); err != nil { // another instance does it as well, harmlessly
+				c.log.Debug("NATS cannot be told that work goes on", "error", err)
 			}
 		}
-		Pause(ctx, retry)
+		Pause(ctx, wait)
 	}
 }

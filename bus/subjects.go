@@ -1,14 +1,16 @@
 package bus
 
-// Streams, buckets and subjects: every name on the bus is declared here and nowhere else.
+import "github.com/example/pillion/booking"
+
+// Streams, buckets and consumers. Every name on NATS is declared in this file and nowhere else.
 const (
 	LedgerStream     = "BOOKINGS"
 	QuarantineStream = "QUARANTINE"
 	AuditStream      = "AUDIT"
 	TimersStream     = "TIMERS"
-	AccountsBucket   = "ACCOUNTS"
-	KeysBucket       = "KEYS"
 
+	AccountsBucket    = "ACCOUNTS"
+	KeysBucket        = "KEYS"
 	SessionsBucket    = "SESSIONS"
 	RevocationsBucket = "REVOCATIONS"
 	LimitsBucket      = "LIMITS"
@@ -16,62 +18,107 @@ const (
 	BoardsBucket      = "BOARDS"
 	RidersBucket      = "RIDERS"
 
-	// What all instances share of them.
-	DeadlinesConsumer = "deadlines" // of the ledger: what has a deadline, or calls for something
-	FeedConsumer      = "feed"      // of the ledger: what watchers are told
-	TimersConsumer    = "timers"    // of the timers: which have gone off
+	// Durable consumers, which all instances share.
+	DeadlinesConsumer = "deadlines" // of the ledger: events with a deadline or a follow-up
+	FeedConsumer      = "feed"      // of the ledger: events to tell watchers of
+	TimersConsumer    = "timers"    // of the timers: timers that have fired
+)
 
-	LedgerSubjects     = "ledger.>"
-	BookingPrefix      = "ledger.booking."
-	RiderPrefix        = "ledger.rider."
-	quarantineSubjects = "quarantine.*"
-	QuarantinePrefix   = "quarantine."
-	auditSubjects      = "audit.auth.*"
-	AuditPrefix        = "audit.auth."
+// Subjects of messages.
+const (
+	LedgerSubjects = "ledger.>"
+	BookingPrefix  = "ledger.booking." // + <booking>.<n>.<event>
+	RiderPrefix    = "ledger.rider."   // + <rider>.<booking> + EngagedSuffix
+	EngagedSuffix  = ".engaged"
 
-	// A timer is set on timerSet + its second since 1970, and goes off as a message on timerDue + the same.
+	QuarantinePrefix = "quarantine." // + the sequence of the refused message
+	AuditPrefix      = "audit.auth." // + the action
+
+	// Setting a timer publishes to TimerSetPrefix + its second since 1970. When it fires, NATS
+	// publishes to TimerDuePrefix + the same second.
 	timerSubjects  = "timer.>"
 	TimerSetPrefix = "timer.set."
 	TimerDuePrefix = "timer.due."
 
-	// Watchers subscribe to what was stored, not to what was tried (see docs/events.md).
+	// NATS republishes what it has stored, so subscribers never see rejected writes
+	// (docs/events.md).
 	republishFrom = "ledger.booking.*.*.*"
 	republishTo   = "booking.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
 
-	// What happens, without tokens: for whoever may watch, and for the user and the rider whose booking it is.
+	// The feed carries no tokens. Anyone with the permission may watch all of it; a user and a
+	// rider each watch their own bookings.
 	FeedBookingPrefix = "feed.booking."
 	FeedUserPrefix    = "feed.user."
 	FeedRiderPrefix   = "feed.rider."
-	FeedOpenToken     = ".open." // and to a rider, what is open near them
+	FeedOpenToken     = ".open." // behind a rider's ID: offers of open bookings near the rider
+
+	PositionPrefix      = "fleet.position." // + <rider>; core NATS, in no stream
+	PublicKeySubject    = "auth.public-key"
+	JWKSSubject         = "auth.jwks"
+	ServiceTokenSubject = "auth.service-token" //nolint:gosec // a subject
+	RidesSubject        = "rides.of-account"
 
 	// A bucket is a stream with a name and subjects of its own.
 	bucketStream = "KV_"
 	bucketPrefix = "$KV."
-	// Where riders are is told on core NATS, and is in no stream.
-	PositionSubjects = "fleet.position.*"
-	PositionPrefix   = "fleet.position."
+)
 
+// Keys in buckets.
+const (
 	JWKSKey = "jwks"
 
-	// The keys of revocations: s.<session>, and a.<account>.<seconds since 1970> for its tokens that are older than that. Each
-	// revocation has a key of its own, so that another one of the same account changes nothing about what it says.
+	// The key of a revocation is s.<session>, or a.<account>.<seconds since 1970> for the account's
+	// tokens issued before then. A second revocation of an account has a key of its own, so the
+	// first one keeps its meaning.
 	RevokedSessionPrefix = "s."
 	RevokedAccountPrefix = "a."
 
-	// A snapshot of a board is one key, and a chunk.<id>.<n> for each of its chunks. Whoever makes one says so under another.
+	// A snapshot is the record under SnapshotKey and its chunks under SnapshotChunkPrefix +
+	// <id>.<n>. SnapshotClaimKey says who is making one.
 	SnapshotKey         = "snapshot"
 	SnapshotClaimKey    = "claim"
 	SnapshotChunkPrefix = "chunk."
+)
 
-	PublicKeySubject    = "auth.public-key"
-	JWKSSubject         = "auth.jwks"
-	subjectRides        = "rides.of-account"
-	ServiceTokenSubject = "auth.service-token" //nolint:gosec // a subject
+// Patterns of subjects, for permissions (package access).
+const (
+	EngagedPattern     = RiderPrefix + "*.*" + EngagedSuffix
+	QuarantinePattern  = QuarantinePrefix + "*"
+	AuditPattern       = AuditPrefix + "*"
+	TimerPattern       = TimerSetPrefix + "*"
+	FeedBookingPattern = FeedBookingPrefix + "*.*.*"
+	FeedUserPattern    = FeedUserPrefix + "*.*.*.*"
+	FeedRiderPattern   = FeedRiderPrefix + "*.*.*.*"
+	// FeedOpenPattern has more tokens than FeedRiderPattern, so no subject matches both.
+	FeedOpenPattern = FeedRiderPrefix + "*" + FeedOpenToken + "*.*.*"
+	FleetPattern    = PositionPrefix + "*"
 )
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.
 func Buckets() []string {
-	return []string{AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket, BoardsBucket, RidersBucket}
+	return []string{
+		AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket,
+		BoardsBucket, RidersBucket,
+	}
 }
 
-const EngagedSuffix = ".engaged"
+// EventPattern matches the subjects of all events of a kind.
+func EventPattern(k booking.Kind) string { return BookingPrefix + "*.*." + string(k) }
+
+// BucketStream returns the stream that stores a bucket.
+func BucketStream(bucket string) string { return bucketStream + bucket }
+
+// BucketPattern matches the subjects of all values in a bucket.
+func BucketPattern(bucket string) string { return bucketPrefix + bucket + ".>" }
+
+// FeedOfUser matches the feed of one user's bookings.
+func FeedOfUser(id string) string { return FeedUserPrefix + id + ".>" }
+
+// FeedOfRider matches the feed of one rider: the bookings that the rider has accepted, and offers.
+func FeedOfRider(id string) string { return FeedRiderPrefix + id + ".>" }
+
+// RidesOfRider is [FeedOfRider] without offers, whose subjects have one token more.
+func RidesOfRider(id string) string { return FeedRiderPrefix + id + ".*.*.*" }
+
+// InboxPrefix begins the reply subjects of one client. No other client may read them.
+func InboxPrefix(who string) string { return "_INBOX_" + who }

@@ -15,8 +15,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What keeps a connection from being encrypted. They are of kind fault.Unavailable, because a certificate or a CA that is put right is
-// found at the next try.
+// Errors of encryption. They are of kind fault.Unavailable, because the next try finds a corrected
+// certificate or CA.
 var (
 	ErrNotTrusted = fault.New(fault.Unavailable, "nats_not_trusted",
 		"The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it, and that it is for the host in --nats-url.").After(2 * time.Second)
@@ -24,8 +24,8 @@ var (
 		"The NATS server offers no encryption, and --nats-ca, or tls:// in --nats-url, asks for it.").After(2 * time.Second)
 )
 
-// encryption returns the options by which a connection is encrypted: in TLS 1.3 wherever the server has it, and always where a file with CAs
-// is named, which is read again at each connect.
+// encryption returns the options of TLS 1.3. With a file of CAs, which is read at each connect, the
+// connection is always encrypted; without one, where the server or the URL asks for it.
 func encryption(ca string) []nats.Option {
 	opts := []nats.Option{func(o *nats.Options) error {
 		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13}
@@ -37,21 +37,23 @@ func encryption(ca string) []nats.Option {
 	return opts
 }
 
-// warnIfReadable tells the operator of a connection that others can read. A connection is encrypted where its server demands it, or where this side does, by
-// naming CAs or in the URL. (The client cannot be asked for its TLS state while it is being closed: nats.go 1.55 reads its own without a lock.)
+// warnIfReadable warns operators of a connection that others can read. demanded says that this side
+// demands encryption by naming CAs. (The client's own TLS state cannot be asked for while it is
+// being closed: nats.go 1.55 reads it without a lock.)
 func warnIfReadable(log *slog.Logger, nc *nats.Conn, demanded bool) {
 	if readable(nc.ConnectedAddr(), demanded || nc.TLSRequired() || strings.HasPrefix(nc.ConnectedUrl(), "tls://")) {
-		log.Warn("the connection to NATS leaves this machine and is not encrypted: tokens can be read on the way", "url", nc.ConnectedUrlRedacted())
+		log.Warn("the connection to NATS leaves this machine unencrypted: others can read tokens on the way", "url", nc.ConnectedUrlRedacted())
 	}
 }
 
-// readable reports whether somebody between here and an address can read what is sent there. The address is "" when the connection is gone.
+// readable reports whether others on the way to an address can read what is sent there. The address
+// is "" without a connection.
 func readable(addr string, encrypted bool) bool {
 	to, err := netip.ParseAddrPort(addr)
 	return err == nil && !encrypted && !to.Addr().IsLoopback()
 }
 
-// untrusted returns the fault where err is about encryption, and nil elsewhere.
+// untrusted returns the fault where err is about encryption, and nil otherwise.
 func untrusted(err error) *fault.Error {
 	var verification *tls.CertificateVerificationError
 	switch {

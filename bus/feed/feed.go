@@ -1,3 +1,8 @@
+// Package feed tells watchers what happens to bookings, on core NATS and without tokens.
+//
+// [Run] publishes every verified event, from one instance at a time; [SendOffer] tells a rider of
+// an open booking; [Watch] is the receiving side. The feed is not stored: a watcher that is away
+// misses what happens meanwhile, and must read the bookings again.
 package feed
 
 import (
@@ -14,36 +19,40 @@ import (
 	"github.com/example/pillion/internal/jsontime"
 )
 
-// feedBody is the JSON of what watchers are told of an event: nothing of who has caused it, of where they are, or of why.
+// feedBody is the JSON that watchers get of an event. It does not say who caused it, where they
+// are, or why.
 type feedBody struct {
 	V       int           `json:"v"`
 	Booking booking.ID    `json:"booking_id"`
 	N       int           `json:"n"`
 	Event   booking.Kind  `json:"event"`
-	State   booking.State `json:"state"` // of the booking, by then
-	Role    booking.Role  `json:"role"`  // of whoever has caused it
+	State   booking.State `json:"state"` // of the booking, after it
+	Role    booking.Role  `json:"role"`  // of the actor
 	At      jsontime.Time `json:"at"`    // when it was stored
 }
 
-// RunFeed tells watchers what happens until ctx ends, and then returns nil: each event that passes re-verification, in the ledger's order, as
-// feed.booking.<booking>.<n>.<event>, without its token. The user and the rider of a booking get a copy each, as feed.user.<user>.… and
-// feed.rider.<rider>.…; of what ends a rider's part, too.
+// Run publishes events to watchers until ctx ends, and then returns nil: each event that passes
+// re-verification, in the ledger's order, as feed.booking.<booking>.<n>.<event>. The booking's user
+// and rider get copies on feed.user.<user>.… and feed.rider.<rider>.…, the rider also of the event
+// that ends the rider's part.
 //
-// One of all instances tells, and another one goes on when it is gone: seconds later, and with what was under way once more.
+// One instance publishes. If it dies, another one takes over within seconds, and repeats the
+// messages that were not acknowledged.
 func Run(ctx context.Context, l *ledger.Ledger) error {
 	(&publisher{ledger: l}).run(ctx)
 	return nil
 }
 
-// news returns what watchers are told of one message: nothing, where it is no event. An error means that it cannot be judged yet.
+// feedMessages returns what to publish of one message, which is nothing unless it is an event.
+// After an error it cannot be judged yet.
 func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats.Msg, error) {
 	p, ok := ledger.ParseSubject(m.Subject)
 	if !ok {
-		return nil, nil // the board's reader has it recorded, as it has all that is no event
+		return nil, nil // the follower records it in the quarantine
 	}
 	if _, err := l.Verify(ctx, m); err != nil {
-		if _, refused := ledger.RefusalReason(err); refused { // whatever the booking's history is, which may be long for that very reason
-			return nil, nil // it is no event
+		if _, refused := ledger.RefusalReason(err); refused {
+			return nil, nil // do not read the history, which forgeries may have made long
 		}
 		return nil, err
 	}
@@ -59,24 +68,20 @@ func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats
 	if err != nil {
 		return nil, fmt.Errorf("tell of event %d: %w", m.Seq, err)
 	}
-	place := string(e.Booking) + "." + strconv.Itoa(e.N) + "." + string(e.Kind)
-	to := []string{bus.FeedBookingPrefix + place, bus.FeedUserPrefix + string(after.User) + "." + place}
+	position := string(e.Booking) + "." + strconv.Itoa(e.N) + "." + string(e.Kind)
+	to := []string{bus.FeedBookingPrefix + position, bus.FeedUserPrefix + string(after.User) + "." + position}
 	if before.Rider != "" {
-		to = append(to, bus.FeedRiderPrefix+string(before.Rider)+"."+place)
+		to = append(to, bus.FeedRiderPrefix+string(before.Rider)+"."+position)
 	}
 	if after.Rider != "" && after.Rider != before.Rider {
-		to = append(to, bus.FeedRiderPrefix+string(after.Rider)+"."+place)
+		to = append(to, bus.FeedRiderPrefix+string(after.Rider)+"."+position)
+	}
+	event := bus.CloudEvent{
+		ID: string(e.ID), Type: bus.BookingTypePrefix + string(e.Kind), Subject: string(e.Booking), Time: jsontime.Format(m.StoredAt),
 	}
 	var told []*nats.Msg
 	for _, subject := range to {
-		told = append(told, &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
-			bus.HeaderSpecVersion: {"1.0"},
-			bus.HeaderID:          {string(e.ID)},
-			bus.HeaderType:        {bus.BookingTypePrefix + string(e.Kind)},
-			bus.HeaderSubject:     {string(e.Booking)},
-			bus.HeaderTime:        {jsontime.Format(m.StoredAt)},
-			bus.HeaderContentType: {"application/json"},
-		}})
+		told = append(told, &nats.Msg{Subject: subject, Data: body, Header: event.Header()})
 	}
 	return told, nil
 }

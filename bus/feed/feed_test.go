@@ -22,7 +22,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// What is stored is told in its order, without a token and without anybody's name or place: to whoever watches, and to the two parties.
+// What is stored is told in its order, without a token and without anybody's name or place: to
+// whoever watches, and to the two parties.
 func TestFeed(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	bustest.Setup{Closed: true, Watch: true}.Sizes(t, testFeed)
@@ -74,7 +75,8 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	if _, err := ride.Accept(t.Context(), rider.Command(), b.ID); err != nil {
 		t.Fatal(err)
 	}
-	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is told.
+	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is
+	// told.
 	forge(t, e, b.ID)
 	ledgertest.Store(t, e.ConnectAs(t, access.Ridersvc), ledgertest.Message(b.ID, 3, booking.Completed, rider.Actor, rider.Proof))
 	if _, err := ride.Release(t.Context(), rider.Command(), b.ID, "a puncture"); err != nil {
@@ -143,7 +145,8 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 	}
 }
 
-// known waits until all servers know of a subscription: what is said on subject arrives. Greetings that were too many are taken away.
+// known waits until all servers know of a subscription: what is said on subject arrives. Greetings
+// that were too many are taken away.
 func known(t *testing.T, sub *nats.Subscription, from *nats.Conn, subject string) {
 	t.Helper()
 	wait.Until(t, "the subscription is known", func() bool {
@@ -233,7 +236,8 @@ func TestFeedIsHandedOver(t *testing.T) {
 	})
 }
 
-// An instance dies with events under way that it has not told of. Another one takes its place, and tells those first, and then what has come meanwhile.
+// An instance dies with events under way that it has not told of. Another one takes its place, and
+// tells those first, and then what has come meanwhile.
 func TestFeedGoesOn(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)

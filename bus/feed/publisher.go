@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -14,81 +15,82 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The feed's order is that of the ledger, and yet many events are read at the same time: the server gives all of them to one instance as long as that
-// asks for more (a pinned client), and what was given to one that is gone comes before what is new, because it is given again before another
-// instance may take its place: feedPull + feedWait < feedPin.
+// The feed has the ledger's order, although many events are prepared at the same time. The server
+// gives all messages to one instance as long as that keeps asking (a pinned client). Messages that
+// a dead instance had received are redelivered before another instance may take its place: feedPull
+// + FeedWait < FeedPin.
 const (
-	feedAhead = 16              // bookings that are read at the same time
-	feedPull  = time.Second     // how long messages are waited for at a time
-	feedLease = 4 * time.Second // from asking for messages, how long what came may be told
+	prepareLimit = 16              // bookings that are read at the same time
+	feedPull     = time.Second     // how long one request waits for messages
+	feedLease    = 4 * time.Second // after the request, how long its messages may be published
 
 	headerPin = "Nats-Pin-Id"
 )
 
-// A teller is one instance that tells watchers, or waits for its turn.
+// A publisher is one instance that publishes the feed, or waits for its turn.
 type publisher struct {
 	ledger   *ledger.Ledger
-	consumer jetstream.Consumer // it knows the pin, too, and says so with each request; nil: it has not been found yet
-	pin      string             // as which the server knows this instance; another one is another turn
-	inOrder  bool               // whether all that is older than what comes next has been told, or comes before it
+	consumer jetstream.Consumer // remembers the pin as well; nil: not found yet
+	pin      string             // names this instance's turn
+	// whether everything older than the next message is published, or comes before it
+	inOrder bool
 }
 
-// run tells until ctx ends.
-func (t *publisher) run(ctx context.Context) {
-	defer t.leave(ctx)
-	pace := bus.NewBackOff()
-	told := time.Now()
-	for ctx.Err() == nil {
-		err := t.work(ctx, func() {
-			pace.Reset()
-			told = time.Now()
+// run publishes until ctx ends.
+func (p *publisher) run(ctx context.Context) {
+	defer p.leave(ctx)
+	published := time.Now()
+	_ = bus.Insistently(ctx, func(progress func()) error {
+		return p.work(ctx, func() {
+			progress()
+			published = time.Now()
 		})
-		if ctx.Err() != nil {
-			return
+	}, func(err error, wait time.Duration) {
+		level := p.log().Debug
+		if time.Since(published) > bus.FeedWait {
+			level, published = p.log().Warn, time.Now()
+			p.leave(ctx) // another instance may do better
 		}
-		level := t.ledger.Conn().Log().Debug
-		if time.Since(told) > bus.FeedWait {
-			level, told = t.ledger.Conn().Log().Warn, time.Now()
-			t.leave(ctx) // another instance may be able to
-		}
-		retry := pace.NextBackOff()
-		level("the feed has to wait", "error", err, "retry_in", retry)
-		bus.Pause(ctx, retry)
-	}
+		level("the feed has to wait", "error", err, "retry_in", wait)
+	})
 }
 
-// leave gives this instance's turn to another, which would else have to wait for feedPin, or for ever. What was under way here has been given back, or is held as at
-// the beginning of any turn.
-func (t *publisher) leave(ctx context.Context) {
-	if t.pin == "" || !t.ledger.Conn().IsUp() {
+func (p *publisher) log() *slog.Logger { return p.ledger.Conn().Log() }
+
+// leave gives this instance's turn to another one, which would otherwise wait for FeedPin, or for
+// ever. Messages in flight here have been given back, or are held at the beginning of the next
+// turn.
+func (p *publisher) leave(ctx context.Context) {
+	if p.pin == "" || !p.ledger.Conn().IsUp() {
 		return
 	}
 	ctx, cancel := bus.Farewell(ctx)
 	defer cancel()
-	stream, err := t.ledger.Conn().Stream(ctx, bus.LedgerStream)
+	stream, err := p.ledger.Conn().Stream(ctx, bus.LedgerStream)
 	if err == nil {
 		err = stream.UnpinConsumer(ctx, bus.FeedConsumer, bus.FeedGroup)
 	}
 	if err != nil {
-		t.ledger.Conn().Log().Debug("the feed has to wait until the place of this instance is free", "error", err, "at_most", bus.FeedPin)
+		p.log().Debug("the feed has to wait for the turn of this instance to expire", "error", err, "at_most", bus.FeedPin)
 	}
-	t.pin, t.inOrder = "", false
+	p.pin, p.inOrder = "", false
 }
 
-// work takes messages and tells of them until something breaks. It calls working whenever nothing has.
-func (t *publisher) work(ctx context.Context, working func()) error {
-	if err := t.find(ctx); err != nil {
+// work takes messages and publishes until something breaks. It calls working whenever nothing has.
+func (p *publisher) work(ctx context.Context, working func()) error {
+	if err := p.find(ctx); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {
-		next := t.begin
-		if t.inOrder {
-			next = t.next
+		next := p.begin
+		if p.inOrder {
+			next = p.next
 		}
-		held := t.ledger.Conn().SameConnection()
-		t.inOrder = false // until it is known what became of all that is taken
+		held := p.ledger.Conn().SameConnection()
+		p.inOrder = false // until the fate of all messages is known
 		err := next(ctx)
-		t.inOrder = t.inOrder && held() // what was on its way when the connection was lost is given again later
+		// messages in flight on a lost connection are redelivered later
+		p.inOrder = p.inOrder && held()
 		if err != nil {
 			return err
 		}
@@ -97,43 +99,44 @@ func (t *publisher) work(ctx context.Context, working func()) error {
 	return ctx.Err()
 }
 
-// next tells of what the server gives in the course of this instance's turn.
-func (t *publisher) next(ctx context.Context) error {
+// next publishes what the server delivers during this instance's turn.
+func (p *publisher) next(ctx context.Context) error {
 	until := time.Now().Add(feedLease)
-	batch, err := t.take(ctx, bus.FeedBatch)
+	batch, err := p.take(ctx, bus.FeedBatch)
 	if err != nil {
 		return err
 	}
-	if err := t.batch(ctx, batch.Messages(), until); err != nil {
+	if err := p.batch(ctx, batch.Messages(), until); err != nil {
 		return err
 	}
-	return t.ended(batch)
+	return p.ended(batch)
 }
 
-// begin waits for this instance's turn, and begins where whoever told before has ended. A new leader of the consumer does not know whose turn it is, and
-// gives what is new to somebody while others are still at what is older. So the first message comes alone, and where it is not the only one under way
-// it is held until the others are done or are given again.
-func (t *publisher) begin(ctx context.Context) error {
+// begin waits for this instance's turn, and continues where the previous instance has ended. A new
+// leader of the consumer does not know whose turn it is, and delivers new messages while other
+// instances still work on older ones. So the first message comes alone; where others are in flight,
+// it is held until they are acknowledged or redelivered.
+func (p *publisher) begin(ctx context.Context) error {
 	until := time.Now().Add(feedLease)
-	batch, err := t.take(ctx, 1)
+	batch, err := p.take(ctx, 1)
 	if err != nil {
 		return err
 	}
 	held := collect(batch)
 	if len(held) == 0 {
-		return t.ended(batch)
+		return p.ended(batch)
 	}
-	t.pin = held[0].Headers().Get(headerPin)
-	info, err := t.consumer.Info(ctx)
+	p.pin = held[0].Headers().Get(headerPin)
+	info, err := p.consumer.Info(ctx)
 	if err != nil {
 		err = fmt.Errorf("look at consumer %s: %w", bus.FeedConsumer, err)
 	} else if info.NumAckPending > 1 {
-		held, err = t.hold(ctx, held[0])
+		held, err = p.hold(ctx, held[0])
 		until = time.Now().Add(feedLease - feedPull)
 	}
 	if err != nil {
 		for _, m := range held {
-			err = errors.Join(err, t.ledger.Conn().GiveBack(m))
+			err = errors.Join(err, p.ledger.Conn().GiveBack(m))
 		}
 		return err
 	}
@@ -142,15 +145,15 @@ func (t *publisher) begin(ctx context.Context) error {
 		msgs <- m
 	}
 	close(msgs)
-	return t.batch(ctx, msgs, until)
+	return p.batch(ctx, msgs, until)
 }
 
-// hold keeps a message until no other instance can be at older ones, and returns it with those, in their order. After an error,
-// what it returns is to be given back.
-func (t *publisher) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.Msg, error) {
+// hold keeps a message until no other instance can be working on older ones, and returns it with
+// those, in order. After an error the returned messages must be given back.
+func (p *publisher) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.Msg, error) {
 	held := []jetstream.Msg{first}
 	for wait := range slices.Values([]time.Duration{bus.FeedWait / 2, bus.FeedWait / 2, 0}) {
-		if err := t.ledger.Conn().KeepWorking(first); err != nil {
+		if err := p.ledger.Conn().KeepWorking(first); err != nil {
 			return held, fmt.Errorf("hold a message of consumer %s: %w", bus.FeedConsumer, err)
 		}
 		bus.Pause(ctx, wait)
@@ -158,36 +161,37 @@ func (t *publisher) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.
 			return held, ctx.Err()
 		}
 	}
-	batch, err := t.take(ctx, bus.FeedBatch)
+	batch, err := p.take(ctx, bus.FeedBatch)
 	if err != nil {
 		return held, err
 	}
 	held = append(collect(batch), first)
 	slices.SortFunc(held, func(a, b jetstream.Msg) int { return cmp.Compare(sequence(a), sequence(b)) })
-	return held, t.ended(batch)
+	return held, p.ended(batch)
 }
 
 // take asks for messages.
-func (t *publisher) take(ctx context.Context, most int) (jetstream.MessageBatch, error) {
-	if err := t.ledger.Conn().AwaitUp(ctx); err != nil {
+func (p *publisher) take(ctx context.Context, most int) (jetstream.MessageBatch, error) {
+	if err := p.ledger.Conn().AwaitUp(ctx); err != nil {
 		return nil, err
 	}
-	batch, err := t.consumer.Fetch(most, jetstream.FetchMaxWait(feedPull), jetstream.FetchPriorityGroup(bus.FeedGroup))
+	batch, err := p.consumer.Fetch(most, jetstream.FetchMaxWait(feedPull), jetstream.FetchPriorityGroup(bus.FeedGroup))
 	if err != nil {
 		return nil, fmt.Errorf("read consumer %s: %w", bus.FeedConsumer, err)
 	}
 	return batch, nil
 }
 
-// ended returns what has ended a batch that is read. That it is somebody else's turn is no error.
-func (t *publisher) ended(b jetstream.MessageBatch) error {
+// ended returns the error that has ended a batch, if any. That it is another instance's turn is
+// none.
+func (p *publisher) ended(b jetstream.MessageBatch) error {
 	err := b.Error()
 	switch {
 	case errors.Is(err, jetstream.ErrPinIDMismatch):
-		t.pin, t.inOrder = "", false
+		p.pin, p.inOrder = "", false
 		return nil
 	case err != nil:
-		t.inOrder = false
+		p.inOrder = false
 		return fmt.Errorf("read consumer %s: %w", bus.FeedConsumer, err)
 	}
 	return nil
@@ -201,7 +205,7 @@ func collect(b jetstream.MessageBatch) (all []jetstream.Msg) {
 	return all
 }
 
-// sequence returns that of a message in the ledger.
+// sequence returns a message's sequence in the ledger.
 func sequence(m jetstream.Msg) uint64 {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -210,97 +214,92 @@ func sequence(m jetstream.Msg) uint64 {
 	return meta.Sequence.Stream
 }
 
-// find looks for the consumer. Provision has made it: who may change a consumer may send its messages anywhere.
-func (t *publisher) find(ctx context.Context) error {
-	if t.consumer != nil {
+// find looks for the consumer.
+func (p *publisher) find(ctx context.Context) error {
+	if p.consumer != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
-	defer cancel()
-	if err := t.ledger.Conn().AwaitUp(ctx); err != nil {
-		return err
+	consumer, err := p.ledger.Conn().Consumer(ctx, bus.LedgerStream, bus.FeedConsumer)
+	if err == nil {
+		p.consumer = consumer
 	}
-	consumer, err := t.ledger.Conn().JetStream().Consumer(ctx, bus.LedgerStream, bus.FeedConsumer)
-	if err != nil {
-		return fmt.Errorf("look for consumer %s: %w", bus.FeedConsumer, err)
-	}
-	t.consumer = consumer
-	return nil
+	return err
 }
 
-// A piece is one message, and what there is to tell of it once that is known.
+// A feedItem is one message, and what to publish of it once that is known.
 type feedItem struct {
 	msg      jetstream.Msg
-	known    chan struct{} // closed when it is
+	known    chan struct{} // closed then
 	messages []*nats.Msg
 	err      error
 }
 
-// batch tells of messages in their order, until a time when they may be given to somebody else. After an error, what is not told is
-// given back. What comes next is in order unless some of that could not be: it is given again only after a while.
-func (t *publisher) batch(ctx context.Context, msgs <-chan jetstream.Msg, until time.Time) error {
+// batch publishes messages in order, until they may be redelivered to another instance. After an
+// error it gives the rest back. The next messages are in order unless some could not be given back:
+// those are redelivered only after a while.
+func (p *publisher) batch(ctx context.Context, msgs <-chan jetstream.Msg, until time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	pieces := make(chan *feedItem, bus.FeedBatch)
+	items := make(chan *feedItem, bus.FeedBatch)
 	go func() {
-		defer close(pieces)
-		slots := make(chan struct{}, feedAhead)
+		defer close(items)
+		slots := make(chan struct{}, prepareLimit)
 		for m := range msgs {
-			p := &feedItem{msg: m, known: make(chan struct{})}
+			item := &feedItem{msg: m, known: make(chan struct{})}
 			slots <- struct{}{}
 			go func() {
 				defer func() { <-slots }()
-				defer close(p.known)
-				p.messages, p.err = t.read(ctx, m)
+				defer close(item.known)
+				item.messages, item.err = p.read(ctx, m)
 			}()
-			pieces <- p
+			items <- item
 		}
 	}()
 	var failed error
-	t.inOrder = true
-	for p := range pieces {
-		<-p.known
+	p.inOrder = true
+	for item := range items {
+		<-item.known
 		if failed == nil {
-			failed = t.tell(ctx, p)
+			failed = p.publish(ctx, item)
 		}
 		if failed != nil {
-			if err := t.ledger.Conn().GiveBack(p.msg); err != nil {
-				failed, t.inOrder = errors.Join(failed, err), false
+			if err := p.ledger.Conn().GiveBack(item.msg); err != nil {
+				failed, p.inOrder = errors.Join(failed, err), false
 			}
 		}
 	}
 	return failed
 }
 
-func (t *publisher) read(ctx context.Context, m jetstream.Msg) ([]*nats.Msg, error) {
+func (p *publisher) read(ctx context.Context, m jetstream.Msg) ([]*nats.Msg, error) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("read consumer %s: %w", bus.FeedConsumer, err)
 	}
-	return feedMessages(ctx, t.ledger, bus.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp})
+	return feedMessages(ctx, p.ledger, bus.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp})
 }
 
-// tell tells of one message and acknowledges it.
-func (t *publisher) tell(ctx context.Context, p *feedItem) error {
-	if p.err != nil {
-		return p.err
+// publish publishes one item and acknowledges its message.
+func (p *publisher) publish(ctx context.Context, item *feedItem) error {
+	if item.err != nil {
+		return item.err
 	}
-	if p.msg.Headers().Get(headerPin) != t.pin {
-		t.pin, t.inOrder = "", false
-		return errTurn
+	if item.msg.Headers().Get(headerPin) != p.pin {
+		p.pin, p.inOrder = "", false
+		return errNewTurn
 	}
 	if err := ctx.Err(); err != nil {
-		return err // somebody else may be told to tell of it by now
+		return err // another instance may have received it by now
 	}
-	for _, m := range p.messages {
-		if err := t.ledger.Conn().Send(m); err != nil {
-			return bus.Unavailable("tell of an event", err)
+	for _, m := range item.messages {
+		if err := p.ledger.Conn().Send(m); err != nil {
+			return bus.Unavailable("publish to the feed", err)
 		}
 	}
-	if err := p.msg.Ack(); err != nil { // behind what was published, by the same connection
+	if err := item.msg.Ack(); err != nil { // after what was published, on the same connection
 		return fmt.Errorf("acknowledge to consumer %s: %w", bus.FeedConsumer, err)
 	}
 	return nil
 }
 
-var errTurn = errors.New("it is this instance's turn anew")
+var errNewTurn = errors.New("this instance's turn has begun anew")

@@ -25,7 +25,8 @@ func (cutOff) Headers() nats.Header                      { return nats.Header{he
 func (cutOff) Nak() error                                { return errCutOff }
 func (cutOff) InProgress() error                         { return errCutOff }
 
-// A lapsing is a consumer that has given messages to somebody else, too, and cannot be reached after it has given one here.
+// A lapsing is a consumer that has given messages to somebody else, too, and cannot be reached
+// after it has given one here.
 type lapsing struct {
 	jetstream.Consumer
 	stop  func()
@@ -104,7 +105,8 @@ func TestFeedStopsWhenItIsCutOff(t *testing.T) {
 	})
 }
 
-// Where older messages may be somewhere else, and the wait for them has failed, the next try waits for them too.
+// Where older messages may be somewhere else, and the wait for them has failed, the next try waits
+// for them too.
 func TestFeedBeginsAnewWhenItCouldNotWait(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -6,11 +6,13 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A Finding is one thing that an inspection of the ledger has found and that should not be. Forgeries are none: every reader refuses them,
-// and they are counted.
+// A Finding is something in the ledger that should not be. Forgeries are not findings: every reader
+// rejects them, and they are counted.
 type Finding struct {
-	What    What
-	Seq     uint64          // where in the ledger; of what is missing, where it was said to be, or 0
+	// What names a kind of finding, for programs.
+	What What
+	// where in the ledger; of a missing event, where it was said to be, or 0
+	Seq     uint64
 	Booking booking.ID      // or ""
 	Rider   booking.RiderID // or ""
 	Detail  string          // for people
@@ -21,22 +23,24 @@ type What string
 
 // What can be found.
 const (
-	// FoundTwoRiders is an acceptance, with its rider's good token, of a booking that another rider has. Where readers refuse it, as they
-	// should, the booking is still the first rider's, and yet the second may have been told that it was won.
+	// FoundTwoRiders is an acceptance, with its rider's valid token, of a booking that another
+	// rider has. Readers should reject it, and then the booking is still the first rider's; but the
+	// second one may have been told that they have it.
 	FoundTwoRiders What = "two_riders"
-	// FoundTwoRides is an acceptance by a rider who is under way for another booking.
+	// FoundTwoRides is an acceptance by a rider who already has another booking.
 	FoundTwoRides What = "two_rides"
-	// FoundNotEngaged is an acceptance without the record, in the message before, that its rider is engaged.
+	// FoundNotEngaged is an acceptance without the engagement record in the message before.
 	FoundNotEngaged What = "not_engaged"
-	// FoundEngagedAlone is such a record without its acceptance in the message after.
+	// FoundEngagedAlone is an engagement record without the acceptance in the message behind.
 	FoundEngagedAlone What = "engaged_alone"
-	// FoundUnfollowed is an event with a good token that does not follow from those before it: no guard would have let it in.
+	// FoundUnfollowed is an event with a valid token that does not follow from the earlier ones: no
+	// guard would have let it pass.
 	FoundUnfollowed What = "does_not_follow"
-	// FoundGap is where messages of the ledger are gone, other than by age.
+	// FoundGap is where messages of the ledger are missing, other than by age.
 	FoundGap What = "gap"
-	// FoundOverdue is a booking that waits for a rider long after its deadline.
+	// FoundOverdue is a booking that is open long after its deadline.
 	FoundOverdue What = "overdue"
-	// FoundMissing is an event that somebody was told of and that is not there.
+	// FoundMissing is an acknowledged event that is not there.
 	FoundMissing What = "missing"
 )
 

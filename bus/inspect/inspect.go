@@ -1,3 +1,8 @@
+// Package inspect audits the ledger: it re-verifies every message and reports what should not be
+// there, or is missing.
+//
+// Call [Run]. It changes nothing, may run beside everything else, and holds a board of all bookings
+// in memory.
 package inspect
 
 import (
@@ -13,59 +18,59 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/token"
 )
 
-// InspectOptions are what an inspection of the ledger looks for besides what it always looks for. The zero value is good.
+// Options are the settings of an inspection. The zero value is good.
 type Options struct {
-	// Acknowledged is what somebody was told is recorded. What of it is not among the verified events is found as FoundMissing; what
-	// has aged out of the ledger is missing too.
+	// Acknowledged lists events that clients were told are recorded. Those that are not among the
+	// verified events are found as FoundMissing, even if they have aged.
 	Acknowledged []Acknowledged
-	// Grace is how long after its deadline a booking may still wait to be expired; a minute by default.
+	// Grace is how long after its deadline a booking may stay open; a minute by default.
 	Grace time.Duration
-	// Limit is how many findings are kept, the first ones; 1,000 by default. The rest is counted.
+	// Limit is how many findings are kept; 1,000 by default. The rest is counted.
 	Limit int
 }
 
-// An Acknowledged is an event that somebody was told of: what is known of it, which is its id, or its booking and more. A command that found
-// done what it asks for has caused no event of its own, so for it Kind and Actor say what there must be.
+// An Acknowledged describes an event that a client was told is recorded: by its ID, or by its
+// booking and more. A command that has found its wish fulfilled has caused no event of its own;
+// then Kind and Actor describe the event that must be there.
 type Acknowledged struct {
 	Booking booking.ID
-	Event   booking.EventID   // or "", and so on for the others
-	Command booking.CommandID //
-	Kind    booking.Kind      //
-	Actor   string            // its id
-	Seq     uint64            // where it was said to be, for the finding; 0: not known
+	Event   booking.EventID // or "", like the fields below
+	Command booking.CommandID
+	Kind    booking.Kind
+	Actor   string // its id
+	Seq     uint64 // where it was said to be; 0: unknown
 }
 
-// is reports whether e is what a says.
+// is reports whether e is what a describes.
 func (a *Acknowledged) is(e *booking.Event) bool {
 	return (a.Booking == "" || a.Booking == e.Booking) && (a.Event == "" || a.Event == e.ID) && (a.Command == "" || a.Command == e.Command) &&
 		(a.Kind == "" || a.Kind == e.Kind) && (a.Actor == "" || a.Actor == e.Actor.ID)
 }
 
-// An Inspection is what the ledger holds, and what is wrong with it.
+// A Report is what the ledger contains, and what is wrong with it.
 type Report struct {
-	First       uint64                // sequence of the first message; 0: there are none
-	Last        uint64                // sequence of the last message that was looked at
-	Events      map[booking.Kind]int  // that are verified and follow
-	Bookings    map[booking.State]int // as those events leave them
-	Engagements int                   // records that a rider is engaged, with a good token
-	Refused     map[string]int        // messages that no reader acts on, by the reason
-	Aged        int                   // events of bookings whose beginning has aged out
+	First       uint64                // sequence of the first message; 0: none
+	Last        uint64                // sequence of the last inspected message
+	Events      map[booking.Kind]int  // verified events that follow
+	Bookings    map[booking.State]int // by their last state
+	Engagements int                   // engagement records with a valid token
+	Refused     map[string]int        // rejected messages, by reason
+	Aged        int                   // events of bookings whose beginning has aged
 
-	Findings []Finding // in the order of their discovery: what is about the end of the ledger comes last
+	Findings []Finding // in the order of discovery, the state at the end last
 	More     int       // findings beyond the limit
 
-	// Board is what a fresh replay makes of the ledger: what every other board must be.
+	// Board is the result of a fresh replay, which every other board must equal.
 	Board *booking.Board
 }
 
-// Inspect reads the ledger from its beginning to the end that it has now, re-verifies every message as every reader does, and reports what
-// is there and what should not be: see [Finding]. It changes nothing and may run beside everything else; it holds a board of all bookings.
+// Run reads the ledger from its beginning to its current end, re-verifies every message like every
+// reader, and reports what should not be: see [Finding].
 //
-// It is patient with a leader on its way and waits for keys that tokens are judged by, as long as ctx lets it. Errors are of kind
-// fault.Unavailable. An inspection that finds something is no error.
+// It waits, as long as ctx lets it, for a new leader and for the keys that tokens are verified
+// with. Errors are of kind fault.Unavailable. Findings are not errors.
 func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 	i := newInspector(l, o)
 	failed := func(err error) (Report, error) { return Report{}, bus.Unavailable("inspect the ledger", err) }
@@ -83,7 +88,7 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 		case err == nil && i.engaged == nil:
 			target = 0
 			continue
-		case err == nil: // what belongs to it may have been stored this moment
+		case err == nil: // its acceptance may have just been stored
 			last, err := l.LastSequence(ctx)
 			if err != nil {
 				return failed(err)
@@ -111,20 +116,20 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 	return i.Report, nil
 }
 
-// An inspector is an inspection under way.
+// An inspector is an inspection in progress.
 type inspector struct {
 	Report
 	ledger *ledger.Ledger
 	grace  time.Duration
 	limit  int
 
-	// Who is under way for what, told from the events alone: the state machine is inspected too.
+	// Who has which rides, by the events alone: the state machine is inspected too.
 	holder map[booking.ID]booking.RiderID
 	rides  map[booking.RiderID][]booking.ID
 
-	engaged *ledger.EngagementRecord // what the message before this one says, if it was such a record
+	engaged *ledger.EngagementRecord // the message before this one, if it was such a record
 
-	wanted  map[booking.ID][]*Acknowledged // by booking, or by "" where that is not known
+	wanted  map[booking.ID][]*Acknowledged // by booking, or "" where that is unknown
 	byEvent map[booking.EventID]*Acknowledged
 	missing map[*Acknowledged]bool
 	order   []*Acknowledged
@@ -157,7 +162,7 @@ func newInspector(l *ledger.Ledger, o Options) *inspector {
 	return i
 }
 
-// readTo reads on from where the inspection is up to sequence target, which is that of a stored message.
+// readTo reads on up to sequence target, which is that of a stored message.
 func (i *inspector) readTo(ctx context.Context, target uint64) error {
 	if i.Last >= target {
 		return nil
@@ -181,7 +186,7 @@ func (i *inspector) readTo(ctx context.Context, target uint64) error {
 			return err
 		}
 		if m.Seq != i.Last+1 {
-			// What has aged meanwhile is no gap.
+			// Messages that have aged meanwhile are not a gap.
 			if _, first, err = i.stream(ctx); err != nil {
 				return err
 			}
@@ -207,11 +212,11 @@ func (i *inspector) stream(ctx context.Context) (jetstream.Stream, uint64, error
 	return s, max(s.CachedInfo().State.FirstSeq, 1), nil
 }
 
-// take looks at one message. It returns only ctx's error.
+// take inspects one message. It returns only ctx's error, or one of a broken board.
 func (i *inspector) take(ctx context.Context, m bus.Message) error {
 	if rider, id, ok := ledger.ParseEngagementSubject(m.Subject); ok {
 		i.engagedAlone()
-		_, err := judged(ctx, func() (booking.ID, error) { return i.ledger.VerifyEngagement(ctx, m) })
+		_, err := ledger.AwaitVerdict(ctx, func() (booking.ID, error) { return i.ledger.VerifyEngagement(ctx, m) }, nil)
 		if reason, refused := ledger.RefusalReason(err); refused {
 			i.Refused[reason]++
 			return nil
@@ -221,11 +226,11 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 		}
 		i.Engagements++
 		var b ledger.EngagementRecord
-		_ = json.Unmarshal(m.Data, &b) // what cannot be read belongs to no acceptance
+		_ = json.Unmarshal(m.Data, &b) // an unreadable record belongs to no acceptance
 		i.engaged = &ledger.EngagementRecord{Rider: rider, Booking: id, Event: b.Event}
 		return nil
 	}
-	e, err := judged(ctx, func() (booking.Event, error) { return i.ledger.Verify(ctx, m) })
+	e, err := ledger.AwaitVerdict(ctx, func() (booking.Event, error) { return i.ledger.Verify(ctx, m) }, nil)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -238,7 +243,7 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 			i.engagedAlone()
 		}
 	}
-	genuine := err == nil // its token is good, and its actor may do such a thing
+	genuine := err == nil // its token is valid, and its role may cause such an event
 	if genuine {
 		err = i.Board.Apply(e)
 	}
@@ -260,9 +265,10 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 		return fmt.Errorf("apply event %d: %w", m.Seq, err)
 	}
 	i.event(e)
-	if e.Kind == booking.Accepted && !engaged && (m.Seq > i.First || i.First == 1) { // else the record has aged, a message earlier
+	// otherwise the record has aged, a message earlier
+	if e.Kind == booking.Accepted && !engaged && (m.Seq > i.First || i.First == 1) {
 		i.found(Finding{What: FoundNotEngaged, Seq: m.Seq, Booking: e.Booking, Rider: booking.RiderID(e.Actor.ID),
-			Detail: "the record that its rider is engaged is not beside the acceptance"})
+			Detail: "the acceptance has no record before it that its rider is engaged"})
 	}
 	return nil
 }
@@ -275,10 +281,10 @@ func (i *inspector) event(e booking.Event) {
 	if e.Kind == booking.Accepted {
 		rider := booking.RiderID(e.Actor.ID)
 		if holder != "" {
-			i.found(Finding{What: FoundTwoRiders, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "readers let it pass while it was with rider " + string(holder)})
+			i.found(Finding{What: FoundTwoRiders, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "readers accept it although the booking was with rider " + string(holder)})
 		}
 		if others := i.rides[rider]; len(others) > 0 {
-			i.found(Finding{What: FoundTwoRides, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "the rider was under way for " + string(others[len(others)-1])})
+			i.found(Finding{What: FoundTwoRides, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "the rider already had " + string(others[len(others)-1])})
 		}
 		i.holder[e.Booking] = rider
 		i.rides[rider] = append(i.rides[rider], e.Booking)
@@ -311,24 +317,25 @@ func (i *inspector) acknowledged(e *booking.Event) {
 	}
 }
 
-// unfollowed is about an event with a good token that readers refuse: whoever wrote it did so past the guard, or the guard did not hold.
+// unfollowed reports an event with a valid token that readers reject: its writer has bypassed the
+// guard, or the guard has failed.
 func (i *inspector) unfollowed(e booking.Event, reason string) {
 	f := Finding{What: FoundUnfollowed, Seq: e.Seq, Booking: e.Booking, Detail: fmt.Sprintf("%s as event %d by %s %s: %s", e.Kind, e.N, e.Actor.Role, e.Actor.ID, reason)}
 	if holder := i.holder[e.Booking]; e.Kind == booking.Accepted && holder != "" && string(holder) != e.Actor.ID {
-		f.What, f.Rider, f.Detail = FoundTwoRiders, booking.RiderID(e.Actor.ID), "readers refuse it, for it was with rider "+string(holder)
+		f.What, f.Rider, f.Detail = FoundTwoRiders, booking.RiderID(e.Actor.ID), "readers reject it, because the booking was with rider "+string(holder)
 	}
 	i.found(f)
 }
 
-// engagedAlone is about a record that no acceptance came after.
+// engagedAlone reports an engagement record without its acceptance behind it.
 func (i *inspector) engagedAlone() {
 	if x := i.engaged; x != nil {
-		i.found(Finding{What: FoundEngagedAlone, Seq: i.Last, Booking: x.Booking, Rider: x.Rider, Detail: "the acceptance is not beside the record that its rider is engaged"})
+		i.found(Finding{What: FoundEngagedAlone, Seq: i.Last, Booking: x.Booking, Rider: x.Rider, Detail: "the record that its rider is engaged has no acceptance behind it"})
 		i.engaged = nil
 	}
 }
 
-// end looks at what all of it has come to.
+// end reports what the whole ledger amounts to.
 func (i *inspector) end() {
 	for _, b := range i.Board.Newest(i.Board.Len(), 0) {
 		i.Bookings[b.State]++
@@ -349,20 +356,4 @@ func (i *inspector) found(f Finding) {
 		return
 	}
 	i.Findings = append(i.Findings, f)
-}
-
-// judged asks for a verdict until there is one, for what tokens are judged by may be on its way. It returns the verdict, or ctx's error.
-func judged[T any](ctx context.Context, ask func() (T, error)) (T, error) {
-	pace := bus.NewBackOff()
-	for {
-		v, err := ask()
-		if !errors.Is(err, token.ErrNoKeys) && !errors.Is(err, token.ErrUndecided) {
-			return v, err
-		}
-		select {
-		case <-time.After(pace.NextBackOff()):
-		case <-ctx.Done():
-			return v, ctx.Err()
-		}
-	}
 }

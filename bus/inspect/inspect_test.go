@@ -23,7 +23,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// engagedMessage makes the record that a rider is engaged, as a publisher would who knows the format.
+// engagedMessage makes the record that a rider is engaged, as a publisher would who knows the
+// format.
 func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.Msg {
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
 	m.Header.Set("Authorization", "Bearer "+rider.Proof)
@@ -31,7 +32,8 @@ func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.
 	return m
 }
 
-// Nothing is wrong with a ledger that only desks have written to, and forgeries of every sort are counted and no finding.
+// Nothing is wrong with a ledger that only desks have written to, and forgeries of every sort are
+// counted and no finding.
 func TestInspectHealthyLedger(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledger := k.Ledger(t)
@@ -138,18 +140,21 @@ func TestInspectFinds(t *testing.T) {
 	var nobody ledgertest.Person
 	rider, other := k.Person(booking.Rider), k.Person(booking.Rider)
 
-	// Two riders: readers refuse the second, so that a forger cannot make the booking anybody else's. That it was tried is found.
+	// Two riders: readers refuse the second, so that a forger cannot make the booking anybody
+	// else's. That it was tried is found.
 	id := accepted(rider)
 	wants(inspect.FoundTwoRiders, ledgertest.Store(t, writer, ledgertest.Message(id, 3, booking.Accepted, other.Actor, other.Proof)), id, other)
 	taken := id
 
-	// A second ride: for readers both are good, since each booking by itself is. And the record beside it is missing.
+	// A second ride: for readers both are good, since each booking by itself is. And the record
+	// beside it is missing.
 	id = open(desk)
 	seq := ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Accepted, rider.Actor, rider.Proof))
 	wants(inspect.FoundTwoRides, seq, id, rider)
 	wants(inspect.FoundNotEngaged, seq, id, rider)
 
-	// A record alone: before an event of something else, before another record, before an acceptance that is not the one it names, and at the end.
+	// A record alone: before an event of something else, before another record, before an
+	// acceptance that is not the one it names, and at the end.
 	alone := func() uint64 {
 		id := open(desk)
 		r := k.Person(booking.Rider)
@@ -165,7 +170,8 @@ func TestInspectFinds(t *testing.T) {
 	}
 	wants(inspect.FoundNotEngaged, ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Accepted, r.Actor, r.Proof)), id, r)
 
-	// An event that does not follow: not possible now, too far ahead, and stored once more under the same id.
+	// An event that does not follow: not possible now, too far ahead, and stored once more under
+	// the same id.
 	id = open(desk)
 	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Completed, rider.Actor, rider.Proof)), id, nobody)
 	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer, ledgertest.Message(id, 9, booking.Cancelled, user.Actor, user.Proof)), id, nobody)
@@ -194,7 +200,8 @@ func TestInspectFinds(t *testing.T) {
 		{Booking: id, Command: booking.CommandID(booking.NewID()), Seq: 7},
 		{Event: booking.EventID(booking.NewID())},
 		{Booking: id, Kind: booking.Expired},
-		{Booking: taken, Kind: booking.Accepted, Actor: other.ID}, // who was told so and never had it
+		// who was told so and never had it
+		{Booking: taken, Kind: booking.Accepted, Actor: other.ID},
 	}
 	for _, a := range missing {
 		wants(inspect.FoundMissing, a.Seq, a.Booking, nobody)

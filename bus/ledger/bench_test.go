@@ -23,9 +23,9 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// BenchmarkReplay reads a ledger of 100,000 events back, re-verified and applied to a board, beside a bare ordered consumer that
-// does nothing with the same messages. "of-bare" is the ratio of their rates. Each token appears in a hundred events, as it does when
-// people act more than once.
+// BenchmarkReplay reads a ledger of 100,000 events back, re-verified and applied to a board, beside
+// a bare ordered consumer that does nothing with the same messages. "of-bare" is the ratio of their
+// rates. Each token appears in a hundred events, as it does when people act more than once.
 func BenchmarkReplay(b *testing.B) {
 	const events = 100_000
 	e := bustest.Run(b)
@@ -45,10 +45,12 @@ func BenchmarkReplay(b *testing.B) {
 	b.ReportMetric(median(ours)/median(bare), "of-bare")
 }
 
-// BenchmarkRestart starts on ledgers of 10,000, 100,000 and 1,000,000 events, from a snapshot and without one, until the board is ready. The
-// snapshot lacks the last twentieth of the events (50,000 at most, which is after how many the next one is made). It fails when a start from a
-// snapshot of a million takes five seconds, or one without it reads less than half as fast as a bare ordered consumer. "MB-live" is what
-// the process, with the embedded server, has more on its heap with the board than without it.
+// BenchmarkRestart starts on ledgers of 10,000, 100,000 and 1,000,000 events, from a snapshot and
+// without one, until the board is ready. The snapshot lacks the last twentieth of the events
+// (50,000 at most, which is after how many the next one is made). It fails when a start from a
+// snapshot of a million takes five seconds, or one without it reads less than half as fast as a
+// bare ordered consumer. "MB-live" is what the process, with the embedded server, has more on its
+// heap with the board than without it.
 func BenchmarkRestart(b *testing.B) {
 	for _, events := range []int{10_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("events=%d", events), func(b *testing.B) { benchmarkRestart(b, events) })
@@ -216,8 +218,9 @@ func readBare(b *testing.B, conn *bus.Conn, n int) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkFeed has two instances tell watchers of 2,000 events that are there, on one server and on three that fsync, beside a bare consumer of the same
-// kind that does nothing with as many. "of-bare" is the ratio of their rates.
+// BenchmarkFeed has two instances tell watchers of 2,000 events that are there, on one server and
+// on three that fsync, beside a bare consumer of the same kind that does nothing with as many.
+// "of-bare" is the ratio of their rates.
 func BenchmarkFeed(b *testing.B) {
 	for _, servers := range []int{1, 3} {
 		b.Run(fmt.Sprintf("servers=%d", servers), func(b *testing.B) {

@@ -62,7 +62,8 @@ func TestJunkDoesNotMultiplyRequests(t *testing.T) {
 	})
 }
 
-// What a rider has accepted by a command is found with a few requests, and what is known of them is not read again.
+// What a rider has accepted by a command is found with a few requests, and what is known of them is
+// not read again.
 func TestAcceptancesAreReadOnce(t *testing.T) {
 	t.Parallel()
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
@@ -112,7 +113,8 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 	})
 }
 
-// However much is refused, and be the quarantine away, the board goes on. When it is back, everything is recorded.
+// However much is refused, and be the quarantine away, the board goes on. When it is back,
+// everything is recorded.
 func TestBoardDoesNotWaitForTheQuarantine(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)

@@ -81,8 +81,9 @@ func TestFailedWriteHeals(t *testing.T) {
 
 const aloneEnv = "PILLION_TEST_ALONE"
 
-// alone reports whether this process is there for this test only, and runs the test in such a process where it is not: a limit on
-// the size of files holds for everything that a process writes, the records of go test among it.
+// alone reports whether this process is there for this test only, and runs the test in such a
+// process where it is not: a limit on the size of files holds for everything that a process writes,
+// the records of go test among it.
 func alone(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(aloneEnv) != "" {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,16 +15,17 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// An engagement is what is stored beside an acceptance, in the same atomic batch: that the rider has accepted the booking. It is guarded by what was
-// known of the rider before, so that two acceptances by one rider cannot both be stored. It changes no booking, and it is not an event: readers
-// of the ledger pass it over. It carries the rider's token, by which it is told from a forgery.
+// An engagement is stored with an acceptance, in the same atomic batch: a record that the rider has
+// accepted the booking. Its guard is the rider's last record, so that two acceptances by one rider
+// cannot both be stored. It changes no booking and is not an event: readers skip it. The rider's
+// token proves that it is genuine.
 type engagement struct {
 	rider booking.RiderID
 	id    booking.ID
-	after uint64 // sequence of the rider's last record that it was decided upon
+	after uint64 // sequence of the rider's last record, as decided upon
 }
 
-// engagedBody is the JSON of a record.
+// An EngagementRecord is the JSON of an engagement.
 type EngagementRecord struct {
 	V       int               `json:"v"`
 	Rider   booking.RiderID   `json:"rider"`
@@ -34,7 +34,8 @@ type EngagementRecord struct {
 	Command booking.CommandID `json:"command_id"`
 }
 
-// Engage stores an acceptance, and that its rider is engaged in the booking; see [Ledger.Append] for what its errors say, and booking.Log.
+// Engage stores an acceptance, and that its rider is engaged in the booking. See booking.Log, and
+// [Ledger.Append] for the errors.
 func (l *Ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
 	if accepted.Kind != booking.Accepted || !booking.ValidID(accepted.Actor.ID) {
 		return booking.History{}, fmt.Errorf("engage in booking %s: %s by %s is not an acceptance", id, accepted.Kind, accepted.Actor.ID)
@@ -44,8 +45,9 @@ func (l *Ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, a
 	})
 }
 
-// Engagement returns what the rider has accepted last, as the leader has it. Records that the rider's own token does not prove are
-// passed over, and yet the next one is guarded by the last of all. Errors are of kind fault.Unavailable, or the context's.
+// Engagement returns the last booking that the rider has accepted, from the leader. It skips
+// records that the rider's own token does not prove, but its Revision is that of the last record of
+// all. Errors are of kind fault.Unavailable, or the context's.
 func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
 	if !booking.ValidID(string(r)) {
 		return booking.Engagement{}, nil
@@ -59,7 +61,7 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 	}
 	at := booking.Engagement{Revision: m.Seq}
 	at.Booking, err = l.VerifyEngagement(ctx, m)
-	if _, refused := RefusalReason(err); refused { // somebody has forged the last one: find the one before
+	if _, refused := RefusalReason(err); refused { // the last one is forged: find the one before
 		at.Booking, err = l.engagedBefore(ctx, r)
 	}
 	if err != nil {
@@ -68,7 +70,8 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 	return at, nil
 }
 
-// engagedBefore reads all records of a rider, and returns the booking of the last one that is good, or "".
+// engagedBefore reads all records of a rider, and returns the booking of the last genuine one, or
+// "".
 func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
 	defer cancel()
@@ -85,8 +88,9 @@ func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.
 	return "", nil
 }
 
-// EngagedBy returns the booking whose record says that the rider has accepted it by a command, or "". Whether that is so, the booking's history
-// says. Errors are of kind fault.Unavailable, or the context's.
+// EngagedBy returns the booking that the rider has accepted by a command according to the records,
+// or "". Only the booking's history tells whether that is true. Errors are of kind
+// fault.Unavailable, or the context's.
 func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
 	if !booking.ValidID(string(r)) {
 		return "", nil
@@ -100,28 +104,28 @@ func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.Com
 	return id, nil
 }
 
-// acceptances are what the records of a rider say of the commands by which they have accepted. Records never change, so each is read
-// once.
+// acceptances maps the commands by which a rider has accepted bookings, according to the records.
+// Records never change, so each is read once.
 type acceptances struct {
 	mu   sync.Mutex
-	upTo uint64 // sequence of the last record that is known
+	upTo uint64 // sequence of the last record that was read
 	by   map[booking.CommandID]booking.ID
 }
 
-// acceptancesOf returns what is known of a rider.
+// acceptancesOf returns the acceptances of a rider.
 func (l *Ledger) acceptancesOf(r booking.RiderID) *acceptances {
 	fresh := &acceptances{by: map[booking.CommandID]booking.ID{}}
-	if known, ok, _ := l.accepted.PeekOrAdd(r, fresh); ok {
-		l.accepted.Get(r) // so that who comes often is remembered for longer
+	if known, ok, _ := l.acceptances.PeekOrAdd(r, fresh); ok {
+		l.acceptances.Get(r) // marks it as recently used
 		return known
 	}
 	return fresh
 }
 
-// mostAccepted is of how many riders they are remembered.
-const mostAccepted = 4096
+// acceptancesKept is for how many riders they are kept in memory.
+const acceptancesKept = 4096
 
-// booking returns the booking that the rider has accepted by a command, or "", by the word of the leader.
+// booking returns the booking that the rider has accepted by a command, or "", from the leader.
 func (a *acceptances) booking(ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -145,7 +149,7 @@ func (a *acceptances) booking(ctx context.Context, l *Ledger, r booking.RiderID,
 	return a.by[c], nil
 }
 
-// add notes what a record says. Whether it is true, the booking's history says.
+// add adds a record, genuine or not.
 func (a *acceptances) add(m bus.Message) {
 	a.upTo = max(a.upTo, m.Seq)
 	var b EngagementRecord
@@ -156,7 +160,8 @@ func (a *acceptances) add(m bus.Message) {
 	}
 }
 
-// VerifyEngagement returns the booking that a record says its rider has accepted, or why it is none: see [reverifier.check].
+// VerifyEngagement returns the booking that a record says its rider has accepted. Errors: those of
+// Verify.
 func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.ID, error) {
 	rider, id, ok := ParseEngagementSubject(m.Subject)
 	if !ok {
@@ -174,35 +179,24 @@ func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.I
 	return id, nil
 }
 
-// message makes the record that stands beside event e.
+// message makes the record that is stored with event e.
 func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, error) {
 	data, err := json.Marshal(EngagementRecord{V: bus.SchemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID, Command: e.Command})
 	if err != nil {
 		return nil, fmt.Errorf("encode engagement: %w", err)
 	}
-	id := booking.DeriveID("engaged", string(e.ID))
+	event := bus.CloudEvent{
+		ID: booking.DeriveID("engaged", string(e.ID)), Type: "pillion.rider.engaged", Source: source, Subject: string(x.rider),
+		Time: e.Decided.UTC().Format(time.RFC3339Nano),
+	}
 	return &nats.Msg{
-		Subject: engagedSubject(x.rider, x.id),
-		Data:    data,
-		Header: nats.Header{
-			bus.HeaderSpecVersion: {"1.0"},
-			bus.HeaderID:          {id},
-			bus.HeaderType:        {"pillion.rider.engaged"},
-			bus.HeaderSource:      {source},
-			bus.HeaderSubject:     {string(x.rider)},
-			bus.HeaderTime:        {e.Decided.UTC().Format(time.RFC3339Nano)},
-			bus.HeaderContentType: {"application/json"},
-			bus.HeaderToken:       {bus.Bearer + proof},
-
-			jetstream.MsgIDHeader:                   {id},
-			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(x.after, 10)},
-			jetstream.ExpectedLastSubjSeqSubjHeader: {rides(x.rider)},
-		},
+		Subject: engagedSubject(x.rider, x.id), Data: data,
+		Header: guarded(event, proof, rides(x.rider), x.after),
 	}, nil
 }
 
-// moved reports whether the rider's last record is another one than x was decided upon. It returns booking.ErrNotForYou where x itself can
-// never be stored, because its subject is taken.
+// moved reports whether the rider's last record is no longer the one that x was decided upon. It
+// returns booking.ErrNotForYou where x can never be stored, because its subject is taken.
 func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 	last, err := l.conn.Last(ctx, bus.LedgerStream, rides(x.rider))
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// body is the JSON of an event. Nothing in it names a person: ids, places and words about the ride only.
+// body is the JSON of an event. It names no person: IDs, places and words about the ride only.
 type body struct {
 	V       int               `json:"v"`
 	Booking booking.ID        `json:"booking_id"`
@@ -29,8 +29,8 @@ type body struct {
 	Stars    int            `json:"stars,omitempty"`
 }
 
-// encode makes the message of one event. proof is the actor's token, guard the sequence of the last message of the booking
-// that the event was decided upon: every write carries it, 0 meaning that the booking must be new.
+// encode makes the message of one event. proof is the actor's token, guard the sequence of the
+// booking's last message that the event was decided upon, or 0 for a new booking.
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
 		V: bus.SchemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command, Request: e.Request,
@@ -44,27 +44,28 @@ func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, err
 	if err != nil {
 		return nil, fmt.Errorf("encode %s event: %w", e.Kind, err)
 	}
+	event := bus.CloudEvent{
+		ID: string(e.ID), Type: bus.BookingTypePrefix + string(e.Kind), Source: source, Subject: string(e.Booking),
+		Time: e.Decided.UTC().Format(time.RFC3339Nano),
+	}
 	return &nats.Msg{
-		Subject: Position{e.Booking, e.N, e.Kind}.subject(),
-		Data:    data,
-		Header: nats.Header{
-			bus.HeaderSpecVersion: {"1.0"},
-			bus.HeaderID:          {string(e.ID)},
-			bus.HeaderType:        {bus.BookingTypePrefix + string(e.Kind)},
-			bus.HeaderSource:      {source},
-			bus.HeaderSubject:     {string(e.Booking)},
-			bus.HeaderTime:        {e.Decided.UTC().Format(time.RFC3339Nano)},
-			bus.HeaderContentType: {"application/json"},
-			bus.HeaderToken:       {bus.Bearer + proof},
-
-			jetstream.MsgIDHeader:                   {string(e.ID)},
-			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(guard, 10)},
-			jetstream.ExpectedLastSubjSeqSubjHeader: {aggregate(e.Booking)},
-		},
+		Subject: Position{e.Booking, e.N, e.Kind}.subject(), Data: data,
+		Header: guarded(event, proof, aggregate(e.Booking), guard),
 	}, nil
 }
 
-// decode reads a message's own claims about itself. It believes none of them; see [reverifier].
+// guarded returns the headers of an event that NATS stores only if after is the sequence of the
+// last message that the filter matches; 0: there is none.
+func guarded(e bus.CloudEvent, proof, filter string, after uint64) nats.Header {
+	h := e.Header()
+	h[bus.HeaderToken] = []string{bus.Bearer + proof}
+	h[jetstream.MsgIDHeader] = []string{e.ID}
+	h[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(after, 10)}
+	h[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{filter}
+	return h
+}
+
+// decode reads what a message says about itself. None of it is verified yet; see [verifier].
 func decode(m bus.Message) (booking.Event, error) {
 	p, ok := ParseSubject(m.Subject)
 	if !ok {
@@ -103,5 +104,5 @@ func decode(m bus.Message) (booking.Event, error) {
 	return e, nil
 }
 
-// maxBody bounds what is even looked at: an event of ours has a few hundred bytes.
+// maxBody limits the bodies that are read at all. Events have a few hundred bytes.
 const maxBody = 64 << 10

@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// These tests are inside the package because neither the format of a message nor its reading is anybody else's business.
+// These tests are inside the package because neither the format of a message nor its reading is
+// anybody else's business.
 
 func anEvent() booking.Event {
 	return booking.Event{

@@ -8,19 +8,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/snapshot"
-	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/token"
 )
 
-// A Follower reads the ledger in its order, re-verifies every message, and feeds a board with what passes. It never skips what it
-// cannot judge yet and never reorders: it stops in place until it can. What fails for good is counted, and recorded in the
-// quarantine once. When the past changes, it reads the board anew.
+// A Follower reads the ledger in order, re-verifies every message, and feeds a board with those
+// that pass. It never skips a message that it cannot judge yet, and never reorders: it waits in
+// place. Rejected messages are counted, and recorded in the quarantine once. When the epoch
+// changes, it rebuilds the board.
 type Follower struct {
 	ledger     *Ledger
 	board      *booking.Board
@@ -29,27 +28,23 @@ type Follower struct {
 	targeted   atomic.Bool
 
 	snapshots *snapshot.Store // nil: none are used
-	keys      func() []string // ids of the keys that are known; nil: nobody wants to know
+	keys      func() []string // IDs of the known keys; nil without snapshots
 
-	verdict sync.Mutex    // held while a verdict is put on the board, and guards the rest
-	version uint64        // of the past that the board was judged by, at least
-	basis   snapshotBasis // what the board rests on
-	created time.Time     // when the ledger was created that it is read from; zero: it has not been met yet
+	verdict sync.Mutex    // held while a verdict goes onto the board; guards the rest
+	epoch   uint64        // the least epoch of the board's verdicts
+	basis   snapshotBasis // what the board depends on
+	created time.Time     // when the ledger was created; zero: it has not been seen yet
 
-	behind sighting // of a leader that lacks what the board has. Only Run has it
+	behind sighting // of a leader that is behind the board; Run's own
 }
 
-// Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
+// Follow returns a follower that feeds board. Nothing else may feed it. Call Run.
 func (l *Ledger) Follow(board *booking.Board) *Follower {
 	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn, l.metrics)}
 }
 
-// ErrNotCaughtUp says that the board has not yet reached the end that the ledger had when following began.
-var ErrNotCaughtUp = fault.New(fault.Unavailable, "catching_up",
-	"The list of bookings is still being read. Please try again in a moment.").After(time.Second)
-
-// Ready returns nil once the board has reached the sequence that the stream had last when following began, and as long as NATS is
-// connected.
+// Ready returns nil once the board has reached the stream's last sequence as of when following
+// began, and as long as NATS is connected. Errors: ErrNotCaughtUp, bus.ErrDown.
 func (f *Follower) Ready(context.Context) error {
 	if !f.ledger.conn.IsUp() {
 		return bus.ErrDown
@@ -60,52 +55,49 @@ func (f *Follower) Ready(context.Context) error {
 	return nil
 }
 
-// Run follows the ledger until ctx ends, and then returns nil. It waits for NATS and for the stream, and resumes after every
-// interruption where it stopped. It returns an error only if the ledger is not the one it has been reading: then the board is
-// wrong and the process should start anew.
+// Run follows the ledger until ctx ends, and then returns nil. It waits for NATS and for the
+// stream, and resumes after every interruption. It returns an error only if the ledger is not the
+// one that it has been reading: the board is wrong then, and the process should restart.
 func (f *Follower) Run(ctx context.Context) error {
-	version := f.ledger.epoch.Version() // that anything is judged by from here on
+	epoch := f.ledger.epoch.Version()
 	f.verdict.Lock()
-	f.version = version
+	f.epoch = epoch
 	f.verdict.Unlock()
 	var work sync.WaitGroup
 	work.Go(func() { f.quarantine.run(ctx) })
 	work.Go(func() { f.forget(ctx) })
-	work.Go(func() { f.rebuild(ctx, version) })
+	work.Go(func() { f.rebuild(ctx, epoch) })
 	work.Go(func() { f.keepSnapshots(ctx) })
 	defer work.Wait()
 
-	pace := bus.NewBackOff()
-	for {
-		err := f.session(ctx, pace)
-		if ctx.Err() != nil {
+	var fatal error
+	_ = bus.Insistently(ctx, func(progress func()) error {
+		err := f.session(ctx, progress)
+		if errors.Is(err, errOtherLedger) && ctx.Err() == nil {
+			fatal = err
 			return nil
 		}
-		if errors.Is(err, errOtherLedger) {
-			return err
-		}
-		wait := pace.NextBackOff()
+		return err
+	}, func(err error, wait time.Duration) {
 		f.ledger.log.Debug("ledger reader interrupted", "error", err, "after", f.board.Seq(), "retry_in", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	})
+	return fatal
 }
 
 var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was replaced or has lost events; restart to read it anew")
 
-// errBehind is that the leader has not put in place yet what another replica has shown: it may have begun to lead this moment.
+// errBehind says that the leader has not applied what another replica has shown. It may have just
+// become the leader.
 var errBehind = errors.New("the leader is behind what has been read")
 
-// A sighting is the time over which something was seen at every look. Its zero value is none.
+// A sighting is the time over which every look has seen the same. Its zero value is none.
 type sighting struct{ first, last time.Time }
 
-// sightingGap is how far apart two looks may be for what both of them see to have been there in between.
+// sightingGap is the longest time between two looks of one sighting.
 const sightingGap = 3 * time.Second
 
-// lost reports whether the leader has ended before what the board has, for longer than a leader can be behind.
+// lost reports whether the leader has ended before the board's last message, for longer than a
+// leader can be behind.
 func (f *Follower) lost(last uint64) bool {
 	if last >= f.board.Seq() {
 		f.behind = sighting{}
@@ -119,7 +111,8 @@ func (f *Follower) lost(last uint64) bool {
 	return now.Sub(f.behind.first) >= bus.ReadPatience
 }
 
-// meet notes when the ledger was created that is read. It reports whether that is the first one, and whether it is the one there was before.
+// meet notes when the ledger was created. It reports whether this is the first look at it, and
+// whether it is the same ledger as before.
 func (f *Follower) meet(created time.Time) (first, same bool) {
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
@@ -130,15 +123,15 @@ func (f *Follower) meet(created time.Time) (first, same bool) {
 	return false, f.created.Equal(created)
 }
 
-// session reads from where the board is until something breaks.
-func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff) error {
+// session reads from the board's position until something breaks.
+func (f *Follower) session(ctx context.Context, progress func()) error {
 	stream, err := f.ledger.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {
 		f.behind = sighting{}
 		return err
 	}
-	// The leader says where the stream ends. A consumer's pending count would not do: a replica that has just rejoined calls
-	// itself caught up in the middle.
+	// The leader says where the stream ends. A consumer's pending count would not do: a replica
+	// that has just rejoined calls itself caught up in the middle.
 	state := stream.CachedInfo().State
 	first, same := f.meet(stream.CachedInfo().Created)
 	if !same || f.lost(state.LastSeq) {
@@ -154,10 +147,7 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 		f.target.Store(state.LastSeq)
 		f.targeted.Store(true)
 	}
-	// What has aged is never delivered, be it everything: there is nothing to wait for.
-	if gone := max(state.FirstSeq, 1) - 1; gone > f.board.Seq() {
-		f.board.Advance(gone)
-	}
+	f.skipAged(f.board, stream.CachedInfo())
 	messages, err := f.ledger.conn.Read(ctx, stream, f.board.Seq()+1)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
@@ -169,20 +159,29 @@ func (f *Follower) session(ctx context.Context, pace *backoff.ExponentialBackOff
 			}
 		}
 		f.ledger.metrics.lag.Set(float64(b.pending))
-		pace.Reset()
+		progress()
 		return nil
 	})
 }
 
-// forget takes off the board what has aged out of the ledger, so that a board that has lived long is the one that a reader would
-// have who starts now.
+// skipAged moves a board past the messages that have aged out of the ledger, which are never
+// delivered.
+func (f *Follower) skipAged(board *booking.Board, ledger *jetstream.StreamInfo) {
+	if aged := max(ledger.State.FirstSeq, 1) - 1; aged > board.Seq() {
+		board.Advance(aged)
+	}
+}
+
+// forget removes from the board what has aged out of the ledger, so that an old board equals one
+// that is read now.
 func (f *Follower) forget(ctx context.Context) {
 	tick := time.NewTicker(f.ledger.forgetEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if s, err := f.ledger.conn.Stream(ctx, bus.LedgerStream); err == nil { // else the next time
+			// else the next time
+			if s, err := f.ledger.conn.Stream(ctx, bus.LedgerStream); err == nil {
 				f.board.Forget(s.CachedInfo().State.FirstSeq)
 			}
 		case <-ctx.Done():
@@ -191,40 +190,40 @@ func (f *Follower) forget(ctx context.Context) {
 	}
 }
 
-// take hands on the verdict on a message, and judges it again as long as there is none, or one that is out of date. It returns only ctx's error:
-// whatever else is in the way, it waits for.
+// take hands on the verdict on a message. It verifies the message again while the verdict is
+// missing or of an earlier epoch. It returns only ctx's error, or one of a board that is broken.
 func (f *Follower) take(ctx context.Context, v *verdict) error {
-	past := f.ledger.epoch
-	for again := v.undecided(); ; again = true {
+	for again := undecided(v.err); ; again = true {
 		if again {
-			v.version = past.Version()
+			v.epoch = f.ledger.epoch.Version()
 			v.event, v.err = f.judge(ctx, v.m)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(v.m, v.event, v.err, v.version); done || err != nil {
+		if done, err := f.hand(v.m, v.event, v.err, v.epoch); done || err != nil {
 			return err
 		}
 	}
 }
 
-// hand puts a verdict by some version of the past on the board, unless the board knows it already. It reports false for a verdict that
-// is out of date.
-func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, version uint64) (bool, error) {
+// hand puts a verdict on the board, unless the board knows the message already. It reports false
+// for a verdict of an earlier epoch.
+func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, epoch uint64) (bool, error) {
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
 	if m.Seq <= f.board.Seq() {
 		return true, nil
 	}
-	if version < f.version {
+	if epoch < f.epoch {
 		return false, nil
 	}
 	return true, f.put(f.board, &f.basis, m, e, verdict, true)
 }
 
-// put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
-func (f *Follower) put(board *booking.Board, rests *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool) error {
+// put puts the verdict on a message, an event or an error, on a board, and updates the board's
+// basis.
+func (f *Follower) put(board *booking.Board, basis *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
@@ -252,30 +251,19 @@ func (f *Follower) put(board *booking.Board, rests *snapshotBasis, m bus.Message
 	default:
 		return fmt.Errorf("apply event %d: %w", m.Seq, err)
 	}
-	rests.add(m, reason, f.keys)
+	basis.add(m, reason, f.keys)
 	board.Advance(m.Seq)
 	return nil
 }
 
-// judge checks a message until there is a verdict: without the key that it needs, the reader waits in place.
+// judge verifies a message, and waits for missing keys or revocations.
 func (f *Follower) judge(ctx context.Context, m bus.Message) (booking.Event, error) {
-	pace := bus.NewBackOff()
-	for stalled := false; ; stalled = true {
-		e, err := f.ledger.verify.check(ctx, m)
-		if !errors.Is(err, token.ErrNoKeys) && !errors.Is(err, token.ErrUndecided) {
-			if stalled {
-				f.ledger.metrics.stalled.Set(0)
-			}
-			return e, err
+	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, m) }, func(err error, still bool) {
+		if !still {
+			f.ledger.metrics.stalled.Set(0)
+			return
 		}
-		if !stalled {
-			f.ledger.metrics.stalled.Set(1)
-			f.ledger.log.Warn("ledger reader waits for what it judges tokens by", "sequence", m.Seq, "error", err)
-		}
-		select {
-		case <-time.After(pace.NextBackOff()):
-		case <-ctx.Done():
-			return booking.Event{}, ctx.Err()
-		}
-	}
+		f.ledger.metrics.stalled.Set(1)
+		f.ledger.log.Warn("ledger reader waits for signing keys and revocations", "sequence", m.Seq, "error", err)
+	})
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A leader that is seen behind the board, and then not seen for a while, is not known to have been behind all that time.
+// A leader that is seen behind the board, and then not seen for a while, is not known to have been
+// behind all that time.
 func TestBehindIsSeenWithoutABreak(t *testing.T) {
 	for what, pause := range map[string]struct {
 		do    func(*Follower)
 		lasts time.Duration
 	}{
 		"nobody has looked":            {func(*Follower) {}, sightingGap + time.Second},
-		"the stream could not be read": {func(f *Follower) { _ = f.session(ended(t), bus.NewBackOff()) }, sightingGap},
+		"the stream could not be read": {func(f *Follower) { _ = f.session(ended(t), func() {}) }, sightingGap},
 		"the leader had everything":    {func(f *Follower) { f.lost(5) }, sightingGap},
 	} {
 		t.Run(what, func(t *testing.T) {

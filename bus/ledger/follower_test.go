@@ -30,8 +30,8 @@ func (n *noting) VerifyAt(ctx context.Context, raw string, at time.Time) (token.
 	return n.TokenVerifier.VerifyAt(ctx, raw, at)
 }
 
-// A token that has run out since its event was stored, and a verifier whose clock says so, change nothing about a replay: it is
-// asked as of when each event was stored.
+// A token that has run out since its event was stored, and a verifier whose clock says so, change
+// nothing about a replay: it is asked as of when each event was stored.
 func TestReplayAfterExpiry(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)

@@ -105,7 +105,8 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 			m.Header.Set("Description", "EOB")
 		})},
 	}
-	for _, f := range k.Auth.Forgeries() { // other keys, alg none, HS256 with the public key, and the rest of the table
+	// other keys, alg none, HS256 with the public key, and the rest of the table
+	for _, f := range k.Auth.Forgeries() {
 		if f.Token == "" || len(f.Token) > 60_000 || strings.ContainsAny(f.Token, "\r\n\t ") {
 			continue // a NATS header cannot carry it: it would arrive as another token
 		}
@@ -114,8 +115,8 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 	return list
 }
 
-// Nothing that is forged is ever acted on, the real command still succeeds, and each forgery is in the quarantine once, with its
-// reason and without its token.
+// Nothing that is forged is ever acted on, the real command still succeeds, and each forgery is in
+// the quarantine once, with its reason and without its token.
 func TestForgedEvents(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
@@ -125,7 +126,8 @@ func TestForgedEvents(t *testing.T) {
 	ledger := k.LedgerOn(t, conn)
 	desk := ledgertest.NewDesk(t, ledger)
 	board, _ := ledgertest.Follow(t, ledger)
-	second, _ := ledgertest.Follow(t, k.Ledger(t)) // another instance, which refuses and records the same
+	// another instance, which refuses and records the same
+	second, _ := ledgertest.Follow(t, k.Ledger(t))
 	attacker := k.Connect(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -152,8 +154,8 @@ func TestForgedEvents(t *testing.T) {
 		if b, err := desk.Show(ctx, id); err != nil || b.State != before.State || b.Version != 1 {
 			t.Errorf("%s: the answer was moved: %+v %v", f.name, b, err)
 		}
-		// What really happens next is stored. Hundreds of forgeries differ in their token alone, and an accept, which is a
-		// batch, costs the server several syncs: there the user cancels.
+		// What really happens next is stored. Hundreds of forgeries differ in their token alone,
+		// and an accept, which is a batch, costs the server several syncs: there the user cancels.
 		want, do := booking.StateAccepted, func() (booking.Booking, error) { return desk.Accept(ctx, rider.Command(), id) }
 		if strings.HasPrefix(f.name, "token: ") && !wait.Long() {
 			want, do = booking.StateCancelled, func() (booking.Booking, error) { return desk.Cancel(ctx, user.Command(), id, "") }
@@ -290,8 +292,8 @@ func TestThousandForgeries(t *testing.T) {
 	quarantine(t, k.Connect(t), forged)
 }
 
-// A publisher that is no NATS client of ours can write headers that end before the server's begin. What it pretends must not be
-// believed by the reader of one booking either.
+// A publisher that is no NATS client of ours can write headers that end before the server's begin.
+// What it pretends must not be believed by the reader of one booking either.
 func TestHeadersThatPretend(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)

@@ -20,7 +20,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// The mission's promise: however many riders race, one wins, everybody is told the same, and the losers learn why.
+// The mission's promise: however many riders race, one wins, everybody is told the same, and the
+// losers learn why.
 func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
@@ -86,7 +87,8 @@ func TestRace(t *testing.T) {
 	})
 }
 
-// race lets everybody at one booking at once and returns 0 for accepted, 1 for cancelled while open, 2 for both.
+// race lets everybody at one booking at once and returns 0 for accepted, 1 for cancelled while
+// open, 2 for both.
 func race(t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []ledgertest.Person, cancelling bool) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
@@ -162,7 +164,8 @@ func race(t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []
 	case cancelling:
 		return 2
 	}
-	if _, err := desks[0].Cancel(ctx, user.Command(), id, "that was the race"); err != nil { // the winner is free for the next one
+	// the winner is free for the next one
+	if _, err := desks[0].Cancel(ctx, user.Command(), id, "that was the race"); err != nil {
 		t.Errorf("cancel afterwards: %v", err)
 	}
 	return 0
@@ -226,7 +229,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// A board may show what the leader has not put in place yet. Whoever asks for it then waits, and is not told that there is no such thing.
+// A board may show what the leader has not put in place yet. Whoever asks for it then waits, and is
+// not told that there is no such thing.
 func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	t.Parallel()
 	k := ledgertest.New(t, bustest.Run(t))
@@ -274,7 +278,8 @@ func TestFreshReadsWaitForTheLeader(t *testing.T) {
 	}
 }
 
-// A replica that lacks a booking says that there is none, and whoever needs to know is not misled by it. The replica here is a mirror that begins later.
+// A replica that lacks a booking says that there is none, and whoever needs to know is not misled
+// by it. The replica here is a mirror that begins later.
 func TestFreshReadsAreNotMisled(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	conn := k.Connect(t)

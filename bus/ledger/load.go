@@ -17,16 +17,15 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-const (
-	// replicaPatience is how long a replica may lag behind the leader before the leader is asked for every message.
-	replicaPatience = 250 * time.Millisecond
-)
+// replicaPatience is how long a lagging replica is asked again before the leader is asked for
+// every message.
+const replicaPatience = 250 * time.Millisecond
 
-// Load returns the verified history of a booking, in one round trip: every subject is unique, so the last message of each of the
-// booking's subjects is all there is.
+// Load returns the verified history of a booking, in one round trip: subjects are unique, so the
+// last message of each of the booking's subjects is the whole history.
 //
-// Any replica may answer that, also one that has not heard of the newest events yet. With booking.Fresh the leader is asked
-// first how far the history goes, and the answer reaches at least there.
+// Any replica may answer, even one that lags behind. With booking.Fresh the leader is asked first
+// how far the history goes, and the answer goes exactly that far.
 //
 // Errors are of kind fault.Unavailable, or the context's.
 func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
@@ -47,13 +46,14 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 		return booking.History{}, bus.Unavailable("load booking", err)
 	}
 	if r == booking.Fresh {
-		// A replica may know of an event before the leader does. Whoever asks next, and is answered by another, would see it gone again.
+		// A replica may know an event before the leader does. The next read from another replica
+		// would not find it again.
 		msgs = slices.DeleteFunc(msgs, func(m bus.Message) bool { return m.Seq > atLeast })
 	}
 	return l.fold(ctx, id, msgs)
 }
 
-// fold verifies messages in their order and applies what may be applied.
+// fold verifies messages in order, and applies those that follow.
 func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (booking.History, error) {
 	var h booking.History
 	for _, m := range msgs {
@@ -67,7 +67,7 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (b
 			continue
 		}
 		if errors.Is(err, booking.ErrAged) {
-			continue // its beginning is gone: there is no booking to speak of
+			continue // the beginning has aged, and with it the booking
 		}
 		if _, ok := RefusalReason(err); !ok {
 			return booking.History{}, fmt.Errorf("load booking %s: %w", id, err)
@@ -79,7 +79,7 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (b
 	return h, nil
 }
 
-// messages returns what is stored on the subjects of a filter, reaching at least sequence atLeast.
+// messages returns the messages that a filter matches, up to sequence atLeast or further.
 func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([]bus.Message, error) {
 	deadline := l.now().Add(replicaPatience)
 	for wait := time.Millisecond; ; wait *= 2 {
@@ -105,11 +105,12 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 	return l.leaderAll(ctx, filter, 1)
 }
 
-// errAskLeader says that an answer by a replica is too long, or not what a well-meaning publisher could have caused.
+// errAskLeader says that a replica's answer is too long, or could only be caused by a forged
+// message.
 var errAskLeader = errors.New("ask the leader")
 
-// The headers that the server adds to an answer, behind those that the publisher stored with the message. It does not replace
-// what the publisher called by the same names.
+// The headers that the server adds to an answer, behind those that the publisher stored with the
+// message. It does not replace the publisher's headers of the same names.
 const (
 	headerStream   = "Nats-Stream"
 	headerOnly     = "Nats-Subject"
@@ -121,11 +122,11 @@ const (
 	statusNone = "404"
 )
 
-// directAll asks whichever replica answers for all messages on the subjects of a filter.
+// directAll asks any replica for all messages that a filter matches.
 //
-// The answer's headers carry the sequence and the time of storing beside whatever the publisher wrote, so a publisher could
-// pretend to either, and could end the answer early. Whatever is not exactly what the server makes of an honest message is
-// therefore errAskLeader.
+// The answer's headers carry the sequence and the time of storing beside the publisher's own
+// headers, so a publisher could fake either, or end the answer early. Anything but what the server
+// makes of an honest message is therefore errAskLeader.
 func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
@@ -150,11 +151,11 @@ func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, e
 		if err != nil {
 			return nil, err
 		}
-		if len(m.Header[headerSequence]) == 0 { // about the request and not a message
+		if len(m.Header[headerSequence]) == 0 { // a status, not a message
 			if m.Header.Get(headerStatus) == statusNone {
 				return nil, nil
 			}
-			return nil, errAskLeader // too many for one answer; nobody there; or headers that cannot be read
+			return nil, errAskLeader // too many messages, no responders, or unreadable headers
 		}
 		s, ok := directMessage(m)
 		if !ok || len(msgs) > 0 && s.Seq <= msgs[len(msgs)-1].Seq {
@@ -168,7 +169,8 @@ func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, e
 	return msgs, nil
 }
 
-// directMessage reads the server's word about a message from an answer's headers, if it can be told from the publisher's.
+// directMessage reads a message from an answer, if the server's headers can be told from the
+// publisher's.
 func directMessage(m *nats.Msg) (bus.Message, bool) {
 	size, lines := len("NATS/1.0\r\n\r\n"), 0
 	for name, values := range m.Header {
@@ -177,9 +179,9 @@ func directMessage(m *nats.Msg) (bus.Message, bool) {
 			lines++
 		}
 	}
-	// Bytes that the parser did not show us (behind an early blank line, say) make the message longer than its headers. No
-	// spelling of a line is more than two bytes shorter than ours, so that these few cannot make up for the hundred and fifty
-	// that the server added.
+	// Bytes that the parser did not show us (behind an early blank line, say) make the message
+	// longer than its headers. No spelling of a line is more than two bytes shorter than ours, so
+	// these few cannot make up for the hundred and fifty bytes that the server adds.
 	if size+len(m.Subject)+len(m.Reply)+len(m.Data) != m.Size() || lines > 40 {
 		return bus.Message{}, false
 	}
@@ -199,11 +201,12 @@ func directMessage(m *nats.Msg) (bus.Message, bool) {
 	return bus.Message{Subject: m.Header.Get(headerOnly), Header: m.Header, Data: m.Data, Seq: seq, StoredAt: at}, true
 }
 
-// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than that, and reads what is left at once.
+// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than
+// that, and reads the rest at once.
 const leaderFew = 16
 
-// leaderAll reads all messages of a filter from a sequence on, as far as the leader has them. It is slower than directAll, and always
-// right: the server's word about a message stands beside the message and not in it.
+// leaderAll reads the messages that a filter matches from a sequence on, from the leader. It is
+// slower than directAll and always right: the server's word comes beside the message, not in it.
 func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
 	var msgs []bus.Message
 	for len(msgs) < leaderFew {
@@ -225,8 +228,9 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]b
 	return append(msgs, more...), err
 }
 
-// lastOf returns the sequence of a booking's last message, as the leader has it, or 0. Replicas may apply an entry before the
-// leader does. So the leader is waited for, where it lacks what this process has shown to a rider.
+// lastOf returns the sequence of a booking's last message, from the leader, or 0. Replicas may
+// apply an entry before the leader. lastOf waits for the leader, so that a rider can accept what
+// the board has shown.
 func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
 	if err != nil {
@@ -239,10 +243,11 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	if _, err := bus.RetryRead(ctx, l.conn, func() (struct{}, error) { return struct{}{}, l.reaches(ctx, shown) }); err != nil {
 		return 0, err
 	}
-	return l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id)) // less than was shown only where that has aged meanwhile
+	// less than shown only where that has aged meanwhile
+	return l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
 }
 
-// reaches returns errBehind where the leader has not applied a sequence yet.
+// reaches returns errBehind while the leader has not applied a sequence.
 func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
 	s, err := l.conn.Stream(ctx, bus.LedgerStream)
 	if err == nil && s.CachedInfo().State.LastSeq < seq {
@@ -251,16 +256,8 @@ func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
 	return err
 }
 
-// LastSequence returns the sequence of the ledger's newest message, as the leader knows it.
-func (l *Ledger) LastSequence(ctx context.Context) (uint64, error) {
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.LedgerSubjects)
-	if err != nil {
-		return 0, bus.Unavailable("ask for the last sequence", err)
-	}
-	return last, nil
-}
-
-// at returns the verified event of that sequence, and the booking as it was before it. The event is zero where what stands there is none.
+// EventAt returns the verified event of that sequence, and the booking before it. The event is zero
+// where the message is none.
 func (l *Ledger) EventAt(ctx context.Context, id booking.ID, seq uint64) (before booking.Booking, e booking.Event, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
 	defer cancel()
@@ -269,7 +266,7 @@ func (l *Ledger) EventAt(ctx context.Context, id booking.ID, seq uint64) (before
 		return booking.Booking{}, booking.Event{}, bus.Unavailable("read a booking", err)
 	}
 	for i, m := range msgs {
-		if m.Seq > seq { // what came later is told later
+		if m.Seq > seq { // later messages do not count
 			msgs = msgs[:i]
 			break
 		}

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the package's counters. They work unregistered, so nothing asks whether they are there.
+// metrics are the counters of a ledger. They work unregistered.
 type metrics struct {
 	appended    *prometheus.CounterVec
 	attempts    *prometheus.CounterVec
@@ -33,7 +33,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"event"})),
 		attempts: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "append_attempts_total",
-			Help: "Writes to the ledger by what came of them: stored, moved, retried, full, unknown.",
+			Help: "Writes to the ledger, by result: stored, moved, retried, full, unknown.",
 		}, []string{"result"})),
 		verified: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "events_verified_total",
@@ -41,23 +41,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"event"})),
 		refused: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "events_refused_total",
-			Help: "Messages of the ledger that failed re-verification for good on their way to the board, by reason.",
+			Help: "Messages of the ledger that re-verification permanently rejected on their way to the board, by reason.",
 		}, []string{"reason"})),
 		ignored: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "events_ignored_total",
-			Help: "Messages of the ledger that were passed over without a verdict, by reason.",
+			Help: "Messages of the ledger that were skipped without a verdict, by reason.",
 		}, []string{"reason"})),
 		quarantined: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "quarantine_records_total",
-			Help: "Refused messages by what came of recording them: recorded, known, aged, dropped.",
+			Help: "Rejected messages, by the result of recording them: recorded, known, aged, dropped.",
 		}, []string{"result"})),
 		rebuilds: bus.MustRegister(r, prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "board_rebuilds_total",
-			Help: "How often the board was read anew, because somebody revoked tokens or retired a key as of a time that had been judged already.",
+			Help: "How often the board was rebuilt because tokens were revoked, or a key was retired, as of a time in the past.",
 		})),
 		stalled: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "follower_stalled",
-			Help: "1 while the board waits for keys or revocations to judge the next message of the ledger by.",
+			Help: "1 while the board waits for the keys or revocations that it needs for the next message of the ledger.",
 		})),
 		lag: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "consumer_lag",
@@ -65,34 +65,35 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		})),
 		snapshots: bus.MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "board_snapshots_total",
-			Help: "Snapshots of the board that this process began, by what came of them: made, overtaken, failed.",
+			Help: "Snapshots of the board that this process began, by result: made, overtaken, failed.",
 		}, []string{"result"})),
 		started: bus.MustRegister(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "board_started_from",
-			Help: "1 for what the board was started from: snapshot, or the whole ledger, by the reason for which no snapshot was used.",
+			Help: "1 for what the board was started from: snapshot, or the reason why the whole ledger was read.",
 		}, []string{"from"})),
 		snapshotTime: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "board_snapshot_timestamp_seconds",
-			Help: "When the last snapshot was made that this process knows of, in seconds since 1970.",
+			Help: "When the latest known snapshot was made, in seconds since 1970.",
 		})),
 		snapshotBytes: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "board_snapshot_bytes",
-			Help: "How large that snapshot is.",
+			Help: "How large the latest known snapshot is.",
 		})),
 		snapshotSeq: bus.MustRegister(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "board_snapshot_sequence",
-			Help: "Up to which message of the ledger that snapshot goes.",
+			Help: "Up to which message of the ledger the latest known snapshot goes.",
 		})),
 	}
 }
 
-// startedFrom notes what the board was started from: a snapshot, or the whole ledger because of err.
+// startedFrom notes what the board was started from: a snapshot, or the whole ledger because of
+// err.
 func (m *metrics) startedFrom(err error) {
 	m.started.Reset()
 	m.started.WithLabelValues(snapshot.Reason(err)).Set(1)
 }
 
-// snapshot notes which snapshot is the last.
+// snapshot notes which snapshot is the latest.
 func (m *metrics) snapshot(x *snapshot.Snapshot) {
 	m.snapshotTime.Set(float64(x.StoredAt.UnixMilli()) / 1000)
 	m.snapshotBytes.Set(float64(x.Size))

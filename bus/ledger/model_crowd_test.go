@@ -16,8 +16,9 @@ import (
 
 // A crowd is everybody who uses a system at once, and the history of what they were answered.
 type crowd struct {
-	t      *testing.T
-	desks  [][2]*booking.Desk // of each ledger: one whose bookings wait as long as need be, and one whose do not
+	t *testing.T
+	// of each ledger: one whose bookings wait as long as need be, and one whose do not
+	desks  [][2]*booking.Desk
 	start  time.Time
 	limit  int64 // calls
 	calls  atomic.Int64
@@ -39,19 +40,22 @@ type offer struct {
 	opened int64 // when its user thought of it; its deadline counts from a little later
 	crowd  atomic.Int64
 
-	mu      sync.Mutex
-	gun     chan struct{} // closed when those who wait for each other at this booking begin; nil: nobody waits
+	mu sync.Mutex
+	// closed when those who wait for each other at this booking begin; nil: nobody waits
+	gun     chan struct{}
 	waiting int
 }
 
 const (
 	gathering = 3 // who wait for each other
 	gathered  = 20 * time.Millisecond
-	// crowded is how many may be at one booking. To find an order for more calls at once takes long: twice as long for each.
+	// crowded is how many may be at one booking. To find an order for more calls at once takes
+	// long: twice as long for each.
 	crowded = 9
 )
 
-// gather waits for others who want something of the booking too, so that all of them begin at one moment. Chance alone lets too few meet.
+// gather waits for others who want something of the booking too, so that all of them begin at one
+// moment. Chance alone lets too few meet.
 func (o *offer) gather(ctx context.Context) {
 	o.mu.Lock()
 	if o.gun == nil {
@@ -137,7 +141,8 @@ func (c *client) hastily() *client {
 	return &hasty
 }
 
-// run lets everybody loose, and returns when the calls are used up or ctx ends. Then nothing is under way any more.
+// run lets everybody loose, and returns when the calls are used up or ctx ends. Then nothing is
+// under way any more.
 func (c *crowd) run(ctx context.Context, k *ledgertest.Kit, users int, seed uint64) {
 	var wg sync.WaitGroup
 	n := 0
@@ -304,7 +309,8 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 			wg.Wait()
 		default:
 			got := c.rides(ctx, d, o, call{Op: opAccept})
-			for got.Answer == ok && c.oneIn(2) { // greedy: and another, before all servers have heard of this one
+			// greedy: and another, before all servers have heard of this one
+			for got.Answer == ok && c.oneIn(2) {
 				if o = c.offered(4); o == nil {
 					return
 				}
@@ -351,7 +357,8 @@ func (c *client) rides(ctx context.Context, d *duo, o *offer, wish call) *call {
 		}
 	case got.Answer == "wrong_start_code":
 		d.seen = booking.Booking{}
-	case got.Answer == "rider_busy" && d.ride == nil && len(d.maybe) == 0: // lost track: ask about all that there are
+	// lost track: ask about all that there are
+	case got.Answer == "rider_busy" && d.ride == nil && len(d.maybe) == 0:
 		c.mu.Lock()
 		d.maybe = append(d.maybe, c.floor[max(0, len(c.floor)-30):]...)
 		c.mu.Unlock()
@@ -370,8 +377,9 @@ func (c *client) moment(ctx context.Context, most time.Duration) {
 	}
 }
 
-// do sends a command as people and what is between them and us do: some give up waiting, some try again, also after an answer that got lost, some
-// send it twice at once, and some use an id for something else. It returns the last call.
+// do sends a command as people and what is between them and us do: some give up waiting, some try
+// again, also after an answer that got lost, some send it twice at once, and some use an id for
+// something else. It returns the last call.
 func (c *client) do(ctx context.Context, p ledgertest.Person, o *offer, wish call) *call {
 	if o == nil {
 		c.pause(ctx)

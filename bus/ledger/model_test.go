@@ -19,9 +19,10 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica and on three whose leader steps down every
-// 400 ms. Whatever anybody was answered, the whole must be as if one thing had happened after the other: see package bookingtest. Then the
-// ledger is inspected, and boards that have looked on all the time are held against one that reads it now.
+// TestModel lets a crowd do as it likes with bookings, at several instances at once, on one replica
+// and on three whose leader steps down every 400 ms. Whatever anybody was answered, the whole must
+// be as if one thing had happened after the other: see package bookingtest. Then the ledger is
+// inspected, and boards that have looked on all the time are held against one that reads it now.
 func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 3*time.Second, int64(1800)
@@ -76,9 +77,11 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// settle drops the calls without an answer whose command is not in the ledger once all calls are over: they had no effect on any answer, unless
-// it was lost, and then the answers tell. Of a hundred calls that may have happened at any time, or not, nobody could try all orders. What is left
-// never ends. The time at which it was stored is no end: it is the leader's when it was sent on, and a new leader may take a second to agree.
+// settle drops the calls without an answer whose command is not in the ledger once all calls are
+// over: they had no effect on any answer, unless it was lost, and then the answers tell. Of a
+// hundred calls that may have happened at any time, or not, nobody could try all orders. What is
+// left never ends. The time at which it was stored is no end: it is the leader's when it was sent
+// on, and a new leader may take a second to agree.
 func (c *crowd) settle(l *ledger.Ledger) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
@@ -144,7 +147,8 @@ func (c *crowd) same(name string, got, want *booking.Board) {
 	byOpening := func(a, b booking.Booking) int { return int(a.OpenedSeq) - int(b.OpenedSeq) }
 	open := of(func(b booking.Booking) bool { return b.State == booking.StateOpen && !b.Overdue(at) })
 	slices.SortFunc(open, byOpening)
-	equal("what is open", append([]booking.Booking(nil), got.Open(at, many, 0)...), open) // none is none, whatever slice it is
+	// none is none, whatever slice it is
+	equal("what is open", append([]booking.Booking(nil), got.Open(at, many, 0)...), open)
 	overdue := of(func(b booking.Booking) bool { return b.Overdue(at) })
 	slices.SortFunc(overdue, byOpening)
 	equal("what is overdue", got.Overdue(at), overdue)

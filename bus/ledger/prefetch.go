@@ -2,45 +2,38 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/token"
 )
 
-// Reading ahead: messages are verified by several goroutines while those before them are being applied. What they are verified by does not
-// depend on their order; what they do to a board does, and there is one goroutine for that.
+// Prefetching: several goroutines verify messages while earlier ones are being applied.
+// Verification does not depend on the order of messages; application does, and has one goroutine.
 const (
-	prefetchBatch = 64 // messages that are handed on at once; fewer where no more are waiting
-	prefetchLimit = 16 // batches that may be verified before they are applied
+	prefetchBatch = 64 // messages handed on together; fewer where no more are waiting
+	prefetchLimit = 16 // batches that may wait to be applied
 )
 
-// A verdict is what came of checking a message, by some version of the past.
+// A verdict is the result of verifying a message in some epoch.
 type verdict struct {
-	m       bus.Message
-	version uint64
-	event   booking.Event
-	err     error // a refusal; or why there is no verdict yet
+	m     bus.Message
+	epoch uint64
+	event booking.Event
+	err   error // a refusal, or why there is no verdict yet
 }
 
-// undecided reports whether there is no verdict, for want of what tokens are judged by.
-func (v *verdict) undecided() bool {
-	return errors.Is(v.err, token.ErrNoKeys) || errors.Is(v.err, token.ErrUndecided)
-}
-
-// A batch is some messages on their way.
+// A batch is a few messages on their way.
 type batch struct {
 	messages []verdict
-	pending  uint64        // how many are behind the last of them
-	checked  chan struct{} // closed when there is a verdict on each
+	pending  uint64        // how many messages follow
+	checked  chan struct{} // closed when each message has a verdict
 }
 
-// ahead calls take with batch after batch, each verified and in the order of the ledger, until that or the reader fails. It closes
-// the reader, and returns when everything it began has ended.
+// prefetch calls take with one verified batch after the other, in the ledger's order, until take or
+// the reader fails. It closes the reader, and returns when all of its goroutines have ended.
 func (f *Follower) prefetch(ctx context.Context, messages *bus.Reader, take func(*batch) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -49,7 +42,7 @@ func (f *Follower) prefetch(ctx context.Context, messages *bus.Reader, take func
 	defer cancel()
 
 	inOrder, unchecked := make(chan *batch, prefetchLimit), make(chan *batch, prefetchLimit)
-	var readErr error // once inOrder is closed
+	var readErr error // valid once inOrder is closed
 	work.Go(func() {
 		defer close(inOrder)
 		defer close(unchecked)
@@ -82,8 +75,8 @@ func (f *Follower) prefetch(ctx context.Context, messages *bus.Reader, take func
 	return readErr
 }
 
-// nextBatch waits for a message, and returns it with those that follow it closely. Where an error ends the reader, it comes with what was
-// read before.
+// nextBatch waits for a message, and returns it with those that follow closely. An error that ends
+// the reader comes with what was read before.
 func nextBatch(messages *bus.Reader) (*batch, error) {
 	b := &batch{checked: make(chan struct{})}
 	for {
@@ -98,12 +91,13 @@ func nextBatch(messages *bus.Reader) (*batch, error) {
 	}
 }
 
-// check verifies what is in a batch. Where that cannot be done yet, whoever takes it waits in place.
+// check verifies the messages of a batch. It does not wait for missing keys or revocations: the
+// goroutine that applies the batch does.
 func (f *Follower) check(ctx context.Context, b *batch) {
 	defer close(b.checked)
 	for i := range b.messages {
 		v := &b.messages[i]
-		v.version = f.ledger.epoch.Version()
+		v.epoch = f.ledger.epoch.Version()
 		v.event, v.err = f.ledger.verify.check(ctx, v.m)
 	}
 }

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	quarantineBody    = 4 << 10 // bytes of a refused body that are kept
+	quarantineBody    = 4 << 10 // bytes of the body that are kept
 	quarantineHeader  = 256     // and of each header
-	quarantineQueue   = 1 << 20 // refused messages that may wait to be recorded, of 32 bytes each
+	quarantineQueue   = 1 << 20 // messages in the queue, of 32 bytes each
 	quarantineWriters = 16
 
 	headerReason     = "Pillion-Reason"
@@ -26,26 +26,26 @@ const (
 	headerCut        = "Pillion-Body-Size"
 )
 
-// A quarantine records refused messages in stream QUARANTINE, each once, for operators to look at. The record of sequence 17 is
-// the message quarantine.17. Every reader of the ledger offers what it refuses: the first to do so is stored and the others
-// are not, because each write is guarded to be the first of its subject. So no reader has to be there for another, and a crash
-// in between is mended by the next start (docs/adr/0003).
+// A quarantine records rejected messages in stream QUARANTINE, each once, for operators. The record
+// of sequence 17 is the message quarantine.17. Every follower offers what it rejects. The guard of
+// each write is that it is the first of its subject, so one record is stored and the others are
+// not. So no follower depends on another, and the next start makes up for a crash (docs/adr/0003).
 //
-// Whoever offers a message never waits: what is remembered of it is where it stands and why it was refused, and the message itself
-// is read again when it is recorded.
+// Offering a message never waits: the queue holds its sequence and the reason, and the message is
+// read again when it is recorded.
 type quarantine struct {
 	conn    *bus.Conn
 	metrics *metrics
 
 	mu      sync.Mutex
-	offered uint64          // how many there were so far; each has its number
+	offered uint64          // how many so far; each has a number
 	waiting []refusedAt     // in the order of their numbers
 	writing map[uint64]bool // numbers
-	lossy   bool            // whether there were too many to be remembered
+	lossy   bool            // whether the queue was ever full
 	changed chan struct{}   // closed and replaced by every change
 }
 
-// A refusedAt is a message that waits to be recorded.
+// A refusedAt is a message in the queue.
 type refusedAt struct {
 	number, seq uint64
 	reason      string
@@ -55,7 +55,7 @@ func newQuarantine(c *bus.Conn, m *metrics) *quarantine {
 	return &quarantine{conn: c, metrics: m, writing: map[uint64]bool{}, changed: make(chan struct{})}
 }
 
-// change does something to the queue, and wakes who waits for that.
+// change changes the queue, and wakes the goroutines that wait for that.
 func (q *quarantine) change(do func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,7 +64,8 @@ func (q *quarantine) change(do func()) {
 	q.changed = make(chan struct{})
 }
 
-// record offers a refused message. Where too many wait already, it is recorded when the ledger is next read.
+// record offers a rejected message. Where the queue is full, it is recorded when the ledger is next
+// read.
 func (q *quarantine) record(seq uint64, reason string) {
 	q.change(func() {
 		if len(q.waiting) == quarantineQueue {
@@ -77,7 +78,7 @@ func (q *quarantine) record(seq uint64, reason string) {
 	})
 }
 
-// run writes records until ctx ends, several at a time: what servers replicate they store together.
+// run writes records until ctx ends, several at a time: replicated servers store them together.
 func (q *quarantine) run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -116,7 +117,7 @@ func (q *quarantine) next(ctx context.Context) (refusedAt, error) {
 	}
 }
 
-// flush waits until everything is recorded that was offered so far, and reports whether it is.
+// flush waits until everything that was offered so far is recorded, and reports whether it is.
 func (q *quarantine) flush(ctx context.Context) bool {
 	q.mu.Lock()
 	last := q.offered
@@ -142,19 +143,16 @@ func (q *quarantine) flush(ctx context.Context) bool {
 
 // write stores one record, however long that takes.
 func (q *quarantine) write(ctx context.Context, r refusedAt) {
-	pace := bus.NewBackOff()
-	for ctx.Err() == nil {
+	_ = bus.Insistently(ctx, func(func()) error {
 		result, err := q.try(ctx, r)
 		if err == nil {
 			q.metrics.quarantined.WithLabelValues(result).Inc()
-			return
 		}
-		q.conn.Log().Debug("quarantine is not available", "error", err)
-		bus.Pause(ctx, pace.NextBackOff())
-	}
+		return err
+	}, func(err error, _ time.Duration) { q.conn.Log().Debug("quarantine is not available", "error", err) })
 }
 
-// try stores one record, and returns what came of it.
+// try stores one record, and returns its metric label.
 func (q *quarantine) try(ctx context.Context, r refusedAt) (result string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
@@ -166,18 +164,19 @@ func (q *quarantine) try(ctx context.Context, r refusedAt) (result string, err e
 		return "", err
 	}
 	_, err = q.conn.Publish(ctx, quarantined(m, r.reason), jetstream.WithExpectStream(bus.QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == bus.CodeWrongLastSequence {
+	if bus.APIError(err).ErrorCode == bus.CodeWrongLastSequence {
 		return "known", nil
 	}
 	return "recorded", err
 }
 
-// tokenShaped matches whatever could be a JWT: three runs of base64url between dots, the first an encoded JSON object.
+// tokenShaped matches anything that could be a JWT: three runs of base64url between dots, the first
+// an encoded JSON object.
 var tokenShaped = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
 
-// quarantined makes the record of a refused message: its reason, where and when it was stored, its CloudEvents headers and the
-// beginning of its body. Its token is left out, and blotted out wherever else something like one stands.
+// quarantined makes the record of a rejected message: its reason, where and when it was stored, its
+// CloudEvents headers and the beginning of its body. It leaves out the token, and removes whatever
+// looks like one elsewhere.
 func quarantined(m bus.Message, reason string) *nats.Msg {
 	out := nats.NewMsg(bus.QuarantinePrefix + strconv.FormatUint(m.Seq, 10))
 	for name, values := range m.Header {
@@ -196,7 +195,7 @@ func quarantined(m bus.Message, reason string) *nats.Msg {
 	return out
 }
 
-// clean blots out tokens before it cuts, so that no cut leaves half a token behind.
+// clean removes tokens before it truncates, so that no half token remains.
 func clean(s string, limit int) string {
 	s = tokenShaped.ReplaceAllString(s, "[token removed]")
 	if len(s) > limit {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// publishRaw speaks the NATS protocol by hand, because no client library writes what an attacker may: any bytes as headers.
+// publishRaw speaks the NATS protocol by hand, because no client library writes what an attacker
+// may: any bytes as headers.
 func publishRaw(t testing.TB, url, subject string, header, data []byte) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "nats://"))

@@ -10,68 +10,59 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// rebuild reads the board anew whenever the past has changed since the version that it is judged by, until ctx ends: then it is what a reader would have who starts now. The board
-// that there is goes on being read and looked at meanwhile.
+// rebuild reads the board anew whenever the epoch has changed since it was judged, until ctx ends:
+// then it is the board of a reader that starts now. The old board stays in use meanwhile.
 func (f *Follower) rebuild(ctx context.Context, judged uint64) {
-	past := f.ledger.epoch
-	pace := bus.NewBackOff()
-	for {
+	for ctx.Err() == nil {
 		select {
-		case <-past.After(judged):
+		case <-f.ledger.epoch.After(judged):
 		case <-ctx.Done():
 			return
 		}
-		version, began := past.Version(), time.Now()
-		err := f.reread(ctx, version)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			judged = version
-			pace.Reset()
+		_ = bus.Insistently(ctx, func(func()) error {
+			epoch, began := f.ledger.epoch.Version(), time.Now()
+			if err := f.reread(ctx, epoch); err != nil {
+				return err
+			}
+			judged = epoch
 			f.ledger.metrics.rebuilds.Inc()
-			f.ledger.log.Info("the board has been read anew", "up_to", f.board.Seq(), "took", time.Since(began))
-			continue
-		}
-		wait := pace.NextBackOff()
-		f.ledger.log.Warn("the board could not be read anew", "error", err, "retry_in", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
+			f.ledger.log.Info("the board was rebuilt", "up_to", f.board.Seq(), "took", time.Since(began))
+			return nil
+		}, func(err error, wait time.Duration) {
+			f.ledger.log.Warn("the board could not be rebuilt", "error", err, "retry_in", wait)
+		})
 	}
 }
 
-// reread reads the whole ledger into a new board until that knows as much as the one there is, and puts it in its place.
-func (f *Follower) reread(ctx context.Context, version uint64) error {
+// reread reads the whole ledger into a new board until that has caught up with the current one, and
+// replaces the current one.
+func (f *Follower) reread(ctx context.Context, epoch uint64) error {
 	stream, err := f.ledger.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {
 		return err
 	}
-	fresh, rests := booking.NewBoard(), snapshotBasis{}
-	fresh.Advance(max(stream.CachedInfo().State.FirstSeq, 1) - 1)
+	fresh, basis := booking.NewBoard(), snapshotBasis{}
+	f.skipAged(fresh, stream.CachedInfo())
+	if f.replace(fresh, &basis, epoch) {
+		return nil
+	}
 	messages, err := f.ledger.conn.Read(ctx, stream, fresh.Seq()+1)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
 	}
-	if f.replace(fresh, &rests, version) {
-		messages.Close()
-		return nil
-	}
 	err = f.prefetch(ctx, messages, func(b *batch) error {
 		for i := range b.messages {
 			v := &b.messages[i]
-			if v.undecided() {
+			if undecided(v.err) {
 				v.event, v.err = f.judge(ctx, v.m)
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := f.put(fresh, &rests, v.m, v.event, v.err, false); err != nil {
+			if err := f.put(fresh, &basis, v.m, v.event, v.err, false); err != nil {
 				return err
 			}
-			if f.replace(fresh, &rests, version) {
+			if f.replace(fresh, &basis, epoch) {
 				return errReplaced
 			}
 		}
@@ -83,12 +74,12 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 	return err
 }
 
-// errReplaced ends the reading of a board anew.
+// errReplaced ends the reading of a new board.
 var errReplaced = errors.New("the board has been replaced")
 
-// replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
-// meanwhile, it is read anew after this.
-func (f *Follower) replace(fresh *booking.Board, rests *snapshotBasis, version uint64) bool {
+// replace replaces the board by fresh, if that has caught up. No verdict can come in between. If
+// the epoch has changed again meanwhile, another rebuild follows.
+func (f *Follower) replace(fresh *booking.Board, basis *snapshotBasis, epoch uint64) bool {
 	if fresh.Seq() < f.board.Seq() {
 		return false
 	}
@@ -98,6 +89,6 @@ func (f *Follower) replace(fresh *booking.Board, rests *snapshotBasis, version u
 		return false
 	}
 	f.board.Become(fresh)
-	f.basis, f.version = *rests, version
+	f.basis, f.epoch = *basis, epoch
 	return true
 }

@@ -17,8 +17,9 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// Somebody says today that a key, or a session, was not good since some time ago. What was judged by it already is judged anew: the live
-// board becomes the one that a reader has who starts now, and nobody who looks at it meanwhile sees it half read.
+// Somebody says today that a key, or a session, was not good since some time ago. What was judged
+// by it already is judged anew: the live board becomes the one that a reader has who starts now,
+// and nobody who looks at it meanwhile sees it half read.
 func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -120,7 +121,8 @@ func changeKeys(t testing.TB, c *bus.Conn, change func(*token.KeySet, time.Time)
 	}
 }
 
-// watching opens a ledger that judges by the keys and revocations in the buckets, as a service does.
+// watching opens a ledger that judges by the keys and revocations in the buckets, as a service
+// does.
 func watchingLedger(k *ledgertest.Kit, t testing.TB) *ledger.Ledger {
 	t.Helper()
 	conn := k.Connect(t)

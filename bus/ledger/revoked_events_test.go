@@ -17,8 +17,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An event is judged by when it was stored: good until 15 s after the revocation, refused later, by the board that was there and by
-// every one that is read anew.
+// An event is judged by when it was stored: good until 15 s after the revocation, refused later, by
+// the board that was there and by every one that is read anew.
 func TestReplayAcrossARevocation(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)

@@ -14,48 +14,49 @@ import (
 )
 
 const (
-	// messageRoom is what a message of the ledger takes at most, taken over the life of a booking:
-	// three quarters of it as a rule, half of which is its token.
+	// messageRoom is the average size of a message over the life of a booking, rounded up: usually
+	// three quarters of it, half of that for the token.
 	messageRoom = 2 << 10
-	// ledgerSpare is the part of the ledger that nothing is reckoned with: forgeries take room too.
+	// ledgerSpare is the fraction of the ledger that stays out of account, because forgeries take
+	// room too.
 	ledgerSpare = 32
-	// allowancePart is the part of what is free that one process may use without asking again, and
-	// allowanceLife for how long. Where that is less than allowanceLeast each booking asks.
+	// allowancePart is the fraction of the free bytes that one process may use without asking
+	// again, for allowanceLife. Where that is less than allowanceLeast, each booking asks.
 	allowancePart  = 16
 	allowanceLife  = time.Second
 	allowanceLeast = 1 << 20
 	// refusalLife is how long a refusal holds.
 	refusalLife = 200 * time.Millisecond
-	// boardPatience is how long a board is waited for that decides whether there is room.
+	// boardPatience is how long admit waits for a board that decides whether there is room.
 	boardPatience = time.Second
 )
 
-// errAdmission is that others have written to the ledger while its last room was given away: ask
-// for it again.
-var errAdmission = booking.ErrContended.Saying("Many bookings want the room that is left. Please try again in a moment.")
+// errAdmission says that others have written to the ledger while its last room was given away: ask
+// again.
+var errAdmission = booking.ErrContended.Saying("Many bookings compete for the remaining storage. Please try again in a moment.")
 
-// A room is what is left of the ledger for new bookings, after all that the bookings there are
-// still need until they are over: so whatever was begun can be ended. See ADR 21.
+// A room manages what is left of the ledger for new bookings, after everything that open bookings
+// still need: so whatever was begun can be ended. See ADR 21.
 //
-// Mostly a process takes an allowance, which is a small part of what is left, and uses it up
-// without asking. Where little is left one booking after another asks the ledger's leader, and is
-// stored only if nothing else has been stored meanwhile.
+// Mostly a process takes an allowance, a small part of what is left, and uses it up without asking.
+// When little is left, one booking after another asks the leader, and is stored only if nothing
+// else was stored meanwhile.
 type room struct {
 	conn  *bus.Conn
-	board *booking.Board // nil: it is not known what the bookings need
+	board *booking.Board // nil: the needs of bookings are unknown
 	disk  bus.Disk       // nil: a server elsewhere has a limit
 	now   func() time.Time
 
-	turn      chan struct{} // has a value while somebody looks at the rest, or is the only one to write
+	turn      chan struct{} // a lock: holds a value while one caller reads the room or writes alone
 	allowance int64         // bytes
-	expires   time.Time     // when that is over
-	refused   time.Time     // when there was none
-	wanted    int64         // for so many bytes
-	underWay  int64         // bytes that were given away, and are not stored yet
+	expires   time.Time     // the end of the allowance
+	refused   time.Time     // when there was no room
+	wanted    int64         // for how many bytes
+	underWay  int64         // granted bytes that are not stored yet
 }
 
-// growth returns how many messages more than before are to be kept room for once events have been
-// appended to a booking.
+// growth returns for how many messages more room must be reserved once events are appended to a
+// booking.
 func growth(b booking.Booking, events []booking.Event) (messages int) {
 	for _, e := range events {
 		messages += b.Growth(e.Kind)
@@ -63,13 +64,13 @@ func growth(b booking.Booking, events []booking.Event) (messages int) {
 	return messages
 }
 
-// An admission is leave to write what takes room. Call leave when it has been tried.
+// An admission is the permission to write what takes room. Call leave after the write.
 type admission struct {
 	leave func()
-	last  uint64 // the only sequence of the ledger that it is good for; 0: any
+	last  uint64 // the ledger's last sequence that it holds for; 0: any
 }
 
-// guard makes the server refuse m where the admission is not good any more.
+// guard makes the server reject m where the admission no longer holds.
 func (a admission) guard(m *nats.Msg) {
 	m.Header.Del(jetstream.ExpectedLastSeqHeader)
 	if a.last > 0 {
@@ -77,8 +78,8 @@ func (a admission) guard(m *nats.Msg) {
 	}
 }
 
-// admit returns leave to write that room is kept for so many messages more, or ErrLedgerFull.
-// Whatever room was kept for already is always admitted. Other errors are worth another try.
+// admit returns the permission to reserve room for so many messages more, or ErrFull. Writes into
+// reserved room are always admitted. Other errors are worth another try.
 func (r *room) admit(ctx context.Context, messages int) (admission, error) {
 	if messages == 0 {
 		return admission{leave: func() {}}, nil
@@ -135,9 +136,8 @@ func (r *room) enter(ctx context.Context) error {
 
 func (r *room) exit() { <-r.turn }
 
-// left returns how many bytes nothing is kept for, which may be less than none, and the last
-// sequence of the ledger then. It waits for the board only where that decides whether there is what
-// is needed.
+// left returns how many bytes are not reserved, possibly fewer than none, and the ledger's last
+// sequence at that time. It waits for the board only where that decides whether need fits.
 func (r *room) left(ctx context.Context, need int64) (int64, uint64, error) {
 	ledger, err := r.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {
@@ -150,8 +150,8 @@ func (r *room) left(ctx context.Context, need int64) (int64, uint64, error) {
 		return free - max(info.Config.MaxBytes, 0)/10 - r.underWay, last, nil
 	}
 	kept := func() int64 {
-		// What the board has not read yet may be new bookings, all of it. It is asked first how far
-		// it is: what it learns meanwhile is counted twice rather than not at all.
+		// All unread messages may be new bookings. The board's position is read first, so that what
+		// it learns meanwhile counts twice rather than not at all.
 		behind := max(int64(last)-int64(r.board.Seq()), 0)
 		return (behind*int64(wholeLife) + int64(r.board.Remaining())) * messageRoom
 	}
@@ -167,7 +167,7 @@ func (r *room) left(ctx context.Context, need int64) (int64, uint64, error) {
 	return left, last, nil
 }
 
-// wholeLife is how many messages a new booking is kept room for.
+// wholeLife is the number of messages for which a new booking reserves room.
 var wholeLife = new(booking.Booking).Growth(booking.Requested)
 
 // free returns how many bytes the ledger and its disk have free.
@@ -184,8 +184,8 @@ func (r *room) free(info *jetstream.StreamInfo) int64 {
 	return free
 }
 
-// Room returns nil when there is room for a new booking, ErrLedgerFull when what is left is kept
-// for others, or why that is not known.
+// Room returns nil when there is room for a new booking, ErrFull when the rest is reserved, or why
+// that is unknown.
 func (l *Ledger) Room(ctx context.Context) error {
 	if err := l.room.enter(ctx); err != nil {
 		return err
@@ -194,13 +194,13 @@ func (l *Ledger) Room(ctx context.Context) error {
 	need := int64(wholeLife) * messageRoom
 	left, _, err := l.room.left(ctx, need)
 	if err == nil && left < need {
-		return ErrFull.Because(fmt.Errorf("%d KiB are left, and a booking is kept %d KiB", max(left, 0)>>10, need>>10))
+		return ErrFull.Because(fmt.Errorf("%d KiB are left, and a booking reserves %d KiB", max(left, 0)>>10, need>>10))
 	}
 	return err
 }
 
-// refusedFor tells why the server does not store messages that it should: ErrNoRoom where there is
-// no room for them, nil where it is something else.
+// refusedFor explains why the server does not store messages: it returns ErrNoRoom where there is
+// no room for them, and nil otherwise.
 func (r *room) refusedFor(ctx context.Context, msgs []*nats.Msg) error {
 	ledger, err := r.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {

@@ -2,19 +2,18 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/snapshot"
 	"github.com/example/pillion/bus/trust"
 )
 
-// UseSnapshots makes the follower start from a snapshot of the board where one fits, and make one now and then, together with
-// the others that follow the ledger. Call it before Run. Without it the whole ledger is read at every start.
+// UseSnapshots makes the follower start from a snapshot of the board where one fits, and save one
+// now and then, in turn with the other followers of the ledger. Call it before Run. Without it
+// every start reads the whole ledger.
 func (f *Follower) UseSnapshots(o snapshot.Options) error {
 	s, err := snapshot.NewStore(f.ledger.conn, o)
 	if err != nil {
@@ -25,15 +24,15 @@ func (f *Follower) UseSnapshots(o snapshot.Options) error {
 	return nil
 }
 
-// recall puts the latest snapshot on the board, if that is empty and the snapshot fits. Otherwise nothing is changed, and the ledger is read
-// from its beginning.
+// loadSnapshot makes the latest snapshot the board, if the board is empty and the snapshot fits.
+// Otherwise it changes nothing, and the ledger is read from its beginning.
 func (f *Follower) loadSnapshot(ctx context.Context, ledger *jetstream.StreamInfo) {
 	s := f.snapshots
 	if s == nil {
 		return
 	}
 	began := time.Now()
-	version := f.ledger.epoch.Version() // before anything is compared: what changes from here on is told
+	epoch := f.ledger.epoch.Version() // read before anything is compared: later changes advance it
 	x, err := s.Latest(ctx)
 	var board *booking.Board
 	if err == nil {
@@ -42,7 +41,7 @@ func (f *Follower) loadSnapshot(ctx context.Context, ledger *jetstream.StreamInf
 	if err == nil {
 		board, err = s.Load(ctx, &x)
 	}
-	if err == nil && !f.install(board, &x, ledger, version) {
+	if err == nil && !f.install(board, &x, ledger, epoch) {
 		err = snapshot.ErrOtherPast
 	}
 	if ctx.Err() != nil {
@@ -57,139 +56,18 @@ func (f *Follower) loadSnapshot(ctx context.Context, ledger *jetstream.StreamInf
 	f.ledger.log.Info("the board starts from a snapshot", "up_to", x.Seq, "of", ledger.State.LastSeq, "bytes", x.Size, "took", time.Since(began))
 }
 
-// install makes the board what a snapshot says, unless it was judged by a later version of the past by now.
-func (f *Follower) install(board *booking.Board, x *snapshot.Snapshot, ledger *jetstream.StreamInfo, version uint64) bool {
+// install makes a snapshot the board, unless a later epoch has begun meanwhile.
+func (f *Follower) install(board *booking.Board, x *snapshot.Snapshot, ledger *jetstream.StreamInfo, epoch uint64) bool {
 	board.Forget(ledger.State.FirstSeq)
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
-	if f.version > version || f.board.Seq() > board.Seq() {
+	if f.epoch > epoch || f.board.Seq() > board.Seq() {
 		return false
 	}
 	f.board.Become(board)
 	f.basis = snapshotBasis{seq: x.Seq, digest: x.Message, latest: x.Latest}
-	if x.Strangers {
+	if x.UnknownKey {
 		f.basis.unknownKeyIDs = trust.KeyIDs(x.Keys)
 	}
 	return true
-}
-
-// keepSnapshots makes a snapshot whenever one is due, until ctx ends.
-func (f *Follower) keepSnapshots(ctx context.Context) {
-	s := f.snapshots
-	if s == nil {
-		return
-	}
-	tick := time.NewTicker(max(min(s.Pause/2, 5*time.Second), time.Millisecond))
-	defer tick.Stop()
-	var known snapshot.Snapshot // the last that was seen
-	fit := false                // whether it can be of use to anybody
-	var failed time.Time
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if f.Ready(ctx) != nil || time.Since(failed) < s.Pause || fit && !s.Due(&known, f.board.Seq()) {
-			continue
-		}
-		var err error
-		if known, fit, err = f.snapshotIfDue(ctx); err != nil && ctx.Err() == nil {
-			failed = time.Now() // and whatever it was, it is not tried again at once
-			f.ledger.metrics.snapshots.WithLabelValues(resultOf(err)).Inc()
-			f.ledger.log.Warn("no snapshot of the board was made", "error", err)
-		}
-	}
-}
-
-func resultOf(err error) string {
-	if errors.Is(err, bus.ErrStale) || errors.Is(err, booking.ErrCaptureLost) {
-		return "overtaken"
-	}
-	return "failed"
-}
-
-// snapshotIfDue looks which snapshot there is, and makes another if it is time. It returns the one that is there then, and whether it is
-// of any use.
-func (f *Follower) snapshotIfDue(ctx context.Context) (snapshot.Snapshot, bool, error) {
-	s := f.snapshots
-	was, err := s.Latest(ctx)
-	if errors.Is(err, snapshot.ErrUnreachable) {
-		return snapshot.Snapshot{}, false, err
-	}
-	ledger, streamErr := f.ledger.conn.Stream(ctx, bus.LedgerStream)
-	if streamErr != nil {
-		return snapshot.Snapshot{}, false, streamErr
-	}
-	if err == nil {
-		err = s.Fits(ctx, &was, ledger.CachedInfo())
-	}
-	if errors.Is(err, snapshot.ErrUnreachable) {
-		return snapshot.Snapshot{}, false, err
-	}
-	if err == nil {
-		f.ledger.metrics.snapshot(&was)
-	}
-	if err == nil && !s.Due(&was, f.board.Seq()) || err != nil && !errors.Is(err, snapshot.ErrNone) && !s.Replaceable(&was, err) {
-		return was, err == nil, nil
-	}
-	claim, ours, claimErr := s.Claim(ctx)
-	if claimErr != nil || !ours {
-		return was, err == nil, claimErr
-	}
-	defer s.Release(ctx, claim)
-	made, ok, err := f.snapshot(ctx, was)
-	if err != nil || !ok {
-		return was, false, err
-	}
-	return made, true, nil
-}
-
-// snapshot makes a snapshot over was. It reports false where the board is not fit for that at the moment.
-func (f *Follower) snapshot(ctx context.Context, was snapshot.Snapshot) (snapshot.Snapshot, bool, error) {
-	began := time.Now()
-	x, capture, ok := f.capture()
-	if !ok {
-		return snapshot.Snapshot{}, false, nil
-	}
-	defer capture.End()
-	if !f.quarantine.flush(ctx) { // a reader that starts from the snapshot will not offer once more what was refused
-		return snapshot.Snapshot{}, false, nil
-	}
-	if err := f.snapshots.Save(ctx, capture, &x, was); err != nil {
-		return snapshot.Snapshot{}, false, err
-	}
-	x.StoredAt = time.Now()
-	f.ledger.metrics.snapshot(&x)
-	f.ledger.metrics.snapshots.WithLabelValues("made").Inc()
-	f.ledger.log.Info("a snapshot of the board was made", "up_to", x.Seq, "bytes", x.Size, "took", time.Since(began))
-	return x, true, nil
-}
-
-// capture begins to capture the board, together with what it rests on. It reports false where the two do not agree at the moment: where
-// the past has changed, and the board is still to be read anew.
-func (f *Follower) capture() (snapshot.Snapshot, *booking.Capture, bool) {
-	s := f.snapshots
-	f.verdict.Lock()
-	defer f.verdict.Unlock()
-	x := snapshot.Snapshot{
-		Version: snapshot.Version, Board: booking.BoardVersion, ID: booking.NewID(),
-		Ledger: f.created, Seq: f.basis.seq, Latest: f.basis.latest, Strangers: f.basis.unknownKeyIDs != nil,
-	}
-	var loaded bool
-	x.Revocations, loaded = s.Revocations.Position()
-	x.Keys = s.Keys.KeyLives()
-	if f.ledger.epoch.Version() != f.version || !loaded || x.Keys == nil {
-		return snapshot.Snapshot{}, nil, false
-	}
-	if f.basis.seq == 0 || f.basis.seq != f.board.Seq() {
-		return snapshot.Snapshot{}, nil, false // what it knows last has aged unread
-	}
-	if x.Strangers && !trust.EqualIDs(f.basis.unknownKeyIDs, x.Keys) {
-		f.ledger.log.Warn("a key has come that the board has refused messages for want of; it is read anew")
-		f.ledger.epoch.Advance()
-		return snapshot.Snapshot{}, nil, false
-	}
-	x.Message = f.basis.digestOfLast()
-	return x, f.board.Capture(), true
 }

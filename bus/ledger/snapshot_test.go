@@ -149,7 +149,8 @@ func content(t testing.TB, b *booking.Board) []byte {
 	}
 }
 
-// equalsAFreshOne fails the test unless the board is what a reader has who reads the whole ledger now.
+// equalsAFreshOne fails the test unless the board is what a reader has who reads the whole ledger
+// now.
 func equalsAFreshOne(k *ledgertest.Kit, t *testing.T, i *instance) {
 	t.Helper()
 	fresh, _ := ledgertest.Follow(t, watchingLedger(k, t))
@@ -167,7 +168,8 @@ func firstKeys(k *ledgertest.Kit, t *testing.T, conn *bus.Conn) (first, other to
 	return first, other
 }
 
-// Instances that start from a snapshot, and such as have read everything, have the same board, however much goes on and whoever is killed.
+// Instances that start from a snapshot, and such as have read everything, have the same board,
+// however much goes on and whoever is killed.
 func TestTwoInstancesServeOneTruth(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -241,7 +243,8 @@ func TestTwoInstancesServeOneTruth(t *testing.T) {
 	})
 }
 
-// A snapshot is used only where reading everything would make the same board. Otherwise it is as if it were not there, and replaced.
+// A snapshot is used only where reading everything would make the same board. Otherwise it is as if
+// it were not there, and replaced.
 func TestSnapshotsThatAreNotUsed(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	type env struct {
@@ -460,7 +463,8 @@ func eachChunk(k *ledgertest.Kit, t testing.TB, do func(key string)) {
 		t.Fatal(err)
 	}
 	for _, key := range keys {
-		if strings.HasPrefix(key, "chunk.") && strings.HasSuffix(key, ".2") { // of each snapshot that is there
+		// of each snapshot that is there
+		if strings.HasPrefix(key, "chunk.") && strings.HasSuffix(key, ".2") {
 			do(key)
 		}
 	}

@@ -8,19 +8,20 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// aggregate is the filter that covers everything about one booking. It is the guard of every write to it, and the server
-// compares guards in flight by literal string, so there is only this one way to spell it.
+// aggregate is the filter for everything about one booking, and the guard of every write to it.
+// NATS compares the guards of concurrent writes as literal strings, so there must be only one
+// spelling.
 func aggregate(id booking.ID) string { return bus.BookingPrefix + string(id) + ".>" }
 
-// rides is the filter that covers everything about one rider, and the guard of every write to it; see aggregate.
+// rides is the filter for everything about one rider, and the guard of every write to it.
 func rides(r booking.RiderID) string { return bus.RiderPrefix + string(r) + ".>" }
 
-// engagedSubject is where it stands that a rider has accepted a booking.
+// engagedSubject is the subject of the record that a rider has accepted a booking.
 func engagedSubject(r booking.RiderID, id booking.ID) string {
 	return bus.RiderPrefix + string(r) + "." + string(id) + bus.EngagedSuffix
 }
 
-// parseEngaged reads ledger.rider.<rider id>.<booking id>.engaged.
+// ParseEngagementSubject reads ledger.rider.<rider id>.<booking id>.engaged.
 func ParseEngagementSubject(s string) (booking.RiderID, booking.ID, bool) {
 	rest, ok := strings.CutPrefix(s, bus.RiderPrefix)
 	if !ok {
@@ -37,7 +38,7 @@ func ParseEngagementSubject(s string) (booking.RiderID, booking.ID, bool) {
 	return booking.RiderID(rider), booking.ID(id), true
 }
 
-// A position is the place of a message in a booking's history, as its subject tells it.
+// A Position is the place of an event in a booking's history, as its subject states it.
 type Position struct {
 	Booking booking.ID
 	N       int
@@ -48,7 +49,8 @@ func (p Position) subject() string {
 	return bus.BookingPrefix + string(p.Booking) + "." + strconv.Itoa(p.N) + "." + string(p.Kind)
 }
 
-// parseSubject reads ledger.booking.<id>.<n>.<event>. It accepts one spelling of each position only.
+// ParseSubject reads ledger.booking.<id>.<n>.<event>. It accepts one spelling of each position
+// only.
 func ParseSubject(s string) (Position, bool) {
 	rest, ok := strings.CutPrefix(s, bus.BookingPrefix)
 	if !ok {

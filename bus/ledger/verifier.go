@@ -11,15 +11,16 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A refusal says why a message is not an event, for good. Its reason is a metric label: one of a small fixed set.
+// A refusal says that a message is permanently rejected: it is not an event. Its reason is a metric
+// label, one of a small fixed set.
 type refusal struct{ reason string }
 
 func (r *refusal) Error() string { return "refused: " + r.reason }
 
 func refuse(reason string) error { return &refusal{reason} }
 
-// refusalOf returns the reason for which err says a message is refused for good. Any other error means that the message could
-// not be judged.
+// RefusalReason returns the reason for which err permanently rejects a message. After any other
+// error the message could not be judged.
 func RefusalReason(err error) (string, bool) {
 	var r *refusal
 	switch {
@@ -35,24 +36,30 @@ func RefusalReason(err error) (string, bool) {
 	return "", false
 }
 
-// A reverifier decides whether a stored message is an event that its actor caused. The verdict rests on stored facts alone, so
-// every reader reaches the same one whenever it reads. Whether the event also follows from the booking's history is for the
-// booking.Thread that it is applied to.
-type reverifier struct {
-	tokens TokenVerifier
-}
-
-// A TokenVerifier verifies a token as of the time an event was stored.
+// A TokenVerifier verifies a token as of the time when an event was stored.
 type TokenVerifier interface {
 	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
 }
 
-// errNoEvent is the verdict on the record of an engagement: it is for whoever decides about that rider, and no booking changes by it.
+// A verifier decides whether a stored message is an event that its actor caused. The verdict rests
+// on stored facts alone, so every reader reaches the same one at any time. Whether the event also
+// follows from the booking's history is decided where it is applied.
+type verifier struct {
+	tokens TokenVerifier
+}
+
+// errNoEvent is the verdict on an engagement record, which changes no booking.
 var errNoEvent = errors.New("no event")
 
-// check returns the event that m is, or errNoEvent. Another error is a refusal for good (see refusalOf), or token.ErrNoKeys or token.ErrUndecided
-// where the message cannot be judged yet, or ctx's.
-func (v reverifier) check(ctx context.Context, m bus.Message) (booking.Event, error) {
+// Verify returns the event that a message of the ledger is. Errors: a permanent rejection (see
+// RefusalReason); token.ErrNoKeys or token.ErrUndecided where the message cannot be judged yet;
+// ctx's; another one for an engagement record.
+func (l *Ledger) Verify(ctx context.Context, m bus.Message) (booking.Event, error) {
+	return l.verify.check(ctx, m)
+}
+
+// check is Verify. The verdict on an engagement record is errNoEvent.
+func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, error) {
 	if _, _, ok := ParseEngagementSubject(m.Subject); ok {
 		return booking.Event{}, errNoEvent
 	}
@@ -73,8 +80,9 @@ func (v reverifier) check(ctx context.Context, m bus.Message) (booking.Event, er
 	return e, nil
 }
 
-// claims returns what the token of a message claims, if it was good when the message was stored. Errors: those of check.
-func (v reverifier) claims(ctx context.Context, m bus.Message) (token.Claims, error) {
+// claims returns the claims of a message's token, if that was valid when the message was stored.
+// Errors: those of Verify.
+func (v verifier) claims(ctx context.Context, m bus.Message) (token.Claims, error) {
 	auth := m.Header[bus.HeaderToken]
 	if len(auth) != 1 {
 		return token.Claims{}, refuse("no_token")
@@ -90,7 +98,29 @@ func (v reverifier) claims(ctx context.Context, m bus.Message) (token.Claims, er
 	return claims, err
 }
 
-// Verify returns the event that a message of the ledger is; see reverifier.check for the errors.
-func (l *Ledger) Verify(ctx context.Context, m bus.Message) (booking.Event, error) {
-	return l.verify.check(ctx, m)
+// AwaitVerdict calls check until there is a verdict: keys or revocations may be on their way. It
+// calls waiting, which may be nil, with true before the first wait and with false after the last.
+// It returns check's result, or ctx's error.
+func AwaitVerdict[T any](ctx context.Context, check func() (T, error), waiting func(err error, still bool)) (T, error) {
+	pace := bus.NewBackOff()
+	for stalled := false; ; stalled = true {
+		v, err := check()
+		if !undecided(err) {
+			if stalled && waiting != nil {
+				waiting(nil, false)
+			}
+			return v, err
+		}
+		if !stalled && waiting != nil {
+			waiting(err, true)
+		}
+		if bus.Pause(ctx, pace.NextBackOff()); ctx.Err() != nil {
+			return v, ctx.Err()
+		}
+	}
+}
+
+// undecided reports whether keys or revocations are missing for a verdict.
+func undecided(err error) bool {
+	return errors.Is(err, token.ErrNoKeys) || errors.Is(err, token.ErrUndecided)
 }

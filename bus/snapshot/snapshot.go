@@ -1,3 +1,10 @@
+// Package snapshot stores snapshots of a board in a bucket, and decides which one a starting reader
+// of the ledger may use.
+//
+// Begin with [NewStore]. A snapshot is a cache of verdicts: it is used where reading the ledger
+// from its beginning would make the very same board, and otherwise it is ignored (docs/adr/0014).
+// It is authenticated with a key that only our services have, so that a writer without the key can
+// destroy snapshots but forge none.
 package snapshot
 
 import (
@@ -17,58 +24,60 @@ import (
 	"github.com/example/pillion/bus/trust"
 )
 
-// snapshotVersion is the version of how a snapshot is kept, and of the rules by which messages of the ledger are verified before a
-// board sees them. It goes up when either changes; for what a board makes of events there is booking.BoardVersion.
+// Version is the version of the format, and of the rules by which messages are verified before they
+// reach a board. It goes up when either changes. What a board makes of events has
+// booking.BoardVersion.
 const Version = 1
 
-// A snapshot is a board as of a sequence of the ledger, cut in chunks in the bucket BOARDS, and this, which is written when they are all there. It
-// is a cache of verdicts: it is used where reading the ledger from its beginning would make the very same board, and else it is as
-// if it were not there (docs/adr/0014).
+// A Snapshot describes a board as of a sequence of the ledger. The board itself is stored in
+// chunks, before this record.
 type Snapshot struct {
 	Version int `json:"v"`
 	Board   int `json:"board"` // booking.BoardVersion
 
-	ID       string `json:"id"`       // names its chunks
-	Chunks   int    `json:"chunks"`   // how many there are
-	Size     int64  `json:"bytes"`    // of all of them
-	First    uint64 `json:"first"`    // sequence of the first of them in the bucket
-	Previous uint64 `json:"previous"` // the same of the snapshot before, which somebody may be reading; 0: there was none
+	ID     string `json:"id"`     // part of the keys of its chunks
+	Chunks int    `json:"chunks"` // how many
+	Size   int64  `json:"bytes"`  // of all chunks
+	First  uint64 `json:"first"`  // sequence of the first chunk in the bucket
+	// First of the snapshot before, which may still be read; 0: none
+	Previous uint64 `json:"previous"`
 
-	Ledger  time.Time `json:"ledger"`  // when the ledger was created that it is of
-	Seq     uint64    `json:"seq"`     // of the last message that it knows
-	Message []byte    `json:"message"` // that message's digest
-	Latest  time.Time `json:"latest"`  // when the latest of all was stored
+	Ledger  time.Time `json:"ledger"`  // when its ledger was created
+	Seq     uint64    `json:"seq"`     // of the last message in it
+	Message []byte    `json:"message"` // the digest of that message
+	Latest  time.Time `json:"latest"`  // when the latest message was stored
 
-	Keys        []trust.KeyLife      `json:"keys"`
-	Strangers   bool                 `json:"strangers"` // whether a message was refused because none of Keys had signed it
+	Keys []trust.KeyLife `json:"keys"`
+	// whether a message was rejected for naming another key
+	UnknownKey  bool                 `json:"strangers"`
 	Revocations trust.BucketPosition `json:"revocations"`
 
-	revision uint64    // of this in its bucket; 0: it is not there
-	StoredAt time.Time // when it was written; the server's clock
+	revision uint64    // of the record in the bucket; 0: none
+	StoredAt time.Time // when the record was written; the server's clock
 }
 
-// Why a snapshot was not used. They are metric labels, and each stands for one sentence in docs/operate-boards.md.
+// Reasons not to use a snapshot. They are metric labels, explained in docs/operate-boards.md.
 var (
-	ErrNone        = errors.New("none")        // there is none
-	errUnreadable  = errors.New("unreadable")  // somebody else has written it, or it is damaged
-	errOtherRules  = errors.New("version")     // an older program has made it, or a newer one
-	errForeign     = errors.New("foreign")     // it is of another ledger
-	errAllAged     = errors.New("aged")        // nothing is left in the ledger of what it knows
-	ErrOtherPast   = errors.New("past")        // keys or revocations have changed as of a time that it knows
+	ErrNone       = errors.New("none")       // there is no snapshot
+	errUnreadable = errors.New("unreadable") // its MAC is wrong, or it is damaged
+	errOtherRules = errors.New("version")    // an older or a newer program has made it
+	errForeign    = errors.New("foreign")    // it belongs to another ledger
+	errAllAged    = errors.New("aged")       // all of its messages have aged out of the ledger
+	// keys or revocations have changed as of a time before its end
+	ErrOtherPast   = errors.New("past")
 	errIncomplete  = errors.New("torn")        // chunks are missing or damaged
-	ErrUnreachable = errors.New("unavailable") // the bus did not answer
+	ErrUnreachable = errors.New("unavailable") // NATS did not answer
 )
 
-// notUsed are all of them, errUnreachable last: whatever it is, it is that.
+// notUsed returns all reasons. The last one, ErrUnreachable, covers every other error.
 func notUsed() []error {
 	return []error{ErrNone, errUnreadable, errOtherRules, errForeign, errAllAged, ErrOtherPast, errIncomplete, ErrUnreachable}
 }
 
-// A seal proves that somebody who has the key has written something. Who can write the bucket, and has not the key, can destroy snapshots and
-// forge none: what they leave out would else be what re-verification is there for.
+// A mac authenticates what is stored.
 type mac struct{ key []byte }
 
-// minSnapshotKey is how long a key must be, in bytes.
+// minKey is how long a key must be, in bytes.
 const minKey = 32
 
 func newMAC(key []byte) (mac, error) {
@@ -82,10 +91,10 @@ func newMAC(key []byte) (mac, error) {
 	return mac{derived}, nil
 }
 
-// What a seal is on, so that nothing can stand in for anything else.
+// Kinds of authenticated data, so that none can take the place of another.
 const (
-	sealedHead  = 'h'
-	sealedChunk = 'c'
+	headKind  = 'h'
+	chunkKind = 'c'
 )
 
 func (s mac) hash(kind byte, id string, n int) hash.Hash {
@@ -98,14 +107,14 @@ func (s mac) hash(kind byte, id string, n int) hash.Hash {
 	return h
 }
 
-// put returns data with its seal before it.
+// put returns data with its MAC before it.
 func (s mac) put(kind byte, id string, n int, data []byte) []byte {
 	h := s.hash(kind, id, n)
 	h.Write(data)
 	return append(h.Sum(make([]byte, 0, sha256.Size+len(data))), data...)
 }
 
-// open returns what is sealed, and whether the seal is right.
+// open returns the data behind a MAC, and whether the MAC is right.
 func (s mac) open(kind byte, id string, n int, sealed []byte) ([]byte, bool) {
 	if len(sealed) < sha256.Size {
 		return nil, false
@@ -116,20 +125,20 @@ func (s mac) open(kind byte, id string, n int, sealed []byte) ([]byte, bool) {
 	return data, hmac.Equal(h.Sum(nil), sealed[:sha256.Size])
 }
 
-// write returns the snapshot's record, sealed.
+// write returns the snapshot's record with its MAC.
 func (s mac) write(x *Snapshot) ([]byte, error) {
 	data, err := json.Marshal(x)
 	if err != nil {
 		return nil, fmt.Errorf("write snapshot: %w", err)
 	}
-	return s.put(sealedHead, "", 0, data), nil
+	return s.put(headKind, "", 0, data), nil
 }
 
-// read reads a record. With errUnreadable and errOtherRules comes a snapshot that has only its place in the bucket, and in the latter case its
-// versions.
+// read reads a record. With errUnreadable comes a snapshot that has only its place in the bucket,
+// with errOtherRules one that has its versions too.
 func (s mac) read(m bus.Message) (Snapshot, error) {
 	x := Snapshot{revision: m.Seq, StoredAt: m.StoredAt}
-	data, ok := s.open(sealedHead, "", 0, m.Data)
+	data, ok := s.open(headKind, "", 0, m.Data)
 	if !ok || m.Header.Get(bus.HeaderOperation) != "" {
 		return x, errUnreadable
 	}
@@ -157,7 +166,7 @@ func (x *Snapshot) newer() bool {
 	return x.Version > Version || x.Version == Version && x.Board > booking.BoardVersion
 }
 
-// reasonOf names why a snapshot was not used; nil: it was.
+// Reason names why a snapshot was not used; nil: it was used.
 func Reason(err error) string {
 	if err == nil {
 		return "snapshot"

@@ -16,33 +16,36 @@ import (
 	"github.com/example/pillion/bus/trust"
 )
 
-// SnapshotOptions say how a follower keeps snapshots of its board. Key, Keys and Revocations are required.
+// Options are the settings of a Store. Key, Keys and Revocations are required.
 type Options struct {
-	Key         []byte                 // at least 32 bytes that all of our services share, and nobody else has
-	Keys        *trust.KeyWatch        // what the ledger's tokens are verified by
-	Revocations *trust.RevocationWatch // and what of them was taken back
-	// Every is how often a snapshot is made where anything has changed, and never more than ten times as often; 15 minutes by default.
+	Key         []byte                 // at least 32 bytes, which only our services share
+	Keys        *trust.KeyWatch        // the keys that verify the ledger's tokens
+	Revocations *trust.RevocationWatch // the revoked tokens
+	// Every is how often a changed board is saved; 15 minutes by default. Events can make it up to
+	// ten times as often.
 	Every time.Duration
-	// Events is after how many messages one is made before that; 50,000 by default, which is a second of reading or less.
+	// Events is the number of messages after which a board is saved earlier; 50,000 by default,
+	// which take a second to read, or less.
 	Events uint64
 }
 
-// Defaults of SnapshotOptions.
+// Defaults of Options.
 const (
 	DefaultEvery         = 15 * time.Minute
 	DefaultEvents uint64 = 50_000
 )
 
 const (
-	// snapshotPatience is how long it may take to load or to store a snapshot. Whoever has begun to make one is left alone for as long.
+	// patience is how long loading or saving a snapshot may take, and how long a claim holds.
 	patience = time.Minute
-	// watchPatience is how long a start waits for keys and revocations, to compare with those that a snapshot was made by.
+	// watchPatience is how long a start waits for keys and revocations, to compare them with those
+	// of a snapshot.
 	watchPatience = 10 * time.Second
 	watchPace     = 10 * time.Millisecond
 	chunkTries    = 5
 )
 
-// snapshots are the snapshots of boards in their bucket.
+// A Store reads and writes the snapshots of boards. Keys, Revocations and Pause are read-only.
 type Store struct {
 	conn        *bus.Conn
 	bucket      *bus.Bucket
@@ -50,10 +53,12 @@ type Store struct {
 	Keys        *trust.KeyWatch
 	Revocations *trust.RevocationWatch
 	every       time.Duration
-	Pause       time.Duration // between two of them, however many messages there are
+	Pause       time.Duration // the least time between two snapshots
 	events      uint64
 }
 
+// NewStore returns the store on c. It fails where a required option is missing, or Key is too
+// short.
 func NewStore(c *bus.Conn, o Options) (*Store, error) {
 	if o.Keys == nil || o.Revocations == nil {
 		return nil, errors.New("snapshots: a watch of keys and one of revocations are required")
@@ -74,11 +79,13 @@ func NewStore(c *bus.Conn, o Options) (*Store, error) {
 	}, nil
 }
 
-// latest returns the snapshot that is there, by the word of the leader. Errors: errNoSnapshot, errUnreadable, errOtherRules, errUnreachable.
+// Latest returns the latest snapshot, from the leader. Errors: ErrNone, errUnreadable,
+// errOtherRules, ErrUnreachable.
 func (s *Store) Latest(ctx context.Context) (Snapshot, error) {
 	m, err := s.conn.Last(ctx, s.bucket.Stream(), s.bucket.Subject(bus.SnapshotKey))
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound), errors.Is(err, jetstream.ErrStreamNotFound): // an older provision made no such bucket
+	// older versions provision no such bucket
+	case errors.Is(err, jetstream.ErrMsgNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		return Snapshot{}, ErrNone
 	case err != nil:
 		return Snapshot{}, errors.Join(ErrUnreachable, err)
@@ -86,9 +93,10 @@ func (s *Store) Latest(ctx context.Context) (Snapshot, error) {
 	return s.mac.read(m)
 }
 
-// fits reports, with one of the errors of notUsed, whether a reader of the ledger would come to the verdicts that a snapshot holds.
+// Fits returns nil where a reader of the ledger would reach the verdicts of the snapshot, and
+// otherwise the reason not to use it.
 //
-// What changes later than this began is none of its business: whoever has looked at the version of the past before hears of it.
+// It does not see what changes after it began. A caller that reads the epoch before learns of that.
 func (s *Store) Fits(ctx context.Context, x *Snapshot, ledger *jetstream.StreamInfo) error {
 	switch {
 	case !x.Ledger.Equal(ledger.Created):
@@ -98,7 +106,8 @@ func (s *Store) Fits(ctx context.Context, x *Snapshot, ledger *jetstream.StreamI
 	}
 	m, err := s.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: x.Seq})
 	switch {
-	// It has aged just now, or was never there: where the ledger ends was asked before the snapshot was read, and says nothing.
+	// It has just aged, or never existed. (The ledger's end was read before the snapshot, and says
+	// nothing.)
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return errForeign
 	case err != nil:
@@ -109,17 +118,18 @@ func (s *Store) Fits(ctx context.Context, x *Snapshot, ledger *jetstream.StreamI
 	if err := s.watching(ctx); err != nil {
 		return errors.Join(ErrUnreachable, err)
 	}
-	if !trust.SameVerdicts(x.Keys, s.Keys.KeyLives(), x.Latest, x.Strangers) {
+	if !trust.SameVerdicts(x.Keys, s.Keys.KeyLives(), x.Latest, x.UnknownKey) {
 		return ErrOtherPast
 	}
 	return s.sameRevocations(ctx, x)
 }
 
-// watching waits until it is known what tokens are judged by. Without that, no event could be judged either.
+// watching waits for keys and revocations. Without them, no event could be judged either.
 func (s *Store) watching(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
-	tick := time.NewTicker(watchPace) // neither of them says when it is ready, and it never takes long
+	// neither of them announces that it is ready, and it never takes long
+	tick := time.NewTicker(watchPace)
 	defer tick.Stop()
 	for {
 		err := errors.Join(s.Keys.Ready(ctx), s.Revocations.Ready(ctx))
@@ -134,7 +144,8 @@ func (s *Store) watching(ctx context.Context) error {
 	}
 }
 
-// sameRevocations reads what was revoked since a snapshot was made, and answers errOtherPast where that says anything about what is in it.
+// sameRevocations reads what was revoked since a snapshot was made, and returns ErrOtherPast where
+// that may concern its events.
 func (s *Store) sameRevocations(ctx context.Context, x *Snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -152,11 +163,11 @@ func (s *Store) sameRevocations(ctx context.Context, x *Snapshot) error {
 	}
 	last, err := s.conn.Last(ctx, bucket.Stream(), bucket.Subject(">"))
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound): // it has aged just now
+	case errors.Is(err, jetstream.ErrMsgNotFound): // it has just aged
 		return nil
 	case err != nil:
 		return errors.Join(ErrUnreachable, err)
-	case last.Seq <= x.Revocations.Seq: // what came later has been replaced or aged
+	case last.Seq <= x.Revocations.Seq: // later ones have been replaced or aged
 		return nil
 	}
 	reader, err := s.conn.Read(ctx, stream, x.Revocations.Seq+1)
@@ -177,7 +188,7 @@ func (s *Store) sameRevocations(ctx context.Context, x *Snapshot) error {
 	}
 }
 
-// load makes a board of a snapshot. Errors: errTorn, errUnreachable.
+// Load makes a board of a snapshot. Errors: errIncomplete, ErrUnreachable.
 func (s *Store) Load(ctx context.Context, x *Snapshot) (*booking.Board, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -197,14 +208,14 @@ func (s *Store) Load(ctx context.Context, x *Snapshot) (*booking.Board, error) {
 			return nil, errors.Join(ErrUnreachable, err)
 		}
 		if m.Subject != s.chunk(x.ID, n) {
-			// Others' chunks may stand in between. The record, or what has replaced it, comes after all of its chunks: that nothing is pending
-			// means little, for it may be a replica that has not heard of them yet.
+			// Other snapshots' chunks may come in between. The record, or one that has replaced it,
+			// comes after all chunks. That nothing is pending proves little: the replica may lag.
 			if m.Seq >= x.revision {
 				return nil, errIncomplete
 			}
 			continue
 		}
-		block, ok := s.mac.open(sealedChunk, x.ID, n, m.Data)
+		block, ok := s.mac.open(chunkKind, x.ID, n, m.Data)
 		if !ok {
 			return nil, errIncomplete
 		}
@@ -227,8 +238,9 @@ func (s *Store) chunk(id string, n int) string {
 	return s.bucket.Subject(bus.SnapshotChunkPrefix + id + "." + strconv.Itoa(n))
 }
 
-// store stores what a capture yields, and at last the snapshot's record over that of was. It fills in what is known only then. Errors:
-// ErrStale where somebody else was faster, booking.ErrCaptureLost, and of kind fault.Unavailable.
+// Save stores a capture, and at last its record in place of was. It completes x. Errors:
+// bus.ErrStale where another process was faster, booking.ErrCaptureLost, and errors of kind
+// fault.Unavailable.
 func (s *Store) Save(ctx context.Context, c *booking.Capture, x *Snapshot, was Snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -239,7 +251,7 @@ func (s *Store) Save(ctx context.Context, c *booking.Capture, x *Snapshot, was S
 		if record, err = s.mac.write(x); err == nil {
 			x.revision, err = s.bucket.Update(ctx, bus.SnapshotKey, record, was.revision)
 			if err != nil && !errors.Is(err, bus.ErrStale) {
-				return err // it may be there, and its chunks with it
+				return err // the record may be stored, so its chunks must stay
 			}
 		}
 	}
@@ -248,8 +260,8 @@ func (s *Store) Save(ctx context.Context, c *booking.Capture, x *Snapshot, was S
 		defer cancel()
 		return errors.Join(err, s.purge(ctx, x.ID))
 	}
-	if err := s.purgeBefore(ctx, x); err != nil { // the next one tries it again
-		s.conn.Log().Debug("old snapshots take up room", "error", err)
+	if err := s.purgeBefore(ctx, x); err != nil { // the next snapshot tries again
+		s.conn.Log().Debug("old snapshots could not be removed", "error", err)
 	}
 	return nil
 }
@@ -275,13 +287,13 @@ func (s *Store) storeChunks(ctx context.Context, c *booking.Capture, x *Snapshot
 	}
 }
 
-// storeChunk stores one chunk, and tries again where nobody knows whether it is there.
+// storeChunk stores one chunk, and retries while the outcome is unknown.
 func (s *Store) storeChunk(ctx context.Context, x *Snapshot, block []byte) (uint64, error) {
 	key := bus.SnapshotChunkPrefix + x.ID + "." + strconv.Itoa(x.Chunks)
-	sealed := s.mac.put(sealedChunk, x.ID, x.Chunks, block)
+	sealed := s.mac.put(chunkKind, x.ID, x.Chunks, block)
 	try := func() (uint64, error) {
 		seq, err := s.bucket.Create(ctx, key, sealed)
-		if errors.Is(err, bus.ErrKeyExists) { // by the try before
+		if errors.Is(err, bus.ErrKeyExists) { // by an earlier try
 			_, seq, err = s.bucket.Get(ctx, key)
 		}
 		return seq, err
@@ -289,12 +301,12 @@ func (s *Store) storeChunk(ctx context.Context, x *Snapshot, block []byte) (uint
 	return backoff.Retry(ctx, try, backoff.WithBackOff(bus.NewBackOff()), backoff.WithMaxTries(chunkTries))
 }
 
-// purge drops the chunks of one snapshot.
+// purge removes the chunks of one snapshot.
 func (s *Store) purge(ctx context.Context, id string) error {
 	return s.drop(ctx, jetstream.WithPurgeSubject(s.bucket.Subject(bus.SnapshotChunkPrefix+id+".>")))
 }
 
-// purgeBefore drops all chunks before those of the last two snapshots: of older ones, and of such as were never finished.
+// purgeBefore removes all chunks before those of the last two snapshots, finished or not.
 func (s *Store) purgeBefore(ctx context.Context, x *Snapshot) error {
 	first := x.First
 	if x.Previous > 0 {
@@ -316,8 +328,9 @@ func (s *Store) drop(ctx context.Context, what ...jetstream.StreamPurgeOpt) erro
 	return nil
 }
 
-// claim says that a snapshot is being made, so that others leave it alone for a while. It returns what release needs, and false where somebody else
-// makes one. Nothing depends on it: of two who make one after all, the record's revision lets one through.
+// Claim announces that a snapshot is being made, so that other processes wait a while. It returns
+// what Release needs, and false where another process has claimed it. Claims only save work: if two
+// processes make a snapshot, the revision of the record lets one through.
 func (s *Store) Claim(ctx context.Context) (revision uint64, ok bool, err error) {
 	m, err := s.conn.Last(ctx, s.bucket.Stream(), s.bucket.Subject(bus.SnapshotClaimKey))
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -333,22 +346,23 @@ func (s *Store) Claim(ctx context.Context) (revision uint64, ok bool, err error)
 	return revision, err == nil, err
 }
 
+// Release ends a claim.
 func (s *Store) Release(ctx context.Context, revision uint64) {
 	ctx, cancel := bus.Farewell(ctx)
 	defer cancel()
 	if err := s.bucket.Delete(ctx, bus.SnapshotClaimKey, revision); err != nil {
-		s.conn.Log().Debug("the claim to make a snapshot stays until it has run out", "error", fmt.Errorf("release: %w", err))
+		s.conn.Log().Debug("the claim to make a snapshot stays until it expires", "error", fmt.Errorf("release: %w", err))
 	}
 }
 
-// due reports whether it is time for another snapshot after one that fits.
+// Due reports whether another snapshot is due after one that fits.
 func (s *Store) Due(x *Snapshot, seq uint64) bool {
 	age := time.Since(x.StoredAt)
 	return seq > x.Seq && age >= s.Pause && (age >= s.every || seq-x.Seq >= s.events)
 }
 
-// replaceable reports whether it is time to replace one that is of no use. Where a newer program has made it, that may still be running,
-// and goes on making them.
+// Replaceable reports whether a snapshot that is of no use, because of err, may be replaced. One by
+// a newer program stays longer: that program may still run, and save more.
 func (s *Store) Replaceable(x *Snapshot, err error) bool {
 	age := time.Since(x.StoredAt)
 	if errors.Is(err, errOtherRules) && x.newer() {

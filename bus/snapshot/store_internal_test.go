@@ -10,7 +10,8 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// Told to stop without a connection, whoever makes a snapshot does not wait until what was begun can be cleared away.
+// Told to stop without a connection, whoever makes a snapshot does not wait until what was begun
+// can be cleared away.
 func TestSnapshotsStopWhenTheyAreCutOff(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) {
 		c, err := bus.Connect(bus.Config{InProcess: bustest.Away(t)})

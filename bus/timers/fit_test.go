@@ -14,8 +14,9 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An instance whose clock cannot be gone by leaves what is due to the others, also what it has begun.
-func TestTimekeeperThatIsUnfit(t *testing.T) {
+// An instance whose clock cannot be gone by leaves what is due to the others, also what it has
+// begun.
+func TestSchedulerThatIsUnfit(t *testing.T) {
 	t.Parallel() // some of it is waiting
 	k := ledgertest.New(t, bustest.Run(t))
 	user, l := k.Person(booking.User), k.Ledger(t)
@@ -69,8 +70,9 @@ func TestTimekeeperThatIsUnfit(t *testing.T) {
 
 var errOff error = token.ErrClock
 
-// An instance that fails with what it has taken, whatever the reason, leaves it to the others after a while.
-func TestTimekeeperThatFails(t *testing.T) {
+// An instance that fails with what it has taken, whatever the reason, leaves it to the others after
+// a while.
+func TestSchedulerThatFails(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
 		user, l := k.Person(booking.User), k.Ledger(t)

@@ -1,3 +1,8 @@
+// Package timers calls a handler when deadlines pass and when events call for action.
+//
+// Begin with [NewScheduler], and call Run. Timers live in NATS, not in this process, and all
+// instances share them: what one instance leaves undone, another one does. A handler may be called
+// again for the same timer or event.
 package timers
 
 import (
@@ -18,134 +23,137 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Timekeeper sees to it that no booking is forgotten: it arms a timer for each deadline, in NATS and not in this process, and says when
-// one has passed; and it hands on the events after which the system has something to do. Two durable consumers do that for all
-// instances together, so that what one of them leaves undone when it dies another one does.
-//
-// Deadlines within the same second share a timer, so that a busy system arms one a second and not one a booking. Call Run.
+// A Scheduler sets a timer for each deadline, calls its handler when a timer fires, and hands it
+// the events that call for action. Deadlines within the same second share a timer, so a busy system
+// sets one a second, not one a booking.
 type Scheduler struct {
-	// Fit returns why this instance must leave everything to the others at the moment, or nil; nil: it never must. Set it before Run.
+	// Fit returns why this instance must leave the work to the others at the moment, or nil. A nil
+	// Fit never does. Set it before Run.
 	Fit func(context.Context) error
 
 	ledger  *ledger.Ledger
 	board   *booking.Board
 	handler Handler
-	armed   *lru.Cache[int64, struct{}] // seconds for which there is a timer
+	armed   *lru.Cache[int64, struct{}] // seconds that have a timer
 }
 
-// A Duty is what somebody does when it is time. All methods may be called again for the same; an error means that they will be.
+// A Handler does what is due. All methods may be called again for the same, and an error means that
+// they will be.
 type Handler interface {
-	// Expire ends what is overdue at a time by the server's clock.
+	// Expire ends bookings that are overdue at a time by the server's clock.
 	Expire(ctx context.Context, at time.Time) (ended int, err error)
-	// Recall looks after riders who do not come, at a time by the server's clock, and says when to look again: zero is never.
+	// Recall takes bookings from riders who do not come, at a time by the server's clock, and says
+	// when to look again: zero is never.
 	Recall(ctx context.Context, at time.Time) (again time.Time, err error)
-	// Attend does what an event calls for, and says when that is to be looked at: zero is never.
+	// Attend does what an event calls for, and says when to look at that again: zero is never.
 	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
 
 var _ Handler = (*booking.Steward)(nil)
 
 const (
-	timerSlack  = time.Second // between a deadline and its timer: servers' clocks differ a little
+	timerSlack  = time.Second // between a deadline and its timer, because servers' clocks differ
 	armedBefore = 4096        // seconds that are remembered
 
 	headerSchedule = "Nats-Schedule"
 	headerTarget   = "Nats-Schedule-Target"
 )
 
-// Timekeeper returns a timekeeper of the ledger. board is fed by somebody else; duty is what is done.
+// NewScheduler returns a scheduler of the ledger. The owner of board feeds it; handler does what is
+// due.
 func NewScheduler(l *ledger.Ledger, board *booking.Board, duty Handler) (*Scheduler, error) {
 	armed, err := lru.New[int64, struct{}](armedBefore)
 	if err != nil {
-		return nil, fmt.Errorf("make the timekeeper: %w", err)
+		return nil, fmt.Errorf("make the scheduler: %w", err)
 	}
 	return &Scheduler{ledger: l, board: board, handler: duty, armed: armed}, nil
 }
 
-// Run keeps the time until ctx ends, and then returns nil. It waits for NATS and for the streams.
-func (t *Scheduler) Run(ctx context.Context) error {
+// Run schedules until ctx ends, and then returns nil. It waits for NATS and for the streams.
+func (s *Scheduler) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		t.ledger.Conn().Consume(ctx, t.shared(bus.TimersStream, bus.TimersConsumer, t.due))
+		s.ledger.Conn().Consume(ctx, s.shared(bus.TimersStream, bus.TimersConsumer, s.due))
 	}()
-	t.ledger.Conn().Consume(ctx, t.shared(bus.LedgerStream, bus.DeadlinesConsumer, t.event))
+	s.ledger.Conn().Consume(ctx, s.shared(bus.LedgerStream, bus.DeadlinesConsumer, s.event))
 	<-done
 	return nil
 }
 
-func (t *Scheduler) shared(stream, name string, do func(context.Context, bus.Message) error) bus.SharedConsumer {
-	return bus.SharedConsumer{Stream: stream, Name: name, Wait: bus.TaskWait, Fit: t.Fit, Do: do}
+func (s *Scheduler) shared(stream, name string, do func(context.Context, bus.Message) error) bus.SharedConsumer {
+	return bus.SharedConsumer{Stream: stream, Name: name, Wait: bus.TaskWait, Fit: s.Fit, Do: do}
 }
 
 // event does what an event of the ledger calls for.
-func (t *Scheduler) event(ctx context.Context, m bus.Message) error {
-	e, err := t.ledger.Verify(ctx, m)
+func (s *Scheduler) event(ctx context.Context, m bus.Message) error {
+	e, err := s.ledger.Verify(ctx, m)
 	if errors.Is(err, token.ErrNoKeys) || errors.Is(err, token.ErrUndecided) {
 		return err
 	}
 	if _, refused := ledger.RefusalReason(err); refused {
-		return nil // the board's reader has it recorded
+		return nil // the follower records it in the quarantine
 	}
 	if err != nil {
 		return err
 	}
-	again, err := t.handler.Attend(ctx, e)
+	again, err := s.handler.Attend(ctx, e)
 	if err != nil || again.IsZero() {
 		return err
 	}
-	return t.arm(ctx, again, m.StoredAt)
+	return s.arm(ctx, again, m.StoredAt)
 }
 
-// arm arms a timer for a time, unless there is one for that second: what called for it was stored at another one. One whose time has passed goes off
-// at once.
-func (t *Scheduler) arm(ctx context.Context, when, storedAt time.Time) error {
-	if storedAt.After(when) { // or the timer may have gone off before what called for it was there
+// arm sets a timer, unless there is one for that second. A timer whose time has passed fires at
+// once.
+func (s *Scheduler) arm(ctx context.Context, when, storedAt time.Time) error {
+	if storedAt.After(when) { // the timer must not fire before its cause is stored
 		when = storedAt
 	}
 	second := when.Add(timerSlack + time.Second - 1).Unix()
-	if t.armed.Contains(second) {
+	if s.armed.Contains(second) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
 	name := strconv.FormatInt(second, 10)
-	// The client's own option cuts to whole seconds, and then the timer may go off a second early.
-	_, err := t.ledger.Conn().Publish(ctx, &nats.Msg{Subject: bus.TimerSetPrefix + name, Header: nats.Header{
+	// The client's own option truncates to seconds, and could fire the timer a second early.
+	_, err := s.ledger.Conn().Publish(ctx, &nats.Msg{Subject: bus.TimerSetPrefix + name, Header: nats.Header{
 		headerSchedule: {"@at " + time.Unix(second, 0).UTC().Format(time.RFC3339Nano)},
 		headerTarget:   {bus.TimerDuePrefix + name},
 	}}, jetstream.WithExpectStream(bus.TimersStream))
 	if err != nil {
-		return bus.Unavailable("arm a timer", err)
+		return bus.Unavailable("set a timer", err)
 	}
-	t.armed.Add(second, struct{}{})
+	s.armed.Add(second, struct{}{})
 	return nil
 }
 
-// due does what is due when a timer has gone off, by the server's clock: the board must have everything that was stored until then.
-func (t *Scheduler) due(ctx context.Context, m bus.Message) error {
+// due does what is due when a timer has fired. The board must have everything that was stored by
+// then.
+func (s *Scheduler) due(ctx context.Context, m bus.Message) error {
 	if second, err := strconv.ParseInt(strings.TrimPrefix(m.Subject, bus.TimerDuePrefix), 10, 64); err != nil || time.Unix(second, 0).After(m.StoredAt.Add(timerSlack)) {
-		return nil // no timer of ours: somebody says that it is later than it is
+		return nil // a forged timer, ahead of its time
 	}
-	last, err := t.ledger.LastSequence(ctx)
+	last, err := s.ledger.LastSequence(ctx)
 	if err != nil {
 		return err
 	}
 	wait, cancel := context.WithTimeout(ctx, bus.TaskWait/4)
 	defer cancel()
-	if err := t.board.Await(wait, last); err != nil {
+	if err := s.board.Await(wait, last); err != nil {
 		return err
 	}
-	ended, err := t.handler.Expire(ctx, m.StoredAt)
+	ended, err := s.handler.Expire(ctx, m.StoredAt)
 	if ended > 0 {
-		t.ledger.Conn().Log().Info("bookings have expired", "count", ended)
+		s.ledger.Conn().Log().Info("bookings have expired", "count", ended)
 	}
 	if err != nil {
 		return err
 	}
-	again, err := t.handler.Recall(ctx, m.StoredAt)
+	again, err := s.handler.Recall(ctx, m.StoredAt)
 	if err != nil || again.IsZero() {
 		return err
 	}
-	return t.arm(ctx, again, m.StoredAt)
+	return s.arm(ctx, again, m.StoredAt)
 }

@@ -71,8 +71,8 @@ func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) e
 	return &timing{ledger, stop}
 }
 
-// Bookings that nobody accepts expire soon after their deadline and never before, those that somebody accepted do not, and no death of an
-// instance leaves one without its end.
+// Bookings that nobody accepts expire soon after their deadline and never before, those that
+// somebody accepted do not, and no death of an instance leaves one without its end.
 func TestDeadlines(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -80,7 +80,8 @@ func TestDeadlines(t *testing.T) {
 		l := k.Ledger(t)
 		desk := ledgertest.NewDesk(t, l)
 
-		// Booked while nobody keeps the time, one of them so that its deadline is over by the time that somebody does.
+		// Booked while nobody keeps the time, one of them so that its deadline is over by the time
+		// that somebody does.
 		past := ledgertest.Booked(t, l, user, time.Nanosecond)
 		first := newTiming(k, t)
 		wait.Until(t, "what was overdue has expired", func() bool { return ledgertest.State(t, l, past) == booking.StateExpired })
@@ -118,7 +119,8 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// A duty is what a test does when it is time. Whoever asks for a ride wants to be looked after at its deadline.
+// A duty is what a test does when it is time. Whoever asks for a ride wants to be looked after at
+// its deadline.
 type duty struct {
 	expire func(context.Context, time.Time) (int, error)
 }
@@ -140,7 +142,8 @@ func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *booki
 	return ledger, board, keeper
 }
 
-// timers returns the stream of timers, and how many that have gone off are with somebody who has not done what is due.
+// timers returns the stream of timers, and how many that have gone off are with somebody who has
+// not done what is due.
 func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 	t.Helper()
 	s, err := c.JetStream().Stream(t.Context(), bus.TimersStream)
@@ -154,7 +157,8 @@ func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 	return s, consumer.CachedInfo().NumAckPending
 }
 
-// A timer goes off after the deadline that it is for: nothing would be overdue before, and nobody would look again.
+// A timer goes off after the deadline that it is for: nothing would be overdue before, and nobody
+// would look again.
 func TestTimersAreLateEnough(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	ledger, _, keeper := newDutiful(k, t, duty{})
@@ -299,7 +303,8 @@ func TestWrongCodesRelease(t *testing.T) {
 	}
 }
 
-// A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps it until that ends; who has arrived is left alone.
+// A rider who has accepted and neither arrives nor moves loses the booking, and one who moves keeps
+// it until that ends; who has arrived is left alone.
 func TestRecall(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)

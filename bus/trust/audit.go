@@ -15,13 +15,15 @@ import (
 )
 
 const (
-	auditQueue = 4096 // entries that may wait to be stored
-	// auditFlush is what is still stored when a process stops, within the two seconds that stopping may take.
+	auditQueue = 4096 // entries in the queue
+	// auditFlush limits the storing of entries when a process stops, within the two seconds that
+	// stopping may take.
 	auditFlush = 300 * time.Millisecond
 	auditType  = "pillion.audit.auth."
 )
 
-// An AuditTrail stores what people did and tried in stream AUDIT, as audit.auth.<what>, for operators to read. Nothing is decided by it.
+// An AuditTrail stores what people did and tried in stream AUDIT, as audit.auth.<action>, for
+// operators. Nothing depends on it.
 type AuditTrail struct {
 	conn    *bus.Conn
 	source  string
@@ -29,23 +31,24 @@ type AuditTrail struct {
 	audited *prometheus.CounterVec
 }
 
-// AuditTrail returns a trail whose entries come from source, such as "/authsvc". Whoever calls Offer must call Run.
+// NewAuditTrail returns a trail whose entries come from source, such as "/authsvc". Offer needs a
+// running Run.
 func NewAuditTrail(c *bus.Conn, source string) *AuditTrail {
 	return &AuditTrail{
 		conn: c, source: source, queue: make(chan *nats.Msg, auditQueue),
 		audited: bus.MustRegister(c.Registerer(), prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "audit_entries_total",
-			Help: "Entries of the audit trail by what came of them: stored, dropped.",
+			Help: "Entries of the audit trail, by result: stored, dropped.",
 		}, []string{"result"})),
 	}
 }
 
-// Offer hands an entry over to be stored. It never waits, so that nobody's login waits for the trail: while NATS is away entries queue up, and
-// what does not fit is counted as dropped.
+// Offer queues an entry and never waits, so that no login waits for the trail. While NATS is away
+// entries queue up; those that do not fit are counted as dropped.
 func (a *AuditTrail) Offer(ctx context.Context, what string, entry any) {
 	m, err := a.message(ctx, what, entry)
 	if err != nil {
-		a.conn.Log().Error("audit entry cannot be written down", "what", what, "error", err)
+		a.conn.Log().Error("audit entry cannot be encoded", "what", what, "error", err)
 		return
 	}
 	select {
@@ -67,8 +70,8 @@ func (a *AuditTrail) Write(ctx context.Context, what string, entry any) error {
 	return nil
 }
 
-// Run stores what is offered until ctx ends, in its order and each entry once, and then what is still waiting, as far as that is quickly
-// done. It returns nil.
+// Run stores queued entries, in order and each once, until ctx ends. It then stores the rest as far
+// as that is quickly done, and returns nil.
 func (a *AuditTrail) Run(ctx context.Context) error {
 	for {
 		select {
@@ -80,9 +83,7 @@ func (a *AuditTrail) Run(ctx context.Context) error {
 			for {
 				select {
 				case m := <-a.queue:
-					if err := a.store(rest, m); err != nil {
-						a.audited.WithLabelValues("dropped").Inc()
-					}
+					a.storeOrDrop(rest, m)
 				default:
 					return nil
 				}
@@ -91,31 +92,25 @@ func (a *AuditTrail) Run(ctx context.Context) error {
 	}
 }
 
-// insist stores one entry, however long that takes. When ctx ends it tries once more.
+// storeUntilDone stores one entry, however long that takes. When ctx ends it tries once more.
 func (a *AuditTrail) storeUntilDone(ctx context.Context, m *nats.Msg) {
-	pace := bus.NewBackOff()
-	for {
-		err := a.store(ctx, m)
-		if err == nil {
-			return
-		}
-		if ctx.Err() != nil {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
-			defer cancel()
-			if err := a.store(last, m); err != nil {
-				a.audited.WithLabelValues("dropped").Inc()
-			}
-			return
-		}
+	if bus.Insistently(ctx, func(func()) error { return a.store(ctx, m) }, func(err error, _ time.Duration) {
 		a.conn.Log().Debug("audit trail is not available", "error", err)
-		select {
-		case <-time.After(pace.NextBackOff()):
-		case <-ctx.Done():
-		}
+	}) == nil {
+		return
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)
+	defer cancel()
+	a.storeOrDrop(last, m)
+}
+
+func (a *AuditTrail) storeOrDrop(ctx context.Context, m *nats.Msg) {
+	if err := a.store(ctx, m); err != nil {
+		a.audited.WithLabelValues("dropped").Inc()
 	}
 }
 
-// store tries once. The message's id lets a repetition be stored once.
+// store tries once. The message's ID makes NATS store a repetition only once.
 func (a *AuditTrail) store(ctx context.Context, m *nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
@@ -126,22 +121,17 @@ func (a *AuditTrail) store(ctx context.Context, m *nats.Msg) error {
 	return nil
 }
 
-// message makes the message of an entry: CloudEvents 1.0 in NATS binary mode, as in the ledger, but for the token.
+// message makes the message of an entry, a CloudEvent as in the ledger but without a token.
 func (a *AuditTrail) message(ctx context.Context, what string, entry any) (*nats.Msg, error) {
 	data, err := json.Marshal(entry)
 	if err != nil {
 		return nil, fmt.Errorf("encode audit entry: %w", err)
 	}
-	id := booking.NewID()
-	m := &nats.Msg{Subject: bus.AuditPrefix + what, Data: data, Header: nats.Header{
-		bus.HeaderSpecVersion: {"1.0"},
-		bus.HeaderID:          {id},
-		bus.HeaderType:        {auditType + what},
-		bus.HeaderSource:      {a.source},
-		bus.HeaderTime:        {time.Now().UTC().Format(time.RFC3339Nano)},
-		bus.HeaderContentType: {"application/json"},
-		jetstream.MsgIDHeader: {id},
-	}}
+	event := bus.CloudEvent{
+		ID: booking.NewID(), Type: auditType + what, Source: a.source, Time: time.Now().UTC().Format(time.RFC3339Nano),
+	}
+	m := &nats.Msg{Subject: bus.AuditPrefix + what, Data: data, Header: event.Header()}
+	m.Header[jetstream.MsgIDHeader] = []string{event.ID}
 	bus.InjectTrace(ctx, m.Header)
 	return m, nil
 }

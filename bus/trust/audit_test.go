@@ -47,7 +47,8 @@ func entries(t *testing.T, c *bus.Conn, n uint64) (subjects, bodies []string) {
 	return subjects, bodies
 }
 
-// Entries are stored in their order, each once, also those that wait when the process is told to stop.
+// Entries are stored in their order, each once, also those that wait when the process is told to
+// stop.
 func TestAuditTrail(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		c := e.Connect(t)

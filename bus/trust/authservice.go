@@ -14,9 +14,10 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// ServeAuth answers auth.public-key (one PEM: the active key) and auth.jwks (RFC 7517) as the NATS micro service "auth". Several
-// instances share the requests in a queue group. keys returns the set as it is published now, or nil while there is none. Where tokens
-// is given it answers auth.service-token with what that returns, sealed; its faults are told to whoever asked. stop ends it.
+// ServeAuth answers auth.public-key (the active key as PEM) and auth.jwks (RFC 7517) as the NATS
+// micro service "auth". Instances share the requests. keys returns the published set, or nil
+// without one. With tokens it also answers auth.service-token with the token that tokens returns,
+// encrypted; the requester learns its faults. Call stop to end it.
 func ServeAuth(c *bus.Conn, version string, keys func() *token.KeySet, tokens func(context.Context, ServiceRequest) (string, error)) (stop func() error, err error) {
 	svc, err := micro.AddService(c.NATS(), micro.Config{
 		Name:        "auth",
@@ -86,7 +87,7 @@ func answerService(c *bus.Conn, tokens func(context.Context, ServiceRequest) (st
 			answer, err = req.sealed(raw)
 		}
 		if !held() {
-			return // and it asks again
+			return // the service asks again
 		}
 		if err != nil {
 			code, sentence := "500", "Something went wrong. Please try again."
@@ -100,10 +101,10 @@ func answerService(c *bus.Conn, tokens func(context.Context, ServiceRequest) (st
 	}
 }
 
-// serviceCodes are the codes of micro errors, which are HTTP's.
+// serviceCodes maps faults to the codes of micro errors, which are those of HTTP.
 var serviceCodes = map[fault.Kind]string{fault.Invalid: "400", fault.Forbidden: "403", fault.Unavailable: "503"}
 
-// refusalIn returns the fault that a micro service has answered with, or nil.
+// refusalIn returns the fault with which a micro service has answered, or nil.
 func refusalIn(m *nats.Msg) error {
 	code := m.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
@@ -124,7 +125,8 @@ func logAnswer(c *bus.Conn, r micro.Request, err error) {
 	}
 }
 
-// AuthAnswers reports whether somebody answers requests for the keys. Errors are of kind fault.Unavailable: it is not known.
+// AuthAnswers reports whether any authsvc answers requests for the keys. Errors are of kind
+// fault.Unavailable.
 func AuthAnswers(ctx context.Context, c *bus.Conn) (bool, error) {
 	if err := c.EverConnected(); err != nil {
 		return false, err

@@ -17,7 +17,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// What was asked on a connection that is lost is not answered on the next one, where it would be a publication that nobody may make.
+// What was asked on a connection that is lost is not answered on the next one, where it would be a
+// publication that nobody may make.
 func TestNoAnswerOnAnotherConnection(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	e := bustest.RunClosed(t, false)

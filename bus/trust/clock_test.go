@@ -23,7 +23,8 @@ type wallClock struct{ off atomic.Int64 }
 func (c *wallClock) set(off time.Duration) { c.off.Store(int64(off)) }
 func (c *wallClock) now() time.Time        { return time.Now().Round(0).Add(time.Duration(c.off.Load())) }
 
-// A clock is right within five seconds of the server's. One that jumps is noticed at once, and so is one that is set right.
+// A clock is right within five seconds of the server's. One that jumps is noticed at once, and so
+// is one that is set right.
 func TestClock(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		wall, registry := &wallClock{}, prometheus.NewRegistry()

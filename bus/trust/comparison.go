@@ -8,15 +8,15 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// keyLife is what of a key's life verdicts depend upon.
+// A KeyLife is the part of a key's life that verdicts depend on.
 type KeyLife struct {
 	ID          string    `json:"id"`
 	Retired     time.Time `json:"retired,omitzero"`
 	Compromised time.Time `json:"compromised,omitzero"`
 }
 
-// before returns what of it can be told from events that were stored up to a time: a key that is out of use as of later changes nothing
-// about them.
+// before returns the life as far as events stored up to t can tell it: a later retirement changes
+// nothing about them.
 func (k KeyLife) before(t time.Time) KeyLife {
 	if !k.Retired.Before(t) {
 		k.Retired = time.Time{}
@@ -28,9 +28,10 @@ func (k KeyLife) before(t time.Time) KeyLife {
 	return k
 }
 
-// lives returns the keys that the watch knows, or nil. Whoever looks at the version of the past afterwards finds counted what they have changed.
+// KeyLives returns the known keys, or nil. An Epoch read afterwards counts all changes that these
+// keys have made.
 func (w *KeyWatch) KeyLives() []KeyLife {
-	w.mu.Lock() // so that not even a change is missed that take is about to announce
+	w.mu.Lock() // take changes the keys and the epoch under it
 	defer w.mu.Unlock()
 	set := w.known.Load().set
 	if set == nil {
@@ -43,8 +44,10 @@ func (w *KeyWatch) KeyLives() []KeyLife {
 	return lives
 }
 
+// KeyIDs returns the sorted IDs of the known keys.
 func (w *KeyWatch) KeyIDs() []string { return KeyIDs(w.KeyLives()) }
 
+// KeyIDs returns the sorted IDs of keys.
 func KeyIDs(lives []KeyLife) []string {
 	ids := []string{}
 	for _, k := range lives {
@@ -54,10 +57,12 @@ func KeyIDs(lives []KeyLife) []string {
 	return ids
 }
 
-// sameKeys reports whether verdicts on events that were stored up to a time are the same by two sets of keys: where each key of the first is
-// in the second with what matters of its life, and no message was refused that a further one might have signed.
-func SameVerdicts(then, now []KeyLife, latest time.Time, strangers bool) bool {
-	if strangers && !EqualIDs(KeyIDs(then), now) {
+// SameVerdicts reports whether two sets of keys give the same verdicts on the events stored up to
+// latest: each key of the first set is in the second one with the same life until then. unknownKey
+// says that a message was rejected for naming an unknown key; then the sets must have the same
+// keys.
+func SameVerdicts(then, now []KeyLife, latest time.Time, unknownKey bool) bool {
+	if unknownKey && !slices.Equal(KeyIDs(then), KeyIDs(now)) {
 		return false
 	}
 	for _, k := range then {
@@ -69,27 +74,26 @@ func SameVerdicts(then, now []KeyLife, latest time.Time, strangers bool) bool {
 	return true
 }
 
-// A bucketMark is how far a bucket was known.
+// A BucketPosition is how far a bucket was known.
 type BucketPosition struct {
 	Created time.Time `json:"created"`
 	Seq     uint64    `json:"seq"`
 }
 
-// mark returns how far the watch knows its bucket, and whether it does at all. Whoever looks at the version of the past afterwards finds
-// counted what the revocations up to there have changed.
+// Position returns how far the watch knows its bucket, and false where it has never known all of
+// it. An Epoch read afterwards counts all changes that these revocations have made.
 func (w *RevocationWatch) Position() (BucketPosition, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return BucketPosition{w.created, w.seen}, !w.heard.IsZero()
 }
 
-// changesVerdict reports whether a revocation, as it stands in the bucket, says anything about events that were stored up to a time.
+// ChangesVerdict reports whether a message of the revocations' bucket may concern events stored up
+// to latest.
 func ChangesVerdict(b *bus.Bucket, m bus.Message, latest time.Time) bool {
 	r, err := parseRevocation(b, m)
 	if err != nil {
-		return true // it is not what it was meant to be, or was deleted
+		return true // it is unreadable, or was deleted
 	}
 	return r.At.Add(token.EventLeeway).Before(latest)
 }
-
-func EqualIDs(ids []string, lives []KeyLife) bool { return slices.Equal(ids, KeyIDs(lives)) }

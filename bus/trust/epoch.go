@@ -2,43 +2,46 @@ package trust
 
 import "sync"
 
-// The past is what readers of the ledger judge events by as of when they were stored. It does not change, except on purpose: when an
-// operator says today that tokens or keys were not good since Sunday. Then what was judged by it has to be judged anew.
+// An Epoch counts changes of the past. Readers of the ledger judge an event as of when it was
+// stored, and the keys and revocations of that time do not change, except on purpose: when an
+// operator says today that a key or a token was not valid since Sunday. Then earlier verdicts must
+// be reached anew. The watches of keys and revocations advance the Epoch of the ledger whose events
+// they help to judge. The zero value is ready.
 type Epoch struct {
 	mu      sync.RWMutex
 	changes uint64
-	next    chan struct{} // closed and replaced by change; nil: nobody has asked for it
+	next    chan struct{} // closed and replaced by Advance; nil: nobody has asked for it
 }
 
-// change says that it has changed.
-func (p *Epoch) Advance() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.changes++
-	if p.next != nil {
-		close(p.next)
-		p.next = nil
+// Advance counts one change.
+func (e *Epoch) Advance() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.changes++
+	if e.next != nil {
+		close(e.next)
+		e.next = nil
 	}
 }
 
-// version returns how often it has changed.
-func (p *Epoch) Version() uint64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.changes
+// Version returns the number of changes.
+func (e *Epoch) Version() uint64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.changes
 }
 
-// after returns a channel that is closed once it has changed more often than version says.
-func (p *Epoch) After(version uint64) <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.changes > version {
+// After returns a channel that is closed once there are more changes than version.
+func (e *Epoch) After(version uint64) <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.changes > version {
 		changed := make(chan struct{})
 		close(changed)
 		return changed
 	}
-	if p.next == nil {
-		p.next = make(chan struct{})
+	if e.next == nil {
+		e.next = make(chan struct{})
 	}
-	return p.next
+	return e.next
 }

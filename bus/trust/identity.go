@@ -20,11 +20,13 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// An Identity is what a service acts with when the system does something by itself: a short token with role service, which it gets from authsvc
-// over NATS and renews at half of its life. It proves who it is with a key pair of its own, and goes on with the token that it has
-// while authsvc is away. Call Run.
+// An Identity is what a service acts with when the system does something by itself: a short token
+// with role service, which authsvc issues over NATS and the Identity renews at half of its life.
+// The service proves itself with a key pair of its own, and keeps the token that it has while
+// authsvc is away. Call Run.
 //
-// A token is sealed for whoever has asked: the operator may read what goes over NATS, and so may whoever is on the way where that is not encrypted.
+// authsvc encrypts a token for the service that has asked. Operators may read what goes over NATS,
+// and so may others where the connection is not encrypted.
 type Identity struct {
 	conn     *bus.Conn
 	service  string
@@ -34,39 +36,41 @@ type Identity struct {
 
 	mu    sync.Mutex
 	held  heldToken
-	why   error         // why the last try to get another one has failed; nil: it has not
+	why   error         // why the last renewal failed; nil: it did not
 	renew chan struct{} // asks Run to renew at once
 }
 
-// A heldToken is a token and when to be done with it, by this machine's clock, whatever authsvc's says.
+// A heldToken is a token with the times to renew it and to stop using it, both by this machine's
+// clock.
 type heldToken struct {
 	raw          string
 	renew, until time.Time
 }
 
-// IdentityConfig is what an Identity is made of. All of it but Registerer is required.
+// IdentityConfig is the settings of an Identity. All but Registerer are required.
 type IdentityConfig struct {
 	Service    string          // its name, such as "usersvc"
-	Key        nkeys.KeyPair   // what it proves that with
+	Key        nkeys.KeyPair   // proves the name
 	Verifier   *token.Verifier // of token.ServiceType
 	Registerer prometheus.Registerer
 }
 
 const (
-	// identityMargin is how long before its end a token is used no more: what is decided with it has to be stored until then.
+	// identityMargin is how long before its end a token is no longer used: what is decided with it
+	// must be stored by then.
 	identityMargin  = token.EventLeeway
-	identityRetry   = 200 * time.Millisecond // after a first failure, then longer
-	identityRefused = 10 * time.Second       // after authsvc has said no: somebody has to do something first
+	identityRetry   = 200 * time.Millisecond // after the first failure, then longer
+	identityRefused = 10 * time.Second       // after a refusal, which an operator has to resolve
 
 	headerSignature = "Pillion-Signature"
 	maxService      = 4 << 10 // bytes of a request
 )
 
-// ErrNoIdentity is that the service has no token of its own to act with.
+// ErrNoIdentity says that the service has no token of its own.
 var ErrNoIdentity = fault.New(fault.Unavailable, "no_identity",
 	"The system cannot act by itself at the moment. Please try again in a moment.").After(time.Second)
 
-// Identity returns the identity of a service. It has no token before Run has got one.
+// NewIdentity returns the identity of a service. It has no token before Run gets one.
 func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	if config.Service == "" || config.Key == nil || config.Verifier == nil {
 		return nil, errors.New("identity: Service, Key and Verifier are required")
@@ -74,20 +78,14 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	i := &Identity{
 		conn: c, service: config.Service, key: config.Key, verifier: config.Verifier,
 		renew: make(chan struct{}, 1),
-		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+		renewals: bus.MustRegister(config.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "service_token_renewals_total",
-			Help: "Tries to get a token of the service's own, by service and result: renewed, refused, unavailable.",
-		}, []string{"service", "result"}),
+			Help: "Tries to renew the service's own token, by service and result: renewed, refused, unavailable.",
+		}, []string{"service", "result"})),
 	}
 	if config.Registerer != nil {
-		var there prometheus.AlreadyRegisteredError
-		if err := config.Registerer.Register(i.renewals); errors.As(err, &there) {
-			i.renewals, _ = there.ExistingCollector.(*prometheus.CounterVec) // it is what this function registers under that name
-		} else if err != nil {
-			return nil, fmt.Errorf("identity: %w", err)
-		}
 		if err := config.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "service_token_seconds", Help: "How long the service's own token can still be used; 0 when there is none.",
+			Namespace: "pillion", Name: "service_token_seconds", Help: "How long the service's own token can still be used; 0 without one.",
 			ConstLabels: prometheus.Labels{"service": i.service},
 		}, i.left)); err != nil {
 			return nil, fmt.Errorf("identity: %w", err)
@@ -96,7 +94,8 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	return i, nil
 }
 
-// Act returns who the service is, with the token that proves it. It answers ErrNoIdentity while there is no token that is good.
+// Act returns the service as an actor, with the token that proves it. It returns ErrNoIdentity
+// while there is no valid token.
 func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	i.mu.Lock()
 	held, why := i.held, i.why
@@ -104,9 +103,9 @@ func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	if held.raw == "" || !time.Now().Before(held.until) {
 		return booking.Actor{}, "", ErrNoIdentity.Because(why)
 	}
-	// Its key may have been taken out of use.
+	// Its key may have been retired.
 	if _, err := i.verifier.Verify(ctx, held.raw); err != nil {
-		if !errors.Is(err, token.ErrClock) { // which another token does not mend
+		if !errors.Is(err, token.ErrClock) { // another token would not help
 			i.urge()
 		}
 		return booking.Actor{}, "", ErrNoIdentity.Because(err)
@@ -114,13 +113,13 @@ func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	return booking.Actor{ID: token.ServiceID(i.service), Role: booking.Service}, held.raw, nil
 }
 
-// Ready returns nil where the service can act, and otherwise ErrNoIdentity.
+// Ready returns nil where the service can act, and ErrNoIdentity otherwise.
 func (i *Identity) Ready(ctx context.Context) error {
 	_, _, err := i.Act(ctx)
 	return err
 }
 
-// Run gets a token, and another one whenever that is due, until ctx ends. It returns nil.
+// Run gets a token, and renews it in time, until ctx ends. It returns nil.
 func (i *Identity) Run(ctx context.Context) error {
 	pace := bus.NewBackOff()
 	pace.InitialInterval = identityRetry
@@ -141,11 +140,11 @@ func (i *Identity) Run(ctx context.Context) error {
 		case fault.KindOf(err) == fault.Unavailable:
 			i.renewals.WithLabelValues(i.service, "unavailable").Inc()
 			wait = pace.NextBackOff()
-			i.conn.Log().Debug("no token of the service's own yet", "service", i.service, "error", err, "retry_in", wait)
+			i.conn.Log().Debug("the service has no token of its own yet", "service", i.service, "error", err, "retry_in", wait)
 		default:
 			i.renewals.WithLabelValues(i.service, "refused").Inc()
 			wait = identityRefused
-			i.conn.Log().Error("authsvc gives this service no token", "service", i.service, "error", err, "retry_in", wait)
+			i.conn.Log().Error("authsvc refuses this service a token", "service", i.service, "error", err, "retry_in", wait)
 		}
 		select {
 		case <-time.After(wait):
@@ -156,11 +155,11 @@ func (i *Identity) Run(ctx context.Context) error {
 	}
 }
 
-// urge lets Run renew at once.
+// urge lets Run renew the token at once.
 func (i *Identity) urge() {
 	select {
 	case i.renew <- struct{}{}:
-	default: // it has been asked already
+	default: // a renewal is pending
 	}
 }
 
@@ -173,19 +172,20 @@ func (i *Identity) left() float64 {
 	return max(0, time.Until(i.held.until).Seconds())
 }
 
-// A serviceQuestion is the body of a request to auth.service-token. A signature of these very bytes stands in a header.
+// A serviceQuestion is the body of a request to auth.service-token. A header carries the signature
+// of its bytes.
 type serviceQuestion struct {
 	Version int       `json:"v"`
 	Service string    `json:"service"`
 	At      time.Time `json:"at"`
 	Nonce   string    `json:"nonce"`
-	Seal    string    `json:"seal"` // a public X25519 key, made for this request
+	Seal    string    `json:"seal"` // a public X25519 key of this request
 }
 
-// A serviceAnswer is a sealed token.
+// A serviceAnswer is an encrypted token.
 type serviceAnswer struct {
 	Version int    `json:"v"`
-	From    string `json:"from"` // the public X25519 key of whoever has sealed it, made for this answer
+	From    string `json:"from"` // the public X25519 key of this answer
 	Sealed  []byte `json:"sealed"`
 }
 
@@ -198,12 +198,12 @@ func (i *Identity) get(ctx context.Context) error {
 	}
 	seal, err := nkeys.CreateCurveKeys()
 	if err != nil {
-		return fmt.Errorf("make a key to seal with: %w", err)
+		return fmt.Errorf("make an encryption key: %w", err)
 	}
 	defer seal.Wipe()
 	to, err := seal.PublicKey()
 	if err != nil {
-		return fmt.Errorf("make a key to seal with: %w", err)
+		return fmt.Errorf("make an encryption key: %w", err)
 	}
 	body, err := json.Marshal(serviceQuestion{serviceVersion, i.service, time.Now().UTC(), rand.Text(), to})
 	if err != nil {
@@ -231,15 +231,15 @@ func (i *Identity) get(ctx context.Context) error {
 		return bus.Unavailable("read the answer with the token", fmt.Errorf("it has version %d: %w", answer.Version, err))
 	}
 	raw, err := seal.Open(answer.Sealed, answer.From)
-	if err != nil { // anybody can answer, so it is no refusal
-		return bus.Unavailable("open the sealed token", err)
+	if err != nil { // anyone might have answered, so it is no refusal
+		return bus.Unavailable("decrypt the token", err)
 	}
 	claims, err := i.verifier.Verify(ctx, string(raw))
 	if err != nil {
 		return bus.Unavailable("check the token", err)
 	}
 	if claims.Subject != token.ServiceID(i.service) {
-		return bus.Unavailable("check the token", errors.New("it is another service's"))
+		return bus.Unavailable("check the token", errors.New("it belongs to another service"))
 	}
 	life := claims.ExpiresAt.Sub(claims.IssuedAt)
 	i.mu.Lock()
@@ -248,8 +248,8 @@ func (i *Identity) get(ctx context.Context) error {
 	return nil
 }
 
-// A ServiceRequest is a service's request for a token. What it says is not to be believed before SignedBy is true for a key that
-// belongs to the service.
+// A ServiceRequest is a service's request for a token. Do not trust it before SignedBy is true for
+// a key of that service.
 type ServiceRequest struct {
 	Service string
 	At      time.Time // by the service's clock
@@ -266,7 +266,7 @@ func (r ServiceRequest) SignedBy(publicKey string) bool {
 	return err == nil && key.Verify(r.body, r.signature) == nil
 }
 
-var errServiceRequest = fault.New(fault.Invalid, "service_request", "This is no request for a service's token.")
+var errServiceRequest = fault.New(fault.Invalid, "service_request", "This is not a request for a service's token.")
 
 // serviceRequest reads a request.
 func serviceRequest(data []byte, signature string) (ServiceRequest, error) {
@@ -282,12 +282,12 @@ func serviceRequest(data []byte, signature string) (ServiceRequest, error) {
 		return ServiceRequest{}, errServiceRequest.Because(err)
 	}
 	if !nkeys.IsValidPublicCurveKey(q.Seal) || len(q.Nonce) > 64 {
-		return ServiceRequest{}, errServiceRequest.Because(errors.New("it has no key to seal for, or no nonce"))
+		return ServiceRequest{}, errServiceRequest.Because(errors.New("it has no encryption key, or a long nonce"))
 	}
 	return ServiceRequest{Service: q.Service, At: q.At, Nonce: q.Nonce, seal: q.Seal, body: data, signature: signed}, nil
 }
 
-// sealed returns the answer to r: the token, for the eyes of whoever has asked.
+// sealed returns the answer to the request: the token, encrypted for whoever sent the request.
 func (r ServiceRequest) sealed(raw string) ([]byte, error) {
 	own, err := nkeys.CreateCurveKeys()
 	if err != nil {

@@ -1,3 +1,12 @@
+// Package trust brings to every service what it judges tokens by: signing keys, revocations,
+// service identities, and whether the clock is right. It also writes the audit trail.
+//
+// Begin with [NewKeyWatch] and [NewRevocationWatch], whose Run methods keep them current, and pass
+// both to token.NewVerifier. [ChangeKeys] and [Revoke] are the other side, for authsvc and
+// operators.
+//
+// A watch answers only as long as the leader of its bucket confirms that it is complete. It never
+// takes silence for "no news".
 package trust
 
 import (
@@ -17,48 +26,53 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A KeyWatch is the key set as verifiers see it: watched in its bucket, so that a change arrives within milliseconds and a service
-// can start while authsvc is down. As with a [RevocationWatch], what makes it trustworthy is the word of the bucket's leader, which is
-// asked several times a second, and at once when a token names a key that the set lacks. It is a token.Keys.
+// A KeyWatch is the key set as verifiers see it. It follows the set in its bucket, so a change
+// arrives within milliseconds, and a service can start while authsvc is down. As with a
+// [RevocationWatch], the bucket's leader confirms several times a second that the set is complete,
+// and at once when a token names an unknown key. It is a token.Keys.
 //
-// The time as of which its set is complete is the server's, as are the times of events.
+// The time as of which the set is complete is the server's, like the times of events.
 type KeyWatch struct {
-	*token.RemoteKeys // asks the leader at most once an interval for keys that nobody has heard of
+	*token.RemoteKeys // looks for unknown keys at most once an interval
 	conn              *bus.Conn
 	epoch             *Epoch
 	bucket            *bus.Bucket
 
-	mu    sync.Mutex // held by who changes known
+	mu    sync.Mutex // held while known changes
 	known atomic.Pointer[knownKeys]
 }
 
 var _ token.Keys = (*KeyWatch)(nil)
 
-// knownKeys is what a watch knows. It is never changed.
+// knownKeys is what a watch knows. It is immutable.
 type knownKeys struct {
 	set      *token.KeySet // nil: there is none yet
-	created  time.Time     // of the bucket that it is from
+	created  time.Time     // the creation of its bucket
 	revision uint64        // of the set in it, readable or not
-	asOf     time.Time     // the server's clock when the leader confirmed it
-	heard    time.Time     // when the leader was asked for that; this machine's clock; zero: it never has
+	asOf     time.Time     // when the leader confirmed it, by the server's clock
+	// when the leader was asked for that, by this machine's clock; zero: never
+	heard time.Time
 }
 
 const (
 	keyPace  = 400 * time.Millisecond // between two questions to the leader
 	keyAlive = 2 * time.Second        // after the last confirmation, the watch is lost
-	// keyTrust is how long after it the last good set is gone by: no event that a request leads to may be refused later because a key
-	// had been taken out of use that nobody here had heard of, and nobody may sign with a key that others know to be retired, whose
-	// clock is right within token.ClockLeeway; the two of them make token.RotationLead.
+	// keyTrust is how long the last set is used after that. A request must not lead to an event
+	// that is rejected later because a key had been retired unheard; and nobody may sign with a key
+	// that others know to be retired, whose clock is right within token.ClockLeeway. Both make
+	// token.RotationLead.
 	keyTrust = token.EventLeeway - token.ChangeDelay
-	// changePatience is how long one change of the set is tried, part of token.ChangeDelay.
+	// changePatience is how long one change of the set is retried, part of token.ChangeDelay.
 	changePatience = 5 * time.Second
 )
 
-// ErrKeysLost is that the watch has not heard from the bucket's leader lately, so keys may have changed unheard.
+// ErrKeysLost says that the bucket's leader has not been heard from lately, so keys may have
+// changed.
 var ErrKeysLost = fault.New(fault.Unavailable, "keys_lost",
 	"The list of signing keys may be out of date. Please try again in a moment.").After(time.Second)
 
-// KeyWatch returns a watch that asks for unknown keys at most once an interval. Call Run.
+// NewKeyWatch returns a watch that looks for unknown keys at most once an interval, and advances
+// epoch when keys change the past. Call Run.
 func NewKeyWatch(c *bus.Conn, interval time.Duration, epoch *Epoch) *KeyWatch {
 	w := &KeyWatch{conn: c, epoch: epoch, bucket: c.Bucket(bus.KeysBucket)}
 	w.known.Store(&knownKeys{})
@@ -66,7 +80,8 @@ func NewKeyWatch(c *bus.Conn, interval time.Duration, epoch *Epoch) *KeyWatch {
 	return w
 }
 
-// Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the bucket.
+// Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the
+// bucket.
 func (w *KeyWatch) Run(ctx context.Context) error {
 	defer w.Close()
 	var reader sync.WaitGroup
@@ -77,7 +92,7 @@ func (w *KeyWatch) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if _, err := w.ask(ctx); err != nil && ctx.Err() == nil {
-			w.conn.Log().Debug("the keys' leader does not answer", "error", err)
+			w.conn.Log().Debug("the leader of the keys does not answer", "error", err)
 		}
 		select {
 		case <-tick.C:
@@ -87,8 +102,8 @@ func (w *KeyWatch) Run(ctx context.Context) error {
 	}
 }
 
-// KeySet returns the last good set and the time, by the server's clock, as of which it is known to be complete. It answers
-// token.ErrNoKeys, or ErrKeysLost when the leader has not been heard of for 5 seconds.
+// KeySet returns the last good set and the time, by the server's clock, as of which it is complete.
+// Errors: token.ErrNoKeys; ErrKeysLost when the leader has not been heard from for keyTrust.
 func (w *KeyWatch) KeySet() (*token.KeySet, time.Time, error) {
 	k := w.known.Load()
 	if k.heard.IsZero() {
@@ -100,8 +115,8 @@ func (w *KeyWatch) KeySet() (*token.KeySet, time.Time, error) {
 	return k.set, k.asOf, nil
 }
 
-// Ready returns nil as long as the watch is alive: within 2 seconds of its loss it answers ErrKeysLost, or token.ErrNoKeys where
-// there was never a set.
+// Ready returns nil as long as the watch is alive. Within 2 seconds of its loss it returns
+// ErrKeysLost, and before the first set token.ErrNoKeys.
 func (w *KeyWatch) Ready(context.Context) error {
 	k := w.known.Load()
 	if k.heard.IsZero() {
@@ -114,29 +129,18 @@ func (w *KeyWatch) Ready(context.Context) error {
 }
 
 func lost(silence time.Duration) error {
-	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard of %v ago", silence.Round(time.Millisecond)))
+	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard from %v ago", silence.Round(time.Millisecond)))
 }
 
 // follow reads the bucket until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	pace := bus.NewBackOff()
-	for {
-		err := w.session(ctx, pace.Reset)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := pace.NextBackOff()
+	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) }, func(err error, wait time.Duration) {
 		w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
+	})
 }
 
 // session takes every change as it comes, until something breaks.
-func (w *KeyWatch) session(ctx context.Context, working func()) error {
+func (w *KeyWatch) session(ctx context.Context, progress func()) error {
 	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
 	if err != nil {
 		return err
@@ -155,12 +159,12 @@ func (w *KeyWatch) session(ctx context.Context, working func()) error {
 		if m.Subject == w.bucket.Subject(bus.JWKSKey) {
 			w.take(info.Created, m)
 		}
-		working()
+		progress()
 	}
 }
 
-// ask asks the leader for the set, and returns it. Nobody but the leader is believed when it comes to what there is not: an authsvc
-// may be as far behind as we are.
+// ask returns the set from the leader. Only the leader can say that there is no newer one: an
+// authsvc may lag as far behind as this process.
 func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
 	asked := time.Now()
 	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
@@ -169,12 +173,12 @@ func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
 	}
 	info := stream.CachedInfo()
 	if info.TimeStamp.IsZero() {
-		return nil, errors.New("the server does not say what time it is; it is older than 2.10")
+		return nil, errors.New("the server does not tell the time; it is older than 2.10")
 	}
 	if k := w.known.Load(); !k.created.Equal(info.Created) || k.revision < info.State.LastSeq {
 		m, err := w.conn.Last(ctx, w.bucket.Stream(), w.bucket.Subject(bus.JWKSKey))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, token.ErrNoKeys // and where there was a set once, it stays in use for a while
+			return nil, token.ErrNoKeys // an earlier set stays in use for keyTrust
 		}
 		if err != nil {
 			return nil, bus.Unavailable("read the key set", err)
@@ -184,7 +188,7 @@ func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
 	return w.confirm(info.Created, info.TimeStamp, asked)
 }
 
-// take takes a set that was stored in the bucket that was created then, unless a newer one is known.
+// take takes a set that was stored in the bucket created then, unless a newer one is known.
 func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -202,9 +206,9 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	before := k.set
 	k.set = set
 	w.known.Store(&k)
-	w.Offer(set) // wakes who waits for a change
+	w.Offer(set) // wakes callers that wait for a change
 	if set.ChangesThePast(before, m.StoredAt) {
-		w.conn.Log().Warn("a key was retired as of a time that has been judged already; boards are read anew", "revision", m.Seq)
+		w.conn.Log().Warn("a key was retired as of an earlier time; boards are rebuilt", "revision", m.Seq)
 		w.epoch.Advance()
 	}
 }
@@ -229,15 +233,16 @@ func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error
 		k.asOf, k.heard = asOf, asked
 		w.known.Store(&k)
 		if begins {
-			w.Offer(k.set) // who waits for a change has seen that there is one, and no set yet
+			w.Offer(k.set) // callers that wait have been woken before KeySet returned the set
 		}
 	}
 	return k.set, nil
 }
 
-// ChangeKeys changes the set that every verifier watches, from the one that is there, which is nil where there is none, at a time by the
-// server's clock. It stores what change returns, unless that is the same set, and returns it with the one there was; where somebody
-// else was faster, change is called again with what is there then. Errors are those of change, and of kind fault.Unavailable.
+// ChangeKeys changes the set that every verifier watches. It calls change with the current set, or
+// nil, and the time by the server's clock, and stores the set that change returns, unless that is
+// the same. It returns the old and the new set. Where another process was faster, it calls change
+// again. Errors: those of change, and of kind fault.Unavailable.
 func ChangeKeys(ctx context.Context, c *bus.Conn, change func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
 	if err := c.EverConnected(); err != nil {
 		return nil, nil, err
@@ -248,7 +253,7 @@ func ChangeKeys(ctx context.Context, c *bus.Conn, change func(set *token.KeySet,
 	try := func() (struct{}, error) {
 		have, revision, now, err := keySetNow(ctx, c)
 		if err == nil && written != nil && have != nil && bytes.Equal(have.JWKS(), written.JWKS()) {
-			is = written // whose outcome was not known
+			is = written // the last try was stored
 			return struct{}{}, nil
 		}
 		if err == nil {
@@ -267,18 +272,19 @@ func ChangeKeys(ctx context.Context, c *bus.Conn, change func(set *token.KeySet,
 		}
 		return struct{}{}, err
 	}
-	_, err = backoff.Retry(ctx, try, backoff.WithBackOff(bus.NewBackOff()), backoff.WithMaxElapsedTime(changePatience))
+	_, err = bus.Retry(ctx, changePatience, try)
 	switch {
 	case err == nil:
 		return was, is, nil
-	case errors.Is(err, bus.ErrStale), // others change it, again and again
-		ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // or it takes too long on this machine
+	case errors.Is(err, bus.ErrStale), // others keep changing it
+		ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // or this machine is too slow
 		return nil, nil, bus.ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
 	}
 	return nil, nil, err
 }
 
-// keySetNow returns the set that is stored, which is nil where there is none, with its revision and the server's time, from the leader.
+// keySetNow returns the stored set, or nil, with its revision and the server's time, from the
+// leader.
 func keySetNow(ctx context.Context, c *bus.Conn) (set *token.KeySet, revision uint64, now time.Time, err error) {
 	bucket := c.Bucket(bus.KeysBucket)
 	stream, err := c.Stream(ctx, bucket.Stream())

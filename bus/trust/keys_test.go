@@ -42,7 +42,8 @@ func TestKeysReachVerifiers(t *testing.T) {
 		}
 
 		first, second := publicKey(t), publicKey(t)
-		var lead time.Duration // from the server's time of the rotation to when the second key takes over
+		// from the server's time of the rotation to when the second key takes over
+		var lead time.Duration
 		change := func(do func(*token.KeySet, time.Time) (*token.KeySet, error)) *token.KeySet {
 			t.Helper()
 			_, set, err := trust.ChangeKeys(ctx, conn, do)
@@ -199,7 +200,8 @@ func TestAuthService(t *testing.T) {
 		t.Errorf("nobody answers: %v %v", ok, err)
 	}
 
-	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an interval. Authsvc need not be there.
+	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an
+	// interval. Authsvc need not be there.
 	watch := trust.NewKeyWatch(conn, time.Hour, new(trust.Epoch))
 	if watch.Refresh(t.Context()) {
 		t.Error("there is a set before there is one")
@@ -217,7 +219,8 @@ func TestAuthService(t *testing.T) {
 	}
 }
 
-// A change for which the time was too short may be tried again: it is no reason to give up, as a bad key is.
+// A change for which the time was too short may be tried again: it is no reason to give up, as a
+// bad key is.
 func TestAChangeOfKeysThatTakesTooLong(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx, cancel := context.WithCancel(t.Context())

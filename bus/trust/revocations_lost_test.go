@@ -16,8 +16,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A watch that has lost its bucket says so within about two seconds, while requests go on with what was known; when the bucket is
-// back, the watch is, with what was revoked before.
+// A watch that has lost its bucket says so within about two seconds, while requests go on with what
+// was known; when the bucket is back, the watch is, with what was revoked before.
 func TestWatchLostAndFound(t *testing.T) { bustest.Bubble(t, testWatchLostAndFound) }
 
 func testWatchLostAndFound(t *testing.T) {

@@ -22,7 +22,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// refused waits until every verifier refuses a token that it took before, and returns how long the slowest took from now.
+// refused waits until every verifier refuses a token that it took before, and returns how long the
+// slowest took from now.
 func refused(t testing.TB, raw string, services ...*ledgertest.Watched) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -38,7 +39,8 @@ func refused(t testing.TB, raw string, services ...*ledgertest.Watched) time.Dur
 	return time.Since(began)
 }
 
-// within fails the test where something took too long. On a real clock that depends on the machine, and is only logged.
+// within fails the test where something took too long. On a real clock that depends on the machine,
+// and is only logged.
 func within(t testing.TB, e *bustest.Env, limit, took time.Duration) {
 	t.Helper()
 	if e.Virtual && took > limit {
@@ -47,7 +49,8 @@ func within(t testing.TB, e *bustest.Env, limit, took time.Duration) {
 	t.Logf("it took %v", took)
 }
 
-// What is revoked on one connection is refused on all others within a second, remembered tokens too.
+// What is revoked on one connection is refused on all others within a second, remembered tokens
+// too.
 func TestRevokedEverywhereWithinASecond(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -91,7 +94,8 @@ func TestRevokedEverywhereWithinASecond(t *testing.T) {
 	})
 }
 
-// The same while the bucket's leader steps down again and again. A write may then take longer, the news of it may not.
+// The same while the bucket's leader steps down again and again. A write may then take longer, the
+// news of it may not.
 func TestRevokedThoughLeadersStepDown(t *testing.T) {
 	k := ledgertest.New(t, bustest.LongCluster(t, bustest.Setup{}))
 	conn := k.Connect(t)
@@ -145,7 +149,8 @@ func testRevokedThoughTheReaderIsGone(t *testing.T, e *bustest.Env) {
 	}
 }
 
-// Of two revocations the earlier At counts, in whichever order they come; repeating one changes nothing.
+// Of two revocations the earlier At counts, in whichever order they come; repeating one changes
+// nothing.
 func TestRevokeIsIdempotent(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -158,7 +163,8 @@ func TestRevokeIsIdempotent(t *testing.T) {
 			ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: now.Add(at)})
 			ledgertest.Revoke(t, conn, token.Revocation{Subject: account, NotBefore: before, At: now.Add(at)})
 		}
-		// A later logout of everything takes back more, as of later, and changes nothing about the first one.
+		// A later logout of everything takes back more, as of later, and changes nothing about the
+		// first one.
 		ledgertest.Revoke(t, conn, token.Revocation{Subject: account, NotBefore: before.Add(2 * time.Second), At: now.Add(time.Second)})
 		check := func(what string, w *ledgertest.Watched) {
 			t.Helper()
@@ -233,7 +239,8 @@ func TestRevokeRefuses(t *testing.T) {
 	}
 }
 
-// What somebody writes into the bucket by hand is taken for the most that it can mean, by everybody alike.
+// What somebody writes into the bucket by hand is taken for the most that it can mean, by everybody
+// alike.
 func TestRevocationsThatCannotBeRead(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	conn := k.Connect(t)

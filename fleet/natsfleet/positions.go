@@ -1,3 +1,8 @@
+// Package natsfleet shares riders between instances over NATS: where they are, and who is offline.
+//
+// [NewPositions] connects a fleet.Map with the maps of the other instances; [NewRoster] stores who
+// has gone offline. Positions are never stored: what is lost is made up for by the rider's next
+// report, and a new instance knows nobody until riders report again.
 package natsfleet
 
 import (
@@ -18,12 +23,11 @@ import (
 	"github.com/example/pillion/fleet"
 )
 
-// Positions are what instances tell each other of riders, on core NATS subjects: nothing is stored, and what is lost is made up for by the rider's
-// next report. An instance that has just started knows nobody until they report again.
+// Positions exchanges riders' positions with other instances.
 //
-// Whoever may publish can say that a rider is anywhere: that a report is its rider's own was verified where it came in, over HTTP, and no
-// token travels with it. A position decides which booking is
-// offered first, and whether a rider may say that it has arrived.
+// Any publisher with the permission can claim that a rider is anywhere: the report was
+// authenticated where it came in over HTTP, and no token travels with it. A position decides which
+// booking is offered first, and whether a rider may claim to have arrived.
 type Positions struct {
 	conn     *bus.Conn
 	riders   *fleet.Map
@@ -32,24 +36,25 @@ type Positions struct {
 
 const (
 	positionVersion = 1
-	// maxPosition is more than any position of ours takes, in bytes.
+	// maxPosition is more than the size of any position, in bytes.
 	maxPosition = 512
-	// maxPositionAge is more than any position is remembered.
+	// maxPositionAge is longer than any position is kept.
 	maxPositionAge = 24 * time.Hour
-	// What may wait to be read. A reader that is behind by more loses the newest, and that is logged: two seconds of 50,000 riders.
+	// The queue holds two seconds of 50,000 riders. A reader that falls further behind loses the
+	// newest, and that is logged.
 	pendingPositions     = 65_536
 	pendingPositionBytes = pendingPositions * maxPosition / 2
 )
 
-// Positions returns the exchange of what riders knows with other instances. Call Run.
+// NewPositions returns the exchange of a map with those of other instances. Call Run.
 func NewPositions(c *bus.Conn, riders *fleet.Map) *Positions {
 	return &Positions{conn: c, riders: riders, received: bus.MustRegister(c.Registerer(), prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Name: "positions_total",
-		Help: "Riders' positions that other instances told, by what came of them: taken, known, malformed; lost: how often some were, because this one was too slow.",
+		Help: "Riders' positions from other instances, by result: taken, known, malformed; lost counts how often some were lost because this instance was too slow.",
 	}, []string{"result"}))}
 }
 
-// positionBody is a fleet.Status on the wire, but for the rider, who is in the subject.
+// positionBody is a fleet.Status as JSON, without the rider, who is in the subject.
 type positionBody struct {
 	Version int      `json:"v"`
 	Lat     *float64 `json:"lat,omitempty"`
@@ -61,10 +66,11 @@ type positionBody struct {
 	Said    int64    `json:"said,omitempty"`
 }
 
-// Announce tells the other instances. There is no answer: they may not hear it. Errors are of kind fault.Unavailable: there is no connection.
+// Announce tells the other instances, which may miss it. Errors are of kind fault.Unavailable:
+// there is no connection.
 func (p *Positions) Announce(_ context.Context, s fleet.Status) error {
 	if !booking.ValidID(string(s.Rider)) {
-		return fmt.Errorf("announce a position: %q is no rider's id", s.Rider)
+		return fmt.Errorf("announce a position: %q is not a rider ID", s.Rider)
 	}
 	body := positionBody{Version: positionVersion, At: s.At, Said: s.Said}
 	if s.At != 0 {
@@ -83,13 +89,15 @@ func (p *Positions) Announce(_ context.Context, s fleet.Status) error {
 	return nil
 }
 
-// Run takes what other instances announce until ctx ends, and then returns nil. It waits for NATS.
+// Run receives positions from other instances until ctx ends, and then returns nil. It waits for
+// NATS.
 func (p *Positions) Run(ctx context.Context) error {
-	sub, err := p.conn.NATS().SubscribeSync(bus.PositionSubjects)
+	sub, err := p.conn.NATS().SubscribeSync(bus.FleetPattern)
 	if err != nil {
 		return fmt.Errorf("subscribe to positions: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = sub.Unsubscribe() }) // it fails when the connection is gone, and with it the subscription
+	// fails without a connection, and then there is no subscription
+	stop := context.AfterFunc(ctx, func() { _ = sub.Unsubscribe() })
 	defer stop()
 	if err := sub.SetPendingLimits(pendingPositions, pendingPositionBytes); err != nil {
 		return fmt.Errorf("subscribe to positions: %w", err)
@@ -99,7 +107,7 @@ func (p *Positions) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, nats.ErrSlowConsumer): // it has lost some, and goes on
+		case errors.Is(err, nats.ErrSlowConsumer): // it has lost some, and continues
 			p.received.WithLabelValues("lost").Inc()
 			continue
 		case err != nil:
@@ -109,7 +117,8 @@ func (p *Positions) Run(ctx context.Context) error {
 	}
 }
 
-// take learns what a message says, and returns what has come of it. It comes back to who has sent it as well, who knows it already.
+// take hands a message to the map, and returns its metric label. An instance gets its own messages
+// too, and knows them already.
 func (p *Positions) take(m *nats.Msg) string {
 	s, err := parsePosition(m.Subject, m.Data)
 	if err != nil {
@@ -127,11 +136,11 @@ func (p *Positions) take(m *nats.Msg) string {
 	return "known"
 }
 
-// parsePosition reads a message. Whether what it says can be, the Map says.
+// parsePosition reads a message. The Map checks whether its content is possible.
 func parsePosition(subject string, data []byte) (fleet.Status, error) {
 	rider, ok := strings.CutPrefix(subject, bus.PositionPrefix)
 	if !ok || !booking.ValidID(rider) {
-		return fleet.Status{}, errors.New("the subject has no rider's id")
+		return fleet.Status{}, errors.New("the subject has no rider ID")
 	}
 	if len(data) > maxPosition {
 		return fleet.Status{}, fmt.Errorf("%d bytes are too many", len(data))
@@ -150,11 +159,11 @@ func parsePosition(subject string, data []byte) (fleet.Status, error) {
 	case (body.At != 0) != (body.Lat != nil) || (body.At != 0) != (body.Lng != nil):
 		return fleet.Status{}, errors.New("a place needs lat, lng and at")
 	case body.Age < 0 || body.Age > maxPositionAge.Milliseconds():
-		return fleet.Status{}, errors.New("no position is told that is so old, or of the time to come")
+		return fleet.Status{}, errors.New("the position is too old, or in the future")
 	case (body.Said != 0) != (body.Online != nil):
 		return fleet.Status{}, errors.New("online needs said")
 	case body.At == 0 && body.Said == 0:
-		return fleet.Status{}, errors.New("it says nothing")
+		return fleet.Status{}, errors.New("it has neither a place nor a status")
 	}
 	s := fleet.Status{Rider: booking.RiderID(rider), At: body.At, Online: true, Said: body.Said}
 	if body.At != 0 {

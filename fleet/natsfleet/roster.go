@@ -11,11 +11,11 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// A Roster is which riders have said to be offline. It is in a bucket, so that it survives every
-// instance, and read from the leader. A rider who has never said to be offline is not in it.
+// A Roster knows which riders have gone offline. It is a bucket, so that it survives every
+// instance, and is read from the leader. A rider who has never gone offline is not in it.
 type Roster struct{ bucket *bus.Bucket }
 
-// Roster returns the roster of riders.
+// NewRoster returns the roster of riders.
 func NewRoster(c *bus.Conn) *Roster { return &Roster{c.Bucket(bus.RidersBucket)} }
 
 const rosterVersion = 1
@@ -27,15 +27,15 @@ type duty struct {
 	At      time.Time `json:"at"`
 }
 
-// Said returns what a rider has said last, and when: a rider who is not in the roster is online, at
-// the zero time. Errors are of kind fault.Unavailable.
+// Said returns what a rider has said last, and when. A rider who is not in the roster is online
+// since the zero time. Errors are of kind fault.Unavailable.
 func (r *Roster) Said(ctx context.Context, rider booking.RiderID) (online bool, at time.Time, err error) {
 	d, _, err := r.load(ctx, rider)
 	return d.Online, d.At, err
 }
 
-// Say stores what a rider says, at a time. Of several at once the last to be stored counts. Errors
-// are of kind fault.Unavailable.
+// Say stores what a rider says at a time. Of several at once the last one to be stored counts.
+// Errors are of kind fault.Unavailable.
 func (r *Roster) Say(ctx context.Context, rider booking.RiderID, online bool, at time.Time) error {
 	for {
 		d, revision, err := r.load(ctx, rider)
@@ -58,13 +58,13 @@ func (r *Roster) Ready(ctx context.Context) error {
 	if errors.Is(err, bus.ErrNoKey) {
 		return nil
 	}
-	return fmt.Errorf("not there, or without a leader; after an update run pillion provision: %w", err)
+	return fmt.Errorf("the roster is missing or without a leader; after an update run pillion provision: %w", err)
 }
 
 func (r *Roster) load(ctx context.Context, rider booking.RiderID) (duty, uint64, error) {
 	d := duty{Online: true}
 	if !booking.ValidID(string(rider)) {
-		return d, 0, fmt.Errorf("read the roster: %q is no rider's id", rider)
+		return d, 0, fmt.Errorf("read the roster: %q is not a rider ID", rider)
 	}
 	value, revision, err := r.bucket.Get(ctx, string(rider))
 	switch {
