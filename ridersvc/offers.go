@@ -128,7 +128,7 @@ func (o *offers) opened(b booking.Booking) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range o.fleet.NearestHere(*b.Pickup, o.radius, mostTold) {
+	for _, r := range o.fleet.NearestLocal(*b.Pickup, o.radius, mostTold) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}

@@ -47,10 +47,10 @@ type positionAnswer struct {
 
 // ignored says what is told of a position that is not taken for where the rider is.
 var ignored = map[fleet.Verdict]string{
-	fleet.Late: "Position ignored: a newer one is known",
-	fleet.Leap: "Position ignored: it is too far from the last one for the time between them. " +
+	fleet.Stale: "Position ignored: a newer one is known",
+	fleet.Implausible: "Position ignored: it is too far from the last one for the time between them. " +
 		"Go on reporting: if it is right, it will be believed",
-	fleet.Coarse: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.Coarsest),
+	fleet.Inaccurate: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.MaxInaccuracy),
 }
 
 // move takes where the caller is. Who has said to be offline stays so; everybody else is online by it, so that a rider's app need not say more.
@@ -66,11 +66,11 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	if err := s.remember(r.Context(), caller(r)); err != nil {
 		return err
 	}
-	status, verdict, err := s.fleet.Move(caller(r), fix)
+	status, verdict, err := s.fleet.Report(caller(r), fix)
 	if err != nil {
 		return err
 	}
-	if verdict != fleet.Taken {
+	if verdict != fleet.Believed {
 		return web.WriteJSON(w, http.StatusOK, positionAnswer{
 			Success: true, Message: ignored[verdict], Online: status.Online, Ignored: verdict,
 		})
@@ -96,7 +96,7 @@ func (s *Service) say(w http.ResponseWriter, r *http.Request, online bool, messa
 	if err := s.roster.Say(r.Context(), caller(r), online, s.now()); err != nil {
 		return err
 	}
-	status, err := s.fleet.Say(caller(r), online)
+	status, err := s.fleet.SetOnline(caller(r), online)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (s *Service) availability(w http.ResponseWriter, r *http.Request) error {
 		return errNowhere
 	}
 	found := s.fleet.Around(booking.Place{Lat: area.Lat, Lng: area.Lng}, area.Radius)
-	answer := availabilityAnswer{Riders: found.Riders, More: found.Riders == fleet.MaxRiders, Radius: int64(math.Round(area.Radius))}
+	answer := availabilityAnswer{Riders: found.Riders, More: found.Riders == fleet.MaxCount, Radius: int64(math.Round(area.Radius))}
 	if found.Riders > 0 {
 		nearest := int64(math.Ceil(max(found.Metres, 1)/coarse)) * coarse
 		answer.Nearest = &nearest
