@@ -16,12 +16,12 @@ import (
 
 // Options are a Map's settings. All are optional.
 type Options struct {
-	MaxAge    time.Duration // age beyond which a position counts as offline; default: 60 s
+	MaxAge time.Duration // age beyond which a position counts as offline; default: 60 s
 	// silence after which a rider is forgotten; default: 1 h, at least MaxAge
 	Retention time.Duration
-	MinMove   float64       // distance that counts as movement, in metres; default: 50
-	MaxSpeed  float64       // speed that no rider exceeds, in metres a second; default: 40
-	MaxRiders int           // riders remembered; the longest silent give way; default: 200,000
+	MinMove   float64 // distance that counts as movement, in metres; default: 50
+	MaxSpeed  float64 // speed that no rider exceeds, in metres a second; default: 40
+	MaxRiders int     // riders remembered; the longest silent give way; default: 200,000
 
 	// Busy reports whether a rider has a ride. The Map calls it while it is locked, so it must not
 	// call the Map. Default: nobody is busy.
@@ -52,10 +52,10 @@ type rider struct {
 	heard   time.Time     // when the last news of the rider came
 	element *list.Element // in Map.bySilence
 
-	version       int64          // Status.At; 0: there is no position
-	local         bool           // whether the position was reported to this Map
-	last          sighting       // the position
-	confirmed     bool           // whether another sighting confirms last
+	version   int64    // Status.At; 0: there is no position
+	local     bool     // whether the position was reported to this Map
+	last      sighting // the position
+	confirmed bool     // whether another sighting confirms last
 	// the last that watchers were told: last, or one that last contradicts
 	published     sighting
 	contradiction *contradiction // of a confirmed last; nil: there is none
