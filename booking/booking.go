@@ -1,13 +1,12 @@
-// Package booking is the life of a booking: its events, the state machine that says which may follow which, the [Desk] that takes
-// commands, and the [Board] that shows where all bookings stand.
+// Package booking is the domain: the events in the life of a booking, the state machine that says which may follow which, and
+// the [Desk], which is the command handler.
 //
-// Services call [NewDesk] with a [Log], which keeps the events, and ask it to Book, Accept and so on. Whoever reads the ledger
-// feeds a [Board] for lists. [Replay] folds a history into a [Booking], and Booking.Accept and its siblings decide; all of these
-// are pure functions.
+// Call [NewDesk] with a [Log], the event store, and then Desk.Book, Desk.Accept and so on. [Replay] folds a history of events
+// into a [Booking], and Booking.Accept and its siblings decide on commands: these are pure functions. Package board lists
+// bookings.
 //
-// Nothing here knows of NATS, HTTP or tokens: whether an event was really caused by its actor is verified before it gets here. What
-// is decided about a stored event depends on what is stored alone, never on a clock, so that everybody who ever reads it decides
-// the same.
+// Nothing here knows NATS, HTTP or tokens: callers verify who caused an event before it gets here. Whether a stored event counts
+// depends only on what is stored, never on a clock, so that every reader at any time decides the same.
 package booking
 
 import (
@@ -73,6 +72,14 @@ type Booking struct {
 	Applied []uint64 // fingerprints of the ids of the events applied, in their order
 }
 
+// Clone returns a booking that shares no memory with b but Applied, which is never written to.
+func (b *Booking) Clone() Booking {
+	c := *b
+	c.Pickup, c.Dropoff, c.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
+	c.ReleasedBy = slices.Clone(b.ReleasedBy)
+	return c
+}
+
 // Overdue reports whether the booking waits for a rider and its deadline has passed.
 func (b Booking) Overdue(now time.Time) bool { return b.State == StateOpen && now.After(b.Deadline) }
 
@@ -122,7 +129,7 @@ func (b Booking) Apply(e Event) (Booking, error) {
 
 // enact changes b by an event that it permits. It writes to nothing that b shares with other bookings.
 func (b *Booking) enact(e *Event) {
-	at := e.when()
+	at := e.When()
 	switch e.Kind {
 	case Requested:
 		b.ID, b.User = e.Booking, UserID(e.Actor.ID)
@@ -166,7 +173,7 @@ func (b *Booking) enact(e *Event) {
 func (b *Booking) open(e *Event) {
 	b.State = StateOpen
 	b.Deadline = e.Deadline.Round(0).UTC()
-	b.OpenedAt, b.OpenedSeq = e.when(), e.Seq
+	b.OpenedAt, b.OpenedSeq = e.When(), e.Seq
 }
 
 // has reports whether an event with this id, whose fingerprint is mark, has been applied.

@@ -372,7 +372,7 @@ func because(k Kind, written, words string) func(Event) bool {
 // A work is the job of one command.
 type work struct {
 	// whether an earlier event of the command is what it asks for now
-	same   func(Event) bool
+	same func(Event) bool
 	// whether the actor has done it by another command; nil: never
 	done   func(*History, Actor) bool
 	decide func(Booking) (Event, error)                  // the decision

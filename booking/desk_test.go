@@ -36,10 +36,6 @@ func newHouse(t testing.TB, options ...bookingtest.Option) *house {
 	return h
 }
 
-func by(a booking.Actor) booking.Command {
-	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: a, Proof: "believe me"}
-}
-
 // history returns the booking's history as it is.
 func (h *house) history(t testing.TB) booking.History {
 	t.Helper()
@@ -81,11 +77,11 @@ func (h *house) do(ctx context.Context, k booking.Kind, c booking.Command) (book
 func (h *house) tell(t testing.TB, steps ...step) {
 	t.Helper()
 	for _, st := range steps {
-		if st.kind == booking.Expired {
+		if st.Kind == booking.Expired {
 			h.now = h.now.Add(2 * time.Minute)
 		}
-		if _, err := h.do(t.Context(), st.kind, by(st.actor)); err != nil {
-			t.Fatalf("%s by %s: %v", st.kind, st.actor.ID, err)
+		if _, err := h.do(t.Context(), st.Kind, by(st.Actor)); err != nil {
+			t.Fatalf("%s by %s: %v", st.Kind, st.Actor.ID, err)
 		}
 	}
 }
@@ -103,44 +99,44 @@ func TestNewDesk(t *testing.T) {
 // stores nothing.
 func TestCommands(t *testing.T) {
 	for _, story := range [][]step{
-		with(completed, step{booking.Rated, owner}, step{booking.Rated, rider}),
-		taken(step{booking.Arrived, rider}, refused, step{booking.Released, service}, step{booking.Expired, service}),
-		given(step{booking.Cancelled, owner}),
+		with(completed, step{Kind: booking.Rated, Actor: owner}, step{Kind: booking.Rated, Actor: rider}),
+		taken(step{Kind: booking.Arrived, Actor: rider}, refused, step{Kind: booking.Released, Actor: service}, step{Kind: booking.Expired, Actor: service}),
+		given(step{Kind: booking.Cancelled, Actor: owner}),
 	} {
 		h := newHouse(t)
 		var first booking.Booking
 		for i, st := range story {
 			h.now = h.now.Add(time.Second)
-			if st.kind == booking.Expired {
+			if st.Kind == booking.Expired {
 				h.now = h.now.Add(time.Hour)
 			}
-			c := by(st.actor)
-			b, err := h.do(t.Context(), st.kind, c)
+			c := by(st.Actor)
+			b, err := h.do(t.Context(), st.Kind, c)
 			if err != nil {
-				t.Fatalf("%d %s: %v", i+1, st.kind, err)
+				t.Fatalf("%d %s: %v", i+1, st.Kind, err)
 			}
 			if i == 0 {
 				first = b
 			}
 			hist := h.history(t)
 			if len(hist.Events) != i+1 || !reflect.DeepEqual(b, hist.Booking) {
-				t.Fatalf("%d %s: the desk says\n %+v, and the log\n %+v", i+1, st.kind, b, hist)
+				t.Fatalf("%d %s: the desk says\n %+v, and the log\n %+v", i+1, st.Kind, b, hist)
 			}
 			e := hist.Events[i]
-			if e.Kind != st.kind || e.Actor != st.actor || e.Command != c.ID || !e.At.Equal(h.now) {
-				t.Errorf("%d %s: stored %+v", i+1, st.kind, e)
+			if e.Kind != st.Kind || e.Actor != st.Actor || e.Command != c.ID || !e.At.Equal(h.now) {
+				t.Errorf("%d %s: stored %+v", i+1, st.Kind, e)
 			}
-			if st.kind == booking.Requested || st.kind == booking.Released {
+			if st.Kind == booking.Requested || st.Kind == booking.Released {
 				if want := h.now.Add(2 * time.Minute); !b.Deadline.Equal(want) {
-					t.Errorf("%s: the deadline is %v, want %v", st.kind, b.Deadline, want)
+					t.Errorf("%s: the deadline is %v, want %v", st.Kind, b.Deadline, want)
 				}
 			}
-			again, err := h.do(t.Context(), st.kind, c)
+			again, err := h.do(t.Context(), st.Kind, c)
 			if err != nil || !reflect.DeepEqual(again, b) {
-				t.Errorf("%d %s once more: %+v, %v", i+1, st.kind, again, err)
+				t.Errorf("%d %s once more: %+v, %v", i+1, st.Kind, again, err)
 			}
 			if n := len(h.history(t).Events); n != i+1 {
-				t.Fatalf("%d %s once more: %d events", i+1, st.kind, n)
+				t.Fatalf("%d %s once more: %d events", i+1, st.Kind, n)
 			}
 			shown, err := h.Show(t.Context(), h.id)
 			if err != nil || !reflect.DeepEqual(shown, b) {
@@ -267,7 +263,7 @@ func TestForgeriesAreSteppedOver(t *testing.T) {
 	forge(1, booking.Requested)
 	forge(1, booking.Cancelled)
 	forge(3, booking.Accepted)
-	h.tell(t, step{booking.Requested, owner})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner})
 	for n := 4; n < 50; n++ {
 		forge(n, booking.Accepted)
 	}
@@ -306,16 +302,16 @@ func TestStaleReads(t *testing.T) {
 	for _, lag := range []uint64{1, 2, 4, 1000} {
 		t.Run(fmt.Sprint(lag), func(t *testing.T) {
 			h := newHouse(t, bookingtest.WithStaleReads(lag))
-			h.tell(t, step{booking.Requested, owner}, step{booking.Accepted, rider}) // of a booking that a stale read does not know
+			h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider}) // of a booking that a stale read does not know
 			_, err := h.Accept(t.Context(), by(other), h.id)
 			wants(t, err, booking.ErrAlreadyAccepted)
 			if _, err = h.Accept(t.Context(), by(rider), h.id); err != nil {
 				t.Errorf("its rider was told %v", err)
 			}
-			h.tell(t, step{booking.Released, service})
+			h.tell(t, step{Kind: booking.Released, Actor: service})
 			_, err = h.Accept(t.Context(), by(rider), h.id)
 			wants(t, err, booking.ErrReleasedByYou) // and not success, as a stale read would have it
-			h.tell(t, step{booking.Accepted, other}, step{booking.Cancelled, owner})
+			h.tell(t, step{Kind: booking.Accepted, Actor: other}, step{Kind: booking.Cancelled, Actor: owner})
 			_, err = h.Accept(t.Context(), by(former), h.id)
 			wants(t, err, booking.ErrCancelled)
 			if n := len(h.history(t).Events); n != 5 {
@@ -329,17 +325,17 @@ func TestStaleReads(t *testing.T) {
 func TestLostAcks(t *testing.T) {
 	lost := true
 	h := newHouse(t, bookingtest.WithLostAcks(func() bool { return lost }), bookingtest.WithStaleReads(1))
-	for i, st := range taken(step{booking.Arrived, rider}, refused, refused) {
-		c := by(st.actor)
+	for i, st := range taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused) {
+		c := by(st.Actor)
 		lost = true
-		_, err := h.do(t.Context(), st.kind, c)
+		_, err := h.do(t.Context(), st.Kind, c)
 		wants(t, err, bookingtest.ErrAckLost)
 		if fault.KindOf(err) != fault.Unavailable {
-			t.Errorf("%s: %v", st.kind, err)
+			t.Errorf("%s: %v", st.Kind, err)
 		}
 		lost = false
-		if b, err := h.do(t.Context(), st.kind, c); err != nil || b.Version != i+1 {
-			t.Errorf("%s once more: %+v, %v", st.kind, b, err)
+		if b, err := h.do(t.Context(), st.Kind, c); err != nil || b.Version != i+1 {
+			t.Errorf("%s once more: %+v, %v", st.Kind, b, err)
 		}
 	}
 	if b := h.history(t).Booking; b.WrongCodes != 2 {
@@ -350,7 +346,7 @@ func TestLostAcks(t *testing.T) {
 // A command id that was used for something else is not a success.
 func TestCommandIDReused(t *testing.T) {
 	h := newHouse(t)
-	h.tell(t, step{booking.Requested, owner})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner})
 	c := by(rider)
 	if _, err := h.Accept(t.Context(), c, h.id); err != nil {
 		t.Fatal(err)
@@ -379,11 +375,11 @@ func TestReleaseIf(t *testing.T) {
 func TestAcceptedAlready(t *testing.T) {
 	h := newHouse(t)
 	h.tell(t, given()...)
-	for _, st := range []step{{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}} {
+	for _, st := range []step{{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}} {
 		h.tell(t, st)
 		b, err := h.Accept(t.Context(), by(rider), h.id)
 		if err != nil || !reflect.DeepEqual(b, h.history(t).Booking) {
-			t.Errorf("after %s: %+v, %v", st.kind, b, err)
+			t.Errorf("after %s: %+v, %v", st.Kind, b, err)
 		}
 		impostor := booking.Actor{ID: rider.ID, Role: booking.User}
 		_, err = h.Accept(t.Context(), by(impostor), h.id)
@@ -392,7 +388,7 @@ func TestAcceptedAlready(t *testing.T) {
 	if n := len(h.history(t).Events); n != 6 {
 		t.Errorf("%d events, want 6", n)
 	}
-	h.tell(t, step{booking.Completed, rider})
+	h.tell(t, step{Kind: booking.Completed, Actor: rider})
 	_, err := h.Accept(t.Context(), by(rider), h.id)
 	wants(t, err, booking.ErrCompleted)
 }
@@ -405,40 +401,40 @@ func TestDoneAlready(t *testing.T) {
 		again := func(st step, want error) {
 			t.Helper()
 			before := h.history(t)
-			b, err := h.do(t.Context(), st.kind, by(st.actor))
+			b, err := h.do(t.Context(), st.Kind, by(st.Actor))
 			wants(t, err, want)
 			if want == nil && !reflect.DeepEqual(b, before.Booking) {
-				t.Errorf("%s again: %+v, want %+v", st.kind, b, before.Booking)
+				t.Errorf("%s again: %+v, want %+v", st.Kind, b, before.Booking)
 			}
 			if n := len(h.history(t).Events); n != len(before.Events) {
-				t.Errorf("%s again makes %d events of %d", st.kind, n, len(before.Events))
+				t.Errorf("%s again makes %d events of %d", st.Kind, n, len(before.Events))
 			}
 		}
 		h.tell(t, given()...)
 		for _, st := range []step{
-			{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}, {booking.Rated, owner}, {booking.Rated, rider},
+			{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}, {Kind: booking.Rated, Actor: owner}, {Kind: booking.Rated, Actor: rider},
 		} {
 			h.tell(t, st)
 			again(st, nil)
-			if st.kind == booking.Started {
-				again(step{booking.Arrived, rider}, nil) // as an acceptance is
+			if st.Kind == booking.Started {
+				again(step{Kind: booking.Arrived, Actor: rider}, nil) // as an acceptance is
 			}
 		}
-		again(step{booking.Arrived, rider}, booking.ErrCompleted)
+		again(step{Kind: booking.Arrived, Actor: rider}, booking.ErrCompleted)
 		_, err := h.Rate(t.Context(), by(owner), h.id, 1)
 		wants(t, err, booking.ErrAlreadyRated)
 
 		h.id = booking.ID(booking.NewID())
-		h.tell(t, taken(step{booking.Released, rider})...)
-		again(step{booking.Released, rider}, nil)
-		h.tell(t, step{booking.Accepted, other})
-		again(step{booking.Released, rider}, nil)
-		again(step{booking.Arrived, rider}, booking.ErrReleasedByYou)
-		h.tell(t, step{booking.Released, service}) // which has taken it from one rider, and may take it from the next
-		again(step{booking.Released, other}, booking.ErrReleasedByYou)
-		h.tell(t, step{booking.Cancelled, owner})
-		again(step{booking.Cancelled, owner}, nil)
-		again(step{booking.Cancelled, service}, booking.ErrCancelled)
+		h.tell(t, taken(step{Kind: booking.Released, Actor: rider})...)
+		again(step{Kind: booking.Released, Actor: rider}, nil)
+		h.tell(t, step{Kind: booking.Accepted, Actor: other})
+		again(step{Kind: booking.Released, Actor: rider}, nil)
+		again(step{Kind: booking.Arrived, Actor: rider}, booking.ErrReleasedByYou)
+		h.tell(t, step{Kind: booking.Released, Actor: service}) // which has taken it from one rider, and may take it from the next
+		again(step{Kind: booking.Released, Actor: other}, booking.ErrReleasedByYou)
+		h.tell(t, step{Kind: booking.Cancelled, Actor: owner})
+		again(step{Kind: booking.Cancelled, Actor: owner}, nil)
+		again(step{Kind: booking.Cancelled, Actor: service}, booking.ErrCancelled)
 	}
 }
 
@@ -452,13 +448,13 @@ func TestOneRideARider(t *testing.T) {
 			_, err := h.Book(t.Context(), by(owner), id, booking.Trip{})
 			wants(t, err, nil)
 		}
-		steps := []step{{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}}
+		steps := []step{{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}}
 		for _, st := range steps {
 			h.tell(t, st)
 			_, err := h.Accept(t.Context(), by(rider), next)
 			wants(t, err, booking.ErrRiderBusy)
 		}
-		h.tell(t, step{booking.Completed, rider})
+		h.tell(t, step{Kind: booking.Completed, Actor: rider})
 		_, err := h.Accept(t.Context(), by(rider), next)
 		wants(t, err, nil)
 	}
@@ -483,7 +479,7 @@ func TestAcceptTwiceAtOnce(t *testing.T) {
 	for _, name := range []string{"two phones", "a retry"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, bookingtest.WithStaleReads(1)) // so that the desk has made its fresh read before
-			h.tell(t, step{booking.Requested, owner})
+			h.tell(t, step{Kind: booking.Requested, Actor: owner})
 			c := by(rider)
 			log := &meddler{Log: h.log}
 			log.meddle = func() {
@@ -510,7 +506,7 @@ func TestAcceptTwiceAtOnce(t *testing.T) {
 // A rider accepts in time or not at all, by the desk's clock.
 func TestAcceptAfterTheDeadline(t *testing.T) {
 	h := newHouse(t)
-	h.tell(t, step{booking.Requested, owner})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner})
 	h.now = h.now.Add(2*time.Minute + 1)
 	_, err := h.Accept(t.Context(), by(rider), h.id)
 	wants(t, err, booking.ErrExpired)
@@ -522,7 +518,7 @@ func TestAcceptAfterTheDeadline(t *testing.T) {
 // A context that ends ends every command, with an error that says to try again.
 func TestDeskStopsWithItsContext(t *testing.T) {
 	h := newHouse(t)
-	h.tell(t, step{booking.Requested, owner})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, k := range booking.Kinds() {
@@ -541,7 +537,7 @@ func TestDeskStopsWithItsContext(t *testing.T) {
 // A log that always says that the booking has moved is given up when the context ends.
 func TestContention(t *testing.T) {
 	h := newHouse(t)
-	h.tell(t, step{booking.Requested, owner})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner})
 	ctx, cancel := context.WithCancel(t.Context())
 	appends := 0
 	d, err := booking.NewDesk(restless{h.log, func() {
@@ -579,7 +575,7 @@ func TestRace(t *testing.T) {
 	const rounds, riders = 100, 32
 	for round := range rounds {
 		h := newHouse(t, bookingtest.WithStaleReads(uint64(round%4)))
-		h.tell(t, step{booking.Requested, owner})
+		h.tell(t, step{Kind: booking.Requested, Actor: owner})
 		errs := make([]error, riders)
 		var cancelErr error
 		start := make(chan struct{})

@@ -29,8 +29,8 @@ func Kinds() []Kind {
 	return []Kind{Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated}
 }
 
-// index returns a number for each kind, from 1, and 0 for what is none.
-func (k Kind) index() uint64 {
+// Index returns a number for each kind, from 1, and 0 for an unknown one.
+func (k Kind) Index() uint64 {
 	switch k {
 	case Requested:
 		return 1
@@ -57,7 +57,7 @@ func (k Kind) index() uint64 {
 }
 
 // Valid reports whether k is one of the kinds.
-func (k Kind) Valid() bool { return k.index() != 0 }
+func (k Kind) Valid() bool { return k.Index() != 0 }
 
 // MayBeCausedBy reports whether an actor of role r may cause an event of kind k at all. Which of them may cause it in a given booking,
 // [Booking.Apply] decides.
@@ -77,21 +77,6 @@ func (k Kind) MayBeCausedBy(r Role) bool {
 		return r == User || r == Rider
 	}
 	return false
-}
-
-// A Place is a point on the earth, in degrees (WGS 84).
-type Place struct {
-	Lat float64 `json:"lat"` // -90 to 90, north is positive
-	Lng float64 `json:"lng"` // -180 to 180, east is positive
-}
-
-// Valid returns ErrInvalidPlace unless p is on the earth.
-func (p Place) Valid() error {
-	// Written so that NaN, which compares as false with everything, is refused.
-	if math.Abs(p.Lat) <= 90 && math.Abs(p.Lng) <= 180 {
-		return nil
-	}
-	return ErrInvalidPlace
 }
 
 // A Trip is where a ride goes from and to. The zero Trip leaves both to be agreed upon the spot.
@@ -187,8 +172,8 @@ type Event struct {
 	Details
 }
 
-// when returns the time at which the event happened: when it was stored, or before that, when it was decided.
-func (e *Event) when() time.Time {
+// When returns the time at which the event happened: when it was stored, or before that, when it was decided.
+func (e *Event) When() time.Time {
 	t := e.At
 	if t.IsZero() {
 		t = e.Decided

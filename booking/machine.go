@@ -25,7 +25,7 @@ func (b *Booking) permits(e *Event) error {
 		return errUnknownKind
 	case !e.Kind.MayBeCausedBy(e.Actor.Role) || e.Actor.ID == "":
 		return ErrWrongRole
-	case !Representable(e.when()):
+	case !Representable(e.When()):
 		return errTime
 	case e.Kind == Requested:
 		return b.permitsRequested(e)
@@ -48,7 +48,7 @@ func (b *Booking) permits(e *Event) error {
 	case Released:
 		return b.permitsReleased(e)
 	case Expired:
-		return b.permitsExpired(e.when())
+		return b.permitsExpired(e.When())
 	default: // Rated
 		return b.permitsRated(e)
 	}

@@ -3,158 +3,23 @@ package booking_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
-
-// transitions is the picture in the design: from which state an event leads where.
-var transitions = map[booking.Kind]map[booking.State]booking.State{
-	booking.Requested:    {booking.StateNone: booking.StateOpen},
-	booking.Accepted:     {booking.StateOpen: booking.StateAccepted},
-	booking.Arrived:      {booking.StateAccepted: booking.StateArrived},
-	booking.Started:      {booking.StateArrived: booking.StateStarted},
-	booking.StartRefused: {booking.StateArrived: booking.StateArrived},
-	booking.Completed:    {booking.StateStarted: booking.StateCompleted},
-	booking.Cancelled: {booking.StateOpen: booking.StateCancelled, booking.StateAccepted: booking.StateCancelled,
-		booking.StateArrived: booking.StateCancelled, booking.StateStarted: booking.StateCancelled},
-	booking.Released: {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
-	booking.Expired:  {booking.StateOpen: booking.StateExpired},
-	booking.Rated:    {booking.StateCompleted: booking.StateCompleted},
-}
-
-// sane fails the test unless b is a booking that events can make.
-func sane(t testing.TB, b booking.Booking) {
-	t.Helper()
-	fail := func(what string) {
-		t.Helper()
-		t.Fatalf("%s: %+v", what, b)
-	}
-	if b.State == booking.StateNone {
-		if !reflect.DeepEqual(b, booking.Booking{}) {
-			fail("nothing was requested, and yet there is something")
-		}
-		return
-	}
-	ridden := slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted}, b.State)
-	waits := b.State == booking.StateOpen || b.State == booking.StateExpired
-	sorted := slices.Sorted(slices.Values(b.ReleasedBy))
-	switch {
-	case !slices.Contains(booking.States(), b.State):
-		fail("no such state")
-	case b.User == "" || b.Deadline.IsZero() || b.Version < 1:
-		fail("something is missing")
-	case ridden && b.Rider == "" || waits && b.Rider != "":
-		fail("rider and state disagree")
-	case b.Rider != "" && slices.Contains(b.ReleasedBy, b.Rider):
-		fail("a rider has it again")
-	case len(slices.Compact(sorted)) != len(b.ReleasedBy):
-		fail("a rider had it twice")
-	case b.WrongCodes < 0 || b.WrongCodes > booking.MaxWrongCodes || b.WrongCodes > 0 && (waits || b.State == booking.StateAccepted):
-		fail("wrong codes")
-	case (b.UserStars != 0 || b.RiderStars != 0) && b.State != booking.StateCompleted:
-		fail("rated before it was over")
-	case b.UserStars < 0 || b.UserStars > 5 || b.RiderStars < 0 || b.RiderStars > 5:
-		fail("stars")
-	case (booking.Trip{Pickup: b.Pickup, Dropoff: b.Dropoff}).Valid() != nil:
-		fail("trip")
-	case b.Quote != nil && (b.Pickup == nil || b.Quote.Fare < 0 || b.Quote.Metres < 0):
-		fail("quote")
-	}
-}
-
-// A source makes random events: many that follow, some that do not, some twice, and some that say nonsense.
-type source struct {
-	*rand.Rand
-	id   booking.ID // of a booking that is to be requested
-	seq  uint64
-	told []booking.Event
-}
-
-func newSource(seed uint64) *source { return &source{Rand: rand.New(rand.NewPCG(seed, 1)), id: ride} }
-
-func pick[T any](s *source, of ...T) T { return of[s.IntN(len(of))] }
-
-// event returns an event that may or may not follow after b.
-func (s *source) event(b booking.Booking) booking.Event {
-	s.seq++
-	if len(s.told) > 0 && s.IntN(20) == 0 { // a whole event once more
-		e := s.told[s.IntN(len(s.told))]
-		e.Seq, e.At = s.seq, s.stored() // the ledger's, whatever the message says of itself
-		return e
-	}
-	e := s.wish(b)
-	if s.IntN(8) == 0 {
-		e.Actor = pick(s, append(everybody, booking.Actor{})...)
-	}
-	e.ID = booking.EventID(booking.DeriveID("event", fmt.Sprint(s.Uint64())))
-	e.Booking, e.Seq, e.Command = s.id, s.seq, booking.CommandID(booking.DeriveID(fmt.Sprint(s.seq)))
-	e.Decided = noon.Add(time.Duration(s.seq) * time.Second)
-	e.At = s.stored()
-	s.told = append(s.told, e)
-	return e
-}
-
-// stored returns when a ledger stores the present event: the later the sequence, the later, but for what the clocks of servers differ by.
-func (s *source) stored() time.Time {
-	return noon.Add(time.Duration(s.seq)*time.Second + time.Duration(s.IntN(2000))*time.Millisecond)
-}
-
-// town is around which many bookings begin.
-var town = booking.Place{Lat: -17, Lng: 180}
-
-// wish returns what somebody might want of b.
-func (s *source) wish(b booking.Booking) booking.Event {
-	var ks []booking.Kind
-	for _, k := range booking.Kinds() {
-		if _, ok := transitions[k][b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
-			ks = append(ks, k)
-		}
-	}
-	if len(ks) == 0 || s.IntN(8) == 0 {
-		ks = append(booking.Kinds(), "stolen")
-	}
-	e := booking.Event{Kind: pick(s, ks...), Actor: booking.Actor{ID: string(b.Rider), Role: booking.Rider}}
-	switch e.Kind {
-	case booking.Requested:
-		e.Actor = pick(s, owner, stranger)
-		if s.IntN(2) == 0 {
-			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1}, &booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
-			if s.IntN(3) > 0 { // around a town on the antimeridian
-				*e.Pickup = booking.Place{Lat: town.Lat + s.Float64()*0.1, Lng: pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
-			}
-		}
-		if s.IntN(2) == 0 {
-			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54), Currency: pick(s, "INR", "EUR", "inr", "")}
-		}
-	case booking.Accepted:
-		e.Actor = pick(s, rider, other, former)
-	case booking.Cancelled:
-		e.Actor = pick(s, booking.Actor{ID: string(b.User), Role: booking.User}, service)
-	case booking.Expired:
-		e.Actor = service
-	case booking.Rated:
-		e.Actor = pick(s, e.Actor, booking.Actor{ID: string(b.User), Role: booking.User})
-	}
-	e.Stars = s.IntN(7)
-	e.Reason = pick(s, "", "rain", "rain", "a\nb")
-	e.Deadline = pick(s, time.Time{}, noon, noon.Add(time.Minute), deadline, deadline, noon.Add(time.Hour))
-	return e
-}
 
 const histories, steps = 300, 40
 
 // What a decision returns always follows, and what it refuses never does, however the booking came to be as it is.
 func TestDecisionsAgreeWithReaders(t *testing.T) {
 	for seed := range uint64(histories) {
-		s := newSource(seed)
+		s := bookingtest.NewRandom(seed)
 		var b booking.Booking
 		for range steps {
-			e := s.event(b)
+			e := s.Event(b)
 			if next, err := b.Apply(e); err == nil {
 				b = next
 			}
@@ -163,11 +28,11 @@ func TestDecisionsAgreeWithReaders(t *testing.T) {
 				if k == booking.Requested {
 					continue
 				}
-				a := pick(s, everybody...)
+				a := bookingtest.Pick(s, everybody...)
 				decided, refusal := decide(b, k, a, now)
 				candidate := decided
 				if refusal != nil {
-					candidate = step{k, a}.event()
+					candidate = step{Kind: k, Actor: a}.Event()
 				}
 				candidate.ID, candidate.At = booking.EventID(booking.NewID()), now
 				_, err := b.Apply(candidate)
@@ -187,15 +52,15 @@ func TestDecisionsAgreeWithReaders(t *testing.T) {
 func TestReplayOfEveryPrefix(t *testing.T) {
 	states, kinds := make(map[booking.State]int), make(map[booking.Kind]int)
 	for seed := range uint64(histories) {
-		s := newSource(seed)
+		s := bookingtest.NewRandom(seed)
 		var b booking.Booking
 		var events []booking.Event
 		for range steps {
-			e := s.event(b)
+			e := s.Event(b)
 			events = append(events, e)
 			next, err := b.Apply(e)
 			if err == nil {
-				if to, ok := transitions[e.Kind][b.State]; !ok || to != next.State {
+				if to, ok := bookingtest.Transitions[e.Kind][b.State]; !ok || to != next.State {
 					t.Fatalf("seed %d: %s led from %q to %q", seed, e.Kind, b.State, next.State)
 				}
 				b = next
@@ -204,7 +69,7 @@ func TestReplayOfEveryPrefix(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			states[b.State]++
-			sane(t, b)
+			bookingtest.Sane(t, b)
 			if got := booking.Replay(events); !reflect.DeepEqual(got, b) {
 				t.Fatalf("seed %d: the replay of %d events is\n %+v, want\n %+v", seed, len(events), got, b)
 			}
@@ -225,7 +90,7 @@ func TestReplayOfEveryPrefix(t *testing.T) {
 // Bookings are values: whatever becomes of one, those that it was made from stay as they are, and so do its siblings.
 func TestBookingsShareNothingThatChanges(t *testing.T) {
 	for seed := range uint64(histories) {
-		s := newSource(seed)
+		s := bookingtest.NewRandom(seed)
 		var all []booking.Booking
 		var pictures []string
 		keep := func(b booking.Booking) {
@@ -235,7 +100,7 @@ func TestBookingsShareNothingThatChanges(t *testing.T) {
 		keep(booking.Booking{})
 		for range steps * 2 { // grows a tree: every booking may have several successors
 			from := all[max(0, len(all)-1-s.IntN(4))]
-			e := s.event(from)
+			e := s.Event(from)
 			if next, err := from.Apply(e); err == nil {
 				keep(next)
 				if e.Pickup != nil {
@@ -259,16 +124,16 @@ func TestBookingsShareNothingThatChanges(t *testing.T) {
 
 // Two bookings that come from one, at every length of the list of riders who have released it.
 func TestSiblingsShareNoList(t *testing.T) {
-	var s teller
+	var s bookingtest.Story
 	next := func(b booking.Booking, k booking.Kind, name string) booking.Booking {
 		t.Helper()
-		b, err := b.Apply(s.stored(step{k, booking.Actor{ID: name, Role: booking.Rider}}.event()))
+		b, err := b.Apply(s.Store(step{Kind: k, Actor: booking.Actor{ID: name, Role: booking.Rider}}.Event()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
-	b := replay(t, []booking.Event{s.stored(step{booking.Requested, owner}.event())})
+	b := replay(t, []booking.Event{s.Store(step{Kind: booking.Requested, Actor: owner}.Event())})
 	for i := range 10 {
 		one, two := fmt.Sprint("one-", i), fmt.Sprint("two-", i)
 		b1 := next(next(b, booking.Accepted, one), booking.Released, one)
@@ -300,7 +165,7 @@ func TestDuplicate(t *testing.T) {
 		_, err := b.Apply(e)
 		wants(t, err, booking.ErrDuplicate)
 	}
-	one, two := step{booking.Accepted, rider}.event(), step{booking.Accepted, other}.event()
+	one, two := step{Kind: booking.Accepted, Actor: rider}.Event(), step{Kind: booking.Accepted, Actor: other}.Event()
 	one.ID, two.ID = "one", "two"
 	b1, err1 := b.Apply(one)
 	b2, err2 := b.Apply(two)
@@ -313,10 +178,10 @@ func TestDuplicate(t *testing.T) {
 	wants(t, err, booking.ErrAlreadyAccepted)
 
 	// A service's release, stored again after the next rider has accepted, with a token that is still good.
-	again := step{booking.Released, service}.event()
+	again := step{Kind: booking.Released, Actor: service}.Event()
 	again.ID = "release"
 	b1, err1 = b1.Apply(again)
-	three := step{booking.Accepted, other}.event()
+	three := step{Kind: booking.Accepted, Actor: other}.Event()
 	three.ID = "three"
 	b1, err2 = b1.Apply(three)
 	wants(t, errors.Join(err1, err2), nil)
@@ -355,14 +220,14 @@ func FuzzReplay(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if to, ok := transitions[e.Kind][b.State]; !ok || to != next.State {
+			if to, ok := bookingtest.Transitions[e.Kind][b.State]; !ok || to != next.State {
 				t.Fatalf("%s led from %q to %q", e.Kind, b.State, next.State)
 			}
 			if !e.Kind.MayBeCausedBy(e.Actor.Role) {
 				t.Fatalf("%s was caused by %+v", e.Kind, e.Actor)
 			}
 			b = next
-			sane(t, b)
+			bookingtest.Sane(t, b)
 		}
 		if got := booking.Replay(events); !reflect.DeepEqual(got, b) {
 			t.Fatalf("the replay is\n %+v, want\n %+v", got, b)
@@ -370,12 +235,12 @@ func FuzzReplay(f *testing.F) {
 		var thread booking.EventSequencer
 		for _, e := range events { // anything in any order: no panic, and a next position ahead of the version
 			if thread.Apply(e) != nil {
-				thread.Refuse(e.N, e.Kind)
+				thread.Refuse(e.N, e.Kind, 0)
 			}
 			if n := thread.Next(e.Kind); n <= thread.Booking.Version {
 				t.Fatalf("next is %d after %d", n, thread.Booking.Version)
 			}
-			sane(t, thread.Booking)
+			bookingtest.Sane(t, thread.Booking)
 		}
 	})
 }

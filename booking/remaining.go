@@ -48,20 +48,3 @@ func (b *Booking) Growth(k Kind) int {
 	}
 	return 0
 }
-
-// Remaining returns how many messages all bookings of the board need until they are over, as
-// [Booking.Remaining] has it.
-func (b *Board) Remaining() int {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.remaining
-}
-
-// remaining is [Booking.Remaining] of a record.
-func (r *record) remaining() int {
-	b := Booking{State: r.state.state()}
-	if r.rare != nil {
-		b.ReleasedBy, b.WrongCodes = r.rare.releasedBy, r.rare.wrongCodes
-	}
-	return b.Remaining()
-}

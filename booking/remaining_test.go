@@ -4,20 +4,22 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // Whatever may happen to a booking has room: every event takes some of what was kept for the
 // booking, or asks for more as it is appended. The board adds up what is kept.
 func TestEveryEventHasRoom(t *testing.T) {
-	board := booking.NewBoard()
+	all := board.New()
 	for seed := range uint64(histories) {
-		s := newSource(seed)
-		s.id = booking.ID(booking.DeriveID("room", string(rune('a'+seed))))
-		s.seq = board.Seq()
+		s := bookingtest.NewRandom(seed)
+		s.ID = booking.ID(booking.DeriveID("room", string(rune('a'+seed))))
+		s.Seq = all.Seq()
 		var b booking.Booking
 		for range steps {
-			before := board.Remaining()
-			e := s.event(b)
+			before := all.Remaining()
+			e := s.Event(b)
 			next, err := b.Apply(e)
 			if err != nil {
 				continue
@@ -29,9 +31,9 @@ func TestEveryEventHasRoom(t *testing.T) {
 			if kept, takes := b.Remaining()+b.Growth(e.Kind), next.Remaining()+messages; takes > kept {
 				t.Fatalf("seed %d: %s in state %q: %d messages are kept room for, and %d needed", seed, e.Kind, b.State, kept, takes)
 			}
-			if e.N = next.Version; board.Apply(e) == nil {
-				board.Advance(e.Seq)
-				if got, want := board.Remaining(), before-b.Remaining()+next.Remaining(); got != want {
+			if e.N = next.Version; all.Apply(e) == nil {
+				all.Advance(e.Seq)
+				if got, want := all.Remaining(), before-b.Remaining()+next.Remaining(); got != want {
 					t.Fatalf("seed %d: after %s the board keeps room for %d messages, want %d", seed, e.Kind, got, want)
 				}
 			}
@@ -41,10 +43,10 @@ func TestEveryEventHasRoom(t *testing.T) {
 			t.Errorf("seed %d: in state %q room is kept for %d messages", seed, b.State, b.Remaining())
 		}
 	}
-	if board.Len() == 0 || board.Remaining() == 0 {
+	if all.Len() == 0 || all.Remaining() == 0 {
 		t.Fatal("nothing was tried")
 	}
-	if board.Forget(board.Seq() + 1); board.Remaining() != 0 {
-		t.Errorf("an empty board keeps room for %d messages", board.Remaining())
+	if all.Forget(all.Seq() + 1); all.Remaining() != 0 {
+		t.Errorf("an empty board keeps room for %d messages", all.Remaining())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 )
 
@@ -64,7 +65,7 @@ func TestStartCodes(t *testing.T) {
 func coded(t *testing.T) (*house, *booking.Desk, *booking.StartCodes) {
 	t.Helper()
 	h, c := newHouse(t), codes(t)
-	h.tell(t, step{booking.Requested, owner}, step{booking.Accepted, rider}, step{booking.Arrived, rider})
+	h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider}, step{Kind: booking.Arrived, Actor: rider})
 	d, err := booking.NewDesk(h.log, booking.DeskOptions{Deadline: time.Minute, Codes: c, Now: func() time.Time { return h.now }})
 	if err != nil {
 		t.Fatal(err)
@@ -124,21 +125,21 @@ func TestRightStartCode(t *testing.T) {
 // The steward ends what is overdue, once, and releases a rider after the fifth wrong code, once; somebody who was faster is no error.
 func TestSteward(t *testing.T) {
 	h, d, c := coded(t)
-	board := booking.NewBoard()
+	all := board.New()
 	show := func() {
 		t.Helper()
 		for _, e := range h.history(t).Events {
-			if e.Seq > board.Seq() {
-				if err := board.Apply(e); err != nil {
+			if e.Seq > all.Seq() {
+				if err := all.Apply(e); err != nil {
 					t.Fatal(err)
 				}
-				board.Advance(e.Seq)
+				all.Advance(e.Seq)
 			}
 		}
 	}
 	var away error
 	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-		Desk: d, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
+		Desk: d, Board: all, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -206,10 +207,10 @@ func TestLeaving(t *testing.T) {
 	}{
 		{"an open booking", given(), owner, nil, booking.StateCancelled, booking.StateCancelled},
 		{"a user whose rider comes", taken(), owner, booking.ErrRideUnderWay, booking.StateAccepted, booking.StateCancelled},
-		{"a user under way", with(taken(), step{booking.Arrived, rider}, step{booking.Started, rider}), owner, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
+		{"a user under way", with(taken(), step{Kind: booking.Arrived, Actor: rider}, step{Kind: booking.Started, Actor: rider}), owner, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
 		{"a rider who comes", taken(), rider, booking.ErrRideUnderWay, booking.StateAccepted, booking.StateOpen},
-		{"a rider who is there", taken(step{booking.Arrived, rider}), rider, booking.ErrRideUnderWay, booking.StateArrived, booking.StateOpen},
-		{"a rider under way", taken(step{booking.Arrived, rider}, step{booking.Started, rider}), rider, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
+		{"a rider who is there", taken(step{Kind: booking.Arrived, Actor: rider}), rider, booking.ErrRideUnderWay, booking.StateArrived, booking.StateOpen},
+		{"a rider under way", taken(step{Kind: booking.Arrived, Actor: rider}, step{Kind: booking.Started, Actor: rider}), rider, booking.ErrRideUnderWay, booking.StateStarted, booking.StateCancelled},
 		{"a rider who has given it back", given(), former, nil, booking.StateOpen, booking.StateOpen},
 		{"a ride that is over", with(completed), owner, nil, booking.StateCompleted, booking.StateCompleted},
 		{"its rider", with(completed), rider, nil, booking.StateCompleted, booking.StateCompleted},
@@ -219,14 +220,14 @@ func TestLeaving(t *testing.T) {
 			for _, gone := range []bool{false, true} {
 				h := newHouse(t)
 				h.tell(t, c.story...)
-				board := booking.NewBoard()
+				all := board.New()
 				for _, e := range h.history(t).Events {
-					if err := board.Apply(e); err != nil {
+					if err := all.Apply(e); err != nil {
 						t.Fatal(err)
 					}
 				}
 				steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-					Desk: h.Desk, Board: board, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
+					Desk: h.Desk, Board: all, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
 				})
 				if err != nil {
 					t.Fatal(err)

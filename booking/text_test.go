@@ -51,7 +51,7 @@ func TestReasonsThatReadOtherwise(t *testing.T) {
 func TestReasonsOfOlderBuilds(t *testing.T) {
 	for _, written := range []string{" late ", "a\u200bb"} {
 		h := newHouse(t)
-		h.tell(t, step{booking.Requested, owner})
+		h.tell(t, step{Kind: booking.Requested, Actor: owner})
 		c := by(owner)
 		e := booking.Event{Kind: booking.Cancelled, Actor: owner, Details: booking.Details{Reason: written}}
 		if _, err := h.log.Append(t.Context(), c, h.id, h.history(t), e); err != nil {

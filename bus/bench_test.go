@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/token"
@@ -172,7 +173,7 @@ func fill(b *testing.B, k *kit, conn *bus.Conn, n int) {
 
 func replay(b *testing.B, ledger *bus.Ledger, n uint64) time.Duration {
 	b.Helper()
-	board := booking.NewBoard()
+	board := board.New()
 	f := ledger.Follow(board)
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)

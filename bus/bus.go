@@ -3,7 +3,7 @@
 //
 // Begin with [Connect], which returns at once and reconnects by itself. [Provision] makes the streams and buckets and belongs
 // to one owner; everybody else waits for them. [OpenLedger] gives the booking.Log that commands are appended to, and
-// [Ledger.Follow] feeds a booking.Board with events that have been verified, in the ledger's order.
+// [Ledger.Follow] feeds a board.Board with events that have been verified, in the ledger's order.
 //
 // Nothing here trusts what it reads: a message on a stream is a claim, and [Ledger] checks the token it carries as of the time
 // the server stored it. Who may publish at all is a question of NATS permissions and not of this package.

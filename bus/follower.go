@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 )
@@ -22,7 +23,7 @@ import (
 // quarantine once. When the past changes, it reads the board anew.
 type Follower struct {
 	ledger     *Ledger
-	board      *booking.Board
+	board      *board.Board
 	quarantine *quarantine
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
@@ -39,7 +40,7 @@ type Follower struct {
 }
 
 // Follow returns a follower that feeds board, which must be fed by nobody else. Call Run.
-func (l *Ledger) Follow(board *booking.Board) *Follower {
+func (l *Ledger) Follow(board *board.Board) *Follower {
 	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn)}
 }
 
@@ -233,7 +234,7 @@ func (f *Follower) hand(m stored, e booking.Event, verdict error, version uint64
 }
 
 // put puts the verdict on a message on a board: the event, or why it is none. What the board rests on changes with it.
-func (f *Follower) put(board *booking.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
+func (f *Follower) put(board *board.Board, rests *footing, m stored, e booking.Event, verdict error, counted bool) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // A leader that is seen behind the board, and then not seen for a while, is not known to have been behind all that time.
@@ -25,7 +25,7 @@ func TestBehindIsSeenWithoutABreak(t *testing.T) {
 			}
 			t.Cleanup(conn.nc.Close)
 			now := time.Now()
-			f := (&Ledger{conn: conn, now: func() time.Time { return now }}).Follow(booking.NewBoard())
+			f := (&Ledger{conn: conn, now: func() time.Time { return now }}).Follow(board.New())
 			f.board.Advance(5)
 			look := func(after time.Duration) bool {
 				now = now.Add(after)

@@ -75,7 +75,7 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []stored) (bookin
 			return booking.History{}, fmt.Errorf("load booking %s: %w", id, err)
 		}
 		if p, ok := parseSubject(m.subject); ok {
-			h.Refuse(p.n, p.kind)
+			h.Refuse(p.n, p.kind, 0)
 		}
 	}
 	return h, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/token"
 )
 
@@ -56,7 +57,7 @@ type Inspection struct {
 	More     int       // findings beyond the limit
 
 	// Board is what a fresh replay makes of the ledger: what every other board must be.
-	Board *booking.Board
+	Board *board.Board
 }
 
 // Inspect reads the ledger from its beginning to the end that it has now, re-verifies every message as every reader does, and reports what
@@ -132,7 +133,7 @@ func newInspector(l *Ledger, o InspectOptions) *inspector {
 	i := &inspector{
 		ledger: l, grace: o.Grace, limit: o.Limit,
 		Inspection: Inspection{
-			Events: make(map[booking.Kind]int), Bookings: make(map[booking.State]int), Refused: make(map[string]int), Board: booking.NewBoard(),
+			Events: make(map[booking.Kind]int), Bookings: make(map[booking.State]int), Refused: make(map[string]int), Board: board.New(),
 		},
 		holder: make(map[booking.ID]booking.RiderID), rides: make(map[booking.RiderID][]booking.ID),
 		wanted: make(map[booking.ID][]*Acknowledged), byEvent: make(map[booking.EventID]*Acknowledged), missing: make(map[*Acknowledged]bool),

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -71,9 +72,9 @@ func newDesk(t testing.TB, log booking.Log) *booking.Desk {
 }
 
 // follow feeds a new board from the ledger until the test ends, and returns it.
-func follow(t testing.TB, l *bus.Ledger) (*booking.Board, *bus.Follower) {
+func follow(t testing.TB, l *bus.Ledger) (*board.Board, *bus.Follower) {
 	t.Helper()
-	board := booking.NewBoard()
+	board := board.New()
 	f := l.Follow(board)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -88,7 +89,7 @@ func follow(t testing.TB, l *bus.Ledger) (*booking.Board, *bus.Follower) {
 }
 
 // await waits until the board has everything that the ledger has now.
-func await(t testing.TB, l *bus.Ledger, b *booking.Board) {
+func await(t testing.TB, l *bus.Ledger, b *board.Board) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()

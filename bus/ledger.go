@@ -17,6 +17,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -31,7 +32,7 @@ type LedgerOptions struct {
 	NewID func() string
 	// Board is what the room is reckoned by that the bookings of the ledger still need: somebody else feeds it. Without one only nine
 	// tenths of the ledger are for new bookings.
-	Board *booking.Board
+	Board *board.Board
 	Disk  Disk // what the ledger is on; nil: a server elsewhere sees to that
 	// ForgetEvery is how often a board is rid of what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
@@ -65,7 +66,7 @@ func TestModel(t *testing.T) {
 		}
 
 		replay, _ := follow(t, k.ledger(t))
-		for name, board := range map[string]*booking.Board{"one": one, "another": other, "a new": replay} {
+		for name, board := range map[string]*board.Board{"one": one, "another": other, "a new": replay} {
 			await(t, ledger, board)
 			c.same(name, board, found.Board)
 		}
@@ -119,7 +120,7 @@ func kindOf(o op) booking.Kind {
 }
 
 // same fails the test unless two boards say the same, asked in every way.
-func (c *crowd) same(name string, got, want *booking.Board) {
+func (c *crowd) same(name string, got, want *board.Board) {
 	equal := func(what string, got, want any) {
 		if !reflect.DeepEqual(got, want) {
 			c.t.Errorf("%s board says of %s\n %+v, and a fresh replay\n %+v", name, what, got, want)
@@ -160,7 +161,7 @@ func (c *crowd) same(name string, got, want *booking.Board) {
 }
 
 // shown fails the test unless every instance shows every booking as a board has it.
-func (c *crowd) shown(board *booking.Board) {
+func (c *crowd) shown(board *board.Board) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
 	for i, b := range board.Newest(1<<20, 0) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // rebuild reads the board anew whenever the past has changed since the version that it is judged by, until ctx ends: then it is what a reader would have who starts now. The board
@@ -48,7 +48,7 @@ func (f *Follower) reread(ctx context.Context, version uint64) error {
 	if err != nil {
 		return err
 	}
-	fresh, rests := booking.NewBoard(), footing{}
+	fresh, rests := board.New(), footing{}
 	fresh.Advance(max(stream.CachedInfo().State.FirstSeq, 1) - 1)
 	messages, err := f.ledger.conn.read(ctx, stream, fresh.Seq()+1)
 	if err != nil {
@@ -87,7 +87,7 @@ var errReplaced = errors.New("the board has been replaced")
 
 // replace makes the board what fresh is, if that knows as much. No verdict comes in between. Where the past has changed again
 // meanwhile, it is read anew after this.
-func (f *Follower) replace(fresh *booking.Board, rests *footing, version uint64) bool {
+func (f *Follower) replace(fresh *board.Board, rests *footing, version uint64) bool {
 	if fresh.Seq() < f.board.Seq() {
 		return false
 	}

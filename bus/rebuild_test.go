@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -27,7 +28,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		changeKeys(t, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(other, now) })
 
 		live := k.watching(t)
-		board, follower := follow(t, live)
+		shown, follower := follow(t, live)
 		thief, _ := k.login(t, booking.User)
 		good, sid := k.login(t, booking.User)
 		issuer, err := token.NewIssuer(token.IssuerConfig{Key: k.auth.Other, Life: time.Hour})
@@ -48,7 +49,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		}
 		gone := []booking.ID{book(thief), book(thief)}
 		stays := []booking.ID{book(good), book(good)}
-		await(t, live, board)
+		await(t, live, shown)
 
 		// Somebody looks all the time, and somebody books.
 		var busy sync.WaitGroup
@@ -56,7 +57,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		defer stop()
 		busy.Go(func() {
 			for looking.Err() == nil {
-				if _, ok := board.Get(stays[0]); !ok {
+				if _, ok := shown.Get(stays[0]); !ok {
 					t.Error("a booking was off the board for a while")
 					return
 				}
@@ -77,18 +78,18 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 			return set.Retire(now, now.Add(-time.Hour), old.ID)
 		})
 		wait.Until(t, "what the bad key signed is off the live board", func() bool {
-			_, first := board.Get(gone[0])
-			_, second := board.Get(gone[1])
+			_, first := shown.Get(gone[0])
+			_, second := shown.Get(gone[1])
 			return !first && !second
 		})
 		stop()
 		busy.Wait()
 		check := func(want ...booking.ID) {
 			t.Helper()
-			await(t, live, board)
+			await(t, live, shown)
 			fresh, _ := follow(t, k.watching(t))
 			await(t, live, fresh)
-			for what, b := range map[string]*booking.Board{"live": board, "fresh": fresh} {
+			for what, b := range map[string]*board.Board{"live": shown, "fresh": fresh} {
 				if b.Len() != len(want) {
 					t.Errorf("the %s board has %d bookings, want %d", what, b.Len(), len(want))
 				}
@@ -105,7 +106,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		check(append(stays, more...)...)
 
 		revoke(t, conn, token.Revocation{Session: sid, At: time.Now().Add(-time.Hour)})
-		wait.Until(t, "what the revoked session booked is off the live board", func() bool { return board.Len() == 0 })
+		wait.Until(t, "what the revoked session booked is off the live board", func() bool { return shown.Len() == 0 })
 		check()
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // UseSnapshots makes the follower start from a snapshot of the board where one fits, and make one now and then, together with
@@ -32,7 +33,7 @@ func (f *Follower) recall(ctx context.Context, ledger *jetstream.StreamInfo) {
 	began := time.Now()
 	version := f.ledger.conn.past.version() // before anything is compared: what changes from here on is told
 	x, err := s.latest(ctx)
-	var board *booking.Board
+	var board *board.Board
 	if err == nil {
 		err = s.fits(ctx, &x, ledger)
 	}
@@ -55,7 +56,7 @@ func (f *Follower) recall(ctx context.Context, ledger *jetstream.StreamInfo) {
 }
 
 // install makes the board what a snapshot says, unless it was judged by a later version of the past by now.
-func (f *Follower) install(board *booking.Board, x *snapshot, ledger *jetstream.StreamInfo, version uint64) bool {
+func (f *Follower) install(board *board.Board, x *snapshot, ledger *jetstream.StreamInfo, version uint64) bool {
 	board.Forget(ledger.State.FirstSeq)
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
@@ -100,7 +101,7 @@ func (f *Follower) keepSnapshots(ctx context.Context) {
 }
 
 func resultOf(err error) string {
-	if errors.Is(err, ErrStale) || errors.Is(err, booking.ErrCaptureLost) {
+	if errors.Is(err, ErrStale) || errors.Is(err, board.ErrCaptureLost) {
 		return "overtaken"
 	}
 	return "failed"
@@ -181,12 +182,12 @@ func (f *Follower) snapshot(ctx context.Context, was snapshot) (snapshot, bool, 
 
 // capture begins to capture the board, together with what it rests on. It reports false where the two do not agree at the moment: where
 // the past has changed, and the board is still to be read anew.
-func (f *Follower) capture() (snapshot, *booking.Capture, bool) {
+func (f *Follower) capture() (snapshot, *board.Capture, bool) {
 	s := f.snapshots
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
 	x := snapshot{
-		Version: snapshotVersion, Board: booking.BoardVersion, ID: booking.NewID(),
+		Version: snapshotVersion, Board: board.Version, ID: booking.NewID(),
 		Ledger: f.created, Seq: f.rests.seq, Latest: f.rests.latest, Strangers: f.rests.strangers != nil,
 	}
 	var loaded bool

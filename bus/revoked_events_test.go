@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/fault"
@@ -23,7 +24,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 		defer cancel()
 		live := k.watch(t, k.Connect(t)).loaded(t)
 		ledger := live.ledger(t)
-		board, follower := follow(t, ledger)
+		shown, follower := follow(t, ledger)
 		conn := k.Connect(t)
 		user, sid := k.login(t, booking.User)
 		other, _ := k.login(t, booking.User)
@@ -32,8 +33,8 @@ func TestReplayAcrossARevocation(t *testing.T) {
 		if _, err := desk.Book(ctx, user.command(), first, booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
-		await(t, ledger, board)
-		stored, ok := board.Get(first)
+		await(t, ledger, shown)
+		stored, ok := shown.Get(first)
 		if !ok {
 			t.Fatal("the first booking is not on the board")
 		}
@@ -49,10 +50,10 @@ func TestReplayAcrossARevocation(t *testing.T) {
 		if _, err := desk.Book(ctx, other.command(), others, booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
-		await(t, ledger, board)
+		await(t, ledger, shown)
 		wait.Until(t, "the live board is ready", func() bool { return follower.Ready(ctx) == nil })
 
-		check := func(what string, b *booking.Board, l *bus.Ledger) {
+		check := func(what string, b *board.Board, l *bus.Ledger) {
 			t.Helper()
 			if b.Len() != 2 {
 				t.Errorf("%s: %d bookings, want 2", what, b.Len())
@@ -66,7 +67,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 				}
 			}
 		}
-		check("the live board", board, ledger)
+		check("the live board", shown, ledger)
 		anew := k.watch(t, k.Connect(t))
 		ledger2 := anew.ledger(t)
 		board2, _ := follow(t, ledger2)
@@ -108,7 +109,7 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	board, follower := follow(t, blind)
+	shown, follower := follow(t, blind)
 	for range 3 { // it has met the event and asks again and again
 		select {
 		case <-asked:
@@ -116,8 +117,8 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 			t.Fatal("nobody asked for revocations")
 		}
 	}
-	if board.Seq() != 0 || follower.Ready(ctx) == nil {
-		t.Errorf("the board moved to %d without revocations", board.Seq())
+	if shown.Seq() != 0 || follower.Ready(ctx) == nil {
+		t.Errorf("the board moved to %d without revocations", shown.Seq())
 	}
 	if err := w.Ready(ctx); !errors.Is(err, token.ErrNoRevocations) {
 		t.Errorf("the watch is ready: %v", err)
@@ -131,9 +132,9 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- w.Run(running) }()
-	await(t, blind, board)
-	if board.Len() != 0 {
-		t.Errorf("the board has %d bookings, want none", board.Len())
+	await(t, blind, shown)
+	if shown.Len() != 0 {
+		t.Errorf("the board has %d bookings, want none", shown.Len())
 	}
 	stop()
 	if err := <-done; err != nil {

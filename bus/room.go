@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // A Disk tells how many bytes a disk has in all, and how many of them are free. known is false
@@ -49,8 +50,8 @@ var errAdmission = booking.ErrContended.Saying("Many bookings want the room that
 // stored only if nothing else has been stored meanwhile.
 type room struct {
 	conn  *Conn
-	board *booking.Board // nil: it is not known what the bookings need
-	disk  Disk           // nil: a server elsewhere has a limit
+	board *board.Board // nil: it is not known what the bookings need
+	disk  Disk         // nil: a server elsewhere has a limit
 	now   func() time.Time
 
 	turn      chan struct{} // has a value while somebody looks at the rest, or is the only one to write

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -19,7 +20,7 @@ import (
 func (k *kit) ledgerWithBoard(t testing.TB, o bus.LedgerOptions) *bus.Ledger {
 	t.Helper()
 	conn := k.Connect(t)
-	o.Source, o.Tokens, o.Board = "/test", k.auth.Verifier(), booking.NewBoard()
+	o.Source, o.Tokens, o.Board = "/test", k.auth.Verifier(), board.New()
 	l, err := bus.OpenLedger(conn, o)
 	if err != nil {
 		t.Fatal(err)

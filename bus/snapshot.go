@@ -12,11 +12,11 @@ import (
 	"hash"
 	"time"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // snapshotVersion is the version of how a snapshot is kept, and of the rules by which messages of the ledger are verified before a
-// board sees them. It goes up when either changes; for what a board makes of events there is booking.BoardVersion.
+// board sees them. It goes up when either changes; for what a board makes of events there is board.Version.
 const snapshotVersion = 1
 
 // A snapshot is a board as of a sequence of the ledger, cut in chunks in the bucket BOARDS, and this, which is written when they are all there. It
@@ -24,7 +24,7 @@ const snapshotVersion = 1
 // if it were not there (docs/adr/0014).
 type snapshot struct {
 	Version int `json:"v"`
-	Board   int `json:"board"` // booking.BoardVersion
+	Board   int `json:"board"` // board.Version
 
 	ID       string `json:"id"`       // names its chunks
 	Chunks   int    `json:"chunks"`   // how many there are
@@ -139,7 +139,7 @@ func (s seal) read(m stored) (snapshot, error) {
 		return x, errUnreadable
 	}
 	x.Version, x.Board = said.Version, said.Board
-	if x.Version != snapshotVersion || x.Board != booking.BoardVersion {
+	if x.Version != snapshotVersion || x.Board != board.Version {
 		return x, errOtherRules
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -152,5 +152,5 @@ func (s seal) read(m stored) (snapshot, error) {
 
 // newer reports whether a newer program has made it.
 func (x *snapshot) newer() bool {
-	return x.Version > snapshotVersion || x.Version == snapshotVersion && x.Board > booking.BoardVersion
+	return x.Version > snapshotVersion || x.Version == snapshotVersion && x.Board > board.Version
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -32,7 +33,7 @@ var snapshotKey = bytes.Repeat([]byte("k"), 32)
 type instance struct {
 	conn     *bus.Conn
 	ledger   *bus.Ledger
-	board    *booking.Board
+	board    *board.Board
 	follower *bus.Follower
 	metrics  *prometheus.Registry
 	stop     func()
@@ -41,7 +42,7 @@ type instance struct {
 // instance starts one that makes snapshots as often as it can, unless options say otherwise.
 func (k *kit) instance(t testing.TB, options ...func(*bus.SnapshotOptions)) *instance {
 	t.Helper()
-	i := &instance{metrics: prometheus.NewRegistry(), board: booking.NewBoard()}
+	i := &instance{metrics: prometheus.NewRegistry(), board: board.New()}
 	i.conn = k.ConnectWith(t, bus.Config{Registerer: i.metrics})
 	o := bus.SnapshotOptions{
 		Key: snapshotKey, Keys: i.conn.KeyWatch(time.Second), Revocations: i.conn.Revocations(), Every: 100 * time.Millisecond, Events: 1,
@@ -125,7 +126,7 @@ func (i *instance) snapshotUpTo(t testing.TB, seq uint64) {
 }
 
 // content is all that a board knows, in bytes.
-func content(t testing.TB, b *booking.Board) []byte {
+func content(t testing.TB, b *board.Board) []byte {
 	t.Helper()
 	c := b.Capture()
 	defer c.End()
@@ -488,7 +489,7 @@ func TestSnapshotsOfAnotherKey(t *testing.T) {
 		t.Errorf("started from %q", from)
 	}
 	for _, o := range []bus.SnapshotOptions{{}, {Key: snapshotKey[:31], Keys: conn.KeyWatch(time.Second), Revocations: conn.Revocations()}, {Key: snapshotKey}} {
-		if err := maker.ledger.Follow(booking.NewBoard()).UseSnapshots(o); err == nil {
+		if err := maker.ledger.Follow(board.New()).UseSnapshots(o); err == nil {
 			t.Error("settings that cannot work were taken")
 		}
 	}

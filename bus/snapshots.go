@@ -11,7 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // SnapshotOptions say how a follower keeps snapshots of its board. Key, Keys and Revocations are required.
@@ -176,7 +176,7 @@ func (s *snapshots) sameRevocations(ctx context.Context, x *snapshot) error {
 }
 
 // load makes a board of a snapshot. Errors: errTorn, errUnreachable.
-func (s *snapshots) load(ctx context.Context, x *snapshot) (*booking.Board, error) {
+func (s *snapshots) load(ctx context.Context, x *snapshot) (*board.Board, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
 	defer cancel()
 	stream, err := s.conn.stream(ctx, s.bucket.stream())
@@ -188,7 +188,7 @@ func (s *snapshots) load(ctx context.Context, x *snapshot) (*booking.Board, erro
 		return nil, errors.Join(errUnreachable, err)
 	}
 	defer reader.close()
-	loading := booking.NewLoading()
+	loading := board.NewLoading()
 	for n := 0; n < x.Chunks; {
 		m, _, err := reader.next()
 		if err != nil {
@@ -226,8 +226,8 @@ func (s *snapshots) chunk(id string, n int) string {
 }
 
 // store stores what a capture yields, and at last the snapshot's record over that of was. It fills in what is known only then. Errors:
-// ErrStale where somebody else was faster, booking.ErrCaptureLost, and of kind fault.Unavailable.
-func (s *snapshots) store(ctx context.Context, c *booking.Capture, x *snapshot, was snapshot) error {
+// ErrStale where somebody else was faster, board.ErrCaptureLost, and of kind fault.Unavailable.
+func (s *snapshots) store(ctx context.Context, c *board.Capture, x *snapshot, was snapshot) error {
 	ctx, cancel := context.WithTimeout(ctx, snapshotPatience)
 	defer cancel()
 	err := s.storeChunks(ctx, c, x)
@@ -252,7 +252,7 @@ func (s *snapshots) store(ctx context.Context, c *booking.Capture, x *snapshot, 
 	return nil
 }
 
-func (s *snapshots) storeChunks(ctx context.Context, c *booking.Capture, x *snapshot) error {
+func (s *snapshots) storeChunks(ctx context.Context, c *board.Capture, x *snapshot) error {
 	for {
 		block, err := c.Next()
 		if errors.Is(err, io.EOF) {

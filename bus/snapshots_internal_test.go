@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // Told to stop without a connection, whoever makes a snapshot does not wait until what was begun can be cleared away.
@@ -18,7 +19,7 @@ func TestSnapshotsStopWhenTheyAreCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &snapshots{conn: c, bucket: c.Bucket(BoardsBucket), seal: sealed}
-		board := booking.NewBoard()
+		board := board.New()
 		board.Advance(1)
 		began := time.Now()
 		capture := board.Capture()

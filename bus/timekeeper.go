@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/token"
 )
 
@@ -26,7 +27,7 @@ type Timekeeper struct {
 	Fit func(context.Context) error
 
 	ledger *Ledger
-	board  *booking.Board
+	board  *board.Board
 	duty   Duty
 	armed  *lru.Cache[int64, struct{}] // seconds for which there is a timer
 }
@@ -54,7 +55,7 @@ const (
 )
 
 // Timekeeper returns a timekeeper of the ledger. board is fed by somebody else; duty is what is done.
-func (l *Ledger) Timekeeper(board *booking.Board, duty Duty) (*Timekeeper, error) {
+func (l *Ledger) Timekeeper(board *board.Board, duty Duty) (*Timekeeper, error) {
 	armed, err := lru.New[int64, struct{}](armedBefore)
 	if err != nil {
 		return nil, fmt.Errorf("make the timekeeper: %w", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
@@ -149,9 +150,9 @@ func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.
 func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
 
 // dutiful returns a timekeeper that does its duty by a board which is fed by nobody.
-func (k *kit) dutiful(t *testing.T, d duty) (*bus.Ledger, *booking.Board, *bus.Timekeeper) {
+func (k *kit) dutiful(t *testing.T, d duty) (*bus.Ledger, *board.Board, *bus.Timekeeper) {
 	t.Helper()
-	ledger, board := k.ledger(t), booking.NewBoard()
+	ledger, board := k.ledger(t), board.New()
 	keeper, err := ledger.Timekeeper(board, d)
 	if err != nil {
 		t.Fatal(err)
@@ -199,7 +200,7 @@ func TestTimersAreLateEnough(t *testing.T) {
 func TestTimersWaitForTheBoard(t *testing.T) {
 	k := newKit(t, bustest.Run(t))
 	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
-	var board *booking.Board
+	var board *board.Board
 	ledger, board, keeper := k.dutiful(t, duty{func(context.Context, time.Time) (int, error) {
 		select {
 		case had <- board.Seq():

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/wait"
@@ -23,7 +24,7 @@ type day struct {
 	*clock
 	random      *rand.Rand
 	here, there *fleet.Map // the instance that the rider reports to, and another
-	board       *booking.Board
+	board       *board.Board
 	desk        *booking.Desk
 	manager     *booking.ProcessManager
 

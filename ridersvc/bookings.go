@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
 	bookingweb "github.com/example/pillion/web/bookings"
@@ -54,6 +55,6 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 }
 
 // list returns the bookings that the caller has, or had to their end, newest first, from the board.
-func (s *Service) list(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking {
+func (s *Service) list(caller string, most int, before uint64, only ...board.Filter) []booking.Booking {
 	return s.board.OfRider(booking.RiderID(caller), most, before, only...)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // lookEvery is how often deadlines are looked at: how late a stream may say that one has passed.
@@ -19,7 +20,7 @@ type lapses struct {
 }
 
 // between returns the bookings whose deadline passed after a time and not after now, as far as that is known, and up to when it is.
-func (l *lapses) between(board *booking.Board, after, now time.Time) (found []booking.Booking, until time.Time) {
+func (l *lapses) between(board *board.Board, after, now time.Time) (found []booking.Booking, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.at) >= lookEvery/2 || now.Before(l.at) {

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/jsontime"
@@ -33,7 +34,7 @@ const (
 // one instance that tells them. What was told is remembered here by booking. A rider who reports to another instance is told once more by that one.
 type offers struct {
 	tell   func(bus.OfferNotice) error // nil: nobody is told
-	board  *booking.Board
+	board  *board.Board
 	fleet  *fleet.Map
 	ready  func(context.Context) error
 	radius float64
@@ -72,13 +73,13 @@ func (o *offers) look(ctx context.Context, rider booking.RiderID) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, b := range o.board.Near(at.Place, o.radius, o.now(), mostOffers, booking.NotReleasedBy(rider)) {
+	for _, b := range o.board.Near(at.Place, o.radius, o.now(), mostOffers, board.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
 
 // offer tells a rider of a booking unless it was told already, or enough others were. It is called with the mutex held.
-func (o *offers) offer(rider booking.RiderID, b *booking.Nearby) {
+func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 	a, known := o.told.Get(b.ID)
 	if !known || a.seq != b.OpenedSeq {
 		body, err := json.Marshal(nearOffer{1, b.OpenedSeq, offerOf(b.Booking)})
@@ -132,7 +133,7 @@ func (o *offers) opened(b booking.Booking) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}
-		o.offer(r.Rider, &booking.Nearby{Booking: b, Metres: r.Metres})
+		o.offer(r.Rider, &board.Nearby{Booking: b, Metres: r.Metres})
 	}
 }
 
@@ -193,7 +194,7 @@ func (o *offers) follow(ctx context.Context) error {
 			return nil
 		}
 		for more := true; more; {
-			var found []booking.OpenChange
+			var found []board.OpenChange
 			var err error
 			if found, more, err = w.Take(o.now(), atOnce); err != nil {
 				return err

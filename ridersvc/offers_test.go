@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/fleet"
@@ -176,7 +177,7 @@ func TestOffersAfterARestart(t *testing.T) {
 	gone, stays := e.bookAt(here), e.bookAt(north(10))
 	e.toldOf(rita, gone, "open")
 	e.toldOf(rita, stays, "open")
-	other := booking.NewBoard()
+	other := board.New()
 	h, err := e.ledger.Load(t.Context(), stays, booking.Fresh)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
 	bookingweb "github.com/example/pillion/web/bookings"
@@ -80,9 +81,9 @@ func (s *Service) openAround(w http.ResponseWriter, r *http.Request, area web.Ar
 }
 
 // mayHave leaves out what the caller cannot accept any more.
-func mayHave(r *http.Request) booking.Filter {
+func mayHave(r *http.Request) board.Filter {
 	claims, _ := web.Caller(r.Context())
-	return booking.NotReleasedBy(booking.RiderID(claims.Subject))
+	return board.NotReleasedBy(booking.RiderID(claims.Subject))
 }
 
 // trusted returns nil when the board is what it must be.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
 	bookingweb "github.com/example/pillion/web/bookings"
@@ -26,7 +27,7 @@ type gone struct {
 type openStream struct {
 	*Service
 	*web.Stream
-	board *booking.OpenWatch
+	board *board.OpenWatch
 	rider booking.RiderID
 
 	// The stream has told which deadlines passed after since and not after checked.
@@ -62,7 +63,7 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 }
 
 // resume makes w go on where the caller stopped, if that can be done. That may be at another instance, whose board was ahead of this one.
-func (s *Service) resume(ctx context.Context, w *booking.OpenWatch, seq uint64) bool {
+func (s *Service) resume(ctx context.Context, w *board.OpenWatch, seq uint64) bool {
 	ctx, cancel := context.WithTimeout(ctx, boardPatience)
 	defer cancel()
 	return s.board.Await(ctx, seq) == nil && w.Resume(seq)
@@ -133,7 +134,7 @@ func (o *openStream) snapshot() error {
 // changes tells what has changed since.
 func (o *openStream) changes() error {
 	for more := true; more; {
-		var found []booking.OpenChange
+		var found []board.OpenChange
 		var err error
 		if found, more, err = o.board.Take(o.now(), atOnce); err != nil {
 			return o.End(bookingweb.EndingOf(err))
@@ -152,7 +153,7 @@ func (o *openStream) changes() error {
 }
 
 // event returns what to tell of a change: nothing of the end of a booking that was told to be gone when its deadline passed.
-func (o *openStream) event(c *booking.OpenChange) (web.Event, bool) {
+func (o *openStream) event(c *board.OpenChange) (web.Event, bool) {
 	if c.Opened() {
 		return web.Event{ID: c.Seq, Event: "open", Data: offerOf(c.Booking)}, true
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/fleet"
@@ -79,7 +80,7 @@ func (x *town) open(t testing.TB, e *bustest.Env, source string) (*bus.Ledger, *
 func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	t.Helper()
 	ledger, desk := x.open(t, e, "/ridersvc")
-	board := booking.NewBoard()
+	board := board.New()
 	follower := ledger.Follow(board)
 	x.run(t, "follower", follower.Run)
 	riders, err := fleet.NewMap(fleet.Options{})

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
@@ -42,7 +43,7 @@ type Ledger interface {
 // are required.
 type Config struct {
 	Desk     *booking.Desk
-	Board    *booking.Board              // of open bookings; somebody else feeds it
+	Board    *board.Board                // of open bookings; somebody else feeds it
 	Ready    func(context.Context) error // nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
@@ -74,7 +75,7 @@ const (
 // A Service answers the HTTP calls of riders. It is safe for concurrent use and holds nothing that must be closed.
 type Service struct {
 	desk     *booking.Desk
-	board    *booking.Board
+	board    *board.Board
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/fleet"
@@ -51,7 +52,7 @@ func BenchmarkWatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	board := booking.NewBoard()
+	board := board.New()
 	follower := ledger.Follow(board)
 	riders, err := fleet.NewMap(fleet.Options{})
 	if err != nil {

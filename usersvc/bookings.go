@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
 	bookingweb "github.com/example/pillion/web/bookings"
@@ -77,7 +78,7 @@ func (s *Service) own(ctx context.Context, id booking.ID) (booking.Booking, erro
 }
 
 // list returns the caller's bookings, newest first, from the board.
-func (s *Service) list(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking {
+func (s *Service) list(caller string, most int, before uint64, only ...board.Filter) []booking.Booking {
 	return s.board.OfUser(booking.UserID(caller), most, before, only...)
 }
 

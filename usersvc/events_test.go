@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -315,7 +316,7 @@ func TestWatchEndsFromElsewhere(t *testing.T) {
 	s.Ended("token_revoked")
 	e.bring(other, booking.StateAccepted)
 	stays.Want("accepted")
-	anew := booking.NewBoard()
+	anew := board.New()
 	anew.Advance(e.ledger.Board.Seq())
 	e.ledger.Board.Become(anew)
 	if id, _ := stays.Want("end", `"reason":"restart"`, `"reconnect":true`); id != "" {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/fleet"
@@ -28,7 +29,7 @@ import (
 type instance struct {
 	url    string
 	desk   *booking.Desk
-	board  *booking.Board
+	board  *board.Board
 	ledger *bus.Ledger
 }
 
@@ -43,7 +44,7 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	board := booking.NewBoard()
+	board := board.New()
 	follower := ledger.Follow(board)
 	riders, err := fleet.NewMap(fleet.Options{})
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package usersvc is the service of users, the passengers: they book a ride, watch it and cancel it.
 //
 // Make one with [New] and serve [Service.Routes]. It decides nothing by itself: commands go to a booking.Desk, single bookings
-// are read from the ledger, lists from a booking.Board. It keeps nothing between requests, so any number of instances may run.
+// are read from the ledger, lists from a board.Board. It keeps nothing between requests, so any number of instances may run.
 package usersvc
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
@@ -38,7 +39,7 @@ type Ledger interface {
 // Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier and Fleet are required.
 type Config struct {
 	Desk     *booking.Desk
-	Board    *booking.Board              // for lists; somebody else feeds it
+	Board    *board.Board                // for lists; somebody else feeds it
 	Ready    func(context.Context) error // nil once the board can be trusted
 	Ledger   Ledger
 	Verifier web.TokenVerifier
@@ -62,7 +63,7 @@ type Config struct {
 // A Service answers the HTTP calls of users. It is safe for concurrent use and holds nothing that must be closed.
 type Service struct {
 	desk     *booking.Desk
-	board    *booking.Board
+	board    *board.Board
 	ready    func(context.Context) error
 	ledger   Ledger
 	verifier web.TokenVerifier

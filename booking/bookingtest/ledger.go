@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // A Ledger is the log in memory with a board behind it, as one process has both: the board can be held back, appends can be
 // intercepted or fail, and the process knows what it has appended itself. Set the exported fields before the first call.
 type Ledger struct {
 	*Log
-	Board  *booking.Board
+	Board  *board.Board
 	Before func(ctx context.Context, id booking.ID) error // called before each append of this process
 
 	mu       sync.Mutex
@@ -29,7 +30,7 @@ type Ledger struct {
 
 // NewLedger returns an empty ledger.
 func NewLedger(options ...Option) *Ledger {
-	return &Ledger{Log: NewLog(options...), Board: booking.NewBoard()}
+	return &Ledger{Log: NewLog(options...), Board: board.New()}
 }
 
 // Append implements booking.Log.

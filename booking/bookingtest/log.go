@@ -94,12 +94,12 @@ func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booki
 		}
 		h.Revision = m.seq
 		if !m.valid {
-			h.Refuse(m.n, m.kind)
+			h.Refuse(m.n, m.kind, m.seq)
 			continue
 		}
 		e := separate(m.event)
 		if err := h.Apply(e); err != nil {
-			h.Refuse(m.n, m.kind) // of no effect on a history that has aged
+			h.Refuse(m.n, m.kind, m.seq) // of no effect on a history that has aged
 			continue
 		}
 		h.Events = append(h.Events, e)

@@ -191,7 +191,7 @@ func (s *suite) separate() {
 			mine.Events[i].Kind, mine.Events[i].Command = booking.Expired, "changed"
 		}
 		mine.Booking.Pickup.Lat = 50
-		mine.Refuse(5, booking.Completed)
+		mine.Refuse(5, booking.Completed, 0)
 	}
 	read := s.load(booking.Fresh)
 	if read.Events[0].Kind != booking.Requested || read.Events[0].Pickup.Lat != 1 || read.Booking.Pickup.Lat != 1 || read.Next(booking.Completed) != 5 {

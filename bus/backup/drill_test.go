@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
@@ -129,10 +130,10 @@ func TestDrill(t *testing.T) {
 	t.Parallel()
 	source := &place{Env: bustest.Run(t), auth: tokentest.New(t)}
 	source.conn = source.Connect(t)
-	board, stopTime := source.keepTime(t, source.ledger(t), source.conn)
+	shown, stopTime := source.keepTime(t, source.ledger(t), source.conn)
 	work := source.load(t)
 	wait.Until(t, "bookings have expired, and others are under way", func() bool {
-		return work.did.Load() > 100 && len(board.Newest(1, 0, booking.InState(booking.StateExpired))) > 0
+		return work.did.Load() > 100 && len(shown.Newest(1, 0, board.InState(booking.StateExpired))) > 0
 	})
 
 	stopTime() // so that the next one is still open when the copy is made, however long that takes
@@ -219,19 +220,19 @@ func (p *place) accountsAre(t *testing.T, revisions map[string]int) {
 }
 
 // goesOn fails the test unless a booking that waits expires, and new ones are taken.
-func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board) {
+func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *board.Board) {
 	t.Helper()
 	conn := p.conn
 	if p.Keys != "" {
 		conn = p.ConnectAs(t, access.Usersvc)
 	}
 	ledger := p.ledgerOn(t, conn)
-	board, _ := p.keepTime(t, ledger, conn)
-	if err := board.Await(bounded(t), replayed.Seq()); err != nil {
+	shown, _ := p.keepTime(t, ledger, conn)
+	if err := shown.Await(bounded(t), replayed.Seq()); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "the booking that waited has expired", func() bool {
-		now, _ := board.Get(waiting)
+		now, _ := shown.Get(waiting)
 		return now.State == booking.StateExpired
 	})
 	h, err := ledger.Load(bounded(t), waiting, booking.Fresh)
@@ -250,14 +251,14 @@ func (p *place) goesOn(t *testing.T, waiting booking.ID, replayed *booking.Board
 		t.Fatal(err)
 	}
 	wait.Until(t, "a new booking has expired", func() bool {
-		now, _ := board.Get(id)
+		now, _ := shown.Get(id)
 		return now.State == booking.StateExpired
 	})
 	found, err := ledger.Inspect(bounded(t), bus.InspectOptions{})
 	if err != nil || len(found.Findings) > 0 {
 		t.Errorf("in the end: %v (%v)", found.Findings, err)
 	}
-	if err := board.Await(bounded(t), found.Board.Seq()); err != nil || content(t, board) != content(t, found.Board) {
+	if err := shown.Await(bounded(t), found.Board.Seq()); err != nil || content(t, shown) != content(t, found.Board) {
 		t.Errorf("the board is not what a replay makes (%v)", err)
 	}
 }

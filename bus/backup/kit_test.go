@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
@@ -71,28 +72,28 @@ func (p *place) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 }
 
 // keepTime runs an instance that keeps the time until the test ends, or stop is called, and returns the board that it works with.
-func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (board *booking.Board, stop func()) {
+func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (shown *board.Board, stop func()) {
 	t.Helper()
-	board = booking.NewBoard()
+	shown = board.New()
 	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
 	service := p.person(booking.Service)
 	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-		Desk: desk, Board: board,
+		Desk: desk, Board: shown,
 		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := ledger.Timekeeper(board, steward)
+	keeper, err := ledger.Timekeeper(shown, steward)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{ledger.Follow(board).Run, keeper.Run} {
+	for _, run := range []func(context.Context) error{ledger.Follow(shown).Run, keeper.Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)
@@ -104,7 +105,7 @@ func (p *place) keepTime(t testing.TB, ledger *bus.Ledger, conn *bus.Conn) (boar
 		running.Wait()
 	})
 	t.Cleanup(stop)
-	return board, stop
+	return shown, stop
 }
 
 // isAtWork waits until somebody asks for work, which an instance begins to do a moment after it was started.
@@ -150,7 +151,7 @@ func refused(t testing.TB, err error, want *fault.Error) {
 }
 
 // content is a board as bytes, in order.
-func content(t testing.TB, b *booking.Board) string {
+func content(t testing.TB, b *board.Board) string {
 	t.Helper()
 	text, err := json.Marshal(b.Newest(b.Len(), 0))
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
 )
@@ -239,7 +240,7 @@ func replicated(ctx context.Context, conn *bus.Conn, name string) error {
 
 // Finish makes what is not copied: timers, snapshots of boards, and the consumers that services share. What has yet to expire, or to be looked after, comes from
 // board, which is what an inspection has made of the restored ledger: deadlines are armed anew. Then the services may be started.
-func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, board *booking.Board) error {
+func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, all *board.Board) error {
 	p, err := b.plan(ctx, conn)
 	if err != nil {
 		return err
@@ -247,7 +248,7 @@ func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, board *booking.Boar
 	if err := bus.Provision(ctx, conn, p); err != nil {
 		return err
 	}
-	from := dutiesFrom(board)
+	from := dutiesFrom(all)
 	if _, err := conn.JetStream().ResetConsumerToSequence(ctx, bus.LedgerStream, bus.DeadlinesConsumer, from); err != nil {
 		return failed("set the consumer of deadlines", err)
 	}
@@ -256,9 +257,9 @@ func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, board *booking.Boar
 
 // dutiesFrom returns the sequence from which events of the ledger may call for something still: the first one by which a booking was opened that waits for
 // a rider, or whose rider is on the way or at the pickup.
-func dutiesFrom(board *booking.Board) uint64 {
-	from := board.Seq() + 1
-	for _, open := range board.Newest(board.Len(), 0, booking.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)) {
+func dutiesFrom(all *board.Board) uint64 {
+	from := all.Seq() + 1
+	for _, open := range all.Newest(all.Len(), 0, board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)) {
 		from = min(from, open.OpenedSeq)
 	}
 	return from

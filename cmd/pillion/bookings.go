@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -101,8 +102,8 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 		}
 		states = append(states, s)
 	}
-	list := func(b *booking.Board) []booking.Booking {
-		only := booking.InState(states...)
+	list := func(b *board.Board) []booking.Booking {
+		only := board.InState(states...)
 		switch {
 		case c.User != "":
 			return b.OfUser(booking.UserID(c.User), c.Limit.Value, 0, only)

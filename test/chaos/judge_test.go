@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/load"
@@ -176,7 +177,7 @@ func (c *cluster) commands(ctx context.Context, w *witness) (map[booking.Command
 }
 
 // boards fails the test unless every instance lists to everybody what a fresh replay of the ledger says.
-func (c *cluster) boards(w *witness, want *booking.Board) {
+func (c *cluster) boards(w *witness, want *board.Board) {
 	c.t.Helper()
 	for actor, bearer := range w.bearers {
 		service, port, theirs := "usersvc", 3001, want.OfUser(booking.UserID(actor.ID), 1<<20, 0)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/web"
 )
 
@@ -19,8 +20,8 @@ type page[T any] struct {
 }
 
 // List answers with a caller's bookings, newest first, as show has them. catchUp waits until the board has what the caller wrote on this instance; of returns so many of
-// the caller's bookings that were asked for before a sequence, as [booking.Board.OfUser] does.
-func List[T any](catchUp func(context.Context) error, of func(caller string, most int, before uint64, only ...booking.Filter) []booking.Booking, show func(booking.Booking) T) web.HandlerFunc {
+// the caller's bookings that were asked for before a sequence, as [board.Board.OfUser] does.
+func List[T any](catchUp func(context.Context) error, of func(caller string, most int, before uint64, only ...board.Filter) []booking.Booking, show func(booking.Booking) T) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		limit, cursor, err := web.Page(r, MaxPage)
 		if err != nil {
@@ -49,8 +50,8 @@ func List[T any](catchUp func(context.Context) error, of func(caller string, mos
 
 // wanted returns which bookings a request for a list asks for: ?state=, ?since= and ?until=. Errors: booking.ErrInvalidState, and those of web.Words and
 // web.Moment.
-func wanted(r *http.Request) ([]booking.Filter, error) {
-	var only []booking.Filter
+func wanted(r *http.Request) ([]board.Filter, error) {
+	var only []board.Filter
 	names, err := web.Words(r, "state")
 	if err != nil {
 		return nil, err
@@ -64,12 +65,12 @@ func wanted(r *http.Request) ([]booking.Filter, error) {
 		states = append(states, state)
 	}
 	if states != nil {
-		only = append(only, booking.InState(states...))
+		only = append(only, board.InState(states...))
 	}
 	for _, bound := range []struct {
 		name string
-		only func(time.Time) booking.Filter
-	}{{"since", booking.Since}, {"until", booking.Until}} {
+		only func(time.Time) board.Filter
+	}{{"since", board.Since}, {"until", board.Until}} {
 		t, given, err := web.Moment(r, bound.name)
 		if err != nil {
 			return nil, err

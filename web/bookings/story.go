@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/web"
 )
 
@@ -16,7 +17,7 @@ const afterRide = time.Minute
 // A Story is a booking as one of its two parties is told of it, in a stream. All but Aside are required.
 type Story struct {
 	Desk  *booking.Desk
-	Board *booking.Board
+	Board *board.Board
 	Ready func(context.Context) error // why the board cannot be trusted yet, as the caller is told it
 	Now   func() time.Time
 
@@ -51,7 +52,7 @@ func (s Story) Watch(streams *web.Streams) web.HandlerFunc {
 			return err
 		}
 		defer st.Close()
-		past, live, err := s.Desk.Follow(ctx, s.Board, Named(r))
+		past, live, err := s.Board.Follow(ctx, s.Desk, Named(r))
 		if err != nil {
 			return err
 		}
@@ -73,7 +74,7 @@ func (s Story) Watch(streams *web.Streams) web.HandlerFunc {
 }
 
 // tell is a stream from its first event to its last. It always returns an error, which has been dealt with.
-func (s Story) tell(st *web.Stream, past booking.History, live *booking.Watch, caller string, after uint64) error {
+func (s Story) tell(st *web.Stream, past booking.History, live *board.Watch, caller string, after uint64) error {
 	if after > past.Revision { // what the caller was told is not in this ledger, which was restored from before it
 		return st.End(web.Restart)
 	}
@@ -153,9 +154,9 @@ func (s Story) over(b *booking.Booking, caller string) (time.Duration, bool) {
 // EndingOf returns why a stream ends whose watch has ended.
 func EndingOf(err error) web.Ending {
 	switch {
-	case errors.Is(err, booking.ErrSlow):
+	case errors.Is(err, board.ErrSlow):
 		return web.SlowReader
-	case errors.Is(err, booking.ErrForgotten):
+	case errors.Is(err, board.ErrForgotten):
 		return web.BookingOver
 	}
 	return web.Restart

@@ -9,7 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 )
@@ -116,7 +116,7 @@ func Restore(ctx context.Context, log *slog.Logger, at bus.Config, key string, b
 		if err := b.Restore(ctx, conn, o); err != nil {
 			return err
 		}
-		r.Ledger.Board = booking.NewBoard()
+		r.Ledger.Board = board.New()
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 { // else there need be no keys to judge it by
 			if r.Ledger, err = Inspect(ctx, log, at, key, bus.InspectOptions{Grace: NeverOverdue}); err != nil {
 				return err

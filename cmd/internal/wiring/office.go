@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/internal/fault"
@@ -22,7 +23,7 @@ const operator = "operator"
 type Office struct {
 	ledger   *bus.Ledger
 	desk     *booking.Desk
-	board    *booking.Board
+	board    *board.Board
 	follower *bus.Follower
 	identity *bus.Identity
 	base     *Base
@@ -50,7 +51,7 @@ func Operate(ctx context.Context, log *slog.Logger, at bus.Config, key string, d
 	if err := provisioned(ctx, base.Conn); err != nil {
 		return err
 	}
-	o := Office{base: base, board: booking.NewBoard()}
+	o := Office{base: base, board: board.New()}
 	if o.identity, err = base.identity(operator, key); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func alongside(ctx context.Context, task program.Task, do func(context.Context) 
 }
 
 // List returns what there is on a board that has the whole ledger.
-func (o Office) List(ctx context.Context, list func(*booking.Board) []booking.Booking) (found []booking.Booking, err error) {
+func (o Office) List(ctx context.Context, list func(*board.Board) []booking.Booking) (found []booking.Booking, err error) {
 	err = alongside(ctx, o.follower.Run, func(ctx context.Context) error {
 		if err := o.await(ctx, "The bookings could not be read in time. Try again, and give it longer with --timeout.", o.follower.Ready); err != nil {
 			return err

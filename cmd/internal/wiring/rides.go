@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -22,7 +23,7 @@ import (
 // and where riders are.
 type Rides struct {
 	base      *Base
-	board     *booking.Board
+	board     *board.Board
 	follower  *bus.Follower
 	deadline  time.Duration
 	patience  time.Duration
@@ -48,7 +49,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, fmt.Errorf("derive the key of snapshots: %w", err)
 	}
-	board := booking.NewBoard()
+	board := board.New()
 	ledger, err := b.ledger("/board", board)
 	if err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func (r *Rides) Part() Part {
 
 // ledger returns the ledger as one service writes it: source is what its events say of where they come from, and board is the
 // one of the process. nil: nothing is shown and nothing is booked there.
-func (b *Base) ledger(source string, board *booking.Board) (*bus.Ledger, error) {
+func (b *Base) ledger(source string, board *board.Board) (*bus.Ledger, error) {
 	o := bus.LedgerOptions{Source: source, Tokens: b.Verifier, Board: board}
 	if board != nil {
 		o.Shown = board.LastSeq

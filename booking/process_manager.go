@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 )
@@ -18,7 +17,7 @@ type ProcessManager struct{ config ProcessManagerConfig }
 // ProcessManagerConfig is what a Steward works with. Desk, Board and Act are required.
 type ProcessManagerConfig struct {
 	Desk  *Desk
-	Board *Board                                       // shows what is overdue; somebody else feeds it
+	Board Overview                                     // shows what is overdue; its owner feeds it
 	Act   func(context.Context) (Actor, string, error) // as whom it acts, with the proof of that
 
 	// Patience is how long a rider who has accepted may neither arrive nor come nearer to the
@@ -30,11 +29,14 @@ type ProcessManagerConfig struct {
 	Begun time.Time
 }
 
-// An Approach is how a rider comes nearer to a pickup. Where there is none, it is how the rider
-// moves.
-type Approach struct {
-	At     time.Time // when the rider had last come nearer than ever; zero: never
-	Metres float64   // by how much the rider has come nearer in all; 0 where there is no pickup
+// An Overview lists the bookings that a [ProcessManager] may have to act on. Package board has one.
+type Overview interface {
+	// Overdue returns the open bookings whose deadline had passed at a time.
+	Overdue(at time.Time) []Booking
+	// EnRoute returns the bookings that were accepted by a time and whose rider has not arrived.
+	EnRoute(by time.Time) []Booking
+	// Unfinished returns the bookings of a user or a rider that are not over.
+	Unfinished(who Actor) []Booking
 }
 
 const (
@@ -134,7 +136,7 @@ func later(a, b time.Time) time.Time {
 // returns ErrRideUnderWay where they have a ride that is not over, and leaves everything as it is
 // then. Of a rider, who has no open bookings, it only tells that.
 func (s *ProcessManager) Withdraw(ctx context.Context, who Actor) error {
-	theirs := s.of(who)
+	theirs := s.config.Board.Unfinished(who)
 	for _, b := range theirs {
 		if b.State != StateOpen {
 			return stillRiding(who.Role)
@@ -146,7 +148,7 @@ func (s *ProcessManager) Withdraw(ctx context.Context, who Actor) error {
 // EndRidesOf ends the rides of somebody whose account is gone: it takes them from a rider who has not
 // begun, for others to accept, and calls off the others.
 func (s *ProcessManager) EndRidesOf(ctx context.Context, who Actor) error {
-	return s.each(ctx, s.of(who), func(b Booking) error {
+	return s.each(ctx, s.config.Board.Unfinished(who), func(b Booking) error {
 		if who.Role == Rider && b.State != StateStarted {
 			c, err := s.command(ctx, "bereave", b.ID, b.Seq)
 			if err != nil {
@@ -179,14 +181,6 @@ func stillRiding(r Role) error {
 		return ErrRideUnderWay.Saying("You have a ride that is not over yet. Complete it or give it back, and delete your account then.")
 	}
 	return ErrRideUnderWay
-}
-
-// of returns the bookings of somebody that are not over.
-func (s *ProcessManager) of(who Actor) []Booking {
-	if who.Role == Rider {
-		return s.config.Board.Active(RiderID(who.ID))
-	}
-	return s.config.Board.OfUser(UserID(who.ID), math.MaxInt, 0, InState(StateOpen, StateAccepted, StateArrived, StateStarted))
 }
 
 // each does something about bookings, and goes on where one fails. It returns the failures that are worth another try.

@@ -1,4 +1,4 @@
-package booking_test
+package board_test
 
 import (
 	"errors"
@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 )
 
 // apply applies events to a board, which must take them.
-func apply(t testing.TB, b *booking.Board, events ...booking.Event) {
+func apply(t testing.TB, b *board.Board, events ...booking.Event) {
 	t.Helper()
 	for _, e := range events {
 		if err := b.Apply(e); err != nil {
@@ -23,7 +24,7 @@ func apply(t testing.TB, b *booking.Board, events ...booking.Event) {
 }
 
 // told takes everything that waits in a watch.
-func told(w *booking.Watch) (seqs []uint64, open bool) {
+func told(w *board.Watch) (seqs []uint64, open bool) {
 	for {
 		select {
 		case c, ok := <-w.Changes():
@@ -38,11 +39,11 @@ func told(w *booking.Watch) (seqs []uint64, open bool) {
 }
 
 func TestWatchTellsWhatHappensToOneBooking(t *testing.T) {
-	board := booking.NewBoard()
-	w, idle := board.Watch(ride), board.Watch("another")
+	all := board.New()
+	w, idle := all.Watch(ride), all.Watch("another")
 	defer idle.Stop()
 	events := tell(taken()...)
-	apply(t, board, events...)
+	apply(t, all, events...)
 	want := replay(t, nil)
 	for _, e := range events {
 		c := <-w.Changes()
@@ -55,7 +56,7 @@ func TestWatchTellsWhatHappensToOneBooking(t *testing.T) {
 			t.Errorf("told %s and %s, want %s and %s", c.Event.ID, c.Booking.State, e.ID, want.State)
 		}
 	}
-	if err := board.Apply(events[0]); err == nil {
+	if err := all.Apply(events[0]); err == nil {
 		t.Fatal("the board took an event twice")
 	}
 	if seqs, open := told(w); len(seqs) > 0 || !open || w.Err() != nil {
@@ -73,28 +74,28 @@ func TestWatchTellsWhatHappensToOneBooking(t *testing.T) {
 
 // released returns a story of n accepts and releases by different riders.
 func released(n int) []booking.Event {
-	steps := []step{{booking.Requested, owner}}
+	steps := []step{{Kind: booking.Requested, Actor: owner}}
 	for i := range n {
 		who := booking.Actor{ID: fmt.Sprintf("rider-%d", i), Role: booking.Rider}
-		steps = append(steps, step{booking.Accepted, who}, step{booking.Released, who})
+		steps = append(steps, step{Kind: booking.Accepted, Actor: who}, step{Kind: booking.Released, Actor: who})
 	}
 	return tell(steps...)
 }
 
 // Who does not take what it is told is dropped; the feeder and the others do not notice.
 func TestWatchDropsTheSlow(t *testing.T) {
-	board := booking.NewBoard()
-	slow, quick := board.Watch(ride), board.Watch(ride)
+	all := board.New()
+	slow, quick := all.Watch(ride), all.Watch(ride)
 	defer quick.Stop()
 	events := released(100)
 	for i, e := range events {
-		apply(t, board, e)
+		apply(t, all, e)
 		if c := <-quick.Changes(); c.Event.Seq != uint64(i+1) {
 			t.Fatalf("told %d, want %d", c.Event.Seq, i+1)
 		}
 	}
 	seqs, open := told(slow)
-	if open || !errors.Is(slow.Err(), booking.ErrSlow) {
+	if open || !errors.Is(slow.Err(), board.ErrSlow) {
 		t.Fatalf("the slow one: open %v, %v", open, slow.Err())
 	}
 	for i, seq := range seqs {
@@ -109,26 +110,26 @@ func TestWatchDropsTheSlow(t *testing.T) {
 }
 
 func TestWatchEndsWhenTheBoardIsReplaced(t *testing.T) {
-	board := booking.NewBoard()
+	live := board.New()
 	events := tell(given()...)
-	apply(t, board, events...)
-	one, all := board.Watch(ride), board.WatchOpen()
-	anew := booking.NewBoard()
+	apply(t, live, events...)
+	one, all := live.Watch(ride), live.WatchOpen()
+	anew := board.New()
 	apply(t, anew, events[0])
 	anew.Advance(uint64(len(events)))
-	board.Become(anew)
-	if _, open := told(one); open || !errors.Is(one.Err(), booking.ErrRestart) {
+	live.Become(anew)
+	if _, open := told(one); open || !errors.Is(one.Err(), board.ErrRestart) {
 		t.Errorf("the watch of a booking: open %v, %v", open, one.Err())
 	}
 	if _, ok := <-all.Changed(); ok {
 		t.Error("the watch of what is open has not ended")
 	}
-	if _, _, err := all.Take(noon, 10); !errors.Is(err, booking.ErrRestart) {
+	if _, _, err := all.Take(noon, 10); !errors.Is(err, board.ErrRestart) {
 		t.Errorf("Take = %v", err)
 	}
 	one.Stop()
 	all.Stop()
-	again := board.WatchOpen()
+	again := live.WatchOpen()
 	defer again.Stop()
 	if again.Resume(0) {
 		t.Error("who was away goes on upon verdicts that have changed")
@@ -136,23 +137,23 @@ func TestWatchEndsWhenTheBoardIsReplaced(t *testing.T) {
 	if !again.Resume(1) {
 		t.Error("there is no going on from what the new board knows")
 	}
-	w := board.Watch(ride)
+	w := live.Watch(ride)
 	defer w.Stop()
-	e := step{booking.Accepted, rider}.event()
+	e := step{Kind: booking.Accepted, Actor: rider}.Event()
 	e.ID, e.Booking, e.N, e.Seq, e.At = "late", ride, 2, 9, noon
-	apply(t, board, e)
+	apply(t, live, e)
 	if c := <-w.Changes(); c.Event.Seq != 9 {
 		t.Errorf("told %d", c.Event.Seq)
 	}
 }
 
 func TestWatchEndsWithWhatHasAged(t *testing.T) {
-	board := booking.NewBoard()
-	apply(t, board, tell(given()...)...)
-	w := board.Watch(ride)
+	all := board.New()
+	apply(t, all, tell(given()...)...)
+	w := all.Watch(ride)
 	defer w.Stop()
-	board.Forget(2)
-	if _, open := told(w); open || !errors.Is(w.Err(), booking.ErrForgotten) {
+	all.Forget(2)
+	if _, open := told(w); open || !errors.Is(w.Err(), board.ErrForgotten) {
 		t.Errorf("open %v, %v", open, w.Err())
 	}
 }
@@ -160,7 +161,7 @@ func TestWatchEndsWithWhatHasAged(t *testing.T) {
 // However history and board race, a follower is told every event once, in order.
 func TestFollowLeavesNoGap(t *testing.T) {
 	for round := range 200 {
-		log, board := bookingtest.NewLog(), booking.NewBoard()
+		log, all := bookingtest.NewLog(), board.New()
 		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Hour})
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +193,7 @@ func TestFollowLeavesNoGap(t *testing.T) {
 					return
 				}
 				for ; fed < len(h.Events); fed++ {
-					apply(t, board, h.Events[fed])
+					apply(t, all, h.Events[fed])
 				}
 				if done {
 					return
@@ -205,9 +206,9 @@ func TestFollowLeavesNoGap(t *testing.T) {
 			}
 		})
 		if round%2 == 0 {
-			_ = board.Await(t.Context(), 2)
+			_ = all.Await(t.Context(), 2)
 		}
-		h, w, err := d.Follow(t.Context(), board, id)
+		h, w, err := all.Follow(t.Context(), d, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,8 +243,8 @@ func TestFollowRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = d.Follow(t.Context(), booking.NewBoard(), "no id")
+	_, _, err = board.New().Follow(t.Context(), d, "no id")
 	wants(t, err, booking.ErrInvalidID)
-	_, _, err = d.Follow(t.Context(), booking.NewBoard(), booking.ID(booking.NewID()))
+	_, _, err = board.New().Follow(t.Context(), d, booking.ID(booking.NewID()))
 	wants(t, err, booking.ErrNotFound)
 }

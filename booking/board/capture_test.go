@@ -1,4 +1,4 @@
-package booking_test
+package board_test
 
 import (
 	"bytes"
@@ -16,39 +16,41 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // A script is what a ledger could hold: events, forgeries and nonsense about some bookings. Each line is put on boards as a reader does it.
 type script struct {
-	lines []func(*booking.Board) error
+	lines []func(*board.Board) error
 	seqs  []uint64
 }
 
 // write makes a script of n messages.
 func write(seed uint64, n int) *script {
-	src, shadow, s := newSource(seed), booking.NewBoard(), new(script)
+	src, shadow, s := bookingtest.NewRandom(seed), board.New(), new(script)
 	names := 1 + src.IntN(60)
-	add := func(seq uint64, line func(*booking.Board) error) {
+	add := func(seq uint64, line func(*board.Board) error) {
 		s.lines, s.seqs = append(s.lines, line), append(s.seqs, seq)
 		_ = line(shadow)
 	}
 	for range n {
-		src.id = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
-		b, _ := shadow.Get(src.id)
+		src.ID = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
+		b, _ := shadow.Get(src.ID)
 		if src.IntN(10) == 0 { // refused before anybody looks at what it says
-			src.seq++
-			id, n, k, seq := src.id, b.Version+src.IntN(4), pick(src, booking.Kinds()...), src.seq
-			add(seq, func(board *booking.Board) error { board.Refuse(id, n, k, seq); return nil })
+			src.Seq++
+			id, n, k, seq := src.ID, b.Version+src.IntN(4), bookingtest.Pick(src, booking.Kinds()...), src.Seq
+			add(seq, func(all *board.Board) error { all.Refuse(id, n, k, seq); return nil })
 		}
-		e := src.event(b)
+		e := src.Event(b)
 		e.N = b.Version + 1 + max(0, src.IntN(8)-6)
 		if src.IntN(15) == 0 {
 			e.N += src.IntN(5) - 2
 		}
-		add(e.Seq, func(board *booking.Board) error {
-			err := board.Apply(e)
+		add(e.Seq, func(all *board.Board) error {
+			err := all.Apply(e)
 			if err != nil && !errors.Is(err, booking.ErrAged) {
-				board.Refuse(e.Booking, e.N, e.Kind, e.Seq)
+				all.Refuse(e.Booking, e.N, e.Kind, e.Seq)
 			}
 			return err
 		})
@@ -57,10 +59,10 @@ func write(seed uint64, n int) *script {
 }
 
 // play puts lines on a board, and returns what became of each.
-func (s *script) play(board *booking.Board, from, to int) (outcomes []string) {
+func (s *script) play(all *board.Board, from, to int) (outcomes []string) {
 	for i := from; i < to; i++ {
-		outcomes = append(outcomes, outcomeOf(s.lines[i](board)))
-		board.Advance(s.seqs[i])
+		outcomes = append(outcomes, outcomeOf(s.lines[i](all)))
+		all.Advance(s.seqs[i])
 	}
 	return outcomes
 }
@@ -83,7 +85,7 @@ func outcomeOf(err error) string {
 }
 
 // capture reads a capture to its end. between is called before each block.
-func capture(t testing.TB, c *booking.Capture, between func()) [][]byte {
+func capture(t testing.TB, c *board.Capture, between func()) [][]byte {
 	t.Helper()
 	var blocks [][]byte
 	for {
@@ -102,14 +104,14 @@ func capture(t testing.TB, c *booking.Capture, between func()) [][]byte {
 }
 
 // content is all that a board knows.
-func content(t testing.TB, b *booking.Board) []byte {
+func content(t testing.TB, b *board.Board) []byte {
 	t.Helper()
 	return bytes.Join(capture(t, b.Capture(), nil)[1:], nil) // the header says how large maps have been
 }
 
-func load(t testing.TB, blocks [][]byte) *booking.Board {
+func load(t testing.TB, blocks [][]byte) *board.Board {
 	t.Helper()
-	l := booking.NewLoading()
+	l := board.NewLoading()
 	for _, block := range blocks {
 		if err := l.Take(block); err != nil {
 			t.Fatal(err)
@@ -127,38 +129,38 @@ func TestCapturedBoards(t *testing.T) {
 	for seed := range uint64(40) {
 		s := write(seed, 1500)
 		half := len(s.lines) / 2
-		board := booking.NewBoard()
-		s.play(board, 0, half)
-		loaded := load(t, capture(t, board.Capture(), nil))
-		if loaded.Seq() != board.Seq() || loaded.Len() != board.Len() || loaded.Remaining() != board.Remaining() || !bytes.Equal(content(t, loaded), content(t, board)) {
+		all := board.New()
+		s.play(all, 0, half)
+		loaded := load(t, capture(t, all.Capture(), nil))
+		if loaded.Seq() != all.Seq() || loaded.Len() != all.Len() || loaded.Remaining() != all.Remaining() || !bytes.Equal(content(t, loaded), content(t, all)) {
 			t.Fatalf("seed %d: the loaded board is another one", seed)
 		}
 		for n := range 60 {
 			id := booking.ID(fmt.Sprintf("booking-%d", n))
-			a, _ := board.Get(id)
+			a, _ := all.Get(id)
 			if b, _ := loaded.Get(id); !reflect.DeepEqual(a, b) {
 				t.Fatalf("seed %d: %s is\n%+v, want\n%+v", seed, id, b, a)
 			}
 		}
 		if seed%2 == 0 { // of what is left behind, each is to know when it ages
 			first := s.seqs[half/2]
-			if a, b := board.Forget(first), loaded.Forget(first); a != b || !bytes.Equal(content(t, loaded), content(t, board)) {
+			if a, b := all.Forget(first), loaded.Forget(first); a != b || !bytes.Equal(content(t, loaded), content(t, all)) {
 				t.Fatalf("seed %d: the loaded board forgets %d bookings, want %d", seed, b, a)
 			}
 		}
-		if a, b := s.play(board, half, len(s.lines)), s.play(loaded, half, len(s.lines)); !slices.Equal(a, b) {
+		if a, b := s.play(all, half, len(s.lines)), s.play(loaded, half, len(s.lines)); !slices.Equal(a, b) {
 			t.Fatalf("seed %d: later events have other outcomes", seed)
 		}
-		if !bytes.Equal(content(t, loaded), content(t, board)) {
+		if !bytes.Equal(content(t, loaded), content(t, all)) {
 			t.Fatalf("seed %d: the boards go different ways", seed)
 		}
 		now := noon.Add(30 * time.Second)
-		open := board.Open(now, 1000, 0)
-		if !slices.Equal(ids(open), ids(loaded.Open(now, 1000, 0))) || !slices.Equal(ids(board.Overdue(now)), ids(loaded.Overdue(now))) {
+		open := all.Open(now, 1000, 0)
+		if !slices.Equal(ids(open), ids(loaded.Open(now, 1000, 0))) || !slices.Equal(ids(all.Overdue(now)), ids(loaded.Overdue(now))) {
 			t.Fatalf("seed %d: other bookings are open", seed)
 		}
 		for _, who := range []booking.UserID{"owner", "stranger"} {
-			if !slices.Equal(ids(board.OfUser(who, 1000, 0)), ids(loaded.OfUser(who, 1000, 0))) {
+			if !slices.Equal(ids(all.OfUser(who, 1000, 0)), ids(loaded.OfUser(who, 1000, 0))) {
 				t.Fatalf("seed %d: %s has other bookings", seed, who)
 			}
 		}
@@ -168,8 +170,8 @@ func TestCapturedBoards(t *testing.T) {
 // What changes on a board while it is captured is not in the capture.
 func TestCaptureIsOfOneMoment(t *testing.T) {
 	const n = 4000
-	events := rides(n, []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}})
-	put := func(b *booking.Board, es []booking.Event) {
+	events := rides(n, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}})
+	put := func(b *board.Board, es []booking.Event) {
 		t.Helper()
 		for _, e := range es {
 			if err := b.Apply(e); err != nil {
@@ -179,15 +181,15 @@ func TestCaptureIsOfOneMoment(t *testing.T) {
 		}
 	}
 	for _, cut := range []int{0, 1, n / 2, n + n/2, 2*n + 7} { // in the second, requests go on coming
-		board, want := booking.NewBoard(), booking.NewBoard()
-		put(board, events[:cut])
+		all, want := board.New(), board.New()
+		put(all, events[:cut])
 		put(want, events[:cut])
 		rest := events[cut:]
-		c := board.Capture()
+		c := all.Capture()
 		blocks := capture(t, c, func() {
 			some := min(len(rest), 500)
 			// From the end of the bookings too, where the capture has not been yet.
-			put(board, rest[:some])
+			put(all, rest[:some])
 			rest = rest[some:]
 		})
 		if c.Seq() != uint64(cut) {
@@ -197,9 +199,9 @@ func TestCaptureIsOfOneMoment(t *testing.T) {
 		if got.Len() != want.Len() || !bytes.Equal(content(t, got), content(t, want)) {
 			t.Errorf("cut at %d: the capture is not what the board was", cut)
 		}
-		put(board, rest)
+		put(all, rest)
 		put(got, events[cut:])
-		if !bytes.Equal(content(t, got), content(t, board)) {
+		if !bytes.Equal(content(t, got), content(t, all)) {
 			t.Errorf("cut at %d: the boards go different ways", cut)
 		}
 	}
@@ -207,37 +209,37 @@ func TestCaptureIsOfOneMoment(t *testing.T) {
 
 // A board whose oldest bookings age while it is captured yields the others, and one that becomes another board yields nothing any more.
 func TestCaptureOfABoardThatForgets(t *testing.T) {
-	events := rides(2000, []step{{booking.Requested, owner}})
-	board := booking.NewBoard()
+	events := rides(2000, []step{{Kind: booking.Requested, Actor: owner}})
+	all := board.New()
 	for _, e := range events {
-		if err := board.Apply(e); err != nil {
+		if err := all.Apply(e); err != nil {
 			t.Fatal(err)
 		}
-		board.Advance(e.Seq)
+		all.Advance(e.Seq)
 	}
 	forget := uint64(0)
-	blocks := capture(t, board.Capture(), func() { forget += 150; board.Forget(forget) })
+	blocks := capture(t, all.Capture(), func() { forget += 150; all.Forget(forget) })
 	got := load(t, blocks)
 	got.Forget(forget)
-	if !bytes.Equal(content(t, got), content(t, board)) {
+	if !bytes.Equal(content(t, got), content(t, all)) {
 		t.Error("the capture has other bookings left")
 	}
 
-	c := board.Capture()
+	c := all.Capture()
 	if _, err := c.Next(); err != nil {
 		t.Fatal(err)
 	}
-	other := booking.NewBoard()
-	other.Advance(board.Seq())
-	board.Become(other)
-	if _, err := c.Next(); !errors.Is(err, booking.ErrCaptureLost) {
+	other := board.New()
+	other.Advance(all.Seq())
+	all.Become(other)
+	if _, err := c.Next(); !errors.Is(err, board.ErrCaptureLost) {
 		t.Errorf("a capture of a board that is gone: %v", err)
 	}
-	first, second := board.Capture(), board.Capture()
+	first, second := all.Capture(), all.Capture()
 	if _, err := first.Next(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Next(); !errors.Is(err, booking.ErrCaptureLost) {
+	if _, err := first.Next(); !errors.Is(err, board.ErrCaptureLost) {
 		t.Errorf("the first of two captures: %v", err)
 	}
 	second.End()
@@ -245,34 +247,34 @@ func TestCaptureOfABoardThatForgets(t *testing.T) {
 
 // What an aged booking leaves behind goes when it has aged as well.
 func TestWhatRefusedMessagesLeaveBehindAges(t *testing.T) {
-	board := booking.NewBoard()
-	board.Refuse("forged", 1, booking.Requested, 5)
-	events := rides(1, []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}})
+	all := board.New()
+	all.Refuse("forged", 1, booking.Requested, 5)
+	events := rides(1, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}})
 	for i := range events {
 		events[i].Seq += 9 // 10, 11, 12
-		if err := board.Apply(events[i]); err != nil {
+		if err := all.Apply(events[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	board.Advance(12)
-	board.Forget(6)
+	all.Advance(12)
+	all.Forget(6)
 	again := events[0]
 	again.Booking, again.ID, again.Seq = "forged", "other", 13
-	if err := board.Apply(again); err != nil {
+	if err := all.Apply(again); err != nil {
 		t.Errorf("a forgery that has aged is in the way: %v", err)
 	}
-	board.Forget(11) // the request, and not what followed
+	all.Forget(11) // the request, and not what followed
 	late := events[2]
 	late.N, late.Kind, late.ID, late.Seq = 1, booking.Requested, "late", 14
 	late.Actor = owner
-	if err := board.Apply(late); !errors.Is(err, booking.ErrAged) {
+	if err := all.Apply(late); !errors.Is(err, booking.ErrAged) {
 		t.Errorf("a booking that has aged in part got another beginning: %v", err)
 	}
-	board.Forget(15)
-	if err := board.Apply(again2(events[0])); err != nil {
+	all.Forget(15)
+	if err := all.Apply(again2(events[0])); err != nil {
 		t.Errorf("an id that is quite forgotten is not new: %v", err)
 	}
-	if got := content(t, board); bytes.Contains(got, []byte("forged")) {
+	if got := content(t, all); bytes.Contains(got, []byte("forged")) {
 		t.Error("something is left of what has aged")
 	}
 }
@@ -285,11 +287,11 @@ func again2(e booking.Event) booking.Event {
 // Whatever blocks are torn, mixed up or made up, a Loading refuses them or makes a board, and does not break.
 func TestLoadingOfNonsense(t *testing.T) {
 	s := write(7, 1200)
-	board := booking.NewBoard()
-	s.play(board, 0, len(s.lines))
-	blocks := capture(t, board.Capture(), nil)
+	all := board.New()
+	s.play(all, 0, len(s.lines))
+	blocks := capture(t, all.Capture(), nil)
 	take := func(blocks [][]byte) error {
-		l := booking.NewLoading()
+		l := board.NewLoading()
 		for _, b := range blocks {
 			if err := l.Take(b); err != nil {
 				return err
@@ -301,9 +303,9 @@ func TestLoadingOfNonsense(t *testing.T) {
 	for what, torn := range map[string][][]byte{
 		"nothing": nil, "without its end": blocks[:len(blocks)-1], "without its header": blocks[1:], "an empty block": append(slices.Clone(blocks[:1]), nil),
 		"twice": append(slices.Clone(blocks), blocks...), "a block twice": slices.Insert(slices.Clone(blocks), 2, blocks[2]),
-		"another version": append([][]byte{{'B', booking.BoardVersion + 1, 1, 1, 1, 1}}, blocks[1:]...),
+		"another version": append([][]byte{{'B', board.Version + 1, 1, 1, 1, 1}}, blocks[1:]...),
 	} {
-		if err := take(torn); !errors.Is(err, booking.ErrBlock) {
+		if err := take(torn); !errors.Is(err, board.ErrBlock) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -333,29 +335,29 @@ func TestBoardVersion(t *testing.T) {
 	h := sha256.New()
 	for seed := range uint64(60) {
 		s := write(seed, 1200)
-		board := booking.NewBoard()
-		for _, outcome := range s.play(board, 0, len(s.lines)) {
+		all := board.New()
+		for _, outcome := range s.play(all, 0, len(s.lines)) {
 			fmt.Fprintln(h, outcome)
 		}
-		for _, block := range capture(t, board.Capture(), nil) {
+		for _, block := range capture(t, all.Capture(), nil) {
 			h.Write(block)
 		}
 	}
-	if got := hex.EncodeToString(h.Sum(nil)[:8]); got != digest || booking.BoardVersion != version {
-		t.Errorf("version %d has digest %s, and was to be version %d with %s", booking.BoardVersion, got, version, digest)
+	if got := hex.EncodeToString(h.Sum(nil)[:8]); got != digest || board.Version != version {
+		t.Errorf("version %d has digest %s, and was to be version %d with %s", board.Version, got, version, digest)
 	}
 }
 
 // BenchmarkCapture captures and loads a board of a million bookings, and says how long those are held up who write to it and look at it meanwhile.
 func BenchmarkCapture(b *testing.B) {
 	const n = 1_000_000
-	board := booking.NewBoard()
-	events := rides(n, []step{{booking.Requested, owner}})
+	all := board.New()
+	events := rides(n, []step{{Kind: booking.Requested, Actor: owner}})
 	for _, e := range events {
-		if err := board.Apply(e); err != nil {
+		if err := all.Apply(e); err != nil {
 			b.Fatal(err)
 		}
-		board.Advance(e.Seq)
+		all.Advance(e.Seq)
 	}
 	runtime.GC()
 	var begin, whole, loading time.Duration
@@ -372,7 +374,7 @@ func BenchmarkCapture(b *testing.B) {
 				default:
 				}
 				started := time.Now()
-				board.Refuse(events[i%n].Booking, 1, booking.Requested, 1) // takes the lock and changes nothing
+				all.Refuse(events[i%n].Booking, 1, booking.Requested, 1) // takes the lock and changes nothing
 				write = append(write, time.Since(started))
 				runtime.Gosched()
 			}
@@ -385,13 +387,13 @@ func BenchmarkCapture(b *testing.B) {
 				default:
 				}
 				started := time.Now()
-				board.Get(events[i%n].Booking)
+				all.Get(events[i%n].Booking)
 				read = append(read, time.Since(started))
 				runtime.Gosched()
 			}
 		})
 		started := time.Now()
-		c := board.Capture()
+		c := all.Capture()
 		begin = max(begin, time.Since(started))
 		blocks := capture(b, c, nil)
 		whole = time.Since(started)

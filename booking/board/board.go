@@ -1,12 +1,21 @@
-package booking
+// Package board is the read model (projection) of all bookings: a [Board] lists and finds bookings, and tells watchers what
+// changes.
+//
+// Call [New], feed the board with every verified event in the ledger's order by Board.Apply, and read it from any number of
+// goroutines. A board holds a few hundred bytes for each booking. It decides nothing, and it may be behind the ledger:
+// Board.Await returns when it has caught up. Board.Capture and [Loading] encode and decode it for snapshots.
+package board
 
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/example/pillion/booking"
 )
 
 // A Board shows where all bookings stand. It is a read model: one reader feeds it with what the ledger stored, in the ledger's order
@@ -24,28 +33,28 @@ type Board struct {
 
 // contents is what a Board knows.
 type contents struct {
-	bookings map[ID]*record
-	refusals    map[ID]*Refusals      // of the few threads that have any
-	users    map[UserID]*userIndex // who has bookings
-	riders   map[RiderID]*riderIndex   // who has bookings
-	open     openIndex
-	openPlaces    openPlaces            // of the open ones
-	enRoute   map[*record]struct{} // those whose rider is on the way to the pickup
-	oldest   []*record            // all bookings by RequestedSeq
-	changes  openLog
-	applied  uint64 // Seq of the last event that was applied
+	bookings   map[booking.ID]*record
+	refusals   map[booking.ID]*booking.Refusals // of the few threads that have any
+	users      map[booking.UserID]*userIndex    // who has bookings
+	riders     map[booking.RiderID]*riderIndex  // who has bookings
+	open       openIndex
+	openPlaces openPlaces           // of the open ones
+	enRoute    map[*record]struct{} // those whose rider is on the way to the pickup
+	oldest     []*record            // all bookings by RequestedSeq
+	changes    openLog
+	applied    uint64 // Seq of the last event that was applied
 
 	remaining int // messages that all of them need until they are over
 }
 
-// NewBoard returns an empty board.
-func NewBoard() *Board {
+// New returns an empty board.
+func New() *Board {
 	return &Board{watchers: newWatchers(), contents: contents{
-		bookings: make(map[ID]*record),
-		refusals:    make(map[ID]*Refusals),
-		users:    make(map[UserID]*userIndex),
-		riders:   make(map[RiderID]*riderIndex),
-		enRoute:   make(map[*record]struct{}),
+		bookings: make(map[booking.ID]*record),
+		refusals: make(map[booking.ID]*booking.Refusals),
+		users:    make(map[booking.UserID]*userIndex),
+		riders:   make(map[booking.RiderID]*riderIndex),
+		enRoute:  make(map[*record]struct{}),
 	}}
 }
 
@@ -61,18 +70,18 @@ func (b *Board) Become(other *Board) {
 }
 
 // Apply applies the next verified event. On error nothing is changed. Errors: those of [EventSequencer.Apply].
-func (b *Board) Apply(e Event) error {
+func (b *Board) Apply(e booking.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r, known := b.bookings[e.Booking]
-	t := EventSequencer{Refusals: b.refusals[e.Booking]}
+	t := booking.EventSequencer{Refusals: b.refusals[e.Booking]}
 	if known {
 		t.Booking = r.booking()
 	}
 	marked := t.Refusals
 	if err := t.Apply(e); err != nil {
 		if t.Refusals != marked {
-			b.refusals[ID(strings.Clone(string(e.Booking)))] = t.Refusals
+			b.refusals[booking.ID(strings.Clone(string(e.Booking)))] = t.Refusals
 		}
 		return err
 	}
@@ -151,25 +160,25 @@ func (b *Board) close(r *record) {
 }
 
 // Refuse says that the message with a sequence, on the position (n, k) of a booking, was refused.
-func (b *Board) Refuse(id ID, n int, k Kind, seq uint64) {
+func (b *Board) Refuse(id booking.ID, n int, k booking.Kind, seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	t := EventSequencer{Refusals: b.refusals[id]}
+	t := booking.EventSequencer{Refusals: b.refusals[id]}
 	if r, known := b.bookings[id]; known {
 		t.Booking.Version = int(r.version)
 	}
 	had := t.Refusals
-	t.refuse(n, k, seq)
+	t.Refuse(n, k, seq)
 	if t.Refusals != had {
-		b.refusals[ID(strings.Clone(string(id)))] = t.Refusals
+		b.refusals[booking.ID(strings.Clone(string(id)))] = t.Refusals
 	}
 }
 
 // add makes the record of a new booking. Ids are cloned: the ones in an event are often parts of longer strings.
-func (b *Board) add(x *Booking) *record {
+func (b *Board) add(x *booking.Booking) *record {
 	user, ok := b.users[x.User]
 	if !ok {
-		user = &userIndex{id: UserID(strings.Clone(string(x.User)))}
+		user = &userIndex{id: booking.UserID(strings.Clone(string(x.User)))}
 		b.users[user.id] = user
 	}
 	r := newRecord(x, user)
@@ -179,13 +188,13 @@ func (b *Board) add(x *Booking) *record {
 }
 
 // rider returns a rider, who may be new to the board, or nil where there is no id.
-func (b *Board) rider(id RiderID) *riderIndex {
+func (b *Board) rider(id booking.RiderID) *riderIndex {
 	if id == "" {
 		return nil
 	}
 	d, ok := b.riders[id]
 	if !ok {
-		d = &riderIndex{id: RiderID(strings.Clone(string(id)))}
+		d = &riderIndex{id: booking.RiderID(strings.Clone(string(id)))}
 		b.riders[d.id] = d
 	}
 	return d
@@ -244,25 +253,25 @@ func (b *Board) Forget(first uint64) int {
 func (b *Board) ageAfter(r *record) {
 	m := b.refusals[r.id]
 	if m == nil {
-		m = new(Refusals)
+		m = new(booking.Refusals)
 		b.refusals[r.id] = m
 	}
 	m.Age(r.seq)
 }
 
 // Get returns a booking, and whether the board knows it.
-func (b *Board) Get(id ID) (Booking, bool) {
+func (b *Board) Get(id booking.ID) (booking.Booking, bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	r, ok := b.bookings[id]
 	if !ok {
-		return Booking{}, false
+		return booking.Booking{}, false
 	}
 	return r.clone(), true
 }
 
 // LastSeq returns the sequence of the newest event of a booking on the board, or 0 where the board does not know the booking.
-func (b *Board) LastSeq(id ID) uint64 {
+func (b *Board) LastSeq(id booking.ID) uint64 {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if r, ok := b.bookings[id]; ok {
@@ -274,14 +283,14 @@ func (b *Board) LastSeq(id ID) uint64 {
 // Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those
 // that opened after sequence after, which is 0 or the OpenedSeq of the last one of the page before.
 // One whose deadline has passed is not among them, nor is one that only does not let pass.
-func (b *Board) Open(now time.Time, limit int, after uint64, only ...Filter) []Booking {
+func (b *Board) Open(now time.Time, limit int, after uint64, only ...Filter) []booking.Booking {
 	if limit <= 0 {
 		return nil
 	}
 	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := make([]Booking, 0, min(limit, b.open.size))
+	found := make([]booking.Booking, 0, min(limit, b.open.size))
 	for r := range b.open.after(nanos(now), after) {
 		if !f.passes(r) {
 			continue
@@ -294,10 +303,10 @@ func (b *Board) Open(now time.Time, limit int, after uint64, only ...Filter) []B
 }
 
 // Overdue returns the bookings that wait for a rider although their deadline had passed at a time, in the order in which they opened.
-func (b *Board) Overdue(at time.Time) []Booking {
+func (b *Board) Overdue(at time.Time) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var found []Booking
+	var found []booking.Booking
 	for r := range b.open.overdue(nanos(at)) {
 		found = append(found, r.clone())
 	}
@@ -305,29 +314,29 @@ func (b *Board) Overdue(at time.Time) []Booking {
 }
 
 // EnRoute returns the bookings that were accepted at a time or before it, and whose rider has not arrived, in the order in which they were accepted.
-func (b *Board) EnRoute(by time.Time) []Booking {
+func (b *Board) EnRoute(by time.Time) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var found []Booking
+	var found []booking.Booking
 	for r := range b.enRoute {
 		if r.updatedAt <= nanos(by) { // nothing happens to one in this state that leaves it there
 			found = append(found, r.clone())
 		}
 	}
-	slices.SortFunc(found, func(x, y Booking) int { return cmp.Compare(x.Seq, y.Seq) })
+	slices.SortFunc(found, func(x, y booking.Booking) int { return cmp.Compare(x.Seq, y.Seq) })
 	return found
 }
 
 // Newest returns up to limit bookings that all of only let pass, newest first: those that were requested before sequence before, which is 0 or
 // the RequestedSeq of the last one of the page before. It looks at all that are newer than the last one it returns.
-func (b *Board) Newest(limit int, before uint64, only ...Filter) []Booking {
+func (b *Board) Newest(limit int, before uint64, only ...Filter) []booking.Booking {
 	if limit <= 0 {
 		return nil
 	}
 	f := newFilter(only)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var found []Booking
+	var found []booking.Booking
 	for _, r := range slices.Backward(f.until(b.oldest, before)) {
 		if f.tooOld(r) {
 			break
@@ -344,7 +353,7 @@ func (b *Board) Newest(limit int, before uint64, only ...Filter) []Booking {
 
 // OfUser returns up to limit bookings of one user that pass only, newest first: those that were requested before sequence before, which is 0
 // for the newest or the RequestedSeq of the last one of the page before. Fewer than limit means that there are no more.
-func (b *Board) OfUser(u UserID, limit int, before uint64, only ...Filter) []Booking {
+func (b *Board) OfUser(u booking.UserID, limit int, before uint64, only ...Filter) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if user, ok := b.users[u]; ok {
@@ -355,7 +364,7 @@ func (b *Board) OfUser(u UserID, limit int, before uint64, only ...Filter) []Boo
 
 // OfRider is OfUser for the bookings that a rider has, or had to their end. One that the rider has released is not among them: whoever
 // released a booking is no party of it any more.
-func (b *Board) OfRider(id RiderID, limit int, before uint64, only ...Filter) []Booking {
+func (b *Board) OfRider(id booking.RiderID, limit int, before uint64, only ...Filter) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if d, ok := b.riders[id]; ok {
@@ -365,50 +374,52 @@ func (b *Board) OfRider(id RiderID, limit int, before uint64, only ...Filter) []
 }
 
 // Active returns the bookings that a rider is under way for: accepted, arrived or started. Newest first; one at most, where nothing went wrong.
-func (b *Board) Active(id RiderID) []Booking {
+func (b *Board) Active(id booking.RiderID) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	d, ok := b.riders[id]
 	if !ok {
 		return nil
 	}
-	var found []Booking
+	var found []booking.Booking
 	for _, r := range slices.Backward(d.buckets[underWay]) {
 		found = append(found, r.clone())
 	}
 	return found
 }
 
+// Unfinished returns the bookings of a user or a rider that are not over, in no particular order.
+func (b *Board) Unfinished(who booking.Actor) []booking.Booking {
+	if who.Role == booking.Rider {
+		return b.Active(booking.RiderID(who.ID))
+	}
+	return b.OfUser(booking.UserID(who.ID), math.MaxInt, 0,
+		InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted))
+}
+
 // Busy reports whether a rider is under way for a booking. It costs a look into a map.
-func (b *Board) Busy(id RiderID) bool {
+func (b *Board) Busy(id booking.RiderID) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	d, ok := b.riders[id]
 	return ok && len(d.buckets[underWay]) > 0
 }
 
-// A Heading is where a rider who has accepted a booking is to come.
-type Heading struct {
-	Pickup Place
-	Seq    uint64    // of the booking
-	Since  time.Time // when the rider has accepted it
-}
-
 // Heading returns where a rider is to come. ok is false for a rider who is not on the way, or to no
 // known place. It costs a look into a map.
-func (b *Board) Heading(id RiderID) (h Heading, ok bool) {
+func (b *Board) Heading(id booking.RiderID) (h booking.Heading, ok bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	d, known := b.riders[id]
 	if !known {
-		return Heading{}, false
+		return booking.Heading{}, false
 	}
 	for _, r := range d.buckets[underWay] {
 		if r.state == acceptedState && r.trip != nil {
-			return Heading{r.trip.pickup, r.seq, timeOf(r.updatedAt)}, true
+			return booking.Heading{Pickup: r.trip.pickup, Seq: r.seq, Since: timeOf(r.updatedAt)}, true
 		}
 	}
-	return Heading{}, false
+	return booking.Heading{}, false
 }
 
 // Len returns how many bookings the board knows.
@@ -426,3 +437,20 @@ func (b *Board) Seq() uint64 { return b.progress.now() }
 
 // Await returns nil once the board knows everything up to sequence seq, or ctx's error.
 func (b *Board) Await(ctx context.Context, seq uint64) error { return b.progress.await(ctx, seq) }
+
+// Remaining returns how many messages all bookings of the board need until they are over, as
+// [booking.Booking.Remaining] counts them.
+func (b *Board) Remaining() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.remaining
+}
+
+// remaining is [booking.Booking.Remaining] of a record.
+func (r *record) remaining() int {
+	b := booking.Booking{State: r.state.state()}
+	if r.rare != nil {
+		b.ReleasedBy, b.WrongCodes = r.rare.releasedBy, r.rare.wrongCodes
+	}
+	return b.Remaining()
+}

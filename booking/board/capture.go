@@ -1,4 +1,4 @@
-package booking
+package board
 
 import (
 	"cmp"
@@ -7,12 +7,14 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"github.com/example/pillion/booking"
 )
 
-// BoardVersion is the version of what a Capture yields, and of the rules by which a board came to know it. A board that was captured
+// Version is the version of what a Capture yields, and of the rules by which a board came to know it. A board that was captured
 // under another one is worth nothing: read the events again. It goes up with every change of the encoding, and with every change after
 // which the same events make another board; TestBoardVersion tells when that is.
-const BoardVersion = 1
+const Version = 1
 
 // ErrCaptureLost is that the board has become another one while it was captured.
 var ErrCaptureLost = errors.New("the board was read anew while it was captured")
@@ -33,8 +35,8 @@ type Capture struct {
 
 // marked are the marks of one thread.
 type marked struct {
-	id ID
-	*Refusals
+	id booking.ID
+	*booking.Refusals
 }
 
 const (
@@ -49,9 +51,9 @@ func (b *Board) Capture() *Capture {
 	defer b.mu.Unlock()
 	c := &Capture{board: b, seq: b.progress.now(), kept: make(map[*record]*record)}
 	for _, id := range slices.Sorted(maps.Keys(b.refusals)) {
-		c.marks = append(c.marks, marked{id, b.refusals[id].clone()})
+		c.marks = append(c.marks, marked{id, b.refusals[id].Clone()})
 	}
-	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)), riders: make(map[RiderID]uint64, len(b.riders))}
+	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)), riders: make(map[booking.RiderID]uint64, len(b.riders))}
 	b.capture = c
 	return c
 }
@@ -135,7 +137,7 @@ func (c *Capture) header() []byte {
 	b := c.board
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return header{version: BoardVersion, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)), riders: uint64(len(b.riders))}.block()
+	return header{version: Version, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)), riders: uint64(len(b.riders))}.block()
 }
 
 func (c *Capture) marksBlock() []byte {
@@ -208,13 +210,13 @@ func (l *Loading) header(rest []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.version != BoardVersion {
+	if h.version != Version {
 		return fmt.Errorf("%w: its version is %d", ErrBlock, h.version)
 	}
 	l.begun, l.seq = true, h.seq
 	l.board = &Board{watchers: newWatchers(), contents: contents{
-		bookings: make(map[ID]*record, h.bookings), refusals: make(map[ID]*Refusals),
-		users: make(map[UserID]*userIndex, h.users), riders: make(map[RiderID]*riderIndex, h.riders), enRoute: make(map[*record]struct{}),
+		bookings: make(map[booking.ID]*record, h.bookings), refusals: make(map[booking.ID]*booking.Refusals),
+		users: make(map[booking.UserID]*userIndex, h.users), riders: make(map[booking.RiderID]*riderIndex, h.riders), enRoute: make(map[*record]struct{}),
 		oldest: make([]*record, 0, h.bookings), applied: h.seq,
 	}}
 	return nil

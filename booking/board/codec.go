@@ -1,9 +1,11 @@
-package booking
+package board
 
 import (
 	"encoding/binary"
 	"math"
 	"strings"
+
+	"github.com/example/pillion/booking"
 )
 
 // The blocks of a captured board. The first byte says which: there is one header, then the marks, then the bookings in the order of their
@@ -50,7 +52,7 @@ func parseHeader(rest []byte) (h header, err error) {
 // A codec writes blocks.
 type codec struct {
 	users  map[*userIndex]uint64 // the number of each that has been written
-	riders map[RiderID]uint64
+	riders map[booking.RiderID]uint64
 
 	out     []byte
 	strings []byte
@@ -82,14 +84,14 @@ func (w *codec) marksBlock() []byte {
 	return append(append(out, w.strings...), w.out...)
 }
 
-func (w *codec) uvarint(n uint64)   { w.out = binary.AppendUvarint(w.out, n) }
-func (w *codec) varint(n int64)     { w.out = binary.AppendVarint(w.out, n) }
-func (w *codec) fixed(n uint64)     { w.out = binary.LittleEndian.AppendUint64(w.out, n) }
-func (w *codec) float(f float64)    { w.fixed(math.Float64bits(f)) }
-func (w *codec) after(n, m int64)   { w.varint(n - m) } // wraps around, and back when it is read
-func (w *codec) afterU(n, m uint64) { w.varint(int64(n - m)) }
-func (w *codec) string(s string)    { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
-func (w *codec) place(p Place)      { w.float(p.Lat); w.float(p.Lng) }
+func (w *codec) uvarint(n uint64)      { w.out = binary.AppendUvarint(w.out, n) }
+func (w *codec) varint(n int64)        { w.out = binary.AppendVarint(w.out, n) }
+func (w *codec) fixed(n uint64)        { w.out = binary.LittleEndian.AppendUint64(w.out, n) }
+func (w *codec) float(f float64)       { w.fixed(math.Float64bits(f)) }
+func (w *codec) after(n, m int64)      { w.varint(n - m) } // wraps around, and back when it is read
+func (w *codec) afterU(n, m uint64)    { w.varint(int64(n - m)) }
+func (w *codec) string(s string)       { w.uvarint(uint64(len(s))); w.strings = append(w.strings, s...) }
+func (w *codec) place(p booking.Place) { w.float(p.Lat); w.float(p.Lng) }
 
 func (w *codec) user(p *userIndex) {
 	n, known := w.users[p]
@@ -103,7 +105,7 @@ func (w *codec) user(p *userIndex) {
 	w.uvarint(n)
 }
 
-func (w *codec) rider(id RiderID) {
+func (w *codec) rider(id booking.RiderID) {
 	n, known := w.riders[id]
 	if !known {
 		w.riders[id] = uint64(len(w.riders) + 1)
@@ -194,7 +196,7 @@ func (w *codec) marked(m marked) {
 // A decoder reads blocks. Whatever it is given, it does not fail otherwise than by saying so.
 type decoder struct {
 	users   []*userIndex
-	riders  []RiderID
+	riders  []booking.RiderID
 	drivers []*riderIndex // of those riders, where there is one
 
 	rest    []byte
@@ -283,7 +285,7 @@ func (d *decoder) fixed() uint64 {
 func (d *decoder) after(m int64) int64    { return m + d.varint() }
 func (d *decoder) afterU(m uint64) uint64 { return m + uint64(d.varint()) }
 func (d *decoder) float() float64         { return math.Float64frombits(d.fixed()) }
-func (d *decoder) place() Place           { return Place{Lat: d.float(), Lng: d.float()} }
+func (d *decoder) place() booking.Place   { return booking.Place{Lat: d.float(), Lng: d.float()} }
 
 func (d *decoder) string() string {
 	n := d.uvarint()
@@ -305,7 +307,7 @@ func (d *decoder) user() (p *userIndex, fresh bool) {
 			return nil, false
 		}
 		p, d.passengers = &d.passengers[0], d.passengers[1:]
-		p.id = UserID(d.string())
+		p.id = booking.UserID(d.string())
 		d.users = append(d.users, p)
 		return p, true
 	}
@@ -320,7 +322,7 @@ func (d *decoder) user() (p *userIndex, fresh bool) {
 func (d *decoder) riderAt() int {
 	n := d.uvarint()
 	if n == 0 {
-		d.riders = append(d.riders, RiderID(strings.Clone(d.string()))) // outlives the bookings beside it
+		d.riders = append(d.riders, booking.RiderID(strings.Clone(d.string()))) // outlives the bookings beside it
 		d.drivers = append(d.drivers, nil)
 		return len(d.riders) - 1
 	}
@@ -332,7 +334,7 @@ func (d *decoder) riderAt() int {
 }
 
 // rider returns a rider's id.
-func (d *decoder) rider() RiderID {
+func (d *decoder) rider() booking.RiderID {
 	i := d.riderAt()
 	if i < 0 {
 		return ""
@@ -361,7 +363,7 @@ func (d *decoder) booking(r *record) (fresh bool) {
 	flags := d.rest[0]
 	d.rest = d.rest[1:]
 	r.state = stateCode(flags & stateBits)
-	r.id = ID(d.string())
+	r.id = booking.ID(d.string())
 	r.user, fresh = d.user()
 	if flags&hasRider != 0 {
 		r.rider = d.driver()
@@ -403,7 +405,7 @@ func (d *decoder) trip(quoted bool) *trip {
 	d.trips = d.trips[1:]
 	t.pickup, t.dropoff, t.quoted = d.place(), d.place(), quoted
 	if quoted {
-		t.quote = Quote{Metres: d.varint(), Minutes: d.varint(), Fare: d.varint(), Currency: d.string()}
+		t.quote = booking.Quote{Metres: d.varint(), Minutes: d.varint(), Fare: d.varint(), Currency: d.string()}
 	}
 	return t
 }
@@ -416,7 +418,7 @@ func (d *decoder) rare() *rare {
 	}
 	x := new(rare)
 	if n > 0 {
-		x.releasedBy = make([]RiderID, n)
+		x.releasedBy = make([]booking.RiderID, n)
 	}
 	for i := range x.releasedBy {
 		x.releasedBy[i] = d.rider()
@@ -427,7 +429,7 @@ func (d *decoder) rare() *rare {
 }
 
 func (d *decoder) marked() marked {
-	m := marked{ID(d.string()), &Refusals{AgedAt: d.uvarint()}}
+	m := marked{booking.ID(d.string()), &booking.Refusals{AgedAt: d.uvarint()}}
 	n := d.uvarint()
 	if n > uint64(len(d.rest)) {
 		d.fail()

@@ -48,10 +48,9 @@ func (t *EventSequencer) Apply(e Event) error {
 	return nil
 }
 
-// Refuse says that a refused message sits on the position (n, k). What cannot be a position is disregarded.
-func (t *EventSequencer) Refuse(n int, k Kind) { t.refuse(n, k, 0) }
-
-func (t *EventSequencer) refuse(n int, k Kind, seq uint64) {
+// Refuse notes that the refused message with a sequence occupies the position (n, k). The sequence may be 0, where it does not
+// matter. It ignores what cannot be a position.
+func (t *EventSequencer) Refuse(n int, k Kind, seq uint64) {
 	if n > t.Booking.Version && n <= maxPosition && k.Valid() {
 		t.mark().take(positionKey(n, k), seq)
 	}
@@ -70,7 +69,7 @@ func (t *EventSequencer) Next(k Kind) int {
 func (t *EventSequencer) Clone() EventSequencer {
 	c := *t
 	if t.Refusals != nil {
-		c.Refusals = t.Refusals.clone()
+		c.Refusals = t.Refusals.Clone()
 	}
 	return c
 }
@@ -88,7 +87,7 @@ func (t *EventSequencer) mark() *Refusals {
 const maxPosition = 1<<56 - 1
 
 // positionKey is a position as one number: positions of a kind follow each other.
-func positionKey(n int, k Kind) uint64 { return k.index()<<56 | uint64(n) }
+func positionKey(n int, k Kind) uint64 { return k.Index()<<56 | uint64(n) }
 
 func (m *Refusals) take(p, seq uint64) {
 	i, found := slices.BinarySearch(m.Positions, p)
@@ -102,7 +101,8 @@ func (m *Refusals) take(p, seq uint64) {
 // Age says that the beginning is gone, as the message with a sequence tells.
 func (m *Refusals) Age(seq uint64) { m.AgedAt = max(m.AgedAt, seq, 1) }
 
-func (m *Refusals) clone() *Refusals {
+// Clone returns refusals that can change without changing m.
+func (m *Refusals) Clone() *Refusals {
 	return &Refusals{Positions: slices.Clone(m.Positions), Sequences: slices.Clone(m.Sequences), AgedAt: m.AgedAt}
 }
 

@@ -1,10 +1,12 @@
-package booking
+package board
 
 import (
 	"cmp"
 	"math"
 	"slices"
 	"time"
+
+	"github.com/example/pillion/booking"
 )
 
 // clockSlack is how far the clocks of servers may differ that write the ledger one after another, in nanoseconds: by that much a later
@@ -15,7 +17,7 @@ const clockSlack = int64(time.Minute)
 type Filter func(*filter)
 
 // InState lets only bookings in one of the states pass.
-func InState(states ...State) Filter {
+func InState(states ...booking.State) Filter {
 	var set uint8
 	for _, s := range states {
 		set |= 1 << codeOf(s)
@@ -35,15 +37,15 @@ func Until(t time.Time) Filter {
 
 // NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one
 // of those again.
-func NotReleasedBy(rider RiderID) Filter {
+func NotReleasedBy(rider booking.RiderID) Filter {
 	return func(f *filter) { f.rider = rider }
 }
 
 // A filter is what several Only come to.
 type filter struct {
-	states   uint8   // a bit for each stateCode
-	from, to int64   // requestedAt in nanoseconds after 1970: at from or after it, before to
-	rider    RiderID // has not released it; "": nobody is asked for
+	states   uint8           // a bit for each stateCode
+	from, to int64           // requestedAt in nanoseconds after 1970: at from or after it, before to
+	rider    booking.RiderID // has not released it; "": nobody is asked for
 }
 
 func newFilter(only []Filter) filter {

@@ -1,24 +1,15 @@
-package booking
+package board
 
 import (
 	"time"
 
-	"github.com/golang/geo/s2"
-
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/geo"
 )
 
-// Distance returns how far two places are from each other, in metres, as the crow flies.
-func (p Place) Distance(to Place) float64 { return geo.Metres(p.latLng().Distance(to.latLng())) }
-
-// Point returns where p is on the unit sphere.
-func (p Place) Point() s2.Point { return s2.PointFromLatLng(p.latLng()) }
-
-func (p Place) latLng() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Lng) }
-
 // A Nearby is a booking whose pickup is near, and how far that is.
 type Nearby struct {
-	Booking
+	booking.Booking
 	Metres float64 // to the pickup, as the crow flies
 }
 
@@ -27,7 +18,7 @@ type Nearby struct {
 // first. Bookings without places are not among them, nor are those whose deadline has passed or
 // that only does not let pass. It finds none around what is no place, and none within a radius that
 // is no number or not more than 0.
-func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ...Filter) []Nearby {
+func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int, only ...Filter) []Nearby {
 	if at.Valid() != nil {
 		return nil
 	}
@@ -45,13 +36,13 @@ func (b *Board) Near(at Place, radius float64, now time.Time, limit int, only ..
 // Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without
 // places, longest waiting first. A nil place is not known: nothing is near it. Reachable is one look: where it returns
 // fewer than limit there were no others at that moment.
-func (b *Board) Reachable(at *Place, radius float64, now time.Time, limit int) []Booking {
+func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limit int) []booking.Booking {
 	if at != nil && at.Valid() != nil || limit <= 0 {
 		return nil
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := make([]Booking, 0, min(limit, b.open.size))
+	found := make([]booking.Booking, 0, min(limit, b.open.size))
 	if at != nil {
 		anything := newFilter(nil)
 		for _, f := range b.openPlaces.near(*at, radius, nanos(now), limit, &anything) {
@@ -73,7 +64,7 @@ type openPlaces struct {
 	nowhere openIndex
 }
 
-func (x *openPlaces) near(at Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
+func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
 	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) })
 }
 

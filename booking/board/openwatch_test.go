@@ -1,4 +1,4 @@
-package booking_test
+package board_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 )
 
 // A city makes events of many bookings, in the order of one ledger.
@@ -20,7 +21,7 @@ type city struct {
 }
 
 func (c *city) event(id booking.ID, kind booking.Kind, actor booking.Actor) booking.Event {
-	e := step{kind, actor}.event()
+	e := step{Kind: kind, Actor: actor}.Event()
 	c.seq++
 	c.versions[id]++
 	e.ID = booking.EventID(fmt.Sprintf("event-%d", c.seq))
@@ -32,12 +33,12 @@ func newCity() *city { return &city{versions: make(map[booking.ID]int)} }
 
 // An onlooker keeps the set of open bookings by what it is told.
 type onlooker struct {
-	w    *booking.OpenWatch
+	w    *board.OpenWatch
 	open map[booking.ID]uint64 // OpenedSeq
 	seqs []uint64              // of what it was told by Take
 }
 
-func look(b *booking.Board, rider booking.RiderID) *onlooker {
+func look(b *board.Board, rider booking.RiderID) *onlooker {
 	return &onlooker{w: b.WatchOpenFor(rider), open: make(map[booking.ID]uint64)}
 }
 
@@ -54,7 +55,7 @@ func (o *onlooker) pages(limit int) {
 func (o *onlooker) take(t testing.TB, limit int) {
 	t.Helper()
 	for more := true; more; {
-		var found []booking.OpenChange
+		var found []board.OpenChange
 		var err error
 		if found, more, err = o.w.Take(noon, limit); err != nil {
 			t.Fatal(err)
@@ -73,7 +74,7 @@ func (o *onlooker) take(t testing.TB, limit int) {
 	}
 }
 
-func isOpen(b *booking.Board, only ...booking.Filter) map[booking.ID]uint64 {
+func isOpen(b *board.Board, only ...board.Filter) map[booking.ID]uint64 {
 	open := make(map[booking.ID]uint64)
 	for _, x := range b.Open(noon, 1_000_000, 0, only...) {
 		open[x.ID] = x.OpenedSeq
@@ -82,12 +83,12 @@ func isOpen(b *booking.Board, only ...booking.Filter) map[booking.ID]uint64 {
 }
 
 func TestOpenWatch(t *testing.T) {
-	board, c := booking.NewBoard(), newCity()
-	apply(t, board, c.event("a", booking.Requested, owner), c.event("b", booking.Requested, owner), c.event("c", booking.Requested, owner))
+	all, c := board.New(), newCity()
+	apply(t, all, c.event("a", booking.Requested, owner), c.event("b", booking.Requested, owner), c.event("c", booking.Requested, owner))
 	late := c.event("late", booking.Requested, owner)
 	late.Deadline = noon.Add(-time.Second)
-	apply(t, board, late)
-	o := look(board, "")
+	apply(t, all, late)
+	o := look(all, "")
 	defer o.w.Stop()
 	o.pages(2)
 	o.take(t, 10)
@@ -99,7 +100,7 @@ func TestOpenWatch(t *testing.T) {
 		t.Error("nothing has changed")
 	default:
 	}
-	apply(t, board,
+	apply(t, all,
 		c.event("a", booking.Accepted, rider), c.event("a", booking.Arrived, rider), c.event("b", booking.Cancelled, owner),
 		c.event("d", booking.Requested, owner), c.event("a", booking.Released, rider), c.event("late", booking.Expired, service))
 	<-o.w.Changed()
@@ -116,7 +117,7 @@ func TestOpenWatch(t *testing.T) {
 	}
 	// Who was away goes on from any of these without a gap.
 	for _, seq := range []uint64{4, 5, 6, 7} {
-		again := look(board, "")
+		again := look(all, "")
 		maps.Copy(again.open, map[booking.ID]uint64{"a": 1, "b": 2, "c": 3})
 		if !again.w.Resume(seq) {
 			t.Fatalf("cannot go on from %d", seq)
@@ -125,7 +126,7 @@ func TestOpenWatch(t *testing.T) {
 			delete(again.open, "b")
 		}
 		again.take(t, 1)
-		if want := isOpen(board); !maps.Equal(again.open, want) {
+		if want := isOpen(all); !maps.Equal(again.open, want) {
 			t.Errorf("from %d: %v, want %v", seq, again.open, want)
 		}
 		again.w.Stop()
@@ -136,14 +137,14 @@ func TestOpenWatch(t *testing.T) {
 }
 
 func TestOpenWatchDropsTheSlow(t *testing.T) {
-	board, c := booking.NewBoard(), newCity()
-	o := look(board, "")
+	all, c := board.New(), newCity()
+	o := look(all, "")
 	defer o.w.Stop()
 	o.pages(10)
 	for i := range 5000 {
-		apply(t, board, c.event(booking.ID(fmt.Sprint(i)), booking.Requested, owner))
+		apply(t, all, c.event(booking.ID(fmt.Sprint(i)), booking.Requested, owner))
 	}
-	if _, _, err := o.w.Take(noon, 10); !errors.Is(err, booking.ErrSlow) {
+	if _, _, err := o.w.Take(noon, 10); !errors.Is(err, board.ErrSlow) {
 		t.Errorf("Take = %v", err)
 	}
 	if o.w.Resume(100) {
@@ -157,7 +158,7 @@ func TestOpenWatchDropsTheSlow(t *testing.T) {
 // Whatever happens while the pages are read and after that, all onlookers see the same in the end
 // as the board: a rider sees what it has not given back.
 func TestOpenWatchConverges(t *testing.T) {
-	board, c := booking.NewBoard(), newCity()
+	all, c := board.New(), newCity()
 	random := rand.New(rand.NewPCG(1, 2))
 	states := make(map[booking.ID]booking.State)
 	riders := make(map[booking.ID]booking.Actor)
@@ -196,7 +197,7 @@ func TestOpenWatchConverges(t *testing.T) {
 		}
 	}
 	for range 300 {
-		apply(t, board, next())
+		apply(t, all, next())
 	}
 	events := make([]booking.Event, 1500)
 	for i := range events {
@@ -207,7 +208,7 @@ func TestOpenWatchConverges(t *testing.T) {
 	onlookers := []booking.RiderID{"", "rider-1"}
 	lookers := make([]*onlooker, 8)
 	for i := range lookers {
-		lookers[i] = look(board, onlookers[i%2])
+		lookers[i] = look(all, onlookers[i%2])
 		work.Go(func() {
 			o := lookers[i]
 			o.pages(1 + i*7)
@@ -224,12 +225,12 @@ func TestOpenWatchConverges(t *testing.T) {
 		})
 	}
 	for _, e := range events {
-		apply(t, board, e)
+		apply(t, all, e)
 	}
 	close(done)
 	work.Wait()
 	for i, o := range lookers {
-		want := isOpen(board, booking.NotReleasedBy(onlookers[i%2]))
+		want := isOpen(all, board.NotReleasedBy(onlookers[i%2]))
 		if !maps.Equal(o.open, want) {
 			t.Errorf("onlooker %d sees %d open bookings, the board %d", i, len(o.open), len(want))
 		}
@@ -242,11 +243,11 @@ func TestOpenWatchConverges(t *testing.T) {
 
 // What opens and closes while the pages are read is on a page or told after them, and not both.
 func TestOpenWatchBetweenPages(t *testing.T) {
-	board, c := booking.NewBoard(), newCity()
+	all, c := board.New(), newCity()
 	for _, id := range []booking.ID{"a", "b", "c"} {
-		apply(t, board, c.event(id, booking.Requested, owner))
+		apply(t, all, c.event(id, booking.Requested, owner))
 	}
-	w := board.WatchOpen()
+	w := all.WatchOpen()
 	defer w.Stop()
 	var got []booking.ID
 	page := func() (more bool) {
@@ -259,11 +260,11 @@ func TestOpenWatchBetweenPages(t *testing.T) {
 	if !page() {
 		t.Fatal("one page has all")
 	}
-	apply(t, board, c.event("a", booking.Accepted, rider), c.event("d", booking.Requested, owner), c.event("c", booking.Accepted, rider),
+	apply(t, all, c.event("a", booking.Accepted, rider), c.event("d", booking.Requested, owner), c.event("c", booking.Accepted, rider),
 		c.event("a", booking.Released, rider)) // a opens anew, behind d
 	for page() {
 	}
-	apply(t, board, c.event("e", booking.Requested, owner))
+	apply(t, all, c.event("e", booking.Requested, owner))
 	if want := []booking.ID{"a", "b", "d", "a"}; !slices.Equal(got, want) {
 		t.Errorf("the pages have %v, want %v", got, want)
 	}

@@ -1,4 +1,4 @@
-package booking_test
+package board_test
 
 import (
 	"cmp"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -50,14 +52,14 @@ func (s *shadow) open(now time.Time) []booking.Booking {
 }
 
 // near returns the open bookings around a place, nearest first.
-func (s *shadow) near(at booking.Place, radius float64, now time.Time) []booking.Nearby {
-	var found []booking.Nearby
+func (s *shadow) near(at booking.Place, radius float64, now time.Time) []board.Nearby {
+	var found []board.Nearby
 	for _, b := range s.open(now) {
 		if b.Pickup != nil && b.Pickup.Distance(at) <= radius {
-			found = append(found, booking.Nearby{Booking: b, Metres: b.Pickup.Distance(at)})
+			found = append(found, board.Nearby{Booking: b, Metres: b.Pickup.Distance(at)})
 		}
 	}
-	slices.SortStableFunc(found, func(a, b booking.Nearby) int { return cmp.Compare(a.Metres, b.Metres) })
+	slices.SortStableFunc(found, func(a, b board.Nearby) int { return cmp.Compare(a.Metres, b.Metres) })
 	return found
 }
 
@@ -80,26 +82,26 @@ func filters() map[string]filter {
 	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
 	for i, s := range booking.States() {
 		t := booking.States()[(i*3+1)%len(booking.States())]
-		all["in "+string(s)] = filter{[]booking.Filter{booking.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
-		all["in "+string(s)+" or "+string(t)] = filter{[]booking.Filter{booking.InState(s, t)},
+		all["in "+string(s)] = filter{[]board.Filter{board.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)+" or "+string(t)] = filter{[]board.Filter{board.InState(s, t)},
 			func(b booking.Booking) bool { return b.State == s || b.State == t }}
 	}
 	for i, from := range times {
 		to := times[(i*3+5)%len(times)]
 		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) }, func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
-		all[fmt.Sprint("since ", from)] = filter{[]booking.Filter{booking.Since(from)}, since}
-		all[fmt.Sprint("until ", to)] = filter{[]booking.Filter{booking.Until(to)}, until}
-		all[fmt.Sprint("between ", from, to)] = filter{[]booking.Filter{booking.Until(to), booking.Since(from), booking.InState(booking.States()...)},
+		all[fmt.Sprint("since ", from)] = filter{[]board.Filter{board.Since(from)}, since}
+		all[fmt.Sprint("until ", to)] = filter{[]board.Filter{board.Until(to)}, until}
+		all[fmt.Sprint("between ", from, to)] = filter{[]board.Filter{board.Until(to), board.Since(from), board.InState(booking.States()...)},
 			func(b booking.Booking) bool { return since(b) && until(b) }}
 		all[fmt.Sprint("completed between ", from, to)] = filter{
-			[]booking.Filter{booking.Until(to), booking.InState(booking.StateCompleted, booking.StateAccepted), booking.Since(from), booking.InState(booking.StateCompleted)},
+			[]board.Filter{board.Until(to), board.InState(booking.StateCompleted, booking.StateAccepted), board.Since(from), board.InState(booking.StateCompleted)},
 			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
 	}
 	return all
 }
 
 type filter struct {
-	only   []booking.Filter
+	only   []board.Filter
 	passes func(booking.Booking) bool
 }
 
@@ -131,7 +133,7 @@ func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cu
 }
 
 // same fails the test unless a board says what its shadow says.
-func same(t *testing.T, b *booking.Board, s *shadow) {
+func same(t *testing.T, b *board.Board, s *shadow) {
 	t.Helper()
 	known := 0
 	for id, th := range s.threads {
@@ -160,12 +162,12 @@ func same(t *testing.T, b *booking.Board, s *shadow) {
 	}
 	sameNearby(t, b, s)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
-		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...booking.Filter) []booking.Booking {
+		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
 			return b.OfUser(u, limit, before, only...)
 		})
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
-		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...booking.Filter) []booking.Booking {
+		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
 			return b.OfRider(r, limit, before, only...)
 		})
 	}
@@ -181,7 +183,7 @@ func same(t *testing.T, b *booking.Board, s *shadow) {
 }
 
 // sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the whole of it.
-func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...booking.Filter) []booking.Booking) {
+func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...board.Filter) []booking.Booking) {
 	t.Helper()
 	for what, f := range filters() {
 		want := f.of(all)
@@ -196,10 +198,10 @@ func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limi
 }
 
 // sameNearby fails the test unless a board says what its shadow says of what is near.
-func sameNearby(t *testing.T, b *booking.Board, s *shadow) {
+func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 	t.Helper()
 	for _, now := range []time.Time{noon, deadline, deadline.Add(1), noon.Add(time.Hour)} {
-		for _, at := range []booking.Place{town, {Lat: town.Lat + 0.03, Lng: -town.Lng}, {Lat: town.Lat, Lng: 179.95}, {Lat: 90, Lng: 12}, {Lat: -90, Lng: 1}, {Lat: 0, Lng: 0}} {
+		for _, at := range []booking.Place{bookingtest.Town, {Lat: bookingtest.Town.Lat + 0.03, Lng: -bookingtest.Town.Lng}, {Lat: bookingtest.Town.Lat, Lng: 179.95}, {Lat: 90, Lng: 12}, {Lat: -90, Lng: 1}, {Lat: 0, Lng: 0}} {
 			for _, radius := range []float64{10, 3000, 20_000, 9_000_000, 21_000_000} {
 				near := s.near(at, radius, now)
 				var reachable []booking.Booking
@@ -247,24 +249,24 @@ func ids(bs []booking.Booking) []string {
 func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	outcomes := make(map[error]int)
 	for seed := range uint64(30) {
-		src := newSource(seed)
-		board, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		src := bookingtest.NewRandom(seed)
+		all, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 		names := 1 + src.IntN(60)
 		for range 1500 {
-			src.id = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
+			src.ID = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
 			if src.IntN(10) == 0 { // a message that is refused before anybody looks at what it says
-				n, k := want.thread(src.id).Booking.Version+src.IntN(4), pick(src, booking.Kinds()...)
-				want.thread(src.id).Refuse(n, k)
-				board.Refuse(src.id, n, k, src.seq+1)
+				n, k := want.thread(src.ID).Booking.Version+src.IntN(4), bookingtest.Pick(src, booking.Kinds()...)
+				want.thread(src.ID).Refuse(n, k, 0)
+				all.Refuse(src.ID, n, k, src.Seq+1)
 			}
-			e := src.event(want.thread(src.id).Booking)
+			e := src.Event(want.thread(src.ID).Booking)
 			th := want.thread(e.Booking)
 			e.N = th.Next(e.Kind)
 			if src.IntN(15) == 0 {
 				e.N += src.IntN(5) - 2
 			}
 			err := th.Apply(e)
-			got := board.Apply(e)
+			got := all.Apply(e)
 			outcome := error(nil)
 			for _, possible := range []error{booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
 				if errors.Is(err, possible) {
@@ -278,14 +280,14 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 			if err == nil {
 				want.applied[e.Booking] = append(want.applied[e.Booking], e)
 			} else {
-				th.Refuse(e.N, e.Kind)
-				board.Refuse(e.Booking, e.N, e.Kind, e.Seq)
+				th.Refuse(e.N, e.Kind, 0)
+				all.Refuse(e.Booking, e.N, e.Kind, e.Seq)
 			}
 		}
-		same(t, board, want)
+		same(t, all, want)
 		if seed%10 == 0 {
-			other := booking.NewBoard()
-			other.Become(board)
+			other := board.New()
+			other.Become(all)
 			same(t, other, want)
 		}
 	}
@@ -297,9 +299,9 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 }
 
 // feed applies the next event of a booking as a ledger would store it, and fails the test unless it follows.
-func feed(t testing.TB, b *booking.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time) {
+func feed(t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time) {
 	t.Helper()
-	e := step{k, a}.event()
+	e := step{Kind: k, Actor: a}.Event()
 	e.ID, e.Booking, e.N, e.Seq, e.At = booking.EventID(fmt.Sprint("event-", seq)), id, n, seq, noon
 	if !until.IsZero() {
 		e.Deadline = until
@@ -315,7 +317,7 @@ func TestOpenStaysInOrder(t *testing.T) {
 	const bookings = 3000
 	for seed := range uint64(3) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		board := booking.NewBoard()
+		all := board.New()
 		versions := make([]int, bookings)
 		waiting := make(map[uint64]time.Time) // deadlines by the sequence of opening
 		opened := make([]uint64, bookings)
@@ -327,7 +329,7 @@ func TestOpenStaysInOrder(t *testing.T) {
 			if seed == 2 { // most bookings have the same time to wait
 				until = noon.Add(time.Duration(seq) * 100 * time.Millisecond)
 			}
-			feed(t, board, seq, booking.ID(fmt.Sprint(i)), versions[i], k, a, until)
+			feed(t, all, seq, booking.ID(fmt.Sprint(i)), versions[i], k, a, until)
 			waiting[seq], opened[i] = until, seq
 		}
 		for i := range bookings {
@@ -345,7 +347,7 @@ func TestOpenStaysInOrder(t *testing.T) {
 				versions[i]++
 				riders++
 				who.ID = fmt.Sprint("rider-", riders)
-				feed(t, board, seq, booking.ID(fmt.Sprint(i)), versions[i], booking.Accepted, who, time.Time{})
+				feed(t, all, seq, booking.ID(fmt.Sprint(i)), versions[i], booking.Accepted, who, time.Time{})
 				delete(waiting, opened[i])
 			} else if r.IntN(int(1+seed*seed*3)) == 0 { // ever fewer come back, so that the list gets ever thinner
 				open(i, booking.Released, service)
@@ -366,7 +368,7 @@ func TestOpenStaysInOrder(t *testing.T) {
 			slices.Sort(want)
 			want = want[:min(limit, len(want))]
 			var got []uint64
-			for _, b := range board.Open(now, limit, after) {
+			for _, b := range all.Open(now, limit, after) {
 				got = append(got, b.OpenedSeq)
 			}
 			if !slices.Equal(got, want) {
@@ -377,24 +379,24 @@ func TestOpenStaysInOrder(t *testing.T) {
 }
 
 func TestBoardLimits(t *testing.T) {
-	board := booking.NewBoard()
+	all := board.New()
 	for i := range uint64(5) {
-		feed(t, board, i+1, booking.ID(fmt.Sprint(i)), 1, booking.Requested, owner, time.Time{})
+		feed(t, all, i+1, booking.ID(fmt.Sprint(i)), 1, booking.Requested, owner, time.Time{})
 	}
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if got := len(board.Open(noon, limit, 0)); got != want {
+		if got := len(all.Open(noon, limit, 0)); got != want {
 			t.Errorf("open, at most %d: %d", limit, got)
 		}
-		if got := len(board.OfUser("owner", limit, 0)); got != want {
+		if got := len(all.OfUser("owner", limit, 0)); got != want {
 			t.Errorf("of the user, at most %d: %d", limit, got)
 		}
-		if got := len(board.OfRider("rider", limit, 0)); got != 0 {
+		if got := len(all.OfRider("rider", limit, 0)); got != 0 {
 			t.Errorf("of a rider who has none, at most %d: %d", limit, got)
 		}
 	}
-	at := *step{booking.Requested, owner}.event().Pickup
+	at := *step{Kind: booking.Requested, Actor: owner}.Event().Pickup
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if near, reachable := len(board.Near(at, 1, noon, limit)), len(board.Reachable(&at, 1, noon, limit)); near != want || reachable != want {
+		if near, reachable := len(all.Near(at, 1, noon, limit)), len(all.Reachable(&at, 1, noon, limit)); near != want || reachable != want {
 			t.Errorf("near, at most %d: %d, and reachable %d", limit, near, reachable)
 		}
 	}
@@ -403,34 +405,34 @@ func TestBoardLimits(t *testing.T) {
 		at     booking.Place
 		radius float64
 	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1}, {booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
-		if near, reachable := board.Near(c.at, c.radius, noon, 5), board.Reachable(&c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
+		if near, reachable := all.Near(c.at, c.radius, noon, 5), all.Reachable(&c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
 			t.Errorf("around %v within %v m: %d near, %d reachable", c.at, c.radius, len(near), len(reachable))
 		}
 	}
-	if got := board.OfUser("owner", 10, 1); len(got) != 0 {
+	if got := all.OfUser("owner", 10, 1); len(got) != 0 {
 		t.Errorf("before the first: %v", ids(got))
 	}
-	if got := board.Open(noon, 10, 5); len(got) != 0 {
+	if got := all.Open(noon, 10, 5); len(got) != 0 {
 		t.Errorf("after the last: %v", ids(got))
 	}
-	if _, ok := board.Get("nothing"); ok || board.Seq() != 5 {
-		t.Errorf("knows what there is not, or is at %d", board.Seq())
+	if _, ok := all.Get("nothing"); ok || all.Seq() != 5 {
+		t.Errorf("knows what there is not, or is at %d", all.Seq())
 	}
 }
 
 // The clocks of the servers that write the ledger one after another may differ: a list by time is right all the same.
 func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	board := booking.NewBoard()
+	shown := board.New()
 	var all []booking.Booking
 	for i := range 400 {
-		e := step{booking.Requested, owner}.event()
+		e := step{Kind: booking.Requested, Actor: owner}.Event()
 		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1, uint64(i+1)
 		e.At = noon.Add(time.Duration(i+r.IntN(60)) * time.Second)
-		if err := board.Apply(e); err != nil {
+		if err := shown.Apply(e); err != nil {
 			t.Fatal(err)
 		}
-		b, _ := board.Get(e.Booking)
+		b, _ := shown.Get(e.Booking)
 		all = append(all, b)
 	}
 	slices.Reverse(all)
@@ -441,10 +443,10 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	for s := 0; s < 500; s += step {
 		at := noon.Add(time.Duration(s) * time.Second)
 		for what, f := range map[string]filter{
-			"since": {[]booking.Filter{booking.Since(at)}, func(b booking.Booking) bool { return !b.RequestedAt.Before(at) }},
-			"until": {[]booking.Filter{booking.Until(at)}, func(b booking.Booking) bool { return b.RequestedAt.Before(at) }},
+			"since": {[]board.Filter{board.Since(at)}, func(b booking.Booking) bool { return !b.RequestedAt.Before(at) }},
+			"until": {[]board.Filter{board.Until(at)}, func(b booking.Booking) bool { return b.RequestedAt.Before(at) }},
 		} {
-			if got, want := board.OfUser("owner", 1000, 0, f.only...), f.of(all); !reflect.DeepEqual(got, want) {
+			if got, want := shown.OfUser("owner", 1000, 0, f.only...), f.of(all); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%s %v:\n %v, want\n %v", what, at, ids(got), ids(want))
 			}
 		}
@@ -453,18 +455,18 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 
 // Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
 func TestForget(t *testing.T) {
-	src := newSource(7)
-	old, want := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+	src := bookingtest.NewRandom(7)
+	old, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 	var events []booking.Event
 	length := uint64(1000)
 	if wait.Long() {
 		length = 3000
 	}
-	for src.seq < length {
-		src.id = booking.ID(fmt.Sprint("booking-", len(events)/20*7+src.IntN(30)))
-		th := want.thread(src.id)
-		e := src.event(th.Booking)
-		if e.Booking != src.id {
+	for src.Seq < length {
+		src.ID = booking.ID(fmt.Sprint("booking-", len(events)/20*7+src.IntN(30)))
+		th := want.thread(src.ID)
+		e := src.Event(th.Booking)
+		if e.Booking != src.ID {
 			continue
 		}
 		e.N = th.Next(e.Kind)
@@ -476,7 +478,7 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for _, first := range []uint64{0, 1, 2, length / 6, length / 6, length / 2, length + 1} {
-		young, rest := booking.NewBoard(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		young, rest := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
 		for _, e := range events {
 			if e.Seq >= first && young.Apply(e) == nil {
 				_ = rest.thread(e.Booking).Apply(e)
@@ -506,25 +508,25 @@ func TestForget(t *testing.T) {
 // Whoever awaits a sequence is woken when the board has reached it, and not before.
 func TestAwait(t *testing.T) {
 	const waiters = 200
-	board := booking.NewBoard()
+	all := board.New()
 	woken := make(chan uint64, waiters)
 	var waiting sync.WaitGroup
 	for i := range waiters {
 		waiting.Go(func() {
 			seq := uint64(i%20 + 1)
-			if err := board.Await(t.Context(), seq); err != nil {
+			if err := all.Await(t.Context(), seq); err != nil {
 				t.Errorf("await %d: %v", seq, err)
 			}
-			if now := board.Seq(); now < seq {
+			if now := all.Seq(); now < seq {
 				t.Errorf("woken for %d at %d", seq, now)
 			}
 			woken <- seq
 		})
 	}
 	for seq := uint64(2); seq <= 20; seq += 2 {
-		board.Advance(seq)
-		board.Advance(seq - 1) // does not go back
-		if now := board.Seq(); now != seq {
+		all.Advance(seq)
+		all.Advance(seq - 1) // does not go back
+		if now := all.Seq(); now != seq {
 			t.Errorf("at %d, want %d", now, seq)
 		}
 		for range 2 * waiters / 20 { // exactly those of seq-1 and seq; whoever comes late finds it reached
@@ -534,18 +536,18 @@ func TestAwait(t *testing.T) {
 		}
 	}
 	waiting.Wait()
-	if err := board.Await(t.Context(), 20); err != nil {
+	if err := all.Await(t.Context(), 20); err != nil {
 		t.Errorf("what is reached already: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- board.Await(ctx, 21) }()
+	go func() { done <- all.Await(ctx, 21) }()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("await with a context that ends: %v", err)
 	}
-	board.Advance(30)
-	if err := board.Await(ctx, 30); err != nil {
+	all.Advance(30)
+	if err := all.Await(ctx, 30); err != nil {
 		t.Errorf("what is reached already, with a context that has ended: %v", err)
 	}
 }
@@ -553,45 +555,45 @@ func TestAwait(t *testing.T) {
 // One writer and many readers, who may do with what they get what they like.
 func TestBoardIsSafeForReaders(t *testing.T) {
 	const bookings = 400
-	board := booking.NewBoard()
+	all := board.New()
 	var readers sync.WaitGroup
 	for range 4 {
 		readers.Go(func() {
 			for seq := uint64(1); seq <= 4*bookings; seq += 1 + seq%13 {
-				if err := board.Await(t.Context(), seq); err != nil {
+				if err := all.Await(t.Context(), seq); err != nil {
 					t.Error(err)
 					return
 				}
-				found := append(board.Open(noon, 5, 0), board.OfUser("owner", 5, 0)...)
-				found = append(append(found, board.OfRider("other", 5, 0)...), board.Active("former")...)
-				found = append(found, board.Reachable(&booking.Place{Lat: 12.97, Lng: 77.59}, 5, noon, 5)...)
-				if b, ok := board.Get(booking.ID(fmt.Sprint(seq % bookings))); ok {
+				found := append(all.Open(noon, 5, 0), all.OfUser("owner", 5, 0)...)
+				found = append(append(found, all.OfRider("other", 5, 0)...), all.Active("former")...)
+				found = append(found, all.Reachable(&booking.Place{Lat: 12.97, Lng: 77.59}, 5, noon, 5)...)
+				if b, ok := all.Get(booking.ID(fmt.Sprint(seq % bookings))); ok {
 					found = append(found, b)
 				}
 				for _, b := range found {
-					sane(t, b)
+					bookingtest.Sane(t, b)
 					b.Pickup.Lat, b.Dropoff.Lng, b.Quote.Fare = 99, 999, 0
 					for i := range b.ReleasedBy {
 						b.ReleasedBy[i] = "me"
 					}
 				}
-				if board.Len() == 0 || board.Seq() < seq {
-					t.Errorf("%d bookings at %d", board.Len(), board.Seq())
+				if all.Len() == 0 || all.Seq() < seq {
+					t.Errorf("%d bookings at %d", all.Len(), all.Seq())
 				}
 			}
 		})
 	}
 	var seq uint64
-	for n, st := range given(step{booking.Accepted, other}) {
+	for n, st := range given(step{Kind: booking.Accepted, Actor: other}) {
 		for i := range bookings {
 			seq++
-			feed(t, board, seq, booking.ID(fmt.Sprint(i)), n+1, st.kind, st.actor, time.Time{})
+			feed(t, all, seq, booking.ID(fmt.Sprint(i)), n+1, st.Kind, st.Actor, time.Time{})
 		}
 	}
 	readers.Wait()
 	for i := range bookings {
-		b, _ := board.Get(booking.ID(fmt.Sprint(i)))
-		if sane(t, b); b.ReleasedBy[0] != "former" || b.Rider != "other" {
+		b, _ := all.Get(booking.ID(fmt.Sprint(i)))
+		if bookingtest.Sane(t, b); b.ReleasedBy[0] != "former" || b.Rider != "other" {
 			t.Fatalf("a reader has changed the board: %+v", b)
 		}
 	}
@@ -607,19 +609,19 @@ func heap() uint64 {
 
 // Whoever gives up waiting leaves nothing behind.
 func TestAwaitLeavesNothing(t *testing.T) {
-	board := booking.NewBoard()
+	all := board.New()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	before := heap()
 	for range 20_000 {
-		if err := board.Await(ctx, 1); !errors.Is(err, context.Canceled) {
+		if err := all.Await(ctx, 1); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
 	if grown := int64(heap()) - int64(before); grown > 500_000 {
 		t.Errorf("those who gave up left %d bytes", grown)
 	}
-	runtime.KeepAlive(board)
+	runtime.KeepAlive(all)
 }
 
 // A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were cut from.
@@ -627,14 +629,14 @@ func TestBoardIsLean(t *testing.T) {
 	const bookings, most = 10_000, 490
 	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
 	before := heap()
-	board := booking.NewBoard()
+	all := board.New()
 	for i := range bookings {
-		for n, st := range []step{{booking.Requested, owner}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider}} {
-			e := st.event()
+		for n, st := range []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}} {
+			e := st.Event()
 			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))), booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
 			e.Actor.ID = cut(fmt.Sprintf("%s-%020d", e.Actor.ID[:5], i/5))
 			e.N, e.Seq, e.At = n+1, uint64(5*i+n+1), noon
-			if err := board.Apply(e); err != nil {
+			if err := all.Apply(e); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -644,5 +646,5 @@ func TestBoardIsLean(t *testing.T) {
 	if each > most {
 		t.Errorf("a booking takes %d bytes, want at most %d", each, most)
 	}
-	runtime.KeepAlive(board)
+	runtime.KeepAlive(all)
 }

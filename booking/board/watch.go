@@ -1,4 +1,4 @@
-package booking
+package board
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -23,25 +24,6 @@ var (
 		"This booking is too old to be watched.")
 )
 
-// A Change is one event of a booking and the booking after it. It is shared by all who are told: do not write to it.
-type Change struct {
-	Event   Event
-	Booking Booking
-}
-
-// Changes returns the events of a history, each with the booking after it.
-func (h History) Changes() []Change {
-	changes := make([]Change, 0, len(h.Events))
-	var b Booking
-	for _, e := range h.Events {
-		if next, err := b.Apply(e); err == nil {
-			b = next
-			changes = append(changes, Change{e, b})
-		}
-	}
-	return changes
-}
-
 // watchBuffer is how many changes of one booking a watcher may be behind. A ride has about five.
 const watchBuffer = 32
 
@@ -49,10 +31,10 @@ const watchBuffer = 32
 // dropped. Stop it when it is not needed any more.
 type Watch struct {
 	watchers *watchers
-	id       ID
+	id       booking.ID
 
 	// Guarded by watchers.mu.
-	changes chan *Change
+	changes chan *booking.Change
 	after   uint64 // what happened up to this sequence is not told
 	err     error
 	over    bool
@@ -60,12 +42,12 @@ type Watch struct {
 
 // Watch returns a watch of what happens to a booking from now on, be it known to the board or not. It costs nobody anything but those who
 // watch the same booking.
-func (b *Board) Watch(id ID) *Watch {
-	return b.watchers.add(ID(strings.Clone(string(id))))
+func (b *Board) Watch(id booking.ID) *Watch {
+	return b.watchers.add(booking.ID(strings.Clone(string(id))))
 }
 
 // Changes returns what happens, one by one. It is closed when the watch ends: Err says why.
-func (w *Watch) Changes() <-chan *Change {
+func (w *Watch) Changes() <-chan *booking.Change {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
 	return w.changes
@@ -99,13 +81,13 @@ func (w *Watch) skip(seq uint64) {
 // Follow returns the history of a booking as the log has it now, and a watch of what happens after that: nothing is missing in between
 // and nothing comes twice. Whether the caller may see it is for the caller to say. Stop the watch.
 //
-// Errors: those of [Desk.History].
-func (d *Desk) Follow(ctx context.Context, board *Board, id ID) (History, *Watch, error) {
-	w := board.Watch(id) // first, so that whatever the history does not have yet is told
-	h, err := d.History(ctx, id)
+// Errors: those of [booking.Desk.History].
+func (b *Board) Follow(ctx context.Context, desk *booking.Desk, id booking.ID) (booking.History, *Watch, error) {
+	w := b.Watch(id) // first, so that it tells whatever the history does not have yet
+	h, err := desk.History(ctx, id)
 	if err != nil {
 		w.Stop()
-		return History{}, nil, err
+		return booking.History{}, nil, err
 	}
 	w.skip(h.Revision)
 	return h, w, nil
@@ -115,16 +97,16 @@ func (d *Desk) Follow(ctx context.Context, board *Board, id ID) (History, *Watch
 // done under it.
 type watchers struct {
 	mu      sync.Mutex
-	booking map[ID][]*Watch
+	booking map[booking.ID][]*Watch
 	open    map[*OpenWatch]struct{}
 }
 
 func newWatchers() *watchers {
-	return &watchers{booking: make(map[ID][]*Watch), open: make(map[*OpenWatch]struct{})}
+	return &watchers{booking: make(map[booking.ID][]*Watch), open: make(map[*OpenWatch]struct{})}
 }
 
-func (x *watchers) add(id ID) *Watch {
-	w := &Watch{watchers: x, id: id, changes: make(chan *Change, watchBuffer)}
+func (x *watchers) add(id booking.ID) *Watch {
+	w := &Watch{watchers: x, id: id, changes: make(chan *booking.Change, watchBuffer)}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.booking[id] = append(x.booking[id], w)
@@ -153,14 +135,14 @@ func (w *Watch) end(err error) {
 }
 
 // tell tells the watchers of a booking what has happened. It never waits.
-func (x *watchers) tell(e *Event, r *record) {
+func (x *watchers) tell(e *booking.Event, r *record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	all := x.booking[e.Booking]
 	if len(all) == 0 {
 		return
 	}
-	change := &Change{*e, r.clone()}
+	change := &booking.Change{Event: *e, Booking: r.clone()}
 	rest := slices.DeleteFunc(all, func(w *Watch) bool {
 		if e.Seq <= w.after {
 			return false
@@ -181,7 +163,7 @@ func (x *watchers) tell(e *Event, r *record) {
 }
 
 // forget ends the watches of a booking that the board does not know any more.
-func (x *watchers) forget(id ID) {
+func (x *watchers) forget(id booking.ID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, w := range x.booking[id] {

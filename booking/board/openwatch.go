@@ -1,24 +1,26 @@
-package booking
+package board
 
 import (
 	"slices"
 	"sort"
 	"time"
+
+	"github.com/example/pillion/booking"
 )
 
 // An OpenChange is that a booking has become open, or is not open any more.
 type OpenChange struct {
-	Seq     uint64 // of the event
-	Kind    Kind   // of the event: Requested or Released where it has become open, else why it is not any more
+	Seq     uint64       // of the event
+	Kind    booking.Kind // of the event: Requested or Released where it has become open, else why it is not any more
 	At      time.Time
-	ID      ID
-	Booking Booking // as it is now, where it has become open; else the zero one
+	ID      booking.ID
+	Booking booking.Booking // as it is now, where it has become open; else the zero one
 
 	Deadline time.Time // until when it is or was offered
 }
 
 // Opened reports whether the booking has become open.
-func (c *OpenChange) Opened() bool { return c.Kind == Requested || c.Kind == Released }
+func (c *OpenChange) Opened() bool { return c.Kind == booking.Requested || c.Kind == booking.Released }
 
 // An openLog has the newest changes of the set of open bookings, so that all who watch the set share one memory, and whoever was away for
 // a moment can go on where it stopped.
@@ -60,12 +62,12 @@ func (l *openLog) after(seq uint64) int {
 
 // note keeps that e has changed the set of open bookings, and reports whether it has. A booking that was open before e and is open after
 // it is another offer; no event does that.
-func (c *contents) note(e *Event, r *record, before stateCode) bool {
+func (c *contents) note(e *booking.Event, r *record, before stateCode) bool {
 	c.applied = max(c.applied, e.Seq)
 	if (before == openState) == (r.state == openState) {
 		return false
 	}
-	c.changes.add(openChange{seq: e.Seq, at: nanos(e.when()), booking: r, kind: uint8(e.Kind.index()), releases: uint32(len(r.releases()))})
+	c.changes.add(openChange{seq: e.Seq, at: nanos(e.When()), booking: r, kind: uint8(e.Kind.Index()), releases: uint32(len(r.releases()))})
 	return true
 }
 
@@ -76,7 +78,7 @@ func (c *contents) note(e *Event, r *record, before stateCode) bool {
 // one may be told to be gone that was never told to be open.
 type OpenWatch struct {
 	board   *Board
-	rider   RiderID // is told nothing of what it has given back; "": nobody
+	rider   booking.RiderID // is told nothing of what it has given back; "": nobody
 	changed chan struct{}
 	err     error // guarded by watchers.mu
 	over    bool  // likewise
@@ -92,7 +94,7 @@ func (b *Board) WatchOpen() *OpenWatch { return b.WatchOpenFor("") }
 
 // WatchOpenFor returns a watch of the open bookings that a rider may accept: to one who has given a
 // booking back it is not open.
-func (b *Board) WatchOpenFor(rider RiderID) *OpenWatch {
+func (b *Board) WatchOpenFor(rider booking.RiderID) *OpenWatch {
 	w := &OpenWatch{board: b, rider: rider, changed: make(chan struct{}, 1)}
 	b.watchers.mu.Lock()
 	defer b.watchers.mu.Unlock()
@@ -137,7 +139,7 @@ func (w *OpenWatch) Resume(seq uint64) bool {
 
 // Page returns the next bookings that are open at time now, at most limit, longest waiting first, and whether there may be more. The pages
 // together with the Take after them are the open bookings as they are then. One whose deadline has passed is not among them.
-func (w *OpenWatch) Page(now time.Time, limit int) (page []Booking, more bool) {
+func (w *OpenWatch) Page(now time.Time, limit int) (page []booking.Booking, more bool) {
 	b := w.board
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -189,7 +191,7 @@ func (w *OpenWatch) Take(now time.Time, limit int) (found []OpenChange, more boo
 // look returns what to tell of c, unless it is told already or is not so any more.
 func (w *OpenWatch) look(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
-	told := OpenChange{Seq: c.seq, Kind: Kinds()[c.kind-1], At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline)}
+	told := OpenChange{Seq: c.seq, Kind: booking.Kinds()[c.kind-1], At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline)}
 	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
 		return OpenChange{}, false // it was not open to this rider before, and is not now
 	}

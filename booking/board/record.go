@@ -1,20 +1,22 @@
-package booking
+package board
 
 import (
 	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/example/pillion/booking"
 )
 
 // A record is a booking as a Board holds it: in less than half of a Booking's memory, and with few pointers for the garbage
 // collector to follow. What one says of a booking, the other says too: booking and update translate.
 type record struct {
-	id      ID
+	id      booking.ID
 	user    *userIndex
 	rider   *riderIndex // nil: nobody
-	trip    *trip   // nil: to be agreed upon
-	rare    *rare   // nil for most
+	trip    *trip       // nil: to be agreed upon
+	rare    *rare       // nil for most
 	applied []uint64
 
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
@@ -26,14 +28,14 @@ type record struct {
 
 // trip is where a booking goes and what that comes to. It is immutable.
 type trip struct {
-	pickup, dropoff Place
-	quote           Quote
+	pickup, dropoff booking.Place
+	quote           booking.Quote
 	quoted          bool
 }
 
 // rare is what most bookings do not have. It is immutable: several goroutines may look at it.
 type rare struct {
-	releasedBy []RiderID
+	releasedBy []booking.RiderID
 	wrongCodes int
 	reason     string
 	userStars  int
@@ -48,35 +50,35 @@ const (
 	acceptedState stateCode = 2
 )
 
-func codeOf(s State) stateCode {
+func codeOf(s booking.State) stateCode {
 	switch s {
-	case StateOpen:
+	case booking.StateOpen:
 		return openState
-	case StateAccepted:
+	case booking.StateAccepted:
 		return acceptedState
-	case StateArrived:
+	case booking.StateArrived:
 		return 3
-	case StateStarted:
+	case booking.StateStarted:
 		return 4
-	case StateCompleted:
+	case booking.StateCompleted:
 		return 5
-	case StateCancelled:
+	case booking.StateCancelled:
 		return 6
-	case StateExpired:
+	case booking.StateExpired:
 		return 7
 	}
 	return 0
 }
 
-func (c stateCode) state() State {
-	names := [...]State{StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired}
+func (c stateCode) state() booking.State {
+	names := [...]booking.State{booking.StateNone, booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted, booking.StateCancelled, booking.StateExpired}
 	return names[c]
 }
 
 // newRecord returns a record with what never changes about a booking.
-func newRecord(b *Booking, user *userIndex) *record {
+func newRecord(b *booking.Booking, user *userIndex) *record {
 	r := &record{
-		id: ID(strings.Clone(string(b.ID))), user: user,
+		id: booking.ID(strings.Clone(string(b.ID))), user: user,
 		requestedAt: nanos(b.RequestedAt), requestedSeq: b.RequestedSeq,
 	}
 	if b.Pickup != nil {
@@ -90,7 +92,7 @@ func newRecord(b *Booking, user *userIndex) *record {
 }
 
 // update writes what may have changed. rider is b.Rider, or nil.
-func (r *record) update(b *Booking, rider *riderIndex) {
+func (r *record) update(b *booking.Booking, rider *riderIndex) {
 	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.Applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
 	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
@@ -101,8 +103,8 @@ func (r *record) update(b *Booking, rider *riderIndex) {
 }
 
 // booking returns the booking. It shares memory with the record that is never written to.
-func (r *record) booking() Booking {
-	b := Booking{
+func (r *record) booking() booking.Booking {
+	b := booking.Booking{
 		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
 		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt), UpdatedAt: timeOf(r.updatedAt),
 		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
@@ -124,7 +126,7 @@ func (r *record) booking() Booking {
 }
 
 // releases returns the riders who have given the booking back, in that order.
-func (r *record) releases() []RiderID {
+func (r *record) releases() []booking.RiderID {
 	if r.rare == nil {
 		return nil
 	}
@@ -132,14 +134,12 @@ func (r *record) releases() []RiderID {
 }
 
 // releasedBy reports whether a rider has given the booking back.
-func (r *record) releasedBy(rider RiderID) bool { return slices.Contains(r.releases(), rider) }
+func (r *record) releasedBy(rider booking.RiderID) bool { return slices.Contains(r.releases(), rider) }
 
 // clone returns the booking in memory of its own, for whoever asks.
-func (r *record) clone() Booking {
+func (r *record) clone() booking.Booking {
 	b := r.booking()
-	b.Pickup, b.Dropoff, b.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
-	b.ReleasedBy = slices.Clone(b.ReleasedBy)
-	return b
+	return b.Clone()
 }
 
 // nanos returns a time as nanoseconds after 1970, 0 for the zero time, and for what 64 bits do not hold the nearest they do.
@@ -147,7 +147,7 @@ func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():
 		return 0
-	case Representable(t):
+	case booking.Representable(t):
 		return t.UnixNano()
 	case t.Unix() > 0:
 		return math.MaxInt64

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/bookingtest"
 )
 
 // thread returns the thread of events, every one of which must be in its place.
@@ -27,7 +28,7 @@ func TestPositions(t *testing.T) {
 		n int
 		k booking.Kind
 	}
-	accepted := step{booking.Accepted, rider}
+	accepted := step{Kind: booking.Accepted, Actor: rider}
 	for _, test := range []struct {
 		name    string
 		story   []step
@@ -36,11 +37,11 @@ func TestPositions(t *testing.T) {
 		n       int
 		want    error
 	}{
-		{"the first", nil, nil, step{booking.Requested, owner}, 1, nil},
+		{"the first", nil, nil, step{Kind: booking.Requested, Actor: owner}, 1, nil},
 		{"the next", given(), nil, accepted, 4, nil},
 		{"the last once more", given(), nil, accepted, 3, booking.ErrPosition},
 		{"none at all", given(), nil, accepted, 0, booking.ErrPosition},
-		{"before the first", nil, nil, step{booking.Requested, owner}, 0, booking.ErrPosition},
+		{"before the first", nil, nil, step{Kind: booking.Requested, Actor: owner}, 0, booking.ErrPosition},
 		{"negative", given(), nil, accepted, -1, booking.ErrPosition},
 		{"one too far", given(), nil, accepted, 5, booking.ErrPosition},
 		{"far ahead", given(), nil, accepted, 999, booking.ErrPosition},
@@ -55,26 +56,26 @@ func TestPositions(t *testing.T) {
 		{"refused on what is no position", given(), []refusal{{0, booking.Accepted}, {-4, booking.Accepted}, {4, "stolen"}, {math.MaxInt, booking.Accepted}}, accepted, 4, nil},
 		{"refused so far off that it might be mistaken for another kind", given(), []refusal{{3<<56 | 4, booking.Requested}, {1<<57 | 4, booking.Accepted}}, accepted, 4, nil},
 		{"refused twice", given(), []refusal{{4, booking.Accepted}, {4, booking.Accepted}}, accepted, 5, nil},
-		{"the first, after a refused one", nil, []refusal{{1, booking.Requested}}, step{booking.Requested, owner}, 2, nil},
+		{"the first, after a refused one", nil, []refusal{{1, booking.Requested}}, step{Kind: booking.Requested, Actor: owner}, 2, nil},
 		{"the first is another kind", nil, nil, accepted, 1, booking.ErrDoesNotFollow},
 		{"the beginning is gone", nil, nil, accepted, 2, booking.ErrAged},
-		{"the beginning is gone, and another one comes far behind", nil, nil, step{booking.Requested, owner}, 2, booking.ErrAged},
-		{"the right place for what does not follow", given(), nil, step{booking.Completed, rider}, 4, booking.ErrDoesNotFollow},
-		{"the right place for what nobody knows", given(), nil, step{"stolen", rider}, 4, booking.ErrDoesNotFollow},
+		{"the beginning is gone, and another one comes far behind", nil, nil, step{Kind: booking.Requested, Actor: owner}, 2, booking.ErrAged},
+		{"the right place for what does not follow", given(), nil, step{Kind: booking.Completed, Actor: rider}, 4, booking.ErrDoesNotFollow},
+		{"the right place for what nobody knows", given(), nil, step{Kind: "stolen", Actor: rider}, 4, booking.ErrDoesNotFollow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := teller{}
+			s := bookingtest.Story{}
 			var th booking.EventSequencer
 			for _, st := range test.story {
-				if err := th.Apply(s.stored(st.event())); err != nil {
+				if err := th.Apply(s.Store(st.Event())); err != nil {
 					t.Fatal(err)
 				}
 			}
 			for _, r := range test.refused {
-				th.Refuse(r.n, r.k)
+				th.Refuse(r.n, r.k, 0)
 			}
 			had := th.Booking
-			e := s.stored(test.next.event())
+			e := s.Store(test.next.Event())
 			e.N = test.n
 			err := th.Apply(e)
 			wants(t, err, test.want)
@@ -126,7 +127,7 @@ func TestManyForgeries(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	r.Shuffle(forged/10, func(i, j int) { ns[i], ns[j] = ns[j], ns[i] })
 	for _, n := range ns {
-		th.Refuse(n, booking.Accepted)
+		th.Refuse(n, booking.Accepted, 0)
 		if n := th.Next(booking.Accepted); n < 4 || n > 4+forged {
 			t.Fatalf("next is %d", n)
 		}
@@ -137,8 +138,8 @@ func TestManyForgeries(t *testing.T) {
 	if n := th.Next(booking.Cancelled); n != 4 {
 		t.Errorf("the next of another kind is %d, want 4", n)
 	}
-	e := teller{n: 3 + forged, seq: 3 + forged}
-	if err := th.Apply(e.stored(step{booking.Accepted, rider}.event())); err != nil {
+	e := bookingtest.Story{N: 3 + forged, Seq: 3 + forged}
+	if err := th.Apply(e.Store(step{Kind: booking.Accepted, Actor: rider}.Event())); err != nil {
 		t.Errorf("the real event: %v", err)
 	}
 	if n := th.Next(booking.Arrived); n != 5+forged {
@@ -150,20 +151,20 @@ func TestManyForgeries(t *testing.T) {
 func TestNextIsTheLeastFree(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		var s teller
+		var s bookingtest.Story
 		var th booking.EventSequencer
 		taken := make(map[int]map[booking.Kind]bool)
 		for range 60 {
 			k := booking.Kinds()[r.IntN(3)]
 			if r.IntN(8) == 0 {
-				e := s.stored(step{k, []booking.Actor{owner, rider, other}[r.IntN(3)]}.event())
+				e := s.Store(step{Kind: k, Actor: []booking.Actor{owner, rider, other}[r.IntN(3)]}.Event())
 				e.N = th.Next(k)
 				if th.Apply(e) == nil {
 					continue
 				}
 			}
 			n := th.Booking.Version + r.IntN(6)
-			th.Refuse(n, k)
+			th.Refuse(n, k, 0)
 			if taken[n] == nil {
 				taken[n] = make(map[booking.Kind]bool)
 			}
@@ -184,19 +185,19 @@ func TestNextIsTheLeastFree(t *testing.T) {
 func TestCloneIsSeparate(t *testing.T) {
 	th := thread(t, tell(given()...))
 	for n := 4; n < 9; n++ {
-		th.Refuse(n, booking.Completed) // in memory that has room for more
+		th.Refuse(n, booking.Completed, 0) // in memory that has room for more
 	}
-	th.Refuse(4, booking.Accepted)
+	th.Refuse(4, booking.Accepted, 0)
 	h := booking.History{EventSequencer: th, Events: tell(given()...), Revision: 4}
 	c := h.Clone()
 	if !reflect.DeepEqual(c, h) {
 		t.Fatalf("a clone is\n %+v, of\n %+v", c, h)
 	}
-	c.Refuse(5, booking.Accepted)
-	c.Refuse(4, booking.Cancelled)
+	c.Refuse(5, booking.Accepted, 0)
+	c.Refuse(4, booking.Cancelled, 0)
 	c.Events[0].Kind = booking.Expired
-	s := teller{n: 4, seq: 4}
-	e := s.stored(step{booking.Cancelled, owner}.event())
+	s := bookingtest.Story{N: 4, Seq: 4}
+	e := s.Store(step{Kind: booking.Cancelled, Actor: owner}.Event())
 	if err := c.Apply(e); err != nil {
 		t.Fatal(err)
 	}
