@@ -6,33 +6,33 @@ import (
 	"log/slog"
 )
 
-// A Role is what an actor may be. The names are the wire's: a rider's is the original API's spelling.
+// A Role is the role of an actor, as the wire spells it. The wire's word for a rider is "raider".
 type Role string
 
 // The roles.
 const (
 	User    Role = "user"    // the passenger, who books
-	Rider   Role = "raider"  // who drives the bike and accepts
+	Rider   Role = "raider"  // the driver, who accepts
 	Service Role = "service" // one of our own processes, acting for the system
 )
 
-// An Actor is whoever causes an event.
+// An Actor is a person or process that causes events.
 type Actor struct {
 	ID   string
 	Role Role
 }
 
-// A Command is one wish of one actor, however often it is tried: a retry carries the same ID, and is answered with what the first
-// try achieved.
+// A Command is a request of one actor to change a booking. A retry has the same ID, and gets the
+// outcome of the first try.
 type Command struct {
 	ID    CommandID
 	Actor Actor
-	// Request is a fingerprint of what is asked for, where a retry could ask for something else under the same ID: see [Keyed]. It is carried with
-	// each event of the command.
+	// Request is a fingerprint of the request, if a retry could ask for something else under the
+	// same ID; see [Keyed]. Each event of the command carries it.
 	Request string
-	// Proof is the actor's credential. It is opaque here, is carried with each event of the command, and does not show when a
-	// Command is printed or logged. Do not print a struct that holds a Command in an unexported field: fmt cannot ask the Command
-	// there.
+	// Proof is the actor's credential, which this package does not read. Each event of the command
+	// carries it. It is hidden when a Command is printed or logged. Do not print a struct with a
+	// Command in an unexported field: fmt does not call the Command's methods there.
 	Proof string `json:"-"`
 }
 
@@ -46,7 +46,8 @@ func (c Command) GoString() string {
 	return fmt.Sprintf("booking.Command{ID:%q, Actor:%#v}", c.ID, c.Actor)
 }
 
-// Format writes the command without its proof, whatever the verb: fmt asks String and GoString for some verbs only.
+// Format writes the command without its proof for every verb. fmt calls String and GoString for
+// some verbs only.
 func (c Command) Format(f fmt.State, verb rune) {
 	if verb == 'v' && f.Flag('#') {
 		_, _ = io.WriteString(f, c.GoString())

@@ -9,20 +9,21 @@ import (
 
 // DeskOptions are a Desk's settings. Deadline is required.
 type DeskOptions struct {
-	Deadline time.Duration    // how long a booking waits for a rider; more than 0
-	Tariff   *Tariff          // what rides cost; nil: bookings have no fare
-	Codes    *StartCodes      // for StartWith; nil: it refuses everything
+	Deadline time.Duration    // how long riders may accept a booking; more than 0
+	Tariff   *Tariff          // nil: bookings have no quote
+	Codes    *StartCodes      // for StartWith; nil: it refuses every code
 	Now      func() time.Time // default: time.Now
 }
 
-// A Desk takes commands: it loads the booking, decides, and appends the event. It is safe for
-// concurrent use, and any number of desks may work on one log: the log decides races.
+// A Desk is the command handler: it loads a booking, decides on a command, and appends the event.
+// It is safe for concurrent use. Any number of desks may use one log, which decides races.
 //
-// The bookings that it returns are never older than the command. A refusal is told only after a
-// Fresh read has confirmed it. A command that is already in the booking's history has succeeded,
-// and a retry is told so; a command whose id was used for something else gets ErrKeyReused. Whoever
-// asks anew for what they have done already is told success too, and nothing is stored. A race that
-// is lost is decided again, until ctx ends: ErrContended then. Errors of the log are passed on.
+// The returned booking is never older than the command. A Desk refuses a command only after a Fresh
+// read has confirmed the refusal. A command with an event in the history has succeeded, and a retry
+// gets that success; if its id was used for something else, the error is ErrKeyReused. A new
+// command for what its actor has already done succeeds too, and stores nothing. After a lost race
+// the Desk decides again, until ctx ends; then the error is ErrContended. Errors of the log are
+// passed on.
 type Desk struct {
 	log      Log
 	deadline time.Duration
@@ -59,8 +60,8 @@ func NewDesk(log Log, o DeskOptions) (*Desk, error) {
 	return d, nil
 }
 
-// Quote returns what a trip comes to, as Book would fix it: nil for a trip without places, and where there is no tariff. Errors: those
-// of [Tariff.Quote].
+// Quote returns the quote that Book would fix for a trip. It is nil for a trip without places, and
+// if there is no tariff. Errors: those of [Tariff.Quote].
 func (d *Desk) Quote(trip Trip) (*Quote, error) {
 	if d.tariff == nil {
 		return nil, trip.Valid()
@@ -68,11 +69,12 @@ func (d *Desk) Quote(trip Trip) (*Quote, error) {
 	return d.tariff.Quote(trip)
 }
 
-// Book asks for a ride, as booking id. It reads nothing first: the booking must be new, and the log checks that. Where it is not new
-// but the same actor has booked the same trip, that booking is returned as it is now, with the fare that it was booked for: a retry
-// meets its own booking.
+// Book creates a booking with the given id. It does not read the log first: the log checks that the
+// booking is new. If the same actor has booked the same trip under this id, Book returns that
+// booking as it is now, with its original fare, so a retry finds its own booking.
 //
-// Errors: ErrKeyReused where the booking is another's or for another trip, or has partly aged out of the log; those of [Desk.Quote] and [Request].
+// Errors: ErrKeyReused if the booking is another user's, is for another trip, or has partly aged
+// out of the log; those of [Desk.Quote] and [Request].
 func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
@@ -100,8 +102,9 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 		b := h.Booking
 		switch {
 		case h.aged():
-			return Booking{}, ErrKeyReused.Saying("This Idempotency-Key has been used for a booking that is too old to be shown. Send this one with a new key.")
-		case b.State == StateNone: // only refused messages are there: book after them
+			return Booking{}, ErrKeyReused.Saying(
+				"This Idempotency-Key was used for a booking that is no longer stored. Send this request with a new key.")
+		case b.State == StateNone: // the log has only rejected messages: append after them
 		case b.User == UserID(c.Actor.ID) && trip.equal(Trip{b.Pickup, b.Dropoff}):
 			return b, nil
 		default:
@@ -110,17 +113,19 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 	}
 }
 
-// Accept takes the booking for a rider. A rider who has already accepted it and still has it is told success. Errors: those of
-// [Booking.Accept], ErrRiderBusy where the rider has another ride that is not over, ErrNotForYou.
+// Accept gives the booking to a rider. It succeeds for a rider who has accepted the booking before
+// and still has it. Errors: those of [Booking.Accept], ErrRiderBusy if the rider has another
+// unfinished ride, ErrNotForYou.
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
-	var at Engagement // what the last decision was based on besides the booking
+	var at Engagement // the rider's engagement at the last decision
 	decide := func(b Booking) (Event, error) {
 		e, err := b.Accept(c.Actor, d.now())
 		if err != nil {
 			return Event{}, err
 		}
 		at, err = d.free(ctx, RiderID(c.Actor.ID))
-		if errors.Is(err, ErrRiderBusy) && at.Booking == id { // busy with this one, since a moment ago: no refusal at all
+		// another command of this rider has just accepted it
+		if errors.Is(err, ErrRiderBusy) && at.Booking == id {
 			err = ErrMoved
 		}
 		return e, err
@@ -130,12 +135,13 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, w)
 }
 
-// AcceptedBy returns the booking that a rider has accepted by this command, as it is now, or as it was then where the rider has it no longer: for the retry of a command that did not say which. Errors:
-// ErrNotFound where there is none, ErrKeyReused where it asked for something else.
+// AcceptedBy returns the booking that a rider accepted by this command, for the retry of a command
+// that named no booking. The booking is as it is now, or as it was then if the rider has lost it.
+// Errors: ErrNotFound if there is none, ErrKeyReused if the command asked for something else.
 func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	id, err := d.log.EngagedBy(ctx, RiderID(c.Actor.ID), c.ID)
 	if err != nil {
-		return Booking{}, fmt.Errorf("look for what %s has accepted: %w", c.ID, err)
+		return Booking{}, fmt.Errorf("find the booking that command %s accepted: %w", c.ID, err)
 	}
 	if id == "" {
 		return Booking{}, ErrNotFound
@@ -154,13 +160,13 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	return h.again(e), nil
 }
 
-// free returns what the log knows of a rider who has no ride that is not over, or ErrRiderBusy and what ride it is.
+// free returns a rider's engagement. The error is ErrRiderBusy if the rider has an unfinished ride.
 func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	at, err := d.log.Engagement(ctx, r)
 	if err != nil || at.Booking == "" {
 		return at, err
 	}
-	h, err := d.log.Load(ctx, at.Booking, Fresh) // one that does not know of the acceptance yet would call the rider free
+	h, err := d.log.Load(ctx, at.Booking, Fresh) // a stale history may lack the acceptance
 	if err != nil {
 		return Engagement{}, err
 	}
@@ -170,13 +176,13 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	return at, nil
 }
 
-// Arrive says that the rider is at the pickup. Errors: those of [Booking.Arrive].
+// Arrive records that the rider is at the pickup. Errors: those of [Booking.Arrive].
 func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.ArriveIf(ctx, c, id, func(Booking) error { return nil })
 }
 
-// ArriveIf is Arrive for a rider who must be seen to be there: what there returns of the booking,
-// where it is not nil, is what the rider is told. Errors: those of [Booking.Arrive] and of there.
+// ArriveIf is Arrive on the condition that there returns nil for the booking. Errors: those of
+// [Booking.Arrive] and of there.
 func (d *Desk) ArriveIf(ctx context.Context, c Command, id ID, there func(Booking) error) (Booking, error) {
 	return d.do(ctx, c, id, work{
 		same: of(Arrived), done: (*History).hasArrived,
@@ -190,7 +196,7 @@ func (d *Desk) ArriveIf(ctx context.Context, c Command, id ID, there func(Bookin
 	})
 }
 
-// Start begins the ride, with a start code that the caller knows to be right. Errors: those of [Booking.Start].
+// Start begins the ride. The caller has checked the start code. Errors: those of [Booking.Start].
 func (d *Desk) Start(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, work{
 		same: of(Started), done: (*History).hasStarted,
@@ -198,7 +204,8 @@ func (d *Desk) Start(ctx context.Context, c Command, id ID) (Booking, error) {
 	})
 }
 
-// RefuseStart says that the rider has given a wrong start code. Errors: those of [Booking.RefuseStart].
+// RefuseStart records that the rider gave a wrong start code. Errors: those of
+// [Booking.RefuseStart].
 func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, work{
 		same:   of(StartRefused),
@@ -206,18 +213,17 @@ func (d *Desk) RefuseStart(ctx context.Context, c Command, id ID) (Booking, erro
 	})
 }
 
-// StartWith begins the ride if the start code is right, and else says that a wrong one was given
-// and returns ErrWrongCode, with how many tries are left. It decides upon the history that its
-// event is appended to, so of any number of tries at once no more count than are allowed. Errors:
-// those of [Booking.Start].
+// StartWith begins the ride if the start code is right. Otherwise it records a wrong code and
+// returns ErrWrongCode with the number of tries left. It decides on the history to which it
+// appends, so concurrent tries cannot exceed MaxWrongCodes. Errors: those of [Booking.Start].
 //
-// A command is one try. A retry gets the outcome of the first one, whatever code it brings: it
-// counts for nothing, so it must not tell anything of its code. Nor does a try in a ride that has
-// begun, which its rider is told.
+// A command is one try. A retry gets the outcome of the first one, whatever its own code: it does
+// not count as a try, so it must not reveal whether its code is right. For the same reason every
+// code succeeds once the ride has begun.
 func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Booking, error) {
 	wrong := false
 	b, err := d.do(ctx, c, id, work{
-		same: func(e Event) bool { // an earlier try of this command
+		same: func(e Event) bool { // an earlier outcome of this command
 			wrong = e.Kind == StartRefused
 			return wrong || e.Kind == Started
 		},
@@ -238,13 +244,14 @@ func (d *Desk) StartWith(ctx context.Context, c Command, id ID, code string) (Bo
 		return Booking{}, err
 	case wrong && b.State == StateArrived:
 		return Booking{}, wrongCode(MaxWrongCodes - b.WrongCodes)
-	case wrong: // and by now it is somewhere else
+	case wrong: // a retry, and the booking has changed since
 		return Booking{}, ErrWrongCode
 	}
 	return b, nil
 }
 
-// StartCode returns the code with which the ride of a booking can be started, for its passenger, or "" where there is none. Do not log it.
+// StartCode returns the start code of a booking for its passenger, or "" if it has none. Do not log
+// it.
 func (d *Desk) StartCode(b Booking) string {
 	if d.codes == nil {
 		return ""
@@ -252,15 +259,15 @@ func (d *Desk) StartCode(b Booking) string {
 	return d.codes.Of(b)
 }
 
-// wrongCode returns ErrWrongCode with how many tries are left.
+// wrongCode returns ErrWrongCode with the number of tries left.
 func wrongCode(left int) error {
 	switch {
 	case left <= 0:
-		return ErrWrongCode.Saying("This is not the start code of this ride, for the fifth time: the ride goes to another raider.")
+		return ErrWrongCode.Saying("Wrong start code, for the fifth time. The ride goes to another raider.")
 	case left == 1:
-		return ErrWrongCode.Saying("This is not the start code of this ride. Ask the passenger for the four digits; you have one try left.")
+		return ErrWrongCode.Saying(ErrWrongCode.Message + " You have one try left.")
 	}
-	return ErrWrongCode.Saying(fmt.Sprintf("This is not the start code of this ride. Ask the passenger for the four digits; you have %d tries left.", left))
+	return ErrWrongCode.Saying(fmt.Sprintf("%s You have %d tries left.", ErrWrongCode.Message, left))
 }
 
 // Complete ends the ride. Errors: those of [Booking.Complete].
@@ -271,7 +278,7 @@ func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) 
 	})
 }
 
-// Cancel calls the ride off. Errors: those of [Booking.Cancel].
+// Cancel cancels the booking. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
 	words, unreadable := plainText(reason)
 	return d.do(ctx, c, id, work{
@@ -285,13 +292,14 @@ func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Boo
 	})
 }
 
-// Release takes the booking from its rider and opens it to others, with a new deadline. Errors: those of [Booking.Release].
+// Release takes the booking from its rider and offers it to others, with a new deadline. Errors:
+// those of [Booking.Release].
 func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
 	return d.ReleaseIf(ctx, c, id, reason, func(Booking) bool { return true })
 }
 
-// ReleaseIf is Release for a reason that may have ceased to be one: unless still holds of the booking as it then is, nothing is done, and the
-// booking is returned. Errors: those of [Booking.Release].
+// ReleaseIf is Release on a condition. If still is false for the current booking, ReleaseIf does
+// nothing and returns the booking. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, still func(Booking) bool) (Booking, error) {
 	words, unreadable := plainText(reason)
 	return d.do(ctx, c, id, work{
@@ -308,7 +316,7 @@ func (d *Desk) ReleaseIf(ctx context.Context, c Command, id ID, reason string, s
 	})
 }
 
-// Expire ends a booking that nobody has accepted in time. Errors: those of [Booking.Expire].
+// Expire ends a booking that nobody accepted in time. Errors: those of [Booking.Expire].
 func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, work{
 		same:   of(Expired),
@@ -331,7 +339,8 @@ func (d *Desk) Show(ctx context.Context, id ID) (Booking, error) {
 	return h.Booking, err
 }
 
-// History returns a booking with its events, as the log has them now. Errors: ErrInvalidID, ErrNotFound.
+// History returns a booking with its events, as the log has them now. Errors: ErrInvalidID,
+// ErrNotFound.
 func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 	if !ValidID(string(id)) {
 		return History{}, ErrInvalidID
@@ -346,29 +355,31 @@ func (d *Desk) History(ctx context.Context, id ID) (History, error) {
 	return h, nil
 }
 
-// errNothingToDo is a decision: what the command asks for is so already.
+// errNothingToDo is a decision: the booking already is as the command demands.
 var errNothingToDo = errors.New("nothing to do")
 
-// of returns whether an event is of a kind.
+// of returns a predicate for events of a kind.
 func of(k Kind) func(Event) bool {
 	return func(e Event) bool { return e.Kind == k }
 }
 
-// because returns whether an event is of a kind and has a reason, which older builds have kept as
+// because returns a predicate for events of a kind with a reason. Older builds stored the reason as
 // it was written.
 func because(k Kind, written, words string) func(Event) bool {
 	return func(e Event) bool { return e.Kind == k && (e.Reason == words || e.Reason == written) }
 }
 
-// A work is what a command asks for.
+// A work is the job of one command.
 type work struct {
-	same   func(Event) bool             // whether an event that the command has caused already is what it asks for now
-	done   func(*History, Actor) bool   // whether the actor has done it already, by another command; nil: it can be done again
-	decide func(Booking) (Event, error) // the event that does it
-	write  func(after History, e Event) (History, error)
+	// whether an earlier event of the command is what it asks for now
+	same func(Event) bool
+	// whether the actor has done it by another command; nil: never
+	done   func(*History, Actor) bool
+	decide func(Booking) (Event, error)                  // the decision
+	write  func(after History, e Event) (History, error) // stores the event; nil: Log.Append
 }
 
-// do is the loop of every command but Book. A work without write concerns the booking alone.
+// do is the loop of every command but Book.
 func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error) {
 	if err := check(c, id); err != nil {
 		return Booking{}, err
@@ -392,10 +403,10 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error
 		}
 		e, refusal := decide(&h)
 		switch {
-		case errors.Is(refusal, ErrMoved): // while it was decided
+		case errors.Is(refusal, ErrMoved): // the booking changed during the decision
 			h, err = d.reload(ctx, id, History{})
 			continue
-		case refusal != nil && reading == Quick: // what it is based on may be stale
+		case refusal != nil && reading == Quick: // the history may be stale
 			h, err = d.log.Load(ctx, id, Fresh)
 			continue
 		case errors.Is(refusal, errNothingToDo):
@@ -415,7 +426,8 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error
 	return Booking{}, fmt.Errorf("read %s: %w", id, err)
 }
 
-// reload returns the history of a booking that has moved: what the log has read of it, or else what it is now.
+// reload returns the history of a booking after ErrMoved: the one that came with the error, or else
+// a fresh one.
 func (d *Desk) reload(ctx context.Context, id ID, moved History) (History, error) {
 	if err := ctx.Err(); err != nil {
 		return History{}, ErrContended.Because(err)
@@ -426,7 +438,7 @@ func (d *Desk) reload(ctx context.Context, id ID, moved History) (History, error
 	return d.log.Load(ctx, id, Fresh)
 }
 
-// check refuses what no ledger could store so that its readers would take it back.
+// check rejects commands whose events readers of a ledger would reject.
 func check(c Command, id ID) error {
 	if !ValidID(string(id)) {
 		return ErrInvalidID

@@ -8,16 +8,16 @@ import (
 )
 
 type (
-	// An ID names one booking. Identifiers have types of their own, so that one is not passed for another. All but an actor's are
-	// made by [NewID] or [DeriveID]; whose an actor's is, its credential says.
+	// An ID identifies a booking. Each sort of identifier has its own type, so that the compiler
+	// keeps them apart. [NewID] and [DeriveID] make them; an actor's comes from its credential.
 	ID string
-	// A UserID names a user, the passenger.
+	// A UserID identifies a user, the passenger.
 	UserID string
-	// A RiderID names a rider, who drives the bike.
+	// A RiderID identifies a rider, the driver.
 	RiderID string
-	// An EventID names one event.
+	// An EventID identifies an event.
 	EventID string
-	// A CommandID names one command. A retry of it has the same.
+	// A CommandID identifies a command and its retries.
 	CommandID string
 )
 
@@ -31,8 +31,8 @@ func NewID() string {
 	return encodeID(b[:])
 }
 
-// DeriveID returns the identifier that belongs to parts: always the same for the same parts in the same order, and another for any
-// others. Each part is hashed with its length before it, so that ("ab", "c") and ("a", "bc") differ.
+// DeriveID returns an identifier that depends on the parts and their order only. It hashes each
+// part with its length, so ("ab", "c") and ("a", "bc") yield different identifiers.
 func DeriveID(parts ...string) string {
 	h := sha256.New()
 	var length [8]byte
@@ -57,7 +57,7 @@ func ValidID(s string) bool {
 	return true
 }
 
-// encodeID returns 16 bytes in base32, lower case and without padding.
+// encodeID returns 16 bytes in lower-case base32 without padding.
 func encodeID(b []byte) string {
 	var s [idLength]byte
 	base32.StdEncoding.WithPadding(base32.NoPadding).Encode(s[:], b)
@@ -69,8 +69,8 @@ func encodeID(b []byte) string {
 	return string(s[:])
 }
 
-// Keyed returns the id of the command that an actor sends to a path under an idempotency key, which is the same each time, and the fingerprint of
-// what it asks for, which is body in any encoding of the caller's.
+// Keyed returns the id of the command that an actor sends to a path under an idempotency key, and
+// the fingerprint of the request. body is the request in any fixed encoding of the caller's choice.
 func Keyed(actor, path, key string, body []byte) (id CommandID, request string) {
 	return CommandID(DeriveID("command", actor, path, key)), DeriveID("request", path, string(body))
 }

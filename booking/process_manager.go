@@ -39,13 +39,6 @@ type Overview interface {
 	Unfinished(who Actor) []Booking
 }
 
-// An Approach is how a rider comes nearer to a pickup. Where there is none, it is how the rider
-// moves.
-type Approach struct {
-	At     time.Time // when the rider had last come nearer than ever; zero: never
-	Metres float64   // by how much the rider has come nearer in all; 0 where there is no pickup
-}
-
 const (
 	// pace is how fast a rider must come nearer on the whole, in metres a second: as fast as
 	// somebody jogs.

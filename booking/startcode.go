@@ -9,20 +9,22 @@ import (
 	"fmt"
 )
 
-// StartCodes are the four digits that a passenger tells the rider at the pickup, so that the ride begins with the right person. A code is
-// a keyed hash of the booking and of the event that opened it: it is stored nowhere, whoever has the key can say it again, and a booking
-// that was released has another one. It is safe for concurrent use.
+// StartCodes computes start codes: the four digits that a passenger gives the rider at the pickup,
+// so that the ride begins with the right person. A code is a keyed hash of the booking and the
+// event that opened it. It is stored nowhere, and it changes when the booking is released.
+// StartCodes is safe for concurrent use.
 //
-// Four digits are not much of a secret: [MaxWrongCodes] is what makes them one.
+// [MaxWrongCodes] protects the four digits from guessing.
 type StartCodes struct{ key []byte }
 
-// StartCodeKeySize is the least size of a key, in bytes.
+// StartCodeKeySize is the minimum size of a key, in bytes.
 const StartCodeKeySize = 32
 
-// StartCodeDigits is how many digits a start code has.
+// StartCodeDigits is the number of digits of a start code.
 const StartCodeDigits = 4
 
-// NewStartCodes returns the codes of a key. All services of a system have the same.
+// NewStartCodes returns the start codes of a key, which all services of a system share. The key
+// must have at least StartCodeKeySize bytes.
 func NewStartCodes(key []byte) (*StartCodes, error) {
 	if len(key) < StartCodeKeySize {
 		return nil, errors.New("start codes: the key is shorter than 32 bytes")
@@ -30,7 +32,7 @@ func NewStartCodes(key []byte) (*StartCodes, error) {
 	return &StartCodes{append([]byte(nil), key...)}, nil
 }
 
-// Of returns the start code of a booking, or "" where a ride cannot begin any more. Do not log it.
+// Of returns the start code of a booking, or "" if its ride has begun or is over. Do not log it.
 func (s *StartCodes) Of(b Booking) string {
 	switch b.State {
 	case StateOpen, StateAccepted, StateArrived:
@@ -45,12 +47,11 @@ func (s *StartCodes) of(b Booking) string {
 	var seq [8]byte
 	binary.BigEndian.PutUint64(seq[:], b.OpenedSeq)
 	h.Write(seq[:])
-	// Of 2^64 values no digit is likelier than another by more than one in 10^15.
+	// The bias from the modulus is less than one in 10^15.
 	return fmt.Sprintf("%04d", binary.BigEndian.Uint64(h.Sum(nil))%10000)
 }
 
-// right reports whether the ride of b can begin with code, in a time that does not tell how much of
-// it is right. Where there are no codes none is.
+// right reports, in constant time, whether code starts the ride of b. nil StartCodes accept none.
 func (s *StartCodes) right(b Booking, code string) bool {
 	return s != nil && s.Of(b) != "" && subtle.ConstantTimeCompare([]byte(s.of(b)), []byte(code)) == 1
 }

@@ -82,7 +82,7 @@ func TestQuoteRefuses(t *testing.T) {
 	wants(t, err, booking.ErrInvalidPlace)
 	_, err = plain().Quote(north(100_001))
 	wants(t, err, booking.ErrTooFar)
-	const sentence = "This is too far: raiders ride 100 km at most, and it would be 120.0 km. Choose places that are nearer to each other."
+	const sentence = "The trip is too long: it has 120.0 km, and raiders ride at most 100 km. Choose places that are nearer to each other."
 	_, err = plain().Quote(north(120_000))
 	if got := fault.From(err).Message; got != sentence {
 		t.Errorf("says %q, want %q", got, sentence)

@@ -9,10 +9,10 @@ import (
 
 const zeroWidthJoiner = '\u200d'
 
-// plainText returns what somebody wrote as it is kept and shown to others: in NFC, without spaces
-// around it, and empty where nothing of it would be seen. It returns ErrInvalidReason for control
-// and format characters and line separators, which change how the words around them are read. The
-// zero-width joiner and variation selectors stay: emoji are made with them.
+// plainText returns text of a person in the form in which it is stored and shown: in NFC, without
+// surrounding space, and empty if nothing in it is visible. It returns ErrInvalidReason for control
+// and format characters and line separators, which change how the words around them read. The
+// zero-width joiner and variation selectors stay, because emoji need them.
 func plainText(s string) (string, error) {
 	s = norm.NFC.String(s)
 	seen := false

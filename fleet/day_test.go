@@ -15,28 +15,27 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// patience is how long a rider may not come nearer in the replayed day.
+// patience is how long a rider keeps a booking without coming nearer.
 const patience = 10 * time.Minute
 
-// A day is a day of one rider, whose phone and network are as bad as they get: what it really does,
-// and what it reports.
+// A day simulates one rider with a very bad phone and network: the real positions, and the reports.
 type day struct {
 	*testing.T
 	*clock
 	random      *rand.Rand
-	here, there *fleet.Map // where the rider reports, and another instance
+	here, there *fleet.Map // the instance that the rider reports to, and another
 	board       *board.Board
 	desk        *booking.Desk
-	steward     *booking.ProcessManager
+	manager     *booking.ProcessManager
 
-	truth   booking.Place // where the rider is
+	truth   booking.Place // the real position
 	seconds int
-	waiting []fleet.Fix // not sent yet
-	dead    time.Time   // until when nothing is sent
-	wrong   int         // how many more fixes are wrong
+	waiting []fleet.Fix // reports to send
+	dead    time.Time   // the network is down until then
+	wrong   int         // number of further fixes that are wrong
 	where   booking.Place
 	told    <-chan fleet.Position
-	shown   fleet.Position // the last that was told
+	shown   fleet.Position // the last one the passenger got
 }
 
 const riderID, userID = booking.RiderID("ritaritaritaritaritaritari"), "ullaullaullaullaullaullaul"
@@ -55,7 +54,7 @@ func newDay(t *testing.T, seed uint64) *day {
 	act := func(context.Context) (booking.Actor, string, error) {
 		return booking.Actor{ID: "croncroncroncroncroncroncr", Role: booking.Service}, "proof", nil
 	}
-	d.steward, err = booking.NewProcessManager(booking.ProcessManagerConfig{
+	d.manager, err = booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: d.desk, Board: d.board, Act: act, Patience: patience, Approach: d.there.Approach, Begun: noon,
 	})
 	if err != nil {
@@ -64,14 +63,15 @@ func newDay(t *testing.T, seed uint64) *day {
 	return d
 }
 
-// offset returns a place some metres north and east of another.
+// offset returns the place some metres north and east of another.
 func offset(p booking.Place, north, east float64) booking.Place {
 	return booking.Place{Lat: p.Lat + north/111_195, Lng: p.Lng + east/111_195/math.Cos(p.Lat*math.Pi/180)}
 }
 
 func (d *day) chance(p float64) bool { return d.random.Float64() < p }
 
-// second is a second of the day, after which the rider is at a place. It reports every four.
+// second advances the day by a second, in which the rider moves to a place. The phone takes a fix
+// every four seconds.
 func (d *day) second(to booking.Place) {
 	d.Helper()
 	d.pass(time.Second)
@@ -82,7 +82,7 @@ func (d *day) second(to booking.Place) {
 	if d.dead.IsZero() && d.chance(0.001) {
 		d.dead = d.now().Add(time.Duration(d.random.IntN(150)) * time.Second) // a tunnel
 	}
-	if _, err := d.steward.Recall(d.Context(), d.now()); err != nil {
+	if _, err := d.manager.Recall(d.Context(), d.now()); err != nil {
 		d.Fatal(err)
 	}
 	if d.now().Before(d.dead) {
@@ -91,17 +91,17 @@ func (d *day) second(to booking.Place) {
 	d.dead = time.Time{}
 	for i, f := range d.waiting {
 		if d.chance(0.05) && i > 0 {
-			f = d.waiting[i-1] // out of order, or once more
+			f = d.waiting[i-1] // out of order, or repeated
 		}
 		d.send(f)
 		if d.chance(0.05) {
-			d.send(f) // a retry whose first try had come
+			d.send(f) // a retry although the first try arrived
 		}
 	}
 	d.waiting = d.waiting[:0]
 }
 
-// look is what the receiver finds.
+// look takes a fix, which may be wrong.
 func (d *day) look() {
 	if d.wrong--; d.wrong < 0 && d.chance(0.03) { // never twice in a row
 		d.wrong = 1 + d.random.IntN(7)
@@ -116,11 +116,11 @@ func (d *day) look() {
 	d.waiting = append(d.waiting, f)
 }
 
-// send reports a fix, and holds what the passenger is told against what was told before.
+// send reports a fix. It compares the position that the passenger gets with the one before.
 func (d *day) send(f fleet.Fix) {
 	d.Helper()
-	s, verdict, err := d.here.Move(riderID, f)
-	if err != nil || verdict != fleet.Taken {
+	s, verdict, err := d.here.Report(riderID, f)
+	if err != nil || verdict != fleet.Believed {
 		return
 	}
 	if _, err := d.there.Learn(s); err != nil {
@@ -129,14 +129,14 @@ func (d *day) send(f fleet.Fix) {
 	select {
 	case p := <-d.told:
 		if metres, most := p.Distance(d.shown.Place), 45*p.At.Sub(d.shown.At).Seconds()+300; !d.shown.At.IsZero() && metres > most {
-			d.Errorf("%s: the passenger is told of a jump of %.0f m", d.now().Format(time.TimeOnly), metres)
+			d.Errorf("%s: the passenger sees a jump of %.0f m", d.now().Format(time.TimeOnly), metres)
 		}
 		d.shown = p
 	default:
 	}
 }
 
-// accept makes the rider accept a booking some metres away, and returns it.
+// accept makes the rider accept a booking with a pickup some metres away.
 func (d *day) accept(metres float64) booking.Booking {
 	d.Helper()
 	bearing := d.random.Float64() * 2 * math.Pi
@@ -166,13 +166,13 @@ func command(id string, role booking.Role) booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: id, Role: role}}
 }
 
-// lost reports whether the rider has lost a booking.
+// lost reports whether the system has taken a booking from the rider.
 func (d *day) lost(b booking.Booking) bool {
 	now, _ := d.board.Get(b.ID)
 	return now.State == booking.StateOpen
 }
 
-// towards returns where somebody is who has ridden some metres towards a place.
+// towards returns the place some metres from one place towards another.
 func towards(from, to booking.Place, metres float64) booking.Place {
 	far := from.Distance(to)
 	if far <= metres {
@@ -181,7 +181,8 @@ func towards(from, to booking.Place, metres float64) booking.Place {
 	return booking.Place{Lat: from.Lat + (to.Lat-from.Lat)*metres/far, Lng: from.Lng + (to.Lng-from.Lng)*metres/far}
 }
 
-// honest rides to the pickup, by a detour and through traffic, and must be able to arrive.
+// honest rides to the pickup, by a detour and through traffic. It fails the test if the rider
+// cannot arrive.
 func (d *day) honest() {
 	d.Helper()
 	b := d.accept(300 + d.random.Float64()*4000)
@@ -201,10 +202,10 @@ func (d *day) honest() {
 		d.second(d.truth)
 	}
 	if p, ok := d.here.Where(riderID); !ok || p.Distance(*b.Pickup) > 500 {
-		d.Errorf("%s: at the pickup the rider is known to be at %+v, %v", d.now().Format(time.TimeOnly), p, ok)
+		d.Errorf("%s: the rider is at the pickup, but Where = %+v, %v", d.now().Format(time.TimeOnly), p, ok)
 	}
 	if d.lost(b) {
-		d.Errorf("%s: an honest rider has lost the booking", d.now().Format(time.TimeOnly))
+		d.Errorf("%s: an honest rider lost the booking", d.now().Format(time.TimeOnly))
 		return
 	}
 	rider := command(string(riderID), booking.Rider)
@@ -216,23 +217,23 @@ func (d *day) honest() {
 	}
 }
 
-// keeps fails the test where a rider who does not come keeps a booking for longer than that.
+// keeps fails the test if a rider who does not come keeps a booking for longer than most.
 func (d *day) keeps(b booking.Booking, most time.Duration, move func(second int) booking.Place) {
 	d.Helper()
 	begun := d.now()
 	for i := 0; !d.lost(b); i++ {
 		if d.now().Sub(begun) > most {
-			d.Fatalf("%s: a rider who does not come has had the booking for %s", d.now().Format(time.TimeOnly), most)
+			d.Fatalf("%s: a rider who does not come has kept the booking for %s", d.now().Format(time.TimeOnly), most)
 		}
 		d.second(move(i))
 	}
 	if got := d.now().Sub(begun); got < patience {
-		d.Errorf("patience has ended after %s", got)
+		d.Errorf("the rider lost the booking after only %s", got)
 	}
 }
 
-// A replayed day of jittery, jumping, late and repeated fixes: no passenger is told a jump, no
-// honest rider loses a booking, and no rider who does not come keeps one beyond its patience.
+// On a simulated day of noisy, wrong, late and repeated fixes, no passenger sees a jump, no honest
+// rider loses a booking, and no rider who does not come keeps one beyond the patience.
 func TestDay(t *testing.T) {
 	seeds := uint64(4)
 	if wait.Long() {
@@ -242,11 +243,13 @@ func TestDay(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			d := newDay(t, seed)
-			d.waiting = append(d.waiting, fleet.Fix{Place: abroad, At: noon.Add(-time.Second)}) // the first one is wrong
+			// the first one is wrong
+			d.waiting = append(d.waiting, fleet.Fix{Place: abroad, At: noon.Add(-time.Second)})
 			for range 60 {
 				d.second(town)
 			}
-			const slack = 3 * time.Minute // what it comes nearer at first, or its receiver says so
+			// the rider, or its receiver, comes a little nearer at first
+			const slack = 3 * time.Minute
 			for range 6 {
 				d.honest()
 				d.honest()
@@ -254,20 +257,23 @@ func TestDay(t *testing.T) {
 				b := d.accept(3000)
 				d.keeps(b, patience+slack, func(int) booking.Place { return start }) // it stands
 				b = d.accept(3000)
-				d.keeps(b, patience+slack, func(int) booking.Place { return towards(d.truth, *b.Pickup, -8) }) // it rides away
+				// it rides away
+				d.keeps(b, patience+slack, func(int) booking.Place { return towards(d.truth, *b.Pickup, -8) })
 				b = d.accept(3000)
 				start = d.truth
-				d.keeps(b, patience+slack, func(i int) booking.Place { // it rides to and fro, 400 m at 10 m/s
+				// it rides to and fro, 400 m at 10 m/s
+				d.keeps(b, patience+slack, func(i int) booking.Place {
 					return towards(start, *b.Pickup, 400*(1-math.Abs(float64(i%80)/40-1)))
 				})
 				b = d.accept(4000)
-				d.keeps(b, 2*patience, func(i int) booking.Place { // it creeps, 60 m in nine minutes
+				// it creeps, 60 m in nine minutes
+				d.keeps(b, 2*patience, func(i int) booking.Place {
 					if i%540 < 8 {
 						return towards(d.truth, *b.Pickup, 8)
 					}
 					return d.truth
 				})
-				b = d.acceptAt(booking.Trip{}) // nobody knows where to, and it rides to and fro
+				b = d.acceptAt(booking.Trip{}) // without a pickup, the rider rides to and fro
 				start = d.truth
 				d.keeps(b, 3*patience+slack, func(i int) booking.Place { return offset(start, 400*(1-math.Abs(float64(i%80)/40-1)), 0) })
 				b = d.accept(3000) // its reports jump to the pickup and back

@@ -1,14 +1,13 @@
-// Package fleet is where riders are now: who is online, how far they are from a place, and whether
-// they come nearer to their pickup.
+// Package fleet tracks where riders are: who is online, who is near a place, and whether a rider
+// comes nearer to the pickup.
 //
-// Make a [Map] with [NewMap]. Whoever hears from a rider calls [Map.Move] or [Map.Say] and tells
-// the other instances the [Status] that comes back, and they call [Map.Learn]. Everything is in
-// memory, and all of it may be lost: riders report every few seconds.
+// Make a [Map] with [NewMap]. The instance that hears from a rider calls [Map.Report] or
+// [Map.SetOnline] and sends the returned [Status] to the other instances, which call [Map.Learn].
+// A Map does not believe every report, because receivers err and some people lie; see
+// [Map.Report].
 //
-// Receivers err, and some people lie. So a Map does not believe every report; see [Map.Move].
-//
-// Nothing here knows of NATS, HTTP or tokens: that a report is its rider's own is verified before
-// it gets here.
+// Everything is in memory and may be lost: riders report every few seconds. The package knows no
+// NATS, HTTP or tokens. Callers verify that a report is its rider's own before they pass it on.
 package fleet
 
 import (
@@ -18,97 +17,90 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Fix is what a rider reports: where its receiver has found it.
+// A Fix is a rider's report of a position, as its receiver found it.
 type Fix struct {
 	booking.Place
-	At       time.Time // when it was there; zero: now
-	Accuracy float64   // how far off Place may be, in metres; 0: the receiver does not say
+	At       time.Time // when the rider was there; zero: now
+	Accuracy float64   // radius of the error in metres; 0: unknown
 }
 
-// A Position is where a rider was last. Times are by the clock of the Map, so those of other
-// machines do not matter.
+// A Position is the last known position of a rider. Its times are by the Map's clock, so clocks of
+// other machines do not affect them.
 type Position struct {
 	booking.Place
 	At    time.Time // when the rider was there
-	Moved time.Time // when the rider had last really moved: by more than a Map's Step
+	Moved time.Time // when the rider last got farther than Options.MinMove
 }
 
-// A Status is what is known of a rider, as instances tell it to each other. It has all of it, so that one that was lost is made up for by the
-// next.
+// A Status is what one instance tells the others about a rider. It is complete, so the next one
+// makes up for one that was lost.
 //
-// At and Said order what is told of one rider: the greater one is the later. They are milliseconds since 1970 by the clock of whoever
-// heard it, or one more than what was known there already, where that is greater; so an instance whose clock is behind is outdated by no other's, as
-// long as it has heard of what it follows. Nothing else is made of them: how old a position is, everybody measures by their own clock, and counts on from
-// the Age that it had already when it was told.
+// At and Said order the statuses of a rider: the greater is the later. They are milliseconds since
+// 1970 by the clock of the instance that heard the rider, or one more than that instance's last
+// value where that is greater. An instance whose clock is behind therefore still supersedes what it
+// has learned. They serve no other purpose. Each instance measures the age of a position by its own
+// clock, starting at Age.
 type Status struct {
 	Rider booking.RiderID
 
 	Place    booking.Place
-	At       int64         // of Place; 0: it is not known
-	Age      time.Duration // of Place, when this was told
-	Accuracy float64       // of Place, in metres; 0: it is not known
+	At       int64         // version of Place; 0: the position is unknown
+	Age      time.Duration // age of Place when this status was sent
+	Accuracy float64       // radius of the error of Place in metres; 0: unknown
 
 	Online bool
-	Said   int64 // when the rider said so; 0: never, and then it is online
+	Said   int64 // version of Online; 0: the rider has never said, and counts as online
 }
 
-// A Neighbour is a rider and how far that is.
+// A Neighbour is a rider near a place.
 type Neighbour struct {
 	Rider booking.RiderID
 	booking.Place
-	Metres float64 // as the crow flies
+	Metres float64 // distance as the crow flies
 }
 
-// An Availability says how many free riders are near, and nothing of who they are or where.
+// An Availability says how many free riders are near a place, but not who or where they are.
 type Availability struct {
-	Riders int     // MaxRiders is that many or more
-	Metres float64 // to the nearest, from the middle of the area that it is in; 0 where there is none
+	Riders int     // at most MaxCount, which means that many or more
+	Metres float64 // distance to the middle of the nearest rider's area; 0: there is no rider
 }
 
-// MaxRiders is how far riders are counted.
-const MaxRiders = 50
+// MaxCount is the highest number of riders that an Availability reports.
+const MaxCount = 50
 
-// A Verdict is what a Map makes of a report.
+// A Verdict is a Map's decision on a report.
 type Verdict string
 
 // The verdicts.
 const (
-	Taken  Verdict = ""       // it is where the rider is
-	Late   Verdict = "late"   // it is not newer than what is known, or is a repetition
-	Leap   Verdict = "leap"   // nobody gets that far in that time
-	Coarse Verdict = "coarse" // it is not accurate enough to say anything
+	Believed    Verdict = ""       // the rider is there now
+	Stale       Verdict = "late"   // the report is not newer than the known position, or repeats it
+	Implausible Verdict = "leap"   // no bike gets that far in that time
+	Inaccurate  Verdict = "coarse" // the error exceeds MaxInaccuracy
 )
 
+// Bounds of a Fix.
 const (
-	// FixAge is how old a report may be, and fixSkew how far ahead of the clock: clocks differ a
-	// little.
-	FixAge  = 5 * time.Minute
-	fixSkew = 5 * time.Second
-	// Coarsest is how inaccurate a report may be, in metres.
-	Coarsest = 500
-	// errors of receivers that are allowed for where they do not say how accurate they are, and at
-	// most, both ends together, in metres.
-	usualError, mostError = 100, 300
-	// doubt is for how long reports must confirm each other to be believed rather than what they
-	// contradict. What is farther apart in time confirms nothing.
-	doubt = 30 * time.Second
-	// farthest is how far from the pickup a position is told, in metres.
-	farthest = 50_000
-	// nowhere is how near to 0, 0 nobody can be, in degrees.
-	nowhere = 0.001
+	MaxFixAge     = 5 * time.Minute // age of a report
+	MaxInaccuracy = 500             // radius of its error, in metres
+
+	maxFixAhead = 5 * time.Second // how far its time may be ahead of the clock
+	nullIsland  = 0.001           // how far around 0, 0 no rider can be, in degrees
 )
 
-// What is refused.
+// The errors of a Map.
 var (
 	ErrNoRider = fault.New(fault.Invalid, "invalid_rider",
 		"A rider's id must not be empty.")
 	ErrNullIsland = fault.New(fault.Invalid, "null_island",
-		"Latitude 0 and longitude 0 is what a receiver says that has found no place. Report the position once it has found one.")
+		"Latitude 0 and longitude 0 is the position of a receiver without a fix. "+
+			"Report the position once the receiver has one.")
 	ErrFixTime = fault.New(fault.Invalid, "invalid_position_time",
-		"The time at of a position must not be ahead of the clock, and at most 5 minutes old. Set the device's clock, or leave at out: then it is now.")
+		"The time of a position (at) must not be in the future, nor more than 5 minutes ago. "+
+			"Set the device's clock, or omit at to mean now.")
 	ErrAccuracy = fault.New(fault.Invalid, "invalid_accuracy",
 		"The accuracy of a position must be a number of metres, 0 or more.")
-	// ErrStatus is that another instance has told nonsense. It is for no client.
+	// ErrStatus rejects an impossible status from another instance. No client sees it.
 	ErrStatus = fault.New(fault.Invalid, "invalid_status",
-		"This is not what can be known of a rider.")
+		"The status of a rider has impossible values.")
 )

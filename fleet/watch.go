@@ -4,20 +4,27 @@ import (
 	"slices"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/geo"
 )
 
-// A watcher is somebody who wants to know where a rider is.
-type watcher struct{ next chan Position } // of one: the newest that has not been read; written to and closed under the Map's lock only
+// publishRadius is how far from its pickup a rider's position is published, in metres. Nobody waits
+// for a rider who is farther away.
+const publishRadius = 50_000
 
-// Watch returns a channel on which the positions of one rider come from now on, as they are reported, the last known one at once if there is any. Who
-// reads slowly misses older ones and never makes anybody wait. Call stop, which closes the channel; it may be called again.
-func (m *Map) Watch(id booking.RiderID) (<-chan Position, func()) {
+// A watcher receives the positions of one rider. The channel holds the newest one that has not been
+// read. Only a goroutine that holds the Map's lock sends to it or closes it.
+type watcher struct{ next chan Position }
+
+// Watch returns a channel with the positions of one rider from now on, the last known one first. A
+// slow reader misses older positions and delays nobody. Call stop to close the channel; further
+// calls do nothing.
+func (m *Map) Watch(id booking.RiderID) (next <-chan Position, stop func()) {
 	w := &watcher{make(chan Position, 1)}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.watchers[id] = append(m.watchers[id], w)
-	if r, ok := m.known(id, m.now()); ok && r.stamp != 0 && m.tellable(r) {
-		w.next <- r.position(r.told)
+	if r, ok := m.find(id, m.options.Now()); ok && r.version != 0 && m.publishable(r) {
+		w.next <- r.position(r.published)
 	}
 	return w.next, func() { m.unwatch(id, w) }
 }
@@ -38,9 +45,9 @@ func (m *Map) unwatch(id booking.RiderID, w *watcher) {
 	close(w.next)
 }
 
-// tell replaces what each watcher of a rider has not read yet.
-func (m *Map) tell(r *rider) {
-	if len(m.watchers[r.id]) == 0 || !m.tellable(r) {
+// publish replaces the unread position of each watcher of a rider.
+func (m *Map) publish(r *rider) {
+	if len(m.watchers[r.id]) == 0 || !m.publishable(r) {
 		return
 	}
 	for _, w := range m.watchers[r.id] {
@@ -48,6 +55,12 @@ func (m *Map) tell(r *rider) {
 		case <-w.next:
 		default:
 		}
-		w.next <- r.position(r.told) // there is room: nobody else writes
+		w.next <- r.position(r.published) // there is room: this goroutine holds the lock
 	}
+}
+
+// publishable reports whether watchers may see where a rider is.
+func (m *Map) publishable(r *rider) bool {
+	to, ok := m.options.Heading(r.id)
+	return !ok || geo.Metres(r.published.point.Distance(to.Pickup.Point())) <= publishRadius
 }

@@ -47,7 +47,7 @@ func BenchmarkNearestOpen(b *testing.B) {
 			ids := make([]booking.RiderID, riders)
 			for i := range ids {
 				ids[i] = booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i)))
-				if _, _, err := e.fleet.Move(ids[i], fleet.Fix{Place: somewhere(random)}); err != nil {
+				if _, _, err := e.fleet.Report(ids[i], fleet.Fix{Place: somewhere(random)}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -95,7 +95,7 @@ func BenchmarkNearestOpen(b *testing.B) {
 				})
 			}
 			every(reports, func(r *rand.Rand, i int) {
-				if _, _, err := e.fleet.Move(ids[i%riders], fleet.Fix{Place: somewhere(r)}); err != nil {
+				if _, _, err := e.fleet.Report(ids[i%riders], fleet.Fix{Place: somewhere(r)}); err != nil {
 					b.Error(err)
 				}
 			})

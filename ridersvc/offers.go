@@ -134,7 +134,7 @@ func (o *offers) opened(b booking.Booking) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range o.fleet.NearestHere(*b.Pickup, o.radius, maxRiders) {
+	for _, r := range o.fleet.NearestLocal(*b.Pickup, o.radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}

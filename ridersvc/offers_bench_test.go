@@ -23,7 +23,7 @@ func BenchmarkOffers(b *testing.B) {
 				return booking.Place{Lat: here.Lat + spread*(random.Float64()-0.5), Lng: here.Lng + spread*(random.Float64()-0.5)}
 			}
 			for i := range riders {
-				if _, _, err := e.fleet.Move(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: somewhere()}); err != nil {
+				if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: somewhere()}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -151,7 +151,7 @@ func TestOffersAreFew(t *testing.T) {
 	}
 	const crowd = 130
 	for i := range crowd {
-		if _, _, err := e.fleet.Move(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: north(float64(10*i + 10))}); err != nil {
+		if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: north(float64(10*i + 10))}); err != nil {
 			t.Fatal(err)
 		}
 	}

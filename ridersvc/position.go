@@ -49,10 +49,10 @@ type positionAnswer struct {
 
 // ignoredMessages are the messages about ignored positions.
 var ignoredMessages = map[fleet.Verdict]string{
-	fleet.Late: "Position ignored: a newer one is known",
-	fleet.Leap: "Position ignored: it is too far from the last one for the time between them. " +
+	fleet.Stale: "Position ignored: a newer one is known",
+	fleet.Implausible: "Position ignored: it is too far from the last one for the time between them. " +
 		"Keep reporting: if the new position is right, it will be accepted",
-	fleet.Coarse: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.Coarsest),
+	fleet.Inaccurate: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.MaxInaccuracy),
 }
 
 // move stores the caller's position. A report makes a rider online unless the rider has gone offline with
@@ -69,11 +69,11 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	if err := s.loadStatus(r.Context(), caller(r)); err != nil {
 		return err
 	}
-	status, verdict, err := s.fleet.Move(caller(r), fix)
+	status, verdict, err := s.fleet.Report(caller(r), fix)
 	if err != nil {
 		return err
 	}
-	if verdict != fleet.Taken {
+	if verdict != fleet.Believed {
 		return web.WriteJSON(w, http.StatusOK, positionAnswer{
 			Success: true, Message: ignoredMessages[verdict], Online: status.Online, Ignored: verdict,
 		})
@@ -99,7 +99,7 @@ func (s *Service) setOnline(w http.ResponseWriter, r *http.Request, online bool,
 	if err := s.roster.Say(r.Context(), caller(r), online, s.now()); err != nil {
 		return err
 	}
-	status, err := s.fleet.Say(caller(r), online)
+	status, err := s.fleet.SetOnline(caller(r), online)
 	if err != nil {
 		return err
 	}

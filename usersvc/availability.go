@@ -36,7 +36,7 @@ func (s *Service) availability(w http.ResponseWriter, r *http.Request) error {
 	}
 	found := s.fleet.Around(area.Center, area.Radius)
 	answer := availabilityAnswer{
-		Riders: found.Riders, More: found.Riders == fleet.MaxRiders, Radius: int64(math.Round(area.Radius)),
+		Riders: found.Riders, More: found.Riders == fleet.MaxCount, Radius: int64(math.Round(area.Radius)),
 	}
 	if found.Riders > 0 {
 		nearest := int64(math.Ceil(max(found.Metres, 1)/distanceStep)) * distanceStep

@@ -16,7 +16,7 @@ import (
 // at puts a rider somewhere.
 func (e *env) at(rider booking.RiderID, lat, lng float64) {
 	e.t.Helper()
-	if _, _, err := e.fleet.Move(rider, fleet.Fix{Place: booking.Place{Lat: lat, Lng: lng}}); err != nil {
+	if _, _, err := e.fleet.Report(rider, fleet.Fix{Place: booking.Place{Lat: lat, Lng: lng}}); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -48,7 +48,7 @@ func TestAvailability(t *testing.T) {
 		return map[string]any{"raiders": 0.0, "more": false, "radius_m": radius}
 	}
 	somebody := func(n int, least, most float64) map[string]any {
-		return map[string]any{"raiders": float64(n), "more": n == fleet.MaxRiders, "radius_m": 3000.0, "least": least, "most": most}
+		return map[string]any{"raiders": float64(n), "more": n == fleet.MaxCount, "radius_m": 3000.0, "least": least, "most": most}
 	}
 	says(here, nobody(3000))
 	e.at(rita, 12.98, 77.59) // 1112 m
@@ -58,17 +58,17 @@ func TestAvailability(t *testing.T) {
 	says(here+"&radius=100", nobody(100))
 	e.busy[rita] = true
 	says(here, somebody(1, 1900, 2600))
-	if _, err := e.fleet.Say(rolf, false); err != nil {
+	if _, err := e.fleet.SetOnline(rolf, false); err != nil {
 		t.Fatal(err)
 	}
 	says(here, nobody(3000))
 	e.busy[rita] = false
 	e.ahead.Store(int64(time.Minute + time.Second))
 	says(here, nobody(3000))
-	for i := range 2 * fleet.MaxRiders {
+	for i := range 2 * fleet.MaxCount {
 		e.at(booking.RiderID(fmt.Sprint(i)), 12.97, 77.59)
 	}
-	says(here, somebody(fleet.MaxRiders, 100, 400))
+	says(here, somebody(fleet.MaxCount, 100, 400))
 	e.nothingStored()
 }
 

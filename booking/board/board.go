@@ -405,28 +405,21 @@ func (b *Board) Busy(id booking.RiderID) bool {
 	return ok && len(d.buckets[underWay]) > 0
 }
 
-// A Heading is where a rider who has accepted a booking is to come.
-type Heading struct {
-	Pickup booking.Place
-	Seq    uint64    // of the booking
-	Since  time.Time // when the rider has accepted it
-}
-
 // Heading returns where a rider is to come. ok is false for a rider who is not on the way, or to no
 // known place. It costs a look into a map.
-func (b *Board) Heading(id booking.RiderID) (h Heading, ok bool) {
+func (b *Board) Heading(id booking.RiderID) (h booking.Heading, ok bool) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	d, known := b.riders[id]
 	if !known {
-		return Heading{}, false
+		return booking.Heading{}, false
 	}
 	for _, r := range d.buckets[underWay] {
 		if r.state == acceptedState && r.trip != nil {
-			return Heading{r.trip.pickup, r.seq, timeOf(r.updatedAt)}, true
+			return booking.Heading{Pickup: r.trip.pickup, Seq: r.seq, Since: timeOf(r.updatedAt)}, true
 		}
 	}
-	return Heading{}, false
+	return booking.Heading{}, false
 }
 
 // Len returns how many bookings the board knows.

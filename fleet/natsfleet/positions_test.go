@@ -49,7 +49,7 @@ func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetI
 	})
 	own := booking.RiderID(booking.NewID())
 	wait.Until(t, "an instance hears itself", func() bool {
-		s, _, err := in.Move(own, fleet.Fix{Place: booking.Place{Lat: -80}})
+		s, _, err := in.Report(own, fleet.Fix{Place: booking.Place{Lat: -80}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func (in *fleetInstance) count(t testing.TB, result string) float64 {
 
 // reports is a rider's report, for announce.
 func (in *fleetInstance) reports(id booking.RiderID, p booking.Place) (fleet.Status, error) {
-	s, _, err := in.Move(id, fleet.Fix{Place: p})
+	s, _, err := in.Report(id, fleet.Fix{Place: p})
 	return s, err
 }
 
@@ -110,13 +110,13 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 				p, ok := to.Where(rita)
 				return ok && p.Place == here && to.Online(rita)
 			})
-			announce(t, to)(to.Say(rita, false))
+			announce(t, to)(to.SetOnline(rita, false))
 			wait.Until(t, "the other instance knows that the rider is offline", func() bool { return !from.Online(rita) })
-			announce(t, from)(from.Say(rita, true))
+			announce(t, from)(from.SetOnline(rita, true))
 			wait.Until(t, "the other instance knows that the rider is online", func() bool { return to.Online(rita) })
 		}
 		// One that starts late learns all of it from the next report.
-		announce(t, one)(one.Say(rita, false))
+		announce(t, one)(one.SetOnline(rita, false))
 		three := newFleetInstance(t, e, time.Second)
 		if _, ok := three.Where(rita); ok {
 			t.Error("somebody is known before anything was heard")
@@ -142,7 +142,7 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
 	defer func() { _ = conn.Close(ctx) }()
-	s, _, err := m.Move(booking.RiderID(booking.NewID()), fleet.Fix{Place: booking.Place{Lat: 1}})
+	s, _, err := m.Report(booking.RiderID(booking.NewID()), fleet.Fix{Place: booking.Place{Lat: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

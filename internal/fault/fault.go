@@ -1,8 +1,10 @@
-// Package fault is Pillion's one error type: a kind for programs, a sentence for people and a cause for operators.
+// Package fault is Pillion's error type: a kind for programs, a message for people and a cause for
+// operators.
 //
-// A package declares the refusals it can give as variables made with [New], returns them as they are or with a cause
-// ([Error.Because]), and its callers match them with errors.Is. Only package web turns a fault into an HTTP answer.
-// An error that is not a fault has kind [Internal], and nothing of it is ever shown to a client.
+// A package declares its errors as variables made with [New]. It returns them as they are, or with
+// a cause ([Error.Because]), and callers match them with errors.Is. Only package web turns a fault
+// into an HTTP answer. An error that is not a fault has kind [Internal]; no client ever sees its
+// text.
 package fault
 
 import (
@@ -10,23 +12,23 @@ import (
 	"time"
 )
 
-// A Kind says what sort of failure it is: the only thing a program may decide on besides the code.
+// A Kind classifies a failure. Programs may decide on the kind and the code, and nothing else.
 type Kind uint8
 
-// The kinds. The zero Kind is Internal, so that an error nobody classified reveals nothing.
+// The kinds. The zero Kind is Internal, so an unclassified error reveals nothing.
 const (
-	Internal         Kind = iota // ours; the client learns only that it was not theirs
-	Malformed                    // the request could not be understood
-	Invalid                      // the request was understood and a value in it is not allowed
-	Unauthenticated              // no credential, or one that proves nothing
-	Forbidden                    // a credential that does not allow this
-	NotFound                     // no such thing, or none that this caller may know of
-	Conflict                     // the state of the thing does not allow it
-	TooLarge                     // the request is over a size limit
-	UnsupportedMedia             // the request's media type is not taken here
-	Unprocessable                // a key was used again for something else
-	Exhausted                    // the caller has used up an allowance; try after RetryAfter
-	Unavailable                  // something we need is away; try after RetryAfter
+	Internal         Kind = iota // our failure; the client learns no more than that
+	Malformed                    // the request cannot be parsed
+	Invalid                      // a value in the request is not allowed
+	Unauthenticated              // no valid credential
+	Forbidden                    // the credential does not permit this
+	NotFound                     // no such thing, or the caller may not know of it
+	Conflict                     // the state of the thing does not permit it
+	TooLarge                     // the request exceeds a size limit
+	UnsupportedMedia             // the media type of the request is not supported
+	Unprocessable                // the idempotency key belongs to another request
+	Exhausted                    // the caller has exceeded a limit; retry after RetryAfter
+	Unavailable                  // a dependency is unavailable; retry after RetryAfter
 )
 
 var kindNames = [...]string{
@@ -34,7 +36,7 @@ var kindNames = [...]string{
 	"too_large", "unsupported_media", "unprocessable", "exhausted", "unavailable",
 }
 
-// String returns the kind's name as it appears in logs and metrics.
+// String returns the kind's name in logs and metrics.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]
@@ -42,14 +44,15 @@ func (k Kind) String() string {
 	return kindNames[Internal]
 }
 
-// An Error is a failure with an audience for each of its parts. Treat it as immutable: Because and After return copies.
+// An Error is a failure whose parts have different readers. Treat it as immutable: its methods
+// return copies.
 type Error struct {
 	Kind       Kind
 	Code       string        // stable and machine-readable, such as "already_accepted"
-	Message    string        // one sentence for the person who caused it, and what to do
-	RetryAfter time.Duration // when to try again; zero means that trying again does not help
+	Message    string        // for the person who caused it: what is wrong, and what to do
+	RetryAfter time.Duration // when to retry; zero: a retry does not help
 	Cause      error         // for operators; never shown to a client
-	// Look says how to find out whether what was asked for has been done all the same. Empty: it has not been done.
+	// Look tells the person how to check whether the request took effect. Empty: it did not.
 	Look string
 }
 
@@ -65,28 +68,28 @@ func (e *Error) Because(cause error) *Error {
 	return &c
 }
 
-// After returns a copy of e that asks to be tried again after d.
+// After returns a copy of e that asks for a retry after d.
 func (e *Error) After(d time.Duration) *Error {
 	c := *e
 	c.RetryAfter = d
 	return &c
 }
 
-// Unsure returns a copy of e that says how to find out whether what was asked for has been done.
+// Unsure returns a copy of e for a request that may have taken effect. look tells how to check.
 func (e *Error) Unsure(look string) *Error {
 	c := *e
 	c.Look = look
 	return &c
 }
 
-// Saying returns a copy of e with another sentence. The copy still matches e with errors.Is.
+// Saying returns a copy of e with another message. The copy still matches e with errors.Is.
 func (e *Error) Saying(message string) *Error {
 	c := *e
 	c.Message = message
 	return &c
 }
 
-// Error returns the code, the sentence and the cause: the operator's view, for logs.
+// Error returns the code, the message and the cause, for logs.
 func (e *Error) Error() string {
 	s := e.Code + ": " + e.Message
 	if e.Cause != nil {
@@ -104,8 +107,8 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Kind == e.Kind && t.Code == e.Code
 }
 
-// From returns the outermost fault in err's chain, or a fault of kind Internal that has err as its cause.
-// It returns nil for nil.
+// From returns the outermost fault in err's chain, or else ErrInternal with err as its cause. It
+// returns nil for nil.
 func From(err error) *Error {
 	if err == nil {
 		return nil
@@ -117,7 +120,7 @@ func From(err error) *Error {
 	return ErrInternal.Because(err)
 }
 
-// KindOf returns the kind of the outermost fault in err's chain: Internal where there is none.
+// KindOf returns the kind of the outermost fault in err's chain, or Internal if there is none.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
@@ -126,5 +129,5 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// ErrInternal is what a client is told of a failure that is ours.
+// ErrInternal is the answer to a client when the failure is ours.
 var ErrInternal = New(Internal, "internal", "Something went wrong on our side. Please try again.")

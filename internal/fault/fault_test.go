@@ -15,17 +15,17 @@ var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another
 func TestCopiesStillMatch(t *testing.T) {
 	err := fmt.Errorf("reserve: %w", errTaken.Because(io.ErrUnexpectedEOF).After(time.Second).Saying("Taken."))
 	if !errors.Is(err, errTaken) {
-		t.Error("a fault with a cause no longer matches the fault it was made from")
+		t.Error("a copy with a cause does not match the original")
 	}
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Error("the cause is not in the chain")
+		t.Error("the chain lacks the cause")
 	}
 	f := fault.From(err)
 	if f.RetryAfter != time.Second || f.Message != "Taken." || f.Kind != fault.Conflict {
 		t.Errorf("From = %+v", f)
 	}
 	if errTaken.Cause != nil || errTaken.RetryAfter != 0 || errTaken.Message != "That is taken. Choose another." {
-		t.Errorf("the original was changed: %+v", errTaken)
+		t.Errorf("the original changed: %+v", errTaken)
 	}
 }
 
@@ -46,6 +46,6 @@ func TestUnknownIsInternal(t *testing.T) {
 func TestCodesTellFaultsApart(t *testing.T) {
 	other := fault.New(fault.Conflict, "gone", "Gone.")
 	if errors.Is(other, errTaken) {
-		t.Error("two faults of one kind match each other")
+		t.Error("two faults with the same kind and different codes match")
 	}
 }

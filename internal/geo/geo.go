@@ -1,7 +1,7 @@
-// Package geo knows how far things are from each other on the earth, and finds those that are nearest to a place.
+// Package geo measures distances on the earth and finds the things nearest to a place.
 //
-// Put things into an [Index] and ask it for the [Index.Nearest]. A place is an s2.Point, on the unit sphere: nothing here has an edge,
-// neither at the poles nor at the antimeridian.
+// Call [Index.Add] for each thing, then [Index.Nearest]. A place is an s2.Point on the unit sphere,
+// so the poles and the antimeridian need no special cases.
 package geo
 
 import (
@@ -13,8 +13,8 @@ import (
 // EarthRadius is the mean radius R1 of the earth (IUGG), in metres.
 const EarthRadius = 6371008.8
 
-// Metres returns how long an angle is on the earth.
+// Metres returns the length of an angle on the earth's surface.
 func Metres(a s1.Angle) float64 { return a.Radians() * EarthRadius }
 
-// angle is the reverse of Metres, half a turn at most.
+// angle is the inverse of Metres. It returns at most half a turn.
 func angle(metres float64) float64 { return min(metres/EarthRadius, math.Pi) }

@@ -10,10 +10,12 @@ import (
 	"github.com/golang/geo/s2"
 )
 
-// An Index holds things by where they are. It is a list of small chunks, in the order of the cells that s2 divides the earth into: places
-// that are near to each other stand near to each other in it, but for some seams, so that a circle is a few stretches of the list.
+// An Index finds things by their places. It is a list of small chunks, sorted by s2 cell.
+// Neighbouring places are neighbours in the list, except at some seams, so a circle covers a few
+// ranges of it.
 //
-// The zero Index is empty and ready. It is for one goroutine, or any number that only ask.
+// The zero Index is empty and ready for use. It is not safe for concurrent use, except that any
+// number of goroutines may read it while none changes it.
 type Index[T any] struct {
 	chunks [][]entry[T]
 	size   int
@@ -25,7 +27,7 @@ type entry[T any] struct {
 	thing T
 }
 
-// A key is where an entry belongs: its cell, and among those of the same cell a number that is its own.
+// A key orders entries: by cell, then by n.
 type key struct {
 	cell s2.CellID
 	n    uint64
@@ -37,17 +39,18 @@ func keyOf(p s2.Point, n uint64) key { return key{s2.CellFromPoint(p).ID(), n} }
 
 const (
 	chunkSize = 128 // entries
-	// An index of so few things is looked through as a whole.
-	few = 256
-	// The search begins with a circle of that radius, in metres, and doubles it until enough is found.
+	// scanLimit is the size up to which a search scans the whole index.
+	scanLimit = 256
+	// firstRadius is the radius in metres with which a search begins. It doubles the radius until
+	// it has found enough.
 	firstRadius = 10.0
 )
 
-// Len returns how many things there are.
+// Len returns the number of things.
 func (x *Index[T]) Len() int { return x.size }
 
-// Add puts in a thing that is at p. n tells it from others at the same place, and orders it among those that are equally far: no two things
-// may have the same place and n.
+// Add adds a thing at p. No two things may have the same p and n. Nearest orders things at the same
+// distance by n.
 func (x *Index[T]) Add(p s2.Point, n uint64, thing T) {
 	e := entry[T]{keyOf(p, n), p, thing}
 	x.size++
@@ -62,18 +65,18 @@ func (x *Index[T]) Add(p s2.Point, n uint64, thing T) {
 			i++
 		}
 	}
-	at, _ := within(x.chunks[i], e.key)
+	at, _ := search(x.chunks[i], e.key)
 	x.chunks[i] = slices.Insert(x.chunks[i], at, e)
 }
 
-// Remove takes out what was added with p and n, and reports whether it was there.
+// Remove removes the thing that was added with p and n, and reports whether there was one.
 func (x *Index[T]) Remove(p s2.Point, n uint64) bool {
 	k := keyOf(p, n)
 	i := x.find(k)
 	if i == len(x.chunks) {
 		return false
 	}
-	at, found := within(x.chunks[i], k)
+	at, found := search(x.chunks[i], k)
 	if !found {
 		return false
 	}
@@ -90,7 +93,7 @@ func (x *Index[T]) Remove(p s2.Point, n uint64) bool {
 	return true
 }
 
-// find returns the first chunk that reaches as far as k.
+// find returns the index of the first chunk whose last key is not less than k.
 func (x *Index[T]) find(k key) int {
 	i, _ := slices.BinarySearchFunc(x.chunks, k, func(c []entry[T], k key) int { return last(c).compare(k) })
 	return i
@@ -98,11 +101,11 @@ func (x *Index[T]) find(k key) int {
 
 func last[T any](c []entry[T]) key { return c[len(c)-1].key }
 
-func within[T any](c []entry[T], k key) (int, bool) {
+func search[T any](c []entry[T], k key) (int, bool) {
 	return slices.BinarySearchFunc(c, k, func(e entry[T], k key) int { return e.compare(k) })
 }
 
-// split makes two chunks of chunk i.
+// split divides chunk i into two.
 func (x *Index[T]) split(i int) {
 	c := x.chunks[i]
 	half := len(c) / 2
@@ -112,46 +115,47 @@ func (x *Index[T]) split(i int) {
 	x.chunks = slices.Insert(x.chunks, i+1, second)
 }
 
-// merge makes one chunk of chunk i and the next: both have become small.
+// merge joins chunk i and the next one.
 func (x *Index[T]) merge(i int) {
 	x.chunks[i] = append(x.chunks[i], x.chunks[i+1]...)
 	x.chunks = slices.Delete(x.chunks, i+1, i+2)
 }
 
-// A Found is a thing and how far it is, in metres, as the crow flies.
+// A Found is a thing that a search found, and its distance in metres as the crow flies.
 type Found[T any] struct {
 	Thing  T
 	Metres float64
 }
 
-// Nearest returns up to limit of the things within radius metres of p that want wants, nearest first; of those that are equally far, the one
-// with the lesser n. want nil wants all. It is asked about those only that would be returned otherwise, several times perhaps, and
-// must not change the index. A p that is no point on the sphere (NaN) or a radius of nothing finds nothing.
+// Nearest returns up to limit things within radius metres of p for which want is true, nearest
+// first. It orders things at the same distance by n. A nil want accepts all things. Nearest calls
+// want only for things that it would return, perhaps several times; want must not change the index.
+// An invalid p or radius finds nothing.
 func (x *Index[T]) Nearest(p s2.Point, radius float64, limit int, want func(T) bool) []Found[T] {
 	if limit <= 0 || x.size == 0 || !(radius > 0) || !p.IsUnit() {
 		return nil
 	}
-	n := nearest[T]{from: p, limit: limit, want: want}
-	if x.size <= few {
-		n.within(radius)
+	s := finder[T]{from: p, limit: limit, want: want}
+	if x.size <= scanLimit {
+		s.reset(radius)
 		for _, c := range x.chunks {
-			n.look(c)
+			s.visit(c)
 		}
-		return n.found()
+		return s.found()
 	}
 	for r := min(firstRadius, radius); ; r = min(2*r, radius) {
-		n.within(r)
-		x.cover(p, r, &n)
-		if len(n.best) == limit || r == radius {
-			return n.found()
+		s.reset(r)
+		x.visitCircle(p, r, &s)
+		if len(s.best) == limit || r == radius {
+			return s.found()
 		}
 	}
 }
 
-// cover shows n everything in a circle, and more: what is in the four cells around it. Eight smaller ones would fit better, and finding them takes
-// longer than looking at what is too much.
-func (x *Index[T]) cover(p s2.Point, radius float64, n *nearest[T]) {
-	const slack = 1e-9 // a thing on the very edge must not be missed for a rounding
+// visitCircle visits the entries in the four cells that cover a circle. Eight smaller cells would
+// cover it more tightly, but finding them takes longer than visiting the surplus.
+func (x *Index[T]) visitCircle(p s2.Point, radius float64, s *finder[T]) {
+	const slack = 1e-9 // rounding must not exclude a thing on the edge
 	circle := s2.CapFromCenterAngle(p, s1.Angle(angle(radius)*(1+slack)+slack/EarthRadius))
 	for _, cell := range circle.CellUnionBound() {
 		from, to := key{cell.RangeMin(), 0}, cell.RangeMax()
@@ -159,26 +163,26 @@ func (x *Index[T]) cover(p s2.Point, radius float64, n *nearest[T]) {
 			c := x.chunks[i]
 			begin, end := 0, len(c)
 			if c[0].cell < from.cell {
-				begin, _ = within(c, from)
+				begin, _ = search(c, from)
 			}
 			beyond := last(c).cell > to
 			if beyond {
-				end, _ = within(c, key{to + 1, 0})
+				end, _ = search(c, key{to + 1, 0})
 			}
-			if n.look(c[begin:end]); beyond {
+			if s.visit(c[begin:end]); beyond {
 				break
 			}
 		}
 	}
 }
 
-// nearest is a search: the best entries so far, as a heap with the worst of them on top.
-type nearest[T any] struct {
+// A finder is the state of a search.
+type finder[T any] struct {
 	from  s2.Point
 	limit int
 	want  func(T) bool
-	reach float64 // the square of the longest chord allowed
-	best  []hit[T]
+	reach float64  // the square of the longest chord allowed
+	best  []hit[T] // the best hits so far: a heap with the worst one on top
 }
 
 type hit[T any] struct {
@@ -190,47 +194,47 @@ func (h hit[T]) compare(o hit[T]) int {
 	return cmp.Or(cmp.Compare(h.chord, o.chord), cmp.Compare(h.entry.n, o.entry.n), h.entry.compare(o.entry.key))
 }
 
-var _ heap.Interface = (*nearest[int])(nil)
+var _ heap.Interface = (*finder[int])(nil)
 
-func (n *nearest[T]) Len() int           { return len(n.best) }
-func (n *nearest[T]) Less(i, j int) bool { return n.best[i].compare(n.best[j]) > 0 }
-func (n *nearest[T]) Swap(i, j int)      { n.best[i], n.best[j] = n.best[j], n.best[i] }
+func (s *finder[T]) Len() int           { return len(s.best) }
+func (s *finder[T]) Less(i, j int) bool { return s.best[i].compare(s.best[j]) > 0 }
+func (s *finder[T]) Swap(i, j int)      { s.best[i], s.best[j] = s.best[j], s.best[i] }
 
 // Push is never called.
-func (n *nearest[T]) Push(any) { panic("unreachable") }
+func (s *finder[T]) Push(any) { panic("unreachable") }
 
 // Pop is never called.
-func (n *nearest[T]) Pop() any { panic("unreachable") }
+func (s *finder[T]) Pop() any { panic("unreachable") }
 
-// within begins anew, with another radius.
-func (n *nearest[T]) within(radius float64) {
+// reset starts the search again with another radius.
+func (s *finder[T]) reset(radius float64) {
 	half := math.Sin(angle(radius) / 2)
-	n.reach = 4 * half * half
-	n.best = n.best[:0]
+	s.reach = 4 * half * half
+	s.best = s.best[:0]
 }
 
-func (n *nearest[T]) look(entries []entry[T]) {
+func (s *finder[T]) visit(entries []entry[T]) {
 	for i := range entries {
 		e := &entries[i]
-		h := hit[T]{e.point.Sub(n.from.Vector).Norm2(), e}
-		full := len(n.best) == n.limit
-		if h.chord > n.reach || full && h.compare(n.best[0]) >= 0 || n.want != nil && !n.want(e.thing) {
+		h := hit[T]{e.point.Sub(s.from.Vector).Norm2(), e}
+		full := len(s.best) == s.limit
+		if h.chord > s.reach || full && h.compare(s.best[0]) >= 0 || s.want != nil && !s.want(e.thing) {
 			continue
 		}
 		if full {
-			n.best[0] = h
-			heap.Fix(n, 0)
-		} else if n.best = append(n.best, h); len(n.best) == n.limit {
-			heap.Init(n)
+			s.best[0] = h
+			heap.Fix(s, 0)
+		} else if s.best = append(s.best, h); len(s.best) == s.limit {
+			heap.Init(s)
 		}
 	}
 }
 
-// found returns the best in their order.
-func (n *nearest[T]) found() []Found[T] {
-	slices.SortFunc(n.best, hit[T].compare)
-	found := make([]Found[T], len(n.best))
-	for i, h := range n.best {
+// found returns the best hits, nearest first.
+func (s *finder[T]) found() []Found[T] {
+	slices.SortFunc(s.best, hit[T].compare)
+	found := make([]Found[T], len(s.best))
+	for i, h := range s.best {
 		found[i] = Found[T]{h.entry.thing, 2 * math.Asin(min(math.Sqrt(h.chord)/2, 1)) * EarthRadius}
 	}
 	return found

@@ -14,13 +14,14 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A thing is at a place that only it has.
+// A thing has a number and a place.
 type thing struct {
 	n  uint64
 	at s2.LatLng
 }
 
-// A world is what an index should be: it measures everything at every question, and in another way than the index does.
+// A world is the simplest implementation of an index: it measures the distance of every thing, by
+// another formula.
 type world map[uint64]thing
 
 func (w world) nearest(p s2.LatLng, radius float64, want func(*thing) bool) []geo.Found[*thing] {
@@ -36,10 +37,11 @@ func (w world) nearest(p s2.LatLng, radius float64, want func(*thing) bool) []ge
 	return found
 }
 
-// hairsbreadth is how far the two ways of measuring may differ, in metres. Beyond a few thousand kilometres they differ by more.
+// hairsbreadth is how far the two formulas may differ, in metres. Beyond a few thousand kilometres
+// they differ by more.
 const hairsbreadth = 1e-6
 
-// regions are where things and questions are: their middle, and how far from it in degrees.
+// regions are where things and queries are. The spread is in degrees from the middle.
 var regions = []struct {
 	name   string
 	middle s2.LatLng
@@ -54,7 +56,7 @@ var regions = []struct {
 	{"one street", s2.LatLngFromDegrees(0, 0), 0.001},
 }
 
-// somewhere returns a place of a region. On a pole every longitude is near.
+// somewhere returns a random place of a region. At a pole it uses all longitudes.
 func somewhere(r *rand.Rand, middle s2.LatLng, spread float64) s2.LatLng {
 	lat := middle.Lat.Degrees() + (2*r.Float64()-1)*spread
 	lng := middle.Lng.Degrees() + (2*r.Float64()-1)*spread
@@ -66,12 +68,12 @@ func somewhere(r *rand.Rand, middle s2.LatLng, spread float64) s2.LatLng {
 
 func all(*thing) bool { return true }
 
-// check compares what the index finds with what the world has.
+// check compares the answers of the index and the world.
 func check(t *testing.T, x *geo.Index[*thing], w world, p s2.LatLng, radius float64, limit int, want func(*thing) bool) {
 	t.Helper()
 	got := x.Nearest(s2.PointFromLatLng(p), radius, limit, want)
 	all := w.nearest(p, radius+hairsbreadth, want)
-	sure := len(w.nearest(p, radius-hairsbreadth, want)) // those that no rounding puts outside
+	sure := len(w.nearest(p, radius-hairsbreadth, want)) // inside whatever the rounding
 	if len(got) > limit || len(got) > len(all) || len(got) < min(limit, sure) {
 		t.Fatalf("around %v within %g m, at most %d: %d found, want %d to %d", p, radius, limit, len(got), sure, len(all))
 	}
@@ -81,9 +83,9 @@ func check(t *testing.T, x *geo.Index[*thing], w world, p s2.LatLng, radius floa
 		d := geo.Metres(p.Distance(real.at))
 		switch {
 		case !ok || !want(f.Thing) || seen[f.Thing.n]:
-			t.Fatalf("around %v: found %d, which is not there, not wanted, or found twice", p, f.Thing.n)
+			t.Fatalf("around %v: found %d, which is absent, not wanted, or found twice", p, f.Thing.n)
 		case math.Abs(f.Metres-d) > hairsbreadth:
-			t.Fatalf("around %v: thing %d is said to be %.9f m away, and is %.9f m", p, f.Thing.n, f.Metres, d)
+			t.Fatalf("around %v: thing %d: distance %.9f m, want %.9f m", p, f.Thing.n, f.Metres, d)
 		case math.Abs(f.Metres-all[i].Metres) > hairsbreadth:
 			t.Fatalf("around %v within %g m, at most %d: number %d is %.9f m away, want %.9f m", p, radius, limit, i, f.Metres, all[i].Metres)
 		case i > 0 && (f.Metres < got[i-1].Metres || f.Thing.at == got[i-1].Thing.at && f.Thing.n < got[i-1].Thing.n):
@@ -93,7 +95,7 @@ func check(t *testing.T, x *geo.Index[*thing], w world, p s2.LatLng, radius floa
 	}
 }
 
-// Things come, go and move, and what is nearest is always what measuring everything says.
+// While things are added, removed and moved, the index finds what measuring everything finds.
 func TestNearestIsNearest(t *testing.T) {
 	most := uint64(1000)
 	if wait.Long() {
@@ -106,7 +108,7 @@ func TestNearestIsNearest(t *testing.T) {
 			w := make(world)
 			add := func(n uint64) {
 				at := somewhere(r, region.middle, region.spread)
-				if len(w) > 0 && r.IntN(20) == 0 { // where another one is, exactly
+				if len(w) > 0 && r.IntN(20) == 0 { // exactly where another one is
 					for _, other := range w {
 						at = other.at
 						break
@@ -125,7 +127,7 @@ func TestNearestIsNearest(t *testing.T) {
 			for step := range 3 * most {
 				n := r.Uint64N(most)
 				if step > 2*most {
-					n /= 8 // and now the others stay as they are
+					n /= 8 // the others stay
 				}
 				if _, there := w[n]; there {
 					remove(n)
@@ -155,7 +157,7 @@ func TestNearestIsNearest(t *testing.T) {
 				remove(n)
 			}
 			if got := x.Nearest(s2.PointFromLatLng(region.middle), 1e9, 10, nil); len(got) != 0 || x.Len() != 0 {
-				t.Errorf("when all are removed %d are found, of %d", len(got), x.Len())
+				t.Errorf("after all are removed: %d found, length %d", len(got), x.Len())
 			}
 		})
 	}
@@ -170,11 +172,11 @@ func TestManyAtOnePlace(t *testing.T) {
 	}
 	got := x.Nearest(here, 10, 3, nil)
 	if len(got) != 3 || got[0].Thing != many-1 || got[2].Thing != many-3 || got[0].Metres != 0 {
-		t.Errorf("nearest are %v, want the three with the least n", got)
+		t.Errorf("Nearest = %v, want the three with the least n", got)
 	}
 	for i := range many {
 		if !x.Remove(here, uint64(i+1)) || x.Remove(here, uint64(i+1)) {
-			t.Fatalf("number %d cannot be removed once", i)
+			t.Fatalf("Remove of number %d did not succeed exactly once", i)
 		}
 	}
 }
@@ -183,10 +185,10 @@ func TestNearestOfNothing(t *testing.T) {
 	var x geo.Index[int]
 	here := s2.PointFromLatLng(s2.LatLngFromDegrees(1, 2))
 	if got := x.Nearest(here, 1000, 1, nil); got != nil {
-		t.Errorf("an empty index has %v", got)
+		t.Errorf("an empty index finds %v", got)
 	}
 	if x.Remove(here, 1) {
-		t.Error("an empty index had something to remove")
+		t.Error("Remove on an empty index reports success")
 	}
 	x.Add(here, 1, 1)
 	nan := math.NaN()

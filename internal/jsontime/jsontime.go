@@ -1,23 +1,24 @@
-// Package jsontime is how times are written in JSON for people and their programs: in UTC, always
-// with milliseconds. Such texts sort as the times do, and every parser takes them. What ledgers
-// and buckets hold stays as precise as it is.
+// Package jsontime encodes times in JSON for clients: in UTC, always with milliseconds. Such
+// strings sort as their times do, and every parser accepts them.
 //
-// Give a field of an answer the type [Time].
+// Give a field of an answer the type [Time]. Ledgers and buckets store times in full precision and
+// do not use this package.
 package jsontime
 
 import "time"
 
-// Layout is that of every time: RFC 3339 with milliseconds, cut and not rounded, so that no
-// deadline looks later than it is.
+// Layout is RFC 3339 with milliseconds. They are cut off, not rounded, so no deadline looks later
+// than it is.
 const Layout = "2006-01-02T15:04:05.000Z"
 
-// A Time is written in [Layout], and read as any time in RFC 3339. Convert from and to time.Time.
+// A Time is encoded in [Layout], and decoded from any RFC 3339 time. Convert it from and to
+// time.Time.
 type Time time.Time
 
-// Format returns a time in [Layout].
+// Format returns a time as a string in [Layout].
 func Format(t time.Time) string { return t.UTC().Format(Layout) }
 
-// Optional returns a time to be left out with omitempty where t is zero.
+// Optional returns t for a field with omitempty: nil if t is zero.
 func Optional(t time.Time) *Time {
 	if t.IsZero() {
 		return nil
@@ -33,5 +34,5 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return append(b, '"'), nil
 }
 
-// UnmarshalJSON reads a JSON string in RFC 3339, of whatever precision: older builds wrote others.
+// UnmarshalJSON decodes a JSON string in RFC 3339 of any precision: older builds wrote others.
 func (t *Time) UnmarshalJSON(data []byte) error { return (*time.Time)(t).UnmarshalJSON(data) }

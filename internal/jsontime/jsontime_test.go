@@ -22,7 +22,7 @@ func TestTime(t *testing.T) {
 	} {
 		got, err := json.Marshal(jsontime.Time(c.at))
 		if err != nil || string(got) != c.want || `"`+jsontime.Format(c.at)+`"` != c.want {
-			t.Errorf("%v is written as %s and %s, %v, want %s", c.at, got, jsontime.Format(c.at), err, c.want)
+			t.Errorf("%v is encoded as %s and %s, %v, want %s", c.at, got, jsontime.Format(c.at), err, c.want)
 		}
 	}
 	got, err := json.Marshal(struct {

@@ -61,7 +61,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, err
 	}
-	riders, err := fleet.NewMap(fleet.Options{Age: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
+	riders, err := fleet.NewMap(fleet.Options{MaxAge: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
 	}
