@@ -59,7 +59,7 @@ func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
 	}
 	webtest.CheckTimes(e.t, n.Body)
 	if strings.Contains(string(n.Body), ulla) || strings.Contains(string(n.Body), rider) {
-		e.t.Errorf("what is told says who somebody is: %s", n.Body)
+		e.t.Errorf("the offer names a person: %s", n.Body)
 	}
 	return body
 }

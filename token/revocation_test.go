@@ -141,7 +141,7 @@ func TestRevokedEvents(t *testing.T) {
 	}
 }
 
-// A request that is let in before a revocation makes a good event, however long the append took.
+// A request that was admitted before a revocation makes a valid event, however long the append took.
 func TestARequestBeforeItsRevocationMakesAGoodEvent(t *testing.T) {
 	a := tokentest.New(t)
 	raw := issued(t, a, session, start)
@@ -153,7 +153,8 @@ func TestARequestBeforeItsRevocationMakesAGoodEvent(t *testing.T) {
 	}
 }
 
-// Without a list of revocations that is recent enough no request is let in, and none is told that its token is invalid unless it is.
+// Without a recent list of revocations no request is admitted, and only an invalid token is called
+// invalid.
 func TestRevocationsNotLoaded(t *testing.T) {
 	a := tokentest.New(t)
 	now := start

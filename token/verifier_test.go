@@ -99,7 +99,8 @@ func TestVerifyAtTimes(t *testing.T) {
 	}
 }
 
-// Whatever a request is let in with, its event is good, however long the append took and however the clocks differ.
+// A token that admits a request makes a valid event, however long the append took and however the
+// clocks differ.
 func TestAnAcceptedRequestMakesAGoodEvent(t *testing.T) {
 	a := tokentest.New(t)
 	exp, retired := start.Add(time.Minute), start.Add(30*second)

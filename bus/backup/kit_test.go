@@ -83,14 +83,14 @@ func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (
 		t.Fatal(err)
 	}
 	service := p.person(booking.Service)
-	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: shown,
 		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := timers.NewScheduler(ledger, shown, steward)
+	keeper, err := timers.NewScheduler(ledger, shown, manager)
 	if err != nil {
 		t.Fatal(err)
 	}

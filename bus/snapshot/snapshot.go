@@ -56,7 +56,7 @@ type Snapshot struct {
 	StoredAt time.Time // when the record was written; the server's clock
 }
 
-// Reasons not to use a snapshot. They are metric labels, explained in docs/operate-boards.md.
+// Reasons not to use a snapshot. They are metric labels, explained in docs/operate-snapshots.md.
 var (
 	ErrNone       = errors.New("none")       // there is no snapshot
 	errUnreadable = errors.New("unreadable") // its MAC is wrong, or it is damaged

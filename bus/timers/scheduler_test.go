@@ -45,11 +45,11 @@ func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) e
 	for _, c := range change {
 		c(&config)
 	}
-	steward, err := booking.NewProcessManager(config)
+	manager, err := booking.NewProcessManager(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := timers.NewScheduler(ledger, board, steward)
+	keeper, err := timers.NewScheduler(ledger, board, manager)
 	if err != nil {
 		t.Fatal(err)
 	}

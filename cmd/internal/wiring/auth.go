@@ -61,16 +61,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	trail := trust.NewAuditTrail(b.Conn, "/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
-	rotator, err := keys.NewRotator(keys.RotatorConfig{
-		Ring: ring, Watch: watch, LedgerAge: b.Conn.LedgerAge,
-		Update: func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
-			return trust.ChangeKeys(ctx, b.Conn, change)
-		},
-		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, b.Conn) },
-		MaxAge:    s.KeyAge.Value, Retention: s.Retention.Value,
-		OnChange: func(ctx context.Context, c keys.Change) { audit(ctx, authsvc.EntryOfKey(c, "")) },
-		Log:      b.Log.With("service", "authsvc"), Registerer: b.Registry,
-	})
+	rotator, err := b.rotator(s, ring, watch, audit)
 	if err != nil {
 		return Component{}, err
 	}
@@ -120,6 +111,25 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 			{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
 		}...),
 	}, nil
+}
+
+// rotator returns what replaces the signing key by age and on command. It records each change of
+// the key set in the audit trail.
+func (b *Base) rotator(
+	s setting.Keys, ring *keys.Ring, watch keys.SetWatch, audit func(context.Context, authsvc.Entry),
+) (*keys.Rotator, error) {
+	return keys.NewRotator(keys.RotatorConfig{
+		Ring: ring, Watch: watch, LedgerAge: b.Conn.LedgerAge,
+		Update: func(
+			ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error),
+		) (was, is *token.KeySet, err error) {
+			return trust.ChangeKeys(ctx, b.Conn, change)
+		},
+		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, b.Conn) },
+		MaxAge:    s.KeyAge.Value, Retention: s.Retention.Value,
+		OnChange: func(ctx context.Context, c keys.Change) { audit(ctx, authsvc.EntryOfKey(c, "")) },
+		Log:      b.Log.With("service", "authsvc"), Registerer: b.Registry,
+	})
 }
 
 // callout returns the task that answers the auth callouts of NATS.
