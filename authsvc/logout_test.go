@@ -113,7 +113,7 @@ func TestLogoutByBadRefreshTokens(t *testing.T) {
 		r := browser{origin: "http://evil.example"}.send(cookieTo(path,
 			&http.Cookie{Name: "pillion_refresh", Value: kim.Refresh}))
 		k.ask(t, r, http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
-		k.ask(t, post(path, `{"refresh":"x"}`), http.StatusBadRequest, "not known")
+		k.ask(t, post(path, `{"refresh":"x"}`), http.StatusBadRequest, "is unknown")
 	}
 	if got := k.revoked.take(); got != nil {
 		t.Errorf("revoked %v", got)

@@ -41,6 +41,7 @@ var (
 	// linkTarget matches the address of a Markdown link.
 	linkTarget = regexp.MustCompile(`\]\([^)]*\)|^\[[^]]+\]: \S+|<https?://[^>]*>`)
 	// htmlComment matches a comment that Markdown does not show.
+	codeSpan    = regexp.MustCompile("`[^`]+`")
 	htmlComment = regexp.MustCompile(`<!--.*?-->`)
 )
 
@@ -105,7 +106,7 @@ func checkMarkdown(file, text string) []violation {
 		if inCode || strings.HasPrefix(trimmed, "|") {
 			continue
 		}
-		shown := htmlComment.ReplaceAllString(line, "")
+		shown := codeSpan.ReplaceAllString(htmlComment.ReplaceAllString(line, ""), "")
 		shown = urlText.ReplaceAllString(linkTarget.ReplaceAllString(shown, ""), "")
 		if wide := columns(strings.TrimRight(shown, " ")); wide > maxDocColumns {
 			found = append(found, violation{file, i + 1, "docs width",
