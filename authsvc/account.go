@@ -17,10 +17,11 @@ type Account struct {
 	Email Email  `json:"email"` // accounts are found by it
 	// EmailAsEntered is for writing to the owner: the part before the @ may be case-sensitive.
 	EmailAsEntered string     `json:"typed"`
-	Role           token.Role `json:"role"`           // User or Rider
-	Hash           string     `json:"hash"`           // of the password, as a PHC string
-	Created        time.Time  `json:"created"`        // UTC
-	Demo           bool       `json:"demo,omitempty"` // made by SeedDemo; cannot log in while the demo is off
+	Role           token.Role `json:"role"`    // User or Rider
+	Hash           string     `json:"hash"`    // of the password, as a PHC string
+	Created        time.Time  `json:"created"` // UTC
+	// Demo is set by SeedDemo. Such an account cannot log in while the demo is off.
+	Demo bool `json:"demo,omitempty"`
 
 	Disabled bool `json:"disabled,omitempty"` // can neither log in nor continue a session
 	// SessionEpoch counts how often all sessions of the account were ended together. A session
@@ -31,7 +32,8 @@ type Account struct {
 	// future.
 	NotBefore time.Time `json:"not_before,omitzero"`
 
-	Pending bool `json:"pending,omitempty"` // needs an operator's approval before its owner can log in
+	// Pending says that an operator must approve the account before its owner can log in.
+	Pending bool `json:"pending,omitempty"`
 	// Reset is the hash of the code that sets a new password; empty if there is none. While there
 	// is a code the password is void.
 	Reset      string    `json:"reset,omitempty"`
