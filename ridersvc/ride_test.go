@@ -121,7 +121,7 @@ func TestStartCodes(t *testing.T) {
 	}
 	for left := 4; left >= 0; left-- {
 		w := e.post(rita, id, "start", startBody(otherThan(right)))
-		says := map[int]string{4: "you have 4 tries left", 1: "you have one try left", 0: "goes to another raider"}[left]
+		says := map[int]string{4: "You have 4 tries left", 1: "You have one try left", 0: "goes to another raider"}[left]
 		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), says) {
 			t.Errorf("with %d tries left: answer %d %q", left, w.Code, w.Body)
 		}
