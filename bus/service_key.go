@@ -17,8 +17,8 @@ const maxSeed = 1 << 10
 var ErrServiceKey = fault.New(fault.Invalid, "service_key", "The key cannot be used.")
 
 // LoadOrCreateServiceKey returns the user key whose seed is in a file that only its owner can read.
-// It creates the file if it is missing, and beside it, with the extension .pub, a file with the public
-// key for authsvc. Errors are of kind fault.Invalid and name the file and the remedy.
+// It creates the file if it is missing, and beside it, with the extension .pub, a file with the
+// public key for authsvc. Errors are of kind fault.Invalid and name the file and the remedy.
 func LoadOrCreateServiceKey(path string) (nkeys.KeyPair, error) {
 	key, err := LoadOrCreateKey(path, nkeys.PrefixByteUser)
 	if err != nil {
@@ -28,13 +28,15 @@ func LoadOrCreateServiceKey(path string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, ErrServiceKey.Because(err)
 	}
-	// If the folder is read-only, an operator has provided both files. authsvc reports a missing one.
+	// If the folder is read-only, an operator has provided both files. authsvc reports a missing
+	// one.
 	_ = secretfile.Create(strings.TrimSuffix(path, ".nk")+".pub", []byte(public+"\n"))
 	return key, nil
 }
 
-// LoadOrCreateKey returns the key of a kind whose seed is in a file that only its owner can read. It
-// creates the file if it is missing. Errors are of kind fault.Invalid and name the file and the remedy.
+// LoadOrCreateKey returns the key of a kind whose seed is in a file that only its owner can read.
+// It creates the file if it is missing. Errors are of kind fault.Invalid and name the file and the
+// remedy.
 func LoadOrCreateKey(path string, kind nkeys.PrefixByte) (nkeys.KeyPair, error) {
 	seed, err := secretfile.LoadOrCreate(path, "The nkey", maxSeed, func() ([]byte, error) {
 		key, err := nkeys.CreatePair(kind)
