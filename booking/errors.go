@@ -34,7 +34,7 @@ var (
 	ErrWrongCode = fault.New(fault.Conflict, "wrong_start_code",
 		"Wrong start code. Ask the passenger for the four digits.")
 	ErrReleasedByYou = fault.New(fault.Conflict, "released_by_you",
-		"You gave this booking back, so you cannot accept it again. Please choose another one.")
+		"You have already had this booking and cannot accept it again. Please choose another one.")
 	ErrKeyReused = fault.New(fault.Unprocessable, "key_reused",
 		"This Idempotency-Key was used for another request. Send this request with a new key.")
 	ErrWrongState = fault.New(fault.Conflict, "wrong_state",

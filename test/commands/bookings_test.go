@@ -81,7 +81,7 @@ func TestBookingCommands(t *testing.T) {
 		t.Errorf("release: %d %s%s", status, out, stderr)
 	}
 	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict ||
-		!strings.Contains(words, "given this booking back") {
+		!strings.Contains(words, "already had this booking") {
 		t.Errorf("accept what was released: %d %s", status, words)
 	}
 	if status, words := ridersvc("/accept-booking", `{}`); status != http.StatusOK || !strings.Contains(words, second) {
@@ -132,7 +132,7 @@ func TestBookingCommands(t *testing.T) {
 		{[]string{"show", strings.Repeat("a", 26)}, 1, "no such booking"},
 		{[]string{"cancel", first}, 2, "--reason"},
 		{[]string{"cancel", first, "--reason="}, 2, "--reason"},
-		{[]string{"cancel", second, "--reason=again"}, 1, "has been cancelled"},
+		{[]string{"cancel", second, "--reason=again"}, 1, "was cancelled"},
 		{[]string{"list", "--state=gone"}, 2, "tate"},
 		{[]string{"list", "--user=a", "--raider=b"}, 2, "--user"},
 	} {
