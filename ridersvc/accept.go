@@ -26,8 +26,8 @@ type acceptRequest struct {
 	Booking choice `json:"booking_id"`
 }
 
-// A choice is the booking that a rider asks for. null counts as a named booking that does not exist: a client
-// that lost the id of the booking it means must not get another.
+// A choice is the booking that a rider asks for. null counts as a named booking that does not
+// exist: a client that lost the id of the booking it means must not get another.
 type choice struct {
 	named bool
 	id    booking.ID
@@ -79,8 +79,9 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// acceptOnce accepts the chosen booking. If the command may be a retry, acceptOnce first looks for the booking
-// that an earlier try has accepted. So a retry that names no booking does not get another one.
+// acceptOnce accepts the chosen booking. If the command may be a retry, acceptOnce first looks for
+// the booking that an earlier try has accepted. So a retry that names no booking does not get
+// another one.
 func (s *Service) acceptOnce(
 	ctx context.Context, c booking.Command, retried bool, chosen choice,
 ) (booking.Booking, error) {
@@ -99,7 +100,8 @@ func (s *Service) acceptOnce(
 	b, err := s.desk.AcceptedBy(ctx, c)
 	if errors.Is(err, booking.ErrNotFound) {
 		b, err = accept()
-		if errors.Is(err, booking.ErrRiderBusy) { // perhaps by a concurrent request with the same command
+		// perhaps by a concurrent request with the same command
+		if errors.Is(err, booking.ErrRiderBusy) {
 			if first, failed := s.desk.AcceptedBy(ctx, c); failed == nil {
 				b, err = first, nil
 			}
@@ -113,9 +115,10 @@ func (s *Service) acceptOnce(
 
 // acceptAny accepts the first booking, in the order of choose, for which the rider wins the race.
 //
-// Before each look, the board catches up with what the ledger's leader reports after the call began.
-// Therefore ErrNoneOpen is true of some moment during the call, and a booking that the rider already has is
-// not accepted again. Errors: ErrNoneOpen, ErrCrowded, bookings.ErrCatchingUp, and those of the desk.
+// Before each look, the board catches up with what the ledger's leader reports after the call
+// began. Therefore ErrNoneOpen is true of some moment during the call, and a booking that the rider
+// already has is not accepted again. Errors: ErrNoneOpen, ErrCrowded, bookings.ErrCatchingUp, and
+// those of the desk.
 func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
 	if err := s.board.Check(ctx); err != nil {
 		return booking.Booking{}, err
@@ -154,26 +157,28 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 	}
 }
 
-// A candidate is the result of a look at the board. The zero candidate means that no booking is open.
+// A candidate is the result of a look at the board. The zero candidate means that no booking is
+// open.
 type candidate struct {
 	id     booking.ID // the booking to try next
 	opened uint64     // its OpenedSeq
 	end    func()     // to be called after trying it; nil: no booking can be tried now
 
-	busy  <-chan struct{} // closed when another rider's attempt at the first booking in flight has ended
-	known bool            // whether the rider's position is known
+	// closed when another rider's attempt at the first booking in flight has ended
+	busy  <-chan struct{}
+	known bool // whether the rider's position is known
 }
 
-// choose returns the first booking that the rider may accept and that no other rider of this process is
-// trying. It skips the bookings in lost, unless they have been opened again since. lost maps them to their
-// OpenedSeq.
+// choose returns the first booking that the rider may accept and that no other rider of this
+// process is trying. It skips the bookings in lost, unless they have been opened again since. lost
+// maps them to their OpenedSeq.
 //
-// The order is: the nearest pickup within the radius, and then, of the bookings without places, the longest
-// waiting. It never chooses a pickup farther away, or any pickup for a rider whose position is unknown. Such
-// a booking must be named.
+// The order is: the nearest pickup within the radius, and then, of the bookings without places, the
+// longest waiting. It never chooses a pickup farther away, or any pickup for a rider whose position
+// is unknown. Such a booking must be named.
 //
-// choose looks at more and more bookings, from the beginning each time, so that its last look is at one state of
-// the board.
+// choose looks at more and more bookings, from the beginning each time, so that its last look is at
+// one state of the board.
 func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) candidate {
 	at, known := s.fleet.Where(rider)
 	var place *booking.Place
@@ -220,7 +225,8 @@ func (s *Service) noneOpen(rider booking.RiderID, c candidate) error {
 		"Report it with PUT /position and try again, or accept a booking by its id.")
 }
 
-// elsewhere reports whether the rider may accept an open booking with a pickup, at whatever distance.
+// elsewhere reports whether the rider may accept an open booking with a pickup, at whatever
+// distance.
 func (s *Service) elsewhere(rider booking.RiderID) bool {
 	for after := uint64(0); ; {
 		page := s.board.Open(s.now(), boardPage, after)
@@ -241,8 +247,8 @@ func (s *Service) try(ctx context.Context, c booking.Command, next candidate) (b
 	return s.desk.Accept(ctx, c, next.id)
 }
 
-// tryNext reports whether, after err, another booking may be tried. A busy rider would lose every race. After
-// an unknown outcome, another try could give the rider two bookings.
+// tryNext reports whether, after err, another booking may be tried. A busy rider would lose every
+// race. After an unknown outcome, another try could give the rider two bookings.
 func tryNext(err error) bool {
 	switch {
 	case errors.Is(err, booking.ErrRiderBusy):

@@ -140,7 +140,8 @@ func TestAnyLooksAgainAfterALoss(t *testing.T) {
 	})
 }
 
-// A rider has one ride at a time, also where the board does not know yet that the rider has it; whoever has none to go to is told so.
+// A rider has one ride at a time, also where the board does not know yet that the rider has it;
+// whoever has none to go to is told so.
 func TestAnyForABusyRider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
@@ -238,7 +239,8 @@ func (e *env) begin(rider string) <-chan *httptest.ResponseRecorder {
 	return answered
 }
 
-// While one rider of this process tries a booking, another waits for how that ends instead of trying it too.
+// While one rider of this process tries a booking, another waits for how that ends instead of
+// trying it too.
 func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 	for _, c := range []struct {
 		name  string

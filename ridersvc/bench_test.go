@@ -8,7 +8,8 @@ import (
 	"github.com/example/pillion/bus/bustest"
 )
 
-// BenchmarkCrowd is one race: all riders ask two instances for any booking at once, over HTTP and a real NATS.
+// BenchmarkCrowd is one race: all riders ask two instances for any booking at once, over HTTP and a
+// real NATS.
 func BenchmarkCrowd(b *testing.B) {
 	for _, bookings := range []int{1, crowd} {
 		b.Run(fmt.Sprintf("%d riders for %d bookings", crowd, bookings), func(b *testing.B) {

@@ -19,8 +19,8 @@ func view(b booking.Booking) bookings.View {
 	return v
 }
 
-// show answers with a booking of the caller, from the ledger. A booking is not found for other riders,
-// including one who has released it and one who may accept it.
+// show answers with a booking of the caller, from the ledger. A booking is not found for other
+// riders, including one who has released it and one who may accept it.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {
@@ -32,7 +32,8 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, view(b))
 }
 
-// list returns the bookings that the caller has accepted and not released, from the board, newest first.
+// list returns the bookings that the caller has accepted and not released, from the board, newest
+// first.
 func (s *Service) list(caller string, n int, before uint64, filters ...board.Filter) []booking.Booking {
 	return s.board.OfRider(booking.RiderID(caller), n, before, filters...)
 }

@@ -98,7 +98,8 @@ func TestShowIsForItsRider(t *testing.T) {
 	}
 }
 
-// Whether a booking is there is its parties' business: all others get the very answer of one that is not.
+// Whether a booking is there is its parties' business: all others get the very answer of one that
+// is not.
 func TestOtherRidersLearnNothing(t *testing.T) {
 	same := func(t *testing.T, e *env, rider string, id booking.ID) {
 		t.Helper()
@@ -248,5 +249,6 @@ func TestHistoryUntilTheBoardIsReady(t *testing.T) {
 	e.bring(id, booking.StateAccepted)
 	e.unready = ledger.ErrNotCaughtUp
 	later(t, e.call("GET", "/bookings", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
-	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), "")) // which comes from the ledger
+	// which comes from the ledger
+	webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.rider(rita), ""))
 }

@@ -143,7 +143,8 @@ func (e *env) rider(id string) string {
 	return e.auth.Token(token.Rider, id, id[:4]+"@example.com")
 }
 
-// call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
+// call makes one request; headers are names and values in turn. The answer is held against the
+// OpenAPI document.
 func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
 	e.t.Helper()
 	r := webtest.Request(method, target, bearer, body, headers...)
@@ -208,7 +209,8 @@ func (e *env) do(_ booking.Booking, err error) {
 	}
 }
 
-// finish rides a booking that a rider has accepted to its end, in another process: then the rider is free again.
+// finish rides a booking that a rider has accepted to its end, in another process: then the rider
+// is free again.
 func (e *env) finish(rider string, id booking.ID) {
 	e.t.Helper()
 	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){e.desk.Arrive, e.desk.Start, e.desk.Complete} {

@@ -150,7 +150,8 @@ func TestWatchOpenBookingsRefuses(t *testing.T) {
 	later(t, e.call("GET", "/open-bookings/events", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 }
 
-// However many bookings come and go meanwhile, who watches and comes back knows in the end what is open.
+// However many bookings come and go meanwhile, who watches and comes back knows in the end what is
+// open.
 func TestWatchOpenBookingsConverges(t *testing.T) {
 	e, url := streaming(t)
 	bearer := e.rider(rita)

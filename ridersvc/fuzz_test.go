@@ -12,8 +12,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// Whatever the body, a rider is given the booking that it names, or any where it names none, or none at all. ID in the body stands
-// for a booking that is open, behind another.
+// Whatever the body, a rider is given the booking that it names, or any where it names none, or
+// none at all. ID in the body stands for a booking that is open, behind another.
 func FuzzAccept(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "{}", "[]", "null", "{}{}", `{"booking_id":"ID"}`, `{"booking_id":null}`, `{"booking_id":""}`, `{"booking_id":1}`,

@@ -89,7 +89,8 @@ func TestAcceptBodies(t *testing.T) {
 	}
 }
 
-// A named booking that is lost: the status and the sentence say why, also where the first look was a stale one.
+// A named booking that is lost: the status and the sentence say why, also where the first look was
+// a stale one.
 func TestNamedLosses(t *testing.T) {
 	for _, c := range []struct {
 		name   string

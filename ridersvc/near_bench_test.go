@@ -23,10 +23,12 @@ func p99(took []time.Duration) time.Duration {
 	return took[len(took)*99/100]
 }
 
-// BenchmarkNearestOpen asks the service for the nearest of 100,000 open bookings, while 50,000 riders report where they are, each every four
-// seconds, and bookings come and go. The limits are 5 ms for 99 of 100, and 400 MiB for all of it. It is measured in rounds, and the best round
-// counts. "bare" is a hash that takes about as long as a request, in turn with the requests: where even that takes ten times as
-// long as it usually does, others are using the machine, and no verdict is given on the time.
+// BenchmarkNearestOpen asks the service for the nearest of 100,000 open bookings, while 50,000
+// riders report where they are, each every four seconds, and bookings come and go. The limits are 5
+// ms for 99 of 100, and 400 MiB for all of it. It is measured in rounds, and the best round counts.
+// "bare" is a hash that takes about as long as a request, in turn with the requests: where even
+// that takes ten times as long as it usually does, others are using the machine, and no verdict is
+// given on the time.
 func BenchmarkNearestOpen(b *testing.B) {
 	const (
 		bookings, riders  = 100_000, 50_000

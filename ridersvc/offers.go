@@ -20,16 +20,17 @@ import (
 )
 
 const (
-	maxRiders    = 100    // who get one booking, the nearest first; bounds the messages of a busy city
+	// who get one booking, the nearest first; bounds the messages of a busy city
+	maxRiders    = 100
 	maxOffers    = 50     // to one rider after a report, the nearest first
 	maxAudiences = 20_000 // remembered; about 30 MB if all are full
 
 	readyPoll = 100 * time.Millisecond
 )
 
-// offers sends riders over NATS the bookings near them, and says when they are no longer open. An instance
-// serves the riders whose last report it has received. It remembers who got which booking, so a rider who
-// reports to another instance gets the offers again.
+// offers sends riders over NATS the bookings near them, and says when they are no longer open. An
+// instance serves the riders whose last report it has received. It remembers who got which booking,
+// so a rider who reports to another instance gets the offers again.
 type offers struct {
 	tell   func(feed.Offer) error // nil: no offers are sent
 	board  *board.Board
@@ -39,8 +40,8 @@ type offers struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	// mu is held from a look at the board until its result is sent, so that no rider gets an offer after its
-	// end.
+	// mu is held from a look at the board until its result is sent, so that no rider gets an offer
+	// after its end.
 	mu        sync.Mutex
 	audiences *simplelru.LRU[booking.ID, *audience]
 }
@@ -63,7 +64,8 @@ func newOffers(c Config) (*offers, error) {
 	}, nil
 }
 
-// reported sends a rider who has just reported the offers nearby that it has not got from this instance.
+// reported sends a rider who has just reported the offers nearby that it has not got from this
+// instance.
 func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
 	if o.tell == nil || o.ready(ctx) != nil || !o.fleet.Online(rider) || o.board.Busy(rider) {
 		return
@@ -79,8 +81,8 @@ func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
 	}
 }
 
-// offer sends a rider a booking, unless the rider has got it already or enough others have. The caller holds
-// the mutex.
+// offer sends a rider a booking, unless the rider has got it already or enough others have. The
+// caller holds the mutex.
 func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 	a, known := o.audiences.Get(b.ID)
 	if !known || a.seq != b.OpenedSeq {
@@ -102,7 +104,8 @@ func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 	}
 }
 
-// offerMessage is an open booking as GET /open-bookings shows it. The distance is appended for each rider.
+// offerMessage is an open booking as GET /open-bookings shows it. The distance is appended for each
+// rider.
 type offerMessage struct {
 	V   int    `json:"v"`
 	Seq uint64 `json:"seq"`
@@ -116,8 +119,8 @@ type goneMessage struct {
 	gone
 }
 
-// send reports whether it has sent a notice. It does not repeat a failed one: a rider without a connection has
-// missed more than that.
+// send reports whether it has sent a notice. It does not repeat a failed one: a rider without a
+// connection has missed more than that.
 func (o *offers) send(n feed.Offer) bool {
 	err := o.tell(n)
 	if err != nil {
@@ -126,8 +129,8 @@ func (o *offers) send(n feed.Offer) bool {
 	return err == nil
 }
 
-// opened sends an open booking to the nearest riders who report to this instance. A booking without places is
-// near nobody.
+// opened sends an open booking to the nearest riders who report to this instance. A booking without
+// places is near nobody.
 func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
@@ -180,7 +183,8 @@ func (o *offers) run(ctx context.Context) error {
 	return nil
 }
 
-// follow sends the open bookings, and then each change, until ctx ends or the watch has fallen behind.
+// follow sends the open bookings, and then each change, until ctx ends or the watch has fallen
+// behind.
 func (o *offers) follow(ctx context.Context) error {
 	w := o.board.WatchOpen()
 	defer w.Stop()

@@ -11,8 +11,9 @@ import (
 	"github.com/example/pillion/fleet"
 )
 
-// BenchmarkOffers opens and cancels bookings among 50,000 riders in a city, all of whom report here: what that takes with riders told, beside the same
-// without. "told" is how many messages an opening and its end are, of which there must not be more than 200.
+// BenchmarkOffers opens and cancels bookings among 50,000 riders in a city, all of whom report
+// here: what that takes with riders told, beside the same without. "told" is how many messages an
+// opening and its end are, of which there must not be more than 200.
 func BenchmarkOffers(b *testing.B) {
 	for _, tells := range []bool{false, true} {
 		b.Run(map[bool]string{false: "nobody is told", true: "riders are told"}[tells], func(b *testing.B) {

@@ -64,8 +64,8 @@ func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
 	return body
 }
 
-// A rider is told once of each open booking that is near, when it opens, when the rider comes near, goes online or has time again, and whoever was told
-// is told when it is gone.
+// A rider is told once of each open booking that is near, when it opens, when the rider comes near,
+// goes online or has time again, and whoever was told is told when it is gone.
 func TestOffers(t *testing.T) {
 	e := newEnv(t)
 	far := north(20_000)
@@ -111,7 +111,8 @@ func TestOffers(t *testing.T) {
 	if len(e.offers) > 0 {
 		t.Errorf("told, but offline or busy: %+v", <-e.offers)
 	}
-	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, "")) // the first is open to others, and rolf has time
+	// the first is open to others, and rolf has time
+	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), id, ""))
 	e.at(rolf, north(1000))
 	e.toldOf(rolf, second, "open")
 	webtest.Object(t, e.call("POST", "/online", e.rider(rita), ""))
@@ -170,7 +171,8 @@ func TestOffersAreFew(t *testing.T) {
 	}
 }
 
-// What becomes of the board while nobody looks, as when verdicts about the past have changed, is told afterwards.
+// What becomes of the board while nobody looks, as when verdicts about the past have changed, is
+// told afterwards.
 func TestOffersAfterARestart(t *testing.T) {
 	e := newEnv(t)
 	e.at(rita, here)
@@ -192,8 +194,8 @@ func TestOffersAfterARestart(t *testing.T) {
 	e.toldOf(rita, stays, "gone")
 }
 
-// Over NATS, with two instances: riders who connect with their token are told by the one that they report to, once, and once more when they report to the
-// other one.
+// Over NATS, with two instances: riders who connect with their token are told by the one that they
+// report to, once, and once more when they report to the other one.
 func TestOffersOverNATS(t *testing.T) {
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, 2)
@@ -230,7 +232,8 @@ func TestOffersOverNATS(t *testing.T) {
 				return is
 			}
 		}
-		// Each reports to an instance of its own, and again until the servers know of its subscription.
+		// Each reports to an instance of its own, and again until the servers know of its
+		// subscription.
 		greeting := booking.ID(booking.NewID())
 		x.bookAt(t, greeting, here)
 		for i := range 2 {

@@ -14,8 +14,8 @@ import (
 type Roster interface {
 	// Say stores that a rider went online or offline at a time.
 	Say(ctx context.Context, rider booking.RiderID, online bool, at time.Time) error
-	// Said returns what Say stored last, and when, not older than the call. A rider of whom nothing is
-	// stored is online, at the zero time.
+	// Said returns what Say stored last, and when, not older than the call. A rider of whom nothing
+	// is stored is online, at the zero time.
 	Said(ctx context.Context, rider booking.RiderID) (online bool, at time.Time, err error)
 }
 
@@ -23,8 +23,9 @@ type Roster interface {
 var ErrOffline = fault.New(fault.Conflict, "offline",
 	"You are offline. Go online with POST /online before you accept a booking.")
 
-// loadStatus loads what the roster stores of a rider into the map, which a new instance does not know yet. It
-// must precede a position report, which would otherwise make an offline rider count as online.
+// loadStatus loads what the roster stores of a rider into the map, which a new instance does not
+// know yet. It must precede a position report, which would otherwise make an offline rider count as
+// online.
 func (s *Service) loadStatus(ctx context.Context, rider booking.RiderID) error {
 	if s.fleet.HasSaid(rider) {
 		return nil
@@ -38,7 +39,8 @@ func (s *Service) loadStatus(ctx context.Context, rider booking.RiderID) error {
 	return err
 }
 
-// alreadyMine returns the chosen booking if the offline rider has already accepted it, and otherwise refusal.
+// alreadyMine returns the chosen booking if the offline rider has already accepted it, and
+// otherwise refusal.
 func (s *Service) alreadyMine(
 	ctx context.Context, rider booking.RiderID, chosen choice, refusal error,
 ) (booking.Booking, error) {
@@ -50,8 +52,8 @@ func (s *Service) alreadyMine(
 	return booking.Booking{}, refusal
 }
 
-// checkOnline returns ErrOffline for a rider who is offline. It asks the roster, because the map may lag
-// behind.
+// checkOnline returns ErrOffline for a rider who is offline. It asks the roster, because the map
+// may lag behind.
 func (s *Service) checkOnline(ctx context.Context, rider booking.RiderID) error {
 	online, _, err := s.roster.Said(ctx, rider)
 	if err == nil && !online {

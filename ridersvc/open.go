@@ -32,16 +32,18 @@ func offerOf(b booking.Booking) offer {
 // nearOffer is an offer with its distance.
 type nearOffer struct {
 	offer
-	Metres  int64 `json:"pickup_distance_m"` // in a straight line; distance_m is the length of the ride
+	// in a straight line; distance_m is the length of the ride
+	Metres  int64 `json:"pickup_distance_m"`
 	Seconds int64 `json:"waiting_seconds"`
 }
 
-// errNoPages refuses a cursor with an area: by the time of the second page, the order would be another.
+// errNoPages refuses a cursor with an area: by the time of the second page, the order would be
+// another.
 var errNoPages = web.ErrCursor.Saying("With lat and lng there is only one page. " +
 	"Use limit to get more bookings, or another radius to get others.")
 
-// open lists the bookings that the caller may accept: with an area, the nearest first, and otherwise the
-// longest waiting first. The board includes every acceptance on this instance.
+// open lists the bookings that the caller may accept: with an area, the nearest first, and
+// otherwise the longest waiting first. The board includes every acceptance on this instance.
 func (s *Service) open(w http.ResponseWriter, r *http.Request) error {
 	area, hasArea, err := bookings.ParseArea(r, s.radius)
 	if err != nil {

@@ -187,7 +187,8 @@ func TestReleasedIsNotShownAgain(t *testing.T) {
 		}
 	}
 	webtest.Refused(t, e.accept(rita, named(one)), http.StatusConflict, booking.ErrReleasedByYou.Message)
-	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen) // nor is it said that there are some elsewhere
+	// nor is it said that there are some elsewhere
+	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	again := webtest.Watch(t, server.URL+"/open-bookings/events", e.rider(rita))
 	again.Want("ready")
 	e.do(e.desk.Cancel(ctx, command(booking.User, ulla), one, ""))

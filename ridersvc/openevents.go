@@ -60,8 +60,8 @@ func (s *Service) watchOpen(streams *web.Streams) web.HandlerFunc {
 	}
 }
 
-// run sends everything from the first event to the last. It returns an error in any case, and has handled it.
-// resume says that the client asked to resume, and resumed that the stream does.
+// run sends everything from the first event to the last. It returns an error in any case, and has
+// handled it. resume says that the client asked to resume, and resumed that the stream does.
 func (o *openStream) run(resume, resumed bool) error {
 	if !resumed {
 		if resume {
@@ -99,7 +99,8 @@ func (o *openStream) run(resume, resumed bool) error {
 	}
 }
 
-// snapshot sends all open bookings. The events have no ids: a client that loses its connection starts over.
+// snapshot sends all open bookings. The events have no ids: a client that loses its connection
+// starts over.
 func (o *openStream) snapshot() error {
 	now := o.now()
 	o.since = now.Add(-1) // a booking with a deadline of exactly now is in the snapshot
@@ -144,7 +145,8 @@ func (o *openStream) changes() error {
 	return nil
 }
 
-// event returns the event for a change, if any. If overdue has reported a booking gone, its end is no news.
+// event returns the event for a change, if any. If overdue has reported a booking gone, its end is
+// no news.
 func (o *openStream) event(c *board.OpenChange) (web.Event, bool) {
 	if c.Opened() {
 		return web.Event{ID: c.Seq, Event: "open", Data: offerOf(c.Booking)}, true

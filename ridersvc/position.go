@@ -18,8 +18,8 @@ type positionRequest struct {
 	Accuracy *float64 `json:"accuracy"` // in metres
 }
 
-// fix returns the position that p reports. Errors: booking.ErrInvalidPlace, fleet.ErrFixTime, and others of
-// fleet.Fix.Valid.
+// fix returns the position that p reports. Errors: booking.ErrInvalidPlace, fleet.ErrFixTime, and
+// others of fleet.Fix.Valid.
 func (p positionRequest) fix(now time.Time) (fleet.Fix, error) {
 	place, err := p.Place()
 	if err != nil {
@@ -55,8 +55,8 @@ var ignoredMessages = map[fleet.Verdict]string{
 	fleet.Inaccurate: fmt.Sprintf("Position ignored: it must be accurate to %d metres", fleet.MaxInaccuracy),
 }
 
-// move stores the caller's position. A report makes a rider online unless the rider has gone offline with
-// POST /offline.
+// move stores the caller's position. A report makes a rider online unless the rider has gone
+// offline with POST /offline.
 func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	var req positionRequest
 	if err := web.DecodeOptional(r, &req); err != nil {
@@ -106,8 +106,8 @@ func (s *Service) setOnline(w http.ResponseWriter, r *http.Request, online bool,
 	return s.report(w, r, message, status)
 }
 
-// report announces the caller's status to the other instances. If that fails, the status stays stored here,
-// and the caller gets an error and repeats the report.
+// report announces the caller's status to the other instances. If that fails, the status stays
+// stored here, and the caller gets an error and repeats the report.
 func (s *Service) report(w http.ResponseWriter, r *http.Request, message string, status fleet.Status) error {
 	ctx := r.Context()
 	if err := s.announce(ctx, status); err != nil {

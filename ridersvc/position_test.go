@@ -39,12 +39,14 @@ func (e *env) at(rider string, p booking.Place) {
 	webtest.Object(e.t, e.call("PUT", "/position", e.rider(rider), fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)))
 }
 
-// A rider who reports a position is online, unless it has said to be offline, and what it says is told to the other instances.
+// A rider who reports a position is online, unless it has said to be offline, and what it says is
+// told to the other instances.
 func TestPosition(t *testing.T) {
 	e := newEnv(t)
 	for _, c := range []struct {
 		method, target, body, message string
-		online, counts                bool // what is answered, and whether the rider counts as online
+		// what is answered, and whether the rider counts as online
+		online, counts bool
 	}{
 		{"POST", "/online", "", "You are online", true, false}, // it is not known where
 		{"PUT", "/position", `{"lat":12.97,"lng":77.59}`, "Position updated", true, true},
@@ -82,7 +84,8 @@ func TestPosition(t *testing.T) {
 	if e.fleet.Online(rita) {
 		t.Error("a rider who has not been heard of is online")
 	}
-	v := webtest.Object(t, e.call("PUT", "/position", e.rider(rolf), `{"lat":-90,"lng":180}`)) // who has never said anything
+	// who has never said anything
+	v := webtest.Object(t, e.call("PUT", "/position", e.rider(rolf), `{"lat":-90,"lng":180}`))
 	if v["online"] != true || !e.fleet.Online(rolf) {
 		t.Errorf("a rider who reports a position is not online: %v", v)
 	}
@@ -199,7 +202,8 @@ func TestOpenAroundRefuses(t *testing.T) {
 	later(t, e.call("GET", "/open-bookings?lat=1&lng=1", e.rider(rita), ""), bookings.ErrCatchingUp.Message)
 }
 
-// A rider of whom it is known where it is gets what is near, then what is nowhere, and never what is far.
+// A rider of whom it is known where it is gets what is near, then what is nowhere, and never what
+// is far.
 func TestAnyTakesTheNearest(t *testing.T) {
 	e := newEnv(t)
 	nowhere, far, near, nearest := e.book(), e.bookAt(north(9000)), e.bookAt(north(2900)), e.bookAt(north(-300))
@@ -220,8 +224,8 @@ func TestAnyTakesTheNearest(t *testing.T) {
 	won(t, e.accept(rita, named(farther)), rita, farther) // by name it may be anywhere
 }
 
-// A rider of whom nobody knows where it is, or where it was too long ago, gets only what has no pickup. By name it gets
-// whatever it wants.
+// A rider of whom nobody knows where it is, or where it was too long ago, gets only what has no
+// pickup. By name it gets whatever it wants.
 func TestAnyWithoutAKnownPosition(t *testing.T) {
 	const none = "No open bookings without a pickup, and your position is unknown or too old. " +
 		"Report it with PUT /position and try again, or accept a booking by its id."
@@ -258,7 +262,8 @@ func TestAnyWithoutAKnownPosition(t *testing.T) {
 	}
 }
 
-// What is lost is passed over for the next nearest, beyond any number of those that the rider cannot have.
+// What is lost is passed over for the next nearest, beyond any number of those that the rider
+// cannot have.
 func TestAnyGoesOnToTheNextNearest(t *testing.T) {
 	e := newEnv(t)
 	e.at(rita, here)

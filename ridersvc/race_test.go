@@ -28,7 +28,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// A town is a NATS with two instances of the service, each with a connection, a ledger and a board of its own, serving HTTP.
+// A town is a NATS with two instances of the service, each with a connection, a ledger and a board
+// of its own, serving HTTP.
 type town struct {
 	auth   *tokentest.Authority
 	urls   [2]string
@@ -124,7 +125,8 @@ func (x *town) run(t testing.TB, name string, task func(context.Context) error) 
 // at reports to one instance where a rider is, and returns when both know.
 func (x *town) at(t testing.TB, rider, instance int, p booking.Place) {
 	t.Helper()
-	wait.Until(t, "both instances know where a rider is", func() bool { // a report may be lost as long as the other one does not listen yet
+	// a report may be lost as long as the other one does not listen yet
+	wait.Until(t, "both instances know where a rider is", func() bool {
 		body := fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)
 		if a, err := x.send(t.Context(), "PUT", "/position", rider, instance, body); err != nil || a.status != http.StatusOK {
 			t.Fatalf("position: %+v, %v", a, err)
@@ -221,7 +223,8 @@ func (x *town) race(t testing.TB, body string, also func() error) []answer {
 	return answers
 }
 
-// winner returns who was told success, and fails the test unless that was one at most and all others were told loss.
+// winner returns who was told success, and fails the test unless that was one at most and all
+// others were told loss.
 func winner(t testing.TB, answers []answer, status int, loss ...string) (int, bool) {
 	t.Helper()
 	found := -1
@@ -320,7 +323,8 @@ func TestABookingForEveryone(t *testing.T) {
 	})
 }
 
-// Riders who report to one instance and ask the other one are given what is near, each something else, and nobody what is far.
+// Riders who report to one instance and ask the other one are given what is near, each something
+// else, and nobody what is far.
 func TestANearBookingForEveryone(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, crowd)
@@ -355,7 +359,8 @@ func TestANearBookingForEveryone(t *testing.T) {
 	})
 }
 
-// A booking that was answered with 200 a moment ago, through another process, is there for the first rider who asks.
+// A booking that was answered with 200 a moment ago, through another process, is there for the
+// first rider who asks.
 func TestNobodyIsToldNoneTooEarly(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, 1)

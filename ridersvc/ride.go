@@ -55,8 +55,8 @@ func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
 // positionDelay is how long a position takes at most from the instance it was reported to.
 const positionDelay = 500 * time.Millisecond
 
-// retryPosition calls try again at each new position of the rider while it fails because of the position.
-// It stops when another instance can have no newer one.
+// retryPosition calls try again at each new position of the rider while it fails because of the
+// position. It stops when another instance can have no newer one.
 func (s *Service) retryPosition(ctx context.Context, rider booking.RiderID, try func() error) error {
 	positions, stop := s.fleet.Watch(rider)
 	defer stop()
@@ -82,8 +82,9 @@ type startRequest struct {
 	Code string `json:"start_code"` // four digits, which the user tells the rider
 }
 
-// MarshalJSON omits the code from the command's fingerprint, from which ten thousand tries would recover it.
-// Thus a retry is the same request whatever its code, and gets the outcome of the first try.
+// MarshalJSON omits the code from the command's fingerprint, from which ten thousand tries would
+// recover it. Thus a retry is the same request whatever its code, and gets the outcome of the first
+// try.
 func (startRequest) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
 // start starts the ride with the user's start code.

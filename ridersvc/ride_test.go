@@ -237,14 +237,15 @@ func TestGivingBack(t *testing.T) {
 		t.Errorf("once more, after another rider has accepted it: %v", v)
 	}
 	if e.code(id) == before {
-		t.Error("the start code is the one that the first rider may have heard") // once in 10,000 runs by chance
+		// once in 10,000 runs by chance
+		t.Error("the start code is the one that the first rider may have heard")
 	}
 	e.do(e.desk.Arrive(t.Context(), command(booking.Rider, rolf), id))
 	stepped(t, e.post(rolf, id, "start", startBody(e.code(id))), "Ride started", id, booking.StateStarted)
 }
 
-// Who has given a booking back, and sends again what it did before, is told what came of that, and nothing of the ride that somebody
-// else has now.
+// Who has given a booking back, and sends again what it did before, is told what came of that, and
+// nothing of the ride that somebody else has now.
 func TestRetriesAfterARelease(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
@@ -284,7 +285,8 @@ func TestAcceptedAndCancelled(t *testing.T) {
 	}
 }
 
-// The retry of "any booking" is given the booking that the first try was given, and not the next one.
+// The retry of "any booking" is given the booking that the first try was given, and not the next
+// one.
 func TestAnyWithAKey(t *testing.T) {
 	e := newEnv(t)
 	first, second := e.book(), e.book()

@@ -1,9 +1,9 @@
-// Package ridersvc is the HTTP service for riders, who drive the bikes: they report positions, see open bookings,
-// accept one and take the ride to its end.
+// Package ridersvc is the HTTP service for riders, who drive the bikes: they report positions, see
+// open bookings, accept one and take the ride to its end.
 //
-// Make a service with [New], serve [Service.Routes] and run [Service.Run]. A booking.Desk handles its
-// commands, and the ledger decides races. The service keeps nothing that another instance could not replace,
-// so any number of instances may run.
+// Make a service with [New], serve [Service.Routes] and run [Service.Run]. A booking.Desk handles
+// its commands, and the ledger decides races. The service keeps nothing that another instance could
+// not replace, so any number of instances may run.
 package ridersvc
 
 import (
@@ -42,8 +42,8 @@ type Ledger interface {
 	LastSequence(ctx context.Context) (uint64, error)
 }
 
-// Config is what a Service needs. Desk, Board, Ready, Ledger, Verifier, Fleet, Announce and Roster are
-// required.
+// Config is what a Service needs. Desk, Board, Ready, Ledger, Verifier, Fleet, Announce and Roster
+// are required.
 type Config struct {
 	Desk     *booking.Desk
 	Board    *board.Board                // the caller feeds it
@@ -54,9 +54,12 @@ type Config struct {
 	Fleet    *fleet.Map                                // where riders are
 	Announce func(context.Context, fleet.Status) error // sends a status to the other instances
 	Roster   Roster                                    // which riders are offline
-	Within   float64                                   // greatest distance to the pickup at arrival, in metres; 0: any
-	Radius   float64                                   // default search radius, in metres; default: bookings.DefaultRadius
-	Tell     func(feed.Offer) error                    // sends a rider an offer; nil: no offers are sent
+	// greatest distance to the pickup at arrival, in metres; 0: any
+	Within float64
+	// default search radius, in metres; default: bookings.DefaultRadius
+	Radius float64
+	// sends a rider an offer; nil: no offers are sent
+	Tell func(feed.Offer) error
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
 	Rate           web.Rate       // requests of one network to this instance; zero: no limit
@@ -69,7 +72,8 @@ type Config struct {
 	NewID      func() string         // default: booking.NewID
 }
 
-// A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no closing.
+// A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no
+// closing.
 type Service struct {
 	desk     *booking.Desk
 	board    bookings.TrustedBoard
@@ -143,7 +147,8 @@ func New(c Config) (*Service, error) {
 	}, nil
 }
 
-// Run sends riders the offers near them until ctx ends, and then returns nil. Every instance may run it.
+// Run sends riders the offers near them until ctx ends, and then returns nil. Every instance may
+// run it.
 func (s *Service) Run(ctx context.Context) error { return s.offers.run(ctx) }
 
 // Routes returns all routes of the service. Call it once: it registers the metrics.

@@ -60,7 +60,8 @@ func TestAuthorizationHeader(t *testing.T) {
 	good := e.rider(rita)
 	webtest.WantsAToken(t, e.handler, ridersvc.OpenAPI, good, calls...)
 	e.nothingTried()
-	for _, scheme := range []string{"bearer ", "BEARER ", "Bearer  "} { // the second and third time it is the rider's already
+	// the second and third time it is the rider's already
+	for _, scheme := range []string{"bearer ", "BEARER ", "Bearer  "} {
 		won(t, e.call("POST", "/accept-booking", "", named(id), "Authorization", scheme+good), rita, id)
 	}
 }

@@ -15,9 +15,10 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// BenchmarkVerify shows what a verification costs beside the bare rsa.VerifyPKCS1v15 that it cannot do without. The sub-benchmark
-// ratio takes turns in short rounds, so that a machine that is busy now and then does not favour one of them, and reports the
-// medians: uncached/bare is to be at most 1.4, bare/cached at least 40.
+// BenchmarkVerify shows what a verification costs beside the bare rsa.VerifyPKCS1v15 that it cannot
+// do without. The sub-benchmark ratio takes turns in short rounds, so that a machine that is busy
+// now and then does not favour one of them, and reports the medians: uncached/bare is to be at most
+// 1.4, bare/cached at least 40.
 func BenchmarkVerify(b *testing.B) {
 	w := newWorkload(b)
 	b.Run("bareRSA", func(b *testing.B) {
@@ -58,7 +59,8 @@ func BenchmarkVerify(b *testing.B) {
 	})
 }
 
-// A workload is many tokens of the usual size, a verifier that remembers them all and one that remembers next to none.
+// A workload is many tokens of the usual size, a verifier that remembers them all and one that
+// remembers next to none.
 type workload struct {
 	key          *rsa.PublicKey
 	digest       [sha256.Size]byte
@@ -95,7 +97,8 @@ func newWorkload(b *testing.B) *workload {
 	return w
 }
 
-// someRevocations returns n revocations of sessions and as many of accounts, none of which any test's token has.
+// someRevocations returns n revocations of sessions and as many of accounts, none of which any
+// test's token has.
 func someRevocations(n int) *token.RevocationSet {
 	var s token.RevocationSet
 	now := time.Now()

@@ -11,7 +11,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// Where the clock cannot be gone by, nothing is said of a request's token, be it good or bad. An event's is judged by another clock.
+// Where the clock cannot be gone by, nothing is said of a request's token, be it good or bad. An
+// event's is judged by another clock.
 func TestClockThatIsOff(t *testing.T) {
 	a := tokentest.New(t)
 	off := token.ErrClock.Because(errors.New("it is an hour ahead"))

@@ -7,43 +7,47 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// What Verify and VerifyAt answer. Match them with errors.Is, and ask Reason for the metric label.
+// The errors of Verify and VerifyAt. Match them with errors.Is. Reason returns the metric label.
 var (
-	// ErrInvalid is a token that does not verify, for good. The client is not told why; Reason is for us.
+	// ErrInvalid refuses an invalid token, for good. The client does not learn why: see Reason.
 	ErrInvalid = fault.New(fault.Forbidden, "invalid_token", "Invalid token")
-	// ErrNoKeys is that there has never been a key set, so nothing can be said of any token.
+	// ErrNoKeys means that there has never been a key set.
 	ErrNoKeys = fault.New(fault.Unavailable, "keys_unavailable",
-		"Tokens cannot be checked yet, because the signing keys have not arrived. Please try again.").After(time.Second)
-	// ErrNoRevocations is that nobody has said, ever or lately, which tokens were taken back, so no request can be let in.
+		"Tokens cannot be verified yet: the signing keys have not arrived. Please try again.").After(time.Second)
+	// ErrNoRevocations means that the revocations are missing or too old.
 	ErrNoRevocations = fault.New(fault.Unavailable, "revocations_unavailable",
-		"Tokens cannot be checked at the moment, because it is not known which ones were revoked. Please try again.").After(time.Second)
-	// ErrClock is that this machine's clock cannot be gone by, so it is not known what has run out. It is answered as long as Config.Clock does.
+		"Tokens cannot be verified at the moment: the list of revoked tokens is unavailable. Please try again.").
+		After(time.Second)
+	// ErrClock means that Config.Clock does not trust this machine's clock.
 	ErrClock = fault.New(fault.Unavailable, "clock_off",
-		"The clock of this server is not right at the moment. Please try again in a few seconds.").After(5 * time.Second)
-	// ErrUndecided is that the answer depends on a key set, or on revocations, newer than what is at hand: ask again. Besides
-	// VerifyAt, a Verify whose context ends while it waits for keys answers it, with the context's error as its cause.
+		"The clock of this server is wrong at the moment. Please try again in a few seconds.").After(5 * time.Second)
+	// ErrUndecided means that the verdict depends on a newer key set, or newer revocations: ask
+	// again. Verify returns it, with the context's error as its cause, if its context ends while it
+	// waits for keys.
 	ErrUndecided = fault.New(fault.Unavailable, "key_undecided",
-		"The token's key is not known here yet. Please try again.").After(time.Second)
+		"This server does not know the token's key yet. Please try again.").After(time.Second)
 )
 
-// errKeysBehind is why nothing can be said of an event whose key may have been retired or compromised by then.
+// errKeysBehind is the cause of an ErrUndecided that a newer key set will decide.
 var errKeysBehind = errors.New("the key set is not known to be complete as of then")
 
-// What the constructors and the issuer answer, each with the particulars as its cause.
+// The errors of the constructors and the issuer. The cause has the details.
 var (
-	// ErrSettings is a configuration that cannot work.
-	ErrSettings = fault.New(fault.Invalid, "token_settings", "The token settings cannot be used. Correct the ones named.")
-	// ErrKey is a key that is not allowed to sign or to verify here.
-	ErrKey = fault.New(fault.Invalid, "key_refused", "The key is refused. Use an RSA key of 2048, 3072 or 4096 bits with exponent 65537.")
-	// ErrKeySet is a key set that is not taken as a whole, not even for its good keys.
-	ErrKeySet = fault.New(fault.Invalid, "key_set_refused", "The key set is refused. Publish it as this package writes it.")
-	// ErrGrant is a grant that no verifier would accept, so no token is signed for it.
+	// ErrSettings refuses an invalid configuration.
+	ErrSettings = fault.New(fault.Invalid, "token_settings", "The token settings are invalid. Correct those named.")
+	// ErrKey refuses a key for signing and verifying.
+	ErrKey = fault.New(fault.Invalid, "key_refused",
+		"The key is refused. Use an RSA key of 2048, 3072 or 4096 bits with exponent 65537.")
+	// ErrKeySet refuses a whole key set, including its valid keys.
+	ErrKeySet = fault.New(fault.Invalid, "key_set_refused",
+		"The key set is refused. Publish it as this package writes it.")
+	// ErrGrant refuses a grant whose token no verifier would accept.
 	ErrGrant = fault.New(fault.Invalid, "grant_refused", "No token can be issued for this. Correct what is named.")
-	// ErrRevocation is a revocation that cannot be meant.
-	ErrRevocation = fault.New(fault.Invalid, "revocation_refused", "This cannot be revoked as asked. Correct what is named.")
+	// ErrRevocation refuses an invalid revocation.
+	ErrRevocation = fault.New(fault.Invalid, "revocation_refused", "The revocation is invalid. Correct what is named.")
 )
 
-// A reason is why a token was refused: a metric label.
+// A reason is why a token was refused, as a metric label.
 type reason string
 
 const (
@@ -51,29 +55,29 @@ const (
 	wrongType      reason = "type"            // typ is another kind of token
 	algorithm      reason = "algorithm"       // alg is not RS256
 	unknownKey     reason = "unknown_key"     // kid names no key of the set
-	signature      reason = "signature"       // the signature is not that key's
+	signature      reason = "signature"       // the signature is not by that key
 	expired        reason = "expired"         // exp has passed
-	notYetValid    reason = "not_yet_valid"   // iat or nbf is still to come
+	notYetValid    reason = "not_yet_valid"   // iat or nbf is in the future
 	lifetime       reason = "lifetime"        // exp - iat is not in (0, MaxLife]
 	issuer         reason = "issuer"          // iss is not ours
-	audience       reason = "audience"        // aud is not us
+	audience       reason = "audience"        // aud is not ours
 	role           reason = "role"            // role is none of ours
 	retiredKey     reason = "retired_key"     // iat is after the key retired
-	compromisedKey reason = "compromised_key" // others may have signed with its key
-	revokedToken   reason = "revoked"         // it was taken back
+	compromisedKey reason = "compromised_key" // its key was compromised
+	revokedToken   reason = "revoked"         // the token was revoked
 	noKeys         reason = "no_keys"         // ErrNoKeys
 	noRevocations  reason = "no_revocations"  // ErrNoRevocations
 	clockOff       reason = "clock"           // ErrClock
 	undecided      reason = "undecided"       // ErrUndecided
 )
 
-// reasons returns every reason there is.
+// reasons returns all reasons.
 func reasons() []reason {
-	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer, audience, role,
-		retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, clockOff, undecided}
+	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer,
+		audience, role, retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, clockOff, undecided}
 }
 
-// A refusal is the cause of an ErrInvalid. Its detail is written here and never holds anything of the token.
+// A refusal is the cause of an ErrInvalid. Its detail quotes nothing of the token.
 type refusal struct {
 	reason reason
 	detail string
@@ -86,9 +90,10 @@ func refuse(r reason, detail string) error {
 	return ErrInvalid.Because(&refusal{r, detail})
 }
 
-// Reason returns why a token was refused, as a metric label of few values: malformed, type, algorithm, unknown_key, signature,
-// expired, not_yet_valid, lifetime, issuer, audience, role, retired_key, compromised_key, revoked, no_keys, no_revocations, clock or undecided. It is ""
-// for nil, and undecided for an error that is none of this package's.
+// Reason returns why a token was refused, as a metric label: malformed, type, algorithm,
+// unknown_key, signature, expired, not_yet_valid, lifetime, issuer, audience, role, retired_key,
+// compromised_key, revoked, no_keys, no_revocations, clock or undecided. It is "" for nil, and
+// undecided for an error of another package.
 func Reason(err error) string {
 	var r *refusal
 	switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// One house signs, the others verify with the public half of its key. An event keeps its token, and is verified as of the time
-// at which it was stored.
+// One house signs, the others verify with the public half of its key. An event keeps its token, and
+// is verified as of the time at which it was stored.
 func Example() {
 	ctx := context.Background()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)

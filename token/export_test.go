@@ -8,7 +8,8 @@ func VerifySignature(signed string, signature []byte, key Key) error {
 	return signedText{signed, signature}.verify(key)
 }
 
-// VerifyCompact is the compact form and the signature layer. It returns the decoded header unchecked.
+// VerifyCompact is the compact form and the signature layer. It returns the decoded header
+// unchecked.
 func VerifyCompact(raw string, key Key) (header []byte, err error) {
 	c, err := split(raw)
 	if err != nil {

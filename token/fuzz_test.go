@@ -19,15 +19,16 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// FuzzVerify: whatever comes in, nothing panics, what is refused has no claims and a known reason, and what is accepted was
-// signed by the key.
+// FuzzVerify: whatever comes in, nothing panics, what is refused has no claims and a known reason,
+// and what is accepted was signed by the key.
 func FuzzVerify(f *testing.F) {
 	a := atStart(f)
 	v := a.Verifier()
 	f.Add(a.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 	f.Add(string(read(f, "golden.jwt")))
 	for i, forged := range a.Forgeries() {
-		if len(forged.Token) < 8<<10 && i%5 == 0 { // a fifth of them: each costs the fuzzer a baseline run
+		// a fifth of them: each costs the fuzzer a baseline run
+		if len(forged.Token) < 8<<10 && i%5 == 0 {
 			f.Add(forged.Token)
 		}
 	}
@@ -39,7 +40,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzGrammar reaches behind the signature, with any header and any claims: what the grammar takes, encoding/json reads alike.
+// FuzzGrammar reaches behind the signature, with any header and any claims: what the grammar takes,
+// encoding/json reads alike.
 func FuzzGrammar(f *testing.F) {
 	a := atStart(f)
 	header := fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"%043d"}`, 7)
@@ -151,7 +153,8 @@ func checkClaims(t *testing.T, raw string, c token.Claims) {
 	}
 }
 
-// object reads one JSON object with encoding/json, and demands no name twice, valid UTF-8 and nothing behind it.
+// object reads one JSON object with encoding/json, and demands no name twice, valid UTF-8 and
+// nothing behind it.
 func object(t *testing.T, data []byte) map[string]any {
 	t.Helper()
 	if !json.Valid(data) || !utf8.Valid(data) {

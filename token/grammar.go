@@ -9,8 +9,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A parsedToken is the content of a token that obeys the grammar. Its signature and times are not verified.
-// It is immutable once parse has returned it.
+// A parsedToken is the content of a token that obeys the grammar. Its signature and times are not
+// verified. It is immutable once parse has returned it.
 type parsedToken struct {
 	claims        Claims
 	iat, nbf, exp int64 // seconds since 1970; nbf is 0 when absent
@@ -20,8 +20,9 @@ type parsedToken struct {
 // expectedClaims are the values that the grammar compares a token with.
 type expectedClaims struct{ typ, issuer, audience string }
 
-// segments encodes and decodes the three parts of a token (RFC 7515 section 2), without padding and with one
-// spelling of the last character. Go's decoder skips line breaks, which split refuses first.
+// segments encodes and decodes the three parts of a token (RFC 7515 section 2), without padding and
+// with one spelling of the last character. Go's decoder skips line breaks, which split refuses
+// first.
 var segments = base64.RawURLEncoding.Strict()
 
 // kidLength is the length of a key id: an RFC 7638 thumbprint with SHA-256, in base64url.
@@ -52,7 +53,8 @@ type compact struct {
 	signed          signedText
 }
 
-// A signedText is what a signature signs, and the signature. It references the raw token: do not keep it.
+// A signedText is what a signature signs, and the signature. It references the raw token: do not
+// keep it.
 type signedText struct {
 	text      string // the encoded header and claims
 	signature []byte
@@ -73,11 +75,11 @@ func split(raw string) (compact, error) {
 	if !ok {
 		return compact{}, refuse(malformed, "it is not three parts")
 	}
-	var c compact
+	var c compact // a fourth part fails as base64url
 	for _, part := range [...]struct {
 		text string
 		into *[]byte
-	}{{header, &c.header}, {payload, &c.payload}, {sig, &c.signed.signature}} { // a fourth part fails as base64url
+	}{{header, &c.header}, {payload, &c.payload}, {sig, &c.signed.signature}} {
 		data, err := segments.DecodeString(part.text)
 		if err != nil {
 			return compact{}, refuse(malformed, "it is not strict base64url")
@@ -101,8 +103,8 @@ func base64url(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
 }
 
-// header reads the header: exactly alg, typ and kid. It refuses any other name, so crit, b64, zip, jku, jwk,
-// x5u and x5c need no rules of their own (RFC 8725 sections 3.1, 3.10 and 3.11).
+// header reads the header: exactly alg, typ and kid. It refuses any other name, so crit, b64, zip,
+// jku, jwk, x5u and x5c need no rules of their own (RFC 8725 sections 3.1, 3.10 and 3.11).
 func (e expectedClaims) header(data []byte, p *parsedToken) error {
 	var alg, typ string
 	err := scan(data, func(s scanner, name string) (err error) {
@@ -163,8 +165,8 @@ func (d detail) Error() string { return string(d) }
 // claimNames are the claims that the grammar knows.
 var claimNames = [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "role", "email"}
 
-// foldsTo reports whether a reader that ignores case, such as encoding/json, takes name for one of names:
-// ROLE, or "iſs".
+// foldsTo reports whether a reader that ignores case, such as encoding/json, takes name for one of
+// names: ROLE, or "iſs".
 func foldsTo(name string, names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(name, n) })
 }

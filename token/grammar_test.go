@@ -14,8 +14,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// Every attack of SECURITY.md sections 1 and 2 on a token itself is refused for its own reason, now and as an event's, and says
-// nothing to the client but "Invalid token".
+// Every attack of SECURITY.md sections 1 and 2 on a token itself is refused for its own reason, now
+// and as an event's, and says nothing to the client but "Invalid token".
 func TestForgeriesAreRefused(t *testing.T) {
 	a := tokentest.New(t)
 	v := a.Verifier()
@@ -89,7 +89,8 @@ func TestNothingIsFetched(t *testing.T) {
 	}
 }
 
-// A token that neither our signer nor our encoder made: by Python's json and cryptography, with a claim of no meaning here.
+// A token that neither our signer nor our encoder made: by Python's json and cryptography, with a
+// claim of no meaning here.
 func TestGoldenToken(t *testing.T) {
 	set, err := token.ParseJWKS(read(t, "golden.jwks.json"))
 	if err != nil {
@@ -173,8 +174,8 @@ func TestGoodTokens(t *testing.T) {
 	wantRefused(t, "white space and an escape in the header", "", c, err)
 }
 
-// The greatest token that is taken has 4096 bytes, the least that is not 4097; with 4095 it is over 1 KiB, where it is hashed
-// without a buffer.
+// The greatest token that is taken has 4096 bytes, the least that is not 4097; with 4095 it is over
+// 1 KiB, where it is hashed without a buffer.
 func TestSize(t *testing.T) {
 	a := tokentest.New(t)
 	v := a.Verifier()

@@ -62,7 +62,8 @@ func keyOf(pub *rsa.PublicKey, retired time.Time) token.Key {
 	return k
 }
 
-// wantRefused reports a result that is not zero Claims with ErrInvalid for a reason; an empty reason wants acceptance.
+// wantRefused reports a result that is not zero Claims with ErrInvalid for a reason; an empty
+// reason wants acceptance.
 func wantRefused(t testing.TB, what, reason string, c token.Claims, err error) {
 	t.Helper()
 	if reason == "" {
@@ -79,7 +80,8 @@ func wantRefused(t testing.TB, what, reason string, c token.Claims, err error) {
 	}
 }
 
-// wantUndecided reports a result that is not zero Claims with an error like want, to be tried again.
+// wantUndecided reports a result that is not zero Claims with an error like want, to be tried
+// again.
 func wantUndecided(t testing.TB, what string, want, err error, c token.Claims) {
 	t.Helper()
 	if !errors.Is(err, want) || errors.Is(err, token.ErrInvalid) {

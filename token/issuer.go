@@ -13,15 +13,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// A Grant is what a token is issued for.
+// A Grant is what a token asserts.
 type Grant struct {
 	Subject string // 26 characters of lower-case base32
-	Email   string // at most 254 bytes; needed but for a Service
+	Email   string // at most 254 bytes; required except for a Service
 	Session string // like Subject, or empty
 	Role    Role
 }
 
-// IssuerConfig is what an Issuer is made of. Key and Life must be set.
+// IssuerConfig is what an Issuer needs. Key and Life are required.
 type IssuerConfig struct {
 	Key      *rsa.PrivateKey  // 2048 to 4096 bits, exponent 65537
 	Issuer   string           // iss; default "pillion"
@@ -29,7 +29,7 @@ type IssuerConfig struct {
 	Type     string           // typ of the header; default "JWT"
 	Life     time.Duration    // from iat to exp, in whole seconds: 1 second to MaxLife
 	Now      func() time.Time // default time.Now
-	NewID    func() string    // a new jti; default 128 bits of crypto/rand
+	NewID    func() string    // makes a jti; default 128 random bits
 }
 
 // An Issuer signs tokens with one key. It is safe for concurrent use.
@@ -40,17 +40,18 @@ type Issuer struct {
 	life     int64
 	now      func() time.Time
 	newID    func() string
-	header   string // the encoded header, the same in all of its tokens
+	header   string // the encoded header of all its tokens
 }
 
-// NewIssuer returns an Issuer, or what is wrong with its configuration, all of it joined: ErrKey, ErrSettings.
+// NewIssuer returns an Issuer, or the faults of the configuration, joined. Errors: ErrKey,
+// ErrSettings.
 func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	var faults []error
 	if err := checkPrivate(c.Key); err != nil {
 		faults = append(faults, ErrKey.Because(err))
 	}
 	if c.Life < time.Second || c.Life > MaxLife {
-		faults = append(faults, ErrSettings.Because(fmt.Errorf("the life of a token is %s, not within 1s to %s", c.Life, MaxLife)))
+		faults = append(faults, ErrSettings.Because(fmt.Errorf("Life is %s, not within 1s to %s", c.Life, MaxLife)))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -81,7 +82,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	return i, nil
 }
 
-// expectedOf returns a expectedClaims with the defaults filled in.
+// expectedOf returns expectedClaims, with defaults for empty values.
 func expectedOf(typ, issuer, audience string) expectedClaims {
 	d := expectedClaims{typ: defaultType, issuer: defaultName, audience: defaultName}
 	if typ != "" {
@@ -96,7 +97,7 @@ func expectedOf(typ, issuer, audience string) expectedClaims {
 	return d
 }
 
-// checkPrivate returns why a key must not sign, or nil.
+// checkPrivate returns why a key may not sign, or nil.
 func checkPrivate(key *rsa.PrivateKey) error {
 	if key == nil {
 		return errors.New("it is missing")
@@ -107,11 +108,11 @@ func checkPrivate(key *rsa.PrivateKey) error {
 	return key.Validate()
 }
 
-// Issue signs a token for g, from now for the issuer's life, and returns it with the claims that its verification will give. It
-// answers ErrGrant for a grant that no verifier would accept.
+// Issue signs a token for g that is valid from now for the issuer's Life. It returns the token and
+// the claims that a verifier will return. Errors: ErrGrant.
 func (i *Issuer) Issue(g Grant) (signed string, c Claims, err error) { return i.IssueAt(g, i.now()) }
 
-// IssueAt is Issue at a time that the caller gives, for who has looked at the clock already to choose a key.
+// IssueAt is Issue as of now, for a caller that has chosen the key by that time.
 func (i *Issuer) IssueAt(g Grant, now time.Time) (signed string, c Claims, err error) {
 	if !utf8.ValidString(g.Email) {
 		return "", Claims{}, ErrGrant.Because(errors.New("email is not valid UTF-8"))
@@ -127,12 +128,14 @@ func (i *Issuer) IssueAt(g Grant, now time.Time) (signed string, c Claims, err e
 		ID        string `json:"jti"`
 		IssuedAt  int64  `json:"iat"`
 		ExpiresAt int64  `json:"exp"`
-	}{i.expected.issuer, i.expected.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life})
+	}{
+		i.expected.issuer, i.expected.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life,
+	})
 	if err != nil {
 		return "", Claims{}, ErrGrant.Because(err)
 	}
 	text := i.header + "." + payload
-	// Read by the same grammar that will verify it, with two letters in the place of the signature to come.
+	// The verifier's grammar checks the grant, with a placeholder for the signature.
 	s, _, err := i.expected.parse(text + ".AA")
 	if err != nil {
 		var r *refusal
@@ -146,7 +149,7 @@ func (i *Issuer) IssueAt(g Grant, now time.Time) (signed string, c Claims, err e
 	return text + "." + segments.EncodeToString(signature), s.claims, nil
 }
 
-// Key returns the public half of the key that signs, as it belongs into a KeySet.
+// Key returns the public half of the signing key, for a KeySet.
 func (i *Issuer) Key() Key { return i.key }
 
 // encode returns v as JSON in base64url.
@@ -161,7 +164,8 @@ func encode(v any) (string, error) {
 // identifiers encodes 128 bits as 26 characters.
 var identifiers = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// newID returns 128 random bits. It ends the process when the system has no randomness, as crypto/rand does.
+// newID returns 128 random bits. Like crypto/rand, it ends the process if the system has no
+// randomness.
 func newID() string {
 	var b [16]byte
 	rand.Read(b[:])

@@ -10,9 +10,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A scanner reads one JSON text strictly. jsontext refuses duplicate names at any depth, invalid UTF-8 and
-// lone surrogates (RFC 7493), and it never folds the case of a name. The scanner also bounds the depth, takes
-// times as plain integers only, and refuses trailing data.
+// A scanner reads one JSON text strictly. jsontext refuses duplicate names at any depth, invalid
+// UTF-8 and lone surrogates (RFC 7493), and it never folds the case of a name. The scanner also
+// bounds the depth, takes times as plain integers only, and refuses trailing data.
 type scanner struct{ *jsontext.Decoder }
 
 // decoders are idle decoders. A new one for each text would double the time of a scan.
@@ -35,8 +35,8 @@ var (
 	errNotArray = errors.New("a value is not an array")
 )
 
-// scan reads the whole of data as one object. It calls field for each name; field must read or skip the
-// value.
+// scan reads the whole of data as one object. It calls field for each name; field must read or skip
+// the value.
 func scan(data []byte, field func(s scanner, name string) error) error {
 	s := scanner{decoders.Get().(*jsontext.Decoder)}
 	s.Reset(bytes.NewBuffer(data))
@@ -94,7 +94,8 @@ func (s scanner) text() (string, error) {
 	return t.String(), nil
 }
 
-// seconds reads a time: an integer within 0 to 2^33 (the year 2242), without sign, fraction or exponent.
+// seconds reads a time: an integer within 0 to 2^33 (the year 2242), without sign, fraction or
+// exponent.
 func (s scanner) seconds() (int64, error) {
 	t, err := s.next(jsontext.KindNumber, errNotTime)
 	if err != nil {

@@ -15,33 +15,36 @@ import (
 // A Key verifies signatures.
 type Key struct {
 	ID     string         // kid: always the Thumbprint of Public
-	Public *rsa.PublicKey // not to be modified
+	Public *rsa.PublicKey // must not be modified
 
-	// The times of its life are in whole seconds, and zero for what has not happened. One that has neither PublishedAt nor ActiveFrom
-	// has been active since ever.
+	// The times are in whole seconds, and zero for what has not happened. A key without PublishedAt
+	// and ActiveFrom has always been active.
 
-	PublishedAt time.Time // when it came into the set
-	ActiveFrom  time.Time // from when on it signs; zero for the next key, whose time has not been set
-	// RetiredAt is from when on the key does not sign, which may be still to come. A retired key verifies only tokens with an
-	// iat up to then, so that a stolen one is worth nothing. Say a moment when nobody signs with it any more.
+	PublishedAt time.Time // when the key came into the set
+	// when the key begins to sign; zero for the next key until that is decided
+	ActiveFrom time.Time
+	// RetiredAt is when the key stops signing. It may be in the future. A retired key verifies only
+	// tokens with an iat up to then, which makes stealing it pointless. Choose a time when nobody
+	// signs with it.
 	RetiredAt time.Time
-	// CompromisedAt is as of when others may have signed with it. No request gets in with such a key, and events only those that were
-	// stored up to then: an iat is the word of whoever signs.
+	// CompromisedAt is when others may have begun to sign with the key. Its tokens are refused in
+	// requests. In events they are valid if the event was stored before then: a thief can choose
+	// any iat.
 	CompromisedAt time.Time
 }
 
-// A Stage is how far a key is in its life. The values are the words for people.
+// A Stage is a stage in the life of a key.
 type Stage string
 
-// The stages, in the order of a life.
+// The stages, in their order.
 const (
-	Next        Stage = "next"        // published and not used
+	Next        Stage = "next"        // published, not used yet
 	Active      Stage = "active"      // signs
 	Retired     Stage = "retired"     // verifies what it signed
-	Compromised Stage = "compromised" // verifies only events of before
+	Compromised Stage = "compromised" // verifies only earlier events
 )
 
-// Stage returns how far the key is at a time.
+// Stage returns the stage of the key at a time.
 func (k Key) Stage(now time.Time) Stage {
 	switch {
 	case !k.CompromisedAt.IsZero():
@@ -54,19 +57,20 @@ func (k Key) Stage(now time.Time) Stage {
 	return Active
 }
 
-// waits reports whether nobody has said yet from when on the key is to sign.
+// waits reports whether the key is next and its ActiveFrom is undecided.
 func (k Key) waits() bool {
 	return !k.PublishedAt.IsZero() && k.ActiveFrom.IsZero() && k.RetiredAt.IsZero() && k.CompromisedAt.IsZero()
 }
 
-// Sizes of a modulus. Nothing over 4096 bits is used here, and a much longer one would be a way to keep a verifier busy.
+// The sizes of a modulus in bits, and the exponent. Verifying with a much longer modulus would be
+// slow.
 const (
 	minBits  = 2048
 	maxBits  = 4096
 	exponent = 65537
 )
 
-// checkPublic returns why pub is not allowed, or nil.
+// checkPublic returns why a key may not verify, or nil.
 func checkPublic(pub *rsa.PublicKey) error {
 	switch {
 	case pub == nil || pub.N == nil:
@@ -86,24 +90,27 @@ func checkPublic(pub *rsa.PublicKey) error {
 // exponentText is 65537 in base64url, as RFC 7518 section 6.3.1.2 writes it.
 const exponentText = "AQAB"
 
-// modulusText returns the modulus in base64url, big-endian without leading zeros (RFC 7518 section 6.3.1.1).
+// modulusText returns the modulus in base64url, big-endian without leading zeros (RFC 7518 section
+// 6.3.1.1).
 func modulusText(pub *rsa.PublicKey) string {
 	return base64.RawURLEncoding.EncodeToString(pub.N.Bytes())
 }
 
-// Thumbprint returns the RFC 7638 thumbprint of a key, with SHA-256: 43 characters of base64url. It is the key's id.
+// Thumbprint returns the id of a key: its RFC 7638 thumbprint with SHA-256, 43 characters of
+// base64url.
 func Thumbprint(pub *rsa.PublicKey) string {
 	e := base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes())
-	// The required members in the order of their names, without white space (section 3.2).
+	// The required members, sorted by name, without white space (section 3.2).
 	sum := sha256.Sum256([]byte(`{"e":"` + e + `","kty":"RSA","n":"` + modulusText(pub) + `"}`))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// PublicPEM returns a key as a PEM block "PUBLIC KEY" (PKIX, RFC 5280), which openssl and every library of JWTs reads.
+// PublicPEM returns a key as a PEM block "PUBLIC KEY" (PKIX, RFC 5280), which openssl and JWT
+// libraries read.
 func PublicPEM(pub *rsa.PublicKey) []byte {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		panic("token: an RSA key has no PKIX form: " + err.Error()) // it always has, by the package's documentation
+		panic("token: an RSA key has no PKIX form: " + err.Error()) // x509 encodes every RSA key
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }

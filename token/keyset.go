@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// A KeySet is the keys that verify at one time. It is immutable: a change is another set.
-//
-// A key goes through a set as next (published, not used), active, retired, gone; rotation.go has the steps.
+// A KeySet is the set of keys that verify tokens. It is immutable: a change makes another set. A
+// key passes through the stages Next, Active and Retired, and then leaves the set. The methods in
+// rotation.go make the changes.
 type KeySet struct {
 	keys []Key
 	byID map[string]int
 }
 
-// MaxKeys bounds a set. One has an active key, a next one and the retired ones of a ledger's age.
+// MaxKeys bounds a set. A set keeps retired keys for as long as the ledger keeps events.
 const MaxKeys = 256
 
-// NewKeySet returns a set of keys, at least one, the active one first. It answers ErrKeySet for a key that is not RSA with 2048
-// to 4096 bits and exponent 65537, one whose ID is not its thumbprint, and for one that stands there twice.
+// NewKeySet returns a set of at least one key. It returns ErrKeySet for a key that is not RSA with
+// 2048 to 4096 bits and exponent 65537, for an ID that is not the thumbprint, and for a duplicate.
 //
-// That the id is the thumbprint is what makes caching by key id sound: the same id is never another key.
+// Because an ID is a thumbprint, it never stands for another key, and callers may cache by it.
 func NewKeySet(keys ...Key) (*KeySet, error) {
 	if len(keys) == 0 {
 		return nil, ErrKeySet.Because(errors.New("it has no key"))
@@ -42,16 +42,16 @@ func NewKeySet(keys ...Key) (*KeySet, error) {
 			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id is not its thumbprint", i+1))
 		}
 		if _, there := s.byID[k.ID]; there {
-			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id stands there twice", i+1))
+			return nil, ErrKeySet.Because(fmt.Errorf("key %d: its id occurs twice", i+1))
 		}
 		for what, t := range k.times() {
 			if t.IsZero() {
 				continue
 			}
-			// Whole seconds, as on the wire, so that every reader of a set judges alike.
+			// Whole seconds, as in JSON, so that all readers of a set reach the same verdicts.
 			seconds := t.Unix()
 			if seconds < 0 || seconds > maxNumber {
-				return nil, ErrKeySet.Because(fmt.Errorf("key %d: its %s is no possible time", i+1, what))
+				return nil, ErrKeySet.Because(fmt.Errorf("key %d: its %s is out of range", i+1, what))
 			}
 			*t = at(seconds)
 		}
@@ -71,7 +71,8 @@ func (s *KeySet) Lookup(kid string) (Key, bool) {
 	return s.keys[i], true
 }
 
-// Active returns the key that signs at a time: of those that are active then, the one that became it last. There may be none.
+// Active returns the key that signs at a time: the active one with the latest ActiveFrom. There may
+// be none.
 func (s *KeySet) Active(now time.Time) (Key, bool) {
 	best := -1
 	for i, k := range s.keys {
@@ -85,10 +86,10 @@ func (s *KeySet) Active(now time.Time) (Key, bool) {
 	return s.keys[best], true
 }
 
-// Keys returns the keys in their order.
+// Keys returns a copy of the keys, in their order.
 func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
 
-// times returns the times of a key's life by their names on the wire.
+// times returns the times of a key by their names in JSON.
 func (k *Key) times() iter.Seq2[string, *time.Time] {
 	return func(yield func(string, *time.Time) bool) {
 		_ = yield("published_at", &k.PublishedAt) && yield("active_from", &k.ActiveFrom) &&
@@ -96,7 +97,7 @@ func (k *Key) times() iter.Seq2[string, *time.Time] {
 	}
 }
 
-// A jwk is one key on the wire, as we write it: RFC 7517, with private members for the times of its life, in seconds since 1970.
+// A jwk is a key in JSON: RFC 7517, with private members for its times, in seconds since 1970.
 type jwk struct {
 	Kty           string `json:"kty"`
 	Use           string `json:"use"`
@@ -110,7 +111,7 @@ type jwk struct {
 	CompromisedAt *int64 `json:"compromised_at,omitempty"`
 }
 
-// wireTime returns t as a jwk has it.
+// wireTime returns a time in the form of a jwk.
 func wireTime(t time.Time) *int64 {
 	if t.IsZero() {
 		return nil
@@ -119,7 +120,7 @@ func wireTime(t time.Time) *int64 {
 	return &seconds
 }
 
-// JWKS returns the set as RFC 7517 has it. ParseJWKS reads it back.
+// JWKS returns the set in JSON (RFC 7517). ParseJWKS reads it back.
 func (s *KeySet) JWKS() []byte {
 	doc := struct {
 		Keys []jwk `json:"keys"`
@@ -133,18 +134,20 @@ func (s *KeySet) JWKS() []byte {
 	}
 	data, err := json.Marshal(doc)
 	if err != nil {
-		panic("token: a key set has no JSON form: " + err.Error()) // it is made of strings and integers
+		// it has only strings and integers
+		panic("token: a key set has no JSON form: " + err.Error())
 	}
 	return data
 }
 
-// maxJWKS bounds a key set's text, in bytes: MaxKeys of maxBits fit.
+// maxJWKS bounds the JSON of a key set, in bytes. MaxKeys keys of maxBits fit.
 const maxJWKS = 256 << 10
 
-// ParseJWKS reads a key set strictly, and takes it as a whole or answers ErrKeySet. Every key must be RSA of 2048 to 4096 bits
-// with exponent 65537, for RS256 by alg, for verifying signatures by use or key_ops or both, without any private part, and with
-// its thumbprint as its kid, no two alike. Members that mean nothing here are ignored, as RFC 7517 section 4 asks (x5u and the
-// like are never followed), but their JSON is held to the same rules as a token's.
+// ParseJWKS reads a key set strictly, as a whole. Errors: ErrKeySet. Every key must be RSA of 2048
+// to 4096 bits with exponent 65537, for RS256 (alg), for verifying signatures (use, key_ops or
+// both), without private parts, and with its thumbprint as kid. No kid may occur twice. Unknown
+// members are ignored (RFC 7517 section 4), and links such as x5u are never followed, but their
+// JSON must be as strict as a token's.
 func ParseJWKS(data []byte) (*KeySet, error) {
 	if len(data) > maxJWKS {
 		return nil, ErrKeySet.Because(errors.New("it is longer than 256 KiB"))
@@ -172,13 +175,13 @@ func ParseJWKS(data []byte) (*KeySet, error) {
 	return NewKeySet(keys...)
 }
 
-// jwkNames are the members of a JWK that mean something here.
+// jwkNames are the members of a JWK that ParseJWKS knows.
 var jwkNames = [...]string{
 	"kty", "use", "alg", "kid", "n", "e", "key_ops", "d", "p", "q", "dp", "dq", "qi", "oth", "k",
 	"published_at", "active_from", "retired_at", "compromised_at",
 }
 
-// key reads one JWK. NewKeySet judges the numbers.
+// key reads one JWK. NewKeySet checks the numbers.
 func (s scanner) key() (Key, error) {
 	var kty, use, alg, kid, n, e string
 	var ops bool
@@ -202,7 +205,7 @@ func (s scanner) key() (Key, error) {
 		case "key_ops":
 			ops, err = s.onlyVerify()
 		case "d", "p", "q", "dp", "dq", "qi", "oth", "k":
-			err = errors.New("it has a private part, which is no longer private: replace that key")
+			err = errors.New("it has a private part, which is now public: replace the key")
 		default:
 			for what, t := range k.times() {
 				if what == name {
@@ -227,13 +230,13 @@ func (s scanner) key() (Key, error) {
 	case alg != "RS256":
 		return Key{}, errors.New("its alg is not RS256")
 	case use == "" && !ops:
-		return Key{}, errors.New("neither use nor key_ops say that it verifies")
+		return Key{}, errors.New("neither use nor key_ops allow it to verify")
 	case e != exponentText:
 		return Key{}, fmt.Errorf("its exponent is not %d", exponent)
 	}
 	modulus := make([]byte, segments.DecodedLen(len(n)))
 	size, err := segments.Decode(modulus, []byte(n))
-	// Go's decoder skips line breaks, which a re-encoding does not have.
+	// Go's decoder skips line breaks: comparing with the re-encoded modulus refuses them.
 	if err != nil || size == 0 || modulus[0] == 0 || segments.EncodeToString(modulus[:size]) != n {
 		return Key{}, errors.New("its modulus is not strict base64url without leading zeros")
 	}
@@ -247,16 +250,16 @@ func (s scanner) onlyVerify() (bool, error) {
 	err := s.array(func() error {
 		op, err := s.text()
 		if err == nil && op != "verify" {
-			err = errors.New("its key_ops allow something else than verify")
+			err = errors.New("its key_ops allow more than verify")
 		}
 		n++
 		return err
 	})
 	if err == nil && n != 1 {
-		err = errors.New("its key_ops do not say verify once")
+		err = errors.New("its key_ops are not verify, once")
 	}
 	return err == nil, err
 }
 
-// forever is as long as a set that cannot change stays complete.
+// forever is the time as of which an immutable set is complete.
 func forever() time.Time { return time.Unix(maxNumber, 0).UTC() }

@@ -7,17 +7,18 @@ import (
 	"time"
 )
 
-// Keys is where a Verifier gets its keys.
+// Keys is a source of keys for a Verifier.
 type Keys interface {
-	// KeySet returns the last good set, and a time as of which it is known to be complete: every change stored before is in it. It
-	// answers ErrNoKeys when there has never been one. It does not block.
+	// KeySet returns the last valid set, and a time: the set includes every change stored before.
+	// It returns ErrNoKeys if there has never been a set. It does not block.
 	KeySet() (*KeySet, time.Time, error)
-	// Refresh asks the source again, unless that was done less than an interval ago, and waits for its answer or for ctx. It
-	// reports whether the source was asked, with success, after the call began.
+	// Refresh fetches the set again, unless the last fetch began less than an interval ago, and
+	// waits for the fetch or for ctx. It reports whether a fetch began after the call and
+	// succeeded.
 	Refresh(ctx context.Context) bool
 }
 
-// StaticKeys returns Keys that are always those of set.
+// StaticKeys returns Keys that never change.
 func StaticKeys(set *KeySet) Keys { return staticKeys{set} }
 
 type staticKeys struct{ set *KeySet }
@@ -36,41 +37,42 @@ func (s staticKeys) Refresh(context.Context) bool { return false }
 const (
 	// FetchTimeout bounds one fetch of a RemoteKeys.
 	FetchTimeout = 5 * time.Second
-	// DefaultInterval is the least time between two fetches, where NewRemoteKeys is given none.
+	// DefaultInterval is the default interval of NewRemoteKeys.
 	DefaultInterval = 10 * time.Second
 )
 
-// RemoteKeys are Keys that live elsewhere: fetched when somebody needs a newer set, or offered by a watch. The last good set
-// stays in use whatever fails. It is safe for concurrent use.
+// RemoteKeys are Keys that are fetched on demand, or offered by a watch. After a failure, the last
+// valid set stays in use. RemoteKeys is safe for concurrent use.
 type RemoteKeys struct {
 	fetch    func(context.Context) (*KeySet, error)
 	interval time.Duration
 	now      func() time.Time
 
-	current atomic.Pointer[keySnapshot] // nil while there has been no set
+	current atomic.Pointer[keySnapshot] // nil until the first set
 
 	mu       sync.Mutex
 	inFlight *fetchCall    // the fetch under way, or nil
 	asked    time.Time     // when the last fetch began
-	ever     bool          // whether there was one
-	offers   uint64        // how many sets came by themselves
+	ever     bool          // whether there has been a fetch
+	offers   uint64        // how many sets were offered
 	changed  chan struct{} // closed and replaced when current changes
 	closed   bool
 }
 
 var _ Keys = (*RemoteKeys)(nil)
 
-// A fetchCall is one fetch, for which several callers may wait for. ok is written before done is closed.
+// A fetchCall is one fetch that several callers may wait for. ok is set before done is closed.
 type fetchCall struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	ok     bool
 }
 
-// NewRemoteKeys returns RemoteKeys that call fetch at most once an interval, failures included, and one at a time. There is no
-// set until the first Refresh or Offer. The fetch's context carries the values of the caller that caused it but not its end,
-// so that a client who hangs up cannot spoil the one fetch of an interval for others; it ends after FetchTimeout or by Close.
-// A nil fetch leaves Offer as the only source, an interval that is not positive means DefaultInterval, a nil now time.Now.
+// NewRemoteKeys returns RemoteKeys that call fetch one at a time and at most once an interval,
+// including failed fetches. There is no set until the first Refresh or Offer. The context of fetch
+// has the values of the caller's context. It does not end with it, so that a client that hangs up
+// does not spoil the one fetch of an interval. It ends after FetchTimeout, or by Close. With a nil
+// fetch, Offer is the only source. interval defaults to DefaultInterval, and now to time.Now.
 func NewRemoteKeys(fetch func(context.Context) (*KeySet, error), interval time.Duration, now func() time.Time) *RemoteKeys {
 	if interval <= 0 {
 		interval = DefaultInterval
@@ -81,7 +83,7 @@ func NewRemoteKeys(fetch func(context.Context) (*KeySet, error), interval time.D
 	return &RemoteKeys{fetch: fetch, interval: interval, now: now, changed: make(chan struct{})}
 }
 
-// KeySet returns the last good set and when it was fetched (when that fetch began) or offered, or ErrNoKeys.
+// KeySet implements Keys. The time is when the fetch began, or when the set was offered.
 func (r *RemoteKeys) KeySet() (*KeySet, time.Time, error) {
 	s := r.current.Load()
 	if s == nil {
@@ -90,7 +92,8 @@ func (r *RemoteKeys) KeySet() (*KeySet, time.Time, error) {
 	return s.set, s.asOf, nil
 }
 
-// Refresh implements Keys. Who finds a fetch under way waits for it too, but is told false: it may have been answered before.
+// Refresh implements Keys. If a fetch is in flight, it waits for it and returns false: the source
+// may have answered before the call.
 func (r *RemoteKeys) Refresh(ctx context.Context) bool {
 	if ctx.Err() != nil {
 		return false
@@ -107,7 +110,8 @@ func (r *RemoteKeys) Refresh(ctx context.Context) bool {
 	}
 }
 
-// join returns the fetch under way, or starts one and says that it is the caller's, or returns nil when it is too soon.
+// join returns the call in flight, or starts one, which is then mine. It returns nil if it is too
+// early for one.
 func (r *RemoteKeys) join(ctx context.Context) (f *fetchCall, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,7 +119,7 @@ func (r *RemoteKeys) join(ctx context.Context) (f *fetchCall, mine bool) {
 		return r.inFlight, false
 	}
 	now := r.now()
-	// A clock that was set back must not keep us from asking: hence the lower bound.
+	// The lower bound allows a fetch after the clock was set back.
 	if since := now.Sub(r.asked); r.closed || r.fetch == nil || r.ever && since >= 0 && since < r.interval {
 		return nil, false
 	}
@@ -126,14 +130,14 @@ func (r *RemoteKeys) join(ctx context.Context) (f *fetchCall, mine bool) {
 	return f, true
 }
 
-// run fetches. The offers are how many there were when it began.
+// run fetches. offers is the count of offers when the fetch began.
 func (r *RemoteKeys) run(ctx context.Context, f *fetchCall, began time.Time, offers uint64) {
 	defer f.cancel()
 	set, err := r.fetch(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Where a set was offered meanwhile, nobody can say which of the two is newer. The offered one stays, because the watch
-	// that it came from brings the newest in the end, and the fetch counts as failed, because nothing may be concluded from it.
+	// If a set was offered during the fetch, either may be the newer one. Keep the offered one,
+	// because the watch will offer the newest in the end, and let the fetch count as failed.
 	if err == nil && set != nil && r.offers == offers {
 		r.replace(&keySnapshot{set: set, asOf: began})
 		f.ok = true
@@ -142,8 +146,8 @@ func (r *RemoteKeys) run(ctx context.Context, f *fetchCall, began time.Time, off
 	close(f.done)
 }
 
-// Offer makes set, which came by itself, the last good set as of now. Offer only what is current: a set that has waited
-// somewhere for longer than ClockLeeway would make tokens of newer keys look forged to VerifyAt. A nil set is ignored.
+// Offer makes set the current one, as of now. Offer only a set that is not older than ClockLeeway,
+// or VerifyAt would refuse tokens of newer keys for good. It ignores a nil set.
 func (r *RemoteKeys) Offer(set *KeySet) {
 	if set == nil {
 		return
@@ -154,22 +158,22 @@ func (r *RemoteKeys) Offer(set *KeySet) {
 	r.replace(&keySnapshot{set: set, asOf: r.now()})
 }
 
-// replace sets the current keySnapshot and wakes who waits for it. The caller holds mu.
+// replace sets the current snapshot and closes changed. The caller holds mu.
 func (r *RemoteKeys) replace(s *keySnapshot) {
 	r.current.Store(s)
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-// Changed returns a channel that is closed at the next change of the set or of its as-of time. Call it before looking at what
-// might change.
+// Changed returns a channel that is closed at the next change of the set or of its time. Call
+// Changed before KeySet, so as not to miss a change.
 func (r *RemoteKeys) Changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.changed
 }
 
-// Close ends a fetch under way, awaits it and lets no other begin. The last good set stays readable, and Offer goes on working.
+// Close cancels a fetch in flight, waits for it, and prevents others. KeySet and Offer still work.
 func (r *RemoteKeys) Close() {
 	r.mu.Lock()
 	r.closed = true

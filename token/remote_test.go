@@ -44,8 +44,9 @@ func (s *source) fetches() int {
 	return s.count
 }
 
-// A flood of tokens with random key ids costs one fetch an interval, also while the source is down, and is refused; the good
-// token gets through all the time. Without any set, one fetch an interval too, and nothing is called invalid.
+// A flood of tokens with random key ids costs one fetch an interval, also while the source is down,
+// and is refused; the good token gets through all the time. Without any set, one fetch an interval
+// too, and nothing is called invalid.
 func TestRandomKeyIDFlood(t *testing.T) {
 	a := tokentest.New(t)
 	clock := newClock(start)
@@ -150,8 +151,9 @@ func TestNewKeyIsFetched(t *testing.T) {
 	}
 }
 
-// When a kid is unknown for good, and when that cannot be said yet: only a set that is known to be complete as of more than 5
-// seconds after the event was stored, or was fetched during the call, speaks for good.
+// When a kid is unknown for good, and when that cannot be said yet: only a set that is known to be
+// complete as of more than 5 seconds after the event was stored, or was fetched during the call,
+// speaks for good.
 func TestUnknownKeyOfAnEvent(t *testing.T) {
 	a := tokentest.New(t)
 	stored := start
@@ -242,8 +244,8 @@ func TestUndecidedIsDecidedLater(t *testing.T) {
 	}
 }
 
-// Many callers share one fetch; only the one that began it may conclude anything from it. One who gives up is not waited for,
-// and does not spoil it for the others.
+// Many callers share one fetch; only the one that began it may conclude anything from it. One who
+// gives up is not waited for, and does not spoil it for the others.
 func TestOneFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := keySet(t, tokentest.KeyOf(&tokentest.New(t).Private.PublicKey))
@@ -343,7 +345,8 @@ func TestFetchEnds(t *testing.T) {
 	})
 }
 
-// Where a set is offered while a fetch is under way, nobody knows which is newer: the offered one stays, and nothing is concluded.
+// Where a set is offered while a fetch is under way, nobody knows which is newer: the offered one
+// stays, and nothing is concluded.
 func TestOfferDuringAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := tokentest.New(t)
@@ -402,8 +405,8 @@ func TestContextEndsInAFetch(t *testing.T) {
 	})
 }
 
-// The last good set stays whatever a fetch brings, a clock that is set back does not stop fetching, and the as-of time is when
-// the fetch began.
+// The last good set stays whatever a fetch brings, a clock that is set back does not stop fetching,
+// and the as-of time is when the fetch began.
 func TestLastGoodSetStays(t *testing.T) {
 	a := tokentest.New(t)
 	clock := newClock(start)

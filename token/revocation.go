@@ -10,45 +10,50 @@ import (
 	"time"
 )
 
-// Revocations says whether a token was taken back. Its methods do not block, and are called at every use of a token.
+// Revocations are the tokens that were revoked. The methods do not block. The verifier calls them
+// at each use of a token.
 type Revocations interface {
-	// Revoked returns as of when tokens of that session or account, issued at a time, are not good any more; ok is false where
-	// they are. Where several revocations fit, it is the earliest of their times.
+	// Revoked returns the time as of which the tokens of a session or account that were issued at
+	// issuedAt are revoked. ok is false if they are not. If several revocations apply, it returns
+	// the earliest time.
 	Revoked(subject, session string, issuedAt time.Time) (at time.Time, ok bool)
-	// CompleteAsOf returns a time before which no revocation is missing: every one with an earlier At is known, and no other
-	// with an earlier At comes any more, except from somebody who changes the past on purpose. It never goes back. It is zero as
-	// long as nothing was ever loaded.
+	// CompleteAsOf returns a time before which no revocation is missing: every one with an earlier
+	// At is known. None with an earlier At will follow, except to change the past on purpose. The
+	// time never goes back. It is zero until the revocations have been loaded.
 	CompleteAsOf() time.Time
 }
 
-// A Revocation takes tokens back: those of one session, or those of one account that were issued before a time.
+// A Revocation revokes the tokens of a session, or those of an account that were issued before a
+// time.
 //
-// Its At is the time that verdicts go by, and it is the word of whoever revokes, not the time at which the revocation was stored:
-// an operator who learns today that a phone was stolen on Sunday revokes as of Sunday, and what was done with it since is refused.
-// At every other occasion it is now. It must not lie ahead, or events that are good now would be bad when they are read again.
+// At is the time as of which the tokens are revoked, not the time at which the revocation is
+// stored. Usually the two are the same. An operator who learns today that a phone was stolen on
+// Sunday revokes as of Sunday, so that events stored since then are refused. At must not be in the
+// future: that would refuse events later that are valid now.
 type Revocation struct {
-	Session   string    // sid; or
-	Subject   string    // sub: the account
-	NotBefore time.Time // of an account only: tokens with an earlier iat are taken back; rounded up to whole seconds, as iat has them
-	At        time.Time // as of when; in whole microseconds
+	Session string // sid; or else:
+	Subject string // sub, the account
+	// of an account: revokes tokens with an earlier iat; rounded up to whole seconds
+	NotBefore time.Time
+	At        time.Time // in whole microseconds
 }
 
-// Check returns ErrRevocation, with the particulars as its cause, for a revocation that says nothing, too much or what is still
-// to come: At and NotBefore may be ahead of now by ClockLeeway (NotBefore before it is rounded up).
+// Check returns ErrRevocation, with a cause, for an incomplete, contradictory or future revocation.
+// At and NotBefore may be ahead of now by ClockLeeway.
 func (r Revocation) Check(now time.Time) error {
 	say := func(format string, args ...any) error { return ErrRevocation.Because(fmt.Errorf(format, args...)) }
 	latest := now.Add(ClockLeeway)
 	switch {
 	case (r.Session == "") == (r.Subject == ""):
-		return say("it is to name a session or an account, and not both")
+		return say("it must name either a session or an account")
 	case r.Session != "" && !validID(r.Session):
 		return say("its session is not 26 characters of base32")
 	case r.Subject != "" && !validID(r.Subject):
 		return say("its account is not 26 characters of base32")
 	case r.Session != "" && !r.NotBefore.IsZero():
-		return say("a session is revoked as a whole: it has no NotBefore")
+		return say("the revocation of a session has no NotBefore")
 	case r.Subject != "" && r.NotBefore.Unix() <= 0:
-		return say("an account is revoked for tokens issued before a time: NotBefore is missing")
+		return say("the revocation of an account requires NotBefore")
 	case r.NotBefore.After(latest):
 		return say("its NotBefore is ahead by more than %v", ClockLeeway)
 	case r.At.Unix() <= 0:
@@ -59,9 +64,9 @@ func (r Revocation) Check(now time.Time) error {
 	return nil
 }
 
-// Before returns the NotBefore as tokens are compared with it: in seconds since 1970, rounded up. A token whose iat is less is
-// taken back. So every token of the second in which an account was revoked goes, also one that was issued after it: iat does not
-// say which came first.
+// Before returns NotBefore in seconds since 1970, rounded up. Tokens with an earlier iat are
+// revoked. That includes all tokens of the second in which an account was revoked, because iat has
+// no fractions.
 func (r Revocation) Before() int64 {
 	s := r.NotBefore.Unix()
 	if r.NotBefore.Nanosecond() > 0 {
@@ -70,27 +75,28 @@ func (r Revocation) Before() int64 {
 	return s
 }
 
-// A RevocationSet holds revocations in memory. The zero value is empty, knows of nothing yet, and is ready to use. It is safe
-// for concurrent use.
+// A RevocationSet holds revocations in memory. The zero value is empty and ready to use, and
+// nothing is loaded yet. It is safe for concurrent use.
 type RevocationSet struct {
-	complete atomic.Int64 // microseconds since 1970; 0 while nothing was ever loaded
+	complete atomic.Int64 // microseconds since 1970; 0 until loaded
 
 	mu       sync.RWMutex
-	sessions map[id]int64   // as of when, in microseconds since 1970
+	sessions map[id]int64   // At, in microseconds since 1970
 	accounts map[id][]until // see addTo
 	count    int
 }
 
 var _ Revocations = (*RevocationSet)(nil)
 
-// An id is an identifier as a key: without a pointer, so that a million of them are no work for the garbage collector.
+// An id is an identifier as a map key without a pointer, which keeps a large map cheap to
+// garbage-collect.
 type id [idLength]byte
 
-// An until is a revocation of an account: tokens issued before a second are not good as of a microsecond.
+// An until revokes the tokens of an account that were issued before a second, as of a microsecond.
 type until struct{ before, at int64 }
 
-// Add adds a revocation. It can be repeated; of two that fit the same token, the earlier At counts. One that names neither a
-// session nor an account by a valid id is ignored: no token has such a one.
+// Add adds a revocation. Adding it again changes nothing. If two apply to a token, the earlier At
+// counts. It ignores a revocation without a valid session or account.
 func (s *RevocationSet) Add(r Revocation) {
 	at := r.At.UnixMicro()
 	s.mu.Lock()
@@ -117,15 +123,15 @@ func (s *RevocationSet) Add(r Revocation) {
 	}
 }
 
-// addTo adds a revocation of an account to those there are. Each logout of everything takes back more tokens than the one before,
-// but only as of later, and an event in between must stay what it was: so all of them are kept that are the earliest for
-// any token, which makes a staircase with both members rising.
+// addTo adds a revocation of an account to others. A later one revokes more tokens, but as of a
+// later time, and the verdict on events in between must not change. So addTo keeps every revocation
+// that is the earliest for some token. Both members of the result rise.
 func addTo(steps []until, u until) []until {
 	i, _ := slices.BinarySearchFunc(steps, u, func(a, b until) int { return cmp.Compare(a.before, b.before) })
 	if i < len(steps) && steps[i].at <= u.at {
-		return steps // it takes back no less, and no later
+		return steps // another one revokes at least as much, as early
 	}
-	end := i // of those that u replaces
+	end := i // of the steps that u replaces
 	if i < len(steps) && steps[i].before == u.before {
 		end++
 	}
@@ -146,7 +152,7 @@ func (s *RevocationSet) Revoked(subject, session string, issuedAt time.Time) (at
 	}
 	if len(subject) == idLength {
 		for _, u := range s.accounts[id([]byte(subject))] {
-			if iat < u.before { // the first that fits is the earliest
+			if iat < u.before { // the first that applies is the earliest
 				if !ok || u.at < micros {
 					micros, ok = u.at, true
 				}
@@ -170,7 +176,8 @@ func (s *RevocationSet) CompleteAsOf() time.Time {
 	return time.UnixMicro(micros).UTC()
 }
 
-// Complete says that every revocation with an At before asOf has been added. An earlier time than at the last call changes nothing.
+// Complete says that every revocation with an At before asOf has been added. It ignores an asOf
+// earlier than that of an earlier call.
 func (s *RevocationSet) Complete(asOf time.Time) {
 	micros := asOf.UnixMicro()
 	for {
@@ -181,15 +188,12 @@ func (s *RevocationSet) Complete(asOf time.Time) {
 	}
 }
 
-// Forget drops the revocations with an At before a time. Forget only what can matter no more: the tokens that they took back have
-// run out, and so has the time for which events are kept that carry them.
+// Forget drops the revocations with an At before a time. By then their tokens must have expired,
+// and the events with those tokens must have been deleted.
 func (s *RevocationSet) Forget(before time.Time) {
 	limit := before.UnixMicro()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sessions == nil {
-		return
-	}
 	for k, at := range s.sessions {
 		if at < limit {
 			delete(s.sessions, k)
@@ -214,23 +218,25 @@ func (s *RevocationSet) Len() int {
 	return s.count
 }
 
-// errBehind is the cause of an ErrUndecided that more revocations, and not more keys, will decide.
-var errBehind = errors.New("the revocations as of then are not all known")
+// errBehind is the cause of an ErrUndecided that newer revocations will decide.
+var errBehind = errors.New("the revocations are not known to be complete as of then")
 
-// standing returns nil when a token had not been taken back at a moment.
+// checkRevocations checks that a token was not revoked at m.
 //
-// An event's verdict must be the same whenever it is asked for. So it is only given once no revocation can come to light that
-// would change it, and a revocation touches what was stored later than EventLeeway after it, and nothing else. A request is
-// refused as soon as its revocation is known here, and goes by what is known.
-func (v *Verifier) standing(s *parsedToken, m instant) error {
-	complete := v.revocations.CompleteAsOf() // before looking: what arrives in between makes the set only more complete
+// An event must get the same verdict whenever it is verified. So there is none until no revocation
+// can still appear that would change it. A revocation affects the events stored more than
+// EventLeeway after its At. A request is checked against the revocations known now.
+func (v *Verifier) checkRevocations(s *parsedToken, m verifyTime) error {
+	// first: a concurrent Add makes the set more complete, not less
+	complete := v.revocations.CompleteAsOf()
 	at, revoked := v.revocations.Revoked(s.claims.Subject, s.claims.Session, s.claims.IssuedAt)
 	behind := complete.IsZero() || complete.Before(m.at.Add(-EventLeeway))
 	switch {
 	case revoked && (!m.event || m.at.After(at.Add(EventLeeway))):
-		return refuse(revokedToken, "it was taken back")
+		return refuse(revokedToken, "it was revoked")
 	case behind && m.event:
-		return ErrUndecided.Saying("Whether the token was taken back is not known here yet. Please try again.").Because(errBehind)
+		return ErrUndecided.Saying("This server does not know yet whether the token was revoked. Please try again.").
+			Because(errBehind)
 	case behind:
 		return ErrNoRevocations.Because(errBehind)
 	}

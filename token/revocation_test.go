@@ -45,7 +45,8 @@ func issued(t testing.TB, a *tokentest.Authority, sid string, at time.Time) stri
 	return raw
 }
 
-// Which requests a revocation stops: at once, whatever its At, and whether the token is remembered or not.
+// Which requests a revocation stops: at once, whatever its At, and whether the token is remembered
+// or not.
 func TestRevokedRequests(t *testing.T) {
 	a := tokentest.New(t)
 	whole := start.Add(20 * second)
@@ -90,8 +91,8 @@ func TestRevokedRequests(t *testing.T) {
 	}
 }
 
-// Which events a revocation stops: those stored more than 15 seconds after it, whenever they are read. As long as one could come
-// to light that would change the verdict, there is none.
+// Which events a revocation stops: those stored more than 15 seconds after it, whenever they are
+// read. As long as one could come to light that would change the verdict, there is none.
 func TestRevokedEvents(t *testing.T) {
 	a := tokentest.New(t)
 	at := start.Add(time.Minute)
@@ -153,8 +154,8 @@ func TestARequestBeforeItsRevocationMakesAGoodEvent(t *testing.T) {
 	}
 }
 
-// Without a recent list of revocations no request is admitted, and only an invalid token is called
-// invalid.
+// Without a list of revocations that is recent enough no request is let in, and none is told that
+// its token is invalid unless it is.
 func TestRevocationsNotLoaded(t *testing.T) {
 	a := tokentest.New(t)
 	now := start
@@ -214,8 +215,8 @@ func TestRevocationCheck(t *testing.T) {
 	}
 }
 
-// Whatever revocations of an account come in whatever order, a token is revoked as of the earliest that fits it: compared with
-// trying all of them.
+// Whatever revocations of an account come in whatever order, a token is revoked as of the earliest
+// that fits it: compared with trying all of them.
 func TestRevocationsOfAnAccount(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range 500 {

@@ -9,30 +9,33 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// The steps of a key's life, each from one set to another. They decide by the time they are given; whoever stores sets gives that of
-// the store, so that all agree on it.
+// The methods in this file return the next set in the life of its keys. Pass them the time of the
+// store that keeps the set, not the local clock, so that all instances agree.
 
-// RotationLead is how long before a key takes over that is said: long enough that everybody has heard of it, a signer that may go
-// on for a while without hearing anything and whose clock differs by ClockLeeway included.
+// RotationLead is how long a rotation is announced in advance. It covers the time until all
+// verifiers and signers know of it, including a signer that is disconnected for a moment and whose
+// clock differs by ClockLeeway.
 const RotationLead = 10 * time.Second
 
-// What a step can be refused for.
+// The errors of the steps.
 var (
 	ErrNoNextKey = fault.New(fault.Unavailable, "no_next_key",
-		"There is no next key that could take over. A running authsvc that can write to its key folder makes one: see that there is one, and try again.").After(time.Second)
+		"There is no next key to take over. A running authsvc that can write to its key folder makes one. "+
+			"Start one, and try again.").After(time.Second)
 	ErrTooManyKeys = fault.New(fault.Conflict, "too_many_keys", fmt.Sprintf(
-		"The key set is full: it keeps %d keys until the ledger has no event that they signed. Rotate less often.", MaxKeys))
+		"The key set is full: it keeps up to %d keys until the ledger has deleted the events that they signed. "+
+			"Rotate less often.", MaxKeys))
 	ErrUnknownKey = fault.New(fault.NotFound, "unknown_key", "There is no such key. List them with: authsvc keys list")
-	ErrKeyIsNew   = fault.New(fault.Invalid, "as_of", "A key cannot be retired as of a time that is still to come.")
+	ErrKeyIsNew   = fault.New(fault.Invalid, "as_of", "A key cannot be retired as of a time in the future.")
 )
 
-// FirstSet returns the set in which k is the only key, active from now on.
+// FirstSet returns a set of one key, which is active from now on.
 func FirstSet(k Key, now time.Time) (*KeySet, error) {
 	return NewKeySet(Key{ID: k.ID, Public: k.Public, PublishedAt: now, ActiveFrom: now})
 }
 
-// WithNext returns the set with k published as the next key. It returns the same set where there is a next key already, or k is in
-// it. Errors: ErrTooManyKeys, and those of NewKeySet.
+// WithNext returns the set with k as the next key. It returns the same set if it has a next key or
+// k already. Errors: ErrTooManyKeys, and those of NewKeySet.
 func (s *KeySet) WithNext(k Key, now time.Time) (*KeySet, error) {
 	if _, there := s.Lookup(k.ID); there || s.next() >= 0 {
 		return s, nil
@@ -43,11 +46,12 @@ func (s *KeySet) WithNext(k Key, now time.Time) (*KeySet, error) {
 	return NewKeySet(append(s.Keys(), Key{ID: k.ID, Public: k.Public, PublishedAt: now})...)
 }
 
-// HasNext reports whether there is a key that waits to take over.
+// HasNext reports whether the set has a next key whose ActiveFrom is undecided.
 func (s *KeySet) HasNext() bool { return s.next() >= 0 }
 
-// Rotate returns the set in which the next key takes over from the active one, RotationLead from now or right after the last rotation
-// that has been said, whichever is later. Where nobody signs it takes over now. Errors: ErrNoNextKey.
+// Rotate returns the set in which the next key takes over from the active one: RotationLead from
+// now, or right after the last announced rotation, whichever is later. If no key is active, it
+// takes over now. Errors: ErrNoNextKey.
 func (s *KeySet) Rotate(now time.Time) (*KeySet, error) {
 	i := s.next()
 	if i < 0 {
@@ -67,8 +71,9 @@ func (s *KeySet) Rotate(now time.Time) (*KeySet, error) {
 	return NewKeySet(keys...)
 }
 
-// Adopt returns the set in which k, whose private half somebody has who lacks that of the active key, is active from now on. All others
-// that have not retired do so now. It returns the same set where k is in it. Errors: those of WithNext.
+// Adopt returns the set in which k is active from now on and all other active and next keys retire
+// now. It is for a signer that lacks the private half of the active key. It returns the same set if
+// it has k already. Errors: those of WithNext.
 func (s *KeySet) Adopt(k Key, now time.Time) (*KeySet, error) {
 	if _, there := s.Lookup(k.ID); there {
 		return s, nil
@@ -85,9 +90,10 @@ func (s *KeySet) Adopt(k Key, now time.Time) (*KeySet, error) {
 	return NewKeySet(append(keys, Key{ID: k.ID, Public: k.Public, PublishedAt: now, ActiveFrom: now})...)
 }
 
-// Retire returns the set in which the named keys are compromised as of a time, which may not be still to come. Where the active key is
-// one of them, the one that was to take over soonest does so now; where there is none, nobody signs until there is. A
-// key that is compromised already only ever becomes so as of earlier. Errors: ErrUnknownKey, ErrKeyIsNew.
+// Retire returns the set in which the named keys are compromised as of a time, which must not be in
+// the future. If the active key is one of them, the key that would take over first does so now. If
+// there is none, no key is active until one is added. A compromised key keeps the earliest such
+// time. Errors: ErrUnknownKey, ErrKeyIsNew.
 func (s *KeySet) Retire(now, asOf time.Time, kids ...string) (*KeySet, error) {
 	if asOf.After(now.Add(ClockLeeway)) {
 		return nil, ErrKeyIsNew
@@ -110,52 +116,53 @@ func (s *KeySet) Retire(now, asOf time.Time, kids ...string) (*KeySet, error) {
 	return changed.succeed(now)
 }
 
-// closeGaps sees to it that for every key that is still to retire there is one that takes over from it then: the one that was to do so
-// next, or else it does not retire.
+// closeGaps makes every key that retires in the future have a successor at that time. Without a
+// successor, it does not retire.
 func closeGaps(keys []Key, now time.Time) {
 	for i := range keys {
 		end := keys[i].RetiredAt
 		if !end.After(now) || !keys[i].CompromisedAt.IsZero() {
 			continue
 		}
-		if heir := heirOf(keys, end); heir >= 0 {
-			keys[heir].ActiveFrom = end
+		if next := successor(keys, end); next >= 0 {
+			keys[next].ActiveFrom = end
 		} else {
 			keys[i].RetiredAt = time.Time{}
 		}
 	}
 }
 
-// heirOf returns the index of the key that is to take over soonest from a time on, or -1. One whose time is set comes before one whose
-// time is not.
-func heirOf(keys []Key, from time.Time) int {
-	heir := -1
+// successor returns the index of the key that takes over first from a time on, or -1. Keys without
+// an ActiveFrom come last.
+func successor(keys []Key, from time.Time) int {
+	next := -1
 	for i, k := range keys {
 		if !k.CompromisedAt.IsZero() || !k.waits() && k.ActiveFrom.Before(from) {
 			continue
 		}
-		if heir < 0 || !k.waits() && (keys[heir].waits() || k.ActiveFrom.Before(keys[heir].ActiveFrom)) {
-			heir = i
+		if next < 0 || !k.waits() && (keys[next].waits() || k.ActiveFrom.Before(keys[next].ActiveFrom)) {
+			next = i
 		}
 	}
-	return heir
+	return next
 }
 
-// succeed lets the key take over now that was to do so soonest, if nobody signs.
+// succeed makes the key that would take over first active now, if no key is active.
 func (s *KeySet) succeed(now time.Time) (*KeySet, error) {
 	if _, ok := s.Active(now); ok {
 		return s, nil
 	}
-	heir := heirOf(s.keys, now)
-	if heir < 0 {
+	next := successor(s.keys, now)
+	if next < 0 {
 		return s, nil
 	}
 	keys := s.Keys()
-	keys[heir].ActiveFrom = now
+	keys[next].ActiveFrom = now
 	return NewKeySet(keys...)
 }
 
-// Forget returns the set without the keys that have not signed since a time. It returns the same set where there is none.
+// Forget returns the set without the keys that stopped signing before a time. It returns the same
+// set if there are none, or if no key would be left.
 func (s *KeySet) Forget(before time.Time) (*KeySet, error) {
 	keys := slices.DeleteFunc(s.Keys(), func(k Key) bool {
 		end := k.RetiredAt
@@ -170,8 +177,8 @@ func (s *KeySet) Forget(before time.Time) (*KeySet, error) {
 	return NewKeySet(keys...)
 }
 
-// Published returns the set as those get it who know nothing of CompromisedAt: without the keys that are compromised. It answers
-// ErrKeySet where nothing is left.
+// Published returns the set without the compromised keys, for readers that do not know
+// CompromisedAt. It returns ErrKeySet if no key is left.
 func (s *KeySet) Published() (*KeySet, error) {
 	keys := slices.DeleteFunc(s.Keys(), func(k Key) bool { return !k.CompromisedAt.IsZero() })
 	if len(keys) == len(s.keys) {
@@ -183,12 +190,13 @@ func (s *KeySet) Published() (*KeySet, error) {
 	return NewKeySet(keys...)
 }
 
-// next returns the index of the key that waits for its time to be set, or -1.
+// next returns the index of the next key whose ActiveFrom is undecided, or -1.
 func (s *KeySet) next() int {
 	return slices.IndexFunc(s.keys, Key.waits)
 }
 
-// last returns the index of the key that signs once all that has been said has come to pass, and whether there is one.
+// last returns the index of the key that is active after all announced rotations, and whether there
+// is one.
 func (s *KeySet) last() (int, bool) {
 	last := -1
 	for i, k := range s.keys {
@@ -202,8 +210,9 @@ func (s *KeySet) last() (int, bool) {
 	return last, last >= 0
 }
 
-// ChangesThePast reports whether the set, stored at a time, says of a key that it was compromised, or retired, at a time for which events
-// may have been judged by the set before it. All of the sets before it came earlier; a nil one is none.
+// ChangesThePast reports whether the set, stored at a time, retires or compromises a key as of a
+// time for which events may have been verified by the set before it. before is nil for the first
+// set.
 func (s *KeySet) ChangesThePast(before *KeySet, stored time.Time) bool {
 	if before == nil {
 		return false

@@ -30,7 +30,8 @@ func must(t *testing.T) func(*token.KeySet, error) *token.KeySet {
 	}
 }
 
-// stages returns the stages of all keys at a time, in their order, and checks that they survive the wire.
+// stages returns the stages of all keys at a time, in their order, and checks that they survive the
+// wire.
 func stages(t *testing.T, s *token.KeySet, now time.Time) []token.Stage {
 	t.Helper()
 	wire, err := token.ParseJWKS(s.JWKS())
@@ -132,7 +133,8 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// Whatever operators and keepers do, in whatever order: where there was somebody who could sign, there is.
+// Whatever operators and keepers do, in whatever order: where there was somebody who could sign,
+// there is.
 func TestSomebodySigns(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -177,7 +179,8 @@ func TestSomebodySigns(t *testing.T) {
 	}
 }
 
-// Requests with a compromised key are refused at once, events when they were stored later than the leeway after that.
+// Requests with a compromised key are refused at once, events when they were stored later than the
+// leeway after that.
 func TestCompromisedKey(t *testing.T) {
 	a := tokentest.New(t)
 	now := start.Add(10 * time.Minute)

@@ -2,8 +2,8 @@ package token
 
 import "crypto/sha256"
 
-// ServiceID returns the sub of the tokens of one of our own processes, by its name, such as "usersvc". It looks like any other, and
-// nobody else has it: those of accounts are random.
+// ServiceID returns the sub in the tokens of a service, by the service's name, such as "usersvc".
+// It has the form of an account's id, and no account has it, because those are random.
 func ServiceID(name string) string {
 	sum := sha256.Sum256([]byte("pillion service " + name))
 	return identifiers.EncodeToString(sum[:16])

@@ -9,8 +9,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// A service's token stands in events and lets no request in; nobody else's token says that it is a service's, and no service's says
-// that it is anybody else's.
+// A service's token stands in events and lets no request in; nobody else's token says that it is a
+// service's, and no service's says that it is anybody else's.
 func TestServiceTokens(t *testing.T) {
 	a := tokentest.New(t)
 	good := a.Token(token.Service, tokentest.Rita, "")

@@ -11,35 +11,38 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultCacheSize is how many verified tokens a Verifier remembers, where Config does not say: about 10 MB when full.
+// DefaultCacheSize is the default of Config.CacheSize: about 10 MB when full.
 const DefaultCacheSize = 16384
 
-// Config is what a Verifier is made of. Only Keys must be set.
+// Config is what a Verifier needs. Only Keys is required.
 type Config struct {
 	Keys      Keys
 	Issuer    string           // iss; default "pillion"
 	Audience  string           // aud; default "pillion"
-	Type      string           // typ of the header of a request's token, exactly; default "JWT"
+	Type      string           // typ in the header of a request's token; default "JWT"
 	CacheSize int              // verified tokens to remember; default DefaultCacheSize
 	Now       func() time.Time // default time.Now
-	// Clock returns why Now cannot be gone by, such as ErrClock with a cause, or nil where it can; nil: it always can.
+	// Clock returns why Now is not reliable, such as ErrClock with a cause, or nil. A nil Clock
+	// always trusts Now.
 	Clock func() error
-	// Revocations is asked at every use of a token, remembered or not, whether it was taken back; nil: none ever is.
+	// Revocations is consulted at each use of a token, cached or not. nil: no token is ever
+	// revoked.
 	Revocations Revocations
 	Registerer  prometheus.Registerer // nil: the counters are not registered
 }
 
-// A fingerprint is the SHA-256 of a whole token. As the key of the cache, it keeps tokens out of memory.
+// A fingerprint is the SHA-256 of a whole token. As the key of the cache, it keeps tokens out of
+// memory.
 type fingerprint [sha256.Size]byte
 
-// fingerprintOf returns the fingerprint of a token of at most MaxSize bytes. It copies the token to the
-// stack: []byte(raw) would allocate.
+// fingerprintOf returns the fingerprint of a token of at most MaxSize bytes. It copies the token to
+// the stack: []byte(raw) would allocate.
 func fingerprintOf(raw string) fingerprint {
 	var buf [MaxSize]byte
 	return sha256.Sum256(buf[:copy(buf[:], raw)])
 }
 
-// A Verifier verifies tokens. It is safe for concurrent use and holds nothing that must be closed.
+// A Verifier verifies tokens. It is safe for concurrent use, and needs no closing.
 type Verifier struct {
 	keys        Keys
 	expected    expectedClaims
@@ -50,8 +53,8 @@ type Verifier struct {
 	refused     map[string]prometheus.Counter // by reason
 }
 
-// NewVerifier returns a Verifier, or ErrSettings for a configuration that cannot work, all its faults joined. Verifiers that
-// share a Registerer share the counters.
+// NewVerifier returns a Verifier, or an ErrSettings for each fault of the configuration, joined.
+// Verifiers that share a Registerer share the counters.
 func NewVerifier(c Config) (*Verifier, error) {
 	var faults []error
 	if c.Keys == nil {
@@ -88,11 +91,12 @@ func NewVerifier(c Config) (*Verifier, error) {
 	}, nil
 }
 
-// refusedCounters returns one counter a reason, all there from the start so that a rate can be taken of the first refusal.
+// refusedCounters returns a counter for each reason. All exist from the start, so that rate() sees
+// the first refusal.
 func refusedCounters(r prometheus.Registerer) (map[string]prometheus.Counter, error) {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Subsystem: "tokens", Name: "refused_total",
-		Help: "Tokens of requests that were refused or could not be judged, by reason.",
+		Help: "Tokens of requests that were refused or could not be verified, by reason.",
 	}, []string{"reason"})
 	if r != nil {
 		var there prometheus.AlreadyRegisteredError
@@ -113,9 +117,13 @@ func refusedCounters(r prometheus.Registerer) (map[string]prometheus.Counter, er
 	return counters, nil
 }
 
-// Verify verifies the token of a request, now: exp without leeway, iat and nbf at most ClockLeeway ahead. It answers ErrInvalid,
-// ErrClock while what Config.Clock returns says so, ErrNoKeys when there is no key set at all, ErrNoRevocations when it was not told, ever or lately, which tokens were taken back, or
-// ErrUndecided when ctx ended while it waited for a key set, with zero Claims.
+// Verify verifies the token of a request, now. exp has no leeway. iat and nbf may be ahead by
+// ClockLeeway. On error the Claims are zero. Errors:
+//   - ErrInvalid: the token is invalid, for good.
+//   - ErrClock: Config.Clock does not trust the clock.
+//   - ErrNoKeys: there has never been a key set.
+//   - ErrNoRevocations: the revocations are missing or too old.
+//   - ErrUndecided: ctx ended during the wait for a newer key set.
 func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 	claims, err := v.verifyNow(ctx, raw)
 	if err != nil {
@@ -130,23 +138,26 @@ func (v *Verifier) verifyNow(ctx context.Context, raw string) (Claims, error) {
 			return Claims{}, err
 		}
 	}
-	return v.verify(ctx, raw, instant{at: v.now(), early: seconds(ClockLeeway)})
+	return v.verify(ctx, raw, verifyTime{at: v.now(), early: seconds(ClockLeeway)})
 }
 
-// VerifyAt verifies the token of an event that was stored at a time: whether it was valid then, with EventLeeway on exp, nbf,
-// iat and the retirement of its key. It may be a ServiceType too. Whoever asks gets the same answer, whenever: ErrInvalid is for good. ErrUndecided and
-// ErrNoKeys mean that it cannot be said yet: keep the event and ask again.
+// VerifyAt verifies the token of an event as of the time when the event was stored, with
+// EventLeeway for exp, nbf, iat and the retirement of the key. It also accepts a ServiceType. Every
+// caller gets the same verdict at any time: ErrInvalid is final. ErrUndecided and ErrNoKeys are
+// not: keep the event and ask again.
 //
-// A key id is unknown for good only to a set that is known to be complete as of ClockLeeway after the event was stored, or was
-// fetched during this call. A token that was taken back, or whose key was compromised, is refused for events stored later than EventLeeway
-// after that, and nothing is said of an event before the keys and the revocations as of EventLeeway before it are known to be complete.
+// A key id is finally unknown only to a set that is complete as of ClockLeeway after the event was
+// stored, or that was fetched during the call. A revocation, or the compromise of a key, counts for
+// events stored more than EventLeeway after it. There is no verdict before the keys and the
+// revocations are complete as of EventLeeway before the event.
 func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
 	leeway := seconds(EventLeeway)
-	return v.verify(ctx, raw, instant{at: at, event: true, late: leeway, early: leeway, retired: leeway})
+	return v.verify(ctx, raw, verifyTime{at: at, event: true, late: leeway, early: leeway, retired: leeway})
 }
 
-// A instant is when a token has to be valid, and by how many seconds each of its times may miss that.
-type instant struct {
+// A verifyTime is the time at which a token must be valid, with the leeways of its times in
+// seconds.
+type verifyTime struct {
 	at                   time.Time
 	event                bool
 	late, early, retired int64
@@ -155,13 +166,14 @@ type instant struct {
 // seconds returns d in seconds.
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
-// verify goes from what is cheap to what is dear, and asks for other keys only when nothing else is wrong with a token.
-func (v *Verifier) verify(ctx context.Context, raw string, m instant) (Claims, error) {
-	h, err := v.keySnapshot(ctx)
+// verify makes the cheap checks first. It asks for newer keys only if the token passes all other
+// checks.
+func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims, error) {
+	keys, err := v.keySnapshot(ctx)
 	if err != nil {
 		return Claims{}, err
 	}
-	if len(raw) > MaxSize { // before hashing a megabyte
+	if len(raw) > MaxSize { // do not hash a megabyte
 		return Claims{}, refuse(malformed, "it is longer than 4096 bytes")
 	}
 	print := fingerprintOf(raw)
@@ -175,16 +187,16 @@ func (v *Verifier) verify(ctx context.Context, raw string, m instant) (Claims, e
 	if !m.event && s.service != (v.expected.typ == ServiceType) {
 		return Claims{}, refuse(wrongType, "typ is another kind of token")
 	}
-	if err := v.judge(s, m); err != nil {
+	if err := v.checkClaims(s, m); err != nil {
 		return Claims{}, err
 	}
-	key, known := h.set.Lookup(s.claims.KeyID)
+	key, known := keys.set.Lookup(s.claims.KeyID)
 	if !known {
-		if key, err = v.seek(ctx, s.claims.KeyID, m, h); err != nil {
+		if key, err = v.findKey(ctx, s.claims.KeyID, m, keys); err != nil {
 			return Claims{}, err
 		}
-	} else if h.behind(m) {
-		if key, err = v.catchUp(ctx, s.claims.KeyID, m); err != nil {
+	} else if keys.isBehind(m) {
+		if key, err = v.refreshedKey(ctx, s.claims.KeyID, m); err != nil {
 			return Claims{}, err
 		}
 	}
@@ -192,7 +204,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, m instant) (Claims, e
 	case !key.RetiredAt.IsZero() && s.iat > key.RetiredAt.Unix()+m.retired:
 		return Claims{}, refuse(retiredKey, "iat is after its key retired")
 	case !key.CompromisedAt.IsZero() && (!m.event || m.at.After(key.CompromisedAt.Add(EventLeeway))):
-		return Claims{}, refuse(compromisedKey, "others may have signed with its key by then")
+		return Claims{}, refuse(compromisedKey, "its key was compromised by then")
 	}
 	if !cached {
 		if err := signed.verify(key); err != nil {
@@ -200,18 +212,17 @@ func (v *Verifier) verify(ctx context.Context, raw string, m instant) (Claims, e
 		}
 		v.cache.Add(print, s)
 	}
-	if v.revocations != nil { // last, so that nothing forged ever waits for them
-		if err := v.standing(s, m); err != nil {
+	if v.revocations != nil { // last: a forged token never waits for them
+		if err := v.checkRevocations(s, m); err != nil {
 			return Claims{}, err
 		}
 	}
 	return s.claims, nil
 }
 
-// judge compares what a token says with a instant and with whom it must be from and for.
-//
-// A time in whole seconds is past a instant exactly when it is past the instant's whole seconds, so integers are enough.
-func (v *Verifier) judge(s *parsedToken, m instant) error {
+// checkClaims checks iss, aud and the times of a token. The claims have whole seconds, so the
+// fraction of m.at makes no difference.
+func (v *Verifier) checkClaims(s *parsedToken, m verifyTime) error {
 	now := m.at.Unix()
 	switch {
 	case s.claims.Issuer != v.expected.issuer:
@@ -228,14 +239,14 @@ func (v *Verifier) judge(s *parsedToken, m instant) error {
 	return nil
 }
 
-// A keySnapshot is the set at keySnapshot: as of when it is complete, and whether it was asked for, with success, during this call.
+// A keySnapshot is a key set as the verifier has it.
 type keySnapshot struct {
 	set       *KeySet
-	asOf      time.Time
-	refreshed bool
+	asOf      time.Time // the set includes every change before
+	refreshed bool      // the set was fetched during this call
 }
 
-// keySnapshot returns the set there is, and asks for one when there has never been any.
+// keySnapshot returns the present key set. If there has never been one, it waits for one.
 func (v *Verifier) keySnapshot(ctx context.Context) (h keySnapshot, err error) {
 	h.set, h.asOf, err = v.keys.KeySet()
 	if err != nil {
@@ -243,30 +254,31 @@ func (v *Verifier) keySnapshot(ctx context.Context) (h keySnapshot, err error) {
 		h.set, h.asOf, err = v.keys.KeySet()
 	}
 	if err != nil && !errors.Is(err, ErrNoKeys) {
-		err = ErrNoKeys.Saying("Tokens cannot be checked at the instant, because it is not known which keys are good. Please try again.").Because(err)
+		err = ErrNoKeys.Saying("Tokens cannot be verified at the moment: the signing keys are unavailable. " +
+			"Please try again.").Because(err)
 	}
 	return h, err
 }
 
-// isFinal reports whether a key that h lacks is unknown for good to a token that had to be valid at m.
-func (h keySnapshot) isFinal(m instant) bool {
+// isFinalAt reports whether a key that h lacks will stay unknown at m.
+func (h keySnapshot) isFinalAt(m verifyTime) bool {
 	return h.refreshed || h.asOf.After(m.at.Add(ClockLeeway))
 }
 
-// behind reports whether h may lack a change of its keys that decides about an event at m.
-func (h keySnapshot) behind(m instant) bool {
+// isBehind reports whether h may lack a change of its keys that affects an event at m.
+func (h keySnapshot) isBehind(m verifyTime) bool {
 	return m.event && !h.refreshed && h.asOf.Before(m.at.Add(ChangeDelay-EventLeeway))
 }
 
-// catchUp looks for a key in a set that is not behind m.
-func (v *Verifier) catchUp(ctx context.Context, kid string, m instant) (Key, error) {
+// refreshedKey returns a key from a set that is not behind m.
+func (v *Verifier) refreshedKey(ctx context.Context, kid string, m verifyTime) (Key, error) {
 	refreshed := v.keys.Refresh(ctx)
 	h, err := v.keySnapshot(ctx)
 	if err != nil {
 		return Key{}, err
 	}
 	h.refreshed = refreshed
-	if key, ok := h.set.Lookup(kid); ok && !h.behind(m) {
+	if key, ok := h.set.Lookup(kid); ok && !h.isBehind(m) {
 		return key, nil
 	}
 	if ctx.Err() != nil {
@@ -275,10 +287,10 @@ func (v *Verifier) catchUp(ctx context.Context, kid string, m instant) (Key, err
 	return Key{}, ErrUndecided.Because(errKeysBehind)
 }
 
-// seek looks for a key that the set at keySnapshot lacks in a newer one.
-func (v *Verifier) seek(ctx context.Context, kid string, m instant, h keySnapshot) (Key, error) {
+// findKey looks in a newer set for a key that h lacks.
+func (v *Verifier) findKey(ctx context.Context, kid string, m verifyTime, h keySnapshot) (Key, error) {
 	unknown := refuse(unknownKey, "kid names no key")
-	if m.event && h.isFinal(m) {
+	if m.event && h.isFinalAt(m) {
 		return Key{}, unknown
 	}
 	refreshed := v.keys.Refresh(ctx)
@@ -291,7 +303,7 @@ func (v *Verifier) seek(ctx context.Context, kid string, m instant, h keySnapsho
 	}
 	h.refreshed = refreshed
 	switch {
-	case m.event && h.isFinal(m):
+	case m.event && h.isFinalAt(m):
 		return Key{}, unknown
 	case ctx.Err() != nil:
 		return Key{}, ErrUndecided.Because(ctx.Err())

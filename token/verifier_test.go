@@ -21,8 +21,8 @@ const (
 	tick   = time.Nanosecond
 )
 
-// When a token of a request is valid: up to exp and not at it, and up to 5 seconds before iat and nbf. A second look at the same
-// token, now cached, judges alike, whichever way the clock has gone.
+// When a token of a request is valid: up to exp and not at it, and up to 5 seconds before iat and
+// nbf. A second look at the same token, now cached, judges alike, whichever way the clock has gone.
 func TestVerifyTimes(t *testing.T) {
 	a := tokentest.New(t)
 	exp, nbf := start.Add(time.Minute), start.Add(20*second)
@@ -61,7 +61,8 @@ func TestVerifyTimes(t *testing.T) {
 	}
 }
 
-// As of when an event's token is valid: 15 seconds more on every side, and whatever the clock says now.
+// As of when an event's token is valid: 15 seconds more on every side, and whatever the clock says
+// now.
 func TestVerifyAtTimes(t *testing.T) {
 	a := tokentest.New(t)
 	exp, nbf := start.Add(time.Minute), start.Add(20*second)
@@ -99,8 +100,8 @@ func TestVerifyAtTimes(t *testing.T) {
 	}
 }
 
-// A token that admits a request makes a valid event, however long the append took and however the
-// clocks differ.
+// Whatever a request is let in with, its event is good, however long the append took and however
+// the clocks differ.
 func TestAnAcceptedRequestMakesAGoodEvent(t *testing.T) {
 	a := tokentest.New(t)
 	exp, retired := start.Add(time.Minute), start.Add(30*second)
@@ -125,7 +126,8 @@ func TestAnAcceptedRequestMakesAGoodEvent(t *testing.T) {
 	}
 }
 
-// A retired key verifies what was issued until it retired: exactly, for a request, and up to 15 seconds later for an event.
+// A retired key verifies what was issued until it retired: exactly, for a request, and up to 15
+// seconds later for an event.
 func TestRetiredKey(t *testing.T) {
 	a := tokentest.New(t)
 	retired := start.Add(700 * time.Millisecond) // of which whole seconds count
@@ -162,7 +164,8 @@ func TestRetiredKey(t *testing.T) {
 	}
 }
 
-// A cached token is judged again at each use: keys that went away or retired meanwhile no longer let it in.
+// A cached token is judged again at each use: keys that went away or retired meanwhile no longer
+// let it in.
 func TestCachedTokensAreJudgedAgain(t *testing.T) {
 	a := tokentest.New(t)
 	mine, other := tokentest.KeyOf(&a.Private.PublicKey), tokentest.KeyOf(&a.Other.PublicKey)
@@ -197,7 +200,8 @@ func TestCachedTokensAreJudgedAgain(t *testing.T) {
 	}
 }
 
-// The cache knows a token by all of it, be it short or over 1 KiB: what differs in one character is another token.
+// The cache knows a token by all of it, be it short or over 1 KiB: what differs in one character is
+// another token.
 func TestCachedTokensAreWhole(t *testing.T) {
 	a := tokentest.New(t)
 	v := a.Verifier()
@@ -277,7 +281,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	_, _ = v.Verify(t.Context(), good)
 	_, _ = twin.Verify(t.Context(), good)
 	var text strings.Builder
-	text.WriteString("# HELP pillion_tokens_refused_total Tokens of requests that were refused or could not be judged, by reason.\n" +
+	text.WriteString("# HELP pillion_tokens_refused_total Tokens of requests that were refused or could not be verified, by reason.\n" +
 		"# TYPE pillion_tokens_refused_total counter\n")
 	for _, reason := range []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired", "not_yet_valid", "lifetime",
 		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "no_keys", "no_revocations", "clock", "undecided"} {
@@ -314,7 +318,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 	}
 }
 
-// A source of keys that fails in a way of its own still means that there are no keys, and its failure is kept for operators.
+// A source of keys that fails in a way of its own still means that there are no keys, and its
+// failure is kept for operators.
 func TestKeysThatFail(t *testing.T) {
 	down := errors.New("the bucket is away")
 	v := verifier(t, token.Config{Keys: failing{down}})

@@ -17,7 +17,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// vectors reads a file of Project Wycheproof's test vectors. They lie beside the project, not in it.
+// vectors reads a file of Project Wycheproof's test vectors. They lie beside the project, not in
+// it.
 func vectors(t *testing.T, name string, into any) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "..", "shared", "vectors", name))
@@ -32,7 +33,8 @@ func vectors(t *testing.T, name string, into any) {
 	}
 }
 
-// RSA signatures with PKCS #1 v1.5, 2048 bits and SHA-256: all 259 as Wycheproof says. Two things to say to that:
+// RSA signatures with PKCS #1 v1.5, 2048 bits and SHA-256: all 259 as Wycheproof says. Two things
+// to say to that:
 //
 //   - 8 is "acceptable": its ASN.1 lacks the NULL, which RFC 8017 appendix B.1 allows to accept. We refuse it, because crypto/rsa
 //     compares with the one right encoding instead of parsing what it finds.
@@ -74,13 +76,15 @@ func TestWycheproofRSA(t *testing.T) {
 	}
 }
 
-// JSON web signatures: all 401 as Wycheproof says, but for those of another algorithm than RS256, which are never accepted
-// however valid (RFC 8725 section 3.1: one algorithm). They are counted below by the algorithm in their header. Their payloads
-// are no claims and their headers have no typ, so this drives the form of a token, its signature and the import of its key.
+// JSON web signatures: all 401 as Wycheproof says, but for those of another algorithm than RS256,
+// which are never accepted however valid (RFC 8725 section 3.1: one algorithm). They are counted
+// below by the algorithm in their header. Their payloads are no claims and their headers have no
+// typ, so this drives the form of a token, its signature and the import of its key.
 //
-// Three things of ours are not the vectors' subject and are put right before the import: a kid is to be the thumbprint, a key is
-// to name its alg, and one that says neither use nor key_ops is given use=sig. Where a key does say what it is for, that stays:
-// 353 and 355 have good signatures and are refused for it.
+// Three things of ours are not the vectors' subject and are put right before the import: a kid is
+// to be the thumbprint, a key is to name its alg, and one that says neither use nor key_ops is
+// given use=sig. Where a key does say what it is for, that stays: 353 and 355 have good signatures
+// and are refused for it.
 func TestWycheproofJWS(t *testing.T) {
 	var file struct {
 		NumberOfTests int
@@ -122,8 +126,9 @@ func TestWycheproofJWS(t *testing.T) {
 			}
 		}
 	}
-	// Those without an algorithm are 372 and 373: HS256 too, with a stray "?" in the base64 that Wycheproof leaves to the decoder
-	// (their comments: InvalidCharacterInserted) and that RFC 7515 section 2 does not allow.
+	// Those without an algorithm are 372 and 373: HS256 too, with a stray "?" in the base64 that
+	// Wycheproof leaves to the decoder (their comments: InvalidCharacterInserted) and that RFC 7515
+	// section 2 does not allow.
 	want := map[string]int{"": 2, "HS256": 8, "ES256": 2, "ES512": 2, "RS384": 4, "RS512": 4, "PS256": 6, "PS384": 6, "PS512": 4}
 	if !maps.Equal(exceptions, want) {
 		t.Errorf("valid with other algorithms are %v, want %v", exceptions, want)
@@ -133,7 +138,8 @@ func TestWycheproofJWS(t *testing.T) {
 	}
 }
 
-// importKey returns the key of a group, and whether our import takes it. For a group without an RSA key it is one of ours.
+// importKey returns the key of a group, and whether our import takes it. For a group without an RSA
+// key it is one of ours.
 func importKey(t *testing.T, jwk map[string]any) (key token.Key, imported bool) {
 	t.Helper()
 	if jwk["kty"] != "RSA" {

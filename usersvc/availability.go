@@ -20,12 +20,12 @@ type availabilityAnswer struct {
 	Radius  int64  `json:"radius_m"`
 }
 
-// distanceStep is what the distance to the nearest rider is rounded up to, in metres. The distance is
-// measured to the middle of a map cell about three times as wide.
+// distanceStep is what the distance to the nearest rider is rounded up to, in metres. The distance
+// is measured to the middle of a map cell about three times as wide.
 const distanceStep = 100
 
-// availability answers how many free riders are near a place and how far the nearest is, roughly. It
-// reveals neither who they are nor exactly where.
+// availability answers how many free riders are near a place and how far the nearest is, roughly.
+// It reveals neither who they are nor exactly where.
 func (s *Service) availability(w http.ResponseWriter, r *http.Request) error {
 	area, ok, err := bookings.ParseArea(r, s.radius)
 	if err != nil {

@@ -28,7 +28,8 @@ func TestAvailability(t *testing.T) {
 		t.Helper()
 		w := e.call("GET", "/availability?"+query, e.user(ulla), "")
 		got := webtest.Object(t, w)
-		if n, ok := got["nearest_m"].(float64); ok && want["nearest_m"] == nil { // within an area of about 300 m
+		// within an area of about 300 m
+		if n, ok := got["nearest_m"].(float64); ok && want["nearest_m"] == nil {
 			if least, most := want["least"].(float64), want["most"].(float64); n < least || n > most || n != float64(int(n)/100*100) {
 				t.Errorf("?%s: the nearest is said to be %v m away, want %v to %v", query, n, least, most)
 			}

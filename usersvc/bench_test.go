@@ -32,16 +32,19 @@ import (
 )
 
 const (
-	watched  = 5000 // bookings, each with a watcher of its own
-	pace     = 500  // events a second
-	before   = 2    // events of each booking that there are when it begins to be watched: requested and accepted
-	perRide  = 2    // and those that are watched as they happen: arrived and started
+	watched = 5000 // bookings, each with a watcher of its own
+	pace    = 500  // events a second
+	// events of each booking that there are when it begins to be watched: requested and accepted
+	before   = 2
+	perRide  = 2 // and those that are watched as they happen: arrived and started
 	mostLate = 250 * time.Millisecond
 )
 
-// BenchmarkWatch has 5,000 users watch a booking each, over HTTP and from another process, while riders arrive and start, 500 events a
-// second through a real ledger and its follower. It measures from when the ledger stored an event to when its watcher has read it, and what a
-// watcher costs this process. It fails where one misses an event or is told one twice, or where a hundredth of the events is later than 250 ms.
+// BenchmarkWatch has 5,000 users watch a booking each, over HTTP and from another process, while
+// riders arrive and start, 500 events a second through a real ledger and its follower. It measures
+// from when the ledger stored an event to when its watcher has read it, and what a watcher costs
+// this process. It fails where one misses an event or is told one twice, or where a hundredth of
+// the events is later than 250 ms.
 func BenchmarkWatch(b *testing.B) {
 	e, auth := bustest.Run(b), tokentest.New(b)
 	ledger, err := ledger.Open(e.Connect(b), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
@@ -171,7 +174,8 @@ func ride(b *testing.B, desk *booking.Desk, rides []watchedRide) {
 	defer tick.Stop()
 	began := time.Now()
 	for n := range perRide * len(rides) {
-		for time.Since(began) < time.Duration(n)*time.Second/pace { // a tick that was missed is made up for
+		// a tick that was missed is made up for
+		for time.Since(began) < time.Duration(n)*time.Second/pace {
 			<-tick.C
 		}
 		r, do := rides[n%len(rides)], desk.Arrive
@@ -241,7 +245,8 @@ func (l *looking) result(b *testing.B) (s seen) {
 	return s
 }
 
-// lookOn is the process that watches: it reads what to watch, says when all watch, and says what they have seen.
+// lookOn is the process that watches: it reads what to watch, says when all watch, and says what
+// they have seen.
 func lookOn(in io.Reader, out io.Writer) int {
 	var what struct {
 		Addr  string
@@ -286,8 +291,8 @@ func lookOn(in io.Reader, out io.Writer) int {
 	return 0
 }
 
-// lookAt watches a booking until it has been told as much as there is, and a moment longer. It returns what it was told and, of what was told as it happened, how
-// late that was.
+// lookAt watches a booking until it has been told as much as there is, and a moment longer. It
+// returns what it was told and, of what was told as it happened, how late that was.
 func lookAt(addr string, r watchedRide, begun func()) (kinds []string, late []float64, err error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

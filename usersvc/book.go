@@ -39,8 +39,8 @@ type bookAnswer struct {
 	bookings.View
 }
 
-// book stores a new booking. With an Idempotency-Key, the booking's id derives from the user and the key,
-// so that a retry finds its own booking for as long as the ledger keeps it.
+// book stores a new booking. With an Idempotency-Key, the booking's id derives from the user and
+// the key, so that a retry finds its own booking for as long as the ledger keeps it.
 func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	var req bookRequest
 	if err := web.DecodeOptional(r, &req); err != nil {

@@ -118,7 +118,8 @@ func TestBookKeepsTheTrip(t *testing.T) {
 		"pickup":  map[string]any{"lat": 12.9716, "lng": 77.5946},
 		"dropoff": map[string]any{"lat": 12.9352, "lng": 77.6245},
 
-		"distance_m": 5185.0, "minutes": 9.0, "fare": 100.0 + 259 + 104, "currency": "EUR", // 8 minutes and 38 seconds
+		// 8 minutes and 38 seconds
+		"distance_m": 5185.0, "minutes": 9.0, "fare": 100.0 + 259 + 104, "currency": "EUR",
 	}
 	shown := webtest.Object(t, e.call("GET", "/bookings/"+v["booking_id"].(string), e.user(ulla), ""))
 	for where, got := range map[string]map[string]any{"answer": v, "booking": shown} {
@@ -214,7 +215,8 @@ func TestBookWhenTheLedgerIsFull(t *testing.T) {
 	if again["booking_id"] != known["booking_id"] {
 		t.Errorf("a retry was told %v", again)
 	}
-	webtest.Object(t, e.call("POST", "/bookings/"+known["booking_id"].(string)+"/cancel", e.user(ulla), "{}")) // rides under way end
+	// rides under way end
+	webtest.Object(t, e.call("POST", "/bookings/"+known["booking_id"].(string)+"/cancel", e.user(ulla), "{}"))
 }
 
 func TestBookWhenTheLedgerIsAway(t *testing.T) {
@@ -226,7 +228,7 @@ func TestBookWhenTheLedgerIsAway(t *testing.T) {
 	later(t, w)
 	w = e.call("POST", "/book", e.user(ulla), "{}", "Idempotency-Key", "k")
 	webtest.Refused(t, w, http.StatusServiceUnavailable, "We could not confirm in time whether this was recorded. "+
-		"Send the same request again with the same Idempotency-Key: it is not done twice.")
+		"Send the same request again with the same Idempotency-Key: it takes effect only once.")
 	e.ledger.Fail(errors.New("disk on fire at secret.example.com"))
 	w = e.call("POST", "/book", e.user(ulla), "{}")
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {

@@ -24,7 +24,8 @@ func (s *Service) view(b booking.Booking) bookings.View {
 	return v
 }
 
-// show answers with one of the caller's bookings, from the ledger. A booking of another user is not found.
+// show answers with one of the caller's bookings, from the ledger. A booking of another user is not
+// found.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {

@@ -42,7 +42,8 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// Whether a booking is there is its user's business: all others get the very answer of one that is not.
+// Whether a booking is there is its user's business: all others get the very answer of one that is
+// not.
 func TestOthersLearnNothing(t *testing.T) {
 	for _, state := range booking.States()[1:] {
 		t.Run(string(state), func(t *testing.T) {
@@ -189,7 +190,8 @@ func TestCancelAgain(t *testing.T) {
 		t.Errorf("the same key on another booking: %v", v)
 	}
 	stored := e.ledger.Appended()
-	for _, body := range []string{"", `{"reason":"Another one."}`} { // without a key it is the same: done is done
+	// without a key it is the same: done is done
+	for _, body := range []string{"", `{"reason":"Another one."}`} {
 		if v := webtest.Object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), body)); !cmp.Equal(v, first) {
 			t.Errorf("cancelled once more: %v, want %v", v, first)
 		}

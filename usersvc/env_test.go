@@ -109,7 +109,8 @@ func (e *env) rider(id string) string {
 	return e.auth.Token(token.Rider, id, id[:4]+"@example.com")
 }
 
-// call makes one request; headers are names and values in turn. The answer is held against the OpenAPI document.
+// call makes one request; headers are names and values in turn. The answer is held against the
+// OpenAPI document.
 func (e *env) call(method, target, bearer, body string, headers ...string) *httptest.ResponseRecorder {
 	e.t.Helper()
 	r := webtest.Request(method, target, bearer, body, headers...)

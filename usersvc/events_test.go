@@ -48,7 +48,8 @@ func streaming(t *testing.T, limits web.StreamLimits) (*env, *riders, string) {
 	t.Helper()
 	places := newRiders()
 	e := newEnvWith(t, func(c *usersvc.Config) {
-		c.Streams, c.Positions, c.Now = limits, places, time.Now // which nobody changes while a stream looks at it
+		// which nobody changes while a stream looks at it
+		c.Streams, c.Positions, c.Now = limits, places, time.Now
 	})
 	server := httptest.NewServer(e.handler)
 	t.Cleanup(server.Close)
@@ -124,8 +125,9 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// Who has heard all of a booking that is over does not come back again and again, as clients of this kind do after any other end. Who has
-// heard what the ledger does not have, for it was restored from before that, begins anew.
+// Who has heard all of a booking that is over does not come back again and again, as clients of
+// this kind do after any other end. Who has heard what the ledger does not have, for it was
+// restored from before that, begins anew.
 func TestWatchAgain(t *testing.T) {
 	e, _, url := streaming(t, web.StreamLimits{})
 	id := e.book(ulla)
@@ -206,7 +208,8 @@ func TestWatchersAreLimited(t *testing.T) {
 	later(t, e.call("GET", "/bookings/"+string(id)+"/events", e.user(rita), ""))
 }
 
-// However the ledger is written meanwhile, on whatever instance, a user is told every event once and in order, also when coming and going.
+// However the ledger is written meanwhile, on whatever instance, a user is told every event once
+// and in order, also when coming and going.
 func TestWatchOverNATS(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		auth := tokentest.New(t)
@@ -295,7 +298,8 @@ func TestHappeningsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// A session that is revoked takes its streams with it, and a board that is read anew has them begin anew.
+// A session that is revoked takes its streams with it, and a board that is read anew has them begin
+// anew.
 func TestWatchEndsFromElsewhere(t *testing.T) {
 	var revoked token.RevocationSet
 	revoked.Complete(time.Now().Add(time.Hour)) // there are no others

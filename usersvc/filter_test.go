@@ -12,7 +12,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// all returns every page of a list, limit at a time, and fails the test where a page is short while there are more.
+// all returns every page of a list, limit at a time, and fails the test where a page is short while
+// there are more.
 func (e *env) all(user, limit, query string) []booking.ID {
 	e.t.Helper()
 	var all []booking.ID
@@ -73,7 +74,8 @@ func TestListByStateAndTime(t *testing.T) {
 		{"until=" + stamp(at[5]), want(func(i int) bool { return i < 5 })},
 		{"since=" + stamp(at[3]) + "&until=" + stamp(at[12]), want(func(i int) bool { return 3 <= i && i < 12 })},
 		{"since=" + stamp(at[3].In(time.FixedZone("", 19800))), want(func(i int) bool { return i >= 3 })},
-		{"since=" + at[3].In(time.FixedZone("", 19800)).Format(time.RFC3339Nano), want(func(i int) bool { return i >= 3 })}, // its plus is not escaped
+		// its plus is not escaped
+		{"since=" + at[3].In(time.FixedZone("", 19800)).Format(time.RFC3339Nano), want(func(i int) bool { return i >= 3 })},
 		{"since=" + stamp(at[12]) + "&until=" + stamp(at[3]), nil},
 		{"since=" + stamp(at[3]) + "&state=completed", want(func(i int) bool { return i >= 3 && in(booking.StateCompleted)(i) })},
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// Whatever the body, /book either refuses it and stores nothing, or stores and shows exactly what it said.
+// Whatever the body, /book either refuses it and stores nothing, or stores and shows exactly what
+// it said.
 func FuzzBook(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "{}", "[]", "null", "{}{}", `{"pickup":null}`, `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.4}}`,
@@ -67,7 +68,8 @@ func FuzzBook(f *testing.F) {
 	})
 }
 
-// Whatever the body, a cancel either refuses it and leaves the booking as it was, or keeps its reason to the letter.
+// Whatever the body, a cancel either refuses it and leaves the booking as it was, or keeps its
+// reason to the letter.
 func FuzzCancel(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", `{"reason":""}`, `{"reason":"x"}`, `{"reason":"\u00e4\ud83d\ude00"}`, `{"reason":"\ud800"}`, `{"reason":"\n"}`,

@@ -246,7 +246,8 @@ func TestAvailabilityAcrossProcesses(t *testing.T) {
 	positions := natsfleet.NewPositions(e.Connect(t), elsewhere)
 	bearer := auth.Token(token.User, ulla, "john@example.com")
 	for _, in := range instances {
-		wait.Until(t, "a rider is near", func() bool { // a report may be lost as long as nobody listens
+		// a report may be lost as long as nobody listens
+		wait.Until(t, "a rider is near", func() bool {
 			s, _, err := elsewhere.Report(rita, fleet.Fix{Place: booking.Place{Lat: 12.97, Lng: 77.59}})
 			if err != nil {
 				t.Fatal(err)

@@ -24,7 +24,8 @@ type quoteAnswer struct {
 	*booking.Quote
 }
 
-// quote answers what a ride would cost if it were booked now. It stores nothing: POST /book fixes the fare.
+// quote answers what a ride would cost if it were booked now. It stores nothing: POST /book fixes
+// the fare.
 func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 	var trip booking.Trip
 	query, err := url.ParseQuery(r.URL.RawQuery)

@@ -10,7 +10,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// The passenger can read the start code again as long as the ride has not begun; after a release it is another one.
+// The passenger can read the start code again as long as the ride has not begun; after a release it
+// is another one.
 func TestStartCode(t *testing.T) {
 	e := newEnv(t)
 	id := e.book(ulla)
@@ -32,7 +33,8 @@ func TestStartCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code() == first {
-		t.Error("the start code is still the one that the first rider may have heard") // once in 10,000 runs by chance
+		// once in 10,000 runs by chance
+		t.Error("the start code is still the one that the first rider may have heard")
 	}
 	over := e.book(ulla)
 	e.bring(over, booking.StateStarted)

@@ -25,13 +25,13 @@ type positionView struct {
 
 // Positions are the live positions of riders.
 type Positions interface {
-	// Follow calls report with the rider's position, first with the present one if it is known and then
-	// with each new one, and returns when ctx ends. report does not block.
+	// Follow calls report with the rider's position, first with the present one if it is known and
+	// then with each new one, and returns when ctx ends. report does not block.
 	Follow(ctx context.Context, rider booking.RiderID, report func(Position))
 }
 
-// A riderTracker sends a stream the positions of the rider who is on the way to its user. It keeps the
-// newest position only. The zero tracker follows nobody.
+// A riderTracker sends a stream the positions of the rider who is on the way to its user. It keeps
+// the newest position only. The zero tracker follows nobody.
 type riderTracker struct {
 	ctx       context.Context //nolint:containedctx // the stream's, which it must not outlive
 	positions Positions

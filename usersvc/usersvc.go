@@ -1,8 +1,9 @@
-// Package usersvc is the HTTP service for users, the passengers: they book a ride, watch it and cancel it.
+// Package usersvc is the HTTP service for users, the passengers: they book a ride, watch it and
+// cancel it.
 //
-// Make a service with [New] and serve [Service.Routes]. A booking.Desk handles its commands. It reads single
-// bookings from the ledger and lists from a board.Board. It keeps no state between requests, so any number
-// of instances may run.
+// Make a service with [New] and serve [Service.Routes]. A booking.Desk handles its commands. It
+// reads single bookings from the ledger and lists from a board.Board. It keeps no state between
+// requests, so any number of instances may run.
 package usersvc
 
 import (
@@ -45,8 +46,9 @@ type Config struct {
 	Ledger   Ledger
 	Verifier web.TokenVerifier
 
-	Fleet  *fleet.Map // where riders are; the caller feeds it
-	Radius float64    // default search radius of /availability, in metres; default: bookings.DefaultRadius
+	Fleet *fleet.Map // where riders are; the caller feeds it
+	// default search radius of /availability, in metres; default: bookings.DefaultRadius
+	Radius float64
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
 	Rate           web.Rate       // requests of one network to this instance; zero: no limit
@@ -61,7 +63,8 @@ type Config struct {
 	NewID      func() string         // default: booking.NewID
 }
 
-// A Service answers the HTTP requests of users. It is safe for concurrent use, and needs no closing.
+// A Service answers the HTTP requests of users. It is safe for concurrent use, and needs no
+// closing.
 type Service struct {
 	desk     *booking.Desk
 	board    bookings.TrustedBoard

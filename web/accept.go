@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// A preference is how much a client wants one media type: by its quality, then by how exactly it named it, then by how early.
+// A preference is how much a client wants a media type: by quality, then by specificity, then by
+// position.
 type preference struct {
 	quality  float64
 	exact    int // 2 for type/subtype, 1 for type/*, 0 for */*
 	position int
 }
 
-// over reports whether p is the stronger wish of the two.
+// over reports whether p is stronger than o.
 func (p preference) over(o preference) bool {
 	switch {
 	case p.quality != o.quality:
@@ -25,21 +26,25 @@ func (p preference) over(o preference) bool {
 	}
 }
 
-// A wanted collects the preference for one answer, which may go by several names.
+// A wanted is the preference for one kind of answer, which may have several media types.
 type wanted struct {
 	preference
 	seen bool
 }
 
-// note takes a range of the header into account. The most exact range that matches decides (RFC 9110 section 12.5.1).
+// note adds a range of the header. The most specific matching range counts (RFC 9110 section
+// 12.5.1).
 func (w *wanted) note(p preference) {
 	if !w.seen || p.exact > w.exact || p.exact == w.exact && p.over(w.preference) {
 		w.preference, w.seen = p, true
 	}
 }
 
-// prefersJSON reports whether a client that sent these Accept headers would rather read JSON than plain text. Text is for whoever
-// has no wish, as curl with its */*, and for whoever can read neither.
+// prefersJSON reports whether a client with these Accept headers prefers JSON to plain text. Text
+// is for clients without a preference, such as curl with */*, and for those that accept neither.
+//
+// goautoneg is no replacement: it serves what q=0 excludes and what has an invalid q, and minds
+// case.
 func prefersJSON(accept []string) bool {
 	var text, object wanted
 	position := 0

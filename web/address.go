@@ -12,17 +12,19 @@ import (
 
 type addressKey struct{}
 
-// ClientAddress returns where the request that ctx belongs to came from: the peer's address, or behind a proxy that
-// [RouterConfig].TrustedProxies names, the last address of X-Forwarded-For, or else of Forwarded (RFC 7239), that is none of those
-// proxies. It is invalid where a trusted proxy does not say it, or not in a form that can be read. A client cannot choose it.
+// ClientAddress returns the client's address: that of the peer, or, if the peer is one of
+// [RouterConfig].TrustedProxies, the last address of X-Forwarded-For, or else of Forwarded (RFC
+// 7239), that is not a trusted proxy's. It is invalid if a trusted proxy sends no address or an
+// unreadable one. A client cannot choose it.
 func ClientAddress(ctx context.Context) netip.Addr {
 	a, _ := ctx.Value(addressKey{}).(netip.Addr)
 	return a
 }
 
-// ClientNetwork returns what a limit counts a client by: its address, and of IPv6 the /64 that a single customer is given (RFC
-// 6177). It is empty where the address is not known, and then no limit by network may be applied: it would be one for all clients
-// of a proxy together, and any of them could use it up.
+// ClientNetwork returns the network by which limits count a client: its IPv4 address, or the /64 of
+// its IPv6 address, which is what one customer gets (RFC 6177). It is empty if the address is
+// unknown. Apply no limit then: it would be shared by all clients of a proxy, and any of them could
+// use it up.
 func ClientNetwork(ctx context.Context) string {
 	a := ClientAddress(ctx)
 	switch {
@@ -30,7 +32,7 @@ func ClientNetwork(ctx context.Context) string {
 		return ""
 	case a.Is6():
 		p, err := a.Prefix(64)
-		if err != nil { // 64 is less than 128
+		if err != nil { // impossible: 64 is a valid length
 			return ""
 		}
 		return p.String()
@@ -38,16 +40,16 @@ func ClientNetwork(ctx context.Context) string {
 	return a.String()
 }
 
-// An origin finds out where requests come from, and warns once of each thing that keeps it from that.
-type origin struct {
+// An addressResolver finds the addresses of clients. It warns once of each problem.
+type addressResolver struct {
 	proxies []netip.Prefix
 	log     *slog.Logger
-	warned  sync.Map // what has been warned of
+	warned  sync.Map // the warnings that have been logged
 }
 
-// clientAddress returns the middleware that finds out where a request came from.
+// clientAddress returns middleware that stores the client's address in the context.
 func clientAddress(proxies []netip.Prefix, log *slog.Logger) func(http.Handler) http.Handler {
-	o := &origin{log: log}
+	o := &addressResolver{log: log}
 	for _, p := range proxies {
 		o.proxies = append(o.proxies, p.Masked())
 	}
@@ -66,24 +68,29 @@ const (
 	headerForwarded    = "Forwarded"
 )
 
-// What keeps limits by network from working, each with what to do about it.
+// The problems that disable limits by network, and what to do about each.
 const (
-	warnUnnamed  = "a request says that it was forwarded, by a proxy that --trusted-proxies does not name: all clients behind it count as one. Name it, if it is yours"
-	warnSilent   = "a trusted proxy does not say where a request comes from, so nobody behind it is limited by network. Let it send X-Forwarded-For or Forwarded, unless this was its health check"
-	warnUnread   = "a trusted proxy says where a request comes from in a form that cannot be read, so such clients are not limited by network. Let it send an address"
-	warnTrusted  = "a request comes from trusted proxies only, so it is not limited by network. Name proxies in --trusted-proxies, and no networks of clients"
-	warnDisagree = "X-Forwarded-For and Forwarded of a trusted proxy differ, and X-Forwarded-For counts. Let the proxy remove the one that it does not write from what clients send"
+	warnUnnamed = "forwarded request from a proxy that --trusted-proxies does not name: " +
+		"all its clients count as one. Name the proxy, if it is yours"
+	warnSilent = "trusted proxy sent no client address: its clients are not limited by network. " +
+		"Make it send X-Forwarded-For or Forwarded, unless this was its health check"
+	warnUnread = "trusted proxy sent an unreadable client address: such clients are not limited by network. " +
+		"Make it send an IP address"
+	warnTrusted = "request came through trusted proxies only: it is not limited by network. " +
+		"Name proxies in --trusted-proxies, not networks of clients"
+	warnDisagree = "X-Forwarded-For and Forwarded of a trusted proxy differ: X-Forwarded-For counts. " +
+		"Make the proxy remove the header that it does not write from what clients send"
 )
 
-// warn logs what was not logged before.
-func (o *origin) warn(what, peer string, attrs ...any) {
+// warn logs each message once.
+func (o *addressResolver) warn(what, peer string, attrs ...any) {
 	if _, before := o.warned.LoadOrStore(what, true); !before && o.log != nil {
 		o.log.Warn(what, append([]any{"peer", peer}, attrs...)...)
 	}
 }
 
-// of returns where a request came from, or an invalid address.
-func (o *origin) of(r *http.Request) netip.Addr {
+// of returns the address of a request's client, or an invalid one.
+func (o *addressResolver) of(r *http.Request) netip.Addr {
 	peer := peerOf(r)
 	plain, standard := r.Header[headerForwardedFor], r.Header[headerForwarded]
 	if !o.trusts(peer) {
@@ -106,26 +113,26 @@ func (o *origin) of(r *http.Request) netip.Addr {
 	return client
 }
 
-// peerOf returns the address at the other end of the connection.
+// peerOf returns the address of the connection's peer.
 func peerOf(r *http.Request) netip.Addr {
 	if p, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return p.Addr().Unmap()
 	}
 	a, err := netip.ParseAddr(r.RemoteAddr)
-	if err != nil { // a Unix socket, say
+	if err != nil { // for example a Unix socket
 		return netip.Addr{}
 	}
 	return a.Unmap()
 }
 
-func (o *origin) trusts(a netip.Addr) bool {
+func (o *addressResolver) trusts(a netip.Addr) bool {
 	a = a.WithZone("")
 	return slices.ContainsFunc(o.proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// walk returns the last address of a header that is no trusted proxy's. Each proxy adds the address that it was asked from at the
-// end, so a client can only choose what stands before its own.
-func (o *origin) walk(r *http.Request, lines []string, read func(string) (netip.Addr, bool)) netip.Addr {
+// walk returns the last address of a header that is not a trusted proxy's. Each proxy appends the
+// address of its peer, so a client can only choose what precedes its own address.
+func (o *addressResolver) walk(r *http.Request, lines []string, read func(string) (netip.Addr, bool)) netip.Addr {
 	what := warnSilent
 	for _, line := range slices.Backward(lines) {
 		for line != "" {
@@ -136,7 +143,7 @@ func (o *origin) walk(r *http.Request, lines []string, read func(string) (netip.
 			}
 			a, ok := read(element)
 			if !ok {
-				o.warn(warnUnread, r.RemoteAddr, "says", element[:min(len(element), 64)])
+				o.warn(warnUnread, r.RemoteAddr, "value", element[:min(len(element), 64)])
 				return netip.Addr{}
 			}
 			if !o.trusts(a) {
@@ -149,8 +156,8 @@ func (o *origin) walk(r *http.Request, lines []string, read func(string) (netip.
 	return netip.Addr{}
 }
 
-// cutLast cuts the last element off a list that is separated by commas. It goes from the end, so that a quote which a client has
-// not closed does not reach into what a proxy has added.
+// cutLast cuts the last element off a comma-separated list. It scans from the end, so that an
+// unclosed quote of a client does not affect the elements that proxies have appended.
 func cutLast(list string) (rest, last string) {
 	quoted := false
 	for i := len(list) - 1; i >= 0; i-- {
@@ -166,11 +173,13 @@ func cutLast(list string) (rest, last string) {
 	return "", strings.Trim(list, " \t")
 }
 
-// forOf reads the "for" of an element of Forwarded, such as for="[2001:db8::1]:4711";proto=https.
+// forOf reads the parameter for of an element of Forwarded, such as
+// for="[2001:db8::1]:4711";proto=https.
 func forOf(element string) (netip.Addr, bool) {
 	var node string
 	found := 0
-	for pair := range strings.SplitSeq(element, ";") { // what stands in quotes may have one too, and then it is no address
+	// what stands in quotes may have one too, and then it is no address
+	for pair := range strings.SplitSeq(element, ";") {
 		name, value, _ := strings.Cut(pair, "=")
 		if strings.EqualFold(strings.Trim(name, " \t"), "for") {
 			node = value
@@ -183,9 +192,9 @@ func forOf(element string) (netip.Addr, bool) {
 	return nodeOf(node)
 }
 
-// nodeOf reads who a proxy was asked by: an address as RFC 7239 section 6 has it, and as proxies write it, with a port or without,
-// in quotes, and of IPv6 in brackets or not. It is not ok for "unknown", obfuscated names, and whatever else is no address of a
-// client.
+// nodeOf reads the address of a proxy's peer, as RFC 7239 section 6 defines it and as proxies write
+// it: with or without a port and quotes, and with or without brackets for IPv6. ok is false for
+// "unknown", obfuscated names, and anything else that is not a client's address.
 func nodeOf(s string) (a netip.Addr, ok bool) {
 	s = strings.Trim(s, " \t")
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
@@ -209,7 +218,7 @@ func nodeOf(s string) (a netip.Addr, ok bool) {
 	return a.Unmap().WithZone(""), true
 }
 
-// isPort reports whether s is a colon and a port, which may be obfuscated.
+// isPort reports whether s is a colon and a port, which may be an obfuscated one.
 func isPort(s string) bool {
 	s = s[1:]
 	if obfuscated, ok := strings.CutPrefix(s, "_"); ok {

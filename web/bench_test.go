@@ -31,7 +31,8 @@ func small(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"success":true}`)
 }
 
-// What a router adds to a handler that does nothing: "bare" is the handler in chi alone. Logs are made and go nowhere.
+// What a router adds to a handler that does nothing: "bare" is the handler in chi alone. Logs are
+// made and go nowhere.
 func BenchmarkRouter(b *testing.B) {
 	a := tokentest.New(b)
 	bearer := "Bearer " + a.Token(token.User, tokentest.Ulla, "ulla@example.com")

@@ -41,8 +41,8 @@ const (
 )
 
 // DecodeJSON reads the body of r into v, a pointer to a struct. The body must be declared as
-// application/json and be one JSON object of at most 64 KiB in UTF-8 with nothing after it. Its field names
-// must match those of v exactly and occur at most once. Texts must not contain NUL.
+// application/json and be one JSON object of at most 64 KiB in UTF-8 with nothing after it. Its
+// field names must match those of v exactly and occur at most once. Texts must not contain NUL.
 //
 // It returns the errors declared above. After an error, v is undefined.
 func DecodeJSON(r *http.Request, v any) error {
@@ -56,8 +56,8 @@ func DecodeJSON(r *http.Request, v any) error {
 	return decode(data, v)
 }
 
-// DecodeOptional is [DecodeJSON] for a body that may be empty, which leaves v unchanged. It ignores the
-// declared media type, because curl -d '{}' declares a form.
+// DecodeOptional is [DecodeJSON] for a body that may be empty, which leaves v unchanged. It ignores
+// the declared media type, because curl -d '{}' declares a form.
 func DecodeOptional(r *http.Request, v any) error {
 	data, err := readBody(r)
 	if err != nil {
@@ -137,8 +137,9 @@ func decode(data []byte, v any) error {
 	return ErrWrongType.Saying(fieldName(e.JSONPointer) + " must be " + kindName(e.GoType) + ".").Because(err)
 }
 
-// checkText checks that data is one JSON object whose names and texts every reader understands alike. It
-// lets jsontext replace half a surrogate pair, which is valid JSON but not valid Unicode, with U+FFFD.
+// checkText checks that data is one JSON object whose names and texts every reader understands
+// alike. It lets jsontext replace half a surrogate pair, which is valid JSON but not valid Unicode,
+// with U+FFFD.
 func checkText(data []byte) error {
 	if !utf8.Valid(data) {
 		return ErrBadText.Saying("The body must be JSON in UTF-8.")
@@ -185,8 +186,8 @@ func wholeNumber(d *jsontext.Decoder, v *int) error {
 
 var errNotWhole = errors.New("not a whole number within 2^53")
 
-// fieldName returns the beginning of a sentence about the field at p, such as Field "stops[1].lat". It
-// bounds and escapes what the client has chosen.
+// fieldName returns the beginning of a sentence about the field at p, such as Field "stops[1].lat".
+// It bounds and escapes what the client has chosen.
 func fieldName(p jsontext.Pointer) string {
 	var path strings.Builder
 	for name := range p.Tokens() {

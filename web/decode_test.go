@@ -192,7 +192,8 @@ func TestDecodeMediaType(t *testing.T) {
 		{[]string{"Content-Type", "application/json"}, `{}`, nil, nil},
 		{[]string{"Content-Type", "Application/JSON; Charset=UTF-8"}, `{}`, nil, nil},
 		{[]string{"Content-Type", "application/json; charset=latin1"}, `{}`, web.ErrMediaType, nil},
-		{[]string{"Content-Type", "application/x-www-form-urlencoded"}, `{}`, web.ErrMediaType, nil}, // curl -d '{}'
+		// curl -d '{}'
+		{[]string{"Content-Type", "application/x-www-form-urlencoded"}, `{}`, web.ErrMediaType, nil},
 		{[]string{"Content-Type", "text/plain"}, `{}`, web.ErrMediaType, nil},
 		{[]string{"Content-Type", "application/jsonp"}, `{}`, web.ErrMediaType, nil},
 		{[]string{"Content-Type", "application/merge-patch+json"}, `{}`, web.ErrMediaType, nil},
@@ -239,8 +240,8 @@ func TestDecodeBodiesThatFail(t *testing.T) {
 	}
 }
 
-// Bodies that no other test has must not take a decoder down, nor be blamed on us; and what was accepted reads the same when it
-// is written and read again.
+// Bodies that no other test has must not take a decoder down, nor be blamed on us; and what was
+// accepted reads the same when it is written and read again.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", " {} ", "null", "[]", `{"email":"a","stars":1,"sure":true,"pickup":{"lat":1,"lng":2}}`, `{"email":"a","email":"b"}`,

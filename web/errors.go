@@ -20,30 +20,30 @@ type problem struct {
 	Title    string `json:"title"`
 	Status   int    `json:"status"`
 	Detail   string `json:"detail"`
-	Code     string `json:"code"`               // what a program may decide on
-	Instance string `json:"instance,omitempty"` // the request id, as in the logs
+	Code     string `json:"code"`               // for programs, stable
+	Instance string `json:"instance,omitempty"` // the request id
 }
 
-// errTooLong is that what a request needs was waited for until patience ended.
+// errTooLong is the answer when the handler's time limit has ended.
 var errTooLong = fault.New(fault.Unavailable, "took_too_long", "This took too long.").After(2 * time.Second)
 
-// looking returns how whoever sent r finds out whether what it asks for was done, and how it goes on.
-func looking(r *http.Request, f *fault.Error) string {
+// lookHint tells the client how to find out whether its request took effect, and what to do then.
+func lookHint(r *http.Request, f *fault.Error) string {
 	switch {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
-		return "Please try again." // nothing was to be done
+		return "Please try again." // a read has no effect
 	case len(r.Header["Idempotency-Key"]) > 0:
-		return "Send the same request again with the same Idempotency-Key: it is not done twice."
+		return "Send the same request again with the same Idempotency-Key: it takes effect only once."
 	}
 	return f.Look
 }
 
-// WriteError answers a request that failed with err, which must not be nil. Its fault's kind decides the status, and the body is
-// the fault's sentence: as plain text without a newline at its end, or as problem JSON for a client that prefers JSON. What has
-// kind Internal is told as [fault.ErrInternal], whatever it says.
+// WriteError answers a failed request. err must not be nil. The kind of its fault decides the
+// status. The body is the fault's sentence: as plain text without a newline, or as problem JSON if
+// the client prefers JSON. A fault of kind Internal is always reported as [fault.ErrInternal].
 //
-// The cause of an answer of 500 and more is logged once, with the request id, for requests that came through [NewRouter]. Where
-// an answer has been begun already, nothing is written to it.
+// Behind [NewRouter], WriteError logs the cause of every answer of 500 or more, with the request
+// id. If the answer has begun, it writes nothing.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.From(err)
 	rec := recordOf(r.Context())
@@ -52,7 +52,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := Status(f.Kind)
 	if status >= http.StatusInternalServerError {
-		// The client left, and what it waited for was given up: that is nobody's failure.
+		// The client left, which has cancelled the work: that is not a failure of the server.
 		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 			status = statusClientGone
 		} else {
@@ -65,7 +65,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 
 	code, message := f.Code, f.Message
 	if f.Look != "" {
-		message += " " + looking(r, f)
+		message += " " + lookHint(r, f)
 	}
 	if f.Kind == fault.Internal {
 		code, message = fault.ErrInternal.Code, fault.ErrInternal.Message
@@ -85,19 +85,19 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeFailure(w, r, status, code, message)
 }
 
-// retryAfter returns d in whole seconds, rounded up and at least 1 (RFC 9110 section 10.2.3 knows no fractions).
+// retryAfter returns d in whole seconds (RFC 9110 section 10.2.3), rounded up, at least 1.
 func retryAfter(d time.Duration) string {
 	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
 }
 
-// writeFailure writes a sentence as the answer to r.
+// writeFailure answers r with a message, as text or as a problem.
 func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, message string) {
 	rec := recordOf(r.Context())
 	if rec != nil {
 		rec.code = code
 	}
 	h := w.Header()
-	// A handler may have described the answer that it then could not give.
+	// The handler may have set headers of the answer that it then could not give.
 	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
 		h.Del(name)
 	}
@@ -108,10 +108,10 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 		if rec != nil {
 			p.Instance = rec.id
 		}
-		if body, err := json.Marshal(p); err == nil { // strings and a number: it cannot fail
+		if body, err := json.Marshal(p); err == nil { // it cannot fail
 			h.Set("Content-Type", "application/problem+json")
 			w.WriteHeader(status)
-			_, _ = w.Write(body) // the client may have left; there is nobody to tell
+			_, _ = w.Write(body)
 			return
 		}
 	}
@@ -120,7 +120,7 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 	_, _ = io.WriteString(w, message)
 }
 
-// logFailure records the cause of an answer that is our own failure. It does nothing outside of a router.
+// logFailure logs the cause of a server error. It does nothing outside a router.
 func (rec *record) logFailure(ctx context.Context, code string, err error) {
 	if rec == nil || rec.log == nil {
 		return

@@ -155,8 +155,10 @@ func TestAccept(t *testing.T) {
 		{[]string{"application/json;q=NaN"}, false},
 		{[]string{"application/json;q=x"}, false},
 		{[]string{"application/*;q=0.1, application/json"}, true},
-		{[]string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, false}, // a browser
-		{[]string{"text/html, image/gif, *; q=.2, */*; q=.2"}, false},                        // an old Java client
+		// a browser
+		{[]string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, false},
+		// an old Java client
+		{[]string{"text/html, image/gif, *; q=.2, */*; q=.2"}, false},
 		{[]string{"image/png"}, false},
 		{[]string{",,;;q=, application/json"}, true},
 		{[]string{"text/html", "application/json"}, true},

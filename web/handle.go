@@ -18,8 +18,8 @@ func Handle(h HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// WriteJSON answers with v as JSON. It fails, without writing, only if v cannot be encoded. It ignores that
-// the client has left.
+// WriteJSON answers with v as JSON. It fails, without writing, only if v cannot be encoded. It
+// ignores that the client has left.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {

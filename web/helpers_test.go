@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// request returns a request with headers given as names and values in turn; a name given twice is sent twice.
+// request returns a request with headers given as names and values in turn; a name given twice is
+// sent twice.
 func request(method, target, body string, headers ...string) *http.Request {
 	var r *http.Request
 	if body == "" {

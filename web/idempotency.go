@@ -13,9 +13,9 @@ var ErrIdempotencyKey = fault.New(fault.Malformed, "idempotency_key",
 
 const maxIdempotencyKey = 128 // characters
 
-// IdempotencyKey returns the request's idempotency key, and whether it has one. The header is a quoted string
-// (RFC 8941 section 3.3.3, draft-ietf-httpapi-idempotency-key-header) or the bare value, which most clients
-// send: "k" and k are the same key. Errors: ErrIdempotencyKey.
+// IdempotencyKey returns the request's idempotency key, and whether it has one. The header is a
+// quoted string (RFC 8941 section 3.3.3, draft-ietf-httpapi-idempotency-key-header) or the bare
+// value, which most clients send: "k" and k are the same key. Errors: ErrIdempotencyKey.
 func IdempotencyKey(r *http.Request) (string, bool, error) {
 	values := r.Header["Idempotency-Key"]
 	if len(values) == 0 {

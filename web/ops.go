@@ -23,9 +23,10 @@ type Check struct {
 // checkTimeout bounds the checks of one request, which run concurrently.
 const checkTimeout = time.Second
 
-// OpsHandler serves operators, on an address that clients cannot reach. GET /healthz answers 200 while the
-// process runs. GET /readyz answers 200 "ready", or 503 with a line for each failed check. GET /metrics
-// serves reg. With profiling, /debug/pprof/ is served too. The lines of /readyz may contain internal details.
+// OpsHandler serves operators, on an address that clients cannot reach. GET /healthz answers 200
+// while the process runs. GET /readyz answers 200 "ready", or 503 with a line for each failed
+// check. GET /metrics serves reg. With profiling, /debug/pprof/ is served too. The lines of /readyz
+// may contain internal details.
 func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
@@ -52,8 +53,8 @@ func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.H
 	})
 }
 
-// describe returns what operators read about a failed check. A fault without a cause is described by its
-// sentence.
+// describe returns what operators read about a failed check. A fault without a cause is described
+// by its sentence.
 func describe(err error) string {
 	if f, ok := err.(*fault.Error); ok && f.Cause == nil { //nolint:errorlint // a wrapping error says more
 		return f.Message
@@ -67,7 +68,8 @@ func writeText(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
-// failures runs all checks concurrently. It returns a line for each that fails or times out, in their order.
+// failures runs all checks concurrently. It returns a line for each that fails or times out, in
+// their order.
 func failures(ctx context.Context, checks []Check) []string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

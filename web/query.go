@@ -27,8 +27,8 @@ const (
 )
 
 // Page returns the page that a query asks for: at most limit entries, 1 to max, after cursor. limit
-// defaults to 20, or to max if that is less. cursor is 0 for the first page. Errors: ErrLimit, ErrCursor,
-// ErrQuery.
+// defaults to 20, or to max if that is less. cursor is 0 for the first page. Errors: ErrLimit,
+// ErrCursor, ErrQuery.
 func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 	limit = min(defaultPage, max)
 	query, err := parseQuery(r)
@@ -51,8 +51,8 @@ func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 	return limit, cursor, nil
 }
 
-// QueryList returns the values of a query parameter. The parameter may be repeated, and each value may be a
-// list separated by commas. Errors: ErrTooManyValues for more than 32, ErrQuery.
+// QueryList returns the values of a query parameter. The parameter may be repeated, and each value
+// may be a list separated by commas. Errors: ErrTooManyValues for more than 32, ErrQuery.
 func QueryList(r *http.Request, name string) ([]string, error) {
 	query, err := parseQuery(r)
 	if err != nil {
@@ -69,8 +69,9 @@ func QueryList(r *http.Request, name string) ([]string, error) {
 	return list, nil
 }
 
-// QueryTime returns the time in a query parameter (RFC 3339), and whether the query has that parameter. It
-// reads a space as the plus sign that a client forgot to escape. Errors: ErrTime, ErrQuery.
+// QueryTime returns the time in a query parameter (RFC 3339), and whether the query has that
+// parameter. It reads a space as the plus sign that a client forgot to escape. Errors: ErrTime,
+// ErrQuery.
 func QueryTime(r *http.Request, name string) (t time.Time, given bool, err error) {
 	query, err := parseQuery(r)
 	if err != nil {

@@ -15,8 +15,8 @@ var ErrTooMany = fault.New(fault.Exhausted, "too_many_requests", "Too many reque
 // A Rate limits the requests of one client to one instance. The zero Rate is no limit.
 type Rate struct{ PerMinute int }
 
-// of returns middleware that limits requests by key, within a sliding window of a minute. It does not limit
-// a request with an empty key.
+// of returns middleware that limits requests by key, within a sliding window of a minute. It does
+// not limit a request with an empty key.
 func (l Rate) of(key func(*http.Request) string) func(http.Handler) http.Handler {
 	if l.PerMinute <= 0 {
 		return func(next http.Handler) http.Handler { return next }

@@ -88,18 +88,18 @@ func TestForwarded(t *testing.T) {
 		{"a proxy with a port", []string{plain, "198.51.100.1:1, 10.9.9.9:2"}, "198.51.100.1", ""},
 		{"an obfuscated port", []string{plain, "198.51.100.1:_p1"}, "198.51.100.1", ""},
 		{"spaces and tabs", []string{plain, " 198.51.100.1 \t, 10.9.9.9 ,, "}, "198.51.100.1", ""},
-		{"unknown", []string{plain, "unknown"}, "", "cannot be read"},
-		{"unknown behind a proxy", []string{plain, "198.51.100.1, unknown, 10.9.9.9"}, "", "cannot be read"},
-		{"obfuscated", []string{plain, "_hidden"}, "", "cannot be read"},
-		{"a Unix socket", []string{plain, "unix:"}, "", "cannot be read"},
-		{"a name", []string{plain, "client.example.com"}, "", "cannot be read"},
-		{"no port behind a colon", []string{plain, "198.51.100.1:"}, "", "cannot be read"},
-		{"words for a port", []string{plain, "198.51.100.1:http"}, "", "cannot be read"},
-		{"no end of brackets", []string{plain, "[2001:db8:1::7"}, "", "cannot be read"},
-		{"IPv4 in brackets", []string{plain, "[198.51.100.1]"}, "", "cannot be read"},
-		{"nobody", []string{plain, "0.0.0.0"}, "", "cannot be read"},
-		{"nothing", nil, "", "does not say"},
-		{"empty", []string{plain, ""}, "", "does not say"},
+		{"unknown", []string{plain, "unknown"}, "", "unreadable"},
+		{"unknown behind a proxy", []string{plain, "198.51.100.1, unknown, 10.9.9.9"}, "", "unreadable"},
+		{"obfuscated", []string{plain, "_hidden"}, "", "unreadable"},
+		{"a Unix socket", []string{plain, "unix:"}, "", "unreadable"},
+		{"a name", []string{plain, "client.example.com"}, "", "unreadable"},
+		{"no port behind a colon", []string{plain, "198.51.100.1:"}, "", "unreadable"},
+		{"words for a port", []string{plain, "198.51.100.1:http"}, "", "unreadable"},
+		{"no end of brackets", []string{plain, "[2001:db8:1::7"}, "", "unreadable"},
+		{"IPv4 in brackets", []string{plain, "[198.51.100.1]"}, "", "unreadable"},
+		{"nobody", []string{plain, "0.0.0.0"}, "", "unreadable"},
+		{"nothing", nil, "", "sent no client address"},
+		{"empty", []string{plain, ""}, "", "sent no client address"},
 		{"proxies only", []string{plain, "10.9.9.9"}, "", "trusted proxies only"},
 
 		{"standard", []string{standard, "for=198.51.100.1"}, "198.51.100.1", ""},
@@ -108,10 +108,10 @@ func TestForwarded(t *testing.T) {
 		{"standard IPv6 with a port", []string{standard, `for="[2001:db8:1::7]:4711"`}, "2001:db8:1::7", ""},
 		{"standard through two proxies", []string{standard, `for=1.1.1.1, for=198.51.100.1;proto=http, for="10.9.9.9:1"`}, "198.51.100.1", ""},
 		{"standard in two lines", []string{standard, `for=198.51.100.1`, standard, `for=10.9.9.9`}, "198.51.100.1", ""},
-		{"standard, unknown", []string{standard, "for=unknown"}, "", "cannot be read"},
-		{"standard, obfuscated", []string{standard, `for="_gazonk"`}, "", "cannot be read"},
-		{"standard without for", []string{standard, "for=198.51.100.1, proto=https;by=10.9.9.9"}, "", "cannot be read"},
-		{"standard with two", []string{standard, "for=1.1.1.1;for=198.51.100.1"}, "", "cannot be read"},
+		{"standard, unknown", []string{standard, "for=unknown"}, "", "unreadable"},
+		{"standard, obfuscated", []string{standard, `for="_gazonk"`}, "", "unreadable"},
+		{"standard without for", []string{standard, "for=198.51.100.1, proto=https;by=10.9.9.9"}, "", "unreadable"},
+		{"standard with two", []string{standard, "for=1.1.1.1;for=198.51.100.1"}, "", "unreadable"},
 		{"a client's quote that is not closed", []string{standard, `for="1.1.1.1, for=198.51.100.1`}, "198.51.100.1", ""},
 		{"a client's quote that takes in another", []string{standard, `for="1.1.1.1, for="[2001:db8:1::7]"`}, "2001:db8:1::7", ""},
 
@@ -161,7 +161,8 @@ func TestProxyWithoutAName(t *testing.T) {
 	}
 }
 
-// Clients of whom a proxy says nothing that can be read are not limited together: one of them would lock the others out.
+// Clients of whom a proxy says nothing that can be read are not limited together: one of them would
+// lock the others out.
 func TestRateOfTheUnknown(t *testing.T) {
 	router := web.NewRouter(web.RouterConfig{Rate: web.Rate{PerMinute: 2}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
 	router.Get("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })

@@ -8,8 +8,9 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A record holds what the log line and the metrics of a request need. As the ResponseWriter it sees the
-// answer pass. It travels in the request's context, so that layers can add to it without copying the request.
+// A record holds what the log line and the metrics of a request need. As the ResponseWriter it sees
+// the answer pass. It travels in the request's context, so that layers can add to it without
+// copying the request.
 type record struct {
 	http.ResponseWriter
 	id      string
@@ -45,7 +46,8 @@ func (rec *record) howToLook() string {
 // Unwrap gives http.ResponseController the server's own writer, for flushing and deadlines.
 func (rec *record) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
 
-// WriteHeader records the status. An informational one (1xx) precedes the answer and does not count.
+// WriteHeader records the status. An informational one (1xx) precedes the answer and does not
+// count.
 func (rec *record) WriteHeader(status int) {
 	if rec.status == 0 && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
 		rec.status = status

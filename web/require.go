@@ -25,16 +25,16 @@ var (
 
 // A TokenVerifier verifies the tokens of requests.
 type TokenVerifier interface {
-	// Verify returns the claims of a valid token. Errors: token.ErrInvalid for an invalid token, and others,
-	// such as token.ErrNoKeys, while the verifier cannot decide.
+	// Verify returns the claims of a valid token. Errors: token.ErrInvalid for an invalid token,
+	// and others, such as token.ErrNoKeys, while the verifier cannot decide.
 	Verify(ctx context.Context, raw string) (token.Claims, error)
 }
 
 var _ TokenVerifier = (*token.Verifier)(nil)
 
-// Require passes requests with a valid token of a role, and refuses a token of another role with sentence.
-// Behind it, [Caller] returns the token. It reads the token from the Authorization header only (RFC 6750
-// section 2.1).
+// Require passes requests with a valid token of a role, and refuses a token of another role with
+// sentence. Behind it, [Caller] returns the token. It reads the token from the Authorization header
+// only (RFC 6750 section 2.1).
 //
 // It answers ErrNoAuthorization, ErrNotBearer, ErrAuthorization, ErrWrongRole, and the errors of v.
 func Require(v TokenVerifier, role token.Role, sentence string) func(http.Handler) http.Handler {
@@ -58,9 +58,9 @@ func RequireAny(v TokenVerifier, sentence string, roles ...token.Role) func(http
 	}
 }
 
-// Identify is [RequireAny] for a handler that also accepts other credentials: it returns the claims of the
-// token of r, or the error that RequireAny would answer. Behind a router, [Caller] returns a valid token
-// afterwards, even one of the wrong role.
+// Identify is [RequireAny] for a handler that also accepts other credentials: it returns the claims
+// of the token of r, or the error that RequireAny would answer. Behind a router, [Caller] returns a
+// valid token afterwards, even one of the wrong role.
 func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.Role) (token.Claims, error) {
 	raw, err := bearer(r.Header["Authorization"])
 	if err != nil {
@@ -79,8 +79,8 @@ func Identify(v TokenVerifier, r *http.Request, sentence string, roles ...token.
 	return claims, nil
 }
 
-// RejectIf answers a request with the error that check returns, and passes it if check returns nil. A nil
-// check passes all requests.
+// RejectIf answers a request with the error that check returns, and passes it if check returns nil.
+// A nil check passes all requests.
 func RejectIf(check func() error) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		if check == nil {
@@ -96,8 +96,8 @@ func RejectIf(check func() error) func(http.Handler) http.Handler {
 	}
 }
 
-// Caller returns the claims and the raw token of the caller, whom [Require] has verified. Both are zero
-// elsewhere. The raw token is a credential: pass it on, and never log it.
+// Caller returns the claims and the raw token of the caller, whom [Require] has verified. Both are
+// zero elsewhere. The raw token is a credential: pass it on, and never log it.
 func Caller(ctx context.Context) (claims token.Claims, raw string) {
 	if rec := recordOf(ctx); rec != nil && rec.verified {
 		return rec.claims, rec.raw
@@ -105,8 +105,9 @@ func Caller(ctx context.Context) (claims token.Claims, raw string) {
 	return token.Claims{}, ""
 }
 
-// bearer returns the token in the Authorization headers of a request. It refuses headers that two readers
-// could understand differently (RFC 9110 section 11.6.2 allows one header with one credential).
+// bearer returns the token in the Authorization headers of a request. It refuses headers that two
+// readers could understand differently (RFC 9110 section 11.6.2 allows one header with one
+// credential).
 func bearer(headers []string) (string, error) {
 	switch {
 	case len(headers) == 0:
@@ -122,7 +123,8 @@ func bearer(headers []string) (string, error) {
 	switch {
 	case raw == "":
 		return "", ErrNotBearer
-	case strings.IndexByte(raw, ' ') >= 0 || strings.IndexByte(raw, ',') >= 0: // five times as fast as ContainsAny
+	// five times as fast as ContainsAny
+	case strings.IndexByte(raw, ' ') >= 0 || strings.IndexByte(raw, ',') >= 0:
 		return "", ErrAuthorization
 	}
 	return raw, nil

@@ -20,28 +20,29 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// RouterConfig is what a router needs to know. Its zero value works, and is silent.
+// RouterConfig configures a router. The zero value works, and logs nothing.
 type RouterConfig struct {
-	Service    string                // the label "service" of the metrics
-	Log        *slog.Logger          // nil: nothing is logged
-	Registerer prometheus.Registerer // takes the metrics, once a service; nil leaves them unregistered
+	Service    string                // the label service of the metrics
+	Log        *slog.Logger          // nil: no log
+	Registerer prometheus.Registerer // registers the metrics, once a service; nil: not registered
 	Now        func() time.Time      // nil: time.Now
-	Patience   time.Duration         // how long a request may take to be answered; 0: 10 s. Streams go on for as long as they like
-	Look       string                // how a client finds out what was done where the answer cannot say; empty: it may send it again
+	Patience   time.Duration         // time limit of a request, except streams; 0: 10 s
+	// how to find out whether a request took effect; empty: by sending it again
+	Look string
 
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is believed; none: nobody's
-	Rate           Rate           // how often one client's network may ask; zero: as often as it likes
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
+	Rate           Rate           // requests of one network; zero: no limit
 }
 
-// defaultPatience is how long handlers have. What they do one after the other may each be tried for a while; whoever asked waits for all of it, and
-// somebody else may be able to answer.
+// defaultPatience is the default time limit of a request. It bounds the sum of all retries of a
+// handler.
 const defaultPatience = 10 * time.Second
 
-// NewRouter returns a router for one service. Whatever is routed in it has a request id, leaves one line in the log and its mark
-// in the metrics, answers 500 when it panics, and is not kept by caches. Paths that are not there and methods they do not take
-// are answered in a sentence, and HEAD is answered where GET is.
+// NewRouter returns a router for a service. Each request gets a request id, a line in the log, a
+// place in the metrics, and headers that prevent caching. A panic is answered with 500. Unknown
+// paths and methods are answered with a sentence, and HEAD is served wherever GET is.
 //
-// It panics, as MustRegister does, when the same service is registered twice with one Registerer.
+// It panics, as MustRegister does, if a service is registered twice with one Registerer.
 func NewRouter(c RouterConfig) chi.Router {
 	o := &observer{
 		log:          c.Log,
@@ -69,18 +70,20 @@ func NewRouter(c RouterConfig) chi.Router {
 	return r
 }
 
-// errNotFound is about a path; what is missing behind a path has errors of its own.
-var errNotFound = fault.New(fault.NotFound, "no_such_path", "There is nothing at this address.")
+// errNotFound is the answer for an unknown path. Handlers have errors of their own for missing
+// resources.
+var errNotFound = fault.New(fault.NotFound, "no_such_path", "There is nothing at this path.")
 
 func notFound(w http.ResponseWriter, r *http.Request) { WriteError(w, r, errNotFound) }
 
-// methods returns those that HTTP and PATCH define (RFC 9110, RFC 5789). Any other is a client's invention, without bound.
+// methods returns the standard methods (RFC 9110, RFC 5789). Clients can invent any number of
+// others.
 func methods() [9]string {
 	return [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
 		http.MethodConnect, http.MethodOptions, http.MethodTrace}
 }
 
-// methodNotAllowed answers 405 with the methods that routes has for the path.
+// methodNotAllowed answers 405 with the methods of the path.
 func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
@@ -94,17 +97,17 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 				allowed = append(allowed, method)
 			}
 		}
-		if len(allowed) == 0 { // chi comes here with any method that it does not know
+		if len(allowed) == 0 { // chi calls this for every unknown method
 			notFound(w, r)
 			return
 		}
 		allow := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", allow)
-		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This address takes "+allow+" only.")
+		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This path supports only "+allow+".")
 	}
 }
 
-// An observer stands around every request of a router.
+// An observer logs and measures the requests of a router.
 type observer struct {
 	log     *slog.Logger
 	now     func() time.Time
@@ -113,7 +116,7 @@ type observer struct {
 	patience time.Duration
 	look     string
 
-	// Header values that are the same in every answer; nobody changes them in place.
+	// Header values that all answers share, to save allocations.
 	cacheControl, typeOptions, policy, transport []string
 }
 
@@ -124,12 +127,12 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log, look: o.look}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions, o.policy
-		if r.TLS != nil { // over plain HTTP it means nothing (RFC 6797)
+		if r.TLS != nil { // it has no meaning over plain HTTP (RFC 6797)
 			h["Strict-Transport-Security"] = o.transport
 		}
 		h["X-Request-Id"] = []string{rec.id}
 		ctx := context.WithValue(r.Context(), recordKey{}, rec)
-		if len(r.Header["Traceparent"]) > 0 { // whose events will carry it on
+		if len(r.Header["Traceparent"]) > 0 { // the events will carry it
 			ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
 		}
 		rec.untimed = ctx
@@ -141,7 +144,7 @@ func (o *observer) observe(next http.Handler) http.Handler {
 	})
 }
 
-// requestID returns the client's id where it is one that can stand in a log, and else a new one.
+// requestID returns the client's request id if it is safe to log, and otherwise a new one.
 func requestID(headers []string) string {
 	if len(headers) == 1 && validRequestID(headers[0]) {
 		return headers[0]
@@ -164,7 +167,7 @@ func validRequestID(s string) bool {
 	return true
 }
 
-// finish is deferred around a request: it turns a panic into an answer, and leaves the line in the log.
+// finish is deferred around a request. It answers a panic, and records the request.
 func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 	panicked := recover()
 	aborted := false
@@ -175,7 +178,8 @@ func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 	default:
 		o.log.LogAttrs(r.Context(), slog.LevelError, "request panicked", slog.String("request_id", rec.id),
 			slog.String("panic", fmt.Sprint(panicked)), slog.String("stack", string(debug.Stack())))
-		if rec.answered() { // a cut connection is the only way left to say that the answer is not whole
+		// only a closed connection can still show that the answer is incomplete
+		if rec.answered() {
 			aborted = true
 		} else {
 			writeFailure(rec, r, http.StatusInternalServerError, fault.ErrInternal.Code, fault.ErrInternal.Message)
@@ -187,7 +191,7 @@ func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 	}
 }
 
-// record writes the log line and the metrics of a request that has been answered.
+// record writes the log line and the metrics of an answered request.
 func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.Duration) {
 	method, route, status := "other", "unmatched", rec.status
 	if knownMethod(r.Method) {
@@ -197,10 +201,10 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 		route = pattern
 	}
 	if status == 0 && !aborted {
-		status = http.StatusOK // net/http's answer to a handler that writes nothing
+		status = http.StatusOK // net/http's status for a handler that writes nothing
 	}
 	o.metrics.observe(route, method, status, aborted)
-	if rec.ended == "" { // how long a stream lasted says nothing of how fast anything is
+	if rec.ended == "" { // the duration of a stream is not a latency
 		o.metrics.time(route, method, took)
 	}
 	if !o.log.Enabled(r.Context(), slog.LevelInfo) {

@@ -96,15 +96,16 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 	})
 	for _, c := range []struct {
 		method, target, authorization string
-		want                          map[string]any // beyond level, time, msg, request_id and client
+		// beyond level, time, msg, request_id and client
+		want map[string]any
 	}{
 		{"GET", "/bookings/b1?secret=s3cr3t", "", map[string]any{"method": "GET", "route": "/bookings/{id}", "status": 200., "bytes": 5., "duration_ms": 1.234}},
 		{"GET", "/nothing", "", map[string]any{"method": "GET", "route": "/nothing", "status": 200., "bytes": 0., "duration_ms": 0.}},
 		{"GET", "/early-hints", "", map[string]any{"method": "GET", "route": "/early-hints", "status": 418., "bytes": 0., "duration_ms": 0.}},
 		{"GET", "/failing", "", map[string]any{"method": "GET", "route": "/failing", "status": 409., "bytes": 30., "duration_ms": 0., "code": "taken"}},
 		{"GET", "/admin/users/s3cr3t", "", map[string]any{"method": "GET", "route": "/admin/users/{id}", "status": 200., "bytes": 0., "duration_ms": 0.}},
-		{"GET", "/s3cr3t", "", map[string]any{"method": "GET", "route": "unmatched", "status": 404., "bytes": 33., "duration_ms": 0., "code": "no_such_path"}},
-		{"PURGE", "/s3cr3t", "", map[string]any{"method": "other", "route": "unmatched", "status": 404., "bytes": 33., "duration_ms": 0., "code": "no_such_path"}},
+		{"GET", "/s3cr3t", "", map[string]any{"method": "GET", "route": "unmatched", "status": 404., "bytes": 30., "duration_ms": 0., "code": "no_such_path"}},
+		{"PURGE", "/s3cr3t", "", map[string]any{"method": "other", "route": "unmatched", "status": 404., "bytes": 30., "duration_ms": 0., "code": "no_such_path"}},
 		{"POST", "/book", "Bearer " + user, map[string]any{"method": "POST", "route": "/book", "status": 201., "bytes": 0., "duration_ms": 0., "sub": tokentest.Ulla}},
 		{"POST", "/book", "Bearer s3cr3t", map[string]any{"method": "POST", "route": "/book", "status": 403., "bytes": 13., "duration_ms": 0., "code": "invalid_token"}},
 		{"POST", "/book", "", map[string]any{"method": "POST", "route": "/book", "status": 401., "bytes": 28., "duration_ms": 0., "code": "missing_authorization"}},
@@ -190,19 +191,19 @@ func TestUnroutedRequests(t *testing.T) {
 	}{
 		{"GET", "/public-key", 200, "", "hello"},
 		{"HEAD", "/public-key", 200, "", "hello"}, // the server leaves the body out
-		{"GET", "/", 404, "", "There is nothing at this address."},
-		{"HEAD", "/none", 404, "", "There is nothing at this address."},
-		{"GET", "/book/", 404, "", "There is nothing at this address."},
-		{"GET", "/nested/a/b", 404, "", "There is nothing at this address."},
-		{"PURGE", "/none", 404, "", "There is nothing at this address."},
-		{"GET", "/book", 405, "POST", "This address takes POST only."},
-		{"HEAD", "/book", 405, "POST", "This address takes POST only."},
-		{"OPTIONS", "/book", 405, "POST", "This address takes POST only."},
-		{"PURGE", "/book", 405, "POST", "This address takes POST only."},
-		{"POST", "/public-key", 405, "GET, HEAD", "This address takes GET, HEAD only."},
-		{"POST", "/bookings/b1", 405, "GET, HEAD, DELETE", "This address takes GET, HEAD, DELETE only."},
-		{"POST", "/bookings/b%2F1", 405, "GET, HEAD, DELETE", "This address takes GET, HEAD, DELETE only."},
-		{"GET", "/nested/a", 405, "PUT", "This address takes PUT only."},
+		{"GET", "/", 404, "", "There is nothing at this path."},
+		{"HEAD", "/none", 404, "", "There is nothing at this path."},
+		{"GET", "/book/", 404, "", "There is nothing at this path."},
+		{"GET", "/nested/a/b", 404, "", "There is nothing at this path."},
+		{"PURGE", "/none", 404, "", "There is nothing at this path."},
+		{"GET", "/book", 405, "POST", "This path supports only POST."},
+		{"HEAD", "/book", 405, "POST", "This path supports only POST."},
+		{"OPTIONS", "/book", 405, "POST", "This path supports only POST."},
+		{"PURGE", "/book", 405, "POST", "This path supports only POST."},
+		{"POST", "/public-key", 405, "GET, HEAD", "This path supports only GET, HEAD."},
+		{"POST", "/bookings/b1", 405, "GET, HEAD, DELETE", "This path supports only GET, HEAD, DELETE."},
+		{"POST", "/bookings/b%2F1", 405, "GET, HEAD, DELETE", "This path supports only GET, HEAD, DELETE."},
+		{"GET", "/nested/a", 405, "PUT", "This path supports only PUT."},
 	} {
 		got := answer(r, request(c.method, c.path, ""))
 		if got.Code != c.status || got.Header().Get("Allow") != c.allow || got.Body.String() != c.body {
@@ -345,7 +346,7 @@ func TestTooLong(t *testing.T) {
 	const long, again, look = "This took too long. ", "Please try again.", "GET /things shows it if it was."
 	for _, c := range []struct{ method, key, look, says string }{
 		{"GET", "", look, again}, {"HEAD", "", look, ""}, {"GET", "", "", again}, {"POST", "", look, look},
-		{"POST", "k", look, "Send the same request again with the same Idempotency-Key: it is not done twice."},
+		{"POST", "k", look, "Send the same request again with the same Idempotency-Key: it takes effect only once."},
 		{"POST", "", "", "It may have taken effect. Please send it again."},
 	} {
 		r := web.NewRouter(web.RouterConfig{Patience: time.Millisecond, Look: c.look})
@@ -366,8 +367,8 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
-// A request ends when patience does, however long what it waits for may be tried, with an answer that says when to come back; and so does what knows
-// nothing of faults.
+// A request ends when patience does, however long what it waits for may be tried, with an answer
+// that says when to come back; and so does what knows nothing of faults.
 func TestPatience(t *testing.T) {
 	unavailable := fault.New(fault.Unavailable, "away", "It is away.")
 	for name, fails := range map[string]func(context.Context) error{

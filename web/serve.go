@@ -35,7 +35,8 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Serve answers requests on ln with h until ctx ends, within [DefaultLimits]. It closes ln. See [Limits.Serve].
+// Serve answers requests on ln with h until ctx ends, within [DefaultLimits]. It closes ln. See
+// [Limits.Serve].
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	return DefaultLimits().Serve(ctx, ln, h, log)
 }
@@ -48,8 +49,8 @@ const abortTimeout = 250 * time.Millisecond
 
 type stoppingKey struct{}
 
-// stoppingOf returns the context that ends when the server of a request is told to stop. Under a server
-// that is not [Serve]'s, it never ends.
+// stoppingOf returns the context that ends when the server of a request is told to stop. Under a
+// server that is not [Serve]'s, it never ends.
 func stoppingOf(ctx context.Context) context.Context {
 	if stopping, ok := ctx.Value(stoppingKey{}).(context.Context); ok {
 		return stopping
@@ -57,9 +58,10 @@ func stoppingOf(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Serve answers requests on ln with h until ctx ends, and closes ln. Then it accepts no new requests, ends
-// streams (see [Streams]), waits for the other open requests up to the grace period, closes the connections
-// of the rest, and returns nil. It returns an error only when serving itself fails.
+// Serve answers requests on ln with h until ctx ends, and closes ln. Then it accepts no new
+// requests, ends streams (see [Streams]), waits for the other open requests up to the grace period,
+// closes the connections of the rest, and returns nil. It returns an error only when serving itself
+// fails.
 func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -104,8 +106,8 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 	return nil
 }
 
-// connectionLog logs what net/http reports about connections. Anybody can cause failed TLS handshakes, so
-// those are logged at debug level.
+// connectionLog logs what net/http reports about connections. Anybody can cause failed TLS
+// handshakes, so those are logged at debug level.
 type connectionLog struct{ log *slog.Logger }
 
 func (c connectionLog) Write(line []byte) (int, error) {

@@ -294,7 +294,8 @@ func TestServeLimitsHeaders(t *testing.T) {
 	}
 }
 
-// Over TLS the same is served, browsers are told to come back over it, and strangers who cannot shake hands leave no warning.
+// Over TLS the same is served, browsers are told to come back over it, and strangers who cannot
+// shake hands leave no warning.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
 	var j webtest.Journal

@@ -6,7 +6,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// statusClientGone is nginx's status for a request whose client has left. It appears in logs and metrics only.
+// statusClientGone is nginx's status for a request whose client has left. It appears in logs and
+// metrics only.
 const statusClientGone = 499
 
 // Status returns the HTTP status of a kind of failure.

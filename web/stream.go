@@ -47,10 +47,10 @@ type Event struct {
 	Data  any    // encoded as JSON
 }
 
-// A Stream is an answer of Server-Sent Events. Only the goroutine of its handler may use it. The handler
-// calls Begin, then Send for each event. Between events it waits for Due, to call KeepAlive, and for Over,
-// to call Leave. A method that returns an error has ended the stream, sent and recorded the reason: the
-// handler then returns nil.
+// A Stream is an answer of Server-Sent Events. Only the goroutine of its handler may use it. The
+// handler calls Begin, then Send for each event. Between events it waits for Due, to call
+// KeepAlive, and for Over, to call Leave. A method that returns an error has ended the stream, sent
+// and recorded the reason: the handler then returns nil.
 type Stream struct {
 	streams *Streams
 	w       http.ResponseWriter
@@ -134,7 +134,8 @@ func (st *Stream) Send(events ...Event) error {
 	return st.flush(st.streams.limits.Write)
 }
 
-// append appends the wire form of an event. JSON from json.Marshal has no line breaks, so data is one line.
+// append appends the wire form of an event. JSON from json.Marshal has no line breaks, so data is
+// one line.
 func (e Event) append(b []byte) ([]byte, error) {
 	data, err := json.Marshal(e.Data)
 	if err != nil {
@@ -193,8 +194,8 @@ func (st *Stream) untilDue() time.Duration {
 // Due returns a channel that receives a value when KeepAlive is due.
 func (st *Stream) Due() <-chan time.Time { return st.due.C }
 
-// KeepAlive verifies the token again, and sends a comment so that the client and any proxies see that the
-// stream is alive.
+// KeepAlive verifies the token again, and sends a comment so that the client and any proxies see
+// that the stream is alive.
 func (st *Stream) KeepAlive() error {
 	if st.reason != "" {
 		return errStreamOver
@@ -248,7 +249,8 @@ func (st *Stream) End(reason Ending) error {
 		return st.lost(err)
 	}
 	if reason == Restart {
-		b = append([]byte("id:\n"), b...) // clears the client's Last-Event-ID, so that it starts over
+		// clears the client's Last-Event-ID, so that it starts over
+		b = append([]byte("id:\n"), b...)
 	}
 	st.buf = b
 	if err := st.flush(lastEventTimeout); err != nil && st.reason == clientGone {
@@ -284,9 +286,9 @@ func (st *Stream) Close() {
 var ErrLastEventID = fault.New(fault.Invalid, "last_event_id",
 	"Last-Event-ID must be an id exactly as the stream sent it, or be absent.")
 
-// LastEventID returns the id of the last event that the client has received, from the header Last-Event-ID,
-// which clients send when they reconnect, or else from ?after=. ok is false for a client that starts.
-// Errors: ErrLastEventID, ErrQuery.
+// LastEventID returns the id of the last event that the client has received, from the header
+// Last-Event-ID, which clients send when they reconnect, or else from ?after=. ok is false for a
+// client that starts. Errors: ErrLastEventID, ErrQuery.
 func LastEventID(r *http.Request) (id uint64, ok bool, err error) {
 	values := r.Header["Last-Event-Id"]
 	if len(values) == 1 && values[0] == "" {

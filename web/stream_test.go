@@ -290,7 +290,8 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 	}
 }
 
-// A client that is to begin anew forgets where it was, as its kind does (EventSource sends no Last-Event-ID then).
+// A client that is to begin anew forgets where it was, as its kind does (EventSource sends no
+// Last-Event-ID then).
 func TestStreamRestarts(t *testing.T) {
 	th := newTheatre(t, web.StreamLimits{})
 	s := serve(t, web.DefaultLimits(), th.handler, &th.journal)
@@ -322,7 +323,7 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 			t.Errorf("%s, %v", reason, again)
 		}
 	}
-	if strings.Contains(th.journal.String(), "cut off") || strings.Contains(th.journal.String(), "still running") {
+	if strings.Contains(th.journal.String(), "aborted") || strings.Contains(th.journal.String(), "still running") {
 		t.Errorf("%s", th.journal.String())
 	}
 }
@@ -434,7 +435,8 @@ func TestLastEventID(t *testing.T) {
 		{"after=41", nil, 41, true, nil},
 		{"after=0", nil, 0, true, nil},
 		{"", []string{"Last-Event-ID", "42"}, 42, true, nil},
-		{"after=41", []string{"Last-Event-ID", "42"}, 42, true, nil}, // the address is that of the first time
+		// the address is that of the first time
+		{"after=41", []string{"Last-Event-ID", "42"}, 42, true, nil},
 		{"after=41", []string{"Last-Event-ID", ""}, 41, true, nil},
 		{"", []string{"Last-Event-ID", ""}, 0, false, nil},
 		{"", []string{"Last-Event-ID", "x"}, 0, false, web.ErrLastEventID},

@@ -20,9 +20,10 @@ var (
 
 // StreamLimits bound the streams of an instance. Zero values stand for the defaults.
 type StreamLimits struct {
-	PerCaller int           // streams of one account; default 10
-	Total     int           // streams of all accounts; default 10,000
-	Heartbeat time.Duration // time between keep-alives, each of which verifies the token again; default 15 s
+	PerCaller int // streams of one account; default 10
+	Total     int // streams of all accounts; default 10,000
+	// time between keep-alives, each of which verifies the token again; default 15 s
+	Heartbeat time.Duration
 	Write     time.Duration // time for a reader to receive one write; default 10 s
 	Retry     time.Duration // time that clients are told to wait before they reconnect; default 3 s
 }
@@ -46,8 +47,8 @@ func (l StreamLimits) withDefaults() StreamLimits {
 	return l
 }
 
-// Streams are the open streams of Server-Sent Events of one service (WHATWG HTML, section 9.2). A handler
-// opens one with [Streams.Open]. Streams itself needs no closing.
+// Streams are the open streams of Server-Sent Events of one service (WHATWG HTML, section 9.2). A
+// handler opens one with [Streams.Open]. Streams itself needs no closing.
 type Streams struct {
 	limits   StreamLimits
 	verifier TokenVerifier
@@ -60,9 +61,9 @@ type Streams struct {
 	of    map[string]int // by account
 }
 
-// NewStreams returns the streams of a service. v verifies their tokens again at every keep-alive. c provides
-// the service's name, clock and Registerer. It panics, as MustRegister does, when a service is registered
-// twice with one Registerer.
+// NewStreams returns the streams of a service. v verifies their tokens again at every keep-alive. c
+// provides the service's name, clock and Registerer. It panics, as MustRegister does, when a
+// service is registered twice with one Registerer.
 func NewStreams(l StreamLimits, v TokenVerifier, c RouterConfig) *Streams {
 	labels := prometheus.Labels{"service": c.Service}
 	s := &Streams{
@@ -81,14 +82,15 @@ func NewStreams(l StreamLimits, v TokenVerifier, c RouterConfig) *Streams {
 	if c.Registerer != nil {
 		c.Registerer.MustRegister(s.open, s.ended)
 	}
-	for _, e := range endings() { // all series exist from the start, so that rate() sees the first ending
+	// all series exist from the start, so that rate() sees the first ending
+	for _, e := range endings() {
 		s.ended.WithLabelValues(string(e))
 	}
 	return s
 }
 
-// Open reserves a stream for the caller, whom [Require] has verified. It writes nothing: the handler may
-// still refuse the request. The handler must close the stream.
+// Open reserves a stream for the caller, whom [Require] has verified. It writes nothing: the
+// handler may still refuse the request. The handler must close the stream.
 //
 // Errors: ErrTooManyStreams, ErrStreamsFull.
 func (s *Streams) Open(w http.ResponseWriter, r *http.Request) (*Stream, error) {

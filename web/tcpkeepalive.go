@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A peer that disappears without closing its connection holds its resources, such as a stream, until TCP
-// reports the connection dead. An idle connection is probed. A connection with data in flight, as every
-// stream has after a heartbeat, times out without an acknowledgement. Either takes less than 30 seconds.
+// A peer that disappears without closing its connection holds its resources, such as a stream,
+// until TCP reports the connection dead. An idle connection is probed. A connection with data in
+// flight, as every stream has after a heartbeat, times out without an acknowledgement. Either takes
+// less than 30 seconds.
 const (
 	ackTimeout        = 12 * time.Second // longer than StreamLimits.Write
 	keepAliveIdle     = 10 * time.Second

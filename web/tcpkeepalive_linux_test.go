@@ -12,8 +12,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// The system finds out within 30 seconds that a peer has vanished, whether something was sent to it or not: what it was told is
-// looked at here, for no peer vanishes from loopback.
+// The system finds out within 30 seconds that a peer has vanished, whether something was sent to it
+// or not: what it was told is looked at here, for no peer vanishes from loopback.
 func TestVanishedPeersAreNoticed(t *testing.T) {
 	option := make(map[string]int, 4)
 	seen := make(chan error, 1)
@@ -45,7 +45,8 @@ func TestVanishedPeersAreNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	silent := time.Duration(option["idle"]+option["interval"]*option["count"]) * time.Second
-	sent := 15*time.Second + time.Duration(option["unacknowledged"])*time.Millisecond // from the heartbeat before it vanished to the end
+	// from the heartbeat before it vanished to the end
+	sent := 15*time.Second + time.Duration(option["unacknowledged"])*time.Millisecond
 	if option["on"] == 0 || silent <= 0 || silent > 30*time.Second || option["unacknowledged"] == 0 || sent > 30*time.Second {
 		t.Errorf("it is noticed after %v of silence, and %v of sending: %v", silent, sent, option)
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// headers adds headers that a header must not be. Addresses in them lead to the discard port: nobody may even try.
+// headers adds headers that a header must not be. Addresses in them lead to the discard port:
+// nobody may even try.
 func (f *forger) headers() {
 	const malformed = "malformed"
 	good := f.members()

@@ -21,15 +21,17 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Forgery is a token that must be refused: by Verify now, and by VerifyAt for an event that was stored now.
+// A Forgery is a token that must be refused: by Verify now, and by VerifyAt for an event that was
+// stored now.
 type Forgery struct {
 	Name   string
 	Reason string // what token.Reason says of its refusal
 	Token  string
 }
 
-// Forgeries returns every attack on a token itself that we know of. Most have a good signature by the authority's own key, so
-// that nothing but the rule they break refuses them. All are made from one good token of Ulla's.
+// Forgeries returns every attack on a token itself that we know of. Most have a good signature by
+// the authority's own key, so that nothing but the rule they break refuses them. All are made from
+// one good token of Ulla's.
 func (a *Authority) Forgeries() []Forgery {
 	a.t.Helper()
 	f := &forger{Authority: a, now: a.Now(), jti: newID()}
@@ -180,7 +182,8 @@ func (f *forger) shapes() {
 	f.header(malformed, "kid of 64 KiB", f.members().With("kid", quote(strings.Repeat("k", 64<<10))).String())
 }
 
-// spaced returns an object with white space behind it, so that its last base64 character has bits to spare.
+// spaced returns an object with white space behind it, so that its last base64 character has bits
+// to spare.
 func spaced(object string) string { return object + strings.Repeat(" ", 3-len(object)%3+1) }
 
 // flipLast sets the lowest bit of the last base64 character, which decodes to nothing there.

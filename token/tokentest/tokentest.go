@@ -1,5 +1,5 @@
-// Package tokentest gives tests an authority that signs tokens, good ones and every kind of forged one. Start with [New].
-// The keys are made once a process. Only tests may import it.
+// Package tokentest gives tests an authority that signs tokens, good ones and every kind of forged
+// one. Start with [New]. The keys are made once a process. Only tests may import it.
 package tokentest
 
 import (
@@ -16,7 +16,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// pair makes the two keys of a process: that of the authority and one that nobody trusts. Making an RSA key takes up to a second.
+// pair makes the two keys of a process: that of the authority and one that nobody trusts. Making an
+// RSA key takes up to a second.
 var pair = sync.OnceValues(func() ([2]*rsa.PrivateKey, error) {
 	var keys [2]*rsa.PrivateKey
 	for i := range keys {
@@ -86,7 +87,8 @@ func (a *Authority) Issuer(life time.Duration) *token.Issuer {
 	return i
 }
 
-// Token returns a good token that lives for 15 minutes from now: for a service, one of token.ServiceType without email.
+// Token returns a good token that lives for 15 minutes from now: for a service, one of
+// token.ServiceType without email.
 func (a *Authority) Token(role token.Role, sub, email string) string {
 	a.t.Helper()
 	typ := ""
@@ -104,14 +106,15 @@ func (a *Authority) Token(role token.Role, sub, email string) string {
 	return signed
 }
 
-// Raw returns a token of any header and any claims, signed by key with RS256 whatever the header says. Both are taken as they
-// are: they need not be JSON.
+// Raw returns a token of any header and any claims, signed by key with RS256 whatever the header
+// says. Both are taken as they are: they need not be JSON.
 func (a *Authority) Raw(key *rsa.PrivateKey, header, claims string) string {
 	a.t.Helper()
 	return Sign(a.t, key, encode(header)+"."+encode(claims))
 }
 
-// Sign returns text with an RS256 signature behind it. The text is what stands before the second dot, already encoded.
+// Sign returns text with an RS256 signature behind it. The text is what stands before the second
+// dot, already encoded.
 func Sign(t testing.TB, key *rsa.PrivateKey, text string) string {
 	t.Helper()
 	signature, err := jwt.SigningMethodRS256.Sign(text, key)

@@ -40,8 +40,9 @@ type Area struct {
 	Radius float64 // in metres
 }
 
-// ParseArea returns the area that a query names: ?lat=12.97&lng=77.59&radius=3000. The radius defaults to
-// usual. ok is false when the query names none of the three. Errors: ErrArea, web.ErrQuery.
+// ParseArea returns the area that a query names: ?lat=12.97&lng=77.59&radius=3000. The radius
+// defaults to usual. ok is false when the query names none of the three. Errors: ErrArea,
+// web.ErrQuery.
 func ParseArea(r *http.Request, usual float64) (a Area, ok bool, err error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

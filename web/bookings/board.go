@@ -15,7 +15,8 @@ var ErrCatchingUp = fault.New(fault.Unavailable, "catching_up",
 // boardPatience is how long a read waits for the board to include an event of the ledger.
 const boardPatience = 2 * time.Second
 
-// A TrustedBoard is a board that a request reads only after one of its checks. All fields are required.
+// A TrustedBoard is a board that a request reads only after one of its checks. All fields are
+// required.
 type TrustedBoard struct {
 	*board.Board
 	Ready    func(context.Context) error // nil once the board can be trusted

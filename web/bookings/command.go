@@ -1,8 +1,8 @@
-// Package bookings is the HTTP code that usersvc and ridersvc share: commands, steps of a ride, lists and
-// event streams of bookings. It keeps no state and takes no decisions about bookings.
+// Package bookings is the HTTP code that usersvc and ridersvc share: commands, steps of a ride,
+// lists and event streams of bookings. It keeps no state and takes no decisions about bookings.
 //
-// Begin with [Command] or [Step] for a request that changes a booking, and with [List] or [EventStream] for
-// one that reads. [TrustedBoard] keeps a read from an incomplete board.
+// Begin with [Command] or [Step] for a request that changes a booking, and with [List] or
+// [EventStream] for one that reads. [TrustedBoard] keeps a read from an incomplete board.
 package bookings
 
 import (
@@ -16,9 +16,10 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// Command returns the command of the caller who sent r, and the request's idempotency key, which may be
-// empty. With a key, the command's id depends on the caller, the path and the key, and the command carries
-// a fingerprint of body. Without one, newID makes the id. Errors: web.ErrIdempotencyKey.
+// Command returns the command of the caller who sent r, and the request's idempotency key, which
+// may be empty. With a key, the command's id depends on the caller, the path and the key, and the
+// command carries a fingerprint of body. Without one, newID makes the id. Errors:
+// web.ErrIdempotencyKey.
 func Command(r *http.Request, body any, newID func() string) (c booking.Command, key string, err error) {
 	if key, _, err = web.IdempotencyKey(r); err != nil {
 		return booking.Command{}, "", err

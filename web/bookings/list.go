@@ -20,8 +20,8 @@ type Page[T any] struct {
 	Next     string `json:"next_cursor,omitempty"` // empty on the last page
 }
 
-// NewPage returns a page of at most limit bookings, as show presents them. found holds one more if there is
-// a next page, which begins after the cursor of the last booking shown.
+// NewPage returns a page of at most limit bookings, as show presents them. found holds one more if
+// there is a next page, which begins after the cursor of the last booking shown.
 func NewPage[T any](
 	found []booking.Booking, limit int, show func(booking.Booking) T, cursor func(*booking.Booking) uint64,
 ) Page[T] {
@@ -36,12 +36,12 @@ func NewPage[T any](
 	return p
 }
 
-// A ListFunc returns at most n of the caller's bookings that were requested before a sequence, newest first,
-// as [board.Board.OfUser] does.
+// A ListFunc returns at most n of the caller's bookings that were requested before a sequence,
+// newest first, as [board.Board.OfUser] does.
 type ListFunc func(caller string, n int, before uint64, filters ...board.Filter) []booking.Booking
 
-// List answers with the caller's bookings, newest first, as show presents them. catchUp waits until the
-// board includes what the caller wrote on this instance.
+// List answers with the caller's bookings, newest first, as show presents them. catchUp waits until
+// the board includes what the caller wrote on this instance.
 func List(catchUp func(context.Context) error, list ListFunc, show func(booking.Booking) View) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		limit, cursor, err := web.Page(r, MaxPage)

@@ -11,8 +11,8 @@ import (
 // A StepFunc applies a command to a booking, and returns the booking afterwards.
 type StepFunc func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error)
 
-// Step decodes the body of r into req, which may be empty, and applies the caller's command to the booking
-// that the path names. A repeated step gets the outcome of the first one. Errors: those of
+// Step decodes the body of r into req, which may be empty, and applies the caller's command to the
+// booking that the path names. A repeated step gets the outcome of the first one. Errors: those of
 // web.DecodeOptional, Command and apply.
 func Step(r *http.Request, req any, newID func() string, apply StepFunc) (booking.Booking, error) {
 	if err := web.DecodeOptional(r, req); err != nil {

@@ -14,18 +14,22 @@ import (
 // afterRide is how long a stream goes on after the ride, so that the reader can still rate it.
 const afterRide = time.Minute
 
-// An EventStream serves the events of a booking to one of its two parties. All fields but SideEvents are
-// required.
+// An EventStream serves the events of a booking to one of its two parties. All fields but
+// SideEvents are required.
 type EventStream struct {
 	Desk  *booking.Desk
 	Board TrustedBoard
 	Now   func() time.Time
 
-	IsParty    func(b *booking.Booking, caller string) bool     // whether the caller is the party now
-	Since      booking.Kind                                     // makes the caller the party; hides earlier events
-	View       func(c *booking.Change) (e web.Event, show bool) // a change as the party sees it
-	HasRated   func(b *booking.Booking) bool                    // whether the party has rated the ride
-	SideEvents func(context.Context) SideEvents                 // more events, until the context ends; may be nil
+	// whether the caller is the party now
+	IsParty func(b *booking.Booking, caller string) bool
+	// makes the caller the party; hides earlier events
+	Since booking.Kind
+	View  func(c *booking.Change) (e web.Event, show bool) // a change as the party sees it
+	// whether the party has rated the ride
+	HasRated func(b *booking.Booking) bool
+	// more events, until the context ends; may be nil
+	SideEvents func(context.Context) SideEvents
 }
 
 // SideEvents are what a stream sends in addition to the events of its booking.
@@ -35,9 +39,9 @@ type SideEvents interface {
 	Close()                    // ends the events, and waits until they have ended
 }
 
-// Watch sends the caller a booking's past events and then each new one, until the booking is over. It
-// answers 204 to a client that resumes and has missed nothing of a booking that is over. It answers
-// booking.ErrNotFound to everybody but the party.
+// Watch sends the caller a booking's past events and then each new one, until the booking is over.
+// It answers 204 to a client that resumes and has missed nothing of a booking that is over. It
+// answers booking.ErrNotFound to everybody but the party.
 func (s EventStream) Watch(streams *web.Streams) web.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		after, resuming, err := web.LastEventID(r)
@@ -64,7 +68,8 @@ func (s EventStream) Watch(streams *web.Streams) web.HandlerFunc {
 		}
 		left, ends := s.timeLeft(&past.Booking, claims.Subject)
 		if resuming && ends && left <= 0 && after <= past.Revision && len(s.replay(past, after)) == 0 {
-			w.WriteHeader(http.StatusNoContent) // the only answer that keeps an EventSource from reconnecting
+			// the only answer that keeps an EventSource from reconnecting
+			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
 		if err := st.Begin(); err == nil {
@@ -74,11 +79,13 @@ func (s EventStream) Watch(streams *web.Streams) web.HandlerFunc {
 	}
 }
 
-// run sends everything from the first event to the last. It returns an error in any case, and has handled it.
+// run sends everything from the first event to the last. It returns an error in any case, and has
+// handled it.
 func (s EventStream) run(
 	st *web.Stream, past booking.History, live *board.Watch, caller string, after uint64,
 ) error {
-	if after > past.Revision { // the ledger was restored from a backup older than the client's last event
+	// the ledger was restored from a backup older than the client's last event
+	if after > past.Revision {
 		return st.End(web.Restart)
 	}
 	if err := st.Send(s.replay(past, after)...); err != nil {
@@ -139,8 +146,8 @@ func (s EventStream) replay(past booking.History, after uint64) (events []web.Ev
 	return events
 }
 
-// timeLeft reports whether a stream about b ends without another event, and how long it still lasts. After
-// a ride it lasts until the caller has rated, or for a minute.
+// timeLeft reports whether a stream about b ends without another event, and how long it still
+// lasts. After a ride it lasts until the caller has rated, or for a minute.
 func (s EventStream) timeLeft(b *booking.Booking, caller string) (left time.Duration, ends bool) {
 	switch {
 	case !s.IsParty(b, caller):

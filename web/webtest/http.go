@@ -55,8 +55,9 @@ func (j *Journal) Lines(t testing.TB, message string) []map[string]any {
 	return found
 }
 
-// Request returns a request with a bearer token, unless it is empty, and with headers, given as names and values in turn; a name that is given twice is
-// sent twice. Its body is one that can be read once, as that of a request from a network.
+// Request returns a request with a bearer token, unless it is empty, and with headers, given as
+// names and values in turn; a name that is given twice is sent twice. Its body is one that can be
+// read once, as that of a request from a network.
 func Request(method, target, bearer, body string, headers ...string) *http.Request {
 	r := httptest.NewRequest(method, target, io.NopCloser(strings.NewReader(body)))
 	r.ContentLength = int64(len(body))
@@ -96,11 +97,13 @@ func Object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
 // Names returns the field names of an object, sorted.
 func Names(v map[string]any) []string { return slices.Sorted(maps.Keys(v)) }
 
-// A Call is one request that a token is needed for, with the sentence for whoever has a token of another role.
+// A Call is one request that a token is needed for, with the sentence for whoever has a token of
+// another role.
 type Call struct{ Method, Target, Sentence string }
 
-// WantsAToken fails the test unless calls without one bearer token in the Authorization header are refused as they must be, whatever stands elsewhere (RFC
-// 6750, section 3.1). good is a token that would do.
+// WantsAToken fails the test unless calls without one bearer token in the Authorization header are
+// refused as they must be, whatever stands elsewhere (RFC 6750, section 3.1). good is a token that
+// would do.
 func WantsAToken(t *testing.T, h http.Handler, spec []byte, good string, calls ...Call) {
 	t.Helper()
 	const none = "Missing Authorization header"
@@ -152,7 +155,8 @@ func RefusesForgeries(t *testing.T, h http.Handler, auth *tokentest.Authority, c
 			for _, c := range calls {
 				w := httptest.NewRecorder()
 				h.ServeHTTP(w, Request(c.Method, c.Target, "", "{}", "Authorization", "Bearer "+forged.Token))
-				if forged.Token == "" || strings.ContainsAny(forged.Token, " ,\t") { // not one token: the header is what is wrong
+				// not one token: the header is what is wrong
+				if forged.Token == "" || strings.ContainsAny(forged.Token, " ,\t") {
 					if w.Code != http.StatusBadRequest && w.Code != http.StatusUnauthorized {
 						t.Errorf("%s %s: answer %d %q", c.Method, c.Target, w.Code, w.Body)
 					}

@@ -14,7 +14,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A Stream is an answer of Server-Sent Events that a test reads, event by event, with a reader that is not Pillion's.
+// A Stream is an answer of Server-Sent Events that a test reads, event by event, with a reader that
+// is not Pillion's.
 type Stream struct {
 	Status int
 	Header http.Header
@@ -25,8 +26,8 @@ type Stream struct {
 	done   chan struct{}
 }
 
-// Watch opens a stream at a URL, with a token; headers are names and values in turn. It fails t where the answer is no stream. It is closed after the
-// test.
+// Watch opens a stream at a URL, with a token; headers are names and values in turn. It fails t
+// where the answer is no stream. It is closed after the test.
 func Watch(t testing.TB, url, bearer string, headers ...string) *Stream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -40,7 +41,7 @@ func Watch(t testing.TB, url, bearer string, headers ...string) *Stream {
 		req.Header.Set(headers[i], headers[i+1])
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
-	res, err := (&http.Client{Transport: transport}).Do(req) //nolint:bodyclose // it is closed by who reads it
+	res, err := (&http.Client{Transport: transport}).Do(req) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		cancel()
 		t.Fatal(err)
@@ -77,7 +78,8 @@ func (s *Stream) Close() {
 	<-s.done
 }
 
-// Next returns the next event, as "id kind" (the id is the last one that there was) and its data. It fails the test where there is none in time.
+// Next returns the next event, as "id kind" (the id is the last one that there was) and its data.
+// It fails the test where there is none in time.
 func (s *Stream) Next() (id, kind, data string) {
 	s.t.Helper()
 	select {
@@ -93,7 +95,8 @@ func (s *Stream) Next() (id, kind, data string) {
 	return "", "", ""
 }
 
-// Want fails the test unless the next event is of a kind, with all of these in its data. It returns its id and its data.
+// Want fails the test unless the next event is of a kind, with all of these in its data. It returns
+// its id and its data.
 func (s *Stream) Want(kind string, parts ...string) (id, data string) {
 	s.t.Helper()
 	id, got, data := s.Next()

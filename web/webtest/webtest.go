@@ -1,4 +1,5 @@
-// Package webtest holds a service's routes and answers against its OpenAPI document. Only tests import it.
+// Package webtest holds a service's routes and answers against its OpenAPI document. Only tests
+// import it.
 package webtest
 
 import (
@@ -20,8 +21,9 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// RoutesMatchOpenAPI fails t where spec is no valid OpenAPI document, where a route is not in it, and where an operation of it is
-// not routed. routes is a chi router, as an http.Handler because that is what a service's Routes returns.
+// RoutesMatchOpenAPI fails t where spec is no valid OpenAPI document, where a route is not in it,
+// and where an operation of it is not routed. routes is a chi router, as an http.Handler because
+// that is what a service's Routes returns.
 func RoutesMatchOpenAPI(t testing.TB, routes http.Handler, spec []byte) {
 	t.Helper()
 	router, ok := routes.(chi.Routes)
@@ -34,10 +36,12 @@ func RoutesMatchOpenAPI(t testing.TB, routes http.Handler, spec []byte) {
 		return
 	}
 	routed := make(map[string]bool)
-	pattern := regexp.MustCompile(`\{([^{}:]+):[^{}]*\}`) // chi's {name:regexp}, which OpenAPI has as {name}
+	// chi's {name:regexp}, which OpenAPI has as {name}
+	pattern := regexp.MustCompile(`\{([^{}:]+):[^{}]*\}`)
 	err := chi.Walk(router, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if route != "/" {
-			route = strings.TrimSuffix(route, "/") // what Route("/a", ... Get("/")) is walked as, and answers on /a
+			// what Route("/a", ... Get("/")) is walked as, and answers on /a
+			route = strings.TrimSuffix(route, "/")
 		}
 		routed[method+" "+pattern.ReplaceAllString(route, "{$1}")] = true
 		return nil
@@ -64,8 +68,9 @@ func RoutesMatchOpenAPI(t testing.TB, routes http.Handler, spec []byte) {
 	}
 }
 
-// ValidateAnswer fails t where the answer in rec is not one that spec gives for req: its status, its media type, its headers and
-// its body. Where the servers of the document are does not matter, only the path does.
+// ValidateAnswer fails t where the answer in rec is not one that spec gives for req: its status,
+// its media type, its headers and its body. Where the servers of the document are does not matter,
+// only the path does.
 func ValidateAnswer(t testing.TB, spec []byte, req *http.Request, rec *httptest.ResponseRecorder) {
 	t.Helper()
 	ValidateResponse(t, spec, req, rec.Code, rec.Header(), rec.Body.Bytes())
@@ -99,7 +104,8 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 	}
 }
 
-// streams is done once kin-openapi, which keeps this for the whole process, knows that Server-Sent Events are text.
+// streams is done once kin-openapi, which keeps this for the whole process, knows that Server-Sent
+// Events are text.
 var streams sync.Once
 
 // load returns a document that is the caller's own, or fails t.
@@ -116,10 +122,12 @@ func load(t testing.TB, spec []byte) (*openapi3.T, bool) {
 	return doc, true
 }
 
-// read holds the routers of documents that have been read. To read a document takes far longer than to hold an answer against it.
+// read holds the routers of documents that have been read. To read a document takes far longer than
+// to hold an answer against it.
 var read sync.Map // of routers.Router by the document's text
 
-// router finds the operation of a request in spec, wherever the servers of the document are; or it fails t.
+// router finds the operation of a request in spec, wherever the servers of the document are; or it
+// fails t.
 func router(t testing.TB, spec []byte) (routers.Router, bool) {
 	t.Helper()
 	if known, ok := read.Load(string(spec)); ok {
