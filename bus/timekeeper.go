@@ -37,7 +37,7 @@ type Duty interface {
 	// Expire ends what is overdue at a time by the server's clock.
 	Expire(ctx context.Context, at time.Time) (ended int, err error)
 	// Recall looks after riders who do not come, at a time by the server's clock, and says when to look again: zero is never.
-	Recall(ctx context.Context, at time.Time) (again time.Time, err error)
+	ReleaseNoShows(ctx context.Context, at time.Time) (again time.Time, err error)
 	// Attend does what an event calls for, and says when that is to be looked at: zero is never.
 	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
@@ -140,7 +140,7 @@ func (t *Timekeeper) due(ctx context.Context, m stored) error {
 	if err != nil {
 		return err
 	}
-	again, err := t.duty.Recall(ctx, m.at)
+	again, err := t.duty.ReleaseNoShows(ctx, m.at)
 	if err != nil || again.IsZero() {
 		return err
 	}
