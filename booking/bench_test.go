@@ -37,7 +37,8 @@ func BenchmarkDeskAccept(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		if _, err := d.Release(b.Context(), by(rider), id, ""); err != nil { // free for the next one
+		// free for the next one
+		if _, err := d.Release(b.Context(), by(rider), id, ""); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

@@ -1,12 +1,13 @@
-// Package booking is the domain: the events in the life of a booking, the state machine that says which may follow which, and
-// the [Desk], which is the command handler.
+// Package booking is the domain of bookings: their events, the state machine that orders them, and
+// the command handler, [Desk].
 //
-// Call [NewDesk] with a [Log], the event store, and then Desk.Book, Desk.Accept and so on. [Replay] folds a history of events
-// into a [Booking], and Booking.Accept and its siblings decide on commands: these are pure functions. Package board lists
-// bookings.
+// Call [NewDesk] with a [Log], the event store, and then [Desk.Book], [Desk.Accept] and its other
+// methods. [Replay] folds events into a [Booking], and the methods of Booking decide on commands;
+// these are pure functions. Package board lists bookings.
 //
-// Nothing here knows NATS, HTTP or tokens: callers verify who caused an event before it gets here. Whether a stored event counts
-// depends only on what is stored, never on a clock, so that every reader at any time decides the same.
+// The package knows no NATS, HTTP or tokens. Callers verify who caused an event before they pass it
+// on. Whether a stored event counts depends only on what is stored, never on a clock, so every
+// reader decides the same at any time.
 package booking
 
 import (
@@ -14,27 +15,36 @@ import (
 	"time"
 )
 
-// A State says how far a booking is. The names are the wire's.
+// A State is the state of a booking, in the wire's words.
 type State string
 
 // The states.
 const (
 	StateNone      State = ""          // there is no such booking
-	StateOpen      State = "open"      // waits for a rider
+	StateOpen      State = "open"      // riders may accept it
 	StateAccepted  State = "accepted"  // a rider is on the way to the pickup
-	StateArrived   State = "arrived"   // the rider is there
-	StateStarted   State = "started"   // they ride
-	StateCompleted State = "completed" // over, as it should be
-	StateCancelled State = "cancelled" // over, and did not take place, or not wholly
-	StateExpired   State = "expired"   // over: nobody accepted it in time
+	StateArrived   State = "arrived"   // the rider is at the pickup
+	StateStarted   State = "started"   // the ride has begun
+	StateCompleted State = "completed" // the ride has taken place
+	StateCancelled State = "cancelled" // the ride did not take place, or broke off
+	StateExpired   State = "expired"   // nobody accepted it in time
 )
 
 // States returns all states, StateNone first.
 func States() []State {
-	return []State{StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired}
+	return []State{
+		StateNone,
+		StateOpen,
+		StateAccepted,
+		StateArrived,
+		StateStarted,
+		StateCompleted,
+		StateCancelled,
+		StateExpired,
+	}
 }
 
-// ParseState returns the state of that name, which is not StateNone, or ErrInvalidState.
+// ParseState returns the state with a name. It returns ErrInvalidState for unknown names and "".
 func ParseState(name string) (State, error) {
 	if s := State(name); s != StateNone && slices.Contains(States(), s) {
 		return s, nil
@@ -42,37 +52,38 @@ func ParseState(name string) (State, error) {
 	return StateNone, ErrInvalidState
 }
 
-// A Booking is one ride as its events tell it. It is a value: what Pickup, Dropoff, Quote and ReleasedBy point to is never written
-// again. The zero Booking is one that nobody has requested. All times are the ledger's, in UTC.
+// A Booking is one ride, as its events have made it. It is a value: nothing writes to the memory
+// that Pickup, Dropoff, Quote and ReleasedBy point to. The zero Booking is one that nobody has
+// requested. All times are the ledger's, in UTC.
 type Booking struct {
 	ID      ID
 	User    UserID
-	Rider   RiderID // who has accepted it; empty while it is open
+	Rider   RiderID // who accepted it; empty while it is open
 	State   State
 	Version int    // N of the last event
 	Seq     uint64 // Seq of the last event
 
 	Pickup, Dropoff *Place
-	Quote           *Quote    // fixed when it was requested; nil where there are no places, or was no tariff
-	Deadline        time.Time // until when a rider may accept
+	Quote           *Quote    // fixed at the request; nil without places or a tariff
+	Deadline        time.Time // riders may accept until then
 
 	RequestedAt  time.Time // when it was requested
-	OpenedAt     time.Time // when it became open, for the first time or again
+	OpenedAt     time.Time // when it last became open
 	UpdatedAt    time.Time // when the last event happened
-	OpenedSeq    uint64    // Seq of the event that opened it last
-	RequestedSeq uint64    // Seq of its first event
+	OpenedSeq    uint64    // Seq of the event that last opened it
+	RequestedSeq uint64    // Seq of the first event
 
-	ReleasedBy []RiderID // riders who had it and may not have it again, in that order
-	WrongCodes int       // wrong start codes since the rider arrived, at most MaxWrongCodes
-	Reason     string    // why it was cancelled, or while it is open, why it was released last
+	ReleasedBy []RiderID // riders who lost it and may not accept it again, in order
+	WrongCodes int       // wrong start codes of the present rider, at most MaxWrongCodes
+	Reason     string    // why it was cancelled or, while it is open, last released
 
-	UserStars  int // 1 to 5, what the user gave; 0 before
-	RiderStars int // 1 to 5, what the rider gave; 0 before
+	UserStars  int // given by the user, 1 to 5; 0: none yet
+	RiderStars int // given by the rider, 1 to 5; 0: none yet
 
-	Applied []uint64 // fingerprints of the ids of the events applied, in their order
+	Applied []uint64 // fingerprints of the ids of the applied events, in order
 }
 
-// Clone returns a booking that shares no memory with b but Applied, which is never written to.
+// Clone returns a booking that shares no memory with b, except Applied, which nothing writes to.
 func (b *Booking) Clone() Booking {
 	c := *b
 	c.Pickup, c.Dropoff, c.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
@@ -80,10 +91,10 @@ func (b *Booking) Clone() Booking {
 	return c
 }
 
-// Overdue reports whether the booking waits for a rider and its deadline has passed.
+// Overdue reports whether the booking is open and its deadline has passed.
 func (b Booking) Overdue(now time.Time) bool { return b.State == StateOpen && now.After(b.Deadline) }
 
-// IsWith reports whether a rider is on the way to the passenger, is there, or rides.
+// IsWith reports whether a rider has accepted the booking, and the ride is not over.
 func (b *Booking) IsWith(r RiderID) bool {
 	switch b.State {
 	case StateAccepted, StateArrived, StateStarted:
@@ -92,8 +103,8 @@ func (b *Booking) IsWith(r RiderID) bool {
 	return false
 }
 
-// Replay folds events into a booking. An event that does not follow from those before it is not applied, whoever wrote it. Replay does
-// not look at positions; a [EventSequencer] does.
+// Replay folds events into a booking. It skips events that do not follow from those before them. It
+// ignores positions, which [EventSequencer] checks.
 func Replay(events []Event) Booking {
 	var b Booking
 	for _, e := range events {
@@ -104,14 +115,14 @@ func Replay(events []Event) Booking {
 	return b
 }
 
-// Apply returns the booking as it is after e. It looks at what e says about itself and at no clock.
+// Apply returns the booking after e. It depends on b and e only, and on no clock. An event that is
+// not stored yet may lack its ID, N, Booking, At and Seq.
 //
-// Errors: ErrDuplicate where an event with e's id has been applied, ErrDoesNotFollow (with the reason as its cause) where e may not
-// happen here or may not be caused by its actor. An event that has not been stored may lack what the ledger gives it: its id, N,
-// booking, At and Seq.
+// Errors: ErrDuplicate if an event with e's id was applied before; ErrDoesNotFollow, with the
+// reason as its cause, if e is not possible after b's last event or not permitted to its actor.
 func (b Booking) Apply(e Event) (Booking, error) {
-	mark := fingerprint(e.ID)
-	if b.has(e.ID, mark) {
+	hash := fingerprint(e.ID)
+	if b.has(e.ID, hash) {
 		return Booking{}, ErrDuplicate
 	}
 	if err := b.permits(&e); err != nil {
@@ -121,13 +132,13 @@ func (b Booking) Apply(e Event) (Booking, error) {
 	if e.ID != "" {
 		applied := make([]uint64, len(b.Applied)+1)
 		copy(applied, b.Applied)
-		applied[len(b.Applied)] = mark
+		applied[len(b.Applied)] = hash
 		b.Applied = applied
 	}
 	return b, nil
 }
 
-// enact changes b by an event that it permits. It writes to nothing that b shares with other bookings.
+// enact changes b by an event that it permits. It does not write to memory that b shares.
 func (b *Booking) enact(e *Event) {
 	at := e.When()
 	switch e.Kind {
@@ -169,21 +180,21 @@ func (b *Booking) enact(e *Event) {
 	}
 }
 
-// open makes b wait for a rider.
+// open opens b to riders.
 func (b *Booking) open(e *Event) {
 	b.State = StateOpen
 	b.Deadline = e.Deadline.Round(0).UTC()
 	b.OpenedAt, b.OpenedSeq = e.When(), e.Seq
 }
 
-// has reports whether an event with this id, whose fingerprint is mark, has been applied.
-func (b *Booking) has(id EventID, mark uint64) bool {
-	return id != "" && slices.Contains(b.Applied, mark)
+// has reports whether an event with an id, and the id's fingerprint, was applied.
+func (b *Booking) has(id EventID, hash uint64) bool {
+	return id != "" && slices.Contains(b.Applied, hash)
 }
 
-// fingerprint returns 64 bits of id (FNV-1a): a quarter of the memory of the id. Everybody computes the same, so everybody decides
-// the same. Ids are random; that two of the few of one booking agree in 64 bits does not happen, and who makes it happen on
-// purpose has only had his own event refused.
+// fingerprint returns the 64-bit FNV-1a hash of an id, which takes a quarter of the memory. A
+// collision among the few random ids of a booking does not happen by chance. An actor who provokes
+// one only has their own event refused.
 func fingerprint(id EventID) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(id) {

@@ -6,22 +6,6 @@ import (
 	"log/slog"
 )
 
-// A Role is the role of an actor, as the wire spells it. The wire's word for a rider is "raider".
-type Role string
-
-// The roles.
-const (
-	User    Role = "user"    // the passenger, who books
-	Rider   Role = "raider"  // the driver, who accepts
-	Service Role = "service" // one of our own processes, acting for the system
-)
-
-// An Actor is a person or process that causes events.
-type Actor struct {
-	ID   string
-	Role Role
-}
-
 // A Command is a request of one actor to change a booking. A retry has the same ID, and gets the
 // outcome of the first try.
 type Command struct {

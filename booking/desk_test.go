@@ -87,7 +87,11 @@ func (h *house) tell(t testing.TB, steps ...step) {
 }
 
 func TestNewDesk(t *testing.T) {
-	if _, err := booking.NewDesk(nil, booking.DeskOptions{Deadline: -1}); err == nil || len(err.(interface{ Unwrap() []error }).Unwrap()) != 2 {
+	if _, err := booking.NewDesk(
+		nil,
+		booking.DeskOptions{Deadline: -1},
+	); err == nil ||
+		len(err.(interface{ Unwrap() []error }).Unwrap()) != 2 {
 		t.Errorf("two bad settings make: %v", err)
 	}
 	if _, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{}); err == nil {
@@ -95,8 +99,8 @@ func TestNewDesk(t *testing.T) {
 	}
 }
 
-// Every command stores its event once, with what belongs to it, and returns the booking after it; its retry returns the same and
-// stores nothing.
+// Every command stores its event once, with what belongs to it, and returns the booking after it;
+// its retry returns the same and stores nothing.
 func TestCommands(t *testing.T) {
 	for _, story := range [][]step{
 		with(completed, step{Kind: booking.Rated, Actor: owner}, step{Kind: booking.Rated, Actor: rider}),
@@ -149,7 +153,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// What the desk refuses, everywhere, in every situation, is what the state machine says, and is stored nowhere.
+// What the desk refuses, everywhere, in every situation, is what the state machine says, and is
+// stored nowhere.
 func TestRefusals(t *testing.T) {
 	for _, s := range situations {
 		h := newHouse(t, bookingtest.WithStaleReads(2))
@@ -178,7 +183,11 @@ func doneAlready(h booking.History, k booking.Kind, a booking.Actor) bool {
 	did := slices.ContainsFunc(h.Events, func(e booking.Event) bool { return e.Kind == k && e.Actor == a })
 	switch k {
 	case booking.Accepted, booking.Arrived, booking.Started:
-		return did && h.Booking.Rider == booking.RiderID(a.ID) && slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted}, h.Booking.State)
+		return did && h.Booking.Rider == booking.RiderID(a.ID) &&
+			slices.Contains(
+				[]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted},
+				h.Booking.State,
+			)
 	case booking.Released:
 		return did && a.Role == booking.Rider
 	case booking.Cancelled:
@@ -268,7 +277,10 @@ func TestForgeriesAreSteppedOver(t *testing.T) {
 		forge(n, booking.Accepted)
 	}
 	// An event with a good token that does not follow is one more forgery.
-	if err := h.log.Publish(t.Context(), booking.Event{ID: "x", Booking: h.id, N: 50, Kind: booking.Accepted, Actor: stranger}); err != nil {
+	if err := h.log.Publish(
+		t.Context(),
+		booking.Event{ID: "x", Booking: h.id, N: 50, Kind: booking.Accepted, Actor: stranger},
+	); err != nil {
 		t.Fatal(err)
 	}
 	b, err := h.Accept(t.Context(), by(rider), h.id)
@@ -280,7 +292,8 @@ func TestForgeriesAreSteppedOver(t *testing.T) {
 	}
 }
 
-// A booking whose beginning has aged is none, and its id is not used again while something of it is left.
+// A booking whose beginning has aged is none, and its id is not used again while something of it is
+// left.
 func TestAgedBooking(t *testing.T) {
 	h := newHouse(t)
 	h.tell(t, taken()...)
@@ -302,7 +315,8 @@ func TestStaleReads(t *testing.T) {
 	for _, lag := range []uint64{1, 2, 4, 1000} {
 		t.Run(fmt.Sprint(lag), func(t *testing.T) {
 			h := newHouse(t, bookingtest.WithStaleReads(lag))
-			h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider}) // of a booking that a stale read does not know
+			// of a booking that a stale read does not know
+			h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider})
 			_, err := h.Accept(t.Context(), by(other), h.id)
 			wants(t, err, booking.ErrAlreadyAccepted)
 			if _, err = h.Accept(t.Context(), by(rider), h.id); err != nil {
@@ -310,7 +324,8 @@ func TestStaleReads(t *testing.T) {
 			}
 			h.tell(t, step{Kind: booking.Released, Actor: service})
 			_, err = h.Accept(t.Context(), by(rider), h.id)
-			wants(t, err, booking.ErrReleasedByYou) // and not success, as a stale read would have it
+			// and not success, as a stale read would have it
+			wants(t, err, booking.ErrReleasedByYou)
 			h.tell(t, step{Kind: booking.Accepted, Actor: other}, step{Kind: booking.Cancelled, Actor: owner})
 			_, err = h.Accept(t.Context(), by(former), h.id)
 			wants(t, err, booking.ErrCancelled)
@@ -321,7 +336,8 @@ func TestStaleReads(t *testing.T) {
 	}
 }
 
-// The ack of an append is lost: the command is answered with unavailable, and its retry with success.
+// The ack of an append is lost: the command is answered with unavailable, and its retry with
+// success.
 func TestLostAcks(t *testing.T) {
 	lost := true
 	h := newHouse(t, bookingtest.WithLostAcks(func() bool { return lost }), bookingtest.WithStaleReads(1))
@@ -364,7 +380,13 @@ func TestReleaseIf(t *testing.T) {
 	h.tell(t, taken()...)
 	had := h.history(t).Booking
 	for _, still := range []bool{false, true} {
-		b, err := h.ReleaseIf(t.Context(), by(service), h.id, booking.ReasonNotComing, func(now booking.Booking) bool { return still && now.Seq == had.Seq })
+		b, err := h.ReleaseIf(
+			t.Context(),
+			by(service),
+			h.id,
+			booking.ReasonNotComing,
+			func(now booking.Booking) bool { return still && now.Seq == had.Seq },
+		)
 		if err != nil || (b.Version > had.Version) != still || (b.State == booking.StateOpen) != still {
 			t.Errorf("still %v: it is %s, version %d after %d: %v", still, b.State, b.Version, had.Version, err)
 		}
@@ -430,7 +452,8 @@ func TestDoneAlready(t *testing.T) {
 		h.tell(t, step{Kind: booking.Accepted, Actor: other})
 		again(step{Kind: booking.Released, Actor: rider}, nil)
 		again(step{Kind: booking.Arrived, Actor: rider}, booking.ErrReleasedByYou)
-		h.tell(t, step{Kind: booking.Released, Actor: service}) // which has taken it from one rider, and may take it from the next
+		// which has taken it from one rider, and may take it from the next
+		h.tell(t, step{Kind: booking.Released, Actor: service})
 		again(step{Kind: booking.Released, Actor: other}, booking.ErrReleasedByYou)
 		h.tell(t, step{Kind: booking.Cancelled, Actor: owner})
 		again(step{Kind: booking.Cancelled, Actor: owner}, nil)
@@ -448,7 +471,11 @@ func TestOneRideARider(t *testing.T) {
 			_, err := h.Book(t.Context(), by(owner), id, booking.Trip{})
 			wants(t, err, nil)
 		}
-		steps := []step{{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}}
+		steps := []step{
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+			{Kind: booking.Started, Actor: rider},
+		}
 		for _, st := range steps {
 			h.tell(t, st)
 			_, err := h.Accept(t.Context(), by(rider), next)
@@ -460,7 +487,8 @@ func TestOneRideARider(t *testing.T) {
 	}
 }
 
-// A meddler is a log where something happens just before somebody asks for a rider's engagement, once.
+// A meddler is a log where something happens just before somebody asks for a rider's engagement,
+// once.
 type meddler struct {
 	booking.Log
 	meddle func()
@@ -474,11 +502,13 @@ func (m *meddler) Engagement(ctx context.Context, r booking.RiderID) (booking.En
 	return m.Log.Engagement(ctx, r)
 }
 
-// Whoever accepts a booking twice at once, on two phones or by a retry of what is still under way, is not told to be busy with another ride.
+// Whoever accepts a booking twice at once, on two phones or by a retry of what is still under way,
+// is not told to be busy with another ride.
 func TestAcceptTwiceAtOnce(t *testing.T) {
 	for _, name := range []string{"two phones", "a retry"} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, bookingtest.WithStaleReads(1)) // so that the desk has made its fresh read before
+			// so that the desk has made its fresh read before
+			h := newHouse(t, bookingtest.WithStaleReads(1))
 			h.tell(t, step{Kind: booking.Requested, Actor: owner})
 			c := by(rider)
 			log := &meddler{Log: h.log}
@@ -490,7 +520,10 @@ func TestAcceptTwiceAtOnce(t *testing.T) {
 				_, err := h.Accept(t.Context(), first, h.id)
 				wants(t, err, nil)
 			}
-			d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Minute, Now: func() time.Time { return noon }})
+			d, err := booking.NewDesk(
+				log,
+				booking.DeskOptions{Deadline: time.Minute, Now: func() time.Time { return noon }},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -565,12 +598,19 @@ type restless struct {
 	tried func()
 }
 
-func (r restless) Append(context.Context, booking.Command, booking.ID, booking.History, ...booking.Event) (booking.History, error) {
+func (r restless) Append(
+	context.Context,
+	booking.Command,
+	booking.ID,
+	booking.History,
+	...booking.Event,
+) (booking.History, error) {
 	r.tried()
 	return booking.History{}, booking.ErrMoved
 }
 
-// 32 riders race, with the user cancelling in between in half of the rounds: one outcome, told the same to everybody.
+// 32 riders race, with the user cancelling in between in half of the rounds: one outcome, told the
+// same to everybody.
 func TestRace(t *testing.T) {
 	const rounds, riders = 100, 32
 	for round := range rounds {
@@ -641,7 +681,13 @@ func TestBookFixesTheFare(t *testing.T) {
 			t.Errorf("%s: booked for %+v (%v), and the quote was %+v", when.name, b.Quote, err, quote)
 		}
 	}
-	if b, err := desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), booking.Trip{}); err != nil || b.Quote != nil {
+	if b, err := desk.Book(
+		t.Context(),
+		by(owner),
+		booking.ID(booking.NewID()),
+		booking.Trip{},
+	); err != nil ||
+		b.Quote != nil {
 		t.Errorf("without places: %+v, %v, want no fare", b.Quote, err)
 	}
 	_, err = desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), north(200_000))

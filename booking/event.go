@@ -2,15 +2,16 @@ package booking
 
 import (
 	"math"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
 )
 
-// A Kind says what happened. The names are the wire's.
+// A Kind says what happened, in the wire's words.
 type Kind string
 
-// The kinds of event, in the order of a booking's life. docs/events.md says which follows which.
+// The kinds of event, in the order of a booking's life. docs/events.md says which may follow which.
 const (
 	Requested    Kind = "requested"
 	Accepted     Kind = "accepted"
@@ -24,43 +25,30 @@ const (
 	Rated        Kind = "rated"
 )
 
-// Kinds returns all kinds of event.
-func Kinds() []Kind {
-	return []Kind{Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated}
+var kinds = [...]Kind{
+	Requested,
+	Accepted,
+	Arrived,
+	Started,
+	StartRefused,
+	Completed,
+	Cancelled,
+	Released,
+	Expired,
+	Rated,
 }
 
-// Index returns a number for each kind, from 1, and 0 for an unknown one.
-func (k Kind) Index() uint64 {
-	switch k {
-	case Requested:
-		return 1
-	case Accepted:
-		return 2
-	case Arrived:
-		return 3
-	case Started:
-		return 4
-	case StartRefused:
-		return 5
-	case Completed:
-		return 6
-	case Cancelled:
-		return 7
-	case Released:
-		return 8
-	case Expired:
-		return 9
-	case Rated:
-		return 10
-	}
-	return 0
-}
+// Kinds returns all kinds of event.
+func Kinds() []Kind { return slices.Clone(kinds[:]) }
+
+// Index returns a number for each kind, from 1, and 0 for an unknown one. Snapshots store it.
+func (k Kind) Index() uint64 { return uint64(slices.Index(kinds[:], k) + 1) }
 
 // Valid reports whether k is one of the kinds.
 func (k Kind) Valid() bool { return k.Index() != 0 }
 
-// MayBeCausedBy reports whether an actor of role r may cause an event of kind k at all. Which of them may cause it in a given booking,
-// [Booking.Apply] decides.
+// MayBeCausedBy reports whether actors of role r may cause events of kind k in some booking.
+// [Booking.Apply] decides for a given actor and booking.
 func (k Kind) MayBeCausedBy(r Role) bool {
 	switch k {
 	case Requested:
@@ -79,58 +67,22 @@ func (k Kind) MayBeCausedBy(r Role) bool {
 	return false
 }
 
-// A Trip is where a ride goes from and to. The zero Trip leaves both to be agreed upon the spot.
-type Trip struct{ Pickup, Dropoff *Place } // both, or none
-
-// Valid returns ErrInvalidTrip when one place is given without the other, or ErrInvalidPlace.
-func (t Trip) Valid() error {
-	if t.Pickup == nil && t.Dropoff == nil {
-		return nil
-	}
-	if t.Pickup == nil || t.Dropoff == nil {
-		return ErrInvalidTrip
-	}
-	if err := t.Pickup.Valid(); err != nil {
-		return err
-	}
-	return t.Dropoff.Valid()
-}
-
-// equal reports whether two trips lead from and to the same places.
-func (t Trip) equal(o Trip) bool {
-	return samePlace(t.Pickup, o.Pickup) && samePlace(t.Dropoff, o.Dropoff)
-}
-
-func samePlace(p, q *Place) bool {
-	if p == nil || q == nil {
-		return p == q
-	}
-	return *p == *q
-}
-
-func (p *Place) clone() *Place {
-	if p == nil {
-		return nil
-	}
-	c := *p
-	return &c
-}
-
-// Details are what an event says besides who did what and when. Each kind uses its own and disregards the others.
+// Details are the fields that depend on the kind of an event. Each kind ignores the fields of
+// others.
 type Details struct {
 	Pickup, Dropoff *Place    // requested
-	Quote           *Quote    // requested: what the trip was to come to when it was booked; only with places
-	Deadline        time.Time // requested, released: until when a rider may accept
+	Quote           *Quote    // requested: the quote at the time; only with places
+	Deadline        time.Time // requested, released: riders may accept until then
 	Reason          string    // cancelled, released: may be empty; at most MaxReason characters
 	Stars           int       // rated: 1 to 5
 }
 
-// MaxReason is the greatest length of a reason, in characters.
+// MaxReason is the maximum length of a reason, in characters.
 const MaxReason = 280
 
-// validReason returns ErrInvalidReason for a reason that is too long, is not UTF-8 or holds control
-// characters. What a command may say is narrower, see plainText: ledgers hold reasons from before
-// that.
+// validReason returns ErrInvalidReason for a reason that is too long, is not UTF-8 or has control
+// characters. Commands are held to a stricter rule, plainText; older ledgers have reasons from
+// before that rule.
 func validReason(s string) error {
 	if len(s) > MaxReason*utf8.UTFMax || !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxReason {
 		return ErrInvalidReason
@@ -143,7 +95,8 @@ func validReason(s string) error {
 	return nil
 }
 
-// validDeadline returns ErrInvalidDeadline for no deadline, or one that is not within the years 1970 to 2262.
+// validDeadline returns ErrInvalidDeadline for the zero time, and for times outside the years 1970
+// to 2262.
 func validDeadline(t time.Time) error {
 	if t.IsZero() || !Representable(t) {
 		return ErrInvalidDeadline
@@ -151,7 +104,8 @@ func validDeadline(t time.Time) error {
 	return nil
 }
 
-// Representable reports whether t is the zero time or can be held in 64 bits as nanoseconds after 1970, as boards hold it.
+// Representable reports whether t is zero, or 64 bits can hold it as nanoseconds after 1970. Boards
+// store times so.
 func Representable(t time.Time) bool {
 	s := t.Unix()
 	return t.IsZero() || 0 < s && s < math.MaxInt64/int64(time.Second)
@@ -161,18 +115,18 @@ func Representable(t time.Time) bool {
 type Event struct {
 	ID      EventID
 	Booking ID
-	N       int // its position in the booking's history, from 1; see [Thread]
+	N       int // from 1; see [EventSequencer]
 	Kind    Kind
 	Actor   Actor
 	Command CommandID // the command that caused it
-	Request string    // what that asked for, as a fingerprint; see Command
+	Request string    // Command.Request
 	Decided time.Time // when the command was decided, by the service's clock
-	At      time.Time // when the ledger stored it, by the server's clock; before that zero
-	Seq     uint64    // its place in the ledger, from 1; before that zero
+	At      time.Time // when the ledger stored it, by the server's clock; zero before that
+	Seq     uint64    // its ledger sequence, from 1; zero before it is stored
 	Details
 }
 
-// When returns the time at which the event happened: when it was stored, or before that, when it was decided.
+// When returns the time of the event: At, or Decided before the event is stored.
 func (e *Event) When() time.Time {
 	t := e.At
 	if t.IsZero() {

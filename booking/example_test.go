@@ -10,7 +10,8 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// A history is folded into a booking. The second accept does not follow from what was before it, so nobody acts on it.
+// A history is folded into a booking. The second accept does not follow from what was before it, so
+// nobody acts on it.
 func ExampleReplay() {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	john := booking.Actor{ID: "john", Role: booking.User}
@@ -18,7 +19,15 @@ func ExampleReplay() {
 	otto := booking.Actor{ID: "otto", Role: booking.Rider}
 
 	b := booking.Replay([]booking.Event{
-		{ID: "a", Booking: "ride", N: 1, Kind: booking.Requested, Actor: john, At: at, Details: booking.Details{Deadline: at.Add(2 * time.Minute)}},
+		{
+			ID:      "a",
+			Booking: "ride",
+			N:       1,
+			Kind:    booking.Requested,
+			Actor:   john,
+			At:      at,
+			Details: booking.Details{Deadline: at.Add(2 * time.Minute)},
+		},
 		{ID: "b", Booking: "ride", N: 2, Kind: booking.Accepted, Actor: rita, At: at.Add(time.Second)},
 		{ID: "c", Booking: "ride", N: 3, Kind: booking.Accepted, Actor: otto, At: at.Add(time.Second)},
 	})
@@ -31,7 +40,8 @@ func ExampleReplay() {
 	// already_accepted: Another raider has already accepted this booking. Please choose another one.
 }
 
-// A desk takes commands. Here its log is the one in memory that tests use; services give it the ledger.
+// A desk takes commands. Here its log is the one in memory that tests use; services give it the
+// ledger.
 func ExampleDesk() {
 	desk, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{Deadline: 2 * time.Minute})
 	if err != nil {

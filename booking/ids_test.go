@@ -42,8 +42,8 @@ func TestDeriveID(t *testing.T) {
 		}
 		seen[id] = parts
 	}
-	// Written down, as ids derived from an Idempotency-Key today must be the same after every update. The hash is of
-	// 00000000 00000007 "booking" 00000000 00000001 "k".
+	// Written down, as ids derived from an Idempotency-Key today must be the same after every
+	// update. The hash is of 00000000 00000007 "booking" 00000000 00000001 "k".
 	if got, want := booking.DeriveID("booking", "k"), "jbefiwrns5co524nn4ekbaya54"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -99,7 +99,8 @@ func TestProofNeverShows(t *testing.T) {
 		}
 	}
 	for _, how := range []string{"String", "GoString", "LogValue", "%v", "%+v", "%#v", "slog as text", "slog as JSON"} {
-		if !strings.Contains(show[how], "command") || !strings.Contains(show[how], "rider") || !strings.Contains(show[how], "raider") {
+		if !strings.Contains(show[how], "command") || !strings.Contains(show[how], "rider") ||
+			!strings.Contains(show[how], "raider") {
 			t.Errorf("%s does not show who did what: %s", how, show[how])
 		}
 	}

@@ -14,9 +14,9 @@ type Place struct {
 	Lng float64 `json:"lng"` // -180 to 180, east is positive
 }
 
-// Valid returns ErrInvalidPlace unless p is on the earth.
+// Valid returns ErrInvalidPlace if a coordinate is out of range.
 func (p Place) Valid() error {
-	// Written so that NaN, which compares as false with everything, is refused.
+	// NaN fails every comparison, so it is invalid too.
 	if math.Abs(p.Lat) <= 90 && math.Abs(p.Lng) <= 180 {
 		return nil
 	}
@@ -26,7 +26,45 @@ func (p Place) Valid() error {
 // Distance returns the great-circle distance between two places, in metres.
 func (p Place) Distance(to Place) float64 { return geo.Metres(p.latLng().Distance(to.latLng())) }
 
-// Point returns where p is on the unit sphere.
+// Point returns p on the unit sphere.
 func (p Place) Point() s2.Point { return s2.PointFromLatLng(p.latLng()) }
 
 func (p Place) latLng() s2.LatLng { return s2.LatLngFromDegrees(p.Lat, p.Lng) }
+
+// A Trip is the pickup and dropoff of a ride. With the zero Trip, user and rider agree on both
+// themselves.
+type Trip struct{ Pickup, Dropoff *Place } // both, or none
+
+// Valid returns ErrInvalidTrip if only one place is set, or ErrInvalidPlace.
+func (t Trip) Valid() error {
+	if t.Pickup == nil && t.Dropoff == nil {
+		return nil
+	}
+	if t.Pickup == nil || t.Dropoff == nil {
+		return ErrInvalidTrip
+	}
+	if err := t.Pickup.Valid(); err != nil {
+		return err
+	}
+	return t.Dropoff.Valid()
+}
+
+// equal reports whether two trips have the same places.
+func (t Trip) equal(o Trip) bool {
+	return samePlace(t.Pickup, o.Pickup) && samePlace(t.Dropoff, o.Dropoff)
+}
+
+func samePlace(p, q *Place) bool {
+	if p == nil || q == nil {
+		return p == q
+	}
+	return *p == *q
+}
+
+func (p *Place) clone() *Place {
+	if p == nil {
+		return nil
+	}
+	c := *p
+	return &c
+}

@@ -35,7 +35,10 @@ func TestPatience(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			now := noon
 			ledger := bookingtest.NewLedger(bookingtest.WithClock(func() time.Time { return now }))
-			desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour, Now: func() time.Time { return now }})
+			desk, err := booking.NewDesk(
+				ledger,
+				booking.DeskOptions{Deadline: time.Hour, Now: func() time.Time { return now }},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -46,7 +49,7 @@ func TestPatience(t *testing.T) {
 			if _, err := desk.Accept(t.Context(), by(rider), id); err != nil {
 				t.Fatal(err)
 			}
-			steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+			manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 				Desk: desk, Board: ledger.Board, Patience: patience, Begun: noon.Add(c.begun),
 				Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
 				Approach: func(b booking.Booking) booking.Approach {
@@ -64,7 +67,7 @@ func TestPatience(t *testing.T) {
 			}
 			for at := noon.Add(patience); ; {
 				now = at
-				again, err := steward.Recall(t.Context(), at)
+				again, err := manager.ReleaseNoShows(t.Context(), at)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -13,7 +13,8 @@ import (
 
 const histories, steps = 300, 40
 
-// What a decision returns always follows, and what it refuses never does, however the booking came to be as it is.
+// What a decision returns always follows, and what it refuses never does, however the booking came
+// to be as it is.
 func TestDecisionsAgreeWithReaders(t *testing.T) {
 	for seed := range uint64(histories) {
 		s := bookingtest.NewRandom(seed)
@@ -39,7 +40,8 @@ func TestDecisionsAgreeWithReaders(t *testing.T) {
 				if refusal == nil && err != nil {
 					t.Fatalf("seed %d: %s by %s was decided and does not follow: %v", seed, k, a.ID, err)
 				}
-				if refusal != nil && err == nil && !(k == booking.Accepted && errors.Is(refusal, booking.ErrExpired) && b.Overdue(now)) {
+				if refusal != nil && err == nil &&
+					!(k == booking.Accepted && errors.Is(refusal, booking.ErrExpired) && b.Overdue(now)) {
 					t.Fatalf("seed %d: %s by %s was refused with %v and follows", seed, k, a.ID, refusal)
 				}
 			}
@@ -47,8 +49,8 @@ func TestDecisionsAgreeWithReaders(t *testing.T) {
 	}
 }
 
-// A replay of any part of a history from its beginning is what applying it event by event made, and every step is one of the
-// design's.
+// A replay of any part of a history from its beginning is what applying it event by event made, and
+// every step is one of the design's.
 func TestReplayOfEveryPrefix(t *testing.T) {
 	states, kinds := make(map[booking.State]int), make(map[booking.Kind]int)
 	for seed := range uint64(histories) {
@@ -87,7 +89,8 @@ func TestReplayOfEveryPrefix(t *testing.T) {
 	}
 }
 
-// Bookings are values: whatever becomes of one, those that it was made from stay as they are, and so do its siblings.
+// Bookings are values: whatever becomes of one, those that it was made from stay as they are, and
+// so do its siblings.
 func TestBookingsShareNothingThatChanges(t *testing.T) {
 	for seed := range uint64(histories) {
 		s := bookingtest.NewRandom(seed)
@@ -177,7 +180,8 @@ func TestDuplicate(t *testing.T) {
 	_, err = b1.Apply(two)
 	wants(t, err, booking.ErrAlreadyAccepted)
 
-	// A service's release, stored again after the next rider has accepted, with a token that is still good.
+	// A service's release, stored again after the next rider has accepted, with a token that is
+	// still good.
 	again := step{Kind: booking.Released, Actor: service}.Event()
 	again.ID = "release"
 	b1, err1 = b1.Apply(again)
@@ -196,7 +200,58 @@ func FuzzReplay(f *testing.F) {
 	seed(0, 0, 3, 0, 1, 1, 2, 0, 1, 2, 2, 2, 0, 2, 3, 3, 2, 0, 3, 4, 5, 2, 0, 4, 5, 9, 0, 4, 5, 6, 9, 2, 5, 6, 7)
 	seed(0, 0, 3, 0, 1, 1, 4, 0, 1, 2, 7, 4, 3, 2, 3, 1, 4, 0, 3, 4, 1, 2, 0, 4, 5, 6, 0, 0, 5, 6)
 	seed(0, 0, 1, 0, 1, 8, 5, 0, 200, 2)
-	seed(0, 0, 3, 0, 1, 1, 2, 0, 1, 2, 2, 2, 0, 2, 3, 4, 2, 0, 3, 4, 4, 2, 0, 4, 5, 4, 2, 0, 5, 6, 4, 2, 0, 6, 7, 4, 2, 0, 7, 8, 4, 2, 0, 8, 9, 7, 5, 3, 9, 10)
+	seed(
+		0,
+		0,
+		3,
+		0,
+		1,
+		1,
+		2,
+		0,
+		1,
+		2,
+		2,
+		2,
+		0,
+		2,
+		3,
+		4,
+		2,
+		0,
+		3,
+		4,
+		4,
+		2,
+		0,
+		4,
+		5,
+		4,
+		2,
+		0,
+		5,
+		6,
+		4,
+		2,
+		0,
+		6,
+		7,
+		4,
+		2,
+		0,
+		7,
+		8,
+		4,
+		2,
+		0,
+		8,
+		9,
+		7,
+		5,
+		3,
+		9,
+		10,
+	)
 	seed(0, 0, 3, 0, 1, 0, 0, 3, 0, 1, 1, 2, 0, 1, 1)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		kinds := append(booking.Kinds(), "", "stolen")
@@ -233,7 +288,8 @@ func FuzzReplay(f *testing.F) {
 			t.Fatalf("the replay is\n %+v, want\n %+v", got, b)
 		}
 		var thread booking.EventSequencer
-		for _, e := range events { // anything in any order: no panic, and a next position ahead of the version
+		// anything in any order: no panic, and a next position ahead of the version
+		for _, e := range events {
 			if thread.Apply(e) != nil {
 				thread.Refuse(e.N, e.Kind, 0)
 			}

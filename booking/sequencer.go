@@ -5,132 +5,139 @@ import (
 	"sort"
 )
 
-// A EventSequencer is one booking's fold with positions. Every event of a booking has a position of its own, its (N, Kind): N is one more
-// than that of the last event that was applied, or where refused messages of the same kind sit there, the next after them. So a
-// forgery that was stored is in nobody's way. The zero EventSequencer is ready for use; make copies with Clone.
+// An EventSequencer applies the events of one booking in the ledger's order, and numbers them. Each
+// event has a position, which is its (N, Kind). Its N is one more than that of the last applied
+// event. If refused messages of the same kind occupy that position, the event gets the next free
+// one, so a stored forgery blocks nothing.
+//
+// The zero EventSequencer is ready for use. Make copies with Clone.
 type EventSequencer struct {
 	Booking  Booking
-	Refusals *Refusals // nil for the thread of an honest ledger
+	Refusals *Refusals // nil: no message was refused
 }
 
-// Refusals are what a thread knows besides its booking. They say which messages they come from, for they are to be gone when those are.
+// Refusals are what an EventSequencer remembers of messages that it did not apply. It forgets them
+// when the messages age out of the ledger.
 type Refusals struct {
-	Positions []uint64 // positions of refused messages, in ascending order; see place
-	Sequences []uint64 // the sequences of those messages, in the same order; 0 where nobody said
-	AgedAt    uint64   // the beginning of the history is gone; sequence of the last message that tells; 0: it is not
+	Positions []uint64 // positions of refused messages, ascending; see positionKey
+	Sequences []uint64 // ledger sequences of those messages, in the same order; 0: unknown
+	// sequence of the last message that showed that the first events have aged; 0: none
+	AgedAt uint64
 }
 
-// Apply applies an event that stands in the ledger after all those applied or refused before. On error the booking is unchanged.
+// Apply applies the next event of the ledger. On error the booking does not change.
 //
-// Errors: those of [Booking.Apply]; ErrPosition where e is not at the next position of its kind; ErrAged where e is not the first
-// and the first has never been seen. A history that has lost its beginning does not get another: from then on everything is
-// ErrAged.
-func (t *EventSequencer) Apply(e Event) error {
-	if t.aged() {
-		t.Refusals.Age(e.Seq)
+// Errors: those of [Booking.Apply]; ErrPosition if e is not at the next position of its kind;
+// ErrAged if e is not a booking's first event and the first is unknown. From then on all events of
+// the booking yield ErrAged.
+func (s *EventSequencer) Apply(e Event) error {
+	if s.aged() {
+		s.Refusals.Age(e.Seq)
 		return ErrAged
 	}
-	if e.N != t.Next(e.Kind) {
+	if e.N != s.Next(e.Kind) {
 		switch {
-		case t.Booking.State == StateNone && e.N > 1:
-			t.mark().Age(e.Seq)
+		case s.Booking.State == StateNone && e.N > 1:
+			s.refusals().Age(e.Seq)
 			return ErrAged
-		case t.Booking.has(e.ID, fingerprint(e.ID)):
+		case s.Booking.has(e.ID, fingerprint(e.ID)):
 			return ErrDuplicate
 		}
 		return ErrPosition
 	}
-	next, err := t.Booking.Apply(e)
+	next, err := s.Booking.Apply(e)
 	if err != nil {
 		return err
 	}
-	t.Booking = next
+	s.Booking = next
 	return nil
 }
 
-// Refuse notes that the refused message with a sequence occupies the position (n, k). The sequence may be 0, where it does not
-// matter. It ignores what cannot be a position.
-func (t *EventSequencer) Refuse(n int, k Kind, seq uint64) {
-	if n > t.Booking.Version && n <= maxPosition && k.Valid() {
-		t.mark().take(positionKey(n, k), seq)
+// Refuse notes that a refused message occupies the position (n, k). seq is its ledger sequence, or
+// 0 if that does not matter. Refuse ignores an invalid position.
+func (s *EventSequencer) Refuse(n int, k Kind, seq uint64) {
+	if n > s.Booking.Version && n <= maxPosition && k.Valid() {
+		s.refusals().add(positionKey(n, k), seq)
 	}
 }
 
 // Next returns the N of the next event of kind k.
-func (t *EventSequencer) Next(k Kind) int {
-	n := t.Booking.Version + 1
-	if t.Refusals == nil {
+func (s *EventSequencer) Next(k Kind) int {
+	n := s.Booking.Version + 1
+	if s.Refusals == nil {
 		return n
 	}
-	return n + t.Refusals.run(positionKey(n, k))
+	return n + s.Refusals.runLength(positionKey(n, k))
 }
 
-// Clone returns a thread that can change without changing t.
-func (t *EventSequencer) Clone() EventSequencer {
-	c := *t
-	if t.Refusals != nil {
-		c.Refusals = t.Refusals.Clone()
+// Clone returns a sequencer that can change without changing s.
+func (s *EventSequencer) Clone() EventSequencer {
+	c := *s
+	if s.Refusals != nil {
+		c.Refusals = s.Refusals.Clone()
 	}
 	return c
 }
 
-func (t *EventSequencer) aged() bool { return t.Refusals != nil && t.Refusals.AgedAt > 0 }
+func (s *EventSequencer) aged() bool { return s.Refusals != nil && s.Refusals.AgedAt > 0 }
 
-func (t *EventSequencer) mark() *Refusals {
-	if t.Refusals == nil {
-		t.Refusals = new(Refusals)
+func (s *EventSequencer) refusals() *Refusals {
+	if s.Refusals == nil {
+		s.Refusals = new(Refusals)
 	}
-	return t.Refusals
+	return s.Refusals
 }
 
-// maxPosition is the greatest N that can be marked. To make an event come after it would take as many refused messages.
+// maxPosition is the greatest N that Refuse accepts.
 const maxPosition = 1<<56 - 1
 
-// positionKey is a position as one number: positions of a kind follow each other.
+// positionKey encodes a position as a number. Consecutive positions of a kind have consecutive
+// numbers.
 func positionKey(n int, k Kind) uint64 { return k.Index()<<56 | uint64(n) }
 
-func (m *Refusals) take(p, seq uint64) {
-	i, found := slices.BinarySearch(m.Positions, p)
+func (r *Refusals) add(position, seq uint64) {
+	i, found := slices.BinarySearch(r.Positions, position)
 	if found {
-		m.Sequences[i] = max(m.Sequences[i], seq)
+		r.Sequences[i] = max(r.Sequences[i], seq)
 		return
 	}
-	m.Positions, m.Sequences = slices.Insert(m.Positions, i, p), slices.Insert(m.Sequences, i, seq)
+	r.Positions, r.Sequences = slices.Insert(r.Positions, i, position), slices.Insert(r.Sequences, i, seq)
 }
 
-// Age says that the beginning is gone, as the message with a sequence tells.
-func (m *Refusals) Age(seq uint64) { m.AgedAt = max(m.AgedAt, seq, 1) }
+// Age notes that the message at sequence seq shows that the booking's first events have aged.
+func (r *Refusals) Age(seq uint64) { r.AgedAt = max(r.AgedAt, seq, 1) }
 
-// Clone returns refusals that can change without changing m.
-func (m *Refusals) Clone() *Refusals {
-	return &Refusals{Positions: slices.Clone(m.Positions), Sequences: slices.Clone(m.Sequences), AgedAt: m.AgedAt}
+// Clone returns refusals that can change without changing r.
+func (r *Refusals) Clone() *Refusals {
+	return &Refusals{Positions: slices.Clone(r.Positions), Sequences: slices.Clone(r.Sequences), AgedAt: r.AgedAt}
 }
 
-// Forget drops what messages before sequence first told, and reports whether anything is left.
-func (m *Refusals) Forget(first uint64) bool {
-	if m.AgedAt < first {
-		m.AgedAt = 0
+// Forget drops what comes from messages before sequence first, and reports whether anything is
+// left.
+func (r *Refusals) Forget(first uint64) bool {
+	if r.AgedAt < first {
+		r.AgedAt = 0
 	}
-	if slices.ContainsFunc(m.Sequences, func(s uint64) bool { return s < first }) {
+	if slices.ContainsFunc(r.Sequences, func(s uint64) bool { return s < first }) {
 		kept := 0
-		for i, s := range m.Sequences {
+		for i, s := range r.Sequences {
 			if s >= first {
-				m.Positions[kept], m.Sequences[kept] = m.Positions[i], s
+				r.Positions[kept], r.Sequences[kept] = r.Positions[i], s
 				kept++
 			}
 		}
-		m.Positions, m.Sequences = m.Positions[:kept], m.Sequences[:kept]
+		r.Positions, r.Sequences = r.Positions[:kept], r.Sequences[:kept]
 	}
-	return m.AgedAt > 0 || len(m.Positions) > 0
+	return r.AgedAt > 0 || len(r.Positions) > 0
 }
 
-// run returns how many positions are taken from p on without a gap. It does not count them one by one: a thousand forgeries cost
-// ten steps.
-func (m *Refusals) run(p uint64) int {
-	i, found := slices.BinarySearch(m.Positions, p)
+// runLength returns the number of consecutive occupied positions from p on. It takes logarithmic
+// time, so a thousand forgeries cost ten steps.
+func (r *Refusals) runLength(p uint64) int {
+	i, found := slices.BinarySearch(r.Positions, p)
 	if !found {
 		return 0
 	}
-	rest := m.Positions[i:]
+	rest := r.Positions[i:]
 	return sort.Search(len(rest), func(j int) bool { return rest[j] != p+uint64(j) })
 }

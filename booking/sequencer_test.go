@@ -89,7 +89,8 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// A whole event that is stored once more, anywhere, is told apart from one that is in the wrong place.
+// A whole event that is stored once more, anywhere, is told apart from one that is in the wrong
+// place.
 func TestThreadDuplicate(t *testing.T) {
 	events := tell(given()...)
 	th := thread(t, events)
@@ -100,7 +101,8 @@ func TestThreadDuplicate(t *testing.T) {
 	}
 }
 
-// A history that has lost its beginning does not get a new one, which would sit among what is left of the old one.
+// A history that has lost its beginning does not get a new one, which would sit among what is left
+// of the old one.
 func TestAgedStaysAged(t *testing.T) {
 	events := tell(taken()...)
 	var th booking.EventSequencer
@@ -115,8 +117,8 @@ func TestAgedStaysAged(t *testing.T) {
 	}
 }
 
-// However many forgeries sit in whatever order on a booking's next positions, the next one is found, and found fast: a search that
-// counts would take minutes.
+// However many forgeries sit in whatever order on a booking's next positions, the next one is
+// found, and found fast: a search that counts would take minutes.
 func TestManyForgeries(t *testing.T) {
 	const forged = 100_000
 	th := thread(t, tell(given()...))
@@ -175,7 +177,15 @@ func TestNextIsTheLeastFree(t *testing.T) {
 					want++
 				}
 				if got := th.Next(k); got != want {
-					t.Fatalf("seed %d: the next %s after %d is %d, want %d of %v", seed, k, th.Booking.Version, got, want, taken)
+					t.Fatalf(
+						"seed %d: the next %s after %d is %d, want %d of %v",
+						seed,
+						k,
+						th.Booking.Version,
+						got,
+						want,
+						taken,
+					)
 				}
 			}
 		}
@@ -201,7 +211,8 @@ func TestCloneIsSeparate(t *testing.T) {
 	if err := c.Apply(e); err != nil {
 		t.Fatal(err)
 	}
-	if h.Next(booking.Accepted) != 5 || h.Next(booking.Cancelled) != 4 || h.Booking.State != booking.StateOpen || h.Events[0].Kind != booking.Requested {
+	if h.Next(booking.Accepted) != 5 || h.Next(booking.Cancelled) != 4 || h.Booking.State != booking.StateOpen ||
+		h.Events[0].Kind != booking.Requested {
 		t.Errorf("the original has changed with its clone: %+v", h)
 	}
 	if empty := (booking.History{}).Clone(); !reflect.DeepEqual(empty, booking.History{}) {

@@ -23,7 +23,8 @@ func codes(t testing.TB) *booking.StartCodes {
 	return c
 }
 
-// A code is four digits, the same for whoever has the key, another for another booking, another key, and once the booking was released.
+// A code is four digits, the same for whoever has the key, another for another booking, another
+// key, and once the booking was released.
 func TestStartCodes(t *testing.T) {
 	c := codes(t)
 	b := booking.Booking{ID: "b", State: booking.StateArrived, OpenedSeq: 7}
@@ -65,8 +66,16 @@ func TestStartCodes(t *testing.T) {
 func coded(t *testing.T) (*house, *booking.Desk, *booking.StartCodes) {
 	t.Helper()
 	h, c := newHouse(t), codes(t)
-	h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider}, step{Kind: booking.Arrived, Actor: rider})
-	d, err := booking.NewDesk(h.log, booking.DeskOptions{Deadline: time.Minute, Codes: c, Now: func() time.Time { return h.now }})
+	h.tell(
+		t,
+		step{Kind: booking.Requested, Actor: owner},
+		step{Kind: booking.Accepted, Actor: rider},
+		step{Kind: booking.Arrived, Actor: rider},
+	)
+	d, err := booking.NewDesk(
+		h.log,
+		booking.DeskOptions{Deadline: time.Minute, Codes: c, Now: func() time.Time { return h.now }},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +90,8 @@ func wrong(right string) string {
 	return "0000"
 }
 
-// Of any number of wrong codes at once five count, and not even the right one helps then; each retry gets its own first answer.
+// Of any number of wrong codes at once five count, and not even the right one helps then; each
+// retry gets its own first answer.
 func TestWrongStartCodes(t *testing.T) {
 	h, d, c := coded(t)
 	right := c.Of(h.history(t).Booking)
@@ -97,7 +107,15 @@ func TestWrongStartCodes(t *testing.T) {
 	var group sync.WaitGroup
 	for range 20 {
 		group.Go(func() {
-			if _, err := d.StartWith(t.Context(), by(rider), h.id, wrong(right)); !errors.Is(err, booking.ErrWrongCode) {
+			if _, err := d.StartWith(
+				t.Context(),
+				by(rider),
+				h.id,
+				wrong(right),
+			); !errors.Is(
+				err,
+				booking.ErrWrongCode,
+			) {
 				t.Errorf("a wrong code: %v", err)
 			}
 		})
@@ -122,7 +140,8 @@ func TestRightStartCode(t *testing.T) {
 	}
 }
 
-// The steward ends what is overdue, once, and releases a rider after the fifth wrong code, once; somebody who was faster is no error.
+// The steward ends what is overdue, once, and releases a rider after the fifth wrong code, once;
+// somebody who was faster is no error.
 func TestSteward(t *testing.T) {
 	h, d, c := coded(t)
 	all := board.New()
@@ -139,7 +158,9 @@ func TestSteward(t *testing.T) {
 	}
 	var away error
 	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-		Desk: d, Board: all, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
+		Desk:  d,
+		Board: all,
+		Act:   func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +248,9 @@ func TestLeaving(t *testing.T) {
 					}
 				}
 				steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-					Desk: h.Desk, Board: all, Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
+					Desk:  h.Desk,
+					Board: all,
+					Act:   func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -22,7 +22,16 @@ type Tariff struct {
 
 // DefaultTariff returns the tariff for operators who set none.
 func DefaultTariff() Tariff {
-	return Tariff{Currency: "INR", Base: 2000, PerKilometre: 800, PerMinute: 50, Minimum: 3000, Speed: 22, Detour: 1.3, Longest: 100}
+	return Tariff{
+		Currency:     "INR",
+		Base:         2000,
+		PerKilometre: 800,
+		PerMinute:    50,
+		Minimum:      3000,
+		Speed:        22,
+		Detour:       1.3,
+		Longest:      100,
+	}
 }
 
 // Bounds of a Tariff. No fare within them overflows.
@@ -122,7 +131,9 @@ func (t Tariff) Quote(trip Trip) (*Quote, error) {
 	if metres > t.Longest*1000 {
 		return nil, ErrTooFar.Saying(fmt.Sprintf(
 			"The trip is too long: it has %.1f km, and raiders ride at most %g km. Choose places that are nearer to each other.",
-			metres/1000, t.Longest))
+			metres/1000,
+			t.Longest,
+		))
 	}
 	seconds := math.Round(metres * 3.6 / t.Speed)
 	q := &Quote{Metres: int64(metres), Minutes: int64(math.Ceil(seconds / 60)), Currency: t.Currency}

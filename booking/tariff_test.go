@@ -12,13 +12,25 @@ import (
 
 // plain is a tariff that can be computed with in the head: 36 km/h are 10 metres a second.
 func plain() booking.Tariff {
-	return booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 100}
+	return booking.Tariff{
+		Currency:     "EUR",
+		Base:         100,
+		PerKilometre: 50,
+		PerMinute:    12,
+		Minimum:      180,
+		Speed:        36,
+		Detour:       1,
+		Longest:      100,
+	}
 }
 
 // north returns a trip of so many metres, along a meridian.
 func north(metres float64) booking.Trip {
 	const radius = 6371008.8 // R1 of the IUGG, in metres
-	return booking.Trip{Pickup: &booking.Place{Lat: 10, Lng: 20}, Dropoff: &booking.Place{Lat: 10 + metres/radius*180/math.Pi, Lng: 20}}
+	return booking.Trip{
+		Pickup:  &booking.Place{Lat: 10, Lng: 20},
+		Dropoff: &booking.Place{Lat: 10 + metres/radius*180/math.Pi, Lng: 20},
+	}
 }
 
 func TestQuote(t *testing.T) {
@@ -29,7 +41,8 @@ func TestQuote(t *testing.T) {
 		want booking.Quote
 	}{
 		{"by distance and time", nil, north(6000), booking.Quote{Metres: 6000, Minutes: 10, Fare: 100 + 300 + 120}},
-		{"a minute that has begun", nil, north(6010), booking.Quote{Metres: 6010, Minutes: 11, Fare: 100 + 301 + 120}}, // 300.5 and 120.2
+		// 300.5 and 120.2
+		{"a minute that has begun", nil, north(6010), booking.Quote{Metres: 6010, Minutes: 11, Fare: 100 + 301 + 120}},
 		{"the least", nil, north(500), booking.Quote{Metres: 500, Minutes: 1, Fare: 180}},
 		{"nowhere", nil, north(0), booking.Quote{Fare: 180}},
 		{"by detours", func(t *booking.Tariff) { t.Detour = 1.5 }, north(4000), booking.Quote{Metres: 6000, Minutes: 10, Fare: 520}},

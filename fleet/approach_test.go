@@ -21,7 +21,14 @@ func TestApproach(t *testing.T) {
 	want := func(metres float64, at time.Time) {
 		t.Helper()
 		if a := m.Approach(b); math.Abs(a.Metres-metres) > 1 || !a.At.Equal(at) {
-			t.Errorf("after %s the rider has come %.0f m nearer at %s, want %.0f at %s", c.now().Sub(noon), a.Metres, a.At, metres, at)
+			t.Errorf(
+				"after %s the rider has come %.0f m nearer at %s, want %.0f at %s",
+				c.now().Sub(noon),
+				a.Metres,
+				a.At,
+				metres,
+				at,
+			)
 		}
 	}
 	ride := func(metres ...float64) { // a distance every ten seconds

@@ -82,7 +82,7 @@ func (d *day) second(to booking.Place) {
 	if d.dead.IsZero() && d.chance(0.001) {
 		d.dead = d.now().Add(time.Duration(d.random.IntN(150)) * time.Second) // a tunnel
 	}
-	if _, err := d.manager.Recall(d.Context(), d.now()); err != nil {
+	if _, err := d.manager.ReleaseNoShows(d.Context(), d.now()); err != nil {
 		d.Fatal(err)
 	}
 	if d.now().Before(d.dead) {
@@ -128,7 +128,12 @@ func (d *day) send(f fleet.Fix) {
 	}
 	select {
 	case p := <-d.told:
-		if metres, most := p.Distance(d.shown.Place), 45*p.At.Sub(d.shown.At).Seconds()+300; !d.shown.At.IsZero() && metres > most {
+		if metres, most := p.Distance(
+			d.shown.Place,
+		), 45*p.At.Sub(d.shown.At).
+			Seconds()+
+			300; !d.shown.At.IsZero() &&
+			metres > most {
 			d.Errorf("%s: the passenger sees a jump of %.0f m", d.now().Format(time.TimeOnly), metres)
 		}
 		d.shown = p
@@ -186,7 +191,11 @@ func towards(from, to booking.Place, metres float64) booking.Place {
 func (d *day) honest() {
 	d.Helper()
 	b := d.accept(300 + d.random.Float64()*4000)
-	via := offset(towards(d.truth, *b.Pickup, d.truth.Distance(*b.Pickup)/2), d.random.NormFloat64()*500, d.random.NormFloat64()*500)
+	via := offset(
+		towards(d.truth, *b.Pickup, d.truth.Distance(*b.Pickup)/2),
+		d.random.NormFloat64()*500,
+		d.random.NormFloat64()*500,
+	)
 	for _, goal := range []booking.Place{via, *b.Pickup} {
 		for d.truth != goal {
 			for jam := d.random.IntN(90); d.chance(0.01) && jam > 0; jam-- {
@@ -275,7 +284,11 @@ func TestDay(t *testing.T) {
 				})
 				b = d.acceptAt(booking.Trip{}) // without a pickup, the rider rides to and fro
 				start = d.truth
-				d.keeps(b, 3*patience+slack, func(i int) booking.Place { return offset(start, 400*(1-math.Abs(float64(i%80)/40-1)), 0) })
+				d.keeps(
+					b,
+					3*patience+slack,
+					func(i int) booking.Place { return offset(start, 400*(1-math.Abs(float64(i%80)/40-1)), 0) },
+				)
 				b = d.accept(3000) // its reports jump to the pickup and back
 				start = d.truth
 				d.keeps(b, patience+slack, func(i int) booking.Place {

@@ -91,7 +91,12 @@ func NewMap(o Options) (*Map, error) {
 	if o.Retention == 0 {
 		o.Retention = max(time.Hour, o.MaxAge)
 	}
-	require(o.Retention >= o.MaxAge, "the retention of %s must not be less than the maximum age of %s", o.Retention, o.MaxAge)
+	require(
+		o.Retention >= o.MaxAge,
+		"the retention of %s must not be less than the maximum age of %s",
+		o.Retention,
+		o.MaxAge,
+	)
 	if o.MinMove == 0 {
 		o.MinMove = 50
 	}

@@ -183,7 +183,12 @@ type pictured struct {
 	n       int // order of the first reports
 }
 
-func (p picture) free(at booking.Place, radius float64, now time.Time, busy func(booking.RiderID) bool) []fleet.Neighbour {
+func (p picture) free(
+	at booking.Place,
+	radius float64,
+	now time.Time,
+	busy func(booking.RiderID) bool,
+) []fleet.Neighbour {
 	var found []fleet.Neighbour
 	for id, r := range p {
 		d := at.Distance(r.place)

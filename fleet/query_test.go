@@ -32,7 +32,12 @@ func TestFree(t *testing.T) {
 	move(t, m, "three", north(town, -900))
 	move(t, m, "one", north(town, 100))
 	free("one two three")
-	if near := m.Nearest(town, 3000, 2); riders(near) != "one two" || math.Abs(near[1].Metres-200) > 1 || near[1].Place != north(town, 200) {
+	if near := m.Nearest(
+		town,
+		3000,
+		2,
+	); riders(near) != "one two" || math.Abs(near[1].Metres-200) > 1 ||
+		near[1].Place != north(town, 200) {
 		t.Errorf("the two nearest are %+v", near)
 	}
 

@@ -46,7 +46,8 @@ func (m *Map) Learn(s Status) (news bool, err error) {
 	seen := sighting{s.Place, s.Place.Point(), now.Add(-s.Age), s.Accuracy}
 	moved := s.At != 0 && !known
 	if s.At != 0 && known {
-		moved = s.At > r.version && !seen.at.Before(r.last.at) || s.At != r.version && now.Sub(r.last.at) > m.options.MaxAge
+		moved = s.At > r.version && !seen.at.Before(r.last.at) ||
+			s.At != r.version && now.Sub(r.last.at) > m.options.MaxAge
 	}
 	said := s.Said != 0 && (!known || s.Said > r.said)
 	if !moved && !said {

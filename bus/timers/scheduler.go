@@ -45,7 +45,7 @@ type Handler interface {
 	Expire(ctx context.Context, at time.Time) (ended int, err error)
 	// Recall takes bookings from riders who do not come, at a time by the server's clock, and says
 	// when to look again: zero is never.
-	Recall(ctx context.Context, at time.Time) (again time.Time, err error)
+	ReleaseNoShows(ctx context.Context, at time.Time) (again time.Time, err error)
 	// Attend does what an event calls for, and says when to look at that again: zero is never.
 	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
 }
@@ -152,7 +152,7 @@ func (s *Scheduler) due(ctx context.Context, m bus.Message) error {
 	if err != nil {
 		return err
 	}
-	again, err := s.handler.Recall(ctx, m.StoredAt)
+	again, err := s.handler.ReleaseNoShows(ctx, m.StoredAt)
 	if err != nil || again.IsZero() {
 		return err
 	}

@@ -127,7 +127,7 @@ type duty struct {
 
 func (d duty) Expire(ctx context.Context, at time.Time) (int, error) { return d.expire(ctx, at) }
 
-func (duty) Recall(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
+func (duty) ReleaseNoShows(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
 
 func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
 

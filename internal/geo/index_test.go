@@ -69,13 +69,29 @@ func somewhere(r *rand.Rand, middle s2.LatLng, spread float64) s2.LatLng {
 func all(*thing) bool { return true }
 
 // check compares the answers of the index and the world.
-func check(t *testing.T, x *geo.Index[*thing], w world, p s2.LatLng, radius float64, limit int, want func(*thing) bool) {
+func check(
+	t *testing.T,
+	x *geo.Index[*thing],
+	w world,
+	p s2.LatLng,
+	radius float64,
+	limit int,
+	want func(*thing) bool,
+) {
 	t.Helper()
 	got := x.Nearest(s2.PointFromLatLng(p), radius, limit, want)
 	all := w.nearest(p, radius+hairsbreadth, want)
 	sure := len(w.nearest(p, radius-hairsbreadth, want)) // inside whatever the rounding
 	if len(got) > limit || len(got) > len(all) || len(got) < min(limit, sure) {
-		t.Fatalf("around %v within %g m, at most %d: %d found, want %d to %d", p, radius, limit, len(got), sure, len(all))
+		t.Fatalf(
+			"around %v within %g m, at most %d: %d found, want %d to %d",
+			p,
+			radius,
+			limit,
+			len(got),
+			sure,
+			len(all),
+		)
 	}
 	seen := make(map[uint64]bool)
 	for i, f := range got {
@@ -87,7 +103,15 @@ func check(t *testing.T, x *geo.Index[*thing], w world, p s2.LatLng, radius floa
 		case math.Abs(f.Metres-d) > hairsbreadth:
 			t.Fatalf("around %v: thing %d: distance %.9f m, want %.9f m", p, f.Thing.n, f.Metres, d)
 		case math.Abs(f.Metres-all[i].Metres) > hairsbreadth:
-			t.Fatalf("around %v within %g m, at most %d: number %d is %.9f m away, want %.9f m", p, radius, limit, i, f.Metres, all[i].Metres)
+			t.Fatalf(
+				"around %v within %g m, at most %d: number %d is %.9f m away, want %.9f m",
+				p,
+				radius,
+				limit,
+				i,
+				f.Metres,
+				all[i].Metres,
+			)
 		case i > 0 && (f.Metres < got[i-1].Metres || f.Thing.at == got[i-1].Thing.at && f.Thing.n < got[i-1].Thing.n):
 			t.Fatalf("around %v: number %d is out of order", p, i)
 		}

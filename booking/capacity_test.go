@@ -29,7 +29,14 @@ func TestEveryEventHasRoom(t *testing.T) {
 				messages = 2 // and that the rider is engaged
 			}
 			if kept, takes := b.Remaining()+b.Growth(e.Kind), next.Remaining()+messages; takes > kept {
-				t.Fatalf("seed %d: %s in state %q: %d messages are kept room for, and %d needed", seed, e.Kind, b.State, kept, takes)
+				t.Fatalf(
+					"seed %d: %s in state %q: %d messages are kept room for, and %d needed",
+					seed,
+					e.Kind,
+					b.State,
+					kept,
+					takes,
+				)
 			}
 			if e.N = next.Version; all.Apply(e) == nil {
 				all.Advance(e.Seq)
@@ -39,7 +46,9 @@ func TestEveryEventHasRoom(t *testing.T) {
 			}
 			b = next
 		}
-		if over := b.State == booking.StateCompleted || b.State == booking.StateCancelled || b.State == booking.StateExpired; over != (b.Remaining() == 0) && b.State != booking.StateNone {
+		if over := b.State == booking.StateCompleted || b.State == booking.StateCancelled ||
+			b.State == booking.StateExpired; over != (b.Remaining() == 0) &&
+			b.State != booking.StateNone {
 			t.Errorf("seed %d: in state %q room is kept for %d messages", seed, b.State, b.Remaining())
 		}
 	}

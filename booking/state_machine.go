@@ -6,19 +6,20 @@ import (
 	"time"
 )
 
-// MaxWrongCodes is how many wrong start codes a rider may give before the booking must be released. With the last of them the
-// system appends released; until it has, no further code is looked at.
+// MaxWrongCodes is how many wrong start codes a rider may give. After the last one, the system
+// releases the booking. Until it has, further codes are refused unseen.
 const MaxWrongCodes = 5
 
-// Why an event does not follow, where no command could have got there.
+// Reasons why an event does not follow, which no command can cause.
 var (
-	errUnknownKind  = errors.New("there is no such kind of event")
+	errUnknownKind  = errors.New("unknown kind of event")
 	errOtherBooking = errors.New("the event belongs to another booking")
-	errTime         = errors.New("the event has a time before 1970 or after 2262")
+	errTime         = errors.New("the time of the event is before 1970 or after 2262")
 )
 
-// permits is the state machine: it returns nil if e may follow b's last event, and else the reason, in the words that its actor is
-// told. Commands and stored events go through it alike, so what a command decides is what readers let pass.
+// permits is the state machine: it returns nil if e may follow b's last event, or else the reason,
+// in words for the actor. Commands and stored events both pass through it, so readers accept
+// exactly what commands can decide.
 func (b *Booking) permits(e *Event) error {
 	switch {
 	case !e.Kind.Valid():
@@ -56,7 +57,7 @@ func (b *Booking) permits(e *Event) error {
 
 func (b *Booking) permitsRequested(e *Event) error {
 	if b.State != StateNone {
-		return ErrWrongState.Saying("This ride has been booked already. Book another one.")
+		return ErrWrongState.Saying("This ride is already booked. Book another one.")
 	}
 	if err := (Trip{e.Pickup, e.Dropoff}).Valid(); err != nil {
 		return err
@@ -72,7 +73,7 @@ func (b *Booking) permitsRequested(e *Event) error {
 	return validDeadline(e.Deadline)
 }
 
-// permitsAccepted does not look at the deadline: whether it was in time was decided before the event was stored.
+// permitsAccepted ignores the deadline, which the command has checked before the event was stored.
 func (b *Booking) permitsAccepted(a Actor) error {
 	if b.State != StateOpen {
 		return b.loss()
@@ -83,7 +84,7 @@ func (b *Booking) permitsAccepted(a Actor) error {
 	return nil
 }
 
-// permitsRide permits what the accepting rider does in one state.
+// permitsRide permits a step of the booking's rider in one state.
 func (b *Booking) permitsRide(a Actor, in State) error {
 	if err := b.ownRider(a); err != nil {
 		return err
@@ -99,7 +100,9 @@ func (b *Booking) permitsCode(a Actor) error {
 		return err
 	}
 	if b.WrongCodes >= MaxWrongCodes {
-		return ErrWrongCode.Saying("Too many wrong start codes were given, so this ride cannot be started any more. Please choose another booking.")
+		return ErrWrongCode.Saying(
+			"You gave too many wrong start codes, so you cannot start this ride. Please choose another booking.",
+		)
 	}
 	return nil
 }
@@ -112,7 +115,9 @@ func (b *Booking) permitsCancelled(e *Event) error {
 	case StateOpen, StateAccepted, StateArrived:
 	case StateStarted:
 		if e.Actor.Role != Service {
-			return ErrWrongState.Saying("The ride has begun, so it can no longer be cancelled. Ask your raider to stop where you want to get off.")
+			return ErrWrongState.Saying(
+				"The ride has begun, so you cannot cancel it. Ask your raider to stop where you want to get off.",
+			)
 		}
 	default:
 		return b.loss()
@@ -162,7 +167,7 @@ func (b *Booking) permitsRated(e *Event) error {
 	case b.State == StateCancelled || b.State == StateExpired:
 		return b.loss()
 	case b.State != StateCompleted:
-		return ErrWrongState.Saying("A ride can be rated once it is over. Try again then.")
+		return ErrWrongState.Saying("You can rate the ride once it is over. Try again then.")
 	case given != 0:
 		return ErrAlreadyRated
 	case e.Stars < 1 || e.Stars > 5:
@@ -171,7 +176,7 @@ func (b *Booking) permitsRated(e *Event) error {
 	return nil
 }
 
-// ownRider returns nil if a has accepted the booking and still has it, or had it to its end.
+// ownRider returns nil if a is the booking's present or final rider.
 func (b *Booking) ownRider(a Actor) error {
 	switch {
 	case b.Rider == RiderID(a.ID):
@@ -182,7 +187,7 @@ func (b *Booking) ownRider(a Actor) error {
 	return ErrNotYours
 }
 
-// loss says why a booking is no longer to be had.
+// loss returns the reason why a booking is not available.
 func (b *Booking) loss() error {
 	switch b.State {
 	case StateAccepted, StateArrived, StateStarted:
@@ -197,7 +202,7 @@ func (b *Booking) loss() error {
 	return ErrWrongState
 }
 
-// notNow says why the next step of a ride is not possible.
+// notNow returns the reason why the next step of a ride is not possible.
 func (b *Booking) notNow() error {
 	switch b.State {
 	case StateCompleted, StateCancelled, StateExpired:

@@ -12,8 +12,9 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// situations are all the situations that a booking can be in, each with what everybody may do in it: a line for each kind of event,
-// and in it a letter for each of owner, stranger, rider, other, former, service, as verdicts spells them.
+// situations are all the situations that a booking can be in, each with what everybody may do in
+// it: a line for each kind of event, and in it a letter for each of owner, stranger, rider, other,
+// former, service, as verdicts spells them.
 var situations = []struct {
 	name  string
 	story []step
@@ -74,7 +75,10 @@ var situations = []struct {
 		released      RR+YG+
 		expired       RRRRRA
 		rated         SYSYGR`},
-	{"arrived, four wrong codes", taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused), `
+	{
+		"arrived, four wrong codes",
+		taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused),
+		`
 		requested     SSRRRR
 		accepted      RRAAAR
 		arrived       RRSYGR
@@ -84,8 +88,12 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`},
-	{"arrived, five wrong codes", taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused, refused), `
+		rated         SYSYGR`,
+	},
+	{
+		"arrived, five wrong codes",
+		taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused, refused),
+		`
 		requested     SSRRRR
 		accepted      RRAAAR
 		arrived       RRSYGR
@@ -95,7 +103,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`},
+		rated         SYSYGR`,
+	},
 	{"started", started, `
 		requested     SSRRRR
 		accepted      RRAAAR
@@ -129,7 +138,10 @@ var situations = []struct {
 		released      RRFYGF
 		expired       RRRRRF
 		rated         TY+YGR`},
-	{"completed and rated by both", with(completed, step{Kind: booking.Rated, Actor: rider}, step{Kind: booking.Rated, Actor: owner}), `
+	{
+		"completed and rated by both",
+		with(completed, step{Kind: booking.Rated, Actor: rider}, step{Kind: booking.Rated, Actor: owner}),
+		`
 		requested     SSRRRR
 		accepted      RRFFFR
 		arrived       RRFYGR
@@ -139,7 +151,8 @@ var situations = []struct {
 		cancelled     FYRRRF
 		released      RRFYGF
 		expired       RRRRRF
-		rated         TYTYGR`},
+		rated         TYTYGR`,
+	},
 	{"cancelled while open", given(step{Kind: booking.Cancelled, Actor: owner}), `
 		requested     SSRRRR
 		accepted      RRCCCR
@@ -180,9 +193,18 @@ var (
 	started   = taken(step{Kind: booking.Arrived, Actor: rider}, step{Kind: booking.Started, Actor: rider})
 	completed = with(started, step{Kind: booking.Completed, Actor: rider})
 	verdicts  = map[rune]error{
-		'+': nil, 'R': booking.ErrWrongRole, 'N': booking.ErrNotFound, 'S': booking.ErrWrongState, 'Y': booking.ErrNotYours,
-		'G': booking.ErrReleasedByYou, 'A': booking.ErrAlreadyAccepted, 'F': booking.ErrCompleted, 'C': booking.ErrCancelled,
-		'X': booking.ErrExpired, 'K': booking.ErrWrongCode, 'T': booking.ErrAlreadyRated,
+		'+': nil,
+		'R': booking.ErrWrongRole,
+		'N': booking.ErrNotFound,
+		'S': booking.ErrWrongState,
+		'Y': booking.ErrNotYours,
+		'G': booking.ErrReleasedByYou,
+		'A': booking.ErrAlreadyAccepted,
+		'F': booking.ErrCompleted,
+		'C': booking.ErrCancelled,
+		'X': booking.ErrExpired,
+		'K': booking.ErrWrongCode,
+		'T': booking.ErrAlreadyRated,
 	}
 	everybody = bookingtest.Everybody
 )
@@ -225,7 +247,8 @@ func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (
 	panic("no decision for " + k)
 }
 
-// Every situation, every kind of event, everybody: what may happen, and what is told to whom where it may not.
+// Every situation, every kind of event, everybody: what may happen, and what is told to whom where
+// it may not.
 func TestWhoMayDoWhatWhen(t *testing.T) {
 	var cells int
 	for _, s := range situations {
@@ -292,7 +315,9 @@ func check(t *testing.T, b booking.Booking, s bookingtest.Story, k booking.Kind,
 		}
 		return
 	}
-	if err != nil || decided.Kind != k || decided.Actor != a || decided.ID != "" || decided.N != 0 || decided.Seq != 0 || !decided.At.IsZero() {
+	if err != nil || decided.Kind != k || decided.Actor != a || decided.ID != "" || decided.N != 0 ||
+		decided.Seq != 0 ||
+		!decided.At.IsZero() {
 		t.Errorf("decide %s: %+v, %v", what, decided, err)
 	}
 	if _, err := b.Apply(decided); err != nil {
@@ -308,9 +333,20 @@ func TestWhatEventsDo(t *testing.T) {
 	pickup, dropoff := &booking.Place{Lat: 12.97, Lng: 77.59}, &booking.Place{Lat: 13.2, Lng: 77.7}
 	at := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Second) }
 	open := booking.Booking{
-		ID: ride, User: "owner", State: booking.StateOpen, Version: 1, Seq: 1, Pickup: pickup, Dropoff: dropoff, Deadline: deadline,
-		Quote:       &booking.Quote{Metres: 36_700, Minutes: 101, Fare: 36_345, Currency: "INR"},
-		RequestedAt: at(1), OpenedAt: at(1), UpdatedAt: at(1), RequestedSeq: 1, OpenedSeq: 1,
+		ID:           ride,
+		User:         "owner",
+		State:        booking.StateOpen,
+		Version:      1,
+		Seq:          1,
+		Pickup:       pickup,
+		Dropoff:      dropoff,
+		Deadline:     deadline,
+		Quote:        &booking.Quote{Metres: 36_700, Minutes: 101, Fare: 36_345, Currency: "INR"},
+		RequestedAt:  at(1),
+		OpenedAt:     at(1),
+		UpdatedAt:    at(1),
+		RequestedSeq: 1,
+		OpenedSeq:    1,
 	}
 	for _, test := range []struct {
 		name  string
@@ -461,9 +497,16 @@ func TestDeadline(t *testing.T) {
 // The role column of the design, once more, in words.
 func TestMayBeCausedBy(t *testing.T) {
 	may := map[booking.Kind]string{
-		booking.Requested: "user", booking.Accepted: "raider", booking.Arrived: "raider", booking.Started: "raider",
-		booking.StartRefused: "raider", booking.Completed: "raider", booking.Cancelled: "user service", booking.Released: "raider service",
-		booking.Expired: "service", booking.Rated: "user raider",
+		booking.Requested:    "user",
+		booking.Accepted:     "raider",
+		booking.Arrived:      "raider",
+		booking.Started:      "raider",
+		booking.StartRefused: "raider",
+		booking.Completed:    "raider",
+		booking.Cancelled:    "user service",
+		booking.Released:     "raider service",
+		booking.Expired:      "service",
+		booking.Rated:        "user raider",
 	}
 	for _, k := range append(booking.Kinds(), "", "stolen", "Requested") {
 		for _, r := range []booking.Role{booking.User, booking.Rider, booking.Service} {

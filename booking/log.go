@@ -1,0 +1,57 @@
+package booking
+
+import "context"
+
+// A Log is the event store of bookings, and the only truth: an append is the state change. Package
+// bookingtest has the test suite for implementations.
+type Log interface {
+	// Load returns the history of a booking. It returns the zero History for an unknown booking.
+	Load(ctx context.Context, id ID, r Reading) (History, error)
+
+	// Append stores the events of one command, all or none, if the booking's history still equals
+	// after. It returns the history with the events, and sets their ID, N, Seq, Command, Booking,
+	// Decided and At. Of several appends after the same history, at most one succeeds.
+	//
+	// ErrMoved says that the history has changed, and that nothing was stored: decide again. The
+	// history that comes with it is the changed one if the log has read it (Fresh), or else zero. A
+	// fault of kind Unavailable says that the outcome is unknown, or that the log cannot store now.
+	//
+	// Append does not check that a rider is free. Acceptances go through Engage.
+	Append(ctx context.Context, c Command, id ID, after History, events ...Event) (History, error)
+
+	// Engagement returns the engagement of a rider from the log's leader. It is never older than
+	// the call.
+	Engagement(ctx context.Context, r RiderID) (Engagement, error)
+
+	// EngagedBy returns the booking that a rider accepted by a command, or "" if there is none. The
+	// booking may be over or released since. The answer is never older than the call.
+	EngagedBy(ctx context.Context, r RiderID, c CommandID) (ID, error)
+
+	// Engage is Append for an acceptance. In the same write it records the rider's engagement, if
+	// the present one still equals at. So of several acceptances by one rider after the same
+	// Engagement, at most one succeeds.
+	//
+	// ErrMoved says that the booking's history or the rider's engagement has changed. ErrNotForYou
+	// says that the log has recorded this rider for this booking before.
+	Engage(ctx context.Context, c Command, id ID, after History, at Engagement, accepted Event) (History, error)
+}
+
+// A Reading is the consistency of a read.
+type Reading uint8
+
+// The readings.
+const (
+	// Quick reads may be stale. They suffice for a decision, because the append checks it.
+	Quick Reading = iota
+	// Fresh reads include everything that the leader had when the read began. Every answer to a
+	// client needs one.
+	Fresh
+)
+
+// An Engagement is what a log knows of a rider across bookings: the booking that the rider accepted
+// last. The booking's own history says whether the rider is still busy with it, so nothing has to
+// be undone when a ride ends. The zero Engagement is that of a rider who has accepted no booking.
+type Engagement struct {
+	Booking  ID
+	Revision uint64 // sequence of the rider's last record; 0: there is none
+}
