@@ -104,7 +104,8 @@ func TestNewDesk(t *testing.T) {
 func TestCommands(t *testing.T) {
 	for _, story := range [][]step{
 		with(completed, step{Kind: booking.Rated, Actor: owner}, step{Kind: booking.Rated, Actor: rider}),
-		taken(step{Kind: booking.Arrived, Actor: rider}, refused, step{Kind: booking.Released, Actor: service}, step{Kind: booking.Expired, Actor: service}),
+		taken(step{Kind: booking.Arrived, Actor: rider}, refused, step{Kind: booking.Released, Actor: service},
+			step{Kind: booking.Expired, Actor: service}),
 		given(step{Kind: booking.Cancelled, Actor: owner}),
 	} {
 		h := newHouse(t)
@@ -397,7 +398,8 @@ func TestReleaseIf(t *testing.T) {
 func TestAcceptedAlready(t *testing.T) {
 	h := newHouse(t)
 	h.tell(t, given()...)
-	for _, st := range []step{{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}} {
+	for _, st := range []step{{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider},
+		{Kind: booking.Started, Actor: rider}} {
 		h.tell(t, st)
 		b, err := h.Accept(t.Context(), by(rider), h.id)
 		if err != nil || !reflect.DeepEqual(b, h.history(t).Booking) {

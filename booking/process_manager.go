@@ -212,7 +212,8 @@ func (m *ProcessManager) each(ctx context.Context, bookings []Booking, do func(B
 
 // settled reports whether err says that nothing is left to do, because another command was faster.
 func settled(err error) bool {
-	for _, loss := range []error{ErrAlreadyAccepted, ErrCancelled, ErrCompleted, ErrExpired, ErrNotFound, ErrWrongState} {
+	for _, loss := range []error{ErrAlreadyAccepted, ErrCancelled, ErrCompleted, ErrExpired, ErrNotFound,
+		ErrWrongState} {
 		if errors.Is(err, loss) {
 			return true
 		}

@@ -287,16 +287,16 @@ func FuzzReplay(f *testing.F) {
 		if got := booking.Replay(events); !reflect.DeepEqual(got, b) {
 			t.Fatalf("the replay is\n %+v, want\n %+v", got, b)
 		}
-		var thread booking.EventSequencer
+		var sequencer booking.EventSequencer
 		// anything in any order: no panic, and a next position ahead of the version
 		for _, e := range events {
-			if thread.Apply(e) != nil {
-				thread.Refuse(e.N, e.Kind, 0)
+			if sequencer.Apply(e) != nil {
+				sequencer.Refuse(e.N, e.Kind, 0)
 			}
-			if n := thread.Next(e.Kind); n <= thread.Booking.Version {
-				t.Fatalf("next is %d after %d", n, thread.Booking.Version)
+			if n := sequencer.Next(e.Kind); n <= sequencer.Booking.Version {
+				t.Fatalf("next is %d after %d", n, sequencer.Booking.Version)
 			}
-			bookingtest.Sane(t, thread.Booking)
+			bookingtest.Sane(t, sequencer.Booking)
 		}
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// thread returns the thread of events, every one of which must be in its place.
-func thread(t testing.TB, events []booking.Event) booking.EventSequencer {
+// sequencer returns the sequencer of events, every one of which must be in its place.
+func sequencer(t testing.TB, events []booking.Event) booking.EventSequencer {
 	t.Helper()
 	var th booking.EventSequencer
 	for _, e := range events {
@@ -93,7 +93,7 @@ func TestPositions(t *testing.T) {
 // place.
 func TestThreadDuplicate(t *testing.T) {
 	events := tell(given()...)
-	th := thread(t, events)
+	th := sequencer(t, events)
 	for _, n := range []int{1, 4, 9} {
 		e := events[2]
 		e.N = n
@@ -121,7 +121,7 @@ func TestAgedStaysAged(t *testing.T) {
 // found, and found fast: a search that counts would take minutes.
 func TestManyForgeries(t *testing.T) {
 	const forged = 100_000
-	th := thread(t, tell(given()...))
+	th := sequencer(t, tell(given()...))
 	ns := make([]int, forged)
 	for i := range ns {
 		ns[i] = 4 + i
@@ -193,7 +193,7 @@ func TestNextIsTheLeastFree(t *testing.T) {
 }
 
 func TestCloneIsSeparate(t *testing.T) {
-	th := thread(t, tell(given()...))
+	th := sequencer(t, tell(given()...))
 	for n := 4; n < 9; n++ {
 		th.Refuse(n, booking.Completed, 0) // in memory that has room for more
 	}
@@ -220,7 +220,7 @@ func TestCloneIsSeparate(t *testing.T) {
 	}
 }
 
-// Replay takes events as they are and does not look where they are: positions are a thread's.
+// Replay takes events as they are and does not look where they are: positions are a sequencer's.
 func TestReplayDoesNotJudgePositions(t *testing.T) {
 	events := tell(taken()...)
 	for i := range events {
@@ -232,6 +232,6 @@ func TestReplayDoesNotJudgePositions(t *testing.T) {
 	}
 	var th booking.EventSequencer
 	if err := th.Apply(events[0]); !errors.Is(err, booking.ErrAged) {
-		t.Errorf("a thread: %v", err)
+		t.Errorf("a sequencer: %v", err)
 	}
 }

@@ -140,7 +140,7 @@ func TestRightStartCode(t *testing.T) {
 	}
 }
 
-// The steward ends what is overdue, once, and releases a rider after the fifth wrong code, once;
+// The manager ends what is overdue, once, and releases a rider after the fifth wrong code, once;
 // somebody who was faster is no error.
 func TestSteward(t *testing.T) {
 	h, d, c := coded(t)
@@ -157,7 +157,7 @@ func TestSteward(t *testing.T) {
 		}
 	}
 	var away error
-	steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk:  d,
 		Board: all,
 		Act:   func(context.Context) (booking.Actor, string, error) { return service, "proof", away },
@@ -168,7 +168,7 @@ func TestSteward(t *testing.T) {
 	attend := func() {
 		t.Helper()
 		events := h.history(t).Events
-		if _, err := steward.Attend(t.Context(), events[len(events)-1]); err != nil {
+		if _, err := manager.Attend(t.Context(), events[len(events)-1]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -189,20 +189,20 @@ func TestSteward(t *testing.T) {
 	}
 	show()
 
-	if n, err := steward.Expire(t.Context(), b.Deadline.Add(-time.Nanosecond)); n != 0 || err != nil {
+	if n, err := manager.Expire(t.Context(), b.Deadline.Add(-time.Nanosecond)); n != 0 || err != nil {
 		t.Errorf("before the deadline: %d, %v", n, err)
 	}
-	if n, err := steward.Expire(t.Context(), b.Deadline); n != 0 || !errors.Is(err, booking.ErrNotOverdue) {
+	if n, err := manager.Expire(t.Context(), b.Deadline); n != 0 || !errors.Is(err, booking.ErrNotOverdue) {
 		t.Errorf("while this machine's clock is behind: %d, %v", n, err)
 	}
 	h.now = b.Deadline
 	away = bookingtest.ErrAway
-	if _, err := steward.Expire(t.Context(), b.Deadline); !errors.Is(err, bookingtest.ErrAway) {
+	if _, err := manager.Expire(t.Context(), b.Deadline); !errors.Is(err, bookingtest.ErrAway) {
 		t.Errorf("with nobody to act as: %v", err)
 	}
 	away = nil
 	for want := 1; want >= 0; want-- {
-		if n, err := steward.Expire(t.Context(), b.Deadline); n != want && n != 1 || err != nil {
+		if n, err := manager.Expire(t.Context(), b.Deadline); n != want && n != 1 || err != nil {
 			t.Errorf("at the deadline: %d, %v", n, err)
 		}
 		if b := h.history(t).Booking; b.State != booking.StateExpired || b.Version != 3+booking.MaxWrongCodes+2 {
@@ -210,7 +210,7 @@ func TestSteward(t *testing.T) {
 		}
 	}
 	show()
-	if n, err := steward.Expire(t.Context(), b.Deadline); n != 0 || err != nil {
+	if n, err := manager.Expire(t.Context(), b.Deadline); n != 0 || err != nil {
 		t.Errorf("afterwards: %d, %v", n, err)
 	}
 }
@@ -247,7 +247,7 @@ func TestLeaving(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				steward, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+				manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 					Desk:  h.Desk,
 					Board: all,
 					Act:   func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
@@ -255,9 +255,9 @@ func TestLeaving(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				leave, says, want := steward.Withdraw, c.withdraws, c.left
+				leave, says, want := manager.Withdraw, c.withdraws, c.left
 				if gone {
-					leave, says, want = steward.EndRidesOf, nil, c.bereaved
+					leave, says, want = manager.EndRidesOf, nil, c.bereaved
 				}
 				for range 2 { // it may be asked for again, of a board that has not heard
 					if err := leave(t.Context(), c.who); !errors.Is(err, says) {

@@ -60,7 +60,8 @@ func (t Tariff) Valid() error {
 	for _, f := range []struct {
 		name               string
 		value, least, most float64
-	}{{"speed_kmh", t.Speed, 1, maxSpeed}, {"detour", t.Detour, 1, maxDetour}, {"longest_km", t.Longest, 0.1, maxLongest}} {
+	}{{"speed_kmh", t.Speed, 1, maxSpeed}, {"detour", t.Detour, 1, maxDetour},
+		{"longest_km", t.Longest, 0.1, maxLongest}} {
 		if !(f.value >= f.least && f.value <= f.most) { // refuses NaN too
 			say("%s must be from %v to %v, not %v", f.name, f.least, f.most, f.value)
 		}
@@ -85,7 +86,8 @@ const (
 
 // valid returns ErrInvalidQuote for figures that no valid tariff yields.
 func (q Quote) valid() error {
-	for _, f := range [...]struct{ value, most int64 }{{q.Metres, maxMetres}, {q.Minutes, maxMinutes}, {q.Fare, maxFare}} {
+	for _, f := range [...]struct{ value, most int64 }{{q.Metres, maxMetres}, {q.Minutes, maxMinutes},
+		{q.Fare, maxFare}} {
 		if f.value < 0 || f.value > f.most {
 			return ErrInvalidQuote
 		}

@@ -50,12 +50,14 @@ func TestQuote(t *testing.T) {
 		{"for nothing", func(t *booking.Tariff) { *t = booking.Tariff{Currency: "EUR", Speed: 36, Detour: 1, Longest: 100} }, north(6000), booking.Quote{Metres: 6000, Minutes: 10}},
 		{"as long as can be", nil, north(100_000), booking.Quote{Metres: 100_000, Minutes: 167, Fare: 100 + 5000 + 2000}},
 		{"at every limit", func(t *booking.Tariff) {
-			*t = booking.Tariff{Currency: "EUR", Base: 1e9, PerKilometre: 1e9, PerMinute: 1e9, Minimum: 1e9, Speed: 1, Detour: 5, Longest: 1000}
+			*t = booking.Tariff{Currency: "EUR", Base: 1e9, PerKilometre: 1e9, PerMinute: 1e9, Minimum: 1e9, Speed: 1,
+				Detour: 5, Longest: 1000}
 		}, north(200_000), booking.Quote{Metres: 1_000_000, Minutes: 60_000, Fare: 1e9 + 1000*1e9 + 60_000*1e9}},
 		{"across the date line", nil, booking.Trip{Pickup: &booking.Place{Lat: 0, Lng: 179.99}, Dropoff: &booking.Place{Lat: 0, Lng: -179.99}},
 			booking.Quote{Metres: 2224, Minutes: 4, Fare: 100 + 111 + 44}},
 		{"from Bengaluru's palace to its airport", func(t *booking.Tariff) { *t = booking.DefaultTariff() },
-			booking.Trip{Pickup: &booking.Place{Lat: 12.9988, Lng: 77.5921}, Dropoff: &booking.Place{Lat: 13.1986, Lng: 77.7066}},
+			booking.Trip{Pickup: &booking.Place{Lat: 12.9988, Lng: 77.5921},
+				Dropoff: &booking.Place{Lat: 13.1986, Lng: 77.7066}},
 			booking.Quote{Metres: 33_076, Minutes: 91, Fare: 2000 + 26_461 + 4510, Currency: "INR"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

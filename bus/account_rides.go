@@ -36,7 +36,8 @@ const (
 
 // ErrRidesUnknown says that usersvc did not answer for the rides of an account.
 var ErrRidesUnknown = fault.New(fault.Unavailable, "rides_unknown",
-	"Your rides cannot be checked at the moment. Nothing was deleted. Please try again in a moment.").After(2 * time.Second)
+	"Your rides cannot be checked at the moment. Nothing was deleted. Please try again in a moment.").
+	After(2 * time.Second)
 
 // Withdraw asks usersvc to cancel the open bookings of an account that is about to be deleted.
 // Errors: booking.ErrRideUnderWay, ErrRidesUnknown.
@@ -91,7 +92,8 @@ func (c *Conn) answerRides(ctx context.Context, m *nats.Msg, answer func(context
 	defer cancel()
 	var l Leaving
 	err := json.Unmarshal(m.Data, &l)
-	if err == nil && (l.Version != leavingVersion || !booking.ValidID(l.Account) || l.Role != booking.User && l.Role != booking.Rider) {
+	if err == nil && (l.Version != leavingVersion || !booking.ValidID(l.Account) || l.Role != booking.User &&
+		l.Role != booking.Rider) {
 		err = errors.New("it names no account")
 	}
 	if err == nil {
@@ -102,7 +104,8 @@ func (c *Conn) answerRides(ctx context.Context, m *nats.Msg, answer func(context
 		f := fault.From(err)
 		a = leavingAnswer{f.Code, f.Message, f.Kind == fault.Conflict}
 		if !a.Refused {
-			c.log.Warn("the rides of a deleted account were not ended", "account", l.Account, "gone", l.Gone, "error", err)
+			c.log.Warn("the rides of a deleted account were not ended", "account", l.Account, "gone", l.Gone, "error",
+				err)
 		}
 	}
 	data, err := json.Marshal(a)

@@ -33,13 +33,17 @@ func TestRidesOfAnAccount(t *testing.T) {
 		})
 	}()
 	says <- nil
-	wait.Until(t, "the service answers", func() bool { return asks.Withdraw(t.Context(), tokentest.Ulla, booking.User) == nil })
+	wait.Until(t, "the service answers", func() bool {
+		return asks.Withdraw(t.Context(), tokentest.Ulla,
+			booking.User) == nil
+	})
 	if got := <-asked; got.Account != tokentest.Ulla || got.Role != booking.User || got.Gone {
 		t.Errorf("asked for %+v", got)
 	}
 	says <- booking.ErrRideUnderWay
 	err := asks.Withdraw(t.Context(), tokentest.Rita, booking.Rider)
-	if f := fault.From(err); f.Kind != fault.Conflict || f.Code != booking.ErrRideUnderWay.Code || f.Message != booking.ErrRideUnderWay.Message {
+	if f := fault.From(err); f.Kind != fault.Conflict || f.Code != booking.ErrRideUnderWay.Code ||
+		f.Message != booking.ErrRideUnderWay.Message {
 		t.Errorf("a ride is under way: %v", err)
 	}
 	<-asked

@@ -94,7 +94,8 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 	if revision == 0 {
 		return ErrStale // a guard of 0 would say: nothing there
 	}
-	_, err := b.write(ctx, &nats.Msg{Subject: b.Subject(key), Header: nats.Header{HeaderOperation: {operationDelete}}}, revision)
+	_, err := b.write(ctx, &nats.Msg{Subject: b.Subject(key), Header: nats.Header{HeaderOperation: {operationDelete}}},
+		revision)
 	return err
 }
 

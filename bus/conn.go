@@ -29,12 +29,14 @@ import (
 // Errors of a connection. All are worth another try.
 var (
 	ErrUnavailable = fault.New(fault.Unavailable, "bus_unavailable",
-		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").After(2 * time.Second)
+		"The booking system cannot reach its message bus at the moment. Please try again in a few seconds.").
+		After(2 * time.Second)
 	// ErrUnreachable is for operators, with the address and the reason.
 	ErrUnreachable = fault.New(fault.Unavailable, "nats_unreachable",
 		"NATS cannot be reached. See that it is running, and that --nats-url is right.").After(2 * time.Second)
 	ErrNotLetIn = fault.New(fault.Unavailable, "not_let_in",
-		"The NATS server rejected the key of this process, or requires none. See docs/nats-access.md.").After(2 * time.Second)
+		"The NATS server rejected the key of this process, or requires none. See docs/nats-access.md.").
+		After(2 * time.Second)
 )
 
 // A Conn is one connection to NATS. Close it.

@@ -28,7 +28,8 @@ func testCallsDoNotWaitForDialling(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 20, Replicas: 1}); err != nil {
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerAge: time.Hour, LedgerSize: 1 << 20,
+		Replicas: 1}); err != nil {
 		t.Fatal(err)
 	}
 	write := func(patience time.Duration) error {

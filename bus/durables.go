@@ -41,7 +41,8 @@ func durables() []durable {
 	timers.FilterSubject = TimerDuePrefix + "*"
 	deadlines := tasks(DeadlinesConsumer, "what has a deadline, or calls for something")
 	deadlines.FilterSubjects = []string{
-		EventPattern(booking.Requested), EventPattern(booking.Accepted), EventPattern(booking.Released), EventPattern(booking.StartRefused),
+		EventPattern(booking.Requested), EventPattern(booking.Accepted), EventPattern(booking.Released),
+		EventPattern(booking.StartRefused),
 	}
 	return []durable{
 		{TimersStream, timers},
@@ -49,7 +50,8 @@ func durables() []durable {
 		// A pinned client: one instance gets all messages, so that the feed has the ledger's order.
 		{LedgerStream, jetstream.ConsumerConfig{
 			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: republishFrom,
-			AckPolicy: jetstream.AckExplicitPolicy, AckWait: FeedWait, MaxAckPending: FeedBatch, DeliverPolicy: jetstream.DeliverNewPolicy,
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: FeedWait, MaxAckPending: FeedBatch,
+			DeliverPolicy:  jetstream.DeliverNewPolicy,
 			PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{FeedGroup}, PinnedTTL: FeedPin,
 		}},
 	}

@@ -29,7 +29,8 @@ func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := ledgertest.New(t, nil)
-	if _, err := ledgertest.NewDesk(t, k.LedgerOn(t, conn)).Book(t.Context(), k.Person(booking.User).Command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+	if _, err := ledgertest.NewDesk(t, k.LedgerOn(t, conn)).Book(t.Context(), k.Person(booking.User).Command(),
+		booking.ID(booking.NewID()), booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	bustest.CloseConn(t, conn)
@@ -43,7 +44,8 @@ func TestDataOfAnOlderBuildAreRefused(t *testing.T) {
 	if err == nil {
 		t.Fatalf("started, and shows nothing of what is there: %v", s.Stop())
 	}
-	if f := fault.From(err); !errors.Is(err, embedded.ErrData) || !strings.Contains(f.Message, "BOOKINGS") || !strings.Contains(f.Message, old.Config.Dir) {
+	if f := fault.From(err); !errors.Is(err, embedded.ErrData) || !strings.Contains(f.Message, "BOOKINGS") ||
+		!strings.Contains(f.Message, old.Config.Dir) {
 		t.Errorf("told: %v", err)
 	}
 	old.Start(t) // and nothing has become of it
@@ -80,7 +82,8 @@ func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
 			if err := bus.Provision(t.Context(), conn, e.Plan()); !errors.Is(err, bus.ErrLayout) {
 				t.Errorf("provision: %v", err)
 			}
-			if stream, err = js.Stream(t.Context(), bus.LedgerStream); err != nil || stream.CachedInfo().Config.Subjects[0] != config.Subjects[0] {
+			if stream, err = js.Stream(t.Context(), bus.LedgerStream); err != nil ||
+				stream.CachedInfo().Config.Subjects[0] != config.Subjects[0] {
 				t.Errorf("it was changed: %v, %v", stream.CachedInfo().Config.Subjects, err)
 			}
 		})

@@ -73,7 +73,8 @@ func (c *Conn) Get(ctx context.Context, stream string, r GetRequest) (Message, e
 	case resp.Message == nil:
 		return Message{}, fmt.Errorf("stream %s: an answer without a message", stream)
 	}
-	m := Message{Subject: resp.Message.Subject, Data: resp.Message.Data, Seq: resp.Message.Seq, StoredAt: resp.Message.Time}
+	m := Message{Subject: resp.Message.Subject, Data: resp.Message.Data, Seq: resp.Message.Seq,
+		StoredAt: resp.Message.Time}
 	if len(resp.Message.Header) > 0 {
 		if m.Header, err = nats.DecodeHeadersMsg(resp.Message.Header); err != nil {
 			m.Header = nil // unreadable headers carry no token
@@ -118,7 +119,8 @@ func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 func RetryRead[T any](ctx context.Context, c *Conn, read func() (T, error)) (T, error) {
 	return Retry(ctx, ReadPatience, func() (T, error) {
 		v, err := read()
-		if err != nil && (c.EverConnected() != nil || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound)) {
+		if err != nil && (c.EverConnected() != nil || errors.Is(err, jetstream.ErrStreamNotFound) ||
+			errors.Is(err, jetstream.ErrMsgNotFound)) {
 			err = backoff.Permanent(err)
 		}
 		return v, err

@@ -52,7 +52,8 @@ func TestWordOfALeader(t *testing.T) {
 	}{{time.Second, true}, {time.Hour, false}} {
 		heard.Store(int64(test.heard))
 		ledger := k.LedgerOn(t, connect()) // which has asked nobody yet
-		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Minute, false: 100 * time.Millisecond}[test.led])
+		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Minute,
+			false: 100 * time.Millisecond}[test.led])
 		last, err := ledger.LastSequence(ctx)
 		cancel()
 		if test.led && (err != nil || last != 7) || !test.led && fault.KindOf(err) != fault.Unavailable {

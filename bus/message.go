@@ -65,7 +65,8 @@ type Message struct {
 
 // messageOf returns a consumer's message.
 func messageOf(m jetstream.Msg, meta *jetstream.MsgMetadata) Message {
-	return Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp}
+	return Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream,
+		StoredAt: meta.Timestamp}
 }
 
 // Digest returns a hash of everything in the message.

@@ -90,10 +90,12 @@ func (p Plan) streams() []jetstream.StreamConfig {
 func (p Plan) buckets() []jetstream.KeyValueConfig {
 	bucket := func(name, description string, size int64, age time.Duration) jetstream.KeyValueConfig {
 		return jetstream.KeyValueConfig{
-			Bucket: name, Description: description, MaxBytes: size, TTL: age, Replicas: p.Replicas, Storage: jetstream.FileStorage,
+			Bucket: name, Description: description, MaxBytes: size, TTL: age, Replicas: p.Replicas,
+			Storage: jetstream.FileStorage,
 		}
 	}
-	accounts, counters := p.part(bucketShare, smallestBucket, bucketSize), p.part(countersShare, smallestBucket, countersSize)
+	accounts, counters := p.part(bucketShare, smallestBucket, bucketSize),
+		p.part(countersShare, smallestBucket, countersSize)
 	keys := bucket(KeysBucket, "the public keys that verify tokens", smallBucketSize, 0)
 	keys.History = 8
 	return []jetstream.KeyValueConfig{
@@ -103,8 +105,10 @@ func (p Plan) buckets() []jetstream.KeyValueConfig {
 		bucket(RevocationsBucket, "tokens that were taken back", counters, p.LedgerAge+revocationsSlack),
 		bucket(LimitsBucket, "how often somebody has tried to log in, by hash", counters, limitsAge),
 		bucket(FamiliarBucket, "from where accounts were logged in to, by hash", counters, familiarAge),
-		bucket(BoardsBucket, "snapshots of boards, which may be deleted at any time", p.part(boardsShare, smallBucketSize, math.MaxInt64), 0),
-		bucket(RidersBucket, "riders who have said to be offline, or online again", p.part(timersShare, smallestBucket, ridersSize), 0),
+		bucket(BoardsBucket, "snapshots of boards, which may be deleted at any time",
+			p.part(boardsShare, smallBucketSize, math.MaxInt64), 0),
+		bucket(RidersBucket, "riders who have said to be offline, or online again",
+			p.part(timersShare, smallestBucket, ridersSize), 0),
 	}
 }
 
@@ -150,7 +154,8 @@ func (p Plan) stream(name, description, subjects string, age time.Duration, size
 // ledger keeps the first message of each subject and discards later ones, so no publisher can
 // overwrite or shadow a stored event, alone or in a batch. Nobody may delete or purge.
 func (p Plan) ledger() jetstream.StreamConfig {
-	s := p.stream(LedgerStream, "what happened to every booking: the only truth", LedgerSubjects, p.LedgerAge, p.LedgerSize)
+	s := p.stream(LedgerStream, "what happened to every booking: the only truth", LedgerSubjects, p.LedgerAge,
+		p.LedgerSize)
 	s.MaxMsgsPerSubject, s.Discard, s.DiscardNewPerSubject = 1, jetstream.DiscardNew, true
 	s.DenyDelete, s.DenyPurge = true, true
 	s.AllowAtomicPublish = true
@@ -170,7 +175,8 @@ func (p Plan) quarantine() jetstream.StreamConfig {
 
 // audit drops the oldest entries when it is full, so a flood of attempts cannot stop logins.
 func (p Plan) audit() jetstream.StreamConfig {
-	s := p.stream(AuditStream, "who did and tried what with accounts, without secrets", AuditPattern, p.AuditAge, p.AuditSize)
+	s := p.stream(AuditStream, "who did and tried what with accounts, without secrets", AuditPattern, p.AuditAge,
+		p.AuditSize)
 	s.Discard, s.DenyDelete = jetstream.DiscardOld, true
 	return s
 }
@@ -178,7 +184,8 @@ func (p Plan) audit() jetstream.StreamConfig {
 // timers holds the deadlines as scheduled messages, which NATS itself publishes when they are due:
 // one for each second with a deadline in it.
 func (p Plan) timers() jetstream.StreamConfig {
-	s := p.stream(TimersStream, "when the deadlines of bookings pass", timerSubjects, timersAge, p.part(timersShare, smallestStream, timersSize))
+	s := p.stream(TimersStream, "when the deadlines of bookings pass", timerSubjects, timersAge,
+		p.part(timersShare, smallestStream, timersSize))
 	s.MaxMsgsPerSubject, s.Discard = 1, jetstream.DiscardOld
 	s.AllowMsgSchedules = true
 	s.AllowRollup = true // the server turns it on with schedules

@@ -34,9 +34,12 @@ const (
 
 // checkLayout returns ErrLayout unless this version can read the ledger.
 func checkLayout(c *jetstream.StreamConfig) error {
-	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout || !slices.Equal(c.Subjects, []string{LedgerSubjects}) {
-		return ErrLayout.Saying(fmt.Sprintf("Stream %s is of another version of Pillion (layout %q on %s; this one has %q on %s). Nothing was changed. "+
-			"Use that version, or a NATS without data.", c.Name, have, strings.Join(c.Subjects, ", "), layout, LedgerSubjects))
+	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout ||
+		!slices.Equal(c.Subjects, []string{LedgerSubjects}) {
+		return ErrLayout.Saying(fmt.Sprintf("Stream %s is of another version of Pillion (layout %q on %s; this "+
+			"one has %q on %s). Nothing was changed. "+
+			"Use that version, or a NATS without data.", c.Name, have, strings.Join(c.Subjects, ", "), layout,
+			LedgerSubjects))
 	}
 	return nil
 }
@@ -49,7 +52,8 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 	asked := p.withDefaults()
 	p = asked.onDisk()
 	if p.LedgerSize < asked.LedgerSize {
-		c.log.Info("the ledger is smaller than asked for, to fit the disk", "bytes", p.LedgerSize, "asked", asked.LedgerSize)
+		c.log.Info("the ledger is smaller than asked for, to fit the disk", "bytes", p.LedgerSize, "asked",
+			asked.LedgerSize)
 	}
 	streams := p.streams()
 	for i := range streams {
@@ -127,9 +131,11 @@ const noStorage = "no_storage"
 // Errors of servers that are not ready for Pillion.
 var (
 	ErrNotProvisioned = fault.New(fault.Unavailable, "not_provisioned",
-		"The streams are not there yet: run pillion provision. If they should be there, see that --nats-url is right.").After(2 * time.Second)
+		"The streams are not there yet: run pillion provision. If they should be there, see that --nats-url is "+
+			"right.").After(2 * time.Second)
 	ErrNoJetStream = fault.New(fault.Unavailable, "no_jetstream",
-		"The NATS server has no JetStream, or none that works at the moment. See that it is switched on, and that most servers of a cluster are running.").After(2 * time.Second)
+		"The NATS server has no JetStream, or none that works at the moment. See that it is switched on, and "+
+			"that most servers of a cluster are running.").After(2 * time.Second)
 )
 
 // Provisioned returns nil once everything exists that Provision creates. Errors that tell operators
@@ -166,7 +172,8 @@ func (c *Conn) look(ctx context.Context, stream string, find func() error) error
 		return checkLayout(&ledger.CachedInfo().Config)
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		return ErrNotProvisioned
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		errors.Is(err, nats.ErrNoResponders):
 		return ErrNoJetStream.Because(err)
 	default:
 		return Unavailable("look at stream "+stream, err)
@@ -225,7 +232,8 @@ func (c *Conn) provisionBucket(ctx context.Context, want jetstream.KeyValueConfi
 	case err != nil:
 		return Unavailable("look at bucket "+want.Bucket, err)
 	case want.Replicas < have.CachedInfo().Config.Replicas:
-		return ErrNarrowing.Saying(fmt.Sprintf("Bucket %s: it has %d replicas and you asked for %d. Give at least what it has.",
+		return ErrNarrowing.Saying(fmt.Sprintf("Bucket %s: it has %d replicas and you asked for %d. Give at "+
+			"least what it has.",
 			want.Bucket, have.CachedInfo().Config.Replicas, want.Replicas))
 	default:
 		want.MaxBytes = max(want.MaxBytes, have.CachedInfo().Config.MaxBytes)
@@ -250,13 +258,16 @@ func provisionFailed(what string, p Plan, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch {
-		case api.ErrorCode == codeInsufficientStorage, api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "storage"):
-			return fault.New(fault.Invalid, noStorage, fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
-				"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
-				"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
+		case api.ErrorCode == codeInsufficientStorage, api.ErrorCode == codeNoPeers &&
+			strings.Contains(api.Description, "storage"):
+			return fault.New(fault.Invalid, noStorage,
+				fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
+					"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
+					"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
 		case api.ErrorCode == codeNoPeers, api.ErrorCode == codeInsufficientResources:
 			return fault.New(fault.Invalid, "no_peers",
-				"NATS has too few servers for the asked number of replicas of "+what+". Start more servers, or ask for fewer with --replicas.").Because(err)
+				"NATS has too few servers for the asked number of replicas of "+what+". Start more servers, or "+
+					"ask for fewer with --replicas.").Because(err)
 		}
 		return fmt.Errorf("provision %s: %w", what, err)
 	}

@@ -60,8 +60,10 @@ func TestProvisionWidensAndNeverNarrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.CachedInfo().Config
-	if c.MaxAge != wide.LedgerAge || c.MaxBytes != wide.LedgerSize || !c.DenyDelete || !c.DenyPurge || !c.AllowAtomicPublish || !c.AllowDirect ||
-		c.MaxMsgsPerSubject != 1 || c.Discard != jetstream.DiscardNew || !c.DiscardNewPerSubject || c.Storage != jetstream.FileStorage {
+	if c.MaxAge != wide.LedgerAge || c.MaxBytes != wide.LedgerSize || !c.DenyDelete || !c.DenyPurge ||
+		!c.AllowAtomicPublish || !c.AllowDirect ||
+		c.MaxMsgsPerSubject != 1 || c.Discard != jetstream.DiscardNew || !c.DiscardNewPerSubject ||
+		c.Storage != jetstream.FileStorage {
 		t.Errorf("the ledger is %+v", c)
 	}
 }
@@ -148,7 +150,8 @@ func TestStoredSubjectsAreImmutable(t *testing.T) {
 		if _, err := conn.JetStream().PublishMsg(ctx, again); !errors.As(err, &api) || api.ErrorCode != 10077 {
 			t.Errorf("a second message on a subject: %v", err)
 		}
-		rollup := ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof, func(m *nats.Msg, _ map[string]any) { m.Header.Set("Nats-Rollup", "sub") })
+		rollup := ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof,
+			func(m *nats.Msg, _ map[string]any) { m.Header.Set("Nats-Rollup", "sub") })
 		if _, err := conn.JetStream().PublishMsg(ctx, rollup); err == nil {
 			t.Error("a rollup was taken")
 		}
@@ -257,7 +260,8 @@ func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
 		t.Errorf("told: %v", err)
 	}
-	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20}); fault.From(err).Code != "no_storage" {
+	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20,
+		AuditSize: 16 << 20}); fault.From(err).Code != "no_storage" {
 		t.Errorf("told once more: %v", err)
 	}
 	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 64 << 20, AuditSize: 16 << 20}); err != nil {

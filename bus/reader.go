@@ -114,7 +114,8 @@ func (r *Reader) Next() (m Message, pending uint64, err error) {
 			return Message{}, 0, fmt.Errorf("message %d of the consumer came after %d", meta.Sequence.Consumer, r.got)
 		}
 		r.got++
-		return Message{Subject: msg.Subject, Header: msg.Header, Data: msg.Data, Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp}, meta.NumPending, nil
+		return Message{Subject: msg.Subject, Header: msg.Header, Data: msg.Data, Seq: meta.Sequence.Stream,
+			StoredAt: meta.Timestamp}, meta.NumPending, nil
 	}
 }
 

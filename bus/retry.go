@@ -10,7 +10,8 @@ import (
 // NewBackOff returns the delays between tries: from 5 ms, doubling, up to 500 ms.
 func NewBackOff() *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{
-		InitialInterval: 5 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 500 * time.Millisecond,
+		InitialInterval: 5 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2,
+		MaxInterval: 500 * time.Millisecond,
 	}
 }
 
@@ -23,7 +24,9 @@ func Retry[T any](ctx context.Context, atMost time.Duration, try func() (T, erro
 // Insistently calls try until it returns nil or ctx ends. After each failure it calls failed, which
 // may be nil, with the delay before the next try. A try that calls progress has got somewhere: the
 // delays begin anew. Insistently returns ctx's error, or nil.
-func Insistently(ctx context.Context, try func(progress func()) error, failed func(err error, wait time.Duration)) error {
+func Insistently(
+	ctx context.Context, try func(progress func()) error, failed func(err error, wait time.Duration),
+) error {
 	pace := NewBackOff()
 	for ctx.Err() == nil {
 		err := try(pace.Reset)

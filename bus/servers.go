@@ -46,7 +46,8 @@ type servers struct {
 }
 
 func newServers(urls string, log *slog.Logger, report func(error)) *servers {
-	return &servers{urls: redacted(urls), log: log, report: report, failed: map[string]error{}, allTried: make(chan struct{})}
+	return &servers{urls: redacted(urls), log: log, report: report, failed: map[string]error{},
+		allTried: make(chan struct{})}
 }
 
 // use sets the connection that the servers are for.
@@ -190,9 +191,11 @@ func (s *servers) trouble() error {
 	case rejected(err):
 		return ErrNotLetIn.Saying(fmt.Sprintf("%s (%s)", ErrNotLetIn.Message, at))
 	case progress(err) == answered:
-		return ErrUnreachable.Saying(fmt.Sprintf("What answers at %s cannot be used as NATS: %s. See that --nats-url is right.", s.urls, because))
+		return ErrUnreachable.Saying(fmt.Sprintf("What answers at %s cannot be used as NATS: %s. See that "+
+			"--nats-url is right.", s.urls, because))
 	}
-	return ErrUnreachable.Saying(fmt.Sprintf("%s cannot be reached: %s. See that it is running, and that --nats-url is right.", at, because))
+	return ErrUnreachable.Saying(fmt.Sprintf("%s cannot be reached: %s. See that it is running, and that "+
+		"--nats-url is right.", at, because))
 }
 
 // How far a server let a connection come.

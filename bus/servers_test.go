@@ -76,7 +76,8 @@ func TestTrouble(t *testing.T) {
 		"a server that asks for no key": {bus.Config{URL: open.URL(), Key: key, Inbox: "me"}, bus.ErrNotLetIn, open.URL()},
 		"another CA":                    {bus.Config{URL: secure.URL(), CA: filepath.Join(others, "ca.crt")}, bus.ErrNotTrusted, "certificate signed by unknown authority"},
 		"another CA, and names that mean nothing here": {
-			bus.Config{URL: "nats://nats-1.invalid:4222," + secure.URL() + ",nats://nats-2.invalid:4222,nats://" + nobody, CA: filepath.Join(others, "ca.crt")},
+			bus.Config{URL: "nats://nats-1.invalid:4222," + secure.URL() + ",nats://nats-2.invalid:4222,nats://" +
+				nobody, CA: filepath.Join(others, "ca.crt")},
 			bus.ErrNotTrusted, strings.TrimPrefix(secure.URL(), "tls://") + ": ",
 		},
 		"a password": {bus.Config{URL: "nats://me:secret@" + nobody}, bus.ErrUnreachable, "NATS at nats://" + nobody + " cannot"},
@@ -94,11 +95,15 @@ func TestTrouble(t *testing.T) {
 			}
 			err := <-told
 			f := fault.From(err)
-			if !errors.Is(err, c.want) || !strings.Contains(f.Message, c.says) || f.Cause != nil || strings.Contains(f.Message, "secret") {
+			if !errors.Is(err, c.want) || !strings.Contains(f.Message, c.says) || f.Cause != nil ||
+				strings.Contains(f.Message, "secret") {
 				t.Errorf("it is told %v, want something with %q", err, c.says)
 			}
 			becomes(t, name, conn, c.want)
-			wait.Until(t, "it is logged", func() bool { return strings.Contains(log.String(), fmt.Sprintf("%q", f.Message)) })
+			wait.Until(t, "it is logged", func() bool {
+				return strings.Contains(log.String(),
+					fmt.Sprintf("%q", f.Message))
+			})
 			if n := strings.Count(log.String(), "\n"); n != 1 {
 				t.Errorf("the log has %d lines:\n%s", n, log)
 			}

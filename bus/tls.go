@@ -19,9 +19,11 @@ import (
 // certificate or CA.
 var (
 	ErrNotTrusted = fault.New(fault.Unavailable, "nats_not_trusted",
-		"The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it, and that it is for the host in --nats-url.").After(2 * time.Second)
+		"The NATS server's certificate cannot be trusted. See that --nats-ca is the CA that signed it, and that "+
+			"it is for the host in --nats-url.").After(2 * time.Second)
 	ErrNotEncrypted = fault.New(fault.Unavailable, "nats_not_encrypted",
-		"The NATS server offers no encryption, and --nats-ca, or tls:// in --nats-url, asks for it.").After(2 * time.Second)
+		"The NATS server offers no encryption, and --nats-ca, or tls:// in --nats-url, asks for it.").
+		After(2 * time.Second)
 )
 
 // encryption returns the options of TLS 1.3. With a file of CAs, which is read at each connect, the
@@ -32,7 +34,10 @@ func encryption(ca string) []nats.Option {
 		return nil
 	}}
 	if ca != "" {
-		opts = append(opts, nats.ClientTLSConfig(nil, func() (*x509.CertPool, error) { return certfile.Authorities(ca) }))
+		opts = append(opts, nats.ClientTLSConfig(nil, func() (*x509.CertPool,
+			error) {
+			return certfile.Authorities(ca)
+		}))
 	}
 	return opts
 }
@@ -42,7 +47,8 @@ func encryption(ca string) []nats.Option {
 // being closed: nats.go 1.55 reads it without a lock.)
 func warnIfReadable(log *slog.Logger, nc *nats.Conn, demanded bool) {
 	if readable(nc.ConnectedAddr(), demanded || nc.TLSRequired() || strings.HasPrefix(nc.ConnectedUrl(), "tls://")) {
-		log.Warn("the connection to NATS leaves this machine unencrypted: others can read tokens on the way", "url", nc.ConnectedUrlRedacted())
+		log.Warn("the connection to NATS leaves this machine unencrypted: others can read tokens on the way", "url",
+			nc.ConnectedUrlRedacted())
 	}
 }
 

@@ -48,9 +48,11 @@ func becomes(t *testing.T, what string, conn *bus.Conn, want error) {
 // A client trusts the CA in its settings, and explains why it cannot trust a server.
 func TestTrust(t *testing.T) {
 	t.Parallel()
-	certs, others, elsewhere := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"), certificates(t, "nats.example")
+	certs, others, elsewhere := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"),
+		certificates(t, "nats.example")
 	ca := func(dir string) string { return filepath.Join(dir, "ca.crt") }
-	secure, wrongHost, plain := bustest.Serve(t, "127.0.0.1:0", certs), bustest.Serve(t, "127.0.0.1:0", elsewhere), bustest.Serve(t, "127.0.0.1:0", "")
+	secure, wrongHost, plain := bustest.Serve(t, "127.0.0.1:0", certs), bustest.Serve(t, "127.0.0.1:0", elsewhere),
+		bustest.Serve(t, "127.0.0.1:0", "")
 	for _, s := range []*embedded.Server{secure, wrongHost, plain} {
 		t.Cleanup(func() { bustest.StopServer(t, s) })
 	}
@@ -71,7 +73,8 @@ func TestTrust(t *testing.T) {
 	} {
 		becomes(t, c.what, bustest.ConnectTo(t, bus.Config{URL: c.url, CA: c.ca}), c.want)
 	}
-	if _, err := bus.Connect(bus.Config{URL: secure.URL(), CA: filepath.Join(certs, "none.crt")}); !errors.Is(err, certfile.ErrAuthorities) {
+	if _, err := bus.Connect(bus.Config{URL: secure.URL(), CA: filepath.Join(certs, "none.crt")}); !errors.Is(err,
+		certfile.ErrAuthorities) {
 		t.Errorf("a CA that is not there: %v", err)
 	}
 	// In this process there is nothing to encrypt.
@@ -81,7 +84,8 @@ func TestTrust(t *testing.T) {
 // Replacing a CA needs no restart of clients, which read it at each connect.
 func TestNewCA(t *testing.T) {
 	t.Parallel()
-	old, next, trusted := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"), filepath.Join(t.TempDir(), "ca.crt")
+	old, next, trusted := certificates(t, "127.0.0.1"), certificates(t, "127.0.0.1"),
+		filepath.Join(t.TempDir(), "ca.crt")
 	put := func(text ...[]byte) {
 		t.Helper()
 		all := []byte{}

@@ -17,7 +17,8 @@ import (
 // ErrNotWritable says that a stream stores nothing: its last write failed, and none has succeeded
 // since.
 var ErrNotWritable = fault.New(fault.Unavailable, "not_writable",
-	"NATS does not store what is written to it. See its health and its disk; a server whose disk has failed once must be restarted.").After(2 * time.Second)
+	"NATS does not store what is written to it. See its health and its disk; a server whose disk has failed once "+
+		"must be restarted.").After(2 * time.Second)
 
 // writes knows the streams whose last write failed in the store: the server was there, and did not
 // answer or said that it cannot. After a disk error a NATS server answers nothing more for such a
@@ -78,7 +79,8 @@ func (c *Conn) Writable(ctx context.Context) error {
 
 // probe writes a deletion of a key that never exists.
 func (b *Bucket) probe(ctx context.Context) error {
-	_, err := b.conn.Publish(ctx, &nats.Msg{Subject: b.Subject("probe"), Header: nats.Header{HeaderOperation: {operationDelete}}},
+	_, err := b.conn.Publish(ctx, &nats.Msg{Subject: b.Subject("probe"),
+		Header: nats.Header{HeaderOperation: {operationDelete}}},
 		jetstream.WithExpectStream(b.Stream()), jetstream.WithRetryAttempts(0))
 	return err
 }

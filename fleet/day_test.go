@@ -106,7 +106,8 @@ func (d *day) look() {
 	if d.wrong--; d.wrong < 0 && d.chance(0.03) { // never twice in a row
 		d.wrong = 1 + d.random.IntN(7)
 		bearing, far := d.random.Float64()*2*math.Pi, 500+d.random.Float64()*3000
-		d.where = []booking.Place{{}, abroad, offset(d.truth, far*math.Sin(bearing), far*math.Cos(bearing))}[d.random.IntN(3)]
+		d.where = []booking.Place{{}, abroad, offset(d.truth, far*math.Sin(bearing),
+			far*math.Cos(bearing))}[d.random.IntN(3)]
 	}
 	f := fleet.Fix{At: d.now(), Accuracy: 5 + d.random.Float64()*40}
 	f.Place = offset(d.truth, d.random.NormFloat64()*f.Accuracy/2, d.random.NormFloat64()*f.Accuracy/2)
@@ -218,7 +219,8 @@ func (d *day) honest() {
 		return
 	}
 	rider := command(string(riderID), booking.Rider)
-	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){d.desk.Arrive, d.desk.Start, d.desk.Complete} {
+	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){d.desk.Arrive,
+		d.desk.Start, d.desk.Complete} {
 		rider.ID = booking.CommandID(booking.NewID())
 		if _, err := step(d.Context(), rider, b.ID); err != nil {
 			d.Fatal(err)

@@ -38,7 +38,8 @@ func TestSettings(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	m, c := newMap(t, fleet.Options{})
 	nan := math.NaN()
-	for _, p := range []booking.Place{{Lat: nan}, {Lng: nan}, {Lat: 91}, {Lat: -90.001}, {Lng: 181}, {Lat: math.Inf(1)}} {
+	for _, p := range []booking.Place{{Lat: nan}, {Lng: nan}, {Lat: 91}, {Lat: -90.001}, {Lng: 181},
+		{Lat: math.Inf(1)}} {
 		if _, _, err := m.Report("rita", fleet.Fix{Place: p}); !errors.Is(err, booking.ErrInvalidPlace) {
 			t.Errorf("report of %v: %v", p, err)
 		}

@@ -75,7 +75,8 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	}
 	return web.WriteJSON(w, http.StatusOK, acceptAnswer{
 		Success: true, Message: "Booking accepted", Rider: claims.Email,
-		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, UpdatedAt: jsontime.Time(b.UpdatedAt),
+		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
+		UpdatedAt: jsontime.Time(b.UpdatedAt),
 	})
 }
 

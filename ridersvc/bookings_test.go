@@ -93,7 +93,8 @@ func TestShowIsForItsRider(t *testing.T) {
 	}
 	cancelled := e.book()
 	e.bring(cancelled, booking.StateCancelled)
-	if v := webtest.Object(t, e.call("GET", "/bookings/"+string(cancelled), e.rider(rita), "")); v["state"] != "cancelled" || v["reason"] != "rain" {
+	if v := webtest.Object(t, e.call("GET", "/bookings/"+string(cancelled), e.rider(rita),
+		"")); v["state"] != "cancelled" || v["reason"] != "rain" {
 		t.Errorf("a cancelled one is %v", v)
 	}
 }
@@ -142,7 +143,8 @@ func TestOtherRidersLearnNothing(t *testing.T) {
 func TestShowMalformedIDs(t *testing.T) {
 	e := newEnv(t)
 	for _, id := range []string{"x", strings.ToUpper(wrong), wrong + "a", wrong[1:], "%3E", "..%2f..", "%00"} {
-		webtest.Refused(t, e.call("GET", "/bookings/"+id, e.rider(rita), ""), http.StatusBadRequest, booking.ErrInvalidID.Message)
+		webtest.Refused(t, e.call("GET", "/bookings/"+id, e.rider(rita), ""), http.StatusBadRequest,
+			booking.ErrInvalidID.Message)
 	}
 }
 
@@ -191,9 +193,15 @@ func TestRidersHistory(t *testing.T) {
 		"&state=completed":          want(in(booking.StateCompleted)),
 		"&state=cancelled,started":  want(in(booking.StateCancelled, booking.StateStarted)),
 		"&state=open&state=expired": nil,
-		"&until=" + at[6].UTC().Format(time.RFC3339Nano):                 want(func(i int) bool { return i < 6 }),
-		"&state=completed&since=" + at[5].UTC().Format(time.RFC3339Nano): want(func(i int) bool { return i >= 5 && had(i) == booking.StateCompleted }),
-		"&state=cancelled&until=" + at[4].UTC().Format(time.RFC3339Nano): want(func(i int) bool { return i < 4 && i%3 == 1 }),
+		"&until=" + at[6].UTC().Format(time.RFC3339Nano): want(func(i int) bool { return i < 6 }),
+		"&state=completed&since=" + at[5].UTC().Format(time.RFC3339Nano): want(func(i int) bool {
+			return i >= 5 &&
+				had(i) == booking.StateCompleted
+		}),
+		"&state=cancelled&until=" + at[4].UTC().Format(time.RFC3339Nano): want(func(i int) bool {
+			return i < 4 &&
+				i%3 == 1
+		}),
 	} {
 		for _, limit := range []int{1, 2, 100} {
 			var got []booking.ID

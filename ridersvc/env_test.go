@@ -36,7 +36,8 @@ const (
 const deadline = 2 * time.Minute
 
 // tariff is what rides cost in these tests: 10 metres take a second.
-var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 1000}
+var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36,
+	Detour: 1, Longest: 1000}
 
 // codes are the start codes of all services.
 func codes(t testing.TB) *booking.StartCodes {
@@ -71,10 +72,12 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan feed.Offer, 1024), roster: new(roster)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan feed.Offer, 1024),
+		roster: new(roster)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {
-		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
+		d, err := booking.NewDesk(log, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t),
+			Now: e.now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +216,8 @@ func (e *env) do(_ booking.Booking, err error) {
 // is free again.
 func (e *env) finish(rider string, id booking.ID) {
 	e.t.Helper()
-	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){e.desk.Arrive, e.desk.Start, e.desk.Complete} {
+	for _, step := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){e.desk.Arrive,
+		e.desk.Start, e.desk.Complete} {
 		e.do(step(e.t.Context(), command(booking.Rider, rider), id))
 	}
 }

@@ -71,7 +71,8 @@ func TestWatch(t *testing.T) {
 	for _, c := range []struct {
 		bearer, id string
 		status     int
-	}{{e.rider(rolf), string(id), 404}, {e.rider(rita), wrong, 404}, {e.rider(rita), "no-id", 400}, {"", string(id), 401}} {
+	}{{e.rider(rolf), string(id), 404}, {e.rider(rita), wrong, 404}, {e.rider(rita), "no-id", 400},
+		{"", string(id), 401}} {
 		if w := e.call("GET", "/bookings/"+c.id+"/events", c.bearer, ""); w.Code != c.status {
 			t.Errorf("%s: %d %s, want %d", c.id, w.Code, w.Body, c.status)
 		}
@@ -83,7 +84,8 @@ func TestWatchOpenBookings(t *testing.T) {
 	ctx, do := t.Context(), done(t)
 	one, two := e.book(), e.book()
 	s := webtest.Watch(t, url+"/open-bookings/events", e.rider(rita))
-	if id, data := s.Want("open", string(one), `"opened_at":"`, `"deadline":"`); id != "" || strings.Contains(data, ulla) {
+	if id, data := s.Want("open", string(one), `"opened_at":"`, `"deadline":"`); id != "" ||
+		strings.Contains(data, ulla) {
 		t.Errorf("%s %s", id, data)
 	}
 	s.Want("open", string(two))

@@ -16,9 +16,12 @@ import (
 // none at all. ID in the body stands for a booking that is open, behind another.
 func FuzzAccept(f *testing.F) {
 	for _, seed := range []string{
-		"", " ", "{}", "[]", "null", "{}{}", `{"booking_id":"ID"}`, `{"booking_id":null}`, `{"booking_id":""}`, `{"booking_id":1}`,
-		`{"Booking_id":"ID"}`, `{"booking_id":"ID","booking_id":"ID"}`, `{"booking\u005fid":"ID"}`, `{"booking_id":"nosuchbookingnosuchbooking"}`,
-		`{"booking_id":"ID\u0000"}`, `{"booking_id":["ID"]}`, `{"booking_id":{"id":"ID"}}`, `{"booking_id":"ID"} x`, "{\"booking_id\":\"\xff\"}",
+		"", " ", "{}", "[]", "null", "{}{}", `{"booking_id":"ID"}`, `{"booking_id":null}`, `{"booking_id":""}`,
+		`{"booking_id":1}`,
+		`{"Booking_id":"ID"}`, `{"booking_id":"ID","booking_id":"ID"}`, `{"booking\u005fid":"ID"}`,
+		`{"booking_id":"nosuchbookingnosuchbooking"}`,
+		`{"booking_id":"ID\u0000"}`, `{"booking_id":["ID"]}`, `{"booking_id":{"id":"ID"}}`, `{"booking_id":"ID"} x`,
+		"{\"booking_id\":\"\xff\"}",
 	} {
 		f.Add([]byte(seed))
 	}

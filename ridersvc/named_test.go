@@ -27,7 +27,8 @@ func TestAcceptAnswersAsTheOriginal(t *testing.T) {
 			t.Errorf("answer %s, want %s...", w.Body, begins)
 		}
 		won(t, w, rita, id)
-		want := []string{"booking_id", "currency", "distance_m", "dropoff", "fare", "message", "minutes", "pickup", "raider", "state", "success", "updated_at"}
+		want := []string{"booking_id", "currency", "distance_m", "dropoff", "fare", "message", "minutes", "pickup",
+			"raider", "state", "success", "updated_at"}
 		if got := webtest.Names(webtest.Object(t, w)); !slices.Equal(got, want) {
 			t.Errorf("fields %v, want %v", got, want)
 		}

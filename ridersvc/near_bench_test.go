@@ -44,7 +44,8 @@ func BenchmarkNearestOpen(b *testing.B) {
 			e := newEnv(b)
 			random := rand.New(rand.NewPCG(1, 1))
 			somewhere := func(r *rand.Rand) booking.Place {
-				return booking.Place{Lat: here.Lat + c.spread*(r.Float64()-0.5), Lng: here.Lng + c.spread*(r.Float64()-0.5)}
+				return booking.Place{Lat: here.Lat + c.spread*(r.Float64()-0.5), Lng: here.Lng +
+					c.spread*(r.Float64()-0.5)}
 			}
 			ids := make([]booking.RiderID, riders)
 			for i := range ids {
@@ -58,11 +59,13 @@ func BenchmarkNearestOpen(b *testing.B) {
 				seq++
 				p := somewhere(r)
 				event := booking.Event{
-					ID: booking.EventID(booking.DeriveID("event", fmt.Sprint(seq))), Booking: id, N: n, Seq: seq, Kind: k, At: e.now(),
+					ID: booking.EventID(booking.DeriveID("event", fmt.Sprint(seq))), Booking: id, N: n, Seq: seq,
+					Kind: k, At: e.now(),
 					Actor: booking.Actor{ID: booking.DeriveID("user", fmt.Sprint(seq/3)), Role: booking.User},
 				}
 				if k == booking.Requested {
-					event.Details = booking.Details{Pickup: &p, Dropoff: &here, Deadline: e.now().Add(time.Hour), Quote: &booking.Quote{Currency: "INR"}}
+					event.Details = booking.Details{Pickup: &p, Dropoff: &here, Deadline: e.now().Add(time.Hour),
+						Quote: &booking.Quote{Currency: "INR"}}
 				} else {
 					event.Actor = booking.Actor{ID: cron, Role: booking.Service}
 				}
@@ -150,7 +153,8 @@ func BenchmarkNearestOpen(b *testing.B) {
 			b.ReportMetric(float64(bestBare.Microseconds()), "bare-p99-µs")
 			b.ReportMetric(float64(held)/(1<<20), "MiB")
 			if best > slowest && bestBare > 10*usualBare {
-				b.Logf("p99 is %s, and that of a bare hash %s in place of %s: the machine is too busy to tell", best, bestBare, usualBare)
+				b.Logf("p99 is %s, and that of a bare hash %s in place of %s: the machine is too busy to tell", best,
+					bestBare, usualBare)
 			} else if best > slowest {
 				b.Errorf("p99 is %s, want at most %s", best, slowest)
 			}

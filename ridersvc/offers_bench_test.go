@@ -21,10 +21,12 @@ func BenchmarkOffers(b *testing.B) {
 			e := newEnv(b)
 			random := rand.New(rand.NewPCG(1, 1))
 			somewhere := func() booking.Place {
-				return booking.Place{Lat: here.Lat + spread*(random.Float64()-0.5), Lng: here.Lng + spread*(random.Float64()-0.5)}
+				return booking.Place{Lat: here.Lat + spread*(random.Float64()-0.5), Lng: here.Lng +
+					spread*(random.Float64()-0.5)}
 			}
 			for i := range riders {
-				if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: somewhere()}); err != nil {
+				if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))),
+					fleet.Fix{Place: somewhere()}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -54,8 +54,10 @@ func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
 	if err := json.Unmarshal(n.Body, &body); err != nil {
 		e.t.Fatal(err)
 	}
-	if string(n.Rider) != rider || n.Booking != id || n.What != what || n.Seq == 0 || n.At.IsZero() || body["v"] != 1.0 || body["seq"] != float64(n.Seq) {
-		e.t.Fatalf("%.4s is told that %s is %s: %s; want that %.4s is told that %s is %s", n.Rider, n.Booking, n.What, n.Body, rider, id, what)
+	if string(n.Rider) != rider || n.Booking != id || n.What != what || n.Seq == 0 || n.At.IsZero() ||
+		body["v"] != 1.0 || body["seq"] != float64(n.Seq) {
+		e.t.Fatalf("%.4s is told that %s is %s: %s; want that %.4s is told that %s is %s", n.Rider, n.Booking, n.What,
+			n.Body, rider, id, what)
 	}
 	webtest.CheckTimes(e.t, n.Body)
 	if strings.Contains(string(n.Body), ulla) || strings.Contains(string(n.Body), rider) {
@@ -75,7 +77,8 @@ func TestOffers(t *testing.T) {
 
 	id := e.bookAt(north(500))
 	body := e.toldOf(rita, id, "open")
-	shown, _ := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", here.Lat, here.Lng), e.rider(rita), ""))["bookings"].([]any)[0].(map[string]any)
+	shown, _ := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v", here.Lat, here.Lng),
+		e.rider(rita), ""))["bookings"].([]any)[0].(map[string]any)
 	delete(shown, "waiting_seconds") // which is another one at each look
 	for name := range body {
 		if _, there := shown[name]; !there && name != "v" && name != "seq" {
@@ -147,12 +150,14 @@ func TestOffers(t *testing.T) {
 // Who reports to another instance is told by that one, and of a crowd only the nearest are told.
 func TestOffersAreFew(t *testing.T) {
 	e := newEnv(t)
-	if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: here, At: e.now().UnixMilli(), Online: true}); err != nil {
+	if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: here, At: e.now().UnixMilli(),
+		Online: true}); err != nil {
 		t.Fatal(err)
 	}
 	const crowd = 130
 	for i := range crowd {
-		if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), fleet.Fix{Place: north(float64(10*i + 10))}); err != nil {
+		if _, _, err := e.fleet.Report(booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))),
+			fleet.Fix{Place: north(float64(10*i + 10))}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -220,7 +225,8 @@ func TestOffersOverNATS(t *testing.T) {
 					t.Fatalf("rider %d is not told that the booking is %s: %v", rider, what, err)
 				}
 				about, is := strings.Split(m.Subject, "."), m.Header.Get("ce-id")
-				if len(about) != 7 || about[3] != "open" || m.Header.Get("Authorization") != "" || strings.Contains(string(m.Data), ulla) {
+				if len(about) != 7 || about[3] != "open" || m.Header.Get("Authorization") != "" ||
+					strings.Contains(string(m.Data), ulla) {
 					t.Fatalf("rider %d: %s %v %s", rider, m.Subject, m.Header, m.Data)
 				}
 				if about[4] != string(id) {
@@ -259,7 +265,8 @@ func TestOffersOverNATS(t *testing.T) {
 			t.Errorf("the same has several ids: %v", seen)
 		}
 		for i := range 2 {
-			if m, err := feeds[i].NextMsg(50 * time.Millisecond); err == nil && strings.Contains(m.Subject, string(id)) {
+			if m, err := feeds[i].NextMsg(50 * time.Millisecond); err == nil &&
+				strings.Contains(m.Subject, string(id)) {
 				t.Errorf("rider %d is also told %s", i, m.Subject)
 			}
 		}
@@ -269,7 +276,8 @@ func TestOffersOverNATS(t *testing.T) {
 // bookAt books a ride from a place.
 func (x *town) bookAt(t *testing.T, id booking.ID, p booking.Place) {
 	t.Helper()
-	if _, err := x.desk.Book(t.Context(), x.byUser(), id, booking.Trip{Pickup: &p, Dropoff: &booking.Place{Lat: p.Lat + 0.01, Lng: p.Lng}}); err != nil {
+	if _, err := x.desk.Book(t.Context(), x.byUser(), id, booking.Trip{Pickup: &p,
+		Dropoff: &booking.Place{Lat: p.Lat + 0.01, Lng: p.Lng}}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -55,7 +55,8 @@ func TestPosition(t *testing.T) {
 		{"POST", "/online", "{}", "You are online", true, true},
 	} {
 		v := webtest.Object(t, e.call(c.method, c.target, e.rider(rita), c.body))
-		if want := map[string]any{"success": true, "message": c.message, "online": c.online}; !reflect.DeepEqual(v, want) {
+		if want := map[string]any{"success": true, "message": c.message, "online": c.online}; !reflect.DeepEqual(v,
+			want) {
 			t.Errorf("%s %s: answer %v, want %v", c.method, c.target, v, want)
 		}
 		if got := e.fleet.Online(rita); got != c.counts {
@@ -145,7 +146,8 @@ func TestOpenAround(t *testing.T) {
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), taken))
 	list := func(query string) []map[string]any {
 		t.Helper()
-		v := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v%s", here.Lat, here.Lng, query), e.rider(rita), ""))
+		v := webtest.Object(t, e.call("GET", fmt.Sprintf("/open-bookings?lat=%v&lng=%v%s", here.Lat, here.Lng, query),
+			e.rider(rita), ""))
 		if len(v) != 1 {
 			t.Errorf("answer %v", v)
 		}
@@ -176,7 +178,8 @@ func TestOpenAround(t *testing.T) {
 	}
 	b := found[1]
 	waits, _ := b["waiting_seconds"].(float64)
-	if b["pickup_distance_m"] != 400.0 || b["distance_m"] != 1112.0 || waits < 44 || waits > e.now().Sub(begun).Seconds() {
+	if b["pickup_distance_m"] != 400.0 || b["distance_m"] != 1112.0 || waits < 44 ||
+		waits > e.now().Sub(begun).Seconds() {
 		t.Errorf("the second is %v", b)
 	}
 	if got, _ := e.page(""); len(got) != 5 {
@@ -319,7 +322,8 @@ func TestPositionIgnored(t *testing.T) {
 	} {
 		told := len(e.told)
 		if got := e.fix(rita, c.place, c.more); got != c.want || (len(e.told) > told) != (c.want == nil) {
-			t.Errorf("%v%s is ignored: %v, want %v; others were told: %v", c.place, c.more, got, c.want, len(e.told) > told)
+			t.Errorf("%v%s is ignored: %v, want %v; others were told: %v", c.place, c.more, got, c.want,
+				len(e.told) > told)
 		}
 	}
 	if p, ok := e.fleet.Where(rita); !ok || p.Place != north(210) {
@@ -347,7 +351,8 @@ func TestOfflineAcceptsNothing(t *testing.T) {
 	e.nothingTried()
 	e.serve(e.own) // a restart
 	refused("after a restart")
-	if v := webtest.Object(t, e.call("PUT", "/position", e.rider(rita), fmt.Sprintf(`{"lat":%v,"lng":%v}`, here.Lat, here.Lng))); v["online"] != false {
+	if v := webtest.Object(t, e.call("PUT", "/position", e.rider(rita),
+		fmt.Sprintf(`{"lat":%v,"lng":%v}`, here.Lat, here.Lng))); v["online"] != false {
 		t.Errorf("a report after a restart is answered with %v", v)
 	}
 	if s := e.told[len(e.told)-1]; s.Online || s.Said < 2 {
@@ -428,7 +433,8 @@ func TestArriveHearsOfOtherInstances(t *testing.T) {
 			if len(answer) > 0 {
 				t.Fatalf("it is answered already: %s", (<-answer).Body)
 			}
-			if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: place, At: e.now().UnixMilli() + int64(i), Online: true}); err != nil {
+			if _, err := e.fleet.Learn(fleet.Status{Rider: rita, Place: place, At: e.now().UnixMilli() + int64(i),
+				Online: true}); err != nil {
 				t.Error(err)
 			}
 		}

@@ -96,8 +96,9 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	positions := natsfleet.NewPositions(conn, riders)
 	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: riders, Announce: positions.Announce, Tell: func(o feed.Offer) error { return feed.SendOffer(conn, o) }, Roster: natsfleet.NewRoster(conn),
-		Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
+		Fleet: riders, Announce: positions.Announce, Tell: func(o feed.Offer) error { return feed.SendOffer(conn, o) },
+		Roster: natsfleet.NewRoster(conn),
+		Desk:   desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +129,8 @@ func (x *town) at(t testing.TB, rider, instance int, p booking.Place) {
 	// a report may be lost as long as the other one does not listen yet
 	wait.Until(t, "both instances know where a rider is", func() bool {
 		body := fmt.Sprintf(`{"lat":%v,"lng":%v}`, p.Lat, p.Lng)
-		if a, err := x.send(t.Context(), "PUT", "/position", rider, instance, body); err != nil || a.status != http.StatusOK {
+		if a, err := x.send(t.Context(), "PUT", "/position", rider, instance, body); err != nil ||
+			a.status != http.StatusOK {
 			t.Fatalf("position: %+v, %v", a, err)
 		}
 		for _, m := range x.fleets {
@@ -292,7 +294,8 @@ func TestCrowdWhileTheUserCancels(t *testing.T) {
 			}
 			body, status, losses := "{}", http.StatusNotFound, []string{noneOpen}
 			if round%2 == 0 {
-				body, status, losses = named(id), http.StatusConflict, []string{booking.ErrAlreadyAccepted.Message, booking.ErrCancelled.Message}
+				body, status, losses = named(id), http.StatusConflict,
+					[]string{booking.ErrAlreadyAccepted.Message, booking.ErrCancelled.Message}
 			}
 			rider := ""
 			if i, ok := winner(t, x.race(t, body, cancel), status, losses...); ok {
@@ -313,7 +316,8 @@ func TestABookingForEveryone(t *testing.T) {
 			}
 			for i, a := range x.race(t, "{}", nil) {
 				if a.status != http.StatusOK || !want[a.booking] {
-					t.Fatalf("round %d: a rider was told %d %q while there was a booking for everyone", round, a.status, a.says)
+					t.Fatalf("round %d: a rider was told %d %q while there was a booking for everyone", round, a.status,
+						a.says)
 				}
 				delete(want, a.booking)
 				x.has(t, a.booking, booking.StateAccepted, x.riders[i])
@@ -342,14 +346,16 @@ func TestANearBookingForEveryone(t *testing.T) {
 			}
 			for i, a := range x.race(t, "{}", nil) {
 				if a.status != http.StatusOK || !want[a.booking] {
-					t.Fatalf("round %d: a rider was told %d %q while there was a booking near for everyone", round, a.status, a.says)
+					t.Fatalf("round %d: a rider was told %d %q while there was a booking near for everyone", round,
+						a.status, a.says)
 				}
 				delete(want, a.booking)
 				x.has(t, a.booking, booking.StateAccepted, x.riders[i])
 				x.free(t, a.booking)
 			}
 		}
-		if a, err := x.accept(t.Context(), 0, 0, "{}"); err != nil || a.status != http.StatusNotFound || a.says != "No open bookings within 3 km of you" {
+		if a, err := x.accept(t.Context(), 0, 0, "{}"); err != nil || a.status != http.StatusNotFound ||
+			a.says != "No open bookings within 3 km of you" {
 			t.Errorf("answer %+v, %v", a, err)
 		}
 		x.at(t, 0, 0, north(19_000))

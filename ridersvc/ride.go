@@ -46,7 +46,8 @@ func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
 		return ErrWhereabouts
 	}
 	if metres := at.Distance(*b.Pickup); metres > s.within {
-		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup. Arrival requires a position within %g m of it. "+
+		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup. Arrival requires a position "+
+			"within %g m of it. "+
 			"When you are there, report your position with PUT /position and try again.", metres/1000, s.within))
 	}
 	return nil

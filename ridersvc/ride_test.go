@@ -114,14 +114,16 @@ func TestStartCodes(t *testing.T) {
 	id := e.book()
 	e.bring(id, booking.StateArrived)
 	right := e.code(id)
-	for _, slip := range []string{`{}`, startBody(""), startBody("123"), startBody("12345"), startBody("12a4"), startBody("\u0661234"), `{"start_code":"0x12"}`} {
+	for _, slip := range []string{`{}`, startBody(""), startBody("123"), startBody("12345"), startBody("12a4"),
+		startBody("\u0661234"), `{"start_code":"0x12"}`} {
 		if w := e.post(rita, id, "start", slip); w.Code != http.StatusBadRequest {
 			t.Errorf("%s: answer %d %q", slip, w.Code, w.Body)
 		}
 	}
 	for left := 4; left >= 0; left-- {
 		w := e.post(rita, id, "start", startBody(otherThan(right)))
-		says := map[int]string{4: "You have 4 tries left", 1: "You have one try left", 0: "goes to another raider"}[left]
+		says := map[int]string{4: "You have 4 tries left", 1: "You have one try left",
+			0: "goes to another raider"}[left]
 		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), says) {
 			t.Errorf("with %d tries left: answer %d %q", left, w.Code, w.Body)
 		}
@@ -141,13 +143,15 @@ func TestStepsWithAKey(t *testing.T) {
 	e.bring(id, booking.StateArrived)
 	key := []string{"Idempotency-Key", "monday"}
 	for range 3 {
-		if w := e.post(rita, id, "start", startBody(otherThan(e.code(id))), key...); !strings.Contains(w.Body.String(), "4 tries left") {
+		if w := e.post(rita, id, "start", startBody(otherThan(e.code(id))), key...); !strings.Contains(w.Body.String(),
+			"4 tries left") {
 			t.Errorf("answer %d %q", w.Code, w.Body)
 		}
 	}
 	right := e.code(id)
 	for range 2 {
-		stepped(t, e.post(rita, id, "start", startBody(right), "Idempotency-Key", "tuesday"), "Ride started", id, booking.StateStarted)
+		stepped(t, e.post(rita, id, "start", startBody(right), "Idempotency-Key", "tuesday"), "Ride started", id,
+			booking.StateStarted)
 	}
 	for range 2 {
 		stepped(t, e.post(rita, id, "complete", "", key...), "Ride completed", id, booking.StateCompleted)
@@ -155,7 +159,8 @@ func TestStepsWithAKey(t *testing.T) {
 	for range 2 {
 		stepped(t, e.post(rita, id, "rate", `{"stars":5}`, key...), "Ride rated", id, booking.StateCompleted)
 	}
-	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":1}`, key...), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":1}`, key...), http.StatusUnprocessableEntity,
+		booking.ErrKeyReused.Message)
 }
 
 // Who repeats a step is told once more what it has come to, without a key too, and nothing is
@@ -170,7 +175,8 @@ func TestStepsRepeated(t *testing.T) {
 		first := e.post(rita, id, c.step, c.body)
 		stored := e.ledger.Appended()
 		for _, body := range []string{c.body, c.other} {
-			if again := e.post(rita, id, c.step, body); again.Code != http.StatusOK || again.Body.String() != first.Body.String() {
+			if again := e.post(rita, id, c.step, body); again.Code != http.StatusOK ||
+				again.Body.String() != first.Body.String() {
 				t.Errorf("%s again: %d %s, want %s", c.step, again.Code, again.Body, first.Body)
 			}
 		}
@@ -229,7 +235,8 @@ func TestGivingBack(t *testing.T) {
 	if w := e.post(rita, id, "release", `{"reason":"A puncture."}`, "Idempotency-Key", "k"); w.Code != http.StatusOK {
 		t.Errorf("again: answer %d %q", w.Code, w.Body)
 	}
-	webtest.Refused(t, e.post(rita, id, "release", `{"reason":"No."}`, "Idempotency-Key", "k"), http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
+	webtest.Refused(t, e.post(rita, id, "release", `{"reason":"No."}`, "Idempotency-Key", "k"),
+		http.StatusUnprocessableEntity, booking.ErrKeyReused.Message)
 	webtest.Refused(t, e.post(rita, id, "arrive", ""), http.StatusConflict, booking.ErrReleasedByYou.Message)
 	webtest.Refused(t, e.accept(rita, named(id)), http.StatusConflict, booking.ErrReleasedByYou.Message)
 	won(t, e.accept(rolf, "{}"), rolf, id)

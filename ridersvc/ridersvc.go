@@ -159,7 +159,8 @@ func (s *Service) Routes() chi.Router {
 
 	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
 	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
-	only("Only raiders can list their bookings").Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
+	only("Only raiders can list their bookings").Get("/bookings",
+		web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))

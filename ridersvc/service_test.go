@@ -105,8 +105,10 @@ func TestProblemsForPrograms(t *testing.T) {
 		{"GET", "/open-bookings?limit=0", e.rider(rita), "", "limit"},
 	} {
 		w := e.call(c.method, c.target, c.bearer, c.body, "Accept", "application/json")
-		if w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(w.Body.String(), `"code":"`+c.code+`"`) {
-			t.Errorf("%s %s: answer %s %s, want code %s", c.method, c.target, w.Header().Get("Content-Type"), w.Body, c.code)
+		if w.Header().Get("Content-Type") != "application/problem+json" ||
+			!strings.Contains(w.Body.String(), `"code":"`+c.code+`"`) {
+			t.Errorf("%s %s: answer %s %s, want code %s", c.method, c.target, w.Header().Get("Content-Type"), w.Body,
+				c.code)
 		}
 	}
 }

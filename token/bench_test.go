@@ -81,7 +81,8 @@ func newWorkload(b *testing.B) *workload {
 	}
 	issuer := a.Issuer(time.Hour)
 	for range 64 {
-		signed, _, err := issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Session: tokentest.Ulla, Role: token.User})
+		signed, _, err := issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com",
+			Session: tokentest.Ulla, Role: token.User})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -18,7 +18,8 @@ func TestClockThatIsOff(t *testing.T) {
 	off := token.ErrClock.Because(errors.New("it is an hour ahead"))
 	var clock error
 	registry := prometheus.NewRegistry()
-	v, err := token.NewVerifier(token.Config{Keys: a.Keys(), Now: a.Now, Clock: func() error { return clock }, Registerer: registry})
+	v, err := token.NewVerifier(token.Config{Keys: a.Keys(), Now: a.Now, Clock: func() error { return clock },
+		Registerer: registry})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	signed, _, err := issuer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com", Role: token.User})
+	signed, _, err := issuer.Issue(token.Grant{Subject: "ullaullaullaullaullaullaul", Email: "ulla@example.com",
+		Role: token.User})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -47,7 +47,9 @@ func FuzzGrammar(f *testing.F) {
 	header := fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"%043d"}`, 7)
 	claims := a.Claims("user", tokentest.Ulla, "ulla@example.com", start, start.Add(time.Minute))
 	f.Add(header, claims)
-	f.Add(header, strings.TrimSuffix(claims, "}")+`,"x":[{"a":1.5e-3,"b":[true,false,null]}],"\u0065\n":"\ud83d\uDEF5","nbf":0,"sid":"`+tokentest.Rita+`"}`)
+	f.Add(header,
+		strings.TrimSuffix(claims,
+			"}")+`,"x":[{"a":1.5e-3,"b":[true,false,null]}],"\u0065\n":"\ud83d\uDEF5","nbf":0,"sid":"`+tokentest.Rita+`"}`)
 	f.Add(" "+strings.ReplaceAll(header, ":", " :\n"), strings.ReplaceAll(claims, ",", "\t,\r"))
 	f.Add(header, strings.Replace(claims, `"email":`, `"\u0065mail":`, 1))
 	f.Add(header, strings.Replace(claims, `"role":"user"`, `"role":"user","ROLE":"raider"`, 1))
@@ -84,10 +86,12 @@ func checkVerdict(t *testing.T, raw string, c token.Claims, err error) {
 	}
 	dot := strings.LastIndexByte(raw, '.')
 	sum := sha256.Sum256([]byte(raw[:dot]))
-	if err := rsa.VerifyPKCS1v15(&atStart(t).Private.PublicKey, crypto.SHA256, sum[:], decode(t, raw[dot+1:])); err != nil {
+	if err := rsa.VerifyPKCS1v15(&atStart(t).Private.PublicKey, crypto.SHA256, sum[:],
+		decode(t, raw[dot+1:])); err != nil {
 		t.Fatalf("it was not signed: %v", err)
 	}
-	if c.Issuer != "pillion" || c.Audience != "pillion" || c.IssuedAt.After(start.Add(token.EventLeeway)) || !start.Before(c.ExpiresAt.Add(token.EventLeeway)) {
+	if c.Issuer != "pillion" || c.Audience != "pillion" || c.IssuedAt.After(start.Add(token.EventLeeway)) ||
+		!start.Before(c.ExpiresAt.Add(token.EventLeeway)) {
 		t.Errorf("it is accepted with %+v", c)
 	}
 	checkClaims(t, raw, c)
@@ -109,7 +113,8 @@ func checkClaims(t *testing.T, raw string, c token.Claims) {
 		t.Fatalf("it has %d parts", len(part))
 	}
 	header, claims := object(t, decode(t, part[0])), object(t, decode(t, part[1]))
-	if len(header) != 3 || header["alg"] != "RS256" || header["typ"] != "JWT" || header["kid"] != c.KeyID || len(c.KeyID) != 43 {
+	if len(header) != 3 || header["alg"] != "RS256" || header["typ"] != "JWT" || header["kid"] != c.KeyID ||
+		len(c.KeyID) != 43 {
 		t.Errorf("its header is %v", header)
 	}
 	want := map[string]any{
@@ -205,6 +210,7 @@ func decode(t *testing.T, s string) []byte {
 
 // reasons are those of an ErrInvalid.
 func reasons() []string {
-	return []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired", "not_yet_valid", "lifetime", "issuer", "audience",
+	return []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired", "not_yet_valid",
+		"lifetime", "issuer", "audience",
 		"role", "retired_key"}
 }

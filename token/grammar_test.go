@@ -48,7 +48,8 @@ func TestErrorsDoNotQuoteTokens(t *testing.T) {
 	for _, f := range a.Forgeries() {
 		_, err := v.Verify(t.Context(), f.Token)
 		text := err.Error()
-		for _, part := range append(strings.Split(f.Token, "."), tokentest.Ulla, "ulla@example.com", "evil", token.Thumbprint(&a.Private.PublicKey)) {
+		for _, part := range append(strings.Split(f.Token, "."), tokentest.Ulla, "ulla@example.com", "evil",
+			token.Thumbprint(&a.Private.PublicKey)) {
 			if len(part) > 7 && strings.Contains(text, part) {
 				t.Errorf("%s: the error has %q of it: %s", f.Name, part, text)
 			}
@@ -76,12 +77,14 @@ func TestNothingIsFetched(t *testing.T) {
 	claims := a.Claims("user", tokentest.Ulla, "ulla@example.com", a.Now(), a.Now().Add(time.Minute))
 	address := "http://" + listener.Addr().String() + "/"
 	for _, extra := range []string{`"jku":"` + address + `"`, `"x5u":"` + address + `"`, `"kid":"` + address + `"`} {
-		for _, header := range []string{strings.TrimSuffix(a.Header(), "}") + "," + extra + "}", `{"alg":"RS256","typ":"JWT",` + extra + `}`} {
+		for _, header := range []string{strings.TrimSuffix(a.Header(), "}") + "," + extra + "}",
+			`{"alg":"RS256","typ":"JWT",` + extra + `}`} {
 			c, err := v.Verify(t.Context(), a.Raw(a.Private, header, claims))
 			wantRefused(t, extra, "malformed", c, err)
 		}
 	}
-	c, err := v.Verify(t.Context(), a.Raw(a.Private, a.Header(), strings.Replace(claims, `"pillion"`, `"`+address+`"`, 1)))
+	c, err := v.Verify(t.Context(), a.Raw(a.Private, a.Header(),
+		strings.Replace(claims, `"pillion"`, `"`+address+`"`, 1)))
 	wantRefused(t, "iss", "issuer", c, err)
 	listener.Close()
 	if from, hit := <-hits; hit {
@@ -154,8 +157,10 @@ func TestGoodTokens(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := token.Claims{
-				ID: tokentest.Rita, Subject: tokentest.Ulla, Email: "ulla@example.com", Role: token.User, Issuer: "pillion", Audience: "pillion",
-				IssuedAt: time.Unix(iat, 0).UTC(), ExpiresAt: time.Unix(exp, 0).UTC(), KeyID: token.Thumbprint(&a.Private.PublicKey),
+				ID: tokentest.Rita, Subject: tokentest.Ulla, Email: "ulla@example.com", Role: token.User,
+				Issuer: "pillion", Audience: "pillion",
+				IssuedAt: time.Unix(iat, 0).UTC(), ExpiresAt: time.Unix(exp, 0).UTC(),
+				KeyID: token.Thumbprint(&a.Private.PublicKey),
 			}
 			if tt.want != nil {
 				tt.want(&want)
@@ -217,7 +222,8 @@ func TestConfiguredNames(t *testing.T) {
 		{"audience", "", "", "rides", "audience"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			i, err := token.NewIssuer(token.IssuerConfig{Key: a.Private, Life: time.Minute, Type: tt.typ, Issuer: tt.issuer, Audience: tt.audience})
+			i, err := token.NewIssuer(token.IssuerConfig{Key: a.Private, Life: time.Minute, Type: tt.typ,
+				Issuer: tt.issuer, Audience: tt.audience})
 			if err != nil {
 				t.Fatal(err)
 			}

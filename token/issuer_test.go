@@ -36,8 +36,10 @@ func TestIssue(t *testing.T) {
 			continue
 		}
 		want := token.Claims{
-			ID: c.ID, Subject: tt.grant.Subject, Email: tt.grant.Email, Session: tt.grant.Session, Role: tt.grant.Role, Issuer: "pillion",
-			Audience: "pillion", IssuedAt: start, ExpiresAt: start.Add(tt.life.Truncate(time.Second)), KeyID: token.Thumbprint(&a.Private.PublicKey),
+			ID: c.ID, Subject: tt.grant.Subject, Email: tt.grant.Email, Session: tt.grant.Session, Role: tt.grant.Role,
+			Issuer:   "pillion",
+			Audience: "pillion", IssuedAt: start, ExpiresAt: start.Add(tt.life.Truncate(time.Second)),
+			KeyID: token.Thumbprint(&a.Private.PublicKey),
 		}
 		if c != want {
 			t.Errorf("%s: claims %+v", tt.name, c)
@@ -55,12 +57,14 @@ func TestIssue(t *testing.T) {
 func TestIssueOnTheWire(t *testing.T) {
 	a := tokentest.New(t)
 	i, err := token.NewIssuer(token.IssuerConfig{
-		Key: a.Private, Life: time.Minute, Now: newClock(start).Now, NewID: func() string { return "abcdefghijklmnopqrstuvwxyz" },
+		Key: a.Private, Life: time.Minute, Now: newClock(start).Now,
+		NewID: func() string { return "abcdefghijklmnopqrstuvwxyz" },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, _, err := i.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Session: tokentest.Rita, Role: token.User})
+	signed, _, err := i.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Session: tokentest.Rita,
+		Role: token.User})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,14 +113,16 @@ func TestIssueRefuses(t *testing.T) {
 		g := good
 		tt.change(&g)
 		signed, c, err := a.Issuer(time.Minute).Issue(g)
-		if signed != "" || c != (token.Claims{}) || !errors.Is(err, token.ErrGrant) || !strings.Contains(err.Error(), tt.says) {
+		if signed != "" || c != (token.Claims{}) || !errors.Is(err, token.ErrGrant) ||
+			!strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want ErrGrant that says %q", tt.name, err, tt.says)
 		}
 		if errors.Is(err, token.ErrInvalid) {
 			t.Errorf("%s: it looks like an invalid token", tt.name)
 		}
 	}
-	i, err := token.NewIssuer(token.IssuerConfig{Key: a.Private, Life: time.Minute, NewID: func() string { return "1" }})
+	i, err := token.NewIssuer(token.IssuerConfig{Key: a.Private, Life: time.Minute,
+		NewID: func() string { return "1" }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,8 @@ func TestKeySet(t *testing.T) {
 	if got := keySet(t, inIndia).Keys()[0]; !reflect.DeepEqual(got, retired) {
 		t.Errorf("a retirement with a fraction, in another zone, is %s", got.RetiredAt)
 	}
-	if text := string(keySet(t, retired).JWKS()); !strings.Contains(text, fmt.Sprintf(`"retired_at":%d}`, start.Unix())) {
+	if text := string(keySet(t, retired).JWKS()); !strings.Contains(text,
+		fmt.Sprintf(`"retired_at":%d}`, start.Unix())) {
 		t.Errorf("the retirement is not on the wire: %s", text)
 	}
 }
@@ -303,7 +304,8 @@ func TestLargestKeySet(t *testing.T) {
 // being written.
 func FuzzParseJWKS(f *testing.F) {
 	f.Add(read(f, "golden.jwks.json"))
-	f.Add([]byte(`{"keys":[{"kty":"RSA","use":"sig","key_ops":["verify"],"alg":"RS256","kid":"` + rfcThumbprint + `","n":"` + rfcModulus +
+	f.Add([]byte(`{"keys":[{"kty":"RSA","use":"sig","key_ops":["verify"],"alg":"RS256","kid":"` + rfcThumbprint +
+		`","n":"` + rfcModulus +
 		`","e":"AQAB","retired_at":1764000000,"x":[1,{"y":null}]}]}`))
 	f.Add([]byte(`{"keys":[]}`))
 	f.Add([]byte(``))

@@ -73,7 +73,9 @@ type fetchCall struct {
 // has the values of the caller's context. It does not end with it, so that a client that hangs up
 // does not spoil the one fetch of an interval. It ends after FetchTimeout, or by Close. With a nil
 // fetch, Offer is the only source. interval defaults to DefaultInterval, and now to time.Now.
-func NewRemoteKeys(fetch func(context.Context) (*KeySet, error), interval time.Duration, now func() time.Time) *RemoteKeys {
+func NewRemoteKeys(
+	fetch func(context.Context) (*KeySet, error), interval time.Duration, now func() time.Time,
+) *RemoteKeys {
 	if interval <= 0 {
 		interval = DefaultInterval
 	}

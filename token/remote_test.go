@@ -55,7 +55,8 @@ func TestRandomKeyIDFlood(t *testing.T) {
 	flood := make([]string, 50)
 	for i := range flood {
 		header := fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"%043d"}`, i)
-		flood[i] = a.Raw(a.Private, header, a.Claims("user", tokentest.Ulla, "ulla@example.com", start, start.Add(time.Minute)))
+		flood[i] = a.Raw(a.Private, header, a.Claims("user", tokentest.Ulla, "ulla@example.com", start,
+			start.Add(time.Minute)))
 	}
 	src := new(source)
 	keys := token.NewRemoteKeys(src.fetch, 10*time.Second, clock.Now)
@@ -157,8 +158,10 @@ func TestNewKeyIsFetched(t *testing.T) {
 func TestUnknownKeyOfAnEvent(t *testing.T) {
 	a := tokentest.New(t)
 	stored := start
-	raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", start, start.Add(time.Hour)))
-	expiredThen := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", start.Add(-2*time.Hour), start.Add(-time.Hour)))
+	raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", start,
+		start.Add(time.Hour)))
+	expiredThen := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com",
+		start.Add(-2*time.Hour), start.Add(-time.Hour)))
 	without, with := keySet(t, tokentest.KeyOf(&a.Other.PublicKey)), a.KeySet()
 	const undecided = "undecided"
 	for _, tt := range []struct {
@@ -211,7 +214,8 @@ func TestUnknownKeyOfAnEvent(t *testing.T) {
 // An undecided event is decided by the set that comes next, and Changed tells when.
 func TestUndecidedIsDecidedLater(t *testing.T) {
 	a := tokentest.New(t)
-	raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", start, start.Add(time.Hour)))
+	raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", start,
+		start.Add(time.Hour)))
 	for _, tt := range []struct {
 		name string
 		next *token.KeySet
@@ -352,7 +356,8 @@ func TestOfferDuringAFetch(t *testing.T) {
 		a := tokentest.New(t)
 		fetched, offered := a.KeySet(), keySet(t, tokentest.KeyOf(&a.Other.PublicKey))
 		answer := make(chan struct{})
-		keys := token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) { <-answer; return fetched, nil }, time.Minute, time.Now)
+		keys := token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) { <-answer; return fetched, nil },
+			time.Minute, time.Now)
 		defer keys.Close()
 		v := verifier(t, token.Config{Keys: keys})
 		keys.Offer(offered)
@@ -379,7 +384,11 @@ func TestOfferDuringAFetch(t *testing.T) {
 func TestContextEndsInAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := tokentest.New(t)
-		keys := token.NewRemoteKeys(func(ctx context.Context) (*token.KeySet, error) { <-ctx.Done(); return nil, ctx.Err() }, time.Minute, time.Now)
+		keys := token.NewRemoteKeys(func(ctx context.Context) (*token.KeySet, error) {
+			<-ctx.Done()
+			return nil,
+				ctx.Err()
+		}, time.Minute, time.Now)
 		defer keys.Close()
 		v := verifier(t, token.Config{Keys: keys})
 		raw := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
@@ -394,7 +403,10 @@ func TestContextEndsInAFetch(t *testing.T) {
 			defer cancel()
 			verify := v.Verify
 			if event {
-				verify = func(ctx context.Context, raw string) (token.Claims, error) { return v.VerifyAt(ctx, raw, time.Now()) }
+				verify = func(ctx context.Context, raw string) (token.Claims,
+					error) {
+					return v.VerifyAt(ctx, raw, time.Now())
+				}
 			}
 			c, err := verify(ctx, a.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 			wantUndecided(t, fmt.Sprintf("event %v", event), token.ErrUndecided, err, c)
@@ -462,7 +474,8 @@ func TestStaticKeys(t *testing.T) {
 	if _, _, err := token.StaticKeys(nil).KeySet(); !errors.Is(err, token.ErrNoKeys) {
 		t.Errorf("no set: %v", err)
 	}
-	raw := a.Raw(a.Private, strings.Replace(a.Header(), token.Thumbprint(&a.Private.PublicKey), strings.Repeat("A", 43), 1),
+	raw := a.Raw(a.Private, strings.Replace(a.Header(), token.Thumbprint(&a.Private.PublicKey), strings.Repeat("A", 43),
+		1),
 		a.Claims("user", tokentest.Ulla, "ulla@example.com", a.Now(), a.Now().Add(time.Hour)))
 	c, err := a.Verifier().VerifyAt(t.Context(), raw, a.Now())
 	wantRefused(t, "an unknown key", "unknown_key", c, err)

@@ -128,7 +128,8 @@ func TestRevokedEvents(t *testing.T) {
 	} {
 		raw := issued(t, a, session, start)
 		for _, now := range []time.Time{start.AddDate(-1, 0, 0), at, later} {
-			v := verifier(t, token.Config{Keys: a.Keys(), Now: func() time.Time { return now }, Revocations: revoked(tt.complete, tt.by...)})
+			v := verifier(t, token.Config{Keys: a.Keys(), Now: func() time.Time { return now },
+				Revocations: revoked(tt.complete, tt.by...)})
 			for _, how := range []string{"uncached", "cached"} {
 				what := fmt.Sprintf("%s, %s, read at %s", tt.name, how, now)
 				c, err := v.VerifyAt(t.Context(), raw, tt.stored)
@@ -142,19 +143,21 @@ func TestRevokedEvents(t *testing.T) {
 	}
 }
 
-// A request that was admitted before a revocation makes a valid event, however long the append took.
+// A request that was admitted before a revocation makes a valid event, however long the append
+// took.
 func TestARequestBeforeItsRevocationMakesAGoodEvent(t *testing.T) {
 	a := tokentest.New(t)
 	raw := issued(t, a, session, start)
 	at := start.Add(time.Minute)
-	v := verifier(t, token.Config{Keys: a.Keys(), Revocations: revoked(at.Add(time.Hour), token.Revocation{Session: session, At: at})})
+	v := verifier(t, token.Config{Keys: a.Keys(), Revocations: revoked(at.Add(time.Hour),
+		token.Revocation{Session: session, At: at})})
 	for before := time.Duration(0); before < 5*second; before += 100 * time.Millisecond {
 		c, err := v.VerifyAt(t.Context(), raw, at.Add(-before).Add(15*second))
 		wantRefused(t, fmt.Sprintf("let in %v before the revocation", before), "", c, err)
 	}
 }
 
-// Without a list of revocations that is recent enough no request is let in, and none is told that
+// Without a list of revocations that is recent enough no request is admitted, and none is told that
 // its token is invalid unless it is.
 func TestRevocationsNotLoaded(t *testing.T) {
 	a := tokentest.New(t)
@@ -168,9 +171,11 @@ func TestRevocationsNotLoaded(t *testing.T) {
 	}
 	c, err := v.Verify(t.Context(), issued(t, a, session, start.Add(-2*time.Hour)))
 	wantRefused(t, "an expired token", "expired", c, err)
-	c, err = v.Verify(t.Context(), a.Raw(a.Other, a.Header(), a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))))
+	c, err = v.Verify(t.Context(), a.Raw(a.Other, a.Header(),
+		a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))))
 	wantRefused(t, "a forged token", "signature", c, err)
-	c, err = v.VerifyAt(t.Context(), a.Raw(a.Other, a.Header(), a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))), start)
+	c, err = v.VerifyAt(t.Context(), a.Raw(a.Other, a.Header(),
+		a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))), start)
 	wantRefused(t, "a forged event does not wait", "signature", c, err)
 
 	set.Complete(start)
@@ -209,7 +214,8 @@ func TestRevocationCheck(t *testing.T) {
 		{"no account's id", token.Revocation{Subject: "ulla@example.com", NotBefore: start, At: start}, false},
 	} {
 		err := tt.r.Check(start)
-		if tt.ok != (err == nil) || !tt.ok && (!errors.Is(err, token.ErrRevocation) || fault.KindOf(err) != fault.Invalid) {
+		if tt.ok != (err == nil) || !tt.ok && (!errors.Is(err, token.ErrRevocation) ||
+			fault.KindOf(err) != fault.Invalid) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
@@ -241,7 +247,8 @@ func TestRevocationsOfAnAccount(t *testing.T) {
 			}
 			at, ok := set.Revoked(account, session, iat)
 			if ok == want.IsZero() || !at.Equal(want) {
-				t.Fatalf("round %d: %v: issued %d s after the start it is revoked as of %v (%v), want %v", round, all, sec, at, ok, want)
+				t.Fatalf("round %d: %v: issued %d s after the start it is revoked as of %v (%v), want %v", round, all,
+					sec, at, ok, want)
 			}
 		}
 		if n := set.Len(); n < 1 || n > len(all) {
@@ -253,7 +260,8 @@ func TestRevocationsOfAnAccount(t *testing.T) {
 func TestRevocationSetForgets(t *testing.T) {
 	set := revoked(start,
 		token.Revocation{Session: session, At: start}, token.Revocation{Session: otherSession, At: start.Add(second)},
-		token.Revocation{Subject: account, NotBefore: start, At: start}, token.Revocation{Subject: account, NotBefore: start.Add(second), At: start.Add(second)},
+		token.Revocation{Subject: account, NotBefore: start, At: start},
+		token.Revocation{Subject: account, NotBefore: start.Add(second), At: start.Add(second)},
 		token.Revocation{Subject: otherAccount, NotBefore: start, At: start})
 	if n := set.Len(); n != 5 {
 		t.Errorf("it has %d, want 5", n)

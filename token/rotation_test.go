@@ -121,7 +121,8 @@ func TestRetire(t *testing.T) {
 	}
 	// As of earlier, never as of later.
 	// Where the one that was to take over is bad, the next in line does, or nobody.
-	if s := ok(ok(set.Rotate(now)).Retire(now, now, two.ID)); !slices.Equal(stages(t, s, now.Add(time.Hour)), []token.Stage{token.Active, token.Compromised}) {
+	if s := ok(ok(set.Rotate(now)).Retire(now, now, two.ID)); !slices.Equal(stages(t, s, now.Add(time.Hour)),
+		[]token.Stage{token.Active, token.Compromised}) {
 		t.Errorf("the active key retires, and nobody takes over: %s", s.JWKS())
 	}
 	set = ok(set.Retire(now, start, one.ID))

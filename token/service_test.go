@@ -35,7 +35,8 @@ func TestServiceTokens(t *testing.T) {
 		{"a service that says that it is a rider", "service+jwt", "raider"},
 	} {
 		header := `{"alg":"RS256","typ":"` + tt.typ + `","kid":"` + token.Thumbprint(&a.Private.PublicKey) + `"}`
-		raw := a.Raw(a.Private, header, a.Claims(tt.role, tokentest.Ulla, "ulla@example.com", now, now.Add(time.Minute)))
+		raw := a.Raw(a.Private, header, a.Claims(tt.role, tokentest.Ulla, "ulla@example.com", now,
+			now.Add(time.Minute)))
 		c, err := a.Verifier().VerifyAt(t.Context(), raw, now)
 		wantRefused(t, tt.name, "role", c, err)
 	}
@@ -47,7 +48,8 @@ func TestServiceTokens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := i.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com", Role: tt.role}); !errors.Is(err, token.ErrGrant) {
+		if _, _, err := i.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com",
+			Role: tt.role}); !errors.Is(err, token.ErrGrant) {
 			t.Errorf("typ %q, role %s: %v, want ErrGrant", tt.typ, tt.role, err)
 		}
 	}

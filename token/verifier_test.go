@@ -100,7 +100,7 @@ func TestVerifyAtTimes(t *testing.T) {
 	}
 }
 
-// Whatever a request is let in with, its event is good, however long the append took and however
+// Whatever admits a request, its event is valid, however long the append took and however
 // the clocks differ.
 func TestAnAcceptedRequestMakesAGoodEvent(t *testing.T) {
 	a := tokentest.New(t)
@@ -149,7 +149,8 @@ func TestRetiredKey(t *testing.T) {
 	} {
 		iat := start.Add(tt.iat)
 		now := iat.Add(second)
-		raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", iat, iat.Add(24*time.Hour)))
+		raw := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", iat,
+			iat.Add(24*time.Hour)))
 		for _, keys := range []*token.KeySet{set, reread} {
 			v := verifier(t, token.Config{Keys: token.StaticKeys(keys), Now: func() time.Time { return now }})
 			for _, how := range []string{"uncached", "cached"} {
@@ -283,11 +284,14 @@ func TestRefusalsAreCounted(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("# HELP pillion_tokens_refused_total Tokens of requests that were refused or could not be verified, by reason.\n" +
 		"# TYPE pillion_tokens_refused_total counter\n")
-	for _, reason := range []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired", "not_yet_valid", "lifetime",
-		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "no_keys", "no_revocations", "clock", "undecided"} {
+	for _, reason := range []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired",
+		"not_yet_valid", "lifetime",
+		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "no_keys", "no_revocations", "clock",
+		"undecided"} {
 		fmt.Fprintf(&text, "pillion_tokens_refused_total{reason=%q} %d\n", reason, want[reason])
 	}
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(text.String()), "pillion_tokens_refused_total"); err != nil {
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(text.String()),
+		"pillion_tokens_refused_total"); err != nil {
 		t.Error(err)
 	}
 }
@@ -295,7 +299,8 @@ func TestRefusalsAreCounted(t *testing.T) {
 func TestNewVerifierRefuses(t *testing.T) {
 	a := tokentest.New(t)
 	taken := prometheus.NewRegistry()
-	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pillion", Name: "tokens_refused_total", Help: "Another."}))
+	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pillion", Name: "tokens_refused_total",
+		Help: "Another."}))
 	for _, tt := range []struct {
 		name   string
 		config token.Config

@@ -36,10 +36,10 @@ func vectors(t *testing.T, name string, into any) {
 // RSA signatures with PKCS #1 v1.5, 2048 bits and SHA-256: all 259 as Wycheproof says. Two things
 // to say to that:
 //
-//   - 8 is "acceptable": its ASN.1 lacks the NULL, which RFC 8017 appendix B.1 allows to accept. We refuse it, because crypto/rsa
-//     compares with the one right encoding instead of parsing what it finds.
-//   - 258 and 259 are valid, under keys with exponent 3. The signature layer agrees; our import refuses such keys, so no token
-//     ever gets that far.
+//   - 8 is "acceptable": its ASN.1 lacks the NULL, which RFC 8017 appendix B.1 allows to accept.
+//     We refuse it, because crypto/rsa compares with the one right encoding.
+//   - 258 and 259 are valid, under keys with exponent 3. The signature layer agrees; our import
+//     refuses such keys, so no token ever gets that far.
 func TestWycheproofRSA(t *testing.T) {
 	var file struct {
 		NumberOfTests int
@@ -114,10 +114,12 @@ func TestWycheproofJWS(t *testing.T) {
 			case tt.Result == "valid" && h.Alg != "RS256":
 				exceptions[h.Alg]++
 				if err == nil || accepted {
-					t.Errorf("%d (%s, %s) is %s, and its signature is accepted as RS256", tt.TcID, g.Comment, tt.Comment, h.Alg)
+					t.Errorf("%d (%s, %s) is %s, and its signature is accepted as RS256", tt.TcID, g.Comment,
+						tt.Comment, h.Alg)
 				}
 			case accepted != (tt.Result == "valid"):
-				t.Errorf("%d (%s, %s) is %s, and accepted: %v (%v)", tt.TcID, g.Comment, tt.Comment, tt.Result, accepted, err)
+				t.Errorf("%d (%s, %s) is %s, and accepted: %v (%v)", tt.TcID, g.Comment, tt.Comment, tt.Result,
+					accepted, err)
 			default:
 				agreed++
 			}
@@ -129,7 +131,8 @@ func TestWycheproofJWS(t *testing.T) {
 	// Those without an algorithm are 372 and 373: HS256 too, with a stray "?" in the base64 that
 	// Wycheproof leaves to the decoder (their comments: InvalidCharacterInserted) and that RFC 7515
 	// section 2 does not allow.
-	want := map[string]int{"": 2, "HS256": 8, "ES256": 2, "ES512": 2, "RS384": 4, "RS512": 4, "PS256": 6, "PS384": 6, "PS512": 4}
+	want := map[string]int{"": 2, "HS256": 8, "ES256": 2, "ES512": 2, "RS384": 4, "RS512": 4, "PS256": 6, "PS384": 6,
+		"PS512": 4}
 	if !maps.Equal(exceptions, want) {
 		t.Errorf("valid with other algorithms are %v, want %v", exceptions, want)
 	}

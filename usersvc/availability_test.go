@@ -30,7 +30,8 @@ func TestAvailability(t *testing.T) {
 		got := webtest.Object(t, w)
 		// within an area of about 300 m
 		if n, ok := got["nearest_m"].(float64); ok && want["nearest_m"] == nil {
-			if least, most := want["least"].(float64), want["most"].(float64); n < least || n > most || n != float64(int(n)/100*100) {
+			if least, most := want["least"].(float64), want["most"].(float64); n < least || n > most ||
+				n != float64(int(n)/100*100) {
 				t.Errorf("?%s: the nearest is said to be %v m away, want %v to %v", query, n, least, most)
 			}
 			delete(got, "nearest_m")
@@ -49,7 +50,8 @@ func TestAvailability(t *testing.T) {
 		return map[string]any{"raiders": 0.0, "more": false, "radius_m": radius}
 	}
 	somebody := func(n int, least, most float64) map[string]any {
-		return map[string]any{"raiders": float64(n), "more": n == fleet.MaxCount, "radius_m": 3000.0, "least": least, "most": most}
+		return map[string]any{"raiders": float64(n), "more": n == fleet.MaxCount, "radius_m": 3000.0, "least": least,
+			"most": most}
 	}
 	says(here, nobody(3000))
 	e.at(rita, 12.98, 77.59) // 1112 m

@@ -61,7 +61,8 @@ func BenchmarkWatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service, err := usersvc.New(usersvc.Config{Fleet: riders, Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier()})
+	service, err := usersvc.New(usersvc.Config{Fleet: riders, Desk: desk, Board: board, Ready: follower.Ready,
+		Ledger: ledger, Verifier: auth.Verifier()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -300,7 +301,8 @@ func lookAt(addr string, r watchedRide, begun func()) (kinds []string, late []fl
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute))
-	if _, err := fmt.Fprintf(conn, "GET /bookings/%s/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", r.ID, r.Token); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET /bookings/%s/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
+		r.ID, r.Token); err != nil {
 		return nil, nil, err
 	}
 	lines := bufio.NewReaderSize(conn, 1024)

@@ -27,7 +27,8 @@ func TestBookAnswersAsTheOriginal(t *testing.T) {
 		t.Errorf("answer %s, want %s...", w.Body, begins)
 	}
 	v := webtest.Object(t, w)
-	want := []string{"booking_id", "deadline", "message", "requested_at", "start_code", "state", "success", "updated_at", "user"}
+	want := []string{"booking_id", "deadline", "message", "requested_at", "start_code", "state", "success",
+		"updated_at", "user"}
 	if got := webtest.Names(v); !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}
@@ -113,7 +114,8 @@ func TestBookBodies(t *testing.T) {
 
 func TestBookKeepsTheTrip(t *testing.T) {
 	e := newEnv(t)
-	v := webtest.Object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
+	v := webtest.Object(t, e.call("POST", "/book", e.user(ulla),
+		`{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
 	want := map[string]any{
 		"pickup":  map[string]any{"lat": 12.9716, "lng": 77.5946},
 		"dropoff": map[string]any{"lat": 12.9352, "lng": 77.6245},
@@ -135,7 +137,8 @@ func TestIdempotencyKey(t *testing.T) {
 	e := newEnv(t)
 	id := func(user, body, key string) string {
 		t.Helper()
-		return webtest.Object(t, e.call("POST", "/book", e.user(user), body, "Idempotency-Key", key))["booking_id"].(string)
+		return webtest.Object(t, e.call("POST", "/book", e.user(user), body, "Idempotency-Key",
+			key))["booking_id"].(string)
 	}
 	first := id(ulla, trip, "k1")
 	if again := id(ulla, trip, "k1"); again != first {

@@ -22,7 +22,8 @@ func TestShow(t *testing.T) {
 	e := newEnv(t, bookingtest.WithStaleReads(100)) // only a fresh read knows anything
 	id := e.book(ulla)
 	v := webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
+	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state",
+		"updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields %v, want %v", got, want)
 	}
 	if v["booking_id"] != string(id) || v["state"] != "open" {
@@ -37,7 +38,8 @@ func TestShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = webtest.Object(t, e.call("GET", "/bookings/"+string(id), e.user(ulla), ""))
-	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state", "updated_at"}; !slices.Equal(got, want) {
+	if got, want := webtest.Names(v), []string{"booking_id", "deadline", "requested_at", "start_code", "state",
+		"updated_at"}; !slices.Equal(got, want) {
 		t.Errorf("fields after the release %v, want %v", got, want)
 	}
 }
@@ -76,7 +78,8 @@ func TestOthersLearnNothing(t *testing.T) {
 func TestMalformedIDs(t *testing.T) {
 	e := newEnv(t)
 	for _, id := range []string{
-		"x", strings.ToUpper(wrong), wrong + "a", wrong[1:], wrong[:25] + "1", wrong[:25] + "*", "%3E", "..%2f..", "ledger.booking", "%00",
+		"x", strings.ToUpper(wrong), wrong + "a", wrong[1:], wrong[:25] + "1", wrong[:25] + "*", "%3E", "..%2f..",
+		"ledger.booking", "%00",
 		wrong[:24] + "%C3%A4", strings.Repeat("a", 4096),
 	} {
 		for _, c := range []struct{ method, tail string }{{"GET", ""}, {"POST", "/cancel"}} {
@@ -115,10 +118,12 @@ func TestCancel(t *testing.T) {
 				return
 			}
 			v := webtest.Object(t, w)
-			if v["success"] != true || v["message"] != "Booking cancelled" || v["state"] != "cancelled" || v["reason"] != reason {
+			if v["success"] != true || v["message"] != "Booking cancelled" || v["state"] != "cancelled" ||
+				v["reason"] != reason {
 				t.Errorf("answer %v", v)
 			}
-			if b, err := e.desk.Show(t.Context(), id); err != nil || b.State != booking.StateCancelled || b.Reason != reason {
+			if b, err := e.desk.Show(t.Context(), id); err != nil || b.State != booking.StateCancelled ||
+				b.Reason != reason {
 				t.Errorf("the ledger has %+v, %v", b, err)
 			}
 		})
@@ -192,7 +197,8 @@ func TestCancelAgain(t *testing.T) {
 	stored := e.ledger.Appended()
 	// without a key it is the same: done is done
 	for _, body := range []string{"", `{"reason":"Another one."}`} {
-		if v := webtest.Object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), body)); !cmp.Equal(v, first) {
+		if v := webtest.Object(t, e.call("POST", "/bookings/"+string(id)+"/cancel", e.user(ulla), body)); !cmp.Equal(v,
+			first) {
 			t.Errorf("cancelled once more: %v, want %v", v, first)
 		}
 	}

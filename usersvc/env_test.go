@@ -36,7 +36,8 @@ const (
 const deadline = 2 * time.Minute
 
 // tariff is what rides cost in these tests: 10 metres take a second.
-var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36, Detour: 1, Longest: 100}
+var tariff = booking.Tariff{Currency: "EUR", Base: 100, PerKilometre: 50, PerMinute: 12, Minimum: 180, Speed: 36,
+	Detour: 1, Longest: 100}
 
 // codes are the start codes of all services.
 func codes(t testing.TB) *booking.StartCodes {
@@ -74,13 +75,15 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 	t.Helper()
 	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
-	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t), Now: e.now})
+	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t),
+		Now: e.now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.desk = desk
 	e.busy = make(map[booking.RiderID]bool)
-	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now, Busy: func(id booking.RiderID) bool { return e.busy[id] }}); err != nil {
+	if e.fleet, err = fleet.NewMap(fleet.Options{Now: e.now,
+		Busy: func(id booking.RiderID) bool { return e.busy[id] }}); err != nil {
 		t.Fatal(err)
 	}
 	config := usersvc.Config{
@@ -124,7 +127,8 @@ func (e *env) call(method, target, bearer, body string, headers ...string) *http
 func later(t testing.TB, w *httptest.ResponseRecorder) {
 	t.Helper()
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
-		t.Errorf("answer %d %q with Retry-After %q, want 503 and when to come back", w.Code, w.Body, w.Header().Get("Retry-After"))
+		t.Errorf("answer %d %q with Retry-After %q, want 503 and when to come back", w.Code, w.Body,
+			w.Header().Get("Retry-After"))
 	}
 }
 

@@ -95,7 +95,8 @@ func TestListRefusesBadFilters(t *testing.T) {
 	e := newEnv(t)
 	for _, query := range []string{
 		"state=", "state=Open", "state=open,", "state=none", "state=open;accepted", "state=open,%00",
-		"since=", "since=yesterday", "since=2026-03-01", "since=2026-03-01T08:00:00Z&since=2026-03-01T08:00:00Z", "until=1", "until=2026-02-30T00:00:00Z",
+		"since=", "since=yesterday", "since=2026-03-01", "since=2026-03-01T08:00:00Z&since=2026-03-01T08:00:00Z",
+		"until=1", "until=2026-02-30T00:00:00Z",
 	} {
 		if w := e.call("GET", "/bookings?"+query, e.user(ulla), ""); w.Code != http.StatusBadRequest {
 			t.Errorf("?%s: answer %d %q", query, w.Code, w.Body)

@@ -17,10 +17,15 @@ import (
 // it said.
 func FuzzBook(f *testing.F) {
 	for _, seed := range []string{
-		"", " ", "{}", "[]", "null", "{}{}", `{"pickup":null}`, `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.4}}`,
-		`{"pickup":{"lat":-0.0,"lng":1e-320},"dropoff":{"lat":0.5,"lng":-0.5}}`, `{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":90,"lng":-180}}`, `{"pickup":{"lat":1e999,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
-		`{"Pickup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":4}}`, `{"pickup":{"lat":1,"lat":2,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
-		`{"pickup":{"lat":1},"dropoff":{"lng":4}}`, `{"pickup":{"lat":"1","lng":2}}`, `{"pic\u006bup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
+		"", " ", "{}", "[]", "null", "{}{}", `{"pickup":null}`,
+		`{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":1.3,"lng":2.4}}`,
+		`{"pickup":{"lat":-0.0,"lng":1e-320},"dropoff":{"lat":0.5,"lng":-0.5}}`,
+		`{"pickup":{"lat":1,"lng":2},"dropoff":{"lat":90,"lng":-180}}`,
+		`{"pickup":{"lat":1e999,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
+		`{"Pickup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
+		`{"pickup":{"lat":1,"lat":2,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
+		`{"pickup":{"lat":1},"dropoff":{"lng":4}}`, `{"pickup":{"lat":"1","lng":2}}`,
+		`{"pic\u006bup":{"lat":1,"lng":2},"dropoff":{"lat":3,"lng":4}}`,
 		"{\"\\u0000\":1}", "\xff", "\xef\xbb\xbf{}", `{"pickup":[[[[[[[[[[[[[[[[[[[[`,
 	} {
 		f.Add([]byte(seed))
@@ -51,7 +56,8 @@ func FuzzBook(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &shown); err != nil {
 			t.Fatalf("answer %q: %v", w.Body, err)
 		}
-		if (said.Pickup == nil) != (shown.Pickup == nil) || (said.Dropoff == nil) != (shown.Dropoff == nil) || (said.Pickup == nil) != (said.Dropoff == nil) {
+		if (said.Pickup == nil) != (shown.Pickup == nil) || (said.Dropoff == nil) != (shown.Dropoff == nil) ||
+			(said.Pickup == nil) != (said.Dropoff == nil) {
 			t.Fatalf("said %s, shown %s", body, w.Body)
 		}
 		if said.Pickup == nil {
@@ -72,8 +78,10 @@ func FuzzBook(f *testing.F) {
 // reason to the letter.
 func FuzzCancel(f *testing.F) {
 	for _, seed := range []string{
-		"", "{}", `{"reason":""}`, `{"reason":"x"}`, `{"reason":"\u00e4\ud83d\ude00"}`, `{"reason":"\ud800"}`, `{"reason":"\n"}`,
-		`{"reason":null}`, `{"reason":1}`, `{"REASON":"x"}`, `{"reason":"a","reason":"b"}`, "{\"reason\":\"\xff\"}", `{"reason":"\u202e"}`,
+		"", "{}", `{"reason":""}`, `{"reason":"x"}`, `{"reason":"\u00e4\ud83d\ude00"}`, `{"reason":"\ud800"}`,
+		`{"reason":"\n"}`,
+		`{"reason":null}`, `{"reason":1}`, `{"REASON":"x"}`, `{"reason":"a","reason":"b"}`, "{\"reason\":\"\xff\"}",
+		`{"reason":"\u202e"}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -77,7 +77,9 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 }
 
 // call makes a request over HTTP.
-func (in *instance) call(ctx context.Context, method, target, bearer, body string, headers ...string) (int, string, error) {
+func (in *instance) call(
+	ctx context.Context, method, target, bearer, body string, headers ...string,
+) (int, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, in.url+target, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
@@ -122,7 +124,8 @@ func TestOverNATS(t *testing.T) {
 		if err := watch.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		user, rider := auth.Token(token.User, ulla, "john@example.com"), auth.Token(token.Rider, rita, "rider@example.com")
+		user, rider := auth.Token(token.User, ulla, "john@example.com"),
+			auth.Token(token.Rider, rita, "rider@example.com")
 
 		var newest []string
 		for range 20 {
@@ -200,7 +203,8 @@ func TestIdempotencyKeyInARace(t *testing.T) {
 			var g errgroup.Group
 			for i := range ids {
 				g.Go(func() error {
-					status, answer, err := instances[i%2].call(t.Context(), "POST", "/book", user, "{}", "Idempotency-Key", key)
+					status, answer, err := instances[i%2].call(t.Context(), "POST", "/book", user, "{}",
+						"Idempotency-Key", key)
 					if err != nil {
 						return err
 					}

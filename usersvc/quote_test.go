@@ -17,7 +17,8 @@ func TestQuoteIsWhatIsBooked(t *testing.T) {
 	if quoted["fare"] != 463.0 || len(quoted) != 6 {
 		t.Errorf("quoted %v, want a fare of 463 and six figures", quoted)
 	}
-	booked := webtest.Object(t, e.call("POST", "/book", e.user(ulla), `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
+	booked := webtest.Object(t, e.call("POST", "/book", e.user(ulla),
+		`{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.9352,"lng":77.6245}}`))
 	same := make(map[string]any)
 	for name := range quoted {
 		same[name] = booked[name]

@@ -38,7 +38,8 @@ func TestStartCode(t *testing.T) {
 	}
 	over := e.book(ulla)
 	e.bring(over, booking.StateStarted)
-	if w := e.call("GET", "/bookings/"+string(over), e.user(ulla), ""); strings.Contains(w.Body.String(), "start_code") {
+	if w := e.call("GET", "/bookings/"+string(over), e.user(ulla), ""); strings.Contains(w.Body.String(),
+		"start_code") {
 		t.Errorf("under way: %s", w.Body)
 	}
 	if log := e.log.String(); strings.Contains(log, `"`+first+`"`) {
@@ -53,17 +54,20 @@ func TestRate(t *testing.T) {
 		w := e.call("POST", "/bookings/"+string(id)+"/rate", e.user(ulla), body, headers...)
 		return w.Code, w.Body.String()
 	}
-	if status, says := rate(`{"stars":5}`); status != http.StatusConflict || !strings.Contains(says, "once it is over") {
+	if status, says := rate(`{"stars":5}`); status != http.StatusConflict ||
+		!strings.Contains(says, "once it is over") {
 		t.Errorf("before the ride: %d %s", status, says)
 	}
 	e.bring(id, booking.StateCompleted)
-	for _, body := range []string{`{}`, `{"stars":0}`, `{"stars":6}`, `{"stars":-1}`, `{"stars":"5"}`, `{"stars":4.5}`} {
+	for _, body := range []string{`{}`, `{"stars":0}`, `{"stars":6}`, `{"stars":-1}`, `{"stars":"5"}`,
+		`{"stars":4.5}`} {
 		if status, _ := rate(body); status != http.StatusBadRequest {
 			t.Errorf("%s: %d", body, status)
 		}
 	}
 	for range 2 {
-		if status, says := rate(`{"stars":5}`, "Idempotency-Key", "k"); status != http.StatusOK || !strings.Contains(says, `"user_stars":5`) {
+		if status, says := rate(`{"stars":5}`, "Idempotency-Key", "k"); status != http.StatusOK ||
+			!strings.Contains(says, `"user_stars":5`) {
 			t.Errorf("answer %d %s", status, says)
 		}
 	}

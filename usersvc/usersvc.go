@@ -133,7 +133,8 @@ func (s *Service) Routes() chi.Router {
 	only("Only users can book rides").With(s.bookRate.ByCaller()).Post("/book", web.Handle(s.book))
 	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
 	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
-	only("Only users can list their bookings").Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, s.view)))
+	only("Only users can list their bookings").Get("/bookings",
+		web.Handle(bookings.List(s.board.CatchUp, s.list, s.view)))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))

@@ -222,7 +222,8 @@ func nodeOf(s string) (a netip.Addr, ok bool) {
 func isPort(s string) bool {
 	s = s[1:]
 	if obfuscated, ok := strings.CutPrefix(s, "_"); ok {
-		return obfuscated != "" && strings.Trim(obfuscated, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+		return obfuscated != "" && strings.Trim(obfuscated,
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 	}
 	return s != "" && len(s) <= 5 && strings.Trim(s, "0123456789") == ""
 }

@@ -26,9 +26,10 @@ var (
 	ErrBodyTooLarge = fault.New(fault.TooLarge, "body_too_large", "The body is too large. The limit is 64 KiB.")
 	ErrBodyCutShort = fault.New(fault.Malformed, "body_cut_short",
 		"The body ended early or arrived too slowly. Please send it again.")
-	ErrNotJSON       = fault.New(fault.Malformed, "not_json", "The body is not valid JSON. Send one JSON object.")
-	ErrNotObject     = fault.New(fault.Malformed, "not_an_object", "The body must be one JSON object.")
-	ErrTrailingData  = fault.New(fault.Malformed, "trailing_data", "The body must be one JSON object with nothing after it.")
+	ErrNotJSON      = fault.New(fault.Malformed, "not_json", "The body is not valid JSON. Send one JSON object.")
+	ErrNotObject    = fault.New(fault.Malformed, "not_an_object", "The body must be one JSON object.")
+	ErrTrailingData = fault.New(fault.Malformed, "trailing_data",
+		"The body must be one JSON object with nothing after it.")
 	ErrUnknownField  = fault.New(fault.Malformed, "unknown_field", "The body has an unknown field.")
 	ErrRepeatedField = fault.New(fault.Malformed, "repeated_field", "The body has a field more than once.")
 	ErrBadText       = fault.New(fault.Malformed, "bad_text", "The body contains characters that are not allowed.")
@@ -109,7 +110,8 @@ func readBody(r *http.Request) ([]byte, error) {
 }
 
 // strict are the options of decode. encoding/json/v2 matches names exactly by default.
-var strict = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmarshalers(json.UnmarshalFromFunc(wholeNumber)))
+var strict = json.JoinOptions(json.RejectUnknownMembers(true),
+	json.WithUnmarshalers(json.UnmarshalFromFunc(wholeNumber)))
 
 // decode reads one JSON object into v, strictly.
 func decode(data []byte, v any) error {

@@ -50,7 +50,8 @@ func deep(n int) string {
 func TestDecode(t *testing.T) {
 	full := order{
 		Email: "ulla@example.com", Stars: 5, Sure: true, Pickup: &place{60.2, 24.9}, Stops: []place{{1, 2}, {3, 4}},
-		Tags: map[string]int{"a": 1, "A": 2}, When: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Any: map[string]any{"x": []any{"y"}},
+		Tags: map[string]int{"a": 1, "A": 2}, When: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Any:   map[string]any{"x": []any{"y"}},
 		Plain: "p", hidden: "", common: common{Note: "n"},
 	}
 	for _, c := range []struct {
@@ -218,7 +219,8 @@ func TestDecodeMediaType(t *testing.T) {
 }
 
 func TestDecodeBodiesThatFail(t *testing.T) {
-	r := httptest.NewRequest("POST", "/", iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(`{"email":"a"}`))))
+	r := httptest.NewRequest("POST", "/",
+		iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(`{"email":"a"}`))))
 	var v order
 	if err := web.DecodeOptional(r, &v); !errors.Is(err, web.ErrBodyCutShort) || !errors.Is(err, iotest.ErrTimeout) {
 		t.Errorf("a body that stalls: %v", err)
@@ -235,7 +237,8 @@ func TestDecodeBodiesThatFail(t *testing.T) {
 		t.Errorf("a body of a terabyte: %v", err)
 	}
 	// What is no pointer is our mistake and not the client's.
-	if err := web.DecodeOptional(request("POST", "/", `{"email":"a"}`), v); fault.KindOf(err) != fault.Internal || err == nil {
+	if err := web.DecodeOptional(request("POST", "/", `{"email":"a"}`), v); fault.KindOf(err) != fault.Internal ||
+		err == nil {
 		t.Errorf("decoding into a value: %v", err)
 	}
 }
@@ -244,10 +247,14 @@ func TestDecodeBodiesThatFail(t *testing.T) {
 // accepted reads the same when it is written and read again.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		"", "{}", " {} ", "null", "[]", `{"email":"a","stars":1,"sure":true,"pickup":{"lat":1,"lng":2}}`, `{"email":"a","email":"b"}`,
-		`{"EMAIL":"a"}`, `{"email":"\u0000"}`, `{"email":"\ud800"}`, "{\"email\":\"\xff\"}", `{"stops":[{"lat":1e999}]}`, `{"any":[[[[]]]]}`,
-		`{"tags":{"a":1}}`, `{"when":"2026-01-02T03:04:05Z"}`, `{"when":1}`, `{} {}`, `{"a":1}x`, `{"stops":[1,"x",null]}`, `{"Plain":"x","note":""}`,
-		`{"any":-0.0e-0}`, `{"email":{}}`, `{"tags":[]}`, strings.Repeat(`{"any":`, 40), strings.Repeat("[", 99), `{"email`, `{"email":"a",}`,
+		"", "{}", " {} ", "null", "[]", `{"email":"a","stars":1,"sure":true,"pickup":{"lat":1,"lng":2}}`,
+		`{"email":"a","email":"b"}`,
+		`{"EMAIL":"a"}`, `{"email":"\u0000"}`, `{"email":"\ud800"}`, "{\"email\":\"\xff\"}",
+		`{"stops":[{"lat":1e999}]}`, `{"any":[[[[]]]]}`,
+		`{"tags":{"a":1}}`, `{"when":"2026-01-02T03:04:05Z"}`, `{"when":1}`, `{} {}`, `{"a":1}x`,
+		`{"stops":[1,"x",null]}`, `{"Plain":"x","note":""}`,
+		`{"any":-0.0e-0}`, `{"email":{}}`, `{"tags":[]}`, strings.Repeat(`{"any":`, 40), strings.Repeat("[", 99),
+		`{"email`, `{"email":"a",}`,
 	} {
 		f.Add([]byte(seed), "application/json")
 	}
@@ -287,13 +294,17 @@ func TestDecodeIsProportionate(t *testing.T) {
 		fmt.Fprintf(&names, `"%d":1,`, i)
 	}
 	for name, body := range map[string]string{
-		"a long name over a long list":      `{"any":{"` + strings.Repeat("a", 30_000) + `":[` + strings.Repeat("1,", 15_000) + `1]}}`,
-		"a long name over many objects":     `{"any":{"` + strings.Repeat("a", 30_000) + `":[` + strings.Repeat(`{"a":1},`, 4_000) + `1]}}`,
-		"many small structs":                `{"stops":[` + strings.Repeat(`{"lat":1},`, 6_000) + `{}]}`,
-		"a long unknown name":               `{"` + strings.Repeat("a", 60_000) + `":1}`,
-		"a long name that is there twice":   `{"tags":{"` + strings.Repeat("a", 30_000) + `":1,"` + strings.Repeat("a", 30_000) + `":1}}`,
-		"many names":                        `{"tags":{` + names.String() + `"a":1}}`,
-		"long names down to the last level": `{"any":` + strings.Repeat(`{"`+strings.Repeat("a", 4_000)+`":`, 14) + "[[[",
+		"a long name over a long list": `{"any":{"` + strings.Repeat("a", 30_000) + `":[` +
+			strings.Repeat("1,", 15_000) + `1]}}`,
+		"a long name over many objects": `{"any":{"` + strings.Repeat("a", 30_000) + `":[` +
+			strings.Repeat(`{"a":1},`, 4_000) + `1]}}`,
+		"many small structs":  `{"stops":[` + strings.Repeat(`{"lat":1},`, 6_000) + `{}]}`,
+		"a long unknown name": `{"` + strings.Repeat("a", 60_000) + `":1}`,
+		"a long name that is there twice": `{"tags":{"` + strings.Repeat("a", 30_000) + `":1,"` +
+			strings.Repeat("a", 30_000) + `":1}}`,
+		"many names": `{"tags":{` + names.String() + `"a":1}}`,
+		"long names down to the last level": `{"any":` + strings.Repeat(`{"`+strings.Repeat("a", 4_000)+`":`, 14) +
+			"[[[",
 	} {
 		r := request("POST", "/", body)
 		var v order

@@ -25,8 +25,9 @@ var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another
 func TestStatus(t *testing.T) {
 	for kind, want := range map[fault.Kind]int{
 		fault.Internal: 500, fault.Malformed: 400, fault.Invalid: 400, fault.Unauthenticated: 401, fault.Forbidden: 403,
-		fault.NotFound: 404, fault.Conflict: 409, fault.TooLarge: 413, fault.UnsupportedMedia: 415, fault.Unprocessable: 422,
-		fault.Exhausted: 429, fault.Unavailable: 503, fault.Kind(200): 500,
+		fault.NotFound: 404, fault.Conflict: 409, fault.TooLarge: 413, fault.UnsupportedMedia: 415,
+		fault.Unprocessable: 422,
+		fault.Exhausted:     429, fault.Unavailable: 503, fault.Kind(200): 500,
 	} {
 		if got := web.Status(kind); got != want {
 			t.Errorf("Status(%v) = %d, want %d", kind, got, want)
@@ -75,7 +76,8 @@ func TestWriteError(t *testing.T) {
 				t.Errorf("got %d %q, want %d %q", got.Code, got.Body, c.status, c.body)
 			}
 			want := map[string]string{
-				"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
+				"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff",
+				"Cache-Control":    "no-store",
 				"WWW-Authenticate": c.authenticate, "Retry-After": c.retryAfter, "X-Request-Id": "r-1",
 			}
 			for name, value := range want {
@@ -90,7 +92,8 @@ func TestWriteError(t *testing.T) {
 			switch {
 			case !c.logged && len(failures) > 0:
 				t.Errorf("logged as a failure of ours: %v", failures)
-			case c.logged && (len(failures) != 1 || failures[0]["request_id"] != "r-1" || failures[0]["level"] != "ERROR" || failures[0]["error"] != c.err.Error()):
+			case c.logged && (len(failures) != 1 || failures[0]["request_id"] != "r-1" ||
+				failures[0]["level"] != "ERROR" || failures[0]["error"] != c.err.Error()):
 				t.Errorf("the cause is not in the log once: %v", failures)
 			}
 		})
@@ -106,7 +109,8 @@ func TestProblem(t *testing.T) {
 		{io.EOF, map[string]any{"type": "about:blank", "title": "Internal Server Error", "status": 500., "detail": fault.ErrInternal.Message, "code": "internal", "instance": "r-1"}},
 	} {
 		var j webtest.Journal
-		got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1", "Accept", "application/problem+json"))
+		got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1", "Accept",
+			"application/problem+json"))
 		if ct := got.Header().Get("Content-Type"); ct != "application/problem+json" {
 			t.Errorf("Content-Type: %s", ct)
 		}
@@ -190,7 +194,8 @@ func TestFailureReplacesWhatTheHandlerPrepared(t *testing.T) {
 			t.Errorf("%s: %s", name, v)
 		}
 	}
-	if cc, ct := got.Header().Get("Cache-Control"), got.Header().Get("Content-Type"); cc != "no-store" || ct != "text/plain; charset=utf-8" {
+	if cc, ct := got.Header().Get("Cache-Control"), got.Header().Get("Content-Type"); cc != "no-store" ||
+		ct != "text/plain; charset=utf-8" {
 		t.Errorf("Cache-Control: %s, Content-Type: %s", cc, ct)
 	}
 }
@@ -240,7 +245,8 @@ func TestWriteJSON(t *testing.T) {
 	if err := web.WriteJSON(rec, http.StatusCreated, map[string]bool{"status": true}); err != nil {
 		t.Fatal(err)
 	}
-	if rec.Code != 201 || rec.Body.String() != `{"status":true}` || rec.Header().Get("Content-Type") != "application/json" {
+	if rec.Code != 201 || rec.Body.String() != `{"status":true}` ||
+		rec.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("%d %s %s", rec.Code, rec.Body, rec.Header())
 	}
 

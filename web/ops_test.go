@@ -55,7 +55,8 @@ func TestOps(t *testing.T) {
 	} {
 		got := answer(web.OpsHandler(reg, c.checks, c.profiling), request(c.method, c.path, ""))
 		part, isPart := strings.CutPrefix(c.body, "~")
-		if got.Code != c.status || isPart && !strings.Contains(got.Body.String(), part) || !isPart && got.Body.String() != c.body {
+		if got.Code != c.status || isPart && !strings.Contains(got.Body.String(), part) || !isPart &&
+			got.Body.String() != c.body {
 			t.Errorf("%s %s: %d %.200q, want %d %q", c.method, c.path, got.Code, got.Body, c.status, c.body)
 		}
 		if got.Header().Get("Cache-Control") != "no-store" || got.Header().Get("X-Content-Type-Options") != "nosniff" {

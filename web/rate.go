@@ -10,7 +10,8 @@ import (
 )
 
 // ErrTooMany refuses a request over a Rate.
-var ErrTooMany = fault.New(fault.Exhausted, "too_many_requests", "Too many requests. Please wait a moment and try again.")
+var ErrTooMany = fault.New(fault.Exhausted, "too_many_requests",
+	"Too many requests. Please wait a moment and try again.")
 
 // A Rate limits the requests of one client to one instance. The zero Rate is no limit.
 type Rate struct{ PerMinute int }

@@ -138,7 +138,8 @@ func TestForwarded(t *testing.T) {
 				}
 				router.ServeHTTP(httptest.NewRecorder(), r)
 			}
-			if said := journal.String(); strings.Count(said, `"level":"WARN"`) != min(1, len(c.warns)) || !strings.Contains(said, c.warns) {
+			if said := journal.String(); strings.Count(said, `"level":"WARN"`) != min(1, len(c.warns)) ||
+				!strings.Contains(said, c.warns) {
 				t.Errorf("the log, want one warning %q:\n%s", c.warns, said)
 			}
 		})
@@ -164,7 +165,8 @@ func TestProxyWithoutAName(t *testing.T) {
 // Clients of whom a proxy says nothing that can be read are not limited together: one of them would
 // lock the others out.
 func TestRateOfTheUnknown(t *testing.T) {
-	router := web.NewRouter(web.RouterConfig{Rate: web.Rate{PerMinute: 2}, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	router := web.NewRouter(web.RouterConfig{Rate: web.Rate{PerMinute: 2},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
 	router.Get("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	ask := func(forwarded string) int {
 		r := httptest.NewRequest("GET", "/", nil)

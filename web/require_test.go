@@ -37,7 +37,8 @@ func TestRequire(t *testing.T) {
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
 	rider := a.Token(token.Rider, tokentest.Rita, "rita@example.com")
 	past := time.Now().Add(-time.Hour)
-	expired := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", past, past.Add(time.Minute)))
+	expired := a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", past,
+		past.Add(time.Minute)))
 	const (
 		missing   = "Missing Authorization header"
 		notBearer = "Authorization must be: Bearer <token>"
@@ -102,8 +103,10 @@ func TestRequire(t *testing.T) {
 			if c.status == 200 {
 				c.body = tokentest.Ulla + " " + user
 			}
-			if got.Code != c.status || got.Body.String() != c.body || got.Header().Get("WWW-Authenticate") != c.authenticate {
-				t.Errorf("got %d %q %q, want %d %q %q", got.Code, got.Body, got.Header().Get("WWW-Authenticate"), c.status, c.body, c.authenticate)
+			if got.Code != c.status || got.Body.String() != c.body ||
+				got.Header().Get("WWW-Authenticate") != c.authenticate {
+				t.Errorf("got %d %q %q, want %d %q %q", got.Code, got.Body, got.Header().Get("WWW-Authenticate"),
+					c.status, c.body, c.authenticate)
 			}
 			if strings.Contains(j.String(), user) {
 				t.Error("the token is in the log")
@@ -153,7 +156,8 @@ func TestRequireOverTheWire(t *testing.T) {
 		wrote := make(chan struct{})
 		go func() {
 			defer close(wrote)
-			_, _ = io.WriteString(conn, "POST /book HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n"+c.headers+"\r\n\r\n")
+			_, _ = io.WriteString(conn,
+				"POST /book HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n"+c.headers+"\r\n\r\n")
 		}()
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		_ = conn.Close()
@@ -172,15 +176,18 @@ func (v verdict) Verify(context.Context, string) (token.Claims, error) {
 }
 
 func TestRequireWithoutKeys(t *testing.T) {
-	keys := token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) { return nil, errors.New("no authsvc") }, time.Minute, time.Now)
+	keys := token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) { return nil, errors.New("no authsvc") },
+		time.Minute, time.Now)
 	v, err := token.NewVerifier(token.Config{Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a := tokentest.New(t)
 	var j webtest.Journal
-	got := answer(guarded(&j, v), request("POST", "/book", "", "Authorization", "Bearer "+a.Token(token.User, tokentest.Ulla, "ulla@example.com")))
-	if got.Code != 503 || got.Header().Get("Retry-After") != "1" || strings.Contains(got.Body.String(), "Invalid") || got.Header().Get("WWW-Authenticate") != "" {
+	got := answer(guarded(&j, v), request("POST", "/book", "", "Authorization",
+		"Bearer "+a.Token(token.User, tokentest.Ulla, "ulla@example.com")))
+	if got.Code != 503 || got.Header().Get("Retry-After") != "1" || strings.Contains(got.Body.String(), "Invalid") ||
+		got.Header().Get("WWW-Authenticate") != "" {
 		t.Errorf("%d %s %v", got.Code, got.Body, got.Header())
 	}
 }
@@ -198,7 +205,8 @@ func TestCaller(t *testing.T) {
 	if got := answer(h, request("GET", "/", "", "Authorization", "Bearer x")); got.Code != 200 {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
-	h = web.Require(verdict{err: token.ErrInvalid}, token.User, onlyUsers)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	h = web.Require(verdict{err: token.ErrInvalid}, token.User,
+		onlyUsers)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("the handler was reached with a token that does not verify")
 	}))
 	if got := answer(h, request("GET", "/", "", "Authorization", "Bearer x")); got.Code != 403 {

@@ -79,7 +79,8 @@ func notFound(w http.ResponseWriter, r *http.Request) { WriteError(w, r, errNotF
 // methods returns the standard methods (RFC 9110, RFC 5789). Clients can invent any number of
 // others.
 func methods() [9]string {
-	return [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+	return [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete,
 		http.MethodConnect, http.MethodOptions, http.MethodTrace}
 }
 
@@ -126,7 +127,8 @@ func (o *observer) observe(next http.Handler) http.Handler {
 		start := o.now()
 		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log, look: o.look}
 		h := w.Header()
-		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions, o.policy
+		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions,
+			o.policy
 		if r.TLS != nil { // it has no meaning over plain HTTP (RFC 6797)
 			h["Strict-Transport-Security"] = o.transport
 		}

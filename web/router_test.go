@@ -207,7 +207,8 @@ func TestUnroutedRequests(t *testing.T) {
 	} {
 		got := answer(r, request(c.method, c.path, ""))
 		if got.Code != c.status || got.Header().Get("Allow") != c.allow || got.Body.String() != c.body {
-			t.Errorf("%s %s: %d %q %q, want %d %q %q", c.method, c.path, got.Code, got.Header().Get("Allow"), got.Body, c.status, c.allow, c.body)
+			t.Errorf("%s %s: %d %q %q, want %d %q %q", c.method, c.path, got.Code, got.Header().Get("Allow"), got.Body,
+				c.status, c.allow, c.body)
 		}
 		if c.status != 200 && got.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("%s %s: %s", c.method, c.path, got.Header().Get("Content-Type"))
@@ -222,7 +223,8 @@ func TestUnroutedRequests(t *testing.T) {
 		}
 	}
 	got := answer(r, request("GET", "/book", "", "Accept", "application/json"))
-	if !strings.Contains(got.Body.String(), `"code":"method_not_allowed"`) || !strings.Contains(got.Body.String(), `"title":"Method Not Allowed"`) {
+	if !strings.Contains(got.Body.String(), `"code":"method_not_allowed"`) ||
+		!strings.Contains(got.Body.String(), `"title":"Method Not Allowed"`) {
 		t.Errorf("%s", got.Body)
 	}
 }
@@ -288,12 +290,14 @@ func TestPanic(t *testing.T) {
 			t.Errorf("%s: %d lines about panics in the log, want %d", c.path, n, c.logged)
 		}
 		want := `pillion_http_requests_total{method="GET",route="` + c.path + `",service="test",status="` + c.status + `"} 1`
-		if text := answer(web.OpsHandler(reg, nil, false), request("GET", "/metrics", "")).Body.String(); !strings.Contains(text, want) {
+		if text := answer(web.OpsHandler(reg, nil, false), request("GET", "/metrics",
+			"")).Body.String(); !strings.Contains(text, want) {
 			t.Errorf("%s: %s is not in the metrics", c.path, want)
 		}
 	}
 	first := j.Lines(t, "request panicked")[0]
-	if first["level"] != "ERROR" || first["panic"] != "it broke: hunter2" || !strings.Contains(first["stack"].(string), "router_test.go") {
+	if first["level"] != "ERROR" || first["panic"] != "it broke: hunter2" ||
+		!strings.Contains(first["stack"].(string), "router_test.go") {
 		t.Errorf("%v", first)
 	}
 	srv.Close()
@@ -308,7 +312,8 @@ func TestTraceContext(t *testing.T) {
 	var got trace.SpanContext
 	r.Get("/", func(_ http.ResponseWriter, r *http.Request) { got = trace.SpanContextFromContext(r.Context()) })
 	answer(r, request("GET", "/", "", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
-	if !got.IsRemote() || got.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" || got.SpanID().String() != "b7ad6b7169203331" {
+	if !got.IsRemote() || got.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" ||
+		got.SpanID().String() != "b7ad6b7169203331" {
 		t.Errorf("%v", got)
 	}
 	for _, bad := range []string{"", "00-0-0-0", "noise"} {
@@ -388,7 +393,8 @@ func TestPatience(t *testing.T) {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Header.Set("Accept", "application/json")
 		r.ServeHTTP(rec, req)
-		if rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" || !strings.Contains(rec.Body.String(), name) {
+		if rec.Code != http.StatusServiceUnavailable || rec.Header().Get("Retry-After") == "" ||
+			!strings.Contains(rec.Body.String(), name) {
 			t.Errorf("%s: %d, Retry-After %q: %s", name, rec.Code, rec.Header().Get("Retry-After"), rec.Body)
 		}
 	}

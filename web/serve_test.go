@@ -109,7 +109,8 @@ func TestServe(t *testing.T) {
 }
 
 func TestServeWithItsDefaults(t *testing.T) {
-	want := web.Limits{ReadHeader: 5 * time.Second, Read: 10 * time.Second, Write: 30 * time.Second, Idle: time.Minute, Header: 16 << 10, Grace: 1500 * time.Millisecond}
+	want := web.Limits{ReadHeader: 5 * time.Second, Read: 10 * time.Second, Write: 30 * time.Second, Idle: time.Minute,
+		Header: 16 << 10, Grace: 1500 * time.Millisecond}
 	if got := web.DefaultLimits(); got != want {
 		t.Errorf("%+v", got)
 	}
@@ -218,9 +219,11 @@ func TestServeDoesNotWaitForEver(t *testing.T) {
 
 func TestServeClosesSlowClients(t *testing.T) {
 	// One of the limits at a time is short: the others are beyond the patience of the test.
-	long := web.Limits{ReadHeader: time.Minute, Read: time.Minute, Write: time.Minute, Idle: time.Minute, Header: 16 << 10, Grace: time.Second}
+	long := web.Limits{ReadHeader: time.Minute, Read: time.Minute, Write: time.Minute, Idle: time.Minute,
+		Header: 16 << 10, Grace: time.Second}
 	readHeader, read, write, idle := long, long, long, long
-	readHeader.ReadHeader, read.Read, write.Write, idle.Idle = 50*time.Millisecond, 100*time.Millisecond, 150*time.Millisecond, 50*time.Millisecond
+	readHeader.ReadHeader, read.Read, write.Write, idle.Idle = 50*time.Millisecond, 100*time.Millisecond,
+		150*time.Millisecond, 50*time.Millisecond
 	var j webtest.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Post("/", web.Handle(func(w http.ResponseWriter, r *http.Request) error {
@@ -310,7 +313,8 @@ func TestServeTLS(t *testing.T) {
 	router := web.NewRouter(web.RouterConfig{})
 	router.Get("/", hello)
 	go func() {
-		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: lender.TLS.Certificates}), router, j.Logger())
+		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13,
+			Certificates: lender.TLS.Certificates}), router, j.Logger())
 	}()
 	client := lender.Client()
 	resp, err := client.Get("https://" + ln.Addr().String())
@@ -318,7 +322,8 @@ func TestServeTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if got := resp.Header.Get("Strict-Transport-Security"); resp.StatusCode != http.StatusOK || got != "max-age=31536000" {
+	if got := resp.Header.Get("Strict-Transport-Security"); resp.StatusCode != http.StatusOK ||
+		got != "max-age=31536000" {
 		t.Errorf("%s, HSTS %q", resp.Status, got)
 	}
 	client.CloseIdleConnections()

@@ -60,39 +60,42 @@ func newTheatre(t *testing.T, limits web.StreamLimits) *theatre {
 	}
 	th.verifier = &mind{TokenVerifier: th.auth.Verifier()}
 	// Streams go on for longer than other requests may take.
-	config := web.RouterConfig{Patience: time.Millisecond, Service: "theatre", Log: th.journal.Logger(), Registerer: th.registry}
+	config := web.RouterConfig{Patience: time.Millisecond, Service: "theatre", Log: th.journal.Logger(),
+		Registerer: th.registry}
 	r := web.NewRouter(config)
 	streams := web.NewStreams(limits, th.verifier, config)
-	r.With(web.Require(th.verifier, token.User, "no")).Get("/events", web.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		st, err := streams.Open(w, r)
-		if err != nil {
-			return err
-		}
-		defer st.Close()
-		if err := st.Begin(); err != nil {
-			return nil
-		}
-		th.begun <- st
-		for {
-			var err error
-			select {
-			case events := <-th.events:
-				err = st.Send(events...)
-			case e := <-th.endings:
-				err = st.End(e)
-			case <-st.Due():
-				err = st.KeepAlive()
-			case <-st.Over():
-				err = st.Leave()
-			}
+	r.With(web.Require(th.verifier, token.User, "no")).Get("/events",
+		web.Handle(func(w http.ResponseWriter, r *http.Request) error {
+			st, err := streams.Open(w, r)
 			if err != nil {
-				if st.Send(web.Event{Event: "late"}) == nil || st.KeepAlive() == nil || st.End(web.Restart) == nil || st.Leave() == nil {
-					t.Error("a stream that is over does not say so")
-				}
+				return err
+			}
+			defer st.Close()
+			if err := st.Begin(); err != nil {
 				return nil
 			}
-		}
-	}))
+			th.begun <- st
+			for {
+				var err error
+				select {
+				case events := <-th.events:
+					err = st.Send(events...)
+				case e := <-th.endings:
+					err = st.End(e)
+				case <-st.Due():
+					err = st.KeepAlive()
+				case <-st.Over():
+					err = st.Leave()
+				}
+				if err != nil {
+					if st.Send(web.Event{Event: "late"}) == nil || st.KeepAlive() == nil || st.End(web.Restart) == nil ||
+						st.Leave() == nil {
+						t.Error("a stream that is over does not say so")
+					}
+					return nil
+				}
+			}
+		}))
 	th.handler = r
 	return th
 }
@@ -169,13 +172,15 @@ func (th *theatre) ended(t *testing.T) []any {
 }
 
 // short are the limits of a server that would cut a long answer at once.
-var short = web.Limits{ReadHeader: time.Second, Read: 50 * time.Millisecond, Write: 50 * time.Millisecond, Idle: time.Second, Header: 16 << 10, Grace: 5 * time.Second}
+var short = web.Limits{ReadHeader: time.Second, Read: 50 * time.Millisecond, Write: 50 * time.Millisecond,
+	Idle: time.Second, Header: 16 << 10, Grace: 5 * time.Second}
 
 func TestStream(t *testing.T) {
 	th := newTheatre(t, web.StreamLimits{Heartbeat: 10 * time.Millisecond})
 	s := serve(t, short, th.handler, &th.journal)
 	res := th.watch(t, s.addr, th.user(tokentest.Ulla))
-	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" || res.Header.Get("Cache-Control") != "no-store" {
+	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" ||
+		res.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
 	in := bufio.NewReader(res.Body)
@@ -205,8 +210,10 @@ func TestStream(t *testing.T) {
 		read(":\n")
 		read("\n")
 	}
-	th.events <- []web.Event{{ID: 7, Event: "first", Data: map[string]any{"a": "line\nand\r\nanother"}}, {Event: "second", Data: 2}}
-	for _, line := range []string{"id: 7\n", "event: first\n", `data: {"a":"line\nand\r\nanother"}` + "\n", "\n", "event: second\n", "data: 2\n", "\n"} {
+	th.events <- []web.Event{{ID: 7, Event: "first", Data: map[string]any{"a": "line\nand\r\nanother"}},
+		{Event: "second", Data: 2}}
+	for _, line := range []string{"id: 7\n", "event: first\n", `data: {"a":"line\nand\r\nanother"}` + "\n", "\n",
+		"event: second\n", "data: 2\n", "\n"} {
 		read(line)
 	}
 	if open := testutil.ToFloat64(gauge(t, th.registry)); open != 1 {
@@ -274,7 +281,8 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 			}
 			th := newTheatre(t, limits)
 			s := serve(t, web.DefaultLimits(), th.handler, &th.journal)
-			issued, _, err := th.auth.Issuer(2 * time.Second).Issue(token.Grant{Subject: tokentest.Ulla, Email: "a@example.com", Role: token.User})
+			issued, _, err := th.auth.Issuer(2 * time.Second).Issue(token.Grant{Subject: tokentest.Ulla,
+				Email: "a@example.com", Role: token.User})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +340,8 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 func block(t *testing.T, th *theatre, conn net.Conn) {
 	t.Helper()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", th.user("blockblockblockblockblockb"))
+	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
+		th.user("blockblockblockblockblockb"))
 	<-th.begun
 	big := strings.Repeat("x", 1<<20)
 	for {

@@ -47,7 +47,8 @@ func TestVanishedPeersAreNoticed(t *testing.T) {
 	silent := time.Duration(option["idle"]+option["interval"]*option["count"]) * time.Second
 	// from the heartbeat before it vanished to the end
 	sent := 15*time.Second + time.Duration(option["unacknowledged"])*time.Millisecond
-	if option["on"] == 0 || silent <= 0 || silent > 30*time.Second || option["unacknowledged"] == 0 || sent > 30*time.Second {
+	if option["on"] == 0 || silent <= 0 || silent > 30*time.Second || option["unacknowledged"] == 0 ||
+		sent > 30*time.Second {
 		t.Errorf("it is noticed after %v of silence, and %v of sending: %v", silent, sent, option)
 	}
 }

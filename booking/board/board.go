@@ -1,25 +1,25 @@
-// Package board is the read model (projection) of all bookings: a [Board] lists and finds bookings, and tells watchers what
-// changes.
+// Package board is the read model (projection) of all bookings: a [Board] lists and finds bookings,
+// and tells watchers what changes.
 //
-// Call [New], feed the board with every verified event in the ledger's order by Board.Apply, and read it from any number of
-// goroutines. A board holds a few hundred bytes for each booking. It decides nothing, and it may be behind the ledger:
-// Board.Await returns when it has caught up. Board.Capture and [Loading] encode and decode it for snapshots.
+// Call [New], feed the board with every verified event in the ledger's order by Board.Apply, and
+// read it from any number of goroutines. A board holds a few hundred bytes for each booking. It
+// decides nothing, and it may be behind the ledger: Board.Await returns when it has caught up.
+// Board.Capture and [Loading] encode and decode it for snapshots.
 package board
 
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/example/pillion/booking"
 )
 
-// A Board shows where all bookings stand. It is a read model: one reader feeds it with what the ledger stored, in the ledger's order
-// and with every event verified, and any number of others look at it meanwhile. It holds a few hundred bytes a booking.
+// A Board shows where all bookings stand. It is a read model: one reader feeds it with what the
+// ledger stored, in the ledger's order and with every event verified, and any number of others look
+// at it meanwhile. It holds a few hundred bytes a booking.
 //
 // A Board decides nothing. It may be behind the ledger; Await says when it is not.
 type Board struct {
@@ -58,18 +58,22 @@ func New() *Board {
 	}}
 }
 
-// Become takes over what another board knows, all at once, and what it has been advanced to. It is for a board that was read anew because
-// verdicts have changed. The other one must know as much as b, at least, and not be used any more. All watches of b end with ErrRestart.
+// Become takes over what another board knows, all at once, and what it has been advanced to. It is
+// for a board that was read anew because verdicts have changed. The other one must know as much as
+// b, at least, and not be used any more. All watches of b end with ErrRestart.
 func (b *Board) Become(other *Board) {
 	b.mu.Lock()
 	b.contents, b.capture = other.contents, nil
 	b.changes = b.changes.restarted(b.applied)
-	b.watchers.restart() // before anything else can be applied, so that nobody is told of the new board on top of the old one
+	// before anything else can be applied, so that nobody is told of the new board on top of the
+	// old one
+	b.watchers.restart()
 	b.mu.Unlock()
 	b.Advance(other.Seq())
 }
 
-// Apply applies the next verified event. On error nothing is changed. Errors: those of [EventSequencer.Apply].
+// Apply applies the next verified event. On error nothing is changed. Errors: those of
+// [EventSequencer.Apply].
 func (b *Board) Apply(e booking.Event) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +115,8 @@ func (b *Board) Apply(e booking.Event) error {
 	return nil
 }
 
-// reindex moves a booking that has changed to where it belongs in the histories of its user and its rider. Before, it was on the shelf was, and
-// its rider was had.
+// reindex moves a booking that has changed to where it belongs in the histories of its user and its
+// rider. Before, it was on the shelf was, and its rider was had.
 func (b *Board) reindex(r *record, was stateBucket, had *riderIndex) {
 	is := r.state.bucket()
 	if is != was {
@@ -174,7 +178,8 @@ func (b *Board) Refuse(id booking.ID, n int, k booking.Kind, seq uint64) {
 	}
 }
 
-// add makes the record of a new booking. Ids are cloned: the ones in an event are often parts of longer strings.
+// add makes the record of a new booking. Ids are cloned: the ones in an event are often parts of
+// longer strings.
 func (b *Board) add(x *booking.Booking) *record {
 	user, ok := b.users[x.User]
 	if !ok {
@@ -200,7 +205,8 @@ func (b *Board) rider(id booking.RiderID) *riderIndex {
 	return d
 }
 
-// insert adds r to a slice in the order of RequestedSeq. New bookings come last, so that it appends.
+// insert adds r to a slice in the order of RequestedSeq. New bookings come last, so that it
+// appends.
 func insert(rs []*record, r *record) []*record {
 	if len(rs) == 0 || rs[len(rs)-1].requestedSeq < r.requestedSeq {
 		return append(rs, r)
@@ -210,13 +216,17 @@ func insert(rs []*record, r *record) []*record {
 
 // before returns how many of rs were requested before sequence seq.
 func before(rs []*record, seq uint64) int {
-	i, _ := slices.BinarySearchFunc(rs, seq, func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) })
+	i, _ := slices.BinarySearchFunc(rs, seq, func(r *record,
+		seq uint64) int {
+		return cmp.Compare(r.requestedSeq, seq)
+	})
 	return i
 }
 
-// Forget drops the bookings that were requested before sequence first, which is the first that the ledger still has: their beginning
-// has aged, and a reader that starts now would not know them. It drops what refused messages have left behind, too, once they have
-// aged. It returns how many bookings it has dropped.
+// Forget drops the bookings that were requested before sequence first, which is the first that the
+// ledger still has: their beginning has aged, and a reader that starts now would not know them. It
+// drops what refused messages have left behind, too, once they have aged. It returns how many
+// bookings it has dropped.
 func (b *Board) Forget(first uint64) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -270,7 +280,8 @@ func (b *Board) Get(id booking.ID) (booking.Booking, bool) {
 	return r.clone(), true
 }
 
-// LastSeq returns the sequence of the newest event of a booking on the board, or 0 where the board does not know the booking.
+// LastSeq returns the sequence of the newest event of a booking on the board, or 0 where the board
+// does not know the booking.
 func (b *Board) LastSeq(id booking.ID) uint64 {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -280,148 +291,6 @@ func (b *Board) LastSeq(id booking.ID) uint64 {
 	return 0
 }
 
-// Open returns up to limit bookings that wait for a rider at time now, longest waiting first: those
-// that opened after sequence after, which is 0 or the OpenedSeq of the last one of the page before.
-// One whose deadline has passed is not among them, nor is one that only does not let pass.
-func (b *Board) Open(now time.Time, limit int, after uint64, only ...Filter) []booking.Booking {
-	if limit <= 0 {
-		return nil
-	}
-	f := newFilter(only)
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	found := make([]booking.Booking, 0, min(limit, b.open.size))
-	for r := range b.open.after(nanos(now), after) {
-		if !f.passes(r) {
-			continue
-		}
-		if found = append(found, r.clone()); len(found) == limit {
-			break
-		}
-	}
-	return found
-}
-
-// Overdue returns the bookings that wait for a rider although their deadline had passed at a time, in the order in which they opened.
-func (b *Board) Overdue(at time.Time) []booking.Booking {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var found []booking.Booking
-	for r := range b.open.overdue(nanos(at)) {
-		found = append(found, r.clone())
-	}
-	return found
-}
-
-// EnRoute returns the bookings that were accepted at a time or before it, and whose rider has not arrived, in the order in which they were accepted.
-func (b *Board) EnRoute(by time.Time) []booking.Booking {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var found []booking.Booking
-	for r := range b.enRoute {
-		if r.updatedAt <= nanos(by) { // nothing happens to one in this state that leaves it there
-			found = append(found, r.clone())
-		}
-	}
-	slices.SortFunc(found, func(x, y booking.Booking) int { return cmp.Compare(x.Seq, y.Seq) })
-	return found
-}
-
-// Newest returns up to limit bookings that all of only let pass, newest first: those that were requested before sequence before, which is 0 or
-// the RequestedSeq of the last one of the page before. It looks at all that are newer than the last one it returns.
-func (b *Board) Newest(limit int, before uint64, only ...Filter) []booking.Booking {
-	if limit <= 0 {
-		return nil
-	}
-	f := newFilter(only)
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	var found []booking.Booking
-	for _, r := range slices.Backward(f.until(b.oldest, before)) {
-		if f.tooOld(r) {
-			break
-		}
-		if !f.passes(r) {
-			continue
-		}
-		if found = append(found, r.clone()); len(found) == limit {
-			break
-		}
-	}
-	return found
-}
-
-// OfUser returns up to limit bookings of one user that pass only, newest first: those that were requested before sequence before, which is 0
-// for the newest or the RequestedSeq of the last one of the page before. Fewer than limit means that there are no more.
-func (b *Board) OfUser(u booking.UserID, limit int, before uint64, only ...Filter) []booking.Booking {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if user, ok := b.users[u]; ok {
-		return user.page(limit, before, only)
-	}
-	return nil
-}
-
-// OfRider is OfUser for the bookings that a rider has, or had to their end. One that the rider has released is not among them: whoever
-// released a booking is no party of it any more.
-func (b *Board) OfRider(id booking.RiderID, limit int, before uint64, only ...Filter) []booking.Booking {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if d, ok := b.riders[id]; ok {
-		return d.page(limit, before, only)
-	}
-	return nil
-}
-
-// Active returns the bookings that a rider is under way for: accepted, arrived or started. Newest first; one at most, where nothing went wrong.
-func (b *Board) Active(id booking.RiderID) []booking.Booking {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	d, ok := b.riders[id]
-	if !ok {
-		return nil
-	}
-	var found []booking.Booking
-	for _, r := range slices.Backward(d.buckets[underWay]) {
-		found = append(found, r.clone())
-	}
-	return found
-}
-
-// Unfinished returns the bookings of a user or a rider that are not over, in no particular order.
-func (b *Board) Unfinished(who booking.Actor) []booking.Booking {
-	if who.Role == booking.Rider {
-		return b.Active(booking.RiderID(who.ID))
-	}
-	return b.OfUser(booking.UserID(who.ID), math.MaxInt, 0,
-		InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted))
-}
-
-// Busy reports whether a rider is under way for a booking. It costs a look into a map.
-func (b *Board) Busy(id booking.RiderID) bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	d, ok := b.riders[id]
-	return ok && len(d.buckets[underWay]) > 0
-}
-
-// Heading returns where a rider is to come. ok is false for a rider who is not on the way, or to no
-// known place. It costs a look into a map.
-func (b *Board) Heading(id booking.RiderID) (h booking.Heading, ok bool) {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	d, known := b.riders[id]
-	if !known {
-		return booking.Heading{}, false
-	}
-	for _, r := range d.buckets[underWay] {
-		if r.state == acceptedState && r.trip != nil {
-			return booking.Heading{Pickup: r.trip.pickup, Seq: r.seq, Since: timeOf(r.updatedAt)}, true
-		}
-	}
-	return booking.Heading{}, false
-}
-
 // Len returns how many bookings the board knows.
 func (b *Board) Len() int {
 	b.mu.RLock()
@@ -429,7 +298,8 @@ func (b *Board) Len() int {
 	return len(b.bookings)
 }
 
-// Advance says that every message up to sequence seq has been applied or refused. It wakes who awaits that.
+// Advance says that every message up to sequence seq has been applied or refused. It wakes who
+// awaits that.
 func (b *Board) Advance(seq uint64) { b.progress.advance(seq) }
 
 // Seq returns the sequence up to which the board knows everything.

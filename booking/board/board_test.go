@@ -21,23 +21,24 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A shadow is what a board should be, made in the simplest way: a thread for each booking, and sorting at every question.
+// A shadow is what a board should be, made in the simplest way: a sequencer for each booking, and
+// sorting at every question.
 type shadow struct {
-	threads map[booking.ID]*booking.EventSequencer
-	applied map[booking.ID][]booking.Event
+	sequencers map[booking.ID]*booking.EventSequencer
+	applied    map[booking.ID][]booking.Event
 }
 
-func (s *shadow) thread(id booking.ID) *booking.EventSequencer {
-	if s.threads[id] == nil {
-		s.threads[id] = new(booking.EventSequencer)
+func (s *shadow) sequencer(id booking.ID) *booking.EventSequencer {
+	if s.sequencers[id] == nil {
+		s.sequencers[id] = new(booking.EventSequencer)
 	}
-	return s.threads[id]
+	return s.sequencers[id]
 }
 
 // bookings returns the bookings that ok wants, in the order of by.
 func (s *shadow) bookings(ok func(booking.Booking) bool, by func(booking.Booking) uint64) []booking.Booking {
 	var found []booking.Booking
-	for _, t := range s.threads {
+	for _, t := range s.sequencers {
 		if t.Booking.State != booking.StateNone && ok(t.Booking) {
 			found = append(found, t.Booking)
 		}
@@ -64,37 +65,44 @@ func (s *shadow) near(at booking.Place, radius float64, now time.Time) []board.N
 }
 
 func (s *shadow) ofUser(u booking.UserID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.User == u }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(func(b booking.Booking) bool { return b.User == u },
+		func(b booking.Booking) uint64 { return b.RequestedSeq })
 	slices.Reverse(found)
 	return found
 }
 
 func (s *shadow) ofRider(r booking.RiderID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.Rider == r }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(func(b booking.Booking) bool { return b.Rider == r },
+		func(b booking.Booking) uint64 { return b.RequestedSeq })
 	slices.Reverse(found)
 	return found
 }
 
 // filters are some ways to narrow a list, and each in the simplest words.
 func filters() map[string]filter {
-	times := []time.Time{{}, noon.Add(-time.Hour), noon.Add(100 * time.Second), noon.Add(10 * time.Minute), noon.Add(20*time.Minute + time.Nanosecond),
+	times := []time.Time{{}, noon.Add(-time.Hour), noon.Add(100 * time.Second), noon.Add(10 * time.Minute),
+		noon.Add(20*time.Minute + time.Nanosecond),
 		noon.AddDate(1, 0, 0), noon.AddDate(9000, 0, 0)}
 	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
 	for i, s := range booking.States() {
 		t := booking.States()[(i*3+1)%len(booking.States())]
-		all["in "+string(s)] = filter{[]board.Filter{board.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)] = filter{[]board.Filter{board.InState(s)},
+			func(b booking.Booking) bool { return b.State == s }}
 		all["in "+string(s)+" or "+string(t)] = filter{[]board.Filter{board.InState(s, t)},
 			func(b booking.Booking) bool { return b.State == s || b.State == t }}
 	}
 	for i, from := range times {
 		to := times[(i*3+5)%len(times)]
-		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) }, func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
+		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) },
+			func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
 		all[fmt.Sprint("since ", from)] = filter{[]board.Filter{board.Since(from)}, since}
 		all[fmt.Sprint("until ", to)] = filter{[]board.Filter{board.Until(to)}, until}
-		all[fmt.Sprint("between ", from, to)] = filter{[]board.Filter{board.Until(to), board.Since(from), board.InState(booking.States()...)},
+		all[fmt.Sprint("between ", from, to)] = filter{[]board.Filter{board.Until(to), board.Since(from),
+			board.InState(booking.States()...)},
 			func(b booking.Booking) bool { return since(b) && until(b) }}
 		all[fmt.Sprint("completed between ", from, to)] = filter{
-			[]board.Filter{board.Until(to), board.InState(booking.StateCompleted, booking.StateAccepted), board.Since(from), board.InState(booking.StateCompleted)},
+			[]board.Filter{board.Until(to), board.InState(booking.StateCompleted, booking.StateAccepted),
+				board.Since(from), board.InState(booking.StateCompleted)},
 			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
 	}
 	return all
@@ -120,7 +128,9 @@ func underWay(b booking.Booking) bool {
 }
 
 // pages puts together what page returns, limit at a time.
-func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking) []booking.Booking {
+func pages(
+	limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking,
+) []booking.Booking {
 	var all []booking.Booking
 	for cursor := uint64(0); ; {
 		found := page(limit, cursor)
@@ -136,7 +146,7 @@ func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cu
 func same(t *testing.T, b *board.Board, s *shadow) {
 	t.Helper()
 	known := 0
-	for id, th := range s.threads {
+	for id, th := range s.sequencers {
 		got, ok := b.Get(id)
 		if ok != (th.Booking.State != booking.StateNone) || !reflect.DeepEqual(got, th.Booking) {
 			t.Fatalf("the board says of %s\n %+v, %v, want\n %+v", id, got, ok, th.Booking)
@@ -151,7 +161,8 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	if b.Len() != known {
 		t.Fatalf("%d bookings, want %d", b.Len(), known)
 	}
-	for _, now := range []time.Time{noon, noon.Add(time.Minute), deadline, deadline.Add(1), noon.Add(time.Hour), noon.Add(2 * time.Hour)} {
+	for _, now := range []time.Time{noon, noon.Add(time.Minute), deadline, deadline.Add(1), noon.Add(time.Hour),
+		noon.Add(2 * time.Hour)} {
 		for _, limit := range []int{1, 7, 10_000} {
 			got := pages(limit, func(x booking.Booking) uint64 { return x.OpenedSeq },
 				func(limit int, after uint64) []booking.Booking { return b.Open(now, limit, after) })
@@ -162,12 +173,14 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	}
 	sameNearby(t, b, s)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
-		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64,
+			only ...board.Filter) []booking.Booking {
 			return b.OfUser(u, limit, before, only...)
 		})
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
-		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64,
+			only ...board.Filter) []booking.Booking {
 			return b.OfRider(r, limit, before, only...)
 		})
 	}
@@ -182,8 +195,12 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	}
 }
 
-// sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the whole of it.
-func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...board.Filter) []booking.Booking) {
+// sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the
+// whole of it.
+func sameLists(
+	t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64,
+		only ...board.Filter) []booking.Booking,
+) {
 	t.Helper()
 	for what, f := range filters() {
 		want := f.of(all)
@@ -201,7 +218,9 @@ func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limi
 func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 	t.Helper()
 	for _, now := range []time.Time{noon, deadline, deadline.Add(1), noon.Add(time.Hour)} {
-		for _, at := range []booking.Place{bookingtest.Town, {Lat: bookingtest.Town.Lat + 0.03, Lng: -bookingtest.Town.Lng}, {Lat: bookingtest.Town.Lat, Lng: 179.95}, {Lat: 90, Lng: 12}, {Lat: -90, Lng: 1}, {Lat: 0, Lng: 0}} {
+		for _, at := range []booking.Place{bookingtest.Town,
+			{Lat: bookingtest.Town.Lat + 0.03, Lng: -bookingtest.Town.Lng}, {Lat: bookingtest.Town.Lat, Lng: 179.95},
+			{Lat: 90, Lng: 12}, {Lat: -90, Lng: 1}, {Lat: 0, Lng: 0}} {
 			for _, radius := range []float64{10, 3000, 20_000, 9_000_000, 21_000_000} {
 				near := s.near(at, radius, now)
 				var reachable []booking.Booking
@@ -224,11 +243,13 @@ func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 							t.Fatalf("number %d near %v is\n %+v, want\n %+v", i, at, n, want[i])
 						}
 					}
-					if got, want := b.Reachable(&at, radius, now, limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(&at, radius, now,
+						limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
 						t.Fatalf("reachable from %v within %g m:\n %v, want\n %v", at, radius, ids(got), ids(want))
 					}
 					nowhere := reachable[len(near):]
-					if got, want := b.Reachable(nil, radius, now, limit), nowhere[:min(limit, len(nowhere))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(nil, radius, now,
+						limit), nowhere[:min(limit, len(nowhere))]; !slices.Equal(ids(got), ids(want)) {
 						t.Fatalf("reachable from an unknown place:\n %v, want\n %v", ids(got), ids(want))
 					}
 				}
@@ -245,22 +266,24 @@ func ids(bs []booking.Booking) []string {
 	return names
 }
 
-// A board is, booking by booking, what its events make, whatever is forged, misplaced or sent twice.
+// A board is, booking by booking, what its events make, whatever is forged, misplaced or sent
+// twice.
 func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	outcomes := make(map[error]int)
 	for seed := range uint64(30) {
 		src := bookingtest.NewRandom(seed)
-		all, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		all, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event)}
 		names := 1 + src.IntN(60)
 		for range 1500 {
 			src.ID = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
 			if src.IntN(10) == 0 { // a message that is refused before anybody looks at what it says
-				n, k := want.thread(src.ID).Booking.Version+src.IntN(4), bookingtest.Pick(src, booking.Kinds()...)
-				want.thread(src.ID).Refuse(n, k, 0)
+				n, k := want.sequencer(src.ID).Booking.Version+src.IntN(4), bookingtest.Pick(src, booking.Kinds()...)
+				want.sequencer(src.ID).Refuse(n, k, 0)
 				all.Refuse(src.ID, n, k, src.Seq+1)
 			}
-			e := src.Event(want.thread(src.ID).Booking)
-			th := want.thread(e.Booking)
+			e := src.Event(want.sequencer(src.ID).Booking)
+			th := want.sequencer(e.Booking)
 			e.N = th.Next(e.Kind)
 			if src.IntN(15) == 0 {
 				e.N += src.IntN(5) - 2
@@ -268,7 +291,8 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 			err := th.Apply(e)
 			got := all.Apply(e)
 			outcome := error(nil)
-			for _, possible := range []error{booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
+			for _, possible := range []error{booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged,
+				booking.ErrDoesNotFollow} {
 				if errors.Is(err, possible) {
 					outcome = possible
 				}
@@ -291,15 +315,19 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 			same(t, other, want)
 		}
 	}
-	for _, o := range []error{nil, booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged, booking.ErrDoesNotFollow} {
+	for _, o := range []error{nil, booking.ErrPosition, booking.ErrDuplicate, booking.ErrAged,
+		booking.ErrDoesNotFollow} {
 		if outcomes[o] < 10 {
 			t.Errorf("only %d times: %v", outcomes[o], o)
 		}
 	}
 }
 
-// feed applies the next event of a booking as a ledger would store it, and fails the test unless it follows.
-func feed(t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time) {
+// feed applies the next event of a booking as a ledger would store it, and fails the test unless it
+// follows.
+func feed(
+	t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time,
+) {
 	t.Helper()
 	e := step{Kind: k, Actor: a}.Event()
 	e.ID, e.Booking, e.N, e.Seq, e.At = booking.EventID(fmt.Sprint("event-", seq)), id, n, seq, noon
@@ -312,7 +340,8 @@ func feed(t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k book
 	b.Advance(seq)
 }
 
-// Many bookings open, are taken and are given back in any order, and the list stays right all the time.
+// Many bookings open, are taken and are given back in any order, and the list stays right all the
+// time.
 func TestOpenStaysInOrder(t *testing.T) {
 	const bookings = 3000
 	for seed := range uint64(3) {
@@ -349,7 +378,8 @@ func TestOpenStaysInOrder(t *testing.T) {
 				who.ID = fmt.Sprint("rider-", riders)
 				feed(t, all, seq, booking.ID(fmt.Sprint(i)), versions[i], booking.Accepted, who, time.Time{})
 				delete(waiting, opened[i])
-			} else if r.IntN(int(1+seed*seed*3)) == 0 { // ever fewer come back, so that the list gets ever thinner
+			} else if r.IntN(int(1+seed*seed*3)) == 0 {
+				// ever fewer come back, so that the list gets ever thinner
 				open(i, booking.Released, service)
 			}
 			if r.IntN(50) > 0 {
@@ -372,7 +402,8 @@ func TestOpenStaysInOrder(t *testing.T) {
 				got = append(got, b.OpenedSeq)
 			}
 			if !slices.Equal(got, want) {
-				t.Fatalf("seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v", seed, seq, now, after, limit, got, want)
+				t.Fatalf("seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v", seed, seq, now, after,
+					limit, got, want)
 			}
 		}
 	}
@@ -396,7 +427,8 @@ func TestBoardLimits(t *testing.T) {
 	}
 	at := *step{Kind: booking.Requested, Actor: owner}.Event().Pickup
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if near, reachable := len(all.Near(at, 1, noon, limit)), len(all.Reachable(&at, 1, noon, limit)); near != want || reachable != want {
+		if near, reachable := len(all.Near(at, 1, noon, limit)), len(all.Reachable(&at, 1, noon,
+			limit)); near != want || reachable != want {
 			t.Errorf("near, at most %d: %d, and reachable %d", limit, near, reachable)
 		}
 	}
@@ -404,8 +436,10 @@ func TestBoardLimits(t *testing.T) {
 	for _, c := range []struct {
 		at     booking.Place
 		radius float64
-	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1}, {booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
-		if near, reachable := all.Near(c.at, c.radius, noon, 5), all.Reachable(&c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
+	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1},
+		{booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
+		if near, reachable := all.Near(c.at, c.radius, noon, 5), all.Reachable(&c.at, c.radius, noon,
+			5); len(near)+len(reachable) != 0 {
 			t.Errorf("around %v within %v m: %d near, %d reachable", c.at, c.radius, len(near), len(reachable))
 		}
 	}
@@ -420,14 +454,16 @@ func TestBoardLimits(t *testing.T) {
 	}
 }
 
-// The clocks of the servers that write the ledger one after another may differ: a list by time is right all the same.
+// The clocks of the servers that write the ledger one after another may differ: a list by time is
+// right all the same.
 func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	shown := board.New()
 	var all []booking.Booking
 	for i := range 400 {
 		e := step{Kind: booking.Requested, Actor: owner}.Event()
-		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1, uint64(i+1)
+		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1,
+			uint64(i+1)
 		e.At = noon.Add(time.Duration(i+r.IntN(60)) * time.Second)
 		if err := shown.Apply(e); err != nil {
 			t.Fatal(err)
@@ -456,7 +492,8 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 // Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
 func TestForget(t *testing.T) {
 	src := bookingtest.NewRandom(7)
-	old, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+	old, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
+		make(map[booking.ID][]booking.Event)}
 	var events []booking.Event
 	length := uint64(1000)
 	if wait.Long() {
@@ -464,7 +501,7 @@ func TestForget(t *testing.T) {
 	}
 	for src.Seq < length {
 		src.ID = booking.ID(fmt.Sprint("booking-", len(events)/20*7+src.IntN(30)))
-		th := want.thread(src.ID)
+		th := want.sequencer(src.ID)
 		e := src.Event(th.Booking)
 		if e.Booking != src.ID {
 			continue
@@ -478,10 +515,11 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for _, first := range []uint64{0, 1, 2, length / 6, length / 6, length / 2, length + 1} {
-		young, rest := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		young, rest := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event)}
 		for _, e := range events {
 			if e.Seq >= first && young.Apply(e) == nil {
-				_ = rest.thread(e.Booking).Apply(e)
+				_ = rest.sequencer(e.Booking).Apply(e)
 				rest.applied[e.Booking] = append(rest.applied[e.Booking], e)
 			}
 		}
@@ -499,7 +537,8 @@ func TestForget(t *testing.T) {
 	old.Refuse("booking-0", 2, booking.Accepted, 4000)
 	old.Forget(4001)
 	feed(t, old, 4001, "booking-0", 1, booking.Requested, owner, time.Time{})
-	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{}) // nor is anything known of its forgeries
+	// nor is anything known of its forgeries
+	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{})
 	if b, ok := old.Get("booking-0"); !ok || b.RequestedSeq != 4001 {
 		t.Errorf("a forgotten id is not new: %+v", b)
 	}
@@ -529,7 +568,8 @@ func TestAwait(t *testing.T) {
 		if now := all.Seq(); now != seq {
 			t.Errorf("at %d, want %d", now, seq)
 		}
-		for range 2 * waiters / 20 { // exactly those of seq-1 and seq; whoever comes late finds it reached
+		// exactly those of seq-1 and seq; whoever comes late finds it reached
+		for range 2 * waiters / 20 {
 			if got := <-woken; got > seq {
 				t.Errorf("%d was woken at %d", got, seq)
 			}
@@ -624,16 +664,20 @@ func TestAwaitLeavesNothing(t *testing.T) {
 	runtime.KeepAlive(all)
 }
 
-// A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were cut from.
+// A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were
+// cut from.
 func TestBoardIsLean(t *testing.T) {
 	const bookings, most = 10_000, 490
 	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
 	before := heap()
 	all := board.New()
 	for i := range bookings {
-		for n, st := range []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}} {
+		for n, st := range []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider},
+			{Kind: booking.Completed, Actor: rider}} {
 			e := st.Event()
-			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))), booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
+			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))),
+				booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
 			e.Actor.ID = cut(fmt.Sprintf("%s-%020d", e.Actor.ID[:5], i/5))
 			e.N, e.Seq, e.At = n+1, uint64(5*i+n+1), noon
 			if err := all.Apply(e); err != nil {

@@ -11,17 +11,19 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// Version is the version of what a Capture yields, and of the rules by which a board came to know it. A board that was captured
-// under another one is worth nothing: read the events again. It goes up with every change of the encoding, and with every change after
-// which the same events make another board; TestBoardVersion tells when that is.
+// Version is the version of what a Capture yields, and of the rules by which a board came to know
+// it. A board that was captured under another one is worth nothing: read the events again. It goes
+// up with every change of the encoding, and with every change after which the same events make
+// another board; TestBoardVersion tells when that is.
 const Version = 1
 
 // ErrCaptureLost is that the board has become another one while it was captured.
 var ErrCaptureLost = errors.New("the board was read anew while it was captured")
 
-// A Capture is what a board knew at one moment, in blocks of bytes that [Loading] makes a board of again. The board goes on meanwhile: what
-// changes on it is kept as it was until it has been read, so that neither a second board is needed nor anybody held up for longer than
-// one block takes. Read it to its end, or End it.
+// A Capture is what a board knew at one moment, in blocks of bytes that [Loading] makes a board of
+// again. The board goes on meanwhile: what changes on it is kept as it was until it has been read,
+// so that neither a second board is needed nor anybody held up for longer than one block takes.
+// Read it to its end, or End it.
 type Capture struct {
 	board   *Board
 	seq     uint64
@@ -44,8 +46,9 @@ const (
 	blockBytes    = 1 << 17 // after so many a block ends early; one booking more may be in it
 )
 
-// Capture begins to read what the board knows now. Call it between two messages: what has been applied must have been advanced to, and
-// their sequences must be different. A capture that is under way ends.
+// Capture begins to read what the board knows now. Call it between two messages: what has been
+// applied must have been advanced to, and their sequences must be different. A capture that is
+// under way ends.
 func (b *Board) Capture() *Capture {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,7 +56,8 @@ func (b *Board) Capture() *Capture {
 	for _, id := range slices.Sorted(maps.Keys(b.refusals)) {
 		c.marks = append(c.marks, marked{id, b.refusals[id].Clone()})
 	}
-	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)), riders: make(map[booking.RiderID]uint64, len(b.riders))}
+	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)),
+		riders: make(map[booking.RiderID]uint64, len(b.riders))}
 	b.capture = c
 	return c
 }
@@ -71,8 +75,9 @@ func (c *Capture) End() {
 	c.kept = nil
 }
 
-// Next returns the next block, which is the caller's, or io.EOF after the last. Blocks are about a hundred kilobytes long at most, unless one booking
-// has more than that. Other errors: ErrCaptureLost.
+// Next returns the next block, which is the caller's, or io.EOF after the last. Blocks are about a
+// hundred kilobytes long at most, unless one booking has more than that. Other errors:
+// ErrCaptureLost.
 func (c *Capture) Next() ([]byte, error) {
 	switch {
 	case c.done:
@@ -122,7 +127,8 @@ func (c *Capture) bookings() ([]byte, error) {
 	return w.block(), nil
 }
 
-// keep keeps a booking that is about to change, unless it has been read or is newer than the capture. The caller holds the board's lock.
+// keep keeps a booking that is about to change, unless it has been read or is newer than the
+// capture. The caller holds the board's lock.
 func (c *Capture) keep(r *record) {
 	if c == nil || r.requestedSeq <= c.read || r.requestedSeq > c.seq {
 		return
@@ -137,7 +143,8 @@ func (c *Capture) header() []byte {
 	b := c.board
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return header{version: Version, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)), riders: uint64(len(b.riders))}.block()
+	return header{version: Version, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)),
+		riders: uint64(len(b.riders))}.block()
 }
 
 func (c *Capture) marksBlock() []byte {
@@ -152,8 +159,8 @@ func (c *Capture) marksBlock() []byte {
 	return w.marksBlock()
 }
 
-// A Loading makes a board of the blocks of a Capture. What it is given should be known to be from one: it refuses what cannot be, but a forger
-// can make it believe anything about bookings.
+// A Loading makes a board of the blocks of a Capture. What it is given should be known to be from
+// one: it refuses what cannot be, but a forger can make it believe anything about bookings.
 type Loading struct {
 	board   *Board
 	seq     uint64
@@ -197,7 +204,8 @@ func (l *Loading) Take(block []byte) (err error) {
 	return err
 }
 
-// Board returns the board, advanced to the sequence of the capture, or ErrBlock before the last block.
+// Board returns the board, advanced to the sequence of the capture, or ErrBlock before the last
+// block.
 func (l *Loading) Board() (*Board, error) {
 	if !l.ended || l.board == nil {
 		return nil, ErrBlock
@@ -216,8 +224,9 @@ func (l *Loading) header(rest []byte) error {
 	l.begun, l.seq = true, h.seq
 	l.board = &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[booking.ID]*record, h.bookings), refusals: make(map[booking.ID]*booking.Refusals),
-		users: make(map[booking.UserID]*userIndex, h.users), riders: make(map[booking.RiderID]*riderIndex, h.riders), enRoute: make(map[*record]struct{}),
-		oldest: make([]*record, 0, h.bookings), applied: h.seq,
+		users: make(map[booking.UserID]*userIndex, h.users), riders: make(map[booking.RiderID]*riderIndex, h.riders),
+		enRoute: make(map[*record]struct{}),
+		oldest:  make([]*record, 0, h.bookings), applied: h.seq,
 	}}
 	return nil
 }
@@ -245,7 +254,8 @@ func (l *Loading) bookings(rest []byte) error {
 		if d.failed {
 			return ErrBlock
 		}
-		if _, twice := b.bookings[r.id]; twice || len(b.oldest) > 0 && b.oldest[len(b.oldest)-1].requestedSeq >= r.requestedSeq {
+		if _, twice := b.bookings[r.id]; twice || len(b.oldest) > 0 &&
+			b.oldest[len(b.oldest)-1].requestedSeq >= r.requestedSeq {
 			return ErrBlock
 		}
 		if fresh {

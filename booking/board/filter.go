@@ -9,8 +9,8 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// clockSlack is how far the clocks of servers may differ that write the ledger one after another, in nanoseconds: by that much a later
-// booking may have an earlier time.
+// clockSlack is how far the clocks of servers may differ that write the ledger one after another,
+// in nanoseconds: by that much a later booking may have an earlier time.
 const clockSlack = int64(time.Minute)
 
 // An Filter narrows a list of bookings. Several together let pass what each of them does.
@@ -43,8 +43,9 @@ func NotReleasedBy(rider booking.RiderID) Filter {
 
 // A filter is what several Only come to.
 type filter struct {
-	states   uint8           // a bit for each stateCode
-	from, to int64           // requestedAt in nanoseconds after 1970: at from or after it, before to
+	states uint8 // a bit for each stateCode
+	// requestedAt in nanoseconds after 1970: at from or after it, before to
+	from, to int64
 	rider    booking.RiderID // has not released it; "": nobody is asked for
 }
 
@@ -71,8 +72,9 @@ func (f *filter) wants(s stateBucket) bool {
 	return false
 }
 
-// until returns the beginning of rs in which those that are wanted are: before sequence seq, unless that is 0, and before f.to. Times follow
-// the order of the ledger but for clockSlack, so that far behind f.to is the cut.
+// until returns the beginning of rs in which those that are wanted are: before sequence seq, unless
+// that is 0, and before f.to. Times follow the order of the ledger but for clockSlack, so that far
+// behind f.to is the cut.
 func (f *filter) until(rs []*record, seq uint64) []*record {
 	if seq != 0 {
 		rs = rs[:before(rs, seq)]
@@ -80,7 +82,10 @@ func (f *filter) until(rs []*record, seq uint64) []*record {
 	if f.to > math.MaxInt64-clockSlack {
 		return rs
 	}
-	end, _ := slices.BinarySearchFunc(rs, f.to+clockSlack, func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) })
+	end, _ := slices.BinarySearchFunc(rs, f.to+clockSlack, func(r *record,
+		t int64) int {
+		return cmp.Compare(r.requestedAt, t)
+	})
 	return rs[:end]
 }
 

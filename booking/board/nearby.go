@@ -33,9 +33,9 @@ func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int,
 	return near
 }
 
-// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near, and then those without
-// places, longest waiting first. A nil place is not known: nothing is near it. Reachable is one look: where it returns
-// fewer than limit there were no others at that moment.
+// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near,
+// and then those without places, longest waiting first. A nil place is not known: nothing is near
+// it. Reachable is one look: where it returns fewer than limit there were no others at that moment.
 func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limit int) []booking.Booking {
 	if at != nil && at.Valid() != nil || limit <= 0 {
 		return nil
@@ -65,7 +65,10 @@ type openPlaces struct {
 }
 
 func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
-	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) })
+	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool {
+		return r.deadline >= now &&
+			f.passes(r)
+	})
 }
 
 func (x *openPlaces) add(r *record) {

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// An openIndex holds the open bookings in the order in which they opened. It is a list of small chunks: bookings are added to the
-// last one, as sequences only grow, and removed from wherever they are at the price of moving a few. A chunk knows the latest
-// deadline in it, so that bookings which nobody accepted and nobody has expired yet are passed over by the chunk.
+// An openIndex holds the open bookings in the order in which they opened. It is a list of small
+// chunks: bookings are added to the last one, as sequences only grow, and removed from wherever
+// they are at the price of moving a few. A chunk knows the latest deadline in it, so that bookings
+// which nobody accepted and nobody has expired yet are passed over by the chunk.
 type openIndex struct {
 	chunks []*chunk
 	size   int
@@ -86,7 +87,8 @@ func (x *openIndex) merge(i int) {
 	x.chunks = slices.Delete(x.chunks, i+1, i+2)
 }
 
-// after yields the bookings that opened after sequence seq and whose deadline has not passed at time now, longest waiting first.
+// after yields the bookings that opened after sequence seq and whose deadline has not passed at
+// time now, longest waiting first.
 func (x *openIndex) after(now int64, seq uint64) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, c := range x.chunks[x.find(seq):] {

@@ -13,14 +13,16 @@ type userIndex struct {
 	personIndex
 }
 
-// A riderIndex is a rider and the bookings that the rider has, or had to their end. One that the rider released is not among them.
+// A riderIndex is a rider and the bookings that the rider has, or had to their end. One that the
+// rider released is not among them.
 type riderIndex struct {
 	id booking.RiderID
 	personIndex
 }
 
-// A personIndex is the bookings of one person. What is under way is kept apart from what is over, and that by how it ended, so that a few are
-// found among many without a look at the others. Each shelf is in the order of RequestedSeq.
+// A personIndex is the bookings of one person. What is under way is kept apart from what is over,
+// and that by how it ended, so that a few are found among many without a look at the others. Each
+// shelf is in the order of RequestedSeq.
 type personIndex struct {
 	buckets [stateBuckets][]*record
 }
@@ -29,8 +31,9 @@ type personIndex struct {
 type stateBucket int8
 
 const (
-	noBucket  stateBucket = -1
-	underWay  stateBucket = 0 // open, accepted, arrived and started: few, as each of them lasts a while and no more
+	noBucket stateBucket = -1
+	// open, accepted, arrived and started: few, as each of them lasts a while and no more
+	underWay  stateBucket = 0
 	completed stateBucket = 1
 	cancelled stateBucket = 2
 	expired   stateBucket = 3
@@ -88,8 +91,9 @@ func (h *personIndex) empty() bool {
 	return true
 }
 
-// newest yields the bookings that were requested before sequence seq (0: all of them) and that f lets pass, newest first. What it looks at
-// besides those that it yields is under way, or was requested within clockSlack of f's bounds.
+// newest yields the bookings that were requested before sequence seq (0: all of them) and that f
+// lets pass, newest first. What it looks at besides those that it yields is under way, or was
+// requested within clockSlack of f's bounds.
 func (h *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		var rest [stateBuckets][]*record

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// progress is a sequence that only grows, and those who wait for it to reach something. Nobody polls: whoever makes it grow wakes
-// exactly those whose wish has come true.
+// progress is a sequence that only grows, and those who wait for it to reach something. Nobody
+// polls: whoever makes it grow wakes exactly those whose wish has come true.
 type progress struct {
 	mu      sync.Mutex
 	seq     uint64

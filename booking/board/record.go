@@ -9,8 +9,9 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A record is a booking as a Board holds it: in less than half of a Booking's memory, and with few pointers for the garbage
-// collector to follow. What one says of a booking, the other says too: booking and update translate.
+// A record is a booking as a Board holds it: in less than half of a Booking's memory, and with few
+// pointers for the garbage collector to follow. What one says of a booking, the other says too:
+// booking and update translate.
 type record struct {
 	id      booking.ID
 	user    *userIndex
@@ -71,7 +72,8 @@ func codeOf(s booking.State) stateCode {
 }
 
 func (c stateCode) state() booking.State {
-	names := [...]booking.State{booking.StateNone, booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted, booking.StateCancelled, booking.StateExpired}
+	names := [...]booking.State{booking.StateNone, booking.StateOpen, booking.StateAccepted, booking.StateArrived,
+		booking.StateStarted, booking.StateCompleted, booking.StateCancelled, booking.StateExpired}
 	return names[c]
 }
 
@@ -85,7 +87,8 @@ func newRecord(b *booking.Booking, user *userIndex) *record {
 		r.trip = &trip{pickup: *b.Pickup, dropoff: *b.Dropoff}
 		if b.Quote != nil {
 			r.trip.quote, r.trip.quoted = *b.Quote, true
-			r.trip.quote.Currency = strings.Clone(b.Quote.Currency) // else it holds on to the whole message
+			// else it holds on to the whole message
+			r.trip.quote.Currency = strings.Clone(b.Quote.Currency)
 		}
 	}
 	return r
@@ -106,7 +109,8 @@ func (r *record) update(b *booking.Booking, rider *riderIndex) {
 func (r *record) booking() booking.Booking {
 	b := booking.Booking{
 		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
-		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt), UpdatedAt: timeOf(r.updatedAt),
+		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt),
+		UpdatedAt: timeOf(r.updatedAt),
 		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
 		Applied: r.applied,
 	}
@@ -120,7 +124,8 @@ func (r *record) booking() booking.Booking {
 		}
 	}
 	if x := r.rare; x != nil {
-		b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars = x.releasedBy, x.wrongCodes, x.reason, x.userStars, x.riderStars
+		b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars = x.releasedBy, x.wrongCodes, x.reason,
+			x.userStars, x.riderStars
 	}
 	return b
 }
@@ -142,7 +147,8 @@ func (r *record) clone() booking.Booking {
 	return b.Clone()
 }
 
-// nanos returns a time as nanoseconds after 1970, 0 for the zero time, and for what 64 bits do not hold the nearest they do.
+// nanos returns a time as nanoseconds after 1970, 0 for the zero time, and for what 64 bits do not
+// hold the nearest they do.
 func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():

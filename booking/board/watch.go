@@ -12,11 +12,12 @@ import (
 
 // Why a watch ends by itself. None of them is a failure of the watcher: it may watch anew.
 var (
-	// ErrSlow is that the watcher did not take what it was told in time. What it missed it can read.
+	// ErrSlow is that the watcher did not take what it was told in time. What it missed it can
+	// read.
 	ErrSlow = fault.New(fault.Unavailable, "slow_reader",
 		"You were told more than you took. Please watch again.")
-	// ErrRestart is that the board is another one from now on, because verdicts about the past have changed: what was told may not
-	// be so any more. Read everything anew.
+	// ErrRestart is that the board is another one from now on, because verdicts about the past have
+	// changed: what was told may not be so any more. Read everything anew.
 	ErrRestart = fault.New(fault.Unavailable, "restart",
 		"What happened so far has been judged anew. Please watch again, from the beginning.")
 	// ErrForgotten is that the booking has aged out of the ledger: nothing more can come.
@@ -27,8 +28,8 @@ var (
 // watchBuffer is how many changes of one booking a watcher may be behind. A ride has about five.
 const watchBuffer = 32
 
-// A Watch tells one watcher what happens to one booking, in the ledger's order. The board never waits for it: who is too far behind is
-// dropped. Stop it when it is not needed any more.
+// A Watch tells one watcher what happens to one booking, in the ledger's order. The board never
+// waits for it: who is too far behind is dropped. Stop it when it is not needed any more.
 type Watch struct {
 	watchers *watchers
 	id       booking.ID
@@ -40,8 +41,8 @@ type Watch struct {
 	over    bool
 }
 
-// Watch returns a watch of what happens to a booking from now on, be it known to the board or not. It costs nobody anything but those who
-// watch the same booking.
+// Watch returns a watch of what happens to a booking from now on, be it known to the board or not.
+// It costs nobody anything but those who watch the same booking.
 func (b *Board) Watch(id booking.ID) *Watch {
 	return b.watchers.add(booking.ID(strings.Clone(string(id))))
 }
@@ -53,7 +54,8 @@ func (w *Watch) Changes() <-chan *booking.Change {
 	return w.changes
 }
 
-// Err returns why the watch has ended: ErrSlow, ErrRestart or ErrForgotten; nil as long as it has not, and when it was stopped.
+// Err returns why the watch has ended: ErrSlow, ErrRestart or ErrForgotten; nil as long as it has
+// not, and when it was stopped.
 func (w *Watch) Err() error {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
@@ -63,7 +65,8 @@ func (w *Watch) Err() error {
 // Stop ends the watch. It may be called more than once.
 func (w *Watch) Stop() { w.watchers.remove(w) }
 
-// skip makes w tell nothing of what happened up to sequence seq. Nobody may be receiving from it yet.
+// skip makes w tell nothing of what happened up to sequence seq. Nobody may be receiving from it
+// yet.
 func (w *Watch) skip(seq uint64) {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
@@ -78,8 +81,9 @@ func (w *Watch) skip(seq uint64) {
 	}
 }
 
-// Follow returns the history of a booking as the log has it now, and a watch of what happens after that: nothing is missing in between
-// and nothing comes twice. Whether the caller may see it is for the caller to say. Stop the watch.
+// Follow returns the history of a booking as the log has it now, and a watch of what happens after
+// that: nothing is missing in between and nothing comes twice. Whether the caller may see it is for
+// the caller to say. Stop the watch.
 //
 // Errors: those of [booking.Desk.History].
 func (b *Board) Follow(ctx context.Context, desk *booking.Desk, id booking.ID) (booking.History, *Watch, error) {
@@ -93,8 +97,8 @@ func (b *Board) Follow(ctx context.Context, desk *booking.Desk, id booking.ID) (
 	return h, w, nil
 }
 
-// watchers are those who watch a board. Their mutex is the innermost: it may be locked with the board's held, and nothing that waits is
-// done under it.
+// watchers are those who watch a board. Their mutex is the innermost: it may be locked with the
+// board's held, and nothing that waits is done under it.
 type watchers struct {
 	mu      sync.Mutex
 	booking map[booking.ID][]*Watch

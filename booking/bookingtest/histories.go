@@ -17,8 +17,9 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// CheckCalls fails the test unless, for every booking and every rider, there is an order of the calls that concern it, none before another that had
-// ended when it began, in which the specification answers as they were answered. It returns how many histories that were.
+// CheckCalls fails the test unless, for every booking and every rider, there is an order of the
+// calls that concern it, none before another that had ended when it began, in which the
+// specification answers as they were answered. It returns how many histories that were.
 func CheckCalls(t testing.TB, calls []*Call, riders []string) int {
 	t.Helper()
 	all := histories(calls, riders)
@@ -73,9 +74,11 @@ func histories(calls []*Call, riders []string) []history {
 		if x.ID != "" { // else any booking was wanted, and there is none
 			byBooking[x.ID] = append(byBooking[x.ID], x)
 		}
-		told := !x.Partly || x.Actor.Role != booking.Rider             // whose the booking is
-		if x.Answer == OK && (x.First != x.Begin || x.met()) && told { // a retry is shown the booking as it was at some moment since the first try
-			byBooking[x.ID] = append(byBooking[x.ID], &Call{Client: x.Client, Op: OpShow, ID: x.ID, Actor: x.Actor, First: x.First, Begin: x.First, End: x.End, Got: x.Got, Partly: x.Partly})
+		told := !x.Partly || x.Actor.Role != booking.Rider // whose the booking is
+		// a retry is shown the booking as it was at some moment since the first try
+		if x.Answer == OK && (x.First != x.Begin || x.met()) && told {
+			byBooking[x.ID] = append(byBooking[x.ID], &Call{Client: x.Client, Op: OpShow, ID: x.ID, Actor: x.Actor,
+				First: x.First, Begin: x.First, End: x.End, Got: x.Got, Partly: x.Partly})
 		}
 		if x.Op == OpAccept {
 			byRider[x.Actor.ID] = append(byRider[x.Actor.ID], x)
@@ -133,7 +136,8 @@ func (h history) check(t testing.TB) {
 		fmt.Fprintln(&lines, x)
 	}
 	path := filepath.Join(t.ArtifactDir(), strings.ReplaceAll(h.of, " ", "-")+".html")
-	t.Errorf("the history of %s is not linearizable (%s); a picture of it is in %s (with -artifacts):\n%s", h.of, result, path, lines.String())
+	t.Errorf("the history of %s is not linearizable (%s); a picture of it is in %s (with -artifacts):\n%s", h.of,
+		result, path, lines.String())
 	if err := porcupine.VisualizePath(h.model.ToModel(), info, path); err != nil {
 		t.Log(err)
 	}

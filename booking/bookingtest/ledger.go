@@ -10,12 +10,14 @@ import (
 	"github.com/example/pillion/booking/board"
 )
 
-// A Ledger is the log in memory with a board behind it, as one process has both: the board can be held back, appends can be
-// intercepted or fail, and the process knows what it has appended itself. Set the exported fields before the first call.
+// A Ledger is the log in memory with a board behind it, as one process has both: the board can be
+// held back, appends can be intercepted or fail, and the process knows what it has appended itself.
+// Set the exported fields before the first call.
 type Ledger struct {
 	*Log
-	Board  *board.Board
-	Before func(ctx context.Context, id booking.ID) error // called before each append of this process
+	Board *board.Board
+	// called before each append of this process
+	Before func(ctx context.Context, id booking.ID) error
 
 	mu       sync.Mutex
 	last     uint64 // the highest sequence there is
@@ -48,7 +50,8 @@ func (l *Ledger) Append(
 
 // Engage implements booking.Log.
 func (l *Ledger) Engage(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event,
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	e booking.Event,
 ) (booking.History, error) {
 	return l.own(ctx, id, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
 }
@@ -64,7 +67,8 @@ func (l *Ledger) own(
 	return l.write(true, events, write)
 }
 
-// Elsewhere returns the same log as another process has it, whose appends this one does not know of.
+// Elsewhere returns the same log as another process has it, whose appends this one does not know
+// of.
 func (l *Ledger) Elsewhere() booking.Log { return elsewhere{l} }
 
 type elsewhere struct{ *Ledger }
@@ -72,11 +76,15 @@ type elsewhere struct{ *Ledger }
 func (l elsewhere) Append(
 	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
 ) (booking.History, error) {
-	return l.write(false, len(events), func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) })
+	return l.write(false, len(events), func() (booking.History,
+		error) {
+		return l.Log.Append(ctx, c, id, after, events...)
+	})
 }
 
 func (l elsewhere) Engage(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, e booking.Event,
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	e booking.Event,
 ) (booking.History, error) {
 	return l.write(false, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
 }
@@ -103,7 +111,8 @@ func (l *Ledger) write(own bool, events int, write func() (booking.History, erro
 	return h, l.feed()
 }
 
-// feed brings the board up to what is stored, unless it is held. Whoever waits for any of it sees all of it.
+// feed brings the board up to what is stored, unless it is held. Whoever waits for any of it sees
+// all of it.
 func (l *Ledger) feed() error {
 	if l.held {
 		return nil

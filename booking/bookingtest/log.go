@@ -1,5 +1,5 @@
-// Package bookingtest has what tests of bookings need: a [Log] in memory, and [LogSuite], the contract that every booking.Log keeps.
-// Only tests import it.
+// Package bookingtest has what tests of bookings need: a [Log] in memory, and [LogSuite], the
+// contract that every booking.Log keeps. Only tests import it.
 package bookingtest
 
 import (
@@ -13,9 +13,10 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Log is a booking.Log in memory. It has the semantics of the real one: appends are guarded by the booking's revision, a position is
-// taken once and for all, also by messages that are refused when they are read, and Quick reads may be stale. It is safe for
-// concurrent use, and nothing of it needs to be closed.
+// A Log is a booking.Log in memory. It has the semantics of the real one: appends are guarded by
+// the booking's revision, a position is taken once and for all, also by messages that are refused
+// when they are read, and Quick reads may be stale. It is safe for concurrent use, and nothing of
+// it needs to be closed.
 type Log struct {
 	now     func() time.Time
 	lag     uint64
@@ -54,14 +55,16 @@ func WithClock(now func() time.Time) Option { return func(l *Log) { l.now = now 
 // WithStaleReads lets Quick reads miss the last n messages of the log.
 func WithStaleReads(n uint64) Option { return func(l *Log) { l.lag = n } }
 
-// WithLostAcks lets Append store the events and yet return ErrAckLost whenever lost says so. It is called once for each append that
-// is stored, one at a time.
+// WithLostAcks lets Append store the events and yet return ErrAckLost whenever lost says so. It is
+// called once for each append that is stored, one at a time.
 func WithLostAcks(lost func() bool) Option { return func(l *Log) { l.lostAck = lost } }
 
 // What a Log says when its outcome is not known.
 var (
-	ErrAckLost = fault.New(fault.Unavailable, "ack_lost", "The answer was lost on its way. Please try again.").After(time.Second)
-	ErrAway    = fault.New(fault.Unavailable, "log_away", "The log was not asked in time. Please try again.").After(time.Second)
+	ErrAckLost = fault.New(fault.Unavailable, "ack_lost",
+		"The answer was lost on its way. Please try again.").After(time.Second)
+	ErrAway = fault.New(fault.Unavailable, "log_away",
+		"The log was not asked in time. Please try again.").After(time.Second)
 )
 
 // NewLog returns an empty Log.
@@ -107,8 +110,11 @@ func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booki
 	return h, nil
 }
 
-// Append implements booking.Log. Errors: booking.ErrMoved, booking.ErrDoesNotFollow, ErrAway when ctx has ended, ErrAckLost.
-func (l *Log) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
+// Append implements booking.Log. Errors: booking.ErrMoved, booking.ErrDoesNotFollow, ErrAway when
+// ctx has ended, ErrAckLost.
+func (l *Log) Append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+) (booking.History, error) {
 	if len(events) == 0 {
 		return after, nil
 	}
@@ -150,7 +156,10 @@ func (l *Log) EngagedBy(ctx context.Context, r booking.RiderID, c booking.Comman
 }
 
 // Engage implements booking.Log. Errors: those of Append, booking.ErrNotForYou.
-func (l *Log) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
+func (l *Log) Engage(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	accepted booking.Event,
+) (booking.History, error) {
 	if err := ctx.Err(); err != nil {
 		return booking.History{}, ErrAway.Because(err)
 	}
@@ -187,7 +196,9 @@ func (l *Log) last(id booking.ID) uint64 {
 }
 
 // append stores events behind what is there. The log is locked.
-func (l *Log) append(c booking.Command, id booking.ID, after booking.History, events []booking.Event) (booking.History, error) {
+func (l *Log) append(
+	c booking.Command, id booking.ID, after booking.History, events []booking.Event,
+) (booking.History, error) {
 	stored := l.messages[id]
 	if l.last(id) != after.Revision {
 		return booking.History{}, booking.ErrMoved
@@ -213,13 +224,15 @@ func (l *Log) append(c booking.Command, id booking.ID, after booking.History, ev
 	return next, nil
 }
 
-// Forge stores a message that every reader refuses, as one without a token. It returns an error where the position is taken.
+// Forge stores a message that every reader refuses, as one without a token. It returns an error
+// where the position is taken.
 func (l *Log) Forge(ctx context.Context, id booking.ID, n int, k booking.Kind) error {
 	return l.store(ctx, id, message{n: n, kind: k})
 }
 
-// Publish stores an event as it is, past every guard, as whoever can reach the ledger and holds a valid token might. Only its Seq and
-// At are the log's. It returns an error where the position is taken.
+// Publish stores an event as it is, past every guard, as whoever can reach the ledger and holds a
+// valid token might. Only its Seq and At are the log's. It returns an error where the position is
+// taken.
 func (l *Log) Publish(ctx context.Context, e booking.Event) error {
 	return l.store(ctx, e.Booking, message{n: e.N, kind: e.Kind, event: separate(e), valid: true})
 }

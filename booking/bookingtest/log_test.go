@@ -71,10 +71,12 @@ func TestOptions(t *testing.T) {
 		t.Error("a position was taken twice")
 	}
 	rider, _ := as(booking.Rider)
-	if err := log.Publish(ctx, booking.Event{ID: "x", Booking: id, N: 4, Kind: booking.Accepted, Actor: rider}); err != nil {
+	if err := log.Publish(ctx, booking.Event{ID: "x", Booking: id, N: 4, Kind: booking.Accepted,
+		Actor: rider}); err != nil {
 		t.Fatal(err)
 	}
-	if h := read(booking.Fresh); len(h.Events) != 2 || h.Booking.State != booking.StateAccepted || h.Events[1].Seq != 4 || !h.Events[1].At.Equal(noon) {
+	if h := read(booking.Fresh); len(h.Events) != 2 || h.Booking.State != booking.StateAccepted ||
+		h.Events[1].Seq != 4 || !h.Events[1].At.Equal(noon) {
 		t.Errorf("an event that was published past the guard, and follows: %+v", h)
 	}
 	log.Age(id, 1)

@@ -39,7 +39,8 @@ func Sane(t testing.TB, b booking.Booking) {
 		}
 		return
 	}
-	ridden := slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted}, b.State)
+	ridden := slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted,
+		booking.StateCompleted}, b.State)
 	waits := b.State == booking.StateOpen || b.State == booking.StateExpired
 	sorted := slices.Sorted(slices.Values(b.ReleasedBy))
 	switch {
@@ -53,7 +54,8 @@ func Sane(t testing.TB, b booking.Booking) {
 		fail("a rider has it again")
 	case len(slices.Compact(sorted)) != len(b.ReleasedBy):
 		fail("a rider had it twice")
-	case b.WrongCodes < 0 || b.WrongCodes > booking.MaxWrongCodes || b.WrongCodes > 0 && (waits || b.State == booking.StateAccepted):
+	case b.WrongCodes < 0 || b.WrongCodes > booking.MaxWrongCodes || b.WrongCodes > 0 &&
+		(waits || b.State == booking.StateAccepted):
 		fail("wrong codes")
 	case (b.UserStars != 0 || b.RiderStars != 0) && b.State != booking.StateCompleted:
 		fail("rated before it was over")
@@ -66,7 +68,8 @@ func Sane(t testing.TB, b booking.Booking) {
 	}
 }
 
-// A Random makes random events: many that follow, some that do not, some twice, and some that say nonsense.
+// A Random makes random events: many that follow, some that do not, some twice, and some that say
+// nonsense.
 type Random struct {
 	*rand.Rand
 	ID   booking.ID // of a booking that is to be requested
@@ -100,7 +103,8 @@ func (s *Random) Event(b booking.Booking) booking.Event {
 	return e
 }
 
-// stored returns when a ledger stores the present event: the later the sequence, the later, but for what the clocks of servers differ by.
+// stored returns when a ledger stores the present event: the later the sequence, the later, but for
+// what the clocks of servers differ by.
 func (s *Random) stored() time.Time {
 	return Noon.Add(time.Duration(s.Seq)*time.Second + time.Duration(s.IntN(2000))*time.Millisecond)
 }
@@ -124,13 +128,16 @@ func (s *Random) wish(b booking.Booking) booking.Event {
 	case booking.Requested:
 		e.Actor = Pick(s, Owner, Stranger)
 		if s.IntN(2) == 0 {
-			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1}, &booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
+			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1},
+				&booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
 			if s.IntN(3) > 0 { // around a town on the antimeridian
-				*e.Pickup = booking.Place{Lat: Town.Lat + s.Float64()*0.1, Lng: Pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
+				*e.Pickup = booking.Place{Lat: Town.Lat + s.Float64()*0.1,
+					Lng: Pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
 			}
 		}
 		if s.IntN(2) == 0 {
-			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54), Currency: Pick(s, "INR", "EUR", "inr", "")}
+			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54),
+				Currency: Pick(s, "INR", "EUR", "inr", "")}
 		}
 	case booking.Accepted:
 		e.Actor = Pick(s, TheRider, Other, Former)

@@ -9,16 +9,21 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// What commands may be answered, one at a time: the specification that histories are held against. It is written down anew and shares nothing
-// with package booking, so that a fault there is not repeated here.
+// What commands may be answered, one at a time: the specification that histories are held against.
+// It is written down anew and shares nothing with package booking, so that a fault there is not
+// repeated here.
 //
-// A history is not checked as a whole but once for every booking and once for every rider, each with the calls that concern it. That gives no
-// false alarm: take any order of all calls that the whole system may have worked in; what concerns one booking, in that order, is an order that
-// the booking alone may have worked in, because an answer is allowed here if it is right in the state of this booking (of this rider) whatever
-// the state of everything else. And little is lost. Calls that concern one thing are linearizable if and only if they are for each thing by itself
-// (Herlihy and Wing, theorem 1). Only an acceptance concerns two, its booking and its rider, and could be in order for each of them and yet
-// at two different moments. Those are in the ledger, which has one order for everything, and its inspection finds them. One thing is allowed on
-// purpose: who is told rider_busy was busy at one moment of the call, and the booking was open at one, which need not be the same.
+// A history is not checked as a whole but once for every booking and once for every rider, each
+// with the calls that concern it. That gives no false alarm: take any order of all calls that the
+// whole system may have worked in; what concerns one booking, in that order, is an order that the
+// booking alone may have worked in, because an answer is allowed here if it is right in the state
+// of this booking (of this rider) whatever the state of everything else. And little is lost. Calls
+// that concern one thing are linearizable if and only if they are for each thing by itself (Herlihy
+// and Wing, theorem 1). Only an acceptance concerns two, its booking and its rider, and could be in
+// order for each of them and yet at two different moments. Those are in the ledger, which has one
+// order for everything, and its inspection finds them. One thing is allowed on purpose: who is told
+// rider_busy was busy at one moment of the call, and the booking was open at one, which need not be
+// the same.
 
 // An Op is what a call asks for.
 type Op string
@@ -57,11 +62,14 @@ type Call struct {
 	Right  bool          // the start code
 	Wait   time.Duration // how long a booking waits for a rider, where this call opens one
 
-	First      int64 // when the command was first tried, in nanoseconds of the test's life; Begin unless this is a retry
+	// when the command was first tried, in nanoseconds of the test's life; Begin unless this is a
+	// retry
+	First      int64
 	Begin, End int64 // when this call began, and when it was answered
 	Answer     string
 	Got        booking.Booking // with success
-	// Partly says that of Got only the state and the rider were told, and the rider not to riders. So it is over HTTP.
+	// Partly says that of Got only the state and the rider were told, and the rider not to riders.
+	// So it is over HTTP.
 	Partly bool
 
 	tracked bool   // the command has other calls: whether it has taken effect matters to them
@@ -71,13 +79,16 @@ type Call struct {
 // Forever is when a call ends whose answer nobody knows: what it asks for may happen at any time.
 const Forever = math.MaxInt64
 
-// refused stands before what is remembered of a command whose effect is that a start code was refused.
+// refused stands before what is remembered of a command whose effect is that a start code was
+// refused.
 const refused = "refused:"
 
-// slack is what the wall clock, which deadlines are told by, may differ from the monotonic one during a test.
+// slack is what the wall clock, which deadlines are told by, may differ from the monotonic one
+// during a test.
 const slack = int64(20 * time.Millisecond)
 
-// track notes that the command has other calls. What it asks for is a part of how it is remembered: another wish under the same id is refused.
+// track notes that the command has other calls. What it asks for is a part of how it is remembered:
+// another wish under the same id is refused.
 func (c *Call) track() {
 	what := "" // of what was given, what the op looks at
 	switch c.Op {
@@ -97,7 +108,8 @@ func (c *Call) String() string {
 	}
 	answer := c.Answer
 	if answer == OK {
-		answer = fmt.Sprintf("ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars", c.Got.State, c.Got.Version, c.Got.User, c.Got.Rider, c.Got.ReleasedBy, c.Got.Reason,
+		answer = fmt.Sprintf("ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars",
+			c.Got.State, c.Got.Version, c.Got.User, c.Got.Rider, c.Got.ReleasedBy, c.Got.Reason,
 			c.Got.WrongCodes, c.Got.UserStars, c.Got.RiderStars)
 	}
 	what := string(c.Op)
@@ -107,12 +119,14 @@ func (c *Call) String() string {
 	if c.First != c.Begin {
 		what += " again"
 	}
-	return fmt.Sprintf("%9.3f to %9s ms, client %2d, %s %.4s (command %.4s): %s booking %.4s: %s", float64(c.Begin)/1e6, end, c.Client, c.Actor.Role, c.Actor.ID,
+	return fmt.Sprintf("%9.3f to %9s ms, client %2d, %s %.4s (command %.4s): %s booking %.4s: %s", float64(c.Begin)/1e6,
+		end, c.Client, c.Actor.Role, c.Actor.ID,
 		c.Command, what, c.ID, answer)
 }
 
-// met reports whether the service has tried to book more than once, because the first acknowledgement was lost, and has met the booking that it had made: the
-// answer is that booking as it was then.
+// met reports whether the service has tried to book more than once, because the first
+// acknowledgement was lost, and has met the booking that it had made: the answer is that booking as
+// it was then.
 func (c *Call) met() bool {
 	return c.Op == OpBook && c.Answer == OK && c.Got.State != booking.StateOpen
 }
@@ -135,7 +149,9 @@ type ride struct {
 type outcome struct {
 	answer string
 	after  ride
-	stale  bool // a retry's success: the booking that comes with it is one since the command's first try; see reads
+	// a retry's success: the booking that comes with it is one since the command's first try; see
+	// reads
+	stale bool
 }
 
 // outcomes returns all that may come of a call in state s, as far as this booking has a say in it.
@@ -299,116 +315,4 @@ func (s ride) doneBy(c *Call) bool {
 			c.Actor.Role == booking.Rider && s.rider == by && s.byRider == c.Stars && c.Stars != 0
 	}
 	return false
-}
-
-// refuses returns why what is left may not happen, or OK.
-func (s ride) refuses(c *Call) string {
-	over := s.state == booking.StateCompleted || s.state == booking.StateCancelled || s.state == booking.StateExpired
-	notNow := func() string {
-		if over {
-			return s.loss()
-		}
-		return "wrong_state"
-	}
-	if c.Actor.Role == booking.User && c.Actor.ID != s.user {
-		return "not_your_booking"
-	}
-	if c.Actor.Role == booking.Rider && c.Actor.ID != s.rider {
-		if s.hadBy(c.Actor.ID) {
-			return "released_by_you"
-		}
-		return "not_your_booking"
-	}
-	switch c.Op {
-	case OpArrive:
-		if s.state != booking.StateAccepted {
-			return notNow()
-		}
-	case OpStart:
-		switch {
-		case s.state != booking.StateArrived:
-			return notNow()
-		case s.wrong >= 5:
-			return "wrong_start_code"
-		}
-	case OpComplete:
-		if s.state != booking.StateStarted {
-			return notNow()
-		}
-	case OpRelease:
-		if s.state != booking.StateAccepted && s.state != booking.StateArrived {
-			return notNow()
-		}
-	case OpCancel:
-		switch {
-		case over:
-			return s.loss()
-		case s.state == booking.StateStarted && c.Actor.Role != booking.Service:
-			return "wrong_state"
-		}
-	case OpRate:
-		given := s.byUser
-		if c.Actor.Role == booking.Rider {
-			given = s.byRider
-		}
-		switch {
-		case s.state == booking.StateCancelled || s.state == booking.StateExpired:
-			return s.loss()
-		case s.state != booking.StateCompleted:
-			return "wrong_state"
-		case given != 0:
-			return "already_rated"
-		}
-	}
-	return OK
-}
-
-func (s ride) loss() string {
-	switch s.state {
-	case booking.StateCompleted:
-		return "booking_completed"
-	case booking.StateCancelled:
-		return "booking_cancelled"
-	case booking.StateExpired:
-		return "booking_expired"
-	}
-	return "already_accepted"
-}
-
-func (s ride) isWith(rider string) bool {
-	return s.rider == rider && (s.state == booking.StateAccepted || s.state == booking.StateArrived || s.state == booking.StateStarted)
-}
-
-func (s ride) hadBy(rider string) bool { return strings.Contains(s.released, rider+",") }
-
-// shows reports whether what c got is the booking in state s.
-func (s ride) shows(c *Call) bool {
-	b := c.Got
-	released := ""
-	for _, r := range b.ReleasedBy {
-		released += string(r) + ","
-	}
-	if c.Partly {
-		return s.state == b.State && (c.Actor.Role == booking.Rider || s.rider == string(b.Rider))
-	}
-	return s.state == b.State && s.user == string(b.User) && s.rider == string(b.Rider) && s.version == b.Version && s.released == released &&
-		s.wrong == b.WrongCodes && s.reason == b.Reason && s.byUser == b.UserStars && s.byRider == b.RiderStars
-}
-
-// next returns the states that may come after s where a call was answered as it was.
-func (s ride) next(c *Call) []any {
-	if c.Answer == Contended {
-		return []any{s}
-	}
-	var may []any
-	if c.Answer == Unknown {
-		may = append(may, s)
-	}
-	for _, o := range s.outcomes(c) {
-		switch {
-		case c.Answer == Unknown && o.after != s, c.Answer != Unknown && c.Answer == o.answer && (c.Answer != OK || o.stale || o.after.shows(c)):
-			may = append(may, o.after)
-		}
-	}
-	return may
 }

@@ -14,13 +14,15 @@ type duty struct {
 	done string
 }
 
-// next returns the states that may come after s where a call was answered as it was, as far as rider r has a say in it.
+// next returns the states that may come after s where a call was answered as it was, as far as
+// rider r has a say in it.
 func (s duty) next(c *Call, r string) []any {
 	own := c.Actor.ID == r
 	mine := s.ride == c.ID
 	switch c.Op {
 	case OpShow, OpArrive, OpStart:
-		if (string(c.Got.Rider) == r && c.Got.State != booking.StateCompleted && c.Got.State != booking.StateCancelled) != mine {
+		if (string(c.Got.Rider) == r && c.Got.State != booking.StateCompleted &&
+			c.Got.State != booking.StateCancelled) != mine {
 			return nil
 		}
 		return []any{s}
@@ -44,7 +46,8 @@ func (s duty) next(c *Call, r string) []any {
 		after.ride = c.ID
 	case c.Op == OpAccept && mine: // by another command
 		after = s
-	case own && c.Op != OpAccept && !mine && strings.Contains(s.had, string(c.ID)+","): // what it has done before: the booking's history says whether
+	// what it has done before: the booking's history says whether
+	case own && c.Op != OpAccept && !mine && strings.Contains(s.had, string(c.ID)+","):
 		return []any{s}
 	case c.Op == OpAccept, own && !mine: // impossible
 		if c.Answer == Unknown {
@@ -65,7 +68,8 @@ func (c *Call) begins(r string) bool {
 	return c.Op == OpAccept && c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown)
 }
 
-// concerns reports whether a call says something about a rider who may have had some bookings, or changes it.
+// concerns reports whether a call says something about a rider who may have had some bookings, or
+// changes it.
 func (c *Call) concerns(r string, had []booking.ID) bool {
 	if c.Op == OpAccept {
 		return c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown || c.Answer == "rider_busy")

@@ -24,7 +24,8 @@ var Everybody = []booking.Actor{Owner, Stranger, TheRider, Other, Former, Servic
 
 const Ride = booking.ID("ride")
 
-// Noon is when everything begins, and Deadline until when a rider may accept, at first and after a release.
+// Noon is when everything begins, and Deadline until when a rider may accept, at first and after a
+// release.
 var (
 	Noon     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	Deadline = Noon.Add(2 * time.Minute)

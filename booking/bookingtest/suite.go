@@ -21,8 +21,9 @@ type Env struct {
 	Forge func(ctx context.Context, id booking.ID, n int, k booking.Kind) error
 }
 
-// LogSuite is the contract of booking.Log: every implementation passes it. open is called once for each of its tests, and may return
-// the same log each time: the tests use bookings of their own. They need a log whose clock is right to an hour.
+// LogSuite is the contract of booking.Log: every implementation passes it. open is called once for
+// each of its tests, and may return the same log each time: the tests use bookings of their own.
+// They need a log whose clock is right to an hour.
 func LogSuite(t *testing.T, open func(t *testing.T) Env) {
 	for _, test := range []struct {
 		name string
@@ -157,7 +158,8 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 			s.Errorf("event %d is %+v, want %+v", i+1, e, w)
 		}
 		if !e.Deadline.Equal(w.Deadline) || e.Reason != w.Reason || e.Stars != w.Stars ||
-			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) || !reflect.DeepEqual(e.Quote, w.Quote) {
+			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) ||
+			!reflect.DeepEqual(e.Quote, w.Quote) {
 			s.Errorf("event %d says %+v, want %+v", i+1, e.Details, w.Details)
 		}
 		if !booking.ValidID(string(e.ID)) || seen[e.ID] {
@@ -180,7 +182,8 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 	if want := booking.Replay(h.Events); !reflect.DeepEqual(h.Booking, want) {
 		s.Fatalf("the booking is\n %+v, and its events make\n %+v", h.Booking, want)
 	}
-	if n := len(h.Events); n > 0 && (h.Booking.ID != s.id || h.Booking.Version != h.Events[n-1].N || h.Booking.Seq != last) {
+	if n := len(h.Events); n > 0 && (h.Booking.ID != s.id || h.Booking.Version != h.Events[n-1].N ||
+		h.Booking.Seq != last) {
 		s.Errorf("the booking is %+v after event %d of %s", h.Booking, last, s.id)
 	}
 }
@@ -209,11 +212,13 @@ func (s *suite) unknown() {
 
 func (s *suite) readsBack() {
 	user, rider := s.command(booking.User), s.command(booking.Rider)
-	if _, err := s.Log.Append(s.Context(), again(user), booking.ID(booking.NewID()), booking.History{}, requested(user)); err != nil {
+	if _, err := s.Log.Append(s.Context(), again(user), booking.ID(booking.NewID()), booking.History{},
+		requested(user)); err != nil {
 		s.Fatal(err) // of another booking: sequences are the log's and not the booking's
 	}
 	trip := booking.Details{
-		Pickup: &booking.Place{Lat: 12.971598765432, Lng: 77.594566}, Dropoff: &booking.Place{Lat: -0.1, Lng: -179.999999999},
+		Pickup:   &booking.Place{Lat: 12.971598765432, Lng: 77.594566},
+		Dropoff:  &booking.Place{Lat: -0.1, Lng: -179.999999999},
 		Quote:    &booking.Quote{Metres: 5210, Minutes: 15, Fare: 1<<53 - 1, Currency: "INR"},
 		Deadline: time.Now().Add(time.Hour),
 	}
@@ -228,7 +233,8 @@ func (s *suite) readsBack() {
 	read := s.load(booking.Fresh)
 	s.check(read, at(1, user, first), at(2, rider, second))
 	if h.Revision != read.Revision || h.Revision != h.Events[1].Seq {
-		s.Errorf("the append returned revision %d and event %d, a read says %d", h.Revision, h.Events[1].Seq, read.Revision)
+		s.Errorf("the append returned revision %d and event %d, a read says %d", h.Revision, h.Events[1].Seq,
+			read.Revision)
 	}
 	if h.Events[0].ID != read.Events[0].ID || h.Events[1].ID != read.Events[1].ID {
 		s.Error("the append returned other event ids than a read")
@@ -236,13 +242,15 @@ func (s *suite) readsBack() {
 }
 
 func (s *suite) everyKind() {
-	user, rider, other, service := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider), s.command(booking.Service)
+	user, rider, other, service := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider),
+		s.command(booking.Service)
 	reason := "puncture: \"flat\" tyre \u2014 d\u00e9sol\u00e9"
 	past, future := time.Now().Add(-time.Hour), time.Now().Add(2*time.Hour)
 	story := func(steps ...booking.Event) {
 		s.Helper()
 		s.id = booking.ID(booking.NewID())
-		by := map[booking.Actor]booking.Command{user.Actor: user, rider.Actor: rider, other.Actor: other, service.Actor: service}
+		by := map[booking.Actor]booking.Command{user.Actor: user, rider.Actor: rider, other.Actor: other,
+			service.Actor: service}
 		var h booking.History
 		var want []booking.Event
 		for i, e := range steps {
@@ -253,11 +261,14 @@ func (s *suite) everyKind() {
 		}
 		s.check(s.load(booking.Fresh), want...)
 	}
-	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived), event(rider, booking.StartRefused),
-		event(rider, booking.Released, booking.Details{Deadline: future, Reason: reason}), event(other, booking.Accepted),
+	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived),
+		event(rider, booking.StartRefused),
+		event(rider, booking.Released, booking.Details{Deadline: future, Reason: reason}),
+		event(other, booking.Accepted),
 		event(service, booking.Cancelled, booking.Details{Reason: reason}))
 	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived), event(rider, booking.Started),
-		event(rider, booking.Completed), event(user, booking.Rated, booking.Details{Stars: 5}), event(rider, booking.Rated, booking.Details{Stars: 1}))
+		event(rider, booking.Completed), event(user, booking.Rated, booking.Details{Stars: 5}),
+		event(rider, booking.Rated, booking.Details{Stars: 1}))
 	story(event(user, booking.Requested, booking.Details{Deadline: past}), event(service, booking.Expired))
 }
 
@@ -313,7 +324,8 @@ func (s *suite) allOrNone() {
 	h, rider := s.accepted()
 	had := s.load(booking.Fresh)
 	c := again(rider)
-	s.moved(c, booking.History{EventSequencer: h.EventSequencer, Events: h.Events, Revision: h.Events[0].Seq}, event(c, booking.Arrived), event(c, booking.Started))
+	s.moved(c, booking.History{EventSequencer: h.EventSequencer, Events: h.Events, Revision: h.Events[0].Seq},
+		event(c, booking.Arrived), event(c, booking.Started))
 	s.unchanged(had)
 	s.forge(4, booking.Started) // the second position of what comes next, unknown to who appends
 	had = s.load(booking.Fresh)
@@ -337,7 +349,8 @@ func (s *suite) mustFollow() {
 		{event(rider, booking.Cancelled)},
 		{event(rider, "stolen")},
 	} {
-		if _, err := s.Log.Append(s.Context(), again(rider), s.id, h, events...); err == nil || errors.Is(err, booking.ErrMoved) {
+		if _, err := s.Log.Append(s.Context(), again(rider), s.id, h, events...); err == nil ||
+			errors.Is(err, booking.ErrMoved) {
 			s.Errorf("append %v: %v, want it refused", kinds(events), err)
 		}
 	}

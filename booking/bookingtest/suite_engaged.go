@@ -54,14 +54,16 @@ func (s *suite) engages() {
 		}
 		at = now
 		for c, want := range map[booking.CommandID]booking.ID{c.ID: id, booking.CommandID(booking.NewID()): ""} {
-			if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(rider.Actor.ID), c); got != want || err != nil {
+			if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(rider.Actor.ID), c); got != want ||
+				err != nil {
 				s.Errorf("engaged by the command is %q, want %q: %v", got, want, err)
 			}
 		}
 		if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(other.Actor.ID), c.ID); got != "" || err != nil {
 			s.Errorf("another rider is engaged by that command in %q: %v", got, err)
 		}
-		s.append(again(rider), h, event(rider, booking.Arrived)) // what comes later is about the booking alone
+		// what comes later is about the booking alone
+		s.append(again(rider), h, event(rider, booking.Arrived))
 		if now := s.engagement(rider); now != at {
 			s.Errorf("an arrival made %+v of %+v", now, at)
 		}
@@ -82,8 +84,11 @@ func (s *suite) engagedMeanwhile() {
 			s.Errorf("engage: %v, want ErrMoved", err)
 		}
 	}
-	refused(first, h1, booking.Engagement{Booking: second, Revision: h2.Revision})                                                 // which never was
-	refused(first, booking.History{EventSequencer: h1.EventSequencer, Events: h1.Events, Revision: 1 << 40}, booking.Engagement{}) // a history that it had not
+	// which never was
+	refused(first, h1, booking.Engagement{Booking: second, Revision: h2.Revision})
+	// a history that it had not
+	refused(first, booking.History{EventSequencer: h1.EventSequencer, Events: h1.Events, Revision: 1 << 40},
+		booking.Engagement{})
 	if at := s.engagement(rider); at != (booking.Engagement{}) {
 		s.Errorf("a refused acceptance engaged the rider: %+v", at)
 	}
@@ -116,7 +121,8 @@ func (s *suite) oneRide() {
 	for i := range ids {
 		wg.Go(func() {
 			<-start
-			_, won[i] = s.either(i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{}, event(rider, booking.Accepted))
+			_, won[i] = s.either(i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
+				event(rider, booking.Accepted))
 		})
 	}
 	close(start)
@@ -148,7 +154,8 @@ func (s *suite) either(i int) booking.Log {
 	return s.Log
 }
 
-// wave lets each of some riders try each of some bookings, all at once: no booking has two riders, and no rider two bookings.
+// wave lets each of some riders try each of some bookings, all at once: no booking has two riders,
+// and no rider two bookings.
 func (s *suite) wave() {
 	const riders, bookings = 6, 6
 	ids, histories := make([]booking.ID, bookings), make([]booking.History, bookings)
@@ -164,7 +171,8 @@ func (s *suite) wave() {
 		for i := range ids {
 			wg.Go(func() {
 				<-start
-				_, err := s.either(r+i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{}, event(rider, booking.Accepted))
+				_, err := s.either(r+i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
+					event(rider, booking.Accepted))
 				if errors.Is(err, booking.ErrMoved) {
 					return
 				}
@@ -175,7 +183,8 @@ func (s *suite) wave() {
 					return
 				}
 				if byBooking[ids[i]] != "" || byRider[rider.Actor.ID] != "" {
-					s.Errorf("%s and %s have %s, or %s has another", byBooking[ids[i]], rider.Actor.ID, ids[i], rider.Actor.ID)
+					s.Errorf("%s and %s have %s, or %s has another", byBooking[ids[i]], rider.Actor.ID, ids[i],
+						rider.Actor.ID)
 				}
 				byBooking[ids[i]], byRider[rider.Actor.ID] = rider.Actor.ID, ids[i]
 			})

@@ -42,8 +42,11 @@ func (s *suite) forgeryMoves() {
 	s.moved(rider, h, event(rider, booking.Accepted)) // its position is taken
 	s.moved(again(user), h, event(user, booking.Cancelled))
 	h = s.load(booking.Fresh)
-	s.moved(rider, booking.History{EventSequencer: booking.EventSequencer{Booking: h.Booking}, Events: h.Events, Revision: h.Revision},
-		event(rider, booking.Accepted)) // by somebody who has seen the message and takes it for nothing: a position is taken for good
+	s.moved(rider, booking.History{EventSequencer: booking.EventSequencer{Booking: h.Booking}, Events: h.Events,
+		Revision: h.Revision},
+		// by somebody who has seen the message and takes it for nothing: a position is taken for
+		// good
+		event(rider, booking.Accepted))
 	s.unchanged(h)
 	h = s.append(rider, h, event(rider, booking.Accepted))
 	if n := h.Events[1].N; n != 3 {
@@ -146,7 +149,8 @@ func (s *suite) fresh() {
 		var err error
 		for n, e := range []booking.Event{requested(user), event(one, booking.Accepted), event(one, booking.Arrived),
 			event(one, booking.Released, requested(user).Details), event(two, booking.Accepted)} {
-			c := again(booking.Command{Actor: e.Actor, Proof: map[booking.Actor]string{user.Actor: user.Proof, one.Actor: one.Proof, two.Actor: two.Proof}[e.Actor]})
+			c := again(booking.Command{Actor: e.Actor, Proof: map[booking.Actor]string{user.Actor: user.Proof,
+				one.Actor: one.Proof, two.Actor: two.Proof}[e.Actor]})
 			if h, err = writer.Append(s.Context(), c, s.id, h, e); err != nil {
 				s.Fatalf("round %d: append %s: %v", round, e.Kind, err)
 			}
@@ -156,7 +160,8 @@ func (s *suite) fresh() {
 					s.Fatalf("round %d: %v", round, err)
 				}
 				if len(read.Events) != n+1 || read.Revision != h.Revision {
-					s.Fatalf("round %d: %s reads %d events up to %d, want %d up to %d", round, who, len(read.Events), read.Revision, n+1, h.Revision)
+					s.Fatalf("round %d: %s reads %d events up to %d, want %d up to %d", round, who, len(read.Events),
+						read.Revision, n+1, h.Revision)
 				}
 			}
 		}
@@ -194,7 +199,8 @@ func (s *suite) separate() {
 		mine.Refuse(5, booking.Completed, 0)
 	}
 	read := s.load(booking.Fresh)
-	if read.Events[0].Kind != booking.Requested || read.Events[0].Pickup.Lat != 1 || read.Booking.Pickup.Lat != 1 || read.Next(booking.Completed) != 5 {
+	if read.Events[0].Kind != booking.Requested || read.Events[0].Pickup.Lat != 1 || read.Booking.Pickup.Lat != 1 ||
+		read.Next(booking.Completed) != 5 {
 		s.Errorf("the log has handed out its own memory: %+v", read)
 	}
 }

@@ -87,7 +87,8 @@ func Conf(p PublicKeys, watch bool) string {
 
 	fmt.Fprintf(b, "  %s {\n", WatchAccount)
 	if watch {
-		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: \"booking.>\" }\n", Account, exportedFeed)
+		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: \"booking.>\" }\n", Account,
+			exportedFeed)
 		for _, s := range watcher().Publish {
 			fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", Account, s)
 		}

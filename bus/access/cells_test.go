@@ -161,7 +161,8 @@ func cells() []cell {
 		purges := []string{access.Operator}
 		switch bucket {
 		case bus.BoardsBucket:
-			writes, reads = []string{access.Usersvc, access.Ridersvc}, []string{access.Usersvc, access.Ridersvc, access.Operator}
+			writes, reads = []string{access.Usersvc, access.Ridersvc},
+				[]string{access.Usersvc, access.Ridersvc, access.Operator}
 			follows, purges = reads, reads
 		case bus.RidersBucket:
 			writes, reads = []string{access.Ridersvc, access.Operator}, []string{access.Ridersvc, access.Operator}

@@ -218,7 +218,8 @@ func TestConsumersReachNoStream(t *testing.T) {
 func TestOperator(t *testing.T) {
 	e := bustest.RunClosed(t, false)
 	js := e.ConnectAs(t, access.Operator).JetStream()
-	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "MORE", Subjects: []string{"audit.auth.more.>"}})
+	s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "MORE",
+		Subjects: []string{"audit.auth.more.>"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +251,8 @@ func TestWatcher(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The server republishes this as booking.> in the account of the ledger, with the token.
-	secret := &nats.Msg{Subject: "ledger.booking." + b + ".1.requested", Header: nats.Header{"Authorization": {"Bearer eyJ"}}}
+	secret := &nats.Msg{Subject: "ledger.booking." + b + ".1.requested",
+		Header: nats.Header{"Authorization": {"Bearer eyJ"}}}
 	publisher := e.ConnectAs(t, access.Usersvc)
 	if _, err := publisher.JetStream().PublishMsg(t.Context(), secret); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,8 @@ func small(t *testing.T) *system {
 	p := empty(t)
 	desk := p.desk(t, time.Hour)
 	for range 3 {
-		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()),
+			booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +137,8 @@ func TestRefusedRestores(t *testing.T) {
 	if err := b.Restore(bounded(t), target.conn, backup.RestoreOptions{}); err == nil {
 		t.Fatal("Restore() of a damaged backup = nil")
 	}
-	if _, err := target.conn.JetStream().Stream(bounded(t), bus.LedgerStream); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := target.conn.JetStream().Stream(bounded(t), bus.LedgerStream); !errors.Is(err,
+		jetstream.ErrStreamNotFound) {
 		t.Errorf("the ledger after a failed restore: %v, want not found", err)
 	}
 }
@@ -180,7 +182,8 @@ func TestStill(t *testing.T) {
 
 	desk, folder := p.desk(t, time.Hour), filepath.Join(t.TempDir(), "y")
 	write := sync.OnceFunc(func() {
-		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()),
+			booking.Trip{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -226,7 +229,8 @@ func streams(t *testing.T, conn *bus.Conn) (names []string) {
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	source := small(t)
-	if _, err := source.conn.Bucket(bus.SessionsBucket).Create(bounded(t), "family", []byte("generation 7")); err != nil {
+	if _, err := source.conn.Bucket(bus.SessionsBucket).Create(bounded(t), "family",
+		[]byte("generation 7")); err != nil {
 		t.Fatal(err)
 	}
 	b := open(t, source.backUp(t, backup.Options{Still: true}))
@@ -235,7 +239,8 @@ func TestSessions(t *testing.T) {
 		target.conn = target.Connect(t)
 		target.restore(t, b, backup.RestoreOptions{KeepSessions: keep}, nil)
 		value, _, err := target.conn.Bucket(bus.SessionsBucket).Get(bounded(t), "family")
-		if kept := err == nil && string(value) == "generation 7"; kept != keep || !keep && !errors.Is(err, bus.ErrNoKey) {
+		if kept := err == nil && string(value) == "generation 7"; kept != keep || !keep &&
+			!errors.Is(err, bus.ErrNoKey) {
 			t.Errorf("keep %v: %q (%v)", keep, value, err)
 		}
 	}
@@ -319,7 +324,8 @@ func TestOrder(t *testing.T) {
 	_, err := backup.Make(bounded(t), source.conn, folder, backup.Options{Each: func(s backup.Stream) {
 		switch s.Name {
 		case bus.QuarantineStream: // an entry refers to a message of the ledger
-			if _, err := desk.Book(t.Context(), source.person(booking.User).command(), late, booking.Trip{}); err != nil {
+			if _, err := desk.Book(t.Context(), source.person(booking.User).command(), late,
+				booking.Trip{}); err != nil {
 				t.Error(err)
 			}
 		case bus.LedgerStream: // an event refers to its account, its key and revocations

@@ -143,7 +143,8 @@ func TestDrill(t *testing.T) {
 
 	stopTime() // so that the next booking is still open in the copy, however long that takes
 	waiting := booking.ID(booking.NewID())
-	if _, err := source.desk(t, time.Second).Book(t.Context(), source.person(booking.User).command(), waiting, booking.Trip{}); err != nil {
+	if _, err := source.desk(t, time.Second).Book(t.Context(), source.person(booking.User).command(), waiting,
+		booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -172,8 +173,10 @@ func TestDrill(t *testing.T) {
 		p.checkAccounts(t, revisions)
 		p.checkContinues(t, waiting, found.Board)
 		again := open(t, p.backUp(t, backup.Options{}))
-		if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil || again.Stream(bus.LedgerStream).Last() != last {
-			t.Errorf("a backup of the restored ledger ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(), last, err)
+		if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil ||
+			again.Stream(bus.LedgerStream).Last() != last {
+			t.Errorf("a backup of the restored ledger ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(),
+				last, err)
 		}
 	})
 }

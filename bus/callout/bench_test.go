@@ -67,7 +67,8 @@ func compare(b *testing.B, variants ...*variant) {
 func BenchmarkConnect(b *testing.B) {
 	auth := tokentest.New(b)
 	raw := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	open, closed, encrypted := bustest.Run(b), bustest.RunClosed(b, false), bustest.Start(b, bustest.Setup{Closed: true, TLS: true})
+	open, closed, encrypted := bustest.Run(b), bustest.RunClosed(b, false),
+		bustest.Start(b, bustest.Setup{Closed: true, TLS: true})
 	closed.RunCallout(b, auth)
 	encrypted.RunCallout(b, auth)
 	connect := func(e *bustest.Env, options ...nats.Option) func() error {
@@ -117,7 +118,8 @@ func BenchmarkBook(b *testing.B) {
 				{"fsync", bustest.Setup{Closed: true, TLS: true, SyncAlways: true}},
 				{"R3", bustest.Setup{Closed: true, TLS: true, SyncAlways: true, Replicas: 3}},
 			} {
-				variants = append(variants, &variant{name: step.name, do: book(b, bustest.Start(b, step.setup), auth, at)})
+				variants = append(variants, &variant{name: step.name,
+					do: book(b, bustest.Start(b, step.setup), auth, at)})
 			}
 			compare(b, variants...)
 		})
@@ -146,7 +148,8 @@ func book(b *testing.B, e *bustest.Env, auth *tokentest.Authority, at int) func(
 		for range at {
 			g.Go(func() error {
 				_, err := desk.Book(ctx, booking.Command{
-					ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User}, Proof: raw,
+					ID:    booking.CommandID(booking.NewID()),
+					Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User}, Proof: raw,
 				}, booking.ID(booking.NewID()), booking.Trip{})
 				return err
 			})

@@ -100,7 +100,8 @@ func New(c Config) (*Callout, error) {
 	}
 	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Name: "nats_logins_total",
-		Help: "NATS authentication requests for clients without a known key, by result: accepted, refused, unavailable.",
+		Help: "NATS authentication requests for clients without a known key, by result: accepted, refused, " +
+			"unavailable.",
 	}, []string{"result"})
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(logins); err != nil {
@@ -166,7 +167,8 @@ func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	server := m.Header.Get(headerXKey)
 	data, err := c.Secret.XKey.Open(m.Data, server)
 	if err != nil {
-		c.Log.Warn("cannot decrypt a NATS authentication request; all servers need the same configuration", "error", err)
+		c.Log.Warn("cannot decrypt a NATS authentication request; all servers need the same configuration", "error",
+			err)
 		return
 	}
 	q, err := jwt.DecodeAuthorizationRequestClaims(string(data))

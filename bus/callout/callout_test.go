@@ -42,7 +42,8 @@ type login struct{ id, session, raw string }
 func issue(t *testing.T, auth *tokentest.Authority, role token.Role, life time.Duration) login {
 	t.Helper()
 	l := login{id: booking.NewID(), session: booking.NewID()}
-	raw, _, err := auth.Issuer(life).Issue(token.Grant{Subject: l.id, Email: "somebody@example.com", Role: role, Session: l.session})
+	raw, _, err := auth.Issuer(life).Issue(token.Grant{Subject: l.id, Email: "somebody@example.com", Role: role,
+		Session: l.session})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +104,8 @@ func TestBadTokens(t *testing.T) {
 		if err == nil {
 			nc.Close()
 			t.Errorf("accepted %s", what)
-		} else if !errors.Is(err, nats.ErrAuthorization) && len(raw) < 4<<10 { // NATS itself rejects longer ones
+		} else if !errors.Is(err, nats.ErrAuthorization) && len(raw) < 4<<10 {
+			// NATS itself rejects longer ones
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -121,9 +123,11 @@ func TestBadTokens(t *testing.T) {
 		"a wildcard in sub":       good("user", "aaaaaaaaaaaaaaaaaaaaaaaa.>", now.Add(time.Minute)),
 		"a star for sub":          good("user", "*", now.Add(time.Minute)),
 		"a full wildcard for sub": good("raider", ">", now.Add(time.Minute)),
-		"an expired token":        auth.Raw(auth.Private, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now.Add(-time.Hour), now.Add(-time.Minute))),
-		"another key":             auth.Raw(auth.Other, auth.Header(), auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
-		"a service's token":       auth.Token(token.Service, token.ServiceID("usersvc"), ""),
+		"an expired token": auth.Raw(auth.Private, auth.Header(),
+			auth.Claims("user", tokentest.Ulla, "u@example.com", now.Add(-time.Hour), now.Add(-time.Minute))),
+		"another key": auth.Raw(auth.Other, auth.Header(),
+			auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
+		"a service's token": auth.Token(token.Service, token.ServiceID("usersvc"), ""),
 	} {
 		refused(what, raw)
 	}
@@ -135,7 +139,8 @@ func TestBadTokens(t *testing.T) {
 // them, and the clients cannot reconnect.
 func TestRevocation(t *testing.T) {
 	withCallout(t, func(t *testing.T, e *bustest.Env, auth *tokentest.Authority, instance *bustest.Callout) {
-		stolen, other, everywhere := issue(t, auth, token.User, time.Minute), issue(t, auth, token.Rider, time.Minute), issue(t, auth, token.Rider, time.Minute)
+		stolen, other, everywhere := issue(t, auth, token.User, time.Minute), issue(t, auth, token.Rider, time.Minute),
+			issue(t, auth, token.Rider, time.Minute)
 		_, first := enter(t, e, stolen.raw)
 		_, second := enter(t, e, stolen.raw)
 		innocent, _ := enter(t, e, other.raw)
@@ -192,7 +197,8 @@ func TestRevocationOfManyConnections(t *testing.T) {
 			nc, _ := enter(t, e, other.raw)
 			innocent = append(innocent, nc)
 		}
-		if err := trust.Revoke(t.Context(), e.ConnectAs(t, access.Authsvc), token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
+		if err := trust.Revoke(t.Context(), e.ConnectAs(t, access.Authsvc),
+			token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		for i, over := range over {
@@ -233,7 +239,8 @@ func TestStopUnderLoad(t *testing.T) {
 	e.RunCallout(t, auth) // another instance, which continues
 	for range 3 {
 		v := &watchful{}
-		instance := e.RunCalloutWith(t, &keyRing{set: auth.KeySet()}, func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
+		instance := e.RunCalloutWith(t, &keyRing{set: auth.KeySet()},
+			func(c *callout.Config) { v.Verifier, c.Verifier = c.Verifier, v })
 		var connecting sync.WaitGroup
 		for range 40 {
 			connecting.Go(func() {
@@ -365,5 +372,8 @@ func TestUnknownKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Usersvc})
-	wait.Until(t, "the connection reports its rejection", func() bool { return errors.Is(conn.Ready(t.Context()), bus.ErrNotLetIn) })
+	wait.Until(t, "the connection reports its rejection", func() bool {
+		return errors.Is(conn.Ready(t.Context()),
+			bus.ErrNotLetIn)
+	})
 }

@@ -59,7 +59,8 @@ func TestServersAreClosedAlike(t *testing.T) {
 	if diff := cmp.Diff(embedded.AuthCallout, external.AuthCallout); diff != "" {
 		t.Errorf("callout (- embedded, + external):\n%s", diff)
 	}
-	if embedded.SystemAccount != external.SystemAccount || embedded.AuthTimeout != external.AuthTimeout || embedded.AuthTimeout != 1.5 {
+	if embedded.SystemAccount != external.SystemAccount || embedded.AuthTimeout != external.AuthTimeout ||
+		embedded.AuthTimeout != 1.5 {
 		t.Errorf("system accounts %s and %s, timeouts %v and %v",
 			embedded.SystemAccount, external.SystemAccount, embedded.AuthTimeout, external.AuthTimeout)
 	}

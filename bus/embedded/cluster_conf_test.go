@@ -44,8 +44,9 @@ func nodes(t *testing.T, dir string) (all []*server.Server, routes []string) {
 			"advertise: $NODE", "", "client_advertise: $NODE", "", "port: 6222", "listen: "+fmt.Sprintf("%q", route),
 			"nats-1:6222", routes[0], "nats-2:6222", routes[1], "nats-3:6222", routes[2])
 		for file, text := range map[string]string{
-			"cluster.conf": read(t, "../../deploy/nats/cluster.conf"), "tls.conf": read(t, "../../deploy/nats/tls.conf"),
-			"access.conf": read(t, "../../deploy/nats/access.conf"), "keys/keys.conf": public.Define(),
+			"cluster.conf": read(t, "../../deploy/nats/cluster.conf"),
+			"tls.conf":     read(t, "../../deploy/nats/tls.conf"),
+			"access.conf":  read(t, "../../deploy/nats/access.conf"), "keys/keys.conf": public.Define(),
 		} {
 			path := filepath.Join(conf, file)
 			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -157,7 +158,8 @@ func TestClusterConf(t *testing.T) {
 	}
 	put(t, filepath.Join(dir, "nats.key"), whole)
 	// A reload also adds a second CA, as during a change of CAs.
-	put(t, filepath.Join(dir, "ca.crt"), read(t, filepath.Join(dir, "ca.crt"))+read(t, filepath.Join(stranger, "ca.crt")))
+	put(t, filepath.Join(dir, "ca.crt"), read(t, filepath.Join(dir, "ca.crt"))+read(t,
+		filepath.Join(stranger, "ca.crt")))
 	if err := all[0].Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -90,8 +90,11 @@ func Start(c Config) (*Server, error) {
 			return nil, err
 		}
 		if !loopback(host) && (c.TLS == nil || c.Access == "") {
-			return nil, ErrAddr.Saying(fmt.Sprintf("NATS requires TLS to listen on %s, which other machines can reach. Give it "+
-				"a certificate with --nats-tls-cert and --nats-tls-key, or a loopback address with --nats-addr.", c.Addr))
+			return nil,
+				ErrAddr.Saying(fmt.Sprintf("NATS requires TLS to listen on %s, which other machines can reach. "+
+					"Give it "+
+					"a certificate with --nats-tls-cert and --nats-tls-key, or a loopback address with --nats-addr.",
+					c.Addr))
 		}
 		s.port = port
 	}

@@ -77,7 +77,8 @@ func (s *Server) breaks(why error) {
 	err := error(ErrDisk.Saying(fmt.Sprintf(
 		"Cannot write to the disk of %s: %v. %s", s.config.Dir, why, s.advice())).Because(why))
 	if s.broken.Swap(&err) == nil {
-		s.config.Log.Error("NATS failed to write to the disk; it restarts when the disk is writable again", "error", why)
+		s.config.Log.Error("NATS failed to write to the disk; it restarts when the disk is writable again", "error",
+			why)
 	}
 }
 

@@ -26,10 +26,11 @@ const patience = 30 * time.Second
 // issue creates a CA with certificates for the servers and a service in dir, or renews them.
 func issue(t *testing.T, dir string, renew bool) {
 	t.Helper()
-	_, err := trialca.Make(trialca.Config{Folder: func(string) string { return dir }, Renew: renew, Holders: []trialca.Holder{
-		{Name: "nats", Hosts: []string{"127.0.0.1", "localhost"}, Peer: true},
-		{Name: "usersvc", Hosts: []string{"127.0.0.1"}},
-	}})
+	_, err := trialca.Make(trialca.Config{Folder: func(string) string { return dir }, Renew: renew,
+		Holders: []trialca.Holder{
+			{Name: "nats", Hosts: []string{"127.0.0.1", "localhost"}, Peer: true},
+			{Name: "usersvc", Hosts: []string{"127.0.0.1"}},
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,8 @@ func issue(t *testing.T, dir string, renew bool) {
 
 func pair(t *testing.T, dir string) *certfile.Pair {
 	t.Helper()
-	p, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key"), Every: 1})
+	p, err := certfile.Load(certfile.Config{Cert: filepath.Join(dir, "nats.crt"), Key: filepath.Join(dir, "nats.key"),
+		Every: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +125,8 @@ func TestTLS(t *testing.T) {
 	}
 
 	for what, opt := range map[string]nats.Option{
-		"a client with TLS 1.2":          nats.Secure(&tls.Config{MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true}),
+		"a client with TLS 1.2": nats.Secure(&tls.Config{MaxVersion: tls.VersionTLS12,
+			InsecureSkipVerify: true}),
 		"a client that distrusts the CA": nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13}),
 	} {
 		nc, err := nats.Connect(s.URL(), opt, nats.Timeout(patience), nats.NoReconnect())

@@ -64,7 +64,8 @@ func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats
 	if err != nil {
 		return nil, fmt.Errorf("tell of event %d: %w", m.Seq, err)
 	}
-	body, err := json.Marshal(feedBody{V: bus.SchemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind, State: after.State, Role: e.Actor.Role, At: jsontime.Time(m.StoredAt)})
+	body, err := json.Marshal(feedBody{V: bus.SchemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind,
+		State: after.State, Role: e.Actor.Role, At: jsontime.Time(m.StoredAt)})
 	if err != nil {
 		return nil, fmt.Errorf("tell of event %d: %w", m.Seq, err)
 	}
@@ -77,7 +78,8 @@ func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats
 		to = append(to, bus.FeedRiderPrefix+string(after.Rider)+"."+position)
 	}
 	event := bus.CloudEvent{
-		ID: string(e.ID), Type: bus.BookingTypePrefix + string(e.Kind), Subject: string(e.Booking), Time: jsontime.Format(m.StoredAt),
+		ID: string(e.ID), Type: bus.BookingTypePrefix + string(e.Kind), Subject: string(e.Booking),
+		Time: jsontime.Format(m.StoredAt),
 	}
 	var told []*nats.Msg
 	for _, subject := range to {

@@ -41,11 +41,13 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	defer watcher.Close()
 	watched := subscribe(t, watcher, "booking.>")
 	operator := e.ConnectAs(t, access.Operator).NATS()
-	ofUser, ofRider, ofOther := subscribe(t, operator, "feed.user."+user.ID+".>"), subscribe(t, operator, "feed.rider."+rider.ID+".>"), subscribe(t, operator, "feed.rider."+other.ID+".>")
+	ofUser, ofRider, ofOther := subscribe(t, operator, "feed.user."+user.ID+".>"),
+		subscribe(t, operator, "feed.rider."+rider.ID+".>"), subscribe(t, operator, "feed.rider."+other.ID+".>")
 
 	publisher := e.ConnectAs(t, access.Usersvc).NATS()
 	for sub, prefix := range map[*nats.Subscription]string{
-		watched: "feed.booking.", ofUser: "feed.user." + user.ID + ".", ofRider: "feed.rider." + rider.ID + ".", ofOther: "feed.rider." + other.ID + ".",
+		watched: "feed.booking.", ofUser: "feed.user." + user.ID + ".", ofRider: "feed.rider." + rider.ID + ".",
+		ofOther: "feed.rider." + other.ID + ".",
 	} {
 		known(t, sub, publisher, prefix+"hello.1.hello")
 	}
@@ -67,7 +69,9 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	}()
 
 	book, ride := ledgertest.NewDesk(t, users), ledgertest.NewDesk(t, riders)
-	b, err := book.Book(t.Context(), user.Command(), booking.ID(booking.NewID()), booking.Trip{Pickup: &booking.Place{Lat: 12.9716, Lng: 77.5946}, Dropoff: &booking.Place{Lat: 12.9352, Lng: 77.6245}})
+	b, err := book.Book(t.Context(), user.Command(), booking.ID(booking.NewID()),
+		booking.Trip{Pickup: &booking.Place{Lat: 12.9716, Lng: 77.5946},
+			Dropoff: &booking.Place{Lat: 12.9352, Lng: 77.6245}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +82,8 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	// Somebody who may write there writes what is not true, and the rider what cannot be: nobody is
 	// told.
 	forge(t, e, b.ID)
-	ledgertest.Store(t, e.ConnectAs(t, access.Ridersvc), ledgertest.Message(b.ID, 3, booking.Completed, rider.Actor, rider.Proof))
+	ledgertest.Store(t, e.ConnectAs(t, access.Ridersvc), ledgertest.Message(b.ID, 3, booking.Completed, rider.Actor,
+		rider.Proof))
 	if _, err := ride.Release(t.Context(), rider.Command(), b.ID, "a puncture"); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +141,8 @@ func harmless(t *testing.T, m *nats.Msg, people ...string) {
 		At    time.Time
 	}
 	err := json.Unmarshal(m.Data, &body)
-	if said := `"at":"` + jsontime.Format(body.At) + `"`; err == nil && (!strings.Contains(string(m.Data), said) || m.Header.Get("ce-time") != jsontime.Format(body.At)) {
+	if said := `"at":"` + jsontime.Format(body.At) + `"`; err == nil &&
+		(!strings.Contains(string(m.Data), said) || m.Header.Get("ce-time") != jsontime.Format(body.At)) {
 		t.Errorf("%s says %s at %s, want %s", m.Subject, m.Data, m.Header.Get("ce-time"), said)
 	}
 	if err != nil || body.V != 1 || body.State == "" || body.Role == "" || body.At.IsZero() ||
@@ -179,7 +185,8 @@ func subscribe(t *testing.T, nc *nats.Conn, subject string) *nats.Subscription {
 func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	t.Helper()
 	c := e.ConnectAs(t, access.Ridersvc)
-	m := &nats.Msg{Subject: "ledger.booking." + string(id) + ".3.arrived", Data: []byte(`{"v":1}`), Header: nats.Header{"Authorization": {"Bearer forged"}}}
+	m := &nats.Msg{Subject: "ledger.booking." + string(id) + ".3.arrived", Data: []byte(`{"v":1}`),
+		Header: nats.Header{"Authorization": {"Bearer forged"}}}
 	if _, err := c.JetStream().PublishMsg(t.Context(), m); err != nil {
 		t.Fatalf("forge: %v", err)
 	}
@@ -216,7 +223,8 @@ func TestFeedIsHandedOver(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if m, err := watched.NextMsg(time.Minute); err != nil || m.Subject != "feed.booking."+string(b.ID)+".1.requested" {
+				if m, err := watched.NextMsg(time.Minute); err != nil ||
+					m.Subject != "feed.booking."+string(b.ID)+".1.requested" {
 					t.Fatalf("told was %v (%v), want %s", m, err, b.ID)
 				}
 			}
@@ -307,7 +315,8 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 		k := ledgertest.New(t, e)
 		watched := subscribe(t, k.Connect(t).NATS(), "feed.booking.>")
 		user, desk := k.Person(booking.User), ledgertest.NewDesk(t, k.Ledger(t))
-		verifier, err := token.NewVerifier(token.Config{Keys: token.NewRemoteKeys(func(context.Context) (*token.KeySet, error) {
+		verifier, err := token.NewVerifier(token.Config{Keys: token.NewRemoteKeys(func(context.Context) (*token.KeySet,
+			error) {
 			return nil, context.DeadlineExceeded
 		}, time.Second, time.Now)})
 		if err != nil {

@@ -31,8 +31,10 @@ func SendOffer(c *bus.Conn, n Offer) error {
 		return fmt.Errorf("send offer: %q or %q is not an ID", n.Rider, n.Booking)
 	}
 	id := string(n.Booking) + "." + strconv.FormatUint(n.Seq, 10) + "." + n.What
-	event := bus.CloudEvent{ID: id, Type: offerTypePrefix + n.What, Subject: string(n.Booking), Time: jsontime.Format(n.At)}
-	m := &nats.Msg{Subject: bus.FeedRiderPrefix + string(n.Rider) + bus.FeedOpenToken + id, Data: n.Body, Header: event.Header()}
+	event := bus.CloudEvent{ID: id, Type: offerTypePrefix + n.What, Subject: string(n.Booking),
+		Time: jsontime.Format(n.At)}
+	m := &nats.Msg{Subject: bus.FeedRiderPrefix + string(n.Rider) + bus.FeedOpenToken + id, Data: n.Body,
+		Header: event.Header()}
 	if err := c.Send(m); err != nil {
 		return bus.Unavailable("send offer", err)
 	}

@@ -71,7 +71,8 @@ func (p *publisher) leave(ctx context.Context) {
 		err = stream.UnpinConsumer(ctx, bus.FeedConsumer, bus.FeedGroup)
 	}
 	if err != nil {
-		p.log().Debug("the feed has to wait for the turn of this instance to expire", "error", err, "at_most", bus.FeedPin)
+		p.log().Debug("the feed has to wait for the turn of this instance to expire", "error", err, "at_most",
+			bus.FeedPin)
 	}
 	p.pin, p.inOrder = "", false
 }
@@ -276,7 +277,8 @@ func (p *publisher) read(ctx context.Context, m jetstream.Msg) ([]*nats.Msg, err
 	if err != nil {
 		return nil, fmt.Errorf("read consumer %s: %w", bus.FeedConsumer, err)
 	}
-	return feedMessages(ctx, p.ledger, bus.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp})
+	return feedMessages(ctx, p.ledger, bus.Message{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(),
+		Seq: meta.Sequence.Stream, StoredAt: meta.Timestamp})
 }
 
 // publish publishes one item and acknowledges its message.

@@ -35,7 +35,8 @@ func Watch(ctx context.Context, c *bus.Conn, subject string, told func(Event)) e
 			c.Log().Warn("a message of the feed cannot be read", "subject", m.Subject, "version", b.V, "error", err)
 			return
 		}
-		told(Event{Event: booking.EventID(m.Header.Get(bus.HeaderID)), Booking: b.Booking, N: b.N, Kind: b.Event, State: b.State, Role: b.Role, At: time.Time(b.At)})
+		told(Event{Event: booking.EventID(m.Header.Get(bus.HeaderID)), Booking: b.Booking, N: b.N, Kind: b.Event,
+			State: b.State, Role: b.Role, At: time.Time(b.At)})
 	})
 	if err == nil && c.NATS().IsConnected() {
 		err = c.NATS().FlushWithContext(ctx)

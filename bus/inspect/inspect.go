@@ -46,7 +46,8 @@ type Acknowledged struct {
 
 // is reports whether e is what a describes.
 func (a *Acknowledged) is(e *booking.Event) bool {
-	return (a.Booking == "" || a.Booking == e.Booking) && (a.Event == "" || a.Event == e.ID) && (a.Command == "" || a.Command == e.Command) &&
+	return (a.Booking == "" || a.Booking == e.Booking) && (a.Event == "" || a.Event == e.ID) &&
+		(a.Command == "" || a.Command == e.Command) &&
 		(a.Kind == "" || a.Kind == e.Kind) && (a.Actor == "" || a.Actor == e.Actor.ID)
 }
 
@@ -140,10 +141,12 @@ func newInspector(l *ledger.Ledger, o Options) *inspector {
 	i := &inspector{
 		ledger: l, grace: o.Grace, limit: o.Limit,
 		Report: Report{
-			Events: make(map[booking.Kind]int), Bookings: make(map[booking.State]int), Refused: make(map[string]int), Board: board.New(),
+			Events: make(map[booking.Kind]int), Bookings: make(map[booking.State]int), Refused: make(map[string]int),
+			Board: board.New(),
 		},
 		holder: make(map[booking.ID]booking.RiderID), rides: make(map[booking.RiderID][]booking.ID),
-		wanted: make(map[booking.ID][]*Acknowledged), byEvent: make(map[booking.EventID]*Acknowledged), missing: make(map[*Acknowledged]bool),
+		wanted: make(map[booking.ID][]*Acknowledged), byEvent: make(map[booking.EventID]*Acknowledged),
+		missing: make(map[*Acknowledged]bool),
 	}
 	if i.grace <= 0 {
 		i.grace = time.Minute
@@ -192,7 +195,8 @@ func (i *inspector) readTo(ctx context.Context, target uint64) error {
 				return err
 			}
 			if m.Seq > first {
-				i.found(Finding{What: FoundGap, Seq: i.Last + 1, Detail: fmt.Sprintf("messages %d to %d are gone", i.Last+1, m.Seq-1)})
+				i.found(Finding{What: FoundGap, Seq: i.Last + 1,
+					Detail: fmt.Sprintf("messages %d to %d are gone", i.Last+1, m.Seq-1)})
 			}
 		}
 		if err := i.take(ctx, m); err != nil {
@@ -237,7 +241,8 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 	}
 	engaged := false
 	if x := i.engaged; x != nil {
-		engaged = err == nil && e.Kind == booking.Accepted && e.ID == x.Event && e.Booking == x.Booking && e.Actor.ID == string(x.Rider)
+		engaged = err == nil && e.Kind == booking.Accepted && e.ID == x.Event && e.Booking == x.Booking &&
+			e.Actor.ID == string(x.Rider)
 		if engaged {
 			i.engaged = nil
 		} else {
@@ -282,10 +287,12 @@ func (i *inspector) event(e booking.Event) {
 	if e.Kind == booking.Accepted {
 		rider := booking.RiderID(e.Actor.ID)
 		if holder != "" {
-			i.found(Finding{What: FoundTwoRiders, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "readers accept it although the booking was with rider " + string(holder)})
+			i.found(Finding{What: FoundTwoRiders, Seq: e.Seq, Booking: e.Booking, Rider: rider,
+				Detail: "readers accept it although the booking was with rider " + string(holder)})
 		}
 		if others := i.rides[rider]; len(others) > 0 {
-			i.found(Finding{What: FoundTwoRides, Seq: e.Seq, Booking: e.Booking, Rider: rider, Detail: "the rider already had " + string(others[len(others)-1])})
+			i.found(Finding{What: FoundTwoRides, Seq: e.Seq, Booking: e.Booking, Rider: rider,
+				Detail: "the rider already had " + string(others[len(others)-1])})
 		}
 		i.holder[e.Booking] = rider
 		i.rides[rider] = append(i.rides[rider], e.Booking)
@@ -321,9 +328,11 @@ func (i *inspector) acknowledged(e *booking.Event) {
 // unfollowed reports an event with a valid token that readers reject: its writer has bypassed the
 // guard, or the guard has failed.
 func (i *inspector) unfollowed(e booking.Event, reason string) {
-	f := Finding{What: FoundUnfollowed, Seq: e.Seq, Booking: e.Booking, Detail: fmt.Sprintf("%s as event %d by %s %s: %s", e.Kind, e.N, e.Actor.Role, e.Actor.ID, reason)}
+	f := Finding{What: FoundUnfollowed, Seq: e.Seq, Booking: e.Booking,
+		Detail: fmt.Sprintf("%s as event %d by %s %s: %s", e.Kind, e.N, e.Actor.Role, e.Actor.ID, reason)}
 	if holder := i.holder[e.Booking]; e.Kind == booking.Accepted && holder != "" && string(holder) != e.Actor.ID {
-		f.What, f.Rider, f.Detail = FoundTwoRiders, booking.RiderID(e.Actor.ID), "readers reject it, because the booking was with rider "+string(holder)
+		f.What, f.Rider, f.Detail = FoundTwoRiders, booking.RiderID(e.Actor.ID),
+			"readers reject it, because the booking was with rider "+string(holder)
 	}
 	i.found(f)
 }
@@ -331,7 +340,8 @@ func (i *inspector) unfollowed(e booking.Event, reason string) {
 // engagedAlone reports an engagement record without its acceptance behind it.
 func (i *inspector) engagedAlone() {
 	if x := i.engaged; x != nil {
-		i.found(Finding{What: FoundEngagedAlone, Seq: i.Last, Booking: x.Booking, Rider: x.Rider, Detail: "the record that its rider is engaged has no acceptance behind it"})
+		i.found(Finding{What: FoundEngagedAlone, Seq: i.Last, Booking: x.Booking, Rider: x.Rider,
+			Detail: "the record that its rider is engaged has no acceptance behind it"})
 		i.engaged = nil
 	}
 }
@@ -342,11 +352,14 @@ func (i *inspector) end() {
 		i.Bookings[b.State]++
 	}
 	for _, b := range i.Board.Overdue(time.Now().Add(-i.grace)) {
-		i.found(Finding{What: FoundOverdue, Seq: b.OpenedSeq, Booking: b.ID, Detail: "open since " + b.OpenedAt.Format(time.RFC3339) + ", and its deadline was " + b.Deadline.Format(time.RFC3339)})
+		i.found(Finding{What: FoundOverdue, Seq: b.OpenedSeq, Booking: b.ID, Detail: "open since " +
+			b.OpenedAt.Format(time.RFC3339) + ", and its deadline was " + b.Deadline.Format(time.RFC3339)})
 	}
 	for _, a := range i.order {
 		if i.missing[a] {
-			i.found(Finding{What: FoundMissing, Seq: a.Seq, Booking: a.Booking, Detail: fmt.Sprintf("acknowledged: event %q, command %q, %s by %q", a.Event, a.Command, a.Kind, a.Actor)})
+			i.found(Finding{What: FoundMissing, Seq: a.Seq, Booking: a.Booking,
+				Detail: fmt.Sprintf("acknowledged: event %q, command %q, %s by %q", a.Event, a.Command, a.Kind,
+					a.Actor)})
 		}
 	}
 }

@@ -27,7 +27,8 @@ import (
 func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.Msg {
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
 	m.Header.Set("Authorization", "Bearer "+rider.Proof)
-	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": id, "event_id": event, "command_id": booking.NewID()})
+	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": id, "event_id": event,
+		"command_id": booking.NewID()})
 	return m
 }
 
@@ -37,7 +38,8 @@ func TestInspectHealthyLedger(t *testing.T) {
 	ledger := k.Ledger(t)
 	desk := ledgertest.NewDesk(t, ledger)
 	ctx := t.Context()
-	user, rider, second, service := k.Person(booking.User), k.Person(booking.Rider), k.Person(booking.Rider), k.Person(booking.Service)
+	user, rider, second, service := k.Person(booking.User), k.Person(booking.Rider), k.Person(booking.Rider),
+		k.Person(booking.Service)
 
 	if empty := ledgertest.Inspect(t, ledger, inspect.Options{}); empty.Last != 0 || len(empty.Findings) != 0 {
 		t.Errorf("of an empty ledger: %+v", empty)
@@ -51,7 +53,8 @@ func TestInspectHealthyLedger(t *testing.T) {
 		}
 		acknowledged = append(acknowledged, inspect.Acknowledged{Booking: b.ID, Command: c.ID, Seq: b.Seq})
 	}
-	do := func(p ledgertest.Person, f func(context.Context, booking.Command, booking.ID) (booking.Booking, error), id booking.ID) {
+	do := func(p ledgertest.Person, f func(context.Context, booking.Command, booking.ID) (booking.Booking, error),
+		id booking.ID) {
 		t.Helper()
 		c := p.Command()
 		b, err := f(ctx, c, id)
@@ -85,7 +88,8 @@ func TestInspectHealthyLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acknowledged = append(acknowledged, inspect.Acknowledged{Event: h.Events[2].ID}, inspect.Acknowledged{Booking: ids[1], Kind: booking.Accepted, Actor: second.ID})
+	acknowledged = append(acknowledged, inspect.Acknowledged{Event: h.Events[2].ID},
+		inspect.Acknowledged{Booking: ids[1], Kind: booking.Accepted, Actor: second.ID})
 
 	got := ledgertest.Inspect(t, ledger, inspect.Options{Acknowledged: acknowledged})
 	for _, f := range got.Findings {
@@ -93,7 +97,8 @@ func TestInspectHealthyLedger(t *testing.T) {
 	}
 	want := inspect.Report{
 		First: 1, Last: last, Engagements: 4, Board: got.Board,
-		Events:   map[booking.Kind]int{booking.Requested: 4, booking.Accepted: 4, booking.Arrived: 1, booking.Started: 1, booking.Completed: 1, booking.Released: 1},
+		Events: map[booking.Kind]int{booking.Requested: 4, booking.Accepted: 4, booking.Arrived: 1,
+			booking.Started: 1, booking.Completed: 1, booking.Released: 1},
 		Bookings: map[booking.State]int{booking.StateCompleted: 1, booking.StateAccepted: 2, booking.StateOpen: 1},
 		Refused:  map[string]int{"token_malformed": 2},
 	}
@@ -102,7 +107,8 @@ func TestInspectHealthyLedger(t *testing.T) {
 	}
 	board, _ := ledgertest.Follow(t, ledger)
 	ledgertest.Await(t, ledger, board)
-	if live, fresh := board.Newest(9, 0), got.Board.Newest(9, 0); len(live) != 4 || !reflect.DeepEqual(live, fresh) || got.Board.Seq() != board.Seq() {
+	if live, fresh := board.Newest(9, 0), got.Board.Newest(9, 0); len(live) != 4 || !reflect.DeepEqual(live, fresh) ||
+		got.Board.Seq() != board.Seq() {
 		t.Errorf("its board has\n %+v, and another\n %+v", fresh, live)
 	}
 }
@@ -141,7 +147,8 @@ func TestInspectFinds(t *testing.T) {
 	// Two riders: readers refuse the second, so that a forger cannot make the booking anybody
 	// else's. That it was tried is found.
 	id := accepted(rider)
-	wants(inspect.FoundTwoRiders, ledgertest.Store(t, writer, ledgertest.Message(id, 3, booking.Accepted, other.Actor, other.Proof)), id, other)
+	wants(inspect.FoundTwoRiders, ledgertest.Store(t, writer,
+		ledgertest.Message(id, 3, booking.Accepted, other.Actor, other.Proof)), id, other)
 	taken := id
 
 	// A second ride: for readers both are good, since each booking by itself is. And the record
@@ -164,15 +171,19 @@ func TestInspectFinds(t *testing.T) {
 	id, r := open(desk), k.Person(booking.Rider)
 	for range 2 {
 		other := open(desk)
-		wants(inspect.FoundEngagedAlone, ledgertest.Store(t, writer, engagedMessage(r, other, booking.NewID())), other, r)
+		wants(inspect.FoundEngagedAlone, ledgertest.Store(t, writer, engagedMessage(r, other, booking.NewID())), other,
+			r)
 	}
-	wants(inspect.FoundNotEngaged, ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Accepted, r.Actor, r.Proof)), id, r)
+	wants(inspect.FoundNotEngaged, ledgertest.Store(t, writer,
+		ledgertest.Message(id, 2, booking.Accepted, r.Actor, r.Proof)), id, r)
 
 	// An event that does not follow: not possible now, too far ahead, and stored once more under
 	// the same id.
 	id = open(desk)
-	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Completed, rider.Actor, rider.Proof)), id, nobody)
-	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer, ledgertest.Message(id, 9, booking.Cancelled, user.Actor, user.Proof)), id, nobody)
+	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer,
+		ledgertest.Message(id, 2, booking.Completed, rider.Actor, rider.Proof)), id, nobody)
+	wants(inspect.FoundUnfollowed, ledgertest.Store(t, writer,
+		ledgertest.Message(id, 9, booking.Cancelled, user.Actor, user.Proof)), id, nobody)
 	rated := ledgertest.Message(id, 2, booking.Cancelled, user.Actor, user.Proof)
 	ledgertest.Store(t, writer, rated)
 	again := nats.NewMsg(fmt.Sprintf("ledger.booking.%s.3.cancelled", id))
@@ -275,7 +286,8 @@ func TestInspectFindsGap(t *testing.T) {
 		}
 	}
 	got := ledgertest.Inspect(t, ledger, inspect.Options{})
-	if len(got.Findings) != 1 || got.Findings[0].What != inspect.FoundGap || got.Findings[0].Seq != 3 || got.First != 2 || got.Last != 6 {
+	if len(got.Findings) != 1 || got.Findings[0].What != inspect.FoundGap || got.Findings[0].Seq != 3 ||
+		got.First != 2 || got.Last != 6 {
 		t.Errorf("found %v from %d to %d", got.Findings, got.First, got.Last)
 	}
 }
@@ -290,7 +302,8 @@ func TestInspectWithoutLedger(t *testing.T) {
 	for what, prepare := range map[string]func() context.Context{
 		"a context that has ended": func() context.Context { return ctx },
 		"no stream": func() context.Context {
-			if err := conn.JetStream().DeleteStream(t.Context(), bus.LedgerStream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			if err := conn.JetStream().DeleteStream(t.Context(), bus.LedgerStream); err != nil &&
+				!errors.Is(err, jetstream.ErrStreamNotFound) {
 				t.Fatal(err)
 			}
 			short, cancel := context.WithTimeout(t.Context(), 2*time.Second)

@@ -43,7 +43,9 @@ const (
 // A lost acknowledgement never becomes a wrong answer. The same message IDs and guards are sent
 // again; when the server then says that the guard is stale or the subject taken, the ledger asks
 // the leader whether the stored events are the sent ones.
-func (l *Ledger) Append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event) (booking.History, error) {
+func (l *Ledger) Append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+) (booking.History, error) {
 	if len(events) == 0 {
 		return after, nil
 	}
@@ -51,7 +53,10 @@ func (l *Ledger) Append(ctx context.Context, c booking.Command, id booking.ID, a
 }
 
 // append stores events, and before them the engagement, if any.
-func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event, engages *engagement) (booking.History, error) {
+func (l *Ledger) append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event,
+	engages *engagement,
+) (booking.History, error) {
 	sent, msgs, err := l.prepare(ctx, c, id, after, events, engages)
 	if err != nil {
 		return booking.History{}, err
@@ -93,7 +98,10 @@ func (l *Ledger) append(ctx context.Context, c booking.Command, id booking.ID, a
 
 // prepare gives the events their IDs and positions, checks that they follow, and makes their
 // messages. The record of an engagement comes first.
-func (l *Ledger) prepare(ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event, engages *engagement) ([]booking.Event, []*nats.Msg, error) {
+func (l *Ledger) prepare(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event,
+	engages *engagement,
+) ([]booking.Event, []*nats.Msg, error) {
 	sequencer := after.EventSequencer.Clone()
 	sent := make([]booking.Event, 0, len(events))
 	msgs := make([]*nats.Msg, 0, len(events)+1)
@@ -248,7 +256,8 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
-	ack, err := l.conn.Publish(ctx, msgs[0], jetstream.WithExpectStream(bus.LedgerStream), jetstream.WithRetryAttempts(0))
+	ack, err := l.conn.Publish(ctx, msgs[0], jetstream.WithExpectStream(bus.LedgerStream),
+		jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return 0, err
 	}
@@ -269,7 +278,8 @@ func (l *Ledger) publishBatch(ctx context.Context, msgs []*nats.Msg) (uint64, er
 	if err := l.conn.AwaitUp(ctx); err != nil {
 		return 0, err
 	}
-	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false, AckTimeout: batchPatience})
+	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false,
+		AckTimeout: batchPatience})
 	if err != nil {
 		return 0, err
 	}
@@ -300,7 +310,8 @@ func (l *Ledger) enter(ctx context.Context, m *nats.Msg) (leave func(), err erro
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", errNoTurn, ctx.Err())
 	}
-	last, err := l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{LastFor: m.Header.Get(jetstream.ExpectedLastSubjSeqSubjHeader)})
+	last, err := l.conn.Get(ctx, bus.LedgerStream,
+		bus.GetRequest{LastFor: m.Header.Get(jetstream.ExpectedLastSubjSeqSubjHeader)})
 	if err == nil && strconv.FormatUint(last.Seq, 10) != m.Header.Get(jetstream.ExpectedLastSubjSeqHeader) {
 		leave()
 		return nil, errOvertaken

@@ -115,7 +115,8 @@ func benchmarkRestart(b *testing.B, events int) {
 		b.Errorf("a start from a snapshot took %.1f s, allowed is %v", took, allowed)
 	}
 	if ratio < least {
-		b.Errorf("a start without a snapshot read %.2f times as fast as a bare consumer, and at least %v is wanted", ratio, least)
+		b.Errorf("a start without a snapshot read %.2f times as fast as a bare consumer, and at least %v is wanted",
+			ratio, least)
 	}
 }
 
@@ -161,7 +162,8 @@ func fill(b *testing.B, k *ledgertest.Kit, conn *bus.Conn, n int) {
 	for i := range n / 2 {
 		user, rider := users[i%len(users)], riders[i%len(riders)]
 		id := booking.ID(booking.NewID())
-		for _, m := range []*nats.Msg{ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof), ledgertest.Message(id, 2, booking.Accepted, rider.Actor, rider.Proof)} {
+		for _, m := range []*nats.Msg{ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof),
+			ledgertest.Message(id, 2, booking.Accepted, rider.Actor, rider.Proof)} {
 			if _, err := conn.JetStream().PublishMsgAsync(m); err != nil {
 				b.Fatal(err)
 			}

@@ -42,7 +42,8 @@ func TestJunkDoesNotMultiplyRequests(t *testing.T) {
 		const junk = 1500
 		forger := e.ConnectAs(t, access.Usersvc)
 		for i := range junk {
-			if err := forger.NATS().PublishMsg(ledgertest.Message(id, i+2, booking.Cancelled, user.Actor, "junk")); err != nil {
+			if err := forger.NATS().PublishMsg(ledgertest.Message(id, i+2, booking.Cancelled, user.Actor,
+				"junk")); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -74,7 +75,8 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 		ids, commands := make([]booking.ID, past+1), make([]booking.CommandID, past+1)
 		record := func(i int) *nats.Msg {
 			ids[i], commands[i] = booking.ID(booking.NewID()), booking.CommandID(booking.NewID())
-			body, err := json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": ids[i], "command_id": commands[i]})
+			body, err := json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": ids[i],
+				"command_id": commands[i]})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +94,8 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 		found := func(i int) (out, in uint64) {
 			t.Helper()
 			return traffic(conn, func() {
-				if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID), commands[i]); err != nil || id != ids[i] {
+				if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID), commands[i]); err != nil ||
+					id != ids[i] {
 					t.Errorf("accepted by command %d: %q %v, want %q", i, id, err, ids[i])
 				}
 			})
@@ -107,7 +110,8 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 		if out, in := found(past); out > few || in > few {
 			t.Errorf("a look at one record more took %d requests and %d messages", out, in)
 		}
-		if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID), booking.CommandID(booking.NewID())); id != "" || err != nil {
+		if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID),
+			booking.CommandID(booking.NewID())); id != "" || err != nil {
 			t.Errorf("accepted by another command: %q %v", id, err)
 		}
 	})

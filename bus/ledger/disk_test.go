@@ -58,7 +58,8 @@ func TestFailedWriteHeals(t *testing.T) {
 		},
 		"one failed write": func(t *testing.T) diskFault {
 			v := bustest.MountVolume(t, 128<<20)
-			return diskFault{v.Dir, func(*bustest.Restartable) { limitFiles(t, 1<<10) }, func(*bustest.Restartable) { limitFiles(t, math.MaxUint64) }}
+			return diskFault{v.Dir, func(*bustest.Restartable) { limitFiles(t, 1<<10) },
+				func(*bustest.Restartable) { limitFiles(t, math.MaxUint64) }}
 		},
 		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the
 		// program again.
@@ -111,7 +112,10 @@ func breakDisk(t *testing.T, f diskFault) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { bustest.CloseConn(t, conn) })
-	wait.Until(t, "the streams are made", func() bool { return bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 8 << 20}) == nil })
+	wait.Until(t, "the streams are made", func() bool {
+		return bus.Provision(t.Context(), conn,
+			bus.Plan{LedgerSize: 8 << 20}) == nil
+	})
 	k := ledgertest.New(t, nil)
 	ledger := k.LedgerOn(t, conn)
 	desk := ledgertest.NewDesk(t, ledger)
@@ -146,14 +150,16 @@ func breakDisk(t *testing.T, f diskFault) {
 		}
 		return err != nil
 	})
-	wait.Until(t, "the server says that a write has failed", func() bool { return errors.Is(r.Server.Load().Ready(t.Context()), embedded.ErrDisk) })
+	wait.Until(t, "the server says that a write has failed",
+		func() bool { return errors.Is(r.Server.Load().Ready(t.Context()), embedded.ErrDisk) })
 	if err := conn.Writable(t.Context()); !errors.Is(err, bus.ErrNotWritable) {
 		t.Errorf("the connection says of writes that were not stored: %v", err)
 	}
 	struck = false
 	f.end(r)
 	wait.Until(t, "the server is ready", func() bool { return r.Server.Load().Ready(t.Context()) == nil })
-	wait.Until(t, "the connection says that writes are stored", func() bool { return conn.Writable(t.Context()) == nil })
+	wait.Until(t, "the connection says that writes are stored",
+		func() bool { return conn.Writable(t.Context()) == nil })
 	wait.Until(t, "a booking is stored", func() bool { return book() == nil })
 	for _, id := range acknowledged {
 		if h, err := ledger.Load(t.Context(), id, booking.Fresh); err != nil || len(h.Events) != 1 {

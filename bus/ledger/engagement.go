@@ -36,9 +36,13 @@ type EngagementRecord struct {
 
 // Engage stores an acceptance, and that its rider is engaged in the booking. See booking.Log, and
 // [Ledger.Append] for the errors.
-func (l *Ledger) Engage(ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement, accepted booking.Event) (booking.History, error) {
+func (l *Ledger) Engage(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	accepted booking.Event,
+) (booking.History, error) {
 	if accepted.Kind != booking.Accepted || !booking.ValidID(accepted.Actor.ID) {
-		return booking.History{}, fmt.Errorf("engage in booking %s: %s by %s is not an acceptance", id, accepted.Kind, accepted.Actor.ID)
+		return booking.History{}, fmt.Errorf("engage in booking %s: %s by %s is not an acceptance", id, accepted.Kind,
+			accepted.Actor.ID)
 	}
 	return l.append(ctx, c, id, after, []booking.Event{accepted}, &engagement{
 		rider: booking.RiderID(accepted.Actor.ID), id: id, after: at.Revision,
@@ -126,7 +130,9 @@ func (l *Ledger) acceptancesOf(r booking.RiderID) *acceptances {
 const acceptancesKept = 4096
 
 // booking returns the booking that the rider has accepted by a command, or "", from the leader.
-func (a *acceptances) booking(ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
+func (a *acceptances) booking(
+	ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID,
+) (booking.ID, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, rides(r))
@@ -181,13 +187,15 @@ func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.I
 
 // message makes the record that is stored with event e.
 func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, error) {
-	data, err := json.Marshal(EngagementRecord{V: bus.SchemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID, Command: e.Command})
+	data, err := json.Marshal(EngagementRecord{V: bus.SchemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID,
+		Command: e.Command})
 	if err != nil {
 		return nil, fmt.Errorf("encode engagement: %w", err)
 	}
 	event := bus.CloudEvent{
-		ID: booking.DeriveID("engaged", string(e.ID)), Type: "pillion.rider.engaged", Source: source, Subject: string(x.rider),
-		Time: e.Decided.UTC().Format(time.RFC3339Nano),
+		ID: booking.DeriveID("engaged", string(e.ID)), Type: "pillion.rider.engaged", Source: source,
+		Subject: string(x.rider),
+		Time:    e.Decided.UTC().Format(time.RFC3339Nano),
 	}
 	return &nats.Msg{
 		Subject: engagedSubject(x.rider, x.id), Data: data,

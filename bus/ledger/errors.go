@@ -17,10 +17,12 @@ var (
 		"The booking system cannot reach its message bus at the moment. Nothing was recorded. Please try again in a few seconds.")
 	// ErrFull refuses events that reserve room: a new booking, a new search for a rider, a rating.
 	ErrFull = fault.New(fault.Unavailable, "ledger_full",
-		"No new bookings can be taken at the moment: the remaining storage is reserved for current rides. Please try again later.").After(time.Minute)
+		"No new bookings can be taken at the moment: the remaining storage is reserved for current rides. Please "+
+			"try again later.").After(time.Minute)
 	// ErrNoRoom refuses every event.
 	ErrNoRoom = fault.New(fault.Unavailable, "no_room",
-		"Nothing can be recorded at the moment, because the storage is full. Nothing was changed. Please try again in a minute.").After(time.Minute)
+		"Nothing can be recorded at the moment, because the storage is full. Nothing was changed. Please try "+
+			"again in a minute.").After(time.Minute)
 	// ErrNotCaughtUp says that the board has not reached the end that the ledger had when following
 	// began.
 	ErrNotCaughtUp = fault.New(fault.Unavailable, "catching_up",

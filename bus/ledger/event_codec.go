@@ -33,8 +33,9 @@ type body struct {
 // booking's last message that the event was decided upon, or 0 for a new booking.
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
-		V: bus.SchemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command, Request: e.Request,
-		Pickup: e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
+		V: bus.SchemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,
+		Request: e.Request,
+		Pickup:  e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
 	}
 	if !e.Deadline.IsZero() {
 		d := e.Deadline.UTC()
@@ -81,7 +82,8 @@ func decode(m bus.Message) (booking.Event, error) {
 	if b.V != bus.SchemaVersion {
 		return booking.Event{}, refuse("schema")
 	}
-	if b.Booking != p.Booking || m.Header.Get(bus.HeaderType) != bus.BookingTypePrefix+string(p.Kind) || m.Header.Get(bus.HeaderSubject) != string(p.Booking) {
+	if b.Booking != p.Booking || m.Header.Get(bus.HeaderType) != bus.BookingTypePrefix+string(p.Kind) ||
+		m.Header.Get(bus.HeaderSubject) != string(p.Booking) {
 		return booking.Event{}, refuse("mismatch")
 	}
 	id := m.Header.Get(bus.HeaderID)
@@ -96,7 +98,8 @@ func decode(m bus.Message) (booking.Event, error) {
 		ID: booking.EventID(id), Booking: p.Booking, N: p.N, Kind: p.Kind,
 		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
 		Decided: decided, At: m.StoredAt, Seq: m.Seq,
-		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason, Stars: b.Stars},
+		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason,
+			Stars: b.Stars},
 	}
 	if b.Deadline != nil {
 		e.Deadline = *b.Deadline

@@ -37,14 +37,16 @@ func TestMessagesReadBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		want.At, want.Seq = time.Now(), 8
-		got, err := decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: want.Seq, StoredAt: want.At})
+		got, err := decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: want.Seq,
+			StoredAt: want.At})
 		if err != nil {
 			t.Fatalf("%s: %v", kind, err)
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s reads back differently:\n%s", kind, d)
 		}
-		if m.Header.Get("Nats-Expected-Last-Subject-Sequence") != "7" || m.Header.Get("Nats-Expected-Last-Subject-Sequence-Subject") != "ledger.booking."+string(want.Booking)+".>" {
+		if m.Header.Get("Nats-Expected-Last-Subject-Sequence") != "7" ||
+			m.Header.Get("Nats-Expected-Last-Subject-Sequence-Subject") != "ledger.booking."+string(want.Booking)+".>" {
 			t.Errorf("%s is written with the guard %v", kind, m.Header)
 		}
 	}
@@ -56,9 +58,18 @@ func TestMismatchesAreRefused(t *testing.T) {
 		"the booking in the body": func(_ booking.Event, m *nats.Msg) {
 			m.Data = []byte(strings.Replace(string(m.Data), `"booking_id":"`, `"booking_id":"x`, 1))
 		},
-		"the booking in a header": func(_ booking.Event, m *nats.Msg) { m.Header.Set(bus.HeaderSubject, booking.NewID()) },
-		"the kind in a header":    func(_ booking.Event, m *nats.Msg) { m.Header.Set(bus.HeaderType, bus.BookingTypePrefix+"cancelled") },
-		"the subject":             func(e booking.Event, m *nats.Msg) { m.Subject = Position{e.Booking, e.N, booking.Accepted}.subject() },
+		"the booking in a header": func(_ booking.Event, m *nats.Msg) {
+			m.Header.Set(bus.HeaderSubject,
+				booking.NewID())
+		},
+		"the kind in a header": func(_ booking.Event, m *nats.Msg) {
+			m.Header.Set(bus.HeaderType,
+				bus.BookingTypePrefix+"cancelled")
+		},
+		"the subject": func(e booking.Event, m *nats.Msg) {
+			m.Subject = Position{e.Booking, e.N,
+				booking.Accepted}.subject()
+		},
 	} {
 		e := anEvent()
 		m, err := encode(e, "/test", "a.b.c", 0)
@@ -80,10 +91,12 @@ func FuzzDecode(f *testing.F) {
 	}
 	get := seed.Header.Get
 	f.Add(seed.Subject, get(bus.HeaderID), get(bus.HeaderType), get(bus.HeaderSubject), get(bus.HeaderTime), seed.Data)
-	f.Add(seed.Subject, get(bus.HeaderID), get(bus.HeaderType), get(bus.HeaderSubject), get(bus.HeaderTime), []byte(`{"v":1}`))
+	f.Add(seed.Subject, get(bus.HeaderID), get(bus.HeaderType), get(bus.HeaderSubject), get(bus.HeaderTime),
+		[]byte(`{"v":1}`))
 	f.Add("ledger.booking.x.1.requested", "", "", "", "", []byte(`null`))
 	f.Add("ledger.rider.x.y.engaged", "", "", "", "", []byte(nil))
-	f.Add(seed.Subject, get(bus.HeaderID), get(bus.HeaderType), get(bus.HeaderSubject), get(bus.HeaderTime), []byte(strings.Replace(string(seed.Data), `"v":1`, `"v":1e400`, 1)))
+	f.Add(seed.Subject, get(bus.HeaderID), get(bus.HeaderType), get(bus.HeaderSubject), get(bus.HeaderTime),
+		[]byte(strings.Replace(string(seed.Data), `"v":1`, `"v":1e400`, 1)))
 	f.Fuzz(func(t *testing.T, subject, id, kind, about, at string, data []byte) {
 		in := bus.Message{Subject: subject, Data: data, Seq: 1, StoredAt: time.Unix(1, 0), Header: nats.Header{
 			bus.HeaderID: {id}, bus.HeaderType: {kind}, bus.HeaderSubject: {about}, bus.HeaderTime: {at},
@@ -100,7 +113,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return // a time that RFC 3339 cannot say
 		}
-		again, err := decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: e.Seq, StoredAt: e.At})
+		again, err := decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: e.Seq,
+			StoredAt: e.At})
 		if err != nil {
 			t.Fatalf("%+v was read and cannot be written: %v", e, err)
 		}
@@ -112,7 +126,8 @@ func FuzzDecode(f *testing.F) {
 
 func FuzzParseSubject(f *testing.F) {
 	id := booking.NewID()
-	for _, s := range []string{"1.requested", "2.accepted", "02.accepted", "0.accepted", "999999999.rated", "9999999999.rated", "1.", ".", "1.2.accepted", "+1.accepted"} {
+	for _, s := range []string{"1.requested", "2.accepted", "02.accepted", "0.accepted", "999999999.rated",
+		"9999999999.rated", "1.", ".", "1.2.accepted", "+1.accepted"} {
 		f.Add(bus.BookingPrefix + id + "." + s)
 	}
 	f.Add("ledger.booking..1.requested")

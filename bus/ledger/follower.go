@@ -85,7 +85,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	return fatal
 }
 
-var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was replaced or has lost events; restart to read it anew")
+var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was " +
+	"replaced or has lost events; restart to read it anew")
 
 // errBehind says that the leader has not applied what another replica has shown. It may have just
 // become the leader.
@@ -224,7 +225,9 @@ func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, epoch uin
 
 // put puts the verdict on a message, an event or an error, on a board, and updates the board's
 // basis.
-func (f *Follower) put(board *board.Board, basis *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool) error {
+func (f *Follower) put(
+	board *board.Board, basis *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool,
+) error {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
@@ -259,12 +262,13 @@ func (f *Follower) put(board *board.Board, basis *snapshotBasis, m bus.Message, 
 
 // judge verifies a message, and waits for missing keys or revocations.
 func (f *Follower) judge(ctx context.Context, m bus.Message) (booking.Event, error) {
-	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, m) }, func(err error, still bool) {
-		if !still {
-			f.ledger.metrics.stalled.Set(0)
-			return
-		}
-		f.ledger.metrics.stalled.Set(1)
-		f.ledger.log.Warn("ledger reader waits for signing keys and revocations", "sequence", m.Seq, "error", err)
-	})
+	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, m) },
+		func(err error, still bool) {
+			if !still {
+				f.ledger.metrics.stalled.Set(0)
+				return
+			}
+			f.ledger.metrics.stalled.Set(1)
+			f.ledger.log.Warn("ledger reader waits for signing keys and revocations", "sequence", m.Seq, "error", err)
+		})
 }

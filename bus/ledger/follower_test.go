@@ -159,7 +159,8 @@ func testFollowerStartsFirst(t *testing.T) {
 		t.Error("ready without a server")
 	}
 	started := time.Now()
-	if _, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh); err == nil || time.Since(started) > 2*time.Second {
+	if _, err := ledger.Load(ctx, booking.ID(booking.NewID()), booking.Fresh); err == nil ||
+		time.Since(started) > 2*time.Second {
 		t.Errorf("a server that was never there was waited for: %v", err)
 	}
 
@@ -198,7 +199,8 @@ func TestAgedLedger(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)
 	conn := k.Connect(t)
-	ledger, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: k.Auth.Verifier(), ForgetEvery: 20 * time.Millisecond})
+	ledger, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: k.Auth.Verifier(),
+		ForgetEvery: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +209,8 @@ func TestAgedLedger(t *testing.T) {
 	old, _ := ledgertest.Follow(t, ledger)
 	user := k.Person(booking.User)
 	for range 3 {
-		if _, err := ledgertest.NewDesk(t, ledger).Book(ctx, user.Command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+		if _, err := ledgertest.NewDesk(t, ledger).Book(ctx, user.Command(), booking.ID(booking.NewID()),
+			booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -63,7 +63,8 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 			return ledgertest.Message(id, 2, booking.Accepted, other.Actor, other.Proof)
 		}},
 		{"a user's token that says rider in the body", "role", func(id booking.ID) *nats.Msg {
-			return ledgertest.Message(id, 2, booking.Accepted, booking.Actor{ID: other.ID, Role: booking.Rider}, other.Proof)
+			return ledgertest.Message(id, 2, booking.Accepted, booking.Actor{ID: other.ID, Role: booking.Rider},
+				other.Proof)
 		}},
 		{"a rider's token on requested", "role", func(booking.ID) *nats.Msg {
 			return ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested, rider.Actor, rider.Proof)
@@ -97,13 +98,15 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 		{"a position with a leading zero", "subject", accepted(rider.Proof, func(m *nats.Msg, _ map[string]any) {
 			m.Subject = strings.Replace(m.Subject, ".2.", ".02.", 1)
 		})},
-		{"an older time of storing in a header", "token_expired", accepted(expired, func(m *nats.Msg, _ map[string]any) {
-			m.Header.Set("Nats-Time-Stamp", now.Add(-30*time.Minute).UTC().Format(time.RFC3339Nano))
-		})},
-		{"an end of the history in a header", "body", accepted(rider.Proof, raw([]byte{}), func(m *nats.Msg, _ map[string]any) {
-			m.Header.Set("Status", "204")
-			m.Header.Set("Description", "EOB")
-		})},
+		{"an older time of storing in a header", "token_expired",
+			accepted(expired, func(m *nats.Msg, _ map[string]any) {
+				m.Header.Set("Nats-Time-Stamp", now.Add(-30*time.Minute).UTC().Format(time.RFC3339Nano))
+			})},
+		{"an end of the history in a header", "body", accepted(rider.Proof, raw([]byte{}),
+			func(m *nats.Msg, _ map[string]any) {
+				m.Header.Set("Status", "204")
+				m.Header.Set("Description", "EOB")
+			})},
 	}
 	// other keys, alg none, HS256 with the public key, and the rest of the table
 	for _, f := range k.Auth.Forgeries() {
@@ -156,9 +159,15 @@ func TestForgedEvents(t *testing.T) {
 		}
 		// What really happens next is stored. Hundreds of forgeries differ in their token alone,
 		// and an accept, which is a batch, costs the server several syncs: there the user cancels.
-		want, do := booking.StateAccepted, func() (booking.Booking, error) { return desk.Accept(ctx, rider.Command(), id) }
+		want, do := booking.StateAccepted, func() (booking.Booking,
+			error) {
+			return desk.Accept(ctx, rider.Command(), id)
+		}
 		if strings.HasPrefix(f.name, "token: ") && !wait.Long() {
-			want, do = booking.StateCancelled, func() (booking.Booking, error) { return desk.Cancel(ctx, user.Command(), id, "") }
+			want, do = booking.StateCancelled, func() (booking.Booking,
+				error) {
+				return desk.Cancel(ctx, user.Command(), id, "")
+			}
 		}
 		if b, err := do(); err != nil || b.State != want {
 			t.Errorf("%s: the real command failed: %+v %v", f.name, b, err)
@@ -303,7 +312,8 @@ func TestHeadersThatPretend(t *testing.T) {
 	defer cancel()
 	user, rider := k.Person(booking.User), k.Person(booking.Rider)
 	now := time.Now()
-	expired := k.Auth.Raw(k.Auth.Private, k.Auth.Header(), k.Auth.Claims(string(booking.Rider), rider.ID, "r@example.com", now.Add(-time.Hour), now.Add(-time.Minute)))
+	expired := k.Auth.Raw(k.Auth.Private, k.Auth.Header(), k.Auth.Claims(string(booking.Rider), rider.ID,
+		"r@example.com", now.Add(-time.Hour), now.Add(-time.Minute)))
 	past := now.Add(-30 * time.Minute).UTC().Format(time.RFC3339Nano)
 
 	for name, pretend := range map[string]func(id booking.ID, m *nats.Msg) []byte{

@@ -66,7 +66,8 @@ func TestRace(t *testing.T) {
 				t.Fatalf("in round %d", round)
 			}
 		}
-		t.Logf("%d rounds: accepted %d, cancelled while open %d, accepted and then cancelled %d", rounds, outcomes[0], outcomes[1], outcomes[2])
+		t.Logf("%d rounds: accepted %d, cancelled while open %d, accepted and then cancelled %d", rounds, outcomes[0],
+			outcomes[1], outcomes[2])
 
 		want := rounds + 2*outcomes[0] + outcomes[1] + 2*outcomes[2]
 		wait.Until(t, fmt.Sprintf("a watcher sees %d events", want), func() bool {
@@ -89,7 +90,9 @@ func TestRace(t *testing.T) {
 
 // race lets everyone race for one booking, and returns 0 for accepted, 1 for cancelled while open,
 // 2 for both.
-func race(t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []ledgertest.Person, cancelling bool) int {
+func race(
+	t *testing.T, desks []*booking.Desk, user ledgertest.Person, riders []ledgertest.Person, cancelling bool,
+) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
@@ -243,7 +246,8 @@ func TestFreshReadsWaitForTheLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	other, user := k.Ledger(t), k.Person(booking.User)
-	first, err := ledgertest.NewDesk(t, other).Book(t.Context(), user.Command(), booking.ID(booking.NewID()), booking.Trip{})
+	first, err := ledgertest.NewDesk(t, other).Book(t.Context(), user.Command(), booking.ID(booking.NewID()),
+		booking.Trip{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +295,8 @@ func TestFreshReadsAreNotMisled(t *testing.T) {
 		t.Fatal(err)
 	}
 	late, err := conn.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: "LATE", Mirror: &jetstream.StreamSource{Name: bus.LedgerStream, OptStartSeq: last + 1}, AllowDirect: true, MirrorDirect: true,
+		Name: "LATE", Mirror: &jetstream.StreamSource{Name: bus.LedgerStream, OptStartSeq: last + 1}, AllowDirect: true,
+		MirrorDirect: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,10 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 			return booking.History{}, nil
 		}
 	}
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.messages(ctx, aggregate(id), atLeast) })
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message,
+		error) {
+		return l.messages(ctx, aggregate(id), atLeast)
+	})
 	if err != nil {
 		return booking.History{}, bus.Unavailable("load booking", err)
 	}
@@ -240,7 +243,10 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	if last >= shown {
 		return last, nil
 	}
-	if _, err := bus.RetryRead(ctx, l.conn, func() (struct{}, error) { return struct{}{}, l.reaches(ctx, shown) }); err != nil {
+	if _, err := bus.RetryRead(ctx, l.conn, func() (struct{}, error) {
+		return struct{}{},
+			l.reaches(ctx, shown)
+	}); err != nil {
 		return 0, err
 	}
 	// less than shown only where that has aged meanwhile
@@ -258,10 +264,15 @@ func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
 
 // EventAt returns the verified event of that sequence, and the booking before it. The event is zero
 // where the message is none.
-func (l *Ledger) EventAt(ctx context.Context, id booking.ID, seq uint64) (before booking.Booking, e booking.Event, err error) {
+func (l *Ledger) EventAt(
+	ctx context.Context, id booking.ID, seq uint64,
+) (before booking.Booking, e booking.Event, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
 	defer cancel()
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.messages(ctx, aggregate(id), seq) })
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message,
+		error) {
+		return l.messages(ctx, aggregate(id), seq)
+	})
 	if err != nil {
 		return booking.Booking{}, booking.Event{}, bus.Unavailable("read a booking", err)
 	}

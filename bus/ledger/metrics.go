@@ -58,10 +58,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		snapshots: counters("board_snapshots_total", "result",
 			"Snapshots of the board that this process began, by result: made, overtaken, failed."),
 		started: bus.MustRegister(r, prometheus.NewGaugeVec(options("board_started_from",
-			"1 for what the board was started from: snapshot, or the reason why the whole ledger was read."), []string{"from"})),
-		snapshotTime:  gauge("board_snapshot_timestamp_seconds", "When the latest known snapshot was made, in seconds since 1970."),
+			"1 for what the board was started from: snapshot, or the reason why the whole ledger was read."),
+			[]string{"from"})),
+		snapshotTime: gauge("board_snapshot_timestamp_seconds",
+			"When the latest known snapshot was made, in seconds since 1970."),
 		snapshotBytes: gauge("board_snapshot_bytes", "How large the latest known snapshot is."),
-		snapshotSeq:   gauge("board_snapshot_sequence", "Up to which message of the ledger the latest known snapshot goes."),
+		snapshotSeq: gauge("board_snapshot_sequence",
+			"Up to which message of the ledger the latest known snapshot goes."),
 	}
 }
 

@@ -119,7 +119,8 @@ func (c *client) serviceDoes(ctx context.Context, p ledgertest.Person) {
 	switch n := c.IntN(100); {
 	case n < 45:
 		for range 20 { // look for one that is due, more often than not
-			if due := c.offered(60); due != nil && due.wait == 1 && time.Since(c.start) > time.Duration(due.opened)+waits[1] {
+			if due := c.offered(60); due != nil && due.wait == 1 &&
+				time.Since(c.start) > time.Duration(due.opened)+waits[1] {
 				o = due
 				break
 			}
@@ -152,11 +153,13 @@ func (c *client) riderDoes(ctx context.Context, d *duo) {
 		case o == nil:
 			c.pause(ctx)
 		case c.oneIn(12):
-			c.rides(ctx, d, o, call{Op: []op{opArrive, opStart, opComplete, opRelease, opRate, opShow}[c.IntN(6)], Stars: 3})
+			c.rides(ctx, d, o, call{Op: []op{opArrive, opStart, opComplete, opRelease, opRate, opShow}[c.IntN(6)],
+				Stars: 3})
 		case c.oneIn(3): // several at once, for there is no rule that forbids to try
 			var wg sync.WaitGroup
 			for range 3 {
-				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n, make(map[booking.ID]booking.Command), true}
+				o, hand := c.offered(6), &client{c.crowd, rand.New(rand.NewPCG(c.Uint64(), 0)), c.n,
+					make(map[booking.ID]booking.Command), true}
 				wg.Go(func() {
 					hand.moment(ctx, 8*time.Millisecond)
 					hand.rides(ctx, d, o, call{Op: opAccept})
@@ -206,7 +209,8 @@ func (c *client) rides(ctx context.Context, d *duo, o *offer, wish call) *call {
 		d.ride, d.seen = o, got.Got
 	case got.Answer == unknown && got.Op == opAccept:
 		d.maybe = append(d.maybe, o)
-	case d.ride == o && got.Answer != unknown && got.Answer != contended && got.Answer != "wrong_start_code" && got.Answer != "rider_busy":
+	case d.ride == o && got.Answer != unknown && got.Answer != contended && got.Answer != "wrong_start_code" &&
+		got.Answer != "rider_busy":
 		d.ride, d.seen = nil, booking.Booking{}
 		if got.Answer != ok { // somebody knows better: ask
 			d.maybe = append(d.maybe, o)

@@ -156,7 +156,10 @@ func (c *crowd) run(ctx context.Context, k *ledgertest.Kit, users int, seed uint
 func (c *crowd) now() int64 { return int64(time.Since(c.start)) }
 
 // try sends a command once and records the result.
-func (c *crowd) try(ctx context.Context, this *call, command booking.Command, code string, first int64, patience time.Duration, ledger int) {
+func (c *crowd) try(
+	ctx context.Context, this *call, command booking.Command, code string, first int64, patience time.Duration,
+	ledger int,
+) {
 	c.calls.Add(1)
 	wait := 0
 	if this.Wait == waits[1] {

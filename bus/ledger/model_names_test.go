@@ -31,7 +31,8 @@ const (
 
 // isWith reports whether a rider has a booking.
 func isWith(b booking.Booking, rider string) bool {
-	return string(b.Rider) == rider && (b.State == booking.StateAccepted || b.State == booking.StateArrived || b.State == booking.StateStarted)
+	return string(b.Rider) == rider && (b.State == booking.StateAccepted || b.State == booking.StateArrived ||
+		b.State == booking.StateStarted)
 }
 
 // riderIDs returns the IDs of the riders.

@@ -63,7 +63,8 @@ func TestModel(t *testing.T) {
 		calls := len(c.history)
 		c.settle(ledger)
 		checked := bookingtest.CheckCalls(t, c.history, c.riderIDs())
-		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor), took.Round(time.Millisecond), downs,
+		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor),
+			took.Round(time.Millisecond), downs,
 			checked, time.Since(began).Round(time.Millisecond), answers)
 		if e.Replicas > 1 && downs == 0 {
 			t.Error("no leader ever stepped down")
@@ -120,8 +121,9 @@ func (c *crowd) acknowledged() []inspect.Acknowledged {
 // kindOf returns the kind of event that a successful call causes.
 func kindOf(o op) booking.Kind {
 	return map[op]booking.Kind{
-		opBook: booking.Requested, opAccept: booking.Accepted, opArrive: booking.Arrived, opStart: booking.Started, opComplete: booking.Completed,
-		opCancel: booking.Cancelled, opRelease: booking.Released, opExpire: booking.Expired, opRate: booking.Rated,
+		opBook: booking.Requested, opAccept: booking.Accepted, opArrive: booking.Arrived, opStart: booking.Started,
+		opComplete: booking.Completed,
+		opCancel:   booking.Cancelled, opRelease: booking.Released, opExpire: booking.Expired, opRate: booking.Rated,
 	}[o]
 }
 

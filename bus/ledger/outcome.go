@@ -53,7 +53,8 @@ var errNoTurn = errors.New("too many writes were under way")
 
 // certain reports whether err says for certain that nothing was stored, nor will be.
 func certain(err error) bool {
-	return errors.Is(err, booking.ErrMoved) || errors.Is(err, booking.ErrNotForYou) || errors.Is(err, ErrFull) || errors.Is(err, ErrNoRoom)
+	return errors.Is(err, booking.ErrMoved) || errors.Is(err, booking.ErrNotForYou) || errors.Is(err, ErrFull) ||
+		errors.Is(err, ErrNoRoom)
 }
 
 // unsent reports whether an open try has certainly stored nothing itself: it never left this

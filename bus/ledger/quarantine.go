@@ -163,7 +163,8 @@ func (q *quarantine) try(ctx context.Context, r refusedAt) (result string, err e
 	if err != nil {
 		return "", err
 	}
-	_, err = q.conn.Publish(ctx, quarantined(m, r.reason), jetstream.WithExpectStream(bus.QuarantineStream), jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = q.conn.Publish(ctx, quarantined(m, r.reason), jetstream.WithExpectStream(bus.QuarantineStream),
+		jetstream.WithExpectLastSequencePerSubject(0))
 	if bus.APIError(err).ErrorCode == bus.CodeWrongLastSequence {
 		return "known", nil
 	}

@@ -25,7 +25,8 @@ func publishRaw(t testing.TB, url, subject string, header, data []byte) {
 	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "INFO ") {
 		t.Fatalf("greeted with %q: %v", line, err)
 	}
-	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
+	fmt.Fprintf(conn,
+		"CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n",
 		subject, len(header), len(header)+len(data), header, data)
 	for {
 		line, err := in.ReadString('\n')

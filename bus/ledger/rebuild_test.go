@@ -28,8 +28,14 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		k := ledgertest.New(t, e)
 		conn := k.Connect(t)
 		old, other := tokentest.KeyOf(&k.Auth.Private.PublicKey), tokentest.KeyOf(&k.Auth.Other.PublicKey)
-		changeKeys(t, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(old, now) })
-		changeKeys(t, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(other, now) })
+		changeKeys(t, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+			error) {
+			return token.FirstSet(old, now)
+		})
+		changeKeys(t, conn, func(set *token.KeySet, now time.Time) (*token.KeySet,
+			error) {
+			return set.WithNext(other, now)
+		})
 
 		live := watchingLedger(k, t)
 		shown, follower := ledgertest.Follow(t, live)
@@ -39,7 +45,8 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if good.Proof, _, err = issuer.Issue(token.Grant{Subject: good.ID, Role: token.User, Email: "good@example.com", Session: sid}); err != nil {
+		if good.Proof, _, err = issuer.Issue(token.Grant{Subject: good.ID, Role: token.User, Email: "good@example.com",
+			Session: sid}); err != nil {
 			t.Fatal(err)
 		}
 		desk := ledgertest.NewDesk(t, live)

@@ -43,7 +43,8 @@ func TestReplayAcrossARevocation(t *testing.T) {
 		}
 
 		// As of exactly so long ago that the event just stored is the last good one.
-		ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: stored.RequestedAt.Add(-token.EventLeeway).Add(time.Microsecond)})
+		ledgertest.Revoke(t, conn, token.Revocation{Session: sid,
+			At: stored.RequestedAt.Add(-token.EventLeeway).Add(time.Microsecond)})
 		wait.Until(t, "the service knows", func() bool {
 			_, revoked := live.Revoked(user.ID, sid, time.Now())
 			return revoked
@@ -61,7 +62,8 @@ func TestReplayAcrossARevocation(t *testing.T) {
 			if b.Len() != 2 {
 				t.Errorf("%s: %d bookings, want 2", what, b.Len())
 			}
-			for id, want := range map[booking.ID]booking.State{first: booking.StateOpen, others: booking.StateOpen, second: ""} {
+			for id, want := range map[booking.ID]booking.State{first: booking.StateOpen, others: booking.StateOpen,
+				second: ""} {
 				if got, _ := b.Get(id); got.State != want {
 					t.Errorf("%s: a booking is %q, want %q", what, got.State, want)
 				}
@@ -130,7 +132,8 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	if _, err := verifier.Verify(ctx, user.Proof); !errors.Is(err, token.ErrNoRevocations) {
 		t.Errorf("a request: %v", err)
 	}
-	if _, err := blind.Load(ctx, id, booking.Fresh); !errors.Is(err, token.ErrUndecided) || fault.KindOf(err) != fault.Unavailable {
+	if _, err := blind.Load(ctx, id, booking.Fresh); !errors.Is(err, token.ErrUndecided) ||
+		fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("a history: %v", err)
 	}
 	running, stop := context.WithCancel(ctx)

@@ -34,7 +34,8 @@ const (
 
 // errAdmission says that others have written to the ledger while its last room was given away: ask
 // again.
-var errAdmission = booking.ErrContended.Saying("Many bookings compete for the remaining storage. Please try again in a moment.")
+var errAdmission = booking.ErrContended.Saying("Many bookings compete for the remaining storage. Please try " +
+	"again in a moment.")
 
 // A room manages what is left of the ledger for new bookings, after everything that open bookings
 // still need: so whatever was begun can be ended. See ADR 21.
@@ -212,7 +213,8 @@ func (r *room) refusedFor(ctx context.Context, msgs []*nats.Msg) error {
 	for _, m := range msgs {
 		size += int64(m.Size())
 	}
-	if most := info.Config.MaxBytes; most > 0 && int64(info.State.Bytes)+max(size, int64(len(msgs)*messageRoom)) > most {
+	if most := info.Config.MaxBytes; most > 0 && int64(info.State.Bytes)+max(size,
+		int64(len(msgs)*messageRoom)) > most {
 		return ErrNoRoom
 	}
 	return nil

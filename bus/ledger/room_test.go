@@ -46,7 +46,10 @@ func TestFullLedgerKeepsRoomForWhatWasBegun(t *testing.T) {
 	t.Parallel()
 	for name, setup := range map[string]bustest.Setup{"one server": {}, "three servers": {Replicas: 3}} {
 		if setup.Replicas == 0 || wait.Long() {
-			t.Run(name, func(t *testing.T) { fillLedger(t, bustest.StartWith(t, setup, bus.Plan{LedgerSize: 1 << 20})) })
+			t.Run(name, func(t *testing.T) {
+				fillLedger(t, bustest.StartWith(t, setup,
+					bus.Plan{LedgerSize: 1 << 20}))
+			})
 		}
 	}
 }
@@ -74,7 +77,8 @@ func fillLedger(t *testing.T, e *bustest.Env) {
 					id := booking.ID(booking.NewID())
 					switch _, err := desk.Book(t.Context(), user.Command(), id, booking.Trip{}); {
 					case errors.Is(err, ledger.ErrFull):
-						if room := l.Room(t.Context()); !errors.Is(room, ledger.ErrFull) && !errors.Is(room, ledger.ErrNotCaughtUp) {
+						if room := l.Room(t.Context()); !errors.Is(room, ledger.ErrFull) &&
+							!errors.Is(room, ledger.ErrNotCaughtUp) {
 							t.Errorf("no booking is taken, and of the room is said: %v", room)
 						}
 						return nil

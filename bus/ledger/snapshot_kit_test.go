@@ -48,7 +48,8 @@ func newInstance(k *ledgertest.Kit, t testing.TB, options ...func(*snapshot.Opti
 	i.conn = k.ConnectWith(t, bus.Config{Registerer: i.metrics})
 	epoch := new(trust.Epoch)
 	o := snapshot.Options{
-		Key: snapshotKey, Keys: trust.NewKeyWatch(i.conn, time.Second, epoch), Revocations: trust.NewRevocationWatch(i.conn, epoch), Every: 100 * time.Millisecond, Events: 1,
+		Key: snapshotKey, Keys: trust.NewKeyWatch(i.conn, time.Second, epoch),
+		Revocations: trust.NewRevocationWatch(i.conn, epoch), Every: 100 * time.Millisecond, Events: 1,
 	}
 	for _, set := range options {
 		set(&o)
@@ -57,7 +58,8 @@ func newInstance(k *ledgertest.Kit, t testing.TB, options ...func(*snapshot.Opti
 	if err != nil {
 		t.Fatal(err)
 	}
-	if i.ledger, err = ledger.Open(i.conn, ledger.Options{Source: "/test", Tokens: v, Epoch: epoch, ForgetEvery: 20 * time.Millisecond}); err != nil {
+	if i.ledger, err = ledger.Open(i.conn, ledger.Options{Source: "/test", Tokens: v, Epoch: epoch,
+		ForgetEvery: 20 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	i.follower = i.ledger.Follow(i.board)
@@ -163,7 +165,10 @@ func equalsAFreshOne(k *ledgertest.Kit, t *testing.T, i *instance) {
 func firstKeys(k *ledgertest.Kit, t *testing.T, conn *bus.Conn) (first, other token.Key) {
 	t.Helper()
 	first, other = tokentest.KeyOf(&k.Auth.Private.PublicKey), tokentest.KeyOf(&k.Auth.Other.PublicKey)
-	changeKeys(t, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(first, now) })
+	changeKeys(t, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+		error) {
+		return token.FirstSet(first, now)
+	})
 	return first, other
 }
 

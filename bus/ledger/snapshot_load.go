@@ -49,11 +49,13 @@ func (f *Follower) loadSnapshot(ctx context.Context, ledger *jetstream.StreamInf
 	}
 	f.ledger.metrics.startedFrom(err)
 	if err != nil {
-		f.ledger.log.Info("the ledger is read from its beginning, without a snapshot", "because", snapshot.Reason(err), "error", err)
+		f.ledger.log.Info("the ledger is read from its beginning, without a snapshot", "because", snapshot.Reason(err),
+			"error", err)
 		return
 	}
 	f.ledger.metrics.snapshot(&x)
-	f.ledger.log.Info("the board starts from a snapshot", "up_to", x.Seq, "of", ledger.State.LastSeq, "bytes", x.Size, "took", time.Since(began))
+	f.ledger.log.Info("the board starts from a snapshot", "up_to", x.Seq, "of", ledger.State.LastSeq, "bytes", x.Size,
+		"took", time.Since(began))
 }
 
 // install makes a snapshot the board, unless a later epoch has begun meanwhile.

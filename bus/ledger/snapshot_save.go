@@ -70,7 +70,8 @@ func (f *Follower) snapshotIfDue(ctx context.Context) (snapshot.Snapshot, bool, 
 	if err == nil {
 		f.ledger.metrics.snapshot(&was)
 	}
-	if err == nil && !s.Due(&was, f.board.Seq()) || err != nil && !errors.Is(err, snapshot.ErrNone) && !s.Replaceable(&was, err) {
+	if err == nil && !s.Due(&was, f.board.Seq()) || err != nil && !errors.Is(err, snapshot.ErrNone) &&
+		!s.Replaceable(&was, err) {
 		return was, err == nil, nil
 	}
 	claim, ours, claimErr := s.Claim(ctx)

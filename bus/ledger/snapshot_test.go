@@ -43,8 +43,10 @@ func TestTwoInstancesServeOneTruth(t *testing.T) {
 				for n := 0; busy.Err() == nil; n++ {
 					id := booking.ID(booking.NewID())
 					if n%5 == 0 { // somebody tries to be first
-						_, _ = conn.JetStream().PublishMsg(ctx, ledgertest.Message(id, 1, booking.Requested, user.Actor, "forged"))
-						_, _ = conn.JetStream().PublishMsg(ctx, ledgertest.Message(id, 2+n%2, booking.Accepted, rider.Actor, "forged"))
+						_, _ = conn.JetStream().PublishMsg(ctx,
+							ledgertest.Message(id, 1, booking.Requested, user.Actor, "forged"))
+						_, _ = conn.JetStream().PublishMsg(ctx,
+							ledgertest.Message(id, 2+n%2, booking.Accepted, rider.Actor, "forged"))
 					}
 					if _, err := desk.Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
 						t.Error(err)
@@ -136,13 +138,19 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			}
 		}},
 		"the key was stolen an hour ago": {from: "past", empty: true, after: func(t *testing.T, e *env) {
-			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(e.other, now) })
+			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet,
+				error) {
+				return set.WithNext(e.other, now)
+			})
 			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 				return set.Retire(now, now.Add(-time.Hour), e.key.ID)
 			})
 		}},
 		"a key has come": {from: "snapshot", after: func(t *testing.T, e *env) {
-			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(e.other, now) })
+			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet,
+				error) {
+				return set.WithNext(e.other, now)
+			})
 		}},
 		"a key has come that something was refused for want of": {from: "past", before: func(t *testing.T, e *env) {
 			issuer, err := token.NewIssuer(token.IssuerConfig{Key: e.Auth.Other, Life: time.Hour})
@@ -154,12 +162,19 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.last = ledgertest.Store(t, e.conn, ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested, booking.Actor{ID: id, Role: booking.User}, raw))
+			e.last = ledgertest.Store(t, e.conn, ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested,
+				booking.Actor{ID: id, Role: booking.User}, raw))
 		}, after: func(t *testing.T, e *env) {
-			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(e.other, now) })
+			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet,
+				error) {
+				return set.WithNext(e.other, now)
+			})
 		}},
 		"its record was tampered with": {from: "unreadable", after: func(t *testing.T, e *env) {
-			rewrite(e.Kit, t, "snapshot", func(b []byte) []byte { return bytes.Replace(b, []byte(`"seq":`), []byte(`"seq":1`), 1) })
+			rewrite(e.Kit, t, "snapshot", func(b []byte) []byte {
+				return bytes.Replace(b, []byte(`"seq":`),
+					[]byte(`"seq":1`), 1)
+			})
 		}},
 		"its record was truncated": {from: "unreadable", after: func(t *testing.T, e *env) {
 			rewrite(e.Kit, t, "snapshot", func(b []byte) []byte { return b[:len(b)-7] })
@@ -183,7 +198,10 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			reseal(e.Kit, t, func(x map[string]any) { x["seq"] = 1000 })
 		}},
 		"a chunk was tampered with": {from: "torn", after: func(t *testing.T, e *env) {
-			eachChunk(e.Kit, t, func(key string) { rewrite(e.Kit, t, key, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }) })
+			eachChunk(e.Kit, t, func(key string) {
+				rewrite(e.Kit, t, key,
+					func(b []byte) []byte { b[len(b)-1] ^= 1; return b })
+			})
 		}},
 		"a chunk is missing": {from: "torn", after: func(t *testing.T, e *env) {
 			eachChunk(e.Kit, t, func(key string) { purge(e.Kit, t, key) })
@@ -209,10 +227,12 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			e.sid = sid
 			for range 3 {
 				id := booking.ID(booking.NewID())
-				if _, err := ledgertest.NewDesk(t, maker.ledger).Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
+				if _, err := ledgertest.NewDesk(t, maker.ledger).Book(ctx, user.Command(), id,
+					booking.Trip{}); err != nil {
 					t.Fatal(err)
 				}
-				ledgertest.Store(t, e.conn, ledgertest.Message(id, 2, booking.Accepted, booking.Actor{ID: booking.NewID(), Role: booking.Rider}, "forged"))
+				ledgertest.Store(t, e.conn, ledgertest.Message(id, 2, booking.Accepted,
+					booking.Actor{ID: booking.NewID(), Role: booking.Rider}, "forged"))
 			}
 			if c.before != nil {
 				c.before(t, e)
@@ -238,7 +258,8 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 			next.stop()
 
 			keeper := newInstance(e.Kit, t)
-			if _, err := ledgertest.NewDesk(t, keeper.ledger).Book(ctx, e.Person(booking.User).Command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil && !c.empty {
+			if _, err := ledgertest.NewDesk(t, keeper.ledger).Book(ctx, e.Person(booking.User).Command(),
+				booking.ID(booking.NewID()), booking.Trip{}); err != nil && !c.empty {
 				t.Fatal(err)
 			}
 			keeper.snapshotUpTo(t, last)
@@ -263,7 +284,8 @@ func TestSnapshotsOfAnotherKey(t *testing.T) {
 	firstKeys(k, t, conn)
 	maker := newInstance(k, t)
 	user := k.Person(booking.User)
-	if _, err := ledgertest.NewDesk(t, maker.ledger).Book(t.Context(), user.Command(), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+	if _, err := ledgertest.NewDesk(t, maker.ledger).Book(t.Context(), user.Command(), booking.ID(booking.NewID()),
+		booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	maker.snapshotUpTo(t, 1)
@@ -271,7 +293,9 @@ func TestSnapshotsOfAnotherKey(t *testing.T) {
 	if from := other.startedFrom(t); from != "unreadable" {
 		t.Errorf("started from %q", from)
 	}
-	for _, o := range []snapshot.Options{{}, {Key: snapshotKey[:31], Keys: trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)), Revocations: trust.NewRevocationWatch(conn, new(trust.Epoch))}, {Key: snapshotKey}} {
+	for _, o := range []snapshot.Options{{}, {Key: snapshotKey[:31],
+		Keys:        trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)),
+		Revocations: trust.NewRevocationWatch(conn, new(trust.Epoch))}, {Key: snapshotKey}} {
 		if err := maker.ledger.Follow(board.New()).UseSnapshots(o); err == nil {
 			t.Error("settings that cannot work were taken")
 		}

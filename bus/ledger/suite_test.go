@@ -24,7 +24,8 @@ func TestLedgerIsALog(t *testing.T) {
 					return p.Actor, p.Proof
 				},
 				Forge: func(ctx context.Context, id booking.ID, n int, kind booking.Kind) error {
-					m := ledgertest.Message(id, n, kind, booking.Actor{ID: booking.NewID(), Role: booking.Rider}, "forged")
+					m := ledgertest.Message(id, n, kind, booking.Actor{ID: booking.NewID(), Role: booking.Rider},
+						"forged")
 					_, err := conn.JetStream().PublishMsg(ctx, m)
 					return err
 				},

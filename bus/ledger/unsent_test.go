@@ -33,10 +33,12 @@ func TestNothingSent(t *testing.T) {
 	wait.Until(t, "the connection is lost", func() bool { return conn.Ready(t.Context()) != nil })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	e := booking.Event{Kind: booking.Requested, Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User}, Details: booking.Details{Deadline: time.Now().Add(time.Minute)}}
+	e := booking.Event{Kind: booking.Requested, Actor: booking.Actor{ID: tokentest.Ulla, Role: booking.User},
+		Details: booking.Details{Deadline: time.Now().Add(time.Minute)}}
 	c := booking.Command{ID: booking.CommandID(booking.NewID()), Actor: e.Actor, Proof: "none is looked at"}
 	_, err = l.Append(ctx, c, booking.ID(booking.NewID()), booking.History{}, e)
-	if errors.Is(err, ledger.ErrOutcomeUnknown) || !errors.Is(err, bus.ErrUnavailable) || !strings.Contains(fault.From(err).Message, "Nothing was recorded.") {
+	if errors.Is(err, ledger.ErrOutcomeUnknown) || !errors.Is(err, bus.ErrUnavailable) ||
+		!strings.Contains(fault.From(err).Message, "Nothing was recorded.") {
 		t.Errorf("append without a connection: %v", err)
 	}
 }

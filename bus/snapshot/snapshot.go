@@ -71,7 +71,8 @@ var (
 
 // notUsed returns all reasons. The last one, ErrUnreachable, covers every other error.
 func notUsed() []error {
-	return []error{ErrNone, errUnreadable, errOtherRules, errForeign, errAllAged, ErrOtherPast, errIncomplete, ErrUnreachable}
+	return []error{ErrNone, errUnreadable, errOtherRules, errForeign, errAllAged, ErrOtherPast, errIncomplete,
+		ErrUnreachable}
 }
 
 // A mac authenticates what is stored.

@@ -312,7 +312,8 @@ func (s *Store) purgeBefore(ctx context.Context, x *Snapshot) error {
 	if x.Previous > 0 {
 		first = min(first, x.Previous)
 	}
-	return s.drop(ctx, jetstream.WithPurgeSubject(s.bucket.Subject(bus.SnapshotChunkPrefix+">")), jetstream.WithPurgeSequence(first))
+	return s.drop(ctx, jetstream.WithPurgeSubject(s.bucket.Subject(bus.SnapshotChunkPrefix+">")),
+		jetstream.WithPurgeSequence(first))
 }
 
 func (s *Store) drop(ctx context.Context, what ...jetstream.StreamPurgeOpt) error {
@@ -351,7 +352,8 @@ func (s *Store) Release(ctx context.Context, revision uint64) {
 	ctx, cancel := bus.Farewell(ctx)
 	defer cancel()
 	if err := s.bucket.Delete(ctx, bus.SnapshotClaimKey, revision); err != nil {
-		s.conn.Log().Debug("the claim to make a snapshot stays until it expires", "error", fmt.Errorf("release: %w", err))
+		s.conn.Log().Debug("the claim to make a snapshot stays until it expires", "error",
+			fmt.Errorf("release: %w", err))
 	}
 }
 

@@ -60,7 +60,10 @@ func TestSchedulerThatIsUnfit(t *testing.T) {
 		overdue = append(overdue, ledgertest.Booked(t, l, user, time.Nanosecond))
 	}
 	for _, id := range overdue {
-		wait.Until(t, "somebody else ends it", func() bool { return ledgertest.State(t, l, id) == booking.StateExpired })
+		wait.Until(t, "somebody else ends it", func() bool {
+			return ledgertest.State(t, l,
+				id) == booking.StateExpired
+		})
 	}
 	if n := acts.Load(); n > 1 { // one may have been under way
 		t.Errorf("it has acted %d times with a clock that is off", n)
@@ -96,7 +99,10 @@ func TestSchedulerThatFails(t *testing.T) {
 		}
 		newTiming(k, t)
 		for _, id := range overdue {
-			wait.Until(t, "somebody else ends it", func() bool { return ledgertest.State(t, l, id) == booking.StateExpired })
+			wait.Until(t, "somebody else ends it", func() bool {
+				return ledgertest.State(t, l,
+					id) == booking.StateExpired
+			})
 		}
 	})
 }

@@ -133,7 +133,8 @@ func (s *Scheduler) arm(ctx context.Context, when, storedAt time.Time) error {
 // due does what is due when a timer has fired. The board must have everything that was stored by
 // then.
 func (s *Scheduler) due(ctx context.Context, m bus.Message) error {
-	if second, err := strconv.ParseInt(strings.TrimPrefix(m.Subject, bus.TimerDuePrefix), 10, 64); err != nil || time.Unix(second, 0).After(m.StoredAt.Add(timerSlack)) {
+	if second, err := strconv.ParseInt(strings.TrimPrefix(m.Subject, bus.TimerDuePrefix), 10, 64); err != nil ||
+		time.Unix(second, 0).After(m.StoredAt.Add(timerSlack)) {
 		return nil // a forged timer, ahead of its time
 	}
 	last, err := s.ledger.LastSequence(ctx)

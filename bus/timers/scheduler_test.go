@@ -33,7 +33,9 @@ func newTiming(k *ledgertest.Kit, t *testing.T, change ...func(*booking.ProcessM
 }
 
 // newTimingWhile is newTiming for an instance that is not always fit.
-func newTimingWhile(k *ledgertest.Kit, t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig)) *timing {
+func newTimingWhile(
+	k *ledgertest.Kit, t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig),
+) *timing {
 	t.Helper()
 	ledger := k.Ledger(t)
 	board, _ := ledgertest.Follow(t, ledger)
@@ -85,21 +87,27 @@ func TestDeadlines(t *testing.T) {
 		// that somebody does.
 		past := ledgertest.Booked(t, l, user, time.Nanosecond)
 		first := newTiming(k, t)
-		wait.Until(t, "what was overdue has expired", func() bool { return ledgertest.State(t, l, past) == booking.StateExpired })
+		wait.Until(t, "what was overdue has expired", func() bool {
+			return ledgertest.State(t, l,
+				past) == booking.StateExpired
+		})
 
-		soon, later, taken := ledgertest.Booked(t, l, user, 2*time.Second), ledgertest.Booked(t, l, user, time.Hour), ledgertest.Booked(t, l, user, 2*time.Second)
+		soon, later, taken := ledgertest.Booked(t, l, user, 2*time.Second), ledgertest.Booked(t, l, user, time.Hour),
+			ledgertest.Booked(t, l, user, 2*time.Second)
 		if _, err := desk.Accept(t.Context(), rider.Command(), taken); err != nil {
 			t.Fatal(err)
 		}
 		first.stop() // whether it has armed the timers or not
 		newTiming(k, t)
 		newTiming(k, t)
-		wait.Until(t, "what was booked before the change has expired", func() bool { return ledgertest.State(t, l, soon) == booking.StateExpired })
+		wait.Until(t, "what was booked before the change has expired",
+			func() bool { return ledgertest.State(t, l, soon) == booking.StateExpired })
 		h, err := l.Load(t.Context(), soon, booking.Fresh)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if at := h.Events[1].At; at.Before(h.Booking.Deadline) || len(h.Events) != 2 || h.Events[1].Actor.Role != booking.Service {
+		if at := h.Events[1].At; at.Before(h.Booking.Deadline) || len(h.Events) != 2 ||
+			h.Events[1].Actor.Role != booking.Service {
 			t.Errorf("it expired %v after its deadline: %+v", at.Sub(h.Booking.Deadline), h.Events[1])
 		}
 		if got := ledgertest.State(t, l, taken); got != booking.StateAccepted {
@@ -116,7 +124,8 @@ func TestDeadlines(t *testing.T) {
 		if _, err := d.Release(t.Context(), rider.Command(), taken, "puncture"); err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "the one that was released has expired", func() bool { return ledgertest.State(t, l, taken) == booking.StateExpired })
+		wait.Until(t, "the one that was released has expired",
+			func() bool { return ledgertest.State(t, l, taken) == booking.StateExpired })
 	})
 }
 
@@ -268,7 +277,10 @@ func TestForgedTimers(t *testing.T) {
 		ledgertest.Store(t, conn, m)
 	}
 	next := ledgertest.Booked(t, l, user, time.Nanosecond) // behind all of them
-	wait.Until(t, "the next booking expires", func() bool { return ledgertest.State(t, l, next) == booking.StateExpired })
+	wait.Until(t, "the next booking expires", func() bool {
+		return ledgertest.State(t, l,
+			next) == booking.StateExpired
+	})
 	if got := ledgertest.State(t, l, id); got != booking.StateOpen {
 		t.Errorf("the booking that has time is %s", got)
 	}
@@ -296,7 +308,8 @@ func TestWrongCodesRelease(t *testing.T) {
 	}
 	wait.Until(t, "the booking is open again", func() bool { return ledgertest.State(t, l, id) == booking.StateOpen })
 	h, err := l.Load(t.Context(), id, booking.Fresh)
-	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes || h.Events[len(h.Events)-1].Actor.Role != booking.Service {
+	if err != nil || h.Booking.Reason != booking.ReasonWrongCodes ||
+		h.Events[len(h.Events)-1].Actor.Role != booking.Service {
 		t.Errorf("it was released because of %q: %v", h.Booking.Reason, err)
 	}
 }
@@ -326,7 +339,8 @@ func TestRecall(t *testing.T) {
 		})
 		ids := map[string]booking.ID{}
 		for name, rider := range map[string]ledgertest.Person{"idle": idle, "moving": moving, "there": there} {
-			ids[name] = ledgertest.Booked(t, l, user, time.Hour, booking.Trip{Pickup: &booking.Place{Lat: 1}, Dropoff: &booking.Place{Lat: 2}})
+			ids[name] = ledgertest.Booked(t, l, user, time.Hour,
+				booking.Trip{Pickup: &booking.Place{Lat: 1}, Dropoff: &booking.Place{Lat: 2}})
 			if _, err := desk.Accept(t.Context(), rider.Command(), ids[name]); err != nil {
 				t.Fatal(err)
 			}
@@ -334,17 +348,20 @@ func TestRecall(t *testing.T) {
 		if _, err := desk.Arrive(t.Context(), there.Command(), ids["there"]); err != nil {
 			t.Fatal(err)
 		}
-		wait.Until(t, "the idle rider has lost the booking", func() bool { return ledgertest.State(t, l, ids["idle"]) == booking.StateOpen })
+		wait.Until(t, "the idle rider has lost the booking",
+			func() bool { return ledgertest.State(t, l, ids["idle"]) == booking.StateOpen })
 		h, err := l.Load(t.Context(), ids["idle"], booking.Fresh)
 		if err != nil || h.Booking.Reason != booking.ReasonNotComing || h.Events[2].At.Sub(h.Events[1].At) < patience {
-			t.Errorf("it was released because of %q, %v after it was accepted: %v", h.Booking.Reason, h.Events[2].At.Sub(h.Events[1].At), err)
+			t.Errorf("it was released because of %q, %v after it was accepted: %v", h.Booking.Reason,
+				h.Events[2].At.Sub(h.Events[1].At), err)
 		}
 		if got := ledgertest.State(t, l, ids["moving"]); got != booking.StateAccepted {
 			t.Errorf("the booking of the rider who moves is %s", got)
 		}
 		now := time.Now()
 		stopped.Store(&now)
-		wait.Until(t, "the rider who has stopped has lost the booking", func() bool { return ledgertest.State(t, l, ids["moving"]) == booking.StateOpen })
+		wait.Until(t, "the rider who has stopped has lost the booking",
+			func() bool { return ledgertest.State(t, l, ids["moving"]) == booking.StateOpen })
 		if got := ledgertest.State(t, l, ids["there"]); got != booking.StateArrived {
 			t.Errorf("the booking of the rider who has arrived is %s", got)
 		}

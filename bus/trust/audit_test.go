@@ -37,7 +37,8 @@ func entries(t *testing.T, c *bus.Conn, n uint64) (subjects, bodies []string) {
 		}
 		seq++
 		subjects, bodies = append(subjects, m.Subject), append(bodies, string(m.Data))
-		if h := m.Header; h.Get("ce-type") != "pillion."+m.Subject || h.Get("ce-source") != "/test" || h.Get("ce-id") == "" || h.Get("ce-id") != h.Get("Nats-Msg-Id") {
+		if h := m.Header; h.Get("ce-type") != "pillion."+m.Subject || h.Get("ce-source") != "/test" ||
+			h.Get("ce-id") == "" || h.Get("ce-id") != h.Get("Nats-Msg-Id") {
 			t.Errorf("headers %v", h)
 		}
 	}

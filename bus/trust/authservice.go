@@ -18,7 +18,10 @@ import (
 // micro service "auth". Instances share the requests. keys returns the published set, or nil
 // without one. With tokens it also answers auth.service-token with the token that tokens returns,
 // encrypted; the requester learns its faults. Call stop to end it.
-func ServeAuth(c *bus.Conn, version string, keys func() *token.KeySet, tokens func(context.Context, ServiceRequest) (string, error)) (stop func() error, err error) {
+func ServeAuth(
+	c *bus.Conn, version string, keys func() *token.KeySet,
+	tokens func(context.Context, ServiceRequest) (string, error),
+) (stop func() error, err error) {
 	svc, err := micro.AddService(c.NATS(), micro.Config{
 		Name:        "auth",
 		Version:     version,
@@ -57,7 +60,8 @@ func ServeAuth(c *bus.Conn, version string, keys func() *token.KeySet, tokens fu
 			}
 			return token.PublicPEM(active.Public), true
 		})},
-		{"jwks", bus.JWKSSubject, answer("application/jwk-set+json", func(s *token.KeySet) ([]byte, bool) { return s.JWKS(), true })},
+		{"jwks", bus.JWKSSubject, answer("application/jwk-set+json",
+			func(s *token.KeySet) ([]byte, bool) { return s.JWKS(), true })},
 	}
 	if tokens != nil {
 		endpoints = append(endpoints, endpoint{"service-token", bus.ServiceTokenSubject, answerService(c, tokens)})
@@ -97,7 +101,8 @@ func answerService(c *bus.Conn, tokens func(context.Context, ServiceRequest) (st
 			logAnswer(c, r, r.Error(code, sentence, nil))
 			return
 		}
-		logAnswer(c, r, r.Respond(answer, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {"application/json"}})))
+		logAnswer(c, r,
+			r.Respond(answer, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {"application/json"}})))
 	}
 }
 

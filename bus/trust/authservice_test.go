@@ -25,20 +25,21 @@ func TestNoAnswerOnAnotherConnection(t *testing.T) {
 	conn := e.ConnectAs(t, access.Authsvc)
 	first, second := true, make(chan struct{})
 	again := sync.OnceFunc(func() { close(second) })
-	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil }, func(context.Context, trust.ServiceRequest) (string, error) {
-		if !first {
-			again() // the first question has been dealt with: they are, one after the other
-			return "", bus.ErrUnavailable
-		}
-		first = false
-		lost, made := conn.NATS().StatusChanged(nats.RECONNECTING), conn.NATS().StatusChanged(nats.CONNECTED)
-		if err := conn.NATS().ForceReconnect(); err != nil {
-			t.Error(err)
-		}
-		<-lost
-		<-made
-		return "a token", nil
-	})
+	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil },
+		func(context.Context, trust.ServiceRequest) (string, error) {
+			if !first {
+				again() // the first question has been dealt with: they are, one after the other
+				return "", bus.ErrUnavailable
+			}
+			first = false
+			lost, made := conn.NATS().StatusChanged(nats.RECONNECTING), conn.NATS().StatusChanged(nats.CONNECTED)
+			if err := conn.NATS().ForceReconnect(); err != nil {
+				t.Error(err)
+			}
+			<-lost
+			<-made
+			return "a token", nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,8 @@ func TestNoAnswerOnAnotherConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity, err := trust.NewIdentity(e.ConnectAs(t, access.Usersvc), trust.IdentityConfig{Service: "usersvc", Key: key, Verifier: v})
+	identity, err := trust.NewIdentity(e.ConnectAs(t, access.Usersvc),
+		trust.IdentityConfig{Service: "usersvc", Key: key, Verifier: v})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,8 @@ func NewClock(c *bus.Conn, o ClockOptions) (*Clock, error) {
 	if o.Registerer != nil {
 		if err := o.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "clock_offset_seconds",
-			Help: "How far this machine's clock is ahead of that of the server that stores events; negative where it is behind, NaN before the first comparison.",
+			Help: "How far this machine's clock is ahead of that of the server that stores events; negative " +
+				"where it is behind, NaN before the first comparison.",
 		}, k.seconds)); err != nil {
 			return nil, fmt.Errorf("watch the clock: %w", err)
 		}
@@ -79,7 +80,8 @@ func (k *Clock) Run(ctx context.Context) error {
 			if err := k.look(ctx); err != nil && ctx.Err() == nil {
 				k.conn.Log().Debug("the ledger's leader does not tell the time", "error", err)
 			} else {
-				next = time.Now().Add(clockPace/2 + rand.N(clockPace)) //nolint:gosec // so that instances do not ask at the same time
+				next = time.Now().Add(clockPace/2 +
+					rand.N(clockPace)) //nolint:gosec // so that instances do not ask at the same time
 			}
 		}
 		wait := clockRetry
@@ -96,7 +98,8 @@ func (k *Clock) Run(ctx context.Context) error {
 
 func (k *Clock) say(off bool, wrong error) {
 	if off {
-		k.conn.Log().Error("the clock is wrong; nothing that depends on it is done here until it is right", "error", wrong)
+		k.conn.Log().Error("the clock is wrong; nothing that depends on it is done here until it is right", "error",
+			wrong)
 		return
 	}
 	k.conn.Log().Info("the clock is right again")
@@ -156,7 +159,8 @@ func (k *Clock) Right() error {
 	if r.by != "" {
 		server += ", " + r.by
 	}
-	return token.ErrClock.Because(fmt.Errorf("it is %v %s that of %s, and may be %v off: synchronise the wrong one with a time server (NTP), and this process goes on by itself",
+	return token.ErrClock.Because(fmt.Errorf("it is %v %s that of %s, and may be %v off: synchronise the wrong "+
+		"one with a time server (NTP), and this process goes on by itself",
 		by.Round(time.Millisecond), which, server, ClockTolerance))
 }
 

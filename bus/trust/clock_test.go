@@ -39,7 +39,8 @@ func TestClock(t *testing.T) {
 			}
 			return all[0].GetMetric()[0].GetGauge().GetValue()
 		}
-		if err := clock.Ready(t.Context()); err == nil || !errors.Is(clock.Right(), bus.ErrUnavailable) || !math.IsNaN(offset()) {
+		if err := clock.Ready(t.Context()); err == nil || !errors.Is(clock.Right(), bus.ErrUnavailable) ||
+			!math.IsNaN(offset()) {
 			t.Errorf("before it was compared: %v, %v", err, offset())
 		}
 		bustest.Running(t, clock.Run)
@@ -62,7 +63,8 @@ func TestClock(t *testing.T) {
 				if err != nil {
 					t.Errorf("%v off: %v", c.off, err)
 				}
-			} else if !errors.Is(err, token.ErrClock) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "stores bookings, ") || !strings.Contains(err.Error(), "NTP") {
+			} else if !errors.Is(err, token.ErrClock) || !strings.Contains(err.Error(), c.says) ||
+				!strings.Contains(err.Error(), "stores bookings, ") || !strings.Contains(err.Error(), "NTP") {
 				t.Errorf("%v off: %v", c.off, err)
 			}
 			if got := offset(); math.Abs(got-c.off.Seconds()) > 3 {

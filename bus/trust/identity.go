@@ -85,7 +85,8 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	}
 	if config.Registerer != nil {
 		if err := config.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "service_token_seconds", Help: "How long the service's own token can still be used; 0 without one.",
+			Namespace: "pillion", Name: "service_token_seconds",
+			Help:        "How long the service's own token can still be used; 0 without one.",
 			ConstLabels: prometheus.Labels{"service": i.service},
 		}, i.left)); err != nil {
 			return nil, fmt.Errorf("identity: %w", err)
@@ -140,11 +141,13 @@ func (i *Identity) Run(ctx context.Context) error {
 		case fault.KindOf(err) == fault.Unavailable:
 			i.renewals.WithLabelValues(i.service, "unavailable").Inc()
 			wait = pace.NextBackOff()
-			i.conn.Log().Debug("the service has no token of its own yet", "service", i.service, "error", err, "retry_in", wait)
+			i.conn.Log().Debug("the service has no token of its own yet", "service", i.service, "error", err,
+				"retry_in", wait)
 		default:
 			i.renewals.WithLabelValues(i.service, "refused").Inc()
 			wait = identityRefused
-			i.conn.Log().Error("authsvc refuses this service a token", "service", i.service, "error", err, "retry_in", wait)
+			i.conn.Log().Error("authsvc refuses this service a token", "service", i.service, "error", err, "retry_in",
+				wait)
 		}
 		select {
 		case <-time.After(wait):
@@ -228,7 +231,8 @@ func (i *Identity) get(ctx context.Context) error {
 	}
 	var answer serviceAnswer
 	if err := json.Unmarshal(m.Data, &answer); err != nil || answer.Version != serviceVersion {
-		return bus.Unavailable("read the answer with the token", fmt.Errorf("it has version %d: %w", answer.Version, err))
+		return bus.Unavailable("read the answer with the token",
+			fmt.Errorf("it has version %d: %w", answer.Version, err))
 	}
 	raw, err := seal.Open(answer.Sealed, answer.From)
 	if err != nil { // anyone might have answered, so it is no refusal
@@ -284,7 +288,8 @@ func serviceRequest(data []byte, signature string) (ServiceRequest, error) {
 	if !nkeys.IsValidPublicCurveKey(q.Seal) || len(q.Nonce) > 64 {
 		return ServiceRequest{}, errServiceRequest.Because(errors.New("it has no encryption key, or a long nonce"))
 	}
-	return ServiceRequest{Service: q.Service, At: q.At, Nonce: q.Nonce, seal: q.Seal, body: data, signature: signed}, nil
+	return ServiceRequest{Service: q.Service, At: q.At, Nonce: q.Nonce, seal: q.Seal, body: data, signature: signed},
+		nil
 }
 
 // sealed returns the answer to the request: the token, encrypted for whoever sent the request.

@@ -129,14 +129,16 @@ func (w *KeyWatch) Ready(context.Context) error {
 }
 
 func lost(silence time.Duration) error {
-	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard from %v ago", silence.Round(time.Millisecond)))
+	return ErrKeysLost.Because(fmt.Errorf("the bucket's leader was last heard from %v ago",
+		silence.Round(time.Millisecond)))
 }
 
 // follow reads the bucket until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) }, func(err error, wait time.Duration) {
-		w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
-	})
+	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) },
+		func(err error, wait time.Duration) {
+			w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
+		})
 }
 
 // session takes every change as it comes, until something breaks.
@@ -199,7 +201,8 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	k.created, k.revision = created, m.Seq
 	set, err := keySetOf(m)
 	if err != nil {
-		w.conn.Log().Error("the key set in the bucket cannot be read; the last good one stays in use", "revision", m.Seq, "error", err)
+		w.conn.Log().Error("the key set in the bucket cannot be read; the last good one stays in use", "revision",
+			m.Seq, "error", err)
 		w.known.Store(&k)
 		return
 	}
@@ -243,7 +246,9 @@ func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error
 // nil, and the time by the server's clock, and stores the set that change returns, unless that is
 // the same. It returns the old and the new set. Where another process was faster, it calls change
 // again. Errors: those of change, and of kind fault.Unavailable.
-func ChangeKeys(ctx context.Context, c *bus.Conn, change func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was, is *token.KeySet, err error) {
+func ChangeKeys(
+	ctx context.Context, c *bus.Conn, change func(set *token.KeySet, now time.Time) (*token.KeySet, error),
+) (was, is *token.KeySet, err error) {
 	if err := c.EverConnected(); err != nil {
 		return nil, nil, err
 	}

@@ -87,9 +87,10 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, _, err := trust.ChangeKeys(ctx, e.Connect(t), func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
-			return token.FirstSet(publicKey(t), now)
-		}); err != nil {
+		if _, _, err := trust.ChangeKeys(ctx, e.Connect(t),
+			func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
+				return token.FirstSet(publicKey(t), now)
+			}); err != nil {
 			t.Fatal(err)
 		}
 		const writers = 8
@@ -99,14 +100,18 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 			conn, key := e.Connect(t), publicKey(t)
 			group.Go(func() {
 				<-start
-				if _, _, err := trust.ChangeKeys(ctx, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.Adopt(key, now) }); err != nil {
+				if _, _, err := trust.ChangeKeys(ctx, conn,
+					func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.Adopt(key, now) }); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		close(start)
 		group.Wait()
-		_, set, err := trust.ChangeKeys(ctx, e.Connect(t), func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		_, set, err := trust.ChangeKeys(ctx, e.Connect(t), func(set *token.KeySet, _ time.Time) (*token.KeySet,
+			error) {
+			return set, nil
+		})
 		if err != nil || len(set.Keys()) != writers+1 {
 			t.Errorf("%d keys, want %d: %v", len(set.Keys()), writers+1, err)
 		}
@@ -121,7 +126,10 @@ func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
 	defer cancel()
 	conn := e.Connect(t)
 	watch := ledgertest.WatchKeys(t, e.Connect(t), time.Hour, new(trust.Epoch))
-	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(publicKey(t), now) }); err != nil {
+	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+		error) {
+		return token.FirstSet(publicKey(t), now)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "the key arrives", func() bool { return watch.Ready(ctx) == nil })
@@ -143,7 +151,10 @@ func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
 		t.Fatal(err)
 	}
 	second := publicKey(t)
-	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(second, now) }); err != nil {
+	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+		error) {
+		return token.FirstSet(second, now)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "it has the new set", func() bool {
@@ -177,13 +188,15 @@ func TestAuthService(t *testing.T) {
 		t.Errorf("without keys it answers %v %v", m, err)
 	}
 	present = set
-	for subject, want := range map[string][]byte{"auth.public-key": token.PublicPEM(key.Public), "auth.jwks": set.JWKS()} {
+	for subject, want := range map[string][]byte{"auth.public-key": token.PublicPEM(key.Public),
+		"auth.jwks": set.JWKS()} {
 		m, err := client.Request(subject, nil, 5*time.Second)
 		if err != nil || !bytes.Equal(m.Data, want) {
 			t.Errorf("%s: %v\n%s", subject, err, m.Data)
 		}
 	}
-	if m, err := client.Request("$SRV.INFO.auth", nil, 5*time.Second); err != nil || !bytes.Contains(m.Data, []byte(`"queue_group":"q"`)) {
+	if m, err := client.Request("$SRV.INFO.auth", nil, 5*time.Second); err != nil ||
+		!bytes.Contains(m.Data, []byte(`"queue_group":"q"`)) {
 		t.Errorf("the service does not present itself in a queue group: %v", err)
 	}
 
@@ -206,7 +219,10 @@ func TestAuthService(t *testing.T) {
 	if watch.Refresh(t.Context()) {
 		t.Error("there is a set before there is one")
 	}
-	if _, _, err := trust.ChangeKeys(t.Context(), conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) { return token.FirstSet(key, now) }); err != nil {
+	if _, _, err := trust.ChangeKeys(t.Context(), conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+		error) {
+		return token.FirstSet(key, now)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if watch.Refresh(t.Context()) {

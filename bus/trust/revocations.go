@@ -69,7 +69,8 @@ var ErrRevocationsLost = fault.New(fault.Unavailable, "revocations_lost",
 // NewRevocationWatch returns an empty watch, which advances epoch when revocations change the past.
 // Call Run.
 func NewRevocationWatch(c *bus.Conn, epoch *Epoch) *RevocationWatch {
-	return &RevocationWatch{RevocationSet: new(token.RevocationSet), conn: c, epoch: epoch, bucket: c.Bucket(bus.RevocationsBucket)}
+	return &RevocationWatch{RevocationSet: new(token.RevocationSet), conn: c, epoch: epoch,
+		bucket: c.Bucket(bus.RevocationsBucket)}
 }
 
 // Next returns a channel that is closed when there is another revocation.
@@ -109,16 +110,18 @@ func (w *RevocationWatch) Ready(context.Context) error {
 		return token.ErrNoRevocations
 	}
 	if silence := time.Since(w.heard); silence > revocationAlive {
-		return ErrRevocationsLost.Because(fmt.Errorf("the bucket's leader was last heard from %v ago", silence.Round(time.Millisecond)))
+		return ErrRevocationsLost.Because(fmt.Errorf("the bucket's leader was last heard from %v ago",
+			silence.Round(time.Millisecond)))
 	}
 	return nil
 }
 
 // follow reads the bucket until ctx ends.
 func (w *RevocationWatch) follow(ctx context.Context) {
-	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) }, func(err error, wait time.Duration) {
-		w.conn.Log().Debug("revocation watch interrupted", "error", err, "retry_in", wait)
-	})
+	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) },
+		func(err error, wait time.Duration) {
+			w.conn.Log().Debug("revocation watch interrupted", "error", err, "retry_in", wait)
+		})
 }
 
 var errOtherBucket = errors.New("the bucket was replaced")
@@ -234,7 +237,8 @@ func (w *RevocationWatch) reachesBack(m bus.Message, at time.Time) {
 	loaded := !w.heard.IsZero()
 	w.mu.Unlock()
 	if loaded && back > revocationDelay {
-		w.conn.Log().Warn("a revocation reaches back; boards are rebuilt", "sequence", m.Seq, "as_of", at, "stored", m.StoredAt)
+		w.conn.Log().Warn("a revocation reaches back; boards are rebuilt", "sequence", m.Seq, "as_of", at, "stored",
+			m.StoredAt)
 		w.epoch.Advance()
 	}
 }

@@ -104,7 +104,8 @@ func TestRevokedThoughLeadersStepDown(t *testing.T) {
 	}
 	var slowest time.Duration
 	for range 6 {
-		if _, err := conn.NATS().Request("$JS.API.STREAM.LEADER.STEPDOWN.KV_"+bus.RevocationsBucket, nil, 5*time.Second); err != nil {
+		if _, err := conn.NATS().Request("$JS.API.STREAM.LEADER.STEPDOWN.KV_"+bus.RevocationsBucket, nil,
+			5*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		p, sid := k.Login(t, booking.User)
@@ -163,7 +164,8 @@ func TestRevokeIsIdempotent(t *testing.T) {
 		}
 		// A later logout of everything takes back more, as of later, and changes nothing about the
 		// first one.
-		ledgertest.Revoke(t, conn, token.Revocation{Subject: account, NotBefore: before.Add(2 * time.Second), At: now.Add(time.Second)})
+		ledgertest.Revoke(t, conn, token.Revocation{Subject: account, NotBefore: before.Add(2 * time.Second),
+			At: now.Add(time.Second)})
 		check := func(what string, w *ledgertest.Watched) {
 			t.Helper()
 			for _, tt := range []struct {
@@ -232,7 +234,8 @@ func TestRevokeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bustest.CloseConn(t, away)
-	if err := trust.Revoke(t.Context(), away, token.Revocation{Session: booking.NewID(), At: time.Now()}); fault.KindOf(err) != fault.Unavailable {
+	if err := trust.Revoke(t.Context(), away, token.Revocation{Session: booking.NewID(),
+		At: time.Now()}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("without NATS: %v", err)
 	}
 }
@@ -279,7 +282,8 @@ func TestRevocationsThatCannotBeRead(t *testing.T) {
 	last, sid := k.Login(t, booking.User)
 	ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
 	refused(t, last.Proof, w)
-	for what, w := range map[string]*ledgertest.Watched{"who was there": w, "who came later": k.Watch(t, k.Connect(t)).Loaded(t)} {
+	for what, w := range map[string]*ledgertest.Watched{"who was there": w,
+		"who came later": k.Watch(t, k.Connect(t)).Loaded(t)} {
 		for i, s := range sessions {
 			at, ok := w.Revoked("", s, now)
 			if !ok || at.Before(now.Add(-5*time.Second)) || at.After(time.Now().Add(5*time.Second)) {

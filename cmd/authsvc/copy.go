@@ -29,7 +29,8 @@ func (c copyAccounts) run(ctx context.Context, env program.Env) error {
 		return errSameStore
 	}
 	o := wiring.Operator{
-		Log: env.Logger(setting.Log(c.quietLog)), At: wiring.At(c.Remote, "authsvc accounts copy"), Key: c.Path("operator"),
+		Log: env.Logger(setting.Log(c.quietLog)), At: wiring.At(c.Remote, "authsvc accounts copy"),
+		Key: c.Path("operator"),
 	}
 	return o.WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		return c.copy(ctx, env.Stdout, conn)

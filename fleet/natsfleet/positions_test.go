@@ -111,7 +111,8 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 				return ok && p.Place == here && to.Online(rita)
 			})
 			announce(t, to)(to.SetOnline(rita, false))
-			wait.Until(t, "the other instance knows that the rider is offline", func() bool { return !from.Online(rita) })
+			wait.Until(t, "the other instance knows that the rider is offline",
+				func() bool { return !from.Online(rita) })
 			announce(t, from)(from.SetOnline(rita, true))
 			wait.Until(t, "the other instance knows that the rider is online", func() bool { return to.Online(rita) })
 		}
@@ -122,7 +123,8 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 			t.Error("somebody is known before anything was heard")
 		}
 		announce(t, one)(one.reports(rita, here))
-		wait.Until(t, "the new instance knows where the rider is", func() bool { _, ok := three.Where(rita); return ok })
+		wait.Until(t, "the new instance knows where the rider is",
+			func() bool { _, ok := three.Where(rita); return ok })
 		if three.Online(rita) {
 			t.Error("the new instance takes the rider for online")
 		}
@@ -178,10 +180,14 @@ func TestMalformedPositions(t *testing.T) {
 		{"fleet.position." + strings.ToUpper(rita), whole},
 	}
 	for _, data := range []string{
-		"", "x", "null", "[]", "{}", `"x"`, whole + "x", whole + whole, whole[:len(whole)-1], whole + strings.Repeat(" ", 512),
-		with("v", 2), with("v", 0), with("v", "1"), without("v"), without("lat"), without("lng"), without("at"), without("said"), without("online"),
-		without("lat", "lng", "at", "online", "said"), with("lat", 90.5), with("lat", "NaN"), with("lng", -180.5), with("lng", 1e300), with("lat", nil),
-		with("age", -1), with("age", 1000*3600*25), with("age", 1e30), with("at", -1), with("at", now+1000*3600*25), with("at", 1.5), with("said", -1), with("said", now+1000*3600*25), with("online", "true"), with("at", 1e30),
+		"", "x", "null", "[]", "{}", `"x"`, whole + "x", whole + whole, whole[:len(whole)-1], whole +
+			strings.Repeat(" ", 512),
+		with("v", 2), with("v", 0), with("v", "1"), without("v"), without("lat"), without("lng"), without("at"),
+		without("said"), without("online"),
+		without("lat", "lng", "at", "online", "said"), with("lat", 90.5), with("lat", "NaN"), with("lng", -180.5),
+		with("lng", 1e300), with("lat", nil),
+		with("age", -1), with("age", 1000*3600*25), with("age", 1e30), with("at", -1), with("at", now+1000*3600*25),
+		with("at", 1.5), with("said", -1), with("said", now+1000*3600*25), with("online", "true"), with("at", 1e30),
 		strings.Replace(whole, "12.5", "1e999", 1), strings.Replace(whole, "12.5", "NaN", 1),
 	} {
 		bad = append(bad, struct{ subject, data string }{"fleet.position." + rita, data})
@@ -192,7 +198,8 @@ func TestMalformedPositions(t *testing.T) {
 		}
 	}
 	rolf := booking.RiderID(booking.NewID())
-	if err := forger.PublishMsg(&nats.Msg{Subject: "fleet.position." + string(rolf), Data: []byte(without("online", "said"))}); err != nil {
+	if err := forger.PublishMsg(&nats.Msg{Subject: "fleet.position." + string(rolf),
+		Data: []byte(without("online", "said"))}); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "a good one is taken", func() bool { _, ok := in.Where(rolf); return ok })
@@ -206,7 +213,8 @@ func TestMalformedPositions(t *testing.T) {
 
 // FuzzPosition sends anything: it is taken whole, or ignored.
 func FuzzPosition(f *testing.F) {
-	for _, seed := range []string{"", "{}", `{"v":1,"lat":1,"lng":2,"at":3}`, `{"v":1,"online":false,"said":3}`, `{"v":1,"lat":1,"lng":2,"at":3,"online":true,"said":1}`, `{"v":1,"lat":1e999}`} {
+	for _, seed := range []string{"", "{}", `{"v":1,"lat":1,"lng":2,"at":3}`, `{"v":1,"online":false,"said":3}`,
+		`{"v":1,"lat":1,"lng":2,"at":3,"online":true,"said":1}`, `{"v":1,"lat":1e999}`} {
 		f.Add([]byte(seed))
 	}
 	e := bustest.Run(f)

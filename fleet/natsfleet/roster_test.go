@@ -41,7 +41,8 @@ func TestRoster(t *testing.T) {
 		var work sync.WaitGroup
 		for i := range 8 { // on two phones
 			work.Go(func() {
-				if err := []*natsfleet.Roster{here, there}[i%2].Say(t.Context(), rita, i%2 == 0, time.Unix(9, 0)); err != nil {
+				if err := []*natsfleet.Roster{here, there}[i%2].Say(t.Context(), rita, i%2 == 0,
+					time.Unix(9, 0)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -53,11 +53,13 @@ func TestGet(t *testing.T) {
 			policy: func(p retry.Policy) retry.Policy { p.When = retry.Unavailable; return p },
 		},
 		{
-			name: "tries", fails: 9, with: errAway, want: []error{errAway}, calls: 2, least: time.Second / 2, most: 2 * time.Second,
+			name: "tries", fails: 9, with: errAway, want: []error{errAway}, calls: 2, least: time.Second / 2,
+			most:   2 * time.Second,
 			policy: func(p retry.Policy) retry.Policy { p.Tries = 2; return p },
 		},
 		{
-			name: "permanent at the last try", fails: 9, with: retry.Permanent(errWrong), want: []error{errWrong}, calls: 1,
+			name: "permanent at the last try", fails: 9, with: retry.Permanent(errWrong), want: []error{errWrong},
+			calls:  1,
 			policy: func(p retry.Policy) retry.Policy { p.Tries = 1; return p },
 		},
 		{
@@ -160,7 +162,8 @@ func TestKeep(t *testing.T) {
 
 func TestKeepGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := retry.Policy{First: time.Second, Longest: time.Second, When: func(err error) bool { return !errors.Is(err, errWrong) }}
+		p := retry.Policy{First: time.Second, Longest: time.Second,
+			When: func(err error) bool { return !errors.Is(err, errWrong) }}
 		op, calls := failing(2, errAway)
 		err := p.Keep(t.Context(), func(func()) error {
 			if _, err := op(); err != nil {

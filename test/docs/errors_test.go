@@ -265,7 +265,8 @@ func rewrite(page string, found map[string]*code) string {
 		b.WriteString(unsorted + "\n| code | status | sentence | what to do |\n|---|---|---|---|\n")
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
-		cells := []string{"`" + name + "`", strings.Join(left[name].statuses, ", "), strings.Join(left[name].sentences, "<br>")}
+		cells := []string{"`" + name + "`", strings.Join(left[name].statuses, ", "),
+			strings.Join(left[name].sentences, "<br>")}
 		b.WriteString("| " + strings.Join(cells, " | ") + " |  |\n")
 	}
 	return b.String()

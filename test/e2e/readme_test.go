@@ -110,7 +110,8 @@ func (r *reader) untilInterrupted(t *testing.T, command, ready, seen string) {
 	}
 	r.shell.run(t, command+" & BEHIND=$!")
 	wait.Until(t, command+" prints "+ready, printed(ready))
-	r.shell.run(t, `curl -s -o /dev/null -X POST -H "Authorization: Bearer $USER_TOKEN" http://localhost:3001/book -d '{}'`)
+	r.shell.run(t,
+		`curl -s -o /dev/null -X POST -H "Authorization: Bearer $USER_TOKEN" http://localhost:3001/book -d '{}'`)
 	wait.Until(t, command+" prints "+seen, printed(seen))
 	r.shell.run(t, "kill $BEHIND")
 }
@@ -240,7 +241,8 @@ type background struct{ out *webtest.Journal }
 // await waits until the process prints a text.
 func (b *background) await(t *testing.T, text string) {
 	t.Helper()
-	wait.Until(t, "a process in the background prints "+text, func() bool { return strings.Contains(b.out.String(), text) })
+	wait.Until(t, "a process in the background prints "+text,
+		func() bool { return strings.Contains(b.out.String(), text) })
 }
 
 func inBackground(t *testing.T, dir, name string, args ...string) *background {

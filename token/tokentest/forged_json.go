@@ -15,13 +15,18 @@ func (f *forger) headers() {
 	good := f.members()
 	jwk := onlyKey(f.set)
 	for _, extra := range (Members{
-		{"jku", `"http://127.0.0.1:9/jwks.json"`}, {"x5u", `"http://127.0.0.1:9/chain.pem"`}, {"jwk", jwk}, {"x5c", `["MIIB"]`},
-		{"x5t", `"AAAA"`}, {"x5t#S256", `"AAAA"`}, {"crit", `["unknown"]`}, {"crit", `[]`}, {"crit", `["b64"]`}, {"crit", `["alg"]`},
-		{"b64", `false`}, {"b64", `true`}, {"zip", `"DEF"`}, {"zip", `null`}, {"cty", `"JWT"`}, {"enc", `"A128GCM"`}, {"epk", `{}`},
-		{"nonce", `"1"`}, {"ver", `1`}, {"", `""`}, {"exp", `1`}, {"KID", quote(f.kid())}, {"Typ", `"JWT"`}, {"\u212aid", quote(f.kid())},
+		{"jku", `"http://127.0.0.1:9/jwks.json"`}, {"x5u", `"http://127.0.0.1:9/chain.pem"`}, {"jwk", jwk},
+		{"x5c", `["MIIB"]`},
+		{"x5t", `"AAAA"`}, {"x5t#S256", `"AAAA"`}, {"crit", `["unknown"]`}, {"crit", `[]`}, {"crit", `["b64"]`},
+		{"crit", `["alg"]`},
+		{"b64", `false`}, {"b64", `true`}, {"zip", `"DEF"`}, {"zip", `null`}, {"cty", `"JWT"`}, {"enc", `"A128GCM"`},
+		{"epk", `{}`},
+		{"nonce", `"1"`}, {"ver", `1`}, {"", `""`}, {"exp", `1`}, {"KID", quote(f.kid())}, {"Typ", `"JWT"`},
+		{"\u212aid", quote(f.kid())},
 		{"kid", quote(f.kid())}, {"typ", `"JWT"`}, {`k\u0069d`, quote(f.kid())},
 	}) {
-		f.header(malformed, "header with "+extra.Name+" "+cut(extra.Value)+" added", good.Plus(extra.Name, extra.Value).String())
+		f.header(malformed, "header with "+extra.Name+" "+cut(extra.Value)+" added",
+			good.Plus(extra.Name, extra.Value).String())
 	}
 	f.header(malformed, "header with crit and b64", good.Plus("crit", `["b64"]`).Plus("b64", "false").String())
 	b64 := good.Plus("crit", `["b64"]`).Plus("b64", "false").String()
@@ -30,11 +35,14 @@ func (f *forger) headers() {
 	if err != nil {
 		f.t.Fatalf("tokentest: make a key set: %v", err)
 	}
-	f.add(malformed, "another key, brought along as jwk", f.Raw(f.Other, good.Plus("jwk", onlyKey(set)).String(), f.claims().String()))
+	f.add(malformed, "another key, brought along as jwk", f.Raw(f.Other, good.Plus("jwk", onlyKey(set)).String(),
+		f.claims().String()))
 
 	for _, kid := range []string{
-		"null", "7", "true", "[]", quote(""), quote(f.kid()[:42]), quote(f.kid() + "A"), quote(f.kid()[:42] + "="), quote(f.kid()[:42] + "/"),
-		quote(f.kid()[:42] + `\n`), quote(f.kid()[:42] + `\u0000`), "[" + quote(f.kid()) + "]", quote("../../../../../../../dev/null"),
+		"null", "7", "true", "[]", quote(""), quote(f.kid()[:42]), quote(f.kid() + "A"), quote(f.kid()[:42] + "="),
+		quote(f.kid()[:42] + "/"),
+		quote(f.kid()[:42] + `\n`), quote(f.kid()[:42] + `\u0000`), "[" + quote(f.kid()) + "]",
+		quote("../../../../../../../dev/null"),
 		quote("../../../../../../../../../etc/passwd.......")[:44] + `"`, quote("' UNION SELECT 'AAAA'; -- "),
 		quote("x' UNION SELECT 'key' FROM keys WHERE '1'='1")[:44] + `"`, quote("http://127.0.0.1:9/key"), quote("|/usr/bin/id"),
 		quote("https://127.0.0.1:9/key"), quote(f.kid()[:41] + "\u00e9"),
@@ -45,7 +53,8 @@ func (f *forger) headers() {
 	f.header("unknown_key", "kid of a key that is not there", good.With("kid", quote(strings.Repeat("A", 43))).String())
 	f.header("unknown_key", "kid in other case", good.With("kid", quote(swapCase(f.kid()))).String())
 
-	for _, typ := range []string{`"jwt"`, `"Jwt"`, `"JWS"`, `"JWE"`, `"at+jwt"`, `"application/jwt"`, `"JWT "`, `""`, `"JWT\u0000"`} {
+	for _, typ := range []string{`"jwt"`, `"Jwt"`, `"JWS"`, `"JWE"`, `"at+jwt"`, `"application/jwt"`, `"JWT "`, `""`,
+		`"JWT\u0000"`} {
 		f.header("type", "typ "+typ, good.With("typ", typ).String())
 	}
 	f.header("type", "typ missing", good.Without("typ").String())

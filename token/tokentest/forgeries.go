@@ -109,14 +109,21 @@ func (m Members) Plus(name, value string) Members {
 
 // Without returns the members without one.
 func (m Members) Without(name string) Members {
-	return slices.DeleteFunc(slices.Clone(m), func(member struct{ Name, Value string }) bool { return member.Name == name })
+	return slices.DeleteFunc(slices.Clone(m), func(member struct {
+		Name,
+		Value string
+	}) bool {
+		return member.Name == name
+	})
 }
 
 // claims are Ulla's, issued a minute ago for a quarter of an hour.
 func (f *forger) claims() Members {
 	return Members{
-		{"iss", `"pillion"`}, {"aud", `"pillion"`}, {"sub", quote(Ulla)}, {"role", `"user"`}, {"email", `"ulla@example.com"`},
-		{"jti", quote(f.jti)}, {"sid", quote(Ulla)}, {"nbf", f.after(-time.Minute)}, {"iat", f.after(-time.Minute)}, {"exp", f.after(14 * time.Minute)},
+		{"iss", `"pillion"`}, {"aud", `"pillion"`}, {"sub", quote(Ulla)}, {"role", `"user"`},
+		{"email", `"ulla@example.com"`},
+		{"jti", quote(f.jti)}, {"sid", quote(Ulla)}, {"nbf", f.after(-time.Minute)}, {"iat", f.after(-time.Minute)},
+		{"exp", f.after(14 * time.Minute)},
 	}
 }
 
@@ -161,7 +168,8 @@ func (f *forger) shapes() {
 	f.add(malformed, "tab in the signature", f.good[:len(f.good)-8]+"\t"+f.good[len(f.good)-8:])
 	f.add(malformed, "NUL behind", f.good+"\x00")
 	f.add(malformed, "padding of the signature", f.good+"==")
-	f.add(malformed, "padding of the header, signed", Sign(f.t, f.Private, base64.URLEncoding.EncodeToString([]byte(f.Header()+" "))+"."+claims))
+	f.add(malformed, "padding of the header, signed", Sign(f.t, f.Private,
+		base64.URLEncoding.EncodeToString([]byte(f.Header()+" "))+"."+claims))
 	f.add(malformed, "padding by dots", f.good+"..")
 	f.add(malformed, "the standard alphabet's plus", header+"."+claims+"."+"+"+sig[1:])
 	f.add(malformed, "the standard alphabet's slash", header+"."+claims+"."+"/"+sig[1:])
@@ -171,12 +179,15 @@ func (f *forger) shapes() {
 	f.add(malformed, "Bearer before it", "Bearer "+f.good)
 	f.add(malformed, "two of them", f.good+","+f.good)
 	f.add(malformed, "in quotes", quote(f.good))
-	f.add(malformed, "in JSON serialization", fmt.Sprintf(`{"payload":"%s","protected":"%s","signature":"%s"}`, claims, header, sig))
+	f.add(malformed, "in JSON serialization", fmt.Sprintf(`{"payload":"%s","protected":"%s","signature":"%s"}`, claims,
+		header, sig))
 	f.add(malformed, "a JWE's five parts", header+"..AAAA.AAAA.AAAA")
 	f.add(malformed, "not base64 but JSON", f.Header()+"."+f.claims().String()+"."+sig)
 	f.add(malformed, "unused bits set in the signature", flipLast(f.good))
-	f.add(malformed, "unused bits set in the header, signed", Sign(f.t, f.Private, flipLast(encode(spaced(f.Header())))+"."+claims))
-	f.add(malformed, "unused bits set in the claims, signed", Sign(f.t, f.Private, header+"."+flipLast(encode(spaced(f.claims().String())))))
+	f.add(malformed, "unused bits set in the header, signed",
+		Sign(f.t, f.Private, flipLast(encode(spaced(f.Header())))+"."+claims))
+	f.add(malformed, "unused bits set in the claims, signed",
+		Sign(f.t, f.Private, header+"."+flipLast(encode(spaced(f.claims().String())))))
 	f.payload(malformed, "longer than 4 KiB", f.claims().Plus("note", quote(strings.Repeat("x", 3000))).String())
 	f.payload(malformed, "a megabyte", f.claims().Plus("note", quote(strings.Repeat("x", 1<<20))).String())
 	f.header(malformed, "kid of 64 KiB", f.members().With("kid", quote(strings.Repeat("k", 64<<10))).String())
@@ -210,7 +221,8 @@ func (f *forger) signatures() {
 	}
 	f.add(signature, "another key under our kid", f.Raw(f.Other, f.Header(), f.claims().String()))
 	f.add("unknown_key", "another key under its own kid",
-		f.Raw(f.Other, f.members().With("kid", quote(token.Thumbprint(&f.Other.PublicKey))).String(), f.claims().String()))
+		f.Raw(f.Other, f.members().With("kid", quote(token.Thumbprint(&f.Other.PublicKey))).String(),
+			f.claims().String()))
 	with("first bit changed", changed(0))
 	with("middle bit changed", changed(len(raw)/2))
 	with("last bit changed", changed(len(raw)-1))
@@ -295,7 +307,8 @@ func (f *forger) algorithms() {
 	pemText := token.PublicPEM(&f.Private.PublicKey)
 	for name, secret := range map[string][]byte{
 		"the PEM": pemText, "the PEM without its last line feed": pemText[:len(pemText)-1], "the DER": der,
-		"the PKCS #1 DER": x509.MarshalPKCS1PublicKey(&f.Private.PublicKey), "the JWK": []byte(onlyKey(f.set)), "the JWKS": f.set.JWKS(),
+		"the PKCS #1 DER": x509.MarshalPKCS1PublicKey(&f.Private.PublicKey), "the JWK": []byte(onlyKey(f.set)),
+		"the JWKS":    f.set.JWKS(),
 		"the modulus": f.Private.N.Bytes(), "the kid": []byte(f.kid()), "nothing": {},
 	} {
 		f.add(algorithm, "HS256 keyed with "+name, f.sign(jwt.SigningMethodHS256, secret, alg("HS256")))
@@ -319,7 +332,8 @@ func (f *forger) algorithms() {
 		f.t.Fatalf("tokentest: make a key: %v", err)
 	}
 	f.add(algorithm, "EdDSA", f.sign(jwt.SigningMethodEdDSA, edwards, alg("EdDSA")))
-	for _, name := range []string{"rs256", "Rs256", "RS256 ", " RS256", `RS256\u0000`, "R\u017f256", "RSA-OAEP", "RS1", "ES256K", ""} {
+	for _, name := range []string{"rs256", "Rs256", "RS256 ", " RS256", `RS256\u0000`, "R\u017f256", "RSA-OAEP", "RS1",
+		"ES256K", ""} {
 		f.add(algorithm, "alg "+quote(name)+" with an RS256 signature", Sign(f.t, f.Private, alg(name)))
 	}
 	f.header(algorithm, "alg missing", f.members().Without("alg").String())

@@ -49,7 +49,8 @@ func TestParseArea(t *testing.T) {
 			t.Errorf("?%s: %v, want %q", c.query, err, c.says)
 		}
 	}
-	if _, _, err := bookings.ParseArea(webtest.Request("GET", "/?lat=1&lng=%zz", "", ""), 3000); !errors.Is(err, web.ErrQuery) {
+	if _, _, err := bookings.ParseArea(webtest.Request("GET", "/?lat=1&lng=%zz", "", ""), 3000); !errors.Is(err,
+		web.ErrQuery) {
 		t.Errorf("what cannot be read: %v", err)
 	}
 }

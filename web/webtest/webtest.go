@@ -100,7 +100,8 @@ func ValidateResponse(t testing.TB, spec []byte, req *http.Request, status int, 
 		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
 	})
 	if err != nil {
-		t.Errorf("the answer to %s %s (%d) is not as the OpenAPI document has it: %v", req.Method, req.URL.Path, status, err)
+		t.Errorf("the answer to %s %s (%d) is not as the OpenAPI document has it: %v", req.Method, req.URL.Path, status,
+			err)
 	}
 }
 

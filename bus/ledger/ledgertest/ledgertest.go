@@ -109,7 +109,10 @@ func Await(t testing.TB, l *ledger.Ledger, b *board.Board) {
 
 // Message makes the message of an event like a publisher who knows the format and obeys no rule.
 // The changes are applied to it.
-func Message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof string, change ...func(m *nats.Msg, body map[string]any)) *nats.Msg {
+func Message(
+	id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof string,
+	change ...func(m *nats.Msg, body map[string]any),
+) *nats.Msg {
 	body := map[string]any{
 		"v": 1, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
 	}
@@ -123,7 +126,8 @@ func Message(id booking.ID, n int, kind booking.Kind, actor booking.Actor, proof
 	eventID := booking.NewID()
 	for name, value := range map[string]string{
 		"ce-specversion": "1.0", "ce-id": eventID, "ce-type": "pillion.booking." + string(kind), "ce-source": "/forger",
-		"ce-subject": string(id), "ce-time": time.Now().UTC().Format(time.RFC3339Nano), "Content-Type": "application/json",
+		"ce-subject": string(id), "ce-time": time.Now().UTC().Format(time.RFC3339Nano),
+		"Content-Type":  "application/json",
 		"Authorization": "Bearer " + proof, "Nats-Msg-Id": eventID,
 	} {
 		m.Header.Set(name, value)

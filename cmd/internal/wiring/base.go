@@ -150,7 +150,8 @@ func (b *Base) identity(service, file string) (*trust.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}
-	return trust.NewIdentity(b.Conn, trust.IdentityConfig{Service: service, Key: key, Verifier: verifier, Registerer: b.Registry})
+	return trust.NewIdentity(b.Conn, trust.IdentityConfig{Service: service, Key: key, Verifier: verifier,
+		Registerer: b.Registry})
 }
 
 // Close drains the connections. Stop their users first.

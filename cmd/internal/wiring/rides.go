@@ -78,7 +78,8 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	return &Rides{
 		base: b, board: board, follower: ledger.Follow(board),
 		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
-		fleet: riders, positions: natsfleet.NewPositions(b.Of("ridersvc").Conn, riders), radius: float64(f.Radius.Value),
+		fleet: riders, positions: natsfleet.NewPositions(b.Of("ridersvc").Conn, riders),
+		radius: float64(f.Radius.Value),
 	}, nil
 }
 
@@ -184,7 +185,8 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		return Component{}, err
 	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run, func(ctx context.Context) error { return feed.Run(ctx, ledger) }, leave),
+		Handler: service.Routes(), Tasks: append(tasks, identity.Run,
+			func(ctx context.Context) error { return feed.Run(ctx, ledger) }, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
 	}, nil
 }
