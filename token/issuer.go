@@ -51,7 +51,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		faults = append(faults, ErrKey.Because(err))
 	}
 	if c.Life < time.Second || c.Life > MaxLife {
-		faults = append(faults, ErrSettings.Because(fmt.Errorf("Life is %s, not within 1s to %s", c.Life, MaxLife)))
+		faults = append(faults, ErrSettings.Because(fmt.Errorf("a life of %s is not within 1s to %s", c.Life, MaxLife)))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)

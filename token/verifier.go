@@ -176,8 +176,8 @@ func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims
 	if len(raw) > MaxSize { // do not hash a megabyte
 		return Claims{}, refuse(malformed, "it is longer than 4096 bytes")
 	}
-	print := fingerprintOf(raw)
-	s, cached := v.cache.Get(print)
+	sum := fingerprintOf(raw)
+	s, cached := v.cache.Get(sum)
 	var signed signedText
 	if !cached {
 		if s, signed, err = v.expected.parse(raw); err != nil {
@@ -210,7 +210,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims
 		if err := signed.verify(key); err != nil {
 			return Claims{}, err
 		}
-		v.cache.Add(print, s)
+		v.cache.Add(sum, s)
 	}
 	if v.revocations != nil { // last: a forged token never waits for them
 		if err := v.checkRevocations(s, m); err != nil {

@@ -22,6 +22,7 @@ var (
 // Everybody are all of them.
 var Everybody = []booking.Actor{Owner, Stranger, TheRider, Other, Former, Service}
 
+// Ride is the booking of all stories.
 const Ride = booking.ID("ride")
 
 // Noon is when everything begins, and Deadline until when a rider may accept, at first and after a

@@ -94,13 +94,13 @@ func FreePorts(n int) ([]int, error) {
 	var found []int
 	var last error
 	for range 100 * n {
-		port := firstPort + rand.IntN(ports) //nolint:gosec // no secret
+		port := firstPort + rand.IntN(ports)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			last = err
 			continue
 		}
-		defer l.Close() //nolint:errcheck // all are held until all are known
+		defer l.Close() // hold all until all are known
 		if found = append(found, l.Addr().(*net.TCPAddr).Port); len(found) == n {
 			return found, nil
 		}

@@ -105,7 +105,7 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 			progress = time.Now()
 			pace.Reset()
 		}
-		if time.Now().Sub(progress) > bus.ReadPatience {
+		if time.Since(progress) > bus.ReadPatience {
 			return failed(err)
 		}
 		select {

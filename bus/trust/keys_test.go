@@ -101,7 +101,9 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 			group.Go(func() {
 				<-start
 				if _, _, err := trust.ChangeKeys(ctx, conn,
-					func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.Adopt(key, now) }); err != nil {
+					func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+						return set.Adopt(key, now)
+					}); err != nil {
 					t.Error(err)
 				}
 			})

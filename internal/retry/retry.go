@@ -66,7 +66,7 @@ func (p Policy) Keep(ctx context.Context, session func(working func()) error) er
 		return struct{}{}, err
 	})
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // to be stopped is no failure
 	}
 	return err
 }

@@ -137,7 +137,7 @@ func checkWidth(file string, number int, line string, use lineUse) []violation {
 		return nil
 	case strings.HasSuffix(line, "`"): // a struct tag cannot be split
 		return nil
-	case isTest(file) && (use.strings > 0 || tableRow.MatchString(line)): // forged and broken input is long
+	case isTest(file) && (use.strings > 0 || tableRow.MatchString(line)): // input is long
 		return nil
 	}
 	return []violation{{file, number, "code width",
