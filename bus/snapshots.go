@@ -188,7 +188,7 @@ func (s *snapshots) load(ctx context.Context, x *snapshot) (*board.Board, error)
 		return nil, errors.Join(errUnreachable, err)
 	}
 	defer reader.close()
-	loading := board.NewLoading()
+	loading := board.NewLoader()
 	for n := 0; n < x.Chunks; {
 		m, _, err := reader.next()
 		if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/example/pillion/booking/board"
 )
 
-// rides returns the events of n rides that overlap: all are requested, then all accepted, and so on.
+// rides returns the events of n rides that overlap: all are requested, then all accepted, and so
+// on.
 func rides(n int, story []step) []booking.Event {
 	events := make([]booking.Event, 0, n*len(story))
 	ids := make([]booking.ID, n)
@@ -31,7 +32,16 @@ func rides(n int, story []step) []booking.Event {
 
 // BenchmarkBoardApply applies verified events to a board of 100,000 bookings.
 func BenchmarkBoardApply(b *testing.B) {
-	events := rides(100_000, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}})
+	events := rides(
+		100_000,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+			{Kind: booking.Started, Actor: rider},
+			{Kind: booking.Completed, Actor: rider},
+		},
+	)
 	all := board.New()
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -91,7 +101,8 @@ func BenchmarkBoardOfUser(b *testing.B) {
 	}
 }
 
-// BenchmarkBoardInState lists the few cancelled bookings, the oldest ones, of a user and a rider with as many completed ones as it says.
+// BenchmarkBoardInState lists the few cancelled bookings, the oldest ones, of a user and a rider
+// with as many completed ones as it says.
 func BenchmarkBoardInState(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

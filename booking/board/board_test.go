@@ -21,7 +21,8 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A shadow is what a board should be, made in the simplest way: a thread for each booking, and sorting at every question.
+// A shadow is what a board should be, made in the simplest way: a thread for each booking, and
+// sorting at every question.
 type shadow struct {
 	threads map[booking.ID]*booking.EventSequencer
 	applied map[booking.ID][]booking.Event
@@ -64,25 +65,41 @@ func (s *shadow) near(at booking.Place, radius float64, now time.Time) []board.N
 }
 
 func (s *shadow) ofUser(u booking.UserID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.User == u }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(
+		func(b booking.Booking) bool { return b.User == u },
+		func(b booking.Booking) uint64 { return b.RequestedSeq },
+	)
 	slices.Reverse(found)
 	return found
 }
 
 func (s *shadow) ofRider(r booking.RiderID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.Rider == r }, func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(
+		func(b booking.Booking) bool { return b.Rider == r },
+		func(b booking.Booking) uint64 { return b.RequestedSeq },
+	)
 	slices.Reverse(found)
 	return found
 }
 
 // filters are some ways to narrow a list, and each in the simplest words.
 func filters() map[string]filter {
-	times := []time.Time{{}, noon.Add(-time.Hour), noon.Add(100 * time.Second), noon.Add(10 * time.Minute), noon.Add(20*time.Minute + time.Nanosecond),
-		noon.AddDate(1, 0, 0), noon.AddDate(9000, 0, 0)}
+	times := []time.Time{
+		{},
+		noon.Add(-time.Hour),
+		noon.Add(100 * time.Second),
+		noon.Add(10 * time.Minute),
+		noon.Add(20*time.Minute + time.Nanosecond),
+		noon.AddDate(1, 0, 0),
+		noon.AddDate(9000, 0, 0),
+	}
 	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
 	for i, s := range booking.States() {
 		t := booking.States()[(i*3+1)%len(booking.States())]
-		all["in "+string(s)] = filter{[]board.Filter{board.InState(s)}, func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)] = filter{
+			[]board.Filter{board.InState(s)},
+			func(b booking.Booking) bool { return b.State == s },
+		}
 		all["in "+string(s)+" or "+string(t)] = filter{[]board.Filter{board.InState(s, t)},
 			func(b booking.Booking) bool { return b.State == s || b.State == t }}
 	}
@@ -91,11 +108,19 @@ func filters() map[string]filter {
 		since, until := func(b booking.Booking) bool { return !b.RequestedAt.Before(from) }, func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
 		all[fmt.Sprint("since ", from)] = filter{[]board.Filter{board.Since(from)}, since}
 		all[fmt.Sprint("until ", to)] = filter{[]board.Filter{board.Until(to)}, until}
-		all[fmt.Sprint("between ", from, to)] = filter{[]board.Filter{board.Until(to), board.Since(from), board.InState(booking.States()...)},
-			func(b booking.Booking) bool { return since(b) && until(b) }}
+		all[fmt.Sprint("between ", from, to)] = filter{
+			[]board.Filter{board.Until(to), board.Since(from), board.InState(booking.States()...)},
+			func(b booking.Booking) bool { return since(b) && until(b) },
+		}
 		all[fmt.Sprint("completed between ", from, to)] = filter{
-			[]board.Filter{board.Until(to), board.InState(booking.StateCompleted, booking.StateAccepted), board.Since(from), board.InState(booking.StateCompleted)},
-			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
+			[]board.Filter{
+				board.Until(to),
+				board.InState(booking.StateCompleted, booking.StateAccepted),
+				board.Since(from),
+				board.InState(booking.StateCompleted),
+			},
+			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted },
+		}
 	}
 	return all
 }
@@ -120,7 +145,11 @@ func underWay(b booking.Booking) bool {
 }
 
 // pages puts together what page returns, limit at a time.
-func pages(limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking) []booking.Booking {
+func pages(
+	limit int,
+	next func(booking.Booking) uint64,
+	page func(limit int, cursor uint64) []booking.Booking,
+) []booking.Booking {
 	var all []booking.Booking
 	for cursor := uint64(0); ; {
 		found := page(limit, cursor)
@@ -162,14 +191,24 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	}
 	sameNearby(t, b, s)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
-		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
-			return b.OfUser(u, limit, before, only...)
-		})
+		sameLists(
+			t,
+			"of user "+string(u),
+			s.ofUser(u),
+			func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+				return b.OfUser(u, limit, before, only...)
+			},
+		)
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
-		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64, only ...board.Filter) []booking.Booking {
-			return b.OfRider(r, limit, before, only...)
-		})
+		sameLists(
+			t,
+			"of rider "+string(r),
+			s.ofRider(r),
+			func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+				return b.OfRider(r, limit, before, only...)
+			},
+		)
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody", ""} {
 		want := filter{passes: underWay}.of(s.ofRider(r))
@@ -182,8 +221,14 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	}
 }
 
-// sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the whole of it.
-func sameLists(t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64, only ...board.Filter) []booking.Booking) {
+// sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the
+// whole of it.
+func sameLists(
+	t *testing.T,
+	whose string,
+	all []booking.Booking,
+	list func(limit int, before uint64, only ...board.Filter) []booking.Booking,
+) {
 	t.Helper()
 	for what, f := range filters() {
 		want := f.of(all)
@@ -224,11 +269,27 @@ func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 							t.Fatalf("number %d near %v is\n %+v, want\n %+v", i, at, n, want[i])
 						}
 					}
-					if got, want := b.Reachable(&at, radius, now, limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(
+						&at,
+						radius,
+						now,
+						limit,
+					), reachable[:min(limit, len(reachable))]; !slices.Equal(
+						ids(got),
+						ids(want),
+					) {
 						t.Fatalf("reachable from %v within %g m:\n %v, want\n %v", at, radius, ids(got), ids(want))
 					}
 					nowhere := reachable[len(near):]
-					if got, want := b.Reachable(nil, radius, now, limit), nowhere[:min(limit, len(nowhere))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(
+						nil,
+						radius,
+						now,
+						limit,
+					), nowhere[:min(limit, len(nowhere))]; !slices.Equal(
+						ids(got),
+						ids(want),
+					) {
 						t.Fatalf("reachable from an unknown place:\n %v, want\n %v", ids(got), ids(want))
 					}
 				}
@@ -245,12 +306,16 @@ func ids(bs []booking.Booking) []string {
 	return names
 }
 
-// A board is, booking by booking, what its events make, whatever is forged, misplaced or sent twice.
+// A board is, booking by booking, what its events make, whatever is forged, misplaced or sent
+// twice.
 func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	outcomes := make(map[error]int)
 	for seed := range uint64(30) {
 		src := bookingtest.NewRandom(seed)
-		all, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		all, want := board.New(), &shadow{
+			make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event),
+		}
 		names := 1 + src.IntN(60)
 		for range 1500 {
 			src.ID = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
@@ -298,8 +363,18 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	}
 }
 
-// feed applies the next event of a booking as a ledger would store it, and fails the test unless it follows.
-func feed(t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time) {
+// feed applies the next event of a booking as a ledger would store it, and fails the test unless it
+// follows.
+func feed(
+	t testing.TB,
+	b *board.Board,
+	seq uint64,
+	id booking.ID,
+	n int,
+	k booking.Kind,
+	a booking.Actor,
+	until time.Time,
+) {
 	t.Helper()
 	e := step{Kind: k, Actor: a}.Event()
 	e.ID, e.Booking, e.N, e.Seq, e.At = booking.EventID(fmt.Sprint("event-", seq)), id, n, seq, noon
@@ -312,7 +387,8 @@ func feed(t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k book
 	b.Advance(seq)
 }
 
-// Many bookings open, are taken and are given back in any order, and the list stays right all the time.
+// Many bookings open, are taken and are given back in any order, and the list stays right all the
+// time.
 func TestOpenStaysInOrder(t *testing.T) {
 	const bookings = 3000
 	for seed := range uint64(3) {
@@ -372,7 +448,16 @@ func TestOpenStaysInOrder(t *testing.T) {
 				got = append(got, b.OpenedSeq)
 			}
 			if !slices.Equal(got, want) {
-				t.Fatalf("seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v", seed, seq, now, after, limit, got, want)
+				t.Fatalf(
+					"seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v",
+					seed,
+					seq,
+					now,
+					after,
+					limit,
+					got,
+					want,
+				)
 			}
 		}
 	}
@@ -396,7 +481,12 @@ func TestBoardLimits(t *testing.T) {
 	}
 	at := *step{Kind: booking.Requested, Actor: owner}.Event().Pickup
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if near, reachable := len(all.Near(at, 1, noon, limit)), len(all.Reachable(&at, 1, noon, limit)); near != want || reachable != want {
+		if near, reachable := len(
+			all.Near(at, 1, noon, limit),
+		), len(
+			all.Reachable(&at, 1, noon, limit),
+		); near != want ||
+			reachable != want {
 			t.Errorf("near, at most %d: %d, and reachable %d", limit, near, reachable)
 		}
 	}
@@ -405,7 +495,21 @@ func TestBoardLimits(t *testing.T) {
 		at     booking.Place
 		radius float64
 	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1}, {booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
-		if near, reachable := all.Near(c.at, c.radius, noon, 5), all.Reachable(&c.at, c.radius, noon, 5); len(near)+len(reachable) != 0 {
+		if near, reachable := all.Near(
+			c.at,
+			c.radius,
+			noon,
+			5,
+		), all.Reachable(
+			&c.at,
+			c.radius,
+			noon,
+			5,
+		); len(
+			near,
+		)+len(
+			reachable,
+		) != 0 {
 			t.Errorf("around %v within %v m: %d near, %d reachable", c.at, c.radius, len(near), len(reachable))
 		}
 	}
@@ -420,14 +524,21 @@ func TestBoardLimits(t *testing.T) {
 	}
 }
 
-// The clocks of the servers that write the ledger one after another may differ: a list by time is right all the same.
+// The clocks of the servers that write the ledger one after another may differ: a list by time is
+// right all the same.
 func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	shown := board.New()
 	var all []booking.Booking
 	for i := range 400 {
 		e := step{Kind: booking.Requested, Actor: owner}.Event()
-		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1, uint64(i+1)
+		e.ID, e.Booking, e.N, e.Seq = booking.EventID(
+			fmt.Sprint("event-", i),
+		), booking.ID(
+			fmt.Sprint(i),
+		), 1, uint64(
+			i+1,
+		)
 		e.At = noon.Add(time.Duration(i+r.IntN(60)) * time.Second)
 		if err := shown.Apply(e); err != nil {
 			t.Fatal(err)
@@ -456,7 +567,10 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 // Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
 func TestForget(t *testing.T) {
 	src := bookingtest.NewRandom(7)
-	old, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+	old, want := board.New(), &shadow{
+		make(map[booking.ID]*booking.EventSequencer),
+		make(map[booking.ID][]booking.Event),
+	}
 	var events []booking.Event
 	length := uint64(1000)
 	if wait.Long() {
@@ -478,7 +592,10 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for _, first := range []uint64{0, 1, 2, length / 6, length / 6, length / 2, length + 1} {
-		young, rest := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer), make(map[booking.ID][]booking.Event)}
+		young, rest := board.New(), &shadow{
+			make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event),
+		}
 		for _, e := range events {
 			if e.Seq >= first && young.Apply(e) == nil {
 				_ = rest.thread(e.Booking).Apply(e)
@@ -499,7 +616,8 @@ func TestForget(t *testing.T) {
 	old.Refuse("booking-0", 2, booking.Accepted, 4000)
 	old.Forget(4001)
 	feed(t, old, 4001, "booking-0", 1, booking.Requested, owner, time.Time{})
-	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{}) // nor is anything known of its forgeries
+	// nor is anything known of its forgeries
+	feed(t, old, 4002, "booking-0", 2, booking.Accepted, rider, time.Time{})
 	if b, ok := old.Get("booking-0"); !ok || b.RequestedSeq != 4001 {
 		t.Errorf("a forgotten id is not new: %+v", b)
 	}
@@ -529,7 +647,8 @@ func TestAwait(t *testing.T) {
 		if now := all.Seq(); now != seq {
 			t.Errorf("at %d, want %d", now, seq)
 		}
-		for range 2 * waiters / 20 { // exactly those of seq-1 and seq; whoever comes late finds it reached
+		// exactly those of seq-1 and seq; whoever comes late finds it reached
+		for range 2 * waiters / 20 {
 			if got := <-woken; got > seq {
 				t.Errorf("%d was woken at %d", got, seq)
 			}
@@ -624,7 +743,8 @@ func TestAwaitLeavesNothing(t *testing.T) {
 	runtime.KeepAlive(all)
 }
 
-// A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were cut from.
+// A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were
+// cut from.
 func TestBoardIsLean(t *testing.T) {
 	const bookings, most = 10_000, 490
 	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
@@ -633,7 +753,11 @@ func TestBoardIsLean(t *testing.T) {
 	for i := range bookings {
 		for n, st := range []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}} {
 			e := st.Event()
-			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))), booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
+			e.ID, e.Booking = booking.EventID(
+				cut(fmt.Sprintf("event-%020d", 5*i+n)),
+			), booking.ID(
+				cut(fmt.Sprintf("booking-%018d", i)),
+			)
 			e.Actor.ID = cut(fmt.Sprintf("%s-%020d", e.Actor.ID[:5], i/5))
 			e.N, e.Seq, e.At = n+1, uint64(5*i+n+1), noon
 			if err := all.Apply(e); err != nil {

@@ -20,7 +20,8 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 )
 
-// A script is what a ledger could hold: events, forgeries and nonsense about some bookings. Each line is put on boards as a reader does it.
+// A script is what a ledger could hold: events, forgeries and nonsense about some bookings. Each
+// line is put on boards as a reader does it.
 type script struct {
 	lines []func(*board.Board) error
 	seqs  []uint64
@@ -106,12 +107,13 @@ func capture(t testing.TB, c *board.Capture, between func()) [][]byte {
 // content is all that a board knows.
 func content(t testing.TB, b *board.Board) []byte {
 	t.Helper()
-	return bytes.Join(capture(t, b.Capture(), nil)[1:], nil) // the header says how large maps have been
+	// the header says how large maps have been
+	return bytes.Join(capture(t, b.Capture(), nil)[1:], nil)
 }
 
 func load(t testing.TB, blocks [][]byte) *board.Board {
 	t.Helper()
-	l := board.NewLoading()
+	l := board.NewLoader()
 	for _, block := range blocks {
 		if err := l.Take(block); err != nil {
 			t.Fatal(err)
@@ -124,7 +126,8 @@ func load(t testing.TB, blocks [][]byte) *board.Board {
 	return b
 }
 
-// A board that was captured and loaded is the board that it was, and becomes with everything that follows what that becomes.
+// A board that was captured and loaded is the board that it was, and becomes with everything that
+// follows what that becomes.
 func TestCapturedBoards(t *testing.T) {
 	for seed := range uint64(40) {
 		s := write(seed, 1500)
@@ -132,7 +135,8 @@ func TestCapturedBoards(t *testing.T) {
 		all := board.New()
 		s.play(all, 0, half)
 		loaded := load(t, capture(t, all.Capture(), nil))
-		if loaded.Seq() != all.Seq() || loaded.Len() != all.Len() || loaded.Remaining() != all.Remaining() || !bytes.Equal(content(t, loaded), content(t, all)) {
+		if loaded.Seq() != all.Seq() || loaded.Len() != all.Len() || loaded.Remaining() != all.Remaining() ||
+			!bytes.Equal(content(t, loaded), content(t, all)) {
 			t.Fatalf("seed %d: the loaded board is another one", seed)
 		}
 		for n := range 60 {
@@ -144,7 +148,12 @@ func TestCapturedBoards(t *testing.T) {
 		}
 		if seed%2 == 0 { // of what is left behind, each is to know when it ages
 			first := s.seqs[half/2]
-			if a, b := all.Forget(first), loaded.Forget(first); a != b || !bytes.Equal(content(t, loaded), content(t, all)) {
+			if a, b := all.Forget(
+				first,
+			), loaded.Forget(
+				first,
+			); a != b ||
+				!bytes.Equal(content(t, loaded), content(t, all)) {
 				t.Fatalf("seed %d: the loaded board forgets %d bookings, want %d", seed, b, a)
 			}
 		}
@@ -156,7 +165,8 @@ func TestCapturedBoards(t *testing.T) {
 		}
 		now := noon.Add(30 * time.Second)
 		open := all.Open(now, 1000, 0)
-		if !slices.Equal(ids(open), ids(loaded.Open(now, 1000, 0))) || !slices.Equal(ids(all.Overdue(now)), ids(loaded.Overdue(now))) {
+		if !slices.Equal(ids(open), ids(loaded.Open(now, 1000, 0))) ||
+			!slices.Equal(ids(all.Overdue(now)), ids(loaded.Overdue(now))) {
 			t.Fatalf("seed %d: other bookings are open", seed)
 		}
 		for _, who := range []booking.UserID{"owner", "stranger"} {
@@ -170,7 +180,16 @@ func TestCapturedBoards(t *testing.T) {
 // What changes on a board while it is captured is not in the capture.
 func TestCaptureIsOfOneMoment(t *testing.T) {
 	const n = 4000
-	events := rides(n, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}})
+	events := rides(
+		n,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+			{Kind: booking.Started, Actor: rider},
+			{Kind: booking.Completed, Actor: rider},
+		},
+	)
 	put := func(b *board.Board, es []booking.Event) {
 		t.Helper()
 		for _, e := range es {
@@ -180,7 +199,8 @@ func TestCaptureIsOfOneMoment(t *testing.T) {
 			b.Advance(e.Seq)
 		}
 	}
-	for _, cut := range []int{0, 1, n / 2, n + n/2, 2*n + 7} { // in the second, requests go on coming
+	// in the second, requests go on coming
+	for _, cut := range []int{0, 1, n / 2, n + n/2, 2*n + 7} {
 		all, want := board.New(), board.New()
 		put(all, events[:cut])
 		put(want, events[:cut])
@@ -207,7 +227,8 @@ func TestCaptureIsOfOneMoment(t *testing.T) {
 	}
 }
 
-// A board whose oldest bookings age while it is captured yields the others, and one that becomes another board yields nothing any more.
+// A board whose oldest bookings age while it is captured yields the others, and one that becomes
+// another board yields nothing any more.
 func TestCaptureOfABoardThatForgets(t *testing.T) {
 	events := rides(2000, []step{{Kind: booking.Requested, Actor: owner}})
 	all := board.New()
@@ -249,7 +270,14 @@ func TestCaptureOfABoardThatForgets(t *testing.T) {
 func TestWhatRefusedMessagesLeaveBehindAges(t *testing.T) {
 	all := board.New()
 	all.Refuse("forged", 1, booking.Requested, 5)
-	events := rides(1, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}})
+	events := rides(
+		1,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+		},
+	)
 	for i := range events {
 		events[i].Seq += 9 // 10, 11, 12
 		if err := all.Apply(events[i]); err != nil {
@@ -284,14 +312,15 @@ func again2(e booking.Event) booking.Event {
 	return e
 }
 
-// Whatever blocks are torn, mixed up or made up, a Loading refuses them or makes a board, and does not break.
+// Whatever blocks are torn, mixed up or made up, a Loader refuses them or makes a board, and does
+// not break.
 func TestLoadingOfNonsense(t *testing.T) {
 	s := write(7, 1200)
 	all := board.New()
 	s.play(all, 0, len(s.lines))
 	blocks := capture(t, all.Capture(), nil)
 	take := func(blocks [][]byte) error {
-		l := board.NewLoading()
+		l := board.NewLoader()
 		for _, b := range blocks {
 			if err := l.Take(b); err != nil {
 				return err
@@ -327,9 +356,10 @@ func TestLoadingOfNonsense(t *testing.T) {
 	}
 }
 
-// The version of boards goes up when the same events make another board, or a board makes other bytes: what an older program has captured is not
-// what a reader would make of the events now. Where this fails because of something you meant to change, raise BoardVersion and put the
-// new digest here.
+// The version of boards goes up when the same events make another board, or a board makes other
+// bytes: what an older program has captured is not what a reader would make of the events now.
+// Where this fails because of something you meant to change, raise BoardVersion and put the new
+// digest here.
 func TestBoardVersion(t *testing.T) {
 	const version, digest = 1, "bb2bf206c110bdb4"
 	h := sha256.New()
@@ -348,7 +378,8 @@ func TestBoardVersion(t *testing.T) {
 	}
 }
 
-// BenchmarkCapture captures and loads a board of a million bookings, and says how long those are held up who write to it and look at it meanwhile.
+// BenchmarkCapture captures and loads a board of a million bookings, and says how long those are
+// held up who write to it and look at it meanwhile.
 func BenchmarkCapture(b *testing.B) {
 	const n = 1_000_000
 	all := board.New()
@@ -374,7 +405,8 @@ func BenchmarkCapture(b *testing.B) {
 				default:
 				}
 				started := time.Now()
-				all.Refuse(events[i%n].Booking, 1, booking.Requested, 1) // takes the lock and changes nothing
+				// takes the lock and changes nothing
+				all.Refuse(events[i%n].Booking, 1, booking.Requested, 1)
 				write = append(write, time.Since(started))
 				runtime.Gosched()
 			}

@@ -52,7 +52,8 @@ func TestWatchTellsWhatHappensToOneBooking(t *testing.T) {
 			t.Fatal(err)
 		}
 		want = next
-		if c.Event.ID != e.ID || c.Booking.State != want.State || c.Booking.Seq != e.Seq || c.Booking.Rider != want.Rider {
+		if c.Event.ID != e.ID || c.Booking.State != want.State || c.Booking.Seq != e.Seq ||
+			c.Booking.Rider != want.Rider {
 			t.Errorf("told %s and %s, want %s and %s", c.Event.ID, c.Booking.State, e.ID, want.State)
 		}
 	}
