@@ -7,23 +7,41 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// What CheckCalls says about small histories: it must not let pass what must never be, and not cry wolf.
+// CheckCalls rejects small impossible histories, and accepts possible ones.
 func TestVerdicts(t *testing.T) {
 	user := booking.Actor{ID: "user", Role: booking.User}
 	one, two := booking.Actor{ID: "one", Role: booking.Rider}, booking.Actor{ID: "two", Role: booking.Rider}
 	service := booking.Actor{ID: "service", Role: booking.Service}
 	state := func(s booking.State, version int, rider booking.Actor, released ...booking.RiderID) booking.Booking {
-		return booking.Booking{State: s, Version: version, User: "user", Rider: booking.RiderID(rider.ID), ReleasedBy: released}
+		return booking.Booking{
+			State:      s,
+			Version:    version,
+			User:       "user",
+			Rider:      booking.RiderID(rider.ID),
+			ReleasedBy: released,
+		}
 	}
 	nobody := booking.Actor{}
 	open, accepted := state(booking.StateOpen, 1, nobody), state(booking.StateAccepted, 2, one)
 
-	// at makes a call between two moments. Each has a command of its own, unless again says otherwise.
+	// at returns a call between two moments, with a command of its own.
 	n := 0
 	at := func(begin, end int64, id booking.ID, o Op, a booking.Actor, answer string, got booking.Booking) *Call {
 		n++
-		return &Call{Client: n, Op: o, ID: id, Actor: a, Command: booking.CommandID(booking.DeriveID(string(rune(n)))), Wait: time.Hour, Right: true,
-			First: begin, Begin: begin, End: end, Answer: answer, Got: got}
+		return &Call{
+			Client:  n,
+			Op:      o,
+			ID:      id,
+			Actor:   a,
+			Command: booking.CommandID(booking.DeriveID(string(rune(n)))),
+			Wait:    time.Hour,
+			Right:   true,
+			First:   begin,
+			Begin:   begin,
+			End:     end,
+			Answer:  answer,
+			Got:     got,
+		}
 	}
 	again := func(first, second *Call) *Call {
 		second.Command, second.First = first.Command, first.Begin
@@ -92,7 +110,7 @@ func TestVerdicts(t *testing.T) {
 			var calls []*Call
 			for _, x := range test.calls {
 				copied := *x
-				if copied.Answer == Unknown { // as whoever records leaves it where it cannot be told
+				if copied.Answer == Unknown { // as a recorder leaves it
 					copied.End = Forever
 				}
 				calls = append(calls, &copied)
