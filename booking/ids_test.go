@@ -54,8 +54,7 @@ func TestValidID(t *testing.T) {
 	for id, want := range map[string]bool{
 		good: true, strings.Repeat("7", 26): true, strings.Repeat("2", 26): true,
 		"": false, good[1:]: false, good + "a": false, strings.ToUpper(good): false,
-		good[:25] + "1": false, good[:25] + "8": false, good[:25] + "0": false, good[:25] + ".": false, good[:25] +
-			"*": false,
+		good[:25] + "1": false, good[:25] + "8": false, good[:25] + "0": false, good[:25] + ".": false, good[:25] + "*": false,
 		good[:25] + ">": false, good[:25] + " ": false, good[:25] + "\x00": false, good[:24] + "\u00e9": false,
 	} {
 		if got := booking.ValidID(id); got != want {

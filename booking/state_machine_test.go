@@ -247,8 +247,8 @@ func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (
 	panic("no decision for " + k)
 }
 
-// Every situation, every kind of event, everybody: what may happen, and the answers to whom where
-// it may not.
+// Every situation, every kind of event, everybody: what may happen, and which answer each gets
+// where it may not.
 func TestWhoMayDoWhatWhen(t *testing.T) {
 	var cells int
 	for _, s := range situations {
@@ -354,10 +354,9 @@ func TestWhatEventsDo(t *testing.T) {
 		want  func(b *booking.Booking)
 	}{
 		{"requested", []step{{Kind: booking.Requested, Actor: owner}}, func(*booking.Booking) {}},
-		{"accepted", []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}},
-			func(b *booking.Booking) {
-				b.State, b.Rider = booking.StateAccepted, "rider"
-			}},
+		{"accepted", []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}}, func(b *booking.Booking) {
+			b.State, b.Rider = booking.StateAccepted, "rider"
+		}},
 		{"released", given(), func(b *booking.Booking) {
 			b.OpenedAt, b.OpenedSeq, b.ReleasedBy, b.Reason = at(3), 3, []booking.RiderID{"former"}, "puncture"
 		}},
@@ -365,16 +364,14 @@ func TestWhatEventsDo(t *testing.T) {
 			b.State, b.Rider = booking.StateAccepted, "rider"
 			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
 		}},
-		{"released by the service, after wrong codes", taken(step{Kind: booking.Arrived, Actor: rider}, refused,
-			refused, step{Kind: booking.Released, Actor: service}), func(b *booking.Booking) {
+		{"released by the service, after wrong codes", taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, step{Kind: booking.Released, Actor: service}), func(b *booking.Booking) {
 			b.OpenedAt, b.OpenedSeq, b.ReleasedBy, b.Reason = at(8), 8, []booking.RiderID{"former", "rider"}, "puncture"
 		}},
 		{"start refused", taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused), func(b *booking.Booking) {
 			b.State, b.Rider, b.WrongCodes = booking.StateArrived, "rider", 2
 			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
 		}},
-		{"cancelled", []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider},
-			{Kind: booking.Cancelled, Actor: owner}}, func(b *booking.Booking) {
+		{"cancelled", []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Cancelled, Actor: owner}}, func(b *booking.Booking) {
 			b.State, b.Rider, b.Reason = booking.StateCancelled, "rider", "rain"
 		}},
 		{"rated", with(completed, step{Kind: booking.Rated, Actor: rider}), func(b *booking.Booking) {

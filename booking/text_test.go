@@ -18,8 +18,7 @@ func TestReasonsAreKeptPlain(t *testing.T) {
 		"\u2764\ufe0f":               "\u2764\ufe0f",
 		"  ":                         "",
 		"\u200d\ufe0f \u3164":        "", // nothing that anybody could see
-		strings.Repeat("e\u0301", booking.MaxReason) + strings.Repeat(" ", 50): strings.Repeat("\u00e9",
-			booking.MaxReason),
+		strings.Repeat("e\u0301", booking.MaxReason) + strings.Repeat(" ", 50): strings.Repeat("\u00e9", booking.MaxReason),
 	} {
 		h := newHouse(t)
 		h.tell(t, taken()...)
@@ -37,8 +36,7 @@ func TestReasonsThatReadOtherwise(t *testing.T) {
 	h := newHouse(t)
 	h.tell(t, taken()...)
 	for _, written := range []string{
-		"a\x00", "a\nb", "a\t", "\x1b[2J", "a\u0085b", "a\u2028b", "a\u2029", "\u202etxet", "\u2066a\u2069", "a\u200bb",
-		"\u200c", "\u2060", "\ufeffa",
+		"a\x00", "a\nb", "a\t", "\x1b[2J", "a\u0085b", "a\u2028b", "a\u2029", "\u202etxet", "\u2066a\u2069", "a\u200bb", "\u200c", "\u2060", "\ufeffa",
 		"a\u00ad", "a\u061cb", "a\U000e0061", "\u180e", strings.Repeat("x", booking.MaxReason+1),
 	} {
 		_, err := h.Cancel(t.Context(), by(owner), h.id, written)

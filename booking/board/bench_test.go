@@ -32,9 +32,16 @@ func rides(n int, story []step) []booking.Event {
 
 // BenchmarkBoardApply applies verified events to a board of 100,000 bookings.
 func BenchmarkBoardApply(b *testing.B) {
-	events := rides(100_000, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider},
-		{Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider},
-		{Kind: booking.Completed, Actor: rider}})
+	events := rides(
+		100_000,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+			{Kind: booking.Started, Actor: rider},
+			{Kind: booking.Completed, Actor: rider},
+		},
+	)
 	all := board.New()
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -65,29 +65,41 @@ func (s *shadow) near(at booking.Place, radius float64, now time.Time) []board.N
 }
 
 func (s *shadow) ofUser(u booking.UserID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.User == u },
-		func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(
+		func(b booking.Booking) bool { return b.User == u },
+		func(b booking.Booking) uint64 { return b.RequestedSeq },
+	)
 	slices.Reverse(found)
 	return found
 }
 
 func (s *shadow) ofRider(r booking.RiderID) []booking.Booking {
-	found := s.bookings(func(b booking.Booking) bool { return b.Rider == r },
-		func(b booking.Booking) uint64 { return b.RequestedSeq })
+	found := s.bookings(
+		func(b booking.Booking) bool { return b.Rider == r },
+		func(b booking.Booking) uint64 { return b.RequestedSeq },
+	)
 	slices.Reverse(found)
 	return found
 }
 
 // filters are some ways to narrow a list, and each in the simplest words.
 func filters() map[string]filter {
-	times := []time.Time{{}, noon.Add(-time.Hour), noon.Add(100 * time.Second), noon.Add(10 * time.Minute),
+	times := []time.Time{
+		{},
+		noon.Add(-time.Hour),
+		noon.Add(100 * time.Second),
+		noon.Add(10 * time.Minute),
 		noon.Add(20*time.Minute + time.Nanosecond),
-		noon.AddDate(1, 0, 0), noon.AddDate(9000, 0, 0)}
+		noon.AddDate(1, 0, 0),
+		noon.AddDate(9000, 0, 0),
+	}
 	all := map[string]filter{"all": {nil, func(booking.Booking) bool { return true }}}
 	for i, s := range booking.States() {
 		t := booking.States()[(i*3+1)%len(booking.States())]
-		all["in "+string(s)] = filter{[]board.Filter{board.InState(s)},
-			func(b booking.Booking) bool { return b.State == s }}
+		all["in "+string(s)] = filter{
+			[]board.Filter{board.InState(s)},
+			func(b booking.Booking) bool { return b.State == s },
+		}
 		all["in "+string(s)+" or "+string(t)] = filter{[]board.Filter{board.InState(s, t)},
 			func(b booking.Booking) bool { return b.State == s || b.State == t }}
 	}
@@ -97,13 +109,19 @@ func filters() map[string]filter {
 			func(b booking.Booking) bool { return b.RequestedAt.Before(to) }
 		all[fmt.Sprint("since ", from)] = filter{[]board.Filter{board.Since(from)}, since}
 		all[fmt.Sprint("until ", to)] = filter{[]board.Filter{board.Until(to)}, until}
-		all[fmt.Sprint("between ", from, to)] = filter{[]board.Filter{board.Until(to), board.Since(from),
-			board.InState(booking.States()...)},
-			func(b booking.Booking) bool { return since(b) && until(b) }}
+		all[fmt.Sprint("between ", from, to)] = filter{
+			[]board.Filter{board.Until(to), board.Since(from), board.InState(booking.States()...)},
+			func(b booking.Booking) bool { return since(b) && until(b) },
+		}
 		all[fmt.Sprint("completed between ", from, to)] = filter{
-			[]board.Filter{board.Until(to), board.InState(booking.StateCompleted, booking.StateAccepted),
-				board.Since(from), board.InState(booking.StateCompleted)},
-			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted }}
+			[]board.Filter{
+				board.Until(to),
+				board.InState(booking.StateCompleted, booking.StateAccepted),
+				board.Since(from),
+				board.InState(booking.StateCompleted),
+			},
+			func(b booking.Booking) bool { return since(b) && until(b) && b.State == booking.StateCompleted },
+		}
 	}
 	return all
 }
@@ -129,7 +147,9 @@ func underWay(b booking.Booking) bool {
 
 // pages puts together what page returns, limit at a time.
 func pages(
-	limit int, next func(booking.Booking) uint64, page func(limit int, cursor uint64) []booking.Booking,
+	limit int,
+	next func(booking.Booking) uint64,
+	page func(limit int, cursor uint64) []booking.Booking,
 ) []booking.Booking {
 	var all []booking.Booking
 	for cursor := uint64(0); ; {
@@ -173,16 +193,24 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 	}
 	sameNearby(t, b, s)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
-		sameLists(t, "of user "+string(u), s.ofUser(u), func(limit int, before uint64,
-			only ...board.Filter) []booking.Booking {
-			return b.OfUser(u, limit, before, only...)
-		})
+		sameLists(
+			t,
+			"of user "+string(u),
+			s.ofUser(u),
+			func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+				return b.OfUser(u, limit, before, only...)
+			},
+		)
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody"} {
-		sameLists(t, "of rider "+string(r), s.ofRider(r), func(limit int, before uint64,
-			only ...board.Filter) []booking.Booking {
-			return b.OfRider(r, limit, before, only...)
-		})
+		sameLists(
+			t,
+			"of rider "+string(r),
+			s.ofRider(r),
+			func(limit int, before uint64, only ...board.Filter) []booking.Booking {
+				return b.OfRider(r, limit, before, only...)
+			},
+		)
 	}
 	for _, r := range []booking.RiderID{"rider", "other", "former", "nobody", ""} {
 		want := filter{passes: underWay}.of(s.ofRider(r))
@@ -198,8 +226,10 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 // sameLists fails the test unless a list is, whole and narrowed, what it should be. all is the
 // whole of it.
 func sameLists(
-	t *testing.T, whose string, all []booking.Booking, list func(limit int, before uint64,
-		only ...board.Filter) []booking.Booking,
+	t *testing.T,
+	whose string,
+	all []booking.Booking,
+	list func(limit int, before uint64, only ...board.Filter) []booking.Booking,
 ) {
 	t.Helper()
 	for what, f := range filters() {
@@ -243,13 +273,27 @@ func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 							t.Fatalf("number %d near %v is\n %+v, want\n %+v", i, at, n, want[i])
 						}
 					}
-					if got, want := b.Reachable(&at, radius, now,
-						limit), reachable[:min(limit, len(reachable))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(
+						&at,
+						radius,
+						now,
+						limit,
+					), reachable[:min(limit, len(reachable))]; !slices.Equal(
+						ids(got),
+						ids(want),
+					) {
 						t.Fatalf("reachable from %v within %g m:\n %v, want\n %v", at, radius, ids(got), ids(want))
 					}
 					nowhere := reachable[len(near):]
-					if got, want := b.Reachable(nil, radius, now,
-						limit), nowhere[:min(limit, len(nowhere))]; !slices.Equal(ids(got), ids(want)) {
+					if got, want := b.Reachable(
+						nil,
+						radius,
+						now,
+						limit,
+					), nowhere[:min(limit, len(nowhere))]; !slices.Equal(
+						ids(got),
+						ids(want),
+					) {
 						t.Fatalf("reachable from an unknown place:\n %v, want\n %v", ids(got), ids(want))
 					}
 				}
@@ -272,8 +316,10 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 	outcomes := make(map[error]int)
 	for seed := range uint64(30) {
 		src := bookingtest.NewRandom(seed)
-		all, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
-			make(map[booking.ID][]booking.Event)}
+		all, want := board.New(), &shadow{
+			make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event),
+		}
 		names := 1 + src.IntN(60)
 		for range 1500 {
 			src.ID = booking.ID(fmt.Sprintf("booking-%d", src.IntN(names)))
@@ -326,7 +372,14 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 // feed applies the next event of a booking as a ledger would store it, and fails the test unless it
 // follows.
 func feed(
-	t testing.TB, b *board.Board, seq uint64, id booking.ID, n int, k booking.Kind, a booking.Actor, until time.Time,
+	t testing.TB,
+	b *board.Board,
+	seq uint64,
+	id booking.ID,
+	n int,
+	k booking.Kind,
+	a booking.Actor,
+	until time.Time,
 ) {
 	t.Helper()
 	e := step{Kind: k, Actor: a}.Event()
@@ -402,8 +455,16 @@ func TestOpenStaysInOrder(t *testing.T) {
 				got = append(got, b.OpenedSeq)
 			}
 			if !slices.Equal(got, want) {
-				t.Fatalf("seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v", seed, seq, now, after,
-					limit, got, want)
+				t.Fatalf(
+					"seed %d, at %d: open at %v after %d, %d of them:\n %v, want\n %v",
+					seed,
+					seq,
+					now,
+					after,
+					limit,
+					got,
+					want,
+				)
 			}
 		}
 	}
@@ -427,8 +488,12 @@ func TestBoardLimits(t *testing.T) {
 	}
 	at := *step{Kind: booking.Requested, Actor: owner}.Event().Pickup
 	for limit, want := range map[int]int{-1: 0, 0: 0, 1: 1, 5: 5, 6: 5} {
-		if near, reachable := len(all.Near(at, 1, noon, limit)), len(all.Reachable(&at, 1, noon,
-			limit)); near != want || reachable != want {
+		if near, reachable := len(
+			all.Near(at, 1, noon, limit),
+		), len(
+			all.Reachable(&at, 1, noon, limit),
+		); near != want ||
+			reachable != want {
 			t.Errorf("near, at most %d: %d, and reachable %d", limit, near, reachable)
 		}
 	}
@@ -438,8 +503,21 @@ func TestBoardLimits(t *testing.T) {
 		radius float64
 	}{{at, 0}, {at, -1}, {at, nan}, {booking.Place{Lat: nan, Lng: at.Lng}, 1},
 		{booking.Place{Lat: at.Lat, Lng: math.Inf(1)}, 1}, {booking.Place{Lat: 91}, 1e9}} {
-		if near, reachable := all.Near(c.at, c.radius, noon, 5), all.Reachable(&c.at, c.radius, noon,
-			5); len(near)+len(reachable) != 0 {
+		if near, reachable := all.Near(
+			c.at,
+			c.radius,
+			noon,
+			5,
+		), all.Reachable(
+			&c.at,
+			c.radius,
+			noon,
+			5,
+		); len(
+			near,
+		)+len(
+			reachable,
+		) != 0 {
 			t.Errorf("around %v within %v m: %d near, %d reachable", c.at, c.radius, len(near), len(reachable))
 		}
 	}
@@ -462,8 +540,13 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 	var all []booking.Booking
 	for i := range 400 {
 		e := step{Kind: booking.Requested, Actor: owner}.Event()
-		e.ID, e.Booking, e.N, e.Seq = booking.EventID(fmt.Sprint("event-", i)), booking.ID(fmt.Sprint(i)), 1,
-			uint64(i+1)
+		e.ID, e.Booking, e.N, e.Seq = booking.EventID(
+			fmt.Sprint("event-", i),
+		), booking.ID(
+			fmt.Sprint(i),
+		), 1, uint64(
+			i+1,
+		)
 		e.At = noon.Add(time.Duration(i+r.IntN(60)) * time.Second)
 		if err := shown.Apply(e); err != nil {
 			t.Fatal(err)
@@ -492,8 +575,10 @@ func TestListsByTimeAreRightWhenClocksDiffer(t *testing.T) {
 // Forgetting makes a board what it would be, had it begun to read where the ledger begins now.
 func TestForget(t *testing.T) {
 	src := bookingtest.NewRandom(7)
-	old, want := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
-		make(map[booking.ID][]booking.Event)}
+	old, want := board.New(), &shadow{
+		make(map[booking.ID]*booking.EventSequencer),
+		make(map[booking.ID][]booking.Event),
+	}
 	var events []booking.Event
 	length := uint64(1000)
 	if wait.Long() {
@@ -515,8 +600,10 @@ func TestForget(t *testing.T) {
 		}
 	}
 	for _, first := range []uint64{0, 1, 2, length / 6, length / 6, length / 2, length + 1} {
-		young, rest := board.New(), &shadow{make(map[booking.ID]*booking.EventSequencer),
-			make(map[booking.ID][]booking.Event)}
+		young, rest := board.New(), &shadow{
+			make(map[booking.ID]*booking.EventSequencer),
+			make(map[booking.ID][]booking.Event),
+		}
 		for _, e := range events {
 			if e.Seq >= first && young.Apply(e) == nil {
 				_ = rest.sequencer(e.Booking).Apply(e)
@@ -676,8 +763,11 @@ func TestBoardIsLean(t *testing.T) {
 			{Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider},
 			{Kind: booking.Completed, Actor: rider}} {
 			e := st.Event()
-			e.ID, e.Booking = booking.EventID(cut(fmt.Sprintf("event-%020d", 5*i+n))),
-				booking.ID(cut(fmt.Sprintf("booking-%018d", i)))
+			e.ID, e.Booking = booking.EventID(
+				cut(fmt.Sprintf("event-%020d", 5*i+n)),
+			), booking.ID(
+				cut(fmt.Sprintf("booking-%018d", i)),
+			)
 			e.Actor.ID = cut(fmt.Sprintf("%s-%020d", e.Actor.ID[:5], i/5))
 			e.N, e.Seq, e.At = n+1, uint64(5*i+n+1), noon
 			if err := all.Apply(e); err != nil {

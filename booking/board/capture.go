@@ -1,9 +1,7 @@
 package board
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -11,58 +9,59 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// Version is the version of what a Capture yields, and of the rules by which a board came to know
-// it. A board that was captured under another one is worth nothing: read the events again. It goes
-// up with every change of the encoding, and with every change after which the same events make
-// another board; TestBoardVersion tells when that is.
+// Version is the version of the encoding of a Capture, and of the rules that make a board from
+// events. Discard a captured board of another version, and read the events again. Increment Version
+// with every change of the encoding, and with every change after which the same events make a
+// different board; TestBoardVersion detects those.
 const Version = 1
 
-// ErrCaptureLost is that the board has become another one while it was captured.
-var ErrCaptureLost = errors.New("the board was read anew while it was captured")
+// ErrCaptureLost says that Become replaced the board during the capture.
+var ErrCaptureLost = errors.New("the board was replaced while it was captured")
 
-// A Capture is what a board knew at one moment, in blocks of bytes that [Loading] makes a board of
-// again. The board goes on meanwhile: what changes on it is kept as it was until it has been read,
-// so that neither a second board is needed nor anybody held up for longer than one block takes.
-// Read it to its end, or End it.
+// A Capture reads the contents of a board at one moment, in blocks of bytes for a [Loader]. The
+// board may change meanwhile: the capture keeps the old version of each changed booking until it
+// has read it. So it needs no second board, and locks the board for the time of one block only.
+// Read a Capture to its end, or call End.
 type Capture struct {
-	board   *Board
-	seq     uint64
-	read    uint64 // RequestedSeq of the last booking that has been read
-	kept    map[*record]*record
-	begun   bool
-	done    bool
-	marks   []marked
-	writing codec
+	board    *Board
+	seq      uint64
+	read     uint64 // RequestedSeq of the last booking in a block
+	kept     map[*record]*record
+	begun    bool
+	done     bool
+	refusals []idRefusals // not in a block yet
+	encoder  encoder
 }
 
-// marked are the marks of one thread.
-type marked struct {
+// idRefusals are the refusals of one booking.
+type idRefusals struct {
 	id booking.ID
 	*booking.Refusals
 }
 
 const (
-	blockBookings = 256     // bookings in a block: a fraction of a millisecond
-	blockBytes    = 1 << 17 // after so many a block ends early; one booking more may be in it
+	blockBookings = 256     // bookings in a block, which takes a fraction of a millisecond
+	blockBytes    = 1 << 17 // size at which a block ends early; it may exceed this by one booking
 )
 
-// Capture begins to read what the board knows now. Call it between two messages: what has been
-// applied must have been advanced to, and their sequences must be different. A capture that is
-// under way ends.
+// Capture begins a capture of the board, and ends one in progress. Call it between two messages:
+// Advance must have been called for all applied events, and each message needs its own sequence.
 func (b *Board) Capture() *Capture {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &Capture{board: b, seq: b.progress.now(), kept: make(map[*record]*record)}
 	for _, id := range slices.Sorted(maps.Keys(b.refusals)) {
-		c.marks = append(c.marks, marked{id, b.refusals[id].Clone()})
+		c.refusals = append(c.refusals, idRefusals{id, b.refusals[id].Clone()})
 	}
-	c.writing = codec{users: make(map[*userIndex]uint64, len(b.users)),
-		riders: make(map[booking.RiderID]uint64, len(b.riders))}
+	c.encoder = encoder{
+		users:  make(map[*userIndex]uint64, len(b.users)),
+		riders: make(map[booking.RiderID]uint64, len(b.riders)),
+	}
 	b.capture = c
 	return c
 }
 
-// Seq returns the sequence up to which the board knew everything.
+// Seq returns the sequence of the last message that the captured board includes.
 func (c *Capture) Seq() uint64 { return c.seq }
 
 // End ends the capture.
@@ -75,8 +74,8 @@ func (c *Capture) End() {
 	c.kept = nil
 }
 
-// Next returns the next block, which is the caller's, or io.EOF after the last. Blocks are about a
-// hundred kilobytes long at most, unless one booking has more than that. Other errors:
+// Next returns the next block, which belongs to the caller, or io.EOF after the last one. A block
+// has at most about a hundred kilobytes, unless a single booking has more. Other errors:
 // ErrCaptureLost.
 func (c *Capture) Next() ([]byte, error) {
 	switch {
@@ -85,8 +84,8 @@ func (c *Capture) Next() ([]byte, error) {
 	case !c.begun:
 		c.begun = true
 		return c.header(), nil
-	case len(c.marks) > 0:
-		return c.marksBlock(), nil
+	case len(c.refusals) > 0:
+		return c.refusalsBlock(), nil
 	}
 	block, err := c.bookings()
 	if err != nil {
@@ -100,7 +99,7 @@ func (c *Capture) Next() ([]byte, error) {
 	return block, nil
 }
 
-// bookings returns a block of those that have not been read, or nil.
+// bookings returns the next block of bookings, or nil after the last one.
 func (c *Capture) bookings() ([]byte, error) {
 	b := c.board
 	b.mu.RLock()
@@ -108,7 +107,7 @@ func (c *Capture) bookings() ([]byte, error) {
 	if b.capture != c {
 		return nil, ErrCaptureLost
 	}
-	w := &c.writing
+	w := &c.encoder
 	w.begin()
 	for _, r := range b.oldest[before(b.oldest, c.read+1):] {
 		if r.requestedSeq > c.seq || w.count == blockBookings || w.size() >= blockBytes {
@@ -127,8 +126,8 @@ func (c *Capture) bookings() ([]byte, error) {
 	return w.block(), nil
 }
 
-// keep keeps a booking that is about to change, unless it has been read or is newer than the
-// capture. The caller holds the board's lock.
+// keep saves a booking that is about to change, unless a block has it or it is newer than the
+// capture. The caller holds the board's lock. A nil Capture keeps nothing.
 func (c *Capture) keep(r *record) {
 	if c == nil || r.requestedSeq <= c.read || r.requestedSeq > c.seq {
 		return
@@ -143,152 +142,23 @@ func (c *Capture) header() []byte {
 	b := c.board
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return header{version: Version, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)),
-		riders: uint64(len(b.riders))}.block()
+	return header{
+		version:  Version,
+		seq:      c.seq,
+		bookings: uint64(len(b.bookings)),
+		users:    uint64(len(b.users)),
+		riders:   uint64(len(b.riders)),
+	}.block()
 }
 
-func (c *Capture) marksBlock() []byte {
-	w := &c.writing
+func (c *Capture) refusalsBlock() []byte {
+	w := &c.encoder
 	w.begin()
 	n := 0
-	for n < len(c.marks) && w.size() < blockBytes {
-		w.marked(c.marks[n])
+	for n < len(c.refusals) && w.size() < blockBytes {
+		w.idRefusals(c.refusals[n])
 		n++
 	}
-	c.marks = c.marks[n:]
-	return w.marksBlock()
-}
-
-// A Loading makes a board of the blocks of a Capture. What it is given should be known to be from
-// one: it refuses what cannot be, but a forger can make it believe anything about bookings.
-type Loading struct {
-	board   *Board
-	seq     uint64
-	begun   bool
-	ended   bool
-	open    []*record
-	reading decoder
-}
-
-// ErrBlock is that blocks are not what a Capture of this version yields.
-var ErrBlock = errors.New("that is not a captured board")
-
-// NewLoading returns a Loading that waits for the first block.
-func NewLoading() *Loading { return new(Loading) }
-
-// Take takes the next block, and keeps nothing of it. Any error is ErrBlock and for good.
-func (l *Loading) Take(block []byte) (err error) {
-	if len(block) == 0 || l.ended {
-		return ErrBlock
-	}
-	kind := block[0]
-	if l.begun == (kind == blockHeader) {
-		return ErrBlock
-	}
-	switch kind {
-	case blockHeader:
-		err = l.header(block[1:])
-	case blockMarks:
-		err = l.marks(block[1:])
-	case blockBooking:
-		err = l.bookings(block[1:])
-	case blockEnd:
-		err = l.end(block[1:])
-	default:
-		err = ErrBlock
-	}
-	if err != nil {
-		l.ended = true
-		l.board = nil
-	}
-	return err
-}
-
-// Board returns the board, advanced to the sequence of the capture, or ErrBlock before the last
-// block.
-func (l *Loading) Board() (*Board, error) {
-	if !l.ended || l.board == nil {
-		return nil, ErrBlock
-	}
-	return l.board, nil
-}
-
-func (l *Loading) header(rest []byte) error {
-	h, err := parseHeader(rest)
-	if err != nil {
-		return err
-	}
-	if h.version != Version {
-		return fmt.Errorf("%w: its version is %d", ErrBlock, h.version)
-	}
-	l.begun, l.seq = true, h.seq
-	l.board = &Board{watchers: newWatchers(), contents: contents{
-		bookings: make(map[booking.ID]*record, h.bookings), refusals: make(map[booking.ID]*booking.Refusals),
-		users: make(map[booking.UserID]*userIndex, h.users), riders: make(map[booking.RiderID]*riderIndex, h.riders),
-		enRoute: make(map[*record]struct{}),
-		oldest:  make([]*record, 0, h.bookings), applied: h.seq,
-	}}
-	return nil
-}
-
-func (l *Loading) marks(rest []byte) error {
-	l.reading.begin(rest)
-	l.reading.area(l.reading.uvarint())
-	for !l.reading.failed && l.reading.left() {
-		m := l.reading.marked()
-		if _, twice := l.board.refusals[m.id]; twice {
-			return ErrBlock
-		}
-		l.board.refusals[m.id] = m.Refusals
-	}
-	return l.reading.err()
-}
-
-func (l *Loading) bookings(rest []byte) error {
-	d, b := &l.reading, l.board
-	d.begin(rest)
-	records := d.slabs()
-	for i := range records {
-		r := &records[i]
-		fresh := d.booking(r)
-		if d.failed {
-			return ErrBlock
-		}
-		if _, twice := b.bookings[r.id]; twice || len(b.oldest) > 0 &&
-			b.oldest[len(b.oldest)-1].requestedSeq >= r.requestedSeq {
-			return ErrBlock
-		}
-		if fresh {
-			b.users[r.user.id] = r.user
-		}
-		b.bookings[r.id] = r
-		b.remaining += r.remaining()
-		b.oldest = append(b.oldest, r)
-		b.trackEnRoute(r)
-		r.user.put(r.state.bucket(), r)
-		if r.rider != nil {
-			b.riders[r.rider.id] = r.rider
-			r.rider.put(r.state.bucket(), r)
-		}
-		if r.state == openState {
-			l.open = append(l.open, r)
-		}
-	}
-	if d.left() {
-		return ErrBlock
-	}
-	return d.err()
-}
-
-func (l *Loading) end(rest []byte) error {
-	if len(rest) > 0 {
-		return ErrBlock
-	}
-	slices.SortFunc(l.open, func(a, b *record) int { return cmp.Compare(a.openedSeq, b.openedSeq) })
-	for _, r := range l.open { // in the order in which the index is fast
-		l.board.offer(r)
-	}
-	l.ended, l.open = true, nil
-	l.board.Advance(l.seq)
-	return nil
+	c.refusals = c.refusals[n:]
+	return w.refusalsBlock()
 }

@@ -113,7 +113,7 @@ func content(t testing.TB, b *board.Board) []byte {
 
 func load(t testing.TB, blocks [][]byte) *board.Board {
 	t.Helper()
-	l := board.NewLoading()
+	l := board.NewLoader()
 	for _, block := range blocks {
 		if err := l.Take(block); err != nil {
 			t.Fatal(err)
@@ -148,7 +148,11 @@ func TestCapturedBoards(t *testing.T) {
 		}
 		if seed%2 == 0 { // of what is left behind, each is to know when it ages
 			first := s.seqs[half/2]
-			if a, b := all.Forget(first), loaded.Forget(first); a != b ||
+			if a, b := all.Forget(
+				first,
+			), loaded.Forget(
+				first,
+			); a != b ||
 				!bytes.Equal(content(t, loaded), content(t, all)) {
 				t.Fatalf("seed %d: the loaded board forgets %d bookings, want %d", seed, b, a)
 			}
@@ -176,9 +180,16 @@ func TestCapturedBoards(t *testing.T) {
 // What changes on a board while it is captured is not in the capture.
 func TestCaptureIsOfOneMoment(t *testing.T) {
 	const n = 4000
-	events := rides(n, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider},
-		{Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider},
-		{Kind: booking.Completed, Actor: rider}})
+	events := rides(
+		n,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+			{Kind: booking.Started, Actor: rider},
+			{Kind: booking.Completed, Actor: rider},
+		},
+	)
 	put := func(b *board.Board, es []booking.Event) {
 		t.Helper()
 		for _, e := range es {
@@ -243,7 +254,7 @@ func TestCaptureOfABoardThatForgets(t *testing.T) {
 	other.Advance(all.Seq())
 	all.Become(other)
 	if _, err := c.Next(); !errors.Is(err, board.ErrCaptureLost) {
-		t.Errorf("a capture of a replaced board: %v", err)
+		t.Errorf("a capture of a board that was replaced: %v", err)
 	}
 	first, second := all.Capture(), all.Capture()
 	if _, err := first.Next(); err != nil {
@@ -259,8 +270,14 @@ func TestCaptureOfABoardThatForgets(t *testing.T) {
 func TestWhatRefusedMessagesLeaveBehindAges(t *testing.T) {
 	all := board.New()
 	all.Refuse("forged", 1, booking.Requested, 5)
-	events := rides(1, []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider},
-		{Kind: booking.Arrived, Actor: rider}})
+	events := rides(
+		1,
+		[]step{
+			{Kind: booking.Requested, Actor: owner},
+			{Kind: booking.Accepted, Actor: rider},
+			{Kind: booking.Arrived, Actor: rider},
+		},
+	)
 	for i := range events {
 		events[i].Seq += 9 // 10, 11, 12
 		if err := all.Apply(events[i]); err != nil {
@@ -295,7 +312,7 @@ func again2(e booking.Event) booking.Event {
 	return e
 }
 
-// Whatever blocks are torn, mixed up or made up, a Loading refuses them or makes a board, and does
+// Whatever blocks are torn, mixed up or made up, a Loader refuses them or makes a board, and does
 // not break.
 func TestLoadingOfNonsense(t *testing.T) {
 	s := write(7, 1200)
@@ -303,7 +320,7 @@ func TestLoadingOfNonsense(t *testing.T) {
 	s.play(all, 0, len(s.lines))
 	blocks := capture(t, all.Capture(), nil)
 	take := func(blocks [][]byte) error {
-		l := board.NewLoading()
+		l := board.NewLoader()
 		for _, b := range blocks {
 			if err := l.Take(b); err != nil {
 				return err
@@ -313,10 +330,8 @@ func TestLoadingOfNonsense(t *testing.T) {
 		return err
 	}
 	for what, torn := range map[string][][]byte{
-		"nothing": nil, "without its end": blocks[:len(blocks)-1], "without its header": blocks[1:],
-		"an empty block": append(slices.Clone(blocks[:1]), nil),
-		"twice":          append(slices.Clone(blocks), blocks...), "a block twice": slices.Insert(slices.Clone(blocks), 2,
-			blocks[2]),
+		"nothing": nil, "without its end": blocks[:len(blocks)-1], "without its header": blocks[1:], "an empty block": append(slices.Clone(blocks[:1]), nil),
+		"twice": append(slices.Clone(blocks), blocks...), "a block twice": slices.Insert(slices.Clone(blocks), 2, blocks[2]),
 		"another version": append([][]byte{{'B', board.Version + 1, 1, 1, 1, 1}}, blocks[1:]...),
 	} {
 		if err := take(torn); !errors.Is(err, board.ErrBlock) {

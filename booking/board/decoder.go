@@ -8,21 +8,21 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A decoder reads blocks. Whatever it is given, it does not fail otherwise than by saying so.
+// A decoder decodes blocks. After malformed input, failed is true and all further values are zero.
 type decoder struct {
-	users   []*userIndex
-	riders  []booking.RiderID
-	drivers []*riderIndex // of those riders, where there is one
+	users        []*userIndex
+	riders       []booking.RiderID
+	riderIndexes []*riderIndex // of those riders; nil: none yet
 
 	rest    []byte
-	strings string // that have not been read
+	strings string // the rest of the block's strings
 	failed  bool
 
-	// Memory for the values of a block, in one piece each. What has aged leaves a board about as it
-	// came there, so that pieces of this size do not keep unreachable memory alive.
-	applied    []uint64
-	trips      []trip
-	passengers []userIndex
+	// Memory for the values of a block, allocated at once. The bookings of a block leave the board
+	// at about the same time, so this keeps little dead memory alive.
+	applied  []uint64
+	trips    []trip
+	newUsers []userIndex
 }
 
 func (d *decoder) err() error {
@@ -36,12 +36,12 @@ func (d *decoder) left() bool { return len(d.rest) > 0 || len(d.strings) > 0 }
 
 func (d *decoder) fail() { d.failed, d.rest, d.strings = true, nil, "" }
 
-// begin begins a block.
+// begin starts a block.
 func (d *decoder) begin(rest []byte) {
 	d.rest, d.strings, d.failed = rest, "", false
 }
 
-// area reads the strings of a block.
+// area splits off the strings of a block.
 func (d *decoder) area(n uint64) {
 	if n > uint64(len(d.rest)) {
 		d.fail()
@@ -50,22 +50,21 @@ func (d *decoder) area(n uint64) {
 	d.strings, d.rest = string(d.rest[:n]), d.rest[n:]
 }
 
-// slabs reads how much there is of everything in a block of bookings, and returns room for the
-// bookings. Nothing takes less than a byte, so that a block never asks for more room than its
-// length allows.
+// slabs reads the counts of a block of bookings, and allocates memory for its values. Every value
+// takes at least a byte, so the length of the block bounds the memory.
 func (d *decoder) slabs() []record {
-	count, applied, trips, passengers, area := d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
-	if most := uint64(len(d.rest)); count > most || applied > most || trips > most || passengers > most {
+	count, applied, trips, newUsers, area := d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+	if most := uint64(len(d.rest)); count > most || applied > most || trips > most || newUsers > most {
 		d.fail()
 		return nil
 	}
 	d.area(area)
-	d.applied, d.trips, d.passengers = make([]uint64, applied), make([]trip, trips), make([]userIndex, passengers)
+	d.applied, d.trips, d.newUsers = make([]uint64, applied), make([]trip, trips), make([]userIndex, newUsers)
 	return make([]record, count)
 }
 
 func (d *decoder) uvarint() uint64 {
-	if len(d.rest) > 0 && d.rest[0] < 0x80 { // most of them
+	if len(d.rest) > 0 && d.rest[0] < 0x80 { // the usual case
 		n := uint64(d.rest[0])
 		d.rest = d.rest[1:]
 		return n
@@ -114,15 +113,15 @@ func (d *decoder) string() string {
 	return s
 }
 
-// user returns a user, and whether this is where it first occurs.
+// user returns a user, and whether this is the first occurrence.
 func (d *decoder) user() (p *userIndex, fresh bool) {
 	n := d.uvarint()
 	if n == 0 {
-		if len(d.passengers) == 0 {
+		if len(d.newUsers) == 0 {
 			d.fail()
 			return nil, false
 		}
-		p, d.passengers = &d.passengers[0], d.passengers[1:]
+		p, d.newUsers = &d.newUsers[0], d.newUsers[1:]
 		p.id = booking.UserID(d.string())
 		d.users = append(d.users, p)
 		return p, true
@@ -134,13 +133,13 @@ func (d *decoder) user() (p *userIndex, fresh bool) {
 	return d.users[n-1], false
 }
 
-// riderAt returns where in riders the next one is, or -1.
+// riderAt returns the index in riders of the next rider, or -1.
 func (d *decoder) riderAt() int {
 	n := d.uvarint()
 	if n == 0 {
-		// outlives the bookings beside it
+		// it outlives the block
 		d.riders = append(d.riders, booking.RiderID(strings.Clone(d.string())))
-		d.drivers = append(d.drivers, nil)
+		d.riderIndexes = append(d.riderIndexes, nil)
 		return len(d.riders) - 1
 	}
 	if n > uint64(len(d.riders)) {
@@ -150,8 +149,8 @@ func (d *decoder) riderAt() int {
 	return int(n - 1)
 }
 
-// rider returns a rider's id.
-func (d *decoder) rider() booking.RiderID {
+// riderID returns the id of a rider.
+func (d *decoder) riderID() booking.RiderID {
 	i := d.riderAt()
 	if i < 0 {
 		return ""
@@ -159,19 +158,19 @@ func (d *decoder) rider() booking.RiderID {
 	return d.riders[i]
 }
 
-// driver returns a rider who has bookings.
-func (d *decoder) driver() *riderIndex {
+// rider returns a rider with bookings.
+func (d *decoder) rider() *riderIndex {
 	i := d.riderAt()
 	if i < 0 {
 		return nil
 	}
-	if d.drivers[i] == nil {
-		d.drivers[i] = &riderIndex{id: d.riders[i]}
+	if d.riderIndexes[i] == nil {
+		d.riderIndexes[i] = &riderIndex{id: d.riders[i]}
 	}
-	return d.drivers[i]
+	return d.riderIndexes[i]
 }
 
-// booking reads one booking into r, and reports whether its user is new. The caller looks at
+// booking decodes one booking into r, and reports whether its user is new. The caller checks
 // failed.
 func (d *decoder) booking(r *record) (fresh bool) {
 	if len(d.rest) == 0 {
@@ -184,7 +183,7 @@ func (d *decoder) booking(r *record) (fresh bool) {
 	r.id = booking.ID(d.string())
 	r.user, fresh = d.user()
 	if flags&hasRider != 0 {
-		r.rider = d.driver()
+		r.rider = d.rider()
 	}
 	r.version = d.varint()
 	r.requestedSeq = d.uvarint()
@@ -239,15 +238,15 @@ func (d *decoder) rare() *rare {
 		x.releasedBy = make([]booking.RiderID, n)
 	}
 	for i := range x.releasedBy {
-		x.releasedBy[i] = d.rider()
+		x.releasedBy[i] = d.riderID()
 	}
 	x.wrongCodes, x.userStars, x.riderStars = int(d.varint()), int(d.varint()), int(d.varint())
 	x.reason = d.string()
 	return x
 }
 
-func (d *decoder) marked() marked {
-	m := marked{booking.ID(d.string()), &booking.Refusals{AgedAt: d.uvarint()}}
+func (d *decoder) idRefusals() idRefusals {
+	m := idRefusals{booking.ID(d.string()), &booking.Refusals{AgedAt: d.uvarint()}}
 	n := d.uvarint()
 	if n > uint64(len(d.rest)) {
 		d.fail()

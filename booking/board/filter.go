@@ -9,14 +9,14 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// clockSlack is how far the clocks of servers may differ that write the ledger one after another,
-// in nanoseconds: by that much a later booking may have an earlier time.
+// clockSlack is how far the clocks of the servers that write the ledger may differ, in nanoseconds.
+// A later booking may have an earlier time by that much.
 const clockSlack = int64(time.Minute)
 
-// An Filter narrows a list of bookings. Several together let pass what each of them does.
+// A Filter narrows a list of bookings. A list has the bookings that pass all its filters.
 type Filter func(*filter)
 
-// InState lets only bookings in one of the states pass.
+// InState passes bookings in one of the states.
 func InState(states ...booking.State) Filter {
 	var set uint8
 	for _, s := range states {
@@ -25,44 +25,42 @@ func InState(states ...booking.State) Filter {
 	return func(f *filter) { f.states &= set }
 }
 
-// Since lets only bookings pass that were requested at a time or after it.
+// Since passes bookings that were requested at time t or later.
 func Since(t time.Time) Filter {
 	return func(f *filter) { f.from = max(f.from, nanos(t)) }
 }
 
-// Until lets only bookings pass that were requested before a time.
+// Until passes bookings that were requested before time t.
 func Until(t time.Time) Filter {
 	return func(f *filter) { f.to = min(f.to, nanos(t)) }
 }
 
-// NotReleasedBy lets only bookings pass that a rider has not given back: a rider may not accept one
-// of those again.
+// NotReleasedBy passes bookings that a rider has not released, and so may accept.
 func NotReleasedBy(rider booking.RiderID) Filter {
 	return func(f *filter) { f.rider = rider }
 }
 
-// A filter is what several Only come to.
+// A filter is the conjunction of several Filters.
 type filter struct {
-	states uint8 // a bit for each stateCode
-	// requestedAt in nanoseconds after 1970: at from or after it, before to
-	from, to int64
-	rider    booking.RiderID // has not released it; "": nobody is asked for
+	states   uint8           // a bit for each stateCode
+	from, to int64           // bounds of requestedAt: from is inclusive, to exclusive
+	rider    booking.RiderID // has not released the booking; "": any
 }
 
-func newFilter(only []Filter) filter {
+func newFilter(filters []Filter) filter {
 	f := filter{states: 0xff, to: math.MaxInt64}
-	for _, o := range only {
-		o(&f)
+	for _, apply := range filters {
+		apply(&f)
 	}
 	return f
 }
 
-// passes reports whether r is one of those that are wanted.
+// passes reports whether r passes the filter.
 func (f *filter) passes(r *record) bool {
 	return f.states&(1<<r.state) != 0 && r.requestedAt >= f.from && r.requestedAt < f.to && !r.releasedBy(f.rider)
 }
 
-// wants reports whether there may be wanted ones on a shelf.
+// wants reports whether bookings in bucket s may pass.
 func (f *filter) wants(s stateBucket) bool {
 	for c := range stateCode(8) {
 		if f.states&(1<<c) != 0 && c.bucket() == s {
@@ -72,9 +70,9 @@ func (f *filter) wants(s stateBucket) bool {
 	return false
 }
 
-// until returns the beginning of rs in which those that are wanted are: before sequence seq, unless
-// that is 0, and before f.to. Times follow the order of the ledger but for clockSlack, so that far
-// behind f.to is the cut.
+// until returns the prefix of rs with the bookings that may pass: those before sequence seq, unless
+// it is 0, and before f.to. Times increase with sequences up to clockSlack, so the prefix ends that
+// much after f.to.
 func (f *filter) until(rs []*record, seq uint64) []*record {
 	if seq != 0 {
 		rs = rs[:before(rs, seq)]
@@ -82,12 +80,13 @@ func (f *filter) until(rs []*record, seq uint64) []*record {
 	if f.to > math.MaxInt64-clockSlack {
 		return rs
 	}
-	end, _ := slices.BinarySearchFunc(rs, f.to+clockSlack, func(r *record,
-		t int64) int {
-		return cmp.Compare(r.requestedAt, t)
-	})
+	end, _ := slices.BinarySearchFunc(
+		rs,
+		f.to+clockSlack,
+		func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) },
+	)
 	return rs[:end]
 }
 
-// tooOld reports whether neither r nor anything that was requested before it is wanted.
+// tooOld reports whether neither r nor any booking before it passes.
 func (f *filter) tooOld(r *record) bool { return r.requestedAt < f.from-clockSlack }

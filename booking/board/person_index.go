@@ -1,38 +1,38 @@
 package board
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
 	"github.com/example/pillion/booking"
 )
 
-// A userIndex is a user and the user's bookings.
+// A userIndex holds the bookings of a user.
 type userIndex struct {
 	id booking.UserID
 	personIndex
 }
 
-// A riderIndex is a rider and the bookings that the rider has, or had to their end. One that the
-// rider released is not among them.
+// A riderIndex holds the bookings that a rider has, or had to their end. It omits those that the
+// rider lost.
 type riderIndex struct {
 	id booking.RiderID
 	personIndex
 }
 
-// A personIndex is the bookings of one person. What is under way is kept apart from what is over,
-// and that by how it ended, so that a few are found among many without a look at the others. Each
-// shelf is in the order of RequestedSeq.
+// A personIndex holds the bookings of one person, in buckets by state, so a query reads only the
+// buckets that it needs. Each bucket is in the order of RequestedSeq.
 type personIndex struct {
 	buckets [stateBuckets][]*record
 }
 
-// A stateBucket is the place in a history of the bookings in some states.
+// A stateBucket is a group of states.
 type stateBucket int8
 
 const (
 	noBucket stateBucket = -1
-	// open, accepted, arrived and started: few, as each of them lasts a while and no more
+	// open, accepted, arrived and started: few, because none of them lasts
 	underWay  stateBucket = 0
 	completed stateBucket = 1
 	cancelled stateBucket = 2
@@ -41,7 +41,7 @@ const (
 	stateBuckets = 4
 )
 
-// bucket returns where bookings in a state are kept.
+// bucket returns the bucket of a state.
 func (c stateCode) bucket() stateBucket {
 	switch c.state() {
 	case booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted:
@@ -56,34 +56,34 @@ func (c stateCode) bucket() stateBucket {
 	return noBucket
 }
 
-// put adds r to a shelf.
-func (h *personIndex) put(s stateBucket, r *record) {
+// put adds r to a bucket.
+func (p *personIndex) put(s stateBucket, r *record) {
 	if s != noBucket {
-		h.buckets[s] = insert(h.buckets[s], r)
+		p.buckets[s] = insert(p.buckets[s], r)
 	}
 }
 
-// take removes r from the shelf on which it is.
-func (h *personIndex) take(s stateBucket, r *record) {
+// take removes r from its bucket.
+func (p *personIndex) take(s stateBucket, r *record) {
 	if s == noBucket {
 		return
 	}
-	rs := h.buckets[s]
+	rs := p.buckets[s]
 	switch i := before(rs, r.requestedSeq); {
 	case len(rs) == 1:
 		rs = nil
-	case i == 0: // as in Forget, where a person may have very many: nothing is moved
+	case i == 0: // the case of Forget: no entries move
 		rs[0] = nil
 		rs = rs[1:]
 	default:
 		rs = slices.Delete(rs, i, i+1)
 	}
-	h.buckets[s] = rs
+	p.buckets[s] = rs
 }
 
-// empty reports whether there are no bookings.
-func (h *personIndex) empty() bool {
-	for _, rs := range h.buckets {
+// empty reports whether the person has no bookings.
+func (p *personIndex) empty() bool {
+	for _, rs := range p.buckets {
 		if len(rs) > 0 {
 			return false
 		}
@@ -91,13 +91,12 @@ func (h *personIndex) empty() bool {
 	return true
 }
 
-// newest yields the bookings that were requested before sequence seq (0: all of them) and that f
-// lets pass, newest first. What it looks at besides those that it yields is under way, or was
-// requested within clockSlack of f's bounds.
-func (h *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
+// newest yields the bookings that were requested before sequence seq (0: no bound) and pass f,
+// newest first. All other bookings that it reads are under way, or within clockSlack of f's bounds.
+func (p *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		var rest [stateBuckets][]*record
-		for s, rs := range h.buckets {
+		for s, rs := range p.buckets {
 			if f.wants(stateBucket(s)) {
 				rest[s] = f.until(rs, seq)
 			}
@@ -121,17 +120,35 @@ func (h *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 	}
 }
 
-// page returns up to limit bookings, newest first.
-func (h *personIndex) page(limit int, seq uint64, only []Filter) []booking.Booking {
+// page returns up to limit bookings of newest.
+func (p *personIndex) page(limit int, seq uint64, filters []Filter) []booking.Booking {
 	if limit <= 0 {
 		return nil
 	}
-	f := newFilter(only)
+	f := newFilter(filters)
 	var found []booking.Booking
-	for r := range h.newest(seq, &f) {
+	for r := range p.newest(seq, &f) {
 		if found = append(found, r.clone()); len(found) == limit {
 			break
 		}
 	}
 	return found
+}
+
+// insert adds r to a slice in the order of RequestedSeq. A new booking is appended.
+func insert(rs []*record, r *record) []*record {
+	if len(rs) == 0 || rs[len(rs)-1].requestedSeq < r.requestedSeq {
+		return append(rs, r)
+	}
+	return slices.Insert(rs, before(rs, r.requestedSeq), r)
+}
+
+// before returns the number of records in rs that were requested before sequence seq.
+func before(rs []*record, seq uint64) int {
+	i, _ := slices.BinarySearchFunc(
+		rs,
+		seq,
+		func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) },
+	)
+	return i
 }

@@ -7,18 +7,18 @@ import (
 	"sync"
 )
 
-// progress is a sequence that only grows, and those who wait for it to reach something. Nobody
-// polls: whoever makes it grow wakes exactly those whose wish has come true.
+// progress is a growing sequence that goroutines can wait for. An advance wakes exactly the waiters
+// whose sequence it has reached.
 type progress struct {
 	mu      sync.Mutex
 	seq     uint64
 	waiters []waiter
-	next    uint64 // the least sequence that anybody waits for; meaningless without waiters
+	next    uint64 // lowest sequence of a waiter; undefined without waiters
 }
 
 type waiter struct {
 	seq     uint64
-	reached chan struct{} // closed when it is
+	reached chan struct{} // closed when seq is reached
 }
 
 func (p *progress) now() uint64 {
@@ -63,7 +63,7 @@ func (p *progress) await(ctx context.Context, seq uint64) error {
 	}
 }
 
-// join returns a channel that is closed when the sequence reaches seq, or true where it has.
+// join returns a channel that closes when the sequence reaches seq, or true if it has.
 func (p *progress) join(seq uint64) (chan struct{}, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

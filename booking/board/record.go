@@ -9,15 +9,15 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A record is a booking as a Board holds it: in less than half of a Booking's memory, and with few
-// pointers for the garbage collector to follow. What one says of a booking, the other says too:
-// booking and update translate.
+// A record is a booking in the memory of a Board. It takes less than half the memory of a Booking,
+// and has few pointers for the garbage collector. Its methods booking and update convert without
+// loss.
 type record struct {
 	id      booking.ID
 	user    *userIndex
-	rider   *riderIndex // nil: nobody
-	trip    *trip       // nil: to be agreed upon
-	rare    *rare       // nil for most
+	rider   *riderIndex // nil: none
+	trip    *trip       // nil: no places
+	rare    *rare       // nil for most bookings
 	applied []uint64
 
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
@@ -27,14 +27,14 @@ type record struct {
 	state   stateCode
 }
 
-// trip is where a booking goes and what that comes to. It is immutable.
+// trip is the places and the quote of a booking. It is immutable.
 type trip struct {
 	pickup, dropoff booking.Place
 	quote           booking.Quote
 	quoted          bool
 }
 
-// rare is what most bookings do not have. It is immutable: several goroutines may look at it.
+// rare has the fields that are zero in most bookings. It is immutable, because goroutines share it.
 type rare struct {
 	releasedBy []booking.RiderID
 	wrongCodes int
@@ -43,7 +43,7 @@ type rare struct {
 	riderStars int
 }
 
-// A stateCode is a State in one byte: its index in States.
+// A stateCode is a State in one byte: its index in states. Snapshots store it.
 type stateCode uint8
 
 const (
@@ -51,33 +51,14 @@ const (
 	acceptedState stateCode = 2
 )
 
-func codeOf(s booking.State) stateCode {
-	switch s {
-	case booking.StateOpen:
-		return openState
-	case booking.StateAccepted:
-		return acceptedState
-	case booking.StateArrived:
-		return 3
-	case booking.StateStarted:
-		return 4
-	case booking.StateCompleted:
-		return 5
-	case booking.StateCancelled:
-		return 6
-	case booking.StateExpired:
-		return 7
-	}
-	return 0
-}
+var states = booking.States()
 
-func (c stateCode) state() booking.State {
-	names := [...]booking.State{booking.StateNone, booking.StateOpen, booking.StateAccepted, booking.StateArrived,
-		booking.StateStarted, booking.StateCompleted, booking.StateCancelled, booking.StateExpired}
-	return names[c]
-}
+// codeOf returns the code of a state, and 0, that of StateNone, for an unknown one.
+func codeOf(s booking.State) stateCode { return stateCode(max(0, slices.Index(states, s))) }
 
-// newRecord returns a record with what never changes about a booking.
+func (c stateCode) state() booking.State { return states[c] }
+
+// newRecord returns a record with the fields of a booking that never change.
 func newRecord(b *booking.Booking, user *userIndex) *record {
 	r := &record{
 		id: booking.ID(strings.Clone(string(b.ID))), user: user,
@@ -87,14 +68,14 @@ func newRecord(b *booking.Booking, user *userIndex) *record {
 		r.trip = &trip{pickup: *b.Pickup, dropoff: *b.Dropoff}
 		if b.Quote != nil {
 			r.trip.quote, r.trip.quoted = *b.Quote, true
-			// else it holds on to the whole message
+			// it may be part of a long message
 			r.trip.quote.Currency = strings.Clone(b.Quote.Currency)
 		}
 	}
 	return r
 }
 
-// update writes what may have changed. rider is b.Rider, or nil.
+// update sets the fields that may have changed. rider is the index of b.Rider, or nil.
 func (r *record) update(b *booking.Booking, rider *riderIndex) {
 	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.Applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
@@ -105,14 +86,23 @@ func (r *record) update(b *booking.Booking, rider *riderIndex) {
 	}
 }
 
-// booking returns the booking. It shares memory with the record that is never written to.
+// booking returns the booking. It shares memory with the record, which nothing writes to.
 func (r *record) booking() booking.Booking {
 	b := booking.Booking{
-		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
-		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt),
-		UpdatedAt: timeOf(r.updatedAt),
-		OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq,
-		Applied: r.applied,
+		ID:      r.id,
+		User:    r.user.id,
+		State:   r.state.state(),
+		Version: int(r.version),
+		Seq:     r.seq,
+		Deadline: timeOf(
+			r.deadline,
+		),
+		RequestedAt:  timeOf(r.requestedAt),
+		OpenedAt:     timeOf(r.openedAt),
+		UpdatedAt:    timeOf(r.updatedAt),
+		OpenedSeq:    r.openedSeq,
+		RequestedSeq: r.requestedSeq,
+		Applied:      r.applied,
 	}
 	if r.rider != nil {
 		b.Rider = r.rider.id
@@ -130,7 +120,7 @@ func (r *record) booking() booking.Booking {
 	return b
 }
 
-// releases returns the riders who have given the booking back, in that order.
+// releases returns the riders who have lost the booking, in order.
 func (r *record) releases() []booking.RiderID {
 	if r.rare == nil {
 		return nil
@@ -138,17 +128,17 @@ func (r *record) releases() []booking.RiderID {
 	return r.rare.releasedBy
 }
 
-// releasedBy reports whether a rider has given the booking back.
+// releasedBy reports whether a rider has lost the booking.
 func (r *record) releasedBy(rider booking.RiderID) bool { return slices.Contains(r.releases(), rider) }
 
-// clone returns the booking in memory of its own, for whoever asks.
+// clone returns the booking in memory of its own, for callers.
 func (r *record) clone() booking.Booking {
 	b := r.booking()
 	return b.Clone()
 }
 
-// nanos returns a time as nanoseconds after 1970, 0 for the zero time, and for what 64 bits do not
-// hold the nearest they do.
+// nanos returns a time in nanoseconds after 1970, limited to the range of 64 bits. It returns 0 for
+// the zero time.
 func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():
@@ -166,4 +156,13 @@ func timeOf(n int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n).UTC()
+}
+
+// remaining returns booking.Booking.Remaining of the record.
+func (r *record) remaining() int {
+	b := booking.Booking{State: r.state.state()}
+	if r.rare != nil {
+		b.ReleasedBy, b.WrongCodes = r.rare.releasedBy, r.rare.wrongCodes
+	}
+	return b.Remaining()
 }

@@ -2,60 +2,57 @@ package board
 
 import (
 	"context"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
 )
 
-// Why a watch ends by itself. None of them is a failure of the watcher: it may watch anew.
+// Reasons why a watch ends by itself. The watcher may start a new watch.
 var (
-	// ErrSlow is that the watcher did not take what it was told in time. What it missed it can
-	// read.
+	// ErrSlow says that the watcher fell too far behind. It can read what it missed.
 	ErrSlow = fault.New(fault.Unavailable, "slow_reader",
-		"You were told more than you took. Please watch again.")
-	// ErrRestart is that the board is another one from now on, because verdicts about the past have
-	// changed: what was told may not be so any more. Read everything anew.
+		"You read the events too slowly. Please watch again.")
+	// ErrRestart says that the board was replaced, because the verification of past events has
+	// changed. Earlier answers may be wrong: read everything again.
 	ErrRestart = fault.New(fault.Unavailable, "restart",
-		"What happened so far has been judged anew. Please watch again, from the beginning.")
-	// ErrForgotten is that the booking has aged out of the ledger: nothing more can come.
+		"Past events have been verified again, and some may have changed. Please watch again, from the beginning.")
+	// ErrForgotten says that the booking has aged out of the ledger, so it cannot change any more.
 	ErrForgotten = fault.New(fault.NotFound, "forgotten",
-		"This booking is too old to be watched.")
+		"This booking is no longer stored, so you cannot watch it.")
 )
 
-// watchBuffer is how many changes of one booking a watcher may be behind. A ride has about five.
+// watchBuffer is how many changes a watcher may be behind. A ride has about five.
 const watchBuffer = 32
 
-// A Watch tells one watcher what happens to one booking, in the ledger's order. The board never
-// waits for it: who is too far behind is dropped. Stop it when it is not needed any more.
+// A Watch delivers the changes of one booking, in the ledger's order. The board never waits for a
+// watcher, and ends the watch of one that is too slow. Call Stop when done.
 type Watch struct {
 	watchers *watchers
 	id       booking.ID
 
 	// Guarded by watchers.mu.
 	changes chan *booking.Change
-	after   uint64 // what happened up to this sequence is not told
+	after   uint64 // changes up to this sequence are skipped
 	err     error
 	over    bool
 }
 
-// Watch returns a watch of what happens to a booking from now on, be it known to the board or not.
-// It costs nobody anything but those who watch the same booking.
+// Watch returns a watch of the changes of a booking from now on. The board need not know the
+// booking.
 func (b *Board) Watch(id booking.ID) *Watch {
 	return b.watchers.add(booking.ID(strings.Clone(string(id))))
 }
 
-// Changes returns what happens, one by one. It is closed when the watch ends: Err says why.
+// Changes returns the channel of changes. It closes when the watch ends; Err returns the reason.
 func (w *Watch) Changes() <-chan *booking.Change {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
 	return w.changes
 }
 
-// Err returns why the watch has ended: ErrSlow, ErrRestart or ErrForgotten; nil as long as it has
-// not, and when it was stopped.
+// Err returns why the watch has ended: ErrSlow, ErrRestart or ErrForgotten. It returns nil for a
+// watch that has not ended, or was stopped.
 func (w *Watch) Err() error {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
@@ -65,29 +62,27 @@ func (w *Watch) Err() error {
 // Stop ends the watch. It may be called more than once.
 func (w *Watch) Stop() { w.watchers.remove(w) }
 
-// skip makes w tell nothing of what happened up to sequence seq. Nobody may be receiving from it
-// yet.
+// skip makes w skip changes up to sequence seq. No goroutine may receive from w yet.
 func (w *Watch) skip(seq uint64) {
 	w.watchers.mu.Lock()
 	defer w.watchers.mu.Unlock()
 	w.after = seq
 	if w.over {
-		return // and what waits in it is not worth being told: its watcher begins anew
+		return // the watcher starts again
 	}
 	for range len(w.changes) {
 		if c := <-w.changes; c.Event.Seq > seq {
-			w.changes <- c // there is room: it was just taken out
+			w.changes <- c // there is room: this loop has just received it
 		}
 	}
 }
 
-// Follow returns the history of a booking as the log has it now, and a watch of what happens after
-// that: nothing is missing in between and nothing comes twice. Whether the caller may see it is for
-// the caller to say. Stop the watch.
+// Follow returns the current history of a booking, and a watch of all later changes, without gaps
+// or repetitions. The caller checks permissions, and stops the watch.
 //
 // Errors: those of [booking.Desk.History].
 func (b *Board) Follow(ctx context.Context, desk *booking.Desk, id booking.ID) (booking.History, *Watch, error) {
-	w := b.Watch(id) // first, so that it tells whatever the history does not have yet
+	w := b.Watch(id) // before the read, so that no change is missed
 	h, err := desk.History(ctx, id)
 	if err != nil {
 		w.Stop()
@@ -97,109 +92,8 @@ func (b *Board) Follow(ctx context.Context, desk *booking.Desk, id booking.ID) (
 	return h, w, nil
 }
 
-// watchers are those who watch a board. Their mutex is the innermost: it may be locked with the
-// board's held, and nothing that waits is done under it.
-type watchers struct {
-	mu      sync.Mutex
-	booking map[booking.ID][]*Watch
-	open    map[*OpenWatch]struct{}
-}
-
-func newWatchers() *watchers {
-	return &watchers{booking: make(map[booking.ID][]*Watch), open: make(map[*OpenWatch]struct{})}
-}
-
-func (x *watchers) add(id booking.ID) *Watch {
-	w := &Watch{watchers: x, id: id, changes: make(chan *booking.Change, watchBuffer)}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.booking[id] = append(x.booking[id], w)
-	return w
-}
-
-func (x *watchers) remove(w *Watch) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if w.over {
-		return
-	}
-	rest := slices.DeleteFunc(x.booking[w.id], func(o *Watch) bool { return o == w })
-	if len(rest) == 0 {
-		delete(x.booking, w.id)
-	} else {
-		x.booking[w.id] = rest
-	}
-	w.end(nil)
-}
-
-// end ends w, which is in no list any more. It is called with the mutex held.
+// end ends w, which the caller has removed from the lists. The caller holds the mutex.
 func (w *Watch) end(err error) {
 	w.over, w.err = true, err
 	close(w.changes)
-}
-
-// tell tells the watchers of a booking what has happened. It never waits.
-func (x *watchers) tell(e *booking.Event, r *record) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	all := x.booking[e.Booking]
-	if len(all) == 0 {
-		return
-	}
-	change := &booking.Change{Event: *e, Booking: r.clone()}
-	rest := slices.DeleteFunc(all, func(w *Watch) bool {
-		if e.Seq <= w.after {
-			return false
-		}
-		select {
-		case w.changes <- change:
-			return false
-		default:
-			w.end(ErrSlow)
-			return true
-		}
-	})
-	if len(rest) == 0 {
-		delete(x.booking, e.Booking)
-	} else {
-		x.booking[e.Booking] = rest
-	}
-}
-
-// forget ends the watches of a booking that the board does not know any more.
-func (x *watchers) forget(id booking.ID) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, w := range x.booking[id] {
-		w.end(ErrForgotten)
-	}
-	delete(x.booking, id)
-}
-
-// restart ends all watches.
-func (x *watchers) restart() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, all := range x.booking {
-		for _, w := range all {
-			w.end(ErrRestart)
-		}
-	}
-	clear(x.booking)
-	for w := range x.open {
-		w.end(ErrRestart)
-	}
-	clear(x.open)
-}
-
-// wake tells those who watch the open bookings that there is something to take. It never waits.
-func (x *watchers) wake() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for w := range x.open {
-		select {
-		case w.changed <- struct{}{}:
-		default: // it has not looked since it was told
-		}
-	}
 }

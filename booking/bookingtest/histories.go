@@ -17,9 +17,9 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// CheckCalls fails the test unless, for every booking and every rider, there is an order of the
-// calls that concern it, none before another that had ended when it began, in which the
-// specification answers as they were answered. It returns how many histories that were.
+// CheckCalls fails the test unless the calls about each booking and each rider are linearizable:
+// there is an order of these calls that respects real time, and in which the specification gives
+// their answers. It returns the number of histories checked.
 func CheckCalls(t testing.TB, calls []*Call, riders []string) int {
 	t.Helper()
 	all := histories(calls, riders)
@@ -35,7 +35,7 @@ func CheckCalls(t testing.TB, calls []*Call, riders []string) int {
 	return len(all)
 }
 
-// Linearizable reports whether [CheckCalls] would find nothing wrong.
+// Linearizable reports whether [CheckCalls] would pass.
 func Linearizable(calls []*Call, riders []string) bool {
 	return !slices.ContainsFunc(histories(calls, riders), func(h history) bool {
 		result, _ := h.verdict()
@@ -43,7 +43,7 @@ func Linearizable(calls []*Call, riders []string) bool {
 	})
 }
 
-// A history is the calls that concern one booking or one rider, and what they are held against.
+// A history is the calls about one booking or one rider, and their specification.
 type history struct {
 	of    string
 	model porcupine.NondeterministicModel
@@ -66,19 +66,32 @@ func track(calls []*Call) {
 	}
 }
 
-// histories returns all histories there are to check.
+// histories returns the histories to check.
 func histories(calls []*Call, riders []string) []history {
 	track(calls)
 	byBooking, byRider := map[booking.ID][]*Call{}, map[string][]*Call{}
 	for _, x := range calls {
-		if x.ID != "" { // else any booking was wanted, and there is none
+		if x.ID != "" { // else the call named no booking, and got none
 			byBooking[x.ID] = append(byBooking[x.ID], x)
 		}
-		told := !x.Partly || x.Actor.Role != booking.Rider // whose the booking is
-		// a retry is shown the booking as it was at some moment since the first try
-		if x.Answer == OK && (x.First != x.Begin || x.met()) && told {
-			byBooking[x.ID] = append(byBooking[x.ID], &Call{Client: x.Client, Op: OpShow, ID: x.ID, Actor: x.Actor,
-				First: x.First, Begin: x.First, End: x.End, Got: x.Got, Partly: x.Partly})
+		// whether the answer names the booking's parties
+		told := !x.Partly || x.Actor.Role != booking.Rider
+		if x.Answer == OK && (x.First != x.Begin || x.met()) &&
+			told { // a retry gets the booking as it was at some moment since the first try
+			byBooking[x.ID] = append(
+				byBooking[x.ID],
+				&Call{
+					Client: x.Client,
+					Op:     OpShow,
+					ID:     x.ID,
+					Actor:  x.Actor,
+					First:  x.First,
+					Begin:  x.First,
+					End:    x.End,
+					Got:    x.Got,
+					Partly: x.Partly,
+				},
+			)
 		}
 		if x.Op == OpAccept {
 			byRider[x.Actor.ID] = append(byRider[x.Actor.ID], x)
@@ -120,7 +133,7 @@ func histories(calls []*Call, riders []string) []history {
 	return hs
 }
 
-// check fails the test unless the history is in order.
+// check fails the test unless the history is linearizable.
 func (h history) check(t testing.TB) {
 	began := time.Now()
 	result, info := h.verdict()
@@ -136,14 +149,19 @@ func (h history) check(t testing.TB) {
 		fmt.Fprintln(&lines, x)
 	}
 	path := filepath.Join(t.ArtifactDir(), strings.ReplaceAll(h.of, " ", "-")+".html")
-	t.Errorf("the history of %s is not linearizable (%s); a picture of it is in %s (with -artifacts):\n%s", h.of,
-		result, path, lines.String())
+	t.Errorf(
+		"the history of %s is not linearizable (%s); with -artifacts, a picture is in %s:\n%s",
+		h.of,
+		result,
+		path,
+		lines.String(),
+	)
 	if err := porcupine.VisualizePath(h.model.ToModel(), info, path); err != nil {
 		t.Log(err)
 	}
 }
 
-// verdict holds a history against its specification.
+// verdict checks a history against its specification.
 func (h history) verdict() (porcupine.CheckResult, porcupine.LinearizationInfo) {
 	var ops []porcupine.Operation
 	for _, x := range h.calls {

@@ -7,27 +7,41 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// What CheckCalls says about small histories: it must not let pass what must never be, and not cry
-// wolf.
+// CheckCalls rejects small impossible histories, and accepts possible ones.
 func TestVerdicts(t *testing.T) {
 	user := booking.Actor{ID: "user", Role: booking.User}
 	one, two := booking.Actor{ID: "one", Role: booking.Rider}, booking.Actor{ID: "two", Role: booking.Rider}
 	service := booking.Actor{ID: "service", Role: booking.Service}
 	state := func(s booking.State, version int, rider booking.Actor, released ...booking.RiderID) booking.Booking {
-		return booking.Booking{State: s, Version: version, User: "user", Rider: booking.RiderID(rider.ID),
-			ReleasedBy: released}
+		return booking.Booking{
+			State:      s,
+			Version:    version,
+			User:       "user",
+			Rider:      booking.RiderID(rider.ID),
+			ReleasedBy: released,
+		}
 	}
 	nobody := booking.Actor{}
 	open, accepted := state(booking.StateOpen, 1, nobody), state(booking.StateAccepted, 2, one)
 
-	// at makes a call between two moments. Each has a command of its own, unless again says
-	// otherwise.
+	// at returns a call between two moments, with a command of its own.
 	n := 0
 	at := func(begin, end int64, id booking.ID, o Op, a booking.Actor, answer string, got booking.Booking) *Call {
 		n++
-		return &Call{Client: n, Op: o, ID: id, Actor: a, Command: booking.CommandID(booking.DeriveID(string(rune(n)))),
-			Wait: time.Hour, Right: true,
-			First: begin, Begin: begin, End: end, Answer: answer, Got: got}
+		return &Call{
+			Client:  n,
+			Op:      o,
+			ID:      id,
+			Actor:   a,
+			Command: booking.CommandID(booking.DeriveID(string(rune(n)))),
+			Wait:    time.Hour,
+			Right:   true,
+			First:   begin,
+			Begin:   begin,
+			End:     end,
+			Answer:  answer,
+			Got:     got,
+		}
 	}
 	again := func(first, second *Call) *Call {
 		second.Command, second.First = first.Command, first.Begin
@@ -61,12 +75,9 @@ func TestVerdicts(t *testing.T) {
 		{"an answer got lost and it happened", true, []*Call{booked("a"), lost, show(9, 10, "a", accepted)}},
 		{"an answer got lost and it did not happen", true, []*Call{booked("a"), lost, show(9, 10, "a", open)}},
 		{"an answer got lost and it happened later", true, []*Call{booked("a"), at(2, Forever, "a", OpAccept, one, Unknown, none), show(9, 10, "a", open), show(11, 12, "a", accepted)}},
-		{"a retry that took effect twice", false, []*Call{booked("a"), won,
-			at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
-			again(won, at(8, 9, "a", OpAccept, one, OK, state(booking.StateAccepted, 4, one, "one"))),
-			show(10, 11, "a", state(booking.StateAccepted, 4, one, "one"))}},
-		{"a retry after it was given back", true, []*Call{booked("a"), lost,
-			at(6, 7, "a", OpRelease, service, OK, state(booking.StateOpen, 3, nobody, "one")),
+		{"a retry that took effect twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
+			again(won, at(8, 9, "a", OpAccept, one, OK, state(booking.StateAccepted, 4, one, "one"))), show(10, 11, "a", state(booking.StateAccepted, 4, one, "one"))}},
+		{"a retry after it was given back", true, []*Call{booked("a"), lost, at(6, 7, "a", OpRelease, service, OK, state(booking.StateOpen, 3, nobody, "one")),
 			again(lost, at(8, 9, "a", OpAccept, one, OK, state(booking.StateOpen, 3, nobody, "one")))}},
 		{"the service tries again and meets what it has booked", true, []*Call{at(0, 5, "a", OpBook, user, OK, accepted), at(1, 4, "a", OpAccept, one, OK, accepted)}},
 		{"the service meets what cannot be yet", false, []*Call{at(0, 1, "a", OpBook, user, OK, accepted), at(2, 5, "a", OpAccept, one, OK, accepted)}},
@@ -75,14 +86,11 @@ func TestVerdicts(t *testing.T) {
 
 		{"cancelled twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, service, OK, cancelled)}},
 		{"cancelled once more by whoever has cancelled it", true, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, user, OK, cancelled)}},
-		{"given back once more", true, []*Call{booked("a"), won,
-			at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
+		{"given back once more", true, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
 			at(8, 9, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one"))}},
-		{"given back once more, and stored twice", false, []*Call{booked("a"), won,
-			at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
+		{"given back once more, and stored twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
 			at(8, 9, "a", OpRelease, one, OK, state(booking.StateOpen, 4, nobody, "one"))}},
-		{"accepted after it was given back", false, []*Call{booked("a"), won,
-			at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
+		{"accepted after it was given back", false, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
 			at(8, 9, "a", OpAccept, one, OK, state(booking.StateAccepted, 4, one, "one"))}},
 		{"expired before its deadline", false, []*Call{booked("a"), at(6, 7, "a", OpExpire, service, OK, state(booking.StateExpired, 2, nobody))}},
 
@@ -92,20 +100,17 @@ func TestVerdicts(t *testing.T) {
 		{"busy with another", true, []*Call{booked("a"), booked("b"), won, at(2, 5, "b", OpAccept, one, "rider_busy", none)}},
 		{"busy with nothing", false, []*Call{booked("b"), at(2, 5, "b", OpAccept, one, "rider_busy", none)}},
 		{"busy with that very one", false, []*Call{booked("a"), won, at(2, 5, "a", OpAccept, one, "rider_busy", none)}},
-		{"busy after it was cancelled", false, []*Call{booked("a"), booked("b"), won,
-			at(6, 7, "a", OpCancel, user, OK, cancelled),
+		{"busy after it was cancelled", false, []*Call{booked("a"), booked("b"), won, at(6, 7, "a", OpCancel, user, OK, cancelled),
 			at(8, 9, "b", OpAccept, one, "rider_busy", none)}},
 		{"busy with what may have been accepted", true, []*Call{booked("a"), booked("b"), lost, at(6, 7, "b", OpAccept, one, "rider_busy", none)}},
-		{"shown to have two", false, []*Call{booked("a"), booked("b"), lost,
-			at(2, 5, "b", OpAccept, one, Unknown, none), show(6, 7, "a", accepted), show(8, 9, "b", accepted),
+		{"shown to have two", false, []*Call{booked("a"), booked("b"), lost, at(2, 5, "b", OpAccept, one, Unknown, none), show(6, 7, "a", accepted), show(8, 9, "b", accepted),
 			show(10, 11, "a", accepted)}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var calls []*Call
 			for _, x := range test.calls {
 				copied := *x
-				// as whoever records leaves it where it cannot be told
-				if copied.Answer == Unknown {
+				if copied.Answer == Unknown { // as a recorder leaves it
 					copied.End = Forever
 				}
 				calls = append(calls, &copied)

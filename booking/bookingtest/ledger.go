@@ -10,9 +10,8 @@ import (
 	"github.com/example/pillion/booking/board"
 )
 
-// A Ledger is the log in memory with a board behind it, as one process has both: the board can be
-// held back, appends can be intercepted or fail, and the process knows what it has appended itself.
-// Set the exported fields before the first call.
+// A Ledger is a Log with a board, like those of one process. Tests can hold back the board,
+// intercept appends and make them fail. Set the exported fields before the first call.
 type Ledger struct {
 	*Log
 	Board *board.Board
@@ -20,11 +19,11 @@ type Ledger struct {
 	Before func(ctx context.Context, id booking.ID) error
 
 	mu       sync.Mutex
-	last     uint64 // the highest sequence there is
-	appended uint64 // the highest that this process has appended
-	tries    int    // appends that this process has tried
+	last     uint64 // sequence of the last message
+	appended uint64 // sequence of this process's last message
+	tries    int    // appends tried by this process
 	held     bool
-	behind   []booking.Event // stored, and not yet on the board
+	behind   []booking.Event // stored events that are not on the board yet
 	full     error
 	away     error
 	after    func()
@@ -50,7 +49,11 @@ func (l *Ledger) Append(
 
 // Engage implements booking.Log.
 func (l *Ledger) Engage(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	ctx context.Context,
+	c booking.Command,
+	id booking.ID,
+	after booking.History,
+	at booking.Engagement,
 	e booking.Event,
 ) (booking.History, error) {
 	return l.own(ctx, id, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
@@ -67,8 +70,7 @@ func (l *Ledger) own(
 	return l.write(true, events, write)
 }
 
-// Elsewhere returns the same log as another process has it, whose appends this one does not know
-// of.
+// Elsewhere returns the log as another process sees it. This process does not notice its appends.
 func (l *Ledger) Elsewhere() booking.Log { return elsewhere{l} }
 
 type elsewhere struct{ *Ledger }
@@ -76,20 +78,25 @@ type elsewhere struct{ *Ledger }
 func (l elsewhere) Append(
 	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
 ) (booking.History, error) {
-	return l.write(false, len(events), func() (booking.History,
-		error) {
-		return l.Log.Append(ctx, c, id, after, events...)
-	})
+	return l.write(
+		false,
+		len(events),
+		func() (booking.History, error) { return l.Log.Append(ctx, c, id, after, events...) },
+	)
 }
 
 func (l elsewhere) Engage(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	ctx context.Context,
+	c booking.Command,
+	id booking.ID,
+	after booking.History,
+	at booking.Engagement,
 	e booking.Event,
 ) (booking.History, error) {
 	return l.write(false, 1, func() (booking.History, error) { return l.Log.Engage(ctx, c, id, after, at, e) })
 }
 
-// write is one append of so many events, by this process or by another one.
+// write runs one append of n events, by this process or another one.
 func (l *Ledger) write(own bool, events int, write func() (booking.History, error)) (booking.History, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,8 +118,7 @@ func (l *Ledger) write(own bool, events int, write func() (booking.History, erro
 	return h, l.feed()
 }
 
-// feed brings the board up to what is stored, unless it is held. Whoever waits for any of it sees
-// all of it.
+// feed applies the stored events to the board, unless it is held.
 func (l *Ledger) feed() error {
 	if l.held {
 		return nil
@@ -127,14 +133,14 @@ func (l *Ledger) feed() error {
 	return nil
 }
 
-// Hold stops the board where it is.
+// Hold keeps the board in its present state.
 func (l *Ledger) Hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = true
 }
 
-// Release lets the board follow again, and brings it up to date.
+// Release ends Hold and updates the board.
 func (l *Ledger) Release(t testing.TB) {
 	t.Helper()
 	l.mu.Lock()
@@ -145,42 +151,42 @@ func (l *Ledger) Release(t testing.TB) {
 	}
 }
 
-// Fail lets appends of this process and LastSequence fail with an error. nil: no longer.
+// Fail makes appends of this process and LastSequence fail with an error. nil ends that.
 func (l *Ledger) Fail(away error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.away = away
 }
 
-// Fill lets new bookings of this process fail with an error. nil: no longer.
+// Fill makes new bookings of this process fail with an error. nil ends that.
 func (l *Ledger) Fill(full error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.full = full
 }
 
-// Then calls after once, when LastSequence knows its next answer and has not given it yet.
+// Then makes LastSequence call after once, after it has read its answer and before it returns.
 func (l *Ledger) Then(after func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.after = after
 }
 
-// Tried returns how many appends this process has tried.
+// Tried returns the number of appends that this process has tried.
 func (l *Ledger) Tried() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tries
 }
 
-// Appended returns the highest sequence that this process has appended.
+// Appended returns the sequence of the last message that this process appended.
 func (l *Ledger) Appended() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.appended
 }
 
-// LastSequence returns the highest sequence that there is.
+// LastSequence returns the sequence of the last message.
 func (l *Ledger) LastSequence(context.Context) (uint64, error) {
 	l.mu.Lock()
 	last, err, after := l.last, l.away, l.after

@@ -1,5 +1,6 @@
-// Package bookingtest has what tests of bookings need: a [Log] in memory, and [LogSuite], the
-// contract that every booking.Log keeps. Only tests import it.
+// Package bookingtest supports tests of bookings: a [Log] in memory, a [Ledger] with a board behind
+// it, [LogSuite], the tests that every booking.Log must pass, and [CheckCalls], which checks that
+// recorded calls are linearizable. Only tests import it.
 package bookingtest
 
 import (
@@ -13,10 +14,9 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-// A Log is a booking.Log in memory. It has the semantics of the real one: appends are guarded by
-// the booking's revision, a position is taken once and for all, also by messages that are refused
-// when they are read, and Quick reads may be stale. It is safe for concurrent use, and nothing of
-// it needs to be closed.
+// A Log is a booking.Log in memory, with the semantics of the real one. The booking's revision
+// guards appends. A stored message occupies its position for good, even if readers refuse it. Quick
+// reads may be stale. It is safe for concurrent use, and needs no closing.
 type Log struct {
 	now     func() time.Time
 	lag     uint64
@@ -26,7 +26,7 @@ type Log struct {
 	seq      uint64
 	messages map[booking.ID][]message
 	engaged  map[booking.RiderID]booking.Engagement
-	had      map[engagement]booking.CommandID // every engagement there ever was
+	had      map[engagement]booking.CommandID // all engagements so far
 }
 
 // An engagement is a rider with a booking.
@@ -37,34 +37,34 @@ type engagement struct {
 
 var _ booking.Log = (*Log)(nil)
 
-// A message is what is stored on one position of a booking.
+// A message is stored at one position of a booking.
 type message struct {
 	seq   uint64
 	n     int
 	kind  booking.Kind
-	event booking.Event // of a forgery: nothing
-	valid bool          // its token verifies; whether it follows is another matter
+	event booking.Event // zero for a forgery
+	valid bool          // its token verifies; the event need not follow
 }
 
 // An Option changes how a Log behaves.
 type Option func(*Log)
 
-// WithClock lets now say when events are stored.
+// WithClock sets the clock that stamps stored events.
 func WithClock(now func() time.Time) Option { return func(l *Log) { l.now = now } }
 
-// WithStaleReads lets Quick reads miss the last n messages of the log.
+// WithStaleReads makes Quick reads miss the last n messages of the log.
 func WithStaleReads(n uint64) Option { return func(l *Log) { l.lag = n } }
 
-// WithLostAcks lets Append store the events and yet return ErrAckLost whenever lost says so. It is
-// called once for each append that is stored, one at a time.
+// WithLostAcks makes Append store the events but return ErrAckLost whenever lost returns true. The
+// log calls lost once for each stored append, one call at a time.
 func WithLostAcks(lost func() bool) Option { return func(l *Log) { l.lostAck = lost } }
 
-// What a Log says when its outcome is not known.
+// Errors for an unknown outcome.
 var (
-	ErrAckLost = fault.New(fault.Unavailable, "ack_lost",
-		"The answer was lost on its way. Please try again.").After(time.Second)
-	ErrAway = fault.New(fault.Unavailable, "log_away",
-		"The log was not asked in time. Please try again.").After(time.Second)
+	ErrAckLost = fault.New(fault.Unavailable, "ack_lost", "The answer was lost on its way. Please try again.").
+			After(time.Second)
+	ErrAway = fault.New(fault.Unavailable, "log_away", "The log was not asked in time. Please try again.").
+		After(time.Second)
 )
 
 // NewLog returns an empty Log.
@@ -79,7 +79,7 @@ func NewLog(options ...Option) *Log {
 	return l
 }
 
-// Load folds what is stored of a booking. Errors: ErrAway when ctx has ended.
+// Load implements booking.Log. Errors: ErrAway if ctx has ended.
 func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
 	if err := ctx.Err(); err != nil {
 		return booking.History{}, ErrAway.Because(err)
@@ -102,7 +102,7 @@ func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booki
 		}
 		e := separate(m.event)
 		if err := h.Apply(e); err != nil {
-			h.Refuse(m.n, m.kind, m.seq) // of no effect on a history that has aged
+			h.Refuse(m.n, m.kind, m.seq) // no effect on an aged history
 			continue
 		}
 		h.Events = append(h.Events, e)
@@ -110,10 +110,14 @@ func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booki
 	return h, nil
 }
 
-// Append implements booking.Log. Errors: booking.ErrMoved, booking.ErrDoesNotFollow, ErrAway when
-// ctx has ended, ErrAckLost.
+// Append implements booking.Log. Errors: booking.ErrMoved, booking.ErrDoesNotFollow,
+// ErrAway if ctx has ended, ErrAckLost.
 func (l *Log) Append(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+	ctx context.Context,
+	c booking.Command,
+	id booking.ID,
+	after booking.History,
+	events ...booking.Event,
 ) (booking.History, error) {
 	if len(events) == 0 {
 		return after, nil
@@ -130,7 +134,7 @@ func (l *Log) Append(
 	return h, err
 }
 
-// Engagement implements booking.Log. Errors: ErrAway when ctx has ended.
+// Engagement implements booking.Log. Errors: ErrAway if ctx has ended.
 func (l *Log) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
 	if err := ctx.Err(); err != nil {
 		return booking.Engagement{}, ErrAway.Because(err)
@@ -140,7 +144,7 @@ func (l *Log) Engagement(ctx context.Context, r booking.RiderID) (booking.Engage
 	return l.engaged[r], nil
 }
 
-// EngagedBy implements booking.Log. Errors: ErrAway when ctx has ended.
+// EngagedBy implements booking.Log. Errors: ErrAway if ctx has ended.
 func (l *Log) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return "", ErrAway.Because(err)
@@ -157,7 +161,11 @@ func (l *Log) EngagedBy(ctx context.Context, r booking.RiderID, c booking.Comman
 
 // Engage implements booking.Log. Errors: those of Append, booking.ErrNotForYou.
 func (l *Log) Engage(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, at booking.Engagement,
+	ctx context.Context,
+	c booking.Command,
+	id booking.ID,
+	after booking.History,
+	at booking.Engagement,
 	accepted booking.Event,
 ) (booking.History, error) {
 	if err := ctx.Err(); err != nil {
@@ -186,7 +194,7 @@ func (l *Log) Engage(
 	return h, nil
 }
 
-// last returns the sequence of a booking's last message, or 0. The log is locked.
+// last returns the sequence of a booking's last message, or 0. The caller holds the lock.
 func (l *Log) last(id booking.ID) uint64 {
 	stored := l.messages[id]
 	if len(stored) == 0 {
@@ -195,9 +203,12 @@ func (l *Log) last(id booking.ID) uint64 {
 	return stored[len(stored)-1].seq
 }
 
-// append stores events behind what is there. The log is locked.
+// append stores events. The caller holds the lock.
 func (l *Log) append(
-	c booking.Command, id booking.ID, after booking.History, events []booking.Event,
+	c booking.Command,
+	id booking.ID,
+	after booking.History,
+	events []booking.Event,
 ) (booking.History, error) {
 	stored := l.messages[id]
 	if l.last(id) != after.Revision {
@@ -224,15 +235,14 @@ func (l *Log) append(
 	return next, nil
 }
 
-// Forge stores a message that every reader refuses, as one without a token. It returns an error
-// where the position is taken.
+// Forge stores a message that every reader refuses, such as one without a token. It returns an
+// error if the position is occupied.
 func (l *Log) Forge(ctx context.Context, id booking.ID, n int, k booking.Kind) error {
 	return l.store(ctx, id, message{n: n, kind: k})
 }
 
-// Publish stores an event as it is, past every guard, as whoever can reach the ledger and holds a
-// valid token might. Only its Seq and At are the log's. It returns an error where the position is
-// taken.
+// Publish stores an event without any checks, as a client with a valid token and access to the
+// ledger could. The log sets only Seq and At. It returns an error if the position is occupied.
 func (l *Log) Publish(ctx context.Context, e booking.Event) error {
 	return l.store(ctx, e.Booking, message{n: e.N, kind: e.Kind, event: separate(e), valid: true})
 }
@@ -244,7 +254,7 @@ func (l *Log) store(ctx context.Context, id booking.ID, m message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if taken(l.messages[id], m.n, m.kind) {
-		return fmt.Errorf("position %d.%s of booking %s is taken", m.n, m.kind, id)
+		return fmt.Errorf("position %d.%s of booking %s is occupied", m.n, m.kind, id)
 	}
 	l.seq++
 	m.seq, m.event.Seq, m.event.At = l.seq, l.seq, l.now()
@@ -252,7 +262,7 @@ func (l *Log) store(ctx context.Context, id booking.ID, m message) error {
 	return nil
 }
 
-// Age drops the first n messages of a booking, as the ledger's age limit does.
+// Age drops the first n messages of a booking, like the ledger's age limit.
 func (l *Log) Age(id booking.ID, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -263,7 +273,7 @@ func taken(stored []message, n int, k booking.Kind) bool {
 	return slices.ContainsFunc(stored, func(m message) bool { return m.n == n && m.kind == k })
 }
 
-// separate returns an event that shares nothing with e.
+// separate returns a copy of e that shares no memory with it.
 func separate(e booking.Event) booking.Event {
 	if e.Quote != nil {
 		q := *e.Quote

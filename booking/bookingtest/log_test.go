@@ -27,7 +27,7 @@ func as(role booking.Role) (booking.Actor, string) {
 	return booking.Actor{ID: booking.NewID(), Role: role}, "believe me"
 }
 
-// What tests of others rely on: the options do what they say.
+// The options of a Log work as documented.
 func TestOptions(t *testing.T) {
 	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	lost := false
@@ -50,14 +50,14 @@ func TestOptions(t *testing.T) {
 	}
 	lost = true
 	if _, err := log.Append(ctx, c, id, booking.History{}, e); !errors.Is(err, bookingtest.ErrAckLost) {
-		t.Errorf("a lost ack: %v", err)
+		t.Errorf("lost ack: error %v", err)
 	}
 	h := read(booking.Fresh)
 	if len(h.Events) != 1 || !h.Events[0].At.Equal(noon) {
-		t.Fatalf("an event whose ack was lost: %+v", h)
+		t.Fatalf("after a lost ack the history is %+v", h)
 	}
 	if h := read(booking.Quick); len(h.Events) != 0 || h.Revision != 0 {
-		t.Errorf("a read that misses 2 messages has %+v", h)
+		t.Errorf("a read that misses 2 messages returns %+v", h)
 	}
 	for _, n := range []int{2, 3} {
 		if err := log.Forge(ctx, id, n, booking.Accepted); err != nil {
@@ -65,22 +65,26 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	if h := read(booking.Quick); len(h.Events) != 1 || h.Revision != 1 {
-		t.Errorf("a read that misses 2 messages has %+v", h)
+		t.Errorf("a read that misses 2 messages returns %+v", h)
 	}
 	if err := log.Forge(ctx, id, 2, booking.Accepted); err == nil {
-		t.Error("a position was taken twice")
+		t.Error("two messages occupy one position")
 	}
 	rider, _ := as(booking.Rider)
-	if err := log.Publish(ctx, booking.Event{ID: "x", Booking: id, N: 4, Kind: booking.Accepted,
-		Actor: rider}); err != nil {
+	if err := log.Publish(
+		ctx,
+		booking.Event{ID: "x", Booking: id, N: 4, Kind: booking.Accepted, Actor: rider},
+	); err != nil {
 		t.Fatal(err)
 	}
-	if h := read(booking.Fresh); len(h.Events) != 2 || h.Booking.State != booking.StateAccepted ||
-		h.Events[1].Seq != 4 || !h.Events[1].At.Equal(noon) {
-		t.Errorf("an event that was published past the guard, and follows: %+v", h)
+	if h := read(
+		booking.Fresh,
+	); len(h.Events) != 2 || h.Booking.State != booking.StateAccepted || h.Events[1].Seq != 4 ||
+		!h.Events[1].At.Equal(noon) {
+		t.Errorf("after Publish of an event that follows, the history is %+v", h)
 	}
 	log.Age(id, 1)
 	if h := read(booking.Fresh); len(h.Events) != 0 || h.Revision != 4 {
-		t.Errorf("a history without its beginning: %+v", h)
+		t.Errorf("an aged history is %+v", h)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// Transitions is the picture in the design: from which state an event leads where.
+// Transitions is the state diagram: the state after an event of a kind in a state.
 var Transitions = map[booking.Kind]map[booking.State]booking.State{
 	booking.Requested:    {booking.StateNone: booking.StateOpen},
 	booking.Accepted:     {booking.StateOpen: booking.StateAccepted},
@@ -26,7 +26,7 @@ var Transitions = map[booking.Kind]map[booking.State]booking.State{
 	booking.Rated:    {booking.StateCompleted: booking.StateCompleted},
 }
 
-// Sane fails the test unless b is a booking that events can make.
+// Sane fails the test unless events can produce b.
 func Sane(t testing.TB, b booking.Booking) {
 	t.Helper()
 	fail := func(what string) {
@@ -39,8 +39,10 @@ func Sane(t testing.TB, b booking.Booking) {
 		}
 		return
 	}
-	ridden := slices.Contains([]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted,
-		booking.StateCompleted}, b.State)
+	ridden := slices.Contains(
+		[]booking.State{booking.StateAccepted, booking.StateArrived, booking.StateStarted, booking.StateCompleted},
+		b.State,
+	)
 	waits := b.State == booking.StateOpen || b.State == booking.StateExpired
 	sorted := slices.Sorted(slices.Values(b.ReleasedBy))
 	switch {
@@ -68,27 +70,26 @@ func Sane(t testing.TB, b booking.Booking) {
 	}
 }
 
-// A Random makes random events: many that follow, some that do not, some twice, and some that say
-// nonsense.
+// A Random generates events: many that follow, some that do not, some repeated, and some invalid.
 type Random struct {
 	*rand.Rand
-	ID   booking.ID // of a booking that is to be requested
+	ID   booking.ID // of the next booking to request
 	Seq  uint64     // of the last event
 	told []booking.Event
 }
 
-// NewRandom returns one whose events come from a seed.
+// NewRandom returns a Random with a seed.
 func NewRandom(seed uint64) *Random { return &Random{Rand: rand.New(rand.NewPCG(seed, 1)), ID: Ride} }
 
-// Pick returns one of several.
+// Pick returns one of its arguments.
 func Pick[T any](s *Random, of ...T) T { return of[s.IntN(len(of))] }
 
-// Event returns an event that may or may not follow after b.
+// Event returns an event that may or may not follow b.
 func (s *Random) Event(b booking.Booking) booking.Event {
 	s.Seq++
-	if len(s.told) > 0 && s.IntN(20) == 0 { // a whole event once more
+	if len(s.told) > 0 && s.IntN(20) == 0 { // repeats an event
 		e := s.told[s.IntN(len(s.told))]
-		e.Seq, e.At = s.Seq, s.stored() // the ledger's, whatever the message says of itself
+		e.Seq, e.At = s.Seq, s.stored() // the ledger sets these
 		return e
 	}
 	e := s.wish(b)
@@ -103,16 +104,16 @@ func (s *Random) Event(b booking.Booking) booking.Event {
 	return e
 }
 
-// stored returns when a ledger stores the present event: the later the sequence, the later, but for
-// what the clocks of servers differ by.
+// stored returns the time at which the ledger stores the present event. It grows with the sequence,
+// up to the difference of server clocks.
 func (s *Random) stored() time.Time {
 	return Noon.Add(time.Duration(s.Seq)*time.Second + time.Duration(s.IntN(2000))*time.Millisecond)
 }
 
-// Town is around which many bookings begin.
+// Town is near many pickups.
 var Town = booking.Place{Lat: -17, Lng: 180}
 
-// wish returns what somebody might want of b.
+// wish returns a plausible event for b.
 func (s *Random) wish(b booking.Booking) booking.Event {
 	var ks []booking.Kind
 	for _, k := range booking.Kinds() {
@@ -128,16 +129,26 @@ func (s *Random) wish(b booking.Booking) booking.Event {
 	case booking.Requested:
 		e.Actor = Pick(s, Owner, Stranger)
 		if s.IntN(2) == 0 {
-			e.Pickup, e.Dropoff = &booking.Place{Lat: s.Float64()*200 - 100, Lng: 1},
-				&booking.Place{Lat: 2, Lng: s.Float64()*400 - 200}
-			if s.IntN(3) > 0 { // around a town on the antimeridian
-				*e.Pickup = booking.Place{Lat: Town.Lat + s.Float64()*0.1,
-					Lng: Pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1)}
+			e.Pickup, e.Dropoff = &booking.Place{
+				Lat: s.Float64()*200 - 100,
+				Lng: 1,
+			}, &booking.Place{
+				Lat: 2,
+				Lng: s.Float64()*400 - 200,
+			}
+			if s.IntN(3) > 0 { // near a town on the antimeridian
+				*e.Pickup = booking.Place{
+					Lat: Town.Lat + s.Float64()*0.1,
+					Lng: Pick(s, 1.0, -1.0) * (180 - s.Float64()*0.1),
+				}
 			}
 		}
 		if s.IntN(2) == 0 {
-			e.Quote = &booking.Quote{Metres: s.Int64N(3_000_000) - 500_000, Fare: s.Int64N(1 << 54),
-				Currency: Pick(s, "INR", "EUR", "inr", "")}
+			e.Quote = &booking.Quote{
+				Metres:   s.Int64N(3_000_000) - 500_000,
+				Fare:     s.Int64N(1 << 54),
+				Currency: Pick(s, "INR", "EUR", "inr", ""),
+			}
 		}
 	case booking.Accepted:
 		e.Actor = Pick(s, TheRider, Other, Former)

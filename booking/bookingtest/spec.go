@@ -9,26 +9,24 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// What commands may be answered, one at a time: the specification that histories are held against.
-// It is written down anew and shares nothing with package booking, so that a fault there is not
-// repeated here.
+// This file is the sequential specification: the possible answers to calls that run one at a time.
+// It shares no code with package booking, so that it does not repeat faults.
 //
-// A history is not checked as a whole but once for every booking and once for every rider, each
-// with the calls that concern it. That gives no false alarm: take any order of all calls that the
-// whole system may have worked in; what concerns one booking, in that order, is an order that the
-// booking alone may have worked in, because an answer is allowed here if it is right in the state
-// of this booking (of this rider) whatever the state of everything else. And little is lost. Calls
-// that concern one thing are linearizable if and only if they are for each thing by itself (Herlihy
-// and Wing, theorem 1). Only an acceptance concerns two, its booking and its rider, and could be in
-// order for each of them and yet at two different moments. Those are in the ledger, which has one
-// order for everything, and its inspection finds them. One thing is allowed on purpose: who is told
-// rider_busy was busy at one moment of the call, and the booking was open at one, which need not be
-// the same.
+// CheckCalls checks the calls about each booking and about each rider separately. That raises no
+// false alarm. Take an order of all calls in which the whole system may have worked: its
+// restriction to one booking is an order for the booking alone, because the specification permits
+// every answer that is right for that booking, whatever the state of everything else. And it misses
+// little. Calls about one object each are linearizable if and only if the calls about each object
+// are (Herlihy and Wing, theorem 1). Only an acceptance concerns two objects, its booking and its
+// rider, and might take effect for them at two different moments. The inspection of the ledger
+// finds that, because the ledger has one order. One case is permitted on purpose: rider_busy
+// requires that the rider was busy at one moment of the call, and that the booking was open at one,
+// perhaps another.
 
-// An Op is what a call asks for.
+// An Op is the operation of a call.
 type Op string
 
-// The ops.
+// The operations.
 const (
 	OpShow     Op = "show"
 	OpBook     Op = "book"
@@ -42,14 +40,14 @@ const (
 	OpRate     Op = "rate"
 )
 
-// What a call may be answered besides success (OK) and the codes of typed losses.
+// Answers to a call besides the codes of refusals.
 const (
 	OK        = ""
-	Unknown   = "unknown"           // it may have happened, may happen yet, or not
-	Contended = "booking_contended" // it did not happen, and why not is not said
+	Unknown   = "unknown"           // the call may have taken effect, or may yet
+	Contended = "booking_contended" // the call took no effect, for an unknown reason
 )
 
-// A Call is one try of one command, or a read, and what came of it.
+// A Call is one try of a command, or a read, with its answer.
 type Call struct {
 	Client  int
 	Op      Op
@@ -59,38 +57,35 @@ type Call struct {
 
 	Reason string
 	Stars  int
-	Right  bool          // the start code
-	Wait   time.Duration // how long a booking waits for a rider, where this call opens one
+	Right  bool          // whether the start code is right
+	Wait   time.Duration // time until the deadline, if this call opens the booking
 
-	// when the command was first tried, in nanoseconds of the test's life; Begin unless this is a
+	// time of the command's first try, in nanoseconds since the test began; Begin unless this is a
 	// retry
 	First      int64
-	Begin, End int64 // when this call began, and when it was answered
+	Begin, End int64 // times of this call and its answer
 	Answer     string
-	Got        booking.Booking // with success
-	// Partly says that of Got only the state and the rider were told, and the rider not to riders.
-	// So it is over HTTP.
+	Got        booking.Booking // if the call succeeded
+	// Partly says that Got has only the state and, for users, the rider. That is what HTTP returns.
 	Partly bool
 
-	tracked bool   // the command has other calls: whether it has taken effect matters to them
-	did     string // how a tracked command that has taken effect is remembered
+	tracked bool   // the command has other calls, which depend on whether it took effect
+	did     string // the entry of a tracked command that took effect
 }
 
-// Forever is when a call ends whose answer nobody knows: what it asks for may happen at any time.
+// Forever is the end of a call with an unknown answer, which may take effect at any time.
 const Forever = math.MaxInt64
 
-// refused stands before what is remembered of a command whose effect is that a start code was
-// refused.
+// refused is the prefix of the entry of a command with a wrong start code.
 const refused = "refused:"
 
-// slack is what the wall clock, which deadlines are told by, may differ from the monotonic one
-// during a test.
+// slack is how far the wall clock, which decides on deadlines, may drift from the monotonic clock.
 const slack = int64(20 * time.Millisecond)
 
-// track notes that the command has other calls. What it asks for is a part of how it is remembered:
-// another wish under the same id is refused.
+// track notes that the command has other calls. Its entry includes the request, because the same id
+// for another request is refused.
 func (c *Call) track() {
-	what := "" // of what was given, what the op looks at
+	what := "" // the arguments that the operation uses
 	switch c.Op {
 	case OpCancel, OpRelease:
 		what = c.Reason
@@ -108,9 +103,18 @@ func (c *Call) String() string {
 	}
 	answer := c.Answer
 	if answer == OK {
-		answer = fmt.Sprintf("ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars",
-			c.Got.State, c.Got.Version, c.Got.User, c.Got.Rider, c.Got.ReleasedBy, c.Got.Reason,
-			c.Got.WrongCodes, c.Got.UserStars, c.Got.RiderStars)
+		answer = fmt.Sprintf(
+			"ok: %s v%d of %.4s by %.4s, released by %.4s (%q), %d wrong, %d and %d stars",
+			c.Got.State,
+			c.Got.Version,
+			c.Got.User,
+			c.Got.Rider,
+			c.Got.ReleasedBy,
+			c.Got.Reason,
+			c.Got.WrongCodes,
+			c.Got.UserStars,
+			c.Got.RiderStars,
+		)
 	}
 	what := string(c.Op)
 	if c.Op == OpStart && !c.Right {
@@ -119,14 +123,22 @@ func (c *Call) String() string {
 	if c.First != c.Begin {
 		what += " again"
 	}
-	return fmt.Sprintf("%9.3f to %9s ms, client %2d, %s %.4s (command %.4s): %s booking %.4s: %s", float64(c.Begin)/1e6,
-		end, c.Client, c.Actor.Role, c.Actor.ID,
-		c.Command, what, c.ID, answer)
+	return fmt.Sprintf(
+		"%9.3f to %9s ms, client %2d, %s %.4s (command %.4s): %s booking %.4s: %s",
+		float64(c.Begin)/1e6,
+		end,
+		c.Client,
+		c.Actor.Role,
+		c.Actor.ID,
+		c.Command,
+		what,
+		c.ID,
+		answer,
+	)
 }
 
-// met reports whether the service has tried to book more than once, because the first
-// acknowledgement was lost, and has met the booking that it had made: the answer is that booking as
-// it was then.
+// met reports whether the service retried after a lost acknowledgement and found its own booking.
+// The answer is that booking as it was then.
 func (c *Call) met() bool {
 	return c.Op == OpBook && c.Answer == OK && c.Got.State != booking.StateOpen
 }
@@ -135,26 +147,25 @@ func (c *Call) met() bool {
 type ride struct {
 	state            booking.State
 	user, rider      string
-	released         string // the riders who have released it, each followed by a comma
-	gaveBack         string // those of them who have done so themselves
+	released         string // riders who lost it, each followed by a comma
+	gaveBack         string // those of them who released it themselves
 	cancelledBy      string
 	reason           string
 	version, wrong   int
 	byUser, byRider  int   // stars
-	earliest, latest int64 // between them lies the deadline
+	earliest, latest int64 // bounds of the deadline
 	done             string
 }
 
-// An outcome is one thing that may come of a call.
+// An outcome is one possible result of a call.
 type outcome struct {
 	answer string
 	after  ride
-	// a retry's success: the booking that comes with it is one since the command's first try; see
-	// reads
+	// a retry succeeded: its booking may be from any moment since the first try; see reads
 	stale bool
 }
 
-// outcomes returns all that may come of a call in state s, as far as this booking has a say in it.
+// outcomes returns the possible results of a call in state s, as far as this booking decides them.
 func (s ride) outcomes(c *Call) []outcome {
 	no := func(answer string) []outcome { return []outcome{{answer: answer, after: s}} }
 	if c.Op == OpShow {
@@ -168,7 +179,7 @@ func (s ride) outcomes(c *Call) []outcome {
 	}
 	if c.tracked && strings.Contains(s.done, string(c.Command)) {
 		switch {
-		case strings.Contains(s.done, refused+c.did): // whatever code it brings
+		case strings.Contains(s.done, refused+c.did): // whatever the code
 			return no("wrong_start_code")
 		case strings.Contains(s.done, c.did):
 			return []outcome{{answer: OK, after: s, stale: true}}
@@ -225,7 +236,7 @@ func (s ride) outcomes(c *Call) []outcome {
 	return []outcome{{answer: OK, after: after.by(c)}}
 }
 
-// by returns s after an event that c has caused.
+// by returns s after an event of c.
 func (s ride) by(c *Call) ride {
 	s.version++
 	if c.tracked {
@@ -246,7 +257,7 @@ func (s ride) book(c *Call) []outcome {
 	switch {
 	case s.state == booking.StateNone:
 		return []outcome{{answer: OK, after: ride{user: c.Actor.ID}.opened(c).by(c), stale: c.met()}}
-	case s.user == c.Actor.ID: // the same trip: all of this test's are
+	case s.user == c.Actor.ID: // the trip is the same: all trips of these tests are
 		return []outcome{{answer: OK, after: s}}
 	}
 	return []outcome{{answer: "key_reused", after: s}}
@@ -261,7 +272,7 @@ func (s ride) accept(c *Call) []outcome {
 	case s.hadBy(c.Actor.ID):
 		return []outcome{{answer: "released_by_you", after: s}}
 	}
-	may := []outcome{{answer: "rider_busy", after: s}} // which the rider's own history says
+	may := []outcome{{answer: "rider_busy", after: s}} // the rider's own history decides
 	if c.End >= s.earliest-slack {
 		may = append(may, outcome{answer: "booking_expired", after: s})
 	}
@@ -296,7 +307,7 @@ func (s ride) late() int64 {
 	return s.latest + slack
 }
 
-// doneBy reports whether the actor has done already what it asks for, by another command.
+// doneBy reports whether the actor has done what c asks for by another command.
 func (s ride) doneBy(c *Call) bool {
 	by := c.Actor.ID
 	switch c.Op {

@@ -6,7 +6,7 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// refuses returns why what is left may not happen, or OK.
+// refuses returns the reason against the other operations, or OK.
 func (s ride) refuses(c *Call) string {
 	over := s.state == booking.StateCompleted || s.state == booking.StateCancelled || s.state == booking.StateExpired
 	notNow := func() string {
@@ -81,13 +81,13 @@ func (s ride) loss() string {
 }
 
 func (s ride) isWith(rider string) bool {
-	return s.rider == rider && (s.state == booking.StateAccepted || s.state == booking.StateArrived ||
-		s.state == booking.StateStarted)
+	return s.rider == rider &&
+		(s.state == booking.StateAccepted || s.state == booking.StateArrived || s.state == booking.StateStarted)
 }
 
 func (s ride) hadBy(rider string) bool { return strings.Contains(s.released, rider+",") }
 
-// shows reports whether what c got is the booking in state s.
+// shows reports whether the booking in c's answer is in state s.
 func (s ride) shows(c *Call) bool {
 	b := c.Got
 	released := ""
@@ -99,10 +99,11 @@ func (s ride) shows(c *Call) bool {
 	}
 	return s.state == b.State && s.user == string(b.User) && s.rider == string(b.Rider) && s.version == b.Version &&
 		s.released == released &&
-		s.wrong == b.WrongCodes && s.reason == b.Reason && s.byUser == b.UserStars && s.byRider == b.RiderStars
+		s.wrong == b.WrongCodes && s.reason == b.Reason && s.byUser == b.UserStars &&
+		s.byRider == b.RiderStars
 }
 
-// next returns the states that may come after s where a call was answered as it was.
+// next returns the possible states after s, given the answer of a call.
 func (s ride) next(c *Call) []any {
 	if c.Answer == Contended {
 		return []any{s}
@@ -113,8 +114,8 @@ func (s ride) next(c *Call) []any {
 	}
 	for _, o := range s.outcomes(c) {
 		switch {
-		case c.Answer == Unknown && o.after != s, c.Answer != Unknown && c.Answer == o.answer &&
-			(c.Answer != OK || o.stale || o.after.shows(c)):
+		case c.Answer == Unknown && o.after != s,
+			c.Answer != Unknown && c.Answer == o.answer && (c.Answer != OK || o.stale || o.after.shows(c)):
 			may = append(may, o.after)
 		}
 	}

@@ -7,15 +7,15 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// A duty is the state of one rider in the specification.
+// A duty is the state of a rider in the specification.
 type duty struct {
-	ride booking.ID // under way for it; "" while free
-	had  string     // what it was under way for before, each followed by a comma
+	ride booking.ID // the unfinished ride; "": none
+	had  string     // earlier rides, each followed by a comma
 	done string
 }
 
-// next returns the states that may come after s where a call was answered as it was, as far as
-// rider r has a say in it.
+// next returns the possible states after s, given the answer of a call, as far as rider r decides
+// them.
 func (s duty) next(c *Call, r string) []any {
 	own := c.Actor.ID == r
 	mine := s.ride == c.ID
@@ -46,7 +46,7 @@ func (s duty) next(c *Call, r string) []any {
 		after.ride = c.ID
 	case c.Op == OpAccept && mine: // by another command
 		after = s
-	// what it has done before: the booking's history says whether
+	// the booking's history decides
 	case own && c.Op != OpAccept && !mine && strings.Contains(s.had, string(c.ID)+","):
 		return []any{s}
 	case c.Op == OpAccept, own && !mine: // impossible
@@ -63,13 +63,12 @@ func (s duty) next(c *Call, r string) []any {
 	return []any{after}
 }
 
-// begins reports whether a call may have engaged the rider in its booking.
+// begins reports whether a call may have given the rider its booking.
 func (c *Call) begins(r string) bool {
 	return c.Op == OpAccept && c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown)
 }
 
-// concerns reports whether a call says something about a rider who may have had some bookings, or
-// changes it.
+// concerns reports whether a call depends on or changes the state of a rider with some bookings.
 func (c *Call) concerns(r string, had []booking.ID) bool {
 	if c.Op == OpAccept {
 		return c.Actor.ID == r && (c.Answer == OK || c.Answer == Unknown || c.Answer == "rider_busy")

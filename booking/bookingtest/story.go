@@ -9,37 +9,35 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// The people of these tests.
+// The actors of these tests.
 var (
 	Owner    = booking.Actor{ID: "owner", Role: booking.User}
 	Stranger = booking.Actor{ID: "stranger", Role: booking.User}
-	TheRider = booking.Actor{ID: "rider", Role: booking.Rider}  // has it, where somebody has it
-	Other    = booking.Actor{ID: "other", Role: booking.Rider}  // has nothing to do with it
-	Former   = booking.Actor{ID: "former", Role: booking.Rider} // had it and has released it
+	TheRider = booking.Actor{ID: "rider", Role: booking.Rider}  // has the booking, if anyone has
+	Other    = booking.Actor{ID: "other", Role: booking.Rider}  // is no party to the booking
+	Former   = booking.Actor{ID: "former", Role: booking.Rider} // had the booking and released it
 	Service  = booking.Actor{ID: "service", Role: booking.Service}
 )
 
-// Everybody are all of them.
+// Everybody is all actors.
 var Everybody = []booking.Actor{Owner, Stranger, TheRider, Other, Former, Service}
 
-// Ride is the booking of all stories.
 const Ride = booking.ID("ride")
 
-// Noon is when everything begins, and Deadline until when a rider may accept, at first and after a
-// release.
+// Noon is when a story begins. Deadline is the deadline of the booking, also after a release.
 var (
 	Noon     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	Deadline = Noon.Add(2 * time.Minute)
 )
 
-// A Story gives events what a log would give them.
+// A Story numbers and stamps events as a log would.
 type Story struct {
 	Events []booking.Event
 	N      int    // of the last event
 	Seq    uint64 // of the last event
 }
 
-// Store returns e as a log would store it next, a second after the one before.
+// Store returns e as a log would store it, a second after the event before.
 func (s *Story) Store(e booking.Event) booking.Event {
 	s.N++
 	s.Seq++
@@ -56,7 +54,7 @@ type Step struct {
 	Actor booking.Actor
 }
 
-// Event returns an event with details that are right for its kind.
+// Event returns an event with valid details for its kind.
 func (s Step) Event() booking.Event {
 	e := booking.Event{Kind: s.Kind, Actor: s.Actor}
 	switch s.Kind {
@@ -75,7 +73,7 @@ func (s Step) Event() booking.Event {
 	return e
 }
 
-// Tell returns the events of a story.
+// Tell returns the events of some steps.
 func Tell(steps ...Step) []booking.Event {
 	var s Story
 	for _, st := range steps {
@@ -84,7 +82,7 @@ func Tell(steps ...Step) []booking.Event {
 	return s.Events
 }
 
-// Replay folds events, every one of which must follow.
+// Replay folds events. It fails the test unless each of them follows.
 func Replay(t testing.TB, events []booking.Event) booking.Booking {
 	t.Helper()
 	var b booking.Booking
@@ -98,7 +96,7 @@ func Replay(t testing.TB, events []booking.Event) booking.Booking {
 	return b
 }
 
-// Wants fails the test unless err is want; nil wants success.
+// Wants fails the test unless err is want.
 func Wants(t testing.TB, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) || want == nil && err != nil {
@@ -106,14 +104,14 @@ func Wants(t testing.TB, err, want error) {
 	}
 }
 
-// Given are the stories' beginnings: the Former rider has released it once.
+// Given has a story that leads to each state. The Former rider released the booking once.
 func Given(more ...Step) []Step {
 	return append([]Step{
 		{booking.Requested, Owner}, {booking.Accepted, Former}, {booking.Released, Former},
 	}, more...)
 }
 
-// Taken are such beginnings, and the rider has accepted then.
+// Taken has a story that leads to each state with a rider.
 func Taken(more ...Step) []Step {
 	return append(Given(Step{booking.Accepted, TheRider}), more...)
 }

@@ -10,20 +10,20 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// An Env is a Log under test. All of it must be safe for concurrent use.
+// An Env is a Log under test. Its parts must be safe for concurrent use.
 type Env struct {
 	Log booking.Log
-	// Other is the same log as another process has opened it. Optional: Log.
+	// Other is the same log, opened by another process. Default: Log.
 	Other booking.Log
-	// As returns a new actor at each call, with a credential that the log's readers believe.
+	// As returns a new actor for each call, with a credential that the log's readers accept.
 	As func(role booking.Role) (booking.Actor, string)
-	// Forge stores a message that every reader will refuse, on the position (n, k) of a booking.
+	// Forge stores a message that every reader refuses, at position (n, k) of a booking.
 	Forge func(ctx context.Context, id booking.ID, n int, k booking.Kind) error
 }
 
-// LogSuite is the contract of booking.Log: every implementation passes it. open is called once for
-// each of its tests, and may return the same log each time: the tests use bookings of their own.
-// They need a log whose clock is right to an hour.
+// LogSuite tests an implementation of booking.Log. It calls open once for each test. open may
+// return the same log each time, because each test uses bookings of its own. The log's clock must
+// be right to an hour.
 func LogSuite(t *testing.T, open func(t *testing.T) Env) {
 	for _, test := range []struct {
 		name string
@@ -61,7 +61,7 @@ func LogSuite(t *testing.T, open func(t *testing.T) Env) {
 	}
 }
 
-// A suite is one test with one booking.
+// A suite is the state of one test, which has one booking.
 type suite struct {
 	*testing.T
 	Env
@@ -94,7 +94,7 @@ func requested(c booking.Command) booking.Event {
 	return event(c, booking.Requested, booking.Details{Deadline: time.Now().Add(time.Hour)})
 }
 
-// append appends, and fails the test unless it succeeds.
+// append appends events, and fails the test on an error.
 func (s *suite) append(c booking.Command, after booking.History, events ...booking.Event) booking.History {
 	s.Helper()
 	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
@@ -104,7 +104,7 @@ func (s *suite) append(c booking.Command, after booking.History, events ...booki
 	return h
 }
 
-// load reads through the other log, and fails the test unless it succeeds.
+// load reads the booking through the other log, and fails the test on an error.
 func (s *suite) load(r booking.Reading) booking.History {
 	s.Helper()
 	h, err := s.Other.Load(s.Context(), s.id, r)
@@ -114,7 +114,7 @@ func (s *suite) load(r booking.Reading) booking.History {
 	return h
 }
 
-// moved fails the test unless an append after a history is refused as moved.
+// moved fails the test unless an append after a history returns ErrMoved.
 func (s *suite) moved(c booking.Command, after booking.History, events ...booking.Event) {
 	s.Helper()
 	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
@@ -125,15 +125,15 @@ func (s *suite) moved(c booking.Command, after booking.History, events ...bookin
 		return
 	}
 	if now := s.load(booking.Fresh); !reflect.DeepEqual(h, now) {
-		s.Errorf("append %v: beside ErrMoved came\n%+v, and the history is\n%+v", kinds(events), h, now)
+		s.Errorf("append %v: ErrMoved came with the history\n%+v, want\n%+v", kinds(events), h, now)
 	}
 }
 
-// unchanged fails the test unless the booking has the history that it had.
+// unchanged fails the test unless the booking still has a history.
 func (s *suite) unchanged(had booking.History) {
 	s.Helper()
 	if h := s.load(booking.Fresh); !reflect.DeepEqual(h, had) {
-		s.Errorf("the history has changed\n from %+v\n   to %+v", had, h)
+		s.Errorf("the history changed\n from %+v\n   to %+v", had, h)
 	}
 }
 
@@ -144,7 +144,7 @@ func (s *suite) forge(n int, k booking.Kind) {
 	}
 }
 
-// check compares a history with what should be in it: the events as they were appended, in order.
+// check compares a history with the events that were appended, in order.
 func (s *suite) check(h booking.History, want ...booking.Event) {
 	s.Helper()
 	if len(h.Events) != len(want) {
@@ -158,9 +158,11 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 			s.Errorf("event %d is %+v, want %+v", i+1, e, w)
 		}
 		if !e.Deadline.Equal(w.Deadline) || e.Reason != w.Reason || e.Stars != w.Stars ||
-			!reflect.DeepEqual(e.Pickup, w.Pickup) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) ||
-			!reflect.DeepEqual(e.Quote, w.Quote) {
-			s.Errorf("event %d says %+v, want %+v", i+1, e.Details, w.Details)
+			!reflect.DeepEqual(
+				e.Pickup,
+				w.Pickup,
+			) || !reflect.DeepEqual(e.Dropoff, w.Dropoff) || !reflect.DeepEqual(e.Quote, w.Quote) {
+			s.Errorf("event %d has details %+v, want %+v", i+1, e.Details, w.Details)
 		}
 		if !booking.ValidID(string(e.ID)) || seen[e.ID] {
 			s.Errorf("event %d has the id %q, which is invalid or not unique", i+1, e.ID)
@@ -177,18 +179,20 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 		}
 	}
 	if h.Revision < last {
-		s.Errorf("the revision is %d, and the last event is %d", h.Revision, last)
+		s.Errorf("the revision is %d, but the last event has sequence %d", h.Revision, last)
 	}
 	if want := booking.Replay(h.Events); !reflect.DeepEqual(h.Booking, want) {
-		s.Fatalf("the booking is\n %+v, and its events make\n %+v", h.Booking, want)
+		s.Fatalf("the booking is\n %+v, but its events yield\n %+v", h.Booking, want)
 	}
-	if n := len(h.Events); n > 0 && (h.Booking.ID != s.id || h.Booking.Version != h.Events[n-1].N ||
-		h.Booking.Seq != last) {
+	if n := len(
+		h.Events,
+	); n > 0 &&
+		(h.Booking.ID != s.id || h.Booking.Version != h.Events[n-1].N || h.Booking.Seq != last) {
 		s.Errorf("the booking is %+v after event %d of %s", h.Booking, last, s.id)
 	}
 }
 
-// at returns an event as it should be read back.
+// at returns an event as the log should return it.
 func at(n int, c booking.Command, e booking.Event) booking.Event {
 	e.N, e.Command = n, c.ID
 	return e
@@ -212,12 +216,20 @@ func (s *suite) unknown() {
 
 func (s *suite) readsBack() {
 	user, rider := s.command(booking.User), s.command(booking.Rider)
-	if _, err := s.Log.Append(s.Context(), again(user), booking.ID(booking.NewID()), booking.History{},
-		requested(user)); err != nil {
-		s.Fatal(err) // of another booking: sequences are the log's and not the booking's
+	if _, err := s.Log.Append(
+		s.Context(),
+		again(user),
+		booking.ID(booking.NewID()),
+		booking.History{},
+		requested(user),
+	); err != nil {
+		s.Fatal(err) // of another booking, because sequences belong to the log
 	}
 	trip := booking.Details{
-		Pickup:   &booking.Place{Lat: 12.971598765432, Lng: 77.594566},
+		Pickup: &booking.Place{
+			Lat: 12.971598765432,
+			Lng: 77.594566,
+		},
 		Dropoff:  &booking.Place{Lat: -0.1, Lng: -179.999999999},
 		Quote:    &booking.Quote{Metres: 5210, Minutes: 15, Fare: 1<<53 - 1, Currency: "INR"},
 		Deadline: time.Now().Add(time.Hour),
@@ -233,24 +245,39 @@ func (s *suite) readsBack() {
 	read := s.load(booking.Fresh)
 	s.check(read, at(1, user, first), at(2, rider, second))
 	if h.Revision != read.Revision || h.Revision != h.Events[1].Seq {
-		s.Errorf("the append returned revision %d and event %d, a read says %d", h.Revision, h.Events[1].Seq,
-			read.Revision)
+		s.Errorf(
+			"the append returned revision %d and event %d, but a read returned revision %d",
+			h.Revision,
+			h.Events[1].Seq,
+			read.Revision,
+		)
 	}
 	if h.Events[0].ID != read.Events[0].ID || h.Events[1].ID != read.Events[1].ID {
-		s.Error("the append returned other event ids than a read")
+		s.Error("the append and a read return different event ids")
 	}
 }
 
 func (s *suite) everyKind() {
-	user, rider, other, service := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider),
-		s.command(booking.Service)
+	user, rider, other, service := s.command(
+		booking.User,
+	), s.command(
+		booking.Rider,
+	), s.command(
+		booking.Rider,
+	), s.command(
+		booking.Service,
+	)
 	reason := "puncture: \"flat\" tyre \u2014 d\u00e9sol\u00e9"
 	past, future := time.Now().Add(-time.Hour), time.Now().Add(2*time.Hour)
 	story := func(steps ...booking.Event) {
 		s.Helper()
 		s.id = booking.ID(booking.NewID())
-		by := map[booking.Actor]booking.Command{user.Actor: user, rider.Actor: rider, other.Actor: other,
-			service.Actor: service}
+		by := map[booking.Actor]booking.Command{
+			user.Actor:    user,
+			rider.Actor:   rider,
+			other.Actor:   other,
+			service.Actor: service,
+		}
 		var h booking.History
 		var want []booking.Event
 		for i, e := range steps {
@@ -261,20 +288,37 @@ func (s *suite) everyKind() {
 		}
 		s.check(s.load(booking.Fresh), want...)
 	}
-	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived),
+	story(
+		requested(user),
+		event(rider, booking.Accepted),
+		event(rider, booking.Arrived),
 		event(rider, booking.StartRefused),
-		event(rider, booking.Released, booking.Details{Deadline: future, Reason: reason}),
+		event(
+			rider,
+			booking.Released,
+			booking.Details{Deadline: future, Reason: reason},
+		),
 		event(other, booking.Accepted),
-		event(service, booking.Cancelled, booking.Details{Reason: reason}))
-	story(requested(user), event(rider, booking.Accepted), event(rider, booking.Arrived), event(rider, booking.Started),
-		event(rider, booking.Completed), event(user, booking.Rated, booking.Details{Stars: 5}),
-		event(rider, booking.Rated, booking.Details{Stars: 1}))
+		event(service, booking.Cancelled, booking.Details{Reason: reason}),
+	)
+	story(
+		requested(user),
+		event(rider, booking.Accepted),
+		event(rider, booking.Arrived),
+		event(rider, booking.Started),
+		event(
+			rider,
+			booking.Completed,
+		),
+		event(user, booking.Rated, booking.Details{Stars: 5}),
+		event(rider, booking.Rated, booking.Details{Stars: 1}),
+	)
 	story(event(user, booking.Requested, booking.Details{Deadline: past}), event(service, booking.Expired))
 }
 
 func (s *suite) mustBeNew() {
 	user, another := s.command(booking.User), s.command(booking.User)
-	s.moved(user, booking.History{Revision: 1 << 40}, requested(user)) // of which nothing is left
+	s.moved(user, booking.History{Revision: 1 << 40}, requested(user)) // a booking without messages
 	s.append(user, booking.History{}, requested(user))
 	had := s.load(booking.Fresh)
 	s.moved(another, booking.History{}, requested(another))
@@ -298,7 +342,7 @@ func (s *suite) guardMoves() {
 	s.append(again(user), h3, event(user, booking.Cancelled))
 }
 
-// accepted requests and accepts, and returns the history and the rider.
+// accepted appends a request and an acceptance, and returns the history and the rider.
 func (s *suite) accepted() (booking.History, booking.Command) {
 	s.Helper()
 	user, rider := s.command(booking.User), s.command(booking.Rider)
@@ -318,50 +362,4 @@ func (s *suite) inOrder() {
 	if h.Booking.State != booking.StateCompleted || h.Revision != h.Events[4].Seq {
 		s.Errorf("revision %d, booking %+v", h.Revision, h.Booking)
 	}
-}
-
-func (s *suite) allOrNone() {
-	h, rider := s.accepted()
-	had := s.load(booking.Fresh)
-	c := again(rider)
-	s.moved(c, booking.History{EventSequencer: h.EventSequencer, Events: h.Events, Revision: h.Events[0].Seq},
-		event(c, booking.Arrived), event(c, booking.Started))
-	s.unchanged(had)
-	s.forge(4, booking.Started) // the second position of what comes next, unknown to who appends
-	had = s.load(booking.Fresh)
-	s.moved(c, h, event(c, booking.Arrived), event(c, booking.Started))
-	s.unchanged(had)
-	h = s.append(c, had, event(c, booking.Arrived), event(c, booking.Started))
-	if h.Events[2].N != 3 || h.Events[3].N != 5 {
-		s.Errorf("arrived is %d and started is %d, want 3, and 5 as a forgery is 4", h.Events[2].N, h.Events[3].N)
-	}
-	s.check(s.load(booking.Fresh), h.Events...)
-}
-
-func (s *suite) mustFollow() {
-	h, rider := s.accepted()
-	stranger := s.command(booking.Rider)
-	had := s.load(booking.Fresh)
-	for _, events := range [][]booking.Event{
-		{event(rider, booking.Completed)},
-		{event(rider, booking.Arrived), event(rider, booking.Completed)},
-		{event(stranger, booking.Arrived)},
-		{event(rider, booking.Cancelled)},
-		{event(rider, "stolen")},
-	} {
-		if _, err := s.Log.Append(s.Context(), again(rider), s.id, h, events...); err == nil ||
-			errors.Is(err, booking.ErrMoved) {
-			s.Errorf("append %v: %v, want it refused", kinds(events), err)
-		}
-	}
-	s.unchanged(had)
-}
-
-func (s *suite) nothing() {
-	h, rider := s.accepted()
-	had := s.load(booking.Fresh)
-	if next := s.append(again(rider), h); !reflect.DeepEqual(next, h) {
-		s.Errorf("appending nothing made %+v of %+v", next, h)
-	}
-	s.unchanged(had)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// open requests a new booking, and returns its id and its history.
+// open appends a request for a new booking, and returns its id and history.
 func (s *suite) open() (booking.ID, booking.History) {
 	s.Helper()
 	user := s.command(booking.User)
@@ -19,7 +19,7 @@ func (s *suite) open() (booking.ID, booking.History) {
 	return id, h
 }
 
-// engagement reads through the other log.
+// engagement reads a rider's engagement through the other log.
 func (s *suite) engagement(rider booking.Command) booking.Engagement {
 	s.Helper()
 	at, err := s.Other.Engagement(s.Context(), booking.RiderID(rider.Actor.ID))
@@ -32,7 +32,7 @@ func (s *suite) engagement(rider booking.Command) booking.Engagement {
 func (s *suite) engages() {
 	rider, other := s.command(booking.Rider), s.command(booking.Rider)
 	if at := s.engagement(rider); at != (booking.Engagement{}) {
-		s.Errorf("before anything was accepted: %+v", at)
+		s.Errorf("before any acceptance the engagement is %+v", at)
 	}
 	var at booking.Engagement
 	for range 3 {
@@ -46,31 +46,35 @@ func (s *suite) engages() {
 		s.check(h, h.Events[0], at2(c, e))
 		s.check(s.load(booking.Fresh), h.Events...)
 		if read := s.load(booking.Fresh); read.Revision != h.Revision {
-			s.Errorf("engaging returned revision %d, and a read %d", h.Revision, read.Revision)
+			s.Errorf("Engage returned revision %d, but a read returned %d", h.Revision, read.Revision)
 		}
 		now := s.engagement(rider)
 		if now.Booking != id || now.Revision <= at.Revision || now.Revision >= h.Revision {
-			s.Errorf("the engagement is %+v after %+v, and the acceptance is %d", now, at, h.Revision)
+			s.Errorf("the engagement is %+v after %+v, but the acceptance has sequence %d", now, at, h.Revision)
 		}
 		at = now
 		for c, want := range map[booking.CommandID]booking.ID{c.ID: id, booking.CommandID(booking.NewID()): ""} {
-			if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(rider.Actor.ID), c); got != want ||
+			if got, err := s.Other.EngagedBy(
+				s.Context(),
+				booking.RiderID(rider.Actor.ID),
+				c,
+			); got != want ||
 				err != nil {
-				s.Errorf("engaged by the command is %q, want %q: %v", got, want, err)
+				s.Errorf("EngagedBy = %q, want %q: %v", got, want, err)
 			}
 		}
 		if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(other.Actor.ID), c.ID); got != "" || err != nil {
-			s.Errorf("another rider is engaged by that command in %q: %v", got, err)
+			s.Errorf("EngagedBy for another rider = %q: %v", got, err)
 		}
-		// what comes later is about the booking alone
+		// later events concern the booking only
 		s.append(again(rider), h, event(rider, booking.Arrived))
 		if now := s.engagement(rider); now != at {
-			s.Errorf("an arrival made %+v of %+v", now, at)
+			s.Errorf("an arrival changed the engagement to %+v from %+v", now, at)
 		}
 	}
 }
 
-// at2 returns an acceptance as it should be read back: it is the second event.
+// at2 returns an acceptance, the second event, as the log should return it.
 func at2(c booking.Command, e booking.Event) booking.Event { return at(2, c, e) }
 
 func (s *suite) engagedMeanwhile() {
@@ -84,27 +88,32 @@ func (s *suite) engagedMeanwhile() {
 			s.Errorf("engage: %v, want ErrMoved", err)
 		}
 	}
-	// which never was
-	refused(first, h1, booking.Engagement{Booking: second, Revision: h2.Revision})
-	// a history that it had not
-	refused(first, booking.History{EventSequencer: h1.EventSequencer, Events: h1.Events, Revision: 1 << 40},
-		booking.Engagement{})
+	refused(
+		first,
+		h1,
+		booking.Engagement{Booking: second, Revision: h2.Revision},
+	) // an engagement that never existed
+	refused(
+		first,
+		booking.History{EventSequencer: h1.EventSequencer, Events: h1.Events, Revision: 1 << 40},
+		booking.Engagement{},
+	) // a history that never existed
 	if at := s.engagement(rider); at != (booking.Engagement{}) {
 		s.Errorf("a refused acceptance engaged the rider: %+v", at)
 	}
 	if _, err := s.Log.Engage(s.Context(), again(rider), first, h1, booking.Engagement{}, e); err != nil {
 		s.Fatalf("engage: %v", err)
 	}
-	refused(second, h2, booking.Engagement{}) // the rider has moved on
+	refused(second, h2, booking.Engagement{}) // the rider's engagement has changed
 	at := s.engagement(rider)
 	other := s.command(booking.Rider)
 	s.id = second
 	s.append(other, h2, event(other, booking.Accepted))
 	had := s.load(booking.Fresh)
-	refused(second, h2, at) // the booking has
+	refused(second, h2, at) // the booking has changed
 	s.unchanged(had)
 	if now := s.engagement(rider); now != at {
-		s.Errorf("a refused acceptance made %+v of %+v", now, at)
+		s.Errorf("a refused acceptance changed the engagement to %+v from %+v", now, at)
 	}
 }
 
@@ -121,8 +130,9 @@ func (s *suite) oneRide() {
 	for i := range ids {
 		wg.Go(func() {
 			<-start
-			_, won[i] = s.either(i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
-				event(rider, booking.Accepted))
+			_, won[i] = s.either(i).
+				Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
+					event(rider, booking.Accepted))
 		})
 	}
 	close(start)
@@ -139,11 +149,11 @@ func (s *suite) oneRide() {
 		}
 		s.id = ids[i]
 		if got := s.load(booking.Fresh).Booking.State; (got == booking.StateAccepted) != (err == nil) {
-			s.Errorf("booking %d is %s, and its acceptance returned %v", i, got, err)
+			s.Errorf("booking %d is %s, but its acceptance returned %v", i, got, err)
 		}
 	}
 	if at := s.engagement(rider); at.Booking != winner || winner == "" {
-		s.Errorf("the rider is engaged in %q, and %q was accepted", at.Booking, winner)
+		s.Errorf("the engagement is %q, but the rider accepted %q", at.Booking, winner)
 	}
 }
 
@@ -154,8 +164,8 @@ func (s *suite) either(i int) booking.Log {
 	return s.Log
 }
 
-// wave lets each of some riders try each of some bookings, all at once: no booking has two riders,
-// and no rider two bookings.
+// wave makes riders accept bookings concurrently, each rider each booking. No booking may get two
+// riders, and no rider two bookings.
 func (s *suite) wave() {
 	const riders, bookings = 6, 6
 	ids, histories := make([]booking.ID, bookings), make([]booking.History, bookings)
@@ -171,8 +181,9 @@ func (s *suite) wave() {
 		for i := range ids {
 			wg.Go(func() {
 				<-start
-				_, err := s.either(r+i).Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
-					event(rider, booking.Accepted))
+				_, err := s.either(r+i).
+					Engage(s.Context(), again(rider), ids[i], histories[i], booking.Engagement{},
+						event(rider, booking.Accepted))
 				if errors.Is(err, booking.ErrMoved) {
 					return
 				}
@@ -183,8 +194,13 @@ func (s *suite) wave() {
 					return
 				}
 				if byBooking[ids[i]] != "" || byRider[rider.Actor.ID] != "" {
-					s.Errorf("%s and %s have %s, or %s has another", byBooking[ids[i]], rider.Actor.ID, ids[i],
-						rider.Actor.ID)
+					s.Errorf(
+						"%s and %s have %s, or %s has another",
+						byBooking[ids[i]],
+						rider.Actor.ID,
+						ids[i],
+						rider.Actor.ID,
+					)
 				}
 				byBooking[ids[i]], byRider[rider.Actor.ID] = rider.Actor.ID, ids[i]
 			})
@@ -193,12 +209,12 @@ func (s *suite) wave() {
 	close(start)
 	wg.Wait()
 	if len(byBooking) == 0 {
-		s.Error("nobody has accepted anything")
+		s.Error("no acceptance succeeded")
 	}
 	for _, id := range ids {
 		s.id = id
 		if b := s.load(booking.Fresh).Booking; string(b.Rider) != byBooking[id] {
-			s.Errorf("booking %s is with %q, and %q was told so", id, b.Rider, byBooking[id])
+			s.Errorf("booking %s is with %q, but %q was told that it accepted", id, b.Rider, byBooking[id])
 		}
 	}
 }

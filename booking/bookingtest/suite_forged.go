@@ -15,13 +15,13 @@ func (s *suite) stepsOver() {
 	s.append(user, booking.History{}, requested(user))
 	s.forge(2, booking.Accepted)
 	s.forge(3, booking.Accepted)
-	s.forge(4, booking.Cancelled) // another kind: in nobody's way yet
+	s.forge(4, booking.Cancelled) // another kind, which blocks nothing yet
 	h := s.load(booking.Fresh)
 	if h.Booking.State != booking.StateOpen || len(h.Events) != 1 || h.Booking.Version != 1 {
-		s.Errorf("refused messages were acted on: %+v", h)
+		s.Errorf("refused messages changed the history: %+v", h)
 	}
 	if h.Revision <= h.Events[0].Seq {
-		s.Errorf("the revision %d does not reach the refused messages", h.Revision)
+		s.Errorf("the revision %d does not include the refused messages", h.Revision)
 	}
 	accepted := event(rider, booking.Accepted)
 	h = s.append(rider, h, accepted)
@@ -39,18 +39,22 @@ func (s *suite) forgeryMoves() {
 	user, rider := s.command(booking.User), s.command(booking.Rider)
 	h := s.append(user, booking.History{}, requested(user))
 	s.forge(2, booking.Accepted)
-	s.moved(rider, h, event(rider, booking.Accepted)) // its position is taken
+	s.moved(rider, h, event(rider, booking.Accepted)) // its position is occupied
 	s.moved(again(user), h, event(user, booking.Cancelled))
 	h = s.load(booking.Fresh)
-	s.moved(rider, booking.History{EventSequencer: booking.EventSequencer{Booking: h.Booking}, Events: h.Events,
-		Revision: h.Revision},
-		// by somebody who has seen the message and takes it for nothing: a position is taken for
-		// good
-		event(rider, booking.Accepted))
+	s.moved(
+		rider,
+		booking.History{
+			EventSequencer: booking.EventSequencer{Booking: h.Booking},
+			Events:         h.Events,
+			Revision:       h.Revision,
+		},
+		event(rider, booking.Accepted),
+	) // even if the writer ignores the message: it occupies its position for good
 	s.unchanged(h)
 	h = s.append(rider, h, event(rider, booking.Accepted))
 	if n := h.Events[1].N; n != 3 {
-		s.Errorf("accepted is %d, want 3", n)
+		s.Errorf("the acceptance has N %d, want 3", n)
 	}
 }
 
@@ -60,14 +64,14 @@ func (s *suite) forgedFirst() {
 	s.moved(user, booking.History{}, requested(user))
 	h := s.load(booking.Fresh)
 	if h.Booking.State != booking.StateNone || h.Revision == 0 {
-		s.Errorf("a refused message alone makes %+v", h)
+		s.Errorf("a refused message alone yields %+v", h)
 	}
 	first := requested(user)
 	s.append(user, h, first)
 	s.check(s.load(booking.Fresh), at(2, user, first))
 }
 
-// thousand uses more messages than the 1,024 that a server of the real log returns at once.
+// thousand uses more messages than the 1,024 that the real log's server returns at once.
 func (s *suite) thousand() {
 	const forged, forgers = 1100, 8
 	user, rider := s.command(booking.User), s.command(booking.Rider)
@@ -89,7 +93,7 @@ func (s *suite) thousand() {
 	}
 	h := s.load(booking.Fresh)
 	if n := h.Next(booking.Accepted); n != 2+forged {
-		s.Fatalf("the next accepted would be %d, want %d", n, 2+forged)
+		s.Fatalf("the next acceptance would have N %d, want %d", n, 2+forged)
 	}
 	accepted := event(rider, booking.Accepted)
 	s.append(rider, h, accepted)
@@ -130,12 +134,12 @@ func (s *suite) race() {
 		}
 	}
 	if winner < 0 {
-		s.Fatal("nobody won")
+		s.Fatal("no append succeeded")
 	}
 	s.check(s.load(booking.Fresh), h.Events[0], at(2, riders[winner], event(riders[winner], booking.Accepted)))
 }
 
-// fresh writes through one log what is read through the other, and the other way round.
+// fresh writes through each log and reads through the other.
 func (s *suite) fresh() {
 	const rounds = 30
 	user, one, two := s.command(booking.User), s.command(booking.Rider), s.command(booking.Rider)
@@ -149,8 +153,13 @@ func (s *suite) fresh() {
 		var err error
 		for n, e := range []booking.Event{requested(user), event(one, booking.Accepted), event(one, booking.Arrived),
 			event(one, booking.Released, requested(user).Details), event(two, booking.Accepted)} {
-			c := again(booking.Command{Actor: e.Actor, Proof: map[booking.Actor]string{user.Actor: user.Proof,
-				one.Actor: one.Proof, two.Actor: two.Proof}[e.Actor]})
+			c := again(
+				booking.Command{
+					Actor: e.Actor,
+					Proof: map[booking.Actor]string{user.Actor: user.Proof, one.Actor: one.Proof,
+						two.Actor: two.Proof}[e.Actor],
+				},
+			)
 			if h, err = writer.Append(s.Context(), c, s.id, h, e); err != nil {
 				s.Fatalf("round %d: append %s: %v", round, e.Kind, err)
 			}
@@ -160,15 +169,22 @@ func (s *suite) fresh() {
 					s.Fatalf("round %d: %v", round, err)
 				}
 				if len(read.Events) != n+1 || read.Revision != h.Revision {
-					s.Fatalf("round %d: %s reads %d events up to %d, want %d up to %d", round, who, len(read.Events),
-						read.Revision, n+1, h.Revision)
+					s.Fatalf(
+						"round %d: %s reads %d events up to sequence %d, want %d up to %d",
+						round,
+						who,
+						len(read.Events),
+						read.Revision,
+						n+1,
+						h.Revision,
+					)
 				}
 			}
 		}
 	}
 }
 
-// separate changes everything it was given, and asks again.
+// separate changes all memory that it shares with the log, and reads again.
 func (s *suite) separate() {
 	user, rider := s.command(booking.User), s.command(booking.Rider)
 	e := requested(user)
@@ -176,7 +192,7 @@ func (s *suite) separate() {
 	h := s.append(user, booking.History{}, e)
 	e.Pickup.Lat = 50
 	if s.load(booking.Fresh).Booking.Pickup.Lat != 1 {
-		s.Error("the log holds on to what it was given")
+		s.Error("the log shares memory with its arguments")
 	}
 	for _, k := range []booking.Kind{booking.Accepted, booking.Arrived} {
 		s.append(again(rider), s.load(booking.Fresh), event(rider, k))
@@ -184,11 +200,11 @@ func (s *suite) separate() {
 	had := s.load(booking.Fresh)
 	next := s.append(again(rider), had, event(rider, booking.Started))
 	if len(had.Events) != 3 || had.Booking.State != booking.StateArrived {
-		s.Errorf("an append has changed the history it came after: %+v", had)
+		s.Errorf("an append changed its argument after: %+v", had)
 	}
 	next.Events[0].Reason = "changed"
 	if had.Events[0].Reason != "" {
-		s.Error("an append returns the memory of the history it came after")
+		s.Error("an append returns memory of its argument after")
 	}
 	for _, mine := range []booking.History{h, next, s.load(booking.Fresh)} {
 		mine.Events[0].Pickup.Lat = 50
@@ -201,7 +217,7 @@ func (s *suite) separate() {
 	read := s.load(booking.Fresh)
 	if read.Events[0].Kind != booking.Requested || read.Events[0].Pickup.Lat != 1 || read.Booking.Pickup.Lat != 1 ||
 		read.Next(booking.Completed) != 5 {
-		s.Errorf("the log has handed out its own memory: %+v", read)
+		s.Errorf("the log returns its own memory: %+v", read)
 	}
 }
 
@@ -213,10 +229,10 @@ func (s *suite) cancelled() {
 	refused := func(what string, h booking.History, err error) {
 		s.Helper()
 		if !errors.Is(err, context.Canceled) && fault.KindOf(err) != fault.Unavailable {
-			s.Errorf("%s: %v, want the context's error or an unavailable", what, err)
+			s.Errorf("%s: %v, want the context's error or kind Unavailable", what, err)
 		}
 		if !reflect.DeepEqual(h, booking.History{}) {
-			s.Errorf("%s: a history beside an error", what)
+			s.Errorf("%s: a history with an error", what)
 		}
 	}
 	next, err := s.Log.Append(ctx, again(rider), s.id, h, event(rider, booking.Arrived))

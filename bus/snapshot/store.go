@@ -201,7 +201,7 @@ func (s *Store) Load(ctx context.Context, x *Snapshot) (*board.Board, error) {
 		return nil, errors.Join(ErrUnreachable, err)
 	}
 	defer reader.Close()
-	loading := board.NewLoading()
+	loading := board.NewLoader()
 	for n := 0; n < x.Chunks; {
 		m, _, err := reader.Next()
 		if err != nil {

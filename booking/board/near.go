@@ -7,22 +7,21 @@ import (
 	"github.com/example/pillion/internal/geo"
 )
 
-// A Nearby is a booking whose pickup is near, and how far that is.
+// A Nearby is a booking with a pickup near a place.
 type Nearby struct {
 	booking.Booking
-	Metres float64 // to the pickup, as the crow flies
+	Metres float64 // distance to the pickup as the crow flies
 }
 
-// Near returns up to limit bookings that wait for a rider at time now and whose pickup is within
-// radius metres of a place, nearest first, and of those that are equally near, longest waiting
-// first. Bookings without places are not among them, nor are those whose deadline has passed or
-// that only does not let pass. It finds none around what is no place, and none within a radius that
-// is no number or not more than 0.
-func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int, only ...Filter) []Nearby {
+// Near returns up to limit bookings that are open at time now, pass the filters, and have a pickup
+// within radius metres of a place. The nearest come first, and among equals the longest waiting.
+// Near omits bookings without places and those whose deadline has passed. It returns none for an
+// invalid place or radius.
+func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int, filters ...Filter) []Nearby {
 	if at.Valid() != nil {
 		return nil
 	}
-	f := newFilter(only)
+	f := newFilter(filters)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	found := b.openPlaces.near(at, radius, nanos(now), limit, &f)
@@ -33,9 +32,9 @@ func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int,
 	return near
 }
 
-// Reachable returns up to limit bookings that wait for a rider who is at a place: those of Near,
-// and then those without places, longest waiting first. A nil place is not known: nothing is near
-// it. Reachable is one look: where it returns fewer than limit there were no others at that moment.
+// Reachable returns up to limit open bookings for a rider at a place: those of Near, then those
+// without places, longest waiting first. With a nil place, which is unknown, it returns only the
+// latter. The list is consistent: if it has fewer than limit, there were no others at that moment.
 func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limit int) []booking.Booking {
 	if at != nil && at.Valid() != nil || limit <= 0 {
 		return nil
@@ -58,17 +57,19 @@ func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limi
 	return found
 }
 
-// A openPlaces holds the open bookings by where their pickup is, beside those that have none.
+// openPlaces indexes the open bookings by pickup. Those without one are in nowhere.
 type openPlaces struct {
 	pickups geo.Index[*record]
 	nowhere openIndex
 }
 
 func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
-	return x.pickups.Nearest(at.Point(), radius, limit, func(r *record) bool {
-		return r.deadline >= now &&
-			f.passes(r)
-	})
+	return x.pickups.Nearest(
+		at.Point(),
+		radius,
+		limit,
+		func(r *record) bool { return r.deadline >= now && f.passes(r) },
+	)
 }
 
 func (x *openPlaces) add(r *record) {
@@ -79,7 +80,7 @@ func (x *openPlaces) add(r *record) {
 	x.pickups.Add(r.trip.pickup.Point(), r.openedSeq, r)
 }
 
-// remove takes out a booking as it was added: before it changes.
+// remove removes a booking. Call it before the booking changes.
 func (x *openPlaces) remove(r *record) {
 	if r.trip == nil {
 		x.nowhere.remove(r)

@@ -84,8 +84,13 @@ func isOpen(b *board.Board, only ...board.Filter) map[booking.ID]uint64 {
 
 func TestOpenWatch(t *testing.T) {
 	all, c := board.New(), newCity()
-	apply(t, all, c.event("a", booking.Requested, owner), c.event("b", booking.Requested, owner),
-		c.event("c", booking.Requested, owner))
+	apply(
+		t,
+		all,
+		c.event("a", booking.Requested, owner),
+		c.event("b", booking.Requested, owner),
+		c.event("c", booking.Requested, owner),
+	)
 	late := c.event("late", booking.Requested, owner)
 	late.Deadline = noon.Add(-time.Second)
 	apply(t, all, late)
@@ -101,11 +106,24 @@ func TestOpenWatch(t *testing.T) {
 		t.Error("nothing has changed")
 	default:
 	}
-	apply(t, all,
-		c.event("a", booking.Accepted, rider), c.event("a", booking.Arrived, rider),
+	apply(
+		t,
+		all,
+		c.event(
+			"a",
+			booking.Accepted,
+			rider,
+		),
+		c.event("a", booking.Arrived, rider),
 		c.event("b", booking.Cancelled, owner),
-		c.event("d", booking.Requested, owner), c.event("a", booking.Released, rider),
-		c.event("late", booking.Expired, service))
+		c.event(
+			"d",
+			booking.Requested,
+			owner,
+		),
+		c.event("a", booking.Released, rider),
+		c.event("late", booking.Expired, service),
+	)
 	<-o.w.Changed()
 	found, more, err := o.w.Take(noon, 10)
 	if err != nil || more {
@@ -115,8 +133,15 @@ func TestOpenWatch(t *testing.T) {
 	for _, x := range found {
 		got = append(got, fmt.Sprint(x.Seq, " ", x.Kind, " ", x.ID, " ", x.Booking.ID))
 	}
-	if want := []string{"7 cancelled b ", "8 requested d d", "9 released a a", "10 expired late "}; !slices.Equal(got,
-		want) {
+	if want := []string{
+		"7 cancelled b ",
+		"8 requested d d",
+		"9 released a a",
+		"10 expired late ",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 	// Who was away goes on from any of these without a gap.
@@ -264,9 +289,14 @@ func TestOpenWatchBetweenPages(t *testing.T) {
 	if !page() {
 		t.Fatal("one page has all")
 	}
-	apply(t, all, c.event("a", booking.Accepted, rider), c.event("d", booking.Requested, owner),
+	apply(
+		t,
+		all,
+		c.event("a", booking.Accepted, rider),
+		c.event("d", booking.Requested, owner),
 		c.event("c", booking.Accepted, rider),
-		c.event("a", booking.Released, rider)) // a opens anew, behind d
+		c.event("a", booking.Released, rider),
+	) // a opens anew, behind d
 	for page() {
 	}
 	apply(t, all, c.event("e", booking.Requested, owner))

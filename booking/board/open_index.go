@@ -7,9 +7,8 @@ import (
 )
 
 // An openIndex holds the open bookings in the order in which they opened. It is a list of small
-// chunks: bookings are added to the last one, as sequences only grow, and removed from wherever
-// they are at the price of moving a few. A chunk knows the latest deadline in it, so that bookings
-// which nobody accepted and nobody has expired yet are passed over by the chunk.
+// chunks. Additions usually go to the last chunk, because sequences grow, and a removal moves few
+// entries. Each chunk has its latest deadline, so queries skip whole chunks of overdue bookings.
 type openIndex struct {
 	chunks []*chunk
 	size   int
@@ -17,7 +16,7 @@ type openIndex struct {
 
 type chunk struct {
 	waiting []waiting
-	latest  int64 // no deadline in the chunk is later
+	latest  int64 // upper bound of the deadlines in the chunk
 }
 
 type waiting struct {
@@ -28,7 +27,7 @@ type waiting struct {
 
 const chunkSize = 128
 
-// find returns the chunk in which seq is, or belongs.
+// find returns the index of the chunk that has, or would have, seq.
 func (x *openIndex) find(seq uint64) int {
 	i, _ := slices.BinarySearchFunc(x.chunks, seq, func(c *chunk, seq uint64) int {
 		return cmp.Compare(c.waiting[len(c.waiting)-1].seq, seq)
@@ -44,7 +43,7 @@ func (x *openIndex) add(r *record) {
 	w := waiting{r.openedSeq, r.deadline, r}
 	i := x.find(w.seq)
 	if i == len(x.chunks) && i > 0 && len(x.chunks[i-1].waiting) < chunkSize {
-		i-- // it comes last, and there is room
+		i-- // the last chunk has room
 	}
 	if i == len(x.chunks) {
 		x.chunks = append(x.chunks, &chunk{waiting: make([]waiting, 0, 8)})
@@ -56,7 +55,7 @@ func (x *openIndex) add(r *record) {
 	x.size++
 }
 
-// remove takes out a booking as it was added: before it changes.
+// remove removes a booking. Call it before the booking changes.
 func (x *openIndex) remove(r *record) {
 	i := x.find(r.openedSeq)
 	if i == len(x.chunks) {
@@ -79,7 +78,7 @@ func (x *openIndex) remove(r *record) {
 	}
 }
 
-// merge makes one chunk of chunk i and the next: both have become small.
+// merge joins chunk i and the next one.
 func (x *openIndex) merge(i int) {
 	c, next := x.chunks[i], x.chunks[i+1]
 	c.waiting = append(c.waiting, next.waiting...)
@@ -87,8 +86,8 @@ func (x *openIndex) merge(i int) {
 	x.chunks = slices.Delete(x.chunks, i+1, i+2)
 }
 
-// after yields the bookings that opened after sequence seq and whose deadline has not passed at
-// time now, longest waiting first.
+// after yields the bookings that opened after sequence seq and are not overdue at time now, longest
+// waiting first.
 func (x *openIndex) after(now int64, seq uint64) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
 		for _, c := range x.chunks[x.find(seq):] {
