@@ -6,10 +6,10 @@ import (
 
 // The people of these tests, and their stories.
 var (
-	owner, stranger      = bookingtest.Owner, bookingtest.Stranger
-	rider, other, former = bookingtest.TheRider, bookingtest.Other, bookingtest.Former
-	service              = bookingtest.Service
-	noon, deadline       = bookingtest.Noon, bookingtest.Deadline
+	owner          = bookingtest.Owner
+	rider, other   = bookingtest.TheRider, bookingtest.Other
+	service        = bookingtest.Service
+	noon, deadline = bookingtest.Noon, bookingtest.Deadline
 )
 
 const ride = bookingtest.Ride

@@ -22,6 +22,7 @@ var (
 // Everybody is all actors.
 var Everybody = []booking.Actor{Owner, Stranger, TheRider, Other, Former, Service}
 
+// Ride is the booking of all stories.
 const Ride = booking.ID("ride")
 
 // Noon is when a story begins. Deadline is the deadline of the booking, also after a release.
