@@ -62,8 +62,12 @@ func TestAuditTrail(t *testing.T) {
 		}
 		go func() { ended <- trail.Run(ctx) }()
 		entries(t, c, n/2)
-		for i := range n / 2 {
-			trail.Offer(ctx, "limit", map[string]int{"n": n/2 + i})
+		const last = 3 // few, because a stopping process has little time
+		for i := n / 2; i < n; i++ {
+			if i == n-last {
+				entries(t, c, n-last)
+			}
+			trail.Offer(ctx, "limit", map[string]int{"n": i})
 		}
 		cancel()
 		if err := <-ended; err != nil {
