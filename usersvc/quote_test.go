@@ -52,7 +52,7 @@ func TestQuoteRefuses(t *testing.T) {
 		{"?from=1,Inf&to=1,2", place},
 		{"?from=90.01,2&to=1,2", place},
 		{"?from=1,2&to=1,-181", place},
-		{"?from=0,0&to=0,0.9", "This is too far: raiders ride 100 km at most, and it would be 100.1 km. Choose places that are nearer to each other."},
+		{"?from=0,0&to=0,0.9", "The trip is too long: it has 100.1 km, and raiders ride at most 100 km. Choose places that are nearer to each other."},
 	} {
 		webtest.Refused(t, e.call("GET", "/quote"+c.query, e.user(ulla), ""), http.StatusBadRequest, c.sentence)
 	}
