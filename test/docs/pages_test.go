@@ -8,12 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
-)
-
-const (
-	readmeLines = 120 // the README has no more lines
-	columns     = 100 // no line of prose is longer
 )
 
 // pages returns the Markdown pages of the repository by their path from its root.
@@ -126,40 +120,4 @@ func TestPagesAreListed(t *testing.T) {
 			t.Errorf("%sREADME.md does not list %s", folder, name)
 		}
 	}
-}
-
-// The README is short.
-func TestReadmeIsShort(t *testing.T) {
-	t.Parallel()
-	if n := strings.Count(pages(t)["README.md"], "\n"); n > readmeLines {
-		t.Errorf("README.md has %d lines, want at most %d", n, readmeLines)
-	}
-}
-
-// Prose is wrapped. Tables, code, links and comments may be longer, since they cannot be broken
-// everywhere.
-func TestProseIsWrapped(t *testing.T) {
-	t.Parallel()
-	for path, page := range pages(t) {
-		inCode := false
-		n := 0
-		for line := range strings.Lines(page) {
-			n++
-			line = strings.TrimRight(line, "\n")
-			bare := strings.TrimLeft(line, " ")
-			if strings.HasPrefix(bare, "```") {
-				inCode = !inCode
-			}
-			if !inCode && !mayBeLong(bare) && utf8.RuneCountInString(line) > columns {
-				t.Errorf("%s:%d has %d columns, want at most %d", path, n, utf8.RuneCountInString(line), columns)
-			}
-		}
-	}
-}
-
-// mayBeLong says whether a line is one that cannot be broken everywhere: a table's, a comment, one
-// with a link, or one of docs/mutations.md, which a test reads line by line.
-func mayBeLong(line string) bool {
-	return strings.HasPrefix(line, "|") || strings.HasPrefix(line, "<!--") || strings.Contains(line, "](") ||
-		strings.Contains(line, "://") || strings.Contains(line, "`, caught by `")
 }

@@ -41,7 +41,6 @@ var (
 	// linkTarget matches the address of a Markdown link.
 	linkTarget = regexp.MustCompile(`\]\([^)]*\)|^\[[^]]+\]: \S+|<https?://[^>]*>`)
 	// htmlComment matches a comment that Markdown does not show.
-	codeSpan    = regexp.MustCompile("`[^`]+`")
 	htmlComment = regexp.MustCompile(`<!--.*?-->`)
 )
 
@@ -103,10 +102,11 @@ func checkMarkdown(file, text string) []violation {
 			inCode = !inCode
 			continue
 		}
-		if inCode || strings.HasPrefix(trimmed, "|") {
+		// A test reads docs/mutations.md line by line.
+		if inCode || strings.HasPrefix(trimmed, "|") || strings.Contains(line, "`, caught by `") {
 			continue
 		}
-		shown := codeSpan.ReplaceAllString(htmlComment.ReplaceAllString(line, ""), "")
+		shown := htmlComment.ReplaceAllString(line, "")
 		shown = urlText.ReplaceAllString(linkTarget.ReplaceAllString(shown, ""), "")
 		if wide := columns(strings.TrimRight(shown, " ")); wide > maxDocColumns {
 			found = append(found, violation{file, i + 1, "docs width",
