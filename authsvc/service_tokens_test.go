@@ -73,20 +73,6 @@ func (o *tokenServer) open(t *testing.T) (closed func()) {
 	return closed
 }
 
-// run runs a task until the test ends.
-func run(t *testing.T, task func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- task(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // identity returns a running identity of a service whose key is in the server's folder.
 func (o *tokenServer) identity(t *testing.T, service string) *trust.Identity {
 	t.Helper()
@@ -102,7 +88,7 @@ func (o *tokenServer) identity(t *testing.T, service string) *trust.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, i.Run)
+	bustest.Running(t, i.Run)
 	return i
 }
 

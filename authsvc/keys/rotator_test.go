@@ -42,25 +42,11 @@ func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	conn := e.Connect(t)
 	k := &instance{dir: dir, conn: conn, watch: trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)),
 		ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
-	run(t, k.watch.Run)
+	bustest.Running(t, k.watch.Run)
 	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
 	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: updateOn(conn), LedgerAge: conn.LedgerAge,
 		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, conn) }}
 	return k
-}
-
-// run runs a task until the test ends.
-func run(t *testing.T, task func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- task(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func (k *instance) rotator(t *testing.T) *keys.Rotator {
@@ -79,7 +65,7 @@ func (k *instance) start(t *testing.T) {
 	if err := rotator.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, rotator.Run)
+	bustest.Running(t, rotator.Run)
 	k.ready(t)
 }
 
@@ -229,7 +215,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	if err := rotator.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, rotator.Run)
+	bustest.Running(t, rotator.Run)
 	wait.Until(t, "the old key has an end", func() bool {
 		key, _ := k.set(t).Lookup(first)
 		return !key.RetiredAt.IsZero()
