@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
 // An actor is a user or a rider, with an account and a session.
@@ -238,7 +239,7 @@ func (a *actor) awaitBackoff(ctx context.Context) bool {
 		if d <= 0 {
 			return ctx.Err() == nil
 		}
-		if !pause(ctx, d) {
+		if !retry.Sleep(ctx, d) {
 			return false
 		}
 	}

@@ -14,9 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/retry"
 )
 
 // An Op is an operation of a user or a rider.
@@ -102,22 +101,19 @@ type result struct{ Call }
 
 func (r result) done() bool { return r.Outcome == Done }
 
-var (
-	errRetry = errors.New("retry")
-	errEnd   = errors.New("the step has ended")
-)
+var errRetry = errors.New("retry")
 
 // do carries out a step: it retries until the outcome is final or Patience is over. It obeys
 // Retry-After.
 func (a *actor) do(ctx context.Context, s step) result {
 	ctx, cancel := context.WithTimeout(ctx, a.run.Patience)
 	defer cancel()
-	pace := backoff.NewExponentialBackOff()
-	pace.InitialInterval, pace.MaxInterval = 50*time.Millisecond, time.Second
+	p := retry.Policy{First: 50 * time.Millisecond, Longest: time.Second, Within: a.run.Patience}
 	var last Call
-	try := func() (struct{}, error) {
+	// The error is of no use: last has the outcome.
+	_ = p.Do(ctx, func() error {
 		if !a.awaitBackoff(ctx) {
-			return struct{}{}, backoff.Permanent(ctx.Err())
+			return retry.Permanent(ctx.Err())
 		}
 		attempts := last.Try
 		var wait time.Duration
@@ -130,15 +126,13 @@ func (a *actor) do(ctx context.Context, s step) result {
 		switch {
 		case last.Outcome == Limited || last.Outcome == Away:
 			a.backoffUntil(wait)
-			return struct{}{}, &backoff.RetryAfterError{Duration: wait}
+			return retry.After(wait)
 		case last.Outcome == Unreachable, last.Outcome == Expired, last.Outcome == Unknown &&
 			(s.idempotent || s.key != ""):
-			return struct{}{}, errRetry
+			return errRetry
 		}
-		return struct{}{}, backoff.Permanent(errEnd)
-	}
-	// The error is of no use: last has the outcome.
-	_, _ = backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(a.run.Patience))
+		return nil
+	})
 	if last.Try == 0 { // no time was left for an attempt
 		now := time.Now()
 		last = Call{

@@ -21,6 +21,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
 // A Config describes a load. Auth, User and Rider are required. Other fields have a default, which
@@ -239,7 +240,7 @@ func (r *run) arrivals(ctx, lasting context.Context, began time.Time) {
 		if due.Sub(began) >= r.Duration {
 			<-ctx.Done()
 		}
-		if !pause(ctx, time.Until(due)) {
+		if !retry.Sleep(ctx, time.Until(due)) {
 			return
 		}
 		select {
@@ -266,19 +267,4 @@ func (r *run) owner(id booking.ID) *user {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.owners[id]
-}
-
-// pause waits for d. It reports whether ctx has not ended before.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

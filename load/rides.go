@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/internal/retry"
 )
 
 // A user books rides.
@@ -55,7 +56,7 @@ func (u *user) maybeCancel(ctx, lasting context.Context, id booking.ID) {
 		return
 	}
 	due := u.soon()
-	if pause(ctx, time.Until(due)) {
+	if retry.Sleep(ctx, time.Until(due)) {
 		u.act(lasting, Cancel, id, "cancel", map[string]any{"reason": "I walk."}, booking.Cancelled, due)
 	}
 }
@@ -89,12 +90,12 @@ func (u *user) code(ctx context.Context, id booking.ID) string {
 // by then.
 func (d *rider) work(ctx, lasting context.Context) {
 	d.home = d.somewhere()
-	if !pause(ctx, time.Duration(d.float()*float64(d.run.Think))) { // not all at once
+	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.Think))) { // not all at once
 		return
 	}
 	d.say(lasting, Online, "/online")
 	defer d.say(lasting, Offline, "/offline")
-	for due := time.Now(); pause(ctx, time.Until(due)); due = d.soon() {
+	for due := time.Now(); retry.Sleep(ctx, time.Until(due)); due = d.soon() {
 		d.report(lasting)
 		if id, ok := d.accept(ctx, lasting, due); ok {
 			d.ride(lasting, id, booking.StateAccepted)
@@ -193,14 +194,14 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 	// Without its user, nobody in this run can read the start code.
 	if u == nil || state == booking.StateAccepted && d.chance(d.run.Weights.Release) {
 		due := d.soon()
-		if pause(ctx, time.Until(due)) {
+		if retry.Sleep(ctx, time.Until(due)) {
 			d.act(ctx, Release, id, "release", map[string]any{}, booking.Released, due)
 		}
 		return
 	}
 	next := func(op Op, verb string, body map[string]any, kind booking.Kind) bool {
 		due := d.soon()
-		if !pause(ctx, time.Until(due)) {
+		if !retry.Sleep(ctx, time.Until(due)) {
 			return false
 		}
 		if op == Arrive {

@@ -8,14 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
 // provision is the command that creates the streams and buckets of a remote NATS server.
@@ -54,37 +53,25 @@ func (c provision) run(ctx context.Context, env program.Env) error {
 
 // provisionWhenThere retries until the streams exist, ctx ends, or an error other than
 // fault.Unavailable occurs.
-func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, p bus.Plan) error {
-	pace := backoff.NewExponentialBackOff()
-	pace.InitialInterval = 100 * time.Millisecond
-	pace.MaxInterval = 2 * time.Second
-	var last error // of the last attempt; backoff reports only the timeout
-	try := func() (struct{}, error) {
-		err := conn.Ready(ctx)
-		if err == nil {
-			err = bus.Provision(ctx, conn, p)
-		}
-		if err != nil && fault.KindOf(err) != fault.Unavailable {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		if err != nil && ctx.Err() == nil {
-			last = err
-		}
-		return struct{}{}, err
+func provisionWhenThere(ctx context.Context, log *slog.Logger, conn *bus.Conn, streams bus.Plan) error {
+	p := retry.Policy{
+		First: 100 * time.Millisecond, Longest: 2 * time.Second, When: retry.Unavailable,
+		Notify: func(err error, pause time.Duration) { log.Debug("waiting for NATS", "error", err, "retry_in", pause) },
 	}
-	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) {
-			log.Debug("waiting for NATS", "error", err, "retry_in",
-				next)
-		}))
+	err := p.Do(ctx, func() error {
+		if err := conn.Ready(ctx); err != nil {
+			return err
+		}
+		return bus.Provision(ctx, conn, streams)
+	})
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		if conn.Ready(ctx) != nil {
-			return errProvision.Saying(notInTime + fault.From(conn.Ready(ctx)).Message).Because(last)
+			return errProvision.Saying(notInTime + fault.From(conn.Ready(ctx)).Message).Because(err)
 		}
-		return errProvision.Because(last)
+		return errProvision.Because(err)
 	case ctx.Err() != nil:
 		return errors.New("stopped before the streams were created; run it again")
 	}

@@ -7,12 +7,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/inspect"
+	"github.com/example/pillion/internal/retry"
 )
 
 const (
@@ -90,13 +89,13 @@ func provisioned(ctx context.Context, conn *bus.Conn) error {
 func await(ctx context.Context, ready func(context.Context) error) error {
 	const pause = 20 * time.Millisecond
 	var last error // before ctx ended
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	err := retry.Policy{First: pause, Longest: pause}.Do(ctx, func() error {
 		err := ready(ctx)
 		if err != nil && (ctx.Err() == nil || last == nil) {
 			last = err
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(pause)), backoff.WithMaxElapsedTime(0))
+		return err
+	})
 	if err != nil {
 		return last
 	}

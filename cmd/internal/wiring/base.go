@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -24,7 +23,7 @@ import (
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
-	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
@@ -212,26 +211,19 @@ func (b *Base) writable(ctx context.Context) error {
 // persist retries work while it fails with fault.Unavailable. It returns nil on success or when ctx
 // ends, and any other error at once.
 func (b *Base) persist(ctx context.Context, what string, work func(context.Context) error) error {
-	pace := backoff.NewExponentialBackOff()
-	pace.InitialInterval = 50 * time.Millisecond
-	pace.MaxInterval = 2 * time.Second
-	try := func() (struct{}, error) {
-		err := work(ctx)
-		if err != nil && fault.KindOf(err) != fault.Unavailable {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}
 	level := slog.LevelInfo // for the first failure; later ones are logged at debug
-	_, err := backoff.Retry(ctx, try, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(0),
-		backoff.WithNotify(func(err error, next time.Duration) {
+	p := retry.Policy{
+		First: 50 * time.Millisecond, Longest: 2 * time.Second, When: retry.Unavailable,
+		Notify: func(err error, pause time.Duration) {
 			if b.Conn.Ready(ctx) != nil { // the connection has logged that already
-				b.Log.Debug(what+" is delayed", "error", err, "retry_in", next)
+				b.Log.Debug(what+" is delayed", "error", err, "retry_in", pause)
 				return
 			}
-			b.Log.Log(ctx, level, what+" is delayed", "error", err, "retry_in", next)
+			b.Log.Log(ctx, level, what+" is delayed", "error", err, "retry_in", pause)
 			level = slog.LevelDebug
-		}))
+		},
+	}
+	err := p.Do(ctx, func() error { return work(ctx) })
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
