@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
 // Errors of a Bucket.
@@ -164,14 +164,15 @@ func (b *Bucket) write(asked context.Context, m *nats.Msg, revision uint64) (uin
 	ctx, cancel := context.WithTimeout(asked, AttemptPatience)
 	defer cancel()
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
-	ack, err := Retry(ctx, 0, func() (*jetstream.PubAck, error) {
-		ack, err := b.conn.Publish(ctx, m, jetstream.WithExpectStream(b.Stream()))
-		if err == nil || APIError(err).ErrorCode == CodeGuardInFlight {
-			return ack, err
-		}
-		return nil, backoff.Permanent(err)
+	p := Retries(0)
+	p.When = func(err error) bool { return APIError(err).ErrorCode == CodeGuardInFlight }
+	ack, err := retry.Get(ctx, p, func() (*jetstream.PubAck, error) {
+		return b.conn.Publish(ctx, m, jetstream.WithExpectStream(b.Stream()))
 	})
 	if err != nil {
+		if p.When(err) { // until ctx ended, which says more about the store than the last rejection
+			err = context.Cause(ctx)
+		}
 		if APIError(err).ErrorCode == CodeWrongLastSequence {
 			return 0, ErrStale
 		}

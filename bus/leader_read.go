@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"github.com/example/pillion/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -117,12 +117,10 @@ func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 // RetryRead repeats a read for up to ReadPatience. It stops early where another try cannot help: no
 // server has ever been reached, or what is read does not exist.
 func RetryRead[T any](ctx context.Context, c *Conn, read func() (T, error)) (T, error) {
-	return Retry(ctx, ReadPatience, func() (T, error) {
-		v, err := read()
-		if err != nil && (c.EverConnected() != nil || errors.Is(err, jetstream.ErrStreamNotFound) ||
-			errors.Is(err, jetstream.ErrMsgNotFound)) {
-			err = backoff.Permanent(err)
-		}
-		return v, err
-	})
+	p := Retries(ReadPatience)
+	p.When = func(err error) bool {
+		return c.EverConnected() == nil &&
+			!errors.Is(err, jetstream.ErrStreamNotFound) && !errors.Is(err, jetstream.ErrMsgNotFound)
+	}
+	return retry.Get(ctx, p, read)
 }

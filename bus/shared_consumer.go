@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/example/pillion/internal/retry"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -35,16 +36,8 @@ func (s SharedConsumer) unfit(ctx context.Context) error {
 func (c *Conn) Consume(ctx context.Context, s SharedConsumer) {
 	failing := time.Now() // since when, or since the last warning
 	var began time.Time
-	_ = Insistently(ctx, func(progress func()) error {
-		began = time.Now()
-		if err := s.unfit(ctx); err != nil {
-			return err
-		}
-		return c.consumeOnce(ctx, s, func() {
-			progress()
-			failing = time.Now()
-		})
-	}, func(err error, wait time.Duration) {
+	p := Retries(0)
+	p.Notify = func(err error, wait time.Duration) {
 		level, now := c.log.Debug, time.Now()
 		switch {
 		case errors.Is(err, errLeftToOthers), now.Sub(failing) > s.Wait && now.Sub(began) < s.Wait:
@@ -53,6 +46,16 @@ func (c *Conn) Consume(ctx context.Context, s SharedConsumer) {
 			failing = now
 		}
 		level("this instance leaves work to others", "consumer", s.Name, "error", err, "retry_in", wait)
+	}
+	_ = p.Keep(ctx, func(progress func()) error {
+		began = time.Now()
+		if err := s.unfit(ctx); err != nil {
+			return err
+		}
+		return c.consumeOnce(ctx, s, func() {
+			progress()
+			failing = time.Now()
+		})
 	})
 }
 
@@ -118,23 +121,11 @@ func (c *Conn) retryUntilDone(ctx context.Context, m jetstream.Msg, s SharedCons
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}
-	message, pace := messageOf(m, meta), NewBackOff()
+	message := messageOf(m, meta)
 	began := time.Now()
 	told := began
-	for {
-		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
-			return err
-		}
-		err := s.Do(ctx, message)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case time.Since(began) > s.Wait:
-			return fmt.Errorf("%s: %w: %w", message.Subject, errLeftToOthers, err)
-		}
-		wait := pace.NextBackOff()
+	p := Retries(0)
+	p.Notify = func(err error, wait time.Duration) {
 		c.log.Debug("work on a message is retried", "subject", message.Subject, "error", err, "retry_in", wait)
 		if time.Since(told) > s.Wait/4 {
 			told = time.Now()
@@ -142,6 +133,15 @@ func (c *Conn) retryUntilDone(ctx context.Context, m jetstream.Msg, s SharedCons
 				c.log.Debug("NATS cannot be told that work goes on", "error", err)
 			}
 		}
-		Pause(ctx, wait)
 	}
+	return p.Do(ctx, func() error {
+		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
+			return retry.Permanent(err)
+		}
+		err := s.Do(ctx, message)
+		if err != nil && ctx.Err() == nil && time.Since(began) > s.Wait {
+			err = retry.Permanent(fmt.Errorf("%s: %w: %w", message.Subject, errLeftToOthers, err))
+		}
+		return err
+	})
 }

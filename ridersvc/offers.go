@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/internal/retry"
 )
 
 const (
@@ -169,10 +170,7 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 func (o *offers) run(ctx context.Context) error {
 	for o.tell != nil && ctx.Err() == nil {
 		if o.ready(ctx) != nil { // the board is replaying old events
-			select {
-			case <-time.After(readyPoll):
-			case <-ctx.Done():
-			}
+			retry.Sleep(ctx, readyPoll)
 			continue
 		}
 		if err := o.follow(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -40,18 +41,20 @@ type publisher struct {
 func (p *publisher) run(ctx context.Context) {
 	defer p.leave(ctx)
 	published := time.Now()
-	_ = bus.Insistently(ctx, func(progress func()) error {
-		return p.work(ctx, func() {
-			progress()
-			published = time.Now()
-		})
-	}, func(err error, wait time.Duration) {
+	retries := bus.Retries(0)
+	retries.Notify = func(err error, wait time.Duration) {
 		level := p.log().Debug
 		if time.Since(published) > bus.FeedWait {
 			level, published = p.log().Warn, time.Now()
 			p.leave(ctx) // another instance may do better
 		}
 		level("the feed has to wait", "error", err, "retry_in", wait)
+	}
+	_ = retries.Keep(ctx, func(progress func()) error {
+		return p.work(ctx, func() {
+			progress()
+			published = time.Now()
+		})
 	})
 }
 
@@ -157,8 +160,7 @@ func (p *publisher) hold(ctx context.Context, first jetstream.Msg) ([]jetstream.
 		if err := p.ledger.Conn().KeepWorking(first); err != nil {
 			return held, fmt.Errorf("hold a message of consumer %s: %w", bus.FeedConsumer, err)
 		}
-		bus.Pause(ctx, wait)
-		if ctx.Err() != nil {
+		if !retry.Sleep(ctx, wait) {
 			return held, ctx.Err()
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/internal/retry"
 )
 
 // Options are the settings of an inspection. The zero value is good.
@@ -80,7 +81,7 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 	if err != nil {
 		return failed(err)
 	}
-	pace, progress := bus.NewBackOff(), time.Now()
+	pauses, progress := bus.Retries(0).Pauses(), time.Now()
 	for target > 0 {
 		before := i.Last
 		err := i.readTo(ctx, target)
@@ -103,14 +104,12 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 		}
 		if i.Last > before {
 			progress = time.Now()
-			pace.Reset()
+			pauses.Reset()
 		}
 		if time.Since(progress) > bus.ReadPatience {
 			return failed(err)
 		}
-		select {
-		case <-time.After(pace.NextBackOff()):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, pauses.NextBackOff()) {
 			return failed(ctx.Err())
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -16,6 +15,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 )
 
 const (
@@ -70,7 +70,7 @@ func (l *Ledger) append(
 	}
 	limited, cancel := context.WithTimeout(ctx, appendPatience)
 	defer cancel()
-	seq, err := bus.Retry(limited, appendPatience, func() (uint64, error) { return a.try(limited) })
+	seq, err := retry.Get(limited, bus.Retries(appendPatience), func() (uint64, error) { return a.try(limited) })
 	if errors.Is(err, booking.ErrMoved) {
 		return a.moved, err
 	}
@@ -78,7 +78,7 @@ func (l *Ledger) append(
 		l.conn.NotStored(ctx, bus.LedgerStream, a.silent, l.probe(sent[0].Kind))
 	}
 	if err != nil {
-		return booking.History{}, l.appendFailed(err, a.unknown)
+		return booking.History{}, l.appendFailed(limited, err, a.unknown)
 	}
 	l.conn.Stored(bus.LedgerStream)
 	l.metrics.attempts.WithLabelValues("stored").Inc()
@@ -164,7 +164,7 @@ func (a *appending) try(ctx context.Context) (uint64, error) {
 	case wrote:
 		return seq, nil
 	case refused:
-		return 0, backoff.Permanent(err)
+		return 0, retry.Permanent(err)
 	case decided: // by a write that may be our own
 		seq, err = a.readBack(ctx, err)
 		if errors.Is(err, errAdmission) {
@@ -175,7 +175,7 @@ func (a *appending) try(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 		if err != nil {
-			return 0, backoff.Permanent(err)
+			return 0, retry.Permanent(err)
 		}
 		return seq, nil
 	default:
@@ -235,7 +235,7 @@ func (l *Ledger) whyNot(ctx context.Context, msgs []*nats.Msg, err error) error 
 	return l.room.refusedFor(ctx, msgs)
 }
 
-func (l *Ledger) appendFailed(err error, unknown bool) error {
+func (l *Ledger) appendFailed(ctx context.Context, err error, unknown bool) error {
 	var f *fault.Error
 	switch {
 	case certain(err):
@@ -243,7 +243,7 @@ func (l *Ledger) appendFailed(err error, unknown bool) error {
 	case unknown:
 		l.metrics.attempts.WithLabelValues("unknown").Inc()
 		return ErrOutcomeUnknown.Because(err)
-	case errors.As(err, &f):
+	case errors.As(err, &f) && ctx.Err() == nil:
 		return err
 	}
 	return errNotRecorded.Because(fmt.Errorf("append: %w", err))

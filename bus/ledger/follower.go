@@ -71,18 +71,16 @@ func (f *Follower) Run(ctx context.Context) error {
 	work.Go(func() { f.keepSnapshots(ctx) })
 	defer work.Wait()
 
-	var fatal error
-	_ = bus.Insistently(ctx, func(progress func()) error {
-		err := f.session(ctx, progress)
-		if errors.Is(err, errOtherLedger) && ctx.Err() == nil {
-			fatal = err
-			return nil
-		}
-		return err
-	}, func(err error, wait time.Duration) {
+	p := bus.Retries(0)
+	p.When = func(err error) bool { return !errors.Is(err, errOtherLedger) }
+	p.Notify = func(err error, wait time.Duration) {
 		f.ledger.log.Debug("ledger reader interrupted", "error", err, "after", f.board.Seq(), "retry_in", wait)
-	})
-	return fatal
+	}
+	err := p.Keep(ctx, func(progress func()) error { return f.session(ctx, progress) })
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was " +

@@ -15,6 +15,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/retry"
 )
 
 // replicaPatience is how long a lagging replica is asked again before the leader is asked for
@@ -99,9 +100,7 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 		if l.now().After(deadline) {
 			break
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, wait) {
 			return nil, ctx.Err()
 		}
 	}

@@ -143,13 +143,15 @@ func (q *quarantine) flush(ctx context.Context) bool {
 
 // write stores one record, however long that takes.
 func (q *quarantine) write(ctx context.Context, r refusedAt) {
-	_ = bus.Insistently(ctx, func(func()) error {
+	p := bus.Retries(0)
+	p.Notify = func(err error, _ time.Duration) { q.conn.Log().Debug("quarantine is not available", "error", err) }
+	_ = p.Do(ctx, func() error {
 		result, err := q.try(ctx, r)
 		if err == nil {
 			q.metrics.quarantined.WithLabelValues(result).Inc()
 		}
 		return err
-	}, func(err error, _ time.Duration) { q.conn.Log().Debug("quarantine is not available", "error", err) })
+	})
 }
 
 // try stores one record, and returns its metric label.

@@ -19,7 +19,11 @@ func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 		case <-ctx.Done():
 			return
 		}
-		_ = bus.Insistently(ctx, func(func()) error {
+		p := bus.Retries(0)
+		p.Notify = func(err error, wait time.Duration) {
+			f.ledger.log.Warn("the board could not be rebuilt", "error", err, "retry_in", wait)
+		}
+		_ = p.Do(ctx, func() error {
 			epoch, began := f.ledger.epoch.Version(), time.Now()
 			if err := f.reread(ctx, epoch); err != nil {
 				return err
@@ -28,8 +32,6 @@ func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 			f.ledger.metrics.rebuilds.Inc()
 			f.ledger.log.Info("the board was rebuilt", "up_to", f.board.Seq(), "took", time.Since(began))
 			return nil
-		}, func(err error, wait time.Duration) {
-			f.ledger.log.Warn("the board could not be rebuilt", "error", err, "retry_in", wait)
 		})
 	}
 }

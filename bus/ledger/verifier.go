@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
 
@@ -100,24 +101,21 @@ func (v verifier) claims(ctx context.Context, m bus.Message) (token.Claims, erro
 
 // AwaitVerdict calls check until there is a verdict: keys or revocations may be on their way. It
 // calls waiting, which may be nil, with true before the first wait and with false after the last.
-// It returns check's result, or ctx's error.
+// It returns check's result. If ctx ends first, the error wraps ctx's.
 func AwaitVerdict[T any](ctx context.Context, check func() (T, error), waiting func(err error, still bool)) (T, error) {
-	pace := bus.NewBackOff()
-	for stalled := false; ; stalled = true {
-		v, err := check()
-		if !undecided(err) {
-			if stalled && waiting != nil {
-				waiting(nil, false)
-			}
-			return v, err
-		}
+	p, stalled := bus.Retries(0), false
+	p.When = undecided
+	p.Notify = func(err error, _ time.Duration) {
 		if !stalled && waiting != nil {
 			waiting(err, true)
 		}
-		if bus.Pause(ctx, pace.NextBackOff()); ctx.Err() != nil {
-			return v, ctx.Err()
-		}
+		stalled = true
 	}
+	v, err := retry.Get(ctx, p, check)
+	if stalled && waiting != nil && !undecided(err) {
+		waiting(nil, false)
+	}
+	return v, err
 }
 
 // undecided reports whether keys or revocations are missing for a verdict.

@@ -8,12 +8,12 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/trust"
+	"github.com/example/pillion/internal/retry"
 )
 
 // Options are the settings of a Store. Key, Keys and Revocations are required.
@@ -291,14 +291,15 @@ func (s *Store) storeChunks(ctx context.Context, c *board.Capture, x *Snapshot) 
 func (s *Store) storeChunk(ctx context.Context, x *Snapshot, block []byte) (uint64, error) {
 	key := bus.SnapshotChunkPrefix + x.ID + "." + strconv.Itoa(x.Chunks)
 	sealed := s.mac.put(chunkKind, x.ID, x.Chunks, block)
-	try := func() (uint64, error) {
+	p := bus.Retries(0)
+	p.Tries = chunkTries
+	return retry.Get(ctx, p, func() (uint64, error) {
 		seq, err := s.bucket.Create(ctx, key, sealed)
 		if errors.Is(err, bus.ErrKeyExists) { // by an earlier try
 			_, seq, err = s.bucket.Get(ctx, key)
 		}
 		return seq, err
-	}
-	return backoff.Retry(ctx, try, backoff.WithBackOff(bus.NewBackOff()), backoff.WithMaxTries(chunkTries))
+	})
 }
 
 // purge removes the chunks of one snapshot.

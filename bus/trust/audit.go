@@ -94,9 +94,9 @@ func (a *AuditTrail) Run(ctx context.Context) error {
 
 // storeUntilDone stores one entry, however long that takes. When ctx ends it tries once more.
 func (a *AuditTrail) storeUntilDone(ctx context.Context, m *nats.Msg) {
-	if bus.Insistently(ctx, func(func()) error { return a.store(ctx, m) }, func(err error, _ time.Duration) {
-		a.conn.Log().Debug("audit trail is not available", "error", err)
-	}) == nil {
+	p := bus.Retries(0)
+	p.Notify = func(err error, _ time.Duration) { a.conn.Log().Debug("audit trail is not available", "error", err) }
+	if p.Do(ctx, func() error { return a.store(ctx, m) }) == nil {
 		return
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditFlush)

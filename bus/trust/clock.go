@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
 
@@ -88,9 +89,7 @@ func (k *Clock) Run(ctx context.Context) error {
 		if k.last.Load() == nil {
 			wait = clockFirst
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 	}

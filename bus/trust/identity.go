@@ -122,8 +122,9 @@ func (i *Identity) Ready(ctx context.Context) error {
 
 // Run gets a token, and renews it in time, until ctx ends. It returns nil.
 func (i *Identity) Run(ctx context.Context) error {
-	pace := bus.NewBackOff()
-	pace.InitialInterval = identityRetry
+	policy := bus.Retries(0)
+	policy.First = identityRetry
+	pauses := policy.Pauses()
 	for {
 		err := i.get(ctx)
 		i.mu.Lock()
@@ -134,13 +135,13 @@ func (i *Identity) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 		case err == nil:
 			i.renewals.WithLabelValues(i.service, "renewed").Inc()
-			pace.Reset()
+			pauses.Reset()
 			i.mu.Lock()
 			wait = time.Until(i.held.renew)
 			i.mu.Unlock()
 		case fault.KindOf(err) == fault.Unavailable:
 			i.renewals.WithLabelValues(i.service, "unavailable").Inc()
-			wait = pace.NextBackOff()
+			wait = pauses.NextBackOff()
 			i.conn.Log().Debug("the service has no token of its own yet", "service", i.service, "error", err,
 				"retry_in", wait)
 		default:

@@ -18,11 +18,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
 )
 
@@ -135,10 +135,11 @@ func lost(silence time.Duration) error {
 
 // follow reads the bucket until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) },
-		func(err error, wait time.Duration) {
-			w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
-		})
+	p := bus.Retries(0)
+	p.Notify = func(err error, wait time.Duration) {
+		w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
+	}
+	_ = p.Keep(ctx, func(progress func()) error { return w.session(ctx, progress) })
 }
 
 // session takes every change as it comes, until something breaks.
@@ -255,29 +256,27 @@ func ChangeKeys(
 	ctx, cancel := context.WithTimeout(ctx, changePatience)
 	defer cancel()
 	var written *token.KeySet // by the last try, perhaps
-	try := func() (struct{}, error) {
+	p := bus.Retries(changePatience)
+	p.When = mayPass
+	err = p.Do(ctx, func() error {
 		have, revision, now, err := keySetNow(ctx, c)
 		if err == nil && written != nil && have != nil && bytes.Equal(have.JWKS(), written.JWKS()) {
 			is = written // the last try was stored
-			return struct{}{}, nil
+			return nil
 		}
 		if err == nil {
 			was, written = have, nil
 			if is, err = change(have, now); err != nil {
-				return struct{}{}, backoff.Permanent(err)
+				return retry.Permanent(err)
 			}
 			if is == have {
-				return struct{}{}, nil
+				return nil
 			}
 			written = is
 			_, err = c.Bucket(bus.KeysBucket).Update(ctx, bus.JWKSKey, is.JWKS(), revision)
 		}
-		if err != nil && !errors.Is(err, bus.ErrStale) && fault.KindOf(err) != fault.Unavailable {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}
-	_, err = bus.Retry(ctx, changePatience, try)
+		return err
+	})
 	switch {
 	case err == nil:
 		return was, is, nil
@@ -287,6 +286,9 @@ func ChangeKeys(
 	}
 	return nil, nil, err
 }
+
+// mayPass reports whether a guarded write is worth another try.
+func mayPass(err error) bool { return errors.Is(err, bus.ErrStale) || retry.Unavailable(err) }
 
 // keySetNow returns the stored set, or nil, with its revision and the server's time, from the
 // leader.

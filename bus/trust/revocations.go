@@ -118,10 +118,11 @@ func (w *RevocationWatch) Ready(context.Context) error {
 
 // follow reads the bucket until ctx ends.
 func (w *RevocationWatch) follow(ctx context.Context) {
-	_ = bus.Insistently(ctx, func(progress func()) error { return w.session(ctx, progress) },
-		func(err error, wait time.Duration) {
-			w.conn.Log().Debug("revocation watch interrupted", "error", err, "retry_in", wait)
-		})
+	p := bus.Retries(0)
+	p.Notify = func(err error, wait time.Duration) {
+		w.conn.Log().Debug("revocation watch interrupted", "error", err, "retry_in", wait)
+	}
+	_ = p.Keep(ctx, func(progress func()) error { return w.session(ctx, progress) })
 }
 
 var errOtherBucket = errors.New("the bucket was replaced")

@@ -9,9 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -35,14 +33,9 @@ func Revoke(ctx context.Context, c *bus.Conn, r token.Revocation) error {
 	ctx, cancel := context.WithTimeout(ctx, revokePatience)
 	defer cancel()
 	b := c.Bucket(bus.RevocationsBucket)
-	try := func() (struct{}, error) {
-		err := storeRevocation(ctx, c, b, r)
-		if err != nil && !errors.Is(err, bus.ErrStale) && fault.KindOf(err) != fault.Unavailable {
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}
-	_, err := bus.Retry(ctx, revokePatience, try)
+	p := bus.Retries(revokePatience)
+	p.When = mayPass
+	err := p.Do(ctx, func() error { return storeRevocation(ctx, c, b, r) })
 	switch {
 	case err == nil:
 		return nil

@@ -1,9 +1,8 @@
 // Package retry repeats calls that may succeed later, with growing pauses in between.
 //
 // Fill in a [Policy] and call [Policy.Do], or [Get] for a call that returns a value. [Policy.Keep]
-// is for a session that is to run as long as the process: it starts the session again whenever it
-// breaks. All of them are safe in a bubble of testing/synctest, and none of them keeps any state
-// between calls.
+// is for a long session that starts again whenever it breaks. All of them are safe in a bubble of
+// testing/synctest, and none of them keeps any state between calls.
 package retry
 
 import (
@@ -50,30 +49,19 @@ func (p Policy) Do(ctx context.Context, op func() error) error {
 // Get is [Policy.Do] for a call that returns a value. It returns the value of the last try,
 // whatever that came to.
 func Get[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) {
-	return get(ctx, p, p.pauses(), op)
+	return get(ctx, p, p.Pauses(), op)
 }
 
-// Keep runs session until ctx ends, and starts it again when it returns, with or without an error.
-// The session calls working whenever it makes progress, which makes the next pause short again.
-// Keep returns nil when ctx ends, and otherwise the error for which the policy gave up.
-func (p Policy) Keep(ctx context.Context, session func(working func()) error) error {
-	pauses := p.pauses()
-	_, err := get(ctx, p, pauses, func() (struct{}, error) {
-		err := session(pauses.Reset)
-		if err == nil {
-			err = errEnded
-		}
-		return struct{}{}, err
-	})
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // to be stopped is no failure
-	}
+// Keep is [Policy.Do] for a long session that starts again whenever it breaks. The session calls
+// progress whenever it gets somewhere, which makes the next pause short again.
+func (p Policy) Keep(ctx context.Context, session func(progress func()) error) error {
+	pauses := p.Pauses()
+	_, err := get(ctx, p, pauses, func() (struct{}, error) { return struct{}{}, session(pauses.Reset) })
 	return err
 }
 
-var errEnded = errors.New("the session has ended")
-
-func (p Policy) pauses() *backoff.ExponentialBackOff {
+// Pauses returns the sequence of pauses, for a loop that also waits for something else.
+func (p Policy) Pauses() *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{
 		InitialInterval: p.First, MaxInterval: p.Longest, Multiplier: 2, RandomizationFactor: 0.5,
 	}

@@ -142,15 +142,15 @@ func TestKeep(t *testing.T) {
 			Notify: func(_ error, pause time.Duration) { pauses = append(pauses, pause) },
 		}
 		sessions := 0
-		err := p.Keep(ctx, func(working func()) error {
+		err := p.Keep(ctx, func(progress func()) error {
 			if sessions++; sessions == 10 {
 				cancel()
 			}
-			working()
-			return nil
+			progress()
+			return errWrong
 		})
-		if err != nil || sessions != 10 {
-			t.Errorf("Keep() = %v after %d sessions, want nil after 10", err, sessions)
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, errWrong) || sessions != 10 {
+			t.Errorf("Keep() = %v after %d sessions, want %v and %v after 10", err, sessions, context.Canceled, errWrong)
 		}
 		for _, pause := range pauses {
 			if pause > 3*time.Second/2 {
