@@ -21,8 +21,8 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/token/tokentest"
 )
 
 // small returns a system with a few bookings.
@@ -31,7 +31,7 @@ func small(t *testing.T) *system {
 	p := empty(t)
 	desk := p.desk(t, time.Hour)
 	for range 3 {
-		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()),
+		if _, err := desk.Book(t.Context(), p.Person(booking.User).Command(), booking.ID(booking.NewID()),
 			booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func small(t *testing.T) *system {
 // empty returns a system without bookings.
 func empty(t *testing.T) *system {
 	t.Helper()
-	p := &system{Env: bustest.Run(t), auth: tokentest.New(t)}
+	p := &system{Kit: ledgertest.New(t, bustest.Run(t))}
 	p.conn = p.Connect(t)
 	return p
 }
@@ -110,7 +110,7 @@ func TestRefusedRestores(t *testing.T) {
 	folder := source.backUp(t, backup.Options{})
 	b := open(t, folder)
 
-	before, err := source.ledger(t).LastSequence(bounded(t))
+	before, err := source.LedgerOn(t, source.conn).LastSequence(bounded(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +119,12 @@ func TestRefusedRestores(t *testing.T) {
 	if left := len(streams(t, source.conn)); left != there {
 		t.Errorf("%d streams became %d", there, left)
 	}
-	if after, err := source.ledger(t).LastSequence(bounded(t)); err != nil || after != before {
+	if after, err := source.LedgerOn(t, source.conn).LastSequence(bounded(t)); err != nil || after != before {
 		t.Errorf("the ledger changed: last sequence %d became %d (%v)", before, after, err)
 	}
 
 	target := empty(t)
-	_, stop := target.keepTime(t, target.ledger(t), target.conn)
+	_, stop := target.keepTime(t, target.LedgerOn(t, target.conn), target.conn)
 	target.awaitPulling(t)
 	refused(t, b.Restore(bounded(t), target.conn, backup.RestoreOptions{}), backup.ErrNotEmpty)
 	stop()
@@ -174,7 +174,7 @@ func TestStill(t *testing.T) {
 	if m := open(t, p.backUp(t, backup.Options{Still: true})); !m.Still {
 		t.Error("Still = false for an idle system")
 	}
-	_, stop := p.keepTime(t, p.ledger(t), p.conn)
+	_, stop := p.keepTime(t, p.LedgerOn(t, p.conn), p.conn)
 	p.awaitPulling(t)
 	_, err := backup.Make(bounded(t), p.conn, filepath.Join(t.TempDir(), "x"), backup.Options{Still: true})
 	refused(t, err, backup.ErrNotStill)
@@ -182,7 +182,7 @@ func TestStill(t *testing.T) {
 
 	desk, folder := p.desk(t, time.Hour), filepath.Join(t.TempDir(), "y")
 	write := sync.OnceFunc(func() {
-		if _, err := desk.Book(t.Context(), p.person(booking.User).command(), booking.ID(booking.NewID()),
+		if _, err := desk.Book(t.Context(), p.Person(booking.User).Command(), booking.ID(booking.NewID()),
 			booking.Trip{}); err != nil {
 			t.Error(err)
 		}
@@ -235,7 +235,7 @@ func TestSessions(t *testing.T) {
 	}
 	b := open(t, source.backUp(t, backup.Options{Still: true}))
 	for _, keep := range []bool{false, true} {
-		target := &system{Env: bustest.Run(t), auth: source.auth}
+		target := &system{Kit: &ledgertest.Kit{Env: bustest.Run(t), Auth: source.Auth}}
 		target.conn = target.Connect(t)
 		target.restore(t, b, backup.RestoreOptions{KeepSessions: keep}, nil)
 		value, _, err := target.conn.Bucket(bus.SessionsBucket).Get(bounded(t), "family")
@@ -324,7 +324,7 @@ func TestOrder(t *testing.T) {
 	_, err := backup.Make(bounded(t), source.conn, folder, backup.Options{Each: func(s backup.Stream) {
 		switch s.Name {
 		case bus.QuarantineStream: // an entry refers to a message of the ledger
-			if _, err := desk.Book(t.Context(), source.person(booking.User).command(), late,
+			if _, err := desk.Book(t.Context(), source.Person(booking.User).Command(), late,
 				booking.Trip{}); err != nil {
 				t.Error(err)
 			}
@@ -341,7 +341,7 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := &system{Env: bustest.Run(t), auth: source.auth}
+	target := &system{Kit: &ledgertest.Kit{Env: bustest.Run(t), Auth: source.Auth}}
 	target.conn = target.Connect(t)
 	found := target.restore(t, open(t, folder), backup.RestoreOptions{}, nil)
 	if _, ok := found.Board.Get(late); !ok {
@@ -388,7 +388,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := &system{Env: bustest.Run(t), auth: source.auth}
+	target := &system{Kit: &ledgertest.Kit{Env: bustest.Run(t), Auth: source.Auth}}
 	target.conn = target.Connect(t)
 	target.restore(t, open(t, folder), backup.RestoreOptions{}, nil)
 	for i := range keys {

@@ -16,8 +16,8 @@ import (
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/inspect"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/token/tokentest"
 )
 
 // A load books, accepts and lets bookings expire, and keeps replacing values in a bucket, until
@@ -76,18 +76,18 @@ func key(i int) string { return fmt.Sprintf("account-%d", i) }
 
 // ride books twice; a rider accepts one of the bookings and completes it.
 func (l *load) ride(ctx context.Context, desk *booking.Desk) {
-	user, rider := l.person(booking.User), l.person(booking.Rider)
+	user, rider := l.Person(booking.User), l.Person(booking.Rider)
 	var id booking.ID
 	for range 2 {
 		id = booking.ID(booking.NewID())
-		c := user.command()
+		c := user.Command()
 		b, err := desk.Book(ctx, c, id, booking.Trip{})
 		l.note(c, b, err)
 	}
 	for _, do := range []func(context.Context, booking.Command, booking.ID) (booking.Booking, error){
 		desk.Accept, desk.Arrive, desk.Start, desk.Complete,
 	} {
-		c := rider.command()
+		c := rider.Command()
 		b, err := do(ctx, c, id)
 		l.note(c, b, err)
 	}
@@ -133,9 +133,9 @@ func (l *load) soFar() ([]inspect.Acknowledged, map[string]int) {
 // continues.
 func TestDrill(t *testing.T) {
 	t.Parallel()
-	source := &system{Env: bustest.Run(t), auth: tokentest.New(t)}
+	source := &system{Kit: ledgertest.New(t, bustest.Run(t))}
 	source.conn = source.Connect(t)
-	shown, stopTime := source.keepTime(t, source.ledger(t), source.conn)
+	shown, stopTime := source.keepTime(t, source.LedgerOn(t, source.conn), source.conn)
 	work := source.load(t)
 	wait.Until(t, "bookings have expired, and others are under way", func() bool {
 		return work.did.Load() > 100 && len(shown.Newest(1, 0, board.InState(booking.StateExpired))) > 0
@@ -143,7 +143,7 @@ func TestDrill(t *testing.T) {
 
 	stopTime() // so that the next booking is still open in the copy, however long that takes
 	waiting := booking.ID(booking.NewID())
-	if _, err := source.desk(t, time.Second).Book(t.Context(), source.person(booking.User).command(), waiting,
+	if _, err := source.desk(t, time.Second).Book(t.Context(), source.Person(booking.User).Command(), waiting,
 		booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestDrill(t *testing.T) {
 	}
 
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		p := &system{Env: e, auth: source.auth, conn: e.ConnectAs(t, access.Operator)}
+		p := &system{Kit: &ledgertest.Kit{Env: e, Auth: source.Auth}, conn: e.ConnectAs(t, access.Operator)}
 		t.Logf("%d events were acknowledged before, %d by the end", len(acknowledged), len(after))
 		found := p.restore(t, b, backup.RestoreOptions{Replicas: p.Replicas}, acknowledged)
 		if open, ok := found.Board.Get(waiting); !ok || open.State != booking.StateOpen {
@@ -173,7 +173,7 @@ func TestDrill(t *testing.T) {
 		p.checkAccounts(t, revisions)
 		p.checkContinues(t, waiting, found.Board)
 		again := open(t, p.backUp(t, backup.Options{}))
-		if last, err := p.ledger(t).LastSequence(bounded(t)); err != nil ||
+		if last, err := p.LedgerOn(t, p.conn).LastSequence(bounded(t)); err != nil ||
 			again.Stream(bus.LedgerStream).Last() != last {
 			t.Errorf("a backup of the restored ledger ends at %d, want %d (%v)", again.Stream(bus.LedgerStream).Last(),
 				last, err)
@@ -191,7 +191,7 @@ func (p *system) restore(
 	if err := b.Restore(ctx, p.conn, o); err != nil {
 		t.Fatalf("restore: %v", err)
 	}
-	found, err := inspect.Run(ctx, p.ledger(t), inspect.Options{Acknowledged: acknowledged, Grace: time.Hour})
+	found, err := inspect.Run(ctx, p.LedgerOn(t, p.conn), inspect.Options{Acknowledged: acknowledged, Grace: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func (p *system) checkContinues(t *testing.T, waiting booking.ID, replayed *boar
 	if p.Keys != "" {
 		conn = p.ConnectAs(t, access.Usersvc)
 	}
-	ledger := p.ledgerOn(t, conn)
+	ledger := p.LedgerOn(t, conn)
 	shown, _ := p.keepTime(t, ledger, conn)
 	if err := shown.Await(bounded(t), replayed.Seq()); err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func (p *system) checkContinues(t *testing.T, waiting booking.ID, replayed *boar
 		t.Fatal(err)
 	}
 	id := booking.ID(booking.NewID())
-	if _, err := desk.Book(bounded(t), p.person(booking.User).command(), id, booking.Trip{}); err != nil {
+	if _, err := desk.Book(bounded(t), p.Person(booking.User).Command(), id, booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	wait.Until(t, "a new booking has expired", func() bool {

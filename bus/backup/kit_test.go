@@ -17,56 +17,25 @@ import (
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/bus/timers"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/token"
-	"github.com/example/pillion/token/tokentest"
 )
 
 func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 const patience = 2 * time.Minute // machines are busy
 
-// A system is a NATS whose services trust the tokens of auth.
+// A system is a NATS whose services trust the tokens of Auth.
 type system struct {
-	*bustest.Env
-	auth *tokentest.Authority
+	*ledgertest.Kit
 	conn *bus.Conn // as operator
-}
-
-// A person is an actor with a token.
-type person struct {
-	booking.Actor
-	proof string
-}
-
-func (p *system) person(role booking.Role) person {
-	id := booking.NewID()
-	return person{booking.Actor{ID: id, Role: role}, p.auth.Token(token.Role(role), id, "somebody@example.com")}
-}
-
-func (p person) command() booking.Command {
-	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: p.Actor, Proof: p.proof}
-}
-
-func (p *system) ledger(t testing.TB) *ledger.Ledger {
-	t.Helper()
-	return p.ledgerOn(t, p.conn)
-}
-
-func (p *system) ledgerOn(t testing.TB, conn *bus.Conn) *ledger.Ledger {
-	t.Helper()
-	l, err := ledger.Open(conn, ledger.Options{Source: "/test", Tokens: p.auth.Verifier()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 func (p *system) desk(t testing.TB, deadline time.Duration) *booking.Desk {
 	t.Helper()
-	d, err := booking.NewDesk(p.ledger(t), booking.DeskOptions{Deadline: deadline})
+	d, err := booking.NewDesk(p.LedgerOn(t, p.conn), booking.DeskOptions{Deadline: deadline})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,10 +51,10 @@ func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := p.person(booking.Service)
+	service := p.Person(booking.Service)
 	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: shown,
-		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.proof, nil },
+		Act: func(context.Context) (booking.Actor, string, error) { return service.Actor, service.Proof, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
