@@ -133,37 +133,16 @@ func lost(silence time.Duration) error {
 		silence.Round(time.Millisecond)))
 }
 
-// follow reads the bucket until ctx ends.
+// follow takes every change as it comes, until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	p := bus.Retries(0)
-	p.Notify = func(err error, wait time.Duration) {
-		w.conn.Log().Debug("key watch interrupted", "error", err, "retry_in", wait)
-	}
-	_ = p.Keep(ctx, func(progress func()) error { return w.session(ctx, progress) })
-}
-
-// session takes every change as it comes, until something breaks.
-func (w *KeyWatch) session(ctx context.Context, progress func()) error {
-	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
-	if err != nil {
-		return err
-	}
-	info := stream.CachedInfo()
-	reader, err := w.conn.Read(ctx, stream, max(info.State.LastSeq, 1))
-	if err != nil {
-		return fmt.Errorf("watch keys: %w", err)
-	}
-	defer reader.Close()
-	for {
-		m, _, err := reader.Next()
-		if err != nil {
-			return fmt.Errorf("watch keys: %w", err)
+	follow(ctx, w.conn, "key", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
+		return max(info.State.LastSeq, 1), func(m bus.Message) error {
+			if m.Subject == w.bucket.Subject(bus.JWKSKey) {
+				w.take(info.Created, m)
+			}
+			return nil
 		}
-		if m.Subject == w.bucket.Subject(bus.JWKSKey) {
-			w.take(info.Created, m)
-		}
-		progress()
-	}
+	})
 }
 
 // ask returns the set from the leader. Only the leader can say that there is no newer one: an

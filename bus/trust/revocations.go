@@ -116,40 +116,20 @@ func (w *RevocationWatch) Ready(context.Context) error {
 	return nil
 }
 
-// follow reads the bucket until ctx ends.
+// follow reads from where the set ends until ctx ends.
 func (w *RevocationWatch) follow(ctx context.Context) {
-	p := bus.Retries(0)
-	p.Notify = func(err error, wait time.Duration) {
-		w.conn.Log().Debug("revocation watch interrupted", "error", err, "retry_in", wait)
-	}
-	_ = p.Keep(ctx, func(progress func()) error { return w.session(ctx, progress) })
+	follow(ctx, w.conn, "revocation", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
+		generation, seen := w.adopt(info)
+		return seen + 1, func(m bus.Message) error {
+			if !w.take(generation, m) {
+				return errOtherBucket
+			}
+			return nil
+		}
+	})
 }
 
 var errOtherBucket = errors.New("the bucket was replaced")
-
-// session reads from where the set ends until something breaks.
-func (w *RevocationWatch) session(ctx context.Context, progress func()) error {
-	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
-	if err != nil {
-		return err
-	}
-	generation, seen := w.adopt(stream.CachedInfo())
-	reader, err := w.conn.Read(ctx, stream, seen+1)
-	if err != nil {
-		return fmt.Errorf("read revocations: %w", err)
-	}
-	defer reader.Close()
-	for {
-		m, _, err := reader.Next()
-		if err != nil {
-			return fmt.Errorf("read revocations: %w", err)
-		}
-		if !w.take(generation, m) {
-			return errOtherBucket
-		}
-		progress()
-	}
-}
 
 // adopt returns how far the bucket has been read. A bucket that was replaced, or has become
 // shorter, is read from its beginning: its revocations are added to the known ones.

@@ -1,0 +1,46 @@
+package trust
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/example/pillion/bus"
+)
+
+// follow reads a bucket until ctx ends, and begins anew whenever that breaks. At each beginning it
+// calls open, which returns the sequence to read from and what takes the messages. An error of take
+// ends the session. what names the watch in the log.
+func follow(
+	ctx context.Context, c *bus.Conn, what string, bucket *bus.Bucket,
+	open func(*jetstream.StreamInfo) (from uint64, take func(bus.Message) error),
+) {
+	p := bus.Retries(0)
+	p.Notify = func(err error, wait time.Duration) {
+		c.Log().Debug(what+" watch interrupted", "error", err, "retry_in", wait)
+	}
+	_ = p.Keep(ctx, func(progress func()) error {
+		stream, err := c.Stream(ctx, bucket.Stream())
+		if err != nil {
+			return err
+		}
+		from, take := open(stream.CachedInfo())
+		reader, err := c.Read(ctx, stream, from)
+		if err != nil {
+			return fmt.Errorf("read the bucket: %w", err)
+		}
+		defer reader.Close()
+		for {
+			m, _, err := reader.Next()
+			if err != nil {
+				return fmt.Errorf("read the bucket: %w", err)
+			}
+			if err := take(m); err != nil {
+				return err
+			}
+			progress()
+		}
+	})
+}
