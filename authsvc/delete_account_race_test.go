@@ -144,7 +144,7 @@ func TestDeletionRaces(t *testing.T) {
 			})
 			changed := make(chan struct{}, 3)
 			// As many times as is waited for, and once more: each ends all sessions, that of
-			// whoever deletes too.
+			// the deleting account too.
 			others.Go(func() {
 				for old, next, made := goodPassword, newPassword, 0; going() && made <= i%3; {
 					w := ask(change(email, "user", old, next))

@@ -112,7 +112,7 @@ func TestServicesAct(t *testing.T) {
 	}
 	c, err := o.auth.Verifier().VerifyAt(ctx, proof, time.Now())
 	if err != nil || c.Subject != actor.ID || c.Role != token.Service {
-		t.Errorf("whoever reads an event with it: %v, %v", c, err)
+		t.Errorf("a reader of an event with it: %v, %v", c, err)
 	}
 	if _, err := o.auth.Verifier().Verify(ctx, proof); token.Reason(err) != "type" {
 		t.Errorf("a request with a service's token: %v", err)
@@ -146,7 +146,7 @@ func TestServicesOutliveAuthsvc(t *testing.T) {
 	})
 }
 
-// Whoever is not a service gets nothing, and is told nothing that helps; each try is in the audit
+// A caller that is not a service gets nothing, and learns nothing useful; each try is in the audit
 // trail.
 func TestStrangersGetNoServiceToken(t *testing.T) {
 	o := newTokenServer(t)

@@ -180,7 +180,7 @@ func TestSuccessForgivesTheAccountOnly(t *testing.T) {
 			t.Fatalf("round %d: the right password after four wrong ones: %d %s", round, w.Code, w.Body)
 		}
 	}
-	// Eight wrong ones count against the address, whoever logs in from there with success.
+	// Eight wrong ones count against the address, even if others log in from there with success.
 	for n := range 12 {
 		if w := login("mal@example.com", goodPassword); w.Code != http.StatusOK {
 			t.Fatalf("%d: %d %s", n, w.Code, w.Body)

@@ -504,8 +504,8 @@ func (m *meddler) Engagement(ctx context.Context, r booking.RiderID) (booking.En
 	return m.Log.Engagement(ctx, r)
 }
 
-// Whoever accepts a booking twice at once, on two phones or by a retry of what is still under way,
-// is not told to be busy with another ride.
+// A rider who accepts a booking twice at once, on two phones or by a retry of what is still under
+// way, is not told to be busy with another ride.
 func TestAcceptTwiceAtOnce(t *testing.T) {
 	for _, name := range []string{"two phones", "a retry"} {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,7 @@ func codes(t testing.TB) *booking.StartCodes {
 	return c
 }
 
-// A code is four digits, the same for whoever has the key, another for another booking, another
+// A code is four digits, the same with the same key, another for another booking, another
 // key, and once the booking was released.
 func TestStartCodes(t *testing.T) {
 	c := codes(t)

@@ -141,7 +141,7 @@ func TestAnyLooksAgainAfterALoss(t *testing.T) {
 }
 
 // A rider has one ride at a time, also where the board does not know yet that the rider has it;
-// whoever has none to go to is told so.
+// a rider without one is told so.
 func TestAnyForABusyRider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
@@ -266,7 +266,7 @@ func TestAnyWaitsForAnAttemptUnderWay(t *testing.T) {
 				if len(second) != 0 || tries.Load() != 1 {
 					t.Fatalf("the second did not wait: %d answers after %d tries", len(second), tries.Load())
 				}
-				// A booking that nobody tries is there for whoever asks.
+				// A booking that nobody tries is there for every rider who asks.
 				other := e.book()
 				won(t, e.accept(rita, "{}"), rita, other)
 				e.finish(rita, other)

@@ -135,7 +135,7 @@ func TestOtherRidersLearnNothing(t *testing.T) {
 		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), id))
 		same(t, e, rita, id)
 		if ids, _ := e.history(rolf, ""); !slices.Equal(ids, []booking.ID{id}) {
-			t.Errorf("whoever has it now has %v", ids)
+			t.Errorf("the present rider has %v", ids)
 		}
 	})
 }

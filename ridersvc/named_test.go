@@ -63,7 +63,7 @@ func TestAcceptBodies(t *testing.T) {
 		{"twice", `{"booking_id":"` + wrong + `","booking_id":"` + wrong + `"}`, nil, 400, `"booking_id"`},
 		{"too large", `{"booking_id":"` + strings.Repeat("x", 64<<10) + `"}`, nil, 413, "too large"},
 
-		// Whoever names a booking means that one, and must not be given another.
+		// A rider who names a booking means that one, and must not be given another.
 		{"a null name", `{"booking_id":null}`, nil, 400, "26 characters"},
 		{"an empty name", `{"booking_id":""}`, nil, 400, "26 characters"},
 		{"a short name", `{"booking_id":"x"}`, nil, 400, "26 characters"},

@@ -67,7 +67,7 @@ func (e *env) toldOf(rider string, id booking.ID, what string) map[string]any {
 }
 
 // A rider is told once of each open booking that is near, when it opens, when the rider comes near,
-// goes online or has time again, and whoever was told is told when it is gone.
+// goes online or has time again, and those who were told learn when it is gone.
 func TestOffers(t *testing.T) {
 	e := newEnv(t)
 	far := north(20_000)

@@ -26,7 +26,7 @@ func TestNewNamesEverythingMissing(t *testing.T) {
 	}
 }
 
-// calls are all calls of the service, with the sentence for whoever has another role.
+// calls are all calls of the service, with the sentence for callers in another role.
 var calls = []webtest.Call{
 	{Method: "POST", Target: "/accept-booking", Sentence: "Only raiders can accept bookings"},
 	{Method: "GET", Target: "/open-bookings", Sentence: "Only raiders can see open bookings"},

@@ -13,8 +13,8 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// However bookings come and go, whoever watches what is open knows in the end what is, also when
-// coming and going between instances.
+// However bookings come and go, a watcher of the open bookings knows in the end which are, also
+// when coming and going between instances.
 func TestWatchOpenBookingsOverNATS(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		x := newTown(t, e, 1)

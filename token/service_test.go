@@ -24,7 +24,7 @@ func TestServiceTokens(t *testing.T) {
 	}
 	own := verifier(t, token.Config{Keys: a.Keys(), Type: token.ServiceType})
 	c, err := own.Verify(t.Context(), good)
-	wantRefused(t, "whoever wants a service's", "", c, err)
+	wantRefused(t, "a verifier of service tokens", "", c, err)
 	c, err = own.Verify(t.Context(), a.Token(token.User, tokentest.Ulla, "ulla@example.com"))
 	wantRefused(t, "a user where a service is wanted", "type", c, err)
 

@@ -9,7 +9,7 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// calls are all calls of the service, with the sentence for whoever has another role.
+// calls are all calls of the service, with the sentence for callers in another role.
 var calls = []webtest.Call{
 	{Method: "POST", Target: "/book", Sentence: "Only users can book rides"},
 	{Method: "GET", Target: "/quote", Sentence: "Only users can ask for quotes"},

@@ -144,7 +144,7 @@ func command(role booking.Role, id string) booking.Command {
 	return booking.Command{ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: id, Role: role}}
 }
 
-// bring takes an open booking of ulla's to a state, by whoever may do so.
+// bring takes an open booking of ulla's to a state, by an actor who may do so.
 func (e *env) bring(id booking.ID, to booking.State) {
 	e.t.Helper()
 	ctx := e.t.Context()

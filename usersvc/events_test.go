@@ -23,7 +23,7 @@ import (
 
 // A map of riders in which each is at one place until it is told another.
 type riders struct {
-	tell chan usersvc.Position // to whoever follows
+	tell chan usersvc.Position // to the followers
 	left chan booking.RiderID  // who is followed no more
 }
 

@@ -178,7 +178,7 @@ func event(t *testing.T, seen *nats.Subscription, subject, proof string) {
 		t.Errorf("event on %s, want %s", m.Subject, subject)
 	}
 	if m.Header.Get("Authorization") != "Bearer "+proof {
-		t.Errorf("%s does not carry the token of whoever caused it", subject)
+		t.Errorf("%s does not carry the token of its actor", subject)
 	}
 }
 

@@ -65,7 +65,7 @@ func TestOps(t *testing.T) {
 	}
 }
 
-// Whoever asks is answered in about a second, also when a check hangs.
+// A probe is answered in about a second, also when a check hangs.
 func TestReadyzDoesNotHang(t *testing.T) {
 	synctest.Test(t, testReadyzDoesNotHang)
 }

@@ -631,7 +631,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// Whoever awaits a sequence is woken when the board has reached it, and not before.
+// A waiter for a sequence wakes when the board has reached it, and not before.
 func TestAwait(t *testing.T) {
 	const waiters = 200
 	all := board.New()
@@ -655,7 +655,7 @@ func TestAwait(t *testing.T) {
 		if now := all.Seq(); now != seq {
 			t.Errorf("at %d, want %d", now, seq)
 		}
-		// exactly those of seq-1 and seq; whoever comes late finds it reached
+		// exactly those of seq-1 and seq; a late waiter finds it reached
 		for range 2 * waiters / 20 {
 			if got := <-woken; got > seq {
 				t.Errorf("%d was woken at %d", got, seq)
@@ -734,7 +734,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// Whoever gives up waiting leaves nothing behind.
+// A waiter that gives up leaves nothing behind.
 func TestAwaitLeavesNothing(t *testing.T) {
 	all := board.New()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -85,7 +85,7 @@ func TestVerdicts(t *testing.T) {
 		{"contended, and yet it happened", false, []*Call{booked("a"), at(2, 5, "a", OpAccept, one, Contended, none), show(6, 7, "a", accepted)}},
 
 		{"cancelled twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, service, OK, cancelled)}},
-		{"cancelled once more by whoever has cancelled it", true, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, user, OK, cancelled)}},
+		{"cancelled once more by the same actor", true, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, user, OK, cancelled)}},
 		{"given back once more", true, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),
 			at(8, 9, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one"))}},
 		{"given back once more, and stored twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),

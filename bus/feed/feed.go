@@ -33,7 +33,7 @@ type feedBody struct {
 
 // Run publishes events to watchers until ctx ends, and then returns nil: each event that passes
 // re-verification, in the ledger's order, as feed.booking.<booking>.<n>.<event>. The booking's user
-// and rider get copies on feed.user.<user>.… and feed.rider.<rider>.…, the rider also of the event
+// and rider get copies on feed.user.<user>.> and feed.rider.<rider>.>, the rider also of the event
 // that ends the rider's part.
 //
 // One instance publishes. If it dies, another one takes over within seconds, and repeats the

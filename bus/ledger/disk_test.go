@@ -61,8 +61,8 @@ func TestFailedWriteHeals(t *testing.T) {
 			return diskFault{v.Dir, func(*bustest.Restartable) { limitFiles(t, 1<<10) },
 				func(*bustest.Restartable) { limitFiles(t, math.MaxUint64) }}
 		},
-		// The system takes such a disk back only when nobody uses it: whoever repairs it starts the
-		// program again.
+		// The system takes such a disk back only when nobody uses it: an operator who repairs it
+		// starts the program again.
 		"read-only": func(t *testing.T) diskFault {
 			v := bustest.MountDisk(t, 160<<20)
 			return diskFault{v.Dir, func(*bustest.Restartable) { must(t, v.Break()) }, func(r *bustest.Restartable) {

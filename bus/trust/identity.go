@@ -293,7 +293,7 @@ func serviceRequest(data []byte, signature string) (ServiceRequest, error) {
 		nil
 }
 
-// sealed returns the answer to the request: the token, encrypted for whoever sent the request.
+// sealed returns the answer to the request: the token, encrypted for the sender of the request.
 func (r ServiceRequest) sealed(raw string) ([]byte, error) {
 	own, err := nkeys.CreateCurveKeys()
 	if err != nil {

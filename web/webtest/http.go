@@ -97,7 +97,7 @@ func Object(t testing.TB, w *httptest.ResponseRecorder) map[string]any {
 // Names returns the field names of an object, sorted.
 func Names(v map[string]any) []string { return slices.Sorted(maps.Keys(v)) }
 
-// A Call is one request that a token is needed for, with the sentence for whoever has a token of
+// A Call is one request that a token is needed for, with the sentence for callers with a token of
 // another role.
 type Call struct{ Method, Target, Sentence string }
 
