@@ -8,7 +8,7 @@ import (
 )
 
 // TestPublicCAs checks that a program trusts the public CAs where the system has none, as in an
-// image that is made from scratch. The system's CAs are read once in a process, so the check runs in
+// image that is made from scratch. A process reads the system's CAs once, so the check runs in
 // another one.
 func TestPublicCAs(t *testing.T) {
 	const nowhere = "/nowhere"
