@@ -70,7 +70,8 @@ func standIn(t *testing.T, image string) {
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"),
 		"github.com/nats-io/nats-server/v2")
-	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux",
+		"GOARCH="+docker(t, "version", "-f", "{{.Server.Arch}}")) // of the engine
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nats-server: %v\n%s", err, out)
 	}
