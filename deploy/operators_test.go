@@ -123,6 +123,7 @@ func (s *stack) operate(t *testing.T, user string) {
 		}
 		s.errand(t, e, map[string]string{"BOOKING": other, "KID": kid})
 	}
+	s.errand(t, errand{"ops nats stream get AUDIT --last-for audit.auth.operator", 0, "olga"}, nil)
 	s.errands(t, map[string]string{"BOOKING": other, "KID": noBooking}, refused...)
 
 	s.compose(t, "stop", "nats")

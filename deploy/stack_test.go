@@ -31,7 +31,8 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	t.Helper()
 	docker(t, "version")
 	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project,
-		"PILLION_DOCKERFILE=bin/linux/Dockerfile"), // which `make prebuilt` has written
+		"PILLION_DOCKERFILE=bin/linux/Dockerfile", // which `make prebuilt` has written
+		"USER=olga"),
 		ports: map[string]string{}}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:
