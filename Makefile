@@ -58,7 +58,8 @@ build: ## Build static programs into bin/.
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
 
 # The engine may run another system on other processors than this machine.
-ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
+ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
+  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true)
 
 .PHONY: prebuilt
 prebuilt: ## Build what images need where there is no registry: programs in bin/linux, and its Dockerfile.
