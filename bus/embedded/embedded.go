@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -202,7 +201,8 @@ func loopback(host string) bool {
 func listenAddr(addr string) (host string, port int, err error) {
 	say := func(why string, cause error) error {
 		return ErrAddr.Saying(fmt.Sprintf(
-			"NATS cannot listen on %s: %s. Choose another with --nats-addr.", addr, why)).Because(cause)
+			"NATS cannot listen on %s: %s. Choose another address with --nats-addr (NATS_ADDR).", addr,
+			why)).Because(cause)
 	}
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -267,18 +267,11 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 	return s.srv.InProcessConn()
 }
 
-// URL returns the URL of the server for clients on this machine.
+// URL returns the URL of the address on which the server listens. It may be that of all interfaces.
 func (s *Server) URL() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	u, err := url.Parse(s.srv.ClientURL())
-	if err != nil {
-		return s.srv.ClientURL()
-	}
-	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
-		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
-	}
-	return u.String()
+	return s.srv.ClientURL()
 }
 
 // Stop ends the server and returns when its streams are closed. Close connections first.
