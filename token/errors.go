@@ -74,10 +74,18 @@ const (
 	undecided      reason = "undecided"       // ErrUndecided
 )
 
+// RefusalReasons returns what Reason returns for an ErrInvalid.
+func RefusalReasons() (all []string) {
+	for _, r := range []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime,
+		issuer, audience, role, retiredKey, compromisedKey, revokedToken} {
+		all = append(all, string(r))
+	}
+	return all
+}
+
 // reasons returns all reasons.
-func reasons() []reason {
-	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer,
-		audience, role, retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, clockOff, undecided}
+func reasons() []string {
+	return append(RefusalReasons(), string(noKeys), string(noRevocations), string(clockOff), string(undecided))
 }
 
 // A refusal is the cause of an ErrInvalid. Its detail quotes nothing of the token.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -282,7 +283,8 @@ func (s *Server) Stop() error {
 	return s.lock.Unlock()
 }
 
-// A logger writes the server's log to slog. It demotes notices to debug messages.
+// A logger writes the server's log to slog. It demotes notices to debug messages, and errors of one
+// client to warnings: anyone who may connect can cause those, and an error is for an operator.
 type logger struct {
 	log   *slog.Logger
 	fatal chan string // receives why the server fails to start
@@ -294,5 +296,11 @@ func (l logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sp
 func (l logger) Debugf(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 func (l logger) Tracef(string, ...any)           {} // the protocol, which contains tokens
 func (l logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Fatalf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (l logger) Errorf(format string, v ...any) {
+	if strings.Contains(format, " - cid:") { // how the server begins what it says about a client
+		l.Warnf(format, v...)
+		return
+	}
+	l.log.Error("nats: " + fmt.Sprintf(format, v...))
+}
+func (l logger) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }

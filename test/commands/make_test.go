@@ -31,7 +31,7 @@ func TestMakeRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Wait(t)
-	if out := p.Out.String() + p.Log.String(); !strings.Contains(out, `"stopping"`) || strings.Contains(out, "***") {
+	if out := p.Out.String() + p.Log.String(); !strings.Contains(out, `"stopping"`) || strings.Contains(out, ": *** [") {
 		t.Errorf("it does not end in order:\n%s", p.Tail(5))
 	}
 	if !strings.Contains(p.Out.String(), "Building Pillion; the first time this takes some minutes.\n") {

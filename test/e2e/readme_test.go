@@ -90,7 +90,7 @@ func (r *reader) blocks(t *testing.T, page string) (commands []string) {
 func (r *reader) stop(t *testing.T) {
 	t.Helper()
 	r.system.interrupt()
-	if out := r.system.out.String(); strings.Contains(out, "***") {
+	if out := r.system.out.String(); strings.Contains(out, ": *** [") {
 		t.Errorf("Ctrl-C of make run ends with\n%s", out[max(0, len(out)-500):])
 	}
 	r.system = nil
