@@ -418,7 +418,7 @@ func TestAcceptedAlready(t *testing.T) {
 	wants(t, err, booking.ErrCompleted)
 }
 
-// Who asks anew for what they have done gets the booking as it is, and nothing is stored. It does
+// Who asks again for what they have done gets the booking as it is, and nothing is stored. It does
 // not matter how stale the first read is.
 func TestDoneAlready(t *testing.T) {
 	for lag := range uint64(4) {

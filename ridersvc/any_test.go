@@ -24,7 +24,7 @@ func TestAnyTakesTheLongestWaiting(t *testing.T) {
 	e := newEnv(t)
 	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	first, second, third := e.book(), e.book(), e.book()
-	// The first is given back, so that it waits anew, behind the others.
+	// The first is given back, so that it waits again, behind the others.
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), first))
 	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), first, ""))
 	for _, id := range []booking.ID{second, third, first} {

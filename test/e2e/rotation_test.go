@@ -136,7 +136,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 	}
 	for _, ops := range []string{p.ops, second.userOps, second.riderOps} {
-		wait.Until(t, "the board at "+ops+" has been read anew", func() bool {
+		wait.Until(t, "the board at "+ops+" has been read again", func() bool {
 			return strings.Contains(mustCall(t, "GET", "http://"+ops+"/metrics", "").body,
 				"\npillion_board_rebuilds_total 1\n")
 		})
