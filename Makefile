@@ -6,17 +6,27 @@
 GO ?= go
 BIN := $(CURDIR)/bin
 
+# Programs are static. --version tells the commit if git knows it, whatever GOFLAGS says.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
+  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true) -o $(BIN)/
+
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Run the whole system in one process, with an embedded NATS server and two demo accounts.
-	$(GO) run ./cmd/pillion --demo
+run: pillion ## Run the whole system in one process, with NATS inside and two demo accounts. ARGS='--help' passes flags on.
+	@exec $(BIN)/pillion --demo $(ARGS)
+
+# The program is built and run itself, and not by go run, so that signals and statuses are its own.
+.PHONY: pillion
+pillion:
+	@echo "Building Pillion; the first time this takes some minutes."
+	@$(BUILD) ./cmd/pillion
 
 .PHONY: certs
-certs: ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
-	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
+certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
+	@$(BIN)/pillion certs init $(if $(RENEW),--renew)
 
 # Tests of whole systems mostly wait, so one package more than there are processors runs at a time.
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
@@ -55,7 +65,7 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 
 .PHONY: build
 build: ## Build static programs into bin/.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
+	$(BUILD) ./cmd/...
 
 .PHONY: docker-test
 docker-test: build ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
