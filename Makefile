@@ -6,17 +6,27 @@
 GO ?= go
 BIN := $(CURDIR)/bin
 
+# Programs are static. --version tells the commit if git knows it, whatever GOFLAGS says.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
+  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true)
+
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Run the whole system in one process, with an embedded NATS server and two demo accounts.
-	$(GO) run ./cmd/pillion --demo
+run: pillion ## Run the whole system in one process, with NATS inside and two demo accounts. ARGS='--help' passes flags on.
+	@exec $(BIN)/pillion --demo $(ARGS)
+
+# The program is built and run itself, and not by go run, so that signals and statuses are its own.
+.PHONY: pillion
+pillion:
+	@echo "Building Pillion; the first time this takes some minutes."
+	@$(BUILD) -o $(BIN)/ ./cmd/pillion
 
 .PHONY: certs
-certs: ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
-	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
+certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
+	@$(BIN)/pillion certs init $(if $(RENEW),--renew)
 
 # Tests of whole systems mostly wait, so one package more than there are processors runs at a time.
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
@@ -55,11 +65,10 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 
 .PHONY: build
 build: ## Build static programs into bin/.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
+	$(BUILD) -o $(BIN)/ ./cmd/...
 
 # The engine may run another system on other processors than this machine.
-ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
-  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true)
+ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" $(BUILD)
 
 .PHONY: prebuilt
 prebuilt: ## Build what images need where there is no registry: programs in bin/linux, and its Dockerfile.
