@@ -108,9 +108,9 @@ func TestSecretsStayOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy, copies := regexp.MustCompile("(?m)docker(?: compose)? cp .*?\\S+:/\\S+ ([^\\s`]+)"), 0
+	copied, copies := regexp.MustCompile("(?m)docker(?: compose)? cp .*?\\S+:/\\S+ ([^\\s`]+)"), 0
 	for _, page := range append(pages, "../README.md") {
-		for _, m := range copy.FindAllStringSubmatch(read(t, page), -1) {
+		for _, m := range copied.FindAllStringSubmatch(read(t, page), -1) {
 			copies++
 			if !strings.HasPrefix(m[1], "data/") {
 				t.Errorf("%s copies a file to %s, which is not in data: %s", page, m[1], m[0])
