@@ -31,9 +31,10 @@ certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if 
 # Tests of whole systems mostly wait, so one package more than there are processors runs at a time.
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
 
+# The tests of whole systems take longest, so they come first.
 .PHONY: test
 test: build ## Run all tests that need only Go, and keep their results until something changes.
-	CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -p=$(AT_ONCE) -parallel=3 ./...
+	CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -p=$(AT_ONCE) -parallel=3 ./test/... ./bus/... ./...
 
 # The race detector compiles everything a second time and doubles what the tests cost, so it is here
 # and not in test. By default it sleeps for a second at the end of each test binary.
