@@ -298,8 +298,8 @@ func TestHappeningsAreAsDocumented(t *testing.T) {
 	}
 }
 
-// A session that is revoked takes its streams with it, and a board that is read again has them begin
-// again.
+// A session that is revoked takes its streams with it, and a board that is read again has them
+// begin again.
 func TestWatchEndsFromElsewhere(t *testing.T) {
 	var revoked token.RevocationSet
 	revoked.Complete(time.Now().Add(time.Hour)) // there are no others
