@@ -4,6 +4,7 @@ package deploy_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -163,13 +164,17 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	}
 }
 
-// freePort returns an unused port. The engine binds it a moment later.
+// freePort returns an unused port, which the engine binds some seconds later. It is below those that
+// systems give to connections and to listeners on port 0, so that no other program gets it by then.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
