@@ -8,7 +8,7 @@ BIN := $(CURDIR)/bin
 
 # Programs are static. --version tells the commit if git knows it, whatever GOFLAGS says.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
-  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true) -o $(BIN)/
+  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true)
 
 .PHONY: help
 help: ## List the targets.
@@ -22,7 +22,7 @@ run: pillion ## Run the whole system in one process, with NATS inside and two de
 .PHONY: pillion
 pillion:
 	@echo "Building Pillion; the first time this takes some minutes."
-	@$(BUILD) ./cmd/pillion
+	@$(BUILD) -o $(BIN)/ ./cmd/pillion
 
 .PHONY: certs
 certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
@@ -65,11 +65,20 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 
 .PHONY: build
 build: ## Build static programs into bin/.
-	$(BUILD) ./cmd/...
+	$(BUILD) -o $(BIN)/ ./cmd/...
+
+# The engine may run another system on other processors than this machine.
+ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" $(BUILD)
+
+.PHONY: prebuilt
+prebuilt: ## Build what images need where there is no registry: programs in bin/linux, and its Dockerfile.
+	$(ENGINE) -o $(BIN)/linux/ ./cmd/authsvc ./cmd/usersvc ./cmd/ridersvc ./cmd/pillion
+	cd tools && $(ENGINE) -o $(BIN)/linux/ github.com/nats-io/natscli/nats
+	sed -e '/^FROM .* AS build$$/,/^$$/d' -e 's| --from=build||' -e 's|/out/|bin/linux/|g' Dockerfile >$(BIN)/linux/Dockerfile
 
 .PHONY: docker-test
-docker-test: build ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
-	$(GO) test -tags=docker -count=1 -timeout=15m -v ./deploy/...
+docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
+	$(GO) test -tags=docker -count=1 -timeout=30m -v ./deploy/...
 
 .PHONY: tools
 tools: $(BIN)/golangci-lint $(BIN)/nats ## Build the linter and the nats CLI into bin/, in the versions of tools/go.mod.

@@ -246,12 +246,9 @@ func lockDir(dir string) (*flock.Flock, error) {
 	if err == nil {
 		locked, err = lock.TryLock()
 	}
-	var path *os.PathError
 	switch {
-	case errors.As(err, &path):
-		return nil, say(path.Err.Error(), err)
 	case err != nil:
-		return nil, say(err.Error(), err)
+		return nil, say(fault.Reason(err), err)
 	case !locked:
 		return nil, say("another program is using it", nil)
 	}

@@ -66,8 +66,8 @@ func (c move) run(ctx context.Context, env program.Env) (err error) {
 	folder, err := os.MkdirTemp(c.Data.Value, "move-")
 	if err != nil {
 		return errNoData.Saying(fmt.Sprintf(
-			"Cannot write a copy of the system to %s. Check that the folder exists and is writable.",
-			c.Data.Value)).Because(err)
+			"Cannot write a copy of the system to %s: %s. Check that the folder exists and is writable.",
+			c.Data.Value, fault.Reason(err))).Because(err)
 	}
 	defer func() {
 		if err != nil {

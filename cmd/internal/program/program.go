@@ -18,6 +18,10 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	// The public CAs (Mozilla's list), for systems without a list of their own. An image that is
+	// made from scratch has none, and nor have many small installations.
+	_ "golang.org/x/crypto/x509roots/fallback"
+
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
 )
