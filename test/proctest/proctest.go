@@ -41,8 +41,17 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)
 		return 1
 	}
-	return m.Run()
+	if Answers, err = webtest.NewChecker("../../authsvc/openapi.yaml", "../../usersvc/openapi.yaml",
+		"../../ridersvc/openapi.yaml"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return Answers.Run(m)
 }
+
+// Answers checks the answers of the programs: a wrong one fails the package. http.DefaultTransport
+// and [Call] use it. Another transport should be wrapped in [webtest.Checker.Transport].
+var Answers *webtest.Checker
 
 // build builds the programs as `make build` does.
 func build(dir string) error {
@@ -299,7 +308,7 @@ func Call(t testing.TB, method, url string, header http.Header, body string) (st
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: Answers.Transport(&http.Transport{DisableKeepAlives: true})}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err.Error()
