@@ -184,8 +184,11 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.wrong = append(t.wrong, fmt.Sprintf("the answer to %s %s (%d %.400q) is not as OpenAPI has it: %s", r.Method,
-		r.URL.Path, resp.StatusCode, body, strings.Join(wrong, "; or ")))
+	said := fmt.Sprintf("the answer to %s %s (%d) is not as OpenAPI has it: %s", r.Method, r.URL.Path, resp.StatusCode,
+		strings.Join(wrong, "; or "))
+	if !slices.Contains(t.wrong, said) {
+		t.wrong = append(t.wrong, said)
+	}
 	return resp, nil
 }
 

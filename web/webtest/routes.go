@@ -1,6 +1,7 @@
 package webtest
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
+
+	"github.com/example/pillion/internal/wait"
 )
 
 // RoutesMatchOpenAPI fails t where the OpenAPI document in a file is not valid, where a route is
@@ -123,8 +126,13 @@ func QueriesMatchOpenAPI(t *testing.T, h http.Handler, path, bearer string, orig
 		method, target, _ := strings.Cut(name, " ")
 		target = strings.ReplaceAll(target, "{id}", strings.Repeat("a", 26))
 		ask := func(query string) (status int, sentence string) {
+			ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
+			defer cancel()
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, Request(method, target+"?"+query, bearer, "{}"))
+			h.ServeHTTP(w, Request(method, target+"?"+query, bearer, "{}").WithContext(ctx))
+			if ctx.Err() != nil {
+				t.Fatalf("%s?%s is a stream", name, query)
+			}
 			return w.Code, w.Body.String()
 		}
 		if slices.Contains(original, name) {
