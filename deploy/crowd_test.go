@@ -55,7 +55,8 @@ func newCrowd(t *testing.T, s *stack) *crowd {
 	}
 	return &crowd{
 		client: &http.Client{Timeout: 30 * time.Second,
-			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
+			Transport: answers.Transport(&http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}})},
 		at: map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"),
 			"rider": at("3002", "3102")},
 		begun: map[string]time.Time{},

@@ -46,7 +46,8 @@ func Query(names ...string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if name, wrong := checkQuery(r.URL.RawQuery, repeatable); wrong != nil {
-				WriteError(w, r, wrong.Saying(fmt.Sprintf("Query parameter %s %s. %s", quoteShort(name), wrong.Message, has)))
+				says := fmt.Sprintf("Query parameter %s %s. %s", quoteShort(name), wrong.Message, has)
+				WriteError(w, r, wrong.Saying(says))
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -65,7 +66,7 @@ func checkQuery(query string, repeatable map[string]bool) (name string, wrong *f
 		name, _, _ = strings.Cut(pair, "=")
 		values, err := url.ParseQuery(pair)
 		if err != nil {
-			return name, ErrQuery.Because(err).Saying("is malformed: write every character that is special in URLs as %XX")
+			return name, ErrQuery.Saying("is malformed: write every character that is special in URLs as %XX")
 		}
 		for name = range values { // it is one
 		}

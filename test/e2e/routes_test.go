@@ -179,7 +179,8 @@ func newVisitor(t *testing.T, town *town, r *rand.Rand) *visitor {
 	t.Helper()
 	v := &visitor{
 		generator: generator{Rand: r, town: town, own: make(map[string]*account)},
-		client:    http.Client{Transport: proctest.Answers.Transport(new(http.Transport))}, name: strconv.FormatUint(r.Uint64(), 36),
+		client:    http.Client{Transport: proctest.Answers.Transport(new(http.Transport))},
+		name:      strconv.FormatUint(r.Uint64(), 36),
 	}
 	t.Cleanup(v.client.CloseIdleConnections)
 	for _, role := range []string{"user", "raider"} {

@@ -102,14 +102,14 @@ func checkEvent(route *routers.Route, data []byte) error {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return err
 	}
-	return errors.Join(media.Schema.Value.VisitJSON(v), checkTimes(data))
+	return errors.Join(media.Schema.Value.VisitJSON(v), checkTimes(data), checkFields(media, data))
 }
 
 // checkFields returns which fields of a JSON text a media type does not declare.
 func checkFields(media *openapi3.MediaType, text []byte) error {
 	var v any
-	if media == nil || media.Schema == nil || json.Unmarshal(text, &v) != nil { // a sentence, or nothing
-		return nil
+	if media == nil || media.Schema == nil || json.Unmarshal(text, &v) != nil {
+		return nil // a sentence, or nothing
 	}
 	if names := undeclared(v, openapi3.SchemaRefs{media.Schema}); names != nil {
 		return fmt.Errorf("the fields %q are not declared", names)

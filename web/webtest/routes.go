@@ -100,7 +100,7 @@ func statuses(doc *openapi3.T, o *openapi3.Operation) []int {
 	return all
 }
 
-// exampleFields returns the fields of the examples of a media type that its schema does not declare.
+// exampleFields returns the fields of the examples of a media type that are not in its schema.
 func exampleFields(content *openapi3.MediaType) (names []string) {
 	schema := openapi3.SchemaRefs{content.Schema}
 	if content.Example != nil {
