@@ -126,7 +126,7 @@ func TestWatch(t *testing.T) {
 
 // Who has heard all of a booking that is over does not come back again and again, as clients of
 // this kind do after any other end. Who has heard what the ledger does not have, for it was
-// restored from before that, begins anew.
+// restored from before that, begins again.
 func TestWatchAgain(t *testing.T) {
 	e, _, url := streaming(t, web.StreamLimits{})
 	id := e.book(ulla)
@@ -291,8 +291,8 @@ func TestEventsAreNamedAsTheirDataIs(t *testing.T) {
 	}
 }
 
-// A session that is revoked takes its streams with it, and a board that is read anew has them begin
-// anew.
+// A session that is revoked takes its streams with it, and a board that is read again has them begin
+// again.
 func TestWatchEndsFromElsewhere(t *testing.T) {
 	var revoked token.RevocationSet
 	revoked.Complete(time.Now().Add(time.Hour)) // there are no others
@@ -314,9 +314,9 @@ func TestWatchEndsFromElsewhere(t *testing.T) {
 	s.Ended("token_revoked")
 	e.bring(other, booking.StateAccepted)
 	stays.Want("accepted")
-	anew := board.New()
-	anew.Advance(e.ledger.Board.Seq())
-	e.ledger.Board.Become(anew)
+	again := board.New()
+	again.Advance(e.ledger.Board.Seq())
+	e.ledger.Board.Become(again)
 	if id, _ := stays.Want("end", `"reason":"restart"`, `"reconnect":true`); id != "" {
 		t.Errorf("the client would go on from %s", id)
 	}

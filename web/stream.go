@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -127,7 +128,7 @@ func (st *Stream) Send(events ...Event) error {
 	for _, e := range events {
 		var err error
 		if st.buf, err = e.append(st.buf); err != nil {
-			recordOf(st.r.Context()).logFailure(st.r.Context(), fault.ErrInternal.Code, err)
+			recordOf(st.r.Context()).logFailure(st.r.Context(), slog.LevelError, fault.ErrInternal.Code, err)
 			return st.End(Unavailable)
 		}
 	}

@@ -299,7 +299,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 	}
 }
 
-// A client that is to begin anew forgets where it was, as its kind does (EventSource sends no
+// A client that is to begin again forgets where it was, as its kind does (EventSource sends no
 // Last-Event-ID then).
 func TestStreamRestarts(t *testing.T) {
 	th := newTheatre(t, web.StreamLimits{})

@@ -2,8 +2,8 @@
 // and exit status.
 //
 // A main function calls os.Exit(program.Main(name, run)). Its run function binds its addresses with
-// [Bind], prints them with [Banner], and blocks in [Run]. The package knows nothing about services;
-// package wiring builds those.
+// [Bind], shows them with [Env.Banner], and blocks in [Run]. The package knows nothing about
+// services; package wiring builds those.
 package program
 
 import (
