@@ -64,8 +64,7 @@ const (
 
 func newWitness() *witness {
 	return &witness{
-		start:  time.Now(),
-		next:   answers.Transport(&http.Transport{MaxIdleConnsPerHost: 500, IdleConnTimeout: time.Minute}),
+		start: time.Now(), next: &http.Transport{MaxIdleConnsPerHost: 500, IdleConnTimeout: time.Minute},
 		tokens: map[string]booking.Actor{}, bearers: map[booking.Actor]string{},
 		first: map[booking.CommandID]time.Duration{},
 	}

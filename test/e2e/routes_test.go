@@ -18,6 +18,7 @@ import (
 
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // seedEnv is the variable with the seed of TestAllRoutes.
@@ -179,7 +180,7 @@ func newVisitor(t *testing.T, town *town, r *rand.Rand) *visitor {
 	t.Helper()
 	v := &visitor{
 		generator: generator{Rand: r, town: town, own: make(map[string]*account)},
-		client:    http.Client{Transport: proctest.Answers.Transport(new(http.Transport))},
+		client:    http.Client{Transport: webtest.Transport(t, new(http.Transport), "../..")},
 		name:      strconv.FormatUint(r.Uint64(), 36),
 	}
 	t.Cleanup(v.client.CloseIdleConnections)

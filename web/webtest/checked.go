@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
+	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
+	"testing/iotest"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/routers"
@@ -94,56 +93,32 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
-// A Checker holds the answers of running services against their OpenAPI documents. Many goroutines
-// may use it.
-type Checker struct {
-	documents []*openapi3.T
-
-	mu    sync.Mutex
-	wrong []string
-}
-
-// NewChecker returns a Checker for the documents in some files.
-func NewChecker(paths ...string) (*Checker, error) {
-	c := new(Checker)
+// Transport returns a RoundTripper that sends requests through base, and tells t of each answer that
+// is not as the OpenAPI documents of the services in root have it. It reads answers to their end,
+// except streams, of which it checks only the header. A request that no document has passes, and so
+// does an answer that one of several documents allows: the address does not tell which service
+// answers.
+func Transport(t interface{ Error(args ...any) }, base http.RoundTripper, root string) http.RoundTripper {
+	checked := &transport{tell: t.Error, base: base}
+	paths, err := filepath.Glob(filepath.Join(root, "*svc", "openapi.yaml"))
+	if err != nil || len(paths) == 0 {
+		t.Error("no OpenAPI document in ", root, err)
+	}
 	for _, path := range paths {
 		doc, err := Load(path)
 		if err != nil {
-			return nil, err
+			t.Error(err)
+			continue
 		}
-		c.documents = append(c.documents, doc)
+		checked.documents = append(checked.documents, doc)
 	}
-	return c, nil
+	return checked
 }
-
-// Wrong returns what was wrong with the answers so far.
-func (c *Checker) Wrong() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.wrong)
-}
-
-// Run runs the tests of a package and returns the exit status, which is not 0 if an answer was
-// wrong. Meanwhile http.DefaultTransport checks.
-func (c *Checker) Run(m *testing.M) int {
-	http.DefaultTransport = c.Transport(http.DefaultTransport)
-	status := m.Run()
-	for _, wrong := range c.Wrong() {
-		fmt.Fprintln(os.Stderr, wrong)
-		status = max(status, 1)
-	}
-	return status
-}
-
-// Transport returns a RoundTripper that sends requests through base, and checks each answer. It
-// reads answers to their end, except streams, of which it checks only the header. A request that no
-// document has passes, and so does an answer that one of several documents allows: the address does
-// not tell which service answers.
-func (c *Checker) Transport(base http.RoundTripper) http.RoundTripper { return &transport{base, c} }
 
 type transport struct {
-	base http.RoundTripper
-	*Checker
+	tell      func(...any)
+	base      http.RoundTripper
+	documents []*openapi3.T
 }
 
 // CloseIdleConnections closes those of base.
@@ -162,42 +137,27 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			routes = append(routes, route)
 		}
 	}
-	if routes == nil {
-		return resp, nil
-	}
 	var body []byte
-	if resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.Header.Get("Content-Type") != "text/event-stream" && routes != nil {
 		body, err = io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
-		if err != nil {
-			return resp, nil // it was cut short
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		if err != nil { // it was cut short
+			resp.Body = io.NopCloser(io.MultiReader(resp.Body, iotest.ErrReader(err)))
+			return resp, nil
 		}
 	}
-	var wrong []string
+	var wrong []error
 	for _, route := range routes {
 		err := check(route, r, resp.StatusCode, resp.Header, body)
 		if err == nil {
 			return resp, nil
 		}
-		wrong = append(wrong, err.Error())
+		wrong = append(wrong, err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	said := fmt.Sprintf("the answer to %s %s (%d) is not as OpenAPI has it: %s", r.Method, r.URL.Path, resp.StatusCode,
-		strings.Join(wrong, "; or "))
-	if !slices.Contains(t.wrong, said) {
-		t.wrong = append(t.wrong, said)
+	if wrong != nil {
+		t.tell(fmt.Sprintf("the answer to %s %s (%d) is not as OpenAPI has it: %v", r.Method, r.URL.Path,
+			resp.StatusCode, errors.Join(wrong...)))
 	}
 	return resp, nil
-}
-
-// failing is a reader that ends with an error, or with io.EOF if there is none.
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
-	}
-	return 0, io.EOF
 }

@@ -1,8 +1,8 @@
 // Package webtest holds a service's routes and answers against its OpenAPI document. Only tests
 // import it.
 //
-// Wrap what a service's Routes returns in [Checked], and each client of a running service in
-// [Checker.Transport]: then no answer of a test passes unseen.
+// Wrap what a service's Routes returns in [Checked], and the transport of each client of a running
+// service in [Transport]: then no answer of a test passes unseen.
 package webtest
 
 import (

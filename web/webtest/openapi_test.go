@@ -255,18 +255,20 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestChecker(t *testing.T) {
-	path, other := file(t, spec), file(t, strings.ReplaceAll(spec, "/book:", "/other:"))
-	for _, c := range answers() {
-		checker, err := webtest.NewChecker(other, path)
-		if err != nil {
+func TestTransport(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{"asvc": spec, "bsvc": strings.ReplaceAll(spec, "/book:", "/other:")} {
+		if err := os.Rename(filepath.Dir(file(t, text)), filepath.Join(root, name)); err != nil {
 			t.Fatal(err)
 		}
-		client := http.Client{Transport: checker.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
+	}
+	for _, c := range answers() {
+		f := &failures{TB: t}
+		client := http.Client{Transport: webtest.Transport(f, roundTripper(func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			c.h(w, r)
 			return w.Result(), nil
-		}))}
+		}), root)}
 		req, err := http.NewRequest(c.method, "http://localhost"+c.path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -282,7 +284,9 @@ func TestChecker(t *testing.T) {
 			t.Errorf("%s: read %q, %v", c.name, body, err)
 		}
 		_ = resp.Body.Close()
-		f := &failures{TB: t, said: checker.Wrong()}
 		f.expect(t, c.name, c.says...)
 	}
+	f := &failures{TB: t}
+	webtest.Transport(f, nil, t.TempDir())
+	f.expect(t, "without documents", "no OpenAPI document")
 }
