@@ -29,8 +29,8 @@ import (
 // bin is the folder of the built programs.
 var bin string
 
-// Main builds the programs, runs the tests of a package, and returns the exit status. It is not 0 if
-// an answer that passed http.DefaultTransport was not as the OpenAPI documents have it.
+// Main builds the programs, runs the tests of a package, and returns the exit status. It is not 0
+// if an answer that passed http.DefaultTransport was not as the OpenAPI documents have it.
 func Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "pillion-programs-")
 	if err != nil {

@@ -264,11 +264,12 @@ func TestTransport(t *testing.T) {
 	}
 	for _, c := range answers() {
 		f := &failures{TB: t}
-		client := http.Client{Transport: webtest.Transport(f, roundTripper(func(r *http.Request) (*http.Response, error) {
+		service := roundTripper(func(r *http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
 			c.h(w, r)
 			return w.Result(), nil
-		}), root)}
+		})
+		client := http.Client{Transport: webtest.Transport(f, service, root)}
 		req, err := http.NewRequest(c.method, "http://localhost"+c.path, nil)
 		if err != nil {
 			t.Fatal(err)
