@@ -97,7 +97,11 @@ func check(route *routers.Route, r *http.Request, status int, header http.Header
 // checkEvent returns how the data of one event of a stream differs from the schema of the stream,
 // which is that of the data.
 func checkEvent(route *routers.Route, data []byte) error {
-	media := route.Operation.Responses.Status(http.StatusOK).Value.Content.Get("text/event-stream")
+	declared := route.Operation.Responses.Status(http.StatusOK)
+	if declared == nil || declared.Value.Content["text/event-stream"] == nil {
+		return errors.New("a stream is not declared")
+	}
+	media := declared.Value.Content["text/event-stream"]
 	var v any
 	if err := json.Unmarshal(data, &v); err != nil {
 		return err

@@ -212,7 +212,7 @@ func answers() []struct {
 		{"unknown status", "POST", "/book", "", text(409, "text/plain", `no`), []string{"status 409"}},
 		{"a body that is not declared", "DELETE", "/bookings/" + id, "", text(204, "text/plain", "no"), []string{"has a body"}},
 		{"a stream", "GET", "/bookings/" + id, "", stream("id: 1\ndata: {\"at\":\"x\"}\n\n:\n\n"), nil},
-		{"a stream that is not declared", "POST", "/book", "", stream(""), []string{"a stream is not declared"}},
+		{"a stream that is not declared", "POST", "/book", "", stream(":\n\n"), []string{"a stream is not declared"}},
 	}
 }
 
