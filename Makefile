@@ -81,10 +81,13 @@ docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker en
 	$(GO) test -tags=docker -count=1 -timeout=30m -v ./deploy/...
 
 .PHONY: tools
-tools: $(BIN)/golangci-lint $(BIN)/nats ## Build the linter and the nats CLI into bin/, in the versions of tools/go.mod.
+tools: $(BIN)/golangci-lint $(BIN)/openapilint $(BIN)/nats ## Build the linters and the nats CLI into bin/, in the versions of tools/go.mod.
 
 $(BIN)/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/openapilint: tools/go.mod tools/go.sum $(wildcard tools/openapilint/*)
+	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./openapilint
 
 $(BIN)/nats: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
@@ -99,8 +102,9 @@ vet: ## Run go vet, including files with build tags.
 	$(GO) vet -tags=docker ./...
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint ## Run the linters and the import rules of .golangci.yml.
+lint: $(BIN)/golangci-lint $(BIN)/openapilint ## Run the linters, of the code with the import rules of .golangci.yml, and of the OpenAPI documents.
 	$(BIN)/golangci-lint run
+	$(BIN)/openapilint authsvc/openapi.yaml usersvc/openapi.yaml ridersvc/openapi.yaml
 
 .PHONY: tidy
 tidy: ## Fail if go.mod or go.sum is not tidy.
