@@ -154,8 +154,8 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// Whoever may publish positions decides whether a rider comes nearer, and so whether the rider keeps
-// an accepted booking: no report over HTTP, and no token, is needed.
+// Whoever may publish positions decides whether a rider comes nearer, and so whether that rider
+// keeps an accepted booking: no report over HTTP, and no token, is needed.
 func TestPositionsDecideWhoComes(t *testing.T) {
 	e := bustest.Run(t)
 	pickup := booking.Place{Lat: 12.97, Lng: 77.59}

@@ -138,7 +138,11 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path,
 			open.Mode))
 	}
+	why := err
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		why = at.Err
+	}
 	return nil, ErrUnusable.Saying(fmt.Sprintf(
-		"%s in %s cannot be read. Make the file readable for this user, or choose another one.", what,
-		path)).Because(err)
+		"%s in %s cannot be read: %v. Make the file readable for this user, or choose another one.", what, path,
+		why)).Because(err)
 }
