@@ -85,7 +85,7 @@ type AccountStore interface {
 	// Delete erases a and everything that the store kept of its earlier versions. It returns
 	// ErrStaleAccount if the account has another version than a.Revision by now. It succeeds if a
 	// does not exist any more, and leaves another account of the pair alone. The pair can then be
-	// created anew.
+	// created again.
 	Delete(ctx context.Context, a Account) error
 	// List returns a page of up to limit accounts (at least 1) after a cursor, in the store's own
 	// order. The first cursor is "", later ones are what the previous call returned as next, and

@@ -299,7 +299,9 @@ func TestStoreAwayIsNotAWrongPassword(t *testing.T) {
 }
 
 func TestRoutesMatchOpenAPI(t *testing.T) {
-	webtest.RoutesMatchOpenAPI(t, newKit(t).routes, authsvc.OpenAPI)
+	k := newKit(t)
+	webtest.RoutesMatchOpenAPI(t, k.routes, "openapi.yaml")
+	webtest.QueriesMatchOpenAPI(t, k.handler, "openapi.yaml", k.kim(t).Token, "POST /login", "GET /public-key")
 }
 
 func TestNewNamesAllThatIsMissing(t *testing.T) {

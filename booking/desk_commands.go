@@ -128,7 +128,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 		return Engagement{}, err
 	}
 	if h.Booking.IsWith(r) {
-		return at, ErrRiderBusy
+		return at, unfinished(h.Booking, Rider, ErrRiderBusy, "before you accept another")
 	}
 	return at, nil
 }

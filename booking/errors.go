@@ -1,6 +1,7 @@
 package booking
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -95,3 +96,20 @@ var (
 	ErrPosition = fault.New(fault.Internal, "position",
 		"The event is not at the next position of the booking's history.")
 )
+
+// unfinished returns a refusal because of a ride under way. It names the booking, and what a user
+// or rider can do now to end it.
+func unfinished(b Booking, who Role, refusal *fault.Error, before string) error {
+	var end string
+	switch call := "POST /bookings/" + string(b.ID); {
+	case who == Rider && b.State == StateStarted:
+		end = "Complete it with " + call + "/complete"
+	case who == Rider:
+		end = "Complete it, or give it back with " + call + "/release,"
+	case b.State == StateStarted:
+		end = "Wait until it is over"
+	default:
+		end = "Cancel it with " + call + "/cancel, or wait until it is over,"
+	}
+	return refusal.Saying(fmt.Sprintf("You have an unfinished ride, booking %s. %s %s.", b.ID, end, before))
+}

@@ -32,6 +32,7 @@ func TestQuoteRefuses(t *testing.T) {
 	const (
 		query = "Give from and to once each, as latitude and longitude in degrees: /quote?from=12.9716,77.5946&to=12.9352,77.6245."
 		same  = "Pickup and dropoff are the same place. Choose another dropoff, or give neither of them."
+		has   = "This path has: from, to."
 		place = "A place needs a lat from -90 to 90 and a lng from -180 to 180, in degrees."
 	)
 	e := newEnv(t)
@@ -43,12 +44,12 @@ func TestQuoteRefuses(t *testing.T) {
 		{"?from=1,2&to=1", query},
 		{"?from=1,2&to=1,", query},
 		{"?from=1,2&to=1,2,3", query},
-		{"?from=1,2&to=1;2", "The query string of the URL is malformed."},
+		{"?from=1,2&to=1;2", `Query parameter "to" is malformed: write every character that is special in URLs as %XX. ` + has},
 		{"?from=1,2&to=1,x", query},
 		{"?from=1,2&to=1,%20%202", query},
-		{"?from=1,2&from=1,2&to=1,2", query},
+		{"?from=1,2&from=1,2&to=1,2", `Query parameter "from" occurs more than once. ` + has},
 		{"?from=1,2&to=1e999,2", query},
-		{"?FROM=1,2&to=1,2", query},
+		{"?FROM=1,2&to=1,2", `Query parameter "FROM" is unknown. ` + has},
 		{"?from=NaN,2&to=1,2", place},
 		{"?from=1,Inf&to=1,2", place},
 		{"?from=90.01,2&to=1,2", place},

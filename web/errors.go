@@ -44,7 +44,8 @@ func lookHint(r *http.Request, f *fault.Error) string {
 // the client prefers JSON. A fault of kind Internal is always reported as [fault.ErrInternal].
 //
 // Behind [NewRouter], WriteError logs the cause of every answer of 500 or more, with the request
-// id. If the answer has begun, it writes nothing.
+// id: as an error where the fault is ours, and else as a warning, because a crowd can cause those.
+// If the answer has begun, it writes nothing.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.From(err)
 	rec := recordOf(r.Context())
@@ -57,7 +58,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 			status = statusClientGone
 		} else {
-			rec.logFailure(r.Context(), f.Code, err)
+			level := slog.LevelWarn
+			if f.Kind == fault.Internal {
+				level = slog.LevelError
+			}
+			rec.logFailure(r.Context(), level, f.Code, err)
 		}
 	}
 	if rec.answered() {
@@ -125,10 +130,10 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 }
 
 // logFailure logs the cause of a server error. It does nothing outside a router.
-func (rec *record) logFailure(ctx context.Context, code string, err error) {
+func (rec *record) logFailure(ctx context.Context, level slog.Level, code string, err error) {
 	if rec == nil || rec.log == nil {
 		return
 	}
-	rec.log.LogAttrs(ctx, slog.LevelError, "request failed",
+	rec.log.LogAttrs(ctx, level, "request failed",
 		slog.String("request_id", rec.id), slog.String("code", code), slog.String("error", err.Error()))
 }

@@ -44,11 +44,12 @@ const defaultPatience = 10 * time.Second
 //
 // It panics, as MustRegister does, if a service is registered twice with one Registerer.
 func NewRouter(c RouterConfig) chi.Router {
+	r := chi.NewRouter()
 	o := &observer{
 		log:          c.Log,
 		look:         c.Look,
 		now:          c.Now,
-		metrics:      newMetrics(c.Service, c.Registerer),
+		metrics:      newMetrics(c.Service, c.Registerer, r),
 		cacheControl: []string{"no-store"},
 		typeOptions:  []string{"nosniff"},
 		policy:       []string{"default-src 'none'; frame-ancestors 'none'"},
@@ -63,7 +64,6 @@ func NewRouter(c RouterConfig) chi.Router {
 	if o.patience = c.Patience; o.patience <= 0 {
 		o.patience = defaultPatience
 	}
-	r := chi.NewRouter()
 	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, c.Rate.ByAddress(), middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))

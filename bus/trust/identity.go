@@ -80,8 +80,11 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 		renew: make(chan struct{}, 1),
 		renewals: bus.MustRegister(config.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "service_token_renewals_total",
-			Help: "Tries to renew the service's own token, by service and result: renewed, refused, unavailable.",
+			Help: "Tries to renew the service's own token, by service and result.",
 		}, []string{"service", "result"})),
+	}
+	for _, result := range []string{"renewed", "refused", "unavailable"} {
+		i.renewals.WithLabelValues(i.service, result)
 	}
 	if config.Registerer != nil {
 		if err := config.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -90,7 +90,7 @@ func run(ctx context.Context, env program.Env) error {
 	return wiring.ServiceMain{
 		Service: "authsvc",
 		For:     "POST /login, POST /register, GET /public-key",
-		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,

@@ -55,7 +55,7 @@ func run(ctx context.Context, env program.Env) error {
 	return wiring.ServiceMain{
 		Service: "ridersvc",
 		For:     "GET /open-bookings, POST /accept-booking",
-		HTTP:    program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,

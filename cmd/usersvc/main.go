@@ -55,7 +55,7 @@ func run(ctx context.Context, env program.Env) error {
 	return wiring.ServiceMain{
 		Service: "usersvc",
 		For:     "POST /book, GET /bookings",
-		HTTP:    program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: s.Addr.Value},
 		OpsAddr: s.OpsAddr.Value,
 		TLS:     s.TLS,
 		NATS:    s.Remote,

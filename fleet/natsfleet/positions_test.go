@@ -144,7 +144,7 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
-	defer func() { _ = conn.Close(ctx) }()
+	defer conn.Close(ctx)
 	s, _, err := m.Report(booking.RiderID(booking.NewID()), fleet.Fix{Place: booking.Place{Lat: 1}})
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -151,7 +150,7 @@ func (p *Pair) read() (*loaded, error) {
 	}
 	cert, err := readFile(p.c.Cert)
 	if err != nil {
-		return nil, fail(err, cannotRead, "certificate", p.c.Cert, reason(err))
+		return nil, fail(err, cannotRead, "certificate", p.c.Cert, fault.Reason(err))
 	}
 	key, err := secretfile.Read(p.c.Key, maxFile)
 	var open *secretfile.TooOpenError
@@ -162,7 +161,7 @@ func (p *Pair) read() (*loaded, error) {
 				"The private key %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
 				p.c.Key, open.Mode)
 	case err != nil:
-		return nil, fail(err, cannotRead, "private key", p.c.Key, reason(err))
+		return nil, fail(err, cannotRead, "private key", p.c.Key, fault.Reason(err))
 	}
 	if all, err := certificates(cert); err != nil {
 		return nil, fail(err, "The certificate %s cannot be used: %s. It must contain complete certificates in PEM.",
@@ -192,7 +191,7 @@ func Authorities(file string) (*x509.CertPool, error) {
 	}
 	text, err := readFile(file)
 	if err != nil {
-		return nil, fail(err, reason(err))
+		return nil, fail(err, fault.Reason(err))
 	}
 	all, err := certificates(text)
 	if err != nil {
@@ -241,13 +240,4 @@ func readFile(path string) ([]byte, error) {
 		return nil, secretfile.ErrTooLong
 	}
 	return os.ReadFile(path)
-}
-
-// reason returns the cause of a file error, without the file's name.
-func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err.Error()
-	}
-	return err.Error()
 }

@@ -9,6 +9,8 @@ package fault
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"time"
 )
 
@@ -135,6 +137,21 @@ func KindOf(err error) Kind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// Reason returns why an operation on a file failed, in the operating system's words: "permission
+// denied", "read-only file system". It leaves out the file's name, which the sentence around it
+// says.
+func Reason(err error) string {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err.Error()
+	case errors.As(err, &link):
+		return link.Err.Error()
+	}
+	return err.Error()
 }
 
 // ErrInternal is the answer to a client when the failure is ours.

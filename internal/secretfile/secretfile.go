@@ -123,8 +123,8 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		}
 		if err := Create(path, fresh); err != nil {
 			return nil, ErrUnusable.Saying(fmt.Sprintf(
-				"%s cannot be written to %s. Make the folder writable, or choose another file.", what,
-				path)).Because(err)
+				"%s cannot be written to %s: %s. Make the folder writable, or choose another file.", what, path,
+				fault.Reason(err))).Because(err)
 		}
 		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
@@ -138,11 +138,7 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path,
 			open.Mode))
 	}
-	why := err
-	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		why = at.Err
-	}
 	return nil, ErrUnusable.Saying(fmt.Sprintf(
-		"%s in %s cannot be read: %v. Make the file readable for this user, or choose another one.", what, path,
-		why)).Because(err)
+		"%s in %s cannot be read: %s. Make the file readable for this user, or choose another one.", what, path,
+		fault.Reason(err))).Because(err)
 }

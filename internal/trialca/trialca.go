@@ -174,8 +174,8 @@ func readAuthority(certFile, keyFile string) (ca authority, err error) {
 				certFile, keyFile)).Because(cause)
 		}
 		return ErrFolder.Saying(fmt.Sprintf(
-			"The CA in %s and %s cannot be used. Move it and its certificates away to have new ones created.",
-			certFile, keyFile)).Because(cause)
+			"The CA in %s and %s cannot be used: %s. Move it and its certificates away to have new ones created.",
+			certFile, keyFile, fault.Reason(cause))).Because(cause)
 	}
 	keyPEM, err := secretfile.Read(keyFile, 1<<16)
 	var open *secretfile.TooOpenError

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -159,15 +158,10 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
 		"localhost"} { // valid for the CLI
-		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(),
-			"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
-			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
-		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
-		p := proctest.Run(t, "pillion", cmd)
-		p.Ready(t)
+		p := inTerminal(t, []string{"NATS_URL=" + url}, "--demo")
 		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
-			!strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
-			t.Errorf("output\n%s%s", p.Out, p.Log)
+			!strings.Contains(p.Log.String(), "nats -s nats://127.0.0.1:") {
+			t.Errorf("output\n%s", p.Log)
 		}
 	}
 	nobody := "nats://" + proctest.FreeAddr(t)

@@ -52,7 +52,7 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 		kong.Vars{"version": p.Name + " " + p.Version},
 		kong.Writers(p.Stdout, p.Stdout),
 		kong.Exit(func(int) { answered = true }),
-		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120}),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120, FlagsLast: true}),
 		kong.Help(help),
 	)
 	if err != nil {
