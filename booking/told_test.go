@@ -1,12 +1,14 @@
 package booking_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
@@ -199,4 +201,50 @@ func (h *house) ask(t *testing.T, st step) error {
 	}
 	_, err := h.do(t.Context(), st.Kind, by(st.Actor))
 	return err
+}
+
+// The reason of what the system does for a deleted account names whose account that was. Each line
+// is a booking as it was, and who has left.
+func TestReasonsNameWhoHasLeft(t *testing.T) {
+	asked := step{Kind: booking.Requested, Actor: owner}
+	onTheWay := []step{asked, {Kind: booking.Accepted, Actor: rider}}
+	there := with(onTheWay, step{Kind: booking.Arrived, Actor: rider})
+	riding := with(there, step{Kind: booking.Started, Actor: rider})
+	const raider, passenger = "the raider has deleted their account", "the passenger has deleted their account"
+	for _, c := range []struct {
+		story  []step
+		who    booking.Actor
+		state  booking.State
+		reason string
+	}{
+		{[]step{asked}, owner, booking.StateCancelled, passenger},
+		{onTheWay, owner, booking.StateCancelled, passenger},
+		{onTheWay, rider, booking.StateOpen, raider},
+		{there, owner, booking.StateCancelled, passenger},
+		{there, rider, booking.StateOpen, raider},
+		{riding, owner, booking.StateCancelled, passenger},
+		{riding, rider, booking.StateCancelled, raider},
+	} {
+		ledger := bookingtest.NewLedger()
+		desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &house{Desk: desk, id: booking.ID(booking.NewID())}
+		h.tell(t, c.story...)
+		manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+			Desk: desk, Board: ledger.Board,
+			Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := manager.EndRidesOf(t.Context(), c.who); err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := ledger.Board.Get(h.id); b.State != c.state || b.Reason != c.reason {
+			t.Errorf("after %d steps, %s has left: %s, %q; want %s, %q", len(c.story), c.who.ID, b.State, b.Reason, c.state,
+				c.reason)
+		}
+	}
 }

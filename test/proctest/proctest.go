@@ -39,7 +39,7 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	bin = dir
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // other users run the programs too
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run the programs too
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

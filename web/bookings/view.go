@@ -34,7 +34,7 @@ func NewView(b *booking.Booking) View {
 		Booking: b.ID, State: b.State, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
 		RequestedAt: jsontime.Time(b.RequestedAt), UpdatedAt: jsontime.Time(b.UpdatedAt),
 	}
-	if b.State == booking.StateCancelled { // in other states it is the rider's reason for a release
+	if b.State == booking.StateCancelled { // in other states it is why a rider has lost it
 		v.Reason = b.Reason
 	}
 	return v
