@@ -164,8 +164,9 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	}
 }
 
-// freePort returns an unused port, which the engine binds some seconds later. It is below those that
-// systems give to connections and to listeners on port 0, so that no other program gets it by then.
+// freePort returns an unused port, which the engine binds some seconds later. It is below those
+// that systems give to connections and to listeners on port 0, so that no other program gets it by
+// then.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
