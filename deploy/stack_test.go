@@ -4,12 +4,14 @@ package deploy_test
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,7 +47,7 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	}
 	s.command = append(s.command, "-f", file)
 	for name, port := range ports {
-		s.ports[port] = freePort(t)
+		s.ports[port] = s.freePort(t)
 		s.env = append(s.env, name+"="+s.ports[port])
 	}
 	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`))
@@ -167,10 +169,13 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 // freePort returns an unused port, which the engine binds some seconds later. It is below those
 // that systems give to connections and to listeners on port 0, so that no other program gets it by
 // then.
-func freePort(t *testing.T) string {
+func (s *stack) freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if slices.Contains(slices.Collect(maps.Values(s.ports)), port) {
+			continue
+		}
 		if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			_ = ln.Close()
 			return port
