@@ -144,7 +144,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body = io.NopCloser(bytes.NewReader(body))
 		if err != nil { // it was cut short
 			resp.Body = io.NopCloser(io.MultiReader(resp.Body, iotest.ErrReader(err)))
-			return resp, nil //nolint:nilerr // who reads the body gets it
+			return resp, nil // who reads the body gets it
 		}
 	}
 	var wrong []error
