@@ -100,5 +100,5 @@ var (
 	ErrTaken     = fault.New(fault.Conflict, "account_taken",
 		"This email and role already have an account. Log in with it, or register another email.")
 	ErrStaleAccount = fault.New(fault.Conflict, "stale_account",
-		"Somebody else changed the account at the same time. Please try again.")
+		"The account was changed at the same time. Please try again.")
 )

@@ -238,7 +238,7 @@ func TestBookAgain(t *testing.T) {
 	}{
 		{"its own, for the same trip", owner, same, nil},
 		{"another pickup", owner, booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2.5}, Dropoff: trip.Dropoff}, booking.ErrKeyReused},
-		{"another dropoff", owner, booking.Trip{Pickup: trip.Pickup, Dropoff: trip.Pickup}, booking.ErrKeyReused},
+		{"another dropoff", owner, booking.Trip{Pickup: trip.Pickup, Dropoff: &booking.Place{Lat: 3, Lng: 5}}, booking.ErrKeyReused},
 		{"no trip", owner, booking.Trip{}, booking.ErrKeyReused},
 		{"another user's", stranger, same, booking.ErrKeyReused},
 	} {

@@ -67,7 +67,8 @@ type env struct {
 	deaf    error          // what telling them says
 	ahead   atomic.Int64   // nanoseconds that it is ahead of the real clock
 	service *ridersvc.Service
-	offers  chan feed.Offer // what riders are told
+	offers  chan feed.Offer  // what riders are told
+	telling func(feed.Offer) // is called before that, if set
 	roster  *roster
 }
 
@@ -108,6 +109,9 @@ func (e *env) serve(desk *booking.Desk) {
 		Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Tell: func(n feed.Offer) error {
+			if e.telling != nil {
+				e.telling(n)
+			}
 			e.offers <- n
 			return nil
 		},

@@ -41,8 +41,9 @@ type offers struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	// mu is held from a look at the board until its result is sent, so that no rider gets an offer
-	// after its end.
+	// mu is held from a check that a booking is open until the offer is sent, so that no rider gets
+	// an offer after its end. No search of the board or the map runs under it: every report of a
+	// position makes one.
 	mu        sync.Mutex
 	audiences *simplelru.LRU[booking.ID, *audience]
 }
@@ -75,18 +76,25 @@ func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
 	if !known {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for _, b := range o.board.Near(at.Place, o.radius, o.now(), maxOffers, board.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
 
-// offer sends a rider a booking, unless the rider has got it already or enough others have. The
-// caller holds the mutex.
+// offer sends a rider a booking that a search has found, unless it is no longer open, the rider has
+// got it already, or enough others have.
 func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	a, known := o.audiences.Get(b.ID)
-	if !known || a.seq != b.OpenedSeq {
+	known = known && a.seq == b.OpenedSeq
+	if known && (len(a.riders) >= maxRiders || slices.Contains(a.riders, rider)) {
+		return
+	}
+	if now, _ := o.board.Get(b.ID); now.State != booking.StateOpen || now.OpenedSeq != b.OpenedSeq {
+		return // it has changed since the search
+	}
+	if !known {
 		body, err := json.Marshal(offerMessage{1, b.OpenedSeq, offerOf(b.Booking)})
 		if err != nil {
 			o.log.Warn("cannot encode an offer", "booking", b.ID, "error", err)
@@ -94,9 +102,6 @@ func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 		}
 		a = &audience{seq: b.OpenedSeq, body: body}
 		o.audiences.Add(b.ID, a)
-	}
-	if len(a.riders) >= maxRiders || slices.Contains(a.riders, rider) {
-		return
 	}
 	distance := strconv.FormatInt(int64(math.Round(b.Metres)), 10)
 	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+distance+"}"...)
@@ -136,8 +141,6 @@ func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for _, r := range o.fleet.NearestLocal(*b.Pickup, o.radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue

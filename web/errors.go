@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -68,12 +69,12 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 
-	code, message := f.Code, f.Message
+	code, message, hint := f.Code, f.Message, f.Hint
 	if f.Look != "" {
 		message += " " + lookHint(r, f)
 	}
 	if f.Kind == fault.Internal {
-		code, message = fault.ErrInternal.Code, fault.ErrInternal.Message
+		code, message, hint = fault.ErrInternal.Code, fault.ErrInternal.Message, ""
 	}
 	h := w.Header()
 	switch {
@@ -87,7 +88,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if f.RetryAfter > 0 || f.Kind == fault.Unavailable || f.Kind == fault.Exhausted {
 		h.Set("Retry-After", retryAfter(f.RetryAfter))
 	}
-	writeFailure(w, r, status, code, message)
+	writeFailure(w, r, status, code, message, hint)
 }
 
 // retryAfter returns d in whole seconds (RFC 9110 section 10.2.3), rounded up, at least 1.
@@ -95,8 +96,8 @@ func retryAfter(d time.Duration) string {
 	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
 }
 
-// writeFailure answers r with a message, as text or as a problem.
-func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+// writeFailure answers r with a message, as text or as a problem, which also has the hint, if any.
+func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, message, hint string) {
 	rec := recordOf(r.Context())
 	if rec != nil {
 		rec.code = code
@@ -110,6 +111,9 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 	h.Set("X-Content-Type-Options", "nosniff")
 	if accept := r.Header["Accept"]; len(accept) > 0 && prefersJSON(accept) {
 		p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: message, Code: code}
+		if hint != "" {
+			p.Detail = strings.TrimSuffix(message, ".") + ". " + hint
+		}
 		if rec != nil {
 			p.Instance = rec.id
 		}

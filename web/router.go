@@ -104,7 +104,7 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		}
 		allow := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", allow)
-		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This path supports only "+allow+".")
+		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This path supports only "+allow+".", "")
 	}
 }
 
@@ -184,7 +184,7 @@ func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 		if rec.answered() {
 			aborted = true
 		} else {
-			writeFailure(rec, r, http.StatusInternalServerError, fault.ErrInternal.Code, fault.ErrInternal.Message)
+			writeFailure(rec, r, http.StatusInternalServerError, fault.ErrInternal.Code, fault.ErrInternal.Message, "")
 		}
 	}
 	o.record(rec, r, aborted, o.now().Sub(start))

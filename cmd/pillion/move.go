@@ -45,10 +45,13 @@ var (
 func refuseMoved(data string) error {
 	file := filepath.Join(data, movedName)
 	where, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
+	switch _, gone := os.Lstat(file); {
+	case errors.Is(gone, os.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case gone != nil: // the folder is another user's, or is none
+		return embedded.ErrDir.Saying(fmt.Sprintf("The data folder %s cannot be used: %s. Choose another with --data.",
+			data, fault.Reason(gone))).Because(gone)
+	case err != nil:
 		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.",
 			file)).Because(err)
 	}

@@ -27,7 +27,8 @@ import (
 //
 // Any publisher with the permission can claim that a rider is anywhere: the report was
 // authenticated where it came in over HTTP, and no token travels with it. A position decides which
-// booking is offered first, and whether a rider may claim to have arrived.
+// booking is offered first, whether a rider may claim to have arrived, and whether a rider who has
+// accepted comes: a service releases the booking of one who does not.
 type Positions struct {
 	conn     *bus.Conn
 	riders   *fleet.Map

@@ -168,6 +168,11 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 
 func readAuthority(certFile, keyFile string) (ca authority, err error) {
 	fail := func(cause error) error {
+		if errors.Is(cause, fs.ErrPermission) {
+			return ErrFolder.Saying(fmt.Sprintf(
+				"The CA in %s and %s belongs to another user. Run this as that user, or choose another folder.",
+				certFile, keyFile)).Because(cause)
+		}
 		return ErrFolder.Saying(fmt.Sprintf(
 			"The CA in %s and %s cannot be used: %s. Move it and its certificates away to have new ones created.",
 			certFile, keyFile, fault.Reason(cause))).Because(cause)

@@ -13,19 +13,31 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// needsNATS returns the commands that need NATS.
+// nobodys is the id of nothing.
+const nobodys = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// needsNATS returns the commands that need nothing but NATS.
 func needsNATS(dir string) map[string][]string {
-	return map[string][]string{
-		"pillion bookings list":    {"pillion", "bookings", "list"},
-		"pillion bookings cancel":  {"pillion", "bookings", "cancel", "aaaaaaaaaaaaaaaaaaaaaaaaaa", "--reason=gone"},
-		"pillion audit":            {"pillion", "audit"},
-		"pillion backup":           {"pillion", "backup", "--out=" + filepath.Join(dir, "backup")},
-		"authsvc accounts list":    {"authsvc", "accounts", "list"},
-		"authsvc accounts disable": {"authsvc", "accounts", "disable", "john@example.com"},
-		"authsvc accounts copy":    {"authsvc", "accounts", "copy", "--from=nats", "--to=postgres://me:secret@127.0.0.1:1/x"},
-		"authsvc keys list":        {"authsvc", "keys", "list"},
-		"authsvc keys rotate":      {"authsvc", "keys", "rotate"},
+	commands := map[string][]string{}
+	for _, line := range []string{
+		"pillion bookings list", "pillion bookings show " + nobodys,
+		"pillion bookings cancel " + nobodys + " --reason=gone", "pillion bookings release " + nobodys + " --reason=gone",
+		"pillion audit", "pillion backup --out=" + filepath.Join(dir, "backup"),
+		"authsvc accounts list", "authsvc accounts show john@example.com", "authsvc accounts disable john@example.com",
+		"authsvc accounts enable john@example.com", "authsvc accounts approve john@example.com",
+		"authsvc accounts delete john@example.com", "authsvc accounts revoke john@example.com",
+		"authsvc accounts reset-password john@example.com",
+		"authsvc accounts copy --from=nats --to=postgres://me:secret@127.0.0.1:1/x",
+		"authsvc keys list", "authsvc keys rotate", "authsvc keys retire nobody",
+	} {
+		args := strings.Fields(line)
+		words := min(len(args), 3)
+		if args[1] == "audit" || args[1] == "backup" {
+			words = 2
+		}
+		commands[strings.Join(args[:words], " ")] = args
 	}
+	return commands
 }
 
 // TestCommandsWithoutNATS runs commands without NATS, or with a wrong server. Each prints one

@@ -39,6 +39,10 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	bin = dir
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // other users run the programs too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)
 		return 1
