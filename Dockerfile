@@ -61,7 +61,7 @@ ENTRYPOINT ["/ridersvc"]
 FROM base AS ops
 COPY --chown=65532:65532 deploy/data/ /backups/
 COPY --from=build /out/pillion /out/authsvc /out/nats /usr/local/bin/
-ENV SERVICE_KEY_FILE=/key/operator.nk NATS_NKEY=/key/operator.nk HOME=/tmp
+ENV SERVICE_KEY_FILE=/key/operator.nk NATS_NKEY=/key/operator.nk HOME=/tmp USER=operator
 CMD ["pillion", "--version"]
 
 # The whole system in one container. Its NATS server listens inside the container only. /apart is for

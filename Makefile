@@ -78,7 +78,7 @@ prebuilt: ## Build what images need where there is no registry: programs in bin/
 
 .PHONY: docker-test
 docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
-	$(GO) test -tags=docker -count=1 -timeout=30m -v ./deploy/...
+	$(GO) test -tags=docker -count=1 -timeout=60m -v ./deploy/...
 
 .PHONY: tools
 tools: $(BIN)/golangci-lint $(BIN)/openapilint $(BIN)/nats ## Build the linters and the nats CLI into bin/, in the versions of tools/go.mod.

@@ -91,7 +91,7 @@ func standIn(t *testing.T, image string) {
 // docker runs one command of the engine, also in cleanups, and returns what it says.
 func docker(t *testing.T, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
 	if err != nil {
