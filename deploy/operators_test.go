@@ -130,10 +130,10 @@ func (s *stack) operate(t *testing.T, user string) {
 	var away []errand
 	for _, e := range slices.Concat(looks, changes, []errand{restore}) {
 		program := strings.Join(strings.Fields(e.line)[:min(2, len(strings.Fields(e.line)))], " ")
-		switch {
-		case e.line == "ops pillion backup --out /backups/monday":
+		switch e.line {
+		case "ops pillion backup --out /backups/monday":
 			e.line = "ops pillion backup --out /backups/never"
-		case e.line == "ops pillion provision":
+		case "ops pillion provision":
 			e.line += " --timeout 1s"
 		}
 		switch program {
