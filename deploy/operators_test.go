@@ -53,7 +53,7 @@ var (
 		{"ops authsvc accounts approve kim@example.com", 0, "active"},
 		{"ops authsvc accounts revoke kim@example.com", 0, "kim@example.com"},
 		{"ops authsvc accounts reset-password kim@example.com", 0, "code: "},
-		{"ops authsvc accounts delete kim@example.com", 0, "kim@example.com"},
+		{"ops authsvc accounts delete kim@example.com", 0, "deleted"},
 		{"ops authsvc keys rotate", 0, "next"},
 		{"ops authsvc keys retire KID", 0, "KID"},
 	}
