@@ -30,13 +30,14 @@ type actor struct {
 
 	session sync.Mutex // held while a new token is requested
 
-	mu      sync.Mutex
-	random  *rand.Rand
-	token   string
-	refresh string
-	expires time.Time
-	life    time.Duration
-	until   time.Time // no calls before this time
+	mu       sync.Mutex
+	random   *rand.Rand
+	token    string
+	refresh  string
+	replaced time.Time // when the token was
+	expires  time.Time // not before this time
+	life     time.Duration
+	until    time.Time // no calls before this time
 }
 
 // createActors creates all accounts and logs them in.
@@ -132,17 +133,19 @@ func (a *actor) login(ctx context.Context) result {
 		anonymous: true, idempotent: true, due: time.Now(), into: &t,
 	})
 	if r.done() {
-		a.setToken(t)
+		a.setToken(t, r.Start)
 	}
 	return r
 }
 
-func (a *actor) setToken(t tokenAnswer) {
+// setToken replaces the token by one that was requested at a time.
+func (a *actor) setToken(t tokenAnswer, requested time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.token, a.refresh = t.Token, t.Refresh
+	a.token, a.refresh, a.replaced = t.Token, t.Refresh, time.Now()
 	a.life = time.Duration(t.Expires) * time.Second
-	a.expires = time.Now().Add(a.life)
+	// It was signed at any time since, and authsvc rounds exp down to a second.
+	a.expires = requested.Add(a.life - time.Second)
 	if a.id == "" {
 		a.id = subject(t.Token)
 	}
@@ -193,7 +196,7 @@ func (a *actor) renew(ctx context.Context) {
 	})
 	switch {
 	case r.done():
-		a.setToken(t)
+		a.setToken(t, r.Start)
 	case r.Outcome == Refused:
 		a.login(ctx)
 	}
@@ -213,8 +216,8 @@ func (a *actor) current() (token string, fresh, valid bool) {
 func (a *actor) discardToken(used time.Time) (expired bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.expires.Add(-a.life).After(used) {
-		return true // another step has replaced it already
+	if a.replaced.After(used) {
+		return true // by another step
 	}
 	expired = time.Now().After(a.expires)
 	a.expires = time.Time{}
