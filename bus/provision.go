@@ -255,8 +255,7 @@ func (c *Conn) provisionConsumer(ctx context.Context, want durable) error {
 
 // provisionFailed explains the two failures that an operator can mend.
 func provisionFailed(what string, p Plan, err error) error {
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch {
 		case api.ErrorCode == codeInsufficientStorage, api.ErrorCode == codeNoPeers &&
 			strings.Contains(api.Description, "storage"):

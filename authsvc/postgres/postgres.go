@@ -302,8 +302,7 @@ func failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, class := range passing {
 			if strings.HasPrefix(refused.Code, class) {
 				return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
@@ -311,8 +310,7 @@ func failed(doing string, err error) error {
 		}
 		return fmt.Errorf("%s: %w", doing, reason(err))
 	}
-	var broken *pgx.ScanArgError
-	if errors.As(err, &broken) {
+	if _, ok := errors.AsType[*pgx.ScanArgError](err); ok {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
@@ -321,12 +319,10 @@ func failed(doing string, err error) error {
 // reason returns what a log may show of an error. The messages of pgx name the user and the
 // database, but never the password. The server's message quotes no values; its detail does.
 func reason(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Errorf("%s (SQLSTATE %s)", refused.Message, refused.Code)
 	}
-	var dialled *net.OpError
-	if errors.As(err, &dialled) {
+	if dialled, ok := errors.AsType[*net.OpError](err); ok {
 		return dialled
 	}
 	return err

@@ -157,8 +157,7 @@ func toCopy(all map[string]*jetstream.StreamInfo) []string {
 
 // unavailable wraps an error that is no fault yet: the caller may try again.
 func unavailable(what string, err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return bus.ErrUnavailable.Saying("NATS failed, or did not answer in time.").Because(fmt.Errorf("%s: %w", what, err))

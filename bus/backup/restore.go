@@ -130,8 +130,7 @@ func isRefusal(err error, code jetstream.ErrorCode) bool {
 
 func restoreError(s Stream, err error) error {
 	name := s.Name
-	var refusal *jetstream.APIError
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch refusal.ErrorCode {
 		case errNameInUse:
 			return ErrNotEmpty.Saying("Another program created stream " + name + " during the restore, so the " +

@@ -98,8 +98,7 @@ func Make(c Config) (made []string, err error) {
 
 // failed returns ErrFolder for an error, unless the error has a message already.
 func failed(dir string, err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return ErrFolder.Saying(fmt.Sprintf(
