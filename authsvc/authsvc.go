@@ -181,9 +181,7 @@ func (c *Config) setDefaults() {
 	if c.Audit == nil {
 		c.Audit = func(context.Context, Entry) {}
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
 	}

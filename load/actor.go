@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -143,9 +144,7 @@ func (a *actor) setToken(t tokenAnswer) {
 	a.token, a.refresh = t.Token, t.Refresh
 	a.life = time.Duration(t.Expires) * time.Second
 	a.expires = time.Now().Add(a.life)
-	if a.id == "" {
-		a.id = subject(t.Token)
-	}
+	a.id = cmp.Or(a.id, subject(t.Token))
 }
 
 // subject returns the account of a token, without verifying the token.

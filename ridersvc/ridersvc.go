@@ -7,6 +7,7 @@
 package ridersvc
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // for openapi.yaml
 	"errors"
@@ -119,9 +120,7 @@ func New(c Config) (*Service, error) {
 	if faults != nil {
 		return nil, errors.Join(faults...)
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
 	}

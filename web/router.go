@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -54,9 +55,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		policy:       []string{"default-src 'none'; frame-ancestors 'none'"},
 		transport:    []string{"max-age=31536000"},
 	}
-	if o.log == nil {
-		o.log = slog.New(slog.DiscardHandler)
-	}
+	o.log = cmp.Or(o.log, slog.New(slog.DiscardHandler))
 	if o.now == nil {
 		o.now = time.Now
 	}

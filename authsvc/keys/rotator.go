@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,9 +97,7 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 	if missing != nil {
 		return nil, errors.Join(missing...)
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.OnChange == nil {
 		c.OnChange = func(context.Context, Change) {}
 	}
@@ -187,13 +186,9 @@ func (r *Rotator) setRetention(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if ledger == 0 {
-		ledger = forever
-	}
+	ledger = cmp.Or(ledger, forever)
 	r.retention = r.c.Retention
-	if r.retention == 0 {
-		r.retention = ledger + retentionSlack
-	}
+	r.retention = cmp.Or(r.retention, ledger+retentionSlack)
 	if r.retention < ledger {
 		return ErrRetention.Saying(fmt.Sprintf("--key-retention %s is shorter than the ledger's age of %s, "+
 			"so events would outlive the keys that verify them. "+

@@ -8,6 +8,7 @@
 package session
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -37,15 +38,9 @@ const (
 
 // withDefaults returns the complete rules, or an error that says what is wrong with them.
 func (r Rules) withDefaults() (Rules, error) {
-	if r.Life == 0 {
-		r.Life = MaxLife
-	}
-	if r.Idle == 0 {
-		r.Idle = defaultIdle
-	}
-	if r.Grace == 0 {
-		r.Grace = defaultGrace
-	}
+	r.Life = cmp.Or(r.Life, MaxLife)
+	r.Idle = cmp.Or(r.Idle, defaultIdle)
+	r.Grace = cmp.Or(r.Grace, defaultGrace)
 	r.Idle, r.Grace = max(r.Idle, 0), max(r.Grace, 0)
 	if r.Life < time.Second || r.Life > MaxLife {
 		return Rules{}, fmt.Errorf("session: the life of a session is %v: give 1s to %v", r.Life, MaxLife)

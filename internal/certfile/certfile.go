@@ -11,6 +11,7 @@ package certfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -66,12 +67,8 @@ type loaded struct {
 
 // Load returns the pair in the files. Errors: ErrCertificate.
 func Load(c Config) (*Pair, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Every == 0 {
-		c.Every = interval
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	c.Every = cmp.Or(c.Every, interval)
 	p := &Pair{c: c, checked: time.Now()}
 	now, err := p.read()
 	if err != nil {
@@ -245,8 +242,7 @@ func readFile(path string) ([]byte, error) {
 
 // reason returns the cause of a file error, without the file's name.
 func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()
 	}
 	return err.Error()
