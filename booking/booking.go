@@ -33,14 +33,7 @@ const (
 // States returns all states, StateNone first.
 func States() []State {
 	return []State{
-		StateNone,
-		StateOpen,
-		StateAccepted,
-		StateArrived,
-		StateStarted,
-		StateCompleted,
-		StateCancelled,
-		StateExpired,
+		StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired,
 	}
 }
 

@@ -26,16 +26,7 @@ const (
 )
 
 var kinds = [...]Kind{
-	Requested,
-	Accepted,
-	Arrived,
-	Started,
-	StartRefused,
-	Completed,
-	Cancelled,
-	Released,
-	Expired,
-	Rated,
+	Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated,
 }
 
 // Kinds returns all kinds of event.

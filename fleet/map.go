@@ -89,9 +89,7 @@ func NewMap(o Options) (*Map, error) {
 	o.MaxAge = cmp.Or(o.MaxAge, time.Minute)
 	o.Retention = cmp.Or(o.Retention, max(time.Hour, o.MaxAge))
 	require(
-		o.Retention >= o.MaxAge,
-		"the retention of %s must not be less than the maximum age of %s",
-		o.Retention,
+		o.Retention >= o.MaxAge, "the retention of %s must not be less than the maximum age of %s", o.Retention,
 		o.MaxAge,
 	)
 	o.MinMove = cmp.Or(o.MinMove, 50)

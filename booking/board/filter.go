@@ -81,9 +81,7 @@ func (f *filter) until(rs []*record, seq uint64) []*record {
 		return rs
 	}
 	end, _ := slices.BinarySearchFunc(
-		rs,
-		f.to+clockSlack,
-		func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) },
+		rs, f.to+clockSlack, func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) },
 	)
 	return rs[:end]
 }

@@ -65,10 +65,7 @@ type openPlaces struct {
 
 func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
 	return x.pickups.Nearest(
-		at.Point(),
-		radius,
-		limit,
-		func(r *record) bool { return r.deadline >= now && f.passes(r) },
+		at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) },
 	)
 }
 

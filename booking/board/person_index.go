@@ -146,9 +146,7 @@ func insert(rs []*record, r *record) []*record {
 // before returns the number of records in rs that were requested before sequence seq.
 func before(rs []*record, seq uint64) int {
 	i, _ := slices.BinarySearchFunc(
-		rs,
-		seq,
-		func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) },
+		rs, seq, func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) },
 	)
 	return i
 }
