@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // A Tariff estimates the length, duration and fare of trips. It knows no roads: the length of a
@@ -107,15 +108,7 @@ func (q *Quote) clone() *Quote {
 }
 
 func validCurrency(s string) bool {
-	if len(s) != 3 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 'A' || s[i] > 'Z' {
-			return false
-		}
-	}
-	return true
+	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // Quote returns the quote of a trip, or nil for a trip without places. It is deterministic. The
