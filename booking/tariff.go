@@ -99,14 +99,6 @@ func (q Quote) valid() error {
 	return nil
 }
 
-func (q *Quote) clone() *Quote {
-	if q == nil {
-		return nil
-	}
-	c := *q
-	return &c
-}
-
 func validCurrency(s string) bool {
 	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
