@@ -211,21 +211,13 @@ func listenAddr(addr string) (host string, port int, err error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "", 0, say(reason(err), err)
+		return "", 0, say(fault.Words(err), err)
 	}
 	if err := l.Close(); err != nil {
-		return "", 0, say(reason(err), err)
+		return "", 0, say(fault.Words(err), err)
 	}
 	port = cmp.Or(port, server.RANDOM_PORT)
 	return host, port, nil
-}
-
-// reason returns the last part of a network error, which does not repeat the address.
-func reason(err error) string {
-	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
-		return sys.Err.Error()
-	}
-	return err.Error()
 }
 
 // lockDir keeps other processes out of the folder, because two servers would corrupt it.
@@ -239,12 +231,9 @@ func lockDir(dir string) (*flock.Flock, error) {
 	if err == nil {
 		locked, err = lock.TryLock()
 	}
-	var path *os.PathError
 	switch {
-	case errors.As(err, &path):
-		return nil, say(path.Err.Error(), err)
 	case err != nil:
-		return nil, say(err.Error(), err)
+		return nil, say(fault.Words(err), err)
 	case !locked:
 		return nil, say("another program is using it", nil)
 	}

@@ -17,7 +17,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -148,18 +147,14 @@ func (p *Pair) read() (*loaded, error) {
 	}
 	cert, err := readFile(p.c.Cert)
 	if err != nil {
-		return nil, fail(err, cannotRead, "certificate", p.c.Cert, reason(err))
+		return nil, fail(err, cannotRead, "certificate", p.c.Cert, fault.Words(err))
 	}
 	key, err := secretfile.Read(p.c.Key, maxFile)
-	var open *secretfile.TooOpenError
-	switch {
-	case errors.As(err, &open):
-		return nil,
-			fail(err,
-				"The private key %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
-				p.c.Key, open.Mode)
-	case err != nil:
-		return nil, fail(err, cannotRead, "private key", p.c.Key, reason(err))
+	if open, ok := errors.AsType[*secretfile.TooOpenError](err); ok {
+		return nil, fail(err, "%s", open.Sentence("The private key"))
+	}
+	if err != nil {
+		return nil, fail(err, cannotRead, "private key", p.c.Key, fault.Words(err))
 	}
 	if all, err := certificates(cert); err != nil {
 		return nil, fail(err, "The certificate %s cannot be used: %s. It must contain complete certificates in PEM.",
@@ -189,7 +184,7 @@ func Authorities(file string) (*x509.CertPool, error) {
 	}
 	text, err := readFile(file)
 	if err != nil {
-		return nil, fail(err, reason(err))
+		return nil, fail(err, fault.Words(err))
 	}
 	all, err := certificates(text)
 	if err != nil {
@@ -238,12 +233,4 @@ func readFile(path string) ([]byte, error) {
 		return nil, secretfile.ErrTooLong
 	}
 	return os.ReadFile(path)
-}
-
-// reason returns the cause of a file error, without the file's name.
-func reason(err error) string {
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return path.Err.Error()
-	}
-	return err.Error()
 }

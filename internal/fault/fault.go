@@ -9,6 +9,9 @@ package fault
 
 import (
 	"errors"
+	"io/fs"
+	"net"
+	"os"
 	"time"
 )
 
@@ -129,3 +132,18 @@ func KindOf(err error) Kind {
 
 // ErrInternal is the answer to a client when the failure is ours.
 var ErrInternal = New(Internal, "internal", "Something went wrong on our side. Please try again.")
+
+// Words returns what an error of the operating system says, without the operation and the name of
+// the file or the address, which a sentence for people names itself.
+func Words(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.SyscallError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
