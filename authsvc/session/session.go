@@ -85,7 +85,7 @@ type state struct {
 
 	Generation int     `json:"generation"`
 	Current    bytes32 `json:"current"` // hash of the current secret
-	Salt       bytes32 `json:"salt"`    // the current secret was derived with it from the one before
+	Salt       bytes32 `json:"salt"`    // derives the current secret from the one before
 	TagKey     bytes32 `json:"mark"`    // what the tags of its refresh tokens are made with
 
 	// The generation of the last token that was used in time, and whose client may have missed the
