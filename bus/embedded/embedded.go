@@ -211,10 +211,10 @@ func listenAddr(addr string) (host string, port int, err error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "", 0, say(fault.Words(err), err)
+		return "", 0, say(fault.Reason(err), err)
 	}
 	if err := l.Close(); err != nil {
-		return "", 0, say(fault.Words(err), err)
+		return "", 0, say(fault.Reason(err), err)
 	}
 	port = cmp.Or(port, server.RANDOM_PORT)
 	return host, port, nil
@@ -233,7 +233,7 @@ func lockDir(dir string) (*flock.Flock, error) {
 	}
 	switch {
 	case err != nil:
-		return nil, say(fault.Words(err), err)
+		return nil, say(fault.Reason(err), err)
 	case !locked:
 		return nil, say("another program is using it", nil)
 	}

@@ -147,14 +147,14 @@ func (p *Pair) read() (*loaded, error) {
 	}
 	cert, err := readFile(p.c.Cert)
 	if err != nil {
-		return nil, fail(err, cannotRead, "certificate", p.c.Cert, fault.Words(err))
+		return nil, fail(err, cannotRead, "certificate", p.c.Cert, fault.Reason(err))
 	}
 	key, err := secretfile.Read(p.c.Key, maxFile)
 	if open, ok := errors.AsType[*secretfile.TooOpenError](err); ok {
 		return nil, fail(err, "%s", open.Sentence("The private key"))
 	}
 	if err != nil {
-		return nil, fail(err, cannotRead, "private key", p.c.Key, fault.Words(err))
+		return nil, fail(err, cannotRead, "private key", p.c.Key, fault.Reason(err))
 	}
 	if all, err := certificates(cert); err != nil {
 		return nil, fail(err, "The certificate %s cannot be used: %s. It must contain complete certificates in PEM.",
@@ -184,7 +184,7 @@ func Authorities(file string) (*x509.CertPool, error) {
 	}
 	text, err := readFile(file)
 	if err != nil {
-		return nil, fail(err, fault.Words(err))
+		return nil, fail(err, fault.Reason(err))
 	}
 	all, err := certificates(text)
 	if err != nil {

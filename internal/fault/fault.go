@@ -133,10 +133,14 @@ func KindOf(err error) Kind {
 // ErrInternal is the answer to a client when the failure is ours.
 var ErrInternal = New(Internal, "internal", "Something went wrong on our side. Please try again.")
 
-// Words returns what an error of the operating system says, without the operation and the name of
-// the file or the address, which a sentence for people names itself.
-func Words(err error) string {
+// Reason returns why an operation on a file or an address failed, in the operating system's words:
+// "permission denied", "address already in use". It leaves out the name, which the sentence around
+// it says.
+func Reason(err error) string {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
 		return e.Err.Error()
 	}
 	if e, ok := errors.AsType[*os.SyscallError](err); ok {

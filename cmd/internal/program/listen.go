@@ -28,7 +28,7 @@ func Bind(addrs ...ListenAddr) ([]net.Listener, error) {
 		if err != nil {
 			failed = append(failed,
 				ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
-					a.Name, a.Addr, fault.Words(err), a.Flag)).Because(err))
+					a.Name, a.Addr, fault.Reason(err), a.Flag)).Because(err))
 			continue
 		}
 		listeners = append(listeners, ln)

@@ -31,6 +31,7 @@ type Program struct {
 	Name        string
 	Description string
 	Version     string
+	Ops         string    // the port of its ops address
 	Stdout      io.Writer // for help and version
 }
 
@@ -41,29 +42,29 @@ type Adjuster interface {
 	Adjust(given func(flag string) bool)
 }
 
-// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the name
-// of the chosen command. It returns ErrAnswered after --help and --version. Otherwise its error
-// joins one ErrSetting for each bad value.
-func Parse(p Program, grammar any, args []string) (command string, err error) {
+// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the chosen
+// command. It returns ErrAnswered after --help and --version. Otherwise its error joins one
+// ErrSetting for each bad value.
+func Parse(p Program, grammar any, args []string) (*kong.Context, error) {
 	answered := false
 	parser, err := kong.New(grammar,
 		kong.Name(p.Name),
 		kong.Description(p.Description),
-		kong.Vars{"version": p.Name + " " + p.Version},
+		kong.Vars{"version": p.Name + " " + p.Version, "ops": p.Ops},
 		kong.Writers(p.Stdout, p.Stdout),
 		kong.Exit(func(int) { answered = true }),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120}),
 		kong.Help(help),
 	)
 	if err != nil {
-		return "", fmt.Errorf("declare the settings of %s: %w", p.Name, err)
+		return nil, fmt.Errorf("declare the settings of %s: %w", p.Name, err)
 	}
 	ctx, err := parser.Parse(args)
 	if answered {
-		return "", ErrAnswered
+		return nil, ErrAnswered
 	}
 	if err != nil {
-		return "", ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
+		return nil, ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
 	}
 	if a, ok := grammar.(Adjuster); ok {
 		a.Adjust(func(flag string) bool {
@@ -86,21 +87,9 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 		wrong = append(wrong, ErrSetting.Saying(name+" "+c.description()+"."))
 	}
 	if wrong != nil {
-		return "", errors.Join(wrong...)
+		return nil, errors.Join(wrong...)
 	}
-	return commandOf(ctx.Selected()), nil
-}
-
-// commandOf returns the words of a command, such as "accounts list", or "" for a program without
-// commands.
-func commandOf(n *kong.Node) string {
-	if n == nil {
-		return ""
-	}
-	if n.Parent == nil || n.Parent.Type != kong.CommandNode {
-		return n.Name
-	}
-	return commandOf(n.Parent) + " " + n.Name
+	return ctx, nil
 }
 
 // help prints the flags of the default command as part of the program's own help.
