@@ -55,8 +55,7 @@ type Config struct {
 	Rate           web.Rate       // requests of one network to this instance; zero: no limit
 	BookRate       web.Rate       // bookings of one user at this instance; zero: no limit
 
-	Streams   web.StreamLimits // default: those of package web
-	Positions Positions        // sent to users who wait for their rider; nil: not sent
+	Streams web.StreamLimits // default: those of package web
 
 	Log        *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: metrics are not registered
@@ -77,8 +76,7 @@ type Service struct {
 	bookRate web.Rate
 	router   web.RouterConfig
 
-	streams   web.StreamLimits
-	positions Positions
+	streams web.StreamLimits
 }
 
 // New returns a Service, or an error that names every missing or invalid setting.
@@ -114,7 +112,7 @@ func New(c Config) (*Service, error) {
 		board:    bookings.TrustedBoard{Board: c.Board, Ready: c.Ready, Appended: c.Ledger.Appended},
 		verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
 		fleet: c.Fleet, radius: radius,
-		now: c.Now, streams: c.Streams, positions: c.Positions,
+		now: c.Now, streams: c.Streams,
 		router: web.RouterConfig{
 			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now,
 			TrustedProxies: c.TrustedProxies, Rate: c.Rate,

@@ -217,9 +217,6 @@ func (st *Stream) KeepAlive() error {
 	return st.flush(st.streams.limits.Write)
 }
 
-// Context returns a context that ends when the client has left or the server is told to stop.
-func (st *Stream) Context() context.Context { return st.ctx }
-
 // Over returns a channel that is closed when that context ends. Then call Leave.
 func (st *Stream) Over() <-chan struct{} { return st.ctx.Done() }
 

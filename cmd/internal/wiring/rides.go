@@ -171,7 +171,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		BookRate: web.Rate{PerMinute: s.Limit.Value},
-		Streams:  streamLimits(w), Positions: whereabouts{r.fleet},
+		Streams:  streamLimits(w),
 	})
 	if err != nil {
 		return Component{}, err
@@ -259,23 +259,4 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 // streamLimits returns the limits on event streams.
 func streamLimits(s setting.Streams) web.StreamLimits {
 	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
-}
-
-// whereabouts adapts the map of riders to usersvc.
-type whereabouts struct{ *fleet.Map }
-
-var _ usersvc.Positions = whereabouts{}
-
-// Follow calls tell with each new position of a rider until ctx ends.
-func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
-	positions, stop := w.Watch(rider)
-	defer stop()
-	for {
-		select {
-		case p := <-positions:
-			tell(usersvc.Position{Place: p.Place, At: p.At})
-		case <-ctx.Done():
-			return
-		}
-	}
 }
