@@ -7,6 +7,7 @@
 package setting
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -121,19 +122,15 @@ type problem string
 
 func (p *problem) description() string { return string(*p) }
 
-// decode passes the raw value of a setting to read, or its default if the value is empty. read
-// returns "", or what the value must be.
-func (p *problem) decode(ctx *kong.DecodeContext, read func(raw string) (must string)) error {
+// decode passes the raw value of a setting to read, or its default if the value is empty.
+func (p *problem) decode(ctx *kong.DecodeContext, read func(raw string) problem) error {
 	var raw string
 	if err := ctx.Scan.PopValueInto("value", &raw); err != nil {
 		return err
 	}
-	if raw == "" {
-		raw = ctx.Value.Default
-	}
-	*p = ""
-	if must := read(raw); must != "" {
-		*p = problem(fmt.Sprintf("must be %s; it is %q", must, raw))
-	}
+	*p = read(cmp.Or(raw, ctx.Value.Default))
 	return nil
 }
+
+// mustBe is the problem of a value that is not what it must be.
+func mustBe(what, raw string) problem { return problem(fmt.Sprintf("must be %s; it is %q", what, raw)) }
