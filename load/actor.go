@@ -82,10 +82,7 @@ func (a *actor) signUp(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	registered := a.do(ctx, step{
-		op: Register, method: http.MethodPost, hosts: a.run.Auth, path: "/register", body: a.credentials(),
-		anonymous: true, idempotent: true, due: time.Now(),
-	})
+	registered := a.auth(ctx, Register, "/register", a.credentials(), nil)
 	if !registered.done() && registered.Status != http.StatusConflict {
 		return a.refusal(registered)
 	}
@@ -115,6 +112,14 @@ func (a *actor) refusal(r result) error {
 	return errAccounts.Saying(message)
 }
 
+// auth calls authsvc, which needs no token for that.
+func (a *actor) auth(ctx context.Context, op Op, path string, body map[string]string, into any) result {
+	return a.do(ctx, step{
+		op: op, method: http.MethodPost, hosts: a.run.Auth, path: path, body: body, into: into,
+		anonymous: true, idempotent: true, due: time.Now(),
+	})
+}
+
 func (a *actor) credentials() map[string]string {
 	return map[string]string{"email": a.email, "password": a.run.Password, "role": string(a.role)}
 }
@@ -128,10 +133,7 @@ type tokenAnswer struct {
 
 func (a *actor) login(ctx context.Context) result {
 	var t tokenAnswer
-	r := a.do(ctx, step{
-		op: Login, method: http.MethodPost, hosts: a.run.Auth, path: "/login", body: a.credentials(),
-		anonymous: true, idempotent: true, due: time.Now(), into: &t,
-	})
+	r := a.auth(ctx, Login, "/login", a.credentials(), &t)
 	if r.done() {
 		a.setToken(t)
 	}
@@ -185,11 +187,7 @@ func (a *actor) renew(ctx context.Context) {
 	refresh := a.refresh
 	a.mu.Unlock()
 	var t tokenAnswer
-	r := a.do(ctx, step{
-		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh",
-		body:      map[string]string{"refresh_token": refresh},
-		anonymous: true, idempotent: true, due: time.Now(), into: &t,
-	})
+	r := a.auth(ctx, Refresh, "/refresh", map[string]string{"refresh_token": refresh}, &t)
 	switch {
 	case r.done():
 		a.setToken(t)
