@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/example/pillion/web/bookings"
 	"io"
 	"net"
 	"os"
@@ -61,8 +62,8 @@ func BenchmarkWatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service, err := usersvc.New(usersvc.Config{Fleet: riders, Desk: desk, Board: board, Ready: follower.Ready,
-		Ledger: ledger, Verifier: auth.Verifier()})
+	service, err := usersvc.New(usersvc.Config{Config: bookings.Config{Fleet: riders, Desk: desk, Board: board,
+		Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier()}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func eventView(c *booking.Change) (e web.Event, visible bool) {
 // events returns the stream of a user's booking, with the positions of the rider who is on the way.
 func (s *Service) events() bookings.EventStream {
 	return bookings.EventStream{
-		Desk: s.desk, Board: s.board, Now: s.now, Fleet: s.fleet,
+		Desk: s.c.Desk, Board: s.board, Now: s.c.Now, Fleet: s.c.Fleet,
 		IsParty:  func(b *booking.Booking, caller string) bool { return b.User == booking.UserID(caller) },
 		Since:    booking.Requested,
 		View:     eventView,

@@ -3,6 +3,7 @@ package usersvc_test
 import (
 	"context"
 	"encoding/json"
+	"github.com/example/pillion/web/bookings"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -62,10 +63,10 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 			t.Errorf("readers: %v", err)
 		}
 	})
-	service, err := usersvc.New(usersvc.Config{
+	service, err := usersvc.New(usersvc.Config{Config: bookings.Config{
 		Fleet: riders,
 		Desk:  desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
