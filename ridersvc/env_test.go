@@ -3,7 +3,6 @@ package ridersvc_test
 import (
 	"bytes"
 	"context"
-	"github.com/example/pillion/web/bookings"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 

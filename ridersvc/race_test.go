@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"github.com/example/pillion/web/bookings"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -27,6 +26,7 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/bookings"
 )
 
 // A town is a NATS with two instances of the service, each with a connection, a ledger and a board

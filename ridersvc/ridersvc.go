@@ -57,8 +57,8 @@ func New(c Config) (*Service, error) {
 	if !(c.Within >= 0) {
 		within = fmt.Errorf("Within must be 0 or more metres, not %g", c.Within)
 	}
-	err := errors.Join(c.Complete(), within, bookings.Required("Announce", c.Announce != nil),
-		bookings.Required("Roster", c.Roster != nil))
+	err := errors.Join(c.Complete(), within, fault.Required("Announce", c.Announce != nil),
+		fault.Required("Roster", c.Roster != nil))
 	if err != nil {
 		return nil, fmt.Errorf("ridersvc: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/example/pillion/web/bookings"
 	"io"
 	"net"
 	"os"
@@ -30,6 +29,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/bookings"
 )
 
 const (

@@ -3,7 +3,6 @@ package usersvc_test
 import (
 	"bytes"
 	"context"
-	"github.com/example/pillion/web/bookings"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 

@@ -3,7 +3,6 @@ package usersvc_test
 import (
 	"context"
 	"encoding/json"
-	"github.com/example/pillion/web/bookings"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +24,7 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/bookings"
 )
 
 // An instance is a Service with a NATS connection, a ledger and a board of its own, serving HTTP.

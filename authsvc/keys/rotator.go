@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -82,20 +83,11 @@ var (
 // NewRotator returns a Rotator, or an error that names every missing setting. It registers the
 // metrics.
 func NewRotator(c RotatorConfig) (*Rotator, error) {
-	var missing []error
-	for _, need := range []struct {
-		name  string
-		given bool
-	}{
-		{"Ring", c.Ring != nil}, {"Watch", c.Watch != nil}, {"Update", c.Update != nil},
-		{"LedgerAge", c.LedgerAge != nil}, {"Elsewhere", c.Elsewhere != nil},
-	} {
-		if !need.given {
-			missing = append(missing, errors.New("key rotator: "+need.name+" is required"))
-		}
-	}
-	if missing != nil {
-		return nil, errors.Join(missing...)
+	err := errors.Join(fault.Required("Ring", c.Ring != nil), fault.Required("Watch", c.Watch != nil),
+		fault.Required("Update", c.Update != nil), fault.Required("LedgerAge", c.LedgerAge != nil),
+		fault.Required("Elsewhere", c.Elsewhere != nil))
+	if err != nil {
+		return nil, fmt.Errorf("key rotator: %w", err)
 	}
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.OnChange == nil {
@@ -105,18 +97,17 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 		c.Now = time.Now
 	}
 	r := &Rotator{c: c}
-	if c.Registerer != nil {
-		for _, stage := range []token.Stage{token.Next, token.Active, token.Retired, token.Compromised} {
-			c.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Namespace: "pillion", Name: "signing_keys", Help: "Keys of the published set, by stage.",
-				ConstLabels: prometheus.Labels{"stage": string(stage)},
-			}, func() float64 { return r.count(stage) }))
-		}
-		c.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "signing_key_age_seconds",
-			Help: "How long the active key has been signing; 0 while no key is active.",
-		}, r.age))
+	f := promauto.With(c.Registerer)
+	for _, stage := range []token.Stage{token.Next, token.Active, token.Retired, token.Compromised} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "signing_keys", Help: "Keys of the published set, by stage.",
+			ConstLabels: prometheus.Labels{"stage": string(stage)},
+		}, func() float64 { return r.count(stage) })
 	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "signing_key_age_seconds",
+		Help: "How long the active key has been signing; 0 while no key is active.",
+	}, r.age)
 	return r, nil
 }
 

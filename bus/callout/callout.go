@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
@@ -86,8 +87,8 @@ const (
 // errNoPermissions rejects a client whose role has no permissions on NATS.
 var errNoPermissions = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
 
-// New returns a Callout. It returns an error when a required part of the configuration is missing,
-// or the metrics cannot be registered.
+// New returns a Callout and registers its metrics. It returns an error when a required part of the
+// configuration is missing.
 func New(c Config) (*Callout, error) {
 	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil ||
 		c.Revocations == nil || c.Watch == nil {
@@ -97,17 +98,11 @@ func New(c Config) (*Callout, error) {
 	if c.Page <= 0 {
 		c.Page = 4096
 	}
-	logins := prometheus.NewCounterVec(prometheus.CounterOpts{
+	return &Callout{c, promauto.With(c.Registerer).NewCounterVec(prometheus.CounterOpts{
 		Namespace: "pillion", Name: "nats_logins_total",
 		Help: "NATS authentication requests for clients without a known key, by result: accepted, refused, " +
 			"unavailable.",
-	}, []string{"result"})
-	if c.Registerer != nil {
-		if err := c.Registerer.Register(logins); err != nil {
-			return nil, fmt.Errorf("create the callout: %w", err)
-		}
-	}
-	return &Callout{c, logins}, nil
+	}, []string{"result"})}, nil
 }
 
 // Run answers requests and closes connections until ctx ends. It then answers the requests that it

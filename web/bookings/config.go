@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/web"
 )
 
@@ -59,17 +60,9 @@ func (c *Config) Complete() error {
 	if !(c.Radius >= MinRadius && c.Radius <= MaxRadius) { // also refuses NaN
 		radius = fmt.Errorf("the search radius must be from %d to %d metres, not %g", MinRadius, MaxRadius, c.Radius)
 	}
-	return errors.Join(radius, Required("Desk", c.Desk != nil), Required("Board", c.Board != nil),
-		Required("Ready", c.Ready != nil), Required("Ledger", c.Ledger != nil),
-		Required("Verifier", c.Verifier != nil), Required("Fleet", c.Fleet != nil))
-}
-
-// Required returns an error that names a setting, unless it is given.
-func Required(name string, given bool) error {
-	if given {
-		return nil
-	}
-	return errors.New(name + " is required")
+	return errors.Join(radius, fault.Required("Desk", c.Desk != nil), fault.Required("Board", c.Board != nil),
+		fault.Required("Ready", c.Ready != nil), fault.Required("Ledger", c.Ledger != nil),
+		fault.Required("Verifier", c.Verifier != nil), fault.Required("Fleet", c.Fleet != nil))
 }
 
 // TrustedBoard returns the board for requests.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/example/pillion/web/bookings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +23,7 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/bookings"
 )
 
 // Rides holds what usersvc and ridersvc share in a process: the board, so that each event is
