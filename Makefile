@@ -6,35 +6,43 @@
 GO ?= go
 BIN := $(CURDIR)/bin
 
-# The race detector needs cgo and a C compiler. test uses it if it is available; check requires it.
-CC_FOUND := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)")
-RACE := $(if $(CC_FOUND),-race)
+# Programs are static. --version tells the commit if git knows it, whatever GOFLAGS says.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' \
+  $(if $(shell git rev-parse HEAD 2>/dev/null),-buildvcs=true)
 
 .PHONY: help
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Run the whole system in one process, with an embedded NATS server and two demo accounts.
-	$(GO) run ./cmd/pillion --demo
+run: pillion ## Run the whole system in one process, with NATS inside and two demo accounts. ARGS='--help' passes flags on.
+	@exec $(BIN)/pillion --demo $(ARGS)
+
+# The program is built and run itself, and not by go run, so that signals and statuses are its own.
+.PHONY: pillion
+pillion:
+	@echo "Building Pillion; the first time this takes some minutes."
+	@$(BUILD) -o $(BIN)/ ./cmd/pillion
 
 .PHONY: certs
-certs: ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
-	$(GO) run ./cmd/pillion certs init $(if $(RENEW),--renew)
+certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
+	@$(BIN)/pillion certs init $(if $(RENEW),--renew)
 
 # Tests of whole systems mostly wait, so one package more than there are processors runs at a time.
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
 
-# By default the race detector sleeps for a second at the end of each test binary, for late reports.
-TEST := GORACE=atexit_sleep_ms=50 $(GO) test -timeout=20m
-
+# The tests of whole systems take longest, so they come first.
 .PHONY: test
-test: build ## Run all tests that need only Go, with the race detector if there is a C compiler. Go caches the results.
-	$(TEST) $(RACE) -p=$(AT_ONCE) -parallel=3 -vet=off ./...
+test: build ## Run all tests that need only Go, and keep their results until something changes.
+	CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -p=$(AT_ONCE) -parallel=3 ./test/... ./bus/... ./...
+
+# The race detector compiles everything a second time and doubles what the tests cost, so it is here
+# and not in test. By default it sleeps for a second at the end of each test binary.
+RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
-check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form and random order. Needs a C compiler, curl and PostgreSQL.
-	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(TEST) -race -vet=off -shuffle=on ./...
+check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
+	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 
 .PHONY: check-long
 check-long: check ## Run check, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
@@ -57,17 +65,29 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 
 .PHONY: build
 build: ## Build static programs into bin/.
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/ ./cmd/...
+	$(BUILD) -o $(BIN)/ ./cmd/...
+
+# The engine may run another system on other processors than this machine.
+ENGINE = GOOS=linux GOARCH="$$(docker version -f '{{.Server.Arch}}')" $(BUILD)
+
+.PHONY: prebuilt
+prebuilt: ## Build what images need where there is no registry: programs in bin/linux, and its Dockerfile.
+	$(ENGINE) -o $(BIN)/linux/ ./cmd/authsvc ./cmd/usersvc ./cmd/ridersvc ./cmd/pillion
+	cd tools && $(ENGINE) -o $(BIN)/linux/ github.com/nats-io/natscli/nats
+	sed -e '/^FROM .* AS build$$/,/^$$/d' -e 's| --from=build||' -e 's|/out/|bin/linux/|g' Dockerfile >$(BIN)/linux/Dockerfile
 
 .PHONY: docker-test
-docker-test: build ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
-	$(GO) test -tags=docker -count=1 -timeout=15m -v ./deploy/...
+docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
+	$(GO) test -tags=docker -count=1 -timeout=30m -v ./deploy/...
 
 .PHONY: tools
-tools: $(BIN)/golangci-lint $(BIN)/nats ## Build the linter and the nats CLI into bin/, in the versions of tools/go.mod.
+tools: $(BIN)/golangci-lint $(BIN)/openapilint $(BIN)/nats ## Build the linters and the nats CLI into bin/, in the versions of tools/go.mod.
 
 $(BIN)/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/openapilint: tools/go.mod tools/go.sum $(wildcard tools/openapilint/*)
+	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./openapilint
 
 $(BIN)/nats: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
@@ -82,8 +102,9 @@ vet: ## Run go vet, including files with build tags.
 	$(GO) vet -tags=docker ./...
 
 .PHONY: lint
-lint: $(BIN)/golangci-lint ## Run the linters and the import rules of .golangci.yml.
+lint: $(BIN)/golangci-lint $(BIN)/openapilint ## Run the linters, of the code with the import rules of .golangci.yml, and of the OpenAPI documents.
 	$(BIN)/golangci-lint run
+	$(BIN)/openapilint authsvc/openapi.yaml usersvc/openapi.yaml ridersvc/openapi.yaml
 
 .PHONY: tidy
 tidy: ## Fail if go.mod or go.sum is not tidy.
@@ -96,5 +117,5 @@ clean: ## Remove bin/. data/ stays.
 
 .PHONY: need-race
 need-race:
-	@if [ -z "$(CC_FOUND)" ]; then \
+	@if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
 	  echo "make check needs a C compiler for the race detector. Install gcc or clang, or run make test." >&2; exit 1; fi

@@ -85,7 +85,7 @@ type AccountStore interface {
 	// Delete erases a and everything that the store kept of its earlier versions. It returns
 	// ErrStaleAccount if the account has another version than a.Revision by now. It succeeds if a
 	// does not exist any more, and leaves another account of the pair alone. The pair can then be
-	// created anew.
+	// created again.
 	Delete(ctx context.Context, a Account) error
 	// List returns a page of up to limit accounts (at least 1) after a cursor, in the store's own
 	// order. The first cursor is "", later ones are what the previous call returned as next, and
@@ -100,5 +100,5 @@ var (
 	ErrTaken     = fault.New(fault.Conflict, "account_taken",
 		"This email and role already have an account. Log in with it, or register another email.")
 	ErrStaleAccount = fault.New(fault.Conflict, "stale_account",
-		"Somebody else changed the account at the same time. Please try again.")
+		"The account was changed at the same time. Please try again.")
 )

@@ -239,11 +239,7 @@ func TestNATSAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := conn.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer conn.Close(t.Context())
 	k := newKit(t, withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))), withDemo,
 		func(c *authsvc.Config, _ *authsvc.HasherConfig) { c.Sessions = conn.Bucket(bus.SessionsBucket) })
 	access, _, err := k.config.Issuer.Issue(token.Grant{Subject: tokentest.Ulla, Email: "ulla@example.com",

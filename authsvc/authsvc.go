@@ -21,7 +21,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	_ "embed" // for openapi.yaml
 	"errors"
 	"log/slog"
 	"net/http"
@@ -39,11 +38,6 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
-
-// OpenAPI describes this service's HTTP API. A test compares it with [Service.Routes].
-//
-//go:embed openapi.yaml
-var OpenAPI []byte
 
 // An Issuer issues tokens. *token.Issuer has one key, and [keys.Signer] signs with the active one.
 type Issuer interface {
@@ -161,16 +155,17 @@ func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	timed := r.With(web.RejectIf(s.clock)) // waits and sessions end by the clock
 	timed.Post("/login", s.audited(logins, http.StatusOK, s.login))
-	timed.Post("/refresh", s.audited(refreshes, http.StatusOK, s.refresh))
-	timed.Post("/register", s.audited(registrations, http.StatusCreated, s.register))
-	timed.Post("/password", s.audited(passwordChanges, http.StatusOK, s.changePassword))
-	timed.Post("/logout", s.audited(logouts, http.StatusOK, s.logout))
-	timed.Post("/logout-all", s.audited(logoutsAll, http.StatusOK, s.logoutAll))
-	caller := timed.With(web.RequireAny(s.c.Verifier, onlyPeople, token.User, token.Rider))
+	own := timed.With(web.Query()) // the original API, /login and /public-key, ignores a query
+	own.Post("/refresh", s.audited(refreshes, http.StatusOK, s.refresh))
+	own.Post("/register", s.audited(registrations, http.StatusCreated, s.register))
+	own.Post("/password", s.audited(passwordChanges, http.StatusOK, s.changePassword))
+	own.Post("/logout", s.audited(logouts, http.StatusOK, s.logout))
+	own.Post("/logout-all", s.audited(logoutsAll, http.StatusOK, s.logoutAll))
+	caller := own.With(web.RequireAny(s.c.Verifier, onlyPeople, token.User, token.Rider))
 	deleteAccount := s.audited(deletions, http.StatusOK, s.deleteAccount)
 	caller.Delete("/account", deleteAccount)
 	caller.Post("/account/delete", deleteAccount) // some proxies drop the body of a DELETE
 	r.Get("/public-key", web.Handle(s.publicKey))
-	r.Get("/.well-known/jwks.json", web.Handle(s.jwks))
+	r.With(web.Query()).Get("/.well-known/jwks.json", web.Handle(s.jwks))
 	return r
 }

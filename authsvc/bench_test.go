@@ -33,7 +33,7 @@ func BenchmarkLogin(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := httptest.NewServer(k.routes)
+	server := httptest.NewServer(k.handler)
 	defer server.Close()
 	slots := max(runtime.GOMAXPROCS(0)-1, 1)
 	clients := 2 * slots // enough to keep the slots busy

@@ -128,7 +128,7 @@ func TestRefreshChains(t *testing.T) {
 					return trust.Revoke(ctx, conn, r)
 				}
 			})
-			return k.routes
+			return k.handler
 		}
 		at := new(door)
 		at.set(instance(), instance())

@@ -8,7 +8,8 @@ import (
 
 // Errors of credentials. "Invalid role" and "Invalid credentials" are the original's sentences.
 var (
-	ErrInvalidRole        = fault.New(fault.Invalid, "invalid_role", "Invalid role")
+	ErrInvalidRole = fault.New(fault.Invalid, "invalid_role", "Invalid role").
+			Hinting("The role must be user or raider.")
 	ErrInvalidCredentials = fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
 	ErrPending            = fault.New(fault.Forbidden, "account_pending",
 		"Your account is waiting for approval. You can log in once it has been approved.")

@@ -80,7 +80,7 @@ func TestDeletionRaces(t *testing.T) {
 					}
 					c.Verifier = verifier
 				})
-			instances = append(instances, k.routes)
+			instances = append(instances, k.handler)
 		}
 		at.set(instances...)
 		ask := func(r *http.Request) *httptest.ResponseRecorder {

@@ -85,7 +85,7 @@ func TestDeleteAccount(t *testing.T) {
 		again := k.kim(t) // in the same second
 		now := k.account(t, "kim@example.com", token.User)
 		if now.ID == before.ID || k.mustVerify(t, again.Token).Subject != now.ID {
-			t.Error("who registers anew is who was there before")
+			t.Error("a new account with the same email is the old account")
 		}
 		k.mustRefresh(t, again.Refresh)
 		k.wantGone(t, kim, other)

@@ -74,6 +74,7 @@ type kit struct {
 	auth     *tokentest.Authority
 	service  *authsvc.Service
 	routes   chi.Router
+	handler  http.Handler // the routes, whose answers are held against the OpenAPI document
 	hashes   *hashes
 	log      *webtest.Journal
 	registry *prometheus.Registry
@@ -145,6 +146,7 @@ func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig))
 		t.Fatal(err)
 	}
 	k.routes = k.service.Routes()
+	k.handler = webtest.Checked(t, k.routes, "openapi.yaml")
 	return k
 }
 
@@ -183,16 +185,14 @@ func body(email, password, role string) string {
 func (k *kit) do(r *http.Request) *httptest.ResponseRecorder {
 	k.revoked.upToDate()
 	w := httptest.NewRecorder()
-	k.routes.ServeHTTP(w, r)
+	k.handler.ServeHTTP(w, r)
 	return w
 }
 
-// ask sends a request, validates the answer against the API document, and fails t if it is not
-// the wanted one.
+// ask sends a request and fails t if the answer is not the wanted one.
 func (k *kit) ask(t *testing.T, r *http.Request, status int, want string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := k.do(r)
-	webtest.ValidateAnswer(t, authsvc.OpenAPI, r, w)
 	if w.Code != status || !strings.Contains(w.Body.String(), want) {
 		t.Errorf("%s %s = %d %s, want %d %s", r.Method, r.URL.Path, w.Code, w.Body, status, want)
 	}

@@ -104,7 +104,25 @@ func TestRolesAreTheOnesThereAre(t *testing.T) {
 		}
 	}
 	k.ask(t, post("/login", `{"email":"john@example.com","password":"x"}`), http.StatusBadRequest, "Invalid role")
+	for _, path := range []string{"/login", "/register", "/password"} {
+		r := post(path, `{"email":"john@example.com","role":"pilot"}`)
+		r.Header.Set("Accept", "application/json")
+		k.ask(t, r, http.StatusBadRequest, `"detail":"Invalid role. The role must be user or raider.","code":"invalid_role"`)
+	}
 	wantCosts(t, k.hashes.take())
+}
+
+// A sentence names a field as clients send it, whatever the structs here look like.
+func TestFieldsAreThoseOfTheRequest(t *testing.T) {
+	k := newKit(t)
+	for _, path := range []string{"/login", "/register", "/password"} {
+		for _, field := range []string{"email", "role"} {
+			w := k.ask(t, post(path, `{"`+field+`":5}`), http.StatusBadRequest, "")
+			if want := `Field "` + field + `" must be text.`; w.Body.String() != want {
+				t.Errorf("%s: %s, want %s", path, w.Body, want)
+			}
+		}
+	}
 }
 
 // All refusals have the same answer and take the same work.
@@ -281,7 +299,9 @@ func TestStoreAwayIsNotAWrongPassword(t *testing.T) {
 }
 
 func TestRoutesMatchOpenAPI(t *testing.T) {
-	webtest.RoutesMatchOpenAPI(t, newKit(t).routes, authsvc.OpenAPI)
+	k := newKit(t)
+	webtest.RoutesMatchOpenAPI(t, k.routes, "openapi.yaml")
+	webtest.QueriesMatchOpenAPI(t, k.handler, "openapi.yaml", k.kim(t).Token, "POST /login", "GET /public-key")
 }
 
 func TestNewNamesAllThatIsMissing(t *testing.T) {

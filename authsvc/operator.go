@@ -3,6 +3,7 @@ package authsvc
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -18,6 +19,9 @@ var (
 	ErrAsOf = fault.New(fault.Invalid, "as_of",
 		"The time is in the future. Give one that has passed, such as 2026-03-01T08:00:00Z.")
 )
+
+// demoAdvice tells an operator what to do about a demo account in place of what is refused.
+const demoAdvice = "Disable it, or run authsvc without --demo."
 
 // An Operator does to accounts what their owners cannot. It works on the stores directly, beside
 // any number of running services, which follow at once. Its methods may be repeated, and fail
@@ -39,9 +43,8 @@ func (o *Operator) Each(ctx context.Context, do func(Account) error) error {
 	return each(ctx, o.accounts, do)
 }
 
-// Find returns the account with an email or an id. role may be empty if the email has one role
-// only. An id is looked for among all accounts. Errors: ErrUnknownAccount, ErrWhichRole,
-// ErrInvalidRole.
+// Find returns the account with an email or an id, in a role unless that is empty. It may be empty
+// if the email has one role only. Errors: ErrUnknownAccount, ErrWhichRole, ErrInvalidRole.
 func (o *Operator) Find(ctx context.Context, emailOrID, role string) (Account, error) {
 	roles := []token.Role{token.User, token.Rider}
 	if role != "" {
@@ -62,7 +65,7 @@ func (o *Operator) Find(ctx context.Context, emailOrID, role string) (Account, e
 			}
 		}
 	} else if err := o.Each(ctx, func(a Account) error {
-		if a.ID == emailOrID {
+		if a.ID == emailOrID && slices.Contains(roles, a.Role) {
 			found = append(found, a)
 		}
 		return nil
@@ -98,7 +101,7 @@ func (o *Operator) Approve(ctx context.Context, a Account) (Account, error) {
 // issued any more. A failure in between leaves it disabled. Errors: ErrDemoAccount.
 func (o *Operator) Delete(ctx context.Context, a Account) (Account, error) {
 	if a.Demo {
-		return Account{}, ErrDemoAccount
+		return Account{}, ErrDemoAccount.Saying("A demo account cannot be deleted. " + demoAdvice)
 	}
 	for {
 		if _, err := o.Disable(ctx, a); err != nil {
@@ -133,8 +136,12 @@ func (o *Operator) Revoke(ctx context.Context, a Account, asOf time.Time) (Accou
 
 // ResetPassword voids the account's password, ends all its sessions, and returns a code. POST
 // /password takes the code in place of the password, once and within ResetLife. Only the code's
-// hash is stored, so a lost code cannot be shown again; another reset replaces it.
+// hash is stored, so a lost code cannot be shown again; another reset replaces it. Errors:
+// ErrDemoPassword: nobody could set the password of a demo account again.
 func (o *Operator) ResetPassword(ctx context.Context, a Account) (code string, changed Account, err error) {
+	if a.Demo {
+		return "", Account{}, ErrDemoPassword.Saying("The password of a demo account cannot be changed. " + demoAdvice)
+	}
 	code = newResetCode()
 	changed, err = o.endSessions(ctx, a, time.Time{}, func(a *Account) {
 		a.Reset = resetHash(a.ID, code)

@@ -270,6 +270,8 @@ func TestOperatorFinds(t *testing.T) {
 		{"kim@example.com", "", "", authsvc.ErrWhichRole},
 		{"una@example.com", "", token.User, nil},
 		{una.ID, "", token.User, nil},
+		{una.ID, "user", token.User, nil},
+		{una.ID, "raider", "", authsvc.ErrUnknownAccount},
 		{"una@example.com", "raider", "", authsvc.ErrUnknownAccount},
 		{"nobody@example.com", "", "", authsvc.ErrUnknownAccount},
 		{"unaunaunaunaunaunaunaunaun", "", "", authsvc.ErrUnknownAccount},
@@ -283,6 +285,10 @@ func TestOperatorFinds(t *testing.T) {
 	seen := 0
 	if err := o.Each(t.Context(), func(authsvc.Account) error { seen++; return nil }); err != nil || seen != 3 {
 		t.Errorf("%d accounts, %v", seen, err)
+	}
+	if code, _, err := o.ResetPassword(t.Context(), authsvc.Account{Demo: true}); !errors.Is(err,
+		authsvc.ErrDemoPassword) || code != "" {
+		t.Errorf("ResetPassword of a demo account = %q, %v", code, err)
 	}
 	if _, err := o.Disable(t.Context(), authsvc.Account{ID: "gone", Email: "una@example.com",
 		Role: token.User}); !errors.Is(err, authsvc.ErrUnknownAccount) {

@@ -123,7 +123,7 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error
 		case errors.Is(refusal, errNothingToDo):
 			return h.Booking, nil
 		case refusal != nil:
-			return Booking{}, refusal
+			return Booking{}, h.explain(refusal, c.Actor)
 		}
 		next, failure := w.write(h, e)
 		if failure == nil {

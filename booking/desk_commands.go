@@ -7,13 +7,23 @@ import (
 )
 
 // Quote returns the quote that Book would fix for a trip. It is nil for a trip without places, and
-// if there is no tariff. Errors: those of [Tariff.Quote].
+// if there is no tariff. Errors: those of [Tariff.Quote], and ErrSamePlace, which readers do not
+// know: older ledgers have such trips.
 func (d *Desk) Quote(trip Trip) (*Quote, error) {
-	if d.tariff == nil {
-		return nil, trip.Valid()
+	switch err := trip.Valid(); {
+	case err != nil:
+		return nil, err
+	case trip.Pickup != nil && trip.Pickup.Distance(*trip.Dropoff) < shortestTrip:
+		return nil, ErrSamePlace
+	case d.tariff == nil:
+		return nil, nil
 	}
 	return d.tariff.Quote(trip)
 }
+
+// shortestTrip is the least distance between pickup and dropoff, in metres. One place has many
+// spellings: with more digits, at a pole, and on the date line.
+const shortestTrip = 1
 
 // Book creates a booking with the given id. It does not read the log first: the log checks that the
 // booking is new. If the same actor has booked the same trip under this id, Book returns that
@@ -118,7 +128,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 		return Engagement{}, err
 	}
 	if h.Booking.IsWith(r) {
-		return at, ErrRiderBusy
+		return at, unfinished(h.Booking, Rider, ErrRiderBusy, "before you accept another")
 	}
 	return at, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -237,7 +238,7 @@ func TestBookAgain(t *testing.T) {
 	}{
 		{"its own, for the same trip", owner, same, nil},
 		{"another pickup", owner, booking.Trip{Pickup: &booking.Place{Lat: 1, Lng: 2.5}, Dropoff: trip.Dropoff}, booking.ErrKeyReused},
-		{"another dropoff", owner, booking.Trip{Pickup: trip.Pickup, Dropoff: trip.Pickup}, booking.ErrKeyReused},
+		{"another dropoff", owner, booking.Trip{Pickup: trip.Pickup, Dropoff: &booking.Place{Lat: 3, Lng: 5}}, booking.ErrKeyReused},
 		{"no trip", owner, booking.Trip{}, booking.ErrKeyReused},
 		{"another user's", stranger, same, booking.ErrKeyReused},
 	} {
@@ -417,7 +418,7 @@ func TestAcceptedAlready(t *testing.T) {
 	wants(t, err, booking.ErrCompleted)
 }
 
-// Who asks anew for what they have done gets the booking as it is, and nothing is stored. It does
+// Who asks again for what they have done gets the booking as it is, and nothing is stored. It does
 // not matter how stale the first read is.
 func TestDoneAlready(t *testing.T) {
 	for lag := range uint64(4) {
@@ -482,6 +483,11 @@ func TestOneRideARider(t *testing.T) {
 			h.tell(t, st)
 			_, err := h.Accept(t.Context(), by(rider), next)
 			wants(t, err, booking.ErrRiderBusy)
+			call := "/release" // once the ride has started, it can only be completed
+			if st.Kind == booking.Started {
+				call = "/complete"
+			}
+			wantsToEnd(t, err, first, call)
 		}
 		h.tell(t, step{Kind: booking.Completed, Actor: rider})
 		_, err := h.Accept(t.Context(), by(rider), next)
@@ -694,4 +700,15 @@ func TestBookFixesTheFare(t *testing.T) {
 	}
 	_, err = desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), north(200_000))
 	wants(t, err, booking.ErrTooFar)
+}
+
+// wantsToEnd checks that a refusal because of a ride under way names the booking and the call that
+// ends it.
+func wantsToEnd(t *testing.T, err error, id booking.ID, call string) {
+	t.Helper()
+	said := fault.From(err).Message
+	if !strings.Contains(said, "booking "+string(id)+". ") ||
+		call != "" && !strings.Contains(said, "POST /bookings/"+string(id)+call) {
+		t.Errorf("%q, want the booking %s and the call %s", said, id, call)
+	}
 }

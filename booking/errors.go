@@ -1,6 +1,7 @@
 package booking
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -33,8 +34,10 @@ var (
 		"Your role does not permit this. Log in with a role that does.")
 	ErrWrongCode = fault.New(fault.Conflict, "wrong_start_code",
 		"Wrong start code. Ask the passenger for the four digits.")
+	// ErrReleasedByYou has the same code where the system has released the booking. The sentence of
+	// a Desk says who has.
 	ErrReleasedByYou = fault.New(fault.Conflict, "released_by_you",
-		"You have already had this booking and cannot accept it again. Please choose another one.")
+		"You have given this booking back and cannot have it again. Please choose another one.")
 	ErrKeyReused = fault.New(fault.Unprocessable, "key_reused",
 		"This Idempotency-Key was used for another request. Send this request with a new key.")
 	ErrWrongState = fault.New(fault.Conflict, "wrong_state",
@@ -43,6 +46,8 @@ var (
 		"The deadline of this booking has not passed yet. Try again after the deadline.")
 	ErrTooFar = fault.New(fault.Invalid, "too_far",
 		"The trip is too long. Choose places that are nearer to each other.")
+	ErrSamePlace = fault.New(fault.Invalid, "same_place",
+		"Pickup and dropoff are the same place. Choose another dropoff, or give neither of them.")
 	ErrAlreadyRated = fault.New(fault.Conflict, "already_rated",
 		"You have already rated this ride, and a rating cannot be changed.")
 	ErrContended = fault.New(fault.Unavailable, "booking_contended",
@@ -91,3 +96,20 @@ var (
 	ErrPosition = fault.New(fault.Internal, "position",
 		"The event is not at the next position of the booking's history.")
 )
+
+// unfinished returns a refusal because of a ride under way. It names the booking, and what a user
+// or rider can do now to end it.
+func unfinished(b Booking, who Role, refusal *fault.Error, before string) error {
+	var end string
+	switch call := "POST /bookings/" + string(b.ID); {
+	case who == Rider && b.State == StateStarted:
+		end = "Complete it with " + call + "/complete"
+	case who == Rider:
+		end = "Complete it, or give it back with " + call + "/release,"
+	case b.State == StateStarted:
+		end = "Wait until it is over"
+	default:
+		end = "Cancel it with " + call + "/cancel, or wait until it is over,"
+	}
+	return refusal.Saying(fmt.Sprintf("You have an unfinished ride, booking %s. %s %s.", b.ID, end, before))
+}

@@ -1,6 +1,9 @@
 package booking
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // A History is a booking in a Log: its verified events, and the revision of the log. The zero
 // History is that of an unknown booking. Treat a History as immutable; make copies with Clone.
@@ -57,6 +60,17 @@ func (h *History) again(e Event) Booking {
 		}
 	}
 	return h.Booking
+}
+
+// explain returns a refusal in words that are true for its actor. The state machine does not know
+// who has released a booking; the events do.
+func (h *History) explain(refusal error, a Actor) error {
+	if errors.Is(refusal, ErrReleasedByYou) && !h.hasReleased(a) {
+		return ErrReleasedByYou.Saying(
+			"The system has taken this booking back from you, so you cannot have it again. Please choose another one.",
+		)
+	}
+	return refusal
 }
 
 // by reports whether an actor has caused an event that match accepts.

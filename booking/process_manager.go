@@ -145,7 +145,7 @@ func (m *ProcessManager) Withdraw(ctx context.Context, who Actor) error {
 	theirs := m.config.Board.Unfinished(who)
 	for _, b := range theirs {
 		if b.State != StateOpen {
-			return rideUnderWay(who.Role)
+			return unfinished(b, who.Role, ErrRideUnderWay, "before you delete your account")
 		}
 	}
 	return m.each(ctx, theirs, func(b Booking) error { return m.cancel(ctx, b, ReasonUserGone) })
@@ -179,16 +179,6 @@ func (m *ProcessManager) cancel(ctx context.Context, b Booking, why string) erro
 	}
 	_, err = m.config.Desk.Cancel(ctx, c, b.ID, why)
 	return err
-}
-
-// rideUnderWay returns ErrRideUnderWay with advice for the role.
-func rideUnderWay(r Role) error {
-	if r == Rider {
-		return ErrRideUnderWay.Saying(
-			"You have an unfinished ride. Complete it or give it back before you delete your account.",
-		)
-	}
-	return ErrRideUnderWay
 }
 
 // each calls do for bookings, and continues after failures. It returns those that are worth a

@@ -260,8 +260,12 @@ func TestLeaving(t *testing.T) {
 					leave, says, want = manager.EndRidesOf, nil, c.bereaved
 				}
 				for range 2 { // it may be asked for again, of a board that has not heard
-					if err := leave(t.Context(), c.who); !errors.Is(err, says) {
+					err := leave(t.Context(), c.who)
+					if !errors.Is(err, says) {
 						t.Errorf("gone=%v: %v, want %v", gone, err, says)
+					}
+					if err != nil {
+						wantsToEnd(t, err, h.id, toEnd(c.who, c.left))
 					}
 				}
 				if got := h.history(t).Booking.State; got != want {
@@ -270,4 +274,17 @@ func TestLeaving(t *testing.T) {
 			}
 		})
 	}
+}
+
+// toEnd returns the call by which a user or rider can end a ride under way; "": there is none.
+func toEnd(who booking.Actor, s booking.State) string {
+	switch {
+	case who.Role == booking.User && s == booking.StateStarted:
+		return ""
+	case who.Role == booking.User:
+		return "/cancel"
+	case s == booking.StateStarted:
+		return "/complete"
+	}
+	return "/release"
 }

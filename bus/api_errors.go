@@ -2,6 +2,9 @@ package bus
 
 import (
 	"errors"
+	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -19,8 +22,39 @@ const (
 	codeNoPeers               jetstream.ErrorCode = 10005
 	codeInsufficientResources jetstream.ErrorCode = 10023
 	codeNoMessageFound        jetstream.ErrorCode = 10037
-	codeInsufficientStorage   jetstream.ErrorCode = 10047
+	codeStorageExceeded       jetstream.ErrorCode = 10047
+	codeReplicasNotSupported  jetstream.ErrorCode = 10074 // the server is not one of a cluster
 )
+
+// innerCode is at the end of the description of a failed restore: the code of its cause.
+var innerCode = regexp.MustCompile(`\((\d{5})\)$`)
+
+// causeOf returns the server's answer in err, with the code of its cause if it names one.
+func causeOf(err error) jetstream.APIError {
+	api := APIError(err)
+	if found := innerCode.FindStringSubmatch(api.Description); found != nil {
+		code, _ := strconv.ParseUint(found[1], 10, 16) // five digits that do not fit are no code
+		api.ErrorCode = jetstream.ErrorCode(code)
+	}
+	return api
+}
+
+// LacksStorage reports whether err says that NATS has too little file storage for a stream. A
+// cluster says so by finding no server for it.
+func LacksStorage(err error) bool {
+	api := causeOf(err)
+	return api.ErrorCode == codeStorageExceeded ||
+		api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "storage")
+}
+
+// LacksServers reports whether err says that NATS has too few servers for a number of replicas.
+func LacksServers(err error) bool {
+	switch causeOf(err).ErrorCode {
+	case codeNoPeers, codeInsufficientResources, codeReplicasNotSupported:
+		return !LacksStorage(err)
+	}
+	return false
+}
 
 // APIError returns the server's answer in err, or a zero value where the server has not answered.
 func APIError(err error) jetstream.APIError {

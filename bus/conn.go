@@ -127,17 +127,18 @@ func (c *Conn) EverConnected() error {
 	return nil
 }
 
-// Close finishes pending work, closes the connection, and returns once it is closed or ctx ends.
-func (c *Conn) Close(ctx context.Context) error {
+// Close finishes pending work and closes the connection, at the latest when ctx ends. What is cut
+// short then is not lost: every write that matters waits for its acknowledgement, and NATS delivers
+// messages again that are not acknowledged. So that is a warning in the log, and no error.
+func (c *Conn) Close(ctx context.Context) {
 	if err := c.nc.Drain(); err != nil { // not connected: there is nothing to drain
 		c.nc.Close()
 	}
 	select {
 	case <-c.closed:
-		return nil
 	case <-ctx.Done():
+		c.log.Warn("the connection to NATS was closed before its work was finished", "error", context.Cause(ctx))
 		c.nc.Close()
-		return fmt.Errorf("close NATS connection: %w", context.Cause(ctx))
 	}
 }
 

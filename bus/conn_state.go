@@ -144,5 +144,7 @@ func (c *Conn) KeepWorking(m jetstream.Msg) error {
 // Farewell returns a context for a last favour to other processes after ctx has ended. It is short,
 // so that it cannot hold up the shutdown.
 func Farewell(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	return context.WithTimeout(context.WithoutCancel(ctx), farewell)
 }
+
+const farewell = time.Second

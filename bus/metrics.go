@@ -22,3 +22,15 @@ func MustRegister[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	}
 	return c
 }
+
+// Counters registers a counter for each value of a label, as [MustRegister] does. All of them exist
+// from the start: increase() does not see the first event of a series that begins with it.
+func Counters(r prometheus.Registerer, name, help, label string, values ...string) *prometheus.CounterVec {
+	v := MustRegister(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "pillion", Name: name, Help: help,
+	}, []string{label}))
+	for _, value := range values {
+		v.WithLabelValues(value)
+	}
+	return v
+}

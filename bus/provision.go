@@ -255,19 +255,17 @@ func (c *Conn) provisionConsumer(ctx context.Context, want durable) error {
 
 // provisionFailed explains the two failures that an operator can mend.
 func provisionFailed(what string, p Plan, err error) error {
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch {
-		case api.ErrorCode == codeInsufficientStorage, api.ErrorCode == codeNoPeers &&
-			strings.Contains(api.Description, "storage"):
-			return fault.New(fault.Invalid, noStorage,
-				fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
-					"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
-					"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
-		case api.ErrorCode == codeNoPeers, api.ErrorCode == codeInsufficientResources:
-			return fault.New(fault.Invalid, "no_peers",
-				"NATS has too few servers for the asked number of replicas of "+what+". Start more servers, or "+
-					"ask for fewer with --replicas.").Because(err)
-		}
+	switch {
+	case LacksStorage(err):
+		return fault.New(fault.Invalid, noStorage,
+			fmt.Sprintf("NATS has too little room for %s. All streams and buckets together "+
+				"need %d MiB on each server, as its max_file_store, which is three quarters of what is free unless it is set. Raise that, or ask for less "+
+				"with --ledger-size and --audit-size.", what, (p.needs()+1<<20-1)>>20)).Because(err)
+	case LacksServers(err):
+		return fault.New(fault.Invalid, "no_peers",
+			"NATS has too few servers for the asked number of replicas of "+what+". Start more servers, or "+
+				"ask for fewer with --replicas.").Because(err)
+	case APIError(err).ErrorCode != 0:
 		return fmt.Errorf("provision %s: %w", what, err)
 	}
 	return Unavailable("provision "+what, err)

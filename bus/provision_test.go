@@ -51,8 +51,8 @@ func TestProvisionWidensAndNeverNarrows(t *testing.T) {
 	}
 	many := wide
 	many.Replicas = 3
-	if err := bus.Provision(ctx, conn, many); err == nil || fault.KindOf(err) == fault.Unavailable {
-		t.Errorf("three replicas on one server: %v", err)
+	if f := fault.From(bus.Provision(ctx, conn, many)); f.Code != "no_peers" || !strings.Contains(f.Message, "--replicas") {
+		t.Errorf("three replicas on one server: %v", f)
 	}
 
 	s, err := conn.JetStream().Stream(ctx, bus.LedgerStream)

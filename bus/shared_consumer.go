@@ -73,11 +73,17 @@ func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, progress func(
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}
-	defer context.AfterFunc(ctx, messages.Drain)()
+	// A server that says nothing ends no drain, so what waits for a message ends a second later.
+	waiting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		messages.Drain()
+		time.AfterFunc(farewell, end)
+	})()
 	defer messages.Stop()
 	var leaving error // why nothing more is done here
 	for {
-		m, err := messages.Next()
+		m, err := messages.Next(jetstream.NextContext(waiting))
 		if err != nil {
 			return cmp.Or(leaving, fmt.Errorf("read consumer %s: %w", s.Name, err))
 		}

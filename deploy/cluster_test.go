@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +25,7 @@ import (
 var (
 	nodes    = []string{"nats-1", "nats-2", "nats-3"}
 	services = []string{"authsvc-1", "authsvc-2", "usersvc-1", "usersvc-2", "ridersvc-1", "ridersvc-2"}
-	once     = []string{"keys", "certs", "provision"}
+	once     = []string{"keys", "certs", "provision", "ops"}
 	opsPorts = map[string]string{"authsvc-1": "3010", "authsvc-2": "3110", "usersvc-1": "3011", "usersvc-2": "3111",
 		"ridersvc-1": "3012", "ridersvc-2": "3112"}
 )
@@ -61,11 +60,11 @@ func TestCluster(t *testing.T) {
 
 	t.Run("one server is killed", func(t *testing.T) {
 		leader := ledgerLeader(t, js)
-		s.docker(t, "kill", s.container(t, leader))
+		docker(t, "kill", s.container(t, leader))
 		took, slowest := c.everybody(t)
 		t.Logf("%s, which led the ledger, was killed: all rode on after %v, and the slowest step took %v", leader, took,
 			slowest)
-		s.docker(t, "start", s.container(t, leader))
+		docker(t, "start", s.container(t, leader))
 		s.awaitHealthy(t, leader)
 		s.threeCopies(t, js)
 	})
@@ -99,7 +98,7 @@ func TestCluster(t *testing.T) {
 	if missing > 0 || len(acked) == 0 {
 		t.Errorf("of %d rides that were brought to their end the ledger lacks %d", len(acked), missing)
 	}
-	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "audit")
+	out, err := s.run("run", "--rm", "-T", "ops", "pillion", "audit")
 	if err != nil {
 		t.Errorf("the audit of the ledger: %v", err)
 	}
@@ -110,7 +109,7 @@ func TestCluster(t *testing.T) {
 func (s *stack) noMajority(t *testing.T, c *crowd) {
 	token := c.enter(t, "patient@example.com", "user")
 	for _, node := range nodes[:2] {
-		s.docker(t, "kill", s.container(t, node))
+		docker(t, "kill", s.container(t, node))
 	}
 	begun := time.Now()
 	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][0]+"/book", "{}", token, "")
@@ -136,10 +135,10 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
 	})
-	s.docker(t, "start", s.container(t, nodes[0]))
+	docker(t, "start", s.container(t, nodes[0]))
 	took, _ := c.everybody(t)
 	t.Logf("with one of the two back all rode on after %v", took)
-	s.docker(t, "start", s.container(t, nodes[1]))
+	docker(t, "start", s.container(t, nodes[1]))
 	s.awaitHealthy(t, nodes[0])
 	s.awaitHealthy(t, nodes[1])
 }
@@ -158,7 +157,7 @@ func (s *stack) nobodyInParticular(t *testing.T, service string) {
 		t.Errorf("%s has no limits: %s", service, got)
 	}
 	if s.inspect(t, service, "{{.State.Running}}") == "true" {
-		if out := strings.Fields(s.docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 ||
+		if out := strings.Fields(docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 ||
 			out[3] != "65532" {
 			t.Errorf("%s runs as %q", service, out)
 		}
@@ -300,7 +299,7 @@ func (s *stack) awaitHealthy(t *testing.T, service string) {
 // cancelled returns the bookings that are cancelled by verified events of the ledger.
 func (s *stack) cancelled(t *testing.T) map[string]bool {
 	t.Helper()
-	out, err := s.run("run", "--rm", "-T", "--no-deps", "provision", "bookings", "list", "--state", "cancelled",
+	out, err := s.run("run", "--rm", "-T", "ops", "pillion", "bookings", "list", "--state", "cancelled",
 		"--limit", "1000000", "--json")
 	if err != nil {
 		t.Fatalf("list bookings: %v\n%s", err, out)
@@ -315,16 +314,4 @@ func (s *stack) cancelled(t *testing.T) map[string]bool {
 		}
 	}
 	return all
-}
-
-// docker runs one command of the engine.
-func (s *stack) docker(t *testing.T, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A crowd is a number of users and raiders who book, accept and cancel rides until they are
@@ -55,7 +56,8 @@ func newCrowd(t *testing.T, s *stack) *crowd {
 	}
 	return &crowd{
 		client: &http.Client{Timeout: 30 * time.Second,
-			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}},
+			Transport: webtest.Transport(t, &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}, "..")},
 		at: map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"),
 			"rider": at("3002", "3102")},
 		begun: map[string]time.Time{},

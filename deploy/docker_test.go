@@ -16,8 +16,9 @@ import (
 )
 
 // TestContainers runs the containers of docker-compose.yml. They must answer as the original's
-// guide shows, keep their data over a restart, and stop when asked. The test needs a Docker engine,
-// Compose (1.29 or newer) and curl, and no registry: `make build` has built the programs.
+// guide shows, keep their data over a restart, stop when asked, and come back from a backup. Every
+// command of operators works in them. The test needs a Docker engine, Compose (1.29 or newer) and
+// curl, and no registry: `make prebuilt` has built the programs.
 func TestContainers(t *testing.T) {
 	s := newStack(t, "pillion-docker-test", "docker-compose.yml", map[string]string{
 		"NATS_PORT": "4222", "AUTH_PORT": "3000", "USER_PORT": "3001", "RIDER_PORT": "3002",
@@ -26,8 +27,8 @@ func TestContainers(t *testing.T) {
 	s.up(t)
 	s.awaitReady(t, "3010", "3011", "3012")
 
-	user := s.login(t, "john@example.com", "user")
-	raider := s.login(t, "rider@example.com", "raider")
+	user := s.login(t, "john@example.com", "user", "password123")
+	raider := s.login(t, "rider@example.com", "raider", "password123")
 	const jsonType = `-H "Content-Type: application/json" `
 	bearer := func(token string) string { return `-H "Authorization: Bearer ` + token + `" ` }
 	for _, c := range []struct {
@@ -63,10 +64,7 @@ func TestContainers(t *testing.T) {
 	} else {
 		watcher.Close()
 	}
-	if out, err := s.run("run", "--rm", "-T", "provision", "bookings", "list", "--json"); err != nil ||
-		!strings.Contains(string(out), `"state":"accepted"`) {
-		t.Errorf("the operator lists bookings: %v\n%s", err, out)
-	}
+	s.operate(t, user)
 
 	for _, service := range []string{"nats", "authsvc", "usersvc", "ridersvc"} {
 		if got := s.inspect(t, service, "{{.Config.User}}"); got != "65532:65532" {
@@ -81,7 +79,7 @@ func TestContainers(t *testing.T) {
 	}
 
 	s.compose(t, "stop")
-	for _, service := range []string{"authsvc", "usersvc", "ridersvc", "provision"} {
+	for _, service := range []string{"authsvc", "usersvc", "ridersvc", "provision", "ops"} {
 		if got := s.inspect(t, service, "{{.State.ExitCode}}"); got != "0" {
 			t.Errorf("%s stopped with status %s", service, got)
 		}
@@ -95,6 +93,18 @@ func TestContainers(t *testing.T) {
 	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(user)); status != "200" ||
 		!strings.Contains(body, `"accepted"`) {
 		t.Errorf("bookings after a restart: %s %q, want the accepted one", status, body)
+	}
+
+	// The disk of NATS is lost, and the backup brings the bookings and accounts back.
+	s.compose(t, "rm", "-sf", "nats", "authsvc", "usersvc", "ridersvc")
+	docker(t, "volume", "rm", s.project+"_nats")
+	s.compose(t, "up", "-d", "nats")
+	s.errand(t, restore, nil)
+	s.compose(t, "up", "-d")
+	s.awaitReady(t, "3010", "3011", "3012")
+	if status, body := s.curl(t, `http://localhost:3001/bookings `+bearer(s.login(t, "john@example.com", "user",
+		"password123"))); status != "200" || !strings.Contains(body, `"accepted"`) {
+		t.Errorf("bookings after a restore: %s %q, want the accepted one", status, body)
 	}
 }
 
@@ -116,10 +126,10 @@ func (s *stack) curl(t *testing.T, line string) (status, body string) {
 	return string(out[i+1:]), string(out[:i])
 }
 
-func (s *stack) login(t *testing.T, email, role string) (token string) {
+func (s *stack) login(t *testing.T, email, role, password string) (token string) {
 	t.Helper()
 	status, body := s.curl(t,
-		`-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"password123","role":"`+role+`"}'`)
+		`-X POST http://localhost:3000/login -H "Content-Type: application/json" -d '{"email":"`+email+`","password":"`+password+`","role":"`+role+`"}'`)
 	_, rest, ok := strings.Cut(body, `"token":"`)
 	token, _, _ = strings.Cut(rest, `"`)
 	if status != "200" || !ok || !strings.Contains(body, `"status":true,"message":"Login Successful"`) {

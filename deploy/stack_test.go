@@ -4,11 +4,14 @@ package deploy_test
 
 import (
 	"context"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,10 +32,10 @@ type stack struct {
 // test ends. ports maps the variables of the file for ports to their defaults.
 func newStack(t *testing.T, project, file string, ports map[string]string) *stack {
 	t.Helper()
-	if out, err := exec.Command("docker", "version").CombinedOutput(); err != nil {
-		t.Fatalf("This test needs a Docker engine: %v\n%s", err, out)
-	}
-	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project),
+	docker(t, "version")
+	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project,
+		"PILLION_DOCKERFILE=bin/linux/Dockerfile", // which `make prebuilt` has written
+		"USER=olga"),
 		ports: map[string]string{}}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:
@@ -44,7 +47,7 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	}
 	s.command = append(s.command, "-f", file)
 	for name, port := range ports {
-		s.ports[port] = freePort(t)
+		s.ports[port] = s.freePort(t)
 		s.env = append(s.env, name+"="+s.ports[port])
 	}
 	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`))
@@ -71,7 +74,8 @@ func standIn(t *testing.T, image string) {
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"),
 		"github.com/nats-io/nats-server/v2")
-	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux",
+		"GOARCH="+docker(t, "version", "-f", "{{.Server.Arch}}")) // of the engine
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nats-server: %v\n%s", err, out)
 	}
@@ -80,14 +84,20 @@ func standIn(t *testing.T, image string) {
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("docker", "build", "-t", image, dir).CombinedOutput(); err != nil {
-		t.Fatalf("build the image %s: %v\n%s", image, err, out)
+	docker(t, "build", "-t", image, dir)
+	t.Cleanup(func() { docker(t, "rmi", image) })
+}
+
+// docker runs one command of the engine, also in cleanups, and returns what it says.
+func docker(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 15*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("docker", "rmi", image).CombinedOutput(); err != nil {
-			t.Errorf("remove the image %s: %v\n%s", image, err, out)
-		}
-	})
+	return strings.TrimSpace(string(out))
 }
 
 func (s *stack) run(args ...string) ([]byte, error) {
@@ -118,20 +128,14 @@ func (s *stack) up(t *testing.T) {
 func (s *stack) file(t *testing.T, service, path string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), filepath.Base(path))
-	if out, err := exec.Command("docker", "cp", s.container(t, service)+":"+path, to).CombinedOutput(); err != nil {
-		t.Fatalf("copy %s of %s: %v\n%s", path, service, err, out)
-	}
+	docker(t, "cp", s.container(t, service)+":"+path, to)
 	return to
 }
 
 // inspect returns a property of the container of a service, running or not.
 func (s *stack) inspect(t *testing.T, service, format string) string {
 	t.Helper()
-	out, err := exec.Command("docker", "inspect", "--format", format, s.container(t, service)).CombinedOutput()
-	if err != nil {
-		t.Fatalf("inspect %s: %v\n%s", service, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return docker(t, "inspect", "--format", format, s.container(t, service))
 }
 
 // container returns the ID of the container of a service.
@@ -162,13 +166,21 @@ func (s *stack) awaitReady(t *testing.T, ports ...string) {
 	}
 }
 
-// freePort returns an unused port. The engine binds it a moment later.
-func freePort(t *testing.T) string {
+// freePort returns an unused port, which the engine binds some seconds later. It is below those
+// that systems give to connections and to listeners on port 0, so that no other program gets it by
+// then.
+func (s *stack) freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if slices.Contains(slices.Collect(maps.Values(s.ports)), port) {
+			continue
+		}
+		if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			_ = ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return strconv.Itoa(ln.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }

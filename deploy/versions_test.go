@@ -36,11 +36,17 @@ func TestOneVersionOfNATS(t *testing.T) {
 	}
 }
 
-// TestOneVersionOfGo checks that the tools are built with the Go version of the programs.
+// TestOneVersionOfGo checks that the tools and the images are built with the Go version of the
+// programs.
 func TestOneVersionOfGo(t *testing.T) {
-	const pattern = `(?m)^go (\S+)$`
-	if main, tools := find(t, "../go.mod", pattern), find(t, "../tools/go.mod", pattern); main != tools {
-		t.Errorf("go.mod has Go %s and tools/go.mod has %s", main, tools)
+	want := find(t, "../go.mod", `(?m)^go (\S+)$`)
+	for file, pattern := range map[string]string{
+		"../tools/go.mod": `(?m)^go (\S+)$`,
+		"../Dockerfile":   `(?m)^ARG GO_IMAGE=golang:([\d.]+)-alpine$`,
+	} {
+		if got := find(t, file, pattern); got != want {
+			t.Errorf("%s has Go %s, and go.mod has %s", file, got, want)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func (a *actor) do(ctx context.Context, s step) result {
 		var wait time.Duration
 		last, wait = a.call(ctx, s)
 		last.Try = attempts + 1
-		if last.Code == invalidToken && a.discardToken(last.Start) {
+		if (last.Code == tokenExpired || last.Code == invalidToken) && a.discardToken(last.Start) {
 			last.Outcome, last.Detail = Expired, ""
 		}
 		a.run.stats.call(last)
@@ -147,7 +147,10 @@ func (a *actor) do(ctx context.Context, s step) result {
 	return result{last}
 }
 
-const invalidToken = "invalid_token"
+const (
+	invalidToken = "invalid_token"
+	tokenExpired = "token_expired"
+)
 
 // answerLimit bounds the size of an answer, in bytes. No real answer is as large.
 const answerLimit = 1 << 20

@@ -151,6 +151,7 @@ func TestAnswers(t *testing.T) {
 		{"429 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "limited") }, load.Violation, false},
 		{"a reused key", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 422, "key_reused") }, load.Violation, false},
 		{"a refused token that has not expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "invalid_token") }, load.Violation, false},
+		{"an expired token that cannot have expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "token_expired") }, load.Violation, false},
 		{"another booking than requested", "POST /book", func(w http.ResponseWriter, _ *http.Request) {
 			answer(w, 200, map[string]any{"booking_id": booking.NewID()})
 		}, load.Violation, false},

@@ -277,5 +277,5 @@ func (w *watching) close() {
 func (w *watcher) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = w.conn.Close(ctx) // events that still arrive are of no use
+	w.conn.Close(ctx) // events that still arrive are of no use
 }

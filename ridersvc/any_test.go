@@ -24,7 +24,7 @@ func TestAnyTakesTheLongestWaiting(t *testing.T) {
 	e := newEnv(t)
 	webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)
 	first, second, third := e.book(), e.book(), e.book()
-	// The first is given back, so that it waits anew, behind the others.
+	// The first is given back, so that it waits again, behind the others.
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), first))
 	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), first, ""))
 	for _, id := range []booking.ID{second, third, first} {
@@ -151,8 +151,10 @@ func TestAnyForABusyRider(t *testing.T) {
 		answered := e.begin(rita)
 		synctest.Wait()
 		e.ledger.Release(t)
-		webtest.Refused(t, <-answered, http.StatusConflict, booking.ErrRiderBusy.Message)
-		webtest.Refused(t, e.accept(rita, named(second)), http.StatusConflict, booking.ErrRiderBusy.Message)
+		busy := fmt.Sprintf("You have an unfinished ride, booking %s. Complete it, or give it back with "+
+			"POST /bookings/%s/release, before you accept another.", first, first)
+		webtest.Refused(t, <-answered, http.StatusConflict, busy)
+		webtest.Refused(t, e.accept(rita, named(second)), http.StatusConflict, busy)
 		e.finish(rita, first)
 		won(t, e.accept(rita, "{}"), rita, second)
 		webtest.Refused(t, e.accept(rita, "{}"), http.StatusNotFound, noneOpen)

@@ -99,7 +99,7 @@ func TestWatchOpenBookings(t *testing.T) {
 	do(e.desk.Release(ctx, command(booking.Rider, rolf), one, ""))
 	last, _ := s.Want("open", string(one))
 
-	// Who comes back goes on, and who cannot is told to begin anew.
+	// Who comes back goes on, and who cannot is told to begin again.
 	again := webtest.Watch(t, url+"/open-bookings/events", e.rider(rita), "Last-Event-ID", accepted)
 	again.Want("gone", string(two))
 	again.Want("open", string(three))

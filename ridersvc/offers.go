@@ -33,8 +33,9 @@ const (
 type offers struct {
 	Config
 
-	// mu is held from a look at the board until its result is sent, so that no rider gets an offer
-	// after its end.
+	// mu is held from a check that a booking is open until the offer is sent, so that no rider gets
+	// an offer after its end. No search of the board or the map runs under it: every report of a
+	// position makes one.
 	mu        sync.Mutex
 	audiences *simplelru.LRU[booking.ID, *audience]
 }
@@ -64,18 +65,25 @@ func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
 	if !known {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for _, b := range o.Board.Near(at.Place, o.Radius, o.Now(), maxOffers, board.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
 
-// offer sends a rider a booking, unless the rider has got it already or enough others have. The
-// caller holds the mutex.
+// offer sends a rider a booking that a search has found, unless it is no longer open, the rider has
+// got it already, or enough others have.
 func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	a, known := o.audiences.Get(b.ID)
-	if !known || a.seq != b.OpenedSeq {
+	known = known && a.seq == b.OpenedSeq
+	if known && (len(a.riders) >= maxRiders || slices.Contains(a.riders, rider)) {
+		return
+	}
+	if now, _ := o.Board.Get(b.ID); now.State != booking.StateOpen || now.OpenedSeq != b.OpenedSeq {
+		return // it has changed since the search
+	}
+	if !known {
 		body, err := json.Marshal(offerMessage{1, b.OpenedSeq, offerOf(b.Booking)})
 		if err != nil {
 			o.Log.Warn("cannot encode an offer", "booking", b.ID, "error", err)
@@ -83,9 +91,6 @@ func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 		}
 		a = &audience{seq: b.OpenedSeq, body: body}
 		o.audiences.Add(b.ID, a)
-	}
-	if len(a.riders) >= maxRiders || slices.Contains(a.riders, rider) {
-		return
 	}
 	distance := strconv.FormatInt(int64(math.Round(b.Metres)), 10)
 	body := append(slices.Clone(a.body[:len(a.body)-1]), `,"pickup_distance_m":`+distance+"}"...)
@@ -125,8 +130,6 @@ func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for _, r := range o.Fleet.NearestLocal(*b.Pickup, o.Radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue

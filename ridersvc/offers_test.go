@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,6 +145,51 @@ func TestOffers(t *testing.T) {
 	}
 	if len(e.offers) > 0 {
 		t.Errorf("and %+v", <-e.offers)
+	}
+}
+
+// While a rider is told of an offer, which may take as long as NATS is slow, the report of a rider
+// who is far from all offers is answered.
+func TestOffersHoldUpNoReports(t *testing.T) {
+	e := newEnv(t)
+	id := e.bookAt(here)
+	begun, end := make(chan struct{}), make(chan struct{})
+	e.telling = func(feed.Offer) {
+		close(begun)
+		<-end
+	}
+	var reports sync.WaitGroup
+	defer reports.Wait()
+	defer close(end)
+	reports.Go(func() { e.at(rita, here) })
+	<-begun
+	answered := make(chan struct{})
+	reports.Go(func() {
+		defer close(answered)
+		e.at(rolf, north(20_000))
+	})
+	select {
+	case <-answered:
+	case <-time.After(wait.Patience):
+		t.Error("a report waits for what another rider is told")
+	}
+	if n := len(e.offers); n > 0 {
+		t.Errorf("%d were told of %s meanwhile", n, id)
+	}
+}
+
+// A booking that is accepted between the search for offers and the offer itself is not offered.
+func TestNoOfferAfterItsEnd(t *testing.T) {
+	e := newEnv(t)
+	first, second := e.bookAt(here), e.bookAt(north(100))
+	e.telling = func(feed.Offer) { // of the first: the search has found both
+		e.telling = nil
+		e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), second))
+	}
+	e.at(rita, here)
+	e.toldOf(rita, first, "open")
+	if len(e.offers) > 0 {
+		t.Errorf("told %+v after its end", <-e.offers)
 	}
 }
 

@@ -68,7 +68,7 @@ func TestOpenIsLongestWaitingFirst(t *testing.T) {
 			open = append(open, id)
 		}
 	}
-	// The first is given back, so that it waits anew, behind the others.
+	// The first is given back, so that it waits again, behind the others.
 	e.do(e.desk.Accept(t.Context(), command(booking.Rider, rolf), open[0]))
 	e.do(e.desk.Release(t.Context(), command(booking.Rider, rolf), open[0], ""))
 	open = append(open[1:], open[0])

@@ -27,6 +27,7 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A town is a NATS with two instances of the service, each with a connection, a ledger and a board
@@ -106,7 +107,7 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 		t.Fatal(err)
 	}
 	x.run(t, "offers", service.Run)
-	server := httptest.NewServer(service.Routes())
+	server := httptest.NewServer(webtest.Checked(t, service.Routes(), "openapi.yaml"))
 	t.Cleanup(server.Close)
 	wait.Until(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })
 	return server.URL

@@ -8,7 +8,6 @@ package ridersvc
 
 import (
 	"context"
-	_ "embed" // for openapi.yaml
 	"errors"
 	"fmt"
 	"time"
@@ -24,11 +23,6 @@ import (
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 )
-
-// OpenAPI describes the HTTP API of this service. A test compares it with [Service.Routes].
-//
-//go:embed openapi.yaml
-var OpenAPI []byte
 
 // Config is what a Service needs. Announce and Roster are required.
 type Config struct {
@@ -80,12 +74,17 @@ func (s *Service) Run(ctx context.Context) error { return s.offers.run(ctx) }
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	streams := web.NewStreams(s.c.Streams, s.c.Verifier, s.router)
-	only := func(sentence string) chi.Router { return r.With(web.Require(s.c.Verifier, token.Rider, sentence)) }
+	only := func(sentence string, query ...string) chi.Router {
+		return r.With(web.Require(s.c.Verifier, token.Rider, sentence), web.Query(query...))
+	}
+	// The original API, which ignores a query.
+	r.With(web.Require(s.c.Verifier, token.Rider, "Only raiders can accept bookings")).
+		Post("/accept-booking", web.Handle(s.accept))
 
-	only("Only raiders can accept bookings").Post("/accept-booking", web.Handle(s.accept))
-	only("Only raiders can see open bookings").Get("/open-bookings", web.Handle(s.open))
-	only("Only raiders can list their bookings").Get("/bookings",
-		web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
+	only("Only raiders can see open bookings", "lat", "lng", "radius", "limit", "cursor").
+		Get("/open-bookings", web.Handle(s.open))
+	only("Only raiders can list their bookings", "limit", "cursor", "state...", "since", "until").
+		Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
@@ -96,8 +95,10 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can report a position").Put("/position", web.Handle(s.move))
 	only("Only raiders can go online").Post("/online", web.Handle(s.online))
 	only("Only raiders can go offline").Post("/offline", web.Handle(s.offline))
-	only("Only raiders can see open bookings").Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
-	only("Only raiders can see their bookings").Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
+	only("Only raiders can see open bookings", "after").
+		Get("/open-bookings/events", web.Handle(s.watchOpen(streams)))
+	only("Only raiders can see their bookings", "after").
+		Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
 	return r
 }
 

@@ -11,7 +11,9 @@ import (
 )
 
 func TestRoutesMatchOpenAPI(t *testing.T) {
-	webtest.RoutesMatchOpenAPI(t, newEnv(t).handler, ridersvc.OpenAPI)
+	e := newEnv(t)
+	webtest.RoutesMatchOpenAPI(t, e.routes, "openapi.yaml")
+	webtest.QueriesMatchOpenAPI(t, e.handler, "openapi.yaml", e.rider(rita), "POST /accept-booking")
 }
 
 func TestNewNamesEverythingMissing(t *testing.T) {
@@ -58,7 +60,7 @@ func TestAuthorizationHeader(t *testing.T) {
 	e := newEnv(t)
 	id := e.book()
 	good := e.rider(rita)
-	webtest.WantsAToken(t, e.handler, ridersvc.OpenAPI, good, calls...)
+	webtest.WantsAToken(t, e.handler, good, calls...)
 	e.nothingTried()
 	// the second and third time it is the rider's already
 	for _, scheme := range []string{"bearer ", "BEARER ", "Bearer  "} {

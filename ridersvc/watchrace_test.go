@@ -63,7 +63,7 @@ func TestWatchOpenBookingsOverNATS(t *testing.T) {
 				case "gone":
 					delete(open, v.Booking)
 				case "reset":
-					t.Error("nothing was lost, and yet everything begins anew")
+					t.Error("nothing was lost, and yet everything begins again")
 					clear(open)
 				case "ready":
 					ready = true

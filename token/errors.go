@@ -11,6 +11,9 @@ import (
 var (
 	// ErrInvalid refuses an invalid token, for good. The client does not learn why: see Reason.
 	ErrInvalid = fault.New(fault.Forbidden, "invalid_token", "Invalid token")
+	// ErrExpired is the ErrInvalid of a token whose time is over: its holder can get another one.
+	// Only this reason has a code of its own, because it helps nobody who forges tokens.
+	ErrExpired = fault.New(fault.Forbidden, "token_expired", "Invalid token")
 	// ErrNoKeys means that there has never been a key set.
 	ErrNoKeys = fault.New(fault.Unavailable, "keys_unavailable",
 		"Tokens cannot be verified yet: the signing keys have not arrived. Please try again.").After(time.Second)
@@ -71,10 +74,18 @@ const (
 	undecided      reason = "undecided"       // ErrUndecided
 )
 
+// RefusalReasons returns what Reason returns for an ErrInvalid.
+func RefusalReasons() (all []string) {
+	for _, r := range []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime,
+		issuer, audience, role, retiredKey, compromisedKey, revokedToken} {
+		all = append(all, string(r))
+	}
+	return all
+}
+
 // reasons returns all reasons.
-func reasons() []reason {
-	return []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime, issuer,
-		audience, role, retiredKey, compromisedKey, revokedToken, noKeys, noRevocations, clockOff, undecided}
+func reasons() []string {
+	return append(RefusalReasons(), string(noKeys), string(noRevocations), string(clockOff), string(undecided))
 }
 
 // A refusal is the cause of an ErrInvalid. Its detail quotes nothing of the token.
@@ -85,9 +96,13 @@ type refusal struct {
 
 func (r *refusal) Error() string { return string(r.reason) + ": " + r.detail }
 
-// refuse returns an ErrInvalid for a reason.
+// refuse returns an ErrInvalid for a reason, which is also an ErrExpired if that is the reason.
 func refuse(r reason, detail string) error {
-	return ErrInvalid.Because(&refusal{r, detail})
+	err := ErrInvalid.Because(&refusal{r, detail})
+	if r == expired {
+		return ErrExpired.Because(err)
+	}
+	return err
 }
 
 // Reason returns why a token was refused, as a metric label: malformed, type, algorithm,

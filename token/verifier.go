@@ -111,7 +111,7 @@ func refusedCounters(r prometheus.Registerer) (map[string]prometheus.Counter, er
 	}
 	counters := make(map[string]prometheus.Counter)
 	for _, reason := range reasons() {
-		counters[string(reason)] = vec.WithLabelValues(string(reason))
+		counters[reason] = vec.WithLabelValues(reason)
 	}
 	return counters, nil
 }

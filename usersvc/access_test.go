@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/example/pillion/token"
-	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -34,7 +33,7 @@ func TestOnlyUsers(t *testing.T) {
 func TestAuthorizationHeader(t *testing.T) {
 	e := newEnv(t)
 	good := e.user(ulla)
-	webtest.WantsAToken(t, e.handler, usersvc.OpenAPI, good, calls...)
+	webtest.WantsAToken(t, e.handler, good, calls...)
 	e.nothingStored()
 	for _, scheme := range []string{"bearer ", "BEARER ", "Bearer  "} {
 		webtest.Object(t, e.call("POST", "/book", "", "{}", "Authorization", scheme+good))

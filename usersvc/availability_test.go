@@ -80,7 +80,7 @@ func TestAvailabilityRefuses(t *testing.T) {
 	const nowhere = "Give lat and lng once each, in degrees: /availability?lat=12.9716&lng=77.5946. radius, in metres, is optional."
 	for query, sentence := range map[string]string{
 		"":                         nowhere,
-		"?limit=3":                 nowhere,
+		"?limit=3":                 `Query parameter "limit" is unknown. This path has: lat, lng, radius.`,
 		"?lat=1":                   "lng must be given once, as a number from -180 to 180, in degrees.",
 		"?lat=NaN&lng=1":           "lat must be given once, as a number from -90 to 90, in degrees.",
 		"?lat=1&lng=1&radius=1e99": "radius must be given once, as a number from 1 to 50000, in metres.",

@@ -318,15 +318,10 @@ func TestListUntilTheBoardIsReady(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	e := newEnv(t)
-	r := webtest.Request("HEAD", "/bookings", e.user(ulla), "")
-	w := httptest.NewRecorder()
-	e.handler.ServeHTTP(w, r)
-	if w.Code != http.StatusOK {
+	if w := e.call("HEAD", "/bookings", e.user(ulla), ""); w.Code != http.StatusOK {
 		t.Errorf("HEAD: answer %d", w.Code)
 	}
-	r = webtest.Request("DELETE", "/book", e.user(ulla), "")
-	w = httptest.NewRecorder()
-	e.handler.ServeHTTP(w, r)
+	w := e.call("DELETE", "/book", e.user(ulla), "")
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "POST" {
 		t.Errorf("DELETE /book: answer %d %q, Allow %q", w.Code, w.Body, w.Header().Get("Allow"))
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web/bookings"
+	"github.com/example/pillion/web/webtest"
 )
 
 // An instance is a Service with a NATS connection, a ledger and a board of its own, serving HTTP.
@@ -70,7 +71,7 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(service.Routes())
+	server := httptest.NewServer(webtest.Checked(t, service.Routes(), "openapi.yaml"))
 	t.Cleanup(server.Close)
 	in := &instance{url: server.URL, desk: desk, board: board, ledger: ledger}
 	wait.Until(t, "the board is ready", func() bool { return follower.Ready(t.Context()) == nil })

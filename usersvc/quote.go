@@ -2,7 +2,6 @@ package usersvc
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -28,14 +27,12 @@ type quoteAnswer struct {
 // the fare.
 func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 	var trip booking.Trip
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return web.ErrQuery.Because(err)
-	}
-	if trip.Pickup, err = parsePlace(query["from"]); err != nil {
+	var err error
+	query := r.URL.Query()
+	if trip.Pickup, err = parsePlace(query.Get("from")); err != nil {
 		return err
 	}
-	if trip.Dropoff, err = parsePlace(query["to"]); err != nil {
+	if trip.Dropoff, err = parsePlace(query.Get("to")); err != nil {
 		return err
 	}
 	q, err := s.c.Desk.Quote(trip)
@@ -49,11 +46,8 @@ func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 }
 
 // parsePlace reads a query parameter of the form lat,lng.
-func parsePlace(values []string) (*booking.Place, error) {
-	if len(values) != 1 {
-		return nil, errQuery
-	}
-	lat, lng, ok := strings.Cut(values[0], ",")
+func parsePlace(value string) (*booking.Place, error) {
+	lat, lng, ok := strings.Cut(value, ",")
 	if !ok {
 		return nil, errQuery
 	}

@@ -9,7 +9,9 @@ import (
 )
 
 func TestRoutesMatchOpenAPI(t *testing.T) {
-	webtest.RoutesMatchOpenAPI(t, newEnv(t).handler, usersvc.OpenAPI)
+	e := newEnv(t)
+	webtest.RoutesMatchOpenAPI(t, e.routes, "openapi.yaml")
+	webtest.QueriesMatchOpenAPI(t, e.handler, "openapi.yaml", e.user(ulla), "POST /book")
 }
 
 func TestNewNamesEverythingMissing(t *testing.T) {

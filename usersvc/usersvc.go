@@ -7,7 +7,6 @@
 package usersvc
 
 import (
-	_ "embed" // for openapi.yaml
 	"fmt"
 
 	"github.com/go-chi/chi/v5"
@@ -17,11 +16,6 @@ import (
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 )
-
-// OpenAPI describes the HTTP API of this service. A test compares it with [Service.Routes].
-//
-//go:embed openapi.yaml
-var OpenAPI []byte
 
 // Config is what a Service needs.
 type Config struct {
@@ -49,15 +43,21 @@ func New(c Config) (*Service, error) {
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
 	streams := web.NewStreams(s.c.Streams, s.c.Verifier, s.router)
-	only := func(sentence string) chi.Router { return r.With(web.Require(s.c.Verifier, token.User, sentence)) }
+	only := func(sentence string, query ...string) chi.Router {
+		return r.With(web.Require(s.c.Verifier, token.User, sentence), web.Query(query...))
+	}
+	// The original API, which ignores a query.
+	r.With(web.Require(s.c.Verifier, token.User, "Only users can book rides"), s.c.BookRate.ByCaller()).
+		Post("/book", web.Handle(s.book))
 
-	only("Only users can book rides").With(s.c.BookRate.ByCaller()).Post("/book", web.Handle(s.book))
-	only("Only users can ask for quotes").Get("/quote", web.Handle(s.quote))
-	only("Only users can ask for raiders nearby").Get("/availability", web.Handle(s.availability))
-	only("Only users can list their bookings").Get("/bookings",
-		web.Handle(bookings.List(s.board.CatchUp, s.list, s.view)))
+	only("Only users can ask for quotes", "from", "to").Get("/quote", web.Handle(s.quote))
+	only("Only users can ask for raiders nearby", "lat", "lng", "radius").
+		Get("/availability", web.Handle(s.availability))
+	only("Only users can list their bookings", "limit", "cursor", "state...", "since", "until").
+		Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, s.view)))
 	only("Only users can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
-	only("Only users can see their bookings").Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
+	only("Only users can see their bookings", "after").
+		Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r

@@ -189,7 +189,6 @@ func wholeNumber(d *jsontext.Decoder, v *int) error {
 var errNotWhole = errors.New("not a whole number within 2^53")
 
 // fieldName returns the beginning of a sentence about the field at p, such as Field "stops[1].lat".
-// It bounds and escapes what the client has chosen.
 func fieldName(p jsontext.Pointer) string {
 	var path strings.Builder
 	for name := range p.Tokens() {
@@ -200,12 +199,16 @@ func fieldName(p jsontext.Pointer) string {
 		}
 		path.WriteString(name)
 	}
+	return "Field " + quoteShort(path.String())
+}
+
+// quoteShort quotes a name that the client has chosen for a sentence. It bounds and escapes it.
+func quoteShort(name string) string {
 	const longest = 64 // bytes
-	name := path.String()
 	if len(name) > longest {
 		name = strings.ToValidUTF8(name[:longest], "") + "..."
 	}
-	return "Field " + strconv.Quote(name)
+	return strconv.Quote(name)
 }
 
 // kindName names the JSON that decodes into a Go type.

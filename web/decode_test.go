@@ -139,6 +139,8 @@ func TestDecode(t *testing.T) {
 		{name: "number for text", body: `{"email":1}`, err: web.ErrWrongType, says: `"email" must be text`},
 		{name: "list for text", body: `{"email":["a"]}`, err: web.ErrWrongType, says: `"email" must be text`},
 		{name: "object for text", body: `{"email":{"$ne":""}}`, err: web.ErrWrongType, says: `"email" must be text`},
+		{name: "number for text of an embedded struct", body: `{"note":1}`, err: web.ErrWrongType, says: `Field "note" must be text`},
+		{name: "NUL in an embedded struct", body: `{"note":"\u0000"}`, err: web.ErrBadText, says: `Field "note" contains`},
 		{name: "text for a number", body: `{"pickup":{"lat":"1"}}`, err: web.ErrWrongType, says: `"pickup.lat" must be a number`},
 		{name: "text for true", body: `{"sure":"true"}`, err: web.ErrWrongType, says: "true or false"},
 		{name: "fraction", body: `{"stars":1.5}`, err: web.ErrWrongType, says: `"stars" must be a whole number`},

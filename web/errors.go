@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -43,7 +44,8 @@ func lookHint(r *http.Request, f *fault.Error) string {
 // the client prefers JSON. A fault of kind Internal is always reported as [fault.ErrInternal].
 //
 // Behind [NewRouter], WriteError logs the cause of every answer of 500 or more, with the request
-// id. If the answer has begun, it writes nothing.
+// id: as an error where the fault is ours, and else as a warning, because a crowd can cause those.
+// If the answer has begun, it writes nothing.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.From(err)
 	rec := recordOf(r.Context())
@@ -56,19 +58,23 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 			status = statusClientGone
 		} else {
-			rec.logFailure(r.Context(), f.Code, err)
+			level := slog.LevelWarn
+			if f.Kind == fault.Internal {
+				level = slog.LevelError
+			}
+			rec.logFailure(r.Context(), level, f.Code, err)
 		}
 	}
 	if rec.answered() {
 		return
 	}
 
-	code, message := f.Code, f.Message
+	code, message, hint := f.Code, f.Message, f.Hint
 	if f.Look != "" {
 		message += " " + lookHint(r, f)
 	}
 	if f.Kind == fault.Internal {
-		code, message = fault.ErrInternal.Code, fault.ErrInternal.Message
+		code, message, hint = fault.ErrInternal.Code, fault.ErrInternal.Message, ""
 	}
 	h := w.Header()
 	switch {
@@ -82,7 +88,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	if f.RetryAfter > 0 || f.Kind == fault.Unavailable || f.Kind == fault.Exhausted {
 		h.Set("Retry-After", retryAfter(f.RetryAfter))
 	}
-	writeFailure(w, r, status, code, message)
+	writeFailure(w, r, status, code, message, hint)
 }
 
 // retryAfter returns d in whole seconds (RFC 9110 section 10.2.3), rounded up, at least 1.
@@ -90,8 +96,8 @@ func retryAfter(d time.Duration) string {
 	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
 }
 
-// writeFailure answers r with a message, as text or as a problem.
-func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, message string) {
+// writeFailure answers r with a message, as text or as a problem, which also has the hint, if any.
+func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, message, hint string) {
 	rec := recordOf(r.Context())
 	if rec != nil {
 		rec.code = code
@@ -105,6 +111,9 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 	h.Set("X-Content-Type-Options", "nosniff")
 	if accept := r.Header["Accept"]; len(accept) > 0 && prefersJSON(accept) {
 		p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: message, Code: code}
+		if hint != "" {
+			p.Detail = strings.TrimSuffix(message, ".") + ". " + hint
+		}
 		if rec != nil {
 			p.Instance = rec.id
 		}
@@ -121,10 +130,10 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 }
 
 // logFailure logs the cause of a server error. It does nothing outside a router.
-func (rec *record) logFailure(ctx context.Context, code string, err error) {
+func (rec *record) logFailure(ctx context.Context, level slog.Level, code string, err error) {
 	if rec == nil || rec.log == nil {
 		return
 	}
-	rec.log.LogAttrs(ctx, slog.LevelError, "request failed",
+	rec.log.LogAttrs(ctx, level, "request failed",
 		slog.String("request_id", rec.id), slog.String("code", code), slog.String("error", err.Error()))
 }

@@ -59,6 +59,7 @@ func TestWriteError(t *testing.T) {
 		{"with a cause", errTaken.Because(io.ErrNoProgress), 409, "That is taken. Choose another.", "", "", false, io.ErrNoProgress.Error()},
 		{"not a fault", errors.New("pq: password is hunter2"), 500, fault.ErrInternal.Message, "", "", true, "hunter2"},
 		{"an internal fault that talks", fault.New(fault.Internal, "hunter2", "It was hunter2."), 500, fault.ErrInternal.Message, "", "", true, "hunter2"},
+		{"with a hint", errTaken.Hinting("Blue is free."), 409, "That is taken. Choose another.", "", "", false, "Blue"},
 		{"unauthenticated", fault.New(fault.Unauthenticated, "credentials", "Invalid credentials"), 401, "Invalid credentials", bearer, "", false, ""},
 		{"invalid token", token.ErrInvalid.Because(errors.New("expired")), 403, "Invalid token", `Bearer error="invalid_token"`, "", false, "expired"},
 		{"forbidden", fault.New(fault.Forbidden, "not_yours", "That is not yours."), 403, "That is not yours.", "", "", false, ""},
@@ -88,12 +89,16 @@ func TestWriteError(t *testing.T) {
 			if c.mustNotReveal != "" && strings.Contains(got.Body.String(), c.mustNotReveal) {
 				t.Errorf("the answer reveals %q", c.mustNotReveal)
 			}
+			level := "WARN" // whatever makes a service unavailable, a crowd of clients included
+			if c.status == 500 {
+				level = "ERROR"
+			}
 			failures := j.Lines(t, "request failed")
 			switch {
 			case !c.logged && len(failures) > 0:
 				t.Errorf("logged as a failure of ours: %v", failures)
 			case c.logged && (len(failures) != 1 || failures[0]["request_id"] != "r-1" ||
-				failures[0]["level"] != "ERROR" || failures[0]["error"] != c.err.Error()):
+				failures[0]["level"] != level || failures[0]["error"] != c.err.Error()):
 				t.Errorf("the cause is not in the log once: %v", failures)
 			}
 		})
@@ -258,5 +263,26 @@ func TestWriteJSON(t *testing.T) {
 	}))
 	if got := answer(r, request("GET", "/", "")); got.Code != 500 || got.Body.String() != fault.ErrInternal.Message {
 		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
+
+// A hint is for clients that prefer JSON. Text stays as clients of old know it.
+func TestHint(t *testing.T) {
+	var j webtest.Journal
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errTaken, "That is taken. Choose another."},
+		{errTaken.Hinting("Blue is free."), "That is taken. Choose another. Blue is free."},
+		{errTaken.Saying("Taken").Hinting("Blue is free."), "Taken. Blue is free."},
+		{fmt.Errorf("wrapped: %w", errTaken.Saying("Taken").Hinting("Blue is free.")), "Taken. Blue is free."},
+		{fault.New(fault.Internal, "x", "y").Hinting("The password is hunter2."), fault.ErrInternal.Message},
+	} {
+		w := answer(failing(&j, c.err), request("GET", "/", "", "Accept", "application/json"))
+		var p struct{ Detail string }
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Detail != c.want {
+			t.Errorf("the detail is %q (%v), want %q", p.Detail, err, c.want)
+		}
 	}
 }

@@ -1,8 +1,10 @@
 package web_test
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -81,6 +83,52 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
+// Query refuses what a handler would ignore or could understand in two ways, and names it.
+func TestQuery(t *testing.T) {
+	const has, none = " This path has: limit, state.", " This path has no query parameters."
+	const special = " is malformed: write every character that is special in URLs as %XX."
+	long := strings.Repeat("n", 100)
+	for _, c := range []struct {
+		query, code, sentence string // "" passes
+	}{
+		{"", "", ""},
+		{"&&", "", ""},
+		{"limit=1", "", ""},
+		{"limit", "", ""},
+		{"%6cimit=1&state=a", "", ""},
+		{"state=a&limit=1&state=b&state=a", "", ""},
+		{"limit=1&limit=1", "repeated_parameter", `Query parameter "limit" occurs more than once.` + has},
+		{"limit=1&%6cimit=1", "repeated_parameter", `Query parameter "limit" occurs more than once.` + has},
+		{"limt=1", "unknown_parameter", `Query parameter "limt" is unknown.` + has},
+		{"state=a&Limit=1", "unknown_parameter", `Query parameter "Limit" is unknown.` + has},
+		{"limit...=1", "unknown_parameter", `Query parameter "limit..." is unknown.` + has},
+		{"state...=1", "unknown_parameter", `Query parameter "state..." is unknown.` + has},
+		{"=1", "unknown_parameter", `Query parameter "" is unknown.` + has},
+		{"a%0Ab%FF=1", "unknown_parameter", `Query parameter "a\nb\xff" is unknown.` + has},
+		{long, "unknown_parameter", `Query parameter "` + long[:64] + `..." is unknown.` + has},
+		{"limit=%zz", "query", `Query parameter "limit"` + special + has},
+		{"%zz=1", "query", `Query parameter "%zz"` + special + has},
+		{"limit=1;state=2", "query", `Query parameter "limit"` + special + has},
+	} {
+		r := request("GET", "/bookings", "", "Accept", "application/json")
+		r.URL.RawQuery = c.query
+		passed := false
+		pass := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true })
+		w := answer(web.Query("limit", "state...")(pass), r)
+		var told struct{ Code, Detail string }
+		_ = json.Unmarshal(w.Body.Bytes(), &told) // nothing, if it passes
+		if passed != (c.code == "") || told.Code != c.code || told.Detail != c.sentence {
+			t.Errorf("?%s: passed: %v, told %+v, want %+v", c.query, passed, told, c)
+		}
+	}
+	r := request("GET", "/bookings", "")
+	r.URL.RawQuery = "x"
+	if w := answer(web.Query()(http.NotFoundHandler()), r); w.Code != 400 ||
+		w.Body.String() != `Query parameter "x" is unknown.`+none {
+		t.Errorf("answer %d %q", w.Code, w.Body)
+	}
+}
+
 func TestPage(t *testing.T) {
 	for _, c := range []struct {
 		query  string
@@ -91,7 +139,6 @@ func TestPage(t *testing.T) {
 	}{
 		{"", 100, 20, 0, nil},
 		{"", 10, 10, 0, nil},
-		{"other=1", 100, 20, 0, nil},
 		{"limit=1", 100, 1, 0, nil},
 		{"limit=100", 100, 100, 0, nil},
 		{"cursor=17", 100, 20, 17, nil},
@@ -107,14 +154,10 @@ func TestPage(t *testing.T) {
 		{"limit=", 100, 0, 0, web.ErrLimit},
 		{"limit", 100, 0, 0, web.ErrLimit},
 		{"limit=99999999999999999999", 100, 0, 0, web.ErrLimit},
-		{"limit=1&limit=1", 100, 0, 0, web.ErrLimit},
 		{"cursor=", 100, 0, 0, web.ErrCursor},
 		{"cursor=-1", 100, 0, 0, web.ErrCursor},
 		{"cursor=x", 100, 0, 0, web.ErrCursor},
 		{"cursor=18446744073709551616", 100, 0, 0, web.ErrCursor},
-		{"cursor=1&cursor=2", 100, 0, 0, web.ErrCursor},
-		{"limit=%zz", 100, 0, 0, web.ErrQuery},
-		{"limit=1;cursor=2", 100, 0, 0, web.ErrQuery},
 	} {
 		r := request("GET", "/bookings", "")
 		r.URL.RawQuery = c.query
@@ -144,7 +187,6 @@ func TestWords(t *testing.T) {
 		{"w=" + strings.Repeat("a,", 31) + "a", slices.Repeat([]string{"a"}, 32), nil},
 		{"w=" + strings.Repeat("a,", 32) + "a", nil, web.ErrTooManyValues},
 		{"w=" + strings.Repeat("a&w=", 32) + "a", nil, web.ErrTooManyValues},
-		{"w=%zz", nil, web.ErrQuery},
 	} {
 		r := request("GET", "/bookings", "")
 		r.URL.RawQuery = c.query
@@ -175,8 +217,6 @@ func TestMoment(t *testing.T) {
 		{"t=2026-03-01+08:00:00Z", time.Time{}, web.ErrTime},
 		{"t=2026-02-30T08:00:00Z", time.Time{}, web.ErrTime},
 		{"t=1772352000", time.Time{}, web.ErrTime},
-		{"t=2026-03-01T08:00:00Z&t=2026-03-01T08:00:00Z", time.Time{}, web.ErrTime},
-		{"t=%zz", time.Time{}, web.ErrQuery},
 	} {
 		r := request("GET", "/bookings", "")
 		r.URL.RawQuery = c.query

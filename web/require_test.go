@@ -3,6 +3,7 @@ package web_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -189,6 +190,33 @@ func TestRequireWithoutKeys(t *testing.T) {
 	if got.Code != 503 || got.Header().Get("Retry-After") != "1" || strings.Contains(got.Body.String(), "Invalid") ||
 		got.Header().Get("WWW-Authenticate") != "" {
 		t.Errorf("%d %s %v", got.Code, got.Body, got.Header())
+	}
+}
+
+// TestExpiredToken checks that an expired token has a code of its own, so that an app knows that it
+// must refresh. The sentence, and the codes of all other invalid tokens, stay the same.
+func TestExpiredToken(t *testing.T) {
+	a := tokentest.New(t)
+	tok := func(issued, expires time.Duration) string {
+		now := time.Now()
+		return a.Raw(a.Private, a.Header(), a.Claims("user", tokentest.Ulla, "ulla@example.com", now.Add(issued),
+			now.Add(expires)))
+	}
+	for _, c := range []struct{ name, raw, code string }{
+		{"expired", tok(-time.Hour, -time.Minute), "token_expired"},
+		{"not yet valid", tok(time.Hour, time.Hour+time.Minute), "invalid_token"},
+		{"no token", "invalid.token.here", "invalid_token"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var j webtest.Journal
+			r := request("POST", "/book", "", "Authorization", "Bearer "+c.raw, "Accept", "application/json")
+			got := answer(guarded(&j, a.Verifier()), r)
+			var p struct{ Detail, Code string }
+			if err := json.Unmarshal(got.Body.Bytes(), &p); err != nil || got.Code != 403 || p.Code != c.code ||
+				p.Detail != "Invalid token" || got.Header().Get("WWW-Authenticate") != `Bearer error="invalid_token"` {
+				t.Errorf("%d %s, want 403 with the code %s (%v)", got.Code, got.Body, c.code, err)
+			}
+		})
 	}
 }
 

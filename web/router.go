@@ -46,11 +46,12 @@ const defaultPatience = 10 * time.Second
 //
 // It panics, as MustRegister does, if a service is registered twice with one Registerer.
 func NewRouter(c RouterConfig) chi.Router {
+	r := chi.NewRouter()
 	o := &observer{
 		log:          c.Log,
 		look:         c.Look,
 		now:          c.Now,
-		metrics:      newMetrics(c.Service, c.Registerer),
+		metrics:      newMetrics(c.Service, c.Registerer, r),
 		cacheControl: []string{"no-store"},
 		typeOptions:  []string{"nosniff"},
 		policy:       []string{"default-src 'none'; frame-ancestors 'none'"},
@@ -63,7 +64,6 @@ func NewRouter(c RouterConfig) chi.Router {
 	if o.patience = c.Patience; o.patience <= 0 {
 		o.patience = defaultPatience
 	}
-	r := chi.NewRouter()
 	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, c.Rate.ByAddress(), middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
@@ -104,7 +104,7 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 		}
 		allow := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", allow)
-		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This path supports only "+allow+".")
+		writeFailure(w, r, http.StatusMethodNotAllowed, "method_not_allowed", "This path supports only "+allow+".", "")
 	}
 }
 
@@ -171,7 +171,7 @@ func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 		if rec.answered() {
 			aborted = true
 		} else {
-			writeFailure(rec, r, http.StatusInternalServerError, fault.ErrInternal.Code, fault.ErrInternal.Message)
+			writeFailure(rec, r, http.StatusInternalServerError, fault.ErrInternal.Code, fault.ErrInternal.Message, "")
 		}
 	}
 	o.record(rec, r, aborted, o.now().Sub(start))

@@ -152,7 +152,17 @@ pillion_http_requests_total{method="POST",route="/book",service="usersvc",status
 pillion_http_requests_total{method="POST",route="/book",service="usersvc",status="403"} 1
 pillion_http_requests_total{method="other",route="unmatched",service="usersvc",status="404"} 1
 `
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "pillion_http_requests_total"); err != nil {
+	all := new(strings.Builder)
+	all.WriteString(want)
+	for _, route := range []string{"GET /admin/users/{id}", "GET /bookings/{id}", "GET /early-hints", "GET /failing",
+		"GET /nothing", "POST /book"} { // the failures of each route exist before the first one
+		method, path, _ := strings.Cut(route, " ")
+		for _, status := range []int{500, 503} {
+			fmt.Fprintf(all, "pillion_http_requests_total{method=%q,route=%q,service=\"usersvc\",status=\"%d\"} 0\n",
+				method, path, status)
+		}
+	}
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(all.String()), "pillion_http_requests_total"); err != nil {
 		t.Error(err)
 	}
 	if n, err := testutil.GatherAndCount(reg, "pillion_http_request_duration_seconds"); err != nil || n != 8 {
@@ -168,8 +178,8 @@ func TestRoutersShareARegistry(t *testing.T) {
 		r.Get("/", func(http.ResponseWriter, *http.Request) {})
 		answer(r, request("GET", "/", ""))
 	}
-	if n, err := testutil.GatherAndCount(reg, "pillion_http_requests_total"); err != nil || n != 3 {
-		t.Errorf("%d counters, want 3: %v", n, err)
+	if n, err := testutil.GatherAndCount(reg, "pillion_http_requests_total"); err != nil || n != 9 {
+		t.Errorf("%d counters, want 9, the status 200 and two failures for each: %v", n, err)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -128,7 +129,7 @@ func (st *Stream) Send(events ...Event) error {
 	for _, e := range events {
 		var err error
 		if st.buf, err = e.append(st.buf); err != nil {
-			recordOf(st.r.Context()).logFailure(st.r.Context(), fault.ErrInternal.Code, err)
+			recordOf(st.r.Context()).logFailure(st.r.Context(), slog.LevelError, fault.ErrInternal.Code, err)
 			return st.End(Unavailable)
 		}
 	}
@@ -282,24 +283,18 @@ var ErrLastEventID = fault.New(fault.Invalid, "last_event_id",
 
 // LastEventID returns the id of the last event that the client has received, from the header
 // Last-Event-ID, which clients send when they reconnect, or else from ?after=. ok is false for a
-// client that starts. Errors: ErrLastEventID, ErrQuery.
+// client that starts. Errors: ErrLastEventID, whose sentence names the one that is malformed.
 func LastEventID(r *http.Request) (id uint64, ok bool, err error) {
-	values := r.Header["Last-Event-Id"]
-	if len(values) == 1 && values[0] == "" {
-		values = nil
-	}
-	if len(values) == 0 {
-		query, err := parseQuery(r)
-		if err != nil {
-			return 0, false, err
+	if after := r.URL.Query()["after"]; after != nil {
+		if id, err = strconv.ParseUint(after[0], 10, 64); err != nil {
+			return 0, false, ErrLastEventID.Saying("after must be an id exactly as the stream sent it, or be absent.")
 		}
-		values = query["after"]
 	}
-	if len(values) == 0 {
-		return 0, false, nil
+	header := r.Header["Last-Event-Id"]
+	if len(header) == 0 || len(header) == 1 && header[0] == "" {
+		return id, r.URL.Query().Has("after"), nil
 	}
-	id, err = strconv.ParseUint(values[0], 10, 64)
-	if err != nil || len(values) > 1 {
+	if id, err = strconv.ParseUint(header[0], 10, 64); err != nil || len(header) > 1 {
 		return 0, false, ErrLastEventID
 	}
 	return id, true, nil

@@ -60,13 +60,14 @@ func LoadOrCreate(path string, bits int) (*rsa.PrivateKey, error) {
 
 func notWritten(path string, cause error) error {
 	return ErrFile.Saying(fmt.Sprintf(
-		"A private key could not be written to %s. Make that folder writable, or name another file.", path,
-	)).Because(cause)
+		"A private key could not be written to %s: %s. Make that folder writable, or name another file.", path,
+		fault.Reason(cause))).Because(cause)
 }
 
 func unreadable(path string, cause error) error {
 	return ErrFile.Saying(fmt.Sprintf(
-		"The private key file %s cannot be read. Name a file that this user may read.", path)).Because(cause)
+		"The private key file %s cannot be read: %s. Name a file that this user may read.", path,
+		fault.Reason(cause))).Because(cause)
 }
 
 // create writes a new key to path, unless the file exists by then.

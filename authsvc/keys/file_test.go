@@ -261,11 +261,11 @@ func TestNoPlaceForAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, path, sentence string }{
-		{"a folder", dir, "cannot be read"},
+		{"a folder", dir, "cannot be read: not a regular file. "},
 		{"a pipe", pipe, "cannot be read"}, // and does not wait for a writer
-		{"under a file", filepath.Join(file, "private.key"), "cannot be read"},
+		{"under a file", filepath.Join(file, "private.key"), "cannot be read: not a directory. "},
 		{"a folder that cannot be made", "/dev/null/keys/private.key", "cannot be read"},
-		{"a folder that takes no files", "/proc/private.key", "could not be written"},
+		{"a folder that takes no files", "/proc/private.key", "could not be written to /proc/private.key: no such file or directory. "},
 		{"a link to nowhere", dangling, "cannot be read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

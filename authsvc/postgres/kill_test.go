@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/authsvc/postgres/postgrestest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/webtest"
 )
 
 const password = "correct horse battery"
@@ -36,7 +37,7 @@ func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.Routes()
+	return webtest.Checked(t, s.Routes(), "../openapi.yaml")
 }
 
 // A crowd registers and logs in until it is stopped, and records the answers.

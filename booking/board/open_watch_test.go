@@ -296,7 +296,7 @@ func TestOpenWatchBetweenPages(t *testing.T) {
 		c.event("d", booking.Requested, owner),
 		c.event("c", booking.Accepted, rider),
 		c.event("a", booking.Released, rider),
-	) // a opens anew, behind d
+	) // a opens again, behind d
 	for page() {
 	}
 	apply(t, all, c.event("e", booking.Requested, owner))

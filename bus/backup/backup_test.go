@@ -100,6 +100,11 @@ func TestDamagedBackups(t *testing.T) {
 
 	_, err = backup.Make(bounded(t), small(t).conn, folder, backup.Options{})
 	refused(t, err, backup.ErrFolder)
+	_, err = backup.Make(bounded(t), small(t).conn, filepath.Join(folder, "manifest.json", "within"), backup.Options{})
+	refused(t, err, backup.ErrFolder)
+	if !strings.Contains(err.Error(), "within: not a directory. Choose another folder with --out.") {
+		t.Errorf("a folder that cannot be made: %v", err)
+	}
 }
 
 // Restore refuses to overwrite data, or to work beside running services, and it deletes an

@@ -84,22 +84,22 @@ type folder string
 // makeFolder creates a folder that only its owner can read: a backup contains tokens and password
 // hashes. A folder that exists must be empty.
 func makeFolder(path string) (folder, error) {
-	say := func(why string, err error) error {
-		return ErrFolder.Saying(fmt.Sprintf(
-			"Cannot make a backup in %s: %s. Choose another folder with --out.", path, why)).Because(err)
+	fail := func(err error) (folder, error) {
+		return "", ErrFolder.Saying(fmt.Sprintf("Cannot make a backup in %s: %s. Choose another folder with --out.",
+			path, fault.Reason(err))).Because(err)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", say("it cannot be created", err)
+		return fail(err)
 	}
 	there, err := os.ReadDir(path)
 	if err != nil {
-		return "", say("it cannot be read", err)
+		return fail(err)
 	}
 	if len(there) > 0 {
-		return "", say("it is not empty", nil)
+		return fail(errors.New("it is not empty"))
 	}
 	if err := os.Chmod(path, 0o700); err != nil { //nolint:gosec // folders need the x bit
-		return "", say("it belongs to another user", err)
+		return fail(err)
 	}
 	return folder(path), nil
 }
@@ -165,12 +165,13 @@ func Open(path string) (*Backup, error) {
 	}
 	if err != nil {
 		return nil, ErrIncomplete.Saying(fmt.Sprintf(
-			"Cannot read the %s in %s. Check its permissions.", manifestName, path)).Because(err)
+			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err))).Because(err)
 	}
 	defer file.Close() //nolint:errcheck // it is only read
 	text, err := io.ReadAll(io.LimitReader(file, manifestLimit))
 	if err != nil {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf("Cannot read the %s in %s.", manifestName, path)).Because(err)
+		return nil, ErrIncomplete.Saying(fmt.Sprintf(
+			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err))).Because(err)
 	}
 	var version struct {
 		Version int `json:"version"`

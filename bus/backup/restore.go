@@ -110,44 +110,31 @@ func undo(ctx context.Context, conn *bus.Conn, names []string) error {
 	return errors.Join(failures...)
 }
 
-// Error codes of the server for what an operator can resolve.
+// Error codes of the server.
 const (
-	errNameInUse           = 10130
-	errNoPeers             = 10005
-	errInsufficient        = 10023
-	errInsufficientStorage = 10047
-	errMemoryExceeded      = 10028
-	errStorageExceeded     = 10049
+	errNameInUse     = 10130
+	errRestoreFailed = 10062 // all failures without a code of their own
 )
 
-// errRestoreFailed is the server's code for all other failures.
-const errRestoreFailed = 10062
-
-func isRefusal(err error, code jetstream.ErrorCode) bool {
-	var refusal *jetstream.APIError
-	return errors.As(err, &refusal) && refusal.ErrorCode == code
-}
+func isRefusal(err error, code jetstream.ErrorCode) bool { return bus.APIError(err).ErrorCode == code }
 
 func restoreError(s Stream, err error) error {
-	name := s.Name
-	if refusal, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch refusal.ErrorCode {
-		case errNameInUse:
-			return ErrNotEmpty.Saying("Another program created stream " + name + " during the restore, so the " +
-				"restored system is incomplete. Find out which, delete its streams, and try again.").Because(err)
-		case errNoPeers, errInsufficient:
-			return fault.New(fault.Invalid, "no_peers", "NATS has too few servers for that number of replicas. "+
-				"Start more servers, or set --replicas to fewer.").Because(err)
-		case errInsufficientStorage, errStorageExceeded, errMemoryExceeded:
-			var c jetstream.StreamConfig
-			_ = json.Unmarshal(s.Config, &c) // the server has parsed it
-			return fault.New(fault.Invalid, "no_storage", fmt.Sprintf(
-				"NATS has too little storage for stream %s, which may take %d MiB on each server. Raise max_file_store "+
-					"there; its default is three quarters of the free space.",
-				name, (max(c.MaxBytes, 0)+1<<20-1)>>20)).Because(err)
-		}
+	switch name := s.Name; {
+	case isRefusal(err, errNameInUse):
+		return ErrNotEmpty.Saying("Another program created stream " + name + " during the restore, so the " +
+			"restored system is incomplete. Find out which, delete its streams, and try again.").Because(err)
+	case bus.LacksStorage(err):
+		var c jetstream.StreamConfig
+		_ = json.Unmarshal(s.Config, &c) // the server has parsed it
+		return fault.New(fault.Invalid, "no_storage", fmt.Sprintf(
+			"NATS has too little storage for stream %s, which may take %d MiB on each server. Raise max_file_store "+
+				"there; its default is three quarters of the free space.",
+			name, (max(c.MaxBytes, 0)+1<<20-1)>>20)).Because(err)
+	case bus.LacksServers(err):
+		return fault.New(fault.Invalid, "no_peers", "NATS has too few servers for that number of replicas. "+
+			"Start more servers, or set --replicas to fewer.").Because(err)
 	}
-	return unavailable("restore stream "+name, err)
+	return unavailable("restore stream "+s.Name, err)
 }
 
 // stream restores one stream, and returns when all of its replicas are current.
@@ -184,7 +171,9 @@ func (b *Backup) restoreCopy(ctx context.Context, conn *bus.Conn, s Stream) erro
 	defer file.Close() //nolint:errcheck // it is only read
 	p := notReadyYet
 	p.Tries = copyTries
-	p.When = func(err error) bool { return isRefusal(err, errRestoreFailed) }
+	p.When = func(err error) bool {
+		return isRefusal(err, errRestoreFailed) && !bus.LacksServers(err) && !bus.LacksStorage(err)
+	}
 	return p.Do(ctx, func() error {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return err

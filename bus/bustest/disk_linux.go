@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Disk is a file system that can break. The caller must call [Disk.Close].
@@ -63,6 +65,10 @@ func (d *Disk) Break() error { return os.WriteFile(d.fault(), []byte("1"), 0) }
 // because the kernel keeps treating the old one as broken while any process refers to it. Processes
 // that use the disk must be restarted.
 func (d *Disk) Repair() error {
+	// What the kernel writes through the old loop device from now on would damage the new disk.
+	if err := d.flush(); err != nil {
+		return err
+	}
 	if err := d.Close(); err != nil {
 		return err
 	}
@@ -73,6 +79,19 @@ func (d *Disk) Repair() error {
 // Close unmounts the disk.
 func (d *Disk) Close() error {
 	return errors.Join(syscall.Unmount(d.Dir, syscall.MNT_DETACH), d.detach())
+}
+
+// flush writes what the kernel still has to write. It fails for what a broken disk does not take.
+func (d *Disk) flush() error {
+	dir, err := os.Open(d.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := unix.Syncfs(int(dir.Fd())); err != nil && !errors.Is(err, unix.EIO) && !errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("flush %s: %w", d.Dir, err)
+	}
+	return nil
 }
 
 func (d *Disk) mount() (err error) {

@@ -19,7 +19,6 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/booking"
@@ -87,8 +86,7 @@ const (
 // errNoPermissions rejects a client whose role has no permissions on NATS.
 var errNoPermissions = fault.New(fault.Forbidden, "nats_role", "Only users and riders may connect.")
 
-// New returns a Callout and registers its metrics. It returns an error when a required part of the
-// configuration is missing.
+// New returns a Callout. It returns an error when a required part of the configuration is missing.
 func New(c Config) (*Callout, error) {
 	if c.Conn == nil || c.Secret.Issuer == nil || c.Secret.XKey == nil || c.Verifier == nil || c.Keys == nil ||
 		c.Revocations == nil || c.Watch == nil {
@@ -98,11 +96,9 @@ func New(c Config) (*Callout, error) {
 	if c.Page <= 0 {
 		c.Page = 4096
 	}
-	return &Callout{c, promauto.With(c.Registerer).NewCounterVec(prometheus.CounterOpts{
-		Namespace: "pillion", Name: "nats_logins_total",
-		Help: "NATS authentication requests for clients without a known key, by result: accepted, refused, " +
-			"unavailable.",
-	}, []string{"result"})}, nil
+	return &Callout{c, bus.Counters(c.Registerer, "nats_logins_total",
+		"NATS authentication requests for clients without a known key, by result.",
+		"result", "accepted", "refused", "unavailable")}, nil
 }
 
 // Run answers requests and closes connections until ctx ends. It then answers the requests that it

@@ -3,6 +3,7 @@ package callout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -32,14 +33,14 @@ const (
 // runSweeper closes connections with invalidated tokens until ctx ends: right after each revocation
 // or change of keys, and periodically.
 func (c *Callout) runSweeper(ctx context.Context) {
-	known := map[string]bool{}
+	s := &servers{known: map[string]bool{}}
 	for ctx.Err() == nil {
 		revoked, keys := c.Watch.Next(), c.Keys.Changed()
-		c.sweep(ctx, known)
+		c.sweep(ctx, s)
 		again := time.NewTimer(sweepPace)
 		select {
 		case <-revoked:
-			c.sweep(ctx, known)
+			c.sweep(ctx, s)
 			again.Reset(sweepAgain)
 			select {
 			case <-again.C:
@@ -67,25 +68,31 @@ type connectionPage struct {
 	} `json:"data"`
 }
 
-// sweep asks all servers for their connections, and closes those with invalidated tokens. known is
-// the set of servers, which sweep keeps up to date. It asks a server again that was too slow to
-// answer with the others.
-func (c *Callout) sweep(ctx context.Context, known map[string]bool) {
-	var servers sync.WaitGroup
-	defer servers.Wait()
+// servers are what is known of the servers from one sweep to the next.
+type servers struct {
+	known  map[string]bool // their ids
+	silent bool            // none has answered the last sweep
+}
+
+var errSilent = errors.New("none has answered")
+
+// sweep asks all servers for their connections, and closes those with invalidated tokens. It asks a
+// server again that was too slow to answer with the others.
+func (c *Callout) sweep(ctx context.Context, s *servers) {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
 	ask, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
-	failed := func(err error) { c.Log.Debug("no NATS server lists its connections", "error", err) }
 	answers, err := natsext.RequestMany(ask, c.Conn.NATS(), access.ConnectionsSubject(access.AllServers),
 		c.pageRequest(0), natsext.RequestManyStall(sweepSilence))
 	if err != nil {
-		failed(err)
+		c.note(ctx, s, err)
 		return
 	}
-	here := map[string]bool{}
+	here, silence := map[string]bool{}, errSilent
 	for m, err := range answers {
 		if err != nil {
-			failed(err)
+			silence = err
 			break
 		}
 		first, err := parsePage(m)
@@ -93,20 +100,42 @@ func (c *Callout) sweep(ctx context.Context, known map[string]bool) {
 			c.Log.Warn("cannot parse the list of connections of a NATS server", "error", err)
 			continue
 		}
-		here[first.Server.ID], known[first.Server.ID] = true, true
-		servers.Go(func() { c.sweepServer(ctx, first) })
+		here[first.Server.ID], s.known[first.Server.ID] = true, true
+		sweeping.Go(func() { c.sweepServer(ctx, first) })
 	}
-	for id := range known {
+	for id := range s.known {
 		if here[id] {
 			continue
 		}
 		first, err := c.connections(ctx, id, 0)
-		if err != nil { // it has probably stopped
-			c.Log.Debug("a NATS server does not list its connections", "server", id, "error", err)
-			delete(known, id)
+		if err != nil {
+			if ctx.Err() == nil && c.Conn.Ready(ctx) == nil {
+				c.Log.Warn("a NATS server no longer lists its connections; unless it has stopped, revoked tokens "+
+					"may still be in use there", "server", id, "error", err)
+			}
+			delete(s.known, id)
 			continue
 		}
-		servers.Go(func() { c.sweepServer(ctx, first) })
+		here[id] = true
+		sweeping.Go(func() { c.sweepServer(ctx, first) })
+	}
+	if len(here) > 0 {
+		silence = nil
+	}
+	c.note(ctx, s, silence)
+}
+
+// note logs once that no server lists its connections, and once that one does again. While there is
+// no connection to NATS, the connection itself has logged the reason.
+func (c *Callout) note(ctx context.Context, s *servers, silence error) {
+	if ctx.Err() != nil || c.Conn.Ready(ctx) != nil || s.silent == (silence != nil) {
+		return
+	}
+	s.silent = silence != nil
+	if s.silent {
+		c.Log.Warn("no NATS server lists its connections; revoked tokens may still be in use on them", "error", silence)
+	} else {
+		c.Log.Info("the NATS servers list their connections again")
 	}
 }
 

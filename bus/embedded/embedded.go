@@ -14,10 +14,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,7 +199,8 @@ func loopback(host string) bool {
 func listenAddr(addr string) (host string, port int, err error) {
 	say := func(why string, cause error) error {
 		return ErrAddr.Saying(fmt.Sprintf(
-			"NATS cannot listen on %s: %s. Choose another with --nats-addr.", addr, why)).Because(cause)
+			"NATS cannot listen on %s: %s. Choose another address with --nats-addr (NATS_ADDR).", addr,
+			why)).Because(cause)
 	}
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -250,18 +251,11 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 	return s.srv.InProcessConn()
 }
 
-// URL returns the URL of the server for clients on this machine.
+// URL returns the URL of the address on which the server listens. It may be that of all interfaces.
 func (s *Server) URL() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	u, err := url.Parse(s.srv.ClientURL())
-	if err != nil {
-		return s.srv.ClientURL()
-	}
-	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsUnspecified() {
-		u.Host = net.JoinHostPort("127.0.0.1", u.Port())
-	}
-	return u.String()
+	return s.srv.ClientURL()
 }
 
 // Stop ends the server and returns when its streams are closed. Close connections first.
@@ -272,7 +266,8 @@ func (s *Server) Stop() error {
 	return s.lock.Unlock()
 }
 
-// A logger writes the server's log to slog. It demotes notices to debug messages.
+// A logger writes the server's log to slog. It demotes notices to debug messages, and errors of one
+// client to warnings: anyone who may connect can cause those, and an error is for an operator.
 type logger struct {
 	log   *slog.Logger
 	fatal chan string // receives why the server fails to start
@@ -284,5 +279,11 @@ func (l logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sp
 func (l logger) Debugf(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
 func (l logger) Tracef(string, ...any)           {} // the protocol, which contains tokens
 func (l logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Errorf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Fatalf(format string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (l logger) Errorf(format string, v ...any) {
+	if strings.Contains(format, " - cid:") { // how the server begins what it says about a client
+		l.Warnf(format, v...)
+		return
+	}
+	l.log.Error("nats: " + fmt.Sprintf(format, v...))
+}
+func (l logger) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }

@@ -306,4 +306,4 @@ func (p *publisher) publish(ctx context.Context, item *feedItem) error {
 	return nil
 }
 
-var errNewTurn = errors.New("this instance's turn has begun anew")
+var errNewTurn = errors.New("this instance's turn has begun again")

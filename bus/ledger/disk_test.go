@@ -51,6 +51,7 @@ func limitFiles(t *testing.T, most uint64) {
 // A failed write stops bookings no longer than the fault lasts: the server reports it, reopens its
 // store, and has everything that was acknowledged.
 func TestFailedWriteHeals(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(t *testing.T) diskFault{
 		"full": func(t *testing.T) diskFault {
 			v := bustest.MountVolume(t, 128<<20)
@@ -73,6 +74,7 @@ func TestFailedWriteHeals(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if name != "one failed write" || alone(t) {
 				breakDisk(t, fault(t))
 			}

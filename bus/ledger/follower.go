@@ -84,7 +84,7 @@ func (f *Follower) Run(ctx context.Context) error {
 }
 
 var errOtherLedger = errors.New("the ledger is not the one that has been read, or ends before that: it was " +
-	"replaced or has lost events; restart to read it anew")
+	"replaced or has lost events; restart to read it again")
 
 // errBehind says that the leader has not applied what another replica has shown. It may have just
 // become the leader.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/snapshot"
 )
@@ -27,9 +28,9 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
-	counters := func(name, label, help string) *prometheus.CounterVec {
-		o := prometheus.CounterOpts{Namespace: "pillion", Name: name, Help: help}
-		return bus.MustRegister(r, prometheus.NewCounterVec(o, []string{label}))
+	var events []string
+	for _, k := range booking.Kinds() {
+		events = append(events, string(k))
 	}
 	options := func(name, help string) prometheus.GaugeOpts {
 		return prometheus.GaugeOpts{Namespace: "pillion", Name: name, Help: help}
@@ -38,25 +39,27 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return bus.MustRegister(r, prometheus.NewGauge(options(name, help)))
 	}
 	return &metrics{
-		appended: counters("events_appended_total", "event",
-			"Events that this process appended to the ledger, by event."),
-		attempts: counters("append_attempts_total", "result",
-			"Writes to the ledger, by result: stored, moved, retried, full, unknown."),
-		verified: counters("events_verified_total", "event",
-			"Events of the ledger that passed re-verification on their way to the board, by event."),
-		refused: counters("events_refused_total", "reason",
-			"Messages of the ledger that re-verification permanently rejected on their way to the board, by reason."),
-		ignored: counters("events_ignored_total", "reason",
-			"Messages of the ledger that were skipped without a verdict, by reason."),
-		quarantined: counters("quarantine_records_total", "result",
-			"Rejected messages, by the result of recording them: recorded, known, aged, dropped."),
+		appended: bus.Counters(r, "events_appended_total",
+			"Events that this process appended to the ledger, by event.", "event", events...),
+		attempts: bus.Counters(r, "append_attempts_total", "Writes to the ledger, by result.",
+			"result", "stored", "moved", "retried", "full", "unknown"),
+		verified: bus.Counters(r, "events_verified_total",
+			"Events of the ledger that passed re-verification on their way to the board, by event.",
+			"event", events...),
+		refused: bus.Counters(r, "events_refused_total",
+			"Messages of the ledger that re-verification permanently rejected on their way to the board, by reason.",
+			"reason", refusalReasons()...),
+		ignored: bus.Counters(r, "events_ignored_total",
+			"Messages of the ledger that were skipped without a verdict, by reason.", "reason", "engaged", "aged"),
+		quarantined: bus.Counters(r, "quarantine_records_total",
+			"Rejected messages, by the result of recording them.", "result", "recorded", "known", "aged", "dropped"),
 		rebuilds: bus.MustRegister(r, prometheus.NewCounter(prometheus.CounterOpts(options("board_rebuilds_total",
 			"How often the board was rebuilt because tokens were revoked, or a key was retired, as of a time in the past.")))),
 		stalled: gauge("follower_stalled",
 			"1 while the board waits for the keys or revocations that it needs for the next message of the ledger."),
 		lag: gauge("consumer_lag", "Messages of the ledger that the board has yet to read."),
-		snapshots: counters("board_snapshots_total", "result",
-			"Snapshots of the board that this process began, by result: made, overtaken, failed."),
+		snapshots: bus.Counters(r, "board_snapshots_total",
+			"Snapshots of the board that this process began, by result.", "result", "made", "overtaken", "failed"),
 		started: bus.MustRegister(r, prometheus.NewGaugeVec(options("board_started_from",
 			"1 for what the board was started from: snapshot, or the reason why the whole ledger was read."),
 			[]string{"from"})),

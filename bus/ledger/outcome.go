@@ -84,7 +84,7 @@ func (l *Ledger) probe(kind booking.Kind) func(context.Context) error {
 			return err
 		}
 		_, err = l.conn.Publish(ctx, &nats.Msg{Subject: last.Subject, Header: nats.Header{
-			// Without this guard an event that has just aged would be stored anew.
+			// Without this guard an event that has just aged would be stored again.
 			jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(last.Seq, 10)},
 		}}, jetstream.WithExpectStream(bus.LedgerStream), jetstream.WithRetryAttempts(0))
 		if bus.APIError(err).ErrorCode == bus.CodeStoreFailed {

@@ -10,7 +10,7 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// rebuild reads the board anew whenever the epoch has changed since it was judged, until ctx ends:
+// rebuild reads the board again whenever the epoch has changed since it was judged, until ctx ends:
 // then it is the board of a reader that starts now. The old board stays in use meanwhile.
 func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 	for ctx.Err() == nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // An operator says today that a key, or a session, was not valid since an earlier time. Earlier
-// verdicts are reached anew: the live board becomes that of a reader that starts now, and nobody
+// verdicts are reached again: the live board becomes that of a reader that starts now, and nobody
 // sees it half read.
 func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {

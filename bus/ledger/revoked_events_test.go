@@ -77,7 +77,7 @@ func TestReplayAcrossARevocation(t *testing.T) {
 		ledger2 := anew.Ledger(t)
 		board2, _ := ledgertest.Follow(t, ledger2)
 		ledgertest.Await(t, ledger2, board2)
-		check("a board read anew", board2, ledger2)
+		check("a board read again", board2, ledger2)
 		quarantined := func() string {
 			m, err := conn.JetStream().Stream(ctx, bus.QuarantineStream)
 			if err != nil {

@@ -37,6 +37,16 @@ func RefusalReason(err error) (string, bool) {
 	return "", false
 }
 
+// refusalReasons returns all reasons.
+func refusalReasons() []string {
+	reasons := []string{"subject", "body", "schema", "mismatch", "no_token", "role", "actor", "position",
+		"does_not_follow", "duplicate"}
+	for _, why := range token.RefusalReasons() {
+		reasons = append(reasons, "token_"+why)
+	}
+	return reasons
+}
+
 // A TokenVerifier verifies a token as of the time when an event was stored.
 type TokenVerifier interface {
 	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)

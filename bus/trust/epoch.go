@@ -5,8 +5,8 @@ import "sync"
 // An Epoch counts changes of the past. Readers of the ledger judge an event as of when it was
 // stored, and the keys and revocations of that time do not change, except on purpose: when an
 // operator says today that a key or a token was not valid since Sunday. Then earlier verdicts must
-// be reached anew. The watches of keys and revocations advance the Epoch of the ledger whose events
-// they help to judge. The zero value is ready.
+// be reached again. The watches of keys and revocations advance the Epoch of the ledger whose
+// events they help to judge. The zero value is ready.
 type Epoch struct {
 	mu      sync.RWMutex
 	changes uint64

@@ -10,7 +10,7 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// follow reads a bucket until ctx ends, and begins anew whenever that breaks. At each beginning it
+// follow reads a bucket until ctx ends, and begins again whenever that breaks. At each beginning it
 // calls open, which returns the sequence to read from and what takes the messages. An error of take
 // ends the session. what names the watch in the log.
 func follow(

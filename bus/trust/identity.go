@@ -81,7 +81,7 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 		renew: make(chan struct{}, 1),
 		renewals: bus.MustRegister(config.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "service_token_renewals_total",
-			Help: "Tries to renew the service's own token, by service and result: renewed, refused, unavailable.",
+			Help: "Tries to renew the service's own token, by service and result.",
 		}, []string{"service", "result"})),
 	}
 	promauto.With(config.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
@@ -89,6 +89,9 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 		Help:        "How long the service's own token can still be used; 0 without one.",
 		ConstLabels: prometheus.Labels{"service": i.service},
 	}, i.left)
+	for _, result := range []string{"renewed", "refused", "unavailable"} {
+		i.renewals.WithLabelValues(i.service, result)
+	}
 	return i, nil
 }
 

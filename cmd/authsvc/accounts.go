@@ -115,7 +115,7 @@ func (c listAccounts) Run(ctx context.Context, env program.Env) error {
 			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
 				return nil
 			}
-			return p.print(a)
+			return p.print(a, a.State())
 		})
 		return errors.Join(err, p.flush())
 	})
@@ -187,8 +187,12 @@ func (c oneAccount) do(ctx context.Context, env program.Env, command, since stri
 					return errRidesLeft.Saying(ridesLeft(a)).Because(err)
 				}
 			}
+			state := a.State()
+			if command == "delete" {
+				state = "deleted"
+			}
 			p := newPrinter(env, c.JSON.On)
-			if err := errors.Join(p.print(a), p.flush()); err != nil || code == "" {
+			if err := errors.Join(p.print(a, state), p.flush()); err != nil || code == "" {
 				return err
 			}
 			_, err = fmt.Fprintf(env.Stdout,
@@ -212,7 +216,7 @@ func whoami() string {
 type printer struct {
 	table *tabwriter.Writer
 	json  *json.Encoder
-	begun bool
+	begun bool // whether an account was printed
 }
 
 func newPrinter(env program.Env, asJSON bool) *printer {
@@ -232,9 +236,9 @@ type accountLine struct {
 	Created jsontime.Time `json:"created"`
 }
 
-func (p *printer) print(a authsvc.Account) error {
+func (p *printer) print(a authsvc.Account, state string) error {
 	if p.json != nil {
-		return p.json.Encode(accountLine{a.ID, a.EmailAsEntered, string(a.Role), a.State(), a.Demo,
+		return p.json.Encode(accountLine{a.ID, a.EmailAsEntered, string(a.Role), state, a.Demo,
 			jsontime.Time(a.Created)})
 	}
 	if !p.begun {
@@ -243,7 +247,7 @@ func (p *printer) print(a authsvc.Account) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, a.State(),
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\n", a.ID, a.EmailAsEntered, a.Role, state,
 		a.Created.Format(time.RFC3339))
 	return err
 }
@@ -251,6 +255,9 @@ func (p *printer) print(a authsvc.Account) error {
 func (p *printer) flush() error {
 	if p.table == nil {
 		return nil
+	}
+	if !p.begun {
+		_, _ = fmt.Fprintln(p.table, "There are no such accounts.") // Flush returns the error
 	}
 	return p.table.Flush()
 }

@@ -53,7 +53,7 @@ func (s serve) Run(ctx context.Context, env program.Env) error {
 	return wiring.ServiceMain{
 		Service: "authsvc",
 		For:     "POST /login, POST /register, GET /public-key",
-		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: s.Addr.Value},
+		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: s.Addr.Value},
 		Serving: s.Serving,
 		Key:     s.KeyPath(),
 		Further: []string{access.Callout},

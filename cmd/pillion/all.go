@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/example/pillion/bus"
@@ -77,9 +78,9 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	listeners, err := program.Bind(
-		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: c.AuthAddr.Value},
-		program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: c.UserAddr.Value},
-		program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: c.RiderAddr.Value},
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: c.AuthAddr.Value},
+		program.ListenAddr{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: c.UserAddr.Value},
+		program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: c.RiderAddr.Value},
 		wiring.OpsAddr(c.OpsAddr.Value),
 	)
 	if err != nil {
@@ -116,7 +117,7 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
+	defer base.Close()
 	base.Store = store
 	base.Watch("http", httpCert)
 	base.Watch("nats", natsCert)
@@ -124,10 +125,7 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	title := "pillion " + program.Version()
-	if err := program.Banner(env.Stdout, log, title, c.addresses(listeners, natsURL), c.try(listeners)); err != nil {
-		return fmt.Errorf("print the addresses: %w", err)
-	}
+	env.Banner(c.Log, c.addresses(listeners, natsURL), c.try(listeners))
 	endpoints := []wiring.Endpoint{
 		{Listener: listeners[0], Handler: auth.Handler},
 		{Listener: listeners[1], Handler: user.Handler},
@@ -193,7 +191,7 @@ func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Compone
 func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	watch := "nats"
 	if natsURL != "nats://127.0.0.1:4222" || c.ignoredURL { // the default of the nats CLI
-		watch += " -s " + natsURL
+		watch += " -s " + here(natsURL)
 	}
 	if ca := beside(c.NATSCert.Value); ca != "" {
 		watch += " --tlsca " + ca
@@ -216,6 +214,12 @@ func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 	return a
 }
 
+// here returns the URL by which this machine reaches an address, which may be that of all
+// interfaces.
+func here(url string) string {
+	return strings.NewReplacer("//0.0.0.0:", "//127.0.0.1:", "//[::]:", "//127.0.0.1:").Replace(url)
+}
+
 // beside returns the CA that `pillion certs init` has created beside a certificate, or "" if there
 // is none.
 func beside(cert string) string {
@@ -229,13 +233,13 @@ func beside(cert string) string {
 // try returns three commands to try: log in, book and accept. Without the demo accounts the first
 // one registers a user.
 func (c all) try(at []net.Listener) []string {
-	auth, user, rider := wiring.URL(at[0]), wiring.URL(at[1]), wiring.URL(at[2])
-	curl := "curl"
+	auth, user, rider := here(wiring.URL(at[0])), here(wiring.URL(at[1])), here(wiring.URL(at[2]))
+	curl := `curl -s -w '\n'`
 	if ca := beside(c.TLS.Cert.Value); ca != "" {
 		curl += " --cacert " + ca
 	}
 	post := func(call, body string) string {
-		return fmt.Sprintf(curl+` -s -X POST %s%s -H 'Content-Type: application/json' -d '%s'`, auth, call, body)
+		return fmt.Sprintf(curl+` -X POST %s%s -H 'Content-Type: application/json' -d '%s'`, auth, call, body)
 	}
 	login := func(email, password, role string) string {
 		return "$(" + post("/login", fmt.Sprintf(`{"email":%q,"password":%q,"role":%q}`, email, password, role)) +

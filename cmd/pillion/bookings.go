@@ -37,8 +37,8 @@ type bookingFlags struct {
 
 type listBookings struct {
 	State string        `name:"state" default:"open,accepted,arrived,started" placeholder:"STATES" help:"States to list, separated by commas (default: ${default})."`
-	User  string        `name:"user" xor:"whose" placeholder:"ID" help:"List only the bookings of this user."`
-	Rider string        `name:"raider" xor:"whose" placeholder:"ID" help:"List only the bookings that this raider has or has ended."`
+	User  string        `name:"user" xor:"whose" placeholder:"ID" help:"List only the bookings of the user with this id."`
+	Rider string        `name:"raider" xor:"whose" placeholder:"ID" help:"List only the bookings that the raider with this id has or has ended."`
 	Limit setting.Count `name:"limit" default:"100" min:"1" max:"1000000" placeholder:"N" help:"Maximum number of bookings (default: ${default})."`
 	bookingFlags
 }
@@ -57,6 +57,10 @@ type releaseBooking struct {
 	Deadline setting.Duration `name:"booking-deadline" env:"BOOKING_DEADLINE" default:"2m" min:"1s" max:"24h" placeholder:"DURATION" help:"How long the booking waits for another raider (default: ${default})."`
 	changeBooking
 }
+
+// errWhose refuses an email where a booking has an id: every list would be empty.
+var errWhose = fault.New(fault.Invalid, "whose", "--user and --raider take the id of an account, which has "+
+	"26 characters. Find it by the email with: authsvc accounts show")
 
 // errNoReason means that --reason is blank.
 var errNoReason = fault.New(fault.Invalid, "reason", "Give a reason with --reason. It stays in the ledger.")
@@ -78,8 +82,9 @@ func (f bookingFlags) operate(
 	})
 }
 
-// plain reduces the refusal of a command to its message: the operator has asked for something that
-// is not possible, and a cause would not help.
+// plain reduces the refusal of a command to the first sentence of its message: the operator has
+// asked for something that is not possible. A cause would not help, and the rest of the message
+// advises users and riders.
 func plain(err error) error {
 	f := fault.From(err)
 	if f.Look != "" {
@@ -89,11 +94,15 @@ func plain(err error) error {
 	case fault.Internal, fault.Unavailable, fault.Invalid:
 		return err
 	default:
-		return errors.New(f.Message)
+		what, _, _ := strings.Cut(f.Message, ". ")
+		return errors.New(strings.TrimSuffix(what, ".") + ".")
 	}
 }
 
 func (c listBookings) Run(ctx context.Context, env program.Env) error {
+	if whose := c.User + c.Rider; whose != "" && !booking.ValidID(whose) {
+		return errWhose
+	}
 	var states []booking.State
 	for name := range strings.SplitSeq(c.State, ",") {
 		s, err := booking.ParseState(strings.TrimSpace(name))
@@ -102,19 +111,25 @@ func (c listBookings) Run(ctx context.Context, env program.Env) error {
 		}
 		states = append(states, s)
 	}
+	limit := c.Limit.Value
 	list := func(b *board.Board) []booking.Booking {
 		only := board.InState(states...)
 		switch {
 		case c.User != "":
-			return b.OfUser(booking.UserID(c.User), c.Limit.Value, 0, only)
+			return b.OfUser(booking.UserID(c.User), limit+1, 0, only)
 		case c.Rider != "":
-			return b.OfRider(booking.RiderID(c.Rider), c.Limit.Value, 0, only)
+			return b.OfRider(booking.RiderID(c.Rider), limit+1, 0, only)
 		}
-		return b.Newest(c.Limit.Value, 0, only)
+		return b.Newest(limit+1, 0, only)
 	}
 	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
 		error) {
-		return s.List(ctx, list)
+		found, err := s.List(ctx, list)
+		if len(found) > limit {
+			found = found[:limit]
+			fmt.Fprintf(env.Stderr, "There are more. These are the newest %d; list more with --limit.\n", limit)
+		}
+		return found, err
 	})
 }
 
@@ -177,6 +192,10 @@ func printBookings(w io.Writer, asJSON bool, found []booking.Booking) error {
 			}
 		}
 		return nil
+	}
+	if len(found) == 0 {
+		_, err := fmt.Fprintln(w, "There are no such bookings.")
+		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	if _, err := fmt.Fprintln(table, "BOOKING\tSTATE\tUSER\tRAIDER\tREQUESTED\tUPDATED\tREASON"); err != nil {

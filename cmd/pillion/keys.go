@@ -8,13 +8,14 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/secretfile"
 )
 
 // keyCommands manage the keys of Pillion's services.
 type keyCommands struct {
-	Init initKeys `cmd:"" help:"Create missing keys, and write all public keys for the configuration of NATS servers."`
+	Init initKeys `cmd:"" help:"Create missing keys and the secret of rides, and write all public keys for the configuration of NATS servers."`
 }
 
 type initKeys struct {
@@ -35,13 +36,17 @@ func (c initKeys) Run(env program.Env) error {
 	if err != nil {
 		return err
 	}
+	if err := wiring.ShareSecret(filepath.Join(folder(access.Usersvc), setting.RidesSecret),
+		filepath.Join(folder(access.Ridersvc), setting.RidesSecret)); err != nil {
+		return err
+	}
 	if c.Apart.Value != "" {
 		for _, who := range []string{access.Authsvc, access.Usersvc, access.Ridersvc, access.Operator} {
 			file := filepath.Join(c.Services.Value, who+".pub")
 			if err := secretfile.Create(file, []byte(public.Services[who]+"\n")); err != nil {
 				return errConf.Saying(fmt.Sprintf(
-					"Cannot write %s. Make the folder writable, or choose another one with --services.",
-					file)).Because(err)
+					"Cannot write %s: %s. Make the folder writable, or choose another one with --services.",
+					file, fault.Reason(err))).Because(err)
 			}
 		}
 	}
@@ -51,8 +56,8 @@ func (c initKeys) Run(env program.Env) error {
 	}
 	if err := replace(c.Conf.Value, public.Define()); err != nil {
 		return errConf.Saying(fmt.Sprintf(
-			"Cannot write %s. Make its folder writable, or choose another file with --conf.",
-			c.Conf.Value)).Because(err)
+			"Cannot write %s: %s. Make its folder writable, or choose another file with --conf.",
+			c.Conf.Value, fault.Reason(err))).Because(err)
 	}
 	_, err = fmt.Fprintf(env.Stdout, "The keys exist, and their public keys for NATS are in %s.\n", c.Conf.Value)
 	return err

@@ -45,10 +45,13 @@ var (
 func refuseMoved(data string) error {
 	file := filepath.Join(data, movedName)
 	where, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
+	switch _, gone := os.Lstat(file); {
+	case errors.Is(gone, os.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case gone != nil: // the folder is another user's, or is none
+		return embedded.ErrDir.Saying(fmt.Sprintf("The data folder %s cannot be used: %s. Choose another with --data.",
+			data, fault.Reason(gone))).Because(gone)
+	case err != nil:
 		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.",
 			file)).Because(err)
 	}
@@ -66,8 +69,8 @@ func (c move) Run(ctx context.Context, env program.Env) (err error) {
 	folder, err := os.MkdirTemp(c.Data.Value, "move-")
 	if err != nil {
 		return errNoData.Saying(fmt.Sprintf(
-			"Cannot write a copy of the system to %s. Check that the folder exists and is writable.",
-			c.Data.Value)).Because(err)
+			"Cannot write a copy of the system to %s: %s. Check that the folder exists and is writable.",
+			c.Data.Value, fault.Reason(err))).Because(err)
 	}
 	defer func() {
 		if err != nil {

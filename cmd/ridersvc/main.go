@@ -36,7 +36,7 @@ func run(ctx context.Context, env program.Env) error {
 func (s serve) Run(ctx context.Context, env program.Env) error {
 	return s.Serve(ctx, env, wiring.ServiceMain{
 		Service: "ridersvc", For: "GET /open-bookings, POST /accept-booking",
-		HTTP: program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr", Addr: s.Addr.Value},
+		HTTP: program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: s.Addr.Value},
 	}, func(r *wiring.Rides, key string) (wiring.Component, error) {
 		return r.Rider(s.HTTP, s.Arrival, s.Streams, key)
 	})

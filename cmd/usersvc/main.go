@@ -36,7 +36,7 @@ func run(ctx context.Context, env program.Env) error {
 func (s serve) Run(ctx context.Context, env program.Env) error {
 	return s.Serve(ctx, env, wiring.ServiceMain{
 		Service: "usersvc", For: "POST /book, GET /bookings",
-		HTTP: program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: s.Addr.Value},
+		HTTP: program.ListenAddr{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: s.Addr.Value},
 	}, func(r *wiring.Rides, key string) (wiring.Component, error) {
 		return r.User(s.Bookings, s.HTTP, s.Streams, key)
 	})

@@ -27,7 +27,8 @@ import (
 //
 // Any publisher with the permission can claim that a rider is anywhere: the report was
 // authenticated where it came in over HTTP, and no token travels with it. A position decides which
-// booking is offered first, and whether a rider may claim to have arrived.
+// booking is offered first, whether a rider may claim to have arrived, and whether a rider who has
+// accepted comes: a service releases the booking of one who does not.
 type Positions struct {
 	conn     *bus.Conn
 	riders   *fleet.Map
@@ -48,12 +49,9 @@ const (
 
 // NewPositions returns the exchange of a map with those of other instances. Call Run.
 func NewPositions(c *bus.Conn, riders *fleet.Map) *Positions {
-	return &Positions{conn: c, riders: riders, received: bus.MustRegister(c.Registerer(),
-		prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: "pillion", Name: "positions_total",
-			Help: "Riders' positions from other instances, by result: taken, known, malformed; lost counts how " +
-				"often some were lost because this instance was too slow.",
-		}, []string{"result"}))}
+	return &Positions{conn: c, riders: riders, received: bus.Counters(c.Registerer(), "positions_total",
+		"Riders' positions from other instances, by result; lost counts how often some were lost because this "+
+			"instance was too slow.", "result", "taken", "known", "malformed", "lost")}
 }
 
 // positionBody is a fleet.Status as JSON, without the rider, who is in the subject.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,13 +144,54 @@ func TestPositionsAfterAnOutage(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
-	defer func() { _ = conn.Close(ctx) }()
+	defer conn.Close(ctx)
 	s, _, err := m.Report(booking.RiderID(booking.NewID()), fleet.Fix{Place: booking.Place{Lat: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := natsfleet.NewPositions(conn, m).Announce(t.Context(), s); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("announced to nobody: %v", err)
+	}
+}
+
+// Whoever may publish positions decides whether a rider comes nearer, and so whether that rider
+// keeps an accepted booking: no report over HTTP, and no token, is needed.
+func TestPositionsDecideWhoComes(t *testing.T) {
+	e := bustest.Run(t)
+	pickup := booking.Place{Lat: 12.97, Lng: 77.59}
+	b := booking.Booking{Rider: booking.RiderID(booking.NewID()), Pickup: &pickup, Seq: 7}
+	begun := time.Now()
+	var passed atomic.Int64
+	riders, err := fleet.NewMap(fleet.Options{
+		Now: func() time.Time { return begun.Add(time.Duration(passed.Load())) },
+		Heading: func(booking.RiderID) (booking.Heading, bool) {
+			return booking.Heading{Pickup: pickup, Seq: b.Seq, Since: begun}, true
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bustest.Running(t, natsfleet.NewPositions(e.Connect(t), riders).Run)
+	forger := e.Connect(t).NATS()
+	const degree = 111_195.0 // metres
+	for _, metres := range []float64{3004, 3003, 3002, 3001, 3000, 2900, 2800, 2700, 2600, 2500, 2400} {
+		passed.Add(int64(10 * time.Second))
+		there := booking.Place{Lat: pickup.Lat + metres/degree, Lng: pickup.Lng}
+		data, err := json.Marshal(map[string]any{"v": 1, "lat": there.Lat, "lng": there.Lng,
+			"at": begun.UnixMilli() + passed.Load()/1e6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "a forged position is believed", func() bool {
+			if err := forger.Publish(bus.PositionPrefix+string(b.Rider), data); err != nil {
+				t.Fatal(err)
+			}
+			at, known := riders.Where(b.Rider)
+			return known && at.Place == there
+		})
+	}
+	if a := riders.Approach(b); a.Metres < 50 || a.At.IsZero() {
+		t.Errorf("the rider has come %.0f m nearer at %v, want more than 50", a.Metres, a.At)
 	}
 }
 

@@ -53,6 +53,7 @@ type Error struct {
 	Kind       Kind
 	Code       string        // stable and machine-readable, such as "already_accepted"
 	Message    string        // for the person who caused it: what is wrong, and what to do
+	Hint       string        // follows Message in problem documents only; empty: none
 	RetryAfter time.Duration // when to retry; zero: a retry does not help
 	Cause      error         // for operators; never shown to a client
 	// Look tells the person how to check whether the request took effect. Empty: it did not.
@@ -89,6 +90,13 @@ func (e *Error) Unsure(look string) *Error {
 func (e *Error) Saying(message string) *Error {
 	c := *e
 	c.Message = message
+	return &c
+}
+
+// Hinting returns a copy of e with a hint.
+func (e *Error) Hinting(hint string) *Error {
+	c := *e
+	c.Hint = hint
 	return &c
 }
 

@@ -148,8 +148,8 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		}
 		if err := Create(path, fresh); err != nil {
 			return nil, ErrUnusable.Saying(fmt.Sprintf(
-				"%s cannot be written to %s. Make the folder writable, or choose another file.", what,
-				path)).Because(err)
+				"%s cannot be written to %s: %s. Make the folder writable, or choose another file.", what, path,
+				fault.Reason(err))).Because(err)
 		}
 		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
@@ -161,6 +161,6 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		return data, nil
 	}
 	return nil, ErrUnusable.Saying(fmt.Sprintf(
-		"%s in %s cannot be read. Make the file readable for this user, or choose another one.", what,
-		path)).Because(err)
+		"%s in %s cannot be read: %s. Make the file readable for this user, or choose another one.", what, path,
+		fault.Reason(err))).Because(err)
 }

@@ -157,9 +157,14 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 
 func readAuthority(certFile, keyFile string) (ca authority, err error) {
 	fail := func(cause error) error {
+		if errors.Is(cause, fs.ErrPermission) {
+			return ErrFolder.Saying(fmt.Sprintf(
+				"The CA in %s and %s belongs to another user. Run this as that user, or choose another folder.",
+				certFile, keyFile)).Because(cause)
+		}
 		return ErrFolder.Saying(fmt.Sprintf(
-			"The CA in %s and %s cannot be used. Move it and its certificates away to have new ones created.",
-			certFile, keyFile)).Because(cause)
+			"The CA in %s and %s cannot be used: %s. Move it and its certificates away to have new ones created.",
+			certFile, keyFile, fault.Reason(cause))).Because(cause)
 	}
 	keyPEM, err := secretfile.Read(keyFile, 1<<16)
 	if errors.Is(err, secretfile.ErrNotThere) {

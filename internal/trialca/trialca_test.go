@@ -152,8 +152,8 @@ func TestRefused(t *testing.T) {
 	}{
 		"the CA's key is missing": {func(dir string) error { return os.Remove(filepath.Join(dir, "ca.key")) }, "but the key of its CA is missing from"},
 		"the CA's key is open":    {func(dir string) error { return os.Chmod(filepath.Join(dir, "ca.key"), 0o644) }, "chmod 600"},
-		"the CA's key is another": {func(dir string) error { return os.Rename(filepath.Join(dir, "node.key"), filepath.Join(dir, "ca.key")) }, "cannot be used"},
-		"the CA is noise":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, "ca.crt"), []byte("x"), 0o600) }, "cannot be used"},
+		"the CA's key is another": {func(dir string) error { return os.Rename(filepath.Join(dir, "node.key"), filepath.Join(dir, "ca.key")) }, "cannot be used: the key does not match the certificate. "},
+		"the CA is noise":         {func(dir string) error { return os.WriteFile(filepath.Join(dir, "ca.crt"), []byte("x"), 0o600) }, "cannot be used: not in PEM. "},
 	} {
 		dir := t.TempDir()
 		if _, err := trialca.Make(config(dir)); err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/load"
+	"github.com/example/pillion/web/webtest"
 )
 
 // TestChaos breaks a cluster ROUNDS times while people use it. SEED selects the faults, among those
@@ -80,7 +81,8 @@ func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
 	w := newWitness()
 	people.Auth, people.User, people.Rider = c.base("authsvc", 3000), c.base("usersvc", 3001), c.base("ridersvc", 3002)
 	people.NATS, people.Watchers = c.urls, 5
-	people.Duration, people.Seed, people.HTTP = 24*time.Hour, chance.Uint64(), &http.Client{Transport: w}
+	people.Duration, people.Seed = 24*time.Hour, chance.Uint64()
+	people.HTTP = &http.Client{Transport: webtest.Transport(t, w, "../..")}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var report *load.Report

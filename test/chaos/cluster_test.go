@@ -144,7 +144,8 @@ func (c *cluster) connect(keys string) {
 	go func() { done <- revoked.Run(watched) }()
 	c.t.Cleanup(func() {
 		stop()
-		c.tell(errors.Join(<-done, <-done, c.conn.Close(context.WithoutCancel(c.t.Context()))))
+		c.tell(errors.Join(<-done, <-done))
+		c.conn.Close(context.WithoutCancel(c.t.Context()))
 	})
 	verifier, err := token.NewVerifier(token.Config{Keys: known, Revocations: revoked})
 	c.must(err)

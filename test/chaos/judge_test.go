@@ -20,6 +20,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/load"
+	"github.com/example/pillion/web/webtest"
 )
 
 // judge fails the test unless all of these hold: every acknowledged event is in the ledger; the
@@ -67,7 +68,7 @@ func (c *cluster) quiet(w *witness) {
 // left returns an error that says what work is left, or nil.
 func (c *cluster) left(w *witness) error {
 	for _, base := range c.base("ridersvc", 3002) {
-		open, err := page(base+"/open-bookings", w.bearer(booking.Rider))
+		open, err := c.page(base+"/open-bookings", w.bearer(booking.Rider))
 		if err != nil {
 			return err
 		}
@@ -202,7 +203,7 @@ func (c *cluster) boards(w *witness, want *board.Board) {
 		for _, base := range c.base(service, port) {
 			var got []listed
 			for cursor := ""; ; {
-				p, err := page(base+"/bookings?limit=100"+cursor, bearer)
+				p, err := c.page(base+"/bookings?limit=100"+cursor, bearer)
 				c.must(err)
 				got = append(got, p.Bookings...)
 				if p.Next == "" {
@@ -229,12 +230,13 @@ type list struct {
 }
 
 // page returns one page of a list.
-func page(url, bearer string) (list, error) {
+func (c *cluster) page(url, bearer string) (list, error) {
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		return list{}, err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
+	lists := http.Client{Timeout: 15 * time.Second, Transport: webtest.Transport(c.t, http.DefaultTransport, "../..")}
 	resp, err := lists.Do(req)
 	if err != nil {
 		return list{}, err
@@ -247,8 +249,6 @@ func page(url, bearer string) (list, error) {
 	var l list
 	return l, json.Unmarshal(body, &l)
 }
-
-var lists = &http.Client{Timeout: 15 * time.Second}
 
 // bearer returns the token of an account of a role.
 func (w *witness) bearer(role booking.Role) string {

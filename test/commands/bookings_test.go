@@ -81,7 +81,7 @@ func TestBookingCommands(t *testing.T) {
 		t.Errorf("release: %d %s%s", status, out, stderr)
 	}
 	if status, words := ridersvc("/accept-booking", `{"booking_id":"`+first+`"}`); status != http.StatusConflict ||
-		!strings.Contains(words, "already had this booking") {
+		!strings.Contains(words, "The system has taken this booking back from you") {
 		t.Errorf("accept what was released: %d %s", status, words)
 	}
 	if status, words := ridersvc("/accept-booking", `{}`); status != http.StatusOK || !strings.Contains(words, second) {

@@ -53,11 +53,11 @@ func TestBadStart(t *testing.T) {
 		args          []string
 		want          string // a part of the sentence
 	}{
-		{"authsvc's port is taken", "pillion", all("--auth-addr=" + busy), "authsvc cannot listen on " + busy + ": address already in use. Choose another address with --auth-addr."},
-		{"usersvc's port is taken", "pillion", all("--user-addr=" + busy), "with --user-addr."},
-		{"ridersvc's port is taken", "pillion", all("--rider-addr=" + busy), "with --rider-addr."},
+		{"authsvc's port is taken", "pillion", all("--auth-addr=" + busy), "authsvc cannot listen on " + busy + ": address already in use. Choose another address with --auth-addr (AUTH_ADDR)."},
+		{"usersvc's port is taken", "pillion", all("--user-addr=" + busy), "with --user-addr (USER_ADDR)."},
+		{"ridersvc's port is taken", "pillion", all("--rider-addr=" + busy), "with --rider-addr (RIDER_ADDR)."},
 		{"the ops port is taken", "pillion", all("--ops-addr=" + busy), "The ops address cannot listen on " + busy},
-		{"the port of NATS is taken", "pillion", all("--nats-addr=" + busy), "NATS cannot listen on " + busy + ": address already in use. Choose another with --nats-addr."},
+		{"the port of NATS is taken", "pillion", all("--nats-addr=" + busy), "NATS cannot listen on " + busy + ": address already in use. Choose another address with --nats-addr (NATS_ADDR)."},
 		{"an address of another machine", "pillion", all("--user-addr=192.0.2.1:80"), "cannot assign requested address"},
 		{"the data folder is a file", "pillion", all("--data=" + file), file},
 		{"the data folder is in use", "pillion", all("--data=" + inUse), "another program is using it"},
@@ -76,8 +76,8 @@ func TestBadStart(t *testing.T) {
 		{"others may read a certificate's key", "authsvc", auth("--tls-cert="+cert, "--tls-key="+open), "chmod 600 " + open},
 		{"no such CA", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--nats-ca=" + file + ".crt"}, "The CA in " + file + ".crt cannot be used"},
 		{"a CA that is none", "pillion", []string{"provision", "--nats-ca=" + noise}, "The CA in " + noise + " cannot be used: it contains no certificate."},
-		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr."},
-		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr."},
+		{"usersvc's own port is taken", "usersvc", []string{"--ops-addr=127.0.0.1:0", "--user-addr=" + busy}, "with --user-addr (USER_ADDR)."},
+		{"ridersvc's own port is taken", "ridersvc", []string{"--ops-addr=127.0.0.1:0", "--rider-addr=" + busy}, "with --rider-addr (RIDER_ADDR)."},
 		{"a flag that does not exist", "ridersvc", []string{"--book-limit=2"}, "Unknown flag --book-limit; see ridersvc --help."},
 		{"provision at nowhere", "pillion", []string{"provision", "--nats-url=nowhere"}, "--nats-url (NATS_URL) must look like nats://host:4222"},
 	} {
@@ -113,6 +113,9 @@ func TestHelpAndVersion(t *testing.T) {
 		status, out, stderr := proctest.Finish(t, name, "--help")
 		if status != 0 || stderr != "" || !strings.Contains(out, "--ops-addr") || !strings.Contains(out, "health") {
 			t.Errorf("%s --help: status %d\n%s%s", name, status, out, stderr)
+		}
+		if strings.Index(out, "Commands:") > strings.Index(out, "--ops-addr") {
+			t.Errorf("%s --help has the commands behind the settings:\n%s", name, out)
 		}
 		status, out, stderr = proctest.Finish(t, name, "--version")
 		if status != 0 || stderr != "" || !strings.HasPrefix(out, name+" ") {

@@ -67,6 +67,34 @@ func TestStopServices(t *testing.T) {
 	}
 }
 
+// TestStopBesideSilentNATS stops each service while its NATS server is frozen, so that the
+// connections cannot be drained. Nothing is lost by that, and the services exit with status 0.
+func TestStopBesideSilentNATS(t *testing.T) {
+	t.Parallel()
+	shared := t.TempDir()
+	system := proctest.Pillion(t, shared)
+	var services []*proctest.Program
+	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"},
+		{"ridersvc", "--rider-addr"}} {
+		args := append(system.NATS(shared, c.name), c.addr+"=127.0.0.1:0", "--ops-addr=127.0.0.1:0")
+		if c.name == "authsvc" {
+			args = append(args, "--data="+shared)
+		}
+		p := proctest.Start(t, c.name, args...)
+		p.Ready(t)
+		services = append(services, p)
+	}
+	system.Signal(t, syscall.SIGSTOP)
+	for _, p := range services {
+		p.Signal(t, os.Interrupt)
+	}
+	for _, p := range services {
+		if status := p.Wait(t); status != 0 {
+			t.Errorf("%s stopped with status %d", p.Name, status)
+		}
+	}
+}
+
 // TestSecondSignal sends a second signal, which ends the process at once.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"os/exec"
 	"regexp"
@@ -156,14 +157,20 @@ func TestLinesToTry(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		args []string
-		want []string
+		args  []string
+		watch string // how to watch what happens
+		want  []string
 	}{
-		{[]string{"--demo"}, []string{`"message":"Booking successful","user":"john@example.com"`, `"message":"Booking accepted","raider":"rider@example.com"`}},
-		{nil, []string{`"message":"Registration Successful"`, `"message":"Booking successful","user":"you@example.com"`}},
+		{[]string{"--demo"}, " sub 'booking.>'", []string{`"message":"Booking successful","user":"john@example.com"`, `"message":"Booking accepted","raider":"rider@example.com"`}},
+		{nil, "operator.nk sub 'booking.>'", []string{`"message":"Registration Successful"`, `"message":"Booking successful","user":"you@example.com"`}},
 	} {
-		p := proctest.Pillion(t, t.TempDir(), c.args...)
+		p := inTerminal(t, nil, c.args...)
 		lines := toTry(t, p)
+		if shown := p.Log.String(); !strings.Contains(shown, c.watch) ||
+			strings.Contains(shown, "operator.nk") != strings.Contains(c.watch, "operator.nk") ||
+			!strings.Contains(shown, "http://[::]:") { // and not that it listens on 127.0.0.1
+			t.Errorf("it shows, want the addresses and %s:\n%s", c.watch, shown)
+		}
 		if len(lines) != 3 {
 			t.Fatalf("%d lines to try, want 3: %q", len(lines), lines)
 		}
@@ -179,12 +186,27 @@ func TestLinesToTry(t *testing.T) {
 	}
 }
 
+// inTerminal starts pillion with the log of a terminal and more of an environment, and waits until
+// it is ready.
+func inTerminal(t *testing.T, env []string, args ...string) *proctest.Program {
+	t.Helper()
+	ops := proctest.FreeAddr(t)
+	cmd := proctest.Command(context.Background(), "pillion", append(args, "--data="+t.TempDir(),
+		"--auth-addr=0.0.0.0:0", "--user-addr=127.0.0.1:0", "--rider-addr=:0", "--ops-addr="+ops,
+		"--nats-addr=127.0.0.1:0", "--log-format=text")...)
+	cmd.Env = append(cmd.Env, env...)
+	p := proctest.Run(t, "pillion", cmd)
+	p.At = map[string]string{"ops": "http://" + ops}
+	p.Ready(t)
+	return p
+}
+
 // toTry returns the commands that the banner suggests.
 func toTry(t *testing.T, p *proctest.Program) []string {
 	t.Helper()
 	var lines []string
 	wait.Until(t, "it prints lines to try", func() bool {
-		_, rest, ok := strings.Cut(p.Out.String(), "Try, in another terminal:\n\n")
+		_, rest, ok := strings.Cut(p.Log.String(), "Try, in another terminal:\n\n")
 		rest, _, whole := strings.Cut(rest, "\n\n")
 		lines = strings.Split(rest, "\n")
 		return ok && whole

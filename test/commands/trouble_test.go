@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,19 +13,31 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-// needsNATS returns the commands that need NATS.
+// nobodys is the id of nothing.
+const nobodys = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// needsNATS returns the commands that need nothing but NATS.
 func needsNATS(dir string) map[string][]string {
-	return map[string][]string{
-		"pillion bookings list":    {"pillion", "bookings", "list"},
-		"pillion bookings cancel":  {"pillion", "bookings", "cancel", "aaaaaaaaaaaaaaaaaaaaaaaaaa", "--reason=gone"},
-		"pillion audit":            {"pillion", "audit"},
-		"pillion backup":           {"pillion", "backup", "--out=" + filepath.Join(dir, "backup")},
-		"authsvc accounts list":    {"authsvc", "accounts", "list"},
-		"authsvc accounts disable": {"authsvc", "accounts", "disable", "john@example.com"},
-		"authsvc accounts copy":    {"authsvc", "accounts", "copy", "--from=nats", "--to=postgres://me:secret@127.0.0.1:1/x"},
-		"authsvc keys list":        {"authsvc", "keys", "list"},
-		"authsvc keys rotate":      {"authsvc", "keys", "rotate"},
+	commands := map[string][]string{}
+	for _, line := range []string{
+		"pillion bookings list", "pillion bookings show " + nobodys,
+		"pillion bookings cancel " + nobodys + " --reason=gone", "pillion bookings release " + nobodys + " --reason=gone",
+		"pillion audit", "pillion backup --out=" + filepath.Join(dir, "backup"),
+		"authsvc accounts list", "authsvc accounts show john@example.com", "authsvc accounts disable john@example.com",
+		"authsvc accounts enable john@example.com", "authsvc accounts approve john@example.com",
+		"authsvc accounts delete john@example.com", "authsvc accounts revoke john@example.com",
+		"authsvc accounts reset-password john@example.com",
+		"authsvc accounts copy --from=nats --to=postgres://me:secret@127.0.0.1:1/x",
+		"authsvc keys list", "authsvc keys rotate", "authsvc keys retire nobody",
+	} {
+		args := strings.Fields(line)
+		words := min(len(args), 3)
+		if args[1] == "audit" || args[1] == "backup" {
+			words = 2
+		}
+		commands[strings.Join(args[:words], " ")] = args
 	}
+	return commands
 }
 
 // TestCommandsWithoutNATS runs commands without NATS, or with a wrong server. Each prints one
@@ -147,15 +158,10 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
 		"localhost"} { // valid for the CLI
-		cmd := proctest.Command(context.Background(), "pillion", "--demo", "--data="+t.TempDir(),
-			"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0",
-			"--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
-		cmd.Env = append(cmd.Env, "NATS_URL="+url, "LOG_FORMAT=json")
-		p := proctest.Run(t, "pillion", cmd)
-		p.Ready(t)
+		p := inTerminal(t, []string{"NATS_URL=" + url}, "--demo")
 		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
-			!strings.Contains(p.Out.String(), "nats -s nats://127.0.0.1:") {
-			t.Errorf("output\n%s%s", p.Out, p.Log)
+			!strings.Contains(p.Log.String(), "nats -s nats://127.0.0.1:") {
+			t.Errorf("output\n%s", p.Log)
 		}
 	}
 	nobody := "nats://" + proctest.FreeAddr(t)

@@ -29,7 +29,7 @@ import (
 // root is the folder of the repository, seen from this package.
 const root = "../.."
 
-var update = flag.Bool("update", false, "write docs/errors.md anew in place of comparing it")
+var update = flag.Bool("update", false, "write docs/errors.md again in place of comparing it")
 
 // docs/errors.md lists every stable code once, with the status and the sentence that the code gives
 // it. The last column is written by hand, and survives an update.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,33 +20,48 @@ import (
 // block matches a fenced shell block of a page.
 var block = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
+// pages are read from top to bottom, in this order.
+var pages = []struct {
+	file  string
+	least int // the number of commands that the page has at least
+}{{"README.md", 7}, {"docs/tutorial.md", 25}, {"docs/clients.md", 5}}
+
 // Every command of the README, the tutorial and the page for authors of clients does what the page
-// says, in the pages' order, in one terminal and one system. Commands that run until Ctrl-C run in
-// the background. The test needs the README's ports, curl and the nats CLI; `make check` fails
-// without them.
+// says, in the pages' order, in one terminal. They can be repeated: the test follows them three
+// times on the same data, once in a system that runs already, and once in one that was stopped and
+// started. Commands that run until Ctrl-C run in the background. The test needs the README's ports,
+// curl and the nats CLI; `make check` fails without them.
 func TestReadme(t *testing.T) {
 	needed(t)
 	source, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reader{shell: newShell(t, source), source: source}
-	for _, page := range []struct {
-		file  string
-		least int // the number of commands that the page has at least
-	}{{"README.md", 7}, {"docs/tutorial.md", 25}, {"docs/clients.md", 5}} {
-		text, err := os.ReadFile(filepath.Join(source, page.file))
-		if err != nil {
-			t.Fatal(err)
+	r := &reader{source: source, data: t.TempDir()}
+	t.Setenv("PILLION_DATA", r.data) // ./data may be in use
+	t.Setenv("LOG_FORMAT", "text")   // as in a terminal
+	t.Setenv("CURL_HOME", t.TempDir())
+	if err := os.WriteFile(filepath.Join(os.Getenv("CURL_HOME"), ".curlrc"), []byte("silent\nshow-error\n"), 0o600); err != nil {
+		t.Fatal(err) // a terminal shows no progress of curl either
+	}
+	r.shell = newShell(t, source)
+	for round := range 3 {
+		t.Logf("round %d", round+1)
+		for _, page := range pages {
+			blocks := r.blocks(t, page.file)
+			if len(blocks) < page.least {
+				t.Fatalf("%s has %d commands, want at least %d", page.file, len(blocks), page.least)
+			}
+			for _, command := range blocks {
+				r.follow(t, command)
+			}
 		}
-		blocks := block.FindAllStringSubmatch(string(text), -1)
-		if len(blocks) < page.least {
-			t.Fatalf("%s has %d commands, want at least %d", page.file, len(blocks), page.least)
-		}
-		for _, b := range blocks {
-			r.follow(t, strings.TrimSpace(b[1]))
+		r.watch.interrupt()
+		if round != 0 {
+			r.stop(t)
 		}
 	}
+	r.repeatWithoutTheTutorial(t)
 }
 
 // A reader follows the pages, one command after the other.
@@ -53,50 +69,126 @@ type reader struct {
 	shell  *shell
 	source string      // the folder of the repository
 	data   string      // the data folder of the system
-	watch  *background // nats sub 'booking.>', which has run from the start
+	system *background // make run; nil while it does not run
+	watch  *background // nats sub 'booking.>', which runs from before the first booking of a round
+}
+
+// blocks returns the commands of a page.
+func (r *reader) blocks(t *testing.T, page string) (commands []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.source, page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range block.FindAllStringSubmatch(string(text), -1) {
+		commands = append(commands, strings.TrimSpace(b[1]))
+	}
+	return commands
+}
+
+// stop ends the system as Ctrl-C does. make must have nothing to complain about.
+func (r *reader) stop(t *testing.T) {
+	t.Helper()
+	r.system.interrupt()
+	if out := r.system.out.String(); strings.Contains(out, ": *** [") {
+		t.Errorf("Ctrl-C of make run ends with\n%s", out[max(0, len(out)-500):])
+	}
+	r.system = nil
+}
+
+// repeatWithoutTheTutorial follows the README twice, and not the tutorial, so that the rider has a
+// ride under way when it accepts again. The refusal names the ride and the call that ends it.
+func (r *reader) repeatWithoutTheTutorial(t *testing.T) {
+	t.Helper()
+	for _, command := range r.blocks(t, "README.md") {
+		r.follow(t, command)
+	}
+	again := `curl -s -X POST http://localhost:3002/accept-booking -H "Authorization: Bearer $RAIDER_TOKEN" -d '{}'`
+	refusal := r.shell.run(t, again)
+	call := regexp.MustCompile(`booking ([a-z2-7]{26})\. .* POST (/bookings/[a-z2-7]{26}/release)`).FindStringSubmatch(refusal)
+	if call == nil || call[2] != "/bookings/"+call[1]+"/release" {
+		t.Fatalf("the second ride is refused with %q, want the ride and the call that ends it", refusal)
+	}
+	out := r.shell.run(t, `curl -s -X POST http://localhost:3002`+call[2]+` -H "Authorization: Bearer $RAIDER_TOKEN"`)
+	if !strings.Contains(out, call[1]) || !strings.Contains(out, `"success":true`) {
+		t.Errorf("%s answers %s", call[2], out)
+	}
 }
 
 // follow runs one block of commands and checks what it prints.
 func (r *reader) follow(t *testing.T, command string) {
 	t.Helper()
+	command = strings.ReplaceAll(command, "bin/nats", "nats") // the PATH says where it is
 	switch {
 	case command == "make run":
-		r.data = t.TempDir()
-		t.Setenv("PILLION_DATA", r.data) // ./data may be in use
-		run := inBackground(t, r.source, "make", "run")
-		wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
-		if !strings.Contains(run.out.String(), "curl") {
-			t.Errorf("make run prints no lines to try:\n%s", run.out)
+		if r.system != nil {
+			return
 		}
-		r.watch = inBackground(t, r.source, "nats", "sub", "booking.>")
-		r.watch.await(t, "Subscribing")
+		r.system = inBackground(t, r.source, "make", "run")
+		wait.Within(t, time.Minute, "make run is ready", func() bool { return probe("127.0.0.1:3009") == 200 })
+		for _, want := range []string{"Building Pillion", "curl"} {
+			if !strings.Contains(r.system.out.String(), want) {
+				t.Errorf("make run does not print %q:\n%s", want, r.system.out)
+			}
+		}
 	case command == "make test":
 		// This test is a part of it.
-	case command == "nats sub 'booking.>'":
-		for _, subject := range []string{".1.requested", ".2.accepted"} {
-			r.watch.await(t, subject)
-		}
-		if out := r.watch.out.String(); strings.Contains(out, "eyJ") || strings.Contains(out, "Authorization") {
-			t.Errorf("nats sub shows a token:\n%s", out)
-		}
+	case command == "make tools\nnats sub 'booking.>'":
+		r.shell.run(t, "make -n tools") // make check has built them
+		r.watch = inBackground(t, r.source, "nats", "sub", "booking.>")
+		r.watch.await(t, "Subscribing")
 	case strings.HasPrefix(command, "nats --token"):
 		r.untilInterrupted(t, command, `Subscribing on feed\.user\.`,
 			`Received on "feed\.user\.[a-z2-7]{26}\.[a-z2-7]{26}\.1\.requested"`)
 	case strings.Contains(command, "/open-bookings/events"):
 		r.untilInterrupted(t, command, `event: ready`, `event: open\ndata: \{"booking_id":"[a-z2-7]{26}"`)
 	default:
-		out := r.shell.run(t, strings.ReplaceAll(command, "data/services", r.data+"/services"))
-		for _, want := range wanted(command) {
-			if !strings.Contains(out, want) {
-				t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
-			}
-		}
-		if command == "nats req auth.public-key ''" {
+		out := r.run(t, command)
+		switch {
+		case command == "nats req auth.public-key ''":
 			pem := r.shell.run(t, "curl -s http://localhost:3000/public-key")
 			if !strings.Contains(out, strings.TrimSpace(pem)) {
 				t.Errorf("over NATS the public key is\n%s\nand over HTTP\n%s", out, pem)
 			}
+		case strings.Contains(command, "Idempotency-Key: $KEY"):
+			if !strings.Contains(command, "KEY=") { // it is a single request so far
+				out += r.run(t, command)
+			}
+			ids := bookingIDs.FindAllString(out, -1)
+			if len(ids) != 2 || ids[0] != ids[1] {
+				t.Errorf("repeated with the same key, it books %q", ids)
+			}
+		case strings.Contains(command, "/accept-booking -H \"Content-Type"):
+			r.watched(t)
 		}
+	}
+}
+
+var bookingIDs = regexp.MustCompile(`"booking_id":"[a-z2-7]{26}"`)
+
+// run runs a block in the terminal, and checks what it prints.
+func (r *reader) run(t *testing.T, command string) string {
+	t.Helper()
+	out := r.shell.run(t, strings.ReplaceAll(command, "data/services", r.data+"/services"))
+	for _, want := range wanted(command) {
+		if !strings.Contains(out, want) {
+			t.Errorf("%s\nprinted %q, want %q in it", command, out, want)
+		}
+	}
+	if out != "" && !strings.HasSuffix(out, "\n") {
+		t.Errorf("%s\nprinted no newline at the end of %q", command, out)
+	}
+	return out
+}
+
+// watched checks that the watcher has seen the booking and its acceptance, and no token.
+func (r *reader) watched(t *testing.T) {
+	t.Helper()
+	for _, subject := range []string{".1.requested", ".2.accepted"} {
+		r.watch.await(t, subject)
+	}
+	if out := r.watch.out.String(); strings.Contains(out, "eyJ") || strings.Contains(out, "Authorization") {
+		t.Errorf("nats sub shows a token:\n%s", out)
 	}
 }
 
@@ -124,11 +216,14 @@ func wanted(command string) []string {
 		want []string
 	}{
 		{"CODE=", nil},
+		{"KEY=ride", nil},
+		{"ADA_TOKEN=", nil},
 		{"USER_ID=", nil},
 		{"RAIDER_TOKEN=", nil},
 		{"LOGIN=", []string{`"token":"eyJ`, `"refresh_token":"`, `"expires_in":900`}},
 		{"/refresh", []string{`{"status":true,"message":"Refresh Successful","token":"eyJ`, `"refresh_token":"`}},
 		{"/login", []string{`{"status":true,"message":"Login Successful","token":"eyJ`}},
+		{"-X DELETE", []string{`{"status":true,"message":"Account Deleted"`}},
 		{"/register", []string{`{"status":true,"message":"Registration Successful"`}},
 		{"Bearer wrong", []string{`"status":403`, `"code":"invalid_token"`}},
 		{"Last-Event-ID", []string{`"message":"Booking cancelled"`, "event: cancelled", `"reason":"booking_over"`}},
@@ -142,9 +237,10 @@ func wanted(command string) []string {
 		{"OFFER=", []string{`"message":"Booking accepted"`}},
 		{"/availability", []string{`"raiders":1`}},
 		{"/position", []string{`"message":"Position updated","online":true`}},
-		{"/offline", []string{`"online":false`}},
+		{"/offline", []string{`"message":"You are offline","online":false`}},
+		{"/online", []string{`"message":"You are online"`}},
 		{"/cancel", []string{`"message":"Booking cancelled"`, `"reason":"The rain has stopped."`}},
-		{"Idempotency-Key: tuesday", []string{`"message":"Booking successful"`, `"fare":`}},
+		{`Idempotency-Key: $KEY" \\`, []string{`"message":"Booking successful"`, `"fare":`}},
 		{"Idempotency-Key", []string{`"message":"Booking successful"`}},
 		{"/book -H", []string{`{"success":true,"message":"Booking successful","user":"john@example.com"`}},
 		{"/accept-booking", []string{`{"success":true,"message":"Booking accepted","raider":"rider@example.com"`}},
@@ -235,8 +331,11 @@ func (s *shell) run(t *testing.T, command string) string {
 	return out
 }
 
-// A background process is interrupted when the test ends, as Ctrl-C would.
-type background struct{ out *webtest.Journal }
+// A background process is interrupted when the test ends, if not before.
+type background struct {
+	out       *webtest.Journal
+	interrupt func() // as Ctrl-C does; returns when the process has ended
+}
 
 // await waits until the process prints a text.
 func (b *background) await(t *testing.T, text string) {
@@ -254,14 +353,15 @@ func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	// make passes no signal on, so the whole group is interrupted, as a terminal does it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = wait.Patience
 	if err := cmd.Start(); err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	b.interrupt = sync.OnceFunc(func() {
 		cancel()
 		_ = cmd.Wait() // it was interrupted
 	})
+	t.Cleanup(b.interrupt)
 	return b
 }

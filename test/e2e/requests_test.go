@@ -14,11 +14,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/example/pillion/web/webtest"
 )
 
 // A document is the OpenAPI document of a running service.
 type document struct {
-	text []byte
+	path string // of the file
 	addr string // the service's base URL
 	role string // of the token that its routes need, or "" for either
 }
@@ -42,15 +44,14 @@ func (d document) by() string {
 
 // operations returns the operations of a document, sorted by name.
 func (d document) operations() ([]operation, error) {
-	doc, err := openapi3.NewLoader().LoadFromData(d.text)
+	doc, err := webtest.Load(d.path)
 	if err != nil {
 		return nil, err
 	}
 	var all []operation
-	for path, item := range doc.Paths.Map() {
-		for method, o := range item.Operations() {
-			all = append(all, operation{o, d, method, path})
-		}
+	for name, o := range webtest.Operations(doc) {
+		method, path, _ := strings.Cut(name, " ")
+		all = append(all, operation{o, d, method, path})
 	}
 	slices.SortFunc(all, func(a, b operation) int { return cmp.Compare(a.String(), b.String()) })
 	return all, nil

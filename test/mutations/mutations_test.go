@@ -110,5 +110,5 @@ func (m mutation) places() string {
 	if err != nil {
 		found = append(found, err.Error())
 	}
-	return cmp.Or(strings.Join(found, ", "), "no file; write them anew")
+	return cmp.Or(strings.Join(found, ", "), "no file; write them again")
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
@@ -28,7 +29,8 @@ import (
 // bin is the folder of the built programs.
 var bin string
 
-// Main builds the programs, runs the tests of a package, and returns the exit status.
+// Main builds the programs, runs the tests of a package, and returns the exit status. It is not 0
+// if an answer that passed http.DefaultTransport was not as the OpenAPI documents have it.
 func Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "pillion-programs-")
 	if err != nil {
@@ -37,11 +39,30 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	bin = dir
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // other users run the programs too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)
 		return 1
 	}
-	return m.Run()
+	var answers wrongAnswers
+	http.DefaultTransport = webtest.Transport(&answers, http.DefaultTransport, "../..")
+	status := m.Run()
+	if answers.Load() {
+		status = max(status, 1)
+	}
+	return status
+}
+
+// wrongAnswers says whether an answer was not as the OpenAPI documents have it.
+type wrongAnswers struct{ atomic.Bool }
+
+// Error prints what was wrong with an answer.
+func (w *wrongAnswers) Error(args ...any) {
+	w.Store(true)
+	fmt.Fprintln(os.Stderr, args...)
 }
 
 // build builds the programs as `make build` does.
@@ -299,7 +320,7 @@ func Call(t testing.TB, method, url string, header http.Header, body string) (st
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: webtest.Transport(t, &http.Transport{DisableKeepAlives: true}, "../..")}
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err.Error()

@@ -75,7 +75,8 @@ type lineUse struct {
 	others  int // tokens other than string literals and punctuation
 }
 
-// checkTokens looks for long lines and forbidden identifiers.
+// checkTokens looks for long lines, forbidden identifiers, and tests that use the routes of a
+// service without holding their answers against the OpenAPI document.
 func checkTokens(file string, text []byte) []violation {
 	var found []violation
 	lines := bytes.Split(text, []byte("\n"))
@@ -120,6 +121,9 @@ func checkTokens(file string, text []byte) []violation {
 	}
 	for i, line := range lines {
 		found = append(found, checkWidth(file, i+1, string(line), uses[i+1])...)
+		if isTest(file) && bytes.Contains(line, []byte(".Routes()"+")")) {
+			found = append(found, violation{file, i + 1, "unchecked answers", "wrap them in webtest.Checked"})
+		}
 	}
 	return found
 }

@@ -2,14 +2,11 @@ package bookings
 
 import (
 	"fmt"
-	"math"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/web"
 )
 
 // ErrArea refuses a malformed area. Its sentence names the parameter.
@@ -30,13 +27,9 @@ type Area struct {
 }
 
 // ParseArea returns the area that a query names: ?lat=12.97&lng=77.59&radius=3000. The radius
-// defaults to usual. ok is false when the query names none of the three. Errors: ErrArea,
-// web.ErrQuery.
+// defaults to usual. ok is false when the query names none of the three. Errors: ErrArea.
 func ParseArea(r *http.Request, usual float64) (a Area, ok bool, err error) {
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return Area{}, false, web.ErrQuery.Because(err)
-	}
+	query := r.URL.Query()
 	if !query.Has("lat") && !query.Has("lng") && !query.Has("radius") {
 		return Area{}, false, nil
 	}
@@ -52,14 +45,10 @@ func ParseArea(r *http.Request, usual float64) (a Area, ok bool, err error) {
 		{"lng", &a.Center.Lng, -180, 180, true, "degrees"},
 		{"radius", &a.Radius, MinRadius, MaxRadius, false, "metres"},
 	} {
-		values, given := query[p.name]
-		if !given && !p.required {
+		if !p.required && !query.Has(p.name) {
 			continue
 		}
-		v, err := math.NaN(), error(nil)
-		if len(values) == 1 {
-			v, err = strconv.ParseFloat(values[0], 64)
-		}
+		v, err := strconv.ParseFloat(query.Get(p.name), 64)
 		if err != nil || !(v >= p.min && v <= p.max) { // also refuses NaN
 			return Area{}, false, ErrArea.Saying(fmt.Sprintf("%s must be given once, as a number from %g to %g, in %s.",
 				p.name, p.min, p.max, p.unit))

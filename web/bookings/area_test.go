@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
@@ -27,7 +26,6 @@ func TestParseArea(t *testing.T) {
 		{"lng=1", bookings.Area{}, false, "lat must"},
 		{"radius=100", bookings.Area{}, false, "lat must"},
 		{"lat=&lng=1", bookings.Area{}, false, "lat must be given once, as a number from -90 to 90, in degrees."},
-		{"lat=1&lng=1&lat=1", bookings.Area{}, false, "lat must"},
 		{"lat=NaN&lng=1", bookings.Area{}, false, "lat must"},
 		{"lat=1&lng=Inf", bookings.Area{}, false, "lng must"},
 		{"lat=90.01&lng=1", bookings.Area{}, false, "lat must"},
@@ -38,7 +36,6 @@ func TestParseArea(t *testing.T) {
 		{"lat=1&lng=1&radius=-5", bookings.Area{}, false, "radius must"},
 		{"lat=1&lng=1&radius=NaN", bookings.Area{}, false, "radius must"},
 		{"lat=1&lng=1&radius=50001", bookings.Area{}, false, "radius must"},
-		{"lat=1&lng=1&radius=5&radius=5", bookings.Area{}, false, "radius must"},
 		{"lat=1&lng=1&radius=3km", bookings.Area{}, false, "radius must"},
 	} {
 		got, given, err := bookings.ParseArea(webtest.Request("GET", "/?"+c.query, "", ""), 3000)
@@ -48,9 +45,5 @@ func TestParseArea(t *testing.T) {
 		if c.says != "" && (!errors.Is(err, bookings.ErrArea) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("?%s: %v, want %q", c.query, err, c.says)
 		}
-	}
-	if _, _, err := bookings.ParseArea(webtest.Request("GET", "/?lat=1&lng=%zz", "", ""), 3000); !errors.Is(err,
-		web.ErrQuery) {
-		t.Errorf("what cannot be read: %v", err)
 	}
 }

@@ -104,7 +104,7 @@ type Call struct{ Method, Target, Sentence string }
 // WantsAToken fails the test unless calls without one bearer token in the Authorization header are
 // refused as they must be, whatever stands elsewhere (RFC 6750, section 3.1). good is a token that
 // would do.
-func WantsAToken(t *testing.T, h http.Handler, spec []byte, good string, calls ...Call) {
+func WantsAToken(t *testing.T, h http.Handler, good string, calls ...Call) {
 	t.Helper()
 	const none = "Missing Authorization header"
 	for _, a := range []struct {
@@ -138,7 +138,6 @@ func WantsAToken(t *testing.T, h http.Handler, spec []byte, good string, calls .
 				if got := w.Header().Get("WWW-Authenticate"); got != a.challenge {
 					t.Errorf("WWW-Authenticate: %q, want %q", got, a.challenge)
 				}
-				ValidateAnswer(t, spec, r, w)
 			})
 		}
 	}

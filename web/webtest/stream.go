@@ -40,8 +40,7 @@ func Watch(t testing.TB, url, bearer string, headers ...string) *Stream {
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	res, err := (&http.Client{Transport: transport}).Do(req) //nolint:bodyclose // the reader closes it
+	res, err := http.DefaultClient.Do(req) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		cancel()
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package webtest
 
 import (
+	"fmt"
 	"regexp"
 	"testing"
 )
@@ -14,9 +15,16 @@ var (
 // CheckTimes fails t unless every time in a JSON text has milliseconds, and is in UTC.
 func CheckTimes(t testing.TB, text []byte) {
 	t.Helper()
+	if err := checkTimes(text); err != nil {
+		t.Error(err)
+	}
+}
+
+func checkTimes(text []byte) error {
 	for _, at := range times.FindAll(text, -1) {
 		if !written.Match(at) {
-			t.Errorf("the time %s is not written as 2006-01-02T15:04:05.000Z in %s", at, text)
+			return fmt.Errorf("the time %s is not written as 2006-01-02T15:04:05.000Z in %s", at, text)
 		}
 	}
+	return nil
 }

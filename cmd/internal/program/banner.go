@@ -2,9 +2,10 @@ package program
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
+
+	"github.com/example/pillion/cmd/internal/setting"
 )
 
 // An Address is a listening address, as the banner shows it.
@@ -14,11 +15,12 @@ type Address struct {
 	For  string // its purpose, in a few words
 }
 
-// Banner writes the listening addresses, and shell commands to try, to w. It also logs the
-// addresses. Call it once, when all addresses are bound.
-func Banner(w io.Writer, log *slog.Logger, title string, addresses []Address, try []string) error {
+// Banner logs the addresses on which the program listens. Where the log is text for people, it also
+// prints them on standard error with the version and shell commands to try: a log in JSON must have
+// nothing else between its lines. Call it once, when all addresses are bound.
+func (e Env) Banner(s setting.Log, addresses []Address, try []string) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", title)
+	fmt.Fprintf(&b, "\n%s %s\n\n", e.Name, Version())
 	attrs := make([]any, 0, len(addresses))
 	for _, a := range addresses {
 		fmt.Fprintf(&b, "  %-9s %-23s %s\n", a.Name, a.URL, a.For)
@@ -28,7 +30,8 @@ func Banner(w io.Writer, log *slog.Logger, title string, addresses []Address, tr
 		fmt.Fprintf(&b, "\nTry, in another terminal:\n\n  %s\n", strings.Join(try, "\n  "))
 	}
 	b.WriteString("\nCtrl-C stops it.\n\n")
-	log.Info("listening", attrs...)
-	_, err := io.WriteString(w, b.String())
-	return err
+	e.Logger(s).Info("listening", attrs...)
+	if isText(s, e.Stderr) {
+		fmt.Fprint(e.Stderr, b.String())
+	}
 }

@@ -14,7 +14,7 @@ var ErrListen = fault.New(fault.Invalid, "listen", "The program cannot listen on
 // A ListenAddr is an address from the settings of a program.
 type ListenAddr struct {
 	Name string // what listens there, for messages
-	Flag string // the flag that sets it
+	Flag string // the flag that sets it, with its variable: "--user-addr (USER_ADDR)"
 	Addr string // host:port
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"golang.org/x/term"
 
@@ -20,23 +21,38 @@ func (e Env) Logger(s setting.Log) *slog.Logger {
 	return log
 }
 
-// Logger returns a log with the given settings that writes to w. The default format is text on a
-// terminal, and JSON otherwise.
+// Logger returns a log with the given settings that writes to w. Durations have units in it, such
+// as 1.5s, in JSON too.
 func Logger(s setting.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.Level.Value)); err != nil {
 		level = slog.LevelInfo // Parse has checked the setting; only its zero value gets here
 	}
-	options := &slog.HandlerOptions{Level: level}
-	format := s.Format.Value
-	if format == "" {
-		format = "json"
-		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			format = "text"
-		}
-	}
-	if format == "text" {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: withUnit}
+	if isText(s, w) {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// isText reports whether the log to w is text. The default is text on a terminal, and JSON
+// otherwise.
+func isText(s setting.Log, w io.Writer) bool {
+	if s.Format.Value != "" {
+		return s.Format.Value == "text"
+	}
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// withUnit writes a duration with its unit. In JSON it would be a bare number of nanoseconds.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	d := a.Value.Duration()
+	if d >= time.Millisecond {
+		d = d.Round(time.Millisecond)
+	}
+	return slog.String(a.Key, d.String())
 }

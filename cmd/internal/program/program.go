@@ -2,8 +2,8 @@
 // and exit status.
 //
 // A main function calls os.Exit(program.Main(name, run)). Its run function binds its addresses with
-// [Bind], prints them with [Banner], and blocks in [Run]. The package knows nothing about services;
-// package wiring builds those.
+// [Bind], shows them with [Env.Banner], and blocks in [Run]. The package knows nothing about
+// services; package wiring builds those.
 package program
 
 import (
@@ -17,6 +17,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+
+	// The public CAs (Mozilla's list), for systems without a list of their own. An image that is
+	// made from scratch has none, and nor have many small installations.
+	_ "golang.org/x/crypto/x509roots/fallback"
 
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"

@@ -3,13 +3,14 @@ package program_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -21,7 +22,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free := program.ListenAddr{Name: "usersvc", Flag: "--user-addr", Addr: "127.0.0.1:0"}
+	free := program.ListenAddr{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: "127.0.0.1:0"}
 
 	listeners, err := program.Bind(free, free)
 	if err != nil || len(listeners) != 2 {
@@ -33,16 +34,16 @@ func TestBind(t *testing.T) {
 	}
 
 	_, err = program.Bind(free,
-		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr", Addr: taken.Addr().String()},
+		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: taken.Addr().String()},
 		// TEST-NET-1 belongs to no machine
-		program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: "192.0.2.1:1"})
+		program.ListenAddr{Name: "The ops address", Flag: "--ops-addr (OPS_ADDR)", Addr: "192.0.2.1:1"})
 	if !errors.Is(err, program.ErrListen) {
 		t.Fatalf("Bind to a taken port: %v", err)
 	}
 	for _, want := range []string{
 		"authsvc cannot listen on " + taken.Addr().String() +
-			": address already in use. Choose another address with --auth-addr.",
-		"The ops address cannot listen on 192.0.2.1:1: cannot assign requested address. Choose another address with --ops-addr.",
+			": address already in use. Choose another address with --auth-addr (AUTH_ADDR).",
+		"The ops address cannot listen on 192.0.2.1:1: cannot assign requested address. Choose another address with --ops-addr (OPS_ADDR).",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing: %s\n%v", want, err)
@@ -85,16 +86,16 @@ func TestHealth(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	for _, c := range []struct{ level, format, want string }{
-		{"info", "", `"msg":"told"`}, // a buffer is no terminal
-		{"info", "json", `"msg":"told"`},
-		{"info", "text", `level=INFO msg=told`},
+		{"info", "", `"msg":"told","took":"2ms","retry_in":"20µs"`}, // a buffer is no terminal
+		{"info", "json", `"msg":"told","took":"2ms","retry_in":"20µs"`},
+		{"info", "text", `level=INFO msg=told took=2ms retry_in=20µs`},
 		{"warn", "text", ``},
 	} {
 		var b bytes.Buffer
 		log := program.Logger(setting.Log{Level: setting.Choice{Value: c.level},
 			Format: setting.Choice{Value: c.format}}, &b)
 		log.Debug("kept")
-		log.Info("told")
+		log.Info("told", "took", 1500*time.Microsecond, "retry_in", 20*time.Microsecond)
 		if got := b.String(); strings.Contains(got, "kept") || !strings.Contains(got, c.want) ||
 			(c.want == "") != (got == "") {
 			t.Errorf("%s, %s: %q, want %q", c.level, c.format, got, c.want)
@@ -103,18 +104,29 @@ func TestLogger(t *testing.T) {
 }
 
 func TestBanner(t *testing.T) {
-	var out, logged bytes.Buffer
-	err := program.Banner(&out, slog.New(slog.NewTextHandler(&logged, nil)), "pillion 1.2.3",
-		[]program.Address{{Name: "usersvc", URL: "http://127.0.0.1:3001", For: "POST /book"}}, []string{"curl it"})
-	if err != nil {
-		t.Fatal(err)
+	show := func(format string) string {
+		var out, errs bytes.Buffer
+		env := program.Env{Name: "pillion", Stdout: &out, Stderr: &errs}
+		env.Banner(setting.Log{Format: setting.Choice{Value: format}},
+			[]program.Address{{Name: "usersvc", URL: "http://0.0.0.0:3001", For: "POST /book"}}, []string{"curl it"})
+		if out.Len() > 0 {
+			t.Errorf("as %q it prints on standard output:\n%s", format, &out)
+		}
+		return errs.String()
 	}
-	for _, want := range []string{"pillion 1.2.3\n", "usersvc", "http://127.0.0.1:3001", "POST /book", "  curl it\n"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("not printed: %q\n%s", want, &out)
+	text := show("text")
+	for _, want := range []string{"usersvc=http://0.0.0.0:3001", "\npillion " + program.Version() + "\n",
+		"http://0.0.0.0:3001", "POST /book", "  curl it\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("not printed: %q\n%s", want, text)
 		}
 	}
-	if !strings.Contains(logged.String(), "usersvc=http://127.0.0.1:3001") {
-		t.Errorf("not logged: %s", &logged)
+	for _, format := range []string{"json", ""} { // a buffer is no terminal
+		line, rest, _ := strings.Cut(show(format), "\n")
+		var entry map[string]string
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry["usersvc"] != "http://0.0.0.0:3001" ||
+			rest != "" {
+			t.Errorf("as %q it prints %s\n%s (%v)", format, line, rest, err)
+		}
 	}
 }

@@ -74,13 +74,16 @@ type Rides struct {
 	Secret   Text     `name:"rides-secret" env:"RIDES_SECRET_FILE" placeholder:"FILE" group:"Storage:" help:"Secret that usersvc and ridersvc share, mode 0600; start codes are derived from it (default: rides.secret beside the service's key, created if missing)."`
 }
 
+// RidesSecret is the name of the secret's file.
+const RidesSecret = "rides.secret"
+
 // SecretPath returns the file of the secret: by default rides.secret in the folder of the service's
 // key.
 func (r Rides) SecretPath(serviceKey string) string {
 	if r.Secret.Value != "" {
 		return r.Secret.Value
 	}
-	return filepath.Join(filepath.Dir(serviceKey), "rides.secret")
+	return filepath.Join(filepath.Dir(serviceKey), RidesSecret)
 }
 
 // Streams holds the limits on event streams over HTTP.

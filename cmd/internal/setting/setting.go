@@ -54,7 +54,7 @@ func Parse(p Program, grammar any, args []string) (*kong.Context, error) {
 		kong.Vars{"version": p.Name + " " + p.Version, "ops": p.Ops},
 		kong.Writers(p.Stdout, p.Stdout),
 		kong.Exit(func(int) { answered = true }),
-		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120}),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120, FlagsLast: true}),
 		kong.Help(help),
 	)
 	if err != nil {

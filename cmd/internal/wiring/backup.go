@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math"
 	"time"
@@ -48,7 +47,7 @@ func (f OperatorFlags) Operator(env program.Env, command string) Operator {
 
 // Connecting connects to NATS, calls do and closes the connection. It does not wait until the
 // server can be reached.
-func (o Operator) Connecting(ctx context.Context, do func(*bus.Conn) error) (err error) {
+func (o Operator) Connecting(ctx context.Context, do func(*bus.Conn) error) error {
 	at, err := As(o.At, operator, o.Key)
 	if err != nil {
 		return err
@@ -61,7 +60,7 @@ func (o Operator) Connecting(ctx context.Context, do func(*bus.Conn) error) (err
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
+		conn.Close(ctx)
 	}()
 	return do(conn)
 }

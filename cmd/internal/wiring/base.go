@@ -12,11 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
@@ -91,7 +92,7 @@ func As(at bus.Config, who, file string) (bus.Config, error) {
 func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	at.Log, at.Registerer = log, registry
 	conn, err := bus.Connect(at)
 	if err != nil {
@@ -105,7 +106,7 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.Close())
+			b.Close()
 		}
 	}()
 	for _, other := range others {
@@ -121,6 +122,19 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 		return nil, fmt.Errorf("make the verifier: %w", err)
 	}
 	return b, nil
+}
+
+// buildInfo returns the metric that tells which version runs. Its value is always 1.
+func buildInfo() prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "build_info",
+		Help: "1, with the release, the commit and the Go version of this program.",
+		ConstLabels: prometheus.Labels{
+			"version": program.Release, "commit": program.Commit(), "goversion": runtime.Version(),
+		},
+	})
+	g.Set(1)
+	return g
 }
 
 // Of returns the Base for one service of the process, with that service's own connection if it has
@@ -152,16 +166,17 @@ func (b *Base) identity(service, file string) (*trust.Identity, error) {
 }
 
 // Close drains the connections. Stop their users first.
-func (b *Base) Close() error {
+func (b *Base) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	var closing errgroup.Group
+	var closing sync.WaitGroup
 	for _, conn := range b.others {
 		if conn != nil {
-			closing.Go(func() error { return conn.Close(ctx) })
+			closing.Go(func() { conn.Close(ctx) })
 		}
 	}
-	return errors.Join(closing.Wait(), b.Conn.Close(ctx))
+	closing.Go(func() { b.Conn.Close(ctx) })
+	closing.Wait()
 }
 
 // component returns the tasks and readiness checks of the Base itself.

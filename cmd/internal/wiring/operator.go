@@ -49,7 +49,7 @@ func (o Operator) Session(
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
+	defer base.Close()
 	if err := base.Conn.Reach(ctx); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = base.Close() })
+	t.Cleanup(base.Close)
 	dir := t.TempDir()
 	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
 		filepath.Join(dir, "secret"))
@@ -67,7 +67,7 @@ func TestServicesKnowWhatIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = base.Close() })
+	t.Cleanup(base.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},

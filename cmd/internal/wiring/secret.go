@@ -18,21 +18,44 @@ const (
 	secretText = 1 << 10
 )
 
-// errSecret means that the secret in the file is too short.
-var errSecret = fault.New(fault.Invalid, "rides_secret", "The rides secret is too short.")
+// errSecret means that a secret is too short, or is not the same everywhere.
+var errSecret = fault.New(fault.Invalid, "rides_secret", "The rides secret cannot be used.")
 
 // A secret is shared by usersvc and ridersvc. A separate key is derived from it for each use.
 type secret string
 
-// loadSecret reads the secret from a file, or creates the file.
-func loadSecret(path string) (secret, error) {
-	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, func() ([]byte, error) {
-		fresh := make([]byte, secretSize)
-		if _, err := rand.Read(fresh); err != nil {
-			return nil, err
+// ShareSecret makes sure that all files have the same rides secret. It creates the missing ones.
+// Errors: those of kind fault.Invalid, which name the file and the remedy.
+func ShareSecret(files ...string) error {
+	make := newSecret
+	var shared secret
+	for i, file := range files {
+		s, err := loadSecret(file, make)
+		if err != nil {
+			return err
 		}
-		return []byte(hex.EncodeToString(fresh) + "\n"), nil
-	})
+		if i > 0 && s != shared {
+			return errSecret.Saying(fmt.Sprintf(
+				"The rides secrets in %s and %s differ. Copy one of them over the other.", files[0], file))
+		}
+		shared = s
+		make = func() ([]byte, error) { return []byte(s + "\n"), nil }
+	}
+	return nil
+}
+
+// newSecret returns the text of a new secret.
+func newSecret() ([]byte, error) {
+	fresh := make([]byte, secretSize)
+	if _, err := rand.Read(fresh); err != nil {
+		return nil, err
+	}
+	return []byte(hex.EncodeToString(fresh) + "\n"), nil
+}
+
+// loadSecret reads the secret from a file, or creates the file with the result of make.
+func loadSecret(path string, make func() ([]byte, error)) (secret, error) {
+	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, make)
 	if err != nil {
 		return "", err
 	}

@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"context"
-	"errors"
 	"net"
 	"path/filepath"
 
@@ -26,12 +25,12 @@ type ServiceMain struct {
 
 // OpsAddr returns the ops address of a program, for [program.Bind].
 func OpsAddr(addr string) program.ListenAddr {
-	return program.ListenAddr{Name: "The ops address", Flag: "--ops-addr", Addr: addr}
+	return program.ListenAddr{Name: "The ops address", Flag: "--ops-addr (OPS_ADDR)", Addr: addr}
 }
 
 // Run runs the program until ctx ends. It binds its addresses first, so that readiness checks are
 // answered from the start.
-func (s ServiceMain) Run(ctx context.Context, env program.Env) (err error) {
+func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 	log := env.Logger(s.Log)
 	certificate := HTTPCertificate(s.TLS.Cert.Value, s.TLS.Key.Value)
 	if err := certificate.Load(log); err != nil {
@@ -59,19 +58,17 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
+	defer base.Close()
 	components, err := s.Build(base)
 	if err != nil {
 		return err
 	}
 	base.Watch("http", certificate)
 	front, ops := certificate.HTTP(listeners[:1])[0], listeners[1]
-	if err := program.Banner(env.Stdout, log, s.Service+" "+program.Version(), []program.Address{
+	env.Banner(s.Log, []program.Address{
 		{Name: s.Service, URL: URL(front), For: s.For},
 		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
-	}, nil); err != nil {
-		return err
-	}
+	}, nil)
 	endpoint := Endpoint{Listener: front, Handler: components[0].Handler}
 	return Serve(ctx, base, ops, s.PProf.On, []Endpoint{endpoint}, components...)
 }
@@ -105,16 +102,10 @@ func (s RideService) Serve(
 	return m.Run(ctx, env)
 }
 
-// URL returns the URL at which this machine can reach ln.
+// URL returns the URL of the address on which ln listens. It may be that of all interfaces.
 func URL(ln net.Listener) string {
-	scheme := "http://"
 	if _, ok := ln.(https); ok {
-		scheme = "https://"
+		return "https://" + ln.Addr().String()
 	}
-	addr, ok := ln.Addr().(*net.TCPAddr)
-	if ok && addr.IP.IsUnspecified() {
-		addr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: addr.Port}
-		return scheme + addr.String()
-	}
-	return scheme + ln.Addr().String()
+	return "http://" + ln.Addr().String()
 }
