@@ -179,8 +179,14 @@ func readAuthority(certFile, keyFile string) (ca authority, err error) {
 	if ca.pem, err = os.ReadFile(certFile); err != nil {
 		return ca, fail(err)
 	}
-	if ca.Certificate, err = tls.X509KeyPair(ca.pem, keyPEM); err != nil {
-		return ca, fail(err)
+	ca.Certificate, err = tls.X509KeyPair(ca.pem, keyPEM)
+	for _, text := range [][]byte{ca.pem, keyPEM} {
+		if block, _ := pem.Decode(text); block == nil {
+			return ca, fail(errors.New("not in PEM"))
+		}
+	}
+	if err != nil {
+		return ca, fail(errors.New("the key does not match the certificate"))
 	}
 	return ca, nil
 }
