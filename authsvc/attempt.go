@@ -89,8 +89,8 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a 
 			attrs = append(attrs, slog.String(field[0], field[1]))
 		}
 	}
-	s.log.LogAttrs(r.Context(), level, string(what), attrs...)
-	s.audit(r.Context(), e)
+	s.c.Log.LogAttrs(r.Context(), level, string(what), attrs...)
+	s.c.Audit(r.Context(), e)
 }
 
 // reasonOf returns the reason of a refusal in a few words. They are the service's own words, and

@@ -29,21 +29,12 @@ func (a action) entry(r result) string {
 	case limited:
 		return "limit"
 	}
-	switch a {
-	case logins:
-		return "login"
-	case registrations:
-		return "register"
-	case refreshes:
-		return "refresh"
-	case logouts:
-		return "logout"
-	case logoutsAll:
-		return "logout-all"
-	case deletions:
-		return "delete"
-	}
-	return "password"
+	return entries[a]
+}
+
+var entries = map[action]string{
+	logins: "login", registrations: "register", refreshes: "refresh", logouts: "logout", logoutsAll: "logout-all",
+	deletions: "delete", passwordChanges: "password",
 }
 
 // EntryOf returns the entry of an operator's command about an account.

@@ -34,6 +34,7 @@ import (
 	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
+	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
@@ -95,67 +96,32 @@ type Config struct {
 // A Service answers the HTTP requests about accounts and keys. It is safe for concurrent use, and
 // needs no closing.
 type Service struct {
-	accounts AccountStore
+	c        Config
 	sessions *session.Store
 	revoker  revoker
-	verifier web.TokenVerifier
-	issuer   Issuer
-	keys     func() *token.KeySet
-	hasher   *Hasher
-	throttle *throttle.LoginThrottle
 	clock    func() error
-	demo     bool
 	cookies  cookies
-
-	cancelBookings, endRides func(context.Context, string, token.Role) error
-
-	approveRiders bool
-	audit         func(context.Context, Entry)
-
-	log     *slog.Logger
-	now     func() time.Time
-	newID   func() string
-	metrics metrics
-	router  web.RouterConfig
+	metrics  metrics
+	router   web.RouterConfig
 }
 
 // New returns a Service, or an error that names every missing or wrong setting. It registers the
 // metrics.
 func New(c Config) (*Service, error) {
-	var wrong []error
-	require := func(name string, given bool) {
-		if !given {
-			wrong = append(wrong, errors.New("authsvc: "+name+" is required"))
-		}
-	}
-	require("Accounts", c.Accounts != nil)
-	require("Sessions", c.Sessions != nil)
-	require("Revoke", c.Revoke != nil)
-	require("Verifier", c.Verifier != nil)
-	require("Issuer", c.Issuer != nil)
-	require("Keys", c.Keys != nil)
-	require("Hasher", c.Hasher != nil)
-	path := cmp.Or(c.CookiePath, "/")
-	if err := checkCookiePath(path); err != nil {
-		wrong = append(wrong, err)
-	}
 	c.setDefaults()
 	v := revoker{c.Revoke, c.Now}
 	sessions, err := session.New(session.Config{Bucket: c.Sessions, Revoke: v.revokeSession, Rules: c.Rules,
 		Now: c.Now})
+	need := func(name string, given bool) error { return fault.Required("authsvc: "+name, given) }
+	err = errors.Join(need("Accounts", c.Accounts != nil), need("Sessions", c.Sessions != nil),
+		need("Revoke", c.Revoke != nil), need("Verifier", c.Verifier != nil), need("Issuer", c.Issuer != nil),
+		need("Keys", c.Keys != nil), need("Hasher", c.Hasher != nil), checkCookiePath(c.CookiePath), err)
 	if err != nil {
-		wrong = append(wrong, err)
-	}
-	if wrong != nil {
-		return nil, errors.Join(wrong...)
+		return nil, err
 	}
 	return &Service{
-		accounts: c.Accounts, sessions: sessions, revoker: v,
-		verifier: c.Verifier, issuer: c.Issuer, keys: c.Keys, hasher: c.Hasher, throttle: c.Throttle,
-		clock: sessions.WatchClock(c.Clock), demo: c.Demo, cookies: cookies{path},
-		cancelBookings: c.CancelBookings, endRides: c.EndRides,
-		approveRiders: c.ApproveRiders, audit: c.Audit,
-		log: c.Log, now: c.Now, newID: c.NewID, metrics: newMetrics(c.Registerer),
+		c: c, sessions: sessions, revoker: v, clock: sessions.WatchClock(c.Clock), cookies: cookies{c.CookiePath},
+		metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
 			Rate: c.Rate,
@@ -175,9 +141,7 @@ func (c *Config) setDefaults() {
 	if c.Audit == nil {
 		c.Audit = func(context.Context, Entry) {}
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log, c.CookiePath = cmp.Or(c.Log, slog.New(slog.DiscardHandler)), cmp.Or(c.CookiePath, "/")
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -197,7 +161,7 @@ func (s *Service) Routes() chi.Router {
 	own.Post("/password", s.audited(passwordChanges, http.StatusOK, s.changePassword))
 	own.Post("/logout", s.audited(logouts, http.StatusOK, s.logout))
 	own.Post("/logout-all", s.audited(logoutsAll, http.StatusOK, s.logoutAll))
-	caller := own.With(web.RequireAny(s.verifier, onlyPeople, token.User, token.Rider))
+	caller := own.With(web.RequireAny(s.c.Verifier, onlyPeople, token.User, token.Rider))
 	deleteAccount := s.audited(deletions, http.StatusOK, s.deleteAccount)
 	caller.Delete("/account", deleteAccount)
 	caller.Post("/account/delete", deleteAccount) // some proxies drop the body of a DELETE

@@ -41,11 +41,11 @@ func (s *Service) changePassword(_ http.ResponseWriter, r *http.Request, try *at
 	if b.Current != "" && b.Code != "" {
 		return nil, errBothProofs
 	}
-	if err := s.hasher.CheckLength(b.Current); err != nil {
+	if err := s.c.Hasher.CheckLength(b.Current); err != nil {
 		return nil, err
 	}
 	// This comes before the hash, and so is the same for every account.
-	if err := s.hasher.CheckNew(b.New); err != nil {
+	if err := s.c.Hasher.CheckNew(b.New); err != nil {
 		return nil, err
 	}
 	if err := s.setPassword(r.Context(), b, role, try); err != nil {
@@ -74,12 +74,12 @@ func (s *Service) setPassword(ctx context.Context, b passwordBody, role token.Ro
 		if a.Demo {
 			return ErrDemoPassword
 		}
-		if a.Hash, err = s.hasher.Hash(ctx, b.New); err != nil {
+		if a.Hash, err = s.c.Hasher.Hash(ctx, b.New); err != nil {
 			return err
 		}
 		a.Reset, a.ResetUntil = "", time.Time{}
-		a.beginEpoch(s.now())
-		err = s.accounts.Replace(ctx, a)
+		a.beginEpoch(s.c.Now())
+		err = s.c.Accounts.Replace(ctx, a)
 		if errors.Is(err, ErrStaleAccount) {
 			continue // the account may have another password now
 		}
@@ -102,11 +102,11 @@ func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.R
 	if err != nil {
 		return err
 	}
-	recent := known && s.mayLogIn(a) && a.Reset == "" && s.now().Sub(a.NotBefore) < repeatChange
+	recent := known && s.mayLogIn(a) && a.Reset == "" && s.c.Now().Sub(a.NotBefore) < repeatChange
 	if !recent {
 		a = Account{} // costs the same
 	}
-	match, err := s.hasher.Verify(ctx, b.New, a.Hash)
+	match, err := s.c.Hasher.Verify(ctx, b.New, a.Hash)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *Service) finishChange(ctx context.Context, b passwordBody, role token.R
 // code are one change.
 func (s *Service) authenticateByCode(ctx context.Context, typed, code string, role token.Role, try *attempt,
 ) (Account, error) {
-	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
+	reservation, err := s.c.Throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(typed, role))
 	if err != nil {
 		return Account{}, err
 	}
@@ -134,7 +134,7 @@ func (s *Service) authenticateByCode(ctx context.Context, typed, code string, ro
 		s.settle(ctx, reservation.Withdraw)
 		return Account{}, err
 	}
-	switch right := a.takesCode(code, s.now()); {
+	switch right := a.takesCode(code, s.c.Now()); {
 	case !known:
 		return Account{}, try.refuse("unknown account")
 	case !right:

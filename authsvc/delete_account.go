@@ -31,7 +31,7 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request, try *att
 	if err := web.DecodeJSON(r, &b); err != nil {
 		return nil, err
 	}
-	if err := s.hasher.CheckLength(b.Password); err != nil {
+	if err := s.c.Hasher.CheckLength(b.Password); err != nil {
 		return nil, err
 	}
 	own, err := s.deleteOwn(r.Context(), c, b.Password, try)
@@ -80,10 +80,10 @@ func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string
 		if a.Demo {
 			return session.Session{}, ErrDemoAccount
 		}
-		if err := s.cancelBookings(ctx, a.ID, a.Role); err != nil {
+		if err := s.c.CancelBookings(ctx, a.ID, a.Role); err != nil {
 			return session.Session{}, err
 		}
-		if err := s.accounts.Delete(ctx, a); err != nil && !errors.Is(err, ErrStaleAccount) {
+		if err := s.c.Accounts.Delete(ctx, a); err != nil && !errors.Is(err, ErrStaleAccount) {
 			return session.Session{}, err
 		}
 		// Check again: if the account was changed meanwhile, it may have another password.
@@ -93,7 +93,7 @@ func (s *Service) deleteOwn(ctx context.Context, c token.Claims, password string
 // owns reports whether the account of the token exists and, if it does not, whether another account
 // has reused its email and role.
 func (s *Service) owns(ctx context.Context, c token.Claims) (exists, reused bool, err error) {
-	switch a, err := s.accounts.Find(ctx, Email(c.Email), c.Role); {
+	switch a, err := s.c.Accounts.Find(ctx, Email(c.Email), c.Role); {
 	case errors.Is(err, ErrNoAccount):
 		return false, false, nil
 	case err != nil:
@@ -111,11 +111,11 @@ func (s *Service) finishDeletion(ctx context.Context, c token.Claims, reused boo
 	}
 	warn := func(message string, err error) {
 		if err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, message, slog.String("account", c.Subject), slog.Any("error", err))
+			s.c.Log.LogAttrs(ctx, slog.LevelWarn, message, slog.String("account", c.Subject), slog.Any("error", err))
 		}
 	}
 	// Bookings may have been made or accepted since cancelBookings.
-	warn("cannot end the rides of a deleted account", s.endRides(context.WithoutCancel(ctx), c.Subject, c.Role))
+	warn("cannot end the rides of a deleted account", s.c.EndRides(context.WithoutCancel(ctx), c.Subject, c.Role))
 	// No session outlives its account. This one is ended to see whether it has a cookie; others
 	// expire.
 	if c.Session != "" {
@@ -124,6 +124,6 @@ func (s *Service) finishDeletion(ctx context.Context, c token.Claims, reused boo
 	}
 	owner := throttle.Owner{Email: c.Email, Role: c.Role}
 	warn("cannot remove the counters of a deleted account",
-		s.throttle.Forget(ctx, c.Subject, owner, web.ClientNetwork(ctx), reused))
+		s.c.Throttle.Forget(ctx, c.Subject, owner, web.ClientNetwork(ctx), reused))
 	return own, nil
 }

@@ -16,7 +16,7 @@ const demoPassword = "password123"
 // SeedDemo may be repeated, and may run on several instances at once. It fails with kind
 // fault.Unavailable while the store is unavailable.
 func (s *Service) SeedDemo(ctx context.Context) error {
-	if !s.demo {
+	if !s.c.Demo {
 		return nil
 	}
 	for _, a := range []Account{
@@ -30,7 +30,7 @@ func (s *Service) SeedDemo(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.log.Info("demo account created", "account", made.ID, "role", string(made.Role))
+		s.c.Log.Info("demo account created", "account", made.ID, "role", string(made.Role))
 	}
 	return nil
 }

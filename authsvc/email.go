@@ -2,6 +2,7 @@ package authsvc
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/example/pillion/internal/fault"
 )
@@ -37,7 +38,7 @@ func ParseEmail(s string) (Email, error) {
 		return "", ErrInvalidEmail.Saying("The email address is missing.")
 	case len(s) > MaxEmail:
 		return "", ErrInvalidEmail.Saying("The email address is too long. It may have at most 254 characters.")
-	case !isASCII(s):
+	case strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }):
 		return "", ErrInvalidEmail.Saying(
 			"The email address may contain only unaccented letters, digits and ASCII symbols.")
 	case strings.Count(s, "@") != 1:
@@ -47,7 +48,7 @@ func ParseEmail(s string) (Email, error) {
 	if !isLocal(local) || !isDomain(domain) {
 		return "", ErrInvalidEmail
 	}
-	return Email(foldASCII(s)), nil
+	return Email(strings.ToLower(s)), nil // s is ASCII
 }
 
 // Masked returns as much of the address as a log may show: j***@example.com.
@@ -59,59 +60,27 @@ func (e Email) Masked() string {
 	return local[:1] + "***@" + domain
 }
 
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
-}
-
-func foldASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + ('a' - 'A')
-		}
-		return r
-	}, s)
-}
-
 // isLocal reports whether s is a dot-atom (RFC 5322 section 3.2.3). It contains neither spaces
 // nor control characters.
 func isLocal(s string) bool {
-	if len(s) > maxLocal {
-		return false
-	}
 	for atom := range strings.SplitSeq(s, ".") {
-		if atom == "" {
+		if atom == "" || strings.Trim(atom, alphanumeric+"!#$%&'*+-/=?^_`{|}~") != "" {
 			return false
 		}
-		for i := range len(atom) {
-			if c := atom[i]; !isAlphanumeric(c) && !strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", rune(c)) {
-				return false
-			}
-		}
 	}
-	return true
+	return len(s) <= maxLocal
 }
 
 // isDomain reports whether s is a host name (RFC 1123 section 2.1). One label is enough, as in
 // john@localhost.
 func isDomain(s string) bool {
 	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' {
+		if label == "" || len(label) > maxLabel || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(label, alphanumeric+"-") != "" {
 			return false
-		}
-		for i := range len(label) {
-			if c := label[i]; !isAlphanumeric(c) && c != '-' {
-				return false
-			}
 		}
 	}
 	return true
 }
 
-func isAlphanumeric(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-}
+const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"

@@ -1,6 +1,7 @@
 package authsvc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -133,24 +134,12 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 }
 
 func (c HasherConfig) withDefaults() HasherConfig {
-	if c.Cost.Memory == 0 {
-		c.Cost.Memory = MinMemory
-	}
-	if c.Cost.Iterations == 0 {
-		c.Cost.Iterations = MinIterations
-	}
-	if c.Cost.Parallelism == 0 {
-		c.Cost.Parallelism = MinParallelism
-	}
-	if c.Concurrent == 0 {
-		c.Concurrent = max(runtime.GOMAXPROCS(0)-1, 1)
-	}
-	if c.Queue == 0 {
-		c.Queue = max(c.Concurrent, 1) * queuePerSlot
-	}
-	if c.Wait == 0 {
-		c.Wait = defaultWait
-	}
+	c.Cost.Memory = cmp.Or(c.Cost.Memory, MinMemory)
+	c.Cost.Iterations = cmp.Or(c.Cost.Iterations, MinIterations)
+	c.Cost.Parallelism = cmp.Or(c.Cost.Parallelism, MinParallelism)
+	c.Concurrent = cmp.Or(c.Concurrent, max(runtime.GOMAXPROCS(0)-1, 1))
+	c.Queue = cmp.Or(c.Queue, max(c.Concurrent, 1)*queuePerSlot)
+	c.Wait = cmp.Or(c.Wait, defaultWait)
 	if c.Observe == nil {
 		c.Observe = func(HashCost) func() { return func() {} }
 	}

@@ -32,7 +32,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, try *attempt) (a
 		return nil, err
 	}
 	try.role = role
-	if err := s.hasher.CheckLength(b.Password); err != nil {
+	if err := s.c.Hasher.CheckLength(b.Password); err != nil {
 		return nil, err
 	}
 	pair, err := s.beginSession(r.Context(), b, role, try)
@@ -57,7 +57,7 @@ var errAccountBusy = fault.New(fault.Unavailable, "account_busy",
 // shows then, and a later one revokes the token. The session belongs to the epoch that it was
 // authenticated in, and ends with it.
 func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role, try *attempt) (tokenPair, error) {
-	id := s.newID()
+	id := s.c.NewID()
 	for range mostLogins {
 		a, err := s.authenticate(ctx, b.credentials, role, try)
 		if err != nil {
@@ -68,7 +68,7 @@ func (s *Service) beginSession(ctx context.Context, b loginBody, role token.Role
 		if err != nil {
 			return tokenPair{}, err
 		}
-		now, err := s.accounts.Find(ctx, a.Email, a.Role)
+		now, err := s.c.Accounts.Find(ctx, a.Email, a.Role)
 		if err != nil && !errors.Is(err, ErrNoAccount) {
 			return tokenPair{}, err
 		}
@@ -93,7 +93,7 @@ const longestEpochWait = time.Second + token.ClockLeeway
 // issue returns an access token for a session of the account. It waits until the account's session
 // epoch has begun, at most until the next second: only then do tokens differ from revoked ones.
 func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signed string, c token.Claims, err error) {
-	for wait := a.NotBefore.Sub(s.now()); wait > 0; wait = a.NotBefore.Sub(s.now()) {
+	for wait := a.NotBefore.Sub(s.c.Now()); wait > 0; wait = a.NotBefore.Sub(s.c.Now()) {
 		if wait > longestEpochWait {
 			return "", token.Claims{},
 				errAccountBusy.Because(fmt.Errorf("the session epoch of account %s begins %v from now", a.ID, wait))
@@ -102,7 +102,7 @@ func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signe
 			return "", token.Claims{}, errAccountBusy.Because(context.Cause(ctx))
 		}
 	}
-	signed, c, err = s.issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role,
+	signed, c, err = s.c.Issuer.Issue(token.Grant{Subject: a.ID, Email: string(a.Email), Role: a.Role,
 		Session: sessionID})
 	if err != nil {
 		return "", token.Claims{}, fmt.Errorf("issue token: %w", err)
@@ -111,13 +111,13 @@ func (s *Service) issue(ctx context.Context, a Account, sessionID string) (signe
 }
 
 // mayLogIn reports whether the account's owner may log in.
-func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.demo) }
+func (s *Service) mayLogIn(a Account) bool { return !a.Disabled && !a.Pending && (!a.Demo || s.c.Demo) }
 
 // authenticate returns the account of the credentials. Errors: throttle.ErrLimited, before
 // anything else; ErrInvalidCredentials, after one hash whatever is wrong; ErrPending, for the
 // right password of an account that is waiting for approval.
 func (s *Service) authenticate(ctx context.Context, c credentials, role token.Role, try *attempt) (Account, error) {
-	reservation, err := s.throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(c.Email, role))
+	reservation, err := s.c.Throttle.Reserve(ctx, web.ClientNetwork(ctx), ownerOf(c.Email, role))
 	if err != nil {
 		return Account{}, err
 	}
@@ -126,7 +126,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 	match := false
 	if err == nil {
 		// An unknown account has no hash, but costs one.
-		match, err = s.hasher.Verify(ctx, c.Password, a.Hash)
+		match, err = s.c.Hasher.Verify(ctx, c.Password, a.Hash)
 	}
 	switch {
 	case err != nil:
@@ -136,7 +136,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 		return Account{}, try.refuse("unknown account")
 	case !match:
 		return Account{}, try.refuse("wrong password")
-	case a.Demo && !s.demo:
+	case a.Demo && !s.c.Demo:
 		return Account{}, try.refuse("demo account, and the demo is off")
 	case a.Disabled:
 		return Account{}, try.refuse("disabled account")
@@ -154,7 +154,7 @@ func (s *Service) authenticate(ctx context.Context, c credentials, role token.Ro
 // without need, so the error is only logged.
 func (s *Service) settle(ctx context.Context, outcome func(context.Context) error) {
 	if err := outcome(context.WithoutCancel(ctx)); err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot uncount a login attempt", slog.Any("error", err))
+		s.c.Log.LogAttrs(ctx, slog.LevelWarn, "cannot uncount a login attempt", slog.Any("error", err))
 	}
 }
 
@@ -167,7 +167,7 @@ func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try
 		return Account{}, false, nil //nolint:nilerr // it is an answer: nobody has this address
 	}
 	try.email = email
-	a, err = s.accounts.Find(ctx, email, role)
+	a, err = s.c.Accounts.Find(ctx, email, role)
 	if errors.Is(err, ErrNoAccount) {
 		return Account{}, false, nil
 	}
@@ -181,16 +181,16 @@ func (s *Service) lookUp(ctx context.Context, typed string, role token.Role, try
 // rehash hashes the password again if its hash cost less than a new one would. The caller has just
 // verified the password. A failure is left for the next login.
 func (s *Service) rehash(ctx context.Context, a Account, password string) {
-	if !s.hasher.Outdated(a.Hash) {
+	if !s.c.Hasher.Outdated(a.Hash) {
 		return
 	}
-	hash, err := s.hasher.Hash(ctx, password)
+	hash, err := s.c.Hasher.Hash(ctx, password)
 	if err == nil {
 		a.Hash = hash
-		err = s.accounts.Replace(ctx, a)
+		err = s.c.Accounts.Replace(ctx, a)
 	}
 	if err != nil {
-		s.log.LogAttrs(ctx, slog.LevelWarn, "cannot rehash a password", slog.String("account", a.ID),
+		s.c.Log.LogAttrs(ctx, slog.LevelWarn, "cannot rehash a password", slog.String("account", a.ID),
 			slog.Any("error", err))
 	}
 }

@@ -81,7 +81,7 @@ func (s *Service) identify(r *http.Request, prove proveFunc, try *attempt) (c to
 		c, err := prove(ctx, []string{b.RefreshToken}, false, try)
 		return c, false, err
 	}
-	c, err = web.Identify(s.verifier, r, onlyPeople, token.User, token.Rider)
+	c, err = web.Identify(s.c.Verifier, r, onlyPeople, token.User, token.Rider)
 	cookies := refreshCookies(r)
 	if err == nil || len(cookies) == 0 {
 		return c, false, err
@@ -106,7 +106,7 @@ func (s *Service) sessionOf(ctx context.Context, presented []string, _ bool, try
 		if x, err = s.sessions.Of(ctx, t); !errors.Is(err, session.ErrInvalidToken) {
 			return token.Claims{Subject: x.Account, Email: x.Email, Role: x.Role, Session: x.ID}, err
 		}
-		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+		if limited := s.c.Throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return token.Claims{}, limited
 		}
 	}
@@ -116,13 +116,13 @@ func (s *Service) sessionOf(ctx context.Context, presented []string, _ bool, try
 // endAllSessions ends the session epoch of the caller's account and returns the caller's session.
 func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own session.Session, err error) {
 	for {
-		a, err := s.accounts.Find(ctx, Email(c.Email), c.Role)
+		a, err := s.c.Accounts.Find(ctx, Email(c.Email), c.Role)
 		if errors.Is(err, ErrNoAccount) || err == nil && a.ID != c.Subject {
 			a = Account{ID: c.Subject} // the account was deleted, but its tokens may still work
-			a.beginEpoch(s.now())
+			a.beginEpoch(s.c.Now())
 		} else if err == nil {
-			a.beginEpoch(s.now())
-			err = s.accounts.Replace(ctx, a)
+			a.beginEpoch(s.c.Now())
+			err = s.c.Accounts.Replace(ctx, a)
 		}
 		if errors.Is(err, ErrStaleAccount) {
 			continue
@@ -139,7 +139,7 @@ func (s *Service) endAllSessions(ctx context.Context, c token.Claims) (own sessi
 		// All sessions have ended with their epoch. Ending this one shows whether it has a cookie.
 		own, err = s.sessions.End(ctx, c.Session, "logout of all sessions")
 		if err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "cannot remove a session", slog.String("session", c.Session),
+			s.c.Log.LogAttrs(ctx, slog.LevelWarn, "cannot remove a session", slog.String("session", c.Session),
 				slog.Any("error", err))
 		}
 		return own, nil

@@ -21,11 +21,11 @@ const (
 
 // publicKey returns the active key as PEM.
 func (s *Service) publicKey(w http.ResponseWriter, r *http.Request) error {
-	set := s.keys()
+	set := s.c.Keys()
 	if set == nil {
 		return token.ErrNoKeys
 	}
-	active, ok := set.Active(s.now())
+	active, ok := set.Active(s.c.Now())
 	if !ok {
 		return token.ErrNoKeys
 	}
@@ -35,7 +35,7 @@ func (s *Service) publicKey(w http.ResponseWriter, r *http.Request) error {
 
 // jwks returns the published key set.
 func (s *Service) jwks(w http.ResponseWriter, r *http.Request) error {
-	set := s.keys()
+	set := s.c.Keys()
 	if set == nil {
 		return token.ErrNoKeys
 	}

@@ -39,7 +39,7 @@ func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string
 	answer := tokenAnswer{Status: true, Message: message, Token: p.access,
 		ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
 	if p.session.Cookie {
-		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.now()))
+		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.c.Now()))
 	} else {
 		answer.RefreshToken = p.refresh.Text()
 	}
@@ -127,7 +127,7 @@ func (s *Service) continueSession(ctx context.Context, u *session.Use, try *atte
 		return tokenPair{}, err
 	}
 	try.role, try.email = u.Session.Role, Email(u.Session.Email)
-	if err := s.throttle.Refresh(ctx, u.Session.Account); err != nil {
+	if err := s.c.Throttle.Refresh(ctx, u.Session.Account); err != nil {
 		return tokenPair{}, err
 	}
 	if pair.access, pair.claims, err = s.issueNext(ctx, u.Session); err != nil {
@@ -153,7 +153,7 @@ func (s *Service) refuseUse(ctx context.Context, t session.Token, err error) err
 	}
 	// A reuse is not limited, but answered as such.
 	if errors.Is(err, session.ErrInvalidToken) && !errors.Is(err, session.ErrReused) {
-		if limited := s.throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
+		if limited := s.c.Throttle.BadToken(ctx, web.ClientNetwork(ctx)); limited != nil {
 			return limited
 		}
 	}
@@ -174,7 +174,7 @@ func (s *Service) issueNext(ctx context.Context, x session.Session) (signed stri
 		if signed, c, err = s.issue(ctx, owner, x.ID); err != nil {
 			return "", token.Claims{}, err
 		}
-		a, err := s.accounts.Find(ctx, email, x.Role)
+		a, err := s.c.Accounts.Find(ctx, email, x.Role)
 		switch {
 		case errors.Is(err, ErrNoAccount) || err == nil && a.ID != x.Account:
 			return refuse(errAccountGone)

@@ -42,15 +42,15 @@ func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt)
 		return nil, err
 	}
 	try.email = email
-	if err := s.hasher.CheckNew(c.Password); err != nil {
+	if err := s.c.Hasher.CheckNew(c.Password); err != nil {
 		return nil, err
 	}
 	ctx := r.Context()
-	if err := s.throttle.Registration(ctx, web.ClientNetwork(ctx)); err != nil {
+	if err := s.c.Throttle.Registration(ctx, web.ClientNetwork(ctx)); err != nil {
 		return nil, err
 	}
 	a, err := s.createAccount(ctx, Account{
-		Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: s.approveRiders &&
+		Email: email, EmailAsEntered: strings.TrimSpace(c.Email), Role: role, Pending: s.c.ApproveRiders &&
 			role == token.Rider,
 	}, c.Password)
 	if err != nil {
@@ -64,19 +64,19 @@ func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt)
 // account before it hashes the password, so that taken pairs and an unavailable store cost no
 // hash. The store decides between simultaneous requests.
 func (s *Service) createAccount(ctx context.Context, a Account, password string) (Account, error) {
-	switch _, err := s.accounts.Find(ctx, a.Email, a.Role); {
+	switch _, err := s.c.Accounts.Find(ctx, a.Email, a.Role); {
 	case err == nil:
 		return Account{}, ErrTaken
 	case !errors.Is(err, ErrNoAccount):
 		return Account{}, err
 	}
-	hash, err := s.hasher.Hash(ctx, password)
+	hash, err := s.c.Hasher.Hash(ctx, password)
 	if err != nil {
 		return Account{}, err
 	}
-	a.ID, a.Hash = s.newID(), hash
-	a.Created = s.now().UTC().Truncate(time.Microsecond) // every store keeps microseconds
-	if err := s.accounts.Create(ctx, a); err != nil {
+	a.ID, a.Hash = s.c.NewID(), hash
+	a.Created = s.c.Now().UTC().Truncate(time.Microsecond) // every store keeps microseconds
+	if err := s.c.Accounts.Create(ctx, a); err != nil {
 		return Account{}, err
 	}
 	return a, nil

@@ -33,14 +33,7 @@ const (
 // States returns all states, StateNone first.
 func States() []State {
 	return []State{
-		StateNone,
-		StateOpen,
-		StateAccepted,
-		StateArrived,
-		StateStarted,
-		StateCompleted,
-		StateCancelled,
-		StateExpired,
+		StateNone, StateOpen, StateAccepted, StateArrived, StateStarted, StateCompleted, StateCancelled, StateExpired,
 	}
 }
 
@@ -86,7 +79,7 @@ type Booking struct {
 // Clone returns a booking that shares no memory with b, except Applied, which nothing writes to.
 func (b *Booking) Clone() Booking {
 	c := *b
-	c.Pickup, c.Dropoff, c.Quote = b.Pickup.clone(), b.Dropoff.clone(), b.Quote.clone()
+	c.Pickup, c.Dropoff, c.Quote = clone(b.Pickup), clone(b.Dropoff), clone(b.Quote)
 	c.ReleasedBy = slices.Clone(b.ReleasedBy)
 	return c
 }
@@ -144,8 +137,7 @@ func (b *Booking) enact(e *Event) {
 	switch e.Kind {
 	case Requested:
 		b.ID, b.User = e.Booking, UserID(e.Actor.ID)
-		b.Pickup, b.Dropoff = e.Pickup.clone(), e.Dropoff.clone()
-		b.Quote = e.Quote.clone()
+		b.Pickup, b.Dropoff, b.Quote = clone(e.Pickup), clone(e.Dropoff), clone(e.Quote)
 		b.RequestedAt, b.RequestedSeq = at, e.Seq
 		b.open(e)
 	case Accepted:

@@ -43,8 +43,6 @@ func (c Command) Format(f fmt.State, verb rune) {
 // LogValue returns the command without its proof, for log/slog.
 func (c Command) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String("id", string(c.ID)),
-		slog.String("actor", c.Actor.ID),
-		slog.String("role", string(c.Actor.Role)),
+		slog.String("id", string(c.ID)), slog.String("actor", c.Actor.ID), slog.String("role", string(c.Actor.Role)),
 	)
 }

@@ -52,12 +52,7 @@ func NewDesk(log Log, o DeskOptions) (*Desk, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	d := &Desk{log: log, deadline: o.Deadline, codes: o.Codes, now: o.Now}
-	if o.Tariff != nil {
-		own := *o.Tariff
-		d.tariff = &own
-	}
-	return d, nil
+	return &Desk{log: log, deadline: o.Deadline, tariff: clone(o.Tariff), codes: o.Codes, now: o.Now}, nil
 }
 
 // Show returns a booking as the log has it now. Errors: ErrInvalidID, ErrNotFound.

@@ -258,11 +258,7 @@ func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Bo
 // ReleaseIf is Release on a condition. If still is false for the current booking, ReleaseIf does
 // nothing and returns the booking. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(
-	ctx context.Context,
-	c Command,
-	id ID,
-	reason string,
-	still func(Booking) bool,
+	ctx context.Context, c Command, id ID, reason string, still func(Booking) bool,
 ) (Booking, error) {
 	words, unreadable := plainText(reason)
 	return d.do(ctx, c, id, work{

@@ -26,16 +26,7 @@ const (
 )
 
 var kinds = [...]Kind{
-	Requested,
-	Accepted,
-	Arrived,
-	Started,
-	StartRefused,
-	Completed,
-	Cancelled,
-	Released,
-	Expired,
-	Rated,
+	Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated,
 }
 
 // Kinds returns all kinds of event.
@@ -49,22 +40,13 @@ func (k Kind) Valid() bool { return k.Index() != 0 }
 
 // MayBeCausedBy reports whether actors of role r may cause events of kind k in some booking.
 // [Booking.Apply] decides for a given actor and booking.
-func (k Kind) MayBeCausedBy(r Role) bool {
-	switch k {
-	case Requested:
-		return r == User
-	case Accepted, Arrived, Started, StartRefused, Completed:
-		return r == Rider
-	case Cancelled:
-		return r == User || r == Service
-	case Released:
-		return r == Rider || r == Service
-	case Expired:
-		return r == Service
-	case Rated:
-		return r == User || r == Rider
-	}
-	return false
+func (k Kind) MayBeCausedBy(r Role) bool { return slices.Contains(causers[k], r) }
+
+var causers = map[Kind][]Role{
+	Requested: {User},
+	Accepted:  {Rider}, Arrived: {Rider}, Started: {Rider}, StartRefused: {Rider}, Completed: {Rider},
+	Cancelled: {User, Service}, Released: {Rider, Service}, Expired: {Service},
+	Rated: {User, Rider},
 }
 
 // Details are the fields that depend on the kind of an event. Each kind ignores the fields of

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
+	"strings"
 )
 
 type (
@@ -28,7 +29,7 @@ const idLength = 26
 func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program rather than return an error
-	return encodeID(b[:])
+	return identifiers.EncodeToString(b[:])
 }
 
 // DeriveID returns an identifier that depends on the parts and their order only. It hashes each
@@ -41,33 +42,17 @@ func DeriveID(parts ...string) string {
 		h.Write(length[:])
 		h.Write([]byte(p))
 	}
-	return encodeID(h.Sum(nil)[:16])
+	return identifiers.EncodeToString(h.Sum(nil)[:16])
 }
 
 // ValidID reports whether s has the form of an identifier: 26 characters of a to z and 2 to 7.
-func ValidID(s string) bool {
-	if len(s) != idLength {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < '2' || c > '7') {
-			return false
-		}
-	}
-	return true
-}
+func ValidID(s string) bool { return len(s) == idLength && strings.Trim(s, idAlphabet) == "" }
 
-// encodeID returns 16 bytes in lower-case base32 without padding.
-func encodeID(b []byte) string {
-	var s [idLength]byte
-	base32.StdEncoding.WithPadding(base32.NoPadding).Encode(s[:], b)
-	for i, c := range s {
-		if 'A' <= c && c <= 'Z' {
-			s[i] = c - 'A' + 'a'
-		}
-	}
-	return string(s[:])
-}
+// idAlphabet is lower-case base32 (RFC 4648 section 6).
+const idAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
+
+// identifiers encodes 16 bytes as an identifier.
+var identifiers = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
 
 // Keyed returns the id of the command that an actor sends to a path under an idempotency key, and
 // the fingerprint of the request. body is the request in any fixed encoding of the caller's choice.

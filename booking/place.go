@@ -61,10 +61,10 @@ func samePlace(p, q *Place) bool {
 	return *p == *q
 }
 
-func (p *Place) clone() *Place {
+// clone returns a pointer to a copy of what p points to, or nil.
+func clone[T any](p *T) *T {
 	if p == nil {
 		return nil
 	}
-	c := *p
-	return &c
+	return new(*p)
 }

@@ -110,11 +110,7 @@ func (m *ProcessManager) ReleaseNoShows(ctx context.Context, at time.Time) (agai
 			return err
 		}
 		_, err = m.config.Desk.ReleaseIf(
-			ctx,
-			c,
-			late.ID,
-			ReasonNotComing,
-			func(b Booking) bool { return b.Seq == late.Seq },
+			ctx, c, late.ID, ReasonNotComing, func(b Booking) bool { return b.Seq == late.Seq },
 		)
 		return err
 	})
@@ -237,10 +233,7 @@ func (m *ProcessManager) refuse(ctx context.Context, id ID) error {
 			return err
 		}
 		_, err = m.config.Desk.ReleaseIf(
-			ctx,
-			c,
-			id,
-			ReasonWrongCodes,
+			ctx, c, id, ReasonWrongCodes,
 			func(now Booking) bool { return now.OpenedSeq == b.OpenedSeq && now.WrongCodes >= MaxWrongCodes },
 		)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // A Tariff estimates the length, duration and fare of trips. It knows no roads: the length of a
@@ -98,24 +99,8 @@ func (q Quote) valid() error {
 	return nil
 }
 
-func (q *Quote) clone() *Quote {
-	if q == nil {
-		return nil
-	}
-	c := *q
-	return &c
-}
-
 func validCurrency(s string) bool {
-	if len(s) != 3 {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] < 'A' || s[i] > 'Z' {
-			return false
-		}
-	}
-	return true
+	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // Quote returns the quote of a trip, or nil for a trip without places. It is deterministic. The

@@ -144,8 +144,7 @@ func (c *Conn) Close(ctx context.Context) {
 
 // Unavailable wraps a failure of NATS for a caller. A fault stays as it is.
 func Unavailable(op string, err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return ErrUnavailable.Because(fmt.Errorf("%s: %w", op, err))

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -50,9 +51,7 @@ type Config struct {
 // service may start before its server. Only settings that can never work are an error. Connect
 // waits up to two seconds for the first connection. The caller closes the Conn.
 func Connect(c Config) (*Conn, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Changed == nil {
 		c.Changed = func(bool) {}
 	}

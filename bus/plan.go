@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -63,21 +64,11 @@ const (
 
 // withDefaults replaces zero values.
 func (p Plan) withDefaults() Plan {
-	if p.LedgerAge == 0 {
-		p.LedgerAge = DefaultLedgerAge
-	}
-	if p.LedgerSize == 0 {
-		p.LedgerSize = DefaultLedgerSize
-	}
-	if p.AuditAge == 0 {
-		p.AuditAge = DefaultAuditAge
-	}
-	if p.AuditSize == 0 {
-		p.AuditSize = DefaultAuditSize
-	}
-	if p.Replicas == 0 {
-		p.Replicas = DefaultReplicas
-	}
+	p.LedgerAge = cmp.Or(p.LedgerAge, DefaultLedgerAge)
+	p.LedgerSize = cmp.Or(p.LedgerSize, DefaultLedgerSize)
+	p.AuditAge = cmp.Or(p.AuditAge, DefaultAuditAge)
+	p.AuditSize = cmp.Or(p.AuditSize, DefaultAuditSize)
+	p.Replicas = cmp.Or(p.Replicas, DefaultReplicas)
 	return p
 }
 

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,9 +130,7 @@ func (r *Reader) Waiting() bool {
 // except where one says that an earlier answer was lost.
 func (r *Reader) control(msg *nats.Msg) error {
 	to := msg.Reply
-	if to == "" {
-		to = msg.Header.Get(headerStalled)
-	}
+	to = cmp.Or(to, msg.Header.Get(headerStalled))
 	if to == "" {
 		return nil
 	}

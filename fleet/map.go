@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"container/list"
 	"errors"
 	"fmt"
@@ -85,29 +86,17 @@ func NewMap(o Options) (*Map, error) {
 		}
 	}
 	require(o.MaxAge >= 0, "the maximum age must not be negative, but is %s", o.MaxAge)
-	if o.MaxAge == 0 {
-		o.MaxAge = time.Minute
-	}
-	if o.Retention == 0 {
-		o.Retention = max(time.Hour, o.MaxAge)
-	}
+	o.MaxAge = cmp.Or(o.MaxAge, time.Minute)
+	o.Retention = cmp.Or(o.Retention, max(time.Hour, o.MaxAge))
 	require(
-		o.Retention >= o.MaxAge,
-		"the retention of %s must not be less than the maximum age of %s",
-		o.Retention,
+		o.Retention >= o.MaxAge, "the retention of %s must not be less than the maximum age of %s", o.Retention,
 		o.MaxAge,
 	)
-	if o.MinMove == 0 {
-		o.MinMove = 50
-	}
+	o.MinMove = cmp.Or(o.MinMove, 50)
 	require(o.MinMove > 0, "the least movement must be more than 0 metres, but is %g", o.MinMove)
-	if o.MaxSpeed == 0 {
-		o.MaxSpeed = 40
-	}
+	o.MaxSpeed = cmp.Or(o.MaxSpeed, 40)
 	require(o.MaxSpeed > 0, "the maximum speed must be more than 0 metres a second, but is %g", o.MaxSpeed)
-	if o.MaxRiders == 0 {
-		o.MaxRiders = 200_000
-	}
+	o.MaxRiders = cmp.Or(o.MaxRiders, 200_000)
 	require(o.MaxRiders > 0, "the maximum number of riders must be more than 0, but is %d", o.MaxRiders)
 	if wrong != nil {
 		return nil, errors.Join(wrong...)

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -82,10 +83,7 @@ func (a *actor) signUp(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	registered := a.do(ctx, step{
-		op: Register, method: http.MethodPost, hosts: a.run.Auth, path: "/register", body: a.credentials(),
-		anonymous: true, idempotent: true, due: time.Now(),
-	})
+	registered := a.auth(ctx, Register, "/register", a.credentials(), nil)
 	if !registered.done() && registered.Status != http.StatusConflict {
 		return a.refusal(registered)
 	}
@@ -115,6 +113,14 @@ func (a *actor) refusal(r result) error {
 	return errAccounts.Saying(message)
 }
 
+// auth calls authsvc, which needs no token for that.
+func (a *actor) auth(ctx context.Context, op Op, path string, body map[string]string, into any) result {
+	return a.do(ctx, step{
+		op: op, method: http.MethodPost, hosts: a.run.Auth, path: path, body: body, into: into,
+		anonymous: true, idempotent: true, due: time.Now(),
+	})
+}
+
 func (a *actor) credentials() map[string]string {
 	return map[string]string{"email": a.email, "password": a.run.Password, "role": string(a.role)}
 }
@@ -128,10 +134,7 @@ type tokenAnswer struct {
 
 func (a *actor) login(ctx context.Context) result {
 	var t tokenAnswer
-	r := a.do(ctx, step{
-		op: Login, method: http.MethodPost, hosts: a.run.Auth, path: "/login", body: a.credentials(),
-		anonymous: true, idempotent: true, due: time.Now(), into: &t,
-	})
+	r := a.auth(ctx, Login, "/login", a.credentials(), &t)
 	if r.done() {
 		a.setToken(t, r.Start)
 	}
@@ -146,9 +149,7 @@ func (a *actor) setToken(t tokenAnswer, requested time.Time) {
 	a.life = time.Duration(t.Expires) * time.Second
 	// It was signed at any time since, and authsvc rounds exp down to a second.
 	a.expires = requested.Add(a.life - time.Second)
-	if a.id == "" {
-		a.id = subject(t.Token)
-	}
+	a.id = cmp.Or(a.id, subject(t.Token))
 }
 
 // subject returns the account of a token, without verifying the token.
@@ -189,11 +190,7 @@ func (a *actor) renew(ctx context.Context) {
 	refresh := a.refresh
 	a.mu.Unlock()
 	var t tokenAnswer
-	r := a.do(ctx, step{
-		op: Refresh, method: http.MethodPost, hosts: a.run.Auth, path: "/refresh",
-		body:      map[string]string{"refresh_token": refresh},
-		anonymous: true, idempotent: true, due: time.Now(), into: &t,
-	})
+	r := a.auth(ctx, Refresh, "/refresh", map[string]string{"refresh_token": refresh}, &t)
 	switch {
 	case r.done():
 		a.setToken(t, r.Start)

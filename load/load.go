@@ -9,6 +9,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,40 +78,19 @@ var ErrConfig = fault.New(fault.Invalid, "load", "The configuration of the load 
 // complete returns c with its defaults, or an error that joins one ErrConfig for each invalid
 // field.
 func (c Config) complete() (Config, error) {
-	defaults := map[*int]int{&c.Users: 100, &c.Riders: 50, &c.InFlight: 1000, &c.Watchers: 100}
-	for field, value := range defaults {
-		if *field == 0 {
-			*field = value
-		}
-	}
-	spans := map[*time.Duration]time.Duration{
-		&c.Duration: 30 * time.Second, &c.Think: 500 * time.Millisecond, &c.Patience: 30 * time.Second,
-		&c.Timeout: 15 * time.Second,
-	}
-	for field, value := range spans {
-		if *field == 0 {
-			*field = value
-		}
-	}
-	if c.Rate == 0 {
-		c.Rate = 10
-	}
+	c.Users, c.Riders = cmp.Or(c.Users, 100), cmp.Or(c.Riders, 50)
+	c.InFlight, c.Watchers = cmp.Or(c.InFlight, 1000), cmp.Or(c.Watchers, 100)
+	c.Duration, c.Think = cmp.Or(c.Duration, 30*time.Second), cmp.Or(c.Think, 500*time.Millisecond)
+	c.Patience, c.Timeout = cmp.Or(c.Patience, 30*time.Second), cmp.Or(c.Timeout, 15*time.Second)
+	c.Rate = cmp.Or(c.Rate, 10)
 	if c.Weights == nil {
 		w := DefaultWeights()
 		c.Weights = &w
 	}
-	if c.Name == "" {
-		c.Name = booking.NewID()[:10]
-	}
-	if c.Password == "" {
-		c.Password = booking.NewID()
-	}
-	if c.Seed == 0 {
-		c.Seed = rand.Uint64() //nolint:gosec // no secret
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Name = cmp.Or(c.Name, booking.NewID()[:10])
+	c.Password = cmp.Or(c.Password, booking.NewID())
+	c.Seed = cmp.Or(c.Seed, rand.Uint64()) //nolint:gosec // no secret
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Progress == nil {
 		c.Progress = func(Snapshot) {}
 	}

@@ -29,6 +29,10 @@ type bookingAnswer struct {
 	StartCode string        `json:"start_code"`
 }
 
+type bookingList struct {
+	Bookings []bookingAnswer `json:"bookings"`
+}
+
 // book requests a ride that was due at the given time. The ID of the booking is derived from the
 // key, so it is known even without an answer.
 func (u *user) book(ctx context.Context, due time.Time) (booking.ID, bool) {
@@ -44,8 +48,7 @@ func (u *user) book(ctx context.Context, due time.Time) (booking.ID, bool) {
 	}
 	r := u.do(ctx, step{
 		op: Book, method: http.MethodPost, hosts: u.run.User, path: "/book", body: body, key: key, booking: id,
-		due:  due,
-		kind: booking.Requested, into: new(bookingAnswer),
+		due: due, kind: booking.Requested, into: new(bookingAnswer),
 	})
 	return id, r.done()
 }
@@ -71,8 +74,7 @@ func (a *actor) act(
 	}
 	return a.do(ctx, step{
 		op: op, method: http.MethodPost, hosts: hosts, path: "/bookings/" + string(id) + "/" + verb, body: body,
-		key:     booking.NewID(),
-		booking: id, due: due, kind: kind, into: new(bookingAnswer),
+		key: booking.NewID(), booking: id, due: due, kind: kind, into: new(bookingAnswer),
 	})
 }
 
@@ -93,8 +95,8 @@ func (d *rider) work(ctx, lasting context.Context) {
 	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.Think))) { // not all at once
 		return
 	}
-	d.say(lasting, Online, "/online")
-	defer d.say(lasting, Offline, "/offline")
+	d.again(lasting, Online, http.MethodPost, "/online", map[string]any{}, nil)
+	defer d.again(lasting, Offline, http.MethodPost, "/offline", map[string]any{}, nil)
 	for due := time.Now(); retry.Sleep(ctx, time.Until(due)); due = d.soon() {
 		d.report(lasting)
 		if id, ok := d.accept(ctx, lasting, due); ok {
@@ -103,10 +105,11 @@ func (d *rider) work(ctx, lasting context.Context) {
 	}
 }
 
-func (d *rider) say(ctx context.Context, op Op, path string) {
+// again makes a call to ridersvc that may be made again without a key.
+func (d *rider) again(ctx context.Context, op Op, method, path string, body, into any) {
 	d.do(ctx, step{
-		op: op, method: http.MethodPost, hosts: d.run.Rider, path: path, body: map[string]any{}, idempotent: true,
-		due: time.Now(),
+		op: op, method: method, hosts: d.run.Rider, path: path, body: body, into: into,
+		idempotent: true, due: time.Now(),
 	})
 }
 
@@ -119,10 +122,7 @@ func (d *rider) report(ctx context.Context) {
 		return
 	}
 	d.at, d.reported = d.near(d.home, 20), time.Now()
-	d.do(ctx, step{
-		op: Position, method: http.MethodPut, hosts: d.run.Rider, path: "/position", body: d.at, idempotent: true,
-		due: d.reported,
-	})
+	d.again(ctx, Position, http.MethodPut, "/position", d.at, nil)
 }
 
 // accept accepts a booking. It returns the booking, and whether there is one.
@@ -155,17 +155,12 @@ func (d *rider) accept(ctx, lasting context.Context, due time.Time) (booking.ID,
 // pick returns one of the first open bookings, or "" if there are none. Several riders see the same
 // ones.
 func (d *rider) pick(ctx context.Context) booking.ID {
-	var list struct {
-		Bookings []bookingAnswer `json:"bookings"`
-	}
+	var list bookingList
 	path := fmt.Sprintf("/open-bookings?lat=%f&lng=%f&limit=5", d.at.Lat, d.at.Lng)
 	if d.chance(0.5) {
 		path = "/open-bookings?limit=5" // also those without places
 	}
-	d.do(ctx, step{
-		op: Browse, method: http.MethodGet, hosts: d.run.Rider, path: path, idempotent: true, due: time.Now(),
-		into: &list,
-	})
+	d.again(ctx, Browse, http.MethodGet, path, nil, &list)
 	if len(list.Bookings) == 0 {
 		return ""
 	}
@@ -174,14 +169,8 @@ func (d *rider) pick(ctx context.Context) booking.ID {
 
 // resume continues a ride that the rider does not know of, because an answer was lost.
 func (d *rider) resume(ctx context.Context) {
-	var list struct {
-		Bookings []bookingAnswer `json:"bookings"`
-	}
-	d.do(ctx, step{
-		op: Resume, method: http.MethodGet, hosts: d.run.Rider,
-		path:       "/bookings?state=accepted,arrived,started&limit=1",
-		idempotent: true, due: time.Now(), into: &list,
-	})
+	var list bookingList
+	d.again(ctx, Resume, http.MethodGet, "/bookings?state=accepted,arrived,started&limit=1", nil, &list)
 	if len(list.Bookings) > 0 {
 		d.ride(ctx, list.Bookings[0].Booking, list.Bookings[0].State)
 	}

@@ -63,7 +63,7 @@ func (s *Service) accept(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	c, key, err := bookings.Command(r, req, s.newID)
+	c, key, err := bookings.Command(r, req, s.c.NewID)
 	if err != nil {
 		return err
 	}
@@ -91,19 +91,19 @@ func (s *Service) acceptOnce(
 			return s.alreadyMine(ctx, booking.RiderID(c.Actor.ID), chosen, err)
 		}
 		if chosen.named {
-			return s.desk.Accept(ctx, c, chosen.id)
+			return s.c.Desk.Accept(ctx, c, chosen.id)
 		}
 		return s.acceptAny(ctx, c)
 	}
 	if !retried {
 		return accept()
 	}
-	b, err := s.desk.AcceptedBy(ctx, c)
+	b, err := s.c.Desk.AcceptedBy(ctx, c)
 	if errors.Is(err, booking.ErrNotFound) {
 		b, err = accept()
 		// perhaps by a concurrent request with the same command
 		if errors.Is(err, booking.ErrRiderBusy) {
-			if first, failed := s.desk.AcceptedBy(ctx, c); failed == nil {
+			if first, failed := s.c.Desk.AcceptedBy(ctx, c); failed == nil {
 				b, err = first, nil
 			}
 		}
@@ -129,7 +129,7 @@ func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Boo
 
 	lost := make(map[booking.ID]uint64)
 	for {
-		last, err := s.ledger.LastSequence(limited)
+		last, err := s.c.Ledger.LastSequence(limited)
 		if err != nil {
 			return booking.Booking{}, err
 		}
@@ -181,13 +181,13 @@ type candidate struct {
 // choose looks at more and more bookings, from the beginning each time, so that its last look is at
 // one state of the board.
 func (s *Service) choose(rider booking.RiderID, lost map[booking.ID]uint64) candidate {
-	at, known := s.fleet.Where(rider)
+	at, known := s.c.Fleet.Where(rider)
 	var place *booking.Place
 	if known {
 		place = &at.Place
 	}
 	for limit := boardPage; ; limit *= 4 {
-		found := s.board.Reachable(place, s.radius, s.now(), limit)
+		found := s.board.Reachable(place, s.c.Radius, s.c.Now(), limit)
 		c := s.first(found, rider, lost)
 		c.known = known
 		if c.end != nil || len(found) < limit {
@@ -220,7 +220,7 @@ func (s *Service) noneOpen(rider booking.RiderID, c candidate) error {
 	case !s.elsewhere(rider):
 		return ErrNoneOpen
 	case c.known:
-		return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.radius/1000))
+		return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.c.Radius/1000))
 	}
 	return ErrNoneOpen.Saying("No open bookings without a pickup, and your position is unknown or too old. " +
 		"Report it with PUT /position and try again, or accept a booking by its id.")
@@ -230,7 +230,7 @@ func (s *Service) noneOpen(rider booking.RiderID, c candidate) error {
 // distance.
 func (s *Service) elsewhere(rider booking.RiderID) bool {
 	for after := uint64(0); ; {
-		page := s.board.Open(s.now(), boardPage, after)
+		page := s.board.Open(s.c.Now(), boardPage, after)
 		for _, b := range page {
 			if b.Pickup != nil && !slices.Contains(b.ReleasedBy, rider) {
 				return true
@@ -245,7 +245,7 @@ func (s *Service) elsewhere(rider booking.RiderID) bool {
 
 func (s *Service) try(ctx context.Context, c booking.Command, next candidate) (booking.Booking, error) {
 	defer next.end()
-	return s.desk.Accept(ctx, c, next.id)
+	return s.c.Desk.Accept(ctx, c, next.id)
 }
 
 // tryNext reports whether, after err, another booking may be tried. A busy rider would lose every

@@ -22,7 +22,7 @@ func view(b booking.Booking) bookings.View {
 // show answers with a booking of the caller, from the ledger. A booking is not found for other
 // riders, including one who has released it and one who may accept it.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.desk.Show(r.Context(), bookings.PathID(r))
+	b, err := s.c.Desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {
 		return err
 	}

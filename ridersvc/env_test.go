@@ -20,10 +20,11 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
-var _ ridersvc.Ledger = (*ledger.Ledger)(nil)
+var _ bookings.Ledger = (*ledger.Ledger)(nil)
 
 // People and things to test with. No test depends on which ids they have.
 const (
@@ -101,13 +102,15 @@ func (e *env) serve(desk *booking.Desk) {
 		t.Fatal(err)
 	}
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: e.fleet, Announce: func(_ context.Context, s fleet.Status) error {
+		Config: bookings.Config{
+			Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(), Fleet: e.fleet,
+			Ready: func(context.Context) error { return e.unready }, Now: e.now, Log: e.log.Logger(),
+		},
+		Announce: func(_ context.Context, s fleet.Status) error {
 			e.told = append(e.told, s)
 			return e.deaf
 		},
 		Roster: e.roster, Within: 500,
-		Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
-		Ready: func(context.Context) error { return e.unready },
 		Tell: func(n feed.Offer) error {
 			if e.telling != nil {
 				e.telling(n)
@@ -115,8 +118,6 @@ func (e *env) serve(desk *booking.Desk) {
 			e.offers <- n
 			return nil
 		},
-		Now: e.now,
-		Log: e.log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func eventView(c *booking.Change) (e web.Event, visible bool) {
 // events returns the stream of a rider's booking, from the acceptance on.
 func (s *Service) events() bookings.EventStream {
 	return bookings.EventStream{
-		Desk: s.desk, Board: s.board, Now: s.now,
+		Desk: s.c.Desk, Board: s.board, Now: s.c.Now,
 		IsParty:  func(b *booking.Booking, caller string) bool { return b.Rider == booking.RiderID(caller) },
 		Since:    booking.Accepted,
 		View:     eventView,

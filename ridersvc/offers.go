@@ -3,7 +3,6 @@ package ridersvc
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"math"
 	"slices"
 	"strconv"
@@ -15,7 +14,6 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/feed"
-	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/internal/retry"
 )
@@ -33,13 +31,7 @@ const (
 // instance serves the riders whose last report it has received. It remembers who got which booking,
 // so a rider who reports to another instance gets the offers again.
 type offers struct {
-	tell   func(feed.Offer) error // nil: no offers are sent
-	board  *board.Board
-	fleet  *fleet.Map
-	ready  func(context.Context) error
-	radius float64
-	now    func() time.Time
-	log    *slog.Logger
+	Config
 
 	// mu is held from a check that a booking is open until the offer is sent, so that no rider gets
 	// an offer after its end. No search of the board or the map runs under it: every report of a
@@ -60,23 +52,20 @@ func newOffers(c Config) (*offers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &offers{
-		tell: c.Tell, board: c.Board, fleet: c.Fleet, ready: c.Ready, radius: c.Radius, now: c.Now, log: c.Log,
-		audiences: audiences,
-	}, nil
+	return &offers{Config: c, audiences: audiences}, nil
 }
 
 // reported sends a rider who has just reported the offers nearby that it has not got from this
 // instance.
 func (o *offers) reported(ctx context.Context, rider booking.RiderID) {
-	if o.tell == nil || o.ready(ctx) != nil || !o.fleet.Online(rider) || o.board.Busy(rider) {
+	if o.Tell == nil || o.Ready(ctx) != nil || !o.Fleet.Online(rider) || o.Board.Busy(rider) {
 		return
 	}
-	at, known := o.fleet.Where(rider)
+	at, known := o.Fleet.Where(rider)
 	if !known {
 		return
 	}
-	for _, b := range o.board.Near(at.Place, o.radius, o.now(), maxOffers, board.NotReleasedBy(rider)) {
+	for _, b := range o.Board.Near(at.Place, o.Radius, o.Now(), maxOffers, board.NotReleasedBy(rider)) {
 		o.offer(rider, &b)
 	}
 }
@@ -91,13 +80,13 @@ func (o *offers) offer(rider booking.RiderID, b *board.Nearby) {
 	if known && (len(a.riders) >= maxRiders || slices.Contains(a.riders, rider)) {
 		return
 	}
-	if now, _ := o.board.Get(b.ID); now.State != booking.StateOpen || now.OpenedSeq != b.OpenedSeq {
+	if now, _ := o.Board.Get(b.ID); now.State != booking.StateOpen || now.OpenedSeq != b.OpenedSeq {
 		return // it has changed since the search
 	}
 	if !known {
 		body, err := json.Marshal(offerMessage{1, b.OpenedSeq, offerOf(b.Booking)})
 		if err != nil {
-			o.log.Warn("cannot encode an offer", "booking", b.ID, "error", err)
+			o.Log.Warn("cannot encode an offer", "booking", b.ID, "error", err)
 			return
 		}
 		a = &audience{seq: b.OpenedSeq, body: body}
@@ -128,9 +117,9 @@ type goneMessage struct {
 // send reports whether it has sent a notice. It does not repeat a failed one: a rider without a
 // connection has missed more than that.
 func (o *offers) send(n feed.Offer) bool {
-	err := o.tell(n)
+	err := o.Tell(n)
 	if err != nil {
-		o.log.Debug("cannot send an offer", "booking", n.Booking, "error", err)
+		o.Log.Debug("cannot send an offer", "booking", n.Booking, "error", err)
 	}
 	return err == nil
 }
@@ -141,7 +130,7 @@ func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
 	}
-	for _, r := range o.fleet.NearestLocal(*b.Pickup, o.radius, maxRiders) {
+	for _, r := range o.Fleet.NearestLocal(*b.Pickup, o.Radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}
@@ -161,7 +150,7 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 	seq = max(seq, a.seq) // the board may have forgotten the booking
 	body, err := json.Marshal(goneMessage{1, seq, gone{id, why, jsontime.Time(at)}})
 	if err != nil {
-		o.log.Warn("cannot encode the end of an offer", "booking", id, "error", err)
+		o.Log.Warn("cannot encode the end of an offer", "booking", id, "error", err)
 		return
 	}
 	for _, r := range a.riders {
@@ -171,13 +160,13 @@ func (o *offers) closed(id booking.ID, seq uint64, why string, at time.Time) {
 
 // run sends offers and their ends until ctx ends, and then returns nil. It waits for the board.
 func (o *offers) run(ctx context.Context) error {
-	for o.tell != nil && ctx.Err() == nil {
-		if o.ready(ctx) != nil { // the board is replaying old events
+	for o.Tell != nil && ctx.Err() == nil {
+		if o.Ready(ctx) != nil { // the board is replaying old events
 			retry.Sleep(ctx, readyPoll)
 			continue
 		}
 		if err := o.follow(ctx); err != nil {
-			o.log.Debug("reloading the open bookings", "error", err)
+			o.Log.Debug("reloading the open bookings", "error", err)
 		}
 	}
 	<-ctx.Done()
@@ -187,11 +176,11 @@ func (o *offers) run(ctx context.Context) error {
 // follow sends the open bookings, and then each change, until ctx ends or the watch has fallen
 // behind.
 func (o *offers) follow(ctx context.Context) error {
-	w := o.board.WatchOpen()
+	w := o.Board.WatchOpen()
 	defer w.Stop()
 	for more := true; more; {
 		var page []booking.Booking
-		page, more = w.Page(o.now(), batch)
+		page, more = w.Page(o.Now(), batch)
 		for _, b := range page {
 			o.opened(b)
 		}
@@ -206,7 +195,7 @@ func (o *offers) follow(ctx context.Context) error {
 		for more := true; more; {
 			var found []board.OpenChange
 			var err error
-			if found, more, err = w.Take(o.now(), batch); err != nil {
+			if found, more, err = w.Take(o.Now(), batch); err != nil {
 				return err
 			}
 			for _, c := range found {
@@ -226,7 +215,7 @@ func (o *offers) closeMissed() {
 	ids := o.audiences.Keys()
 	o.mu.Unlock()
 	for _, id := range ids {
-		b, known := o.board.Get(id)
+		b, known := o.Board.Get(id)
 		if known && b.State == booking.StateOpen {
 			continue
 		}
@@ -237,6 +226,6 @@ func (o *offers) closeMissed() {
 		case !known || b.State == booking.StateExpired:
 			why = booking.Expired
 		}
-		o.closed(id, b.Seq, string(why), o.now())
+		o.closed(id, b.Seq, string(why), o.Now())
 	}
 }

@@ -27,15 +27,15 @@ var ErrOffline = fault.New(fault.Conflict, "offline",
 // know yet. It must precede a position report, which would otherwise make an offline rider count as
 // online.
 func (s *Service) loadStatus(ctx context.Context, rider booking.RiderID) error {
-	if s.fleet.HasSaid(rider) {
+	if s.c.Fleet.HasSaid(rider) {
 		return nil
 	}
-	online, at, err := s.roster.Said(ctx, rider)
+	online, at, err := s.c.Roster.Said(ctx, rider)
 	if err != nil {
 		return err
 	}
 	said := max(1, at.UnixMilli()) // 1: before every real time
-	_, err = s.fleet.Learn(fleet.Status{Rider: rider, Online: online, Said: said})
+	_, err = s.c.Fleet.Learn(fleet.Status{Rider: rider, Online: online, Said: said})
 	return err
 }
 
@@ -45,7 +45,7 @@ func (s *Service) alreadyMine(
 	ctx context.Context, rider booking.RiderID, chosen choice, refusal error,
 ) (booking.Booking, error) {
 	if chosen.named && errors.Is(refusal, ErrOffline) {
-		if b, err := s.desk.Show(ctx, chosen.id); err == nil && b.IsWith(rider) {
+		if b, err := s.c.Desk.Show(ctx, chosen.id); err == nil && b.IsWith(rider) {
 			return b, nil
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Service) alreadyMine(
 // checkOnline returns ErrOffline for a rider who is offline. It asks the roster, because the map
 // may lag behind.
 func (s *Service) checkOnline(ctx context.Context, rider booking.RiderID) error {
-	online, _, err := s.roster.Said(ctx, rider)
+	online, _, err := s.c.Roster.Said(ctx, rider)
 	if err == nil && !online {
 		err = ErrOffline
 	}

@@ -45,7 +45,7 @@ var errNoPages = web.ErrCursor.Saying("With lat and lng there is only one page. 
 // open lists the bookings that the caller may accept: with an area, the nearest first, and
 // otherwise the longest waiting first. The board includes every acceptance on this instance.
 func (s *Service) open(w http.ResponseWriter, r *http.Request) error {
-	area, hasArea, err := bookings.ParseArea(r, s.radius)
+	area, hasArea, err := bookings.ParseArea(r, s.c.Radius)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *Service) open(w http.ResponseWriter, r *http.Request) error {
 	if err := s.board.CatchUp(r.Context()); err != nil {
 		return err
 	}
-	now, mayAccept := s.now(), board.NotReleasedBy(caller(r))
+	now, mayAccept := s.c.Now(), board.NotReleasedBy(caller(r))
 	if !hasArea {
 		found := s.board.Open(now, limit+1, cursor, mayAccept)
 		opened := func(b *booking.Booking) uint64 { return b.OpenedSeq }

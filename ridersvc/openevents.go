@@ -102,7 +102,7 @@ func (o *openStream) run(resume, resumed bool) error {
 // snapshot sends all open bookings. The events have no ids: a client that loses its connection
 // starts over.
 func (o *openStream) snapshot() error {
-	now := o.now()
+	now := o.c.Now()
 	o.since = now.Add(-1) // a booking with a deadline of exactly now is in the snapshot
 	o.checked = o.since
 	for more := true; more; {
@@ -129,7 +129,7 @@ func (o *openStream) changes() error {
 	for more := true; more; {
 		var found []board.OpenChange
 		var err error
-		if found, more, err = o.watch.Take(o.now(), batch); err != nil {
+		if found, more, err = o.watch.Take(o.c.Now(), batch); err != nil {
 			return o.End(bookings.EndingOf(err))
 		}
 		events := make([]web.Event, 0, len(found))
@@ -159,7 +159,7 @@ func (o *openStream) event(c *board.OpenChange) (web.Event, bool) {
 
 // overdue sends the bookings whose deadline has passed, whether or not an event has ended them.
 func (o *openStream) overdue() error {
-	found, until := o.Service.overdue.between(o.board.Board, o.checked, o.now())
+	found, until := o.Service.overdue.between(o.board.Board, o.checked, o.c.Now())
 	if until.After(o.checked) {
 		o.checked = until
 	}

@@ -62,14 +62,14 @@ func (s *Service) move(w http.ResponseWriter, r *http.Request) error {
 	if err := web.DecodeOptional(r, &req); err != nil {
 		return err
 	}
-	fix, err := req.fix(s.now())
+	fix, err := req.fix(s.c.Now())
 	if err != nil {
 		return err
 	}
 	if err := s.loadStatus(r.Context(), caller(r)); err != nil {
 		return err
 	}
-	status, verdict, err := s.fleet.Report(caller(r), fix)
+	status, verdict, err := s.c.Fleet.Report(caller(r), fix)
 	if err != nil {
 		return err
 	}
@@ -96,10 +96,10 @@ func (s *Service) setOnline(w http.ResponseWriter, r *http.Request, online bool,
 	if err := web.DecodeOptional(r, new(struct{})); err != nil {
 		return err
 	}
-	if err := s.roster.Say(r.Context(), caller(r), online, s.now()); err != nil {
+	if err := s.c.Roster.Say(r.Context(), caller(r), online, s.c.Now()); err != nil {
 		return err
 	}
-	status, err := s.fleet.SetOnline(caller(r), online)
+	status, err := s.c.Fleet.SetOnline(caller(r), online)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (s *Service) setOnline(w http.ResponseWriter, r *http.Request, online bool,
 // stored here, and the caller gets an error and repeats the report.
 func (s *Service) report(w http.ResponseWriter, r *http.Request, message string, status fleet.Status) error {
 	ctx := r.Context()
-	if err := s.announce(ctx, status); err != nil {
+	if err := s.c.Announce(ctx, status); err != nil {
 		return err
 	}
 	s.offers.reported(ctx, status.Rider)

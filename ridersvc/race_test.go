@@ -26,6 +26,7 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -97,9 +98,10 @@ func (x *town) serve(t testing.TB, e *bustest.Env) string {
 	positions := natsfleet.NewPositions(conn, riders)
 	x.run(t, "positions", positions.Run)
 	service, err := ridersvc.New(ridersvc.Config{
-		Fleet: riders, Announce: positions.Announce, Tell: func(o feed.Offer) error { return feed.SendOffer(conn, o) },
+		Config: bookings.Config{Fleet: riders, Desk: desk, Board: board, Ready: follower.Ready, Ledger: ledger,
+			Verifier: x.auth.Verifier()},
+		Announce: positions.Announce, Tell: func(o feed.Offer) error { return feed.SendOffer(conn, o) },
 		Roster: natsfleet.NewRoster(conn),
-		Desk:   desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: x.auth.Verifier(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 
 // step answers with the outcome of a step of the ride.
 func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, message string, apply bookings.StepFunc) error {
-	b, err := bookings.Step(r, req, s.newID, apply)
+	b, err := bookings.Step(r, req, s.c.NewID, apply)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
 	return s.step(w, r, new(struct{}), "Arrival noted",
 		func(ctx context.Context, c booking.Command, id booking.ID) (b booking.Booking, err error) {
 			err = s.retryPosition(ctx, rider, func() error {
-				b, err = s.desk.ArriveIf(ctx, c, id, func(b booking.Booking) error { return s.isThere(rider, b) })
+				b, err = s.c.Desk.ArriveIf(ctx, c, id, func(b booking.Booking) error { return s.isThere(rider, b) })
 				return err
 			})
 			return b, err
@@ -38,17 +38,17 @@ func (s *Service) arrive(w http.ResponseWriter, r *http.Request) error {
 // isThere checks that a rider is at the pickup of b, if b has one, by a recent position. Errors:
 // ErrWhereabouts, ErrNotThere.
 func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
-	if s.within == 0 || b.Pickup == nil {
+	if s.c.Within == 0 || b.Pickup == nil {
 		return nil
 	}
-	at, known := s.fleet.Where(rider)
+	at, known := s.c.Fleet.Where(rider)
 	if !known {
 		return ErrWhereabouts
 	}
-	if metres := at.Distance(*b.Pickup); metres > s.within {
+	if metres := at.Distance(*b.Pickup); metres > s.c.Within {
 		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup. Arrival requires a position "+
 			"within %g m of it. "+
-			"When you are there, report your position with PUT /position and try again.", metres/1000, s.within))
+			"When you are there, report your position with PUT /position and try again.", metres/1000, s.c.Within))
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ const positionDelay = 500 * time.Millisecond
 // retryPosition calls try again at each new position of the rider while it fails because of the
 // position. It stops when another instance can have no newer one.
 func (s *Service) retryPosition(ctx context.Context, rider booking.RiderID, try func() error) error {
-	positions, stop := s.fleet.Watch(rider)
+	positions, stop := s.c.Fleet.Watch(rider)
 	defer stop()
 	limit := time.NewTimer(positionDelay)
 	defer limit.Stop()
@@ -96,7 +96,7 @@ func (s *Service) start(w http.ResponseWriter, r *http.Request) error {
 			if !validCode(req.Code) { // a typing error does not use up a try
 				return booking.Booking{}, ErrStartCode
 			}
-			return s.desk.StartWith(ctx, c, id, req.Code)
+			return s.c.Desk.StartWith(ctx, c, id, req.Code)
 		})
 }
 
@@ -107,7 +107,7 @@ func validCode(s string) bool {
 
 // complete ends the ride.
 func (s *Service) complete(w http.ResponseWriter, r *http.Request) error {
-	return s.step(w, r, new(struct{}), "Ride completed", s.desk.Complete)
+	return s.step(w, r, new(struct{}), "Ride completed", s.c.Desk.Complete)
 }
 
 // releaseRequest is the body of POST /bookings/{id}/release, which may be empty.
@@ -126,9 +126,9 @@ type releaseAnswer struct {
 // release gives the booking back, so that other riders can accept it.
 func (s *Service) release(w http.ResponseWriter, r *http.Request) error {
 	var req releaseRequest
-	b, err := bookings.Step(r, &req, s.newID,
+	b, err := bookings.Step(r, &req, s.c.NewID,
 		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-			return s.desk.Release(ctx, c, id, req.Reason)
+			return s.c.Desk.Release(ctx, c, id, req.Reason)
 		})
 	if err != nil {
 		return err
@@ -144,6 +144,6 @@ func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
 	var req bookings.RateRequest
 	return s.step(w, r, &req, "Ride rated",
 		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-			return s.desk.Rate(ctx, c, id, req.Stars)
+			return s.c.Desk.Rate(ctx, c, id, req.Stars)
 		})
 }

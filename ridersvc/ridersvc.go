@@ -10,15 +10,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
@@ -28,60 +24,22 @@ import (
 	"github.com/example/pillion/web/bookings"
 )
 
-// A Ledger is the part of the ledger that this service reads.
-type Ledger interface {
-	// Appended returns the highest sequence that this process has appended.
-	Appended() uint64
-	// LastSequence returns the highest sequence, as the ledger's leader reports it.
-	LastSequence(ctx context.Context) (uint64, error)
-}
-
-// Config is what a Service needs. Desk, Board, Ready, Ledger, Verifier, Fleet, Announce and Roster
-// are required.
+// Config is what a Service needs. Announce and Roster are required.
 type Config struct {
-	Desk     *booking.Desk
-	Board    *board.Board                // the caller feeds it
-	Ready    func(context.Context) error // returns nil once the board can be trusted
-	Ledger   Ledger
-	Verifier web.TokenVerifier
-
-	Fleet    *fleet.Map                                // where riders are
-	Announce func(context.Context, fleet.Status) error // sends a status to the other instances
-	Roster   Roster                                    // which riders are offline
-	// greatest distance to the pickup at arrival, in metres; 0: any
-	Within float64
-	// default search radius, in metres; default: bookings.DefaultRadius
-	Radius float64
-	// sends a rider an offer; nil: no offers are sent
-	Tell func(feed.Offer) error
-
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
-	Rate           web.Rate       // requests of one network to this instance; zero: no limit
-
-	Streams web.StreamLimits // default: those of package web
-
-	Log        *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // default: metrics are not registered
-	Now        func() time.Time      // default: time.Now
-	NewID      func() string         // default: booking.NewID
+	bookings.Config
+	// sends a status to the other instances
+	Announce func(context.Context, fleet.Status) error
+	Roster   Roster                 // which riders are offline
+	Within   float64                // greatest distance to the pickup at arrival, in metres; 0: any
+	Tell     func(feed.Offer) error // sends a rider an offer; nil: no offers are sent
 }
 
 // A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no
 // closing.
 type Service struct {
-	desk     *booking.Desk
+	c        Config
 	board    bookings.TrustedBoard
-	ledger   Ledger
-	verifier web.TokenVerifier
-	fleet    *fleet.Map
-	announce func(context.Context, fleet.Status) error
-	roster   Roster
-	within   float64
-	radius   float64
-	now      func() time.Time
-	newID    func() string
 	router   web.RouterConfig
-	streams  web.StreamLimits
 	inFlight inFlight
 	overdue  overdue
 	offers   *offers
@@ -89,54 +47,21 @@ type Service struct {
 
 // New returns a Service, or an error that names every missing or invalid setting.
 func New(c Config) (*Service, error) {
-	var faults []error
-	require := func(name string, given bool) {
-		if !given {
-			faults = append(faults, errors.New("ridersvc: "+name+" is required"))
-		}
-	}
-	require("Desk", c.Desk != nil)
-	require("Board", c.Board != nil)
-	require("Ready", c.Ready != nil)
-	require("Ledger", c.Ledger != nil)
-	require("Verifier", c.Verifier != nil)
-	require("Fleet", c.Fleet != nil)
-	require("Announce", c.Announce != nil)
-	require("Roster", c.Roster != nil)
-	var err error
-	if c.Radius, err = bookings.SearchRadius(c.Radius); err != nil {
-		faults = append(faults, fmt.Errorf("ridersvc: %w", err))
-	}
+	var within error
 	if !(c.Within >= 0) {
-		faults = append(faults, fmt.Errorf("ridersvc: Within must be 0 or more metres, not %g", c.Within))
+		within = fmt.Errorf("Within must be 0 or more metres, not %g", c.Within)
 	}
-	if faults != nil {
-		return nil, errors.Join(faults...)
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.NewID == nil {
-		c.NewID = booking.NewID
+	err := errors.Join(c.Complete(), within, fault.Required("Announce", c.Announce != nil),
+		fault.Required("Roster", c.Roster != nil))
+	if err != nil {
+		return nil, fmt.Errorf("ridersvc: %w", err)
 	}
 	offers, err := newOffers(c)
 	if err != nil {
 		return nil, err
 	}
 	return &Service{
-		desk:   c.Desk,
-		board:  bookings.TrustedBoard{Board: c.Board, Ready: c.Ready, Appended: c.Ledger.Appended},
-		ledger: c.Ledger, verifier: c.Verifier, now: c.Now, newID: c.NewID,
-		fleet: c.Fleet, announce: c.Announce, roster: c.Roster, within: c.Within, radius: c.Radius,
-		streams: c.Streams, offers: offers,
-		router: web.RouterConfig{
-			Service: "ridersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now,
-			TrustedProxies: c.TrustedProxies, Rate: c.Rate,
-			Look: ledger.ErrOutcomeUnknown.Look,
-		},
+		c: c, board: c.TrustedBoard(), router: c.Router("ridersvc", ledger.ErrOutcomeUnknown.Look), offers: offers,
 		inFlight: inFlight{done: make(map[booking.ID]chan struct{})},
 	}, nil
 }
@@ -148,12 +73,12 @@ func (s *Service) Run(ctx context.Context) error { return s.offers.run(ctx) }
 // Routes returns all routes of the service. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
-	streams := web.NewStreams(s.streams, s.verifier, s.router)
+	streams := web.NewStreams(s.c.Streams, s.c.Verifier, s.router)
 	only := func(sentence string, query ...string) chi.Router {
-		return r.With(web.Require(s.verifier, token.Rider, sentence), web.Query(query...))
+		return r.With(web.Require(s.c.Verifier, token.Rider, sentence), web.Query(query...))
 	}
 	// The original API, which ignores a query.
-	r.With(web.Require(s.verifier, token.Rider, "Only raiders can accept bookings")).
+	r.With(web.Require(s.c.Verifier, token.Rider, "Only raiders can accept bookings")).
 		Post("/accept-booking", web.Handle(s.accept))
 
 	only("Only raiders can see open bookings", "lat", "lng", "radius", "limit", "cursor").

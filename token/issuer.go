@@ -161,8 +161,10 @@ func encode(v any) (string, error) {
 	return segments.EncodeToString(data), nil
 }
 
+const idAlphabet = "abcdefghijklmnopqrstuvwxyz234567"
+
 // identifiers encodes 128 bits as 26 characters.
-var identifiers = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+var identifiers = base32.NewEncoding(idAlphabet).WithPadding(base32.NoPadding)
 
 // newID returns 128 random bits. Like crypto/rand, it ends the process if the system has no
 // randomness.

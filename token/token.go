@@ -12,7 +12,10 @@
 // A token is a credential. The package never logs one or quotes it in an error. Log its ID (jti).
 package token
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	// ClockLeeway is how far iat and nbf of a request's token may be ahead of the verifier's clock.
@@ -85,17 +88,7 @@ const idLength = 26
 
 // validID reports whether s is 26 characters of lower-case base32 (RFC 4648 section 6), as every
 // identifier in Pillion is.
-func validID(s string) bool {
-	if len(s) != idLength {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < '2' || c > '7') {
-			return false
-		}
-	}
-	return true
-}
+func validID(s string) bool { return len(s) == idLength && strings.Trim(s, idAlphabet) == "" }
 
 // maxEmail is the longest address that mail can be sent to, in bytes (RFC 3696 erratum 1690).
 const maxEmail = 254
@@ -103,13 +96,5 @@ const maxEmail = 254
 // validEmail reports whether s is safe in an answer and a log line. Registration checks that it is
 // an address.
 func validEmail(s string) bool {
-	if len(s) > maxEmail {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c == 0x7f {
-			return false
-		}
-	}
-	return true
+	return len(s) <= maxEmail && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }

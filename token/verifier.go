@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -66,9 +67,7 @@ func NewVerifier(c Config) (*Verifier, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	if c.CacheSize == 0 {
-		c.CacheSize = DefaultCacheSize
-	}
+	c.CacheSize = cmp.Or(c.CacheSize, DefaultCacheSize)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -27,14 +27,14 @@ const distanceStep = 100
 // availability answers how many free riders are near a place and how far the nearest is, roughly.
 // It reveals neither who they are nor exactly where.
 func (s *Service) availability(w http.ResponseWriter, r *http.Request) error {
-	area, ok, err := bookings.ParseArea(r, s.radius)
+	area, ok, err := bookings.ParseArea(r, s.c.Radius)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return errNoPlace
 	}
-	found := s.fleet.Around(area.Center, area.Radius)
+	found := s.c.Fleet.Around(area.Center, area.Radius)
 	answer := availabilityAnswer{
 		Riders: found.Riders, More: found.Riders == fleet.MaxCount, Radius: int64(math.Round(area.Radius)),
 	}

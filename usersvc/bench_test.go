@@ -29,6 +29,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/bookings"
 )
 
 const (
@@ -61,8 +62,8 @@ func BenchmarkWatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	service, err := usersvc.New(usersvc.Config{Fleet: riders, Desk: desk, Board: board, Ready: follower.Ready,
-		Ledger: ledger, Verifier: auth.Verifier()})
+	service, err := usersvc.New(usersvc.Config{Config: bookings.Config{Fleet: riders, Desk: desk, Board: board,
+		Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier()}})
 	if err != nil {
 		b.Fatal(err)
 	}

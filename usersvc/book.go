@@ -50,15 +50,15 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, key, err := bookings.Command(r, req, s.newID)
+	c, key, err := bookings.Command(r, req, s.c.NewID)
 	if err != nil {
 		return err
 	}
-	id := booking.ID(s.newID())
+	id := booking.ID(s.c.NewID())
 	if key != "" {
 		id = booking.ID(booking.DeriveID("booking", c.Actor.ID, key))
 	}
-	b, err := s.desk.Book(r.Context(), c, id, trip)
+	b, err := s.c.Desk.Book(r.Context(), c, id, trip)
 	if err != nil {
 		return err
 	}

@@ -20,14 +20,14 @@ func (s *Service) view(b booking.Booking) bookings.View {
 	if b.UserStars > 0 { // the rider's rating stays hidden until the user has rated
 		v.RiderStars = b.RiderStars
 	}
-	v.StartCode = s.desk.StartCode(b)
+	v.StartCode = s.c.Desk.StartCode(b)
 	return v
 }
 
 // show answers with one of the caller's bookings, from the ledger. A booking of another user is not
 // found.
 func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
-	b, err := s.desk.Show(r.Context(), bookings.PathID(r))
+	b, err := s.c.Desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Service) list(caller string, n int, before uint64, filters ...board.Fil
 
 // step answers with the outcome of a step. A booking of another user is not found.
 func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, message string, apply bookings.StepFunc) error {
-	b, err := bookings.Step(r, req, s.newID, apply)
+	b, err := bookings.Step(r, req, s.c.NewID, apply)
 	if errors.Is(err, booking.ErrNotYours) {
 		return booking.ErrNotFound
 	}
@@ -64,7 +64,7 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) error {
 	var req cancelRequest
 	return s.step(w, r, &req, "Booking cancelled",
 		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-			return s.desk.Cancel(ctx, c, id, req.Reason)
+			return s.c.Desk.Cancel(ctx, c, id, req.Reason)
 		})
 }
 
@@ -73,6 +73,6 @@ func (s *Service) rate(w http.ResponseWriter, r *http.Request) error {
 	var req bookings.RateRequest
 	return s.step(w, r, &req, "Ride rated",
 		func(ctx context.Context, c booking.Command, id booking.ID) (booking.Booking, error) {
-			return s.desk.Rate(ctx, c, id, req.Stars)
+			return s.c.Desk.Rate(ctx, c, id, req.Stars)
 		})
 }

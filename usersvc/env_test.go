@@ -19,10 +19,11 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
-var _ usersvc.Ledger = (*ledger.Ledger)(nil)
+var _ bookings.Ledger = (*ledger.Ledger)(nil)
 
 // People and things to test with. No test depends on which ids they have.
 const (
@@ -89,13 +90,13 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 		Busy: func(id booking.RiderID) bool { return e.busy[id] }}); err != nil {
 		t.Fatal(err)
 	}
-	config := usersvc.Config{
+	config := usersvc.Config{Config: bookings.Config{
 		Fleet: e.fleet,
 		Desk:  desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(),
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
 		Log:   e.log.Logger(),
-	}
+	}}
 	edit(&config)
 	service, err := usersvc.New(config)
 	if err != nil {

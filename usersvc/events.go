@@ -1,8 +1,6 @@
 package usersvc
 
 import (
-	"context"
-
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
@@ -29,17 +27,11 @@ func eventView(c *booking.Change) (e web.Event, visible bool) {
 
 // events returns the stream of a user's booking, with the positions of the rider who is on the way.
 func (s *Service) events() bookings.EventStream {
-	stream := bookings.EventStream{
-		Desk: s.desk, Board: s.board, Now: s.now,
+	return bookings.EventStream{
+		Desk: s.c.Desk, Board: s.board, Now: s.c.Now, Fleet: s.c.Fleet,
 		IsParty:  func(b *booking.Booking, caller string) bool { return b.User == booking.UserID(caller) },
 		Since:    booking.Requested,
 		View:     eventView,
 		HasRated: func(b *booking.Booking) bool { return b.UserStars != 0 },
 	}
-	if s.positions != nil {
-		stream.SideEvents = func(ctx context.Context) bookings.SideEvents {
-			return &riderTracker{ctx: ctx, positions: s.positions}
-		}
-	}
-	return stream
 }

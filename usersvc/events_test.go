@@ -1,7 +1,6 @@
 package usersvc_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -13,6 +12,8 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
@@ -20,45 +21,33 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// A map of riders in which each is at one place until it is told another.
-type riders struct {
-	tell chan usersvc.Position // to the followers
-	left chan booking.RiderID  // who is followed no more
-}
-
-func newRiders() *riders {
-	return &riders{tell: make(chan usersvc.Position), left: make(chan booking.RiderID, 10)}
-}
-
-func (r *riders) Follow(ctx context.Context, id booking.RiderID, tell func(usersvc.Position)) {
-	defer func() { r.left <- id }()
-	for {
-		select {
-		case p := <-r.tell:
-			tell(p)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// streaming is an env that serves HTTP, with riders who have places.
-func streaming(t *testing.T, limits web.StreamLimits) (*env, *riders, string) {
+// streaming is an env that serves HTTP.
+func streaming(t *testing.T, limits web.StreamLimits) (*env, string) {
 	t.Helper()
-	places := newRiders()
 	e := newEnvWith(t, func(c *usersvc.Config) {
 		// which nobody changes while a stream looks at it
-		c.Streams, c.Positions, c.Now = limits, places, time.Now
+		c.Streams, c.Now = limits, time.Now
 	})
 	server := httptest.NewServer(e.handler)
 	t.Cleanup(server.Close)
-	return e, places, server.URL
+	return e, server.URL
+}
+
+// report tells the map of riders where a rider is, and returns how a stream says it.
+func (e *env) report(rider booking.RiderID, lat float64) string {
+	e.t.Helper()
+	at := time.Now()
+	fix := fleet.Fix{Place: booking.Place{Lat: lat, Lng: 77.25}, At: at}
+	if _, verdict, err := e.fleet.Report(rider, fix); err != nil || verdict != fleet.Believed {
+		e.t.Fatalf("report of %s: %q, %v", rider, verdict, err)
+	}
+	return fmt.Sprintf(`{"lat":%v,"lng":77.25,"at":%q}`, lat, jsontime.Format(at))
 }
 
 func events(url string, id booking.ID) string { return url + "/bookings/" + string(id) + "/events" }
 
 func TestWatch(t *testing.T) {
-	e, places, url := streaming(t, web.StreamLimits{})
+	e, url := streaming(t, web.StreamLimits{})
 	id := e.book(ulla)
 	s := webtest.Watch(t, events(url, id), e.user(ulla))
 	first, data := s.Want("requested", string(id), `"state":"open"`, `"deadline":"`)
@@ -78,30 +67,24 @@ func TestWatch(t *testing.T) {
 	if strings.Contains(data, "deadline") {
 		t.Errorf("%s", data)
 	}
-	places.tell <- usersvc.Position{Place: booking.Place{Lat: 12.5, Lng: 77.25}, At: time.Unix(1_800_000_000, 0).UTC()}
-	if at, _ := s.Want("position", `{"lat":12.5,"lng":77.25,"at":"2027-01-15T08:00:00.000Z"}`); at != second {
+	if at, _ := s.Want("position", e.report(rolf, 12.5)); at != second {
 		t.Errorf("a position has the id %s", at)
 	}
 	do(e.desk.Release(ctx, command(booking.Rider, rolf), id, "puncture"))
 	if _, data = s.Want("released", `"state":"open"`, `"deadline":"`); strings.Contains(data, "puncture") || strings.Contains(data, rolf) {
 		t.Errorf("%s", data)
 	}
-	if left := <-places.left; left != rolf {
-		t.Errorf("%s is followed no more", left)
-	}
+	e.report(rolf, 12.5001) // who is followed no more
 	do(e.desk.Accept(ctx, command(booking.Rider, rita), id))
 	s.Want("accepted", `"raider_id":"`+rita+`"`)
 	do(e.desk.Arrive(ctx, command(booking.Rider, rita), id))
 	s.Want("arrived", `"state":"arrived"`)
-	places.tell <- usersvc.Position{}
-	s.Want("position")
+	s.Want("position", e.report(rita, 12.5))
 	do(e.desk.RefuseStart(ctx, command(booking.Rider, rita), id))
 	s.Want("start_refused", `"state":"arrived"`)
 	do(e.desk.Start(ctx, command(booking.Rider, rita), id))
 	s.Want("started", `"state":"started"`)
-	if left := <-places.left; left != rita {
-		t.Errorf("%s is followed no more", left)
-	}
+	e.report(rita, 12.5001) // who is followed no more
 	do(e.desk.Complete(ctx, command(booking.Rider, rita), id))
 	s.Want("completed", `"state":"completed"`)
 	do(e.desk.Rate(ctx, command(booking.Rider, rita), id, 1)) // which is not the user's to see
@@ -128,7 +111,7 @@ func TestWatch(t *testing.T) {
 // this kind do after any other end. Who has heard what the ledger does not have, for it was
 // restored from before that, begins again.
 func TestWatchAgain(t *testing.T) {
-	e, _, url := streaming(t, web.StreamLimits{})
+	e, url := streaming(t, web.StreamLimits{})
 	id := e.book(ulla)
 	s := webtest.Watch(t, events(url, id), e.user(ulla))
 	requested, _ := s.Want("requested")
@@ -149,7 +132,7 @@ func TestWatchAgain(t *testing.T) {
 }
 
 func TestWatchEndsWithTheBooking(t *testing.T) {
-	e, _, url := streaming(t, web.StreamLimits{})
+	e, url := streaming(t, web.StreamLimits{})
 	for _, state := range []booking.State{booking.StateCancelled, booking.StateExpired} {
 		id := e.book(ulla)
 		s := webtest.Watch(t, events(url, id), e.user(ulla))
@@ -197,7 +180,7 @@ func TestWatchIsForItsUser(t *testing.T) {
 }
 
 func TestWatchersAreLimited(t *testing.T) {
-	e, _, url := streaming(t, web.StreamLimits{PerCaller: 1, Total: 2})
+	e, url := streaming(t, web.StreamLimits{PerCaller: 1, Total: 2})
 	id, other := e.book(ulla), e.book(uwe)
 	webtest.Watch(t, events(url, id), e.user(ulla)).Want("requested")
 	if w := e.call("GET", "/bookings/"+string(id)+"/events", e.user(ulla), ""); w.Code != 429 || w.Header().Get("Retry-After") == "" {
@@ -278,7 +261,7 @@ func write(t *testing.T, in *instance, auth *tokentest.Authority, id booking.ID,
 }
 
 func TestEventsAreNamedAsTheirDataIs(t *testing.T) {
-	e, _, url := streaming(t, web.StreamLimits{})
+	e, url := streaming(t, web.StreamLimits{})
 	id := e.book(ulla)
 	e.bring(id, booking.StateCompleted)
 	s := webtest.Watch(t, events(url, id), e.user(ulla))

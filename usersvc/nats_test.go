@@ -24,6 +24,7 @@ import (
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
+	"github.com/example/pillion/web/bookings"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -63,10 +64,10 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 			t.Errorf("readers: %v", err)
 		}
 	})
-	service, err := usersvc.New(usersvc.Config{
+	service, err := usersvc.New(usersvc.Config{Config: bookings.Config{
 		Fleet: riders,
 		Desk:  desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

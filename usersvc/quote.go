@@ -35,7 +35,7 @@ func (s *Service) quote(w http.ResponseWriter, r *http.Request) error {
 	if trip.Dropoff, err = parsePlace(query.Get("to")); err != nil {
 		return err
 	}
-	q, err := s.desk.Quote(trip)
+	q, err := s.c.Desk.Quote(trip)
 	if err != nil {
 		return err
 	}

@@ -7,126 +7,47 @@
 package usersvc
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net/netip"
-	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/example/pillion/booking"
-	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 )
 
-// A Ledger is the part of the ledger that this service reads.
-type Ledger interface {
-	// Appended returns the highest sequence that this process has appended.
-	Appended() uint64
-}
-
-// Config is what a Service needs. Desk, Board, Ledger, Ready, Verifier and Fleet are required.
+// Config is what a Service needs.
 type Config struct {
-	Desk     *booking.Desk
-	Board    *board.Board                // for lists; the caller feeds it
-	Ready    func(context.Context) error // returns nil once the board can be trusted
-	Ledger   Ledger
-	Verifier web.TokenVerifier
-
-	Fleet *fleet.Map // where riders are; the caller feeds it
-	// default search radius of /availability, in metres; default: bookings.DefaultRadius
-	Radius float64
-
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
-	Rate           web.Rate       // requests of one network to this instance; zero: no limit
-	BookRate       web.Rate       // bookings of one user at this instance; zero: no limit
-
-	Streams   web.StreamLimits // default: those of package web
-	Positions Positions        // sent to users who wait for their rider; nil: not sent
-
-	Log        *slog.Logger          // default: discard
-	Registerer prometheus.Registerer // default: metrics are not registered
-	Now        func() time.Time      // default: time.Now
-	NewID      func() string         // default: booking.NewID
+	bookings.Config
+	BookRate web.Rate // bookings of one user at this instance; zero: no limit
 }
 
 // A Service answers the HTTP requests of users. It is safe for concurrent use, and needs no
 // closing.
 type Service struct {
-	desk     *booking.Desk
-	board    bookings.TrustedBoard
-	verifier web.TokenVerifier
-	fleet    *fleet.Map
-	radius   float64
-	now      func() time.Time
-	newID    func() string
-	bookRate web.Rate
-	router   web.RouterConfig
-
-	streams   web.StreamLimits
-	positions Positions
+	c      Config
+	board  bookings.TrustedBoard
+	router web.RouterConfig
 }
 
 // New returns a Service, or an error that names every missing or invalid setting.
 func New(c Config) (*Service, error) {
-	var faults []error
-	require := func(name string, given bool) {
-		if !given {
-			faults = append(faults, errors.New("usersvc: "+name+" is required"))
-		}
+	if err := c.Complete(); err != nil {
+		return nil, fmt.Errorf("usersvc: %w", err)
 	}
-	require("Desk", c.Desk != nil)
-	require("Board", c.Board != nil)
-	require("Ready", c.Ready != nil)
-	require("Ledger", c.Ledger != nil)
-	require("Verifier", c.Verifier != nil)
-	require("Fleet", c.Fleet != nil)
-	radius, err := bookings.SearchRadius(c.Radius)
-	if err != nil {
-		faults = append(faults, fmt.Errorf("usersvc: %w", err))
-	}
-	if faults != nil {
-		return nil, errors.Join(faults...)
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.NewID == nil {
-		c.NewID = booking.NewID
-	}
-	return &Service{
-		desk:     c.Desk,
-		board:    bookings.TrustedBoard{Board: c.Board, Ready: c.Ready, Appended: c.Ledger.Appended},
-		verifier: c.Verifier, newID: c.NewID, bookRate: c.BookRate,
-		fleet: c.Fleet, radius: radius,
-		now: c.Now, streams: c.Streams, positions: c.Positions,
-		router: web.RouterConfig{
-			Service: "usersvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now,
-			TrustedProxies: c.TrustedProxies, Rate: c.Rate,
-			Look: ledger.ErrOutcomeUnknown.Look,
-		},
-	}, nil
+	return &Service{c: c, board: c.TrustedBoard(), router: c.Router("usersvc", ledger.ErrOutcomeUnknown.Look)}, nil
 }
 
 // Routes returns all routes of the service. Call it once: it registers the metrics.
 func (s *Service) Routes() chi.Router {
 	r := web.NewRouter(s.router)
-	streams := web.NewStreams(s.streams, s.verifier, s.router)
+	streams := web.NewStreams(s.c.Streams, s.c.Verifier, s.router)
 	only := func(sentence string, query ...string) chi.Router {
-		return r.With(web.Require(s.verifier, token.User, sentence), web.Query(query...))
+		return r.With(web.Require(s.c.Verifier, token.User, sentence), web.Query(query...))
 	}
 	// The original API, which ignores a query.
-	r.With(web.Require(s.verifier, token.User, "Only users can book rides"), s.bookRate.ByCaller()).
+	r.With(web.Require(s.c.Verifier, token.User, "Only users can book rides"), s.c.BookRate.ByCaller()).
 		Post("/book", web.Handle(s.book))
 
 	only("Only users can ask for quotes", "from", "to").Get("/quote", web.Handle(s.quote))

@@ -28,13 +28,9 @@ func IdempotencyKey(r *http.Request) (string, bool, error) {
 	if strings.HasPrefix(key, `"`) {
 		key, ok = unquote(key)
 	}
-	if !ok || len(key) < 1 || len(key) > maxIdempotencyKey {
+	unseen := func(r rune) bool { return r <= ' ' || r > '~' }
+	if !ok || len(key) < 1 || len(key) > maxIdempotencyKey || strings.ContainsFunc(key, unseen) {
 		return "", false, ErrIdempotencyKey
-	}
-	for i := range len(key) {
-		if key[i] <= ' ' || key[i] > '~' {
-			return "", false, ErrIdempotencyKey
-		}
 	}
 	return key, true, nil
 }

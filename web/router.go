@@ -1,12 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -55,9 +57,7 @@ func NewRouter(c RouterConfig) chi.Router {
 		policy:       []string{"default-src 'none'; frame-ancestors 'none'"},
 		transport:    []string{"max-age=31536000"},
 	}
-	if o.log == nil {
-		o.log = slog.New(slog.DiscardHandler)
-	}
+	o.log = cmp.Or(o.log, slog.New(slog.DiscardHandler))
 	if o.now == nil {
 		o.now = time.Now
 	}
@@ -148,26 +148,13 @@ func (o *observer) observe(next http.Handler) http.Handler {
 
 // requestID returns the client's request id if it is safe to log, and otherwise a new one.
 func requestID(headers []string) string {
-	if len(headers) == 1 && validRequestID(headers[0]) {
+	if len(headers) == 1 && validRequestID.MatchString(headers[0]) {
 		return headers[0]
 	}
 	return strings.ToLower(rand.Text())
 }
 
-func validRequestID(s string) bool {
-	if len(s) < 1 || len(s) > 64 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
+var validRequestID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 // finish is deferred around a request. It answers a panic, and records the request.
 func (o *observer) finish(rec *record, r *http.Request, start time.Time) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,9 +64,7 @@ func stoppingOf(ctx context.Context) context.Context {
 // closes the connections of the rest, and returns nil. It returns an error only when serving itself
 // fails.
 func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	var open connections
 	// Requests outlive ctx. Streams, which have no end of their own, watch it.
 	base := context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx)

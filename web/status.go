@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/example/pillion/internal/fault"
@@ -10,30 +11,19 @@ import (
 // metrics only.
 const statusClientGone = 499
 
-// Status returns the HTTP status of a kind of failure.
-func Status(k fault.Kind) int {
-	switch k {
-	case fault.Malformed, fault.Invalid:
-		return http.StatusBadRequest
-	case fault.Unauthenticated:
-		return http.StatusUnauthorized
-	case fault.Forbidden:
-		return http.StatusForbidden
-	case fault.NotFound:
-		return http.StatusNotFound
-	case fault.Conflict:
-		return http.StatusConflict
-	case fault.TooLarge:
-		return http.StatusRequestEntityTooLarge
-	case fault.UnsupportedMedia:
-		return http.StatusUnsupportedMediaType
-	case fault.Unprocessable:
-		return http.StatusUnprocessableEntity
-	case fault.Exhausted:
-		return http.StatusTooManyRequests
-	case fault.Unavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusInternalServerError
-	}
+var statuses = map[fault.Kind]int{
+	fault.Malformed:        http.StatusBadRequest,
+	fault.Invalid:          http.StatusBadRequest,
+	fault.Unauthenticated:  http.StatusUnauthorized,
+	fault.Forbidden:        http.StatusForbidden,
+	fault.NotFound:         http.StatusNotFound,
+	fault.Conflict:         http.StatusConflict,
+	fault.TooLarge:         http.StatusRequestEntityTooLarge,
+	fault.UnsupportedMedia: http.StatusUnsupportedMediaType,
+	fault.Unprocessable:    http.StatusUnprocessableEntity,
+	fault.Exhausted:        http.StatusTooManyRequests,
+	fault.Unavailable:      http.StatusServiceUnavailable,
 }
+
+// Status returns the HTTP status of a kind of failure.
+func Status(k fault.Kind) int { return cmp.Or(statuses[k], http.StatusInternalServerError) }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -217,18 +218,13 @@ func (st *Stream) KeepAlive() error {
 	return st.flush(st.streams.limits.Write)
 }
 
-// Context returns a context that ends when the client has left or the server is told to stop.
-func (st *Stream) Context() context.Context { return st.ctx }
-
 // Over returns a channel that is closed when that context ends. Then call Leave.
 func (st *Stream) Over() <-chan struct{} { return st.ctx.Done() }
 
 // Leave ends a stream whose Over channel is closed. It returns an error in any case.
 func (st *Stream) Leave() error {
 	if st.request.Err() != nil {
-		if st.reason == "" {
-			st.reason = clientGone
-		}
+		st.reason = cmp.Or(st.reason, clientGone)
 		return errStreamOver
 	}
 	return st.End(ShuttingDown)
@@ -273,9 +269,7 @@ func (st *Stream) Close() {
 		return
 	}
 	st.due.Stop()
-	if st.reason == "" {
-		st.reason = clientGone
-	}
+	st.reason = cmp.Or(st.reason, clientGone)
 	st.streams.open.Dec()
 	st.streams.ended.WithLabelValues(string(st.reason)).Inc()
 	if rec := recordOf(st.r.Context()); rec != nil {

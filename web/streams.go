@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/internal/fault"
 )
@@ -65,22 +66,19 @@ type Streams struct {
 // provides the service's name, clock and Registerer. It panics, as MustRegister does, when a
 // service is registered twice with one Registerer.
 func NewStreams(l StreamLimits, v TokenVerifier, c RouterConfig) *Streams {
-	labels := prometheus.Labels{"service": c.Service}
+	labels, f := prometheus.Labels{"service": c.Service}, promauto.With(c.Registerer)
 	s := &Streams{
 		limits: l.withDefaults(), verifier: v, now: c.Now, of: make(map[string]int),
-		open: prometheus.NewGauge(prometheus.GaugeOpts{
+		open: f.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "streams_open", ConstLabels: labels, Help: "Open streams.",
 		}),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+		ended: f.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "pillion", Name: "streams_ended_total", ConstLabels: labels,
 			Help: "Streams that have ended, by reason.",
 		}, []string{"reason"}),
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if c.Registerer != nil {
-		c.Registerer.MustRegister(s.open, s.ended)
 	}
 	// all series exist from the start, so that rate() sees the first ending
 	for _, e := range endings() {

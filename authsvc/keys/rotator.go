@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -81,24 +83,13 @@ var (
 // NewRotator returns a Rotator, or an error that names every missing setting. It registers the
 // metrics.
 func NewRotator(c RotatorConfig) (*Rotator, error) {
-	var missing []error
-	for _, need := range []struct {
-		name  string
-		given bool
-	}{
-		{"Ring", c.Ring != nil}, {"Watch", c.Watch != nil}, {"Update", c.Update != nil},
-		{"LedgerAge", c.LedgerAge != nil}, {"Elsewhere", c.Elsewhere != nil},
-	} {
-		if !need.given {
-			missing = append(missing, errors.New("key rotator: "+need.name+" is required"))
-		}
+	err := errors.Join(fault.Required("Ring", c.Ring != nil), fault.Required("Watch", c.Watch != nil),
+		fault.Required("Update", c.Update != nil), fault.Required("LedgerAge", c.LedgerAge != nil),
+		fault.Required("Elsewhere", c.Elsewhere != nil))
+	if err != nil {
+		return nil, fmt.Errorf("key rotator: %w", err)
 	}
-	if missing != nil {
-		return nil, errors.Join(missing...)
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.OnChange == nil {
 		c.OnChange = func(context.Context, Change) {}
 	}
@@ -106,18 +97,17 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 		c.Now = time.Now
 	}
 	r := &Rotator{c: c}
-	if c.Registerer != nil {
-		for _, stage := range []token.Stage{token.Next, token.Active, token.Retired, token.Compromised} {
-			c.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Namespace: "pillion", Name: "signing_keys", Help: "Keys of the published set, by stage.",
-				ConstLabels: prometheus.Labels{"stage": string(stage)},
-			}, func() float64 { return r.count(stage) }))
-		}
-		c.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "signing_key_age_seconds",
-			Help: "How long the active key has been signing; 0 while no key is active.",
-		}, r.age))
+	f := promauto.With(c.Registerer)
+	for _, stage := range []token.Stage{token.Next, token.Active, token.Retired, token.Compromised} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "pillion", Name: "signing_keys", Help: "Keys of the published set, by stage.",
+			ConstLabels: prometheus.Labels{"stage": string(stage)},
+		}, func() float64 { return r.count(stage) })
 	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "signing_key_age_seconds",
+		Help: "How long the active key has been signing; 0 while no key is active.",
+	}, r.age)
 	return r, nil
 }
 
@@ -187,13 +177,9 @@ func (r *Rotator) setRetention(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if ledger == 0 {
-		ledger = forever
-	}
+	ledger = cmp.Or(ledger, forever)
 	r.retention = r.c.Retention
-	if r.retention == 0 {
-		r.retention = ledger + retentionSlack
-	}
+	r.retention = cmp.Or(r.retention, ledger+retentionSlack)
 	if r.retention < ledger {
 		return ErrRetention.Saying(fmt.Sprintf("--key-retention %s is shorter than the ledger's age of %s, "+
 			"so events would outlive the keys that verify them. "+

@@ -171,16 +171,13 @@ func (s *Accounts) Find(ctx context.Context, email authsvc.Email, role token.Rol
 // Create implements authsvc.AccountStore.
 func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 	return s.write(ctx, func(ctx context.Context, _ bool) error {
-		done, err := s.pool.Exec(ctx, `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
+		done, err := s.exec(ctx, "create account", `INSERT INTO accounts (`+columns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)
 			ON CONFLICT (email, role) DO NOTHING`,
 			a.ID, string(a.Email), a.EmailAsEntered, string(a.Role), a.Hash, a.Created, a.Demo, a.Disabled,
 			a.SessionEpoch, orNull(a.NotBefore),
 			a.Pending, a.Reset, orNull(a.ResetUntil))
-		if err != nil {
-			return failed("create account", err)
-		}
-		if done.RowsAffected() == 1 {
-			return nil
+		if done || err != nil {
+			return err
 		}
 		stored, err := s.Find(ctx, a.Email, a.Role)
 		if err == nil && stored.ID != a.ID {
@@ -193,17 +190,14 @@ func (s *Accounts) Create(ctx context.Context, a authsvc.Account) error {
 // Replace implements authsvc.AccountStore.
 func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 	return s.write(ctx, func(ctx context.Context, unknown bool) error {
-		done, err := s.pool.Exec(ctx, `UPDATE accounts SET typed = $5, hash = $6, created = $7, demo = $8, disabled = $9, era = $10, not_before = $11,
+		done, err := s.exec(ctx, "replace account", `UPDATE accounts SET typed = $5, hash = $6, created = $7, demo = $8, disabled = $9, era = $10, not_before = $11,
 			pending = $12, reset = $13, reset_until = $14,
 			revision = revision + 1 WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4`,
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision),
 			a.EmailAsEntered, a.Hash, a.Created, a.Demo, a.Disabled, a.SessionEpoch, orNull(a.NotBefore), a.Pending,
 			a.Reset, orNull(a.ResetUntil))
-		if err != nil {
-			return failed("replace account", err)
-		}
-		if done.RowsAffected() == 1 {
-			return nil
+		if done || err != nil {
+			return err
 		}
 		if unknown { // an earlier try may have succeeded
 			stored, err := s.Find(ctx, a.Email, a.Role)
@@ -224,14 +218,11 @@ func (s *Accounts) Replace(ctx context.Context, a authsvc.Account) error {
 // bytes.
 func (s *Accounts) Delete(ctx context.Context, a authsvc.Account) error {
 	return s.write(ctx, func(ctx context.Context, _ bool) error {
-		done, err := s.pool.Exec(ctx,
+		done, err := s.exec(ctx, "delete account",
 			"DELETE FROM accounts WHERE email = $1 AND role = $2 AND id = $3 AND revision = $4",
 			string(a.Email), string(a.Role), a.ID, int64(a.Revision))
-		if err != nil {
-			return failed("delete account", err)
-		}
-		if done.RowsAffected() == 1 {
-			return nil
+		if done || err != nil {
+			return err
 		}
 		stored, err := s.Find(ctx, a.Email, a.Role)
 		switch {
@@ -286,6 +277,12 @@ func (s *Accounts) write(ctx context.Context, do func(ctx context.Context, unkno
 	})
 }
 
+// exec executes a statement about one account, and reports whether it has changed a row.
+func (s *Accounts) exec(ctx context.Context, doing, statement string, args ...any) (bool, error) {
+	tag, err := s.pool.Exec(ctx, statement, args...)
+	return err == nil && tag.RowsAffected() == 1, failed(doing, err)
+}
+
 // lost reports whether err says that there is no connection any more, or never was one.
 func lost(err error) bool {
 	var refused *pgconn.PgError
@@ -302,8 +299,7 @@ func failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, class := range passing {
 			if strings.HasPrefix(refused.Code, class) {
 				return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
@@ -311,8 +307,7 @@ func failed(doing string, err error) error {
 		}
 		return fmt.Errorf("%s: %w", doing, reason(err))
 	}
-	var broken *pgx.ScanArgError
-	if errors.As(err, &broken) {
+	if _, ok := errors.AsType[*pgx.ScanArgError](err); ok {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return ErrAway.Because(fmt.Errorf("%s: %w", doing, reason(err)))
@@ -321,12 +316,10 @@ func failed(doing string, err error) error {
 // reason returns what a log may show of an error. The messages of pgx name the user and the
 // database, but never the password. The server's message quotes no values; its detail does.
 func reason(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return fmt.Errorf("%s (SQLSTATE %s)", refused.Message, refused.Code)
 	}
-	var dialled *net.OpError
-	if errors.As(err, &dialled) {
+	if dialled, ok := errors.AsType[*net.OpError](err); ok {
 		return dialled
 	}
 	return err

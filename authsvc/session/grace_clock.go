@@ -35,15 +35,15 @@ func newGraceClock(rules Rules, now time.Time) *graceClock {
 
 // end returns until when the token of a generation may be used again: the zero time for never.
 func (g *graceClock) end(x Session, generation int) time.Time {
-	excused := g.interruptedUntil(x.rotated)
-	if x.heldGeneration == generation && x.heldUntil.After(excused) {
-		excused = x.heldUntil
+	excused := g.interruptedUntil(x.Rotated)
+	if x.Held == generation && x.HeldUntil.After(excused) {
+		excused = x.HeldUntil
 	}
 	switch {
-	case excused.After(x.rotated):
+	case excused.After(x.Rotated):
 		return excused.Add(g.rules.comeBack())
 	case g.rules.Grace > 0:
-		return x.rotated.Add(g.rules.Grace)
+		return x.Rotated.Add(g.rules.Grace)
 	}
 	return time.Time{}
 }
@@ -136,7 +136,7 @@ func (u *Use) hold(ctx context.Context, wait time.Duration) {
 		if v := u.store.judge(x, u.token, u.arrived); v != current && v != repeated {
 			return
 		}
-		x.heldGeneration, x.heldUntil = u.token.Generation, u.store.now().Add(wait)
+		x.Held, x.HeldUntil = u.token.Generation, u.store.now().Add(wait).UTC()
 		value, err := x.encode()
 		if err == nil {
 			_, err = u.store.bucket.Update(ctx, x.ID, value, revision)

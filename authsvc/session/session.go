@@ -8,7 +8,9 @@
 package session
 
 import (
+	"cmp"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,15 +39,9 @@ const (
 
 // withDefaults returns the complete rules, or an error that says what is wrong with them.
 func (r Rules) withDefaults() (Rules, error) {
-	if r.Life == 0 {
-		r.Life = MaxLife
-	}
-	if r.Idle == 0 {
-		r.Idle = defaultIdle
-	}
-	if r.Grace == 0 {
-		r.Grace = defaultGrace
-	}
+	r.Life = cmp.Or(r.Life, MaxLife)
+	r.Idle = cmp.Or(r.Idle, defaultIdle)
+	r.Grace = cmp.Or(r.Grace, defaultGrace)
 	r.Idle, r.Grace = max(r.Idle, 0), max(r.Grace, 0)
 	if r.Life < time.Second || r.Life > MaxLife {
 		return Rules{}, fmt.Errorf("session: the life of a session is %v: give 1s to %v", r.Life, MaxLife)
@@ -66,57 +62,60 @@ func (r Rules) comeBack() time.Duration {
 
 // An Owner is the account of a session.
 type Owner struct {
-	Account string // an id
-	Email   string
-	Role    token.Role
-	Epoch   int // the account's session epoch when the session began
+	Account string     `json:"account"` // an id
+	Email   string     `json:"email"`
+	Role    token.Role `json:"role"`
+	Epoch   int        `json:"era,omitempty"` // the account's session epoch when the session began
 }
 
 // A Session is the record of one login. Its refresh tokens have generations, of which one is
-// current.
+// current. All times are in UTC.
 type Session struct {
-	ID string // the sid of its access tokens
+	ID string `json:"id"` // the sid of its access tokens
 	Owner
-	Cookie bool      // its refresh tokens travel in cookies only
-	Ends   time.Time // UTC
-
-	created time.Time // UTC
-	rotated time.Time // when the current generation was made, UTC
-
-	generation int
-	current    [32]byte       // hash of the current secret
-	salt       [saltSize]byte // what the current secret was derived with from the one before
-	tagKey     [saltSize]byte // what the tags of its refresh tokens are made with
-
-	// The generation of the last token that was used in time, and whose client may have missed the
-	// answer; and when that client may use it again, UTC.
-	heldGeneration int
-	heldUntil      time.Time
-
-	ended time.Time // when it was ended early; such a record is deleted soon
-	why   string    // it was ended
+	Cookie bool      `json:"cookie,omitempty"` // its refresh tokens travel in cookies only
+	Ends   time.Time `json:"ends"`
+	state
 }
 
-// record is the stored form of a session.
+// A state is the part of a session that only this package reads.
+type state struct {
+	Created time.Time `json:"created"`
+	Rotated time.Time `json:"rotated"` // when the current generation was made
+
+	Generation int     `json:"generation"`
+	Current    bytes32 `json:"current"` // hash of the current secret
+	Salt       bytes32 `json:"salt"`    // derives the current secret from the one before
+	TagKey     bytes32 `json:"mark"`    // what the tags of its refresh tokens are made with
+
+	// The generation of the last token that was used in time, and whose client may have missed the
+	// answer; and when that client may use it again.
+	Held      int       `json:"held,omitempty"`
+	HeldUntil time.Time `json:"held_until,omitzero"`
+
+	Ended time.Time `json:"ended,omitzero"` // early; such a record is deleted soon
+	Why   string    `json:"why,omitempty"`  // it was ended
+}
+
+// bytes32 are stored as base64.
+type bytes32 [32]byte
+
+func (b bytes32) MarshalText() ([]byte, error) {
+	return base64.StdEncoding.AppendEncode(nil, b[:]), nil
+}
+
+func (b *bytes32) UnmarshalText(text []byte) error {
+	data, err := base64.StdEncoding.AppendDecode(nil, text)
+	if copy(b[:], data); len(data) != len(b) {
+		err = errors.Join(err, errors.New("it is not 32 bytes"))
+	}
+	return err
+}
+
+// A record is the stored form of a session.
 type record struct {
-	Version    int        `json:"v"`
-	ID         string     `json:"id"`
-	Account    string     `json:"account"`
-	Email      string     `json:"email"`
-	Role       token.Role `json:"role"`
-	Epoch      int        `json:"era,omitempty"`
-	Cookie     bool       `json:"cookie,omitempty"`
-	Created    time.Time  `json:"created"`
-	Rotated    time.Time  `json:"rotated"`
-	Ends       time.Time  `json:"ends"`
-	Generation int        `json:"generation"`
-	Current    []byte     `json:"current"`
-	Salt       []byte     `json:"salt"`
-	TagKey     []byte     `json:"mark"`
-	Held       int        `json:"held,omitempty"` // a generation
-	HeldUntil  time.Time  `json:"held_until,omitzero"`
-	Ended      time.Time  `json:"ended,omitzero"`
-	Why        string     `json:"why,omitempty"`
+	Version int `json:"v"`
+	Session
 }
 
 const recordVersion = 1
@@ -125,19 +124,19 @@ const recordVersion = 1
 func newSession(id string, o Owner, cookie bool, now time.Time, life time.Duration) (Session, Token) {
 	x := Session{
 		ID: id, Owner: o, Cookie: cookie, Ends: now.Add(life),
-		created: now, rotated: now, generation: 1, salt: randomBytes(), tagKey: randomBytes(),
+		state: state{Created: now, Rotated: now, Generation: 1, Salt: randomBytes(), TagKey: randomBytes()},
 	}
 	first := Token{Session: id, Generation: 1, secret: randomBytes()}
-	first.tag = first.tagWith(x.tagKey)
-	x.current = first.hash()
+	first.tag = first.tagWith(x.TagKey)
+	x.Current = first.hash()
 	return x, first
 }
 
 // next returns the session after the use of p, its current token, and the successor of p.
 func (x Session) next(p Token, now time.Time) (Session, Token) {
-	x.salt = randomBytes() // new each time: an old token and this record together reveal nothing
-	n := p.successor(x.salt, x.tagKey)
-	x.generation, x.current, x.rotated = n.Generation, n.hash(), now
+	x.Salt = randomBytes() // new each time: an old token and this record together reveal nothing
+	n := p.successor(x.Salt, x.TagKey)
+	x.Generation, x.Current, x.Rotated = n.Generation, n.hash(), now
 	return x, n
 }
 
@@ -165,20 +164,20 @@ func (s *Store) judge(x Session, p Token, at time.Time) verdict {
 // within the grace of the token before the current one. idle is 0 where there is no such limit.
 func (x Session) judge(p Token, at time.Time, inTime bool, idle time.Duration) verdict {
 	switch {
-	case p.Session != x.ID || !p.taggedWith(x.tagKey):
+	case p.Session != x.ID || !p.taggedWith(x.TagKey):
 		return forged
-	case !x.ended.IsZero():
+	case !x.Ended.IsZero():
 		return ended
-	case !at.Before(x.Ends) || idle > 0 && at.Sub(x.rotated) > idle:
+	case !at.Before(x.Ends) || idle > 0 && at.Sub(x.Rotated) > idle:
 		return expired
-	case p.Generation > x.generation:
+	case p.Generation > x.Generation:
 		return newer
-	case p.Generation == x.generation:
-		if !equal(p.hash(), x.current) {
+	case p.Generation == x.Generation:
+		if !equal(p.hash(), x.Current) {
 			return forged
 		}
 		return current
-	case p.Generation == x.generation-1 && inTime && x.follows(p):
+	case p.Generation == x.Generation-1 && inTime && x.follows(p):
 		return repeated
 	}
 	return reused
@@ -186,21 +185,14 @@ func (x Session) judge(p Token, at time.Time, inTime bool, idle time.Duration) v
 
 // follows reports whether the session's current token is the successor of p.
 func (x Session) follows(p Token) bool {
-	return equal(p.successor(x.salt, x.tagKey).hash(), x.current)
+	return equal(p.successor(x.Salt, x.TagKey).hash(), x.Current)
 }
 
 func equal(a, b [32]byte) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
 
 // encode returns the stored form of the session.
 func (x Session) encode() ([]byte, error) {
-	value, err := json.Marshal(record{
-		Version: recordVersion, ID: x.ID, Account: x.Account, Email: x.Email, Role: x.Role, Epoch: x.Epoch,
-		Cookie:  x.Cookie,
-		Created: x.created.UTC(), Rotated: x.rotated.UTC(), Ends: x.Ends.UTC(), Generation: x.generation,
-		Current: x.current[:], Salt: x.salt[:], TagKey: x.tagKey[:], Held: x.heldGeneration,
-		HeldUntil: x.heldUntil.UTC(),
-		Ended:     x.ended.UTC(), Why: x.why,
-	})
+	value, err := json.Marshal(record{recordVersion, x})
 	if err != nil {
 		return nil, fmt.Errorf("encode session: %w", err)
 	}
@@ -217,18 +209,9 @@ func decode(id string, value []byte) (Session, error) {
 		return Session{}, fmt.Errorf("session record %s has version %d, and this program reads %d", id, r.Version,
 			recordVersion)
 	}
-	x := Session{
-		ID: r.ID, Owner: Owner{Account: r.Account, Email: r.Email, Role: r.Role, Epoch: r.Epoch}, Cookie: r.Cookie,
-		Ends:    r.Ends,
-		created: r.Created, rotated: r.Rotated, generation: r.Generation,
-		heldGeneration: r.Held, heldUntil: r.HeldUntil, ended: r.Ended, why: r.Why,
-	}
-	if r.ID != id || r.Account == "" || r.Generation < 1 || len(r.Current) != len(x.current) ||
-		len(r.Salt) != saltSize || len(r.TagKey) != saltSize {
+	if r.ID != id || r.Account == "" || r.Generation < 1 || r.Current == (bytes32{}) || r.Salt == (bytes32{}) ||
+		r.TagKey == (bytes32{}) {
 		return Session{}, errors.New("session record " + id + " is incomplete")
 	}
-	copy(x.current[:], r.Current)
-	copy(x.salt[:], r.Salt)
-	copy(x.tagKey[:], r.TagKey)
-	return x, nil
+	return r.Session, nil
 }

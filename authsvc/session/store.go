@@ -118,7 +118,7 @@ func (s *Store) Of(ctx context.Context, t Token) (Session, error) {
 		return Session{}, refuse(errUnknownSession)
 	case err != nil:
 		return Session{}, err
-	case !t.taggedWith(x.tagKey):
+	case !t.taggedWith(x.TagKey):
 		return Session{}, refuse(errForged)
 	}
 	return x, nil
@@ -146,10 +146,10 @@ func (s *Store) End(ctx context.Context, id, why string) (Session, error) {
 			if err != nil {
 				return retry.Permanent(err) // the bucket has repeated the read itself
 			}
-			if !x.ended.IsZero() {
+			if !x.Ended.IsZero() {
 				return nil
 			}
-			x.ended, x.why = s.now(), why
+			x.Ended, x.Why = s.now().UTC(), why
 			value, err := x.encode()
 			if err != nil {
 				return err

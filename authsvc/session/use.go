@@ -115,17 +115,17 @@ func (u *Use) decide(have Session) error {
 		return errStaleRead
 	case reused:
 		switch {
-		case u.written == nil || have.generation < u.written.generation:
+		case u.written == nil || have.Generation < u.written.Generation:
 			return refuse(ErrReused)
 		// A duplicate was answered, and its client has gone on.
-		case have.generation > u.written.generation:
+		case have.Generation > u.written.Generation:
 			return retry.Permanent(errStaleRead)
-		case have.salt != u.written.salt:
+		case have.Salt != u.written.Salt:
 			return refuse(ErrReused)
 		}
 		return nil // an earlier try of this use was stored
 	case repeated:
-		u.Repeated = u.written == nil || have.salt != u.written.salt
+		u.Repeated = u.written == nil || have.Salt != u.written.Salt
 	case current:
 		u.rotate = true
 	}
@@ -139,7 +139,7 @@ func (u *Use) decide(have Session) error {
 // if the session has changed since.
 func (u *Use) write(ctx context.Context) (successor Token, err error) {
 	if !u.rotate {
-		return u.token.successor(u.Session.salt, u.Session.tagKey), nil
+		return u.token.successor(u.Session.Salt, u.Session.TagKey), nil
 	}
 	next, successor := u.Session.next(u.token, u.store.now().UTC())
 	value, err := next.encode()

@@ -143,11 +143,8 @@ func (c *Capture) header() []byte {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	return header{
-		version:  Version,
-		seq:      c.seq,
-		bookings: uint64(len(b.bookings)),
-		users:    uint64(len(b.users)),
-		riders:   uint64(len(b.riders)),
+		version: Version, seq: c.seq, bookings: uint64(len(b.bookings)), users: uint64(len(b.users)),
+		riders: uint64(len(b.riders)),
 	}.block()
 }
 

@@ -45,11 +45,7 @@ func (h header) block() []byte {
 func parseHeader(rest []byte) (h header, err error) {
 	d := decoder{rest: rest}
 	h = header{
-		d.uvarint(),
-		d.uvarint(),
-		min(d.uvarint(), maxHint),
-		min(d.uvarint(), maxHint),
-		min(d.uvarint(), maxHint),
+		d.uvarint(), d.uvarint(), min(d.uvarint(), maxHint), min(d.uvarint(), maxHint), min(d.uvarint(), maxHint),
 	}
 	return h, d.err()
 }

@@ -2,6 +2,7 @@ package board
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -81,11 +82,20 @@ func (f *filter) until(rs []*record, seq uint64) []*record {
 		return rs
 	}
 	end, _ := slices.BinarySearchFunc(
-		rs,
-		f.to+clockSlack,
-		func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) },
+		rs, f.to+clockSlack, func(r *record, t int64) int { return cmp.Compare(r.requestedAt, t) },
 	)
 	return rs[:end]
+}
+
+// newest yields the bookings in rs that may pass, newest first, until no others may.
+func (f *filter) newest(rs []*record, seq uint64) iter.Seq[*record] {
+	return func(yield func(*record) bool) {
+		for _, r := range slices.Backward(f.until(rs, seq)) {
+			if f.tooOld(r) || !yield(r) {
+				return
+			}
+		}
+	}
 }
 
 // tooOld reports whether neither r nor any booking before it passes.

@@ -75,14 +75,11 @@ func (l *Loader) header(rest []byte) error {
 	l.board = &Board{watchers: newWatchers(), contents: contents{
 		bookings: make(map[booking.ID]*record, h.bookings),
 		refusals: make(map[booking.ID]*booking.Refusals),
-		users: make(
-			map[booking.UserID]*userIndex,
-			h.users,
-		),
-		riders:  make(map[booking.RiderID]*riderIndex, h.riders),
-		enRoute: make(map[*record]struct{}),
-		oldest:  make([]*record, 0, h.bookings),
-		applied: h.seq,
+		users:    make(map[booking.UserID]*userIndex, h.users),
+		riders:   make(map[booking.RiderID]*riderIndex, h.riders),
+		enRoute:  make(map[*record]struct{}),
+		oldest:   make([]*record, 0, h.bookings),
+		applied:  h.seq,
 	}}
 	return nil
 }

@@ -41,20 +41,14 @@ func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limi
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := make([]booking.Booking, 0, min(limit, b.open.size))
+	var found []booking.Booking
+	anything := newFilter(nil)
 	if at != nil {
-		anything := newFilter(nil)
 		for _, f := range b.openPlaces.near(*at, radius, nanos(now), limit, &anything) {
 			found = append(found, f.Thing.clone())
 		}
 	}
-	for r := range b.openPlaces.nowhere.after(nanos(now), 0) {
-		if len(found) == limit {
-			break
-		}
-		found = append(found, r.clone())
-	}
-	return found
+	return append(found, clones(b.openPlaces.nowhere.after(nanos(now), 0), limit-len(found), &anything)...)
 }
 
 // openPlaces indexes the open bookings by pickup. Those without one are in nowhere.
@@ -65,10 +59,7 @@ type openPlaces struct {
 
 func (x *openPlaces) near(at booking.Place, radius float64, now int64, limit int, f *filter) []geo.Found[*record] {
 	return x.pickups.Nearest(
-		at.Point(),
-		radius,
-		limit,
-		func(r *record) bool { return r.deadline >= now && f.passes(r) },
+		at.Point(), radius, limit, func(r *record) bool { return r.deadline >= now && f.passes(r) },
 	)
 }
 

@@ -59,10 +59,7 @@ func (c *contents) note(e *booking.Event, r *record, before stateCode) bool {
 	}
 	c.changes.add(
 		openChange{
-			seq:      e.Seq,
-			at:       nanos(e.When()),
-			booking:  r,
-			kind:     uint8(e.Kind.Index()),
+			seq: e.Seq, at: nanos(e.When()), booking: r, kind: uint8(e.Kind.Index()),
 			releases: uint32(len(r.releases())),
 		},
 	)

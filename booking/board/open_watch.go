@@ -146,11 +146,7 @@ func (w *OpenWatch) Take(now time.Time, limit int) (found []OpenChange, more boo
 func (w *OpenWatch) resolve(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
 	told := OpenChange{
-		Seq:      c.seq,
-		Kind:     booking.Kinds()[c.kind-1],
-		At:       timeOf(c.at),
-		ID:       r.id,
-		Deadline: timeOf(r.deadline),
+		Seq: c.seq, Kind: booking.Kinds()[c.kind-1], At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline),
 	}
 	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
 		return OpenChange{}, false // the booking was not open to this rider before, and is not now

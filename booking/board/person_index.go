@@ -41,20 +41,12 @@ const (
 	stateBuckets = 4
 )
 
-// bucket returns the bucket of a state.
-func (c stateCode) bucket() stateBucket {
-	switch c.state() {
-	case booking.StateOpen, booking.StateAccepted, booking.StateArrived, booking.StateStarted:
-		return underWay
-	case booking.StateCompleted:
-		return completed
-	case booking.StateCancelled:
-		return cancelled
-	case booking.StateExpired:
-		return expired
-	}
-	return noBucket
+// buckets has the bucket of each state, in the order of booking.States.
+var buckets = [...]stateBucket{
+	noBucket, underWay, underWay, underWay, underWay, completed, cancelled, expired,
 }
+
+func (c stateCode) bucket() stateBucket { return buckets[c] }
 
 // put adds r to a bucket.
 func (p *personIndex) put(s stateBucket, r *record) {
@@ -91,7 +83,7 @@ func (p *personIndex) empty() bool {
 	return true
 }
 
-// newest yields the bookings that were requested before sequence seq (0: no bound) and pass f,
+// newest yields the bookings that were requested before sequence seq (0: no bound) and may pass f,
 // newest first. All other bookings that it reads are under way, or within clockSlack of f's bounds.
 func (p *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
@@ -113,7 +105,7 @@ func (p *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 				return
 			}
 			rest[from] = rest[from][:len(rest[from])-1]
-			if f.passes(last) && !yield(last) {
+			if !yield(last) {
 				return
 			}
 		}
@@ -122,17 +114,8 @@ func (p *personIndex) newest(seq uint64, f *filter) iter.Seq[*record] {
 
 // page returns up to limit bookings of newest.
 func (p *personIndex) page(limit int, seq uint64, filters []Filter) []booking.Booking {
-	if limit <= 0 {
-		return nil
-	}
 	f := newFilter(filters)
-	var found []booking.Booking
-	for r := range p.newest(seq, &f) {
-		if found = append(found, r.clone()); len(found) == limit {
-			break
-		}
-	}
-	return found
+	return clones(p.newest(seq, &f), limit, &f)
 }
 
 // insert adds r to a slice in the order of RequestedSeq. A new booking is appended.
@@ -146,9 +129,7 @@ func insert(rs []*record, r *record) []*record {
 // before returns the number of records in rs that were requested before sequence seq.
 func before(rs []*record, seq uint64) int {
 	i, _ := slices.BinarySearchFunc(
-		rs,
-		seq,
-		func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) },
+		rs, seq, func(r *record, seq uint64) int { return cmp.Compare(r.requestedSeq, seq) },
 	)
 	return i
 }

@@ -2,6 +2,7 @@ package board
 
 import (
 	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -35,19 +36,20 @@ func (b *Board) LastSeq(id booking.ID) uint64 {
 // longest waiting first. after is 0, or the OpenedSeq of the last booking on the page before. Open
 // omits bookings whose deadline has passed.
 func (b *Board) Open(now time.Time, limit int, after uint64, filters ...Filter) []booking.Booking {
-	if limit <= 0 {
-		return nil
-	}
 	f := newFilter(filters)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	found := make([]booking.Booking, 0, min(limit, b.open.size))
-	for r := range b.open.after(nanos(now), after) {
-		if !f.passes(r) {
-			continue
-		}
-		if found = append(found, r.clone()); len(found) == limit {
+	return clones(b.open.after(nanos(now), after), limit, &f)
+}
+
+// clones returns the first bookings that pass f, up to limit.
+func clones(records iter.Seq[*record], limit int, f *filter) (found []booking.Booking) {
+	for r := range records {
+		if len(found) >= limit {
 			break
+		}
+		if f.passes(r) {
+			found = append(found, r.clone())
 		}
 	}
 	return found
@@ -58,11 +60,8 @@ func (b *Board) Open(now time.Time, limit int, after uint64, filters ...Filter) 
 func (b *Board) Overdue(at time.Time) []booking.Booking {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var found []booking.Booking
-	for r := range b.open.overdue(nanos(at)) {
-		found = append(found, r.clone())
-	}
-	return found
+	anything := newFilter(nil)
+	return clones(b.open.overdue(nanos(at)), math.MaxInt, &anything)
 }
 
 // EnRoute returns the bookings that were accepted at time by or earlier, and whose rider has not
@@ -84,25 +83,10 @@ func (b *Board) EnRoute(by time.Time) []booking.Booking {
 // or the RequestedSeq of the last booking on the page before. Newest reads every booking that is
 // newer than the last one it returns.
 func (b *Board) Newest(limit int, before uint64, filters ...Filter) []booking.Booking {
-	if limit <= 0 {
-		return nil
-	}
 	f := newFilter(filters)
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var found []booking.Booking
-	for _, r := range slices.Backward(f.until(b.oldest, before)) {
-		if f.tooOld(r) {
-			break
-		}
-		if !f.passes(r) {
-			continue
-		}
-		if found = append(found, r.clone()); len(found) == limit {
-			break
-		}
-	}
-	return found
+	return clones(f.newest(b.oldest, before), limit, &f)
 }
 
 // OfUser is Newest for the bookings of one user, and reads only those. A page with fewer than limit

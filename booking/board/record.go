@@ -89,20 +89,9 @@ func (r *record) update(b *booking.Booking, rider *riderIndex) {
 // booking returns the booking. It shares memory with the record, which nothing writes to.
 func (r *record) booking() booking.Booking {
 	b := booking.Booking{
-		ID:      r.id,
-		User:    r.user.id,
-		State:   r.state.state(),
-		Version: int(r.version),
-		Seq:     r.seq,
-		Deadline: timeOf(
-			r.deadline,
-		),
-		RequestedAt:  timeOf(r.requestedAt),
-		OpenedAt:     timeOf(r.openedAt),
-		UpdatedAt:    timeOf(r.updatedAt),
-		OpenedSeq:    r.openedSeq,
-		RequestedSeq: r.requestedSeq,
-		Applied:      r.applied,
+		ID: r.id, User: r.user.id, State: r.state.state(), Version: int(r.version), Seq: r.seq,
+		Deadline: timeOf(r.deadline), RequestedAt: timeOf(r.requestedAt), OpenedAt: timeOf(r.openedAt),
+		UpdatedAt: timeOf(r.updatedAt), OpenedSeq: r.openedSeq, RequestedSeq: r.requestedSeq, Applied: r.applied,
 	}
 	if r.rider != nil {
 		b.Rider = r.rider.id

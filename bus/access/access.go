@@ -11,9 +11,11 @@
 package access
 
 import (
+	_ "embed" // for access.conf.tmpl
 	"fmt"
 	"slices"
 	"strings"
+	"text/template"
 )
 
 // CalloutPatience is how long a server waits for authsvc to authenticate a client, in seconds.
@@ -54,62 +56,39 @@ func authenticated() []Grant {
 	return slices.DeleteFunc(Table(), func(g Grant) bool { return g.Account == WatchAccount })
 }
 
+//go:embed access.conf.tmpl
+var confTemplate string
+
 // Conf returns the part of a server's configuration that secures it: accounts, keys and
 // permissions. With watch, clients without credentials may subscribe to the demo feed. Use it only
 // on a server that is reachable from its own machine alone.
 func Conf(p PublicKeys, watch bool) string {
-	b := &strings.Builder{}
-	b.WriteString("accounts {\n")
-	fmt.Fprintf(b, "  %s {\n    exports: [\n", SystemAccount)
-	for _, s := range []string{ConnectionsSubject("*"), KickSubject("*")} {
-		fmt.Fprintf(b, "      { service: %q, response_type: stream, accounts: [%s] }\n", s, CalloutAccount)
-	}
-	b.WriteString("    ]\n  }\n")
-
-	fmt.Fprintf(b, "  %s {\n    imports: [\n", CalloutAccount)
-	for _, s := range []string{ConnectionsSubject("*"), KickSubject("*")} {
-		fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", SystemAccount, s)
-	}
-	b.WriteString("    ]\n")
-	users(b, p, CalloutAccount)
-	b.WriteString("  }\n")
-
-	fmt.Fprintf(b, "  %s {\n    jetstream: enabled\n", Account)
+	clients := authenticated()
 	if watch {
-		fmt.Fprintf(b, "    exports: [\n      { stream: %q, accounts: [%s] }\n", exportedFeed, WatchAccount)
-		for _, s := range watcher().Publish {
-			fmt.Fprintf(b, "      { service: %q, accounts: [%s] }\n", s, WatchAccount)
-		}
-		b.WriteString("    ]\n")
+		clients = append(clients, watcher())
 	}
-	users(b, p, Account)
-	b.WriteString("  }\n")
-
-	fmt.Fprintf(b, "  %s {\n", WatchAccount)
-	if watch {
-		fmt.Fprintf(b, "    imports: [\n      { stream: { account: %s, subject: %q }, to: \"booking.>\" }\n", Account,
-			exportedFeed)
-		for _, s := range watcher().Publish {
-			fmt.Fprintf(b, "      { service: { account: %s, subject: %q } }\n", Account, s)
-		}
-		b.WriteString("    ]\n")
-		users(b, p, WatchAccount)
+	known := make([]string, len(clients))
+	for i, g := range clients {
+		known[i] = p.Services[g.Who]
 	}
-	b.WriteString("  }\n}\n")
-
-	fmt.Fprintf(b, "system_account: %s\n", SystemAccount)
-	known := []string{}
-	for _, g := range authenticated() {
-		known = append(known, p.Services[g.Who])
+	conf := map[string]any{
+		"System": SystemAccount, "Callout": CalloutAccount, "Main": Account, "Watch": WatchAccount,
+		"ServerCalls": []string{ConnectionsSubject("*"), KickSubject("*")}, "Feed": exportedFeed,
+		"Patience": CalloutPatience, "Issuer": p.Issuer, "XKey": p.XKey, "Known": strings.Join(known, ", "),
 	}
 	if watch {
-		known = append(known, p.Services[Watcher])
-		// clients without credentials act as this user
-		fmt.Fprintf(b, "no_auth_user: %s\n", p.Services[Watcher])
+		conf["Watcher"] = watcher()
 	}
-	fmt.Fprintf(b, "authorization {\n  timeout: %s\n"+
-		"  auth_callout { issuer: %s, xkey: %s, account: %s, auth_users: [%s] }\n}\n",
-		CalloutPatience, p.Issuer, p.XKey, CalloutAccount, strings.Join(known, ", "))
+	text := template.New("access").Funcs(template.FuncMap{
+		"key": func(who string) string { return p.Services[who] },
+		"users": func(account string) []Grant {
+			return slices.DeleteFunc(Table(), func(g Grant) bool { return g.Account != account })
+		},
+	})
+	var b strings.Builder
+	if err := template.Must(text.Parse(confTemplate)).Execute(&b, conf); err != nil {
+		panic(err) // the template and the data are both in this package
+	}
 	return b.String()
 }
 
@@ -123,32 +102,3 @@ func File() string {
 
 // exportedFeed is exported to watchers as booking.>.
 const exportedFeed = "feed.booking.>"
-
-// users writes the rows of the table that belong to an account.
-func users(b *strings.Builder, p PublicKeys, account string) {
-	b.WriteString("    users: [\n")
-	for _, g := range Table() {
-		if g.Account != account {
-			continue
-		}
-		fmt.Fprintf(b, "      # %s\n      { nkey: %s\n", g.Who, p.Services[g.Who])
-		fmt.Fprintf(b, "        permissions: {\n          publish: { allow: [\n%s          ]", lines(g.Publish))
-		if len(g.NeverPublish) > 0 {
-			fmt.Fprintf(b, ", deny: [\n%s          ]", lines(g.NeverPublish))
-		}
-		fmt.Fprintf(b, " }\n          subscribe: { allow: [\n%s          ] }\n", lines(g.Subscribe))
-		if g.Answers {
-			b.WriteString("          allow_responses: { max: 100, expires: \"10s\" }\n")
-		}
-		b.WriteString("        }\n      }\n")
-	}
-	b.WriteString("    ]\n")
-}
-
-func lines(subjects []string) string {
-	var b strings.Builder
-	for _, s := range subjects {
-		fmt.Fprintf(&b, "            %q\n", s)
-	}
-	return b.String()
-}

@@ -157,8 +157,7 @@ func toCopy(all map[string]*jetstream.StreamInfo) []string {
 
 // unavailable wraps an error that is no fault yet: the caller may try again.
 func unavailable(what string, err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return bus.ErrUnavailable.Saying("NATS failed, or did not answer in time.").Because(fmt.Errorf("%s: %w", what, err))
@@ -286,13 +285,18 @@ func (c copier) checkMoment(ctx context.Context, name string, h snapshotHeader, 
 	if h.State.Messages == 0 {
 		return nil
 	}
-	last, err := get(ctx, c.conn.NATS(), name, h.State.Last, false)
+	last, err := c.get(ctx, name, bus.GetRequest{Seq: h.State.Last})
 	// it was replaced or has expired just now; a batch's would still be there
-	if errors.Is(err, errNone) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
 	}
 	if err == nil && last.Header.Get(headerBatch) != "" && last.Header.Get(headerCommit) == "" {
 		return errMoment
 	}
 	return err
+}
+
+// get reads a message from the stream's leader.
+func (c copier) get(ctx context.Context, stream string, r bus.GetRequest) (bus.Message, error) {
+	return bus.RetryRead(ctx, c.conn, func() (bus.Message, error) { return c.conn.Get(ctx, stream, r) })
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/secretfile"
 )
 
 // Errors about the folder of a backup. Their messages name the folder and the remedy.
@@ -143,25 +144,7 @@ func (f folder) writeManifest(m Manifest) error {
 	if err != nil {
 		return err
 	}
-	temp := manifestName + ".new"
-	w, err := f.create(temp)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(append(text, '\n')); err != nil {
-		return errors.Join(err, w.Close())
-	}
-	if _, err := w.finish(temp); err != nil {
-		return err
-	}
-	if err := os.Rename(filepath.Join(string(f), temp), filepath.Join(string(f), manifestName)); err != nil {
-		return err
-	}
-	dir, err := os.Open(string(f))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return secretfile.Replace(filepath.Join(string(f), manifestName), append(text, '\n'), 0o600)
 }
 
 // A Backup is a complete backup whose files have been verified.

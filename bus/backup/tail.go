@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-)
 
-// followPatience is how long a consumer may be silent before the leader is asked for further
-// messages.
-const followPatience = time.Second
+	"github.com/example/pillion/bus"
+)
 
 // tail copies what was written to a bucket during its copy. The server copies messages up to a
 // fixed sequence. If the value of a key is replaced before the server gets to it, the copy contains
@@ -28,12 +25,12 @@ func (c copier) tail(ctx context.Context, s *Stream) error {
 	}
 	t := tail{last: s.State.Last, file: s.Name + ".tail", to: c.to}
 	for complete := false; !complete; {
-		next, err := get(ctx, c.conn.NATS(), s.Name, t.last+1, true)
-		if errors.Is(err, errNone) {
+		next, err := c.get(ctx, s.Name, bus.GetRequest{Seq: t.last + 1, NextFor: ">"})
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
 		}
 		if err == nil {
-			complete, err = t.follow(ctx, there, next.Seq)
+			complete, err = t.follow(ctx, c.conn, there, next.Seq)
 		}
 		if err != nil {
 			return errors.Join(err, t.close())
@@ -60,38 +57,19 @@ type tail struct {
 
 // follow adds messages from a sequence on. It returns true when there are no more, and false when
 // the consumer falls silent.
-func (t *tail) follow(ctx context.Context, stream jetstream.Stream, from uint64) (bool, error) {
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
+func (t *tail) follow(ctx context.Context, conn *bus.Conn, stream jetstream.Stream, from uint64) (bool, error) {
+	messages, err := conn.Read(ctx, stream, from)
 	if err != nil {
 		return false, err
 	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return false, err
-	}
-	defer messages.Stop()
+	defer messages.Close()
 	for {
-		m, err := messages.Next(jetstream.NextMaxWait(followPatience))
-		if ctx.Err() != nil {
+		m, pending, err := messages.Next()
+		if err != nil { // the caller asks the leader whether there is more
 			return false, ctx.Err()
 		}
-		if err != nil { // the caller asks the leader whether there is more
-			return false, nil
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return false, err
-		}
-		err = t.add(message{
-			Subject: m.Subject(), Seq: meta.Sequence.Stream, Header: m.Headers(), Data: m.Data(), Time: meta.Timestamp,
-		})
-		if err != nil {
-			return false, err
-		}
-		if meta.NumPending == 0 {
-			return true, nil
+		if err := t.add(message{m.Subject, m.Seq, m.Header, m.Data, m.StoredAt}); err != nil || pending == 0 {
+			return err == nil, err
 		}
 	}
 }

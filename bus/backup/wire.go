@@ -216,37 +216,6 @@ type message struct {
 	Time    time.Time   `json:"time"`
 }
 
-// errNone reports that a stream has no such message.
-var errNone = errors.New("no message")
-
-// get requests the message with a sequence from the leader, or with orNext the first one from there
-// on. It returns errNone if there is none.
-func get(ctx context.Context, nc *nats.Conn, stream string, seq uint64, orNext bool) (message, error) {
-	request := map[string]any{"seq": seq}
-	if orNext {
-		request["next_by_subj"] = ">"
-	}
-	var answer struct {
-		Message struct {
-			message
-			Header []byte `json:"hdrs"`
-		} `json:"message"`
-	}
-	err := ask(ctx, nc, "STREAM.MSG.GET."+stream, request, &answer)
-	var refusal *jetstream.APIError
-	if errors.As(err, &refusal) && refusal.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-		return message{}, errNone
-	}
-	if err != nil {
-		return message{}, err
-	}
-	m := answer.Message.message
-	if raw := answer.Message.Header; len(raw) > 0 {
-		m.Header, err = nats.DecodeHeadersMsg(raw)
-	}
-	return m, err
-}
-
 // publish returns m in publishable form, without the conditions under which it was stored.
 func (m message) publish() *nats.Msg {
 	out := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}

@@ -8,6 +8,7 @@
 package callout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -91,9 +92,7 @@ func New(c Config) (*Callout, error) {
 		c.Revocations == nil || c.Watch == nil {
 		return nil, errors.New("create the callout: a required part of its configuration is missing")
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Page <= 0 {
 		c.Page = 4096
 	}

@@ -7,6 +7,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -80,9 +81,7 @@ type Server struct {
 // Start returns a server that accepts connections and has opened all streams in the folder. Errors
 // about the configuration are ErrAddr, ErrDir and ErrData. The caller must call [Server.Stop].
 func Start(c Config) (*Server, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	s := &Server{config: c, done: make(chan struct{})}
 	if c.Addr != "" {
 		host, port, err := listenAddr(c.Addr)
@@ -174,9 +173,7 @@ func (s *Server) open() error {
 	}
 	srv.Shutdown()
 	srv.WaitForShutdown()
-	if why == "" {
-		why = fmt.Sprintf("it is not ready after %v", startPatience)
-	}
+	why = cmp.Or(why, fmt.Sprintf("it is not ready after %v", startPatience))
 	return ErrDir.Saying(fmt.Sprintf(
 		"NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice())).Because(errors.New(why))
 }
@@ -215,24 +212,13 @@ func listenAddr(addr string) (host string, port int, err error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "", 0, say(reason(err), err)
+		return "", 0, say(fault.Reason(err), err)
 	}
 	if err := l.Close(); err != nil {
-		return "", 0, say(reason(err), err)
+		return "", 0, say(fault.Reason(err), err)
 	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
+	port = cmp.Or(port, server.RANDOM_PORT)
 	return host, port, nil
-}
-
-// reason returns the last part of a network error, which does not repeat the address.
-func reason(err error) string {
-	var sys *os.SyscallError
-	if errors.As(err, &sys) {
-		return sys.Err.Error()
-	}
-	return err.Error()
 }
 
 // lockDir keeps other processes out of the folder, because two servers would corrupt it.

@@ -81,37 +81,35 @@ func Run(ctx context.Context, l *ledger.Ledger, o Options) (Report, error) {
 	if err != nil {
 		return failed(err)
 	}
-	pauses, progress := bus.Retries(0).Pauses(), time.Now()
-	for target > 0 {
-		before := i.Last
-		err := i.readTo(ctx, target)
-		switch {
-		case ctx.Err() != nil:
-			return failed(ctx.Err())
-		case err == nil && i.engaged == nil:
-			target = 0
-			continue
-		case err == nil: // its acceptance may have just been stored
-			last, err := l.LastSequence(ctx)
+	progress := time.Now()
+	p := bus.Retries(0)
+	p.When = func(error) bool { return time.Since(progress) <= bus.ReadPatience }
+	err = p.Keep(ctx, func(reset func()) error {
+		for target > 0 {
+			before := i.Last
+			if err := i.readTo(ctx, target); err != nil {
+				if i.Last > before {
+					progress = time.Now()
+					reset()
+				}
+				return err
+			}
+			if i.engaged == nil {
+				return nil
+			}
+			last, err := l.LastSequence(ctx) // its acceptance may have just been stored
 			if err != nil {
-				return failed(err)
+				return retry.Permanent(err)
 			}
 			if last == target {
 				i.engagedAlone()
 			}
 			target = last
-			continue
 		}
-		if i.Last > before {
-			progress = time.Now()
-			pauses.Reset()
-		}
-		if time.Since(progress) > bus.ReadPatience {
-			return failed(err)
-		}
-		if !retry.Sleep(ctx, pauses.NextBackOff()) {
-			return failed(ctx.Err())
-		}
+		return nil
+	})
+	if err != nil {
+		return failed(err)
 	}
 	i.end()
 	return i.Report, nil

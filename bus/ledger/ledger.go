@@ -10,6 +10,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,9 +82,7 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	if o.NewID == nil {
 		o.NewID = booking.NewID
 	}
-	if o.Epoch == nil {
-		o.Epoch = new(trust.Epoch)
-	}
+	o.Epoch = cmp.Or(o.Epoch, new(trust.Epoch))
 	if o.Shown == nil {
 		o.Shown = func(booking.ID) uint64 { return 0 }
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,9 +67,7 @@ func NewStore(c *bus.Conn, o Options) (*Store, error) {
 	if o.Every <= 0 {
 		o.Every = DefaultEvery
 	}
-	if o.Events == 0 {
-		o.Events = DefaultEvents
-	}
+	o.Events = cmp.Or(o.Events, DefaultEvents)
 	seal, err := newMAC(o.Key)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/retry"
@@ -50,20 +51,15 @@ type ClockOptions struct {
 	Registerer prometheus.Registerer // nil: the gauge is not registered
 }
 
-// NewClock returns a clock that has not been compared yet. It fails where its gauge is registered
-// already.
-func NewClock(c *bus.Conn, o ClockOptions) (*Clock, error) {
+// NewClock returns a clock that has not been compared yet, and registers its gauge.
+func NewClock(c *bus.Conn, o ClockOptions) *Clock {
 	k := &Clock{conn: c, wall: o.Now}
-	if o.Registerer != nil {
-		if err := o.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "clock_offset_seconds",
-			Help: "How far this machine's clock is ahead of that of the server that stores events; negative " +
-				"where it is behind, NaN before the first comparison.",
-		}, k.seconds)); err != nil {
-			return nil, fmt.Errorf("watch the clock: %w", err)
-		}
-	}
-	return k, nil
+	promauto.With(o.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "clock_offset_seconds",
+		Help: "How far this machine's clock is ahead of that of the server that stores events; negative " +
+			"where it is behind, NaN before the first comparison.",
+	}, k.seconds)
+	return k
 }
 
 // Run compares the clock until ctx ends, and then returns nil. It waits for NATS and for the

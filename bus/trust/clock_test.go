@@ -28,10 +28,7 @@ func (c *wallClock) now() time.Time        { return time.Now().Round(0).Add(time
 func TestClock(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		wall, registry := &wallClock{}, prometheus.NewRegistry()
-		clock, err := trust.NewClock(e.Connect(t), trust.ClockOptions{Now: wall.now, Registerer: registry})
-		if err != nil {
-			t.Fatal(err)
-		}
+		clock := trust.NewClock(e.Connect(t), trust.ClockOptions{Now: wall.now, Registerer: registry})
 		offset := func() float64 {
 			all, err := registry.Gather()
 			if err != nil || len(all) != 1 || all[0].GetName() != "pillion_clock_offset_seconds" {

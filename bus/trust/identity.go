@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
@@ -83,17 +84,13 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 			Help: "Tries to renew the service's own token, by service and result.",
 		}, []string{"service", "result"})),
 	}
+	promauto.With(config.Registerer).NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "service_token_seconds",
+		Help:        "How long the service's own token can still be used; 0 without one.",
+		ConstLabels: prometheus.Labels{"service": i.service},
+	}, i.left)
 	for _, result := range []string{"renewed", "refused", "unavailable"} {
 		i.renewals.WithLabelValues(i.service, result)
-	}
-	if config.Registerer != nil {
-		if err := config.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: "pillion", Name: "service_token_seconds",
-			Help:        "How long the service's own token can still be used; 0 without one.",
-			ConstLabels: prometheus.Labels{"service": i.service},
-		}, i.left)); err != nil {
-			return nil, fmt.Errorf("identity: %w", err)
-		}
 	}
 	return i, nil
 }

@@ -38,22 +38,9 @@ type accountCommands struct {
 
 // stores are the settings that say where accounts and revocations are stored.
 type stores struct {
-	Accounts setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are stored: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
-	JSON     setting.Switch     `name:"json" help:"Print JSON, one account per line."`
-	operatorAt
-	quietLog
-}
-
-// operatorAt says where NATS is, and with which key the operator authenticates.
-type operatorAt struct {
-	setting.Remote
-	setting.ServiceKey
-}
-
-// quietLog is setting.Log for commands, which log only warnings by default.
-type quietLog struct {
-	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"warn" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
-	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
+	Accounts             setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are stored: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
+	JSON                 setting.Switch     `name:"json" help:"Print JSON, one account per line."`
+	wiring.OperatorFlags `set:"log_level=warn"`
 }
 
 type listAccounts struct {
@@ -79,12 +66,9 @@ var errTime = fault.New(fault.Invalid, "as_of", "--as-of must be a time such as 
 const commandTimeout = 30 * time.Second
 
 // connected connects to NATS for one command and bounds its time.
-func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog, name string,
-	do func(context.Context, *bus.Conn) error,
-) error {
+func connected(ctx context.Context, o wiring.Operator, do func(context.Context, *bus.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	o := wiring.Operator{Log: env.Logger(setting.Log(log)), At: wiring.At(at.Remote, name), Key: at.Path("operator")}
 	return o.WithStreams(ctx, do)
 }
 
@@ -92,7 +76,7 @@ func connected(ctx context.Context, env program.Env, at operatorAt, log quietLog
 func (s stores) operate(ctx context.Context, env program.Env,
 	do func(context.Context, *bus.Conn, *authsvc.Operator, *trust.AuditTrail) error,
 ) error {
-	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc accounts",
+	return connected(ctx, s.Operator(env, "authsvc accounts"),
 		func(ctx context.Context, conn *bus.Conn) error {
 			store, err := accounts.Open(conn, s.Accounts)
 			if err != nil {
@@ -120,7 +104,7 @@ func asOf(raw string) (time.Time, error) {
 	return t, nil
 }
 
-func (c listAccounts) run(ctx context.Context, env program.Env) error {
+func (c listAccounts) Run(ctx context.Context, env program.Env) error {
 	role := c.Role.Value
 	if role == "rider" {
 		role = "raider"
@@ -151,7 +135,15 @@ func ridesLeft(a authsvc.Account) string {
 }
 
 // run runs one of the commands about one account.
-func (c oneAccount) run(ctx context.Context, env program.Env, command, since string) error {
+func (c oneAccount) Run(ctx context.Context, env program.Env, command program.CommandName) error {
+	return c.do(ctx, env, string(command), "")
+}
+
+func (c revokeAccount) Run(ctx context.Context, env program.Env) error {
+	return c.do(ctx, env, "revoke", c.AsOf)
+}
+
+func (c oneAccount) do(ctx context.Context, env program.Env, command, since string) error {
 	when, err := asOf(since)
 	if err != nil {
 		return err

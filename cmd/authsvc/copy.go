@@ -16,23 +16,18 @@ import (
 
 // copyAccounts is the command that copies accounts between stores.
 type copyAccounts struct {
-	From setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Source: nats, or postgres://user:password@host/database."`
-	To   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Destination: nats, or postgres://user:password@host/database."`
-	operatorAt
-	quietLog
+	From                 setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Source: nats, or postgres://user:password@host/database."`
+	To                   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Destination: nats, or postgres://user:password@host/database."`
+	wiring.OperatorFlags `set:"log_level=warn"`
 }
 
 var errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
 
-func (c copyAccounts) run(ctx context.Context, env program.Env) error {
+func (c copyAccounts) Run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
 		return errSameStore
 	}
-	o := wiring.Operator{
-		Log: env.Logger(setting.Log(c.quietLog)), At: wiring.At(c.Remote, "authsvc accounts copy"),
-		Key: c.Path("operator"),
-	}
-	return o.WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
+	return c.Operator(env, "authsvc accounts copy").WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		return c.copy(ctx, env.Stdout, conn)
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/internal/retry"
@@ -33,9 +34,8 @@ type keyCommands struct {
 
 // keySet holds the settings of a command about the set.
 type keySet struct {
-	JSON setting.Switch `name:"json" help:"Print JSON, one key per line."`
-	operatorAt
-	quietLog
+	JSON                 setting.Switch `name:"json" help:"Print JSON, one key per line."`
+	wiring.OperatorFlags `set:"log_level=warn"`
 }
 
 type listKeys struct{ keySet }
@@ -53,17 +53,17 @@ const nextKeyTimeout = 15 * time.Second
 
 // open connects to NATS for one command.
 func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
-	return connected(ctx, env, s.operatorAt, s.quietLog, "authsvc keys", do)
+	return connected(ctx, s.Operator(env, "authsvc keys"), do)
 }
 
-func (c listKeys) run(ctx context.Context, env program.Env) error {
+func (c listKeys) Run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
 		return c.change(ctx, env, conn, "",
 			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 	})
 }
 
-func (c rotateKeys) run(ctx context.Context, env program.Env) error {
+func (c rotateKeys) Run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
 		// Right after a rotation the running authsvc is still making the next key.
 		untilNextKey := retry.Policy{
@@ -74,7 +74,7 @@ func (c rotateKeys) run(ctx context.Context, env program.Env) error {
 	})
 }
 
-func (c retireKeys) run(ctx context.Context, env program.Env) error {
+func (c retireKeys) Run(ctx context.Context, env program.Env) error {
 	when, err := asOf(c.AsOf)
 	if err != nil {
 		return err

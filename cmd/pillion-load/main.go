@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -24,7 +23,12 @@ const unchecked = 3
 
 func main() {
 	var l loader
-	status := program.Main("pillion-load", l.run)
+	line := program.CommandLine{
+		Description: "Books and rides on a running Pillion as many users and riders would, and checks the result. " +
+			"Exit status: 0 all is well, 1 something is wrong, 2 a bad setting, 3 all is well but the ledger was not checked.",
+		Grammar: &l,
+	}
+	status := program.Main("pillion-load", line.Run)
 	if status == program.Stopped && l.unchecked {
 		status = unchecked
 	}
@@ -52,10 +56,9 @@ type settings struct {
 	Name     setting.Text     `name:"name" env:"LOAD_NAME" placeholder:"NAME" group:"Load:" help:"Prefix of account names. With LOAD_PASSWORD, a run can use the accounts of an earlier one (default: a random name)."`
 	Password setting.Text     `name:"password" env:"LOAD_PASSWORD" placeholder:"WORDS" group:"Load:" help:"Password of all accounts; better set LOAD_PASSWORD (default: a random one)."`
 
-	JSON   setting.Text   `name:"json" placeholder:"FILE" group:"Result:" help:"Write the report as JSON to a file, or to standard output with -."`
-	Record setting.Switch `name:"record" group:"Result:" help:"Include every call in the JSON."`
-	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"warn" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
-	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
+	JSON        setting.Text   `name:"json" placeholder:"FILE" group:"Result:" help:"Write the report as JSON to a file, or to standard output with -."`
+	Record      setting.Switch `name:"record" group:"Result:" help:"Include every call in the JSON."`
+	setting.Log `set:"log_level=warn"`
 }
 
 // A loader is one run of the program.
@@ -66,16 +69,9 @@ type loader struct {
 
 var errSetting = fault.New(fault.Invalid, "setting", "A setting is wrong.")
 
-// run runs the load, checks the ledger, and prints the report. It returns an error if anything is
+// Run runs the load, checks the ledger, and prints the report. It returns an error if anything is
 // wrong.
-func (l *loader) run(ctx context.Context, env program.Env) (err error) {
-	if _, err := setting.Parse(setting.Program{
-		Name: env.Name, Version: program.Version(), Stdout: env.Stdout,
-		Description: "Books and rides on a running Pillion as many users and riders would, and checks the result. " +
-			"Exit status: 0 all is well, 1 something is wrong, 2 a bad setting, 3 all is well but the ledger was not checked.",
-	}, &l.settings, env.Args); err != nil {
-		return err
-	}
+func (l *loader) Run(ctx context.Context, env program.Env) (err error) {
 	if l.Key.Value != "" {
 		// a key created now would be unknown to the system
 		if _, err := os.Stat(l.Key.Value); err != nil {
@@ -109,7 +105,7 @@ func (l *loader) load(ctx context.Context, env program.Env, result, summary io.W
 		Think:    l.Think.Value,
 		InFlight: l.InFlight.Value, Patience: l.Patience.Value, Seed: uint64(l.Seed.Value),
 		Name: l.Name.Value, Password: l.Password.Value,
-		Record: l.Record.On, Log: l.log(env), Progress: line.show,
+		Record: l.Record.On, Log: env.Logger(l.Log), Progress: line.show,
 	})
 	line.end()
 	switch {
@@ -134,10 +130,6 @@ func (l *loader) load(ctx context.Context, env program.Env, result, summary io.W
 		failed = errors.New("the load found faults")
 	}
 	return failed
-}
-
-func (l *loader) log(env program.Env) *slog.Logger {
-	return env.Logger(setting.Log{Level: l.Level, Format: l.Format})
 }
 
 // natsURL returns the NATS server for watchers, or "" if there are none.
@@ -166,7 +158,7 @@ func (l *loader) check(ctx context.Context, env program.Env, report *load.Report
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	o := wiring.Operator{Log: l.log(env), At: wiring.At(l.Remote, env.Name), Key: l.Key.Value}
+	o := wiring.Operator{Log: env.Logger(l.Log), At: wiring.At(l.Remote, env.Name), Key: l.Key.Value}
 	return o.Session(ctx, time.Hour, func(ctx context.Context, s wiring.OperatorSession) error {
 		return load.Check(ctx, s.Ledger(), report)
 	})

@@ -26,7 +26,7 @@ type all struct {
 	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of authsvc (default: ${default})."`
 	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of usersvc (default: ${default})."`
 	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of ridersvc (default: ${default})."`
-	health
+	setting.Ops
 
 	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"Remote NATS server to use instead of the embedded one; its streams must exist already (default: none)."`
 	NATSCA   setting.Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"CA certificates of the servers of --nats-url, PEM; this makes TLS mandatory (default: the system's CAs, if the server or tls:// requires TLS)."`
@@ -64,9 +64,9 @@ func (c *commands) Adjust(given func(flag string) bool) {
 // provisionTimeout bounds the creation of streams on the embedded server.
 const provisionTimeout = 20 * time.Second
 
-// run binds the addresses, starts the embedded NATS server, creates the streams, and serves until
+// Run binds the addresses, starts the embedded NATS server, creates the streams, and serves until
 // ctx ends. It stops everything in reverse order.
-func (c all) run(ctx context.Context, env program.Env) (err error) {
+func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	log := env.Logger(c.Log)
 	if c.ignoredURL {
 		log.Warn("Ignoring NATS_URL: --demo uses the embedded NATS server. Use --nats-url to choose another one. " +

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/cmd/internal/program"
@@ -22,20 +21,8 @@ import (
 // remote holds the flags of commands that copy a system: the NATS server, the operator's key, and
 // the time limit.
 type remote struct {
-	Timeout setting.Duration `name:"timeout" env:"COPY_TIMEOUT" default:"1h" min:"1s" max:"240h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
-	setting.ServiceKey
-	setting.Remote
-	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"error" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
-	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
-}
-
-// operator returns the operator of a command.
-func (r remote) operator(env program.Env, command string) wiring.Operator {
-	return wiring.Operator{
-		Log: env.Logger(setting.Log{Level: r.Level, Format: r.Format}),
-		At:  wiring.At(r.Remote, "pillion "+command),
-		Key: r.Path(access.Operator),
-	}
+	Timeout              setting.Duration `name:"timeout" env:"COPY_TIMEOUT" default:"1h" min:"1s" max:"240h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
+	wiring.OperatorFlags `set:"log_level=error"`
 }
 
 type makeBackup struct {
@@ -70,10 +57,10 @@ the service keys and rides.secret (--services), and accounts in PostgreSQL (--ac
 Back them up as well, in another place.
 `
 
-func (c makeBackup) run(ctx context.Context, env program.Env) error {
+func (c makeBackup) Run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	return c.operator(env, "backup").WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
+	return c.Operator(env, "pillion backup").WithStreams(ctx, func(ctx context.Context, conn *bus.Conn) error {
 		_, err := copyTo(ctx, env.Stdout, conn, c.Out.Value, c.Stopped.On)
 		if err == nil {
 			_, err = io.WriteString(env.Stdout,
@@ -98,14 +85,14 @@ func copyTo(ctx context.Context, out io.Writer, conn *bus.Conn, folder string, s
 	return m, err
 }
 
-func (c restoreBackup) run(ctx context.Context, env program.Env) error {
+func (c restoreBackup) Run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
 	b, err := backup.Open(c.Folder)
 	if err != nil {
 		return err
 	}
-	return c.restore(ctx, env.Stdout, c.operator(env, "restore"), b, nil, c.KeepSessions.On)
+	return c.restore(ctx, env.Stdout, c.Operator(env, "pillion restore"), b, nil, c.KeepSessions.On)
 }
 
 // restore restores a backup and prints the result. before are the findings that the ledger had
@@ -138,10 +125,10 @@ func (s restoreSettings) restore(
 	return nil
 }
 
-func (c audit) run(ctx context.Context, env program.Env) error {
+func (c audit) Run(ctx context.Context, env program.Env) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
-	found, err := c.operator(env, "audit").Inspect(ctx, inspect.Options{Grace: max(c.Grace.Value, 1)})
+	found, err := c.Operator(env, "pillion audit").Inspect(ctx, inspect.Options{Grace: max(c.Grace.Value, 1)})
 	if err != nil {
 		return err
 	}

@@ -30,12 +30,9 @@ type bookingCommands struct {
 
 // bookingFlags holds the flags of all booking commands.
 type bookingFlags struct {
-	JSON    setting.Switch   `name:"json" help:"Print JSON, one booking per line."`
-	Timeout setting.Duration `name:"timeout" env:"OPERATOR_TIMEOUT" default:"30s" min:"1s" max:"24h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
-	setting.ServiceKey
-	setting.Remote
-	Level  setting.Choice `name:"log-level" env:"LOG_LEVEL" default:"error" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
-	Format setting.Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
+	JSON                 setting.Switch   `name:"json" help:"Print JSON, one booking per line."`
+	Timeout              setting.Duration `name:"timeout" env:"OPERATOR_TIMEOUT" default:"30s" min:"1s" max:"24h" placeholder:"DURATION" help:"Time limit of the command (default: ${default})."`
+	wiring.OperatorFlags `set:"log_level=error"`
 }
 
 type listBookings struct {
@@ -75,10 +72,7 @@ func (f bookingFlags) operate(
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout.Value)
 	defer cancel()
-	o := wiring.Operator{
-		Log: env.Logger(setting.Log{Level: f.Level, Format: f.Format}),
-		At:  wiring.At(f.Remote, "pillion bookings"), Key: f.Path("operator"),
-	}
+	o := f.Operator(env, "pillion bookings")
 	return o.Session(ctx, deadline, func(ctx context.Context, s wiring.OperatorSession) error {
 		found, err := do(ctx, s)
 		if err != nil {
@@ -105,7 +99,7 @@ func plain(err error) error {
 	}
 }
 
-func (c listBookings) run(ctx context.Context, env program.Env) error {
+func (c listBookings) Run(ctx context.Context, env program.Env) error {
 	if whose := c.User + c.Rider; whose != "" && !booking.ValidID(whose) {
 		return errWhose
 	}
@@ -139,12 +133,20 @@ func (c listBookings) run(ctx context.Context, env program.Env) error {
 	})
 }
 
-func (c showBooking) run(ctx context.Context, env program.Env) error {
+func (c showBooking) Run(ctx context.Context, env program.Env) error {
 	return c.operate(ctx, env, time.Hour, func(ctx context.Context, s wiring.OperatorSession) ([]booking.Booking,
 		error) {
 		b, err := s.Show(ctx, booking.ID(c.ID))
 		return []booking.Booking{b}, err
 	})
+}
+
+func (c changeBooking) Run(ctx context.Context, env program.Env) error {
+	return c.run(ctx, env, time.Hour, func(s wiring.OperatorSession) change { return s.Cancel })
+}
+
+func (c releaseBooking) Run(ctx context.Context, env program.Env) error {
+	return c.run(ctx, env, c.Deadline.Value, func(s wiring.OperatorSession) change { return s.Release })
 }
 
 // A change is a command of an operator to a booking, with a reason.

@@ -58,7 +58,7 @@ func words(list string) (all []string) {
 	return all
 }
 
-func (c initCerts) run(env program.Env) error {
+func (c initCerts) Run(env program.Env) error {
 	who, err := holders(words(c.For.Value), words(c.Hosts.Value))
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ type initKeys struct {
 // errConf means that a file for the NATS servers cannot be written.
 var errConf = fault.New(fault.Invalid, "keys_conf", "Cannot write the configuration of the NATS servers.")
 
-func (c initKeys) run(env program.Env) error {
+func (c initKeys) Run(env program.Env) error {
 	folder := func(who string) string { return c.Services.Value }
 	if c.Apart.Value != "" {
 		folder = func(who string) string { return filepath.Join(c.Apart.Value, who) }

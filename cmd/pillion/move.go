@@ -60,7 +60,7 @@ func refuseMoved(data string) error {
 		data, strings.TrimSpace(string(where)), file))
 }
 
-func (c move) run(ctx context.Context, env program.Env) (err error) {
+func (c move) Run(ctx context.Context, env program.Env) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 	defer cancel()
 	if err := refuseMoved(c.Data.Value); err != nil {
@@ -112,7 +112,7 @@ func (c move) services() string {
 // operator returns the operator at the remote server. Its key is in the folder of the service keys,
 // unless --service-key names it.
 func (c move) operator(env program.Env) wiring.Operator {
-	o := c.remote.operator(env, "move")
+	o := c.Operator(env, "pillion move")
 	if c.File.Value == "" {
 		o.Key = access.KeyFile(c.services(), access.Operator)
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -19,11 +18,9 @@ import (
 
 // provision is the command that creates the streams and buckets of a remote NATS server.
 type provision struct {
-	setting.Remote
-	setting.ServiceKey
+	wiring.OperatorFlags
 	setting.Ledger
 	Timeout setting.Duration `name:"timeout" env:"PROVISION_TIMEOUT" default:"1m" min:"1s" max:"24h" placeholder:"DURATION" group:"NATS:" help:"How long to wait for the NATS server (default: ${default})."`
-	setting.Log
 }
 
 const notInTime = "Cannot create the streams in time. "
@@ -31,18 +28,17 @@ const notInTime = "Cannot create the streams in time. "
 var errProvision = fault.New(fault.Unavailable, "provision", notInTime+
 	"Check that the NATS server has JetStream and that most servers of a cluster are running, or use a longer --timeout.")
 
-// run creates the streams. It retries until the timeout while the server is unavailable, and
+// Run creates the streams. It retries until the timeout while the server is unavailable, and
 // reports any other error at once.
-func (c provision) run(ctx context.Context, env program.Env) error {
-	log := env.Logger(c.Log)
-	o := wiring.Operator{Log: log, At: wiring.At(c.Remote, "pillion provision"), Key: c.Path(access.Operator)}
+func (c provision) Run(ctx context.Context, env program.Env) error {
+	o := c.Operator(env, "pillion provision")
 	o.At.Trouble = func(err error) {
 		fmt.Fprintf(env.Stderr, "%s: %s Retrying for up to %s.\n", env.Name, fault.From(err).Message, c.Timeout.Value)
 	}
 	return o.Connecting(ctx, func(conn *bus.Conn) error {
 		trying, cancel := context.WithTimeout(ctx, c.Timeout.Value)
 		defer cancel()
-		if err := provisionWhenThere(trying, log, conn, plan(c.Ledger)); err != nil {
+		if err := provisionWhenThere(trying, o.Log, conn, plan(c.Ledger)); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(env.Stdout, "The streams and buckets exist: %s, %s, %s and the buckets %s.\n",

@@ -11,6 +11,7 @@ package certfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -65,12 +66,8 @@ type loaded struct {
 
 // Load returns the pair in the files. Errors: ErrCertificate.
 func Load(c Config) (*Pair, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Every == 0 {
-		c.Every = interval
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	c.Every = cmp.Or(c.Every, interval)
 	p := &Pair{c: c, checked: time.Now()}
 	now, err := p.read()
 	if err != nil {
@@ -153,14 +150,10 @@ func (p *Pair) read() (*loaded, error) {
 		return nil, fail(err, cannotRead, "certificate", p.c.Cert, fault.Reason(err))
 	}
 	key, err := secretfile.Read(p.c.Key, maxFile)
-	var open *secretfile.TooOpenError
-	switch {
-	case errors.As(err, &open):
-		return nil,
-			fail(err,
-				"The private key %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
-				p.c.Key, open.Mode)
-	case err != nil:
+	if open, ok := errors.AsType[*secretfile.TooOpenError](err); ok {
+		return nil, fail(err, "%s", open.Sentence("The private key"))
+	}
+	if err != nil {
 		return nil, fail(err, cannotRead, "private key", p.c.Key, fault.Reason(err))
 	}
 	if all, err := certificates(cert); err != nil {

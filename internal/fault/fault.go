@@ -10,6 +10,7 @@ package fault
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"time"
 )
@@ -123,8 +124,7 @@ func From(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return ErrInternal.Because(err)
@@ -132,27 +132,30 @@ func From(err error) *Error {
 
 // KindOf returns the kind of the outermost fault in err's chain, or Internal if there is none.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return Internal
 }
 
-// Reason returns why an operation on a file failed, in the operating system's words: "permission
-// denied", "read-only file system". It leaves out the file's name, which the sentence around it
-// says.
+// ErrInternal is the answer to a client when the failure is ours.
+var ErrInternal = New(Internal, "internal", "Something went wrong on our side. Please try again.")
+
+// Reason returns why an operation on a file or an address failed, in the operating system's words:
+// "permission denied", "address already in use". It leaves out the name, which the sentence around
+// it says.
 func Reason(err error) string {
-	var path *fs.PathError
-	var link *os.LinkError
-	switch {
-	case errors.As(err, &path):
-		return path.Err.Error()
-	case errors.As(err, &link):
-		return link.Err.Error()
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.SyscallError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e.Err.Error()
 	}
 	return err.Error()
 }
-
-// ErrInternal is the answer to a client when the failure is ours.
-var ErrInternal = New(Internal, "internal", "Something went wrong on our side. Please try again.")

@@ -8,17 +8,17 @@ import (
 
 	"github.com/golang/geo/s1"
 	"github.com/golang/geo/s2"
+	"github.com/tidwall/btree"
 )
 
-// An Index finds things by their places. It is a list of small chunks, sorted by s2 cell.
-// Neighbouring places are neighbours in the list, except at some seams, so a circle covers a few
+// An Index finds things by their places. It is a tree of them in the order of their s2 cells.
+// Neighbouring places are neighbours in that order, except at some seams, so a circle covers a few
 // ranges of it.
 //
 // The zero Index is empty and ready for use. It is not safe for concurrent use, except that any
 // number of goroutines may read it while none changes it.
 type Index[T any] struct {
-	chunks [][]entry[T]
-	size   int
+	entries *btree.BTreeG[entry[T]] // nil until there is one
 }
 
 type entry[T any] struct {
@@ -38,7 +38,6 @@ func (k key) compare(o key) int { return cmp.Or(cmp.Compare(k.cell, o.cell), cmp
 func keyOf(p s2.Point, n uint64) key { return key{s2.CellFromPoint(p).ID(), n} }
 
 const (
-	chunkSize = 128 // entries
 	// scanLimit is the size up to which a search scans the whole index.
 	scanLimit = 256
 	// firstRadius is the radius in metres with which a search begins. It doubles the radius until
@@ -47,78 +46,30 @@ const (
 )
 
 // Len returns the number of things.
-func (x *Index[T]) Len() int { return x.size }
+func (x *Index[T]) Len() int {
+	if x.entries == nil {
+		return 0
+	}
+	return x.entries.Len()
+}
 
 // Add adds a thing at p. No two things may have the same p and n. Nearest orders things at the same
 // distance by n.
 func (x *Index[T]) Add(p s2.Point, n uint64, thing T) {
-	e := entry[T]{keyOf(p, n), p, thing}
-	x.size++
-	if len(x.chunks) == 0 {
-		x.chunks = append(x.chunks, []entry[T]{e})
-		return
+	if x.entries == nil {
+		less := func(a, b entry[T]) bool { return a.compare(b.key) < 0 }
+		x.entries = btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
 	}
-	i := min(x.find(e.key), len(x.chunks)-1)
-	if len(x.chunks[i]) >= chunkSize {
-		x.split(i)
-		if e.compare(last(x.chunks[i])) > 0 {
-			i++
-		}
-	}
-	at, _ := search(x.chunks[i], e.key)
-	x.chunks[i] = slices.Insert(x.chunks[i], at, e)
+	x.entries.Set(entry[T]{keyOf(p, n), p, thing})
 }
 
 // Remove removes the thing that was added with p and n, and reports whether there was one.
 func (x *Index[T]) Remove(p s2.Point, n uint64) bool {
-	k := keyOf(p, n)
-	i := x.find(k)
-	if i == len(x.chunks) {
+	if x.entries == nil {
 		return false
 	}
-	at, found := search(x.chunks[i], k)
-	if !found {
-		return false
-	}
-	x.chunks[i] = slices.Delete(x.chunks[i], at, at+1)
-	x.size--
-	switch left := len(x.chunks[i]); {
-	case left == 0:
-		x.chunks = slices.Delete(x.chunks, i, i+1)
-	case i+1 < len(x.chunks) && left+len(x.chunks[i+1]) <= chunkSize/2:
-		x.merge(i)
-	case i > 0 && left+len(x.chunks[i-1]) <= chunkSize/2:
-		x.merge(i - 1)
-	}
-	return true
-}
-
-// find returns the index of the first chunk whose last key is not less than k.
-func (x *Index[T]) find(k key) int {
-	i, _ := slices.BinarySearchFunc(x.chunks, k, func(c []entry[T], k key) int { return last(c).compare(k) })
-	return i
-}
-
-func last[T any](c []entry[T]) key { return c[len(c)-1].key }
-
-func search[T any](c []entry[T], k key) (int, bool) {
-	return slices.BinarySearchFunc(c, k, func(e entry[T], k key) int { return e.compare(k) })
-}
-
-// split divides chunk i into two.
-func (x *Index[T]) split(i int) {
-	c := x.chunks[i]
-	half := len(c) / 2
-	second := append(make([]entry[T], 0, chunkSize), c[half:]...)
-	clear(c[half:])
-	x.chunks[i] = c[:half]
-	x.chunks = slices.Insert(x.chunks, i+1, second)
-}
-
-// merge joins chunk i and the next one.
-func (x *Index[T]) merge(i int) {
-	x.chunks[i] = append(x.chunks[i], x.chunks[i+1]...)
-	x.chunks = slices.Delete(x.chunks, i+1, i+2)
+	_, found := x.entries.Delete(entry[T]{key: keyOf(p, n)})
+	return found
 }
 
 // A Found is a thing that a search found, and its distance in metres as the crow flies.
@@ -132,15 +83,13 @@ type Found[T any] struct {
 // want only for things that it would return, perhaps several times; want must not change the index.
 // An invalid p or radius finds nothing.
 func (x *Index[T]) Nearest(p s2.Point, radius float64, limit int, want func(T) bool) []Found[T] {
-	if limit <= 0 || x.size == 0 || !(radius > 0) || !p.IsUnit() {
+	if limit <= 0 || x.Len() == 0 || !(radius > 0) || !p.IsUnit() {
 		return nil
 	}
 	s := finder[T]{from: p, limit: limit, want: want}
-	if x.size <= scanLimit {
+	if x.Len() <= scanLimit {
 		s.reset(radius)
-		for _, c := range x.chunks {
-			s.visit(c)
-		}
+		x.entries.Scan(s.visit)
 		return s.found()
 	}
 	for r := min(firstRadius, radius); ; r = min(2*r, radius) {
@@ -158,21 +107,8 @@ func (x *Index[T]) visitCircle(p s2.Point, radius float64, s *finder[T]) {
 	const slack = 1e-9 // rounding must not exclude a thing on the edge
 	circle := s2.CapFromCenterAngle(p, s1.Angle(angle(radius)*(1+slack)+slack/EarthRadius))
 	for _, cell := range circle.CellUnionBound() {
-		from, to := key{cell.RangeMin(), 0}, cell.RangeMax()
-		for i := x.find(from); i < len(x.chunks); i++ {
-			c := x.chunks[i]
-			begin, end := 0, len(c)
-			if c[0].cell < from.cell {
-				begin, _ = search(c, from)
-			}
-			beyond := last(c).cell > to
-			if beyond {
-				end, _ = search(c, key{to + 1, 0})
-			}
-			if s.visit(c[begin:end]); beyond {
-				break
-			}
-		}
+		from, to := entry[T]{key: key{cell.RangeMin(), 0}}, cell.RangeMax()
+		x.entries.Ascend(from, func(e entry[T]) bool { return e.cell <= to && s.visit(e) })
 	}
 }
 
@@ -187,7 +123,7 @@ type finder[T any] struct {
 
 type hit[T any] struct {
 	chord float64 // squared, on the unit sphere
-	entry *entry[T]
+	entry entry[T]
 }
 
 func (h hit[T]) compare(o hit[T]) int {
@@ -213,21 +149,21 @@ func (s *finder[T]) reset(radius float64) {
 	s.best = s.best[:0]
 }
 
-func (s *finder[T]) visit(entries []entry[T]) {
-	for i := range entries {
-		e := &entries[i]
-		h := hit[T]{e.point.Sub(s.from.Vector).Norm2(), e}
-		full := len(s.best) == s.limit
-		if h.chord > s.reach || full && h.compare(s.best[0]) >= 0 || s.want != nil && !s.want(e.thing) {
-			continue
-		}
-		if full {
-			s.best[0] = h
-			heap.Fix(s, 0)
-		} else if s.best = append(s.best, h); len(s.best) == s.limit {
+// visit takes an entry that may be among the best. It returns true, to go on.
+func (s *finder[T]) visit(e entry[T]) bool {
+	h := hit[T]{e.point.Sub(s.from.Vector).Norm2(), e}
+	full := len(s.best) == s.limit
+	switch {
+	case h.chord > s.reach || full && h.compare(s.best[0]) >= 0 || s.want != nil && !s.want(e.thing):
+	case full:
+		s.best[0] = h
+		heap.Fix(s, 0)
+	default:
+		if s.best = append(s.best, h); len(s.best) == s.limit {
 			heap.Init(s)
 		}
 	}
+	return true
 }
 
 // found returns the best hits, nearest first.

@@ -1,5 +1,5 @@
 // Package secretfile reads and creates files that hold a secret. Only their owner can read them,
-// they appear atomically, and they are never replaced.
+// they appear atomically, and only [Replace] replaces them.
 //
 // Call [LoadOrCreate] for a secret that the program can generate, or [Read] and [Create]. The
 // package protects a secret from other users of the machine, and not from root or from a reader of
@@ -29,10 +29,20 @@ var (
 )
 
 // A TooOpenError means that other users than the owner can read or write the file.
-type TooOpenError struct{ Mode fs.FileMode }
+type TooOpenError struct {
+	Path string
+	Mode fs.FileMode
+}
 
 func (e *TooOpenError) Error() string {
 	return fmt.Sprintf("other users can read it (mode %04o)", e.Mode)
+}
+
+// Sentence says to people what is wrong with the file, and the remedy. what is the name of the
+// secret at the beginning of a sentence, such as "The service key".
+func (e *TooOpenError) Sentence(what string) string {
+	return fmt.Sprintf("%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s",
+		what, e.Path, e.Mode)
 }
 
 // ErrUnusable is the error of LoadOrCreate. Its message names the file and the remedy.
@@ -60,7 +70,7 @@ func Read(path string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&othersMode != 0 {
-		return nil, &TooOpenError{mode}
+		return nil, &TooOpenError{path, mode}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err != nil {
@@ -76,30 +86,45 @@ func Read(path string, limit int) ([]byte, error) {
 // several concurrent callers one succeeds, and all then read the same file. Create links the file
 // to its name once it is complete and synced to disk.
 func Create(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, dirMode); err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.new") // mode 0600
+	temp, err := write(path, data, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(temp.Name())) }()
-	if err := writeAndSync(temp, data); err != nil {
+	defer func() { err = errors.Join(err, os.Remove(temp)) }()
+	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := os.Link(temp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
-func writeAndSync(f *os.File, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = f.Sync()
+// Replace writes data to path, in the place of an existing file, and creates missing folders. A
+// reader sees the old file or the new one, and never a part of it. It is not only for secrets.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	temp, err := write(path, data, mode)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, f.Close())
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// write writes data to a new file beside path, syncs it to disk and returns its name.
+func write(path string, data []byte, mode fs.FileMode) (name string, err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, dirMode); err != nil {
+		return "", err
+	}
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.new")
+	if err != nil {
+		return "", err
+	}
+	_, err = temp.Write(data)
+	if err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(temp.Name()))
+	}
+	return temp.Name(), nil
 }
 
 // syncDir syncs a folder to disk, so that a new name in it survives a power failure.
@@ -129,14 +154,11 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
 	}
-	var open *TooOpenError
-	switch {
-	case err == nil:
+	if open, ok := errors.AsType[*TooOpenError](err); ok {
+		return nil, ErrUnusable.Saying(open.Sentence(what))
+	}
+	if err == nil {
 		return data, nil
-	case errors.As(err, &open):
-		return nil, ErrUnusable.Saying(fmt.Sprintf(
-			"%s in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[2]s", what, path,
-			open.Mode))
 	}
 	return nil, ErrUnusable.Saying(fmt.Sprintf(
 		"%s in %s cannot be read: %s. Make the file readable for this user, or choose another one.", what, path,

@@ -11,13 +11,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -98,8 +98,7 @@ func Make(c Config) (made []string, err error) {
 
 // failed returns ErrFolder for an error, unless the error has a message already.
 func failed(dir string, err error) error {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
 	return ErrFolder.Saying(fmt.Sprintf(
@@ -109,9 +108,8 @@ func failed(dir string, err error) error {
 
 // An authority is a CA with its private key.
 type authority struct {
-	cert *x509.Certificate
-	pem  []byte
-	key  crypto.Signer
+	tls.Certificate
+	pem []byte // the certificate
 }
 
 // authority returns the existing CA, or a new one.
@@ -135,31 +133,22 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 			ErrFolder.Saying(fmt.Sprintf(
 				"There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return ca, false, err
-	}
 	now := c.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
-		NotBefore:    now.Add(-early), NotAfter: now.Add(CALife),
+		Subject:   pkix.Name{CommonName: "Pillion CA for trying, of " + now.UTC().Format("2006-01-02 15:04:05")},
+		NotBefore: now.Add(-early), NotAfter: now.Add(CALife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return ca, false, err
-	}
-	keyPEM, err := encodeKey(key)
+	cert, key, err := certify(template, template, nil)
 	if err != nil {
 		return ca, false, err
 	}
 	// Write the key last: the CA exists once its key does.
-	if err := replace(certFile, encodeCert(der), 0o644); err != nil {
+	if err := secretfile.Replace(certFile, cert, 0o644); err != nil {
 		return ca, false, failed(dir, err)
 	}
-	if err := secretfile.Create(keyFile, keyPEM); err != nil {
+	if err := secretfile.Create(keyFile, key); err != nil {
 		return ca, false, failed(dir, err)
 	}
 	ca, err = readAuthority(certFile, keyFile)
@@ -178,40 +167,27 @@ func readAuthority(certFile, keyFile string) (ca authority, err error) {
 			certFile, keyFile, fault.Reason(cause))).Because(cause)
 	}
 	keyPEM, err := secretfile.Read(keyFile, 1<<16)
-	var open *secretfile.TooOpenError
-	switch {
-	case errors.Is(err, secretfile.ErrNotThere):
+	if errors.Is(err, secretfile.ErrNotThere) {
 		return ca, err
-	case errors.As(err, &open):
-		return ca, ErrFolder.Saying(fmt.Sprintf(
-			"The key of the CA in %s is open to other users than its owner (mode %04o). Protect it with: chmod 600 %[1]s",
-			keyFile, open.Mode))
-	case err != nil:
+	}
+	if open, ok := errors.AsType[*secretfile.TooOpenError](err); ok {
+		return ca, ErrFolder.Saying(open.Sentence("The key of the CA"))
+	}
+	if err != nil {
 		return ca, fail(err)
 	}
 	if ca.pem, err = os.ReadFile(certFile); err != nil {
 		return ca, fail(err)
 	}
-	keyBlock, _ := pem.Decode(keyPEM)
-	certBlock, _ := pem.Decode(ca.pem)
-	if keyBlock == nil || certBlock == nil {
-		return ca, fail(errors.New("not in PEM"))
+	ca.Certificate, err = tls.X509KeyPair(ca.pem, keyPEM)
+	for _, text := range [][]byte{ca.pem, keyPEM} {
+		if block, _ := pem.Decode(text); block == nil {
+			return ca, fail(errors.New("not in PEM"))
+		}
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
 	if err != nil {
-		return ca, fail(err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok {
-		return ca, fail(errors.New("not an elliptic curve key"))
-	}
-	if ca.cert, err = x509.ParseCertificate(certBlock.Bytes); err != nil {
-		return ca, fail(err)
-	}
-	if !key.PublicKey.Equal(ca.cert.PublicKey) {
 		return ca, fail(errors.New("the key does not match the certificate"))
 	}
-	ca.key = key
 	return ca, nil
 }
 
@@ -226,15 +202,13 @@ func (c Config) issue(ca authority, h Holder) (bool, error) {
 	if exists(certFile) && exists(keyFile) && !c.Renew {
 		return false, nil
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return false, err
-	}
 	now := c.Now()
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: h.Name},
-		NotBefore: now.Add(-early), NotAfter: earlier(now.Add(LeafLife), ca.cert.NotAfter),
+		Subject: pkix.Name{CommonName: h.Name}, NotBefore: now.Add(-early), NotAfter: now.Add(LeafLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ca.Leaf.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = ca.Leaf.NotAfter
 	}
 	if h.Peer {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
@@ -246,45 +220,36 @@ func (c Config) issue(ca authority, h Holder) (bool, error) {
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	cert, key, err := certify(template, ca.Leaf, ca.PrivateKey)
 	if err != nil {
 		return false, err
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
+	if err := secretfile.Replace(keyFile, key, 0o600); err != nil {
 		return false, err
 	}
-	if err := replace(keyFile, keyPEM, 0o600); err != nil {
-		return false, err
-	}
-	return true, replace(certFile, encodeCert(der), 0o644)
+	return true, secretfile.Replace(certFile, cert, 0o644)
 }
 
-// serial returns a unique serial number of 127 random bits. RFC 5280 allows up to 20 bytes.
-func serial() *big.Int {
-	raw := make([]byte, 16)
-	_, _ = rand.Read(raw) // it never fails
-	raw[0] &= 0x7f
-	return new(big.Int).SetBytes(raw)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func encodeCert(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+// certify makes a key and a certificate for it, in PEM. The issuer's key signs the certificate, or
+// its own key if that is nil.
+func certify(template, issuer *x509.Certificate, signer crypto.PrivateKey) (cert, key []byte, err error) {
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("encode a key: %w", err)
+		return nil, nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	if signer == nil {
+		signer = own
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, own.Public(), signer)
+	if err != nil {
+		return nil, nil, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode a key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
 
 func exists(path string) bool {
@@ -298,25 +263,5 @@ func copyTo(dir string, ca []byte) error {
 	if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, ca) {
 		return nil
 	}
-	return replace(file, ca, 0o644)
-}
-
-// replace writes a file atomically.
-func replace(path string, data []byte, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.new") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name()) // best effort
-	}
-	return err
+	return secretfile.Replace(file, ca, 0o644)
 }

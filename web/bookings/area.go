@@ -20,17 +20,6 @@ const (
 	MaxRadius     = 50_000
 )
 
-// SearchRadius returns a configured radius, or DefaultRadius for 0. It fails for one out of range.
-func SearchRadius(metres float64) (float64, error) {
-	if metres == 0 {
-		return DefaultRadius, nil
-	}
-	if !(metres >= MinRadius && metres <= MaxRadius) { // also refuses NaN
-		return 0, fmt.Errorf("the search radius must be from %d to %d metres, not %g", MinRadius, MaxRadius, metres)
-	}
-	return metres, nil
-}
-
 // An Area is a circle on the map.
 type Area struct {
 	Center booking.Place

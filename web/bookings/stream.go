@@ -1,13 +1,14 @@
 package bookings
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/web"
 )
 
@@ -28,15 +29,8 @@ type EventStream struct {
 	View  func(c *booking.Change) (e web.Event, show bool) // a change as the party sees it
 	// whether the party has rated the ride
 	HasRated func(b *booking.Booking) bool
-	// more events, until the context ends; may be nil
-	SideEvents func(context.Context) SideEvents
-}
-
-// SideEvents are what a stream sends in addition to the events of its booking.
-type SideEvents interface {
-	Follow(b *booking.Booking) // adapts to the present state of the booking
-	Events() <-chan web.Event  // may be another channel after Follow, and may be nil
-	Close()                    // ends the events, and waits until they have ended
+	// where riders are; nil: the party is not told where its rider is
+	Fleet *fleet.Map
 }
 
 // Watch sends the caller a booking's past events and then each new one, until the booking is over.
@@ -93,11 +87,8 @@ func (s EventStream) run(
 	}
 	now := past.Booking
 	changes := live.Changes()
-	var side SideEvents = noSideEvents{}
-	if s.SideEvents != nil {
-		side = s.SideEvents(st.Context())
-	}
-	defer side.Close()
+	rider := tracker{fleet: s.Fleet}
+	defer rider.stop()
 	var last <-chan time.Time
 	for {
 		if left, ends := s.timeLeft(&now, caller); ends && left <= 0 {
@@ -107,7 +98,7 @@ func (s EventStream) run(
 			defer timer.Stop()
 			last = timer.C
 		}
-		side.Follow(&now)
+		rider.follow(&now)
 		var err error
 		select {
 		case c, ok := <-changes:
@@ -118,8 +109,8 @@ func (s EventStream) run(
 			if e, ok := s.View(c); ok {
 				err = st.Send(e)
 			}
-		case e := <-side.Events():
-			err = st.Send(e)
+		case p := <-rider.positions:
+			err = st.Send(web.Event{Event: "position", Data: positionView{p.Place, jsontime.Time(p.At)}})
 		case <-last:
 			return st.End(web.BookingOver)
 		case <-st.Due():
@@ -173,8 +164,38 @@ func EndingOf(err error) web.Ending {
 	return web.Restart
 }
 
-type noSideEvents struct{}
+// positionView is where a rider was at a time, as the user sees it.
+type positionView struct {
+	booking.Place
+	At jsontime.Time `json:"at"`
+}
 
-func (noSideEvents) Follow(*booking.Booking)  {}
-func (noSideEvents) Events() <-chan web.Event { return nil }
-func (noSideEvents) Close()                   {}
+// A tracker follows the rider who is on the way to a booking's user, until the ride starts.
+type tracker struct {
+	fleet     *fleet.Map            // nil: it follows nobody
+	rider     booking.RiderID       // "" while it follows nobody
+	positions <-chan fleet.Position // the newest position only
+	unwatch   func()
+}
+
+// follow adapts to the present state of the booking.
+func (t *tracker) follow(b *booking.Booking) {
+	rider := b.Rider
+	if t.fleet == nil || b.State != booking.StateAccepted && b.State != booking.StateArrived {
+		rider = ""
+	}
+	if rider == t.rider {
+		return
+	}
+	t.stop()
+	if t.rider = rider; rider != "" {
+		t.positions, t.unwatch = t.fleet.Watch(rider)
+	}
+}
+
+func (t *tracker) stop() {
+	if t.rider != "" {
+		t.unwatch()
+		t.rider, t.positions = "", nil
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -16,10 +17,13 @@ var ErrUnhealthy = fault.New(fault.Unavailable, "unhealthy", "The process does n
 
 const healthPatience = 2 * time.Second
 
-// Health performs the health check of the process whose ops address is ops. A container image made
-// from scratch has no other program for it. Errors: ErrUnhealthy.
-func Health(ctx context.Context, ops string) error {
-	host, port, err := net.SplitHostPort(ops)
+// A HealthCheck is the command that performs the health check of the process at an ops address. A
+// container image made from scratch has no other program for it.
+type HealthCheck struct{ setting.Ops }
+
+// Run performs the check. Errors: ErrUnhealthy.
+func (h HealthCheck) Run(ctx context.Context, _ Env) error {
+	host, port, err := net.SplitHostPort(h.OpsAddr.Value)
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/example/pillion/internal/fault"
 )
@@ -29,7 +28,7 @@ func Bind(addrs ...ListenAddr) ([]net.Listener, error) {
 		if err != nil {
 			failed = append(failed,
 				ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
-					a.Name, a.Addr, reason(err), a.Flag)).Because(err))
+					a.Name, a.Addr, fault.Reason(err), a.Flag)).Because(err))
 			continue
 		}
 		listeners = append(listeners, ln)
@@ -46,17 +45,4 @@ func Close(listeners []net.Listener) {
 	for _, ln := range listeners {
 		_ = ln.Close()
 	}
-}
-
-// reason returns the cause of a network error, without its address.
-func reason(err error) string {
-	var sys *os.SyscallError
-	if errors.As(err, &sys) {
-		return sys.Err.Error()
-	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err.Error()
-	}
-	return err.Error()
 }

@@ -2,6 +2,7 @@ package program_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -50,6 +51,10 @@ func TestBind(t *testing.T) {
 	}
 }
 
+func health(ctx context.Context, ops string) error {
+	return program.HealthCheck{Ops: setting.Ops{OpsAddr: setting.Addr{Value: ops}}}.Run(ctx, program.Env{})
+}
+
 func TestHealth(t *testing.T) {
 	status := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,16 +70,16 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ops := range []string{addr, ":" + port, "0.0.0.0:" + port} {
-		if err := program.Health(t.Context(), ops); err != nil {
+		if err := health(t.Context(), ops); err != nil {
 			t.Errorf("Health(%s): %v", ops, err)
 		}
 	}
 	status = http.StatusInternalServerError
-	if err := program.Health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
+	if err := health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
 		t.Errorf("Health of a sick process: %v", err)
 	}
 	server.Close()
-	if err := program.Health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
+	if err := health(t.Context(), addr); !errors.Is(err, program.ErrUnhealthy) {
 		t.Errorf("Health without a process: %v", err)
 	}
 }

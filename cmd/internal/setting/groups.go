@@ -11,7 +11,7 @@ import (
 
 // Log holds the settings of the log.
 type Log struct {
-	Level  Choice `name:"log-level" env:"LOG_LEVEL" default:"info" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
+	Level  Choice `name:"log-level" env:"LOG_LEVEL" default:"${log_level=info}" oneof:"debug info warn error" placeholder:"LEVEL" group:"Log:" help:"debug, info, warn or error (default: ${default})."`
 	Format Choice `name:"log-format" env:"LOG_FORMAT" default:"" oneof:"text json" placeholder:"FORMAT" group:"Log:" help:"text or json (default: text on a terminal, else json)."`
 }
 
@@ -137,6 +137,21 @@ func (k ServiceKey) Path(service string) string {
 		return k.File.Value
 	}
 	return filepath.Join("data", "services", service+".nk")
+}
+
+// Ops is the address for operators, whose port is Program.Ops by default.
+type Ops struct {
+	OpsAddr Addr `name:"ops-addr" env:"OPS_ADDR" default:"127.0.0.1:${ops}" placeholder:"HOST:PORT" group:"Addresses:" help:"Address of /healthz, /readyz and /metrics (default: ${default})."`
+}
+
+// Serving has what every service sets.
+type Serving struct {
+	Ops
+	Remote
+	HTTP
+	TLS
+	Log
+	Profile
 }
 
 // Version is the flag --version.

@@ -1,7 +1,6 @@
 package setting
 
 import (
-	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -23,22 +22,20 @@ type WebURLs struct {
 // Decode accepts http:// and https:// URLs without a path or a password. The message about a bad
 // URL does not quote it, because it may contain a password.
 func (u *WebURLs) Decode(ctx *kong.DecodeContext) error {
-	wrong := false
-	err := u.decode(ctx, func(raw string) string {
+	return u.decode(ctx, func(raw string) problem {
 		u.Value = nil
 		for one := range strings.SplitSeq(raw, ",") {
 			one = strings.TrimSuffix(strings.TrimSpace(one), "/")
 			p, err := url.Parse(one)
-			wrong = wrong || err != nil || p.Hostname() == "" || p.User != nil || p.Path != "" || p.RawQuery != "" ||
-				(p.Scheme != "http" && p.Scheme != "https")
+			if err != nil || p.Hostname() == "" || p.User != nil || p.Path != "" || p.RawQuery != "" ||
+				(p.Scheme != "http" && p.Scheme != "https") {
+				u.Value = nil
+				return "must look like http://host:3000 (several are separated by commas)"
+			}
 			u.Value = append(u.Value, one)
 		}
 		return ""
 	})
-	if wrong {
-		u.Value, u.problem = nil, "must look like http://host:3000 (several are separated by commas)"
-	}
-	return err
 }
 
 // Real is a number within the bounds of the tags min and max.
@@ -49,14 +46,9 @@ type Real struct {
 
 // Decode accepts decimal numbers.
 func (r *Real) Decode(ctx *kong.DecodeContext) error {
-	return r.decode(ctx, func(raw string) string {
-		low, lowErr := strconv.ParseFloat(ctx.Value.Tag.Get("min"), 64)
-		high, highErr := strconv.ParseFloat(ctx.Value.Tag.Get("max"), 64)
-		v, err := strconv.ParseFloat(raw, 64)
-		if err != nil || lowErr != nil || highErr != nil || math.IsNaN(v) || v < low || v > high {
-			return "a number from " + ctx.Value.Tag.Get("min") + " to " + ctx.Value.Tag.Get("max")
-		}
-		r.Value = v
-		return ""
+	return r.decode(ctx, func(raw string) problem {
+		least, most := ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max")
+		parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+		return between(&r.Value, raw, least, most, parse, "a number from "+least+" to "+most)
 	})
 }

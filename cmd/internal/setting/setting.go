@@ -7,6 +7,7 @@
 package setting
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type Program struct {
 	Name        string
 	Description string
 	Version     string
+	Ops         string    // the port of its ops address
 	Stdout      io.Writer // for help and version
 }
 
@@ -41,29 +43,29 @@ type Adjuster interface {
 	Adjust(given func(flag string) bool)
 }
 
-// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the name
-// of the chosen command. It returns ErrAnswered after --help and --version. Otherwise its error
-// joins one ErrSetting for each bad value.
-func Parse(p Program, grammar any, args []string) (command string, err error) {
+// Parse fills grammar, a pointer to a struct, from args and the environment, and returns the chosen
+// command. It returns ErrAnswered after --help and --version. Otherwise its error joins one
+// ErrSetting for each bad value.
+func Parse(p Program, grammar any, args []string) (*kong.Context, error) {
 	answered := false
 	parser, err := kong.New(grammar,
 		kong.Name(p.Name),
 		kong.Description(p.Description),
-		kong.Vars{"version": p.Name + " " + p.Version},
+		kong.Vars{"version": p.Name + " " + p.Version, "ops": p.Ops},
 		kong.Writers(p.Stdout, p.Stdout),
 		kong.Exit(func(int) { answered = true }),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 120, FlagsLast: true}),
 		kong.Help(help),
 	)
 	if err != nil {
-		return "", fmt.Errorf("declare the settings of %s: %w", p.Name, err)
+		return nil, fmt.Errorf("declare the settings of %s: %w", p.Name, err)
 	}
 	ctx, err := parser.Parse(args)
 	if answered {
-		return "", ErrAnswered
+		return nil, ErrAnswered
 	}
 	if err != nil {
-		return "", ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
+		return nil, ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
 	}
 	if a, ok := grammar.(Adjuster); ok {
 		a.Adjust(func(flag string) bool {
@@ -86,21 +88,9 @@ func Parse(p Program, grammar any, args []string) (command string, err error) {
 		wrong = append(wrong, ErrSetting.Saying(name+" "+c.description()+"."))
 	}
 	if wrong != nil {
-		return "", errors.Join(wrong...)
+		return nil, errors.Join(wrong...)
 	}
-	return commandOf(ctx.Selected()), nil
-}
-
-// commandOf returns the words of a command, such as "accounts list", or "" for a program without
-// commands.
-func commandOf(n *kong.Node) string {
-	if n == nil {
-		return ""
-	}
-	if n.Parent == nil || n.Parent.Type != kong.CommandNode {
-		return n.Name
-	}
-	return commandOf(n.Parent) + " " + n.Name
+	return ctx, nil
 }
 
 // help prints the flags of the default command as part of the program's own help.
@@ -132,19 +122,15 @@ type problem string
 
 func (p *problem) description() string { return string(*p) }
 
-// decode passes the raw value of a setting to read, or its default if the value is empty. read
-// returns "", or what the value must be.
-func (p *problem) decode(ctx *kong.DecodeContext, read func(raw string) (must string)) error {
+// decode passes the raw value of a setting to read, or its default if the value is empty.
+func (p *problem) decode(ctx *kong.DecodeContext, read func(raw string) problem) error {
 	var raw string
 	if err := ctx.Scan.PopValueInto("value", &raw); err != nil {
 		return err
 	}
-	if raw == "" {
-		raw = ctx.Value.Default
-	}
-	*p = ""
-	if must := read(raw); must != "" {
-		*p = problem(fmt.Sprintf("must be %s; it is %q", must, raw))
-	}
+	*p = read(cmp.Or(raw, ctx.Value.Default))
 	return nil
 }
+
+// mustBe is the problem of a value that is not what it must be.
+func mustBe(what, raw string) problem { return problem(fmt.Sprintf("must be %s; it is %q", what, raw)) }

@@ -54,10 +54,10 @@ func parse(t *testing.T, env map[string]string, args ...string) (settings, strin
 	}
 	var g grammar
 	var out bytes.Buffer
-	command, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3",
+	chosen, err := setting.Parse(setting.Program{Name: "prog", Description: "A program.", Version: "1.2.3",
 		Stdout: &out}, &g, args)
-	if err == nil && command != "run" {
-		t.Errorf("command is %q", command)
+	if err == nil && chosen.Command() != "run" {
+		t.Errorf("command is %q", chosen.Command())
 	}
 	return g.Run, out.String(), err
 }

@@ -25,19 +25,17 @@ type Tariff struct {
 
 // Decode accepts the name of a file and reads it.
 func (t *Tariff) Decode(ctx *kong.DecodeContext) error {
-	var wrong error
-	err := t.decode(ctx, func(raw string) string {
+	return t.decode(ctx, func(raw string) problem {
 		if raw == "" {
 			t.Value = booking.DefaultTariff()
 			return ""
 		}
-		t.Value, wrong = readTariff(raw)
+		var err error
+		if t.Value, err = readTariff(raw); err != nil {
+			return problem("cannot be used: " + strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
 		return ""
 	})
-	if wrong != nil {
-		t.problem = problem("cannot be used: " + strings.ReplaceAll(wrong.Error(), "\n", "; "))
-	}
-	return err
 }
 
 // readTariff reads a file strictly: a missing or unknown member is an error, so that no price is

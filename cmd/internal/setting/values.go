@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -38,7 +39,7 @@ type Text struct {
 
 // Decode accepts any text.
 func (t *Text) Decode(ctx *kong.DecodeContext) error {
-	return t.decode(ctx, func(raw string) string {
+	return t.decode(ctx, func(raw string) problem {
 		t.Value = raw
 		return ""
 	})
@@ -53,10 +54,10 @@ type Addr struct {
 
 // Decode accepts host:port.
 func (a *Addr) Decode(ctx *kong.DecodeContext) error {
-	return a.decode(ctx, func(raw string) string {
+	return a.decode(ctx, func(raw string) problem {
 		host, port, err := net.SplitHostPort(raw)
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
-			return "an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535"
+			return mustBe("an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535", raw)
 		}
 		a.Value, a.loopback = raw, loopback(host)
 		return ""
@@ -84,27 +85,32 @@ type Duration struct {
 
 // Decode accepts the format of time.ParseDuration.
 func (d *Duration) Decode(ctx *kong.DecodeContext) error {
-	return d.decode(ctx, func(raw string) (must string) {
+	return d.decode(ctx, func(raw string) problem {
 		least, most, off := ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max"), ctx.Value.Tag.Get("off")
-		if d.Value, must = duration(raw, least, most); must == "" || off == "" {
-			return must
+		what := fmt.Sprintf(aDuration, least, most)
+		if off != "" {
+			what = "0 (" + off + "), or " + what
 		}
-		if v, err := time.ParseDuration(raw); err == nil && v == 0 {
-			return ""
+		if v, err := time.ParseDuration(raw); off == "" || err != nil || v != 0 {
+			return between(&d.Value, raw, least, most, time.ParseDuration, what)
 		}
-		return "0 (" + off + "), or " + must
+		d.Value = 0
+		return ""
 	})
 }
 
-// duration parses a duration within bounds, or returns what it must be.
-func duration(raw, least, most string) (time.Duration, string) {
-	v, err := time.ParseDuration(raw)
-	low, lowErr := time.ParseDuration(least)
-	high, highErr := time.ParseDuration(most)
-	if err != nil || lowErr != nil || highErr != nil || v < low || v > high {
-		return 0, fmt.Sprintf("a duration from %s to %s, such as 90s or 15m", least, most)
+const aDuration = "a duration from %s to %s, such as 90s or 15m"
+
+// between parses a value, which must be from least to most.
+func between[T cmp.Ordered](value *T, raw, least, most string, parse func(string) (T, error), what string) problem {
+	v, err := parse(raw)
+	low, lowErr := parse(least)
+	high, highErr := parse(most)
+	if err != nil || lowErr != nil || highErr != nil || !(v >= low && v <= high) { // NaN is neither
+		return mustBe(what, raw)
 	}
-	return v, ""
+	*value = v
+	return ""
 }
 
 // Sync is when the embedded NATS server syncs to disk: before each acknowledgement, or at an
@@ -117,14 +123,13 @@ type Sync struct {
 
 // Decode accepts the word always, or a duration.
 func (s *Sync) Decode(ctx *kong.DecodeContext) error {
-	return s.decode(ctx, func(raw string) (must string) {
+	return s.decode(ctx, func(raw string) problem {
+		const least, most = "10ms", "1h"
 		if s.Always = raw == "always"; s.Always {
 			return ""
 		}
-		if s.Interval, must = duration(raw, "10ms", "1h"); must != "" {
-			return "always, or " + must
-		}
-		return ""
+		what := "always, or " + fmt.Sprintf(aDuration, least, most)
+		return between(&s.Interval, raw, least, most, time.ParseDuration, what)
 	})
 }
 
@@ -136,11 +141,11 @@ type Size struct {
 
 // Decode accepts a whole number followed by KiB, MiB, GiB or TiB.
 func (s *Size) Decode(ctx *kong.DecodeContext) error {
-	return s.decode(ctx, func(raw string) string {
+	return s.decode(ctx, func(raw string) problem {
 		v, ok := bytes(raw)
-		low, _ := bytes(ctx.Value.Tag.Get("min"))
-		if !ok || v < low {
-			return "a size of at least " + ctx.Value.Tag.Get("min") + ", such as 512MiB or 4GiB"
+		least := ctx.Value.Tag.Get("min")
+		if low, _ := bytes(least); !ok || v < low {
+			return mustBe("a size of at least "+least+", such as 512MiB or 4GiB", raw)
 		}
 		s.Value = v
 		return ""
@@ -167,10 +172,10 @@ type Number struct {
 
 // Decode accepts one of the listed numbers.
 func (n *Number) Decode(ctx *kong.DecodeContext) error {
-	return n.decode(ctx, func(raw string) string {
+	return n.decode(ctx, func(raw string) problem {
 		v, err := strconv.Atoi(raw)
 		if all := strings.Fields(ctx.Value.Tag.Get("oneof")); err != nil || !slices.Contains(all, raw) {
-			return either(all)
+			return mustBe(either(all), raw)
 		}
 		n.Value = v
 		return ""
@@ -185,9 +190,9 @@ type Choice struct {
 
 // Decode accepts one of the listed words.
 func (c *Choice) Decode(ctx *kong.DecodeContext) error {
-	return c.decode(ctx, func(raw string) string {
+	return c.decode(ctx, func(raw string) problem {
 		if all := strings.Fields(ctx.Value.Tag.Get("oneof")); raw != ctx.Value.Default && !slices.Contains(all, raw) {
-			return either(all)
+			return mustBe(either(all), raw)
 		}
 		c.Value = raw
 		return ""
@@ -209,8 +214,7 @@ type NATSURL struct {
 // Decode accepts nats:// and tls:// URLs. The message about a bad URL does not quote it, because it
 // may contain a password.
 func (u *NATSURL) Decode(ctx *kong.DecodeContext) error {
-	must := ""
-	err := u.decode(ctx, func(raw string) string {
+	return u.decode(ctx, func(raw string) problem {
 		u.Value = raw
 		if raw == "" && ctx.Value.Default == "" {
 			return ""
@@ -218,15 +222,12 @@ func (u *NATSURL) Decode(ctx *kong.DecodeContext) error {
 		for one := range strings.SplitSeq(raw, ",") {
 			p, err := url.Parse(strings.TrimSpace(one))
 			if err != nil || p.Hostname() == "" || (p.Scheme != "nats" && p.Scheme != "tls") {
-				must = "look like nats://host:4222 (several are separated by commas)"
+				u.Value = ""
+				return "must look like nats://host:4222 (several are separated by commas)"
 			}
 		}
-		return must
+		return ""
 	})
-	if must != "" {
-		u.Value, u.problem = "", problem("must "+must)
-	}
-	return err
 }
 
 // CookiePath is the path of a cookie.
@@ -240,11 +241,11 @@ var cookiePath = regexp.MustCompile(`^(/|(/[A-Za-z0-9._~-]+)+/?)$`)
 
 // Decode accepts / and paths like /auth.
 func (p *CookiePath) Decode(ctx *kong.DecodeContext) error {
-	return p.decode(ctx, func(raw string) string {
+	return p.decode(ctx, func(raw string) problem {
 		if p.Value = raw; cookiePath.MatchString(raw) {
 			return ""
 		}
-		return "/ or a path such as /auth"
+		return mustBe("/ or a path such as /auth", raw)
 	})
 }
 
@@ -263,10 +264,10 @@ func (s *Switch) Decode(ctx *kong.DecodeContext) error {
 		s.On, s.problem = true, ""
 		return nil
 	}
-	return s.decode(ctx, func(raw string) string {
+	return s.decode(ctx, func(raw string) problem {
 		on, err := strconv.ParseBool(raw)
 		if raw != "" && err != nil {
-			return "true or false"
+			return mustBe("true or false", raw)
 		}
 		s.On = on
 		return ""
@@ -281,15 +282,9 @@ type Count struct {
 
 // Decode accepts decimal digits.
 func (c *Count) Decode(ctx *kong.DecodeContext) error {
-	return c.decode(ctx, func(raw string) string {
-		low, lowErr := strconv.Atoi(ctx.Value.Tag.Get("min"))
-		high, highErr := strconv.Atoi(ctx.Value.Tag.Get("max"))
-		v, err := strconv.Atoi(raw)
-		if err != nil || lowErr != nil || highErr != nil || v < low || v > high {
-			return "a whole number from " + ctx.Value.Tag.Get("min") + " to " + ctx.Value.Tag.Get("max")
-		}
-		c.Value = v
-		return ""
+	return c.decode(ctx, func(raw string) problem {
+		least, most := ctx.Value.Tag.Get("min"), ctx.Value.Tag.Get("max")
+		return between(&c.Value, raw, least, most, strconv.Atoi, "a whole number from "+least+" to "+most)
 	})
 }
 
@@ -304,7 +299,7 @@ type Networks struct {
 // bits beyond its prefix, which is probably a mistake, and the whole internet: these networks are
 // trusted to name the client of a request.
 func (n *Networks) Decode(ctx *kong.DecodeContext) error {
-	return n.decode(ctx, func(raw string) string {
+	return n.decode(ctx, func(raw string) problem {
 		n.Value = nil
 		if raw == "" {
 			return ""
@@ -317,7 +312,8 @@ func (n *Networks) Decode(ctx *kong.DecodeContext) error {
 			}
 			if err != nil || p != p.Masked() || p.Bits() == 0 {
 				n.Value = nil
-				return "networks such as 10.0.0.0/8 or addresses, separated by commas, and not the whole internet"
+				return mustBe("networks such as 10.0.0.0/8 or addresses, separated by commas, and not the whole "+
+					"internet", raw)
 			}
 			n.Value = append(n.Value, p)
 		}
@@ -334,18 +330,15 @@ type AccountsAt struct {
 // Decode accepts the word nats, and postgres:// URLs. The message about a bad URL does not quote
 // it, because it may contain a password.
 func (a *AccountsAt) Decode(ctx *kong.DecodeContext) error {
-	wrong := false
-	err := a.decode(ctx, func(raw string) string {
-		if a.PostgreSQL = ""; raw != "nats" {
-			p, err := url.Parse(raw)
-			if wrong = err != nil || p.Host == "" || (p.Scheme != "postgres" && p.Scheme != "postgresql"); !wrong {
-				a.PostgreSQL = raw
-			}
+	return a.decode(ctx, func(raw string) problem {
+		if a.PostgreSQL = ""; raw == "nats" {
+			return ""
 		}
+		p, err := url.Parse(raw)
+		if err != nil || p.Host == "" || (p.Scheme != "postgres" && p.Scheme != "postgresql") {
+			return "must be nats, or look like postgres://user:password@host:5432/database"
+		}
+		a.PostgreSQL = raw
 		return ""
 	})
-	if wrong {
-		a.problem = "must be nats, or look like postgres://user:password@host:5432/database"
-	}
-	return err
 }

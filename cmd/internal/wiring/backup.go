@@ -10,6 +10,8 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
 	"github.com/example/pillion/bus/inspect"
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/retry"
 )
 
@@ -28,6 +30,19 @@ type Operator struct {
 	Log *slog.Logger
 	At  bus.Config // the NATS server
 	Key string     // the file with the operator's service key
+}
+
+// OperatorFlags are the flags of an operator's command: where NATS is, with which key the operator
+// authenticates, and what is logged.
+type OperatorFlags struct {
+	setting.Remote
+	setting.ServiceKey
+	setting.Log
+}
+
+// Operator returns the operator of a command.
+func (f OperatorFlags) Operator(env program.Env, command string) Operator {
+	return Operator{Log: env.Logger(f.Log), At: At(f.Remote, command), Key: f.Path(operator)}
 }
 
 // Connecting connects to NATS, calls do and closes the connection. It does not wait until the

@@ -115,9 +115,7 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 			return nil, err
 		}
 	}
-	if b.Clock, err = trust.NewClock(conn, trust.ClockOptions{Registerer: registry}); err != nil {
-		return nil, err
-	}
+	b.Clock = trust.NewClock(conn, trust.ClockOptions{Registerer: registry})
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
 		Registerer: registry})
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/usersvc"
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/bookings"
 )
 
 // Rides holds what usersvc and ridersvc share in a process: the board, so that each event is
@@ -149,57 +150,74 @@ func (b *Base) ledger(source string, board *board.Board) (*ledger.Ledger, error)
 	return ledger, nil
 }
 
+// member is what usersvc and ridersvc are both made of.
+type member struct {
+	*Base
+	identity *trust.Identity
+	ledger   *ledger.Ledger
+	config   bookings.Config
+	tasks    []program.Task
+}
+
+// member returns the parts of a service. key is the file with its service key. Tariff may be nil.
+func (r *Rides) member(
+	name, key string, h setting.HTTP, w setting.Streams, tariff *booking.Tariff,
+) (m member, err error) {
+	m.Base = r.base.Of(name)
+	if m.identity, err = m.Base.identity(name, key); err != nil {
+		return m, err
+	}
+	if m.ledger, err = m.Base.ledger("/"+name, r.board); err != nil {
+		return m, err
+	}
+	desk, err := booking.NewDesk(m.ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: tariff, Codes: r.codes})
+	if err != nil {
+		return m, fmt.Errorf("make the desk: %w", err)
+	}
+	m.config = bookings.Config{
+		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: m.ledger, Verifier: r.base.Verifier,
+		Fleet: r.fleet, Radius: r.radius, Log: r.base.Log.With("service", name), Registerer: r.base.Registry,
+		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		Streams: web.StreamLimits{PerCaller: w.PerAccount.Value, Total: w.Total.Value},
+	}
+	m.tasks, err = r.keep(m.ledger, desk, m.identity)
+	m.tasks = append(m.tasks, m.identity.Run)
+	return m, err
+}
+
 // User returns usersvc. key is the file with its service key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
-	base := r.base.Of("usersvc")
-	identity, err := base.identity("usersvc", key)
+	m, err := r.member("usersvc", key, h, w, &s.Tariff.Value)
 	if err != nil {
 		return Component{}, err
 	}
-	ledger, err := base.ledger("/usersvc", r.board)
+	service, err := usersvc.New(usersvc.Config{Config: m.config, BookRate: web.Rate{PerMinute: s.Limit.Value}})
 	if err != nil {
 		return Component{}, err
 	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Tariff: &s.Tariff.Value,
-		Codes: r.codes})
-	if err != nil {
-		return Component{}, fmt.Errorf("make the desk: %w", err)
-	}
-	service, err := usersvc.New(usersvc.Config{
-		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
-		Fleet: r.fleet, Radius: r.radius,
-		Log: r.base.Log.With("service", "usersvc"), Registerer: r.base.Registry,
-		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
-		BookRate: web.Rate{PerMinute: s.Limit.Value},
-		Streams:  streamLimits(w), Positions: whereabouts{r.fleet},
-	})
-	if err != nil {
-		return Component{}, err
-	}
-	tasks, err := r.keep(ledger, desk, identity)
-	if err != nil {
-		return Component{}, err
-	}
-	leave, err := r.leave(base, ledger, desk, identity)
+	leave, err := r.leave(m)
 	if err != nil {
 		return Component{}, err
 	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run,
-			func(ctx context.Context) error { return feed.Run(ctx, ledger) }, leave),
-		Checks: []web.Check{{Name: "identity of usersvc", Ready: identity.Ready}, {Name: "room", Ready: ledger.Room}},
+		Handler: service.Routes(),
+		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger) }, leave),
+		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
+			{Name: "room", Ready: m.ledger.Room}},
 	}, nil
 }
 
 // leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
 // well, because it may cancel bookings.
-func (r *Rides) leave(base *Base, ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) (program.Task, error) {
-	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: r.board, Act: as.Act})
+func (r *Rides) leave(m member) (program.Task, error) {
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
+		Desk: m.config.Desk, Board: r.board, Act: m.identity.Act,
+	})
 	if err != nil {
 		return nil, err
 	}
 	answer := func(ctx context.Context, l bus.Leaving) error {
-		last, err := ledger.LastSequence(ctx)
+		last, err := m.ledger.LastSequence(ctx)
 		if err == nil {
 			err = r.follower.Ready(ctx)
 		}
@@ -215,67 +233,26 @@ func (r *Rides) leave(base *Base, ledger *ledger.Ledger, desk *booking.Desk, as 
 		}
 		return manager.Withdraw(ctx, who)
 	}
-	return func(ctx context.Context) error { return base.Conn.ServeRides(ctx, answer) }, nil
+	return func(ctx context.Context) error { return m.Conn.ServeRides(ctx, answer) }, nil
 }
 
 // Rider returns ridersvc. key is the file with its service key.
 func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Component, error) {
-	base := r.base.Of("ridersvc")
-	identity, err := base.identity("ridersvc", key)
+	m, err := r.member("ridersvc", key, h, w, nil)
 	if err != nil {
 		return Component{}, err
 	}
-	ledger, err := base.ledger("/ridersvc", r.board)
-	if err != nil {
-		return Component{}, err
-	}
-	desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: r.deadline, Codes: r.codes})
-	if err != nil {
-		return Component{}, fmt.Errorf("make the desk: %w", err)
-	}
-	roster := natsfleet.NewRoster(base.Conn)
+	roster := natsfleet.NewRoster(m.Conn)
 	service, err := ridersvc.New(ridersvc.Config{
-		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: ledger, Verifier: r.base.Verifier,
-		Fleet: r.fleet, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
-		Radius: r.radius, Tell: func(o feed.Offer) error { return feed.SendOffer(base.Conn, o) },
-		Log: r.base.Log.With("service", "ridersvc"), Registerer: r.base.Registry,
-		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
-		Streams: streamLimits(w),
+		Config: m.config, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
+		Tell: func(o feed.Offer) error { return feed.SendOffer(m.Conn, o) },
 	})
 	if err != nil {
 		return Component{}, err
 	}
-	tasks, err := r.keep(ledger, desk, identity)
-	if err != nil {
-		return Component{}, err
-	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(tasks, identity.Run, service.Run),
+		Handler: service.Routes(), Tasks: append(m.tasks, service.Run),
 		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
-			{Name: "identity of ridersvc", Ready: identity.Ready}},
+			{Name: "identity of ridersvc", Ready: m.identity.Ready}},
 	}, nil
-}
-
-// streamLimits returns the limits on event streams.
-func streamLimits(s setting.Streams) web.StreamLimits {
-	return web.StreamLimits{PerCaller: s.PerAccount.Value, Total: s.Total.Value}
-}
-
-// whereabouts adapts the map of riders to usersvc.
-type whereabouts struct{ *fleet.Map }
-
-var _ usersvc.Positions = whereabouts{}
-
-// Follow calls tell with each new position of a rider until ctx ends.
-func (w whereabouts) Follow(ctx context.Context, rider booking.RiderID, tell func(usersvc.Position)) {
-	positions, stop := w.Watch(rider)
-	defer stop()
-	for {
-		select {
-		case p := <-positions:
-			tell(usersvc.Position{Place: p.Place, At: p.At})
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -16,14 +16,10 @@ type ServiceMain struct {
 	Service string // "usersvc"
 	For     string // its purpose, for the banner
 	HTTP    program.ListenAddr
-	OpsAddr string
-	TLS     setting.TLS
-	NATS    setting.Remote
-	Key     string // the file with the service's key
+	setting.Serving
+	Key string // the file with the service's key
 	// other identities of the process, with a key in the same folder and a connection each
 	Further []string
-	Log     setting.Log
-	PProf   bool
 	Build   func(*Base) ([]Component, error) // the first one serves HTTP
 }
 
@@ -40,12 +36,12 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 	if err := certificate.Load(log); err != nil {
 		return err
 	}
-	listeners, err := program.Bind(s.HTTP, OpsAddr(s.OpsAddr))
+	listeners, err := program.Bind(s.HTTP, OpsAddr(s.OpsAddr.Value))
 	if err != nil {
 		return err
 	}
 	defer program.Close(listeners)
-	remote := At(s.NATS, "")
+	remote := At(s.Remote, "")
 	at, err := As(remote, s.Service, s.Key)
 	if err != nil {
 		return err
@@ -74,7 +70,36 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
 	}, nil)
 	endpoint := Endpoint{Listener: front, Handler: components[0].Handler}
-	return Serve(ctx, base, ops, s.PProf, []Endpoint{endpoint}, components...)
+	return Serve(ctx, base, ops, s.PProf.On, []Endpoint{endpoint}, components...)
+}
+
+// RideService has the settings that usersvc and ridersvc have in common.
+type RideService struct {
+	setting.Serving
+	setting.Rides
+	setting.Fleet
+	setting.ServiceKey
+	setting.Snapshots
+	setting.Streams
+}
+
+// Serve runs m, with these settings and the component that build makes for it.
+func (s RideService) Serve(
+	ctx context.Context, env program.Env, m ServiceMain, build func(*Rides, string) (Component, error),
+) error {
+	m.Serving, m.Key = s.Serving, s.Path(m.Service)
+	m.Build = func(b *Base) ([]Component, error) {
+		rides, err := b.Rides(s.Rides, s.Fleet, s.SecretPath(m.Key))
+		if err != nil {
+			return nil, err
+		}
+		if err := rides.UseSnapshots(s.Snapshots); err != nil {
+			return nil, err
+		}
+		service, err := build(rides, m.Key)
+		return []Component{service, rides.Component()}, err
+	}
+	return m.Run(ctx, env)
 }
 
 // URL returns the URL of the address on which ln listens. It may be that of all interfaces.
