@@ -49,7 +49,7 @@ type Service struct {
 func New(c Config) (*Service, error) {
 	var within error
 	if !(c.Within >= 0) {
-		within = fmt.Errorf("ridersvc: Within must be 0 or more metres, not %g", c.Within)
+		within = fmt.Errorf("the distance Within must be 0 or more metres, not %g", c.Within)
 	}
 	err := errors.Join(c.Complete(), within, fault.Required("Announce", c.Announce != nil),
 		fault.Required("Roster", c.Roster != nil))
