@@ -81,7 +81,7 @@ docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker en
 	$(GO) test -tags=docker -count=1 -timeout=60m -v ./deploy/...
 
 .PHONY: tools
-tools: $(BIN)/golangci-lint $(BIN)/openapilint $(BIN)/nats ## Build the linters and the nats CLI into bin/, in the versions of tools/go.mod.
+tools: $(BIN)/nats ## Build the nats CLI into bin/, in the version of tools/go.mod. make lint builds the linters.
 
 $(BIN)/golangci-lint: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
