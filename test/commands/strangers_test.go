@@ -50,12 +50,18 @@ func TestStrangersCauseNoErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = io.ReadAll(conn) // until the server has had enough
-	for _, bad := range []string{"{", `{"email":1}`, strings.Repeat("x", 100<<10)} {
+	for _, bad := range []string{"{", `{"email":1}`} {
 		if status, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON,
 			bad); status < 400 || status > 499 {
 			t.Errorf("login with %.20s: %d %s", bad, status, words)
 		}
 	}
+	// The server may close the connection before it has taken such a body, so its answer can be lost.
+	if resp, err := http.Post(p.At["authsvc"]+"/login", "application/json",
+		strings.NewReader(strings.Repeat("x", 100<<10))); err == nil {
+		_ = resp.Body.Close()
+	}
+	logged("body_too_large")
 	if log := p.Log.String(); strings.Contains(log, `"level":"ERROR"`) {
 		t.Errorf("strangers have caused errors:\n%s", log)
 	}
