@@ -56,7 +56,7 @@ func TestStrangersCauseNoErrors(t *testing.T) {
 			t.Errorf("login with %.20s: %d %s", bad, status, words)
 		}
 	}
-	// The server may close the connection before it has taken such a body, so its answer can be lost.
+	// The server may close the connection before it has taken such a body, and the answer be lost.
 	if resp, err := http.Post(p.At["authsvc"]+"/login", "application/json",
 		strings.NewReader(strings.Repeat("x", 100<<10))); err == nil {
 		_ = resp.Body.Close()
