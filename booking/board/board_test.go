@@ -524,6 +524,9 @@ func TestBoardLimits(t *testing.T) {
 	if got := all.OfUser("owner", 10, 1); len(got) != 0 {
 		t.Errorf("before the first: %v", ids(got))
 	}
+	if got := all.Open(noon, 10, math.MaxUint64); len(got) != 0 {
+		t.Errorf("nothing opened after the last sequence there can be: %v", got)
+	}
 	if got := all.Open(noon, 10, 5); len(got) != 0 {
 		t.Errorf("after the last: %v", ids(got))
 	}

@@ -24,7 +24,9 @@ func (x *openIndex) remove(r *record) { x.bySeq.Delete(r.openedSeq) }
 // waiting first.
 func (x *openIndex) after(now int64, seq uint64) iter.Seq[*record] {
 	return func(yield func(*record) bool) {
-		x.bySeq.Ascend(seq+1, func(_ uint64, w waiting) bool { return w.deadline < now || yield(w.record) })
+		x.bySeq.Ascend(seq, func(at uint64, w waiting) bool {
+			return at == seq || w.deadline < now || yield(w.record)
+		})
 	}
 }
 
