@@ -246,17 +246,8 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 // Where NATS has a limit of its own, the error of provisioning states the total size, and a smaller
 // ledger helps.
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
-	server := bustest.Away(t)
-	server.Config.Access = `
-		accounts { A { jetstream: { max_mem: 16MB, max_file: 300MB }, users: [ { user: a, password: a } ] } }
-		no_auth_user: a`
-	server.Start(t)
-	conn, err := bus.Connect(bus.Config{InProcess: server})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { bustest.CloseConn(t, conn) })
-	err = bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
+	conn := bustest.Limited(t, "max_mem: 16MB, max_file: 300MB")
+	err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
 	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
 		t.Errorf("told: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
 )
 
 // An errand is an operator's command in the containers, with what it must say and its exit status.
@@ -255,7 +256,7 @@ func (s *stack) shell(t *testing.T, line string, ids map[string]string) *exec.Cm
 // watch checks that an operator can watch bookings in the containers.
 func (s *stack) watch(t *testing.T, user string) {
 	t.Helper()
-	said := new(output)
+	said := new(webtest.Journal)
 	cmd := s.shell(t, watch.line+" --count 1", nil)
 	cmd.Stdout, cmd.Stderr = said, said
 	done := make(chan error, 1)
@@ -279,22 +280,4 @@ func (s *stack) watch(t *testing.T, user string) {
 	if !strings.Contains(said.String(), watch.says) || strings.Contains(said.String(), "eyJ") {
 		t.Errorf("the operator sees %s", said)
 	}
-}
-
-// An output is what a process has written so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }

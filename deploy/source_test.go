@@ -16,7 +16,7 @@ import (
 // the Dockerfile's first stage, and runs them. It takes minutes, so it runs in the long form only.
 func TestFromSource(t *testing.T) {
 	if !wait.Long() {
-		t.Skip("it compiles everything anew; set PILLION_LONG=1")
+		t.Skip("it compiles everything again; set PILLION_LONG=1")
 	}
 	goImage(t, "golang:"+find(t, "../Dockerfile", `(?m)^ARG GO_IMAGE=golang:(\S+)$`))
 	for target, programs := range map[string][]string{

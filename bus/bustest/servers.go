@@ -87,6 +87,17 @@ func ConnectTo(t *testing.T, c bus.Config) *bus.Conn {
 	return conn
 }
 
+// Limited returns a connection to a server that has limits, in the words of its configuration, such
+// as "max_mem: 64MB, max_file: 8MB".
+func Limited(t *testing.T, limits string) *bus.Conn {
+	t.Helper()
+	r := Away(t)
+	r.Config.Access = "accounts { A { jetstream: { " + limits + " }, users: [ { user: a, password: a } ] } }\n" +
+		"no_auth_user: a"
+	r.Start(t)
+	return ConnectTo(t, bus.Config{InProcess: r})
+}
+
 // A Restartable is a server that a test stops and starts again. Connections reach it without a
 // socket.
 type Restartable struct {

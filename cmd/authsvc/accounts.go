@@ -134,11 +134,12 @@ func ridesLeft(a authsvc.Account) string {
 		" List them with pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
 }
 
-// run runs one of the commands about one account.
+// Run runs the command of that name.
 func (c oneAccount) Run(ctx context.Context, env program.Env, command program.CommandName) error {
 	return c.do(ctx, env, string(command), "")
 }
 
+// Run ends the sessions as of a time.
 func (c revokeAccount) Run(ctx context.Context, env program.Env) error {
 	return c.do(ctx, env, "revoke", c.AsOf)
 }

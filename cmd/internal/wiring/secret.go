@@ -27,10 +27,10 @@ type secret string
 // ShareSecret makes sure that all files have the same rides secret. It creates the missing ones.
 // Errors: those of kind fault.Invalid, which name the file and the remedy.
 func ShareSecret(files ...string) error {
-	make := newSecret
+	create := newSecret
 	var shared secret
 	for i, file := range files {
-		s, err := loadSecret(file, make)
+		s, err := loadSecret(file, create)
 		if err != nil {
 			return err
 		}
@@ -39,7 +39,7 @@ func ShareSecret(files ...string) error {
 				"The rides secrets in %s and %s differ. Copy one of them over the other.", files[0], file))
 		}
 		shared = s
-		make = func() ([]byte, error) { return []byte(s + "\n"), nil }
+		create = func() ([]byte, error) { return []byte(s + "\n"), nil }
 	}
 	return nil
 }
@@ -53,9 +53,9 @@ func newSecret() ([]byte, error) {
 	return []byte(hex.EncodeToString(fresh) + "\n"), nil
 }
 
-// loadSecret reads the secret from a file, or creates the file with the result of make.
-func loadSecret(path string, make func() ([]byte, error)) (secret, error) {
-	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, make)
+// loadSecret reads the secret from a file, or creates the file with the result of create.
+func loadSecret(path string, create func() ([]byte, error)) (secret, error) {
+	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, create)
 	if err != nil {
 		return "", err
 	}
