@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -83,25 +84,43 @@ func StartCluster(t testing.TB, cc ClusterConfig) *Cluster {
 	return c
 }
 
-// Cluster ports are below those that operating systems assign to outgoing connections (49152 and
-// above by RFC 6335 section 6, 32768 and above on Linux): such a connection could take the port
-// before the server does.
+// Ports that are given to servers are below those that operating systems assign to outgoing
+// connections (49152 and above by RFC 6335 section 6, 32768 and above on Linux): such a connection
+// could take the port before the server does.
 const firstPort, ports = 12000, 20000
 
+// claims holds a UDP socket on each port that this process has given away. The tests of another
+// package, which is another process, get other ports as long as it lives.
+var claims struct {
+	sync.Mutex
+	all []net.PacketConn
+}
+
 // FreePorts returns n unused ports of loopback, for tests of servers that must know their port
-// before they start.
+// before they start. No other call returns them, in whatever process, until this process ends.
 func FreePorts(n int) ([]int, error) {
+	claims.Lock()
+	defer claims.Unlock()
 	var found []int
 	var last error
 	for range 100 * n {
 		port := firstPort + rand.IntN(ports)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		claim, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			last = err
 			continue
 		}
-		defer l.Close() // hold all until all are known
-		if found = append(found, l.Addr().(*net.TCPAddr).Port); len(found) == n {
+		claims.all = append(claims.all, claim)
+		l, err := net.Listen("tcp", addr)
+		if err != nil { // a program that knows nothing of claims has it
+			last = err
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+		if found = append(found, port); len(found) == n {
 			return found, nil
 		}
 	}

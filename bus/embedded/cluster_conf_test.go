@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/wait"
 )
@@ -27,13 +29,12 @@ func nodes(t *testing.T, dir string) (all []*server.Server, routes []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		routes = append(routes, l.Addr().String())
+	ports, err := bustest.FreePorts(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range ports {
+		routes = append(routes, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	}
 	var starting []*server.Options
 	for i, route := range routes {
@@ -89,7 +90,7 @@ func TestClusterConf(t *testing.T) {
 	issue(t, stranger, false)
 	all, routes := nodes(t, dir)
 	for _, s := range all {
-		s.Start() // nodes has closed the listeners that reserved the ports
+		s.Start()
 	}
 	wait.Until(t, "three servers agree", func() bool {
 		hasLeader := false

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 )
@@ -92,7 +93,7 @@ func TestKeysForOperators(t *testing.T) {
 		{[]string{"keys", "retire", "-lAjW0gQNlgEaTWw3rc6uzxDorz8xCLSgNMBhheyJhc", at[0], at[1]}, 1, "There is no such key. List them with: authsvc keys list"},
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=yesterday", at[0], at[1]}, 2, "--as-of must be a time such as"},
 		{[]string{"keys", "retire", keys[1].ID, "--as-of=2100-01-01T00:00:00Z", at[0], at[1]}, 2, "in the future"},
-		{[]string{"keys", "list", "--nats-url=nats://" + proctest.FreeAddr(t), at[1]}, 1, "NATS"},
+		{[]string{"keys", "list", "--nats-url=nats://" + bustest.FreeAddr(t), at[1]}, 1, "NATS"},
 	} {
 		if status, stdout, stderr := proctest.Finish(t, "authsvc", c.args...); status != c.status || stdout != "" ||
 			!strings.Contains(stderr, c.says) {

@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/load"
 	"github.com/example/pillion/test/proctest"
@@ -234,7 +235,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 			t.Errorf("%q: status %d, want 2 and %d sentences:\n%s", c.args, status, c.lines, stderr)
 		}
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+proctest.FreeAddr(t),
+	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+bustest.FreeAddr(t),
 		"--patience=1s"); status != 1 || !strings.Contains(stderr, "Cannot reach authsvc") {
 		t.Errorf("no authsvc: status %d, want 1: %s", status, stderr)
 	}

@@ -83,7 +83,7 @@ func TestOperatorsCommands(t *testing.T) {
 	}
 	target, another := bustest.RunClosed(t, false), bustest.RunClosed(t, false)
 	old := inside(t, func(string, string) {})
-	nowhere := "--nats-url=nats://" + proctest.FreeAddr(t)
+	nowhere := "--nats-url=nats://" + bustest.FreeAddr(t)
 	there := "--nats-url=" + target.URL() + " --service-key=" + access.KeyFile(target.Keys, access.Operator)
 	elsewhere := "--nats-url=" + another.URL() + " --service-key=" + access.KeyFile(another.Keys, access.Operator)
 	file := write(t, filepath.Join(dir, "file"), "in the way", 0o600)
@@ -128,7 +128,7 @@ func TestOperatorsCommands(t *testing.T) {
 		{"pillion move", "refused", "--data=" + old, 2, `(?s)copied .+`, `pillion: Nothing was restored, because .+\n`},
 		{"pillion move", "found", "--data=" + old + " " + elsewhere, 0, `(?s)copied .+The system has moved\. .+`, ``},
 		{"pillion health", "found", "", 0, ``, ``},
-		{"pillion health", "not found", "--ops-addr=" + proctest.FreeAddr(t), 1, ``, `pillion: The process does not answer its health check\.\n`},
+		{"pillion health", "not found", "--ops-addr=" + bustest.FreeAddr(t), 1, ``, `pillion: The process does not answer its health check\.\n`},
 
 		{"authsvc accounts list", "found", "--state=pending", 0, account + `kim@example\.com +raider +pending .+\n`, ``},
 		{"authsvc accounts list", "not found", "--state=disabled", 0, `There are no such accounts\.\n`, ``},
@@ -165,7 +165,7 @@ func TestOperatorsCommands(t *testing.T) {
 		{"authsvc keys retire", "refused", kid + " --as-of=2100-01-01T00:00:00Z", 2, ``, `authsvc: .+ in the future\..*\n`},
 		{"authsvc keys retire", "found", kid, 0, keys + `(?s).+compromised.+`, ``},
 		{"authsvc health", "found", "", 0, ``, ``},
-		{"authsvc health", "not found", "--ops-addr=" + proctest.FreeAddr(t), 1, ``, `authsvc: The process does not answer its health check\.\n`},
+		{"authsvc health", "not found", "--ops-addr=" + bustest.FreeAddr(t), 1, ``, `authsvc: The process does not answer its health check\.\n`},
 	}
 	at := system.NATS(data, access.Operator)
 	had := map[string]bool{}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 )
@@ -50,7 +51,7 @@ func TestStopServices(t *testing.T) {
 	for _, c := range []struct{ name, addr string }{{"authsvc", "--auth-addr"}, {"usersvc", "--user-addr"},
 		{"ridersvc", "--rider-addr"}} {
 		for where, url := range map[string]string{"connected": system.At["nats"], "without NATS": "nats://" +
-			proctest.FreeAddr(t)} {
+			bustest.FreeAddr(t)} {
 			t.Run(c.name+" "+where, func(t *testing.T) {
 				args := []string{c.addr + "=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url=" + url,
 					system.NATS(shared, c.name)[1]}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 )
@@ -17,7 +18,7 @@ import (
 // judges no token meanwhile, and becomes ready when all is there.
 func TestStartBeforeTheOthers(t *testing.T) {
 	t.Parallel()
-	url := "nats://" + proctest.FreeAddr(t)
+	url := "nats://" + bustest.FreeAddr(t)
 	data := t.TempDir()
 	user := proctest.Start(t, "usersvc", "--user-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-url="+url,
 		"--service-key="+data+"/services/usersvc.nk")
@@ -125,7 +126,7 @@ func TestProvision(t *testing.T) {
 	if status != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "BOOKINGS") {
 		t.Errorf("narrow the age: status %d, want 2 and a sentence: %s", status, stderr)
 	}
-	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+proctest.FreeAddr(t), key,
+	status, _, stderr = proctest.Finish(t, "pillion", "provision", "--nats-url=nats://"+bustest.FreeAddr(t), key,
 		"--timeout=1s", "--log-level=error")
 	if status != 1 || strings.Count(stderr, "connection refused. See that it is running") != 2 ||
 		!strings.Contains(stderr, "Cannot create the streams in time. NATS at ") {
@@ -141,7 +142,7 @@ func TestHealth(t *testing.T) {
 		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+ops); status != 0 {
 			t.Errorf("%s health: status %d, %s", name, status, stderr)
 		}
-		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+proctest.FreeAddr(t)); status != 1 ||
+		if status, _, stderr := proctest.Finish(t, name, "health", "--ops-addr="+bustest.FreeAddr(t)); status != 1 ||
 			strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s health without a process: status %d, %s", name, status, stderr)
 		}
@@ -190,7 +191,7 @@ func TestLinesToTry(t *testing.T) {
 // it is ready.
 func inTerminal(t *testing.T, env []string, args ...string) *proctest.Program {
 	t.Helper()
-	ops := proctest.FreeAddr(t)
+	ops := bustest.FreeAddr(t)
 	cmd := proctest.Command(context.Background(), "pillion", append(args, "--data="+t.TempDir(),
 		"--auth-addr=0.0.0.0:0", "--user-addr=127.0.0.1:0", "--rider-addr=:0", "--ops-addr="+ops,
 		"--nats-addr=127.0.0.1:0", "--log-format=text")...)

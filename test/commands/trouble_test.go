@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
@@ -55,7 +56,7 @@ func TestCommandsWithoutNATS(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	nobody := "nats://" + proctest.FreeAddr(t)
+	nobody := "nats://" + bustest.FreeAddr(t)
 	for _, c := range []struct{ what, url, says string }{
 		{"no NATS", nobody, "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."},
 		{"an open one", empty.URL(), "The NATS server rejected the key of this process, or requires none. See docs/nats-access.md. (NATS at " + empty.URL() + ")"},
@@ -118,7 +119,7 @@ func TestServicesWithoutNATS(t *testing.T) {
 	} {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			dir, nobody := t.TempDir(), "nats://"+proctest.FreeAddr(t)
+			dir, nobody := t.TempDir(), "nats://"+bustest.FreeAddr(t)
 			args := []string{"--ops-addr=127.0.0.1:0", "--nats-url=" + nobody, "--service-key=" +
 				filepath.Join(dir, "services", service+".nk")}
 			switch service {
@@ -156,7 +157,7 @@ func TestServicesWithoutNATS(t *testing.T) {
 // CLI may have set, and logs that.
 func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"nats://" + proctest.FreeAddr(t),
+	for _, url := range []string{"nats://" + bustest.FreeAddr(t),
 		"localhost"} { // valid for the CLI
 		p := inTerminal(t, []string{"NATS_URL=" + url}, "--demo")
 		if !strings.Contains(p.Log.String(), "Ignoring NATS_URL") ||
@@ -164,7 +165,7 @@ func TestDemoIgnoresTheEnvironmentsNATS(t *testing.T) {
 			t.Errorf("output\n%s", p.Log)
 		}
 	}
-	nobody := "nats://" + proctest.FreeAddr(t)
+	nobody := "nats://" + bustest.FreeAddr(t)
 	p := proctest.Start(t, "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0",
 		"--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--nats-url="+nobody)

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -331,15 +330,4 @@ func Call(t testing.TB, method, url string, header http.Header, body string) (st
 		return 0, err.Error()
 	}
 	return resp.StatusCode, string(b)
-}
-
-// FreeAddr returns an unused loopback address.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
