@@ -5,6 +5,7 @@ package deploy_test
 import (
 	"bytes"
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -117,7 +118,7 @@ func (s *stack) curl(t *testing.T, line string) (status, body string) {
 	}
 	var stderr bytes.Buffer
 	cmd := exec.Command("sh", "-c", `curl -sS --max-time 20 -w '\n%{http_code}' `+line)
-	cmd.Stderr = &stderr
+	cmd.Stderr, cmd.Env = &stderr, append(os.Environ(), "http_proxy="+s.proxy, "no_proxy=")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("curl: %v\n%s", errors.Join(err, errors.New(stderr.String())), out)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/web/webtest"
 )
 
 // A stack is the system of a compose file, with its own project name and ports.
@@ -26,6 +27,7 @@ type stack struct {
 	command []string          // docker-compose, or docker compose, with the file
 	env     []string          // with the ports
 	ports   map[string]string // the published port for each documented port
+	proxy   string            // of curl
 }
 
 // newStack returns the system of a compose file, which is not running yet, and removes it when the
@@ -36,7 +38,7 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project,
 		"PILLION_DOCKERFILE=bin/linux/Dockerfile", // which `make prebuilt` has written
 		"USER=olga"),
-		ports: map[string]string{}}
+		ports: map[string]string{}, proxy: webtest.Proxy(t, "..")}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:
 		s.command = []string{"docker-compose"}

@@ -44,6 +44,8 @@ func TestReadme(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(os.Getenv("CURL_HOME"), ".curlrc"), []byte("silent\nshow-error\n"), 0o600); err != nil {
 		t.Fatal(err) // a terminal shows no progress of curl either
 	}
+	t.Setenv("http_proxy", webtest.Proxy(t, source)) // curl's answers are as OpenAPI has them
+	t.Setenv("no_proxy", "")
 	r.shell = newShell(t, source)
 	for round := range 3 {
 		t.Logf("round %d", round+1)

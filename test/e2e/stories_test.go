@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // TestStories runs the scripts of testdata/stories, each on its own system. These are their
@@ -48,7 +49,7 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			told := &storyteller{t: t, ports: newPorts(t), data: t.TempDir()}
+			told := &storyteller{t: t, ports: newPorts(t), data: t.TempDir(), proxy: webtest.Proxy(t, "../..")}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Setup: told.setup,
@@ -68,6 +69,7 @@ type storyteller struct {
 	t     *testing.T
 	ports ports
 	data  string
+	proxy string            // of curl
 	prog  *proctest.Program // the system
 }
 
@@ -153,8 +155,10 @@ func (s *storyteller) login(ts *testscript.TestScript, _ bool, args []string) {
 func (s *storyteller) ask(ts *testscript.TestScript, args []string) (status, body string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
-		"--write-out", "\n%{http_code}"}, args...)...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
+		"--write-out", "\n%{http_code}"}, args...)...)
+	cmd.Env = append(os.Environ(), "http_proxy="+s.proxy, "no_proxy=")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		ts.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
