@@ -49,7 +49,7 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			told := &storyteller{t: t, ports: newPorts(t), data: t.TempDir(), proxy: webtest.Proxy(t, "../..")}
+			told := &storyteller{ports: newPorts(t), data: t.TempDir(), proxy: webtest.Proxy(t, "../..")}
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Setup: told.setup,
@@ -66,7 +66,7 @@ func TestStories(t *testing.T) {
 
 // A storyteller implements the commands of one story.
 type storyteller struct {
-	t     *testing.T
+	t     testing.TB // of the script
 	ports ports
 	data  string
 	proxy string            // of curl
@@ -76,6 +76,7 @@ type storyteller struct {
 const storyPatience = 30 * time.Second
 
 func (s *storyteller) setup(env *testscript.Env) error {
+	s.t = env.T().(testing.TB)
 	for name, value := range map[string]string{
 		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider,
 		"OPS":  "http://" + s.ports.ops,
