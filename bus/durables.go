@@ -14,6 +14,8 @@ const (
 	// redelivers the message to another one.
 	TaskWait  = 10 * time.Second
 	TaskBatch = 64 // messages that one instance takes at a time, in a fraction of TaskWait
+	// taskHeartbeat is how often NATS says that there is nothing to do.
+	taskHeartbeat = time.Second
 
 	FeedGroup = "feed"
 	FeedBatch = 64 // messages that are not acknowledged yet
@@ -49,7 +51,7 @@ func durables() []durable {
 		{LedgerStream, deadlines},
 		// A pinned client: one instance gets all messages, so that the feed has the ledger's order.
 		{LedgerStream, jetstream.ConsumerConfig{
-			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: republishFrom,
+			Durable: FeedConsumer, Description: "what watchers are told", FilterSubject: BookingPrefix + "*.*.*",
 			AckPolicy: jetstream.AckExplicitPolicy, AckWait: FeedWait, MaxAckPending: FeedBatch,
 			DeliverPolicy:  jetstream.DeliverNewPolicy,
 			PriorityPolicy: jetstream.PriorityPolicyPinned, PriorityGroups: []string{FeedGroup}, PinnedTTL: FeedPin,

@@ -89,11 +89,16 @@ func (p Plan) buckets() []jetstream.KeyValueConfig {
 		p.part(countersShare, smallestBucket, countersSize)
 	keys := bucket(KeysBucket, "the public keys that verify tokens", smallBucketSize, 0)
 	keys.History = 8
+	revocations := bucket(RevocationsBucket, "tokens that were taken back", counters, p.LedgerAge+revocationsSlack)
+	for _, followed := range []*jetstream.KeyValueConfig{&keys, &revocations} {
+		followed.RePublish = &jetstream.RePublish{Source: BucketPattern(followed.Bucket),
+			Destination: bucketLive + followed.Bucket + ".>"}
+	}
 	return []jetstream.KeyValueConfig{
 		bucket(AccountsBucket, "accounts, by hash of email and role", accounts, 0),
 		keys,
 		bucket(SessionsBucket, "logins, by hash of their refresh tokens' family", accounts, sessionsAge),
-		bucket(RevocationsBucket, "tokens that were taken back", counters, p.LedgerAge+revocationsSlack),
+		revocations,
 		bucket(LimitsBucket, "how often somebody has tried to log in, by hash", counters, limitsAge),
 		bucket(FamiliarBucket, "from where accounts were logged in to, by hash", counters, familiarAge),
 		bucket(BoardsBucket, "snapshots of boards, which may be deleted at any time",

@@ -1,11 +1,9 @@
 package bus
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,135 +13,188 @@ import (
 // A Reader reads a stream's messages in order and without a gap, from one sequence on. When it
 // cannot go on, it ends, and a new Reader begins where it stopped. Close it.
 //
-// The consumers of nats.go recognise their own control messages by a header and an empty body. Any
-// publisher can store a message that looks like that, and such a consumer then never gets past it.
-// A Reader takes for a message what has an acknowledgement subject, which only the server can set.
+// New messages come as NATS republishes them, if the stream has a RePublish. What was stored
+// before, or was missed, comes by direct gets, which any replica may answer. Neither says where the
+// stream ends: the leader does, once every readerPace. So a Reader needs no consumer, which could
+// be made to write elsewhere, and nothing that is lost on the way is lost to it.
+//
+// A sequence that is skipped was deleted, or has aged.
 type Reader struct {
-	sub   *nats.Subscription
-	stop  func() bool
-	reply *nats.Conn
-	got   uint64 // consumer sequence of the last message
+	conn    *Conn
+	stream  string
+	created time.Time
+	same    func() bool // whether the connection has stayed up
+	ctx     context.Context
+	end     context.CancelFunc
+	live    []*nats.Subscription
+	news    chan *nats.Msg
+	pace    *time.Ticker
+
+	next    uint64    // nothing before it is missing
+	last    uint64    // the stream's last sequence: the leader's word, or a later message
+	fetched []Message // what comes next
 }
 
 const (
-	readerHeartbeat = time.Second
-	readerSilence   = 4 * readerHeartbeat // without a heartbeat: the consumer is gone
-	readerIdle      = 10 * time.Second    // then the server drops an abandoned consumer
-
-	ackPrefix     = "$JS.ACK."
-	headerStalled = "Nats-Consumer-Stalled"
+	// readerPace is the time between two questions to the leader.
+	readerPace = time.Second
+	// readerBatch is how many messages a direct get asks for. The server stores nothing meanwhile.
+	readerBatch = 256
+	// readerNews is how many new messages wait for the Reader. Others are fetched.
+	readerNews = 1_024
 )
 
-// Read returns a Reader that begins at sequence from, and returns the messages that any of the
-// filters matches, or all without filters. It ends with ctx. The caller closes it.
-func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64, filters ...string) (*Reader, error) {
+// errReaderBroken says that a Reader must begin again.
+var errReaderBroken = errors.New("the connection was lost, or the stream replaced")
+
+// Read returns a Reader that begins at sequence from. It ends with ctx. The caller closes it.
+func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64) (*Reader, error) {
 	if err := c.AwaitUp(ctx); err != nil {
 		return nil, err
 	}
-	inbox := c.nc.NewInbox()
-	sub, err := c.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
+	info := stream.CachedInfo()
+	r := &Reader{
+		conn: c, stream: info.Config.Name, created: info.Created, same: c.SameConnection(),
+		news: make(chan *nats.Msg, readerNews), pace: time.NewTicker(readerPace),
+		next: max(from, 1), last: info.State.LastSeq,
 	}
-	// Flow control bounds the queue; the client's own limit would drop messages instead.
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return nil, errors.Join(err, sub.Unsubscribe())
+	r.ctx, r.end = context.WithCancel(ctx)
+	for _, subject := range LiveSubjects(r.stream) {
+		sub, err := c.nc.ChanSubscribe(subject, r.news)
+		if err != nil {
+			r.Close()
+			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
+		r.live = append(r.live, sub)
 	}
-	create, cancel := context.WithTimeout(ctx, AttemptPatience)
-	defer cancel()
-	if _, err := stream.CreatePushConsumer(create, jetstream.ConsumerConfig{
-		DeliverSubject:    inbox,
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       from,
-		FilterSubjects:    filters,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MaxDeliver:        1,
-		FlowControl:       true,
-		IdleHeartbeat:     readerHeartbeat,
-		InactiveThreshold: readerIdle,
-		MemoryStorage:     true,
-		Replicas:          1,
-	}); err != nil {
-		return nil, errors.Join(fmt.Errorf("create consumer: %w", err), sub.Unsubscribe())
-	}
-	r := &Reader{sub: sub, reply: c.nc}
-	r.stop = context.AfterFunc(ctx, r.unsubscribe)
 	return r, nil
 }
 
-// ReadTo reads the messages that a filter matches between two sequences. The message of the second
-// one exists and matches.
-func (c *Conn) ReadTo(ctx context.Context, name, filter string, from, to uint64) ([]Message, error) {
-	stream, err := c.Stream(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.Read(ctx, stream, from, filter)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	for msgs := []Message(nil); ; {
-		m, _, err := r.Next()
-		if err != nil {
-			return nil, err
+// Next returns the next message, and about how many follow it. Any error ends the Reader.
+func (r *Reader) Next() (m Message, pending uint64, err error) {
+	for {
+		switch {
+		case r.ctx.Err() != nil:
+			return Message{}, 0, r.ctx.Err()
+		case len(r.fetched) > 0:
+			m, r.fetched = r.fetched[0], r.fetched[1:]
+			return r.found(m)
+		case r.next <= r.last:
+			err = r.fetch()
+		default:
+			var ok bool
+			if m, ok, err = r.await(); ok {
+				return r.found(m)
+			}
 		}
-		if msgs = append(msgs, m); m.Seq >= to {
-			return msgs, nil
+		if err != nil {
+			return Message{}, 0, err
 		}
 	}
 }
 
-// Next returns the next message, and how many follow it. Any error ends the Reader.
-func (r *Reader) Next() (m Message, pending uint64, err error) {
-	for {
-		msg, err := r.sub.NextMsg(readerSilence)
-		if err != nil {
-			return Message{}, 0, err
-		}
-		if !strings.HasPrefix(msg.Reply, ackPrefix) {
-			if err := r.control(msg); err != nil {
-				return Message{}, 0, err
-			}
-			continue
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return Message{}, 0, err
-		}
-		if meta.Sequence.Consumer != r.got+1 {
-			return Message{}, 0, fmt.Errorf("message %d of the consumer came after %d", meta.Sequence.Consumer, r.got)
-		}
-		r.got++
-		return Message{Subject: msg.Subject, Header: msg.Header, Data: msg.Data, Seq: meta.Sequence.Stream,
-			StoredAt: meta.Timestamp}, meta.NumPending, nil
-	}
+// found notes that m comes next.
+func (r *Reader) found(m Message) (Message, uint64, error) {
+	r.next, r.last = m.Seq+1, max(r.last, m.Seq)
+	return m, r.last - m.Seq, nil
 }
 
 // Waiting reports whether Next can return something at once.
-func (r *Reader) Waiting() bool {
-	n, _, err := r.sub.Pending()
-	return err == nil && n > 0
+func (r *Reader) Waiting() bool { return len(r.fetched) > 0 || len(r.news) > 0 }
+
+// await waits for the next message, and reports whether it has come. It returns false when there is
+// something to fetch.
+func (r *Reader) await() (Message, bool, error) {
+	for {
+		select {
+		case news := <-r.news:
+			m, ok := copied(news, copyHeaders)
+			switch {
+			case !ok:
+				return Message{}, false, r.ask()
+			case m.Seq < r.next: // it was fetched
+				continue
+			case m.Seq > r.next: // what is before it was lost, or deleted
+				r.last = m.Seq
+				return Message{}, false, nil
+			}
+			return m, true, nil
+		case <-r.pace.C:
+			return Message{}, false, r.ask()
+		case <-r.ctx.Done():
+			return Message{}, false, r.ctx.Err()
+		}
+	}
 }
 
-// control answers flow control: all earlier messages have been read. Heartbeats need no answer,
-// except where one says that an earlier answer was lost.
-func (r *Reader) control(msg *nats.Msg) error {
-	to := msg.Reply
-	to = cmp.Or(to, msg.Header.Get(headerStalled))
-	if to == "" {
+// ask asks the leader where the stream ends.
+func (r *Reader) ask() error {
+	stream, err := r.conn.Stream(r.ctx, r.stream)
+	if err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	if !r.same() || !info.Created.Equal(r.created) || info.State.LastSeq+1 < r.next {
+		return fmt.Errorf("read stream %s: %w", r.stream, errReaderBroken)
+	}
+	r.last = info.State.LastSeq
+	return nil
+}
+
+// fetch fetches what comes next, of which the leader, or the server that republishes, has said that
+// it is stored.
+func (r *Reader) fetch() error {
+	msgs, err := r.conn.directGet(r.ctx, r.stream, map[string]any{"seq": r.next, "batch": readerBatch})
+	if err != nil && !errors.Is(err, errDoubtful) {
+		return err
+	}
+	if len(msgs) > 0 {
+		r.fetched = msgs
 		return nil
 	}
-	return r.reply.Publish(to, nil)
+	// A replica that lags, or a message that could be forged: only the leader knows.
+	m, err := r.conn.Get(r.ctx, r.stream, GetRequest{Seq: r.next, NextFor: ">"})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		r.next = r.last + 1 // the rest was deleted, or has aged
+		return nil
+	}
+	if err == nil {
+		r.fetched = []Message{m}
+	}
+	return err
 }
 
-// Close ends the Reader.
+// Close ends the Reader, and a Next that is waiting.
 func (r *Reader) Close() {
-	if r.stop() {
-		r.unsubscribe()
+	r.end()
+	r.pace.Stop()
+	for _, sub := range r.live {
+		_ = sub.Unsubscribe() // fails without a connection, and then there is no subscription
 	}
 }
 
-func (r *Reader) unsubscribe() {
-	_ = r.sub.Unsubscribe() // fails without a connection, and then there is no subscription
+// ReadTo returns the messages that a filter matches between two sequences. The message of the
+// second one exists and matches.
+func (c *Conn) ReadTo(ctx context.Context, stream, filter string, from, to uint64) ([]Message, error) {
+	var all []Message
+	for from <= to {
+		msgs, err := c.directGet(ctx, stream, map[string]any{"seq": from, "batch": readerBatch, "next_by_subj": filter})
+		if err != nil && !errors.Is(err, errDoubtful) {
+			return nil, err
+		}
+		if len(msgs) == 0 {
+			m, err := c.Get(ctx, stream, GetRequest{Seq: from, NextFor: filter})
+			if err != nil {
+				return nil, err
+			}
+			msgs = []Message{m}
+		}
+		for _, m := range msgs {
+			if m.Seq <= to {
+				all = append(all, m)
+			}
+		}
+		from = msgs[len(msgs)-1].Seq + 1
+	}
+	return all, nil
 }

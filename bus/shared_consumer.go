@@ -69,7 +69,7 @@ func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, progress func(
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(TaskBatch), jetstream.PullHeartbeat(readerHeartbeat))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(TaskBatch), jetstream.PullHeartbeat(taskHeartbeat))
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}

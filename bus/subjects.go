@@ -1,6 +1,10 @@
 package bus
 
-import "github.com/example/pillion/booking"
+import (
+	"strings"
+
+	"github.com/example/pillion/booking"
+)
 
 // Streams, buckets and consumers. Every name on NATS is declared in this file and nowhere else.
 const (
@@ -41,9 +45,12 @@ const (
 	TimerDuePrefix = "timer.due."
 
 	// NATS republishes what it has stored, so subscribers never see rejected writes
-	// (docs/events.md).
-	republishFrom = "ledger.booking.*.*.*"
-	republishTo   = "booking.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"
+	// (docs/events.md). The stream's first token goes: ledger.booking.> becomes booking.>, and
+	// ledger.rider.> becomes rider.>. Nobody may write anything else to the ledger.
+	republishFrom = "ledger.*.*.*.*"
+	republishTo   = "{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}"
+	// The buckets that every service follows are republished with this in place of "$KV".
+	bucketLive = "kv."
 
 	// The feed carries no tokens. Anyone with the permission may watch all of it; a user and a
 	// rider each watch their own bookings.
@@ -104,6 +111,18 @@ func Buckets() []string {
 
 // EventPattern matches the subjects of all events of a kind.
 func EventPattern(k booking.Kind) string { return BookingPrefix + "*.*." + string(k) }
+
+// LiveSubjects returns the subjects on which NATS republishes what it stores in a stream: those of
+// the ledger, and of the buckets that every service follows.
+func LiveSubjects(stream string) []string {
+	switch stream {
+	case LedgerStream:
+		return []string{"booking.*.*.*", "rider.*.*" + EngagedSuffix}
+	case BucketStream(KeysBucket), BucketStream(RevocationsBucket):
+		return []string{bucketLive + strings.TrimPrefix(stream, bucketStream) + ".>"}
+	}
+	return nil
+}
 
 // BucketStream returns the stream that stores a bucket.
 func BucketStream(bucket string) string { return bucketStream + bucket }

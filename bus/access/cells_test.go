@@ -50,13 +50,17 @@ func cells() []cell {
 		{sub, "ledger.>", nil},
 		// two different feeds: see TestWatcher
 		{sub, "booking.>", []string{access.Operator, access.Watcher}},
-		{sub, "booking.*.*.accepted", []string{access.Operator, access.Watcher}},
+		{sub, "booking.*.*.accepted", []string{access.Operator, access.Watcher, access.Usersvc, access.Ridersvc}},
+		{sub, "booking.*.*.*", []string{access.Operator, access.Watcher, access.Usersvc, access.Ridersvc}},
+		{sub, "rider.*.*.engaged", []string{access.Usersvc, access.Ridersvc, access.Operator}},
+		{sub, "rider.>", []string{access.Operator}},
+		{pub, "rider." + tokentest.Rita + "." + b + ".engaged", nil},
 		// Reading it.
 		{pub, "$JS.API.STREAM.INFO.BOOKINGS", all},
 		{pub, "$JS.API.STREAM.MSG.GET.BOOKINGS", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{pub, "$JS.API.DIRECT.GET.BOOKINGS", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{pub, "$JS.API.DIRECT.GET.BOOKINGS.ledger.booking." + b + ".1.requested", []string{access.Operator}},
-		{pub, "$JS.API.CONSUMER.CREATE.BOOKINGS.one", []string{access.Usersvc, access.Ridersvc, access.Operator}},
+		{pub, "$JS.API.CONSUMER.CREATE.BOOKINGS.one", []string{access.Operator}},
 		{pub, "$JS.API.CONSUMER.CREATE.BOOKINGS.one.ledger.>", []string{access.Operator}},
 		{pub, "$JS.API.CONSUMER.CREATE.BOOKINGS.deadlines", []string{access.Operator}},
 		{pub, "$JS.API.CONSUMER.CREATE.BOOKINGS.feed", []string{access.Operator}},
@@ -72,7 +76,7 @@ func cells() []cell {
 		{pub, "$JS.API.CONSUMER.MSG.NEXT.BOOKINGS.deadlines", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{pub, "$JS.ACK.BOOKINGS.feed.1.1.1.1.0", []string{access.Usersvc, access.Operator}},
 		{pub, "$JS.ACK.BOOKINGS.deadlines.1.1.1.1.0", []string{access.Usersvc, access.Ridersvc, access.Operator}},
-		{pub, "$JS.FC.BOOKINGS.one.x", []string{access.Usersvc, access.Ridersvc, access.Operator}},
+		{pub, "$JS.FC.BOOKINGS.one.x", []string{access.Operator}},
 		// Timers.
 		{pub, "timer.set.1", ours},
 		{pub, "timer.due.1", nil},
@@ -157,29 +161,27 @@ func cells() []cell {
 	}
 	for _, bucket := range bus.Buckets() {
 		writes, reads := []string{access.Authsvc, access.Operator}, []string{access.Authsvc, access.Operator}
-		var follows []string
-		purges := []string{access.Operator}
+		fetches, follows, purges := []string{access.Operator}, []string{access.Operator}, []string{access.Operator}
 		switch bucket {
 		case bus.BoardsBucket:
-			writes, reads = []string{access.Usersvc, access.Ridersvc},
-				[]string{access.Usersvc, access.Ridersvc, access.Operator}
-			follows, purges = reads, reads
+			writes, reads = ours, []string{access.Usersvc, access.Ridersvc, access.Operator}
+			fetches, purges = reads, reads
 		case bus.RidersBucket:
 			writes, reads = []string{access.Ridersvc, access.Operator}, []string{access.Ridersvc, access.Operator}
-			follows = []string{access.Operator}
 		case bus.KeysBucket, bus.RevocationsBucket: // all services verify tokens
-			reads, follows = all, all
-		default:
-			follows = []string{access.Operator}
+			reads, fetches, follows = all, all, all
 		}
 		stream := "KV_" + bucket
 		cs = append(cs,
 			cell{pub, "$KV." + bucket + ".x.y", writes},
+			cell{pub, "kv." + bucket + ".x", nil},
+			cell{sub, "kv." + bucket + ".>", follows},
 			cell{pub, "$JS.API.STREAM.INFO." + stream, reads},
 			cell{pub, "$JS.API.STREAM.MSG.GET." + stream, reads},
+			cell{pub, "$JS.API.DIRECT.GET." + stream, fetches},
 			cell{pub, "$JS.API.DIRECT.GET." + stream + ".$KV." + bucket + ".x", []string{access.Operator}},
-			cell{pub, "$JS.API.CONSUMER.CREATE." + stream + ".one", follows},
-			cell{pub, "$JS.FC." + stream + ".one.x", follows},
+			cell{pub, "$JS.API.CONSUMER.CREATE." + stream + ".one", []string{access.Operator}},
+			cell{pub, "$JS.FC." + stream + ".one.x", []string{access.Operator}},
 			cell{pub, "$JS.API.STREAM.PURGE." + stream, purges},
 		)
 	}

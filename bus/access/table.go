@@ -10,12 +10,11 @@ import (
 
 // A Grant is one row of the table: what one client may do. The server rejects everything else.
 type Grant struct {
-	Who          string   // the client's name, and that of its key
-	Account      string   // its NATS account: accounts see of each other only what they export
-	Publish      []string // subjects, or patterns of them
-	Subscribe    []string
-	NeverPublish []string // exceptions to the patterns in Publish
-	Answers      bool     // it may publish to the reply subject of each request that it receives
+	Who       string   // the client's name, and that of its key
+	Account   string   // its NATS account: accounts see of each other only what they export
+	Publish   []string // subjects, or patterns of them
+	Subscribe []string
+	Answers   bool // it may publish to the reply subject of each request that it receives
 }
 
 // The accounts of NATS.
@@ -76,7 +75,7 @@ func usersvc() Grant {
 		bookings(),
 		takes(bus.LedgerStream, bus.FeedConsumer),
 		// a stopping instance hands over to another
-		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...),
+		publish(api("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
 		// authsvc asks for the bookings of an account before it deletes it
 		subscribe(bus.RidesSubject),
@@ -98,10 +97,9 @@ func ridersvc() Grant {
 // operator administers streams and reads everything. The only events it writes end bookings that
 // nobody else can end.
 //
-// No client may subscribe to the subjects of a stream, not even the operator, who reads streams and
-// buckets through consumers. A consumer delivers to any subject that it names, but only while a
-// client has subscribed to exactly that subject. Without such a subscription no consumer can write
-// into a stream.
+// No client may subscribe to the subjects of a stream, not even the operator. Only the operator may
+// create consumers. A consumer delivers to any subject that it names, but only while a client has
+// subscribed to exactly that subject: without such a subscription none can write into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
@@ -110,7 +108,7 @@ func operator() Grant {
 			bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
-		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
+		subscribe("_INBOX.>", "booking.>", "rider.>", "kv.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
 
@@ -150,7 +148,6 @@ func bookings() right {
 	return all(
 		verifies(),
 		reads(bus.LedgerStream),
-		publish(api("DIRECT.GET", bus.LedgerStream)),
 		// Snapshots of boards are a cache that the services own: they also delete old ones.
 		bucket(bus.BoardsBucket),
 		reads(bus.BucketStream(bus.BoardsBucket)),
@@ -159,9 +156,6 @@ func bookings() right {
 		takes(bus.TimersStream, bus.TimersConsumer),
 		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
-		// Only the operator may create and change a consumer that all instances share.
-		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.DeadlinesConsumer)...),
-		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.FeedConsumer)...),
 	)
 }
 
@@ -172,7 +166,7 @@ type right func(*Grant)
 func grant(who, account string, rights ...right) Grant {
 	g := Grant{Who: who, Account: account, Subscribe: []string{inbox(who)}}
 	all(rights...)(&g)
-	for _, list := range []*[]string{&g.Publish, &g.Subscribe, &g.NeverPublish} {
+	for _, list := range []*[]string{&g.Publish, &g.Subscribe} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
 	}
@@ -195,22 +189,18 @@ func subscribe(subjects ...string) right {
 	return func(g *Grant) { g.Subscribe = append(g.Subscribe, subjects...) }
 }
 
-func never(subjects ...string) right {
-	return func(g *Grant) { g.NeverPublish = append(g.NeverPublish, subjects...) }
-}
-
 func answers() right { return func(g *Grant) { g.Answers = true } }
 
 // appends allows writing events of the given kinds.
 func appends(kinds ...booking.Kind) right { return publish(each(bus.EventPattern, kinds...)...) }
 
-// reads allows reading streams: single messages from the leader, and all of it with the client's
-// own consumer.
+// reads allows reading streams: single messages from the leader, any from a replica, and what is
+// new as NATS republishes it.
 func reads(streams ...string) right {
 	return func(g *Grant) {
 		for _, s := range streams {
-			g.Publish = append(g.Publish,
-				api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("CONSUMER.CREATE", s)+".*", "$JS.FC."+s+".>")
+			g.Publish = append(g.Publish, api("STREAM.INFO", s), api("STREAM.MSG.GET", s), api("DIRECT.GET", s))
+			g.Subscribe = append(g.Subscribe, bus.LiveSubjects(s)...)
 		}
 	}
 }
@@ -220,7 +210,7 @@ func reads(streams ...string) right {
 func verifies() right {
 	return all(
 		reads(bus.BucketStream(bus.KeysBucket), bus.BucketStream(bus.RevocationsBucket)),
-		publish(apis("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)...),
+		publish(api("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)),
 	)
 }
 
@@ -237,24 +227,14 @@ func bucket(buckets ...string) right {
 // takes allows consuming from an existing consumer.
 func takes(stream, consumer string) right {
 	return all(
-		publish(apis("CONSUMER.INFO", stream, consumer)...),
-		publish(apis("CONSUMER.MSG.NEXT", stream, consumer)...),
-		publish("$JS.ACK."+stream+"."+consumer+".>"),
+		publish(api("CONSUMER.INFO", stream, consumer), api("CONSUMER.MSG.NEXT", stream, consumer),
+			"$JS.ACK."+stream+"."+consumer+".>"),
 	)
 }
 
 // api returns the subject of a JetStream API call.
 func api(call string, tokens ...string) string {
 	return "$JS.API." + call + "." + strings.Join(tokens, ".")
-}
-
-// apis returns the subjects of a JetStream API call about a consumer, which may end in its filter.
-func apis(call, stream, consumer string) []string {
-	subjects := []string{api(call, stream, consumer)}
-	if call == "CONSUMER.CREATE" {
-		subjects = append(subjects, api(call, stream, consumer, ">"))
-	}
-	return subjects
 }
 
 // inbox returns the subjects on which a client receives replies.
