@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -75,7 +74,7 @@ func (c *Conn) directGet(ctx context.Context, stream string, request any) ([]Mes
 			}
 			return msgs, errDoubtful // too many messages, no responders, or unreadable headers
 		}
-		m, ok := copied(answer, answerHeaders)
+		m, ok := copied(answer, stream, true)
 		if !ok || len(msgs) > 0 && m.Seq <= msgs[len(msgs)-1].Seq {
 			return msgs, errDoubtful
 		}
@@ -83,16 +82,15 @@ func (c *Conn) directGet(ctx context.Context, stream string, request any) ([]Mes
 	}
 }
 
-// The headers that the server adds to each copy of a message, and those that it adds to the answers
-// of a direct get.
-var (
-	copyHeaders   = []string{headerStream, headerOnly, headerSequence, headerStored, headerBefore}
-	answerHeaders = append(slices.Clone(copyHeaders), headerPending)
-)
-
-// copied reads a stored message from a copy to which the server has added headers, if those can be
-// told from the publisher's own.
-func copied(m *nats.Msg, added []string) (Message, bool) {
+// copied reads a stored message from a copy that the server has made, if it is one of that stream,
+// and if the headers that the server has added can be told from the publisher's own. Answers to
+// direct gets have one more than republished messages.
+func copied(m *nats.Msg, stream string, answer bool) (Message, bool) {
+	added := map[string]int{headerStream: 1, headerOnly: 1, headerSequence: 1, headerStored: 1, headerBefore: 1,
+		headerPending: 0}
+	if answer {
+		added[headerPending] = 1
+	}
 	size, lines := len("NATS/1.0\r\n\r\n"), 0
 	for name, values := range m.Header {
 		for _, v := range values {
@@ -106,10 +104,13 @@ func copied(m *nats.Msg, added []string) (Message, bool) {
 	if size+len(m.Subject)+len(m.Reply)+len(m.Data) != m.Size() || lines > 40 {
 		return Message{}, false
 	}
-	for _, name := range added {
-		if len(m.Header[name]) != 1 {
+	for name, times := range added {
+		if len(m.Header[name]) != times {
 			return Message{}, false
 		}
+	}
+	if m.Header.Get(headerStream) != stream {
+		return Message{}, false
 	}
 	seq, err := strconv.ParseUint(m.Header.Get(headerSequence), 10, 64)
 	if err != nil {
@@ -120,7 +121,7 @@ func copied(m *nats.Msg, added []string) (Message, bool) {
 		return Message{}, false
 	}
 	subject := m.Header.Get(headerOnly)
-	for _, name := range added {
+	for name := range added {
 		delete(m.Header, name)
 	}
 	return Message{Subject: subject, Header: m.Header, Data: m.Data, Seq: seq, StoredAt: at}, true

@@ -108,7 +108,7 @@ func (r *Reader) await() (Message, bool, error) {
 	for {
 		select {
 		case news := <-r.news:
-			m, ok := copied(news, copyHeaders)
+			m, ok := copied(news, r.stream, false)
 			switch {
 			case !ok:
 				return Message{}, false, r.ask()

@@ -63,33 +63,53 @@ var confTemplate string
 // permissions. With watch, clients without credentials may subscribe to the demo feed. Use it only
 // on a server that is reachable from its own machine alone.
 func Conf(p PublicKeys, watch bool) string {
-	clients := authenticated()
-	if watch {
-		clients = append(clients, watcher())
+	var known []string
+	users := map[string][]Grant{}
+	for _, g := range Table() {
+		if g.Account == WatchAccount && !watch {
+			continue
+		}
+		known = append(known, p.Services[g.Who])
+		users[g.Account] = append(users[g.Account], g)
 	}
-	known := make([]string, len(clients))
-	for i, g := range clients {
-		known[i] = p.Services[g.Who]
+	all := shares(watch)
+	var sections []section
+	for _, name := range accounts() {
+		s := section{Name: name, JetStream: name == Account, Users: users[name]}
+		for _, x := range all {
+			if x.From == name {
+				s.Exports = append(s.Exports, x)
+			}
+			if slices.Contains(x.To, name) {
+				s.Imports = append(s.Imports, x)
+			}
+		}
+		sections = append(sections, s)
 	}
 	conf := map[string]any{
-		"System": SystemAccount, "Callout": CalloutAccount, "Main": Account, "Watch": WatchAccount,
-		"ServerCalls": []string{ConnectionsSubject("*"), KickSubject("*")}, "Feed": exportedFeed,
-		"Patience": CalloutPatience, "Issuer": p.Issuer, "XKey": p.XKey, "Known": strings.Join(known, ", "),
+		"Accounts": sections, "System": SystemAccount, "Callout": CalloutAccount, "Patience": CalloutPatience,
+		"Issuer": p.Issuer, "XKey": p.XKey, "Known": strings.Join(known, ", "),
 	}
 	if watch {
-		conf["Watcher"] = watcher()
+		conf["Nobody"] = p.Services[Watcher]
 	}
 	text := template.New("access").Funcs(template.FuncMap{
-		"key": func(who string) string { return p.Services[who] },
-		"users": func(account string) []Grant {
-			return slices.DeleteFunc(Table(), func(g Grant) bool { return g.Account != account })
-		},
+		"key":  func(who string) string { return p.Services[who] },
+		"list": func(names []string) string { return strings.Join(names, ", ") },
 	})
 	var b strings.Builder
 	if err := template.Must(text.Parse(confTemplate)).Execute(&b, conf); err != nil {
 		panic(err) // the template and the data are both in this package
 	}
 	return b.String()
+}
+
+// A section is the configuration of one account.
+type section struct {
+	Name             string
+	JetStream        bool
+	Exports, Imports []share
+	Users            []Grant
 }
 
 // File returns the content of deploy/nats/access.conf, the configuration of external servers. It
@@ -99,6 +119,3 @@ func File() string {
 		"# The public halves of the keys, as `pillion keys init` writes them.\ninclude ./keys/keys.conf\n\n" +
 		Conf(Variables(), false)
 }
-
-// exportedFeed is exported to watchers as booking.>.
-const exportedFeed = "feed.booking.>"

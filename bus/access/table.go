@@ -17,14 +17,6 @@ type Grant struct {
 	Answers   bool // it may publish to the reply subject of each request that it receives
 }
 
-// The accounts of NATS.
-const (
-	SystemAccount  = "SYS"     // the servers' own
-	CalloutAccount = "AUTH"    // where servers send authentication requests
-	Account        = "PILLION" // everything else
-	WatchAccount   = "WATCH"   // clients without credentials, in demo mode
-)
-
 // The names of Pillion's own processes. Each has its own key.
 const (
 	Authsvc  = "authsvc"
@@ -44,7 +36,7 @@ func Table() []Grant {
 // Of returns the permissions of the holder of an access token: to subscribe to the feed of their
 // own bookings. ok is false for a role that may not connect.
 func Of(role booking.Role, id string) (g Grant, ok bool) {
-	g = Grant{Who: id, Account: Account, Subscribe: []string{inbox(id)}}
+	g = Grant{Who: id, Account: PeopleAccount, Subscribe: []string{inbox(id)}}
 	switch role {
 	case booking.User:
 		g.Subscribe = append(g.Subscribe, bus.FeedOfUser(id))
@@ -58,7 +50,7 @@ func Of(role booking.Role, id string) (g Grant, ok bool) {
 
 // authsvc manages accounts, sessions and keys. It writes no events.
 func authsvc() Grant {
-	return grant(Authsvc, Account,
+	return grant(Authsvc, AuthsvcAccount,
 		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
@@ -70,7 +62,7 @@ func authsvc() Grant {
 
 // usersvc writes the events of users and of the system, and publishes the feed.
 func usersvc() Grant {
-	return grant(Usersvc, Account,
+	return grant(Usersvc, UsersvcAccount,
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
 		bookings(),
 		takes(bus.LedgerStream, bus.FeedConsumer),
@@ -85,7 +77,7 @@ func usersvc() Grant {
 
 // ridersvc writes the events of riders and of the system. Only it marks a rider as engaged.
 func ridersvc() Grant {
-	return grant(Ridersvc, Account,
+	return grant(Ridersvc, RidersvcAccount,
 		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed,
 			booking.Released, booking.Rated, booking.Expired),
 		publish(bus.EngagedPattern, bus.FleetPattern, bus.FeedOpenPattern),
@@ -234,7 +226,7 @@ func takes(stream, consumer string) right {
 
 // api returns the subject of a JetStream API call.
 func api(call string, tokens ...string) string {
-	return "$JS.API." + call + "." + strings.Join(tokens, ".")
+	return "$JS.API." + strings.Join(append([]string{call}, tokens...), ".")
 }
 
 // inbox returns the subjects on which a client receives replies.

@@ -189,7 +189,7 @@ func (c *Callout) connections(ctx context.Context, server string, offset int) (c
 
 // pageRequest returns a request for a page of connections, oldest first.
 func (c *Callout) pageRequest(offset int) []byte {
-	return fmt.Appendf(nil, `{"auth":true,"acc":%q,"offset":%d,"limit":%d}`, access.Account, offset, c.Page)
+	return fmt.Appendf(nil, `{"auth":true,"acc":%q,"offset":%d,"limit":%d}`, access.PeopleAccount, offset, c.Page)
 }
 
 func parsePage(m *nats.Msg) (connectionPage, error) {

@@ -71,7 +71,7 @@ func TestServersAreClosedAlike(t *testing.T) {
 		slices.Sort(names)
 		return names
 	}
-	if diff := cmp.Diff([]string{"AUTH", "PILLION", "SYS", "WATCH"}, names(external)); diff != "" {
+	if diff := cmp.Diff([]string{"AUTH", "AUTHSVC", "PEOPLE", "PILLION", "RIDERSVC", "SYS", "USERSVC", "WATCH"}, names(external)); diff != "" {
 		t.Errorf("accounts:\n%s", diff)
 	}
 }
