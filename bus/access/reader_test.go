@@ -30,7 +30,9 @@ func TestReaderTakesNothingFromOtherStreams(t *testing.T) {
 	}
 	defer r.Close()
 	for seq := range 3 { // the ledger's next sequence is among them
-		ack, err := evil.JetStream().Publish(t.Context(), "$KV.BOARDS.x"+strconv.Itoa(seq), []byte("forged"))
+		// The header that an answer lacks, to make it look like what NATS republishes.
+		ack, err := evil.JetStream().PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.BOARDS.x" + strconv.Itoa(seq),
+			Header: nats.Header{"Nats-Last-Sequence": {"0"}}, Data: []byte("forged")})
 		if err != nil {
 			t.Fatal(err)
 		}
