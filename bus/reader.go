@@ -71,29 +71,6 @@ func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64, f
 	return r, nil
 }
 
-// ReadTo reads the messages that a filter matches between two sequences. The message of the second
-// one exists and matches.
-func (c *Conn) ReadTo(ctx context.Context, name, filter string, from, to uint64) ([]Message, error) {
-	stream, err := c.Stream(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.Read(ctx, stream, from, filter)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	for msgs := []Message(nil); ; {
-		m, _, err := r.Next()
-		if err != nil {
-			return nil, err
-		}
-		if msgs = append(msgs, m); m.Seq >= to {
-			return msgs, nil
-		}
-	}
-}
-
 // Next returns the next message, and how many follow it. Any error ends the Reader.
 func (r *Reader) Next() (m Message, pending uint64, err error) {
 	for {
