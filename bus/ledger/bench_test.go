@@ -153,7 +153,7 @@ func median(xs []float64) float64 {
 }
 
 // fill stores n events: bookings that are requested and accepted.
-func fill(b *testing.B, k *ledgertest.Kit, conn *bus.Conn, n int) {
+func fill(b testing.TB, k *ledgertest.Kit, conn *bus.Conn, n int) {
 	b.Helper()
 	var users, riders []ledgertest.Person
 	for range max(n/200, 1) {
