@@ -206,7 +206,6 @@ func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
 	}
 	for _, shared := range [][2]string{
 		{bus.LedgerStream, bus.FeedConsumer},
-		{bus.LedgerStream, bus.DeadlinesConsumer},
 		{bus.TimersStream, bus.TimersConsumer},
 	} {
 		consumer, err := conn.JetStream().Consumer(ctx, shared[0], shared[1])
