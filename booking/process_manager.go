@@ -207,8 +207,8 @@ func settled(err error) bool {
 	return false
 }
 
-// Attend does what a booking calls for now, and returns when the scheduler must look at it again, or
-// zero if there is no need.
+// Attend does what a booking calls for now, and returns when the scheduler must look at it again,
+// or zero if there is no need.
 func (m *ProcessManager) Attend(ctx context.Context, b Booking) (again time.Time, err error) {
 	switch {
 	case b.State == StateOpen:

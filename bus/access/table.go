@@ -74,9 +74,10 @@ func usersvc() Grant {
 	return grant(Usersvc, Account,
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
 		bookings(),
-		takes(bus.LedgerStream, bus.FeedConsumer),
-		// a stopping instance hands over to another
-		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)...),
+		bucket(bus.TurnsBucket), // one instance publishes the feed
+		// instances of the version before need these during an upgrade
+		takes(bus.LedgerStream, bus.FormerFeedConsumer),
+		publish(apis("CONSUMER.UNPIN", bus.LedgerStream, bus.FormerFeedConsumer)...),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
 		// authsvc asks for the bookings of an account before it deletes it
 		subscribe(bus.RidesSubject),
@@ -109,7 +110,7 @@ func operator() Grant {
 			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
 			bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
-			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
+			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket, bus.TurnsBucket)...),
 		subscribe("_INBOX.>", "booking.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
@@ -155,13 +156,13 @@ func bookings() right {
 		bucket(bus.BoardsBucket),
 		reads(bus.BucketStream(bus.BoardsBucket)),
 		publish(api("STREAM.PURGE", bus.BucketStream(bus.BoardsBucket))),
-		takes(bus.LedgerStream, bus.DeadlinesConsumer),
+		takes(bus.LedgerStream, bus.FormerDeadlinesConsumer), // likewise
 		takes(bus.TimersStream, bus.TimersConsumer),
 		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
 		// Only the operator may create and change a consumer that all instances share.
-		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.DeadlinesConsumer)...),
-		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.FeedConsumer)...),
+		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.FormerDeadlinesConsumer)...),
+		never(apis("CONSUMER.CREATE", bus.LedgerStream, bus.FormerFeedConsumer)...),
 	)
 }
 
@@ -220,7 +221,8 @@ func reads(streams ...string) right {
 func verifies() right {
 	return all(
 		reads(bus.BucketStream(bus.KeysBucket), bus.BucketStream(bus.RevocationsBucket)),
-		publish(apis("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)...),
+		publish(api("STREAM.INFO", bus.BucketStream(bus.TurnsBucket))),
+		publish(apis("CONSUMER.INFO", bus.LedgerStream, bus.FormerFeedConsumer)...), // older ones
 	)
 }
 

@@ -79,7 +79,8 @@ func (b *Backup) emptyStreams(ctx context.Context, conn *bus.Conn) ([]string, er
 	}
 	var empty, full []string
 	for name, info := range there {
-		if info.State.Msgs > 0 || info.State.LastSeq > 0 {
+		// what Provision has written there is not in use
+		if name != bus.BucketStream(bus.TurnsBucket) && (info.State.Msgs > 0 || info.State.LastSeq > 0) {
 			full = append(full, name)
 		} else {
 			empty = append(empty, name)

@@ -21,7 +21,7 @@ type Change struct {
 }
 
 const (
-	recentLeast = 2048 // changes in memory, and at most twice as many: about a second of a busy ledger
+	recentLeast = 2048 // changes in memory, at most twice as many: a busy second or so
 	takeMost    = 256  // changes that are taken together
 	foldsMost   = 4096 // bookings that a subscription remembers while it catches up
 )
@@ -40,7 +40,7 @@ func (r *recent) add(c *Change, seq uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c != nil {
-		if len(r.changes) >= 2*recentLeast { // seldom, so that moving the rest costs next to nothing
+		if len(r.changes) >= 2*recentLeast { // so seldom that it costs next to nothing
 			r.missing = r.changes[recentLeast-1].Event.Seq
 			r.changes = append(make([]*Change, 0, 2*recentLeast), r.changes[recentLeast:]...)
 		}
@@ -92,8 +92,9 @@ var closed = func() chan struct{} {
 }()
 
 // A Subscription hands on what a follower has verified: each change once, in the ledger's order. It
-// may be as slow as it likes. What it has not taken stays in memory for a while; after that it reads
-// the ledger by itself, until it has caught up. It is for one goroutine, and needs no closing.
+// may be as slow as it likes. What it has not taken stays in memory for a while; after that it
+// reads the ledger by itself, until it has caught up. It is for one goroutine, and needs no
+// closing.
 type Subscription struct {
 	follower *Follower
 	seq      uint64
@@ -117,8 +118,8 @@ func (s *Subscription) Seq() uint64 { return s.seq }
 func (s *Subscription) More() <-chan struct{} { return s.more }
 
 // Take returns the next changes, or none if there are none now. After an error nothing is lost, and
-// Take may be called again. Errors: of kind fault.Unavailable; token.ErrNoKeys or token.ErrUndecided
-// where an event cannot be judged yet; ctx's.
+// Take may be called again. Errors: of kind fault.Unavailable; token.ErrNoKeys or
+// token.ErrUndecided where an event cannot be judged yet; ctx's.
 func (s *Subscription) Take(ctx context.Context) ([]*Change, error) {
 	found, through, missing, more := s.follower.recent.after(s.seq)
 	s.more = more

@@ -106,7 +106,7 @@ func (l *Ledger) direct(ctx context.Context, r directRequest) (msgs []bus.Messag
 	if err != nil {
 		return nil, false, err
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails without a connection, and then there is no subscription
+	defer func() { _ = sub.Unsubscribe() }() // fails without a connection, which ends it too
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+bus.LedgerStream, sub.Subject, req); err != nil {
 		return nil, false, err
 	}

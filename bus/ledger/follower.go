@@ -43,8 +43,8 @@ type Follower struct {
 	behind sighting // of a leader that is behind the board; Run's own
 }
 
-// Follow returns a follower that feeds board. Nothing else may feed it. Call Run. [Follower.Subscribe]
-// hands on what the follower has verified.
+// Follow returns a follower that feeds board. Nothing else may feed it. Call Run.
+// [Follower.Subscribe] hands on what the follower has verified.
 func (l *Ledger) Follow(board *board.Board) *Follower {
 	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn, l.metrics)}
 }

@@ -150,33 +150,3 @@ func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
 	}
 	return err
 }
-
-// EventAt returns the verified event of that sequence, and the booking before it. The event is zero
-// where the message is none.
-func (l *Ledger) EventAt(
-	ctx context.Context, id booking.ID, seq uint64,
-) (before booking.Booking, e booking.Event, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
-	defer cancel()
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message,
-		error) {
-		return l.messages(ctx, aggregate(id), seq)
-	})
-	if err != nil {
-		return booking.Booking{}, booking.Event{}, bus.Unavailable("read a booking", err)
-	}
-	for i, m := range msgs {
-		if m.Seq > seq { // later messages do not count
-			msgs = msgs[:i]
-			break
-		}
-	}
-	h, err := l.fold(ctx, id, msgs)
-	if err != nil {
-		return booking.Booking{}, booking.Event{}, err
-	}
-	if n := len(h.Events); n > 0 && h.Events[n-1].Seq == seq {
-		return booking.Replay(h.Events[:n-1]), h.Events[n-1], nil
-	}
-	return booking.Booking{}, booking.Event{}, nil
-}

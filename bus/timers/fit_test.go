@@ -72,7 +72,8 @@ func TestSchedulerThatIsUnfit(t *testing.T) {
 
 var errOff error = token.ErrClock
 
-// An instance with a wrong clock attends to no booking, and makes up for it when the clock is right.
+// An instance with a wrong clock attends to no booking, and makes up for it when the clock is
+// right.
 func TestAttendingThatIsUnfit(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)

@@ -197,8 +197,8 @@ func TestTimersAreLateEnough(t *testing.T) {
 	}
 }
 
-// A booking that cannot be attended to keeps no other one waiting, neither one that was there at the
-// start nor a later one.
+// A booking that cannot be attended to keeps no other one waiting, neither one that was there at
+// the start nor a later one.
 func TestOneFailureKeepsNobodyWaiting(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
@@ -255,7 +255,8 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 	}
 	bustest.Running(t, keeper.Run)
 	conn := k.Connect(t)
-	ledgertest.Store(t, conn, &nats.Msg{Subject: "timer.set.1", Header: nats.Header{ // another instance sets it
+	// Another instance has set it.
+	ledgertest.Store(t, conn, &nats.Msg{Subject: "timer.set.1", Header: nats.Header{
 		"Nats-Schedule": {"@at 1970-01-01T00:00:01Z"}, "Nats-Schedule-Target": {"timer.due.1"},
 	}})
 	wait.Until(t, "the timer has gone off", func() bool {

@@ -201,7 +201,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	return Component{
 		Handler: service.Routes(),
-		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger) }, leave),
+		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger, r.follower) }, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
 			{Name: "room", Ready: m.ledger.Room}},
 	}, nil
