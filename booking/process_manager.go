@@ -207,19 +207,16 @@ func settled(err error) bool {
 	return false
 }
 
-// Attend reacts to an event, and returns when the scheduler must look at the booking again, or zero
-// if there is no need.
-func (m *ProcessManager) Attend(ctx context.Context, e Event) (again time.Time, err error) {
-	switch e.Kind {
-	case Requested, Released:
-		return e.Deadline, nil
-	case Accepted:
-		if m.config.Patience > 0 {
-			again = e.At.Add(m.config.Patience)
-		}
-		return again, nil
-	case StartRefused:
-		return time.Time{}, m.refuse(ctx, e.Booking)
+// Attend does what a booking calls for now, and returns when the scheduler must look at it again,
+// or zero if there is no need.
+func (m *ProcessManager) Attend(ctx context.Context, b Booking) (again time.Time, err error) {
+	switch {
+	case b.State == StateOpen:
+		return b.Deadline, nil
+	case b.State == StateAccepted && m.config.Patience > 0:
+		return b.UpdatedAt.Add(m.config.Patience), nil
+	case b.State == StateArrived && b.WrongCodes >= MaxWrongCodes:
+		return time.Time{}, m.refuse(ctx, b.ID)
 	}
 	return time.Time{}, nil
 }

@@ -167,8 +167,7 @@ func TestSteward(t *testing.T) {
 	}
 	attend := func() {
 		t.Helper()
-		events := h.history(t).Events
-		if _, err := manager.Attend(t.Context(), events[len(events)-1]); err != nil {
+		if _, err := manager.Attend(t.Context(), h.history(t).Booking); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,7 +3,6 @@ package bus
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -20,66 +19,92 @@ const (
 	headerStored   = "Nats-Time-Stamp"
 	headerBefore   = "Nats-Last-Sequence"
 	headerPending  = "Nats-Num-Pending"
-	headerStatus   = "Status"
+
+	headerStatus      = "Status"
+	headerDescription = "Description"
 
 	statusEnd  = "204"
 	statusNone = "404"
 )
 
-// directLimit is more than any answer to a direct get has messages: 1,024 and the end.
-const directLimit = 1_100
+// A DirectRequest asks for several messages: the last ones of all subjects that Last matches, or
+// those that Filter matches from Seq on. It asks for at most Batch, which may be 1,000.
+type DirectRequest struct {
+	Last   []string `json:"multi_last,omitempty"`
+	Seq    uint64   `json:"seq,omitempty"`
+	Filter string   `json:"next_by_subj,omitempty"`
+	Batch  int      `json:"batch"`
+}
 
-// errDoubtful says that an answer is too long, or could only be caused by a forged message. The
-// leader can be asked instead: its word comes beside the message, not in it.
-var errDoubtful = errors.New("the answer to a direct get is not what a server makes of an honest message")
-
-// directGet asks any replica of a stream for several messages, and returns them in order. The
-// replica may lag behind the leader.
+// DirectGet asks any replica of a stream, which may lag behind the leader, and returns messages in
+// order.
 //
-// A publisher could fake the headers that the server adds, or end the answer early. Anything but
-// what the server makes of an honest message is therefore errDoubtful, and comes with the messages
-// before it.
-func (c *Conn) directGet(ctx context.Context, stream string, request any) ([]Message, error) {
+// The headers of an answer carry the sequence and the time of storing beside the publisher's own
+// headers, so a publisher could fake either, or end the answer early. DirectGet returns the
+// messages up to the first one that could be caused by a forged message. clear says that there was
+// none; otherwise ask the leader, whose word comes beside the message and not in it ([Conn.Get]).
+func (c *Conn) DirectGet(ctx context.Context, stream string, r DirectRequest) (msgs []Message, clear bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, AttemptPatience)
 	defer cancel()
-	req, err := json.Marshal(request)
+	req, err := json.Marshal(r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := c.AwaitUp(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	// The library's SubscribeSync would make half a megabyte of room for each call.
-	inbox, answers := c.nc.NewInbox(), make(chan *nats.Msg, directLimit)
-	sub, err := c.nc.ChanSubscribe(inbox, answers)
+	answers := make(chan *nats.Msg, r.Batch+1) // all of them fit
+	sub, err := c.nc.ChanSubscribe(c.nc.NewInbox(), answers)
 	if err != nil {
-		return nil, fmt.Errorf("direct get: %w", err)
+		return nil, false, fmt.Errorf("direct get: %w", err)
 	}
-	defer sub.Unsubscribe() //nolint:errcheck // fails without a connection, and then there is no subscription
-	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, req); err != nil {
-		return nil, fmt.Errorf("direct get: %w", err)
+	defer func() { _ = sub.Unsubscribe() }() // fails without a connection, which ends it too
+	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, sub.Subject, req); err != nil {
+		return nil, false, fmt.Errorf("direct get: %w", err)
 	}
-	var msgs []Message
 	for {
-		var answer *nats.Msg
 		select {
-		case answer = <-answers:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("direct get: %w", ctx.Err())
-		}
-		if len(answer.Header[headerSequence]) == 0 { // a status, not a message
-			switch answer.Header.Get(headerStatus) {
-			case statusEnd, statusNone:
-				return msgs, nil
+		case answer := <-answers:
+			switch m, ok := copied(answer, stream, true); {
+			case ok && (len(msgs) == 0 || m.Seq > msgs[len(msgs)-1].Seq):
+				msgs = append(msgs, m)
+			case isStatus(answer, statusEnd):
+				return msgs, true, nil
+			case isStatus(answer, statusNone):
+				return nil, true, nil
+			default: // forged, no responders, or an error
+				return msgs, false, nil
 			}
-			return msgs, errDoubtful // too many messages, no responders, or unreadable headers
+		case <-ctx.Done():
+			return nil, false, fmt.Errorf("direct get: %w", ctx.Err())
 		}
-		m, ok := copied(answer, stream, true)
-		if !ok || len(msgs) > 0 && m.Seq <= msgs[len(msgs)-1].Seq {
-			return msgs, errDoubtful
-		}
-		msgs = append(msgs, m)
 	}
+}
+
+// isStatus reports whether a message is a status of the server's own, and no stored message.
+func isStatus(m *nats.Msg, status string) bool {
+	return m.Header.Get(headerStatus) == status && len(m.Header[headerSequence]) == 0 && len(m.Data) == 0 &&
+		isWhole(m)
+}
+
+// isWhole reports whether the parser has shown us all of a message's headers. Bytes that it did not
+// (behind an early blank line, say) make the message longer than its headers. No spelling of a line
+// is more than two bytes shorter than ours, so few lines cannot make up for the hundred and fifty
+// bytes that the server adds.
+func isWhole(m *nats.Msg) bool {
+	size, lines := len("NATS/1.0\r\n\r\n"), 0
+	for name, values := range m.Header {
+		for _, v := range values {
+			lines++
+			if name == headerStatus || name == headerDescription { // in the first line
+				size += len(" ") + len(v)
+				continue
+			}
+			size += len(name) + len(": ") + len(v) + len("\r\n")
+		}
+	}
+	return size+len(m.Subject)+len(m.Reply)+len(m.Data) == m.Size() && lines <= 40
 }
 
 // copied reads a stored message from a copy that the server has made, if it is one of that stream,
@@ -91,17 +116,7 @@ func copied(m *nats.Msg, stream string, answer bool) (Message, bool) {
 	if answer {
 		added[headerPending] = 1
 	}
-	size, lines := len("NATS/1.0\r\n\r\n"), 0
-	for name, values := range m.Header {
-		for _, v := range values {
-			size += len(name) + len(": ") + len(v) + len("\r\n")
-			lines++
-		}
-	}
-	// Bytes that the parser did not show us (behind an early blank line, say) make the message
-	// longer than its headers. No spelling of a line is more than two bytes shorter than ours, so
-	// these few cannot make up for the hundred and fifty bytes that the server adds.
-	if size+len(m.Subject)+len(m.Reply)+len(m.Data) != m.Size() || lines > 40 {
+	if !isWhole(m) || len(m.Header[headerStatus]) > 0 {
 		return Message{}, false
 	}
 	for name, times := range added {

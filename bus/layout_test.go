@@ -64,12 +64,6 @@ func TestLedgerOfAnotherLayoutIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			js := conn.JetStream()
-			// they would not let the subjects go
-			for _, consumer := range []string{bus.DeadlinesConsumer, bus.FeedConsumer} {
-				if err := js.DeleteConsumer(t.Context(), bus.LedgerStream, consumer); err != nil {
-					t.Fatal(err)
-				}
-			}
 			stream, err := js.Stream(t.Context(), bus.LedgerStream)
 			if err != nil {
 				t.Fatal(err)

@@ -45,6 +45,7 @@ const (
 	timersSize      = 64 << 20
 	ridersSize      = 64 << 20 // a quarter of a million riders
 	smallBucketSize = 16 << 20 // the key set is a few kilobytes
+	turnsSize       = 1 << 20  // one small record
 	smallestBucket  = 4 << 20
 	smallestStream  = 1 << 20
 
@@ -105,6 +106,7 @@ func (p Plan) buckets() []jetstream.KeyValueConfig {
 			p.part(boardsShare, smallBucketSize, math.MaxInt64), 0),
 		bucket(RidersBucket, "riders who have said to be offline, or online again",
 			p.part(timersShare, smallestBucket, ridersSize), 0),
+		bucket(TurnsBucket, "which instance does what only one may do, and how far it is", turnsSize, 0),
 	}
 }
 

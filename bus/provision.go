@@ -77,17 +77,15 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
+	if err := c.provisionConsumer(ctx, TimersStream, timersConsumer()); err != nil {
+		return err
+	}
 	for _, want := range p.buckets() {
 		if err := c.provisionBucket(ctx, want, p); err != nil {
 			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
-	for _, want := range durables() {
-		if err := c.provisionConsumer(ctx, want); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.provisionTurns(ctx)
 }
 
 // isFresh reports whether there is no ledger yet.
@@ -141,10 +139,9 @@ var (
 // Provisioned returns nil once everything exists that Provision creates. Errors that tell operators
 // what to do: ErrNotProvisioned, ErrNoJetStream, ErrLayout.
 func (c *Conn) Provisioned(ctx context.Context) error {
-	all := durables()
-	last := all[len(all)-1] // what Provision creates last, and older versions do not
-	return c.look(ctx, last.stream, func() error {
-		_, err := c.js.Consumer(ctx, last.stream, last.config.Durable)
+	last := BucketStream(TurnsBucket) // what Provision creates last, and older versions do not
+	return c.look(ctx, last, func() error {
+		_, err := c.js.Stream(ctx, last)
 		return err
 	})
 }
@@ -170,7 +167,7 @@ func (c *Conn) look(ctx context.Context, stream string, find func() error) error
 			return err
 		}
 		return checkLayout(&ledger.CachedInfo().Config)
-	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return ErrNotProvisioned
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		errors.Is(err, nats.ErrNoResponders):
@@ -244,11 +241,11 @@ func (c *Conn) provisionBucket(ctx context.Context, want jetstream.KeyValueConfi
 	return nil
 }
 
-func (c *Conn) provisionConsumer(ctx context.Context, want durable) error {
+func (c *Conn) provisionConsumer(ctx context.Context, stream string, want jetstream.ConsumerConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, provisionWait)
 	defer cancel()
-	if _, err := c.js.CreateOrUpdateConsumer(ctx, want.stream, want.config); err != nil {
-		return provisionFailed("consumer "+want.config.Durable, Plan{}, err)
+	if _, err := c.js.CreateOrUpdateConsumer(ctx, stream, want); err != nil {
+		return provisionFailed("consumer "+want.Durable, Plan{}, err)
 	}
 	return nil
 }

@@ -248,7 +248,7 @@ func TestPlanOnASmallerDisk(t *testing.T) {
 func TestTooLittleRoomSaysHowMuch(t *testing.T) {
 	conn := bustest.Limited(t, "max_mem: 16MB, max_file: 300MB")
 	err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20, AuditSize: 16 << 20})
-	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 440 MiB on each server") {
+	if f := fault.From(err); f.Code != "no_storage" || !strings.Contains(f.Message, "need 441 MiB on each server") {
 		t.Errorf("told: %v", err)
 	}
 	if err := bus.Provision(t.Context(), conn, bus.Plan{LedgerSize: 200 << 20,

@@ -144,8 +144,8 @@ func (r *Reader) ask() error {
 // fetch fetches what comes next, of which the leader, or the server that republishes, has said that
 // it is stored.
 func (r *Reader) fetch() error {
-	msgs, err := r.conn.directGet(r.ctx, r.stream, map[string]any{"seq": r.next, "batch": readerBatch})
-	if err != nil && !errors.Is(err, errDoubtful) {
+	msgs, _, err := r.conn.DirectGet(r.ctx, r.stream, DirectRequest{Seq: r.next, Batch: readerBatch})
+	if err != nil {
 		return err
 	}
 	if len(msgs) > 0 {
@@ -171,30 +171,4 @@ func (r *Reader) Close() {
 	for _, sub := range r.live {
 		_ = sub.Unsubscribe() // fails without a connection, and then there is no subscription
 	}
-}
-
-// ReadTo returns the messages that a filter matches between two sequences. The message of the
-// second one exists and matches.
-func (c *Conn) ReadTo(ctx context.Context, stream, filter string, from, to uint64) ([]Message, error) {
-	var all []Message
-	for from <= to {
-		msgs, err := c.directGet(ctx, stream, map[string]any{"seq": from, "batch": readerBatch, "next_by_subj": filter})
-		if err != nil && !errors.Is(err, errDoubtful) {
-			return nil, err
-		}
-		if len(msgs) == 0 {
-			m, err := c.Get(ctx, stream, GetRequest{Seq: from, NextFor: filter})
-			if err != nil {
-				return nil, err
-			}
-			msgs = []Message{m}
-		}
-		for _, m := range msgs {
-			if m.Seq <= to {
-				all = append(all, m)
-			}
-		}
-		from = msgs[len(msgs)-1].Seq + 1
-	}
-	return all, nil
 }

@@ -21,11 +21,15 @@ const (
 	FamiliarBucket    = "FAMILIAR"
 	BoardsBucket      = "BOARDS"
 	RidersBucket      = "RIDERS"
+	TurnsBucket       = "TURNS"
 
-	// Durable consumers, which all instances share.
-	DeadlinesConsumer = "deadlines" // of the ledger: events with a deadline or a follow-up
-	FeedConsumer      = "feed"      // of the ledger: events to tell watchers of
-	TimersConsumer    = "timers"    // of the timers: timers that have fired
+	// A durable consumer, which all instances share.
+	TimersConsumer = "timers" // of the timers: timers that have fired
+
+	// Durable consumers of the ledger that only an older version reads. Provision deletes them once
+	// nobody does any more.
+	FormerDeadlinesConsumer = "deadlines"
+	FormerFeedConsumer      = "feed"
 )
 
 // Subjects of messages.
@@ -74,6 +78,8 @@ const (
 const (
 	JWKSKey = "jwks"
 
+	FeedTurnKey = "feed" // whose turn it is to publish the feed, and how far that is
+
 	// The key of a revocation is s.<session>, or a.<account>.<seconds since 1970> for the account's
 	// tokens issued before then. A second revocation of an account has a key of its own, so the
 	// first one keeps its meaning.
@@ -105,7 +111,7 @@ const (
 func Buckets() []string {
 	return []string{
 		AccountsBucket, KeysBucket, SessionsBucket, RevocationsBucket, LimitsBucket, FamiliarBucket,
-		BoardsBucket, RidersBucket,
+		BoardsBucket, RidersBucket, TurnsBucket,
 	}
 }
 

@@ -69,6 +69,13 @@ func (b *Board) Become(other *Board) {
 // Apply applies the next verified event. On error the bookings do not change. Errors: those of
 // [booking.EventSequencer.Apply].
 func (b *Board) Apply(e booking.Event) error {
+	_, _, err := b.Fold(e)
+	return err
+}
+
+// Fold is Apply, and returns the booking before and after the event. Both share memory with the
+// board; do not change them.
+func (b *Board) Fold(e booking.Event) (before, after booking.Booking, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r, known := b.bookings[e.Booking]
@@ -77,16 +84,17 @@ func (b *Board) Apply(e booking.Event) error {
 		s.Booking = r.booking()
 	}
 	refusals := s.Refusals
+	before = s.Booking
 	if err := s.Apply(e); err != nil {
 		if s.Refusals != refusals {
 			b.refusals[booking.ID(strings.Clone(string(e.Booking)))] = s.Refusals
 		}
-		return err
+		return before, before, err
 	}
 	if !known {
 		r = b.add(&s.Booking)
 	}
-	before := r.state
+	wasState := r.state
 	b.capture.keep(r)
 	if r.state == openState {
 		b.removeOpen(r)
@@ -102,11 +110,11 @@ func (b *Board) Apply(e booking.Event) error {
 	}
 	b.reindex(r, was, had)
 	b.trackEnRoute(r)
-	if b.note(&e, r, before) {
+	if b.note(&e, r, wasState) {
 		b.watchers.wake()
 	}
 	b.watchers.notify(&e, r)
-	return nil
+	return before, s.Booking, nil
 }
 
 // reindex moves a changed booking in the indexes of its user and its rider. Before the change it

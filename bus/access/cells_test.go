@@ -168,15 +168,20 @@ func cells() []cell {
 			fetches, purges = reads, reads
 		case bus.RidersBucket:
 			writes, reads = []string{access.Ridersvc, access.Operator}, []string{access.Ridersvc, access.Operator}
+		case bus.TurnsBucket:
+			writes, reads = []string{access.Usersvc, access.Operator}, []string{access.Usersvc, access.Operator}
 		case bus.KeysBucket, bus.RevocationsBucket: // all services verify tokens
 			reads, fetches, follows = all, all, all
 		}
-		stream := "KV_" + bucket
+		stream, known := "KV_"+bucket, reads
+		if bucket == bus.TurnsBucket {
+			known = all // by it they know whether everything is there
+		}
 		cs = append(cs,
 			cell{pub, "$KV." + bucket + ".x.y", writes},
 			cell{pub, "kv." + bucket + ".x", nil},
 			cell{sub, "kv." + bucket + ".>", follows},
-			cell{pub, "$JS.API.STREAM.INFO." + stream, reads},
+			cell{pub, "$JS.API.STREAM.INFO." + stream, known},
 			cell{pub, "$JS.API.STREAM.MSG.GET." + stream, reads},
 			cell{pub, "$JS.API.DIRECT.GET." + stream, fetches},
 			cell{pub, "$JS.API.DIRECT.GET." + stream + ".$KV." + bucket + ".x", []string{access.Operator}},

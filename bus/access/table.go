@@ -65,9 +65,9 @@ func usersvc() Grant {
 	return grant(Usersvc, UsersvcAccount,
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
 		bookings(),
-		takes(bus.LedgerStream, bus.FeedConsumer),
-		// a stopping instance hands over to another
-		publish(api("CONSUMER.UNPIN", bus.LedgerStream, bus.FeedConsumer)),
+		bucket(bus.TurnsBucket), // one instance publishes the feed
+		// where the feed of the version before has ended
+		publish(api("CONSUMER.INFO", bus.LedgerStream, bus.FormerFeedConsumer)),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
 		// authsvc asks for the bookings of an account before it deletes it
 		subscribe(bus.RidesSubject),
@@ -99,7 +99,7 @@ func operator() Grant {
 			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
 			bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
-			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket)...),
+			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket, bus.TurnsBucket)...),
 		subscribe("_INBOX.>", "booking.>", "rider.>", "kv.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
 	)
 }
@@ -144,7 +144,6 @@ func bookings() right {
 		bucket(bus.BoardsBucket),
 		reads(bus.BucketStream(bus.BoardsBucket)),
 		publish(api("STREAM.PURGE", bus.BucketStream(bus.BoardsBucket))),
-		takes(bus.LedgerStream, bus.DeadlinesConsumer),
 		takes(bus.TimersStream, bus.TimersConsumer),
 		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
@@ -202,7 +201,7 @@ func reads(streams ...string) right {
 func verifies() right {
 	return all(
 		reads(bus.BucketStream(bus.KeysBucket), bus.BucketStream(bus.RevocationsBucket)),
-		publish(api("CONSUMER.INFO", bus.LedgerStream, bus.FeedConsumer)),
+		publish(api("STREAM.INFO", bus.BucketStream(bus.TurnsBucket))),
 	)
 }
 

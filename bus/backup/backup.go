@@ -63,9 +63,13 @@ func order() []string {
 	}
 }
 
-// derived returns the streams that are not copied because the ledger contains all of their content:
-// timers, and snapshots of boards.
-func derived() []string { return []string{bus.TimersStream, bus.BucketStream(bus.BoardsBucket)} }
+// derived returns the streams that are not copied because the ledger contains all of their content
+// (timers, and snapshots of boards) or because they are about running instances.
+func derived() []string {
+	return []string{
+		bus.TimersStream, bus.BucketStream(bus.BoardsBucket), bus.BucketStream(bus.TurnsBucket),
+	}
+}
 
 // Make makes a backup of the system that conn reaches, in a folder that is empty or does not exist.
 // The system may be running; the backup contains every event that was acknowledged before the call.
@@ -198,28 +202,20 @@ func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) erro
 	}
 }
 
-// servicesRunning reports whether authsvc answers, or any instance pulls from a consumer of the
-// other services.
+// servicesRunning reports whether authsvc answers, or any instance of the other services pulls
+// from their shared consumer.
 func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
 	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
 	}
-	for _, shared := range [][2]string{
-		{bus.LedgerStream, bus.FeedConsumer},
-		{bus.LedgerStream, bus.DeadlinesConsumer},
-		{bus.TimersStream, bus.TimersConsumer},
-	} {
-		consumer, err := conn.JetStream().Consumer(ctx, shared[0], shared[1])
-		switch {
-		case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
-			continue
-		case err != nil:
-			return false, err
-		case consumer.CachedInfo().NumWaiting > 0:
-			return true, nil
-		}
+	consumer, err := conn.JetStream().Consumer(ctx, bus.TimersStream, bus.TimersConsumer)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
 	}
-	return false, nil
+	return consumer.CachedInfo().NumWaiting > 0, nil
 }
 
 // A copier is a backup in progress.

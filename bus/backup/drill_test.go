@@ -198,7 +198,7 @@ func (p *system) restore(
 	if len(found.Findings) > 0 {
 		t.Fatalf("the restored ledger: %v", found.Findings)
 	}
-	if err := b.Finish(ctx, p.conn, found.Board); err != nil {
+	if err := b.Finish(ctx, p.conn); err != nil {
 		t.Fatalf("finish: %v", err)
 	}
 	if wrong, err := b.Compare(ctx, p.conn, o); err != nil || len(wrong) > 0 {

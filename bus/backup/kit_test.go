@@ -59,13 +59,14 @@ func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := timers.NewScheduler(ledger, shown, manager)
+	follower := ledger.Follow(shown)
+	keeper, err := timers.NewScheduler(ledger, follower, manager)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{ledger.Follow(shown).Run, keeper.Run} {
+	for _, run := range []func(context.Context) error{follower.Run, keeper.Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)

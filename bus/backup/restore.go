@@ -12,8 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/example/pillion/booking"
-	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/retry"
@@ -81,7 +79,8 @@ func (b *Backup) emptyStreams(ctx context.Context, conn *bus.Conn) ([]string, er
 	}
 	var empty, full []string
 	for name, info := range there {
-		if info.State.Msgs > 0 || info.State.LastSeq > 0 {
+		// what Provision has written there is not in use
+		if name != bus.BucketStream(bus.TurnsBucket) && (info.State.Msgs > 0 || info.State.LastSeq > 0) {
 			full = append(full, name)
 		} else {
 			empty = append(empty, name)
@@ -242,35 +241,15 @@ func awaitReplicas(ctx context.Context, conn *bus.Conn, name string) error {
 	return nil
 }
 
-// Finish creates what is not copied: timers, snapshots of boards, and the consumers that services
-// share. It sets deadlines for the open bookings of board, which an inspection has built from the
-// restored ledger. The services may be started afterwards. Errors are of kind fault.Unavailable,
-// and those of [bus.Provision].
-func (b *Backup) Finish(ctx context.Context, conn *bus.Conn, all *board.Board) error {
+// Finish creates what is not copied: timers, which the services set again at their start, snapshots
+// of boards, and the consumers that services share. The services may be started afterwards. Errors
+// are of kind fault.Unavailable, and those of [bus.Provision].
+func (b *Backup) Finish(ctx context.Context, conn *bus.Conn) error {
 	p, err := b.plan(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if err := bus.Provision(ctx, conn, p); err != nil {
-		return err
-	}
-	from := firstPending(all)
-	_, err = conn.JetStream().ResetConsumerToSequence(ctx, bus.LedgerStream, bus.DeadlinesConsumer, from)
-	if err != nil {
-		return unavailable("set the consumer of deadlines", err)
-	}
-	return nil
-}
-
-// firstPending returns the sequence of the first event that may still have a deadline: the one that
-// opened the oldest booking without a rider, or whose rider is on the way or at the pickup.
-func firstPending(all *board.Board) uint64 {
-	from := all.Seq() + 1
-	pending := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
-	for _, open := range all.Newest(all.Len(), 0, pending) {
-		from = min(from, open.OpenedSeq)
-	}
-	return from
+	return bus.Provision(ctx, conn, p)
 }
 
 // plan returns the plan that the restored streams already follow.

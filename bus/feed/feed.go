@@ -31,43 +31,25 @@ type feedBody struct {
 	At      jsontime.Time `json:"at"`    // when it was stored
 }
 
-// Run publishes events to watchers until ctx ends, and then returns nil: each event that passes
-// re-verification, in the ledger's order, as feed.booking.<booking>.<n>.<event>. The booking's user
-// and rider get copies on feed.user.<user>.> and feed.rider.<rider>.>, the rider also of the event
-// that ends the rider's part.
+// Run publishes events to watchers until ctx ends, and then returns nil: each event that the
+// follower has verified, in the ledger's order, as feed.booking.<booking>.<n>.<event>. The
+// booking's user and rider get copies on feed.user.<user>.> and feed.rider.<rider>.>, the rider
+// also of the event that ends the rider's part. The caller runs the follower.
 //
-// One instance publishes. If it dies, another one takes over within seconds, and repeats the
-// messages that were not acknowledged.
-func Run(ctx context.Context, l *ledger.Ledger) error {
-	(&publisher{ledger: l}).run(ctx)
+// One instance publishes. If it dies, another one takes over within seconds, and repeats the last
+// messages.
+func Run(ctx context.Context, l *ledger.Ledger, f *ledger.Follower) error {
+	newPublisher(l, f).run(ctx)
 	return nil
 }
 
-// feedMessages returns what to publish of one message, which is nothing unless it is an event.
-// After an error it cannot be judged yet.
-func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats.Msg, error) {
-	p, ok := ledger.ParseSubject(m.Subject)
-	if !ok {
-		return nil, nil // the follower records it in the quarantine
-	}
-	if _, err := l.Verify(ctx, m); err != nil {
-		if _, refused := ledger.RefusalReason(err); refused {
-			return nil, nil // do not read the history, which forgeries may have made long
-		}
-		return nil, err
-	}
-	before, e, err := l.EventAt(ctx, p.Booking, m.Seq)
-	if err != nil || e.Seq != m.Seq {
-		return nil, err
-	}
-	after, err := before.Apply(e)
-	if err != nil {
-		return nil, fmt.Errorf("tell of event %d: %w", m.Seq, err)
-	}
+// feedMessages returns what to publish of a change.
+func feedMessages(c *ledger.Change) ([]*nats.Msg, error) {
+	e, before, after := &c.Event, &c.Before, &c.After
 	body, err := json.Marshal(feedBody{V: bus.SchemaVersion, Booking: e.Booking, N: e.N, Event: e.Kind,
-		State: after.State, Role: e.Actor.Role, At: jsontime.Time(m.StoredAt)})
+		State: after.State, Role: e.Actor.Role, At: jsontime.Time(e.At)})
 	if err != nil {
-		return nil, fmt.Errorf("tell of event %d: %w", m.Seq, err)
+		return nil, fmt.Errorf("tell of event %d: %w", e.Seq, err)
 	}
 	position := string(e.Booking) + "." + strconv.Itoa(e.N) + "." + string(e.Kind)
 	to := []string{bus.FeedBookingPrefix + position, bus.FeedUserPrefix + string(after.User) + "." + position}
@@ -79,11 +61,11 @@ func feedMessages(ctx context.Context, l *ledger.Ledger, m bus.Message) ([]*nats
 	}
 	event := bus.CloudEvent{
 		ID: string(e.ID), Type: bus.BookingTypePrefix + string(e.Kind), Subject: string(e.Booking),
-		Time: jsontime.Format(m.StoredAt),
+		Time: jsontime.Format(e.At),
 	}
-	var told []*nats.Msg
-	for _, subject := range to {
-		told = append(told, &nats.Msg{Subject: subject, Data: body, Header: event.Header()})
+	header, told := event.Header(), make([]*nats.Msg, len(to))
+	for i, subject := range to {
+		told[i] = &nats.Msg{Subject: subject, Data: body, Header: header}
 	}
 	return told, nil
 }

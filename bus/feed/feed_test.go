@@ -3,7 +3,10 @@ package feed_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
@@ -57,7 +61,7 @@ func testFeed(t *testing.T, e *bustest.Env) {
 	done := make(chan error, 2)
 	for range 2 {
 		l := k.LedgerOn(t, e.ConnectAs(t, access.Usersvc))
-		go func() { done <- feed.Run(ctx, l) }()
+		go func() { done <- publish(ctx, l) }()
 	}
 	defer func() {
 		stop()
@@ -119,6 +123,13 @@ func testFeed(t *testing.T, e *bustest.Env) {
 			t.Errorf("%s sees %s as well", c.who, m.Subject)
 		}
 	}
+}
+
+// publish runs an instance that follows the ledger and publishes the feed, until ctx ends.
+func publish(ctx context.Context, l *ledger.Ledger) error {
+	follower, done := l.Follow(board.New()), make(chan error)
+	go func() { done <- follower.Run(ctx) }()
+	return errors.Join(feed.Run(ctx, l, follower), <-done)
 }
 
 // harmless looks for what a watcher must not learn.
@@ -192,43 +203,44 @@ func forge(t *testing.T, e *bustest.Env, id booking.ID) {
 	}
 }
 
+// turn returns the record of the feed.
+func turn(t *testing.T, c *bus.Conn) bus.FeedTurn {
+	t.Helper()
+	r, _, err := c.FeedTurn(t.Context())
+	if err != nil {
+		t.Fatalf("the record of the feed: %v", err)
+	}
+	return r
+}
+
 // An instance that stops in order gives up its turn, and the next one publishes the rest.
 func TestFeedIsHandedOver(t *testing.T) {
 	t.Parallel()
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
-		watched := subscribe(t, e.ConnectAs(t, access.Operator).NATS(), "feed.booking.>")
+		operator := e.ConnectAs(t, access.Operator)
+		watched := subscribe(t, operator.NATS(), "feed.booking.>")
 		user, desk := k.Person(booking.User), ledgertest.NewDesk(t, k.LedgerOn(t, e.ConnectAs(t, access.Usersvc)))
 		known(t, watched, e.ConnectAs(t, access.Usersvc).NATS(), "feed.booking.hello.1.hello")
-		stream, err := e.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whose := func() string {
-			t.Helper()
-			c, err := stream.Consumer(t.Context(), bus.FeedConsumer)
-			if err != nil || len(c.CachedInfo().PriorityGroups) != 1 {
-				t.Fatalf("consumer: %v", err)
-			}
-			return c.CachedInfo().PriorityGroups[0].PinnedClientID
-		}
 		before := ""
 		for range 3 {
 			ctx, stop := context.WithCancel(t.Context())
 			done := make(chan error)
 			l := k.LedgerOn(t, e.ConnectAs(t, access.Usersvc))
-			go func() { done <- feed.Run(ctx, l) }()
+			go func() { done <- publish(ctx, l) }()
+			var last uint64
 			for range 5 {
 				b, err := desk.Book(t.Context(), user.Command(), booking.ID(booking.NewID()), booking.Trip{})
 				if err != nil {
 					t.Fatal(err)
 				}
+				last = b.Seq
 				if m, err := watched.NextMsg(time.Minute); err != nil ||
 					m.Subject != "feed.booking."+string(b.ID)+".1.requested" {
 					t.Fatalf("told was %v (%v), want %s", m, err, b.ID)
 				}
 			}
-			now := whose()
+			now := turn(t, operator).Owner
 			if now == "" || now == before {
 				t.Errorf("the feed is told by %q, after %q", now, before)
 			}
@@ -237,8 +249,8 @@ func TestFeedIsHandedOver(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			if left := whose(); left != "" {
-				t.Errorf("nobody tells, and the place is still that of %s", left)
+			if left := turn(t, operator); left.Owner != "" || left.Done != last {
+				t.Errorf("nobody tells, and the record is %+v, want nobody's, and %d", left, last)
 			}
 		}
 	})
@@ -262,31 +274,43 @@ func TestFeedGoesOn(t *testing.T) {
 			}
 		}
 		known(t, watched, k.Connect(t).NATS(), "feed.booking.hello.1.hello")
+		at, back := 0, 0 // how many are told, and how often it went back
+		hear := func() {
+			t.Helper()
+			m, err := watched.NextMsg(time.Minute)
+			if err != nil {
+				t.Fatalf("event %d of %d is not told: %v", at, len(want), err)
+			}
+			if at == len(want) || m.Subject != want[at] {
+				if back++; back > 1 || !slices.Contains(want[:at], m.Subject) {
+					t.Fatalf("told is %s in the place of event %d", m.Subject, at)
+				}
+				at = slices.Index(want, m.Subject)
+			}
+			at++
+		}
 
 		book(20)
 		dead := k.Connect(t)
-		consumer, err := dead.JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch, err := consumer.Fetch(10, jetstream.FetchPriorityGroup("feed"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken := 0
-		for range batch.Messages() {
-			taken++
-		}
-		if taken != 10 {
-			t.Fatalf("the one that dies has taken %d, %v", taken, batch.Error())
+		dying, kill := context.WithCancel(t.Context())
+		died := make(chan error)
+		l := k.LedgerOn(t, dead)
+		go func() { died <- publish(dying, l) }()
+		for range 20 {
+			hear()
 		}
 		dead.NATS().Close()
+		kill()
+		<-died
+		if turn(t, k.Connect(t)).Owner == "" {
+			t.Fatal("it has given its turn back")
+		}
 
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		for range cap(done) {
 			l := k.Ledger(t)
-			go func() { done <- feed.Run(ctx, l) }()
+			go func() { done <- publish(ctx, l) }()
 		}
 		defer func() {
 			stop()
@@ -297,38 +321,39 @@ func TestFeedGoesOn(t *testing.T) {
 			}
 		}()
 		book(20)
-		for i, subject := range want {
-			m, err := watched.NextMsg(time.Minute)
-			if err != nil {
-				t.Fatalf("event %d is not told: %v", i, err)
-			}
-			if m.Subject != subject {
-				t.Fatalf("event %d: %s, want %s", i, m.Subject, subject)
-			}
+		for at < len(want) {
+			hear()
 		}
 	})
 }
 
-// An instance that cannot judge its messages gives its turn to one that can.
+// A fickle verifier has no keys for a while.
+type fickle struct {
+	ledger.TokenVerifier
+	blind atomic.Bool
+}
+
+func (f *fickle) VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error) {
+	if f.blind.Load() {
+		return token.Claims{}, token.ErrNoKeys
+	}
+	return f.TokenVerifier.VerifyAt(ctx, raw, at)
+}
+
+// An instance that can no longer judge its messages leaves them to one that can. What has not been
+// published does not count as done.
 func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
-		watched := subscribe(t, k.Connect(t).NATS(), "feed.booking.>")
+		watched, operator := subscribe(t, k.Connect(t).NATS(), "feed.booking.>"), k.Connect(t)
 		user, desk := k.Person(booking.User), ledgertest.NewDesk(t, k.Ledger(t))
-		verifier, err := token.NewVerifier(token.Config{Keys: token.NewRemoteKeys(func(context.Context) (*token.KeySet,
-			error) {
-			return nil, context.DeadlineExceeded
-		}, time.Second, time.Now)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		blind, err := ledger.Open(k.Connect(t), ledger.Options{Source: "/test", Tokens: verifier})
+		tokens := &fickle{TokenVerifier: k.Auth.Verifier()}
+		l, err := ledger.Open(k.Connect(t), ledger.Options{Source: "/test", Tokens: tokens})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 2)
-		tell := func(l *ledger.Ledger) { go func() { done <- feed.Run(ctx, l) }() }
 		defer func() {
 			stop()
 			for range cap(done) {
@@ -337,7 +362,9 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 				}
 			}
 		}()
-		tell(blind)
+		go func() { done <- publish(ctx, l) }()
+		wait.Until(t, "it has its turn", func() bool { return turn(t, operator).Owner != "" })
+		tokens.blind.Store(true)
 		var want []string
 		for range 3 {
 			b, err := desk.Book(t.Context(), user.Command(), booking.ID(booking.NewID()), booking.Trip{})
@@ -346,15 +373,12 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 			}
 			want = append(want, "feed.booking."+string(b.ID)+".1.requested")
 		}
-		consumer, err := k.Connect(t).JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
-		if err != nil {
-			t.Fatal(err)
+		wait.Until(t, "it leaves its turn", func() bool { return turn(t, operator).Owner == "" })
+		if n := turn(t, operator).Done; n != 0 {
+			t.Errorf("%d events count as told, and none has been", n)
 		}
-		wait.Until(t, "the one that cannot judge has its turn", func() bool {
-			info, err := consumer.Info(t.Context())
-			return err == nil && len(info.PriorityGroups) == 1 && info.PriorityGroups[0].PinnedClientID != ""
-		})
-		tell(k.Ledger(t))
+		sees := k.Ledger(t)
+		go func() { done <- publish(ctx, sees) }()
 		for _, subject := range want {
 			if m, err := watched.NextMsg(wait.Patience); err != nil || m.Subject != subject {
 				t.Fatalf("told was %v (%v), want %s", m, err, subject)
@@ -363,40 +387,101 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 	})
 }
 
-// A hesitant verifier judges no token until the context ends, and reports when it begins.
-type hesitant struct{ asked chan struct{} }
-
-func (h hesitant) VerifyAt(ctx context.Context, _ string, _ time.Time) (token.Claims, error) {
-	select {
-	case h.asked <- struct{}{}:
-	default:
-	}
-	<-ctx.Done()
-	return token.Claims{}, token.ErrUndecided
+// After an upgrade the feed goes on where the consumer of the older version has ended. That stays
+// while an instance of that version reads it, and then goes.
+func TestFeedAfterAnOlderVersion(t *testing.T) {
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		conn := k.Connect(t)
+		js := conn.JetStream()
+		watched := subscribe(t, conn.NATS(), "feed.booking.>")
+		user, l := k.Person(booking.User), k.Ledger(t)
+		former, err := js.CreateConsumer(t.Context(), bus.LedgerStream, jetstream.ConsumerConfig{
+			Durable: "feed", FilterSubject: "ledger.booking.*.*.*", AckPolicy: jetstream.AckExplicitPolicy,
+			DeliverPolicy: jetstream.DeliverNewPolicy,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := js.DeleteKeyValue(t.Context(), bus.TurnsBucket); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for range 6 {
+			want = append(want, "feed.booking."+string(ledgertest.Booked(t, l, user, time.Hour))+".1.requested")
+		}
+		for range 4 {
+			m, err := former.Next()
+			if err == nil {
+				err = m.DoubleAck(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		provision := func() bool {
+			t.Helper()
+			if err := bus.Provision(t.Context(), conn, e.Plan()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := js.Consumer(t.Context(), bus.LedgerStream, "feed")
+			return err == nil
+		}
+		if !provision() {
+			t.Fatal("the consumer is gone before anybody knows where it has ended")
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- publish(ctx, l) }()
+		for _, subject := range want[4:] {
+			if m, err := watched.NextMsg(wait.Patience); err != nil || m.Subject != subject {
+				t.Fatalf("told was %v (%v), want %s", m, err, subject)
+			}
+		}
+		reading := subscribe(t, conn.NATS(), conn.NATS().NewInbox())
+		if err := conn.NATS().PublishRequest("$JS.API.CONSUMER.MSG.NEXT.BOOKINGS.feed", reading.Subject,
+			[]byte(`{"batch":10,"expires":600000000000}`)); err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "an instance of the older version reads", func() bool {
+			info, err := former.Info(t.Context())
+			return err == nil && info.NumWaiting > 0
+		})
+		if !provision() {
+			t.Error("the consumer is taken from those who read it")
+		}
+		if err := reading.Unsubscribe(); err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "the consumer is deleted", func() bool { return !provision() })
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
-// An instance that stops leaves unpublished messages to the next one.
-func TestFeedIsAcknowledgedWhenItIsTold(t *testing.T) {
+// Without its record the feed begins with the next event.
+func TestFeedWithoutItsRecord(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
-	ledgertest.Booked(t, k.Ledger(t), k.Person(booking.User), time.Hour)
-	tokens := hesitant{make(chan struct{}, 1)}
-	l, err := ledger.Open(k.Connect(t), ledger.Options{Source: "/test", Tokens: tokens})
+	conn := k.Connect(t)
+	watched := subscribe(t, conn.NATS(), "feed.booking.>")
+	user, l := k.Person(booking.User), k.Ledger(t)
+	ledgertest.Booked(t, l, user, time.Hour)
+	_, revision, err := conn.FeedTurn(t.Context())
+	if err == nil {
+		err = conn.Bucket(bus.TurnsBucket).Delete(t.Context(), bus.FeedTurnKey, revision)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- feed.Run(ctx, l) }()
-	<-tokens.asked
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	consumer, err := k.Connect(t).JetStream().Consumer(t.Context(), bus.LedgerStream, bus.FeedConsumer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := consumer.CachedInfo().NumAckPending; n != 1 {
-		t.Errorf("%d events are still to be told, want 1", n)
+	bustest.Running(t, func(ctx context.Context) error { return publish(ctx, l) })
+	wait.Until(t, "it has its turn", func() bool {
+		r, _, err := conn.FeedTurn(t.Context())
+		return err == nil && r.Owner != ""
+	})
+	id := ledgertest.Booked(t, l, user, time.Hour)
+	if m, err := watched.NextMsg(wait.Patience); err != nil || m.Subject != "feed.booking."+string(id)+".1.requested" {
+		t.Errorf("told was %v (%v), want %s", m, err, id)
 	}
 }

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -153,7 +154,7 @@ func median(xs []float64) float64 {
 }
 
 // fill stores n events: bookings that are requested and accepted.
-func fill(b *testing.B, k *ledgertest.Kit, conn *bus.Conn, n int) {
+func fill(b testing.TB, k *ledgertest.Kit, conn *bus.Conn, n int) {
 	b.Helper()
 	var users, riders []ledgertest.Person
 	for range max(n/200, 1) {
@@ -245,7 +246,12 @@ func BenchmarkFeed(b *testing.B) {
 				start := time.Now()
 				for range cap(done) {
 					l := k.LedgerOn(b, k.Connect(b))
-					go func() { done <- feed.Run(ctx, l) }()
+					follower := l.Follow(board.New())
+					go func() {
+						running := make(chan error)
+						go func() { running <- follower.Run(ctx) }()
+						done <- errors.Join(feed.Run(ctx, l, follower), <-running)
+					}()
 				}
 				for range events {
 					select {

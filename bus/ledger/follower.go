@@ -28,6 +28,10 @@ type Follower struct {
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
 
+	stalled atomic.Bool // whether it waits for keys or revocations
+
+	recent recent // what subscriptions get
+
 	snapshots *snapshot.Store // nil: none are used
 	keys      func() []string // IDs of the known keys; nil without snapshots
 
@@ -40,6 +44,7 @@ type Follower struct {
 }
 
 // Follow returns a follower that feeds board. Nothing else may feed it. Call Run.
+// [Follower.Subscribe] hands on what the follower has verified.
 func (l *Ledger) Follow(board *board.Board) *Follower {
 	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn, l.metrics)}
 }
@@ -55,6 +60,20 @@ func (f *Follower) Ready(context.Context) error {
 	}
 	return nil
 }
+
+// Fit is Ready, and fails as well while the follower waits for keys or revocations: others may have
+// them.
+func (f *Follower) Fit(ctx context.Context) error {
+	if f.stalled.Load() {
+		return errStalled
+	}
+	return f.Ready(ctx)
+}
+
+var errStalled = errors.New("signing keys or revocations are missing")
+
+// Board returns the board that the follower feeds.
+func (f *Follower) Board() *board.Board { return f.board }
 
 // Run follows the ledger until ctx ends, and then returns nil. It waits for NATS and for the
 // stream, and resumes after every interruption. It returns an error only if the ledger is not the
@@ -147,7 +166,9 @@ func (f *Follower) session(ctx context.Context, progress func()) error {
 		f.target.Store(state.LastSeq)
 		f.targeted.Store(true)
 	}
-	f.skipAged(f.board, stream.CachedInfo())
+	if skipAged(f.board, stream.CachedInfo()) {
+		f.recent.skip(f.board.Seq())
+	}
 	messages, err := f.ledger.conn.Read(ctx, stream, f.board.Seq()+1)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", err)
@@ -165,11 +186,14 @@ func (f *Follower) session(ctx context.Context, progress func()) error {
 }
 
 // skipAged moves a board past the messages that have aged out of the ledger, which are never
-// delivered.
-func (f *Follower) skipAged(board *board.Board, ledger *jetstream.StreamInfo) {
-	if aged := max(ledger.State.FirstSeq, 1) - 1; aged > board.Seq() {
-		board.Advance(aged)
+// delivered. It reports whether there are any.
+func skipAged(board *board.Board, ledger *jetstream.StreamInfo) bool {
+	aged := max(ledger.State.FirstSeq, 1) - 1
+	if aged <= board.Seq() {
+		return false
 	}
+	board.Advance(aged)
+	return true
 }
 
 // forget removes from the board what has aged out of the ledger, so that an old board equals one
@@ -218,22 +242,33 @@ func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, epoch uin
 	if epoch < f.epoch {
 		return false, nil
 	}
-	return true, f.put(f.board, &f.basis, m, e, verdict, true)
+	change, err := f.put(f.board, &f.basis, m, e, verdict, true)
+	switch {
+	case err != nil:
+		return true, err
+	case m.Seq <= f.target.Load(): // nobody acts yet
+		f.recent.skip(m.Seq)
+	default:
+		f.recent.add(change, m.Seq)
+	}
+	return true, nil
 }
 
 // put puts the verdict on a message, an event or an error, on a board, and updates the board's
-// basis.
+// basis. It returns the change, or nil if there is none.
 func (f *Follower) put(
 	board *board.Board, basis *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool,
-) error {
+) (*Change, error) {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
 			c.WithLabelValues(label).Inc()
 		}
 	}
 	metrics, err := f.ledger.metrics, verdict
+	var change *Change
 	if err == nil {
-		err = board.Apply(e)
+		change = &Change{Event: e}
+		change.Before, change.After, err = board.Fold(e)
 	}
 	reason, refused := RefusalReason(err)
 	switch {
@@ -251,18 +286,21 @@ func (f *Follower) put(
 	case errors.Is(err, booking.ErrAged):
 		count(metrics.ignored, "aged")
 	default:
-		return fmt.Errorf("apply event %d: %w", m.Seq, err)
+		return nil, fmt.Errorf("apply event %d: %w", m.Seq, err)
 	}
 	basis.add(m, reason, f.keys)
 	board.Advance(m.Seq)
-	return nil
+	if err != nil {
+		return nil, nil
+	}
+	return change, nil
 }
 
 // judge verifies a message, and waits for missing keys or revocations.
 func (f *Follower) judge(ctx context.Context, m bus.Message) (booking.Event, error) {
 	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, m) },
 		func(err error, still bool) {
-			if !still {
+			if f.stalled.Store(still); !still {
 				f.ledger.metrics.stalled.Set(0)
 				return
 			}

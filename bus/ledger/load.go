@@ -2,16 +2,10 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/natsext"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
@@ -107,127 +101,23 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 	return l.leaderAll(ctx, filter, 1)
 }
 
-// errAskLeader says that a replica's answer is too long, or could only be caused by a forged
-// message.
-var errAskLeader = errors.New("ask the leader")
-
-// The headers that the server adds to an answer, behind those that the publisher stored with the
-// message. It does not replace the publisher's headers of the same names.
-const (
-	headerStream   = "Nats-Stream"
-	headerOnly     = "Nats-Subject"
-	headerSequence = "Nats-Sequence"
-	headerStored   = "Nats-Time-Stamp"
-	headerStatus   = "Status"
-
-	statusEnd  = "204"
-	statusNone = "404"
-)
-
-// directAll asks any replica for all messages that a filter matches.
-//
-// The answer's headers carry the sequence and the time of storing beside the publisher's own
-// headers, so a publisher could fake either, or end the answer early. Anything but what the server
-// makes of an honest message is therefore errAskLeader.
-func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
-	defer cancel()
-	req, err := json.Marshal(map[string]any{"multi_last": []string{filter}})
-	if err != nil {
-		return nil, err
-	}
-	if err := l.conn.AwaitUp(ctx); err != nil {
-		return nil, err
-	}
-	ended := false
-	answers, err := natsext.RequestMany(ctx, l.conn.NATS(), "$JS.API.DIRECT.GET."+bus.LedgerStream, req,
-		natsext.RequestManySentinel(func(m *nats.Msg) bool {
-			ended = m.Header.Get(headerStatus) == statusEnd && len(m.Header[headerSequence]) == 0
-			return ended
-		}))
+// leaderAll reads the messages that a filter matches from a sequence on, as far as the leader has
+// them now. It is slower than directAll and always right.
+func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, filter)
 	if err != nil {
 		return nil, err
 	}
 	var msgs []bus.Message
-	for m, err := range answers {
-		if err != nil {
-			return nil, err
+	for from <= last {
+		more, err := l.next(ctx, filter, from)
+		if err != nil || len(more) == 0 { // what was left has aged
+			return msgs, err
 		}
-		if len(m.Header[headerSequence]) == 0 { // a status, not a message
-			if m.Header.Get(headerStatus) == statusNone {
-				return nil, nil
-			}
-			return nil, errAskLeader // too many messages, no responders, or unreadable headers
-		}
-		s, ok := directMessage(m)
-		if !ok || len(msgs) > 0 && s.Seq <= msgs[len(msgs)-1].Seq {
-			return nil, errAskLeader
-		}
-		msgs = append(msgs, s)
-	}
-	if !ended {
-		return nil, fmt.Errorf("direct get: %w", context.DeadlineExceeded)
+		msgs = append(msgs, more...)
+		from = more[len(more)-1].Seq + 1
 	}
 	return msgs, nil
-}
-
-// directMessage reads a message from an answer, if the server's headers can be told from the
-// publisher's.
-func directMessage(m *nats.Msg) (bus.Message, bool) {
-	size, lines := len("NATS/1.0\r\n\r\n"), 0
-	for name, values := range m.Header {
-		for _, v := range values {
-			size += len(name) + len(": ") + len(v) + len("\r\n")
-			lines++
-		}
-	}
-	// Bytes that the parser did not show us (behind an early blank line, say) make the message
-	// longer than its headers. No spelling of a line is more than two bytes shorter than ours, so
-	// these few cannot make up for the hundred and fifty bytes that the server adds.
-	if size+len(m.Subject)+len(m.Reply)+len(m.Data) != m.Size() || lines > 40 {
-		return bus.Message{}, false
-	}
-	for _, name := range []string{headerStream, headerOnly, headerSequence, headerStored} {
-		if len(m.Header[name]) != 1 {
-			return bus.Message{}, false
-		}
-	}
-	seq, err := strconv.ParseUint(m.Header.Get(headerSequence), 10, 64)
-	if err != nil {
-		return bus.Message{}, false
-	}
-	at, err := time.Parse(time.RFC3339Nano, m.Header.Get(headerStored))
-	if err != nil {
-		return bus.Message{}, false
-	}
-	return bus.Message{Subject: m.Header.Get(headerOnly), Header: m.Header, Data: m.Data, Seq: seq, StoredAt: at}, true
-}
-
-// leaderFew is how many messages the leader is asked for one by one. A consumer costs more than
-// that, and reads the rest at once.
-const leaderFew = 16
-
-// leaderAll reads the messages that a filter matches from a sequence on, from the leader. It is
-// slower than directAll and always right: the server's word comes beside the message, not in it.
-func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
-	var msgs []bus.Message
-	for len(msgs) < leaderFew {
-		m, err := l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: from, NextFor: filter})
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return msgs, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		msgs = append(msgs, m)
-		from = m.Seq + 1
-	}
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, filter)
-	if err != nil || last < from {
-		return msgs, err
-	}
-	more, err := l.conn.ReadTo(ctx, bus.LedgerStream, filter, from, last)
-	return append(msgs, more...), err
 }
 
 // lastOf returns the sequence of a booking's last message, from the leader, or 0. Replicas may
@@ -259,34 +149,4 @@ func (l *Ledger) reaches(ctx context.Context, seq uint64) error {
 		err = errBehind
 	}
 	return err
-}
-
-// EventAt returns the verified event of that sequence, and the booking before it. The event is zero
-// where the message is none.
-func (l *Ledger) EventAt(
-	ctx context.Context, id booking.ID, seq uint64,
-) (before booking.Booking, e booking.Event, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
-	defer cancel()
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message,
-		error) {
-		return l.messages(ctx, aggregate(id), seq)
-	})
-	if err != nil {
-		return booking.Booking{}, booking.Event{}, bus.Unavailable("read a booking", err)
-	}
-	for i, m := range msgs {
-		if m.Seq > seq { // later messages do not count
-			msgs = msgs[:i]
-			break
-		}
-	}
-	h, err := l.fold(ctx, id, msgs)
-	if err != nil {
-		return booking.Booking{}, booking.Event{}, err
-	}
-	if n := len(h.Events); n > 0 && h.Events[n-1].Seq == seq {
-		return booking.Replay(h.Events[:n-1]), h.Events[n-1], nil
-	}
-	return booking.Booking{}, booking.Event{}, nil
 }

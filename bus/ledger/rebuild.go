@@ -44,7 +44,7 @@ func (f *Follower) reread(ctx context.Context, epoch uint64) error {
 		return err
 	}
 	fresh, basis := board.New(), snapshotBasis{}
-	f.skipAged(fresh, stream.CachedInfo())
+	skipAged(fresh, stream.CachedInfo())
 	if f.replace(fresh, &basis, epoch) {
 		return nil
 	}
@@ -61,7 +61,7 @@ func (f *Follower) reread(ctx context.Context, epoch uint64) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if err := f.put(fresh, &basis, v.m, v.event, v.err, false); err != nil {
+			if _, err := f.put(fresh, &basis, v.m, v.event, v.err, false); err != nil {
 				return err
 			}
 			if f.replace(fresh, &basis, epoch) {
@@ -92,5 +92,6 @@ func (f *Follower) replace(fresh *board.Board, basis *snapshotBasis, epoch uint6
 	}
 	f.board.Become(fresh)
 	f.basis, f.epoch = *basis, epoch
+	f.recent.skip(f.board.Seq()) // what was verified before may be otherwise now
 	return true
 }

@@ -67,6 +67,7 @@ func (f *Follower) install(board *board.Board, x *snapshot.Snapshot, ledger *jet
 		return false
 	}
 	f.board.Become(board)
+	f.recent.skip(f.board.Seq())
 	f.basis = snapshotBasis{seq: x.Seq, digest: x.Message, latest: x.Latest}
 	if x.UnknownKey {
 		f.basis.unknownKeyIDs = trust.KeyIDs(x.Keys)

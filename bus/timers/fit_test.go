@@ -72,6 +72,44 @@ func TestSchedulerThatIsUnfit(t *testing.T) {
 
 var errOff error = token.ErrClock
 
+// An instance with a wrong clock attends to no booking, and makes up for it when the clock is
+// right.
+func TestAttendingThatIsUnfit(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		l := k.Ledger(t)
+		attended := make(chan struct{}, 16)
+		_, follower, keeper := newDutiful(k, t, duty{attend: func(booking.Booking) error {
+			attended <- struct{}{}
+			return nil
+		}})
+		var off atomic.Bool
+		var asked atomic.Int32
+		off.Store(true)
+		keeper.Fit = func(context.Context) error {
+			if asked.Add(1); off.Load() {
+				return errOff
+			}
+			return nil
+		}
+		bustest.Running(t, follower.Run)
+		bustest.Running(t, keeper.Run)
+		ledgertest.Booked(t, l, k.Person(booking.User), time.Hour)
+		ledgertest.Await(t, l, follower.Board())
+		before := asked.Load()
+		wait.Until(t, "it is asked whether it is fit", func() bool { return asked.Load() > before+6 })
+		if len(attended) > 0 {
+			t.Error("it attends to bookings with a clock that is off")
+		}
+		off.Store(false)
+		select {
+		case <-attended:
+		case <-time.After(wait.Patience):
+			t.Error("it does not begin")
+		}
+	})
+}
+
 // An instance that keeps failing leaves its messages to the others after a while, whatever the
 // reason.
 func TestSchedulerThatFails(t *testing.T) {

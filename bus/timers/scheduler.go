@@ -1,16 +1,18 @@
-// Package timers calls a handler when deadlines pass and when events call for action.
+// Package timers calls a handler when deadlines pass and when bookings call for action.
 //
 // Begin with [NewScheduler], and call Run. Timers live in NATS, not in this process, and all
 // instances share them: what one instance leaves undone, another one does. A handler may be called
-// again for the same timer or event.
+// again for the same timer or booking.
 package timers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -21,21 +23,25 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/token"
 )
 
 // A Scheduler sets a timer for each deadline, calls its handler when a timer fires, and hands it
-// the events that call for action. Deadlines within the same second share a timer, so a busy system
-// sets one a second, not one a booking.
+// the bookings that may call for action. Deadlines within the same second share a timer, so a busy
+// system sets one a second, not one a booking.
+//
+// Every instance sets the timers of all bookings that its board has under way: a timer that is set
+// twice is one timer. So an instance needs to know nothing of the others, a start makes up for
+// whatever was left undone before, and timers that are lost are set again.
 type Scheduler struct {
 	// Fit returns why this instance must leave the work to the others at the moment, or nil. A nil
 	// Fit never does. Set it before Run.
 	Fit func(context.Context) error
 
-	ledger  *ledger.Ledger
-	board   *board.Board
-	handler Handler
-	armed   *lru.Cache[int64, struct{}] // seconds that have a timer
+	ledger   *ledger.Ledger
+	follower *ledger.Follower
+	board    *board.Board
+	handler  Handler
+	armed    *lru.Cache[int64, struct{}] // seconds that have a timer
 }
 
 // A Handler does what is due. All methods may be called again for the same, and an error means that
@@ -46,8 +52,8 @@ type Handler interface {
 	// Recall takes bookings from riders who do not come, at a time by the server's clock, and says
 	// when to look again: zero is never.
 	ReleaseNoShows(ctx context.Context, at time.Time) (again time.Time, err error)
-	// Attend does what an event calls for, and says when to look at that again: zero is never.
-	Attend(ctx context.Context, e booking.Event) (again time.Time, err error)
+	// Attend does what a booking calls for, and says when to look at that again: zero is never.
+	Attend(ctx context.Context, b booking.Booking) (again time.Time, err error)
 }
 
 var _ Handler = (*booking.ProcessManager)(nil)
@@ -55,54 +61,104 @@ var _ Handler = (*booking.ProcessManager)(nil)
 const (
 	timerSlack  = time.Second // between a deadline and its timer, because servers' clocks differ
 	armedBefore = 4096        // seconds that are remembered
+	longestWait = 2 * time.Second
 
 	headerSchedule = "Nats-Schedule"
 	headerTarget   = "Nats-Schedule-Target"
 )
 
-// NewScheduler returns a scheduler of the ledger. The owner of board feeds it; handler does what is
-// due.
-func NewScheduler(l *ledger.Ledger, board *board.Board, duty Handler) (*Scheduler, error) {
+// NewScheduler returns a scheduler of the ledger. The owner of the follower runs it; handler does
+// what is due.
+func NewScheduler(l *ledger.Ledger, f *ledger.Follower, handler Handler) (*Scheduler, error) {
 	armed, err := lru.New[int64, struct{}](armedBefore)
 	if err != nil {
 		return nil, fmt.Errorf("make the scheduler: %w", err)
 	}
-	return &Scheduler{ledger: l, board: board, handler: duty, armed: armed}, nil
+	return &Scheduler{ledger: l, follower: f, board: f.Board(), handler: handler, armed: armed}, nil
 }
 
 // Run schedules until ctx ends, and then returns nil. It waits for NATS and for the streams.
 func (s *Scheduler) Run(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.ledger.Conn().Consume(ctx, s.shared(bus.TimersStream, bus.TimersConsumer, s.due))
-	}()
-	s.ledger.Conn().Consume(ctx, s.shared(bus.LedgerStream, bus.DeadlinesConsumer, s.event))
-	<-done
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() {
+		s.ledger.Conn().Consume(ctx, bus.SharedConsumer{
+			Stream: bus.TimersStream, Name: bus.TimersConsumer, Wait: bus.TaskWait, Fit: s.Fit, Do: s.due,
+		})
+	})
+	p, warned := bus.Retries(0), time.Now()
+	p.Longest = longestWait
+	p.Notify = func(err error, wait time.Duration) {
+		level := s.ledger.Conn().Log().Debug
+		if time.Since(warned) > bus.TaskWait {
+			level, warned = s.ledger.Conn().Log().Warn, time.Now()
+		}
+		level("this instance does not attend to bookings", "error", err, "retry_in", wait)
+	}
+	_ = p.Keep(ctx, func(progress func()) error {
+		return s.watch(ctx, func() {
+			progress()
+			warned = time.Now()
+		})
+	})
 	return nil
 }
 
-func (s *Scheduler) shared(stream, name string, do func(context.Context, bus.Message) error) bus.SharedConsumer {
-	return bus.SharedConsumer{Stream: stream, Name: name, Wait: bus.TaskWait, Fit: s.Fit, Do: do}
+// watch attends to every booking that is under way, and then to each change, until something fails.
+func (s *Scheduler) watch(ctx context.Context, progress func()) error {
+	if err := s.follower.Ready(ctx); err != nil {
+		return err
+	}
+	changes := s.follower.Subscribe(s.board.Seq())
+	var failed []error // one booking does not keep the others waiting
+	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
+	for _, b := range s.board.Newest(s.board.Len(), 0, underWay) {
+		if err := s.attend(ctx, b); err != nil {
+			failed = append(failed, err)
+		}
+		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	for {
+		progress()
+		found, err := changes.Take(ctx)
+		if err != nil {
+			return err
+		}
+		for _, c := range found {
+			if err := s.attend(ctx, c.After); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-changes.More():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// event does what an event of the ledger calls for.
-func (s *Scheduler) event(ctx context.Context, m bus.Message) error {
-	e, err := s.ledger.Verify(ctx, m)
-	if errors.Is(err, token.ErrNoKeys) || errors.Is(err, token.ErrUndecided) {
+// attend has the handler look at a booking, unless this instance is unfit.
+func (s *Scheduler) attend(ctx context.Context, b booking.Booking) error {
+	if err := s.unfit(ctx); err != nil {
 		return err
 	}
-	if _, refused := ledger.RefusalReason(err); refused {
-		return nil // the follower records it in the quarantine
-	}
-	if err != nil {
-		return err
-	}
-	again, err := s.handler.Attend(ctx, e)
+	again, err := s.handler.Attend(ctx, b)
 	if err != nil || again.IsZero() {
 		return err
 	}
-	return s.arm(ctx, again, m.StoredAt)
+	return s.arm(ctx, again, b.UpdatedAt)
+}
+
+func (s *Scheduler) unfit(ctx context.Context) error {
+	if s.Fit == nil {
+		return nil
+	}
+	return s.Fit(ctx)
 }
 
 // arm sets a timer, unless there is one for that second. A timer whose time has passed fires at

@@ -38,7 +38,7 @@ func newTimingWhile(
 ) *timing {
 	t.Helper()
 	ledger := k.Ledger(t)
-	board, _ := ledgertest.Follow(t, ledger)
+	board, follower := ledgertest.Follow(t, ledger)
 	service := k.Person(booking.Service)
 	config := booking.ProcessManagerConfig{
 		Desk: ledgertest.NewDesk(t, ledger), Board: board,
@@ -51,7 +51,7 @@ func newTimingWhile(
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := timers.NewScheduler(ledger, board, manager)
+	keeper, err := timers.NewScheduler(ledger, follower, manager)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,23 +132,32 @@ func TestDeadlines(t *testing.T) {
 // A duty is a test's handler. Each booking wants attention at its deadline.
 type duty struct {
 	expire func(context.Context, time.Time) (int, error)
+	attend func(booking.Booking) error // nil: it never fails
 }
 
 func (d duty) Expire(ctx context.Context, at time.Time) (int, error) { return d.expire(ctx, at) }
 
 func (duty) ReleaseNoShows(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
 
-func (duty) Attend(_ context.Context, e booking.Event) (time.Time, error) { return e.Deadline, nil }
+func (d duty) Attend(_ context.Context, b booking.Booking) (time.Time, error) {
+	if d.attend != nil {
+		if err := d.attend(b); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return b.Deadline, nil
+}
 
-// newDutiful returns a scheduler with a handler and a board that nobody feeds.
-func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *board.Board, *timers.Scheduler) {
+// newDutiful returns a scheduler with a handler, and its follower, which the caller runs.
+func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *ledger.Follower, *timers.Scheduler) {
 	t.Helper()
-	ledger, board := k.Ledger(t), board.New()
-	keeper, err := timers.NewScheduler(ledger, board, d)
+	ledger := k.Ledger(t)
+	follower := ledger.Follow(board.New())
+	keeper, err := timers.NewScheduler(ledger, follower, d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ledger, board, keeper
+	return ledger, follower, keeper
 }
 
 // timersStream returns the stream of timers, and how many fired timers are not acknowledged.
@@ -168,7 +177,8 @@ func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 // A timer fires after its deadline: before, nothing would be overdue, and nobody would look again.
 func TestTimersAreLateEnough(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
-	ledger, _, keeper := newDutiful(k, t, duty{})
+	ledger, follower, keeper := newDutiful(k, t, duty{})
+	bustest.Running(t, follower.Run)
 	bustest.Running(t, keeper.Run)
 	h, err := ledger.Load(t.Context(), ledgertest.Booked(t, ledger, k.Person(booking.User), time.Hour), booking.Fresh)
 	if err != nil {
@@ -187,14 +197,53 @@ func TestTimersAreLateEnough(t *testing.T) {
 	}
 }
 
+// A booking that cannot be attended to keeps no other one waiting, neither one that was there at
+// the start nor a later one.
+func TestOneFailureKeepsNobodyWaiting(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		user, l := k.Person(booking.User), k.Ledger(t)
+		good, bad := ledgertest.Booked(t, l, user, time.Hour), ledgertest.Booked(t, l, user, time.Hour)
+		attended := make(chan booking.ID, 1)
+		_, follower, keeper := newDutiful(k, t, duty{attend: func(b booking.Booking) error {
+			if b.ID == bad {
+				return errOff
+			}
+			select {
+			case attended <- b.ID:
+			default:
+			}
+			return nil
+		}})
+		bustest.Running(t, follower.Run)
+		bustest.Running(t, keeper.Run)
+		await := func(id booking.ID) {
+			t.Helper()
+			over := time.After(wait.Patience)
+			for {
+				select {
+				case got := <-attended:
+					if got == id {
+						return
+					}
+				case <-over:
+					t.Fatal("a booking is not attended to")
+				}
+			}
+		}
+		await(good)
+		await(ledgertest.Booked(t, l, user, time.Hour))
+	})
+}
+
 // The handler runs when the board has everything that was stored by then.
 func TestTimersWaitForTheBoard(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
-	var board *board.Board
-	ledger, board, keeper := newDutiful(k, t, duty{func(context.Context, time.Time) (int, error) {
+	var follower *ledger.Follower
+	ledger, follower, keeper := newDutiful(k, t, duty{expire: func(context.Context, time.Time) (int, error) {
 		select {
-		case had <- board.Seq():
+		case had <- follower.Board().Seq():
 		default:
 		}
 		return 0, nil
@@ -206,11 +255,15 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 	}
 	bustest.Running(t, keeper.Run)
 	conn := k.Connect(t)
+	// Another instance has set it.
+	ledgertest.Store(t, conn, &nats.Msg{Subject: "timer.set.1", Header: nats.Header{
+		"Nats-Schedule": {"@at 1970-01-01T00:00:01Z"}, "Nats-Schedule-Target": {"timer.due.1"},
+	}})
 	wait.Until(t, "the timer has gone off", func() bool {
 		_, n := timersStream(t, conn)
 		return n > 0 || len(had) > 0
 	})
-	bustest.Running(t, ledger.Follow(board).Run)
+	bustest.Running(t, follower.Run)
 	select {
 	case seq := <-had:
 		if seq < last {
@@ -225,12 +278,12 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 func TestWorkUnderWayIsGivenBack(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	begun := make(chan struct{}, 1)
-	ledger, board, keeper := newDutiful(k, t, duty{func(ctx context.Context, _ time.Time) (int, error) {
+	ledger, follower, keeper := newDutiful(k, t, duty{expire: func(ctx context.Context, _ time.Time) (int, error) {
 		begun <- struct{}{}
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}})
-	bustest.Running(t, ledger.Follow(board).Run)
+	bustest.Running(t, follower.Run)
 	ledgertest.Booked(t, ledger, k.Person(booking.User), time.Nanosecond)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -244,14 +297,14 @@ func TestWorkUnderWayIsGivenBack(t *testing.T) {
 		t.Fatalf("%d timers are undone, want 1", n)
 	}
 	again := make(chan struct{}, 1)
-	other, board, next := newDutiful(k, t, duty{func(context.Context, time.Time) (int, error) {
+	_, follower, next := newDutiful(k, t, duty{expire: func(context.Context, time.Time) (int, error) {
 		select {
 		case again <- struct{}{}:
 		default:
 		}
 		return 0, nil
 	}})
-	bustest.Running(t, other.Follow(board).Run)
+	bustest.Running(t, follower.Run)
 	bustest.Running(t, next.Run)
 	select {
 	case <-again:

@@ -78,15 +78,19 @@ func (c *cluster) left(w *witness) error {
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
 	defer cancel()
-	for stream, shared := range map[string]string{bus.LedgerStream: bus.FeedConsumer, "TIMERS": bus.TimersConsumer} {
-		consumer, err := c.conn.JetStream().Consumer(ctx, stream, shared)
-		if err != nil {
-			return fmt.Errorf("consumer %s: %w", shared, err)
-		}
-		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-			return fmt.Errorf("consumer %s is behind: %d pending, %d in progress", shared, info.NumPending,
-				info.NumAckPending)
-		}
+	consumer, err := c.conn.JetStream().Consumer(ctx, bus.TimersStream, bus.TimersConsumer)
+	if err != nil {
+		return fmt.Errorf("the consumer of timers: %w", err)
+	}
+	if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+		return fmt.Errorf("timers: %d pending, %d in progress", info.NumPending, info.NumAckPending)
+	}
+	last, err := c.ledger.LastSequence(ctx)
+	if err != nil {
+		return err
+	}
+	if turn, _, err := c.conn.FeedTurn(ctx); err != nil || turn.Done < last {
+		return fmt.Errorf("the feed is at %d of %d: %w", turn.Done, last, err)
 	}
 	reading, stop := context.WithTimeout(c.t.Context(), whole)
 	defer stop()

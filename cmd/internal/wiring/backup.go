@@ -151,7 +151,7 @@ func (o Operator) Restore(
 				return err
 			}
 		}
-		if err := b.Finish(ctx, conn, r.Ledger.Board); err != nil {
+		if err := b.Finish(ctx, conn); err != nil {
 			return err
 		}
 		r.Wrong, err = b.Compare(ctx, conn, options)

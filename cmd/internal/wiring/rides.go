@@ -84,7 +84,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}, nil
 }
 
-// keep returns the task that expires overdue bookings and reacts to events, as the service itself.
+// keep returns the task that expires overdue bookings and attends to others, as the service itself.
 // Only the first call of a process returns one. All processes share the work.
 func (r *Rides) keep(ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) ([]program.Task, error) {
 	if r.kept {
@@ -97,7 +97,7 @@ func (r *Rides) keep(ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identi
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := timers.NewScheduler(ledger, r.board, manager)
+	keeper, err := timers.NewScheduler(ledger, r.follower, manager)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	return Component{
 		Handler: service.Routes(),
-		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger) }, leave),
+		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger, r.follower) }, leave),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
 			{Name: "room", Ready: m.ledger.Room}},
 	}, nil
