@@ -249,6 +249,9 @@ func (l *Ledger) appendFailed(ctx context.Context, err error, unknown bool) erro
 	return errNotRecorded.Because(fmt.Errorf("append: %w", err))
 }
 
+// once stores in the ledger, and tries once.
+var once = []jetstream.PublishOpt{jetstream.WithExpectStream(bus.LedgerStream), jetstream.WithRetryAttempts(0)}
+
 // publishOne sends the messages of one command once, and returns the sequence of the last one.
 func (l *Ledger) publishOne(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	if len(msgs) > 1 {
@@ -267,8 +270,7 @@ func (l *Ledger) publishOne(ctx context.Context, msgs []*nats.Msg) (uint64, erro
 	h.Del(jetstreamext.BatchCommitHeader)
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
-	ack, err := l.conn.Publish(ctx, msgs[0], jetstream.WithExpectStream(bus.LedgerStream),
-		jetstream.WithRetryAttempts(0))
+	ack, err := l.conn.Publish(ctx, msgs[0], once...)
 	if err != nil {
 		return 0, err
 	}
