@@ -29,7 +29,9 @@ const idLength = 26
 func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program rather than return an error
-	return identifiers.EncodeToString(b[:])
+	var id [idLength]byte
+	identifiers.Encode(id[:], b[:])
+	return string(id[:])
 }
 
 // DeriveID returns an identifier that depends on the parts and their order only. It hashes each

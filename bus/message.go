@@ -41,15 +41,16 @@ type CloudEvent struct {
 
 // Header returns the headers of a message with a JSON body.
 func (e CloudEvent) Header() nats.Header {
-	h := nats.Header{
-		headerSpecVersion: {"1.0"}, HeaderID: {e.ID}, HeaderType: {e.Type}, HeaderTime: {e.Time},
-		HeaderContentType: {"application/json"},
+	h := make(nats.Header, 8)
+	all := [...]struct{ name, value string }{
+		{headerSpecVersion, "1.0"}, {HeaderID, e.ID}, {HeaderType, e.Type}, {HeaderTime, e.Time},
+		{HeaderContentType, "application/json"}, {headerSource, e.Source}, {HeaderSubject, e.Subject},
 	}
-	if e.Source != "" {
-		h[headerSource] = []string{e.Source}
-	}
-	if e.Subject != "" {
-		h[HeaderSubject] = []string{e.Subject}
+	values := make([]string, len(all)) // in one allocation
+	for i, a := range all {
+		if values[i] = a.value; a.value != "" {
+			h[a.name] = values[i : i+1 : i+1]
+		}
 	}
 	return h
 }

@@ -156,7 +156,7 @@ func (a *appending) try(ctx context.Context) (uint64, error) {
 	var seq uint64
 	if err == nil {
 		admitted.guard(a.msgs[0])
-		seq, err = l.publish(ctx, a.msgs)
+		seq, err = l.group.publish(ctx, a.msgs)
 		admitted.leave()
 	}
 	a.silent = nil
@@ -249,15 +249,28 @@ func (l *Ledger) appendFailed(ctx context.Context, err error, unknown bool) erro
 	return errNotRecorded.Because(fmt.Errorf("append: %w", err))
 }
 
-// publish sends the messages once, and returns the sequence of the last one.
-func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
+// once stores in the ledger, and tries once.
+var once = []jetstream.PublishOpt{jetstream.WithExpectStream(bus.LedgerStream), jetstream.WithRetryAttempts(0)}
+
+// publishOne sends the messages of one command once, and returns the sequence of the last one.
+func (l *Ledger) publishOne(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	if len(msgs) > 1 {
+		leave, err := l.enter(ctx, msgs[len(msgs)-1])
+		if err != nil {
+			return 0, err
+		}
+		defer leave()
+		ctx, cancel := context.WithTimeout(ctx, batchPatience)
+		defer cancel()
 		return l.publishBatch(ctx, msgs)
 	}
+	h := msgs[0].Header // may have been in a batch that was refused
+	h.Del(jetstreamext.BatchIDHeader)
+	h.Del(jetstreamext.BatchSeqHeader)
+	h.Del(jetstreamext.BatchCommitHeader)
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
-	ack, err := l.conn.Publish(ctx, msgs[0], jetstream.WithExpectStream(bus.LedgerStream),
-		jetstream.WithRetryAttempts(0))
+	ack, err := l.conn.Publish(ctx, msgs[0], once...)
 	if err != nil {
 		return 0, err
 	}
@@ -267,28 +280,12 @@ func (l *Ledger) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) 
 	return ack.Sequence, nil
 }
 
+// publishBatch sends messages once, as one batch, and returns the sequence of the last one.
 func (l *Ledger) publishBatch(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
-	leave, err := l.enter(ctx, msgs[len(msgs)-1])
-	if err != nil {
-		return 0, err
-	}
-	defer leave()
-	ctx, cancel := context.WithTimeout(ctx, batchPatience)
-	defer cancel()
 	if err := l.conn.AwaitUp(ctx); err != nil {
 		return 0, err
 	}
-	b, err := jetstreamext.NewBatchPublisher(l.js, jetstreamext.BatchFlowControl{AckFirst: false,
-		AckTimeout: batchPatience})
-	if err != nil {
-		return 0, err
-	}
-	for _, m := range msgs[:len(msgs)-1] {
-		if err := b.AddMsg(m); err != nil {
-			return 0, err
-		}
-	}
-	ack, err := b.CommitMsg(ctx, msgs[len(msgs)-1])
+	ack, err := jetstreamext.PublishMsgBatch(ctx, l.js, msgs, jetstreamext.BatchFlowControl{AckFirst: false})
 	if err != nil {
 		return 0, err
 	}

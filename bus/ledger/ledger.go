@@ -43,6 +43,10 @@ type Options struct {
 	// new bookings may use nine tenths of the ledger.
 	Board *board.Board
 	Disk  bus.Disk // under the ledger; nil: a server elsewhere looks after its disk
+	// GroupFrom is the number of waiting commands from which they are stored in one batch; 0:
+	// never. Use [GroupPays] where one server syncs each write. Replicas share their syncs without
+	// it, and a server that syncs later has none to share.
+	GroupFrom int
 	// ForgetEvery is how often a board drops what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration
 }
@@ -63,6 +67,7 @@ type Ledger struct {
 	appended atomic.Uint64 // the highest acknowledged sequence
 	shown    func(booking.ID) uint64
 	room     *room
+	group    *group
 
 	forgetEvery time.Duration
 
@@ -93,13 +98,15 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
-	return &Ledger{
+	l := &Ledger{
 		conn: c, js: c.JetStream(), log: c.Log(), metrics: newMetrics(c.Registerer()), epoch: o.Epoch,
 		batches: make(chan struct{}, maxBatches), verify: verifier{o.Tokens},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
 		room:        &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
 		acceptances: known,
-	}, nil
+	}
+	l.group = newGroup(o.GroupFrom, l.publishOne, l.publishBatch)
+	return l, nil
 }
 
 // Conn returns the connection of the ledger.

@@ -28,8 +28,7 @@ func TestRace(t *testing.T) {
 	if wait.Long() {
 		rounds = 150
 	}
-	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
-		k := ledgertest.New(t, e)
+	ledgertest.Races(t, func(t *testing.T, k *ledgertest.Kit) {
 		var desks []*booking.Desk
 		for range 3 { // three processes, each on another server of the cluster
 			desks = append(desks, ledgertest.NewDesk(t, k.Ledger(t)))
@@ -177,10 +176,19 @@ func race(
 // Leaders come and go: nobody may learn that they won when they did not, or that they lost when
 // they won.
 func TestUnknownOutcomes(t *testing.T) {
-	t.Parallel() // most of it is waiting
-	e := bustest.RunCluster(t)
-	k := ledgertest.New(t, e)
-	stepDowns := e.StepDowns(t, bus.LedgerStream, 300*time.Millisecond)
+	for name, from := range map[string]int{"one by one": 0, "grouped": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			k := ledgertest.New(t, bustest.RunCluster(t))
+			k.GroupFrom = from
+			unknownOutcomes(t, k)
+		})
+	}
+}
+
+func unknownOutcomes(t *testing.T, k *ledgertest.Kit) {
+	t.Helper()
+	stepDowns := k.StepDowns(t, bus.LedgerStream, 300*time.Millisecond)
 	var desks []*booking.Desk
 	for range 3 {
 		desks = append(desks, ledgertest.NewDesk(t, k.Ledger(t)))

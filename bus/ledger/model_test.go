@@ -13,7 +13,6 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
@@ -30,8 +29,7 @@ func TestModel(t *testing.T) {
 	if wait.Long() {
 		life, limit = 30*time.Second, 20_000
 	}
-	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
-		k := ledgertest.New(t, e)
+	ledgertest.Races(t, func(t *testing.T, k *ledgertest.Kit) {
 		ledger := k.Ledger(t)
 		one, _ := ledgertest.Follow(t, ledger)
 		other, _ := ledgertest.Follow(t, k.Ledger(t))
@@ -40,7 +38,7 @@ func TestModel(t *testing.T) {
 
 		ctx, stop := context.WithTimeout(t.Context(), life)
 		defer stop()
-		stepDowns := e.StepDowns(t, bus.LedgerStream, 400*time.Millisecond)
+		stepDowns := k.StepDowns(t, bus.LedgerStream, 400*time.Millisecond)
 		c := newCrowd(t, k, ledgers, riders, limit)
 		c.run(ctx, k, users, seed)
 		took := time.Since(c.start)
@@ -66,7 +64,7 @@ func TestModel(t *testing.T) {
 		t.Logf("%d calls about %d bookings in %v, %d step-downs; %d histories checked in %v: %v", calls, len(c.floor),
 			took.Round(time.Millisecond), downs,
 			checked, time.Since(began).Round(time.Millisecond), answers)
-		if e.Replicas > 1 && downs == 0 {
+		if k.Replicas > 1 && downs == 0 {
 			t.Error("no leader ever stepped down")
 		}
 

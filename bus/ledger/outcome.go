@@ -86,7 +86,7 @@ func (l *Ledger) probe(kind booking.Kind) func(context.Context) error {
 		_, err = l.conn.Publish(ctx, &nats.Msg{Subject: last.Subject, Header: nats.Header{
 			// Without this guard an event that has just aged would be stored again.
 			jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(last.Seq, 10)},
-		}}, jetstream.WithExpectStream(bus.LedgerStream), jetstream.WithRetryAttempts(0))
+		}}, once...)
 		if bus.APIError(err).ErrorCode == bus.CodeStoreFailed {
 			return nil
 		}

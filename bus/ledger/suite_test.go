@@ -6,14 +6,12 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
-	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger/ledgertest"
 )
 
 func TestLedgerIsALog(t *testing.T) {
 	t.Parallel() // most of it is waiting
-	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
-		k := ledgertest.New(t, e)
+	ledgertest.Races(t, func(t *testing.T, k *ledgertest.Kit) {
 		conn := k.Connect(t)
 		bookingtest.LogSuite(t, func(t *testing.T) bookingtest.Env {
 			return bookingtest.Env{

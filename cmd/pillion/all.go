@@ -118,7 +118,7 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer base.Close()
-	base.Store = store
+	base.Store, base.Syncs = store, store != nil && c.Sync.Always
 	base.Watch("http", httpCert)
 	base.Watch("nats", natsCert)
 	auth, user, rider, rides, err := c.components(base)

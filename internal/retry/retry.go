@@ -49,7 +49,19 @@ func (p Policy) Do(ctx context.Context, op func() error) error {
 // Get is [Policy.Do] for a call that returns a value. It returns the value of the last try,
 // whatever that came to.
 func Get[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) {
-	return get(ctx, p, p.Pauses(), op)
+	// Most calls succeed at once, and need no more than this.
+	v, err := op()
+	if err == nil {
+		return v, nil
+	}
+	tried := false
+	return get(ctx, p, p.Pauses(), func() (T, error) {
+		if tried {
+			return op()
+		}
+		tried = true
+		return v, err
+	})
 }
 
 // Keep is [Policy.Do] for a long session that starts again whenever it breaks. The session calls

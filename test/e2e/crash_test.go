@@ -16,7 +16,7 @@ import (
 // afterwards, and a retry with the same key returns the same booking.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Parallel()
-	const kills, clients = 10, 50
+	const kills, clients = 10, 64
 	p := newPorts(t)
 	data := t.TempDir()
 	prog := pillion(t, p, data)

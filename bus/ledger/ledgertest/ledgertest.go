@@ -25,6 +25,8 @@ import (
 type Kit struct {
 	*bustest.Env
 	Auth *tokentest.Authority
+
+	GroupFrom int // of its ledgers; see [ledger.Options]
 }
 
 // A Person is an actor with the token that proves it.
@@ -37,6 +39,21 @@ type Person struct {
 func New(t testing.TB, e *bustest.Env) *Kit {
 	t.Helper()
 	return &Kit{Env: e, Auth: tokentest.New(t)}
+}
+
+// Races is [bustest.Races] for what appends. It runs test once more with group commit that groups
+// whatever it can, on one server that syncs each write. In the long form it does so on a cluster
+// of three too.
+func Races(t *testing.T, test func(t *testing.T, k *Kit)) {
+	t.Helper()
+	bustest.Races(t, func(t *testing.T, e *bustest.Env) { test(t, New(t, e)) })
+	t.Run("grouped", func(t *testing.T) {
+		bustest.Setup{SyncAlways: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+			k := New(t, e)
+			k.GroupFrom = 2
+			test(t, k)
+		})
+	})
 }
 
 // Person returns a new user or rider.
@@ -59,7 +76,7 @@ func (k *Kit) Ledger(t testing.TB) *ledger.Ledger {
 // LedgerOn opens a ledger on a connection.
 func (k *Kit) LedgerOn(t testing.TB, c *bus.Conn) *ledger.Ledger {
 	t.Helper()
-	l, err := ledger.Open(c, ledger.Options{Source: "/test", Tokens: k.Auth.Verifier()})
+	l, err := ledger.Open(c, ledger.Options{Source: "/test", Tokens: k.Auth.Verifier(), GroupFrom: k.GroupFrom})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,7 @@ type Base struct {
 	Clock    *trust.Clock
 	Verifier *token.Verifier
 	Store    Store // of the NATS server in this process; nil if there is none
+	Syncs    bool  // whether that server syncs each write to disk
 
 	epoch  *trust.Epoch
 	others map[string]*bus.Conn // the other connections of the process, by service

@@ -143,6 +143,9 @@ func (b *Base) ledger(source string, board *board.Board) (*ledger.Ledger, error)
 	if b.Store != nil {
 		o.Disk = b.Store.Volume
 	}
+	if b.Syncs {
+		o.GroupFrom = ledger.GroupPays
+	}
 	ledger, err := ledger.Open(b.Conn, o)
 	if err != nil {
 		return nil, fmt.Errorf("open the ledger: %w", err)
