@@ -366,6 +366,10 @@ func TestFeedIsLeftToOneThatCanJudge(t *testing.T) {
 // A hesitant verifier judges no token until the context ends, and reports when it begins.
 type hesitant struct{ asked chan struct{} }
 
+func (h hesitant) VerifyAccessAt(ctx context.Context, raw string, at time.Time) (token.Claims, error) {
+	return h.VerifyAt(ctx, raw, at)
+}
+
 func (h hesitant) VerifyAt(ctx context.Context, _ string, _ time.Time) (token.Claims, error) {
 	select {
 	case h.asked <- struct{}{}:

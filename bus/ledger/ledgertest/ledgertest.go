@@ -27,10 +27,10 @@ type Kit struct {
 	Auth *tokentest.Authority
 }
 
-// A Person is an actor with the token that proves it.
+// A Person is an actor with an access token, and the event token in it.
 type Person struct {
 	booking.Actor
-	Proof string
+	Token, Proof string
 }
 
 // New returns a Kit on e, with a new authority.
@@ -42,7 +42,8 @@ func New(t testing.TB, e *bustest.Env) *Kit {
 // Person returns a new user or rider.
 func (k *Kit) Person(role booking.Role) Person {
 	id := booking.NewID()
-	return Person{booking.Actor{ID: id, Role: role}, k.Auth.Token(token.Role(role), id, "somebody@example.com")}
+	raw, proof := k.Auth.Pair(token.Role(role), id)
+	return Person{booking.Actor{ID: id, Role: role}, raw, proof}
 }
 
 // Command returns a new command of the person.
@@ -114,7 +115,7 @@ func Message(
 	change ...func(m *nats.Msg, body map[string]any),
 ) *nats.Msg {
 	body := map[string]any{
-		"v": 1, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
+		"v": 2, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
 	}
 	switch kind {
 	case booking.Requested, booking.Released:
