@@ -72,8 +72,8 @@ type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
 
-// Strangers who are refused get a line a second, with the number of those that got none. People with
-// a token get a line each, and so does what succeeds.
+// Strangers who are refused get a line a second, with the number of those that got none. People
+// with a token get a line each, and so does what succeeds.
 func TestRefusedStrangersDoNotFillTheLog(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")

@@ -268,10 +268,10 @@ func (s *Server) Stop() error {
 	return s.lock.Unlock()
 }
 
-// A logger writes the server's log to slog, without tokens: the server quotes what a client sends as
-// its user, for example. It demotes notices to debug messages, and errors of one client to warnings,
-// of which it writes one a second: anyone who may connect can cause those, and an error is for an
-// operator.
+// A logger writes the server's log to slog, without tokens: the server quotes what a client sends
+// as its user, for example. It demotes notices to debug messages, and errors of one client to
+// warnings, of which it writes one a second: anyone who may connect can cause those, and an error
+// is for an operator.
 type logger struct {
 	log     *slog.Logger
 	clients *ration.Lines

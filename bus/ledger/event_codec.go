@@ -38,8 +38,8 @@ type body struct {
 	Stars    int            `json:"stars,omitempty"`
 }
 
-// encode makes the message of one event. proof is the actor's event token, guard the sequence of the
-// booking's last message that the event was decided upon, or 0 for a new booking.
+// encode makes the message of one event. proof is the actor's event token, guard the sequence of
+// the booking's last message that the event was decided upon, or 0 for a new booking.
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
 		V: schema, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,

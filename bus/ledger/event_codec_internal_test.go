@@ -77,7 +77,8 @@ func TestMismatchesAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(e, m)
-		_, _, err = decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: 1, StoredAt: time.Now()})
+		_, _, err = decode(bus.Message{Subject: m.Subject, Header: m.Header, Data: m.Data, Seq: 1,
+			StoredAt: time.Now()})
 		if reason, _ := RefusalReason(err); reason != "mismatch" {
 			t.Errorf("another %s: %v", what, err)
 		}

@@ -79,7 +79,7 @@ func TestForgedEngagements(t *testing.T) {
 func record(rider ledgertest.Person, proof string, version int, id booking.ID) *nats.Msg {
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
 	m.Header.Set("Authorization", "Bearer "+proof)
-	m.Data, _ = json.Marshal(map[string]any{"v": version, "rider": rider.ID, "booking_id": id, // cannot fail
+	m.Data, _ = json.Marshal(map[string]any{"v": version, "rider": rider.ID, "booking_id": id,
 		"event_id": booking.NewID(), "command_id": booking.NewID()})
 	return m
 }

@@ -96,8 +96,8 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	return i, nil
 }
 
-// Act returns the service as an actor, with the event token that proves it. It returns ErrNoIdentity
-// while there is no valid token.
+// Act returns the service as an actor, with the event token that proves it. It returns
+// ErrNoIdentity while there is no valid token.
 func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	i.mu.Lock()
 	held, why := i.held, i.why

@@ -21,8 +21,8 @@ import (
 var tokenShape = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
 
 // TestTokensAtRest takes a ride to its end, and throws every token that is stored anywhere, in
-// NATS or in a file of its store, at every door: the HTTP routes, a refresh, a logout and NATS. None
-// opens.
+// NATS or in a file of its store, at every door: the HTTP routes, a refresh, a logout and NATS.
+// None opens.
 func TestTokensAtRest(t *testing.T) {
 	t.Parallel()
 	p, data := newPorts(t), t.TempDir()
