@@ -14,7 +14,7 @@ type Command struct {
 	// Request is a fingerprint of the request, if a retry could ask for something else under the
 	// same ID; see [Keyed]. Each event of the command carries it.
 	Request string
-	// Proof is the actor's credential, which this package does not read. Each event of the command
+	// Proof is what proves the actor, and this package does not read it. Each event of the command
 	// carries it. It is hidden when a Command is printed or logged. Do not print a struct with a
 	// Command in an unexported field: fmt does not call the Command's methods there.
 	Proof string `json:"-"`

@@ -30,7 +30,7 @@ const (
 	Bearer = "Bearer "
 	// BookingTypePrefix begins the type of what happens to a booking.
 	BookingTypePrefix = "pillion.booking."
-	// SchemaVersion is the version of the bodies about bookings, their field v.
+	// SchemaVersion is the version of the feed's bodies, their field v.
 	SchemaVersion = 1
 )
 

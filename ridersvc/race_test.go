@@ -39,6 +39,7 @@ type town struct {
 	client *http.Client
 	desk   *booking.Desk // of the users' service
 	user   string        // ulla's token
+	proof  string        // the event token in it
 	riders []string      // ids
 	tokens []string      // theirs
 }
@@ -47,6 +48,7 @@ func newTown(t testing.TB, e *bustest.Env, riders int) *town {
 	t.Helper()
 	x := &town{auth: tokentest.New(t), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: riders}}}
 	x.user = x.auth.Token(token.User, ulla, "john@example.com")
+	x.proof = tokentest.EventToken(t, x.user)
 	for range riders {
 		id := booking.NewID()
 		x.riders = append(x.riders, id)
@@ -161,7 +163,8 @@ func (x *town) bookTrip(t testing.TB, trip booking.Trip) booking.ID {
 
 func (x *town) byUser() booking.Command {
 	return booking.Command{
-		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: ulla, Role: booking.User}, Proof: x.user,
+		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: ulla, Role: booking.User},
+		Proof: x.proof,
 	}
 }
 

@@ -122,3 +122,9 @@ func (e *env) nothingTried() {
 		e.t.Errorf("%d events were appended or tried", n)
 	}
 }
+
+func TestTokensOfOlderBuilds(t *testing.T) {
+	e := newEnv(t)
+	webtest.OldTokensOnlyRead(t, e.handler, e.auth, token.Rider, calls...)
+	e.nothingTried()
+}

@@ -35,7 +35,7 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) {
 		c, err := v.Verify(t.Context(), raw)
 		checkVerdict(t, raw, c, err)
-		c, err = v.VerifyAt(t.Context(), raw, start)
+		c, err = v.VerifyAccessAt(t.Context(), raw, start)
 		checkVerdict(t, raw, c, err)
 	})
 }
@@ -120,9 +120,10 @@ func checkClaims(t *testing.T, raw string, c token.Claims) {
 	want := map[string]any{
 		"iss": nil, "aud": nil, "sub": c.Subject, "role": string(c.Role), "jti": c.ID,
 		"iat": json.Number(fmt.Sprint(c.IssuedAt.Unix())), "exp": json.Number(fmt.Sprint(c.ExpiresAt.Unix())),
-		"email": nil, "sid": nil, "nbf": nil,
+		"email": nil, "sid": nil, "nbf": nil, "evt": nil,
 	}
-	for name, value := range map[string]string{"iss": c.Issuer, "aud": c.Audience, "email": c.Email, "sid": c.Session} {
+	for name, value := range map[string]string{"iss": c.Issuer, "aud": c.Audience, "email": c.Email, "sid": c.Session,
+		"evt": string(c.Event)} {
 		if _, there := claims[name]; there || value != "" {
 			want[name] = value
 		}

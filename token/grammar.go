@@ -14,11 +14,23 @@ import (
 type parsedToken struct {
 	claims        Claims
 	iat, nbf, exp int64 // seconds since 1970; nbf is 0 when absent
-	service       bool  // typ is ServiceType
+	kind          kind
 }
 
+// A kind is a set of kinds of token.
+type kind uint8
+
+const (
+	access  kind = 1 << iota // typ is that of a request's token
+	service                  // typ is ServiceType
+	event                    // typ is EventType
+)
+
 // expectedClaims are the values that the grammar compares a token with.
-type expectedClaims struct{ typ, issuer, audience string }
+type expectedClaims struct {
+	typ, issuer, audience string
+	ledger                string // the audience of event tokens
+}
 
 // segments encodes and decodes the three parts of a token (RFC 7515 section 2), without padding and
 // with one spelling of the last character. Go's decoder skips line breaks, which split refuses
@@ -123,12 +135,18 @@ func (e expectedClaims) header(data []byte, p *parsedToken) error {
 		return refuse(malformed, "in the header "+err.Error())
 	case alg != "RS256":
 		return refuse(algorithm, "alg is not RS256")
-	case typ != e.typ && typ != ServiceType:
+	case typ == EventType:
+		p.kind = event
+	case typ == ServiceType:
+		p.kind = service
+	case typ == e.typ:
+		p.kind = access
+	default:
 		return refuse(wrongType, "typ is another kind of token")
-	case p.claims.KeyID == "":
+	}
+	if p.claims.KeyID == "" {
 		return refuse(malformed, "in the header kid is missing")
 	}
-	p.service = typ == ServiceType
 	return nil
 }
 
@@ -149,7 +167,7 @@ type detail string
 func (d detail) Error() string { return string(d) }
 
 // claimNames are the claims that the grammar knows.
-var claimNames = [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "role", "email"}
+var claimNames = [...]string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "role", "email", "evt"}
 
 // foldsTo reports whether a reader that ignores case, such as encoding/json, takes name for one of
 // names: ROLE, or "iſs".
@@ -184,6 +202,10 @@ func (e expectedClaims) payload(data []byte, p *parsedToken) error {
 			if c.Email, err = s.text(); err == nil && !validEmail(c.Email) {
 				err = errEmail
 			}
+		case "evt":
+			var text string
+			text, err = s.text()
+			c.Event = EventToken(text)
 		case "iat":
 			hasIAT = true
 			p.iat, err = s.seconds()
@@ -207,12 +229,14 @@ func (e expectedClaims) payload(data []byte, p *parsedToken) error {
 		return refuse(malformed, "in the claims "+err.Error())
 	case badRole || c.Role == "":
 		return refuse(role, "role is missing or none of ours")
-	case (c.Role == Service) != p.service:
+	case p.kind != event && (c.Role == Service) != (p.kind == service):
 		return refuse(role, "role is not one of this kind of token")
 	case c.Subject == "" || c.ID == "" || !hasIAT || !hasEXP:
 		return refuse(malformed, "sub, jti, iat or exp is missing")
-	case c.Email == "" && c.Role != Service:
+	case c.Email == "" && p.kind == access:
 		return refuse(malformed, "email is missing")
+	case p.kind == event && (c.Email != "" || c.Event != ""):
+		return refuse(malformed, "an event token has an email or an event token")
 	case p.exp <= p.iat || p.exp-p.iat > int64(MaxLife/time.Second):
 		return refuse(lifetime, "exp is not within 24 hours after iat")
 	}

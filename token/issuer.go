@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -41,6 +42,7 @@ type Issuer struct {
 	now      func() time.Time
 	newID    func() string
 	header   string // the encoded header of all its tokens
+	event    string // that of their event tokens
 }
 
 // NewIssuer returns an Issuer, or the faults of the configuration, joined. Errors: ErrKey,
@@ -70,16 +72,21 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		now:      c.Now,
 		newID:    c.NewID,
 	}
-	header, err := encode(struct {
+	var errs [2]error
+	i.header, errs[0] = encodeHeader(i.expected.typ, i.key.ID)
+	i.event, errs[1] = encodeHeader(EventType, i.key.ID)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, ErrSettings.Because(err)
+	}
+	return i, nil
+}
+
+func encodeHeader(typ, kid string) (string, error) {
+	return encode(struct {
 		Alg string `json:"alg"`
 		Typ string `json:"typ"`
 		Kid string `json:"kid"`
-	}{"RS256", i.expected.typ, i.key.ID})
-	if err != nil {
-		return nil, ErrSettings.Because(err)
-	}
-	i.header = header
-	return i, nil
+	}{"RS256", typ, kid})
 }
 
 // expectedOf returns expectedClaims, with defaults for empty values.
@@ -94,6 +101,7 @@ func expectedOf(typ, issuer, audience string) expectedClaims {
 	if audience != "" {
 		d.audience = audience
 	}
+	d.ledger = d.audience + ledgerAudience
 	return d
 }
 
@@ -108,8 +116,22 @@ func checkPrivate(key *rsa.PrivateKey) error {
 	return key.Validate()
 }
 
-// Issue signs a token for g that is valid from now for the issuer's Life. It returns the token and
-// the claims that a verifier will return. Errors: ErrGrant.
+// The claims of a token, as its issuer writes them.
+type issuedClaims struct {
+	Issuer    string `json:"iss"`
+	Audience  string `json:"aud"`
+	Subject   string `json:"sub"`
+	Role      Role   `json:"role"`
+	Email     string `json:"email,omitempty"`
+	Session   string `json:"sid,omitempty"`
+	ID        string `json:"jti"`
+	IssuedAt  int64  `json:"iat"`
+	ExpiresAt int64  `json:"exp"`
+	Event     string `json:"evt,omitempty"`
+}
+
+// Issue signs a token for g that is valid from now for the issuer's Life, and the event token in
+// it. It returns the token and the claims that a verifier will return. Errors: ErrGrant.
 func (i *Issuer) Issue(g Grant) (signed string, c Claims, err error) { return i.IssueAt(g, i.now()) }
 
 // IssueAt is Issue as of now, for a caller that has chosen the key by that time.
@@ -118,35 +140,40 @@ func (i *Issuer) IssueAt(g Grant, now time.Time) (signed string, c Claims, err e
 		return "", Claims{}, ErrGrant.Because(errors.New("email is not valid UTF-8"))
 	}
 	iat := now.Unix()
-	payload, err := encode(struct {
-		Issuer    string `json:"iss"`
-		Audience  string `json:"aud"`
-		Subject   string `json:"sub"`
-		Role      Role   `json:"role"`
-		Email     string `json:"email,omitempty"`
-		Session   string `json:"sid,omitempty"`
-		ID        string `json:"jti"`
-		IssuedAt  int64  `json:"iat"`
-		ExpiresAt int64  `json:"exp"`
-	}{
-		i.expected.issuer, i.expected.audience, g.Subject, g.Role, g.Email, g.Session, i.newID(), iat, iat + i.life,
-	})
-	if err != nil {
-		return "", Claims{}, ErrGrant.Because(err)
+	claims := issuedClaims{
+		Issuer: i.expected.issuer, Audience: i.expected.ledger, Subject: g.Subject, Role: g.Role, Session: g.Session,
+		ID: i.newID(), IssuedAt: iat, ExpiresAt: iat + i.life,
 	}
-	text := i.header + "." + payload
-	// The verifier's grammar checks the grant, with a placeholder for the signature.
-	s, _, err := i.expected.parse(text + ".AA")
+	if claims.Event, _, err = i.sign(i.event, claims); err != nil {
+		return "", Claims{}, err
+	}
+	claims.Audience, claims.Email = i.expected.audience, g.Email
+	signed, p, err := i.sign(i.header, claims)
+	if err != nil {
+		return "", Claims{}, err
+	}
+	return signed, p.claims, nil
+}
+
+// sign returns a signed token, and what the grammar reads in it. Errors: ErrGrant.
+func (i *Issuer) sign(header string, c issuedClaims) (string, *parsedToken, error) {
+	payload, err := encode(c)
+	if err != nil {
+		return "", nil, ErrGrant.Because(err)
+	}
+	text := header + "." + payload
+	// The verifier's grammar checks the grant, with a placeholder that is as long as the signature.
+	p, _, err := i.expected.parse(text + "." + strings.Repeat("A", segments.EncodedLen(i.private.Size())))
 	if err != nil {
 		var r *refusal
 		errors.As(err, &r)
-		return "", Claims{}, ErrGrant.Because(r)
+		return "", nil, ErrGrant.Because(r)
 	}
 	signature, err := jwt.SigningMethodRS256.Sign(text, i.private)
 	if err != nil {
-		return "", Claims{}, fmt.Errorf("token: sign: %w", err)
+		return "", nil, fmt.Errorf("token: sign: %w", err)
 	}
-	return text + "." + segments.EncodeToString(signature), s.claims, nil
+	return text + "." + segments.EncodeToString(signature), p, nil
 }
 
 // Key returns the public half of the signing key, for a KeySet.

@@ -39,7 +39,7 @@ func TestIssue(t *testing.T) {
 			ID: c.ID, Subject: tt.grant.Subject, Email: tt.grant.Email, Session: tt.grant.Session, Role: tt.grant.Role,
 			Issuer:   "pillion",
 			Audience: "pillion", IssuedAt: start, ExpiresAt: start.Add(tt.life.Truncate(time.Second)),
-			KeyID: token.Thumbprint(&a.Private.PublicKey),
+			KeyID: token.Thumbprint(&a.Private.PublicKey), Event: token.EventToken(tokentest.EventToken(t, signed)),
 		}
 		if c != want {
 			t.Errorf("%s: claims %+v", tt.name, c)
@@ -69,8 +69,12 @@ func TestIssueOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	header := fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"%s"}`, i.Key().ID)
+	event := a.Raw(a.Private, strings.Replace(header, "JWT", "event+jwt", 1),
+		`{"iss":"pillion","aud":"pillion-ledger","sub":"ullaullaullaullaullaullaul","role":"user",`+
+			`"sid":"ritaritaritaritaritaritari","jti":"abcdefghijklmnopqrstuvwxyz","iat":1764000000,"exp":1764000060}`)
 	claims := `{"iss":"pillion","aud":"pillion","sub":"ullaullaullaullaullaullaul","role":"user","email":"ulla@example.com",` +
-		`"sid":"ritaritaritaritaritaritari","jti":"abcdefghijklmnopqrstuvwxyz","iat":1764000000,"exp":1764000060}`
+		`"sid":"ritaritaritaritaritaritari","jti":"abcdefghijklmnopqrstuvwxyz","iat":1764000000,"exp":1764000060,` +
+		`"evt":"` + event + `"}`
 	if want := a.Raw(a.Private, header, claims); signed != want {
 		text, _ := base64.RawURLEncoding.DecodeString(strings.Split(signed, ".")[1])
 		t.Errorf("claims are %s", text)

@@ -36,14 +36,42 @@ const (
 
 // The defaults of Config and IssuerConfig.
 const (
-	defaultName = "pillion" // iss and aud
-	defaultType = "JWT"     // typ
+	defaultName    = "pillion" // iss and aud
+	defaultType    = "JWT"     // typ
+	ledgerAudience = "-ledger" // follows aud in event tokens
 )
 
-// ServiceType is the typ of the tokens of services, which act with role Service. They are valid in
-// events and not in requests. No other token has that role, and these have no other (RFC 8725
+// The other kinds of token have a typ of their own, so that none passes for another (RFC 8725
 // section 3.11).
-const ServiceType = "service+jwt"
+const (
+	// ServiceType is the typ of the tokens of services, which act with role Service. No access
+	// token has that role, and these have no other.
+	ServiceType = "service+jwt"
+	// EventType is the typ of event tokens: see [EventToken].
+	EventType = "event+jwt"
+)
+
+// An EventToken is the token that an event carries. It proves who caused the event, and is refused
+// wherever a token opens something: in requests and by NATS. It travels in the claim evt of the
+// access token, or of the service's token, whose claims it repeats, except for aud and email. So
+// whoever reads stored events gets nothing to log in with.
+//
+// It is hidden when it is printed or logged, also as a part of Claims.
+type EventToken string
+
+// String returns a text without the token. Convert to string for the token itself.
+func (t EventToken) String() string {
+	if t == "" {
+		return ""
+	}
+	return "(event token)"
+}
+
+// GoString is String, for %#v.
+func (t EventToken) GoString() string { return t.String() }
+
+// MarshalText is String, for encoding/json.
+func (t EventToken) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // A Role is the role of an account. Its value is the name in tokens.
 type Role string
@@ -81,6 +109,17 @@ type Claims struct {
 	ExpiresAt time.Time // exp
 
 	KeyID string // kid of the header: the key that signed it
+
+	Event EventToken // evt; empty in event tokens, and in tokens of older builds
+}
+
+// Proof returns the event token that came with a verified access token. It returns ErrExpired where
+// none did, because an older build has issued the token: its holder logs in again or refreshes.
+func (c Claims) Proof() (EventToken, error) {
+	if c.Event == "" {
+		return "", refuse(expired, "it has no event token")
+	}
+	return c.Event, nil
 }
 
 // idLength is the length of sub, jti and sid: 26 characters of base32 hold 128 bits.

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultCacheSize is the default of Config.CacheSize: about 10 MB when full.
+// DefaultCacheSize is the default of Config.CacheSize: about 25 MB when full.
 const DefaultCacheSize = 16384
 
 // Config is what a Verifier needs. Only Keys is required.
@@ -137,27 +137,43 @@ func (v *Verifier) verifyNow(ctx context.Context, raw string) (Claims, error) {
 			return Claims{}, err
 		}
 	}
-	return v.verify(ctx, raw, verifyTime{at: v.now(), early: seconds(ClockLeeway)})
+	takes := access
+	if v.expected.typ == ServiceType {
+		takes = service
+	}
+	return v.verify(ctx, raw, verifyTime{at: v.now(), takes: takes, early: seconds(ClockLeeway)})
 }
 
-// VerifyAt verifies the token of an event as of the time when the event was stored, with
-// EventLeeway for exp, nbf, iat and the retirement of the key. It also accepts a ServiceType. Every
-// caller gets the same verdict at any time: ErrInvalid is final. ErrUndecided and ErrNoKeys are
-// not: keep the event and ask again.
+// VerifyAt verifies the event token of an event as of the time when the event was stored, with
+// EventLeeway for exp, nbf, iat and the retirement of the key. Every caller gets the same verdict
+// at any time: ErrInvalid is final. ErrUndecided and ErrNoKeys are not: keep the event and ask
+// again.
 //
 // A key id is finally unknown only to a set that is complete as of ClockLeeway after the event was
 // stored, or that was fetched during the call. A revocation, or the compromise of a key, counts for
 // events stored more than EventLeeway after it. There is no verdict before the keys and the
 // revocations are complete as of EventLeeway before the event.
 func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
+	return v.verify(ctx, raw, storedAt(at, event))
+}
+
+// VerifyAccessAt is VerifyAt for the events of builds that had no event tokens. They carry the
+// access token of their actor, or the token of the service.
+func (v *Verifier) VerifyAccessAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
+	return v.verify(ctx, raw, storedAt(at, access|service))
+}
+
+// storedAt returns the time at which the token of an event must be valid, by its storing.
+func storedAt(at time.Time, takes kind) verifyTime {
 	leeway := seconds(EventLeeway)
-	return v.verify(ctx, raw, verifyTime{at: at, event: true, late: leeway, early: leeway, retired: leeway})
+	return verifyTime{at: at, takes: takes, event: true, late: leeway, early: leeway, retired: leeway}
 }
 
 // A verifyTime is the time at which a token must be valid, with the leeways of its times in
 // seconds.
 type verifyTime struct {
 	at                   time.Time
+	takes                kind // the kinds of token that are valid there
 	event                bool
 	late, early, retired int64
 }
@@ -183,7 +199,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims
 			return Claims{}, err
 		}
 	}
-	if !m.event && s.service != (v.expected.typ == ServiceType) {
+	if m.takes&s.kind == 0 {
 		return Claims{}, refuse(wrongType, "typ is another kind of token")
 	}
 	if err := v.checkClaims(s, m); err != nil {
@@ -209,6 +225,9 @@ func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims
 		if err := signed.verify(key); err != nil {
 			return Claims{}, err
 		}
+		if err := v.checkEventToken(s.claims, key); err != nil {
+			return Claims{}, err
+		}
 		v.cache.Add(sum, s)
 	}
 	if v.revocations != nil { // last: a forged token never waits for them
@@ -219,14 +238,41 @@ func (v *Verifier) verify(ctx context.Context, raw string, m verifyTime) (Claims
 	return s.claims, nil
 }
 
+// checkEventToken checks the event token of a token with claims c, if it has one: it must say the
+// same, and have a signature by the same key. So it is valid for as long as the outer token is, and
+// an event that is stored with it will not be refused. It is remembered, because this process will
+// meet it in the event.
+func (v *Verifier) checkEventToken(c Claims, key Key) error {
+	raw := string(c.Event)
+	if raw == "" {
+		return nil
+	}
+	inner, signed, err := v.expected.parse(raw)
+	if err != nil {
+		return err
+	}
+	c.Event, c.Email, c.Audience = "", "", v.expected.ledger
+	if inner.kind != event || inner.claims != c {
+		return refuse(malformed, "its event token says something else")
+	}
+	if err := signed.verify(key); err != nil {
+		return err
+	}
+	v.cache.Add(fingerprintOf(raw), inner)
+	return nil
+}
+
 // checkClaims checks iss, aud and the times of a token. The claims have whole seconds, so the
 // fraction of m.at makes no difference.
 func (v *Verifier) checkClaims(s *parsedToken, m verifyTime) error {
-	now := m.at.Unix()
+	now, us := m.at.Unix(), v.expected.audience
+	if s.kind == event {
+		us = v.expected.ledger
+	}
 	switch {
 	case s.claims.Issuer != v.expected.issuer:
 		return refuse(issuer, "iss is not ours")
-	case s.claims.Audience != v.expected.audience:
+	case s.claims.Audience != us:
 		return refuse(audience, "aud is not us")
 	case now >= s.exp+m.late:
 		return refuse(expired, "exp has passed")

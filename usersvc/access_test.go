@@ -53,3 +53,9 @@ func (e *env) nothingStored() {
 		e.t.Errorf("%d events were stored", n)
 	}
 }
+
+func TestTokensOfOlderBuilds(t *testing.T) {
+	e := newEnv(t)
+	webtest.OldTokensOnlyRead(t, e.handler, e.auth, token.User, calls...)
+	e.nothingStored()
+}

@@ -149,11 +149,12 @@ func book(b *testing.B, desk *booking.Desk, auth *tokentest.Authority) []watched
 				who := booking.NewID()
 				return booking.Command{
 					ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: who, Role: role},
-					Proof: auth.Token(token.Role(role), who, "somebody@example.com"),
+					Proof: auth.Proof(token.Role(role), who),
 				}
 			}
 			user := by(booking.User)
-			rides[i] = watchedRide{ID: booking.ID(booking.NewID()), Token: user.Proof, rider: by(booking.Rider)}
+			rides[i] = watchedRide{ID: booking.ID(booking.NewID()), rider: by(booking.Rider),
+				Token: auth.Token(token.User, user.Actor.ID, "somebody@example.com")}
 			if _, err := desk.Book(b.Context(), user, rides[i].ID, booking.Trip{}); err != nil {
 				return err
 			}

@@ -244,7 +244,7 @@ func write(t *testing.T, in *instance, auth *tokentest.Authority, id booking.ID,
 	by := func(role booking.Role, who string) booking.Command {
 		return booking.Command{
 			ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: who, Role: role},
-			Proof: auth.Token(token.Role(role), who, "a@example.com"),
+			Proof: auth.Proof(token.Role(role), who),
 		}
 	}
 	for range rides {

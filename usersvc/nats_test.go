@@ -133,7 +133,7 @@ func TestOverNATS(t *testing.T) {
 		for range 20 {
 			id := here.ok(t, "POST", "/book", user, "{}")["booking_id"].(string)
 			newest = slices.Insert(newest, 0, id)
-			event(t, seen, "booking."+id+".1.requested", user)
+			event(t, seen, "booking."+id+".1.requested", tokentest.EventToken(t, user))
 			// Right on every instance, and in the list of this one, from the moment of the answer.
 			if v := there.ok(t, "GET", "/bookings/"+id, user, ""); v["state"] != "open" {
 				t.Fatalf("the other instance shows %v", v)
@@ -153,19 +153,20 @@ func TestOverNATS(t *testing.T) {
 
 		id := newest[0]
 		accept := booking.Command{
-			ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: rita, Role: booking.Rider}, Proof: rider,
+			ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: rita, Role: booking.Rider},
+			Proof: tokentest.EventToken(t, rider),
 		}
 		if _, err := there.desk.Accept(t.Context(), accept, booking.ID(id)); err != nil {
 			t.Fatal(err)
 		}
-		event(t, seen, "booking."+id+".2.accepted", rider)
+		event(t, seen, "booking."+id+".2.accepted", tokentest.EventToken(t, rider))
 		if v := here.ok(t, "GET", "/bookings/"+id, user, ""); v["state"] != "accepted" || v["raider_id"] != rita {
 			t.Errorf("the accepted booking is shown as %v", v)
 		}
 		if v := here.ok(t, "POST", "/bookings/"+id+"/cancel", user, `{"reason":"late"}`); v["state"] != "cancelled" {
 			t.Errorf("the cancelled booking is shown as %v", v)
 		}
-		event(t, seen, "booking."+id+".3.cancelled", user)
+		event(t, seen, "booking."+id+".3.cancelled", tokentest.EventToken(t, user))
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/ration"
 )
 
 // RouterConfig configures a router. The zero value works, and logs nothing.
@@ -41,7 +42,8 @@ type RouterConfig struct {
 const defaultPatience = 10 * time.Second
 
 // NewRouter returns a router for a service. Each request gets a request id, a line in the log, a
-// place in the metrics, and headers that prevent caching. A panic is answered with 500. Unknown
+// place in the metrics, and headers that prevent caching. Requests that are refused without a valid
+// token get a line a second, which counts the others. A panic is answered with 500. Unknown
 // paths and methods are answered with a sentence, and HEAD is served wherever GET is.
 //
 // It panics, as MustRegister does, if a service is registered twice with one Registerer.
@@ -113,6 +115,7 @@ type observer struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
+	refused ration.Lines // about refused strangers
 
 	patience time.Duration
 	look     string
@@ -199,7 +202,14 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	if !o.log.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	missed, stranger := 0, !rec.verified && status >= http.StatusBadRequest && status < http.StatusInternalServerError
+	if stranger {
+		var ok bool
+		if missed, ok = o.refused.Next(o.now()); !ok {
+			return
+		}
+	}
+	attrs := make([]slog.Attr, 0, 13)
 	attrs = append(attrs, slog.String("request_id", rec.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Int64("bytes", rec.bytes),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000))
@@ -217,6 +227,9 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	}
 	if aborted {
 		attrs = append(attrs, slog.Bool("aborted", true))
+	}
+	if missed > 0 {
+		attrs = append(attrs, slog.Int("unlogged", missed))
 	}
 	o.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
 }

@@ -72,6 +72,54 @@ type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
 
+// Strangers who are refused get a line a second, with the number of those that got none. People
+// with a token get a line each, and so does what succeeds.
+func TestRefusedStrangersDoNotFillTheLog(t *testing.T) {
+	a := tokentest.New(t)
+	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
+	var j webtest.Journal
+	clock := &clock{now: time.Unix(1_700_000_000, 0)}
+	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.Logger(), Now: clock.Now})
+	r.Get("/public", func(http.ResponseWriter, *http.Request) {})
+	r.With(web.Require(a.Verifier(), token.User, onlyUsers)).Get("/mine",
+		web.Handle(func(http.ResponseWriter, *http.Request) error { return errTaken }))
+	lines := 0
+	ask := func(more int, target, authorization string) map[string]any {
+		t.Helper()
+		req := request("GET", target, "")
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		answer(r, req)
+		lines += more
+		all := j.Lines(t, "request")
+		if len(all) != lines {
+			t.Errorf("%s %.10q: %d lines in the log, want %d", target, authorization, len(all), lines)
+		}
+		return all[len(all)-1]
+	}
+	ask(1, "/mine", "")
+	for range 50 {
+		ask(0, "/mine", "")
+		ask(0, "/mine", "Bearer forged")
+		ask(0, "/elsewhere", "")
+	}
+	for range 3 {
+		if line := ask(1, "/mine", "Bearer "+user); line["status"] != 409. || line["unlogged"] != nil {
+			t.Errorf("a person's line is %v", line)
+		}
+		ask(1, "/public", "")
+	}
+	clock.now = clock.now.Add(time.Second)
+	if line := ask(1, "/mine", ""); line["unlogged"] != 150. || line["status"] != 401. {
+		t.Errorf("a second later the line is %v", line)
+	}
+	clock.now = clock.now.Add(time.Second)
+	if line := ask(1, "/mine", ""); line["unlogged"] != nil {
+		t.Errorf("when none was left out the line is %v", line)
+	}
+}
+
 func TestRouterLogsEachRequestOnce(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
@@ -111,6 +159,7 @@ func TestRouterLogsEachRequestOnce(t *testing.T) {
 		{"POST", "/book", "", map[string]any{"method": "POST", "route": "/book", "status": 401., "bytes": 28., "duration_ms": 0., "code": "missing_authorization"}},
 	} {
 		before := len(j.Lines(t, "request"))
+		clock.now = clock.now.Add(time.Second) // refused strangers have a line a second
 		req := request(c.method, c.target, "", "X-Request-Id", "r-1")
 		if c.authorization != "" {
 			req.Header.Set("Authorization", c.authorization)

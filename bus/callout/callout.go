@@ -25,6 +25,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/ration"
 	"github.com/example/pillion/token"
 )
 
@@ -64,7 +65,8 @@ type Config struct {
 // A Callout authenticates clients for NATS servers. Call Run.
 type Callout struct {
 	Config
-	logins *prometheus.CounterVec
+	logins  *prometheus.CounterVec
+	refused ration.Lines // about refused clients
 }
 
 const (
@@ -96,7 +98,7 @@ func New(c Config) (*Callout, error) {
 	if c.Page <= 0 {
 		c.Page = 4096
 	}
-	return &Callout{c, bus.Counters(c.Registerer, "nats_logins_total",
+	return &Callout{Config: c, logins: bus.Counters(c.Registerer, "nats_logins_total",
 		"NATS authentication requests for clients without a known key, by result.",
 		"result", "accepted", "refused", "unavailable")}, nil
 }
@@ -174,7 +176,9 @@ func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 			result, sentence = "unavailable", "the token cannot be verified at the moment"
 		}
 		c.logins.WithLabelValues(result).Inc()
-		c.Log.Debug("rejected a NATS client", "from", q.ClientInformation.Host, "error", err)
+		if missed, ok := c.refused.Next(time.Now()); ok {
+			c.Log.Debug("rejected a NATS client", "from", q.ClientInformation.Host, "error", err, "unlogged", missed)
+		}
 		a.Error = sentence // for the server's log; the client does not see it
 	} else {
 		c.logins.WithLabelValues("accepted").Inc()

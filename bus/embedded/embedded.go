@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/ration"
 )
 
 // Config is the configuration of a Server. Only Dir is required.
@@ -155,7 +157,7 @@ func (s *Server) open() error {
 	if err != nil {
 		return fmt.Errorf("start NATS: %w", err)
 	}
-	log := logger{log: s.config.Log, fatal: make(chan string, 1)}
+	log := logger{log: s.config.Log, clients: new(ration.Lines), fatal: make(chan string, 1)}
 	srv.SetLoggerV2(log, false, false, false)
 	srv.Start()
 	var why string
@@ -266,24 +268,39 @@ func (s *Server) Stop() error {
 	return s.lock.Unlock()
 }
 
-// A logger writes the server's log to slog. It demotes notices to debug messages, and errors of one
-// client to warnings: anyone who may connect can cause those, and an error is for an operator.
+// A logger writes the server's log to slog, without tokens: the server quotes what a client sends
+// as its user, for example. It demotes notices to debug messages, and errors of one client to
+// warnings, of which it writes one a second: anyone who may connect can cause those, and an error
+// is for an operator.
 type logger struct {
-	log   *slog.Logger
-	fatal chan string // receives why the server fails to start
+	log     *slog.Logger
+	clients *ration.Lines
+	fatal   chan string // receives why the server fails to start
 }
 
 var _ server.Logger = logger{}
 
-func (l logger) Noticef(format string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
-func (l logger) Debugf(format string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(format, v...)) }
+func (l logger) Noticef(format string, v ...any) { l.log.Debug(text(format, v)) }
+func (l logger) Debugf(format string, v ...any)  { l.log.Debug(text(format, v)) }
 func (l logger) Tracef(string, ...any)           {} // the protocol, which contains tokens
-func (l logger) Warnf(format string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(format, v...)) }
+func (l logger) Warnf(format string, v ...any)   { l.log.Warn(text(format, v)) }
 func (l logger) Errorf(format string, v ...any) {
-	if strings.Contains(format, " - cid:") { // how the server begins what it says about a client
-		l.Warnf(format, v...)
+	if !strings.Contains(format, " - cid:") { // how the server begins what it says about a client
+		l.log.Error(text(format, v))
 		return
 	}
-	l.log.Error("nats: " + fmt.Sprintf(format, v...))
+	if missed, ok := l.clients.Next(time.Now()); ok && missed > 0 {
+		l.log.Warn(text(format, v), "unlogged", missed)
+	} else if ok {
+		l.log.Warn(text(format, v))
+	}
 }
-func (l logger) Fatalf(format string, v ...any) { l.log.Error("nats: " + fmt.Sprintf(format, v...)) }
+func (l logger) Fatalf(format string, v ...any) { l.log.Error(text(format, v)) }
+
+// text returns a message for the log.
+func text(format string, v []any) string {
+	return "nats: " + tokenShape.ReplaceAllString(fmt.Sprintf(format, v...), "(token)")
+}
+
+// tokenShape matches a JWT, and the beginning of one.
+var tokenShape = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.-]*`)

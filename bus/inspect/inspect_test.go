@@ -27,7 +27,7 @@ import (
 func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.Msg {
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
 	m.Header.Set("Authorization", "Bearer "+rider.Proof)
-	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": id, "event_id": event,
+	m.Data, _ = json.Marshal(map[string]any{"v": 2, "rider": rider.ID, "booking_id": id, "event_id": event,
 		"command_id": booking.NewID()})
 	return m
 }

@@ -75,7 +75,7 @@ func TestAcceptancesAreReadOnce(t *testing.T) {
 		ids, commands := make([]booking.ID, past+1), make([]booking.CommandID, past+1)
 		record := func(i int) *nats.Msg {
 			ids[i], commands[i] = booking.ID(booking.NewID()), booking.CommandID(booking.NewID())
-			body, err := json.Marshal(map[string]any{"v": 1, "rider": rider.ID, "booking_id": ids[i],
+			body, err := json.Marshal(map[string]any{"v": 2, "rider": rider.ID, "booking_id": ids[i],
 				"command_id": commands[i]})
 			if err != nil {
 				t.Fatal(err)

@@ -173,7 +173,14 @@ func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.I
 	if !ok {
 		return "", refuse("subject")
 	}
-	claims, err := l.verify.claims(ctx, m)
+	var b EngagementRecord
+	if err := unmarshal(m.Data, &b); err != nil {
+		return "", err
+	}
+	if b.V != schema && b.V != accessSchema {
+		return "", refuse("schema")
+	}
+	claims, err := l.verify.claims(ctx, m, b.V)
 	switch {
 	case err != nil:
 		return "", err
@@ -187,7 +194,7 @@ func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.I
 
 // message makes the record that is stored with event e.
 func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, error) {
-	data, err := json.Marshal(EngagementRecord{V: bus.SchemaVersion, Rider: x.rider, Booking: x.id, Event: e.ID,
+	data, err := json.Marshal(EngagementRecord{V: schema, Rider: x.rider, Booking: x.id, Event: e.ID,
 		Command: e.Command})
 	if err != nil {
 		return nil, fmt.Errorf("encode engagement: %w", err)

@@ -12,6 +12,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// The schema versions of events and engagement records, their field v.
+const (
+	// accessSchema is that of builds without event tokens: the message carries its actor's access
+	// token. Nothing is written in it any more.
+	accessSchema = 1
+	// schema is what is written: the message carries an event token.
+	schema = 2
+)
+
 // body is the JSON of an event. It names no person: IDs, places and words about the ride only.
 type body struct {
 	V       int               `json:"v"`
@@ -29,11 +38,11 @@ type body struct {
 	Stars    int            `json:"stars,omitempty"`
 }
 
-// encode makes the message of one event. proof is the actor's token, guard the sequence of the
-// booking's last message that the event was decided upon, or 0 for a new booking.
+// encode makes the message of one event. proof is the actor's event token, guard the sequence of
+// the booking's last message that the event was decided upon, or 0 for a new booking.
 func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, error) {
 	b := body{
-		V: bus.SchemaVersion, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,
+		V: schema, Booking: e.Booking, Actor: e.Actor.ID, Role: e.Actor.Role, Command: e.Command,
 		Request: e.Request,
 		Pickup:  e.Pickup, Dropoff: e.Dropoff, Quote: e.Quote, Reason: e.Reason, Stars: e.Stars,
 	}
@@ -66,35 +75,33 @@ func guarded(e bus.CloudEvent, proof, filter string, after uint64) nats.Header {
 	return h
 }
 
-// decode reads what a message says about itself. None of it is verified yet; see [verifier].
-func decode(m bus.Message) (booking.Event, error) {
+// decode reads what a message says about itself, and its schema version. None of it is verified
+// yet; see [verifier].
+func decode(m bus.Message) (e booking.Event, version int, err error) {
 	p, ok := ParseSubject(m.Subject)
 	if !ok {
-		return booking.Event{}, refuse("subject")
-	}
-	if len(m.Data) > maxBody {
-		return booking.Event{}, refuse("body")
+		return booking.Event{}, 0, refuse("subject")
 	}
 	var b body
-	if err := json.Unmarshal(m.Data, &b); err != nil {
-		return booking.Event{}, refuse("body")
+	if err := unmarshal(m.Data, &b); err != nil {
+		return booking.Event{}, 0, err
 	}
-	if b.V != bus.SchemaVersion {
-		return booking.Event{}, refuse("schema")
+	if b.V != schema && b.V != accessSchema {
+		return booking.Event{}, 0, refuse("schema")
 	}
 	if b.Booking != p.Booking || m.Header.Get(bus.HeaderType) != bus.BookingTypePrefix+string(p.Kind) ||
 		m.Header.Get(bus.HeaderSubject) != string(p.Booking) {
-		return booking.Event{}, refuse("mismatch")
+		return booking.Event{}, 0, refuse("mismatch")
 	}
 	id := m.Header.Get(bus.HeaderID)
 	if !booking.ValidID(id) || !booking.ValidID(string(b.Command)) || b.Request != "" && !booking.ValidID(b.Request) {
-		return booking.Event{}, refuse("body")
+		return booking.Event{}, 0, refuse("body")
 	}
 	decided, err := time.Parse(time.RFC3339Nano, m.Header.Get(bus.HeaderTime))
 	if err != nil {
-		return booking.Event{}, refuse("body")
+		return booking.Event{}, 0, refuse("body")
 	}
-	e := booking.Event{
+	e = booking.Event{
 		ID: booking.EventID(id), Booking: p.Booking, N: p.N, Kind: p.Kind,
 		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
 		Decided: decided, At: m.StoredAt, Seq: m.Seq,
@@ -104,7 +111,15 @@ func decode(m bus.Message) (booking.Event, error) {
 	if b.Deadline != nil {
 		e.Deadline = *b.Deadline
 	}
-	return e, nil
+	return e, b.V, nil
+}
+
+// unmarshal reads the JSON of a body, or refuses it.
+func unmarshal(data []byte, body any) error {
+	if len(data) > maxBody || json.Unmarshal(data, body) != nil {
+		return refuse("body")
+	}
+	return nil
 }
 
 // maxBody limits the bodies that are read at all. Events have a few hundred bytes.

@@ -52,7 +52,7 @@ func TestReplayAfterExpiry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := verifier.Verify(ctx, user.Proof); token.Reason(err) != "expired" {
+	if _, err := verifier.Verify(ctx, user.Token); token.Reason(err) != "expired" {
 		t.Fatalf("next week the token is not expired: %v", err)
 	}
 	asked := &noting{TokenVerifier: verifier}

@@ -32,10 +32,10 @@ type forgery struct {
 // forgeries returns every way to forge an event of an open booking of user.
 func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertest.Person) []forgery {
 	now := time.Now()
-	signed := func(header string, role booking.Role, sub string, iat, exp time.Time) string {
-		return k.Auth.Raw(k.Auth.Private, header, k.Auth.Claims(string(role), sub, "somebody@example.com", iat, exp))
-	}
-	expired := signed(k.Auth.Header(), booking.Rider, rider.ID, now.Add(-time.Hour), now.Add(-20*time.Second))
+	expired := k.Auth.Raw(k.Auth.Private, k.Auth.EventHeader(),
+		k.Auth.EventClaims(string(booking.Rider), rider.ID, now.Add(-time.Hour), now.Add(-20*time.Second)))
+	expiredAccess := k.Auth.Raw(k.Auth.Private, k.Auth.Header(), k.Auth.Claims(string(booking.Rider), rider.ID,
+		"somebody@example.com", now.Add(-time.Hour), now.Add(-20*time.Second)))
 	accepted := func(proof string, change ...func(*nats.Msg, map[string]any)) func(booking.ID) *nats.Msg {
 		return func(id booking.ID) *nats.Msg {
 			return ledgertest.Message(id, 2, booking.Accepted, rider.Actor, proof, change...)
@@ -47,6 +47,7 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 	field := func(name string, value any) func(*nats.Msg, map[string]any) {
 		return func(_ *nats.Msg, body map[string]any) { body[name] = value }
 	}
+	old := field("v", 1)
 	raw := func(data []byte) func(*nats.Msg, map[string]any) {
 		return func(m *nats.Msg, _ map[string]any) { m.Data = data }
 	}
@@ -59,6 +60,11 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 		{"two tokens", "no_token", accepted(rider.Proof, func(m *nats.Msg, _ map[string]any) { m.Header.Add("Authorization", "Bearer "+rider.Proof) })},
 		{"another scheme", "no_token", accepted("", header("Authorization", "Basic "+rider.Proof))},
 		{"expired when stored", "token_expired", accepted(expired)},
+		{"expired when stored, by an old build", "token_expired", accepted(expiredAccess, old)},
+		{"an access token", "token_type", accepted(rider.Token)},
+		{"an event token, by an old build", "token_type", accepted(rider.Proof, old)},
+		{"an event token of a key that nobody trusts", "token_signature", accepted(k.Auth.Raw(k.Auth.Other,
+			k.Auth.EventHeader(), k.Auth.EventClaims("raider", rider.ID, now, now.Add(time.Hour))))},
 		{"a user's token on accepted", "role", func(id booking.ID) *nats.Msg {
 			return ledgertest.Message(id, 2, booking.Accepted, other.Actor, other.Proof)
 		}},
@@ -76,7 +82,7 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 		{"subject and type disagree", "mismatch", accepted(rider.Proof, header("ce-type", "pillion.booking.cancelled"))},
 		{"type and subject header disagree", "mismatch", accepted(rider.Proof, header("ce-subject", booking.NewID()))},
 		{"a schema nobody knows", "schema", accepted(rider.Proof, field("v", 99))},
-		{"broken JSON", "body", accepted(rider.Proof, raw([]byte(`{"v":1,"booking_id":`)))},
+		{"broken JSON", "body", accepted(rider.Proof, raw([]byte(`{"v":2,"booking_id":`)))},
 		{"an empty body", "body", accepted(rider.Proof, raw([]byte{}))},
 		{"1 MB of noise", "body", accepted(rider.Proof, raw(noise))},
 		{"no event id", "body", accepted(rider.Proof, header("ce-id", ""))},
@@ -113,7 +119,7 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 		if f.Token == "" || len(f.Token) > 60_000 || strings.ContainsAny(f.Token, "\r\n\t ") {
 			continue // a NATS header cannot carry it: it would arrive as another token
 		}
-		list = append(list, forgery{"token: " + f.Name, "token_" + f.Reason, accepted(f.Token)})
+		list = append(list, forgery{"token: " + f.Name, "token_" + f.Reason, accepted(f.Token, old)})
 	}
 	return list
 }
@@ -316,8 +322,8 @@ func TestHeadersThatPretend(t *testing.T) {
 	defer cancel()
 	user, rider := k.Person(booking.User), k.Person(booking.Rider)
 	now := time.Now()
-	expired := k.Auth.Raw(k.Auth.Private, k.Auth.Header(), k.Auth.Claims(string(booking.Rider), rider.ID,
-		"r@example.com", now.Add(-time.Hour), now.Add(-time.Minute)))
+	expired := k.Auth.Raw(k.Auth.Private, k.Auth.EventHeader(),
+		k.Auth.EventClaims(string(booking.Rider), rider.ID, now.Add(-time.Hour), now.Add(-time.Minute)))
 	past := now.Add(-30 * time.Minute).UTC().Format(time.RFC3339Nano)
 
 	for name, pretend := range map[string]func(id booking.ID, m *nats.Msg) []byte{

@@ -45,10 +45,11 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if good.Proof, _, err = issuer.Issue(token.Grant{Subject: good.ID, Role: token.User, Email: "good@example.com",
-			Session: sid}); err != nil {
+		_, c, err := issuer.Issue(token.Grant{Subject: good.ID, Role: token.User, Email: "good@example.com", Session: sid})
+		if err != nil {
 			t.Fatal(err)
 		}
+		good.Proof = string(c.Event)
 		desk := ledgertest.NewDesk(t, live)
 		book := func(p ledgertest.Person) booking.ID {
 			t.Helper()

@@ -129,7 +129,7 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	if err := w.Ready(ctx); !errors.Is(err, token.ErrNoRevocations) {
 		t.Errorf("the watch is ready: %v", err)
 	}
-	if _, err := verifier.Verify(ctx, user.Proof); !errors.Is(err, token.ErrNoRevocations) {
+	if _, err := verifier.Verify(ctx, user.Token); !errors.Is(err, token.ErrNoRevocations) {
 		t.Errorf("a request: %v", err)
 	}
 	if _, err := blind.Load(ctx, id, booking.Fresh); !errors.Is(err, token.ErrUndecided) ||

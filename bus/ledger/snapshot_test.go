@@ -158,12 +158,12 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := booking.NewID()
-			raw, _, err := issuer.Issue(token.Grant{Subject: id, Role: token.User, Email: "early@example.com"})
+			_, c, err := issuer.Issue(token.Grant{Subject: id, Role: token.User, Email: "early@example.com"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			e.last = ledgertest.Store(t, e.conn, ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested,
-				booking.Actor{ID: id, Role: booking.User}, raw))
+				booking.Actor{ID: id, Role: booking.User}, string(c.Event)))
 		}, after: func(t *testing.T, e *env) {
 			changeKeys(t, e.conn, func(set *token.KeySet, now time.Time) (*token.KeySet,
 				error) {

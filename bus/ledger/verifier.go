@@ -49,8 +49,13 @@ func refusalReasons() []string {
 
 // A TokenVerifier verifies a token as of the time when an event was stored.
 type TokenVerifier interface {
+	// VerifyAt verifies an event token, and nothing else.
 	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
+	// VerifyAccessAt verifies the token in an event of a build without event tokens.
+	VerifyAccessAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
 }
+
+var _ TokenVerifier = (*token.Verifier)(nil)
 
 // A verifier decides whether a stored message is an event that its actor caused. The verdict rests
 // on stored facts alone, so every reader reaches the same one at any time. Whether the event also
@@ -74,11 +79,11 @@ func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, erro
 	if _, _, ok := ParseEngagementSubject(m.Subject); ok {
 		return booking.Event{}, errNoEvent
 	}
-	e, err := decode(m)
+	e, version, err := decode(m)
 	if err != nil {
 		return booking.Event{}, err
 	}
-	claims, err := v.claims(ctx, m)
+	claims, err := v.claims(ctx, m, version)
 	if err != nil {
 		return booking.Event{}, err
 	}
@@ -91,9 +96,9 @@ func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, erro
 	return e, nil
 }
 
-// claims returns the claims of a message's token, if that was valid when the message was stored.
-// Errors: those of Verify.
-func (v verifier) claims(ctx context.Context, m bus.Message) (token.Claims, error) {
+// claims returns the claims of a message's token, if that was valid when the message was stored and
+// is of the kind that the message's schema version asks for. Errors: those of Verify.
+func (v verifier) claims(ctx context.Context, m bus.Message, version int) (token.Claims, error) {
 	auth := m.Header[bus.HeaderToken]
 	if len(auth) != 1 {
 		return token.Claims{}, refuse("no_token")
@@ -102,7 +107,11 @@ func (v verifier) claims(ctx context.Context, m bus.Message) (token.Claims, erro
 	if !ok {
 		return token.Claims{}, refuse("no_token")
 	}
-	claims, err := v.tokens.VerifyAt(ctx, raw, m.StoredAt)
+	verify := v.tokens.VerifyAt
+	if version == accessSchema {
+		verify = v.tokens.VerifyAccessAt
+	}
+	claims, err := verify(ctx, raw, m.StoredAt)
 	if errors.Is(err, token.ErrInvalid) {
 		return token.Claims{}, refuse("token_" + token.Reason(err))
 	}

@@ -45,6 +45,7 @@ type Identity struct {
 // clock.
 type heldToken struct {
 	raw          string
+	proof        string // the event token in it
 	renew, until time.Time
 }
 
@@ -95,8 +96,8 @@ func NewIdentity(c *bus.Conn, config IdentityConfig) (*Identity, error) {
 	return i, nil
 }
 
-// Act returns the service as an actor, with the token that proves it. It returns ErrNoIdentity
-// while there is no valid token.
+// Act returns the service as an actor, with the event token that proves it. It returns
+// ErrNoIdentity while there is no valid token.
 func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 	i.mu.Lock()
 	held, why := i.held, i.why
@@ -111,7 +112,7 @@ func (i *Identity) Act(ctx context.Context) (booking.Actor, string, error) {
 		}
 		return booking.Actor{}, "", ErrNoIdentity.Because(err)
 	}
-	return booking.Actor{ID: token.ServiceID(i.service), Role: booking.Service}, held.raw, nil
+	return booking.Actor{ID: token.ServiceID(i.service), Role: booking.Service}, held.proof, nil
 }
 
 // Ready returns nil where the service can act, and ErrNoIdentity otherwise.
@@ -246,10 +247,14 @@ func (i *Identity) get(ctx context.Context) error {
 	if claims.Subject != token.ServiceID(i.service) {
 		return bus.Unavailable("check the token", errors.New("it belongs to another service"))
 	}
+	proof, err := claims.Proof()
+	if err != nil {
+		return bus.Unavailable("check the token", fmt.Errorf("authsvc is of an older version: %w", err))
+	}
 	life := claims.ExpiresAt.Sub(claims.IssuedAt)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.held = heldToken{string(raw), asked.Add(life / 2), asked.Add(life - identityMargin)}
+	i.held = heldToken{string(raw), string(proof), asked.Add(life / 2), asked.Add(life - identityMargin)}
 	return nil
 }
 

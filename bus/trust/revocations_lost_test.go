@@ -46,13 +46,13 @@ func testWatchLostAndFound(t *testing.T) {
 	p, sid := k.Login(t, booking.User)
 	other, _ := k.Login(t, booking.User)
 	ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-	refused(t, p.Proof, w)
+	refused(t, p.Token, w)
 	requests := func(what string) {
 		t.Helper()
-		if _, err := w.Verify(ctx, p.Proof); token.Reason(err) != "revoked" {
+		if _, err := w.Verify(ctx, p.Token); token.Reason(err) != "revoked" {
 			t.Errorf("%s: the revoked token: %v", what, err)
 		}
-		if _, err := w.Verify(ctx, other.Proof); err != nil {
+		if _, err := w.Verify(ctx, other.Token); err != nil {
 			t.Errorf("%s: a good token: %v", what, err)
 		}
 	}
@@ -92,5 +92,5 @@ func testWatchLostAndFound(t *testing.T) {
 	requests("another bucket is there")
 	late, sid := k.Login(t, booking.User)
 	ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-	refused(t, late.Proof, w)
+	refused(t, late.Token, w)
 }

@@ -66,7 +66,7 @@ func TestRevokedEverywhereWithinASecond(t *testing.T) {
 			p, sid := k.Login(t, booking.User)
 			other, _ := k.Login(t, booking.User)
 			for _, w := range services {
-				for _, raw := range []string{p.Proof, other.Proof} {
+				for _, raw := range []string{p.Token, other.Token} {
 					if _, err := w.Verify(t.Context(), raw); err != nil {
 						t.Fatalf("before it is revoked: %v", err)
 					}
@@ -77,9 +77,9 @@ func TestRevokedEverywhereWithinASecond(t *testing.T) {
 				r = token.Revocation{Subject: p.ID, NotBefore: time.Now().Add(time.Second), At: time.Now()}
 			}
 			ledgertest.Revoke(t, conn, r)
-			slowest = max(slowest, refused(t, p.Proof, services...))
+			slowest = max(slowest, refused(t, p.Token, services...))
 			for _, w := range services {
-				if _, err := w.Verify(t.Context(), other.Proof); err != nil {
+				if _, err := w.Verify(t.Context(), other.Token); err != nil {
 					t.Errorf("somebody else's token: %v", err)
 				}
 			}
@@ -110,7 +110,7 @@ func TestRevokedThoughLeadersStepDown(t *testing.T) {
 		}
 		p, sid := k.Login(t, booking.User)
 		ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-		slowest = max(slowest, refused(t, p.Proof, services...))
+		slowest = max(slowest, refused(t, p.Token, services...))
 	}
 	t.Logf("the slowest of 6 was known to 3 services %v after its write", slowest)
 }
@@ -137,7 +137,7 @@ func testRevokedThoughNothingIsHeard(t *testing.T, e *bustest.Env) {
 	for range 3 {
 		p, sid := k.Login(t, booking.User)
 		ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-		within(t, e, time.Second, refused(t, p.Proof, w))
+		within(t, e, time.Second, refused(t, p.Token, w))
 	}
 	if w.Len() != 3 {
 		t.Errorf("it knows of %d revocations, want 3", w.Len())
@@ -276,7 +276,7 @@ func TestRevocationsThatCannotBeRead(t *testing.T) {
 	}
 	last, sid := k.Login(t, booking.User)
 	ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-	refused(t, last.Proof, w)
+	refused(t, last.Token, w)
 	for what, w := range map[string]*ledgertest.Watched{"who was there": w,
 		"who came later": k.Watch(t, k.Connect(t)).Loaded(t)} {
 		for i, s := range sessions {
@@ -306,7 +306,7 @@ func TestARevocationThatReachesBackIsLogged(t *testing.T) {
 	for _, back := range []time.Duration{time.Second, time.Hour} {
 		p, sid := k.Login(t, booking.User)
 		ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now().Add(-back)})
-		refused(t, p.Proof, w)
+		refused(t, p.Token, w)
 	}
 	wait.Until(t, "a line is logged", func() bool { return strings.Count(out.String(), "reaches back") == 1 })
 }

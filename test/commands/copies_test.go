@@ -85,14 +85,14 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	user, rider, id := booking.NewID(), booking.NewID(), booking.ID(booking.NewID())
 	command := booking.Command{
 		ID: booking.CommandID(booking.NewID()), Actor: booking.Actor{ID: user, Role: booking.User},
-		Proof: auth.Token(token.Role(booking.User), user, "a@example.com"),
+		Proof: auth.Proof(token.User, user),
 	}
 	if _, err := desk.Book(ctx, command, id, booking.Trip{}); err != nil {
 		t.Fatal(err)
 	}
 	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider, id))
-	m.Header.Set("Authorization", "Bearer "+auth.Token(token.Role(booking.Rider), rider, "b@example.com"))
-	m.Data, _ = json.Marshal(map[string]any{"v": 1, "rider": rider, "booking_id": id, "event_id": booking.NewID(),
+	m.Header.Set("Authorization", "Bearer "+auth.Proof(token.Rider, rider))
+	m.Data, _ = json.Marshal(map[string]any{"v": 2, "rider": rider, "booking_id": id, "event_id": booking.NewID(),
 		"command_id": booking.NewID()})
 	if _, err := ridersvc.JetStream().PublishMsg(ctx, m); err != nil {
 		t.Fatal(err)

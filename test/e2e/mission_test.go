@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,12 +78,27 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 		t.Fatalf("the event carries no token: %v", headers)
 	}
 	claims := jwt.MapClaims{}
-	if _, err := jwt.ParseWithClaims(raw, claims, func(*jwt.Token) (any, error) { return public, nil },
-		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired()); err != nil {
-		t.Errorf("the token of the event does not verify: %v", err)
+	parsed, err := jwt.ParseWithClaims(raw, claims, func(*jwt.Token) (any, error) { return public, nil },
+		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithAudience("pillion-ledger"))
+	if err != nil {
+		t.Fatalf("the token of the event does not verify: %v", err)
 	}
-	if claims["email"] != "john@example.com" || claims["role"] != "user" || claims["sub"] != body["actor"] {
+	if parsed.Header["typ"] != "event+jwt" || claims["role"] != "user" || claims["sub"] != body["actor"] ||
+		claims["email"] != nil {
 		t.Errorf("the token is of %v, and the event of %v", claims, body["actor"])
+	}
+	// It proves the event, and opens nothing.
+	for _, url := range []string{p.user + "/book", p.rider + "/accept-booking", p.auth + "/logout"} {
+		if a := mustCall(t, "POST", "http://"+url, "{}", "Authorization", "Bearer "+raw); a.status != 403 ||
+			a.body != "Invalid token" {
+			t.Errorf("%s with the token of the event: %d %s", url, a.status, a.body)
+		}
+	}
+	if nc, err := nats.Connect("nats://"+p.nats, nats.Token(raw)); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("NATS with the token of the event: %v", err)
+		if err == nil {
+			nc.Close()
+		}
 	}
 
 	watched, seen := shown(t, told, requested)
@@ -92,7 +108,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 
 	// With ridersvc's stolen key, and without a rider's token, nobody can take the booking.
 	accepted := fmt.Sprintf(
-		`{"v":1,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id,
+		`{"v":2,"booking_id":%q,"actor":%q,"role":"raider","command_id":"aaaaaaaaaaaaaaaaaaaaaaaaaa"}`, id,
 		claims["sub"])
 	for n, authorization := range []string{"Bearer " + forged(t, claims["sub"]), "Bearer " + user} {
 		subject := fmt.Sprintf("booking.%s.%d.accepted", id, n+2)

@@ -21,8 +21,8 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Forgery is a token that must be refused: by Verify now, and by VerifyAt for an event that was
-// stored now.
+// A Forgery is a token that must be refused: by Verify now, and by VerifyAccessAt for an event that
+// was stored now.
 type Forgery struct {
 	Name   string
 	Reason string // what token.Reason says of its refusal
@@ -43,6 +43,7 @@ func (a *Authority) Forgeries() []Forgery {
 	f.texts()
 	f.times()
 	f.names()
+	f.events()
 	return f.all
 }
 

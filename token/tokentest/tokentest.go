@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,6 +108,45 @@ func (a *Authority) Token(role token.Role, sub, email string) string {
 	return signed
 }
 
+// Pair returns a good token that lives for 15 minutes from now, and the event token in it.
+func (a *Authority) Pair(role token.Role, sub string) (raw, event string) {
+	a.t.Helper()
+	raw = a.Token(role, sub, "somebody@example.com")
+	return raw, EventToken(a.t, raw)
+}
+
+// Proof returns a good event token that lives for 15 minutes from now.
+func (a *Authority) Proof(role token.Role, sub string) string {
+	a.t.Helper()
+	_, event := a.Pair(role, sub)
+	return event
+}
+
+// EventToken returns the event token in an access token, or in that of a service.
+func EventToken(t testing.TB, raw string) string {
+	t.Helper()
+	var claims struct {
+		Event string `json:"evt"`
+	}
+	part := strings.Split(raw, ".")
+	if len(part) != 3 {
+		t.Fatalf("tokentest: a token of %d parts", len(part))
+	}
+	text, err := base64.RawURLEncoding.DecodeString(part[1])
+	if err == nil {
+		err = json.Unmarshal(text, &claims)
+	}
+	if err != nil || claims.Event == "" {
+		t.Fatalf("tokentest: there is no event token: %v", err)
+	}
+	return claims.Event
+}
+
+// EventHeader returns the JSON of a good header of an event token.
+func (a *Authority) EventHeader() string {
+	return fmt.Sprintf(`{"alg":"RS256","typ":"event+jwt","kid":"%s"}`, a.kid())
+}
+
 // Raw returns a token of any header and any claims, signed by key with RS256 whatever the header
 // says. Both are taken as they are: they need not be JSON.
 func (a *Authority) Raw(key *rsa.PrivateKey, header, claims string) string {
@@ -129,10 +170,17 @@ func (a *Authority) Header() string {
 	return fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"%s"}`, a.kid())
 }
 
-// Claims returns the JSON of good claims, with a jti of its own and no sid.
+// Claims returns the JSON of good claims of an access token, with a jti of its own, no sid and no
+// event token, as builds wrote them that had none.
 func (a *Authority) Claims(role, sub, email string, iat, exp time.Time) string {
 	return fmt.Sprintf(`{"iss":"pillion","aud":"pillion","sub":"%s","role":"%s","email":"%s","jti":"%s","iat":%d,"exp":%d}`,
 		sub, role, email, newID(), iat.Unix(), exp.Unix())
+}
+
+// EventClaims returns the JSON of good claims of an event token, with a jti of its own and no sid.
+func (a *Authority) EventClaims(role, sub string, iat, exp time.Time) string {
+	return fmt.Sprintf(`{"iss":"pillion","aud":"pillion-ledger","sub":"%s","role":"%s","jti":"%s","iat":%d,"exp":%d}`,
+		sub, role, newID(), iat.Unix(), exp.Unix())
 }
 
 // Rita and Ulla are identifiers to act with, where a test does not care which.

@@ -19,13 +19,17 @@ import (
 // Command returns the command of the caller who sent r, and the request's idempotency key, which
 // may be empty. With a key, the command's id depends on the caller, the path and the key, and the
 // command carries a fingerprint of body. Without one, newID makes the id. Errors:
-// web.ErrIdempotencyKey.
+// web.ErrIdempotencyKey, and those of token.Claims.Proof.
 func Command(r *http.Request, body any, newID func() string) (c booking.Command, key string, err error) {
 	if key, _, err = web.IdempotencyKey(r); err != nil {
 		return booking.Command{}, "", err
 	}
-	claims, raw := web.Caller(r.Context())
-	c = booking.Command{Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: raw}
+	claims, _ := web.Caller(r.Context())
+	proof, err := claims.Proof()
+	if err != nil {
+		return booking.Command{}, "", err
+	}
+	c = booking.Command{Actor: booking.Actor{ID: claims.Subject, Role: booking.Role(claims.Role)}, Proof: string(proof)}
 	if key == "" {
 		c.ID = booking.CommandID(newID())
 		return c, "", nil

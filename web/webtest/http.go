@@ -12,7 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
 
@@ -164,5 +166,23 @@ func RefusesForgeries(t *testing.T, h http.Handler, auth *tokentest.Authority, c
 				Refused(t, w, http.StatusForbidden, "Invalid token")
 			}
 		})
+	}
+}
+
+// OldTokensOnlyRead fails the test unless a token without an event token, as older builds issued
+// them, is answered like one that has run out where a call writes events, and is good elsewhere.
+func OldTokensOnlyRead(t *testing.T, h http.Handler, auth *tokentest.Authority, role token.Role, calls ...Call) {
+	t.Helper()
+	now := time.Now()
+	old := auth.Raw(auth.Private, auth.Header(),
+		auth.Claims(string(role), tokentest.Ulla, "ulla@example.com", now, now.Add(time.Minute)))
+	for _, c := range calls {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, Request(c.Method, c.Target, old, "{}", "Accept", "application/problem+json"))
+		writes := c.Method == http.MethodPost && strings.Contains(c.Target, "book")
+		refused := w.Code == http.StatusForbidden && strings.Contains(w.Body.String(), `"code":"token_expired"`)
+		if refused != writes {
+			t.Errorf("%s %s with an old token: %d %s", c.Method, c.Target, w.Code, w.Body)
+		}
 	}
 }

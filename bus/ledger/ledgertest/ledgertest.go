@@ -29,10 +29,10 @@ type Kit struct {
 	GroupFrom int // of its ledgers; see [ledger.Options]
 }
 
-// A Person is an actor with the token that proves it.
+// A Person is an actor with an access token, and the event token in it.
 type Person struct {
 	booking.Actor
-	Proof string
+	Token, Proof string
 }
 
 // New returns a Kit on e, with a new authority.
@@ -59,7 +59,8 @@ func Races(t *testing.T, test func(t *testing.T, k *Kit)) {
 // Person returns a new user or rider.
 func (k *Kit) Person(role booking.Role) Person {
 	id := booking.NewID()
-	return Person{booking.Actor{ID: id, Role: role}, k.Auth.Token(token.Role(role), id, "somebody@example.com")}
+	raw, proof := k.Auth.Pair(token.Role(role), id)
+	return Person{booking.Actor{ID: id, Role: role}, raw, proof}
 }
 
 // Command returns a new command of the person.
@@ -131,7 +132,7 @@ func Message(
 	change ...func(m *nats.Msg, body map[string]any),
 ) *nats.Msg {
 	body := map[string]any{
-		"v": 1, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
+		"v": 2, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
 	}
 	switch kind {
 	case booking.Requested, booking.Released:

@@ -90,12 +90,12 @@ func (w *Watched) Ledger(t testing.TB) *ledger.Ledger {
 func (k *Kit) Login(t testing.TB, role booking.Role) (Person, string) {
 	t.Helper()
 	id, sid := booking.NewID(), booking.NewID()
-	raw, _, err := k.Auth.Issuer(15 * time.Minute).Issue(token.Grant{Subject: id, Email: "somebody@example.com",
+	raw, c, err := k.Auth.Issuer(15 * time.Minute).Issue(token.Grant{Subject: id, Email: "somebody@example.com",
 		Session: sid, Role: token.Role(role)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Person{booking.Actor{ID: id, Role: role}, raw}, sid
+	return Person{booking.Actor{ID: id, Role: role}, raw, string(c.Event)}, sid
 }
 
 // Revoke revokes tokens.

@@ -158,7 +158,7 @@ func (b *Base) identity(service, file string) (*trust.Identity, error) {
 		return nil, err
 	}
 	verifier, err := token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
-		Type: token.ServiceType, CacheSize: 1})
+		Type: token.ServiceType, CacheSize: 2})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier of the service's own tokens: %w", err)
 	}

@@ -1,0 +1,85 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/ledger/ledgertest"
+)
+
+// Events of builds without event tokens stay valid, with the access token of their actor and with a
+// service's token, and a booking goes on from them.
+func TestOldEvents(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	l, writer := k.Ledger(t), k.Connect(t)
+	desk := ledgertest.NewDesk(t, l)
+	board, _ := ledgertest.Follow(t, l)
+	user, rider, service := k.Person(booking.User), k.Person(booking.Rider), k.Person(booking.Service)
+	id := booking.ID(booking.NewID())
+	old := func(_ *nats.Msg, body map[string]any) { body["v"] = 1 }
+	engaged := ledgertest.Store(t, writer, record(rider, rider.Token, 1, id))
+	for i, e := range []struct {
+		kind booking.Kind
+		by   ledgertest.Person
+	}{
+		{booking.Requested, user}, {booking.Accepted, rider}, {booking.Released, service}, {booking.Accepted, k.Person(booking.Rider)},
+	} {
+		ledgertest.Store(t, writer, ledgertest.Message(id, i+1, e.kind, e.by.Actor, e.by.Token, old))
+	}
+	b, err := desk.Cancel(t.Context(), user.Command(), id, "")
+	if err != nil || b.Version != 5 || b.State != booking.StateCancelled {
+		t.Errorf("after four old events a new one makes %+v, %v", b, err)
+	}
+	ledgertest.Await(t, l, board)
+	if b, _ := board.Get(id); b.Version != 5 {
+		t.Errorf("the board has %+v", b)
+	}
+	at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID))
+	if err != nil || at.Booking != id || at.Revision != engaged {
+		t.Errorf("an old record engages the rider in %+v, %v", at, err)
+	}
+}
+
+// A record of an engagement is proved like an event.
+func TestForgedEngagements(t *testing.T) {
+	k := ledgertest.New(t, bustest.Run(t))
+	l, writer := k.Ledger(t), k.Connect(t)
+	rider, other := k.Person(booking.Rider), k.Person(booking.Rider)
+	for name, m := range map[string]struct {
+		m      *nats.Msg
+		reason string
+	}{
+		"an access token":                 {record(rider, rider.Token, 2, booking.ID(booking.NewID())), "token_type"},
+		"an event token, by an old build": {record(rider, rider.Proof, 1, booking.ID(booking.NewID())), "token_type"},
+		"another rider's":                 {record(rider, other.Proof, 2, booking.ID(booking.NewID())), "actor"},
+		"a schema nobody knows":           {record(rider, rider.Proof, 3, booking.ID(booking.NewID())), "schema"},
+	} {
+		ledgertest.Store(t, writer, m.m)
+		got, err := writer.Last(t.Context(), "BOOKINGS", m.m.Subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.VerifyEngagement(t.Context(), got)
+		if reason, _ := ledger.RefusalReason(err); reason != m.reason {
+			t.Errorf("%s: %v, want it refused for %s", name, err, m.reason)
+		}
+	}
+	if at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID)); err != nil || at.Booking != "" || at.Revision == 0 {
+		t.Errorf("forged records engage the rider in %+v, %v", at, err)
+	}
+}
+
+// record makes the record of an engagement.
+func record(rider ledgertest.Person, proof string, version int, id booking.ID) *nats.Msg {
+	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
+	m.Header.Set("Authorization", "Bearer "+proof)
+	m.Data, _ = json.Marshal(map[string]any{"v": version, "rider": rider.ID, "booking_id": id,
+		"event_id": booking.NewID(), "command_id": booking.NewID()})
+	return m
+}
