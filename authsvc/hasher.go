@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
@@ -55,6 +57,10 @@ var (
 		"The password is too short. It needs at least 8 characters.")
 	ErrPasswordTooLong = fault.New(fault.Invalid, "password_too_long",
 		"The password is too long. It may have at most 128 characters.")
+	ErrPasswordBlank = fault.New(fault.Invalid, "password_blank",
+		"The password is blank. Choose one with characters that can be seen.")
+	ErrPasswordIsEmail = fault.New(fault.Invalid, "password_is_email",
+		"The password is your email address, which others know. Choose another.")
 	// ErrBusy says that more passwords are waiting than can be checked in time.
 	ErrBusy = fault.New(fault.Unavailable, "too_many_logins",
 		"Too many people are logging in right now. Please try again in a few seconds.")
@@ -157,19 +163,34 @@ func dummyHash(c HashCost) string {
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// CheckNew returns why the password cannot be a new one: ErrPasswordTooShort, ErrPasswordTooLong or
+// CheckNew returns why the password cannot be a new one of the account with that email, as typed:
+// ErrPasswordTooShort, ErrPasswordTooLong, ErrPasswordBlank, ErrPasswordIsEmail or
 // ErrPasswordCommon.
-func (p *Hasher) CheckNew(password string) error {
+func (p *Hasher) CheckNew(password, email string) error {
 	if utf8.RuneCountInString(password) < MinPassword {
 		return ErrPasswordTooShort
 	}
 	if err := p.CheckLength(password); err != nil {
 		return err
 	}
-	if p.isCommon(password) {
+	switch {
+	case !strings.ContainsFunc(password, visible):
+		return ErrPasswordBlank
+	case sameEmail(password, email):
+		return ErrPasswordIsEmail
+	case p.isCommon(password):
 		return ErrPasswordCommon
 	}
 	return nil
+}
+
+func visible(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
+
+// sameEmail reports whether both texts spell one address.
+func sameEmail(a, b string) bool {
+	one, err := ParseEmail(a)
+	other, otherErr := ParseEmail(b)
+	return err == nil && otherErr == nil && one == other
 }
 
 // CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is
