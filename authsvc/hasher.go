@@ -9,17 +9,17 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
 )
 
 // The length of a password in characters (code points). There are no rules of composition, and
@@ -93,15 +93,14 @@ type HasherConfig struct {
 	Observe func(HashCost) (done func())
 }
 
-// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. It is safe for
-// concurrent use.
+// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. Clients' networks
+// take turns (see [web.ClientNetwork]), so that nobody's logins keep others out, not even those with
+// the right password. It is safe for concurrent use.
 type Hasher struct {
 	params  argon2id.Params
 	dummy   string
 	common  map[string]struct{}
-	slots   *semaphore.Weighted
-	waiting atomic.Int64
-	queue   int64
+	turns   *throttle.Turns
 	wait    time.Duration
 	observe func(HashCost) func()
 }
@@ -132,8 +131,7 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 		},
 		dummy:   dummyHash(c.Cost),
 		common:  readCommon(),
-		slots:   semaphore.NewWeighted(int64(c.Concurrent)),
-		queue:   int64(c.Queue),
+		turns:   throttle.NewTurns(c.Concurrent, c.Queue),
 		wait:    c.Wait,
 		observe: c.Observe,
 	}, nil
@@ -261,23 +259,17 @@ func (p *Hasher) Outdated(phc string) bool {
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 
-// inTurn runs evaluate as soon as fewer than the allowed number of hashes are being evaluated. If
-// the queue is full it returns ErrBusy at once: a later refusal would only hold the connection.
+// inTurn runs evaluate when it is the turn of the client's network and fewer than the allowed number
+// of hashes are being evaluated. If the queue is full it returns ErrBusy at once: a later refusal
+// would only hold the connection.
 func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
-	if !p.slots.TryAcquire(1) {
-		if p.waiting.Add(1) > p.queue {
-			p.waiting.Add(-1)
-			return ErrBusy.After(p.wait)
-		}
-		waiting, cancel := context.WithTimeout(ctx, p.wait)
-		err := p.slots.Acquire(waiting, 1)
-		cancel()
-		p.waiting.Add(-1)
-		if err != nil {
-			return ErrBusy.After(p.wait).Because(err)
-		}
+	waiting, cancel := context.WithTimeout(ctx, p.wait)
+	over, err := p.turns.Take(waiting, web.ClientNetwork(ctx))
+	cancel()
+	if err != nil {
+		return ErrBusy.After(p.wait).Because(err)
 	}
-	defer p.slots.Release(1)
+	defer over()
 	done := p.observe(HashCost{Memory: cost.Memory, Iterations: cost.Iterations, Parallelism: cost.Parallelism})
 	defer done()
 	return evaluate()
