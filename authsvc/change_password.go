@@ -45,7 +45,7 @@ func (s *Service) changePassword(_ http.ResponseWriter, r *http.Request, try *at
 		return nil, err
 	}
 	// This comes before the hash, and so is the same for every account.
-	if err := s.c.Hasher.CheckNew(b.New); err != nil {
+	if err := s.c.Hasher.CheckNew(b.New, b.Email); err != nil {
 		return nil, err
 	}
 	if err := s.setPassword(r.Context(), b, role, try); err != nil {

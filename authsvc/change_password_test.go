@@ -3,6 +3,7 @@ package authsvc_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/example/pillion/authsvc/authtest"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 )
 
@@ -307,7 +309,7 @@ func TestCommonPasswords(t *testing.T) {
 		distinct[password] = true
 		for _, spelled := range []string{password, strings.ToUpper(password),
 			strings.ToUpper(password[:1]) + password[1:]} {
-			if err := p.CheckNew(spelled); err != authsvc.ErrPasswordCommon { //nolint:errorlint // the variable itself, many times
+			if err := p.CheckNew(spelled, ""); err != authsvc.ErrPasswordCommon { //nolint:errorlint // the variable itself, many times
 				t.Errorf("CheckNew(%q) = %v", spelled, err)
 			}
 		}
@@ -317,7 +319,7 @@ func TestCommonPasswords(t *testing.T) {
 	}
 	for _, password := range []string{goodPassword, newPassword, "password ", " password", "passwordpassword1", "",
 		head[:20], "marishka.", "| Permission is hereby granted"} {
-		if err := p.CheckNew(password); err == authsvc.ErrPasswordCommon { //nolint:errorlint // likewise
+		if err := p.CheckNew(password, ""); err == authsvc.ErrPasswordCommon { //nolint:errorlint // likewise
 			t.Errorf("CheckNew(%q) = %v", password, err)
 		}
 	}
@@ -325,4 +327,29 @@ func TestCommonPasswords(t *testing.T) {
 	k.ask(t, post("/register", body("kim@example.com", "PassWord123", "user")), http.StatusBadRequest,
 		authsvc.ErrPasswordCommon.Message)
 	wantCosts(t, k.hashes.take())
+}
+
+// Blanks alone and one's own email are no password, whether it is a first one, a new one, or one
+// that an operator's code sets.
+func TestNoPasswordAtAll(t *testing.T) {
+	k := newKit(t)
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	k.hashes.take()
+	for password, refusal := range map[string]*fault.Error{
+		"          ": authsvc.ErrPasswordBlank,
+		"\u00a0\u2003\u200b\u3000\u2060\ufeff\t\t": authsvc.ErrPasswordBlank,
+		"kim@example.com":                          authsvc.ErrPasswordIsEmail,
+		" Kim@Example.COM ":                        authsvc.ErrPasswordIsEmail,
+	} {
+		proofs := map[string]string{
+			"current": goodPassword, "code": "aaaa-bbbb-cccc-dddd",
+		}
+		k.ask(t, post("/register", body(" KIM@example.com", password, "raider")), http.StatusBadRequest, refusal.Message)
+		for proof, value := range proofs {
+			change := fmt.Sprintf(`{"email":"kim@example.com","role":"user",%q:%q,"new":%q}`, proof, value, password)
+			k.ask(t, post("/password", change), http.StatusBadRequest, refusal.Message)
+		}
+	}
+	wantCosts(t, k.hashes.take())
+	k.mustRegister(t, "tim@example.com", "kim@example.com", "user") // another's
 }

@@ -8,16 +8,18 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/web"
 )
 
 // The length of a password in characters (code points). There are no rules of composition, and
@@ -55,6 +57,10 @@ var (
 		"The password is too short. It needs at least 8 characters.")
 	ErrPasswordTooLong = fault.New(fault.Invalid, "password_too_long",
 		"The password is too long. It may have at most 128 characters.")
+	ErrPasswordBlank = fault.New(fault.Invalid, "password_blank",
+		"The password is blank. Choose one with characters that can be seen.")
+	ErrPasswordIsEmail = fault.New(fault.Invalid, "password_is_email",
+		"The password is your email address, which others know. Choose another.")
 	// ErrBusy says that more passwords are waiting than can be checked in time.
 	ErrBusy = fault.New(fault.Unavailable, "too_many_logins",
 		"Too many people are logging in right now. Please try again in a few seconds.")
@@ -87,15 +93,14 @@ type HasherConfig struct {
 	Observe func(HashCost) (done func())
 }
 
-// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. It is safe for
-// concurrent use.
+// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. Clients' networks
+// take turns (see [web.ClientNetwork]), so that nobody's logins keep others out, not even those with
+// the right password. It is safe for concurrent use.
 type Hasher struct {
 	params  argon2id.Params
 	dummy   string
 	common  map[string]struct{}
-	slots   *semaphore.Weighted
-	waiting atomic.Int64
-	queue   int64
+	turns   *throttle.Turns
 	wait    time.Duration
 	observe func(HashCost) func()
 }
@@ -126,8 +131,7 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 		},
 		dummy:   dummyHash(c.Cost),
 		common:  readCommon(),
-		slots:   semaphore.NewWeighted(int64(c.Concurrent)),
-		queue:   int64(c.Queue),
+		turns:   throttle.NewTurns(c.Concurrent, c.Queue),
 		wait:    c.Wait,
 		observe: c.Observe,
 	}, nil
@@ -157,19 +161,34 @@ func dummyHash(c HashCost) string {
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// CheckNew returns why the password cannot be a new one: ErrPasswordTooShort, ErrPasswordTooLong or
+// CheckNew returns why the password cannot be a new one of the account with that email, as typed:
+// ErrPasswordTooShort, ErrPasswordTooLong, ErrPasswordBlank, ErrPasswordIsEmail or
 // ErrPasswordCommon.
-func (p *Hasher) CheckNew(password string) error {
+func (p *Hasher) CheckNew(password, email string) error {
 	if utf8.RuneCountInString(password) < MinPassword {
 		return ErrPasswordTooShort
 	}
 	if err := p.CheckLength(password); err != nil {
 		return err
 	}
-	if p.isCommon(password) {
+	switch {
+	case !strings.ContainsFunc(password, visible):
+		return ErrPasswordBlank
+	case sameEmail(password, email):
+		return ErrPasswordIsEmail
+	case p.isCommon(password):
 		return ErrPasswordCommon
 	}
 	return nil
+}
+
+func visible(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
+
+// sameEmail reports whether both texts spell one address.
+func sameEmail(a, b string) bool {
+	one, err := ParseEmail(a)
+	other, otherErr := ParseEmail(b)
+	return err == nil && otherErr == nil && one == other
 }
 
 // CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is
@@ -240,23 +259,17 @@ func (p *Hasher) Outdated(phc string) bool {
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 
-// inTurn runs evaluate as soon as fewer than the allowed number of hashes are being evaluated. If
-// the queue is full it returns ErrBusy at once: a later refusal would only hold the connection.
+// inTurn runs evaluate when it is the turn of the client's network and fewer than the allowed number
+// of hashes are being evaluated. If the queue is full it returns ErrBusy at once: a later refusal
+// would only hold the connection.
 func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
-	if !p.slots.TryAcquire(1) {
-		if p.waiting.Add(1) > p.queue {
-			p.waiting.Add(-1)
-			return ErrBusy.After(p.wait)
-		}
-		waiting, cancel := context.WithTimeout(ctx, p.wait)
-		err := p.slots.Acquire(waiting, 1)
-		cancel()
-		p.waiting.Add(-1)
-		if err != nil {
-			return ErrBusy.After(p.wait).Because(err)
-		}
+	waiting, cancel := context.WithTimeout(ctx, p.wait)
+	over, err := p.turns.Take(waiting, web.ClientNetwork(ctx))
+	cancel()
+	if err != nil {
+		return ErrBusy.After(p.wait).Because(err)
 	}
-	defer p.slots.Release(1)
+	defer over()
 	done := p.observe(HashCost{Memory: cost.Memory, Iterations: cost.Iterations, Parallelism: cost.Parallelism})
 	defer done()
 	return evaluate()

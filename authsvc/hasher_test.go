@@ -3,6 +3,7 @@ package authsvc_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/alexedwards/argon2id"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 )
 
@@ -147,7 +149,7 @@ func TestTurns(t *testing.T) {
 
 		start := time.Now()
 		first, second := verify(t.Context()), verify(t.Context())
-		wantBusy("a third, the queue being full", <-verify(t.Context()), nil, 0, start)
+		wantBusy("a third, the queue being full", <-verify(t.Context()), throttle.ErrFull, 0, start)
 		wantBusy("the second, whose turn does not come", <-second, context.DeadlineExceeded, wait, start)
 
 		start = time.Now()
@@ -211,5 +213,52 @@ func TestAThousandLogins(t *testing.T) {
 		if most := k.hashes.mostAtOnce(); most != slots {
 			t.Errorf("%d hashes at once, want %d", most, slots)
 		}
+	})
+}
+
+// Logins with the right password, however many one network makes to however many accounts of its
+// own, keep nobody else waiting for more than a turn of each network.
+func TestLoginsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const flood, queue = 240, 128
+		step := make(chan struct{})
+		k := newKit(t, func(_ *authsvc.Config, p *authsvc.HasherConfig) {
+			p.Concurrent, p.Queue, p.Wait = 1, queue, time.Hour
+		})
+		var own []string
+		for i := range 6 {
+			own = append(own, fmt.Sprintf("own%d@example.com", i))
+			k.mustRegister(t, own[i], goodPassword, "user")
+		}
+		k.mustRegister(t, "kim@example.com", goodPassword, "user")
+		k.hashes.during = func() { <-step }
+		login := func(email, from string) chan int {
+			code := make(chan int, 1)
+			r := post("/login", body(email, goodPassword, "user"))
+			r.RemoteAddr = from + ":4711"
+			go func() { code <- k.do(r).Code }()
+			return code
+		}
+		for i := range flood {
+			login(own[i%len(own)], []string{"192.0.2.1", "198.51.100.1"}[i%2])
+		}
+		synctest.Wait()
+		kim := login("kim@example.com", "203.0.113.1")
+		synctest.Wait()
+		// the hash that is being evaluated, one of each network, and Kim's
+		for range 4 {
+			step <- struct{}{}
+			synctest.Wait()
+		}
+		select {
+		case code := <-kim:
+			if code != http.StatusOK {
+				t.Errorf("the login from elsewhere is answered %d", code)
+			}
+		default:
+			t.Error("the login from elsewhere waits behind those of a flood")
+		}
+		close(step)
+		synctest.Wait()
 	})
 }

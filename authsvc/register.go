@@ -42,7 +42,7 @@ func (s *Service) register(_ http.ResponseWriter, r *http.Request, try *attempt)
 		return nil, err
 	}
 	try.email = email
-	if err := s.c.Hasher.CheckNew(c.Password); err != nil {
+	if err := s.c.Hasher.CheckNew(c.Password, c.Email); err != nil {
 		return nil, err
 	}
 	ctx := r.Context()

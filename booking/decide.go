@@ -26,7 +26,7 @@ func (b Booking) Accept(a Actor, now time.Time) (Event, error) {
 	return e, err
 }
 
-// Arrive decides that rider a is at the pickup. Errors: ErrNotFound, ErrWrongRole, ErrNotYours,
+// Arrive decides that rider a is at the pickup. Errors: ErrNotFound, ErrWrongRole,
 // ErrReleasedByYou, ErrWrongState, ErrCancelled, ErrCompleted.
 func (b Booking) Arrive(a Actor) (Event, error) {
 	return b.decide(Event{Kind: Arrived, Actor: a})
@@ -49,7 +49,7 @@ func (b Booking) Complete(a Actor) (Event, error) {
 }
 
 // Cancel decides that the ride does not take place. The reason may be empty. Errors: ErrNotFound,
-// ErrWrongRole, ErrNotYours, ErrWrongState (for a user, once the ride has begun), ErrCancelled,
+// ErrWrongRole, ErrWrongState (for a user, once the ride has begun), ErrCancelled,
 // ErrCompleted, ErrExpired, ErrInvalidReason.
 func (b Booking) Cancel(a Actor, reason string) (Event, error) {
 	return b.decide(Event{Kind: Cancelled, Actor: a, Details: Details{Reason: reason}})
@@ -71,7 +71,7 @@ func (b Booking) Expire(a Actor, now time.Time) (Event, error) {
 	return b.decide(Event{Kind: Expired, Actor: a, Decided: now})
 }
 
-// Rate decides that a gives the ride 1 to 5 stars. Errors: ErrNotFound, ErrWrongRole, ErrNotYours,
+// Rate decides that a gives the ride 1 to 5 stars. Errors: ErrNotFound, ErrWrongRole,
 // ErrReleasedByYou, ErrWrongState (before the ride is over), ErrCancelled, ErrExpired,
 // ErrAlreadyRated, ErrInvalidStars.
 func (b Booking) Rate(a Actor, stars int) (Event, error) {

@@ -12,6 +12,8 @@ const retryAfter = time.Second
 
 // Refusals of commands. Their codes are stable.
 var (
+	// ErrNotFound is also the refusal of everybody who is no party to the booking: that it exists is
+	// known to its parties only.
 	ErrNotFound = fault.New(fault.NotFound, "booking_not_found",
 		"There is no such booking. Check the booking_id, which was in the answer to the booking.")
 	ErrAlreadyAccepted = fault.New(fault.Conflict, "already_accepted",
@@ -28,8 +30,6 @@ var (
 		"You have an unfinished ride. Cancel it, or wait until it is over, before you delete your account.")
 	ErrNotForYou = fault.New(fault.Conflict, "not_for_you",
 		"You have already had this booking and cannot accept it again. Please choose another one.")
-	ErrNotYours = fault.New(fault.Forbidden, "not_your_booking",
-		"This is not your booking. Check the booking_id.")
 	ErrWrongRole = fault.New(fault.Forbidden, "wrong_role",
 		"Your role does not permit this. Log in with a role that does.")
 	ErrWrongCode = fault.New(fault.Conflict, "wrong_start_code",

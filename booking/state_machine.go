@@ -109,7 +109,7 @@ func (b *Booking) permitsCode(a Actor) error {
 
 func (b *Booking) permitsCancelled(e *Event) error {
 	if e.Actor.Role == User && UserID(e.Actor.ID) != b.User {
-		return ErrNotYours
+		return ErrNotFound
 	}
 	switch b.State {
 	case StateOpen, StateAccepted, StateArrived:
@@ -155,7 +155,7 @@ func (b *Booking) permitsRated(e *Event) error {
 	switch e.Actor.Role {
 	case User:
 		if UserID(e.Actor.ID) != b.User {
-			return ErrNotYours
+			return ErrNotFound
 		}
 	default:
 		if err := b.ownRider(e.Actor); err != nil {
@@ -184,7 +184,7 @@ func (b *Booking) ownRider(a Actor) error {
 	case slices.Contains(b.ReleasedBy, RiderID(a.ID)):
 		return ErrReleasedByYou
 	}
-	return ErrNotYours
+	return ErrNotFound
 }
 
 // loss returns the reason why a booking is not available.

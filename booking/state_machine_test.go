@@ -197,7 +197,7 @@ var (
 		'R': booking.ErrWrongRole,
 		'N': booking.ErrNotFound,
 		'S': booking.ErrWrongState,
-		'Y': booking.ErrNotYours,
+		'Y': booking.ErrNotFound,
 		'G': booking.ErrReleasedByYou,
 		'A': booking.ErrAlreadyAccepted,
 		'F': booking.ErrCompleted,

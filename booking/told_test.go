@@ -56,7 +56,7 @@ var claims = []struct {
 	{"The system has taken this booking back from you, so you cannot have it again", func(h hearer) bool {
 		return h.lost(booking.Service)
 	}},
-	{"This is not your booking", func(h hearer) bool {
+	{"There is no such booking", func(h hearer) bool {
 		return !h.is(booking.User) && !h.is(booking.Rider) && !h.lost(booking.Rider) && !h.lost(booking.Service)
 	}},
 	{"Nobody accepted this booking in time", func(h hearer) bool { return h.of.Booking.State == booking.StateExpired }},

@@ -266,8 +266,6 @@ func expected(op Op, status int, code string) bool {
 	switch status {
 	case http.StatusNotFound:
 		return code == "no_open_bookings" && op == Accept
-	case http.StatusForbidden:
-		return code == "not_your_booking" && op != Book // the system has released it to others
 	case http.StatusUnauthorized:
 		return op == Refresh || op == Login
 	case http.StatusConflict:

@@ -71,8 +71,8 @@ func TestStepsOutOfPlace(t *testing.T) {
 		step  string
 		says  error
 	}{
-		{booking.StateOpen, "arrive", booking.ErrNotYours},
-		{booking.StateOpen, "release", booking.ErrNotYours},
+		{booking.StateOpen, "arrive", booking.ErrNotFound},
+		{booking.StateOpen, "release", booking.ErrNotFound},
 		{booking.StateAccepted, "start", booking.ErrWrongState},
 		{booking.StateAccepted, "complete", booking.ErrWrongState},
 		{booking.StateArrived, "complete", booking.ErrWrongState},
@@ -97,7 +97,7 @@ func TestStepsOutOfPlace(t *testing.T) {
 			if got := problem(rita); !strings.Contains(got, `"code":"`+faultCode(c.says)+`"`) {
 				t.Errorf("%s, want %s", got, faultCode(c.says))
 			}
-			if got := problem(rolf); !strings.Contains(got, `"code":"not_your_booking"`) {
+			if got := problem(rolf); !strings.Contains(got, `"code":"booking_not_found"`) {
 				t.Errorf("another rider is told %s", got)
 			}
 		})
@@ -183,7 +183,7 @@ func TestStepsRepeated(t *testing.T) {
 		if e.ledger.Appended() != stored {
 			t.Errorf("%s again has stored something", c.step)
 		}
-		webtest.Refused(t, e.post(rolf, id, c.step, c.body), http.StatusForbidden, booking.ErrNotYours.Message)
+		webtest.Refused(t, e.post(rolf, id, c.step, c.body), http.StatusNotFound, booking.ErrNotFound.Message)
 	}
 	webtest.Refused(t, e.post(rita, id, "rate", `{"stars":5}`), http.StatusConflict, booking.ErrAlreadyRated.Message)
 }

@@ -2,7 +2,6 @@ package usersvc
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/example/pillion/booking"
@@ -45,9 +44,6 @@ func (s *Service) list(caller string, n int, before uint64, filters ...board.Fil
 // step answers with the outcome of a step. A booking of another user is not found.
 func (s *Service) step(w http.ResponseWriter, r *http.Request, req any, message string, apply bookings.StepFunc) error {
 	b, err := bookings.Step(r, req, s.c.NewID, apply)
-	if errors.Is(err, booking.ErrNotYours) {
-		return booking.ErrNotFound
-	}
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,10 @@ func ClientAddress(ctx context.Context) netip.Addr {
 // unknown. Apply no limit then: it would be shared by all clients of a proxy, and any of them could
 // use it up.
 func ClientNetwork(ctx context.Context) string {
-	a := ClientAddress(ctx)
+	return networkOf(ClientAddress(ctx))
+}
+
+func networkOf(a netip.Addr) string {
 	switch {
 	case !a.IsValid():
 		return ""

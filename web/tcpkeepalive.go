@@ -20,7 +20,11 @@ const (
 // detectDeadPeer is an http.Server's ConnContext that sets TCP's timeouts. A failure to set them is
 // ignored: the connection works without them.
 func detectDeadPeer(ctx context.Context, c net.Conn) context.Context {
-	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
+	for { // inside TLS, and inside a ConnLimiter's connection
+		wrapped, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		c = wrapped.NetConn()
 	}
 	if c, ok := c.(*net.TCPConn); ok {

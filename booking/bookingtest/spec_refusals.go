@@ -16,13 +16,13 @@ func (s ride) refuses(c *Call) string {
 		return "wrong_state"
 	}
 	if c.Actor.Role == booking.User && c.Actor.ID != s.user {
-		return "not_your_booking"
+		return "booking_not_found"
 	}
 	if c.Actor.Role == booking.Rider && c.Actor.ID != s.rider {
 		if s.hadBy(c.Actor.ID) {
 			return "released_by_you"
 		}
-		return "not_your_booking"
+		return "booking_not_found"
 	}
 	switch c.Op {
 	case OpArrive:

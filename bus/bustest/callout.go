@@ -54,6 +54,7 @@ func (e *Env) RunCalloutWith(t testing.TB, keys callout.Keys, change ...func(*ca
 	config := callout.Config{
 		Conn: e.ConnectWith(t, bus.Config{Key: key, Inbox: access.Callout}), Secret: secret,
 		Verifier: verifier, Keys: keys, Revocations: revoked, Watch: revoked,
+		PerAccount: 1 << 20, // tests connect one account more often than an app does
 	}
 	for _, c := range change {
 		c(&config)

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -47,7 +48,7 @@ type Keys interface {
 	Changed() <-chan struct{}
 }
 
-// Config is the configuration of a Callout. Log, Registerer and Page are optional.
+// Config is the configuration of a Callout. What follows Watch is optional.
 type Config struct {
 	Conn        *bus.Conn // authenticated as access.Callout
 	Secret      access.CalloutSecret
@@ -57,6 +58,11 @@ type Config struct {
 	Watch       Watch
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
+	// PerAccount and PerNetwork bound the connections of clients with a token: of one account, 20 by
+	// default, and of one network, without a limit by default.
+	PerAccount, PerNetwork int
+	// TrustedProxies are networks whose connections are not limited by network: proxies of NATS.
+	TrustedProxies []netip.Prefix
 	// Page is the number of connections to request from a server at a time; 4,096 by default. A
 	// server scans all of its connections for each page.
 	Page int
@@ -66,6 +72,7 @@ type Config struct {
 type Callout struct {
 	Config
 	logins  *prometheus.CounterVec
+	census  census
 	refused ration.Lines // about refused clients
 }
 
@@ -74,6 +81,7 @@ const (
 
 	// The limits of a client that may only subscribe.
 	maxSubscriptions = 20
+	maxConnections   = 20 // of one account
 	maxPayload       = 1 << 10
 
 	headerXKey = "Nats-Server-Xkey"
@@ -98,9 +106,12 @@ func New(c Config) (*Callout, error) {
 	if c.Page <= 0 {
 		c.Page = 4096
 	}
-	return &Callout{Config: c, logins: bus.Counters(c.Registerer, "nats_logins_total",
+	c.PerAccount = cmp.Or(c.PerAccount, maxConnections)
+	return &Callout{Config: c, census: census{
+		perAccount: c.PerAccount, perNetwork: c.PerNetwork, proxies: c.TrustedProxies,
+	}, logins: bus.Counters(c.Registerer, "nats_logins_total",
 		"NATS authentication requests for clients without a known key, by result.",
-		"result", "accepted", "refused", "unavailable")}, nil
+		"result", "accepted", "refused", "limited", "unavailable")}, nil
 }
 
 // Run answers requests and closes connections until ctx ends. It then answers the requests that it
@@ -172,7 +183,10 @@ func (c *Callout) answer(ctx context.Context, m *nats.Msg, held func() bool) {
 	a.Audience = q.Server.ID
 	if a.Jwt, err = c.user(ctx, q); err != nil {
 		result, sentence := "refused", "the token is not valid"
-		if f := fault.From(err); f.Kind == fault.Unavailable {
+		switch {
+		case errors.Is(err, errTooMany):
+			result, sentence = "limited", err.Error()
+		case fault.KindOf(err) == fault.Unavailable:
 			result, sentence = "unavailable", "the token cannot be verified at the moment"
 		}
 		c.logins.WithLabelValues(result).Inc()
@@ -208,6 +222,9 @@ func (c *Callout) user(ctx context.Context, q *jwt.AuthorizationRequestClaims) (
 	grant, ok := access.Of(booking.Role(claims.Role), claims.Subject)
 	if !ok {
 		return "", errNoPermissions
+	}
+	if err := c.census.admit(claims, q.ClientInformation.Host); err != nil {
+		return "", err
 	}
 	u := jwt.NewUserClaims(q.UserNkey)
 	u.Name = connectionNameOf(claims).String()

@@ -3,6 +3,7 @@ package callout_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -375,5 +376,56 @@ func TestUnknownKey(t *testing.T) {
 	wait.Until(t, "the connection reports its rejection", func() bool {
 		return errors.Is(conn.Ready(t.Context()),
 			bus.ErrNotLetIn)
+	})
+}
+
+// An account has a number of connections, and a network too. What has been closed counts no more
+// after the next sweep. Others are not affected.
+func TestTooManyConnections(t *testing.T) {
+	const most = 3
+	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		auth := tokentest.New(t)
+		keys := &keyRing{set: auth.KeySet(), changed: make(chan struct{})}
+		for what, edit := range map[string]func(*callout.Config){
+			"account": func(c *callout.Config) { c.PerAccount = most },
+			"network": func(c *callout.Config) { c.PerNetwork = most },
+			"proxy": func(c *callout.Config) {
+				c.PerNetwork, c.TrustedProxies = most, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+			},
+		} {
+			instance := e.RunCalloutWith(t, keys, edit)
+			ulla := issue(t, auth, token.User, time.Hour)
+			var open []*nats.Conn
+			for range most {
+				nc, _ := enter(t, e, ulla.raw)
+				open = append(open, nc)
+			}
+			other := auth.Token(token.User, tokentest.Ulla, "ulla@example.com")
+			for who, is := range map[string]struct {
+				raw     string
+				refused bool
+			}{
+				"the account": {ulla.raw, what != "proxy"},
+				"another":     {other, what == "network"},
+			} {
+				if !is.refused {
+					enter(t, e, is.raw)
+				} else if nc, err := e.ConnectWithToken(is.raw); err == nil {
+					nc.Close()
+					t.Errorf("%s: accepted one more connection of %s", what, who)
+				}
+			}
+			for _, nc := range open {
+				nc.Close()
+			}
+			wait.Until(t, what+": closed connections count no more", func() bool {
+				nc, err := e.ConnectWithToken(ulla.raw)
+				if err == nil {
+					nc.Close()
+				}
+				return err == nil
+			})
+			instance.Close()
+		}
 	})
 }

@@ -64,6 +64,7 @@ type connectionPage struct {
 		Connections []struct {
 			CID  uint64 `json:"cid"`
 			User string `json:"authorized_user"`
+			IP   string `json:"ip"`
 		} `json:"connections"`
 	} `json:"data"`
 }
@@ -81,6 +82,7 @@ var errSilent = errors.New("none has answered")
 func (c *Callout) sweep(ctx context.Context, s *servers) {
 	var sweeping sync.WaitGroup
 	defer sweeping.Wait()
+	count, counted := c.census.begin()
 	ask, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	answers, err := natsext.RequestMany(ask, c.Conn.NATS(), access.ConnectionsSubject(access.AllServers),
@@ -101,7 +103,7 @@ func (c *Callout) sweep(ctx context.Context, s *servers) {
 			continue
 		}
 		here[first.Server.ID], s.known[first.Server.ID] = true, true
-		sweeping.Go(func() { c.sweepServer(ctx, first) })
+		sweeping.Go(func() { c.sweepServer(ctx, first, count) })
 	}
 	for id := range s.known {
 		if here[id] {
@@ -117,10 +119,12 @@ func (c *Callout) sweep(ctx context.Context, s *servers) {
 			continue
 		}
 		here[id] = true
-		sweeping.Go(func() { c.sweepServer(ctx, first) })
+		sweeping.Go(func() { c.sweepServer(ctx, first, count) })
 	}
 	if len(here) > 0 {
 		silence = nil
+		sweeping.Wait()
+		counted()
 	}
 	c.note(ctx, s, silence)
 }
@@ -141,15 +145,20 @@ func (c *Callout) note(ctx context.Context, s *servers, silence error) {
 
 // sweepServer checks all connections of one server, beginning with the first page. It closes those
 // with invalidated tokens after it has read all pages, because a closed connection shifts the
-// pages.
-func (c *Callout) sweepServer(ctx context.Context, page connectionPage) {
+// pages. It passes all of them to count.
+func (c *Callout) sweepServer(ctx context.Context, page connectionPage, count func(connectionName, string)) {
 	server, checked := page.Server.ID, 0
 	var closing errgroup.Group
 	closing.SetLimit(sweepConcurrency)
 	var invalid []func() error
 	for {
 		for _, conn := range page.Data.Connections {
-			if n, ok := parseConnectionName(conn.User); ok && c.invalidated(n) {
+			n, ok := parseConnectionName(conn.User)
+			if !ok {
+				continue
+			}
+			count(n, conn.IP)
+			if c.invalidated(n) {
 				invalid = append(invalid, func() error {
 					c.close(ctx, server, conn.CID, n)
 					return nil

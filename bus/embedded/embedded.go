@@ -48,6 +48,9 @@ type Config struct {
 	// TLS is the TLS configuration for clients that connect over a socket; see package certfile.
 	// nil: unencrypted, which is allowed on loopback only.
 	TLS *tls.Config
+	// MaxConnections bounds the connections of clients, those of this process among them. 0: as many
+	// as NATS allows.
+	MaxConnections int
 }
 
 // Errors of [Start] about the configuration. Their messages name the setting and the remedy.
@@ -136,6 +139,7 @@ func (s *Server) options() (*server.Options, error) {
 	opts.ServerName = "pillion"
 	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory, opts.JetStreamMaxStore = true, c.Dir, maxMemory, maxStore
 	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
+	opts.MaxConn = c.MaxConnections
 	opts.DontListen, opts.DisableShortFirstPing = c.Addr == "", true
 	if c.Addr != "" {
 		opts.Host, _, _ = net.SplitHostPort(c.Addr)

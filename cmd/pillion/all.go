@@ -87,11 +87,12 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer program.Close(listeners)
-	listeners = append(httpCert.HTTP(listeners[:3]), listeners[3])
 
+	kinds := 1 // of listeners, which share the limit on open files
 	var store wiring.Store
 	natsURL, at := c.NATSURL.Value, bus.Config{URL: c.NATSURL.Value, CA: c.NATSCA.Value}
 	if natsURL == "" {
+		kinds = 2
 		if err := refuseMoved(c.Data.Value); err != nil {
 			return err
 		}
@@ -103,6 +104,7 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 			Dir: filepath.Join(c.Data.Value, "nats"), Addr: c.NATSAddr.Value,
 			SyncAlways: c.Sync.Always, SyncInterval: c.Sync.Interval, Log: log,
 			Access: access.Conf(keys, c.openFeed()), TLS: natsCert.Server(),
+			MaxConnections: wiring.MaxConnections(c.HTTP, kinds),
 		})
 		if err != nil {
 			return err
@@ -119,6 +121,8 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	}
 	defer base.Close()
 	base.Store, base.Syncs = store, store != nil && c.Sync.Always
+	limited := base.Limit(c.HTTP, wiring.MaxConnections(c.HTTP, kinds), listeners[:3])
+	listeners = append(httpCert.HTTP(limited), listeners[3])
 	base.Watch("http", httpCert)
 	base.Watch("nats", natsCert)
 	auth, user, rider, rides, err := c.components(base)

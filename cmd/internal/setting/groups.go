@@ -58,6 +58,8 @@ type Logins struct {
 // HTTP holds the settings of request limits.
 type HTTP struct {
 	RequestLimit   Count    `name:"request-limit" env:"REQUEST_LIMIT" default:"6000" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Requests per minute from one network to each service; 0 means no limit (default: ${default})."`
+	PerNetwork     Count    `name:"connection-limit" env:"CONNECTION_LIMIT" default:"1000" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open connections of one network to each process, and at most a quarter of --connections; 0 means no limit (default: ${default})."`
+	Connections    Count    `name:"connections" env:"CONNECTIONS" default:"0" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open connections to each process, and to the embedded NATS server as many again; 0 means as many as the limit on open files allows (default: ${default})."`
 	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For or Forwarded header names the client, such as 10.0.0.0/8 (default: none)."`
 }
 

@@ -38,7 +38,7 @@ type Accounts struct {
 // Auth returns authsvc, which closes accounts when it stops. It reads the first private key, if
 // there is one. The keys of the auth callout are read from the folder natsKeys, or created there.
 func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys string) (Component, error) {
-	answerCallouts, err := b.callout(natsKeys)
+	answerCallouts, err := b.callout(natsKeys, h)
 	if err != nil {
 		return Component{}, err
 	}
@@ -133,15 +133,15 @@ func (b *Base) rotator(
 }
 
 // callout returns the task that answers the auth callouts of NATS.
-func (b *Base) callout(natsKeys string) (program.Task, error) {
+func (b *Base) callout(natsKeys string, h setting.HTTP) (program.Task, error) {
 	secret, err := access.LoadCalloutSecret(natsKeys)
 	if err != nil {
 		return nil, err
 	}
 	responder, err := callout.New(callout.Config{
 		Conn: b.Of(access.Callout).Conn, Secret: secret, Verifier: b.Verifier, Keys: b.Keys, Revocations: b.Revoked,
-		Watch: b.Revoked,
-		Log:   b.Log.With("service", "authsvc"), Registerer: b.Registry,
+		Watch: b.Revoked, PerNetwork: h.PerNetwork.Value, TrustedProxies: h.TrustedProxies.Value,
+		Log: b.Log.With("service", "authsvc"), Registerer: b.Registry,
 	})
 	if err != nil {
 		return nil, err

@@ -64,7 +64,8 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 		return err
 	}
 	base.Watch("http", certificate)
-	front, ops := certificate.HTTP(listeners[:1])[0], listeners[1]
+	limited := base.Limit(s.Serving.HTTP, MaxConnections(s.Serving.HTTP, 1), listeners[:1])
+	front, ops := certificate.HTTP(limited)[0], listeners[1]
 	env.Banner(s.Log, []program.Address{
 		{Name: s.Service, URL: URL(front), For: s.For},
 		{Name: "ops", URL: URL(ops), For: "/healthz /readyz /metrics"},
