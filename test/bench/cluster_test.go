@@ -41,6 +41,9 @@ func BenchmarkCluster(b *testing.B) {
 		}
 	}
 	say("\n- %s\n- %s\n- %s", our.halfRate(b, always, median(book.rates(0))), our.lag(b, always), our.audit(b, always))
+	if their != nil {
+		say("- %s", their.lag(b, always))
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
