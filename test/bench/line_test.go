@@ -30,17 +30,18 @@ type side struct {
 
 // A line is the result of two sides that took turns, or of one alone.
 type line struct {
-	what, than string // of the first side, and of the second: "" is none
-	when       string // it syncs to disk
-	clients    int
-	turns      [2][]turn // of each side
+	task    task   // of the first side
+	than    string // what the second side did: "" is none
+	when    string // it syncs to disk
+	clients int
+	turns   [2][]turn // of each side
 }
 
 // compare has two sides take turns. Each begins as often as the other one. A second side without a
 // system is none.
 func compare(b *testing.B, when string, clients int, first, second side) line {
 	b.Helper()
-	l := line{what: first.task.name, when: when, clients: clients}
+	l := line{task: first.task, when: when, clients: clients}
 	sides := []side{first, second}
 	if second.system == nil {
 		sides = sides[:1]
@@ -61,7 +62,7 @@ func compare(b *testing.B, when string, clients int, first, second side) line {
 func (l line) String() string {
 	sum, latency := l.sum(0)
 	each := func(v float64) float64 { return v / float64(max(sum.done, 1)) }
-	row := []string{l.what, l.when, strconv.Itoa(l.clients), number(median(l.rates(0)))}
+	row := []string{l.task.name, l.when, strconv.Itoa(l.clients), number(median(l.rates(0)))}
 	if l.than == "" {
 		row = append(row, "", "", "")
 	} else {

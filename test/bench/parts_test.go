@@ -93,7 +93,7 @@ func TestLine(t *testing.T) {
 		}
 		return turns
 	}
-	l := line{what: "book", than: "book of bare", when: always, clients: 8,
+	l := line{task: bookTask, than: "book of bare", when: always, clients: 8,
 		turns: [2][]turn{at(100, 100, 10), at(200, 100, 100)}}
 	if row := l.String(); !strings.Contains(row, "| book | always | 8 | 100 | 100 book of bare | **0.50** | 0.10 to 1.00 |") {
 		t.Error(row)
@@ -101,7 +101,7 @@ func TestLine(t *testing.T) {
 	if columns := strings.Count(l.String(), " |"); columns != strings.Count(strings.Split(header, "\n")[0], " |") {
 		t.Errorf("the row has %d columns, unlike the header", columns)
 	}
-	alone := line{what: "book", when: always, clients: 8, turns: [2][]turn{at(100)}}
+	alone := line{task: bookTask, when: always, clients: 8, turns: [2][]turn{at(100)}}
 	if columns := strings.Count(alone.String(), " |"); columns != strings.Count(l.String(), " |") {
 		t.Errorf("the row of one side has %d columns", columns)
 	}

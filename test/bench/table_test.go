@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -47,20 +46,23 @@ func BenchmarkTable(b *testing.B) {
 		for _, n := range crowds {
 			l := compare(b, when, n, side{s, bookTask}, side{other, bookTask})
 			say("%s", l)
-			book = append(book, l)
+			if book = append(book, l); n != most {
+				continue
+			}
+			all, _ := l.sum(0)
+			notes = append(notes, fmt.Sprintf("Sync %s, the load itself: %d µs of processor time for each booking.", when,
+				all.load.Microseconds()/int64(max(all.done, 1))), s.halfRate(b, l))
 		}
 		for _, t := range []task{acceptTask, rideTask} {
 			beside := side{s, bookTask}
 			if their != nil {
 				beside = side{other, t}
 			}
-			say("%s", compare(b, when, most, side{s, t}, beside))
+			l := compare(b, when, most, side{s, t}, beside)
+			say("%s", l)
+			notes = append(notes, s.halfRate(b, l))
 		}
-		highest := book[slices.IndexFunc(book, func(l line) bool { return l.when == when && l.clients == most })]
-		all, _ := highest.sum(0)
-		notes = append(notes, fmt.Sprintf("Sync %s, the load itself: %d µs of processor time for each booking.", when,
-			all.load.Microseconds()/int64(max(all.done, 1))), s.halfRate(b, when, median(highest.rates(0))),
-			s.lag(b, when), s.audit(b, when))
+		notes = append(notes, s.lag(b, when), s.audit(b, when))
 		if their != nil {
 			notes = append(notes, other.lag(b, when))
 		}
@@ -111,14 +113,15 @@ func (h *house) starts(b *testing.B) string {
 		median(took), median(resident)/mib, *pairs)
 }
 
-// halfRate measures bookings at half of the highest rate, due at even times however slow earlier
-// answers are.
-func (s *system) halfRate(b *testing.B, when string, highest float64) string {
+// halfRate measures the first side of a line at half of its rate, where tasks are due at even times
+// however slow earlier ones are.
+func (s *system) halfRate(b *testing.B, l line) string {
 	b.Helper()
-	t := s.take(b, pace{clients: 256, length: 5 * *turnTime, rate: highest / 2}, bookTask)
+	rate := median(l.rates(0)) / 2
+	t := s.take(b, pace{clients: min(256, *crowd), length: 5 * *turnTime, rate: rate}, l.task)
 	q := func(p float64) float64 { return quantile(t.latency, p) }
-	return fmt.Sprintf("Sync %s, bookings at %.0f a second, half of the highest rate, from when each was due: "+
-		"p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms.", when, highest/2, q(50), q(99), q(99.9))
+	return fmt.Sprintf("Sync %s, %s, %s a second, which is half of the highest rate, from when each was due: "+
+		"p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms.", l.when, l.task.name, number(rate), q(50), q(99), q(99.9))
 }
 
 // lag measures how late the feed is at the highest rate of bookings.
