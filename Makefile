@@ -49,9 +49,22 @@ check-long: check ## Run check, two hundred rounds of chaos, and all mutations. 
 	$(MAKE) chaos ROUNDS=200
 	$(MAKE) mutations
 
+# Benchmarks of the built programs, from outside. ARGS are flags of package bench: ARGS='-pairs 9 -turn 5s', or
+# ARGS="-before $$HOME/old/bin" to compare with programs of another commit.
+BENCH = CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^$$' -benchtime=1x -timeout=12h
+
 .PHONY: bench
-bench: ## Run the benchmarks, each beside its limit. Takes a few minutes.
-	$(GO) test -run='^$$' -bench=. -benchtime=3s -p=1 -timeout=60m ./...
+bench: ## Print the table of docs/performance.md: the system from outside, beside its limit. Takes a quarter of an hour on a quiet machine.
+	$(BENCH) -bench='^BenchmarkTable$$' ./test/bench -args -charts '$(BIN)/bench.json' $(ARGS)
+
+.PHONY: bench-curves
+bench-curves: ## Measure a growing ledger and a cluster, after bench, and draw the pictures of docs/performance.md. Takes an hour.
+	$(BENCH) -bench='^Benchmark(History|Cluster)$$' ./test/bench -args -charts '$(BIN)/bench.json' $(ARGS)
+	cd tools && CGO_ENABLED=0 $(GO) run -trimpath ./benchplot '$(BIN)/bench.json' ../docs/performance
+
+.PHONY: bench-parts
+bench-parts: ## Run the benchmarks of single parts. docs/performance.md says what each is for.
+	$(GO) test -run='^$$' -bench=. -benchtime=3s -p=1 -timeout=60m $$($(GO) list ./... | grep -v /test/bench)
 
 ROUNDS ?= 60
 

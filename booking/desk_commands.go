@@ -224,7 +224,7 @@ func wrongCode(left int) error {
 	case left == 1:
 		return ErrWrongCode.Saying(ErrWrongCode.Message + " You have one try left.")
 	}
-	return ErrWrongCode.Saying(fmt.Sprintf("%s You have %d tries left.", ErrWrongCode.Message, left))
+	return ErrWrongCode.Sayingf("%s You have %d tries left.", ErrWrongCode.Message, left)
 }
 
 // Complete ends the ride. Errors: those of [Booking.Complete].

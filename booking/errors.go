@@ -1,7 +1,6 @@
 package booking
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/example/pillion/internal/fault"
@@ -111,5 +110,5 @@ func unfinished(b Booking, who Role, refusal *fault.Error, before string) error 
 	default:
 		end = "Cancel it with " + call + "/cancel, or wait until it is over,"
 	}
-	return refusal.Saying(fmt.Sprintf("You have an unfinished ride, booking %s. %s %s.", b.ID, end, before))
+	return refusal.Sayingf("You have an unfinished ride, booking %s. %s %s.", b.ID, end, before)
 }

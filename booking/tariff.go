@@ -116,11 +116,10 @@ func (t Tariff) Quote(trip Trip) (*Quote, error) {
 	}
 	metres := math.Round(trip.Pickup.Distance(*trip.Dropoff) * t.Detour)
 	if metres > t.Longest*1000 {
-		return nil, ErrTooFar.Saying(fmt.Sprintf(
+		return nil, ErrTooFar.Sayingf(
 			"The trip is too long: it has %.1f km, and raiders ride at most %g km. Choose places that are nearer to each other.",
 			metres/1000,
-			t.Longest,
-		))
+			t.Longest)
 	}
 	seconds := math.Round(metres * 3.6 / t.Speed)
 	q := &Quote{Metres: int64(metres), Minutes: int64(math.Ceil(seconds / 60)), Currency: t.Currency}

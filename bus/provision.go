@@ -36,10 +36,10 @@ const (
 func checkLayout(c *jetstream.StreamConfig) error {
 	if have := cmp.Or(c.Metadata[layoutKey], "1"); have != layout ||
 		!slices.Equal(c.Subjects, []string{LedgerSubjects}) {
-		return ErrLayout.Saying(fmt.Sprintf("Stream %s is of another version of Pillion (layout %q on %s; this "+
+		return ErrLayout.Sayingf("Stream %s is of another version of Pillion (layout %q on %s; this "+
 			"one has %q on %s). Nothing was changed. "+
 			"Use that version, or a NATS without data.", c.Name, have, strings.Join(c.Subjects, ", "), layout,
-			LedgerSubjects))
+			LedgerSubjects)
 	}
 	return nil
 }
@@ -229,9 +229,9 @@ func (c *Conn) provisionBucket(ctx context.Context, want jetstream.KeyValueConfi
 	case err != nil:
 		return Unavailable("look at bucket "+want.Bucket, err)
 	case want.Replicas < have.CachedInfo().Config.Replicas:
-		return ErrNarrowing.Saying(fmt.Sprintf("Bucket %s: it has %d replicas and you asked for %d. Give at "+
+		return ErrNarrowing.Sayingf("Bucket %s: it has %d replicas and you asked for %d. Give at "+
 			"least what it has.",
-			want.Bucket, have.CachedInfo().Config.Replicas, want.Replicas))
+			want.Bucket, have.CachedInfo().Config.Replicas, want.Replicas)
 	default:
 		want.MaxBytes = max(want.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	}

@@ -3,7 +3,6 @@ package bus
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -187,15 +186,15 @@ func (s *servers) trouble() error {
 	case err == nil:
 		return ErrUnreachable.Saying(at + " has not answered yet.")
 	case f != nil:
-		return f.Saying(fmt.Sprintf("%s (%s, %s)", f.Message, at, because))
+		return f.Sayingf("%s (%s, %s)", f.Message, at, because)
 	case rejected(err):
-		return ErrNotLetIn.Saying(fmt.Sprintf("%s (%s)", ErrNotLetIn.Message, at))
+		return ErrNotLetIn.Sayingf("%s (%s)", ErrNotLetIn.Message, at)
 	case progress(err) == answered:
-		return ErrUnreachable.Saying(fmt.Sprintf("What answers at %s cannot be used as NATS: %s. See that "+
-			"--nats-url is right.", s.urls, because))
+		return ErrUnreachable.Sayingf("What answers at %s cannot be used as NATS: %s. See that "+
+			"--nats-url is right.", s.urls, because)
 	}
-	return ErrUnreachable.Saying(fmt.Sprintf("%s cannot be reached: %s. See that it is running, and that "+
-		"--nats-url is right.", at, because))
+	return ErrUnreachable.Sayingf("%s cannot be reached: %s. See that it is running, and that "+
+		"--nats-url is right.", at, because)
 }
 
 // How far a server let a connection come.

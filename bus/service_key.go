@@ -51,13 +51,13 @@ func LoadOrCreateKey(path string, kind nkeys.PrefixByte) (nkeys.KeyPair, error) 
 	const remedy = "Replace it, or move it away to have a new key created."
 	key, err := nkeys.FromSeed([]byte(strings.TrimSpace(string(seed))))
 	if err != nil {
-		return nil, ErrServiceKey.Saying(fmt.Sprintf("%s does not hold the seed of an nkey. %s", path,
-			remedy)).Because(err)
+		return nil, ErrServiceKey.Sayingf("%s does not hold the seed of an nkey. %s", path,
+			remedy).Because(err)
 	}
 	public, err := key.PublicKey()
 	if err != nil || nkeys.Prefix(public) != kind {
-		return nil, ErrServiceKey.Saying(fmt.Sprintf("%s holds the seed of another kind of nkey. %s", path,
-			remedy)).Because(err)
+		return nil, ErrServiceKey.Sayingf("%s holds the seed of another kind of nkey. %s", path,
+			remedy).Because(err)
 	}
 	return key, nil
 }

@@ -12,7 +12,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -107,7 +106,7 @@ func (c Config) complete() (Config, error) {
 func (c Config) check() error {
 	var wrong []error
 	refuse := func(format string, args ...any) {
-		wrong = append(wrong, ErrConfig.Saying(fmt.Sprintf(format, args...)))
+		wrong = append(wrong, ErrConfig.Sayingf(format, args...))
 	}
 	for name, urls := range map[string][]string{"authsvc": c.Auth, "usersvc": c.User, "ridersvc": c.Rider} {
 		if len(urls) == 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -220,7 +219,7 @@ func (s *Service) noneOpen(rider booking.RiderID, c candidate) error {
 	case !s.elsewhere(rider):
 		return ErrNoneOpen
 	case c.known:
-		return ErrNoneOpen.Saying(fmt.Sprintf("No open bookings within %g km of you", s.c.Radius/1000))
+		return ErrNoneOpen.Sayingf("No open bookings within %g km of you", s.c.Radius/1000)
 	}
 	return ErrNoneOpen.Saying("No open bookings without a pickup, and your position is unknown or too old. " +
 		"Report it with PUT /position and try again, or accept a booking by its id.")

@@ -3,7 +3,6 @@ package ridersvc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -46,9 +45,9 @@ func (s *Service) isThere(rider booking.RiderID, b booking.Booking) error {
 		return ErrWhereabouts
 	}
 	if metres := at.Distance(*b.Pickup); metres > s.c.Within {
-		return ErrNotThere.Saying(fmt.Sprintf("You are %.1f km from the pickup. Arrival requires a position "+
+		return ErrNotThere.Sayingf("You are %.1f km from the pickup. Arrival requires a position "+
 			"within %g m of it. "+
-			"When you are there, report your position with PUT /position and try again.", metres/1000, s.c.Within))
+			"When you are there, report your position with PUT /position and try again.", metres/1000, s.c.Within)
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func Page(r *http.Request, max int) (limit int, cursor uint64, err error) {
 	if query.Has("limit") {
 		n, err := strconv.ParseUint(query.Get("limit"), 10, 31)
 		if err != nil || n < 1 || n > uint64(max) {
-			return 0, 0, ErrLimit.Saying(fmt.Sprintf("limit must be given once, as a whole number from 1 to %d.", max))
+			return 0, 0, ErrLimit.Sayingf("limit must be given once, as a whole number from 1 to %d.", max)
 		}
 		limit = int(n)
 	}
@@ -110,7 +110,7 @@ func QueryList(r *http.Request, name string) ([]string, error) {
 	for _, value := range r.URL.Query()[name] {
 		for v := range strings.SplitSeq(value, ",") {
 			if list = append(list, v); len(list) > maxValues {
-				return nil, ErrTooManyValues.Saying(fmt.Sprintf("%s may have at most %d values.", name, maxValues))
+				return nil, ErrTooManyValues.Sayingf("%s may have at most %d values.", name, maxValues)
 			}
 		}
 	}

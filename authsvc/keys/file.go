@@ -46,7 +46,7 @@ func LoadOrCreate(path string, bits int) (*rsa.PrivateKey, error) {
 		return key, err
 	}
 	if bits != 2048 && bits != 3072 && bits != 4096 {
-		return nil, ErrBits.Saying(fmt.Sprintf("A new private key can have 2048, 3072 or 4096 bits, but not %d.", bits))
+		return nil, ErrBits.Sayingf("A new private key can have 2048, 3072 or 4096 bits, but not %d.", bits)
 	}
 	if err := create(path, bits); err != nil {
 		return nil, notWritten(path, err)
@@ -59,15 +59,15 @@ func LoadOrCreate(path string, bits int) (*rsa.PrivateKey, error) {
 }
 
 func notWritten(path string, cause error) error {
-	return ErrFile.Saying(fmt.Sprintf(
+	return ErrFile.Sayingf(
 		"A private key could not be written to %s: %s. Make that folder writable, or name another file.", path,
-		fault.Reason(cause))).Because(cause)
+		fault.Reason(cause)).Because(cause)
 }
 
 func unreadable(path string, cause error) error {
-	return ErrFile.Saying(fmt.Sprintf(
+	return ErrFile.Sayingf(
 		"The private key file %s cannot be read: %s. Name a file that this user may read.", path,
-		fault.Reason(cause))).Because(cause)
+		fault.Reason(cause)).Because(cause)
 }
 
 // create writes a new key to path, unless the file exists by then.
@@ -99,9 +99,9 @@ func load(path string) (*rsa.PrivateKey, error) {
 	case errors.Is(err, secretfile.ErrNotThere):
 		return nil, errNoFile
 	case errors.As(err, &open):
-		return nil, ErrFileTooOpen.Saying(fmt.Sprintf(
+		return nil, ErrFileTooOpen.Sayingf(
 			"Users other than its owner can open the private key file %s (mode %04o). Close it with: chmod 600 %[1]s",
-			path, open.Mode))
+			path, open.Mode)
 	case errors.Is(err, secretfile.ErrTooLong):
 		return nil, notPEM(path, err)
 	}
@@ -109,28 +109,28 @@ func load(path string) (*rsa.PrivateKey, error) {
 }
 
 func notPEM(path string, cause error) error {
-	return ErrFileNotPEM.Saying(fmt.Sprintf(
+	return ErrFileNotPEM.Sayingf(
 		"The private key file %s is not one PEM block. Replace it, or move it away and a new key is made.",
-		path)).Because(cause)
+		path).Because(cause)
 }
 
 func notRSA(path, what string) error {
-	return ErrFileNotRSA.Saying(fmt.Sprintf(
+	return ErrFileNotRSA.Sayingf(
 		"The private key file %s holds %s and not an RSA private key. Replace it, or move it away and a new key is made.",
-		path, what))
+		path, what)
 }
 
 func unfit(path, what string) error {
-	return ErrFileUnfit.Saying(fmt.Sprintf(
-		"The private key in %s %s. Replace it, or move it away and a new key is made.", path, what))
+	return ErrFileUnfit.Sayingf(
+		"The private key in %s %s. Replace it, or move it away and a new key is made.", path, what)
 }
 
 // damaged keeps the parser's error as the cause: it tells of the structure and shows no part of
 // the key.
 func damaged(path string, cause error) error {
-	return ErrFileNotRSA.Saying(fmt.Sprintf(
+	return ErrFileNotRSA.Sayingf(
 		"The private key file %s is damaged. Restore it from a copy, or move it away and a new key is made.",
-		path)).Because(cause)
+		path).Because(cause)
 }
 
 // parse returns the key in the contents of a file, which must be fit to sign.

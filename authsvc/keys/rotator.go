@@ -181,14 +181,14 @@ func (r *Rotator) setRetention(ctx context.Context) error {
 	r.retention = r.c.Retention
 	r.retention = cmp.Or(r.retention, ledger+retentionSlack)
 	if r.retention < ledger {
-		return ErrRetention.Saying(fmt.Sprintf("--key-retention %s is shorter than the ledger's age of %s, "+
+		return ErrRetention.Sayingf("--key-retention %s is shorter than the ledger's age of %s, "+
 			"so events would outlive the keys that verify them. "+
-			"Make it at least that long, or leave it out.", r.retention, ledger))
+			"Make it at least that long, or leave it out.", r.retention, ledger)
 	}
 	if least := r.retention / (token.MaxKeys - 4); r.c.MaxAge > 0 && r.c.MaxAge < least {
-		return ErrAge.Saying(fmt.Sprintf("--key-age %s is too short: "+
+		return ErrAge.Sayingf("--key-age %s is too short: "+
 			"a set has room for %d keys, and each is kept for %s. Make it at least %s.",
-			r.c.MaxAge, token.MaxKeys, r.retention, least.Round(time.Minute)))
+			r.c.MaxAge, token.MaxKeys, r.retention, least.Round(time.Minute))
 	}
 	return nil
 }

@@ -115,9 +115,9 @@ func Make(ctx context.Context, conn *bus.Conn, path string, o Options) (Manifest
 		return before[name] != nil && before[name].State.LastSeq == after[name].State.LastSeq
 	})
 	if m.Still = len(changed) == 0; o.Still && !m.Still {
-		return Manifest{}, ErrNotStill.Saying(fmt.Sprintf(
+		return Manifest{}, ErrNotStill.Sayingf(
 			"%s changed during the backup, so it may be incomplete. Stop all services and try again.",
-			strings.Join(changed, ", ")))
+			strings.Join(changed, ", "))
 	}
 	m.Ended = time.Now().UTC()
 	if err := to.writeManifest(m); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -85,8 +84,8 @@ type folder string
 // hashes. A folder that exists must be empty.
 func makeFolder(path string) (folder, error) {
 	fail := func(err error) (folder, error) {
-		return "", ErrFolder.Saying(fmt.Sprintf("Cannot make a backup in %s: %s. Choose another folder with --out.",
-			path, fault.Reason(err))).Because(err)
+		return "", ErrFolder.Sayingf("Cannot make a backup in %s: %s. Choose another folder with --out.",
+			path, fault.Reason(err)).Because(err)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return fail(err)
@@ -159,19 +158,19 @@ func Open(path string) (*Backup, error) {
 	b := &Backup{folder: folder(path)}
 	file, err := os.Open(filepath.Join(path, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf(
+		return nil, ErrIncomplete.Sayingf(
 			"%s contains no complete backup: it lacks %s, which is written last. Use another backup, or make a new one.",
-			path, manifestName))
+			path, manifestName)
 	}
 	if err != nil {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf(
-			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err))).Because(err)
+		return nil, ErrIncomplete.Sayingf(
+			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err)).Because(err)
 	}
 	defer file.Close() //nolint:errcheck // it is only read
 	text, err := io.ReadAll(io.LimitReader(file, manifestLimit))
 	if err != nil {
-		return nil, ErrIncomplete.Saying(fmt.Sprintf(
-			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err))).Because(err)
+		return nil, ErrIncomplete.Sayingf(
+			"Cannot read the %s in %s: %s.", manifestName, path, fault.Reason(err)).Because(err)
 	}
 	var version struct {
 		Version int `json:"version"`
@@ -180,9 +179,9 @@ func Open(path string) (*Backup, error) {
 		return nil, b.damaged(manifestName, err)
 	}
 	if version.Version != manifestVersion {
-		return nil, ErrDamaged.Saying(fmt.Sprintf(
+		return nil, ErrDamaged.Sayingf(
 			"The backup in %s has version %d, and this pillion reads version %d. Use the pillion that made it.",
-			path, version.Version, manifestVersion))
+			path, version.Version, manifestVersion)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&b.Manifest); err != nil {
@@ -206,8 +205,8 @@ func (s *Stream) files() []File {
 }
 
 func (b *Backup) damaged(name string, err error) error {
-	return ErrDamaged.Saying(fmt.Sprintf(
-		"%s in the backup in %s is damaged. Use another backup.", name, string(b.folder))).Because(err)
+	return ErrDamaged.Sayingf(
+		"%s in the backup in %s is damaged. Use another backup.", name, string(b.folder)).Because(err)
 }
 
 // check verifies the size and hash of a file.

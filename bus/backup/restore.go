@@ -88,10 +88,10 @@ func (b *Backup) emptyStreams(ctx context.Context, conn *bus.Conn) ([]string, er
 	}
 	slices.Sort(full)
 	if len(full) > 0 {
-		return nil, ErrNotEmpty.Saying(fmt.Sprintf(
+		return nil, ErrNotEmpty.Sayingf(
 			"Nothing was restored, because there are data already, in %s. Restore to a new NATS, or delete all "+
 				"streams there if they are not needed.",
-			strings.Join(full, ", ")))
+			strings.Join(full, ", "))
 	}
 	return empty, awaitIdle(ctx, conn, ErrNotEmpty)
 }

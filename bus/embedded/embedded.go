@@ -95,10 +95,10 @@ func Start(c Config) (*Server, error) {
 		}
 		if !loopback(host) && (c.TLS == nil || c.Access == "") {
 			return nil,
-				ErrAddr.Saying(fmt.Sprintf("NATS requires TLS to listen on %s, which other machines can reach. "+
+				ErrAddr.Sayingf("NATS requires TLS to listen on %s, which other machines can reach. "+
 					"Give it "+
 					"a certificate with --nats-tls-cert and --nats-tls-key, or a loopback address with --nats-addr.",
-					c.Addr))
+					c.Addr)
 		}
 		s.port = port
 	}
@@ -180,8 +180,8 @@ func (s *Server) open() error {
 	srv.Shutdown()
 	srv.WaitForShutdown()
 	why = cmp.Or(why, fmt.Sprintf("it is not ready after %v", startPatience))
-	return ErrDir.Saying(fmt.Sprintf(
-		"NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice())).Because(errors.New(why))
+	return ErrDir.Sayingf(
+		"NATS cannot start in the data folder %s: %s. %s", s.config.Dir, why, s.advice()).Because(errors.New(why))
 }
 
 // close ends the server.
@@ -204,9 +204,9 @@ func loopback(host string) bool {
 // that it cannot.
 func listenAddr(addr string) (host string, port int, err error) {
 	say := func(why string, cause error) error {
-		return ErrAddr.Saying(fmt.Sprintf(
+		return ErrAddr.Sayingf(
 			"NATS cannot listen on %s: %s. Choose another address with --nats-addr (NATS_ADDR).", addr,
-			why)).Because(cause)
+			why).Because(cause)
 	}
 	host, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -230,8 +230,8 @@ func listenAddr(addr string) (host string, port int, err error) {
 // lockDir keeps other processes out of the folder, because two servers would corrupt it.
 func lockDir(dir string) (*flock.Flock, error) {
 	say := func(why string, cause error) error {
-		return ErrDir.Saying(fmt.Sprintf(
-			"The data folder %s cannot be used: %s. Choose another with --data.", dir, why)).Because(cause)
+		return ErrDir.Sayingf(
+			"The data folder %s cannot be used: %s. Choose another with --data.", dir, why).Because(cause)
 	}
 	lock := flock.New(filepath.Join(dir, "lock"), flock.SetPermissions(0o600))
 	err, locked := os.MkdirAll(dir, 0o700), false

@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,8 +73,8 @@ func (s *Server) mend(ctx context.Context) {
 
 // breaks records why the server cannot write, and logs it once.
 func (s *Server) breaks(why error) {
-	err := error(ErrDisk.Saying(fmt.Sprintf(
-		"Cannot write to the disk of %s: %v. %s", s.config.Dir, why, s.advice())).Because(why))
+	err := error(ErrDisk.Sayingf(
+		"Cannot write to the disk of %s: %v. %s", s.config.Dir, why, s.advice()).Because(why))
 	if s.broken.Swap(&err) == nil {
 		s.config.Log.Error("NATS failed to write to the disk; it restarts when the disk is writable again", "error",
 			why)
@@ -130,7 +129,7 @@ func (s *Server) intact() error {
 	if what == nil {
 		return nil
 	}
-	return ErrData.Saying(fmt.Sprintf("The data in %s cannot be opened: %s. Nothing was changed. Use the version of "+
+	return ErrData.Sayingf("The data in %s cannot be opened: %s. Nothing was changed. Use the version of "+
 		"Pillion that wrote it, restore a backup, or choose another folder with --data.",
-		s.config.Dir, strings.Join(what, "; ")))
+		s.config.Dir, strings.Join(what, "; "))
 }

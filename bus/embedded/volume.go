@@ -26,8 +26,8 @@ func (s *Server) checkSpace() error {
 	if !known || free >= minSpace {
 		return nil
 	}
-	return ErrDir.Saying(fmt.Sprintf("A new data folder needs %d MiB, and the disk of %s has only %d MiB free. "+
-		"Free some space, or choose another folder with --data.", minSpace>>20, s.config.Dir, free>>20))
+	return ErrDir.Sayingf("A new data folder needs %d MiB, and the disk of %s has only %d MiB free. "+
+		"Free some space, or choose another folder with --data.", minSpace>>20, s.config.Dir, free>>20)
 }
 
 // advice returns a sentence about what to do about the disk.

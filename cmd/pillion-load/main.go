@@ -75,7 +75,7 @@ func (l *loader) Run(ctx context.Context, env program.Env) (err error) {
 	if l.Key.Value != "" {
 		// a key created now would be unknown to the system
 		if _, err := os.Stat(l.Key.Value); err != nil {
-			return errSetting.Saying(fmt.Sprintf("--operator-key (OPERATOR_KEY_FILE): %v.", err))
+			return errSetting.Sayingf("--operator-key (OPERATOR_KEY_FILE): %v.", err)
 		}
 	}
 	result, summary := io.Writer(nil), env.Stdout
@@ -86,7 +86,7 @@ func (l *loader) Run(ctx context.Context, env program.Env) (err error) {
 	default:
 		f, err := os.OpenFile(l.JSON.Value, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
-			return errSetting.Saying(fmt.Sprintf("--json: %v.", err))
+			return errSetting.Sayingf("--json: %v.", err)
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		result = f

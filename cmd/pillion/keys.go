@@ -44,9 +44,9 @@ func (c initKeys) Run(env program.Env) error {
 		for _, who := range []string{access.Authsvc, access.Usersvc, access.Ridersvc, access.Operator} {
 			file := filepath.Join(c.Services.Value, who+".pub")
 			if err := secretfile.Create(file, []byte(public.Services[who]+"\n")); err != nil {
-				return errConf.Saying(fmt.Sprintf(
+				return errConf.Sayingf(
 					"Cannot write %s: %s. Make the folder writable, or choose another one with --services.",
-					file, fault.Reason(err))).Because(err)
+					file, fault.Reason(err)).Because(err)
 			}
 		}
 	}
@@ -55,9 +55,9 @@ func (c initKeys) Run(env program.Env) error {
 		return err
 	}
 	if err := replace(c.Conf.Value, public.Define()); err != nil {
-		return errConf.Saying(fmt.Sprintf(
+		return errConf.Sayingf(
 			"Cannot write %s: %s. Make its folder writable, or choose another file with --conf.",
-			c.Conf.Value, fault.Reason(err))).Because(err)
+			c.Conf.Value, fault.Reason(err)).Because(err)
 	}
 	_, err = fmt.Fprintf(env.Stdout, "The keys exist, and their public keys for NATS are in %s.\n", c.Conf.Value)
 	return err

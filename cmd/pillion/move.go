@@ -49,15 +49,15 @@ func refuseMoved(data string) error {
 	case errors.Is(gone, os.ErrNotExist):
 		return nil
 	case gone != nil: // the folder is another user's, or is none
-		return embedded.ErrDir.Saying(fmt.Sprintf("The data folder %s cannot be used: %s. Choose another with --data.",
-			data, fault.Reason(gone))).Because(gone)
+		return embedded.ErrDir.Sayingf("The data folder %s cannot be used: %s. Choose another with --data.",
+			data, fault.Reason(gone)).Because(gone)
 	case err != nil:
-		return errMoved.Saying(fmt.Sprintf("Cannot read %s, which tells whether the system has moved.",
-			file)).Because(err)
+		return errMoved.Sayingf("Cannot read %s, which tells whether the system has moved.",
+			file).Because(err)
 	}
-	return errMoved.Saying(fmt.Sprintf("The system in %s has moved: %s. Use it at its new place with --nats-url, "+
+	return errMoved.Sayingf("The system in %s has moved: %s. Use it at its new place with --nats-url, "+
 		"or choose another folder with --data. To use the old system nevertheless, delete %s.",
-		data, strings.TrimSpace(string(where)), file))
+		data, strings.TrimSpace(string(where)), file)
 }
 
 func (c move) Run(ctx context.Context, env program.Env) (err error) {
@@ -68,9 +68,9 @@ func (c move) Run(ctx context.Context, env program.Env) (err error) {
 	}
 	folder, err := os.MkdirTemp(c.Data.Value, "move-")
 	if err != nil {
-		return errNoData.Saying(fmt.Sprintf(
+		return errNoData.Sayingf(
 			"Cannot write a copy of the system to %s: %s. Check that the folder exists and is writable.",
-			c.Data.Value, fault.Reason(err))).Because(err)
+			c.Data.Value, fault.Reason(err)).Because(err)
 	}
 	defer func() {
 		if err != nil {
@@ -123,9 +123,9 @@ func (c move) operator(env program.Env) wiring.Operator {
 func (c move) copy(ctx context.Context, env program.Env, folder string) (before []inspect.Finding, err error) {
 	streams := filepath.Join(c.Data.Value, "nats")
 	if _, err := os.Stat(streams); err != nil {
-		return nil, errNoData.Saying(fmt.Sprintf(
+		return nil, errNoData.Sayingf(
 			"There is no system in %s, because %s does not exist. Choose the folder with --data.", c.Data.Value,
-			streams)).Because(err)
+			streams).Because(err)
 	}
 	keys, err := access.LoadOrCreate(c.services())
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -121,8 +120,8 @@ func (p *Pair) reload() {
 	old := p.current.Load()
 	now, err := p.read()
 	if err == nil && now.Leaf.NotAfter.Before(p.checked) && !bytes.Equal(now.cert, old.cert) {
-		err = ErrCertificate.Saying(fmt.Sprintf("The certificate %s has expired. Replace it with a valid one.",
-			p.c.Cert))
+		err = ErrCertificate.Sayingf("The certificate %s has expired. Replace it with a valid one.",
+			p.c.Cert)
 	}
 	if err != nil {
 		if why := fault.From(err).Message; why != p.refused {
@@ -143,7 +142,7 @@ func (p *Pair) reload() {
 // read reads the files and checks that they form a pair.
 func (p *Pair) read() (*loaded, error) {
 	fail := func(cause error, format string, args ...any) error {
-		return ErrCertificate.Saying(fmt.Sprintf(format, args...)).Because(cause)
+		return ErrCertificate.Sayingf(format, args...).Because(cause)
 	}
 	cert, err := readFile(p.c.Cert)
 	if err != nil {
@@ -178,9 +177,9 @@ const cannotRead = "The %s %s cannot be read: %s. Make the file readable for thi
 // Authorities returns the CAs in a file of PEM certificates. Errors: ErrAuthorities.
 func Authorities(file string) (*x509.CertPool, error) {
 	fail := func(cause error, why string) error {
-		return ErrAuthorities.Saying(fmt.Sprintf(
+		return ErrAuthorities.Sayingf(
 			"The CA in %s cannot be used: %s. Provide its certificate in PEM, or choose another file.", file,
-			why)).Because(cause)
+			why).Because(cause)
 	}
 	text, err := readFile(file)
 	if err != nil {

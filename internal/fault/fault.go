@@ -9,6 +9,7 @@ package fault
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -91,6 +92,11 @@ func (e *Error) Saying(message string) *Error {
 	c := *e
 	c.Message = message
 	return &c
+}
+
+// Sayingf is [Error.Saying] with a format, as of fmt.Sprintf.
+func (e *Error) Sayingf(format string, args ...any) *Error {
+	return e.Saying(fmt.Sprintf(format, args...))
 }
 
 // Hinting returns a copy of e with a hint.

@@ -13,7 +13,7 @@ import (
 var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another.")
 
 func TestCopiesStillMatch(t *testing.T) {
-	err := fmt.Errorf("reserve: %w", errTaken.Because(io.ErrUnexpectedEOF).After(time.Second).Saying("Taken."))
+	err := fmt.Errorf("reserve: %w", errTaken.Because(io.ErrUnexpectedEOF).After(time.Second).Sayingf("Taken by %d.", 2))
 	if !errors.Is(err, errTaken) {
 		t.Error("a copy with a cause does not match the original")
 	}
@@ -21,7 +21,7 @@ func TestCopiesStillMatch(t *testing.T) {
 		t.Error("the chain lacks the cause")
 	}
 	f := fault.From(err)
-	if f.RetryAfter != time.Second || f.Message != "Taken." || f.Kind != fault.Conflict {
+	if f.RetryAfter != time.Second || f.Message != "Taken by 2." || f.Kind != fault.Conflict {
 		t.Errorf("From = %+v", f)
 	}
 	if errTaken.Cause != nil || errTaken.RetryAfter != 0 || errTaken.Message != "That is taken. Choose another." {

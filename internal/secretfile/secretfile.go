@@ -147,9 +147,9 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 			return nil, err
 		}
 		if err := Create(path, fresh); err != nil {
-			return nil, ErrUnusable.Saying(fmt.Sprintf(
+			return nil, ErrUnusable.Sayingf(
 				"%s cannot be written to %s: %s. Make the folder writable, or choose another file.", what, path,
-				fault.Reason(err))).Because(err)
+				fault.Reason(err)).Because(err)
 		}
 		// Read the file back: a concurrent caller may have created it first.
 		data, err = Read(path, limit)
@@ -160,7 +160,7 @@ func LoadOrCreate(path, what string, limit int, make func() ([]byte, error)) ([]
 	if err == nil {
 		return data, nil
 	}
-	return nil, ErrUnusable.Saying(fmt.Sprintf(
+	return nil, ErrUnusable.Sayingf(
 		"%s in %s cannot be read: %s. Make the file readable for this user, or choose another one.", what, path,
-		fault.Reason(err))).Because(err)
+		fault.Reason(err)).Because(err)
 }

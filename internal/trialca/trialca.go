@@ -101,9 +101,9 @@ func failed(dir string, err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
-	return ErrFolder.Saying(fmt.Sprintf(
+	return ErrFolder.Sayingf(
 		"The certificates cannot be created in %s: %v. Make the folder writable, or choose another one.", dir,
-		err)).Because(err)
+		err).Because(err)
 }
 
 // An authority is a CA with its private key.
@@ -123,15 +123,15 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 	// Certificates of an older CA would not be trusted with a new one.
 	for _, h := range c.Holders {
 		if cert := filepath.Join(c.Folder(h.Name), h.Name+".crt"); exists(cert) {
-			return ca, false, ErrFolder.Saying(fmt.Sprintf(
+			return ca, false, ErrFolder.Sayingf(
 				"%s exists, but the key of its CA is missing from %s. Restore the key, or move the certificates away.",
-				cert, keyFile))
+				cert, keyFile)
 		}
 	}
 	if c.Renew {
 		return ca, false,
-			ErrFolder.Saying(fmt.Sprintf(
-				"There is no CA in %s for renewing certificates. Create them without --renew first.", dir))
+			ErrFolder.Sayingf(
+				"There is no CA in %s for renewing certificates. Create them without --renew first.", dir)
 	}
 	now := c.Now()
 	template := &x509.Certificate{
@@ -158,13 +158,13 @@ func (c Config) authority() (_ authority, fresh bool, err error) {
 func readAuthority(certFile, keyFile string) (ca authority, err error) {
 	fail := func(cause error) error {
 		if errors.Is(cause, fs.ErrPermission) {
-			return ErrFolder.Saying(fmt.Sprintf(
+			return ErrFolder.Sayingf(
 				"The CA in %s and %s belongs to another user. Run this as that user, or choose another folder.",
-				certFile, keyFile)).Because(cause)
+				certFile, keyFile).Because(cause)
 		}
-		return ErrFolder.Saying(fmt.Sprintf(
+		return ErrFolder.Sayingf(
 			"The CA in %s and %s cannot be used: %s. Move it and its certificates away to have new ones created.",
-			certFile, keyFile, fault.Reason(cause))).Because(cause)
+			certFile, keyFile, fault.Reason(cause)).Because(cause)
 	}
 	keyPEM, err := secretfile.Read(keyFile, 1<<16)
 	if errors.Is(err, secretfile.ErrNotThere) {

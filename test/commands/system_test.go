@@ -215,7 +215,7 @@ func toTry(t *testing.T, p *proctest.Program) []string {
 	return lines
 }
 
-// TestAtRest bounds the memory of the idle system. BenchmarkStart of package e2e measures its
+// TestAtRest bounds the memory of the idle system. BenchmarkTable of package bench measures its
 // start.
 func TestAtRest(t *testing.T) {
 	mib := proctest.Pillion(t, t.TempDir(), "--demo").Resident(t)

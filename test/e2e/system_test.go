@@ -21,11 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for env, run := range map[string]func(string) error{bareEnv: bareMain, natsEnv: natsMain} {
-		if args := os.Getenv(env); args != "" {
-			fmt.Fprintln(os.Stderr, run(args))
-			os.Exit(1)
-		}
+	if args := os.Getenv(natsEnv); args != "" {
+		fmt.Fprintln(os.Stderr, natsMain(args))
+		os.Exit(1)
 	}
 	os.Exit(proctest.Main(m))
 }

@@ -1,7 +1,6 @@
 package bookings
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
 
@@ -50,8 +49,8 @@ func ParseArea(r *http.Request, usual float64) (a Area, ok bool, err error) {
 		}
 		v, err := strconv.ParseFloat(query.Get(p.name), 64)
 		if err != nil || !(v >= p.min && v <= p.max) { // also refuses NaN
-			return Area{}, false, ErrArea.Saying(fmt.Sprintf("%s must be given once, as a number from %g to %g, in %s.",
-				p.name, p.min, p.max, p.unit))
+			return Area{}, false, ErrArea.Sayingf("%s must be given once, as a number from %g to %g, in %s.",
+				p.name, p.min, p.max, p.unit)
 		}
 		*p.to = v
 	}

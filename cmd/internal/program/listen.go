@@ -2,7 +2,6 @@ package program
 
 import (
 	"errors"
-	"fmt"
 	"net"
 
 	"github.com/example/pillion/internal/fault"
@@ -27,8 +26,8 @@ func Bind(addrs ...ListenAddr) ([]net.Listener, error) {
 		ln, err := net.Listen("tcp", a.Addr)
 		if err != nil {
 			failed = append(failed,
-				ErrListen.Saying(fmt.Sprintf("%s cannot listen on %s: %s. Choose another address with %s.",
-					a.Name, a.Addr, fault.Reason(err), a.Flag)).Because(err))
+				ErrListen.Sayingf("%s cannot listen on %s: %s. Choose another address with %s.",
+					a.Name, a.Addr, fault.Reason(err), a.Flag).Because(err))
 			continue
 		}
 		listeners = append(listeners, ln)

@@ -65,7 +65,7 @@ func Parse(p Program, grammar any, args []string) (*kong.Context, error) {
 		return nil, ErrAnswered
 	}
 	if err != nil {
-		return nil, ErrSetting.Saying(fmt.Sprintf("%s; see %s --help.", sentence(err.Error()), p.Name))
+		return nil, ErrSetting.Sayingf("%s; see %s --help.", sentence(err.Error()), p.Name)
 	}
 	if a, ok := grammar.(Adjuster); ok {
 		a.Adjust(func(flag string) bool {

@@ -35,8 +35,8 @@ func ShareSecret(files ...string) error {
 			return err
 		}
 		if i > 0 && s != shared {
-			return errSecret.Saying(fmt.Sprintf(
-				"The rides secrets in %s and %s differ. Copy one of them over the other.", files[0], file))
+			return errSecret.Sayingf(
+				"The rides secrets in %s and %s differ. Copy one of them over the other.", files[0], file)
 		}
 		shared = s
 		create = func() ([]byte, error) { return []byte(s + "\n"), nil }
@@ -61,9 +61,9 @@ func loadSecret(path string, create func() ([]byte, error)) (secret, error) {
 	}
 	s := strings.TrimSpace(string(text))
 	if len(s) < secretSize {
-		return "", errSecret.Saying(fmt.Sprintf(
+		return "", errSecret.Sayingf(
 			"The rides secret in %s is shorter than %d characters. Move the file away to have a new one made.", path,
-			secretSize))
+			secretSize)
 	}
 	return secret(s), nil
 }

@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 
@@ -41,11 +40,11 @@ func (c *Certificate) Load(log *slog.Logger) (err error) {
 	case c.Cert == "" && c.Key == "":
 		return nil
 	case c.Key == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate's private key.",
-			c.CertFlag, c.KeyFlag))
+		return errHalfPair.Sayingf("%s needs %s: name the file with the certificate's private key.",
+			c.CertFlag, c.KeyFlag)
 	case c.Cert == "":
-		return errHalfPair.Saying(fmt.Sprintf("%s needs %s: name the file with the certificate.", c.KeyFlag,
-			c.CertFlag))
+		return errHalfPair.Sayingf("%s needs %s: name the file with the certificate.", c.KeyFlag,
+			c.CertFlag)
 	}
 	c.pair, err = certfile.Load(certfile.Config{Cert: c.Cert, Key: c.Key, Log: log})
 	return err

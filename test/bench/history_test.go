@@ -1,0 +1,145 @@
+package bench
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// BenchmarkHistory measures how everything grows with the number of messages in the ledger, and
+// what one watcher and one connected rider cost. Whole rides fill the ledger, over HTTP, so a
+// million messages take some minutes.
+func BenchmarkHistory(b *testing.B) {
+	h := newHouse(b, "this", programs())
+	drawn := historyCharts()
+	say("%s Without sync, 32 clients.\n\n| messages | bookings | book/s | ratio | p50 ms | p99 ms | rides/s | "+
+		"resident MiB | live MiB | usersvc live MiB | start s | without snapshot s |\n%s|", machine(),
+		strings.Repeat("|---", 12))
+	var last grown
+	for i, text := range strings.Split(*sizes, ",") {
+		size, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		g := h.grow(b, size)
+		say("%s", g)
+		for j, values := range g.charted() {
+			drawn[j].add(text, values)
+		}
+		if i > 0 {
+			say("%.0f bytes of board for each booking since.", (g.board-last.board)/(g.bookings-last.bookings))
+		}
+		last = g
+	}
+	draw(b, drawn...)
+	s := h.open(b, lazily)
+	s.resume(b)
+	s.watchers(b, 1000)
+	s.connected(b, 500)
+	s.end(b)
+	b.ReportMetric(0, "ns/op")
+}
+
+// A grown is what was measured at one size of the ledger. Memory is in bytes.
+type grown struct {
+	messages, bookings float64
+	book, ride         line
+	all                memory
+	board              float64 // live memory of usersvc alone
+	quick, slow        time.Duration
+}
+
+// grow fills the ledger and measures.
+func (h *house) grow(b *testing.B, size uint64) (g grown) {
+	b.Helper()
+	s := h.open(b, lazily)
+	s.fill(b, size)
+	limit := bare(b, s, lazily)
+	g.book = compare(b, lazily, most, side{s, bookTask}, side{limit, bookTask})
+	g.ride = compare(b, lazily, most, side{s, rideTask}, side{})
+	limit.end(b)
+	s.resume(b)
+	g.messages, g.all = float64(s.lastSequence(b)), s.processes[0].memory(b)
+	g.bookings, g.board = h.alone(b, s)
+	s.end(b)
+	g.quick, g.slow = h.start(b), h.start(b, "--snapshot-every=0")
+	return g
+}
+
+// fill has people ride until the ledger has as many messages.
+func (s *system) fill(b *testing.B, messages uint64) {
+	b.Helper()
+	s.resume(b)
+	defer s.pause(b)
+	clients := s.clients(min(*crowd, crowds[len(crowds)-1]))
+	for s.lastSequence(b) < messages {
+		work(b, clients, pace{length: 250 * time.Millisecond}, rideTask)
+	}
+	for _, c := range clients {
+		c.close()
+	}
+	s.settle(b)
+}
+
+// start returns the time from start to ready.
+func (h *house) start(b *testing.B, args ...string) time.Duration {
+	b.Helper()
+	s := h.open(b, lazily, args...)
+	s.end(b)
+	return s.started
+}
+
+// alone runs another usersvc, which has a board and no NATS server, beside a system. It returns how
+// many bookings its board has, and its live memory.
+func (h *house) alone(b *testing.B, s *system) (bookings, live float64) {
+	b.Helper()
+	p := start(b, settings, filepath.Join(h.programs, "usersvc"), "--nats-url="+s.processes[0].at["nats"],
+		"--service-key="+filepath.Join(h.data, "services", "usersvc.nk"), "--user-addr=127.0.0.1:0",
+		"--ops-addr=127.0.0.1:0", "--snapshot-every=0")
+	p.ready(b)
+	live = p.memory(b).live
+	bookings = p.metrics(b)[`pillion_events_verified_total{event="requested"}`]
+	p.end(b)
+	return bookings, live
+}
+
+func (g grown) String() string {
+	_, took := g.book.sum(0)
+	row := []string{number(g.messages), number(g.bookings), number(median(g.book.rates(0)))}
+	for _, v := range []float64{median(g.book.ratios()), quantile(took, 50), quantile(took, 99),
+		median(g.ride.rates(0)), g.all.resident / mib, g.all.live / mib, g.board / mib, g.quick.Seconds(),
+		g.slow.Seconds()} {
+		row = append(row, number(v))
+	}
+	return "| " + strings.Join(row, " | ") + " |"
+}
+
+// historyCharts returns the charts of grown.charted, without values.
+func historyCharts() []*chart {
+	made := func(file, title string, names ...string) *chart {
+		c := &chart{File: file, Title: title, X: "messages in the ledger"}
+		for _, n := range names {
+			c.Series = append(c.Series, series{Name: n})
+		}
+		return c
+	}
+	return []*chart{
+		made("history-rate", "Tasks a second, 32 clients", "book", "whole ride"),
+		made("history-latency", "Time of a booking in ms, 32 clients", "p50", "p99"),
+		made("history-memory", "Memory in MiB", "pillion, resident", "pillion, live", "usersvc alone, live"),
+		made("history-start", "Seconds from start to ready", "with a snapshot", "without one"),
+	}
+}
+
+// charted returns the values of each chart.
+func (g grown) charted() [][]float64 {
+	_, took := g.book.sum(0)
+	return [][]float64{
+		{median(g.book.rates(0)), median(g.ride.rates(0))},
+		{quantile(took, 50), quantile(took, 99)},
+		{g.all.resident / mib, g.all.live / mib, g.board / mib},
+		{g.quick.Seconds(), g.slow.Seconds()},
+	}
+}

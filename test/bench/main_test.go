@@ -1,0 +1,40 @@
+// Package bench measures the built programs from outside. docs/performance.md holds what it prints,
+// and says what each line means.
+//
+// Start with [BenchmarkTable] (`make bench`), and with [BenchmarkHistory] and [BenchmarkCluster]
+// (`make bench-curves`). The load is in this process, and what is measured is in others. Systems
+// that are compared take turns: while it is the turn of one, the processes of the other are
+// stopped. A turn ends when the system has done all that follows from what it has acknowledged.
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/test/proctest"
+)
+
+var (
+	turnTime = flag.Duration("turn", 3*time.Second, "how long clients work in one turn")
+	pairs    = flag.Int("pairs", 5, "how many turns each of two systems takes")
+	crowd    = flag.Int("riders", 1024, "accounts of riders; a turn accepts once for each at most")
+	ours     = flag.String("ours", "", "folder with the programs to measure (default: built from this source)")
+	before   = flag.String("before", "", "folder with the programs of another commit, to compare with")
+	sizes    = flag.String("history", "10000,100000,1000000", "sizes of the ledger to measure at, in messages")
+	charts   = flag.String("charts", "", "file for the charts, as JSON (default: none)")
+)
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(bareEnv); args != "" {
+		fmt.Fprintln(os.Stderr, bareMain(args))
+		os.Exit(1)
+	}
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" { // the tests of this package need no program
+		os.Exit(m.Run())
+	}
+	os.Exit(proctest.Main(m))
+}
