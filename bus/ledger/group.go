@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -196,7 +195,7 @@ func (g *group) lead(ctx context.Context) {
 			at += uint64(len(w.msgs))
 			w.turns <- turn{what: answered, seq: at}
 		}
-		g.overtake(msgs, seq)
+		g.overtake(msgs)
 	default:
 		tell(taken, turn{what: answered, err: err})
 	}
@@ -263,8 +262,8 @@ func (g *group) send(ctx context.Context, w *write) (uint64, error) {
 	seq, err := g.one(ctx, w.msgs)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil {
-		g.overtake(w.msgs, seq)
+	if o := outcomeOf(err); o == wrote || o == decided {
+		g.overtake(w.msgs)
 	}
 	g.land(1)
 	return seq, err
@@ -277,26 +276,24 @@ func (g *group) land(n int) {
 	g.next()
 }
 
-// overtake answers the waiting writes that msgs, stored up to sequence seq, make stale. To read the
-// booking is cheaper than to be refused. The caller holds the lock, and something is under way.
-func (g *group) overtake(msgs []*nats.Msg, seq uint64) {
+// overtake answers the waiting writes that were decided upon the same as msgs, which were stored or
+// refused. To read the booking is cheaper than to be refused. The caller holds the lock, and
+// something is under way.
+func (g *group) overtake(msgs []*nats.Msg) {
 	if len(g.waiting) == 0 {
 		return
 	}
-	stored := make(map[string]bool, len(msgs))
+	basis := func(m *nats.Msg) string { return guardOf(m) + m.Header.Get(jetstream.ExpectedLastSubjSeqHeader) }
+	over := make(map[string]bool, len(msgs))
 	for _, m := range msgs {
-		stored[guardOf(m)] = true
+		over[basis(m)] = true
 	}
-	first := seq - uint64(len(msgs)) + 1
 	g.waiting = slices.DeleteFunc(g.waiting, func(w *write) bool {
-		for _, m := range w.msgs {
-			after, err := strconv.ParseUint(m.Header.Get(jetstream.ExpectedLastSubjSeqHeader), 10, 64)
-			if stored[guardOf(m)] && err == nil && after < first {
-				w.turns <- turn{what: answered, err: errOvertaken}
-				return true
-			}
+		if !slices.ContainsFunc(w.msgs, func(m *nats.Msg) bool { return over[basis(m)] }) {
+			return false
 		}
-		return false
+		w.turns <- turn{what: answered, err: errOvertaken}
+		return true
 	})
 }
 

@@ -24,7 +24,8 @@ type disk struct {
 	turn   chan struct{}
 	last   uint64
 	sizes  []int
-	refuse error // of the next batch
+	refuse error  // of the next batch
+	stale  string // the guard of which each single write is refused
 }
 
 const (
@@ -39,6 +40,9 @@ func (d *disk) write(ctx context.Context, takes time.Duration, msgs []*nats.Msg,
 		return 0, ctx.Err()
 	}
 	d.sizes = append(d.sizes, commands)
+	if d.stale != "" && commands == 1 && guardOf(msgs[0]) == d.stale {
+		return 0, &jetstream.APIError{ErrorCode: bus.CodeWrongLastSequence}
+	}
 	if err := d.refuse; err != nil && commands > 1 {
 		d.refuse = nil
 		return 0, err
@@ -254,6 +258,30 @@ func TestOneCommandAGuard(t *testing.T) {
 			t.Errorf("answers %v, want %v", got, want)
 		}
 		if want := []int{1, 2, 1}; !slices.Equal(d.sizes, want) {
+			t.Errorf("writes of %v commands, want %v", d.sizes, want)
+		}
+	})
+}
+
+// One refusal is enough for all who wait with the same decision.
+func TestStaleDecisionsAreRefusedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, d := grouping(2)
+		d.stale = "a.>"
+		var wg sync.WaitGroup
+		hold(t, g, &wg)
+		var errs [5]error
+		for i := range errs {
+			wg.Go(func() { _, errs[i] = g.publish(t.Context(), []*nats.Msg{guardedMsg("a", 0)}) })
+			synctest.Wait()
+		}
+		wg.Wait()
+		for i, err := range errs {
+			if outcomeOf(err) != decided || i > 0 && !errors.Is(err, errOvertaken) {
+				t.Errorf("number %d was told %v", i, err)
+			}
+		}
+		if want := []int{1, 1}; !slices.Equal(d.sizes, want) {
 			t.Errorf("writes of %v commands, want %v", d.sizes, want)
 		}
 	})
