@@ -9,7 +9,7 @@ import (
 
 // DeskOptions are a Desk's settings. Deadline is required.
 type DeskOptions struct {
-	Deadline time.Duration    // how long riders may accept a booking; more than 0, at most LongestWait
+	Deadline time.Duration    // how long riders may accept a booking; at most LongestWait
 	Tariff   *Tariff          // nil: bookings have no quote
 	Codes    *StartCodes      // for StartWith; nil: it refuses every code
 	Now      func() time.Time // default: time.Now

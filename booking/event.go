@@ -92,8 +92,8 @@ func validDeadline(t time.Time) error {
 	return nil
 }
 
-// LongestWait is how far behind its storing the deadline of an event may be. It is a constant of the
-// events' schema and no setting: a verdict must not change when a setting does.
+// LongestWait is how far behind its storing the deadline of an event may be. It is a constant of
+// the events' schema and no setting: a verdict must not change when a setting does.
 const LongestWait = 24 * time.Hour
 
 // Representable reports whether t is zero, or 64 bits can hold it as nanoseconds after 1970. Boards

@@ -105,7 +105,7 @@ func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, erro
 // checkBounds refuses what no service writes, and older builds may have stored.
 func checkBounds(e booking.Event) error {
 	switch {
-	case e.Kind == booking.Rated && e.Actor.Role == booking.Rider: // it is the user's; see RiderRated
+	case e.Kind == booking.Rated && e.Actor.Role == booking.Rider: // see booking.RiderRated
 		return refuse("role")
 	case e.Deadline.After(e.At.Add(booking.LongestWait + token.EventLeeway)):
 		return refuse("deadline")
@@ -113,8 +113,8 @@ func checkBounds(e booking.Event) error {
 	return nil
 }
 
-// claims returns the claims of a message's token, if that was valid when the message was stored and
-// is of the kind that the message's schema version asks for. Errors: those of Verify.
+// claims returns the claims of a message's token, if that was valid when the message was stored
+// and is of the kind that the message's schema version asks for. Errors: those of Verify.
 func (v verifier) claims(ctx context.Context, m bus.Message, version int) (token.Claims, error) {
 	auth := m.Header[bus.HeaderToken]
 	if len(auth) != 1 {
