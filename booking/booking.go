@@ -158,7 +158,7 @@ func (b *Booking) enact(e *Event) {
 		b.open(e)
 	case Expired:
 		b.State = StateExpired
-	case Rated:
+	case Rated, RiderRated:
 		if e.Actor.Role == User {
 			b.UserStars = e.Stars
 		} else {

@@ -40,7 +40,7 @@ func (b *Booking) Growth(k Kind) int {
 		return 1 + acceptance + remainingAccepted
 	case k == Accepted && len(b.ReleasedBy) > 0:
 		return acceptance + remainingAccepted - toEnd
-	case k == Rated:
+	case k.IsRating():
 		return 1
 	}
 	return 0

@@ -75,7 +75,11 @@ func (b Booking) Expire(a Actor, now time.Time) (Event, error) {
 // ErrReleasedByYou, ErrWrongState (before the ride is over), ErrCancelled, ErrExpired,
 // ErrAlreadyRated, ErrInvalidStars.
 func (b Booking) Rate(a Actor, stars int) (Event, error) {
-	return b.decide(Event{Kind: Rated, Actor: a, Details: Details{Stars: stars}})
+	kind := Rated
+	if a.Role == Rider {
+		kind = RiderRated
+	}
+	return b.decide(Event{Kind: kind, Actor: a, Details: Details{Stars: stars}})
 }
 
 func (b Booking) decide(e Event) (Event, error) {

@@ -9,7 +9,7 @@ import (
 
 // DeskOptions are a Desk's settings. Deadline is required.
 type DeskOptions struct {
-	Deadline time.Duration    // how long riders may accept a booking; more than 0
+	Deadline time.Duration    // how long riders may accept a booking; at most LongestWait
 	Tariff   *Tariff          // nil: bookings have no quote
 	Codes    *StartCodes      // for StartWith; nil: it refuses every code
 	Now      func() time.Time // default: time.Now
@@ -38,8 +38,9 @@ func NewDesk(log Log, o DeskOptions) (*Desk, error) {
 	if log == nil {
 		missing = append(missing, errors.New("new desk: a log is required"))
 	}
-	if o.Deadline <= 0 {
-		missing = append(missing, fmt.Errorf("new desk: the deadline must be more than 0, not %s", o.Deadline))
+	if o.Deadline <= 0 || o.Deadline > LongestWait {
+		missing = append(missing, fmt.Errorf("new desk: the deadline must be more than 0 and at most %s, not %s",
+			LongestWait, o.Deadline))
 	}
 	if o.Tariff != nil {
 		if err := o.Tariff.Valid(); err != nil {

@@ -285,7 +285,7 @@ func (d *Desk) Expire(ctx context.Context, c Command, id ID) (Booking, error) {
 
 // Rate gives the ride 1 to 5 stars. Errors: those of [Booking.Rate].
 func (d *Desk) Rate(ctx context.Context, c Command, id ID, stars int) (Booking, error) {
-	same := func(e Event) bool { return e.Kind == Rated && e.Stars == stars }
+	same := func(e Event) bool { return e.Kind.IsRating() && e.Stars == stars }
 	return d.do(ctx, c, id, work{
 		same: same, done: func(h *History, a Actor) bool { return h.by(a, same) },
 		decide: func(b Booking) (Event, error) { return b.Rate(c.Actor, stars) },

@@ -68,7 +68,7 @@ func (h *house) do(ctx context.Context, k booking.Kind, c booking.Command) (book
 		return h.Release(ctx, c, h.id, "puncture")
 	case booking.Expired:
 		return h.Expire(ctx, c, h.id)
-	case booking.Rated:
+	case booking.Rated, booking.RiderRated:
 		return h.Rate(ctx, c, h.id, 4)
 	}
 	panic("no command for " + k)
@@ -95,8 +95,13 @@ func TestNewDesk(t *testing.T) {
 		len(err.(interface{ Unwrap() []error }).Unwrap()) != 2 {
 		t.Errorf("two bad settings make: %v", err)
 	}
-	if _, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{}); err == nil {
-		t.Error("no deadline is needed")
+	for _, d := range []time.Duration{0, -1, booking.LongestWait + 1} {
+		if _, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{Deadline: d}); err == nil {
+			t.Errorf("a desk with a deadline of %v", d)
+		}
+	}
+	if _, err := booking.NewDesk(bookingtest.NewLog(), booking.DeskOptions{Deadline: booking.LongestWait}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -104,7 +109,8 @@ func TestNewDesk(t *testing.T) {
 // its retry returns the same and stores nothing.
 func TestCommands(t *testing.T) {
 	for _, story := range [][]step{
-		with(completed, step{Kind: booking.Rated, Actor: owner}, step{Kind: booking.Rated, Actor: rider}),
+		with(completed, step{Kind: booking.Rated, Actor: owner},
+			step{Kind: booking.RiderRated, Actor: rider}),
 		taken(step{Kind: booking.Arrived, Actor: rider}, refused, step{Kind: booking.Released, Actor: service},
 			step{Kind: booking.Expired, Actor: service}),
 		given(step{Kind: booking.Cancelled, Actor: owner}),
@@ -165,7 +171,7 @@ func TestRefusals(t *testing.T) {
 		for _, k := range booking.Kinds()[1:] {
 			for _, a := range everybody {
 				_, want := decide(had.Booking, k, a, h.now)
-				if want == nil || doneAlready(had, k, a) {
+				if want == nil || doneAlready(had, k, a) || othersRating(k, a) {
 					continue
 				}
 				b, err := h.do(t.Context(), k, by(a))
@@ -182,7 +188,9 @@ func TestRefusals(t *testing.T) {
 
 // doneAlready reports whether the actor is told success because it has done the same before.
 func doneAlready(h booking.History, k booking.Kind, a booking.Actor) bool {
-	did := slices.ContainsFunc(h.Events, func(e booking.Event) bool { return e.Kind == k && e.Actor == a })
+	did := slices.ContainsFunc(h.Events, func(e booking.Event) bool {
+		return (e.Kind == k || e.Kind.IsRating() && k.IsRating()) && e.Actor == a
+	})
 	switch k {
 	case booking.Accepted, booking.Arrived, booking.Started:
 		return did && h.Booking.Rider == booking.RiderID(a.ID) &&
@@ -194,7 +202,7 @@ func doneAlready(h booking.History, k booking.Kind, a booking.Actor) bool {
 		return did && a.Role == booking.Rider
 	case booking.Cancelled:
 		return did && a.Role == booking.User
-	case booking.Completed, booking.Rated: // which nothing undoes
+	case booking.Completed, booking.Rated, booking.RiderRated: // which nothing undoes
 		return did
 	}
 	return false
@@ -437,7 +445,7 @@ func TestDoneAlready(t *testing.T) {
 		}
 		h.tell(t, given()...)
 		for _, st := range []step{
-			{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}, {Kind: booking.Rated, Actor: owner}, {Kind: booking.Rated, Actor: rider},
+			{Kind: booking.Accepted, Actor: rider}, {Kind: booking.Arrived, Actor: rider}, {Kind: booking.Started, Actor: rider}, {Kind: booking.Completed, Actor: rider}, {Kind: booking.Rated, Actor: owner}, {Kind: booking.RiderRated, Actor: rider},
 		} {
 			h.tell(t, st)
 			again(st, nil)

@@ -23,10 +23,12 @@ const (
 	Released     Kind = "released"
 	Expired      Kind = "expired"
 	Rated        Kind = "rated"
+	RiderRated   Kind = "rider_rated"
 )
 
 var kinds = [...]Kind{
 	Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated,
+	RiderRated,
 }
 
 // Kinds returns all kinds of event.
@@ -42,11 +44,15 @@ func (k Kind) Valid() bool { return k.Index() != 0 }
 // [Booking.Apply] decides for a given actor and booking.
 func (k Kind) MayBeCausedBy(r Role) bool { return slices.Contains(causers[k], r) }
 
+// IsRating reports whether events of kind k are ratings.
+func (k Kind) IsRating() bool { return k == Rated || k == RiderRated }
+
 var causers = map[Kind][]Role{
 	Requested: {User},
 	Accepted:  {Rider}, Arrived: {Rider}, Started: {Rider}, StartRefused: {Rider}, Completed: {Rider},
 	Cancelled: {User, Service}, Released: {Rider, Service}, Expired: {Service},
-	Rated: {User, Rider},
+	Rated:      {User, Rider}, // a rider's is of an older build; see RiderRated
+	RiderRated: {Rider},
 }
 
 // Details are the fields that depend on the kind of an event. Each kind ignores the fields of
@@ -56,7 +62,7 @@ type Details struct {
 	Quote           *Quote    // requested: the quote at the time; only with places
 	Deadline        time.Time // requested, released: riders may accept until then
 	Reason          string    // cancelled, released: may be empty; at most MaxReason characters
-	Stars           int       // rated: 1 to 5
+	Stars           int       // ratings: 1 to 5
 }
 
 // MaxReason is the maximum length of a reason, in characters.
@@ -85,6 +91,10 @@ func validDeadline(t time.Time) error {
 	}
 	return nil
 }
+
+// LongestWait is how far behind its storing the deadline of an event may be. It is a constant of
+// the events' schema and no setting: a verdict must not change when a setting does.
+const LongestWait = 24 * time.Hour
 
 // Representable reports whether t is zero, or 64 bits can hold it as nanoseconds after 1970. Boards
 // store times so.

@@ -50,7 +50,7 @@ func (b *Booking) permits(e *Event) error {
 		return b.permitsReleased(e)
 	case Expired:
 		return b.permitsExpired(e.When())
-	default: // Rated
+	default: // a rating
 		return b.permitsRated(e)
 	}
 }

@@ -30,7 +30,8 @@ var situations = []struct {
 		cancelled     NNRRRN
 		released      RRNNNN
 		expired       RRRRRN
-		rated         NNNNNR`},
+		rated         NNNNNR
+		rider_rated   RRNNNR`},
 	{"open", []step{{Kind: booking.Requested, Actor: owner}}, `
 		requested     SSRRRR
 		accepted      RR+++R
@@ -41,7 +42,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RRYYYS
 		expired       RRRRR+
-		rated         SYYYYR`},
+		rated         SYYYYR
+		rider_rated   RRYYYR`},
 	{"open again", given(), `
 		requested     SSRRRR
 		accepted      RR++GR
@@ -52,7 +54,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RRYYGS
 		expired       RRRRR+
-		rated         SYYYGR`},
+		rated         SYYYGR
+		rider_rated   RRYYGR`},
 	{"accepted", taken(), `
 		requested     SSRRRR
 		accepted      RRAAAR
@@ -63,7 +66,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`},
+		rated         SYSYGR
+		rider_rated   RRSYGR`},
 	{"arrived", taken(step{Kind: booking.Arrived, Actor: rider}), `
 		requested     SSRRRR
 		accepted      RRAAAR
@@ -74,7 +78,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`},
+		rated         SYSYGR
+		rider_rated   RRSYGR`},
 	{
 		"arrived, four wrong codes",
 		taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused),
@@ -88,7 +93,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`,
+		rated         SYSYGR
+		rider_rated   RRSYGR`,
 	},
 	{
 		"arrived, five wrong codes",
@@ -103,7 +109,8 @@ var situations = []struct {
 		cancelled     +YRRR+
 		released      RR+YG+
 		expired       RRRRRA
-		rated         SYSYGR`,
+		rated         SYSYGR
+		rider_rated   RRSYGR`,
 	},
 	{"started", started, `
 		requested     SSRRRR
@@ -115,7 +122,8 @@ var situations = []struct {
 		cancelled     SYRRR+
 		released      RRSYGS
 		expired       RRRRRA
-		rated         SYSYGR`},
+		rated         SYSYGR
+		rider_rated   RRSYGR`},
 	{"completed", completed, `
 		requested     SSRRRR
 		accepted      RRFFFR
@@ -126,7 +134,8 @@ var situations = []struct {
 		cancelled     FYRRRF
 		released      RRFYGF
 		expired       RRRRRF
-		rated         +Y+YGR`},
+		rated         +Y+YGR
+		rider_rated   RR+YGR`},
 	{"completed and rated by the user", with(completed, step{Kind: booking.Rated, Actor: owner}), `
 		requested     SSRRRR
 		accepted      RRFFFR
@@ -137,7 +146,8 @@ var situations = []struct {
 		cancelled     FYRRRF
 		released      RRFYGF
 		expired       RRRRRF
-		rated         TY+YGR`},
+		rated         TY+YGR
+		rider_rated   RR+YGR`},
 	{
 		"completed and rated by both",
 		with(completed, step{Kind: booking.Rated, Actor: rider}, step{Kind: booking.Rated, Actor: owner}),
@@ -151,7 +161,8 @@ var situations = []struct {
 		cancelled     FYRRRF
 		released      RRFYGF
 		expired       RRRRRF
-		rated         TYTYGR`,
+		rated         TYTYGR
+		rider_rated   RRTYGR`,
 	},
 	{"cancelled while open", given(step{Kind: booking.Cancelled, Actor: owner}), `
 		requested     SSRRRR
@@ -163,7 +174,8 @@ var situations = []struct {
 		cancelled     CYRRRC
 		released      RRYYGC
 		expired       RRRRRC
-		rated         CYYYGR`},
+		rated         CYYYGR
+		rider_rated   RRYYGR`},
 	{"cancelled on the way", with(started, step{Kind: booking.Cancelled, Actor: service}), `
 		requested     SSRRRR
 		accepted      RRCCCR
@@ -174,7 +186,8 @@ var situations = []struct {
 		cancelled     CYRRRC
 		released      RRCYGC
 		expired       RRRRRC
-		rated         CYCYGR`},
+		rated         CYCYGR
+		rider_rated   RRCYGR`},
 	{"expired", given(step{Kind: booking.Expired, Actor: service}), `
 		requested     SSRRRR
 		accepted      RRXXXR
@@ -185,7 +198,8 @@ var situations = []struct {
 		cancelled     XYRRRX
 		released      RRYYGX
 		expired       RRRRRX
-		rated         XYYYGR`},
+		rated         XYYYGR
+		rider_rated   RRYYGR`},
 }
 
 var (
@@ -241,10 +255,16 @@ func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (
 		return b.Release(a, d.Deadline, d.Reason)
 	case booking.Expired:
 		return b.Expire(a, now)
-	case booking.Rated:
+	case booking.Rated, booking.RiderRated:
 		return b.Rate(a, d.Stars)
 	}
 	panic("no decision for " + k)
+}
+
+// othersRating reports whether k is a rating of the other side, which no command of a decides.
+// Readers accept a rider's rated, which older builds have stored.
+func othersRating(k booking.Kind, a booking.Actor) bool {
+	return k == booking.Rated && a.Role == booking.Rider || k == booking.RiderRated && a.Role != booking.Rider
 }
 
 // Every situation, every kind of event, everybody: what may happen, and which answer each gets
@@ -298,7 +318,7 @@ func check(t *testing.T, b booking.Booking, s bookingtest.Story, k booking.Kind,
 	case want == nil && (next.Version != e.N || next.Seq != e.Seq || !next.UpdatedAt.Equal(e.At)):
 		t.Errorf("apply %s: version %d, sequence %d, updated %v", what, next.Version, next.Seq, next.UpdatedAt)
 	}
-	if k == booking.Requested && b.State != booking.StateNone {
+	if k == booking.Requested && b.State != booking.StateNone || othersRating(k, a) {
 		return // Request is no decision about a booking that is there
 	}
 	now := noon
@@ -374,7 +394,7 @@ func TestWhatEventsDo(t *testing.T) {
 		{"cancelled", []step{{Kind: booking.Requested, Actor: owner}, {Kind: booking.Accepted, Actor: rider}, {Kind: booking.Cancelled, Actor: owner}}, func(b *booking.Booking) {
 			b.State, b.Rider, b.Reason = booking.StateCancelled, "rider", "rain"
 		}},
-		{"rated", with(completed, step{Kind: booking.Rated, Actor: rider}), func(b *booking.Booking) {
+		{"rated", with(completed, step{Kind: booking.RiderRated, Actor: rider}), func(b *booking.Booking) {
 			b.State, b.Rider, b.RiderStars = booking.StateCompleted, "rider", 4
 			b.OpenedAt, b.OpenedSeq, b.ReleasedBy = at(3), 3, []booking.RiderID{"former"}
 		}},
@@ -507,6 +527,7 @@ func TestMayBeCausedBy(t *testing.T) {
 		booking.Released:     "raider service",
 		booking.Expired:      "service",
 		booking.Rated:        "user raider",
+		booking.RiderRated:   "raider",
 	}
 	for _, k := range append(booking.Kinds(), "", "stolen", "Requested") {
 		for _, r := range []booking.Role{booking.User, booking.Rider, booking.Service} {

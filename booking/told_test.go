@@ -70,7 +70,7 @@ var claims = []struct {
 	}},
 	{"You have already rated this ride", func(h hearer) bool {
 		return slices.ContainsFunc(h.of.Events, func(e booking.Event) bool {
-			return e.Kind == booking.Rated && e.Actor == h.Actor
+			return e.Kind.IsRating() && e.Actor == h.Actor
 		})
 	}},
 	{"Ask the passenger for the four digits", func(h hearer) bool { return h.is(booking.Rider) }},
@@ -195,7 +195,7 @@ func (h *house) ask(t *testing.T, st step) error {
 		_, err := h.StartWith(t.Context(), by(st.Actor), h.id, "none")
 		return err
 	}
-	if st.Kind == booking.Rated { // a second time otherwise than the first time
+	if st.Kind.IsRating() { // a second time otherwise than the first time
 		_, err := h.Rate(t.Context(), by(st.Actor), h.id, h.history(t).Booking.Version%5+1)
 		return err
 	}

@@ -216,7 +216,7 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 		return
 	}
 	if d.chance(d.run.Weights.Rate) {
-		d.act(ctx, RiderRate, id, "rate", map[string]any{"stars": d.stars()}, booking.Rated, time.Now())
+		d.act(ctx, RiderRate, id, "rate", map[string]any{"stars": d.stars()}, booking.RiderRated, time.Now())
 	}
 	if u.chance(u.run.Weights.Rate) {
 		u.act(ctx, UserRate, id, "rate", map[string]any{"stars": u.stars()}, booking.Rated, time.Now())

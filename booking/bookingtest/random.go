@@ -21,9 +21,10 @@ var Transitions = map[booking.Kind]map[booking.State]booking.State{
 	booking.Completed:    {booking.StateStarted: booking.StateCompleted},
 	booking.Cancelled: {booking.StateOpen: booking.StateCancelled, booking.StateAccepted: booking.StateCancelled,
 		booking.StateArrived: booking.StateCancelled, booking.StateStarted: booking.StateCancelled},
-	booking.Released: {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
-	booking.Expired:  {booking.StateOpen: booking.StateExpired},
-	booking.Rated:    {booking.StateCompleted: booking.StateCompleted},
+	booking.Released:   {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
+	booking.Expired:    {booking.StateOpen: booking.StateExpired},
+	booking.Rated:      {booking.StateCompleted: booking.StateCompleted},
+	booking.RiderRated: {booking.StateCompleted: booking.StateCompleted},
 }
 
 // Sane fails the test unless events can produce b.

@@ -68,7 +68,7 @@ func (s Step) Event() booking.Event {
 		e.Reason = "puncture"
 	case booking.Cancelled:
 		e.Reason = "rain"
-	case booking.Rated:
+	case booking.Rated, booking.RiderRated:
 		e.Stars = 4
 	}
 	return e

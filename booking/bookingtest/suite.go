@@ -311,7 +311,7 @@ func (s *suite) everyKind() {
 			booking.Completed,
 		),
 		event(user, booking.Rated, booking.Details{Stars: 5}),
-		event(rider, booking.Rated, booking.Details{Stars: 1}),
+		event(rider, booking.RiderRated, booking.Details{Stars: 1}),
 	)
 	story(event(user, booking.Requested, booking.Details{Deadline: past}), event(service, booking.Expired))
 }

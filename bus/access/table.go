@@ -79,7 +79,7 @@ func usersvc() Grant {
 func ridersvc() Grant {
 	return grant(Ridersvc, RidersvcAccount,
 		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed,
-			booking.Released, booking.Rated, booking.Expired),
+			booking.Released, booking.RiderRated, booking.Expired),
 		publish(bus.EngagedPattern, bus.FleetPattern, bus.FeedOpenPattern),
 		bucket(bus.RidersBucket),
 		bookings(),

@@ -210,3 +210,20 @@ func TestWatcher(t *testing.T) {
 		t.Error("accepted a client without credentials")
 	}
 }
+
+// Each event has one service that may write it, so that the stolen key of another one does not. Two
+// are left that both services write, because both act when a deadline passes.
+func TestOneWriterAnEvent(t *testing.T) {
+	both := []booking.Kind{booking.Expired, booking.Released}
+	for _, k := range booking.Kinds() {
+		var writers []string
+		for _, g := range access.Table() {
+			if g.Who != access.Operator && slices.Contains(g.Publish, bus.EventPattern(k)) {
+				writers = append(writers, g.Who)
+			}
+		}
+		if want := 1 + map[bool]int{true: 1}[slices.Contains(both, k)]; len(writers) != want {
+			t.Errorf("%s is written by %v", k, writers)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -129,11 +130,20 @@ func TestBadTokens(t *testing.T) {
 		"another key": auth.Raw(auth.Other, auth.Header(),
 			auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))),
 		"a service's token": auth.Token(token.Service, token.ServiceID("usersvc"), ""),
+		"an event token":    auth.Proof(token.User, tokentest.Ulla),
 	} {
 		refused(what, raw)
 	}
 	// The checks above would also pass if the callout rejected everybody.
 	enter(t, e, auth.Token(token.User, tokentest.Ulla, "u@example.com"))
+	// The largest token that authsvc issues fits into the first line of a connection.
+	claims := auth.Claims("user", tokentest.Ulla, "u@example.com", now, now.Add(time.Minute))
+	large := auth.Raw(auth.Private, auth.Header(),
+		strings.TrimSuffix(claims, "}")+`,"x":"`+strings.Repeat("x", 2300)+`"}`)
+	if len(large) < 3700 {
+		t.Errorf("the large token has only %d bytes", len(large))
+	}
+	enter(t, e, large)
 }
 
 // A revocation closes the connections of its tokens on all servers, whichever instance accepted

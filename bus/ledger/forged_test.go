@@ -75,6 +75,13 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 		{"a rider's token on requested", "role", func(booking.ID) *nats.Msg {
 			return ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested, rider.Actor, rider.Proof)
 		}},
+		{"a deadline two days ahead", "deadline", func(booking.ID) *nats.Msg {
+			return ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested, user.Actor, user.Proof,
+				field("deadline", now.Add(48*time.Hour)))
+		}},
+		{"a rider's rated, which is the user's", "role", func(id booking.ID) *nats.Msg {
+			return ledgertest.Message(id, 2, booking.Rated, rider.Actor, rider.Proof)
+		}},
 		{"sub is not the actor", "actor", func(id booking.ID) *nats.Msg {
 			return ledgertest.Message(id, 2, booking.Accepted, k.Person(booking.Rider).Actor, rider.Proof)
 		}},
@@ -203,7 +210,7 @@ func TestForgedEvents(t *testing.T) {
 		}
 	}
 	declared, err := testutil.GatherAndCount(registry, "pillion_events_refused_total")
-	if err != nil || declared != 24 {
+	if err != nil || declared != 25 {
 		t.Errorf("%d reasons exist, want the 24 that are declared at the start: %v", declared, err)
 	}
 	total, counted := 0.0, 0

@@ -106,6 +106,9 @@ func (c *crowd) acknowledged() []inspect.Acknowledged {
 			continue
 		}
 		a := inspect.Acknowledged{Booking: x.ID, Kind: kindOf(x.Op), Actor: x.Actor.ID}
+		if x.Op == opRate && x.Actor.Role == booking.Rider {
+			a.Kind = booking.RiderRated
+		}
 		switch x.Op {
 		case opExpire:
 			a.Command = x.Command

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,22 +23,32 @@ func TestOldEvents(t *testing.T) {
 	board, _ := ledgertest.Follow(t, l)
 	user, rider, service := k.Person(booking.User), k.Person(booking.Rider), k.Person(booking.Service)
 	id := booking.ID(booking.NewID())
-	old := func(_ *nats.Msg, body map[string]any) { body["v"] = 1 }
+	old := func(_ *nats.Msg, body map[string]any) {
+		body["v"] = 1
+		if body["deadline"] != nil {
+			body["deadline"] = time.Now().Add(48 * time.Hour) // which had no bound
+		}
+	}
 	engaged := ledgertest.Store(t, writer, record(rider, rider.Token, 1, id))
 	for i, e := range []struct {
 		kind booking.Kind
 		by   ledgertest.Person
 	}{
-		{booking.Requested, user}, {booking.Accepted, rider}, {booking.Released, service}, {booking.Accepted, k.Person(booking.Rider)},
+		{booking.Requested, user}, {booking.Accepted, k.Person(booking.Rider)}, {booking.Released, service},
+		{booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider}, {booking.Completed, rider},
+		{booking.Rated, rider},
 	} {
 		ledgertest.Store(t, writer, ledgertest.Message(id, i+1, e.kind, e.by.Actor, e.by.Token, old))
 	}
-	b, err := desk.Cancel(t.Context(), user.Command(), id, "")
-	if err != nil || b.Version != 5 || b.State != booking.StateCancelled {
-		t.Errorf("after four old events a new one makes %+v, %v", b, err)
+	if _, err := desk.Rate(t.Context(), rider.Command(), id, 5); err != nil {
+		t.Errorf("a rider rates as before: %v", err)
+	}
+	b, err := desk.Rate(t.Context(), user.Command(), id, 4)
+	if err != nil || b.Version != 9 || b.UserStars != 4 || b.RiderStars != 5 {
+		t.Errorf("after eight old events a new one makes %+v, %v", b, err)
 	}
 	ledgertest.Await(t, l, board)
-	if b, _ := board.Get(id); b.Version != 5 {
+	if b, _ := board.Get(id); b.Version != 9 {
 		t.Errorf("the board has %+v", b)
 	}
 	at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID))

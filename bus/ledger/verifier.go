@@ -39,8 +39,8 @@ func RefusalReason(err error) (string, bool) {
 
 // refusalReasons returns all reasons.
 func refusalReasons() []string {
-	reasons := []string{"subject", "body", "schema", "mismatch", "no_token", "role", "actor", "position",
-		"does_not_follow", "duplicate"}
+	reasons := []string{"subject", "body", "schema", "mismatch", "no_token", "role", "actor", "deadline",
+		"position", "does_not_follow", "duplicate"}
 	for _, why := range token.RefusalReasons() {
 		reasons = append(reasons, "token_"+why)
 	}
@@ -93,11 +93,28 @@ func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, erro
 	if claims.Subject != e.Actor.ID {
 		return booking.Event{}, refuse("actor")
 	}
+	if version != accessSchema {
+		err = checkBounds(e)
+	}
+	if err != nil {
+		return booking.Event{}, err
+	}
 	return e, nil
 }
 
-// claims returns the claims of a message's token, if that was valid when the message was stored and
-// is of the kind that the message's schema version asks for. Errors: those of Verify.
+// checkBounds refuses what no service writes, and older builds may have stored.
+func checkBounds(e booking.Event) error {
+	switch {
+	case e.Kind == booking.Rated && e.Actor.Role == booking.Rider: // see booking.RiderRated
+		return refuse("role")
+	case e.Deadline.After(e.At.Add(booking.LongestWait + token.EventLeeway)):
+		return refuse("deadline")
+	}
+	return nil
+}
+
+// claims returns the claims of a message's token, if that was valid when the message was stored
+// and is of the kind that the message's schema version asks for. Errors: those of Verify.
 func (v verifier) claims(ctx context.Context, m bus.Message, version int) (token.Claims, error) {
 	auth := m.Header[bus.HeaderToken]
 	if len(auth) != 1 {

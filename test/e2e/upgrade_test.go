@@ -104,6 +104,11 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("the list has no %s: %s", id, list.body)
 		}
 	}
+	// Nothing can be changed with a token of the old build: it has no event token.
+	if a := mustCall(t, "POST", "http://"+p.user+"/book", "{}", "Authorization", user.bearer(), "Accept",
+		"application/json"); a.field("code") != "token_expired" {
+		t.Errorf("book with a token of the old build: %d %s", a.status, a.body)
+	}
 	user.refresh(t.Context(), t, 0)
 	rider.refresh(t.Context(), t, 0)
 	u.step(t, p.rider, started, "complete", "{}", rider)
@@ -118,8 +123,8 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("the new build logs an error:\n%s", log)
 	}
 	_, metrics := proctest.Get(t, "http://"+p.ops+"/metrics")
-	if !strings.Contains(metrics, `pillion_board_started_from{from="snapshot"} 1`) {
-		t.Error("the new build did not start from the old one's snapshot")
+	if !strings.Contains(metrics, `pillion_board_started_from{from="version"} 1`) {
+		t.Error("the new build did not notice that the snapshot has another version than its own boards")
 	}
 }
 

@@ -56,12 +56,12 @@ type EventView struct {
 // NewEventView returns what both parties see of a change. Only the party in role sees its rating.
 func NewEventView(c *booking.Change, role booking.Role) (v EventView, visible bool) {
 	e, b := &c.Event, &c.Booking
-	if e.Kind == booking.Rated && e.Actor.Role != role {
+	if e.Kind.IsRating() && e.Actor.Role != role {
 		return EventView{}, false
 	}
 	v = EventView{Booking: b.ID, Event: e.Kind, At: jsontime.Time(b.UpdatedAt), State: b.State}
-	if e.Kind == booking.Rated {
-		v.Stars = e.Stars
+	if e.Kind.IsRating() { // one's own, whichever of the two kinds it is
+		v.Event, v.Stars = booking.Rated, e.Stars
 	}
 	return v, true
 }

@@ -137,7 +137,7 @@ func Message(
 	switch kind {
 	case booking.Requested, booking.Released:
 		body["deadline"] = time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
-	case booking.Rated:
+	case booking.Rated, booking.RiderRated:
 		body["stars"] = 5
 	}
 	m := nats.NewMsg(fmt.Sprintf("ledger.booking.%s.%d.%s", id, n, kind))
