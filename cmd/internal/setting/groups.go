@@ -123,9 +123,11 @@ type Remote struct {
 	CA  Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"CA certificates of the NATS servers, PEM; this makes TLS mandatory (default: the system's CAs, if the server or tls:// requires TLS)."`
 }
 
-// Profile serves the profiles of package net/http/pprof on the ops address.
+// Profile serves the profiles of package net/http/pprof on the ops address, and allows that and
+// other unsafe things on addresses that other machines can reach.
 type Profile struct {
-	PProf Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
+	PProf    Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
+	Insecure Switch `name:"insecure" env:"PILLION_INSECURE" group:"Operations:" help:"Allow --demo and --pprof although other machines can reach this one."`
 }
 
 // ServiceKey holds the file of a service's key.
