@@ -97,6 +97,8 @@ type Streams struct {
 // Bookings holds the rules of booking a ride.
 type Bookings struct {
 	Limit  Count  `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings per minute of one user at each instance; 0 means no limit (default: ${default})."`
+	Open   Count  `name:"open-bookings" env:"OPEN_BOOKINGS" default:"20" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open bookings of one user at a time; 0 means no limit (default: ${default})."`
+	Near   Count  `name:"availability-limit" env:"AVAILABILITY_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Questions per minute of one user, at each instance, which raiders are near; 0 means no limit (default: ${default})."`
 	Tariff Tariff `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"JSON file with the fares (default: a tariff for demonstrations)."`
 }
 
