@@ -30,6 +30,7 @@ RUN ["go", "build", "-ldflags=-s -w", "-o", "/out/", "./cmd/authsvc", "./cmd/use
 FROM scratch AS base
 COPY --chown=65532:65532 deploy/data/ /key/
 COPY --chown=65532:65532 deploy/data/ /ca/
+COPY --chown=65532:65532 deploy/data/ /rides/
 USER 65532:65532
 ENV LOG_FORMAT=json
 
@@ -44,14 +45,14 @@ ENTRYPOINT ["/authsvc"]
 
 FROM base AS usersvc
 COPY --from=build /out/usersvc /usersvc
-ENV USER_ADDR=0.0.0.0:3001 OPS_ADDR=0.0.0.0:3011 SERVICE_KEY_FILE=/key/usersvc.nk
+ENV USER_ADDR=0.0.0.0:3001 OPS_ADDR=0.0.0.0:3011 SERVICE_KEY_FILE=/key/usersvc.nk RIDES_SECRET_FILE=/rides/rides.secret
 EXPOSE 3001 3011
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/usersvc", "health"]
 ENTRYPOINT ["/usersvc"]
 
 FROM base AS ridersvc
 COPY --from=build /out/ridersvc /ridersvc
-ENV RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3012 SERVICE_KEY_FILE=/key/ridersvc.nk
+ENV RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3012 SERVICE_KEY_FILE=/key/ridersvc.nk RIDES_SECRET_FILE=/rides/rides.secret
 EXPOSE 3002 3012
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/ridersvc", "health"]
 ENTRYPOINT ["/ridersvc"]
@@ -74,6 +75,7 @@ COPY --chown=65532:65532 deploy/data/ /apart/usersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/ridersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/operator/
 COPY --chown=65532:65532 deploy/data/ /apart/nats/
+COPY --chown=65532:65532 deploy/data/ /apart/rides/
 COPY --chown=65532:65532 deploy/data/ /apart/ca/
 COPY --from=build /out/pillion /pillion
 ENV AUTH_ADDR=0.0.0.0:3000 USER_ADDR=0.0.0.0:3001 RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3009 PILLION_DATA=/data

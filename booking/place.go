@@ -26,6 +26,14 @@ func (p Place) Valid() error {
 // Distance returns the great-circle distance between two places, in metres.
 func (p Place) Distance(to Place) float64 { return geo.Metres(p.latLng().Distance(to.latLng())) }
 
+// Rough returns p to three decimals of a degree, some 100 metres: as strangers see it.
+func (p Place) Rough() Place { return Place{Lat: roughly(p.Lat), Lng: roughly(p.Lng)} }
+
+func roughly(degrees float64) float64 {
+	const decimals = 1000
+	return math.Round(degrees*decimals)/decimals + 0 // no -0
+}
+
 // Point returns p on the unit sphere.
 func (p Place) Point() s2.Point { return s2.PointFromLatLng(p.latLng()) }
 

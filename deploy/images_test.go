@@ -16,7 +16,7 @@ var composeFiles = []string{"../docker-compose.yml", "../docker-compose.cluster.
 // Only keys and certs fill those that say who is trusted.
 var writes = map[string][]string{
 	"keys": {"key-authsvc:/apart/authsvc", "key-usersvc:/apart/usersvc", "key-ridersvc:/apart/ridersvc",
-		"key-operator:/apart/operator", "key-nats:/apart/nats", "services:/services"},
+		"key-operator:/apart/operator", "key-nats:/apart/nats", "rides:/apart/rides", "services:/services"},
 	"certs": {"ca:/apart/ca", "key-nats:/apart/nats", "key-authsvc:/apart/authsvc", "key-usersvc:/apart/usersvc",
 		"key-ridersvc:/apart/ridersvc", "ca-cert:/ca"},
 	"nats":    {"nats:/data"},

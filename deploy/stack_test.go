@@ -37,7 +37,7 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	docker(t, "version")
 	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project,
 		"PILLION_DOCKERFILE=bin/linux/Dockerfile", // which `make prebuilt` has written
-		"USER=olga"),
+		"USER=olga", "PILLION_DEMO=true"), // the accounts that the tests log in to
 		ports: map[string]string{}, proxy: webtest.Proxy(t, "..")}
 	switch {
 	case exec.Command("docker-compose", "version").Run() == nil:

@@ -130,7 +130,7 @@ func (o *offers) opened(b booking.Booking) {
 	if b.Pickup == nil {
 		return
 	}
-	for _, r := range o.Fleet.NearestLocal(*b.Pickup, o.Radius, maxRiders) {
+	for _, r := range o.Fleet.NearestLocal(b.Pickup.Rough(), o.Radius, maxRiders) {
 		if slices.Contains(b.ReleasedBy, r.Rider) {
 			continue
 		}

@@ -12,7 +12,9 @@ import (
 	"github.com/example/pillion/web/bookings"
 )
 
-// offer is an open booking as riders see it. It shows nothing of the user.
+// offer is an open booking as riders see it. It shows nothing of the user, and both places roughly:
+// the exact ones are for the rider who has accepted. The dropoff is rough because its distance to the
+// pickup follows from the fare.
 type offer struct {
 	Booking booking.ID     `json:"booking_id"`
 	Pickup  *booking.Place `json:"pickup,omitempty"`
@@ -24,9 +26,16 @@ type offer struct {
 
 func offerOf(b booking.Booking) offer {
 	return offer{
-		Booking: b.ID, Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote,
+		Booking: b.ID, Pickup: rough(b.Pickup), Dropoff: rough(b.Dropoff), Quote: b.Quote,
 		OpenedAt: jsontime.Time(b.OpenedAt), Deadline: jsontime.Time(b.Deadline),
 	}
+}
+
+func rough(p *booking.Place) *booking.Place {
+	if p == nil {
+		return nil
+	}
+	return new(p.Rough())
 }
 
 // nearOffer is an offer with its distance.

@@ -1,6 +1,7 @@
 package usersvc
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/example/pillion/booking"
@@ -58,7 +59,7 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	if key != "" {
 		id = booking.ID(booking.DeriveID("booking", c.Actor.ID, key))
 	}
-	b, err := s.c.Desk.Book(r.Context(), c, id, trip)
+	b, err := s.bookOpen(r.Context(), c, id, trip, key != "")
 	if err != nil {
 		return err
 	}
@@ -66,4 +67,24 @@ func (s *Service) book(w http.ResponseWriter, r *http.Request) error {
 	return web.WriteJSON(w, http.StatusOK, bookAnswer{
 		Success: true, Message: "Booking successful", User: claims.Email, View: s.view(b),
 	})
+}
+
+// bookOpen books, unless the user has too many open bookings already. A retry gets the booking of
+// the first try all the same.
+func (s *Service) bookOpen(ctx context.Context, c booking.Command, id booking.ID, trip booking.Trip, retried bool,
+) (booking.Booking, error) {
+	user := booking.UserID(c.Actor.ID)
+	if err := s.open.begin(user, id); err != nil {
+		if !retried {
+			return booking.Booking{}, err
+		}
+		if _, unknown := s.c.Desk.Show(ctx, id); unknown != nil { // by another instance, perhaps
+			return booking.Booking{}, err
+		}
+	}
+	b, err := s.c.Desk.Book(ctx, c, id, trip)
+	if err != nil {
+		s.open.failed(user, id)
+	}
+	return b, err
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ type instance struct {
 }
 
 // serve starts an instance, ready, and stops it after the test.
-func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
+func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority, edits ...func(*usersvc.Config)) *instance {
 	t.Helper()
 	ledger, err := ledger.Open(e.Connect(t), ledger.Options{Source: "/usersvc", Tokens: auth.Verifier()})
 	if err != nil {
@@ -64,10 +65,14 @@ func serve(t *testing.T, e *bustest.Env, auth *tokentest.Authority) *instance {
 			t.Errorf("readers: %v", err)
 		}
 	})
-	service, err := usersvc.New(usersvc.Config{Config: bookings.Config{
+	config := usersvc.Config{Config: bookings.Config{
 		Fleet: riders,
 		Desk:  desk, Board: board, Ready: follower.Ready, Ledger: ledger, Verifier: auth.Verifier(),
-	}})
+	}}
+	for _, edit := range edits {
+		edit(&config)
+	}
+	service, err := usersvc.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,4 +274,57 @@ func TestAvailabilityAcrossProcesses(t *testing.T) {
 			return strings.Contains(body, `"raiders":1,`)
 		})
 	}
+}
+
+// Each of three instances lets a user who books at all of them at once have as many open bookings as
+// are allowed, and none lets them have more once it has seen those of the others.
+func TestOpenBookingsOverNATS(t *testing.T) {
+	const most, tries = 4, 90
+	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
+		t.Cleanup(http.DefaultClient.CloseIdleConnections)
+		auth := tokentest.New(t)
+		var instances []*instance
+		for range 3 {
+			instances = append(instances, serve(t, e, auth, func(c *usersvc.Config) { c.OpenBookings = most }))
+		}
+		user := auth.Token(token.User, ulla, "john@example.com")
+		made := make([]atomic.Int32, len(instances))
+		var all errgroup.Group
+		for i := range tries {
+			all.Go(func() error {
+				at := i % len(instances)
+				status, answer, err := instances[at].call(t.Context(), "POST", "/book", user, "{}")
+				switch {
+				case err != nil:
+					return err
+				case status == http.StatusOK:
+					made[at].Add(1)
+				case status != http.StatusConflict:
+					t.Errorf("answer %d %s", status, answer)
+				}
+				return nil
+			})
+		}
+		if err := all.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		total := 0
+		for i := range made {
+			n := int(made[i].Load())
+			if total += n; n > most {
+				t.Errorf("instance %d let the user have %d open bookings, want %d at most", i, n, most)
+			}
+		}
+		if total < most {
+			t.Errorf("%d open bookings, want %d at least", total, most)
+		}
+		for _, in := range instances {
+			wait.Until(t, "the board shows all", func() bool {
+				return len(in.board.OfUser(booking.UserID(ulla), tries, 0)) == total
+			})
+			if status, answer, err := in.call(t.Context(), "POST", "/book", user, "{}"); status != http.StatusConflict {
+				t.Errorf("one more: %d %s, %v", status, answer, err)
+			}
+		}
+	})
 }

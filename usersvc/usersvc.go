@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
@@ -20,7 +21,9 @@ import (
 // Config is what a Service needs.
 type Config struct {
 	bookings.Config
-	BookRate web.Rate // bookings of one user at this instance; zero: no limit
+	BookRate         web.Rate // bookings of one user at this instance; zero: no limit
+	AvailabilityRate web.Rate // and their questions who is near
+	OpenBookings     int      // of one user at a time; 0: no limit
 }
 
 // A Service answers the HTTP requests of users. It is safe for concurrent use, and needs no
@@ -29,6 +32,7 @@ type Service struct {
 	c      Config
 	board  bookings.TrustedBoard
 	router web.RouterConfig
+	open   openBookings
 }
 
 // New returns a Service, or an error that names every missing or invalid setting.
@@ -36,7 +40,12 @@ func New(c Config) (*Service, error) {
 	if err := c.Complete(); err != nil {
 		return nil, fmt.Errorf("usersvc: %w", err)
 	}
-	return &Service{c: c, board: c.TrustedBoard(), router: c.Router("usersvc", ledger.ErrOutcomeUnknown.Look)}, nil
+	return &Service{
+		c: c, board: c.TrustedBoard(), router: c.Router("usersvc", ledger.ErrOutcomeUnknown.Look),
+		open: openBookings{
+			limit: c.OpenBookings, board: c.Board, now: c.Now, unseen: make(map[booking.UserID][]booking.ID),
+		},
+	}, nil
 }
 
 // Routes returns all routes of the service. Call it once: it registers the metrics.
@@ -51,7 +60,7 @@ func (s *Service) Routes() chi.Router {
 		Post("/book", web.Handle(s.book))
 
 	only("Only users can ask for quotes", "from", "to").Get("/quote", web.Handle(s.quote))
-	only("Only users can ask for raiders nearby", "lat", "lng", "radius").
+	only("Only users can ask for raiders nearby", "lat", "lng", "radius").With(s.c.AvailabilityRate.ByCaller()).
 		Get("/availability", web.Handle(s.availability))
 	only("Only users can list their bookings", "limit", "cursor", "state...", "since", "until").
 		Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, s.view)))

@@ -56,8 +56,8 @@ func (s *shadow) open(now time.Time) []booking.Booking {
 func (s *shadow) near(at booking.Place, radius float64, now time.Time) []board.Nearby {
 	var found []board.Nearby
 	for _, b := range s.open(now) {
-		if b.Pickup != nil && b.Pickup.Distance(at) <= radius {
-			found = append(found, board.Nearby{Booking: b, Metres: b.Pickup.Distance(at)})
+		if b.Pickup != nil && b.Pickup.Rough().Distance(at) <= radius {
+			found = append(found, board.Nearby{Booking: b, Metres: b.Pickup.Rough().Distance(at)})
 		}
 	}
 	slices.SortStableFunc(found, func(a, b board.Nearby) int { return cmp.Compare(a.Metres, b.Metres) })

@@ -10,13 +10,16 @@ import (
 // A Nearby is a booking with a pickup near a place.
 type Nearby struct {
 	booking.Booking
-	Metres float64 // distance to the pickup as the crow flies
+	Metres float64 // distance to the rough pickup as the crow flies
 }
 
 // Near returns up to limit bookings that are open at time now, pass the filters, and have a pickup
 // within radius metres of a place. The nearest come first, and among equals the longest waiting.
 // Near omits bookings without places and those whose deadline has passed. It returns none for an
 // invalid place or radius.
+//
+// It knows each pickup roughly (see [booking.Place.Rough]), as riders do before they have accepted:
+// nobody learns more by asking from many places.
 func (b *Board) Near(at booking.Place, radius float64, now time.Time, limit int, filters ...Filter) []Nearby {
 	if at.Valid() != nil {
 		return nil
@@ -51,7 +54,7 @@ func (b *Board) Reachable(at *booking.Place, radius float64, now time.Time, limi
 	return append(found, clones(b.openPlaces.nowhere.after(nanos(now), 0), limit-len(found), &anything)...)
 }
 
-// openPlaces indexes the open bookings by pickup. Those without one are in nowhere.
+// openPlaces indexes the open bookings by rough pickup. Those without one are in nowhere.
 type openPlaces struct {
 	pickups geo.Index[*record]
 	nowhere openIndex
@@ -68,7 +71,7 @@ func (x *openPlaces) add(r *record) {
 		x.nowhere.add(r)
 		return
 	}
-	x.pickups.Add(r.trip.pickup.Point(), r.openedSeq, r)
+	x.pickups.Add(r.trip.pickup.Rough().Point(), r.openedSeq, r)
 }
 
 // remove removes a booking. Call it before the booking changes.
@@ -77,5 +80,5 @@ func (x *openPlaces) remove(r *record) {
 		x.nowhere.remove(r)
 		return
 	}
-	x.pickups.Remove(r.trip.pickup.Point(), r.openedSeq)
+	x.pickups.Remove(r.trip.pickup.Rough().Point(), r.openedSeq)
 }

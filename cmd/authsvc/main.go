@@ -55,6 +55,7 @@ func (s serve) Run(ctx context.Context, env program.Env) error {
 		For:     "POST /login, POST /register, GET /public-key",
 		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: s.Addr.Value},
 		Serving: s.Serving,
+		Demo:    s.Demo.On,
 		Key:     s.KeyPath(),
 		Further: []string{access.Callout},
 		Build: func(b *wiring.Base) ([]wiring.Component, error) {

@@ -87,6 +87,11 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	defer program.Close(listeners)
+	exposure := wiring.Exposure{Profile: c.Profile, Demo: c.Demo.On, Clients: listeners[:3],
+		Encrypted: c.TLS.Cert.Value != "", Ops: listeners[3]}
+	if err := exposure.Check(log); err != nil {
+		return err
+	}
 
 	kinds := 1 // of listeners, which share the limit on open files
 	var store wiring.Store

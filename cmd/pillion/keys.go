@@ -36,8 +36,7 @@ func (c initKeys) Run(env program.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := wiring.ShareSecret(filepath.Join(folder(access.Usersvc), setting.RidesSecret),
-		filepath.Join(folder(access.Ridersvc), setting.RidesSecret)); err != nil {
+	if err := wiring.ShareSecret(c.secrets()...); err != nil {
 		return err
 	}
 	if c.Apart.Value != "" {
@@ -61,6 +60,25 @@ func (c initKeys) Run(env program.Env) error {
 	}
 	_, err = fmt.Fprintf(env.Stdout, "The keys exist, and their public keys for NATS are in %s.\n", c.Conf.Value)
 	return err
+}
+
+// ridesFolder is the subfolder of --apart for the secret of rides.
+const ridesFolder = "rides"
+
+// secrets returns the files of the secret of rides. With --apart it is in a folder of its own.
+// Earlier versions kept a copy beside the keys of usersvc and of ridersvc; where there is one, it is
+// the secret.
+func (c initKeys) secrets() (files []string) {
+	if c.Apart.Value == "" {
+		return []string{filepath.Join(c.Services.Value, setting.RidesSecret)}
+	}
+	for _, who := range []string{access.Usersvc, access.Ridersvc} {
+		file := filepath.Join(c.Apart.Value, who, setting.RidesSecret)
+		if _, err := os.Stat(file); err == nil {
+			files = append(files, file)
+		}
+	}
+	return append(files, filepath.Join(c.Apart.Value, ridesFolder, setting.RidesSecret))
 }
 
 // replace atomically writes a file that all users can read.

@@ -109,7 +109,7 @@ func newCluster(t *testing.T) *cluster {
 		args []string
 	}{
 		{"authsvc", 3000, []string{"--data=" + filepath.Join(dir, "auth"), "--services=" + keys, "--jwt-expiry=4h", "--address-limit=1000000", "--login-limit=1000"}},
-		{"usersvc", 3001, []string{"--booking-deadline=" + deadline.String(), "--book-limit=0"}},
+		{"usersvc", 3001, []string{"--booking-deadline=" + deadline.String(), "--book-limit=0", "--open-bookings=0"}},
 		{"ridersvc", 3002, []string{"--booking-deadline=" + deadline.String()}},
 	} {
 		for i := range instances {

@@ -30,7 +30,7 @@ import (
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0")
+	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--open-bookings=0")
 	key := "--operator-key=" + filepath.Join(data, "services", "operator.nk")
 	length := "2s"
 	if wait.Long() {
@@ -187,7 +187,7 @@ type winner struct {
 func TestLoadStopsAndRefuses(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0",
+	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--open-bookings=0",
 		"--jwt-expiry=3s")
 	file := filepath.Join(t.TempDir(), "result.json")
 	loading := proctest.Begin(t, "pillion-load", "--auth-url="+system.At["authsvc"], "--user-url="+system.At["usersvc"],

@@ -106,20 +106,24 @@ func TestKeysInit(t *testing.T) {
 			t.Errorf("the shared folder has %v", found)
 		}
 	}
-	// usersvc and ridersvc find the same secret beside their keys.
-	var secret [2]string
-	for i, who := range []string{"usersvc", "ridersvc"} {
-		file := filepath.Join(apart, who, "rides.secret")
-		text, err := os.ReadFile(file)
-		if info, serr := os.Stat(file); err != nil || serr != nil || info.Mode().Perm() != 0o600 {
-			t.Fatalf("the secret of %s: %v, %v", who, err, serr)
-		}
-		secret[i] = string(text)
+	// The secret of rides is in a folder of its own. That of an earlier version is kept.
+	secret := filepath.Join(apart, "rides", "rides.secret")
+	info, err := os.Stat(secret)
+	if err != nil || info.Mode().Perm() != 0o600 || info.Size() < 32 {
+		t.Fatalf("the secret: %v, %v", info, err)
 	}
-	if secret[0] != secret[1] || len(secret[0]) < 32 {
-		t.Errorf("the secrets are %q", secret)
+	old := strings.Repeat("x", 32)
+	if err := os.WriteFile(filepath.Join(apart, "ridersvc", "rides.secret"), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(apart, "ridersvc", "rides.secret"), []byte(strings.Repeat("x", 32)), 0o600); err != nil {
+	if err := os.Rename(secret, secret+".away"); err != nil {
+		t.Fatal(err)
+	}
+	run("--services="+services, "--apart="+apart, "--conf="+conf)
+	if text, err := os.ReadFile(secret); err != nil || strings.TrimSpace(string(text)) != old {
+		t.Errorf("after an upgrade the secret is %q, %v", text, err)
+	}
+	if err := os.Rename(secret+".away", secret); err != nil {
 		t.Fatal(err)
 	}
 	if status, _, stderr := proctest.Finish(t, "pillion", "keys", "init", "--services="+services,

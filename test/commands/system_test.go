@@ -194,7 +194,7 @@ func inTerminal(t *testing.T, env []string, args ...string) *proctest.Program {
 	ops := bustest.FreeAddr(t)
 	cmd := proctest.Command(context.Background(), "pillion", append(args, "--data="+t.TempDir(),
 		"--auth-addr=0.0.0.0:0", "--user-addr=127.0.0.1:0", "--rider-addr=:0", "--ops-addr="+ops,
-		"--nats-addr=127.0.0.1:0", "--log-format=text")...)
+		"--nats-addr=127.0.0.1:0", "--log-format=text", "--insecure")...)
 	cmd.Env = append(cmd.Env, env...)
 	p := proctest.Run(t, "pillion", cmd)
 	p.At = map[string]string{"ops": "http://" + ops}

@@ -79,7 +79,7 @@ func (k *killable) start(name string) {
 	case "usersvc":
 		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user,
 			"--ops-addr", p.userOps,
-			"--booking-deadline", k.deadline.String(), "--book-limit", "0")...)
+			"--booking-deadline", k.deadline.String(), "--book-limit", "0", "--open-bookings", "0")...)
 	case "ridersvc":
 		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider,
 			"--ops-addr", p.riderOps,

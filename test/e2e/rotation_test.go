@@ -32,7 +32,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	limits := []string{"--request-limit", "0", "--nats-url", url}
 	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr",
 		second.authOps)...).Ready(t)
-	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", p.key("usersvc"), "--user-addr", second.user,
+	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", "--open-bookings", "0", p.key("usersvc"), "--user-addr", second.user,
 		"--ops-addr", second.userOps)...).Ready(t)
 	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr",
 		second.riderOps)...).Ready(t)

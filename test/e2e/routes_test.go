@@ -42,7 +42,7 @@ func TestAllRoutes(t *testing.T) {
 	}
 	t.Logf("%s=%d", seedEnv, seed)
 	prog := proctest.Pillion(t, t.TempDir(), "--demo", "--login-limit=1000", "--address-limit=1000000",
-		"--request-limit=0", "--book-limit=0", "--stream-limit=1000")
+		"--request-limit=0", "--book-limit=0", "--open-bookings=0", "--availability-limit=0", "--stream-limit=1000")
 	town := &town{
 		auth: prog.At["authsvc"], codes: make(map[string]string),
 		seen: make(map[string]map[int]int), told: make(map[string]bool),

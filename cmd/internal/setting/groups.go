@@ -97,6 +97,8 @@ type Streams struct {
 // Bookings holds the rules of booking a ride.
 type Bookings struct {
 	Limit  Count  `name:"book-limit" env:"BOOK_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Bookings per minute of one user at each instance; 0 means no limit (default: ${default})."`
+	Open   Count  `name:"open-bookings" env:"OPEN_BOOKINGS" default:"20" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open bookings of one user at a time; 0 means no limit (default: ${default})."`
+	Near   Count  `name:"availability-limit" env:"AVAILABILITY_LIMIT" default:"60" min:"0" max:"1000000000" placeholder:"N" group:"Limits:" help:"Questions per minute of one user, at each instance, which raiders are near; 0 means no limit (default: ${default})."`
 	Tariff Tariff `name:"tariff" env:"TARIFF_FILE" default:"" placeholder:"FILE" group:"Bookings:" help:"JSON file with the fares (default: a tariff for demonstrations)."`
 }
 
@@ -123,9 +125,11 @@ type Remote struct {
 	CA  Text    `name:"nats-ca" env:"NATS_CA_FILE" placeholder:"FILE" group:"NATS:" help:"CA certificates of the NATS servers, PEM; this makes TLS mandatory (default: the system's CAs, if the server or tls:// requires TLS)."`
 }
 
-// Profile serves the profiles of package net/http/pprof on the ops address.
+// Profile serves the profiles of package net/http/pprof on the ops address, and allows that and
+// other unsafe things on addresses that other machines can reach.
 type Profile struct {
-	PProf Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
+	PProf    Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
+	Insecure Switch `name:"insecure" env:"PILLION_INSECURE" group:"Operations:" help:"Allow --demo and --pprof although other machines can reach this one."`
 }
 
 // ServiceKey holds the file of a service's key.

@@ -194,7 +194,10 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Component{}, err
 	}
-	service, err := usersvc.New(usersvc.Config{Config: m.config, BookRate: web.Rate{PerMinute: s.Limit.Value}})
+	service, err := usersvc.New(usersvc.Config{
+		Config: m.config, BookRate: web.Rate{PerMinute: s.Limit.Value},
+		AvailabilityRate: web.Rate{PerMinute: s.Near.Value}, OpenBookings: s.Open.Value,
+	})
 	if err != nil {
 		return Component{}, err
 	}

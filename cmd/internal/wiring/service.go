@@ -17,7 +17,8 @@ type ServiceMain struct {
 	For     string // its purpose, for the banner
 	HTTP    program.ListenAddr
 	setting.Serving
-	Key string // the file with the service's key
+	Demo bool   // whether it makes the demo accounts
+	Key  string // the file with the service's key
 	// other identities of the process, with a key in the same folder and a connection each
 	Further []string
 	Build   func(*Base) ([]Component, error) // the first one serves HTTP
@@ -41,6 +42,11 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 		return err
 	}
 	defer program.Close(listeners)
+	exposure := Exposure{Profile: s.Profile, Demo: s.Demo, Clients: listeners[:1], Encrypted: s.TLS.Cert.Value != "",
+		Ops: listeners[1]}
+	if err := exposure.Check(log); err != nil {
+		return err
+	}
 	remote := At(s.Remote, "")
 	at, err := As(remote, s.Service, s.Key)
 	if err != nil {
