@@ -62,7 +62,7 @@ func newCluster(b *testing.B, name, programs string) *system {
 	}
 	s := &system{name: name, alone: true}
 	run(b, programs, "keys", "init", "--services", keys, "--conf", filepath.Join(conf, "keys", "keys.conf"))
-	urls := s.servers(b, conf)
+	urls := s.servers(b, programs, conf)
 	nats := "--nats-url=" + urls
 	run(b, programs, "provision", nats, "--replicas=3", "--service-key="+filepath.Join(keys, "operator.nk"))
 	service := func(name, flag string, args ...string) string {
@@ -87,8 +87,9 @@ func newCluster(b *testing.B, name, programs string) *system {
 	return s
 }
 
-// servers starts three NATS servers and returns their URLs.
-func (s *system) servers(b *testing.B, conf string) string {
+// servers starts three NATS servers, with the permissions of the commit that the programs are of,
+// and returns their URLs. A folder of programs is bin of a working tree.
+func (s *system) servers(b *testing.B, programs, conf string) string {
 	b.Helper()
 	const n = 3
 	ports, err := bustest.FreePorts(3 * n) // for clients, for the other servers, and for health
@@ -100,7 +101,10 @@ func (s *system) servers(b *testing.B, conf string) string {
 		urls = append(urls, fmt.Sprintf("nats://127.0.0.1:%d", ports[i]))
 		routes = append(routes, fmt.Sprintf("nats-route://127.0.0.1:%d", ports[n+i]))
 	}
-	access, err := os.ReadFile("../../deploy/nats/access.conf")
+	access, err := os.ReadFile(filepath.Join(programs, "..", "deploy", "nats", "access.conf"))
+	if os.IsNotExist(err) { // they are built from this source
+		access, err = os.ReadFile("../../deploy/nats/access.conf")
+	}
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -48,8 +48,8 @@ const usersOfAll = 64 // so that the work is on more than one person's list
 // booking expires while it is measured, and the process tells what it uses.
 var settings = []string{
 	"REQUEST_LIMIT=0", "BOOK_LIMIT=0", "OPEN_BOOKINGS=0", "ADDRESS_LIMIT=1000000", "LOGIN_LIMIT=1000",
-	"STREAM_LIMIT=1000000", "STREAMS=1000000", "BOOKING_DEADLINE=24h", "PICKUP_PATIENCE=24h", "JWT_EXPIRY=24h",
-	"SERVICE_EXPIRY=24h", "PILLION_PPROF=true", "LEDGER_SIZE=32GiB",
+	"STREAM_LIMIT=1000000", "STREAMS=1000000", "CONNECTION_LIMIT=0", "BOOKING_DEADLINE=24h", "PICKUP_PATIENCE=24h",
+	"JWT_EXPIRY=24h", "SERVICE_EXPIRY=24h", "PILLION_PPROF=true", "LEDGER_SIZE=32GiB",
 }
 
 // programs returns the folder of the programs to measure.
