@@ -31,7 +31,8 @@ func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, e
 // next returns the messages that a filter matches from a sequence on, without a gap: some of them,
 // or none where the leader has none.
 func (l *Ledger) next(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
-	msgs, _, err := l.conn.DirectGet(ctx, bus.LedgerStream, bus.DirectRequest{Seq: from, Filter: filter, Batch: readMost})
+	msgs, _, err := l.conn.DirectGet(ctx, bus.LedgerStream,
+		bus.DirectRequest{Seq: from, Filter: filter, Batch: readMost})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/quarantine"
 	"github.com/example/pillion/bus/snapshot"
 )
 
@@ -24,7 +25,7 @@ import (
 type Follower struct {
 	ledger     *Ledger
 	board      *board.Board
-	quarantine *quarantine
+	quarantine *quarantine.Recorder
 	target     atomic.Uint64 // the stream's last sequence when following began
 	targeted   atomic.Bool
 
@@ -46,7 +47,7 @@ type Follower struct {
 // Follow returns a follower that feeds board. Nothing else may feed it. Call Run.
 // [Follower.Subscribe] hands on what the follower has verified.
 func (l *Ledger) Follow(board *board.Board) *Follower {
-	return &Follower{ledger: l, board: board, quarantine: newQuarantine(l.conn, l.metrics)}
+	return &Follower{ledger: l, board: board, quarantine: quarantine.New(l.conn, l.conn.Registerer())}
 }
 
 // Ready returns nil once the board has reached the stream's last sequence as of when following
@@ -84,7 +85,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	f.epoch = epoch
 	f.verdict.Unlock()
 	var work sync.WaitGroup
-	work.Go(func() { f.quarantine.run(ctx) })
+	work.Go(func() { f.quarantine.Run(ctx) })
 	work.Go(func() { f.forget(ctx) })
 	work.Go(func() { f.rebuild(ctx, epoch) })
 	work.Go(func() { f.keepSnapshots(ctx) })
@@ -282,7 +283,7 @@ func (f *Follower) put(
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.Seq, "reason", reason)
-		f.quarantine.record(m.Seq, reason)
+		f.quarantine.Record(m.Seq, reason)
 	case errors.Is(err, booking.ErrAged):
 		count(metrics.ignored, "aged")
 	default:

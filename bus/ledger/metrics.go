@@ -10,15 +10,14 @@ import (
 
 // metrics are the counters of a ledger. They work unregistered.
 type metrics struct {
-	appended    *prometheus.CounterVec
-	attempts    *prometheus.CounterVec
-	verified    *prometheus.CounterVec
-	refused     *prometheus.CounterVec
-	ignored     *prometheus.CounterVec
-	quarantined *prometheus.CounterVec
-	rebuilds    prometheus.Counter
-	stalled     prometheus.Gauge
-	lag         prometheus.Gauge
+	appended *prometheus.CounterVec
+	attempts *prometheus.CounterVec
+	verified *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	ignored  *prometheus.CounterVec
+	rebuilds prometheus.Counter
+	stalled  prometheus.Gauge
+	lag      prometheus.Gauge
 
 	snapshots     *prometheus.CounterVec
 	started       *prometheus.GaugeVec
@@ -51,8 +50,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			"reason", refusalReasons()...),
 		ignored: bus.Counters(r, "events_ignored_total",
 			"Messages of the ledger that were skipped without a verdict, by reason.", "reason", "engaged", "aged"),
-		quarantined: bus.Counters(r, "quarantine_records_total",
-			"Rejected messages, by the result of recording them.", "result", "recorded", "known", "aged", "dropped"),
 		rebuilds: bus.MustRegister(r, prometheus.NewCounter(prometheus.CounterOpts(options("board_rebuilds_total",
 			"How often the board was rebuilt because tokens were revoked, or a key was retired, as of a time in the past.")))),
 		stalled: gauge("follower_stalled",

@@ -96,7 +96,7 @@ func (f *Follower) saveSnapshot(ctx context.Context, was snapshot.Snapshot) (sna
 	}
 	defer capture.End()
 	// a reader that starts from the snapshot does not record earlier rejections
-	if !f.quarantine.flush(ctx) {
+	if !f.quarantine.Flush(ctx) {
 		return snapshot.Snapshot{}, false, nil
 	}
 	if err := f.snapshots.Save(ctx, capture, &x, was); err != nil {

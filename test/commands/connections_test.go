@@ -39,7 +39,8 @@ func TestIdleConnections(t *testing.T) {
 			}
 		}
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection for each
+	// A connection for each request.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range 20 {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.At["usersvc"]+"/book",
 			strings.NewReader("{}"))

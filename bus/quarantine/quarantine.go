@@ -1,4 +1,6 @@
-package ledger
+// Package quarantine records the messages of the ledger that re-verification has rejected, without
+// their tokens, for operators. Call [New], [Recorder.Run], and [Recorder.Record] for each message.
+package quarantine
 
 import (
 	"context"
@@ -9,16 +11,18 @@ import (
 	"sync"
 	"time"
 
-	"github.com/example/pillion/bus"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/example/pillion/bus"
 )
 
 const (
-	quarantineBody    = 4 << 10 // bytes of the body that are kept
-	quarantineHeader  = 256     // and of each header
-	quarantineQueue   = 1 << 20 // messages in the queue, of 32 bytes each
-	quarantineWriters = 16
+	keptBody   = 4 << 10 // bytes of the body that are kept
+	keptHeader = 256     // and of each header
+	queueMost  = 1 << 20 // messages in the queue, of 32 bytes each
+	writers    = 16
 
 	headerReason     = "Pillion-Reason"
 	headerOriginal   = "Pillion-Subject"
@@ -26,16 +30,16 @@ const (
 	headerCut        = "Pillion-Body-Size"
 )
 
-// A quarantine records rejected messages in stream QUARANTINE, each once, for operators. The record
+// A Recorder records rejected messages in stream QUARANTINE, each once, for operators. The record
 // of sequence 17 is the message quarantine.17. Every follower offers what it rejects. The guard of
 // each write is that it is the first of its subject, so one record is stored and the others are
 // not. So no follower depends on another, and the next start makes up for a crash (docs/adr/0003).
 //
 // Offering a message never waits: the queue holds its sequence and the reason, and the message is
 // read again when it is recorded.
-type quarantine struct {
+type Recorder struct {
 	conn    *bus.Conn
-	metrics *metrics
+	results *prometheus.CounterVec
 
 	mu      sync.Mutex
 	offered uint64          // how many so far; each has a number
@@ -51,12 +55,15 @@ type refusedAt struct {
 	reason      string
 }
 
-func newQuarantine(c *bus.Conn, m *metrics) *quarantine {
-	return &quarantine{conn: c, metrics: m, writing: map[uint64]bool{}, changed: make(chan struct{})}
+// New returns a Recorder. It counts the results of recording in the registry, which may be nil.
+func New(c *bus.Conn, r prometheus.Registerer) *Recorder {
+	return &Recorder{conn: c, writing: map[uint64]bool{}, changed: make(chan struct{}),
+		results: bus.Counters(r, "quarantine_records_total",
+			"Rejected messages, by the result of recording them.", "result", "recorded", "known", "aged", "dropped")}
 }
 
 // change changes the queue, and wakes the goroutines that wait for that.
-func (q *quarantine) change(do func()) {
+func (q *Recorder) change(do func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	do()
@@ -64,12 +71,12 @@ func (q *quarantine) change(do func()) {
 	q.changed = make(chan struct{})
 }
 
-// record offers a rejected message. Where the queue is full, it is recorded when the ledger is next
+// Record offers a rejected message. Where the queue is full, it is recorded when the ledger is next
 // read.
-func (q *quarantine) record(seq uint64, reason string) {
+func (q *Recorder) Record(seq uint64, reason string) {
 	q.change(func() {
-		if len(q.waiting) == quarantineQueue {
-			q.metrics.quarantined.WithLabelValues("dropped").Inc()
+		if len(q.waiting) == queueMost {
+			q.results.WithLabelValues("dropped").Inc()
 			q.lossy = true
 			return
 		}
@@ -78,11 +85,11 @@ func (q *quarantine) record(seq uint64, reason string) {
 	})
 }
 
-// run writes records until ctx ends, several at a time: replicated servers store them together.
-func (q *quarantine) run(ctx context.Context) {
+// Run writes records until ctx ends, several at a time: replicated servers store them together.
+func (q *Recorder) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
-	for range quarantineWriters {
+	for range writers {
 		work.Go(func() {
 			for {
 				r, err := q.next(ctx)
@@ -97,7 +104,7 @@ func (q *quarantine) run(ctx context.Context) {
 }
 
 // next waits for something to write.
-func (q *quarantine) next(ctx context.Context) (refusedAt, error) {
+func (q *Recorder) next(ctx context.Context) (refusedAt, error) {
 	for {
 		q.mu.Lock()
 		changed := q.changed
@@ -117,8 +124,8 @@ func (q *quarantine) next(ctx context.Context) (refusedAt, error) {
 	}
 }
 
-// flush waits until everything that was offered so far is recorded, and reports whether it is.
-func (q *quarantine) flush(ctx context.Context) bool {
+// Flush waits until everything that was offered so far is recorded, and reports whether it is.
+func (q *Recorder) Flush(ctx context.Context) bool {
 	q.mu.Lock()
 	last := q.offered
 	q.mu.Unlock()
@@ -142,20 +149,20 @@ func (q *quarantine) flush(ctx context.Context) bool {
 }
 
 // write stores one record, however long that takes.
-func (q *quarantine) write(ctx context.Context, r refusedAt) {
+func (q *Recorder) write(ctx context.Context, r refusedAt) {
 	p := bus.Retries(0)
 	p.Notify = func(err error, _ time.Duration) { q.conn.Log().Debug("quarantine is not available", "error", err) }
 	_ = p.Do(ctx, func() error {
 		result, err := q.try(ctx, r)
 		if err == nil {
-			q.metrics.quarantined.WithLabelValues(result).Inc()
+			q.results.WithLabelValues(result).Inc()
 		}
 		return err
 	})
 }
 
 // try stores one record, and returns its metric label.
-func (q *quarantine) try(ctx context.Context, r refusedAt) (result string, err error) {
+func (q *Recorder) try(ctx context.Context, r refusedAt) (result string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.AttemptPatience)
 	defer cancel()
 	m, err := q.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: r.seq})
@@ -183,18 +190,18 @@ var tokenShaped = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z
 func quarantined(m bus.Message, reason string) *nats.Msg {
 	out := nats.NewMsg(bus.QuarantinePrefix + strconv.FormatUint(m.Seq, 10))
 	for name, values := range m.Header {
-		if lower := strings.ToLower(name); !strings.HasPrefix(lower, "ce-") || len(name) > quarantineHeader {
+		if lower := strings.ToLower(name); !strings.HasPrefix(lower, "ce-") || len(name) > keptHeader {
 			continue
 		}
 		for _, v := range values {
-			out.Header.Add(name, clean(v, quarantineHeader))
+			out.Header.Add(name, clean(v, keptHeader))
 		}
 	}
 	out.Header.Set(headerReason, reason)
-	out.Header.Set(headerOriginal, clean(m.Subject, quarantineHeader))
+	out.Header.Set(headerOriginal, clean(m.Subject, keptHeader))
 	out.Header.Set(headerOriginalAt, m.StoredAt.UTC().Format(time.RFC3339Nano))
 	out.Header.Set(headerCut, strconv.Itoa(len(m.Data)))
-	out.Data = []byte(clean(string(m.Data), quarantineBody))
+	out.Data = []byte(clean(string(m.Data), keptBody))
 	return out
 }
 
