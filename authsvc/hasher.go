@@ -93,9 +93,9 @@ type HasherConfig struct {
 	Observe func(HashCost) (done func())
 }
 
-// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. Clients' networks
-// take turns (see [web.ClientNetwork]), so that nobody's logins keep others out, not even those with
-// the right password. It is safe for concurrent use.
+// A Hasher hashes and verifies passwords with argon2id, a bounded number at a time. Clients'
+// networks take turns (see [web.ClientNetwork]), so that nobody's logins keep others out, not even
+// those with the right password. It is safe for concurrent use.
 type Hasher struct {
 	params  argon2id.Params
 	dummy   string
@@ -259,9 +259,9 @@ func (p *Hasher) Outdated(phc string) bool {
 		was.SaltLength < p.params.SaltLength || was.KeyLength < p.params.KeyLength)
 }
 
-// inTurn runs evaluate when it is the turn of the client's network and fewer than the allowed number
-// of hashes are being evaluated. If the queue is full it returns ErrBusy at once: a later refusal
-// would only hold the connection.
+// inTurn runs evaluate when it is the turn of the client's network and fewer than the allowed
+// number of hashes are being evaluated. If the queue is full it returns ErrBusy at once: a later
+// refusal would only hold the connection.
 func (p *Hasher) inTurn(ctx context.Context, cost argon2id.Params, evaluate func() error) error {
 	waiting, cancel := context.WithTimeout(ctx, p.wait)
 	over, err := p.turns.Take(waiting, web.ClientNetwork(ctx))

@@ -12,8 +12,8 @@ const retryAfter = time.Second
 
 // Refusals of commands. Their codes are stable.
 var (
-	// ErrNotFound is also the refusal of everybody who is no party to the booking: that it exists is
-	// known to its parties only.
+	// ErrNotFound is also the refusal of everybody who is no party to the booking: that it exists
+	// is known to its parties only.
 	ErrNotFound = fault.New(fault.NotFound, "booking_not_found",
 		"There is no such booking. Check the booking_id, which was in the answer to the booking.")
 	ErrAlreadyAccepted = fault.New(fault.Conflict, "already_accepted",

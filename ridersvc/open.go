@@ -13,8 +13,8 @@ import (
 )
 
 // offer is an open booking as riders see it. It shows nothing of the user, and both places roughly:
-// the exact ones are for the rider who has accepted. The dropoff is rough because its distance to the
-// pickup follows from the fare.
+// the exact ones are for the rider who has accepted. The dropoff is rough because its distance to
+// the pickup follows from the fare.
 type offer struct {
 	Booking booking.ID     `json:"booking_id"`
 	Pickup  *booking.Place `json:"pickup,omitempty"`

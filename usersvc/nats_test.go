@@ -275,8 +275,8 @@ func TestAvailabilityAcrossProcesses(t *testing.T) {
 	}
 }
 
-// Each of three instances lets a user who books at all of them at once have as many open bookings as
-// are allowed, and none lets them have more once it has seen those of the others.
+// Each of three instances lets a user who books at all of them at once have as many open bookings
+// as are allowed, and none lets them have more once it has seen those of the others.
 func TestOpenBookingsOverNATS(t *testing.T) {
 	const most, tries = 4, 90
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {

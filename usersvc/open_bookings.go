@@ -16,9 +16,9 @@ import (
 var ErrTooManyOpen = fault.New(fault.Conflict, "too_many_open_bookings",
 	"You have too many open bookings. Cancel one, or wait until one is accepted or expires, before you book another.")
 
-// openBookings bounds the open bookings of each user: those on the board, and those of this instance
-// that the board does not show yet. So one instance never lets a user exceed the limit, and several
-// at the same moment let them have at most as many each.
+// openBookings bounds the open bookings of each user: those on the board, and those of this
+// instance that the board does not show yet. So one instance never lets a user exceed the limit,
+// and several at the same moment let them have at most as many each.
 type openBookings struct {
 	limit int // 0: none
 	board *board.Board

@@ -15,12 +15,12 @@ type ConnLimits struct {
 	Total      int
 	// TrustedProxies count in the total only: the clients of a proxy share its address.
 	TrustedProxies []netip.Prefix
-	Registerer     prometheus.Registerer // registers the metrics, once a process; nil: not registered
+	Registerer     prometheus.Registerer // of the metrics, once a process; nil: not registered
 }
 
-// A ConnLimiter counts the open connections of listeners, and closes at once those that are too many.
-// A client holds a connection without sending anything, so limits on requests do not bound them, and
-// a process that has no file left can serve and store nothing.
+// A ConnLimiter counts the open connections of listeners, and closes at once those that are too
+// many. A client holds a connection without sending anything, so limits on requests do not bound
+// them, and a process that has no file left can serve and store nothing.
 type ConnLimiter struct {
 	limits  ConnLimits
 	proxies addressResolver
@@ -31,8 +31,8 @@ type ConnLimiter struct {
 	of    map[string]int // by network
 }
 
-// NewConnLimiter returns a ConnLimiter. It panics, as MustRegister does, if a process makes two with
-// one Registerer.
+// NewConnLimiter returns a ConnLimiter. It panics, as MustRegister does, if a process makes two
+// with one Registerer.
 func NewConnLimiter(l ConnLimits) *ConnLimiter {
 	f := promauto.With(l.Registerer)
 	c := &ConnLimiter{

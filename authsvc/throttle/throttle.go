@@ -3,8 +3,8 @@
 // Make a [LoginThrottle] with [New]. [LoginThrottle.Reserve] counts a try before any work is done
 // for it, and its [Reservation] is told the outcome. The counters are in a bucket that all
 // instances of authsvc share: of any number of simultaneous tries, on any number of instances, no
-// more pass than are allowed. Without that bucket nothing passes. [Turns] are another kind of limit:
-// they share out what an instance can do at a time.
+// more pass than are allowed. Without that bucket nothing passes. [Turns] are another kind of
+// limit: they share out what an instance can do at a time.
 package throttle
 
 import (

@@ -34,8 +34,8 @@ type waiter chan bool
 // NewTurns returns slots, for which up to queue callers wait.
 func NewTurns(slots, queue int) *Turns { return &Turns{free: slots, room: queue} }
 
-// Take waits for a slot. The caller must call done afterwards. When the queue is full, the newest of
-// the network with the most waiting loses its place. Errors: ErrFull, and that of ctx.
+// Take waits for a slot. The caller must call done afterwards. When the queue is full, the newest
+// of the network with the most waiting loses its place. Errors: ErrFull, and that of ctx.
 func (t *Turns) Take(ctx context.Context, network string) (done func(), err error) {
 	w := make(waiter, 1)
 	if err := t.enter(network, w); err != nil {

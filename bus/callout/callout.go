@@ -57,8 +57,8 @@ type Config struct {
 	Watch       Watch
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
-	// PerAccount and PerNetwork bound the connections of clients with a token: of one account, 20 by
-	// default, and of one network, without a limit by default.
+	// PerAccount and PerNetwork bound the connections of clients with a token: of one account, 20
+	// by default, and of one network, without a limit by default.
 	PerAccount, PerNetwork int
 	// TrustedProxies are networks whose connections are not limited by network: proxies of NATS.
 	TrustedProxies []netip.Prefix

@@ -12,10 +12,10 @@ import (
 // errTooMany refuses a client whose account or network has as many connections as it may have.
 var errTooMany = errors.New("its account or its network has too many connections")
 
-// A census counts the connections of clients with a token, by account and by network: those that the
-// last sweep of all servers has found, and those that this instance has accepted since that began.
-// So each instance may accept as many as are allowed before it learns of those of the others. A
-// session would be the wrong thing to count by: an account may have any number of them.
+// A census counts the connections of clients with a token, by account and by network: those that
+// the last sweep of all servers has found, and those that this instance has accepted since that
+// began. So each instance may accept as many as are allowed before it learns of those of the
+// others. A session would be the wrong thing to count by: an account may have any number of them.
 type census struct {
 	perAccount, perNetwork int // 0: no limit
 	proxies                []netip.Prefix

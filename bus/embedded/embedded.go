@@ -46,8 +46,8 @@ type Config struct {
 	// TLS is the TLS configuration for clients that connect over a socket; see package certfile.
 	// nil: unencrypted, which is allowed on loopback only.
 	TLS *tls.Config
-	// MaxConnections bounds the connections of clients, those of this process among them. 0: as many
-	// as NATS allows.
+	// MaxConnections bounds the connections of clients, those of this process among them. 0: as
+	// many as NATS allows.
 	MaxConnections int
 }
 

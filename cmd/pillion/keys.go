@@ -66,8 +66,8 @@ func (c initKeys) Run(env program.Env) error {
 const ridesFolder = "rides"
 
 // secrets returns the files of the secret of rides. With --apart it is in a folder of its own.
-// Earlier versions kept a copy beside the keys of usersvc and of ridersvc; where there is one, it is
-// the secret.
+// Earlier versions kept a copy beside the keys of usersvc and of ridersvc; where there is one, it
+// is the secret.
 func (c initKeys) secrets() (files []string) {
 	if c.Apart.Value == "" {
 		return []string{filepath.Join(c.Services.Value, setting.RidesSecret)}

@@ -66,7 +66,8 @@ func pillion(t testing.TB, p ports, data string, more ...string) *proctest.Progr
 	prog := proctest.Begin(t, "pillion", append([]string{
 		"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
 		"--ops-addr", p.ops, "--nats-addr", p.nats,
-		"--book-limit", "0", "--open-bookings", "0", "--availability-limit", "0", "--request-limit", "0", // one user books as much as a town
+		"--book-limit", "0", "--open-bookings", "0", "--availability-limit", "0",
+		"--request-limit", "0", // one user books as much as a town
 	}, more...)...)
 	prog.Ready(t)
 	return prog

@@ -16,7 +16,8 @@ const (
 )
 
 // MaxConnections returns how many connections each of the kinds of listeners of this process may
-// have: by the setting, or else by the limit on open files. It is never more than that limit allows.
+// have: by the setting, or else by the limit on open files. It is never more than that limit
+// allows.
 func MaxConnections(h setting.HTTP, kinds int) int {
 	most := 0
 	if files := program.FileLimit(); files > 0 {
