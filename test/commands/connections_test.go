@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestIdleConnections(t *testing.T) {
 	cmd := proctest.Command(t.Context(), "pillion", "--demo", "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0",
 		"--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--nats-addr=127.0.0.1:0")
 	// the program raises the limit to the highest, so that has to be lowered
-	cmd.Args = append([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, "400", cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files), cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	p := proctest.Run(t, "pillion", cmd)
 	p.Ready(t)
@@ -39,9 +40,9 @@ func TestIdleConnections(t *testing.T) {
 			}
 		}
 	}
-	// A connection for each request.
+	// a connection for each request
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for range 20 {
+	for range 15 {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.At["usersvc"]+"/book",
 			strings.NewReader("{}"))
 		if err != nil {

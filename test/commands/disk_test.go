@@ -30,7 +30,7 @@ func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	disk := bustest.MountVolume(t, 512<<20)
 	data := filepath.Join(disk.Dir, "data")
-	p := proctest.Pillion(t, data, "--demo")
+	p := proctest.Pillion(t, data, "--demo", "--open-bookings=0")
 	book := booker(t, p)
 	if status, words := book(); status != http.StatusOK {
 		t.Fatalf("book: %d %s", status, words)
