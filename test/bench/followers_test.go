@@ -71,7 +71,7 @@ func (s *system) connected(b *testing.B, n int) {
 // each makes n of something, and says how much more memory the system holds for each.
 func (s *system) each(b *testing.B, what string, n int, one func(i int) error) {
 	b.Helper()
-	before := s.processes[0].memory(b)
+	before := s.processes[0].memory(b).live
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i := range n {
@@ -80,7 +80,6 @@ func (s *system) each(b *testing.B, what string, n int, one func(i int) error) {
 	if err := g.Wait(); err != nil {
 		b.Fatal(err)
 	}
-	after := s.processes[0].memory(b)
-	say("One %s: %.1f KiB live, %.1f KiB resident (%d at once).", what, (after.live-before.live)/1024/float64(n),
-		(after.resident-before.resident)/1024/float64(n), n)
+	after := s.processes[0].memory(b).live
+	say("One %s: %.1f KiB live (%d at once).", what, (after-before)/1024/float64(n), n)
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // BenchmarkHistory measures how everything grows with the number of messages in the ledger, and
-// what one watcher and one connected rider cost. Whole rides fill the ledger, over HTTP, so a
-// million messages take some minutes.
+// what one watcher and one connected rider cost. People fill the ledger, over HTTP, so a million
+// messages take some minutes.
 func BenchmarkHistory(b *testing.B) {
 	h := newHouse(b, "this", programs())
 	drawn := historyCharts()
@@ -68,14 +68,14 @@ func (h *house) grow(b *testing.B, size uint64) (g grown) {
 	return g
 }
 
-// fill has people ride until the ledger has as many messages.
+// fill has people book and ride until the ledger has as many messages.
 func (s *system) fill(b *testing.B, messages uint64) {
 	b.Helper()
 	s.resume(b)
 	defer s.pause(b)
 	clients := s.clients(min(*crowd, crowds[len(crowds)-1]))
 	for s.lastSequence(b) < messages {
-		work(b, clients, pace{length: 250 * time.Millisecond}, rideTask)
+		work(b, clients, pace{length: 250 * time.Millisecond}, fillTask)
 	}
 	for _, c := range clients {
 		c.close()

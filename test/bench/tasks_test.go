@@ -32,10 +32,7 @@ var acceptTask = task{
 		_, err := c.accept(c.riders[c.next-1])
 		return err
 	},
-	undo: func(c *client, r ride) error {
-		_, err := c.post(c.system.userAt, "/bookings/"+r.booking+"/cancel", r.user, `{"reason":"measured"}`)
-		return err
-	},
+	undo: func(c *client, r ride) error { return c.cancel(r.booking) },
 }
 
 // rideTask is a whole ride: book, accept, arrive, read the start code, start, complete.
@@ -59,6 +56,29 @@ var rideTask = task{name: "whole ride", do: func(c *client) error {
 	_, err = c.post(c.system.riderAt, path+"/complete", r.rider, "{}")
 	return err
 }}
+
+// fillTask is a ride and nine bookings that are cancelled. It fills the ledger faster than rides
+// alone, because a server stores an acceptance in a batch of its own.
+var fillTask = task{name: "fill", do: func(c *client) error {
+	if err := rideTask.do(c); err != nil {
+		return err
+	}
+	for range 9 {
+		booked, err := c.book()
+		if err != nil {
+			return err
+		}
+		if err := c.cancel(booked.field("booking_id")); err != nil {
+			return err
+		}
+	}
+	return nil
+}}
+
+func (c *client) cancel(id string) error {
+	_, err := c.post(c.system.userAt, "/bookings/"+id+"/cancel", c.user, `{"reason":"measured"}`)
+	return err
+}
 
 func (c *client) book() (answer, error) { return c.post(c.system.userAt, "/book", c.user, "{}") }
 
