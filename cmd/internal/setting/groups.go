@@ -129,7 +129,7 @@ type Remote struct {
 // other unsafe things on addresses that other machines can reach.
 type Profile struct {
 	PProf    Switch `name:"pprof" env:"PILLION_PPROF" group:"Operations:" help:"Serve /debug/pprof on the ops address."`
-	Insecure Switch `name:"insecure" env:"PILLION_INSECURE" group:"Operations:" help:"Allow --demo and --pprof although other machines can reach this one."`
+	Insecure Switch `name:"insecure" env:"PILLION_INSECURE" group:"Operations:" help:"Allow demo accounts and profiles although other machines can reach this one."`
 }
 
 // ServiceKey holds the file of a service's key.
