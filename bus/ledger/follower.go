@@ -291,8 +291,8 @@ func (f *Follower) put(
 	}
 	basis.add(m, reason, f.keys)
 	board.Advance(m.Seq)
-	if err != nil {
-		return nil, nil
+	if err != nil { // it is no event
+		change = nil
 	}
 	return change, nil
 }

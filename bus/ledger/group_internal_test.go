@@ -84,7 +84,7 @@ func crowd(t *testing.T, g *group, n, rounds int, think time.Duration) time.Dura
 				if _, err := g.publish(t.Context(), []*nats.Msg{guardedMsg(fmt.Sprint(caller, "-", round), 0)}); err != nil {
 					t.Errorf("write: %v", err)
 				}
-				time.Sleep(think)
+				<-time.After(think)
 			}
 		})
 	}
