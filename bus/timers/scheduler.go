@@ -62,6 +62,9 @@ const (
 	timerSlack  = time.Second // between a deadline and its timer, because servers' clocks differ
 	armedBefore = 4096        // seconds that are remembered
 	longestWait = 2 * time.Second
+	// lookAgain is how often all timers are set again. Whoever may set one can also empty the
+	// stream: a message schedule needs roll-ups to be allowed.
+	lookAgain = 30 * time.Second
 
 	headerSchedule = "Nats-Schedule"
 	headerTarget   = "Nats-Schedule-Target"
@@ -105,24 +108,17 @@ func (s *Scheduler) Run(ctx context.Context) error {
 }
 
 // watch attends to every booking that is under way, and then to each change, until something fails.
+// Every now and then it attends to all again, so that timers that are lost are set again.
 func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 	if err := s.follower.Ready(ctx); err != nil {
 		return err
 	}
 	changes := s.follower.Subscribe(s.board.Seq())
-	var failed []error // one booking does not keep the others waiting
-	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
-	for _, b := range s.board.Newest(s.board.Len(), 0, underWay) {
-		if err := s.attend(ctx, b); err != nil {
-			failed = append(failed, err)
-		}
-		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(failed...); err != nil {
+	if err := s.attendToAll(ctx); err != nil {
 		return err
 	}
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	for {
 		progress()
 		found, err := changes.Take(ctx)
@@ -136,10 +132,31 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 		}
 		select {
 		case <-changes.More():
+		case <-again.C:
+			s.armed.Purge()
+			if err := s.attendToAll(ctx); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// attendToAll attends to every booking that is under way. One that fails does not keep the others
+// waiting.
+func (s *Scheduler) attendToAll(ctx context.Context) error {
+	var failed []error
+	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
+	for _, b := range s.board.Newest(s.board.Len(), 0, underWay) {
+		if err := s.attend(ctx, b); err != nil {
+			failed = append(failed, err)
+		}
+		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // attend has the handler look at a booking, unless this instance is unfit.

@@ -129,6 +129,40 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// Timers that are lost are set again: a service that was taken over can empty their stream, while
+// people ride, and nobody books any more.
+func TestLostTimersAreSetAgain(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		l := k.Ledger(t)
+		newTiming(k, t)
+		open := ledgertest.Booked(t, l, k.Person(booking.User), 5*time.Second)
+		js := k.Connect(t).JetStream()
+		timers, err := js.Stream(t.Context(), bus.TimersStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := func() uint64 {
+			t.Helper()
+			info, err := timers.Info(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.State.Msgs
+		}
+		wait.Until(t, "its timer is set", func() bool { return kept() > 0 })
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "timer.set.1", Header: nats.Header{
+			"Nats-Rollup": {"all"},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := kept(); n != 1 {
+			t.Fatalf("%d timers are left, want the attacker's only", n)
+		}
+		wait.Until(t, "it has expired", func() bool { return ledgertest.State(t, l, open) == booking.StateExpired })
+	})
+}
+
 // A duty is a test's handler. Each booking wants attention at its deadline.
 type duty struct {
 	expire func(context.Context, time.Time) (int, error)
