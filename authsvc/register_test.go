@@ -92,6 +92,7 @@ func TestPasswordsAreAnyCharacters(t *testing.T) {
 		{"128 of 3 bytes, differing in the last", strings.Repeat("\u20b9", 127) + "a", strings.Repeat("\u20b9", 127) + "b"},
 		{"spaces around", "  12345678  ", "12345678"},
 		{"over 72 bytes, where bcrypt stops", strings.Repeat("x", 80) + "a", strings.Repeat("x", 80) + "b"},
+		{"white space and one letter", "\t\t\t\t \t\ta", "\t\t\t\t \t a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := newKit(t)

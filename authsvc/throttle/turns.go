@@ -38,8 +38,10 @@ func NewTurns(slots, queue int) *Turns { return &Turns{free: slots, room: queue}
 // of the network with the most waiting loses its place. Errors: ErrFull, and that of ctx.
 func (t *Turns) Take(ctx context.Context, network string) (done func(), err error) {
 	w := make(waiter, 1)
-	if err := t.enter(network, w); err != nil {
+	if free, err := t.enter(network, w); err != nil {
 		return nil, err
+	} else if free {
+		return t.pass, nil
 	}
 	select {
 	case mine := <-w:
@@ -58,19 +60,18 @@ func (t *Turns) Take(ctx context.Context, network string) (done func(), err erro
 }
 
 // enter takes a free slot, or a place in the queue.
-func (t *Turns) enter(network string, w waiter) error {
+func (t *Turns) enter(network string, w waiter) (free bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.free > 0 {
 		t.free--
-		w <- true
-		return nil
+		return true, nil
 	}
 	own := t.lane(network)
 	if t.room == 0 {
 		longest := slices.MaxFunc(t.waiting, func(a, b *lane) int { return len(a.queue) - len(b.queue) })
 		if own != nil && len(own.queue)+1 >= len(longest.queue) || len(longest.queue) == 1 {
-			return ErrFull
+			return false, ErrFull
 		}
 		last := longest.queue[len(longest.queue)-1]
 		t.leave(longest.network, last)
@@ -82,7 +83,7 @@ func (t *Turns) enter(network string, w waiter) error {
 	}
 	own.queue = append(own.queue, w)
 	t.room--
-	return nil
+	return false, nil
 }
 
 // lane returns the lane of a network, or nil if nobody waits there.

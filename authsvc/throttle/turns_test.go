@@ -129,3 +129,17 @@ func TestWhoLeavesTheQueue(t *testing.T) {
 		q.wants(t, []string{"e0", "f0"}, nil)
 	})
 }
+
+// A free slot needs no waiting, so it is taken whatever time there is to wait.
+func TestAFreeSlotIsTakenAtOnce(t *testing.T) {
+	q := throttle.NewTurns(1, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		done, err := q.Take(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done()
+	}
+}
