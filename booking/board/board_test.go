@@ -250,7 +250,8 @@ func sameNearby(t *testing.T, b *board.Board, s *shadow) {
 	for _, now := range []time.Time{noon, deadline, deadline.Add(1), noon.Add(time.Hour)} {
 		for _, at := range []booking.Place{bookingtest.Town,
 			{Lat: bookingtest.Town.Lat + 0.03, Lng: -bookingtest.Town.Lng}, {Lat: bookingtest.Town.Lat, Lng: 179.95},
-			{Lat: 90, Lng: 12}, {Lat: -90, Lng: 1}, {Lat: 0, Lng: 0}} {
+			// At the poles all rough places of one latitude are equally far, but for rounding.
+			{Lat: 89.9, Lng: 12}, {Lat: -89.9, Lng: 1}, {Lat: 0, Lng: 0}} {
 			for _, radius := range []float64{10, 3000, 20_000, 9_000_000, 21_000_000} {
 				near := s.near(at, radius, now)
 				var reachable []booking.Booking

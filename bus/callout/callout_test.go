@@ -419,7 +419,8 @@ func TestTooManyConnections(t *testing.T) {
 				"another":     {other, what == "network"},
 			} {
 				if !is.refused {
-					enter(t, e, is.raw)
+					nc, _ := enter(t, e, is.raw)
+					open = append(open, nc)
 				} else if nc, err := e.ConnectWithToken(is.raw); err == nil {
 					nc.Close()
 					t.Errorf("%s: accepted one more connection of %s", what, who)
