@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
@@ -66,6 +67,31 @@ func TestSeedingAgainChangesNothing(t *testing.T) {
 	k.ask(t, post("/login", body("john@example.com", "password123", "user")), http.StatusUnauthorized,
 		"Invalid credentials")
 	k.mustLogin(t, "rider@example.com", "password123", "raider")
+}
+
+// Builds that let operators reset the password of a demo account left it locked: nobody may set a
+// new one. The next start makes the old one good again.
+func TestSeedingUnlocksDemoAccounts(t *testing.T) {
+	k := newKit(t, withDemo)
+	k.mustRegister(t, "john@example.com", goodPassword, "user") // somebody's own
+	seed(t, k)
+	for email, role := range map[string]token.Role{"john@example.com": token.User, "rider@example.com": token.Rider} {
+		a := k.account(t, email, role)
+		a.Reset, a.ResetUntil = "a hash", time.Now().Add(time.Hour)
+		if err := k.config.Accounts.Replace(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rider := body("rider@example.com", "password123", "raider")
+	k.ask(t, post("/login", rider), http.StatusUnauthorized, "Invalid credentials")
+	seed(t, k)
+	k.ask(t, post("/login", rider), http.StatusOK, "Login Successful")
+	if a := k.account(t, "rider@example.com", token.Rider); a.State() != "active" || !a.ResetUntil.IsZero() {
+		t.Errorf("the demo account is %s, until %v", a.State(), a.ResetUntil)
+	}
+	if a := k.account(t, "john@example.com", token.User); a.State() != "reset" {
+		t.Errorf("somebody's own account is %s, want reset", a.State())
+	}
 }
 
 func TestInstancesSeedTogether(t *testing.T) {

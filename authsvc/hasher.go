@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
 	"golang.org/x/crypto/argon2"
@@ -20,13 +17,6 @@ import (
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/web"
-)
-
-// The length of a password in characters (code points). There are no rules of composition, and
-// nothing is cut off.
-const (
-	MinPassword = 8
-	MaxPassword = 128
 )
 
 // The lowest cost of a hash (OWASP Password Storage Cheat Sheet), which is the default. Memory is
@@ -53,14 +43,6 @@ const (
 
 // Errors of a Hasher.
 var (
-	ErrPasswordTooShort = fault.New(fault.Invalid, "password_too_short",
-		"The password is too short. It needs at least 8 characters.")
-	ErrPasswordTooLong = fault.New(fault.Invalid, "password_too_long",
-		"The password is too long. It may have at most 128 characters.")
-	ErrPasswordBlank = fault.New(fault.Invalid, "password_blank",
-		"The password is blank. Choose one with characters that can be seen.")
-	ErrPasswordIsEmail = fault.New(fault.Invalid, "password_is_email",
-		"The password is your email address, which others know. Choose another.")
 	// ErrBusy says that more passwords are waiting than can be checked in time.
 	ErrBusy = fault.New(fault.Unavailable, "too_many_logins",
 		"Too many people are logging in right now. Please try again in a few seconds.")
@@ -159,45 +141,6 @@ func dummyHash(c HashCost) string {
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.Memory, c.Iterations, c.Parallelism,
 		b64.EncodeToString(salt), b64.EncodeToString(key))
-}
-
-// CheckNew returns why the password cannot be a new one of the account with that email, as typed:
-// ErrPasswordTooShort, ErrPasswordTooLong, ErrPasswordBlank, ErrPasswordIsEmail or
-// ErrPasswordCommon.
-func (p *Hasher) CheckNew(password, email string) error {
-	if utf8.RuneCountInString(password) < MinPassword {
-		return ErrPasswordTooShort
-	}
-	if err := p.CheckLength(password); err != nil {
-		return err
-	}
-	switch {
-	case !strings.ContainsFunc(password, visible):
-		return ErrPasswordBlank
-	case sameEmail(password, email):
-		return ErrPasswordIsEmail
-	case p.isCommon(password):
-		return ErrPasswordCommon
-	}
-	return nil
-}
-
-func visible(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
-
-// sameEmail reports whether both texts spell one address.
-func sameEmail(a, b string) bool {
-	one, err := ParseEmail(a)
-	other, otherErr := ParseEmail(b)
-	return err == nil && otherErr == nil && one == other
-}
-
-// CheckLength returns ErrPasswordTooLong for a password that no account can have, and which is
-// therefore not worth a hash.
-func (p *Hasher) CheckLength(password string) error {
-	if utf8.RuneCountInString(password) > MaxPassword {
-		return ErrPasswordTooLong
-	}
-	return nil
 }
 
 // Hash returns the hash of a password with a new salt, as a PHC string. It returns ErrBusy if its

@@ -13,7 +13,7 @@ func BenchmarkReplay(b *testing.B) {
 	events := tell(completed...)
 	b.ReportAllocs()
 	for b.Loop() {
-		if s := booking.Replay(events).State; s != booking.StateCompleted {
+		if s := bookingtest.Fold(events).State; s != booking.StateCompleted {
 			b.Fatal(s)
 		}
 	}

@@ -2,7 +2,7 @@
 // the command handler, [Desk].
 //
 // Call [NewDesk] with a [Log], the event store, and then [Desk.Book], [Desk.Accept] and its other
-// methods. [Replay] folds events into a [Booking], and the methods of Booking decide on commands;
+// methods. [Booking.Apply] folds an event, and the other methods of [Booking] decide on commands;
 // these are pure functions. Package board lists bookings.
 //
 // The package knows no NATS, HTTP or tokens. Callers verify who caused an event before they pass it
@@ -94,18 +94,6 @@ func (b *Booking) IsWith(r RiderID) bool {
 		return b.Rider == r
 	}
 	return false
-}
-
-// Replay folds events into a booking. It skips events that do not follow from those before them. It
-// ignores positions, which [EventSequencer] checks.
-func Replay(events []Event) Booking {
-	var b Booking
-	for _, e := range events {
-		if next, err := b.Apply(e); err == nil {
-			b = next
-		}
-	}
-	return b
 }
 
 // Apply returns the booking after e. It depends on b and e only, and on no clock. An event that is

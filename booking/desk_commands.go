@@ -117,22 +117,6 @@ func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
 	return h.again(e), nil
 }
 
-// free returns a rider's engagement. The error is ErrRiderBusy if the rider has an unfinished ride.
-func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
-	at, err := d.log.Engagement(ctx, r)
-	if err != nil || at.Booking == "" {
-		return at, err
-	}
-	h, err := d.log.Load(ctx, at.Booking, Fresh) // a stale history may lack the acceptance
-	if err != nil {
-		return Engagement{}, err
-	}
-	if h.Booking.IsWith(r) {
-		return at, unfinished(h.Booking, Rider, ErrRiderBusy, "before you accept another")
-	}
-	return at, nil
-}
-
 // Arrive records that the rider is at the pickup. Errors: those of [Booking.Arrive].
 func (d *Desk) Arrive(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.ArriveIf(ctx, c, id, func(Booking) error { return nil })

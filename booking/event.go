@@ -40,20 +40,8 @@ func (k Kind) Index() uint64 { return uint64(slices.Index(kinds[:], k) + 1) }
 // Valid reports whether k is one of the kinds.
 func (k Kind) Valid() bool { return k.Index() != 0 }
 
-// MayBeCausedBy reports whether actors of role r may cause events of kind k in some booking.
-// [Booking.Apply] decides for a given actor and booking.
-func (k Kind) MayBeCausedBy(r Role) bool { return slices.Contains(causers[k], r) }
-
 // IsRating reports whether events of kind k are ratings.
 func (k Kind) IsRating() bool { return k == Rated || k == RiderRated }
-
-var causers = map[Kind][]Role{
-	Requested: {User},
-	Accepted:  {Rider}, Arrived: {Rider}, Started: {Rider}, StartRefused: {Rider}, Completed: {Rider},
-	Cancelled: {User, Service}, Released: {Rider, Service}, Expired: {Service},
-	Rated:      {User, Rider}, // a rider's is of an older build; see RiderRated
-	RiderRated: {Rider},
-}
 
 // Details are the fields that depend on the kind of an event. Each kind ignores the fields of
 // others.

@@ -12,13 +12,14 @@ import (
 
 // A history is folded into a booking. The second accept does not follow from what was before it, so
 // nobody acts on it.
-func ExampleReplay() {
+func ExampleBooking_Apply() {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	john := booking.Actor{ID: "john", Role: booking.User}
 	rita := booking.Actor{ID: "rita", Role: booking.Rider}
 	otto := booking.Actor{ID: "otto", Role: booking.Rider}
 
-	b := booking.Replay([]booking.Event{
+	var b booking.Booking
+	for _, e := range []booking.Event{
 		{
 			ID:      "a",
 			Booking: "ride",
@@ -30,7 +31,11 @@ func ExampleReplay() {
 		},
 		{ID: "b", Booking: "ride", N: 2, Kind: booking.Accepted, Actor: rita, At: at.Add(time.Second)},
 		{ID: "c", Booking: "ride", N: 3, Kind: booking.Accepted, Actor: otto, At: at.Add(time.Second)},
-	})
+	} {
+		if next, err := b.Apply(e); err == nil {
+			b = next
+		}
+	}
 	fmt.Println(b.State, b.Rider, b.Version)
 
 	_, err := b.Accept(otto, at.Add(time.Second))

@@ -47,11 +47,3 @@ const (
 	// client needs one.
 	Fresh
 )
-
-// An Engagement is what a log knows of a rider across bookings: the booking that the rider accepted
-// last. The booking's own history says whether the rider is still busy with it, so nothing has to
-// be undone when a ride ends. The zero Engagement is that of a rider who has accepted no booking.
-type Engagement struct {
-	Booking  ID
-	Revision uint64 // sequence of the rider's last record; 0: there is none
-}

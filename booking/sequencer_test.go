@@ -226,7 +226,7 @@ func TestReplayDoesNotJudgePositions(t *testing.T) {
 	for i := range events {
 		events[i].N *= 10
 	}
-	b := booking.Replay(events)
+	b := bookingtest.Fold(events)
 	if b.State != booking.StateAccepted || b.Version != 40 {
 		t.Errorf("%+v", b)
 	}

@@ -23,6 +23,10 @@ const StartCodeKeySize = 32
 // StartCodeDigits is the number of digits of a start code.
 const StartCodeDigits = 4
 
+// MaxWrongCodes is how many wrong start codes a rider may give. After the last one, the system
+// releases the booking. Until it has, further codes are refused unseen.
+const MaxWrongCodes = 5
+
 // NewStartCodes returns the start codes of a key, which all services of a system share. The key
 // must have at least StartCodeKeySize bytes.
 func NewStartCodes(key []byte) (*StartCodes, error) {

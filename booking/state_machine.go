@@ -6,10 +6,6 @@ import (
 	"time"
 )
 
-// MaxWrongCodes is how many wrong start codes a rider may give. After the last one, the system
-// releases the booking. Until it has, further codes are refused unseen.
-const MaxWrongCodes = 5
-
 // Reasons why an event does not follow, which no command can cause.
 var (
 	errUnknownKind  = errors.New("unknown kind of event")

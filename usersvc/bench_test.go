@@ -74,7 +74,7 @@ func BenchmarkWatch(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work errgroup.Group
 	work.Go(func() error { return follower.Run(ctx) })
-	work.Go(func() error { return web.Serve(ctx, ln, service.Routes(), nil) })
+	work.Go(func() error { return web.DefaultLimits().Serve(ctx, ln, service.Routes(), nil) })
 	defer func() {
 		cancel()
 		if err := work.Wait(); err != nil {

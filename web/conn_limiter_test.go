@@ -37,7 +37,7 @@ func serveLimited(t *testing.T, l web.ConnLimits) limited {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	limiter := web.NewConnLimiter(l)
-	go func() { done <- web.Serve(ctx, limiter.Limit(ln), http.HandlerFunc(hello), nil) }()
+	go func() { done <- web.DefaultLimits().Serve(ctx, limiter.Limit(ln), http.HandlerFunc(hello), nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -24,7 +24,7 @@ type Limits struct {
 	Grace      time.Duration // time for open requests to finish once the server is told to stop
 }
 
-// DefaultLimits returns the limits of [Serve].
+// DefaultLimits returns the limits that suit services.
 func DefaultLimits() Limits {
 	return Limits{
 		ReadHeader: 5 * time.Second,
@@ -36,12 +36,6 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Serve answers requests on ln with h until ctx ends, within [DefaultLimits]. It closes ln. See
-// [Limits.Serve].
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	return DefaultLimits().Serve(ctx, ln, h, log)
-}
-
 // headerSlop is how much more than MaxHeaderBytes net/http reads before it refuses a header.
 const headerSlop = 4 << 10
 
@@ -51,7 +45,7 @@ const abortTimeout = 250 * time.Millisecond
 type stoppingKey struct{}
 
 // stoppingOf returns the context that ends when the server of a request is told to stop. Under a
-// server that is not [Serve]'s, it never ends.
+// server that is not [Limits.Serve]'s, it never ends.
 func stoppingOf(ctx context.Context) context.Context {
 	if stopping, ok := ctx.Value(stoppingKey{}).(context.Context); ok {
 		return stopping

@@ -119,13 +119,13 @@ func TestServeWithItsDefaults(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := web.Serve(ctx, ln, http.HandlerFunc(hello), nil); err != nil {
+	if err := web.DefaultLimits().Serve(ctx, ln, http.HandlerFunc(hello), nil); err != nil {
 		t.Errorf("Serve with a context that has ended = %v", err)
 	}
 	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the listener is still open: %v", err)
 	}
-	if err := web.Serve(t.Context(), ln, http.HandlerFunc(hello), nil); !errors.Is(err, net.ErrClosed) {
+	if err := web.DefaultLimits().Serve(t.Context(), ln, http.HandlerFunc(hello), nil); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve on a closed listener = %v", err)
 	}
 }
@@ -312,7 +312,7 @@ func TestServeTLS(t *testing.T) {
 	router := web.NewRouter(web.RouterConfig{})
 	router.Get("/", hello)
 	go func() {
-		done <- web.Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13,
+		done <- web.DefaultLimits().Serve(ctx, tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13,
 			Certificates: lender.TLS.Certificates}), router, j.Logger())
 	}()
 	client := lender.Client()

@@ -99,6 +99,9 @@ func (st *Stream) stop() {
 	st.cancel()
 }
 
+// reconnectAfter is how long clients are told to wait before they reconnect.
+const reconnectAfter = 3 * time.Second
+
 // Begin writes the header of the answer. It ends the stream of a HEAD request.
 func (st *Stream) Begin() error {
 	h := st.w.Header()
@@ -113,7 +116,7 @@ func (st *Stream) Begin() error {
 	st.begun = true
 	st.streams.open.Inc()
 	st.due = time.NewTimer(st.untilDue())
-	st.buf = fmt.Appendf(st.buf[:0], "retry: %d\n\n", st.streams.limits.Retry.Milliseconds())
+	st.buf = fmt.Appendf(st.buf[:0], "retry: %d\n\n", reconnectAfter.Milliseconds())
 	return st.flush(st.streams.limits.Write)
 }
 

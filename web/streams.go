@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"sync"
 	"time"
@@ -26,26 +27,13 @@ type StreamLimits struct {
 	// time between keep-alives, each of which verifies the token again; default 15 s
 	Heartbeat time.Duration
 	Write     time.Duration // time for a reader to receive one write; default 10 s
-	Retry     time.Duration // time that clients are told to wait before they reconnect; default 3 s
 }
 
 func (l StreamLimits) withDefaults() StreamLimits {
-	if l.PerCaller <= 0 {
-		l.PerCaller = 10
+	return StreamLimits{
+		PerCaller: cmp.Or(l.PerCaller, 10), Total: cmp.Or(l.Total, 10_000),
+		Heartbeat: cmp.Or(l.Heartbeat, 15*time.Second), Write: cmp.Or(l.Write, 10*time.Second),
 	}
-	if l.Total <= 0 {
-		l.Total = 10_000
-	}
-	if l.Heartbeat <= 0 {
-		l.Heartbeat = 15 * time.Second
-	}
-	if l.Write <= 0 {
-		l.Write = 10 * time.Second
-	}
-	if l.Retry <= 0 {
-		l.Retry = 3 * time.Second
-	}
-	return l
 }
 
 // Streams are the open streams of Server-Sent Events of one service (WHATWG HTML, section 9.2). A

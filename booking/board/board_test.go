@@ -171,7 +171,7 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 		if ok != (th.Booking.State != booking.StateNone) || !reflect.DeepEqual(got, th.Booking) {
 			t.Fatalf("the board says of %s\n %+v, %v, want\n %+v", id, got, ok, th.Booking)
 		}
-		if replayed := booking.Replay(s.applied[id]); !reflect.DeepEqual(got, replayed) {
+		if replayed := bookingtest.Fold(s.applied[id]); !reflect.DeepEqual(got, replayed) {
 			t.Fatalf("the board says\n %+v, a replay\n %+v", got, replayed)
 		}
 		if ok {

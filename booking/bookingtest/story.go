@@ -97,6 +97,18 @@ func Replay(t testing.TB, events []booking.Event) booking.Booking {
 	return b
 }
 
+// Fold folds events, and skips those that do not follow. It ignores positions, which
+// [booking.EventSequencer] checks.
+func Fold(events []booking.Event) booking.Booking {
+	var b booking.Booking
+	for _, e := range events {
+		if next, err := b.Apply(e); err == nil {
+			b = next
+		}
+	}
+	return b
+}
+
 // Wants fails the test unless err is want.
 func Wants(t testing.TB, err, want error) {
 	t.Helper()

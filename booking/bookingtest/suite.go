@@ -181,7 +181,7 @@ func (s *suite) check(h booking.History, want ...booking.Event) {
 	if h.Revision < last {
 		s.Errorf("the revision is %d, but the last event has sequence %d", h.Revision, last)
 	}
-	if want := booking.Replay(h.Events); !reflect.DeepEqual(h.Booking, want) {
+	if want := Fold(h.Events); !reflect.DeepEqual(h.Booking, want) {
 		s.Fatalf("the booking is\n %+v, but its events yield\n %+v", h.Booking, want)
 	}
 	if n := len(

@@ -14,6 +14,7 @@ import (
 
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // TestIdleConnections opens more connections from one network, over HTTP and to NATS, than the
@@ -41,7 +42,7 @@ func TestIdleConnections(t *testing.T) {
 		}
 	}
 	// a connection for each request
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Transport: webtest.Transport(t, &http.Transport{DisableKeepAlives: true}, "../..")}
 	for range 15 {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.At["usersvc"]+"/book",
 			strings.NewReader("{}"))

@@ -23,6 +23,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/load"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // TestLoad runs a load without faults, which must find none. Then a proxy falsifies answers, and
@@ -31,6 +32,7 @@ func TestLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--open-bookings=0")
+	fronts := checkedServices(t, system)
 	key := "--operator-key=" + filepath.Join(data, "services", "operator.nk")
 	length := "2s"
 	if wait.Long() {
@@ -46,8 +48,8 @@ func TestLoad(t *testing.T) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "result.json")
 		status, stdout, stderr := proctest.Finish(t, "pillion-load", append([]string{
-			"--auth-url=" + system.At["authsvc"], "--user-url=" + system.At["usersvc"], "--rider-url=" +
-				system.At["ridersvc"], "--nats-url=" + system.At["nats"],
+			"--auth-url=" + fronts["authsvc"], "--user-url=" + fronts["usersvc"], "--rider-url=" + fronts["ridersvc"],
+			"--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
 			// creating accounts takes most of the time, so they are used again
 			"--name=once", "--password=correct horse battery",
@@ -96,7 +98,7 @@ func TestLoad(t *testing.T) {
 
 	// A booking is acknowledged and not stored.
 	var lies atomic.Int64
-	forgetful := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	forgetful := proxy(t, fronts["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/book" || lies.Add(1) != 3 {
 			return false
 		}
@@ -114,7 +116,7 @@ func TestLoad(t *testing.T) {
 	// refused, because the booking does not exist for strangers.
 	var won atomic.Pointer[winner]
 	told := atomic.Bool{}
-	generous := proxy(t, system.At["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	generous := proxy(t, fronts["ridersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		first := won.Load()
 		if r.URL.Path != "/accept-booking" || r.ContentLength > 2 || first == nil || first.rider == subjectOf(r) ||
 			!told.CompareAndSwap(false, true) {
@@ -137,7 +139,7 @@ func TestLoad(t *testing.T) {
 	}
 
 	// A server fails.
-	broken := proxy(t, system.At["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
+	broken := proxy(t, fronts["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/book" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -147,6 +149,17 @@ func TestLoad(t *testing.T) {
 		len(found(r)) > 0 || !strings.Contains(said, "VIOLATION book") {
 		t.Errorf("a server fails: status %d, want 1 and violations\n%s", status, said)
 	}
+}
+
+// checkedServices returns the URLs of services, for a program whose answers must be as the OpenAPI
+// documents have them.
+func checkedServices(t *testing.T, system *proctest.Program) map[string]string {
+	t.Helper()
+	fronts := make(map[string]string)
+	for _, service := range []string{"authsvc", "usersvc", "ridersvc"} {
+		fronts[service] = webtest.Front(t, "../..", system.At[service])
+	}
+	return fronts
 }
 
 // proxy forwards requests, except those that answer handles. change may change the answers.
@@ -191,8 +204,9 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	system := proctest.Pillion(t, data, "--address-limit=100000", "--request-limit=0", "--book-limit=0", "--open-bookings=0",
 		"--jwt-expiry=3s")
 	file := filepath.Join(t.TempDir(), "result.json")
-	loading := proctest.Begin(t, "pillion-load", "--auth-url="+system.At["authsvc"], "--user-url="+system.At["usersvc"],
-		"--rider-url="+system.At["ridersvc"], "--nats-url="+system.At["nats"],
+	fronts := checkedServices(t, system)
+	loading := proctest.Begin(t, "pillion-load", "--auth-url="+fronts["authsvc"], "--user-url="+fronts["usersvc"],
+		"--rider-url="+fronts["ridersvc"], "--nats-url="+system.At["nats"],
 		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file,
 		"--operator-key="+filepath.Join(data, "services", "operator.nk"))
 	// This is long enough for tokens, and the watchers' connections, to expire.

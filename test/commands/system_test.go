@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
 )
 
 // TestStartBeforeTheOthers starts a service before all that it needs. It reports what is missing,
@@ -175,7 +177,9 @@ func TestLinesToTry(t *testing.T) {
 		if len(lines) != 3 {
 			t.Fatalf("%d lines to try, want 3: %q", len(lines), lines)
 		}
-		out, err := exec.Command("sh", "-euc", strings.Join(lines, "\n")).CombinedOutput()
+		try := exec.Command("sh", "-euc", strings.Join(lines, "\n"))
+		try.Env = append(os.Environ(), "http_proxy="+webtest.Proxy(t, "../.."), "no_proxy=")
+		out, err := try.CombinedOutput()
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
 		}

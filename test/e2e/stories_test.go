@@ -1,12 +1,18 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +32,8 @@ import (
 //	certs                      create certificates in CERTS; AUTH, USER and RIDER become HTTPS
 //	login NAME email role      log in, after registering unless it is a demo account; set NAME
 //	                           to the header with the token
-//	curl status arg...         run curl, and fail unless it gets the status; stdout is the body
+//	curl status arg...         run curl, and fail unless it gets the status; stdout is the body,
+//	                           stderr the header
 //	until pattern arg...       run curl until the body matches
 //	field NAME field           set NAME to a field of the JSON in stdout
 //	other NAME digits          set NAME to four other digits
@@ -69,7 +76,7 @@ type storyteller struct {
 	t     testing.TB // of the script
 	ports ports
 	data  string
-	proxy string            // of curl
+	proxy string            // of curl that is run by exec
 	prog  *proctest.Program // the system
 }
 
@@ -81,6 +88,7 @@ func (s *storyteller) setup(env *testscript.Env) error {
 		"AUTH": "http://" + s.ports.auth, "USER": "http://" + s.ports.user, "RIDER": "http://" + s.ports.rider,
 		"OPS":  "http://" + s.ports.ops,
 		"NATS": "nats://" + s.ports.nats, "DATA": s.data, "JSON": "Accept: application/json",
+		"http_proxy": s.proxy, "no_proxy": "",
 	} {
 		env.Setenv(name, value)
 	}
@@ -152,30 +160,55 @@ func (s *storyteller) login(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(name, "Authorization: Bearer "+a.field("token"))
 }
 
-// ask runs curl, and returns the status and the body.
-func (s *storyteller) ask(ts *testscript.TestScript, args []string) (status, body string) {
+// An asked is what curl has received.
+type asked struct{ method, url, status, header, body string }
+
+// ask runs curl. The answer must be as the OpenAPI documents have it.
+func (s *storyteller) ask(ts *testscript.TestScript, args []string) (a asked) {
 	ctx, cancel := context.WithTimeout(context.Background(), storyPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
-		"--write-out", "\n%{http_code}"}, args...)...)
-	cmd.Env = append(os.Environ(), "http_proxy="+s.proxy, "no_proxy=")
-	out, err := cmd.CombinedOutput()
+	file := filepath.Join(s.t.TempDir(), "header")
+	out, err := exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--max-time", "25",
+		"--dump-header", file, "--write-out", "\n%{method} %{url_effective} %{http_code}"}, args...)...).CombinedOutput()
 	if err != nil {
 		ts.Fatalf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 	}
 	end := strings.LastIndexByte(string(out), '\n')
-	return string(out[end+1:]), string(out[:end])
+	_, err = fmt.Sscan(string(out[end:]), &a.method, &a.url, &a.status)
+	ts.Check(err)
+	a.header, a.body = ts.ReadFile(file), string(out[:end])
+	ts.Check(a.check(s.t))
+	return a
+}
+
+// check holds the answer against the OpenAPI documents.
+func (a asked) check(t testing.TB) error {
+	req, err := http.NewRequestWithContext(t.Context(), a.method, a.url, nil)
+	if err != nil {
+		return err
+	}
+	resp := &http.Response{Body: io.NopCloser(strings.NewReader(a.body))}
+	if resp.StatusCode, err = strconv.Atoi(a.status); err != nil {
+		return err
+	}
+	_, fields, _ := strings.Cut(a.header, "\n") // after the status line
+	header, err := textproto.NewReader(bufio.NewReader(strings.NewReader(fields))).ReadMIMEHeader()
+	resp.Header = http.Header(header)
+	webtest.Answered(t, req, resp, "../..")
+	return err
 }
 
 func (s *storyteller) curl(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: curl status arg...")
 	}
-	status, body := s.ask(ts, args[1:])
-	_, err := ts.Stdout().Write([]byte(body))
+	a := s.ask(ts, args[1:])
+	_, err := ts.Stdout().Write([]byte(a.body))
 	ts.Check(err)
-	if status != args[0] {
-		ts.Fatalf("answered with %s, want %s: %s", status, args[0], body)
+	_, err = ts.Stderr().Write([]byte(a.header))
+	ts.Check(err)
+	if a.status != args[0] {
+		ts.Fatalf("answered with %s, want %s: %s", a.status, args[0], a.body)
 	}
 }
 
@@ -186,8 +219,7 @@ func (s *storyteller) until(ts *testscript.TestScript, _ bool, args []string) {
 	pattern, err := regexp.Compile(args[0])
 	ts.Check(err)
 	s.wait(ts, args[0], func() bool {
-		_, body := s.ask(ts, args[1:])
-		return pattern.MatchString(body)
+		return pattern.MatchString(s.ask(ts, args[1:]).body)
 	})
 }
 

@@ -95,9 +95,9 @@ func (a *answer) Write(b []byte) (int, error) {
 
 // Transport returns a RoundTripper that sends requests through base, and tells t of each answer
 // that is not as the OpenAPI documents of the services in root have it. It reads answers to their
-// end, except streams, of which it checks only the header. A request that no document has passes,
-// and so does an answer that one of several documents allows: the address does not tell which
-// service answers.
+// end, except streams, whose events it checks as they are read. A request that no document has
+// passes, and so does an answer that one of several documents allows: the address does not tell
+// which service answers.
 func Transport(t interface{ Error(args ...any) }, base http.RoundTripper, root string) http.RoundTripper {
 	checked := &transport{tell: t.Error, base: base}
 	paths, err := filepath.Glob(filepath.Join(root, "*svc", "openapi.yaml"))
@@ -114,6 +114,21 @@ func Transport(t interface{ Error(args ...any) }, base http.RoundTripper, root s
 	}
 	return checked
 }
+
+// Answered is [Transport] for a request that another program has sent, and its answer.
+func Answered(t interface{ Error(args ...any) }, r *http.Request, answer *http.Response, root string) {
+	resp, err := Transport(t, sent{answer}, root).RoundTrip(r)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	_ = resp.Body.Close() // it is in memory
+}
+
+// sent is a RoundTripper that has its answer already.
+type sent struct{ answer *http.Response }
+
+func (s sent) RoundTrip(*http.Request) (*http.Response, error) { return s.answer, nil }
 
 type transport struct {
 	tell      func(...any)
@@ -137,8 +152,19 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			routes = append(routes, route)
 		}
 	}
+	if routes == nil {
+		return resp, nil
+	}
+	failed := func(errs []error) {
+		t.tell(fmt.Sprintf("the answer to %s %s (%d) is not as OpenAPI has it: %v", r.Method, r.URL.Path,
+			resp.StatusCode, errors.Join(errs...)))
+	}
 	var body []byte
-	if resp.Header.Get("Content-Type") != "text/event-stream" && routes != nil {
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		resp.Body = &eventBody{ReadCloser: resp.Body, event: func(data []byte) {
+			one(routes, func(route *routers.Route) error { return checkEvent(route, data) }, failed)
+		}}
+	} else {
 		body, err = io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
 		resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -147,17 +173,43 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil // who reads the body gets it
 		}
 	}
-	var wrong []error
-	for _, route := range routes {
-		err := check(route, r, resp.StatusCode, resp.Header, body)
-		if err == nil {
-			return resp, nil
-		}
-		wrong = append(wrong, err)
-	}
-	if wrong != nil {
-		t.tell(fmt.Sprintf("the answer to %s %s (%d) is not as OpenAPI has it: %v", r.Method, r.URL.Path,
-			resp.StatusCode, errors.Join(wrong...)))
-	}
+	one(routes, func(route *routers.Route) error {
+		return check(route, r, resp.StatusCode, resp.Header, body)
+	}, failed)
 	return resp, nil
+}
+
+// one calls failed with the errors of all routes, unless one of them has none.
+func one(routes []*routers.Route, check func(*routers.Route) error, failed func([]error)) {
+	var errs []error
+	for _, route := range routes {
+		err := check(route)
+		if err == nil {
+			return
+		}
+		errs = append(errs, err)
+	}
+	failed(errs)
+}
+
+// An eventBody is the body of a stream.
+type eventBody struct {
+	io.ReadCloser
+	event func(data []byte) // takes each event that is read
+	rest  []byte            // the beginning of a line
+}
+
+func (b *eventBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.rest = append(b.rest, p[:n]...)
+	for {
+		line, rest, whole := bytes.Cut(b.rest, []byte("\n"))
+		if !whole {
+			return n, err
+		}
+		b.rest = rest
+		if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
+			b.event(data)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/go-chi/chi/v5"
 
@@ -290,4 +291,32 @@ func TestTransport(t *testing.T) {
 	f := &failures{TB: t}
 	webtest.Transport(f, nil, t.TempDir())
 	f.expect(t, "without documents", "no OpenAPI document")
+}
+
+// The events of a stream are checked as they are read, however they are cut.
+func TestTransportChecksEvents(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Rename(filepath.Dir(file(t, spec)), filepath.Join(root, "asvc")); err != nil {
+		t.Fatal(err)
+	}
+	for data, says := range map[string][]string{
+		`{"at":"2026-01-01T00:00:00.000Z"}`: nil,
+		`{"at":1}`:                          {"is not as OpenAPI has it"},
+		`{"when":"now"}`:                    {"is not as OpenAPI has it"},
+	} {
+		f := &failures{TB: t}
+		resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}},
+			Body: io.NopCloser(iotest.OneByteReader(strings.NewReader("event: x\ndata: " + data + "\n\n")))}
+		client := http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) { return resp, nil })}
+		client.Transport = webtest.Transport(f, client.Transport, root)
+		got, err := client.Get("http://localhost/bookings/" + id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(got.Body); err != nil || !strings.Contains(string(body), data) {
+			t.Errorf("read %q, %v", body, err)
+		}
+		_ = got.Body.Close()
+		f.expect(t, data, says...)
+	}
 }

@@ -56,6 +56,9 @@ func Start(t testing.TB) *Server {
 		}
 	})
 	s.dir = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // other users may reach the socket in it
+		t.Fatal(err)
+	}
 	if s.as != nil {
 		if err := os.Chown(dir, int(s.as.Uid), int(s.as.Gid)); err != nil {
 			t.Fatal(err)
@@ -188,6 +191,9 @@ func (s *Server) signal(sig syscall.Signal) (all bool) {
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://pillion@127.0.0.1:%s/%s?sslmode=disable", s.port, database)
 }
+
+// Folder returns the folder of the server's socket, which all users may use.
+func (s *Server) Folder() string { return s.dir }
 
 // Database creates an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {

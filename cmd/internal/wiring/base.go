@@ -33,8 +33,14 @@ import (
 // known keys arrive without a request.
 const keyInterval = time.Second
 
-// drainTimeout bounds the draining of all connections. A stopping process has two seconds in all.
-const drainTimeout = 400 * time.Millisecond
+// The parts of the two seconds in which a process stops; see also grace.
+const (
+	// lastWords is how long tasks may go on talking to NATS once they are told to stop. A server
+	// that is frozen answers none of them, and each would wait for itself.
+	lastWords = 500 * time.Millisecond
+	// drainTimeout bounds the draining of all connections.
+	drainTimeout = 400 * time.Millisecond
+)
 
 // A Base holds what all services of a process need: the NATS connection, the signing keys, the
 // revocations, the clock and the token verifier. The caller closes it.
@@ -51,6 +57,7 @@ type Base struct {
 
 	epoch  *trust.Epoch
 	others map[string]*bus.Conn // the other connections of the process, by service
+	hurry  *time.Timer          // closes the connections of tasks that do not stop
 }
 
 // A Store is the storage of a NATS server in this process.
@@ -168,7 +175,15 @@ func (b *Base) identity(service, file string) (*trust.Identity, error) {
 
 // Close drains the connections. Stop their users first.
 func (b *Base) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	if b.hurry != nil {
+		b.hurry.Stop()
+	}
+	b.close(drainTimeout)
+}
+
+// close drains the connections, and closes them after a time.
+func (b *Base) close(timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	var closing sync.WaitGroup
 	for _, conn := range b.others {
@@ -180,10 +195,18 @@ func (b *Base) Close() {
 	closing.Wait()
 }
 
+// boundLastWords is a task. When it is told to stop, so are all others, and their connections are
+// closed lastWords later, unless Close comes first.
+func (b *Base) boundLastWords(ctx context.Context) error {
+	<-ctx.Done()
+	b.hurry = time.AfterFunc(lastWords, func() { b.close(0) })
+	return nil
+}
+
 // component returns the tasks and readiness checks of the Base itself.
 func (b *Base) component() Component {
 	return Component{
-		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run, b.Clock.Run},
+		Tasks: []program.Task{b.Keys.Run, b.Revoked.Run, b.Clock.Run, b.boundLastWords},
 		Checks: []web.Check{
 			{Name: "nats", Ready: b.connected},
 			{Name: "streams", Ready: b.Conn.Provisioned},

@@ -31,22 +31,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(base.Close)
-	dir := t.TempDir()
-	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
-		filepath.Join(dir, "secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	limits := setting.Streams{PerAccount: setting.Count{Value: 1}, Total: setting.Count{Value: 1}}
-	user, err := rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{},
-		limits, filepath.Join(dir, "usersvc.nk"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rider, err := rides.Rider(setting.HTTP{}, setting.Arrival{}, limits, filepath.Join(dir, "ridersvc.nk"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, user, rider := components(t, base)
 	for service, part := range map[string]Component{"usersvc": user, "ridersvc": rider} {
 		var refused error
 		for _, c := range part.Checks {
@@ -56,6 +41,28 @@ func TestServicesAreReadyToAct(t *testing.T) {
 			t.Errorf("%s, without a token, is not ready because of: %v", service, refused)
 		}
 	}
+}
+
+// components returns what usersvc and ridersvc share, and the two.
+func components(t *testing.T, base *Base) (rides *Rides, user, rider Component) {
+	t.Helper()
+	dir := t.TempDir()
+	rides, err := base.Rides(settings, setting.Fleet{PositionAge: setting.Duration{Value: time.Minute}},
+		filepath.Join(dir, "secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := setting.Streams{PerAccount: setting.Count{Value: 1}, Total: setting.Count{Value: 1}}
+	user, err = rides.User(setting.Bookings{Tariff: setting.Tariff{Value: booking.DefaultTariff()}}, setting.HTTP{},
+		limits, filepath.Join(dir, "usersvc.nk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rider, err = rides.Rider(setting.HTTP{}, setting.Arrival{}, limits, filepath.Join(dir, "ridersvc.nk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rides, user, rider
 }
 
 // TestServicesKnowWhatIsShown shows a booking on the board that the leader has not applied yet, as
