@@ -11,10 +11,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// GroupPays is the number of waiting commands from which one batch is faster than single writes, on
-// a server that syncs each write: a batch costs four syncs, however many commands it has. See ADR
-// 30.
-const GroupPays = 16
+// Values of Options.GroupFrom. See ADR 30.
+const (
+	// GroupPays is the number of waiting commands from which one batch is faster than single
+	// writes, on a server that syncs each write: a batch costs four syncs, however many commands it
+	// has.
+	GroupPays = 16
+	// GroupBatches is for a server that syncs later. There a single write costs next to nothing,
+	// and a batch still costs three syncs, so only those that are batches in any case share one.
+	GroupBatches = maxGroup + 1
+)
 
 const (
 	// maxGroup and maxGroupBytes limit a batch. More commands gain nothing, and all wait for the
@@ -34,7 +40,7 @@ const (
 // by its own caller. So the answers are those of single writes, and so is what a caller does next.
 // A group starts no goroutines, and every caller waits with its own context.
 type group struct {
-	from int // how many waiting commands make a batch; 0: no batches
+	from int // how many waiting commands make a batch: Options.GroupFrom
 	// one stores the messages of one command, and batch those of many, each all or none. They
 	// return the sequence of the last message.
 	one, batch func(context.Context, []*nats.Msg) (uint64, error)
@@ -78,7 +84,7 @@ const (
 // sequence of the last one. If ctx ends while the command waits, the error wraps errNoTurn.
 func (g *group) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	// What must follow the ledger's last message cannot follow others in a batch.
-	if g.from == 0 || msgs[0].Header.Get(jetstream.ExpectedLastSeqHeader) != "" {
+	if g.from == 0 || g.from > maxGroup && len(msgs) == 1 || msgs[0].Header.Get(jetstream.ExpectedLastSeqHeader) != "" {
 		return g.one(ctx, msgs)
 	}
 	w := &write{msgs: msgs, turns: make(chan turn, 1)}

@@ -19,43 +19,47 @@ import (
 // own events, or why they were not stored. One stale decision makes nobody else's fail.
 func TestGroupedAnswersAreOnesOwn(t *testing.T) {
 	t.Parallel()
-	bustest.Setup{SyncAlways: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		const writers, rounds = 24, 6
-		k := ledgertest.New(t, e)
-		k.GroupFrom = 2
-		l := k.Ledger(t)
-		taken := ledgertest.Booked(t, k.Ledger(t), k.Person(booking.User), time.Hour)
-		var wg sync.WaitGroup
-		for i := range writers {
-			w := appender{ledger: l, users: []ledgertest.Person{k.Person(booking.User)},
-				riders: []ledgertest.Person{k.Person(booking.Rider)}, at: make([]booking.Engagement, 1)}
-			wg.Go(func() {
-				for range rounds {
-					if err := w.ride(t.Context()); err != nil {
-						t.Error(err)
-					}
-					if i%8 > 0 {
-						continue
-					}
-					// A history that others have begun.
-					if _, err := w.request(t.Context(), taken); !errors.Is(err, booking.ErrMoved) {
-						t.Errorf("a stale decision is answered with %v", err)
-					}
+	t.Run("acceptances", func(t *testing.T) { answersAreOnesOwn(t, bustest.Run(t), ledger.GroupBatches) })
+	bustest.Setup{SyncAlways: true}.Sizes(t, func(t *testing.T, e *bustest.Env) { answersAreOnesOwn(t, e, 2) })
+}
+
+func answersAreOnesOwn(t *testing.T, e *bustest.Env, groupFrom int) {
+	t.Helper()
+	const writers, rounds = 24, 6
+	k := ledgertest.New(t, e)
+	k.GroupFrom = groupFrom
+	l := k.Ledger(t)
+	taken := ledgertest.Booked(t, k.Ledger(t), k.Person(booking.User), time.Hour)
+	var wg sync.WaitGroup
+	for i := range writers {
+		w := appender{ledger: l, users: []ledgertest.Person{k.Person(booking.User)},
+			riders: []ledgertest.Person{k.Person(booking.Rider)}, at: make([]booking.Engagement, 1)}
+		wg.Go(func() {
+			for range rounds {
+				if err := w.ride(t.Context()); err != nil {
+					t.Error(err)
 				}
-			})
-		}
-		wg.Wait()
-		last, err := l.LastSequence(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := uint64(1 + writers*rounds*4); last != want {
-			t.Errorf("%d messages are stored, want %d", last, want)
-		}
-		if n := largestGroup(t, k.Connect(t), last); n < writers/2 {
-			t.Errorf("the largest batch has %d messages: this tests no groups", n)
-		}
-	})
+				if i%8 > 0 {
+					continue
+				}
+				// A history that others have begun.
+				if _, err := w.request(t.Context(), taken); !errors.Is(err, booking.ErrMoved) {
+					t.Errorf("a stale decision is answered with %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	last, err := l.LastSequence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := uint64(1 + writers*rounds*4); last != want {
+		t.Errorf("%d messages are stored, want %d", last, want)
+	}
+	if n := largestGroup(t, k.Connect(t), last); n < writers/2 {
+		t.Errorf("the largest batch has %d messages: this tests no groups", n)
+	}
 }
 
 // ride appends a ride, each event on the history that the last append returned.

@@ -20,18 +20,20 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/bus/inspect"
+	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 )
 
-// natsEnv makes this binary a NATS server that syncs each write: its address and its folder.
+// natsEnv makes this binary a NATS server: its address, its folder, and whether it syncs each write.
 const natsEnv = "PILLION_LEDGER_NATS"
 
 // natsMain is such a server. It returns only with an error.
 func natsMain(args string) error {
-	addr, dir, _ := strings.Cut(args, "|")
-	if _, err := embedded.Start(embedded.Config{Dir: dir, Addr: addr, SyncAlways: true}); err != nil {
+	addr, args, _ := strings.Cut(args, "|")
+	dir, syncs, _ := strings.Cut(args, "|")
+	if _, err := embedded.Start(embedded.Config{Dir: dir, Addr: addr, SyncAlways: syncs == "true"}); err != nil {
 		return err
 	}
 	select {}
@@ -40,13 +42,15 @@ func natsMain(args string) error {
 // A mortal is a NATS server in a process of its own, which can be killed.
 type mortal struct {
 	addr, dir string
+	syncs     bool // each write
 	cmd       *exec.Cmd
 }
 
 func (m *mortal) start(t *testing.T) {
 	t.Helper()
 	m.cmd = exec.Command(os.Args[0])
-	m.cmd.Env, m.cmd.Stderr = append(os.Environ(), natsEnv+"="+m.addr+"|"+m.dir), os.Stderr
+	m.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%t", natsEnv, m.addr, m.dir, m.syncs))
+	m.cmd.Stderr = os.Stderr
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -61,13 +65,19 @@ func (m *mortal) kill() {
 // repeats a command until the outcome is known. What was acknowledged is there, once, and no
 // acceptance is there in part.
 func TestKilledInGroups(t *testing.T) {
+	t.Run("everything", func(t *testing.T) { killedInGroups(t, true, 2) })
+	t.Run("acceptances", func(t *testing.T) { killedInGroups(t, false, ledger.GroupBatches) })
+}
+
+func killedInGroups(t *testing.T, syncs bool, groupFrom int) {
+	t.Helper()
 	t.Parallel()
 	const writers, ledgers = 64, 4
 	kills := 3
 	if wait.Long() {
 		kills = 100
 	}
-	server := &mortal{addr: bustest.FreeAddr(t), dir: t.TempDir()}
+	server := &mortal{addr: bustest.FreeAddr(t), dir: t.TempDir(), syncs: syncs}
 	server.start(t)
 	t.Cleanup(func() { server.kill() })
 	connect := func() *bus.Conn { return bustest.ConnectTo(t, bus.Config{URL: "nats://" + server.addr}) }
@@ -76,7 +86,7 @@ func TestKilledInGroups(t *testing.T) {
 		return bus.Provision(t.Context(), admin, bus.Plan{LedgerSize: 1 << 30}) == nil
 	})
 	k := ledgertest.New(t, nil)
-	k.GroupFrom = 2
+	k.GroupFrom = groupFrom
 	var desks []*booking.Desk
 	for range ledgers {
 		desks = append(desks, ledgertest.NewDesk(t, k.LedgerOn(t, connect())))

@@ -44,8 +44,8 @@ type Options struct {
 	Board *board.Board
 	Disk  bus.Disk // under the ledger; nil: a server elsewhere looks after its disk
 	// GroupFrom is the number of waiting commands from which they are stored in one batch; 0:
-	// never. Use [GroupPays] where one server syncs each write. Replicas share their syncs without
-	// it, and a server that syncs later has none to share.
+	// never. Use [GroupPays] where one server syncs each write, and [GroupBatches] where it syncs
+	// later. Replicas share their syncs without it.
 	GroupFrom int
 	// ForgetEvery is how often a board drops what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration

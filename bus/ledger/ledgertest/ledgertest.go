@@ -41,12 +41,18 @@ func New(t testing.TB, e *bustest.Env) *Kit {
 	return &Kit{Env: e, Auth: tokentest.New(t)}
 }
 
-// Races is [bustest.Races] for what appends. It runs test once more with group commit that groups
-// whatever it can, on one server that syncs each write. In the long form it does so on a cluster
-// of three too.
+// Races is [bustest.Races] for what appends. On one server acceptances share batches, as in pillion
+// with a server that syncs later. It runs test once more with group commit that groups whatever it
+// can, on one server that syncs each write. In the long form it does so on a cluster of three too.
 func Races(t *testing.T, test func(t *testing.T, k *Kit)) {
 	t.Helper()
-	bustest.Races(t, func(t *testing.T, e *bustest.Env) { test(t, New(t, e)) })
+	bustest.Races(t, func(t *testing.T, e *bustest.Env) {
+		k := New(t, e)
+		if e.Replicas == 1 {
+			k.GroupFrom = ledger.GroupBatches
+		}
+		test(t, k)
+	})
 	t.Run("grouped", func(t *testing.T) {
 		bustest.Setup{SyncAlways: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 			k := New(t, e)

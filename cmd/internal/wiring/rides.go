@@ -141,7 +141,7 @@ func (b *Base) ledger(source string, board *board.Board) (*ledger.Ledger, error)
 		o.Shown = board.LastSeq
 	}
 	if b.Store != nil {
-		o.Disk = b.Store.Volume
+		o.Disk, o.GroupFrom = b.Store.Volume, ledger.GroupBatches
 	}
 	if b.Syncs {
 		o.GroupFrom = ledger.GroupPays
