@@ -94,7 +94,8 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 // Transport returns a RoundTripper that sends requests through base, and tells t of each answer
-// that is not as the OpenAPI documents of the services in root have it. It reads answers to their
+// that is not as the OpenAPI documents in root have it: those of the services, and that of the
+// address of all services. It reads answers to their
 // end, except streams, of which it checks only the header. A request that no document has passes,
 // and so does an answer that one of several documents allows: the address does not tell which
 // service answers.
@@ -104,7 +105,11 @@ func Transport(t interface{ Error(args ...any) }, base http.RoundTripper, root s
 	if err != nil || len(paths) == 0 {
 		t.Error("no OpenAPI document in ", root, err)
 	}
-	for _, path := range paths {
+	merged, err := filepath.Glob(filepath.Join(root, "web", "door", "openapi.json"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, path := range append(paths, merged...) {
 		doc, err := Load(path)
 		if err != nil {
 			t.Error(err)
