@@ -78,8 +78,9 @@ COPY --chown=65532:65532 deploy/data/ /apart/nats/
 COPY --chown=65532:65532 deploy/data/ /apart/rides/
 COPY --chown=65532:65532 deploy/data/ /apart/ca/
 COPY --from=build /out/pillion /pillion
-ENV AUTH_ADDR=0.0.0.0:3000 USER_ADDR=0.0.0.0:3001 RIDER_ADDR=0.0.0.0:3002 OPS_ADDR=0.0.0.0:3009 PILLION_DATA=/data
-EXPOSE 3000 3001 3002 3009
+ENV AUTH_ADDR=0.0.0.0:3000 USER_ADDR=0.0.0.0:3001 RIDER_ADDR=0.0.0.0:3002 PILLION_ADDR=0.0.0.0:8080 \
+    OPS_ADDR=0.0.0.0:3009 PILLION_DATA=/data
+EXPOSE 3000 3001 3002 8080 3009
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/pillion", "health"]
 ENTRYPOINT ["/pillion"]
 

@@ -82,7 +82,8 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded headers are believed
 	// Rate limits the requests of one network to this instance; zero: no limit.
-	Rate web.Rate
+	Rate    web.Rate
+	Origins []string // whose pages may read answers
 
 	// CookiePath is how the paths of /refresh and /logout begin for browsers: /auth, for example,
 	// behind a proxy that serves this service there. Default: /.
@@ -124,7 +125,7 @@ func New(c Config) (*Service, error) {
 		metrics: newMetrics(c.Registerer),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
-			Rate: c.Rate,
+			Rate: c.Rate, Origins: c.Origins,
 		},
 	}, nil
 }

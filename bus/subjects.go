@@ -136,6 +136,9 @@ func BucketStream(bucket string) string { return bucketStream + bucket }
 // BucketPattern matches the subjects of all values in a bucket.
 func BucketPattern(bucket string) string { return bucketPrefix + bucket + ".>" }
 
+// FeedOfBooking matches the feed of one booking.
+func FeedOfBooking(id string) string { return FeedBookingPrefix + id + ".>" }
+
 // FeedOfUser matches the feed of one user's bookings.
 func FeedOfUser(id string) string { return FeedUserPrefix + id + ".>" }
 

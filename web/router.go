@@ -35,6 +35,7 @@ type RouterConfig struct {
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For or Forwarded is trusted
 	Rate           Rate           // requests of one network; zero: no limit
+	Origins        []string       // whose pages may read answers, such as https://app.example.com
 }
 
 // defaultPatience is the default time limit of a request. It bounds the sum of all retries of a
@@ -66,7 +67,8 @@ func NewRouter(c RouterConfig) chi.Router {
 	if o.patience = c.Patience; o.patience <= 0 {
 		o.patience = defaultPatience
 	}
-	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, c.Rate.ByAddress(), middleware.GetHead)
+	allow, preflight := crossOrigin(c.Origins)
+	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, allow, c.Rate.ByAddress(), preflight, middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r

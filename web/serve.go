@@ -39,6 +39,10 @@ func DefaultLimits() Limits {
 // headerSlop is how much more than MaxHeaderBytes net/http reads before it refuses a header.
 const headerSlop = 4 << 10
 
+// maxConcurrentStreams is the most requests at a time on one HTTP/2 connection. RFC 9113 advises no
+// fewer.
+const maxConcurrentStreams = 100
+
 // abortTimeout is how long handlers have to return after their connections were closed.
 const abortTimeout = 250 * time.Millisecond
 
@@ -53,10 +57,10 @@ func stoppingOf(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Serve answers requests on ln with h until ctx ends, and closes ln. Then it accepts no new
-// requests, ends streams (see [Streams]), waits for the other open requests up to the grace period,
-// closes the connections of the rest, and returns nil. It returns an error only when serving itself
-// fails.
+// Serve answers requests on ln with h until ctx ends, and closes ln. A listener with TLS that
+// offers h2 also gets HTTP/2. When ctx ends, Serve accepts no new requests, ends streams (see
+// [Streams]), waits for the other open requests up to the grace period, closes the connections of
+// the rest, and returns nil. It returns an error only when serving itself fails.
 func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	var open connections
@@ -70,6 +74,7 @@ func (l Limits) Serve(ctx context.Context, ln net.Listener, h http.Handler, log 
 		WriteTimeout:      l.Write,
 		IdleTimeout:       l.Idle,
 		MaxHeaderBytes:    max(1, l.Header-headerSlop),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams},
 		ErrorLog:          stdlog.New(connectionLog{log}, "", 0),
 		ConnContext:       detectDeadPeer,
 		ConnState:         open.note,

@@ -32,6 +32,12 @@ func serve(t *testing.T, l web.Limits, h http.Handler, j *wait.Journal) *serving
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, ln, l, h, j)
+}
+
+// serveOn is serve on a listener.
+func serveOn(t *testing.T, ln net.Listener, l web.Limits, h http.Handler, j *webtest.Journal) *serving {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &serving{addr: ln.Addr().String(), stop: cancel, done: make(chan error, 1)}
 	go func() { s.done <- l.Serve(ctx, ln, h, j.Logger()) }()

@@ -107,7 +107,9 @@ func (st *Stream) Begin() error {
 	h := st.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // nginx would buffer the events
-	h.Set("Connection", "close")     // the connection keeps the stream's last write deadline
+	if st.r.ProtoMajor == 1 {        // the connection keeps the stream's last write deadline
+		h.Set("Connection", "close")
+	}
 	st.w.WriteHeader(http.StatusOK)
 	if st.r.Method == http.MethodHead {
 		st.reason = clientGone
@@ -160,25 +162,33 @@ func (e Event) append(b []byte) ([]byte, error) {
 
 // flush writes the buffer, and gives the reader a time limit to receive it.
 func (st *Stream) flush(patience time.Duration) error {
-	st.mu.Lock()
-	var err error
-	if !st.stopping { // stop has set a deadline
-		err = st.control.SetWriteDeadline(time.Now().Add(patience))
-	}
-	st.mu.Unlock()
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := st.writeBy(time.Now().Add(patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return st.lost(err)
 	}
-	if _, err := st.w.Write(st.buf); err != nil {
+	_, err := st.w.Write(st.buf)
+	if err == nil {
+		err = st.control.Flush()
+	}
+	if err != nil {
 		return st.lost(err)
 	}
-	if err := st.control.Flush(); err != nil {
-		return st.lost(err)
+	if st.r.ProtoMajor > 1 { // it would end an idle stream of HTTP/2
+		_ = st.writeBy(time.Time{})
 	}
 	if cap(st.buf) > 4<<10 {
 		st.buf = nil // most streams are idle: do not keep a large buffer for each
 	}
 	return nil
+}
+
+// writeBy sets the deadline of writes, unless stop has set one.
+func (st *Stream) writeBy(deadline time.Time) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.stopping {
+		return nil
+	}
+	return st.control.SetWriteDeadline(deadline)
 }
 
 // lost ends a stream after a failed write.

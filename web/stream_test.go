@@ -344,6 +344,11 @@ func block(t *testing.T, th *theatre, conn net.Conn) {
 	_, _ = fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
 		th.user("blockblockblockblockblockb"))
 	<-th.begun
+	th.fill()
+}
+
+// fill sends events to a stream that nobody reads, until it takes no more.
+func (th *theatre) fill() {
 	big := strings.Repeat("x", 1<<20)
 	for {
 		select {

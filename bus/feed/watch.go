@@ -23,7 +23,7 @@ type Event struct {
 	At      time.Time     // when it was stored, by the clock of NATS
 }
 
-// Watch calls told with what the feed publishes on a subject, [bus.FeedOfUser] or
+// Watch calls told with what the feed publishes on a subject, such as [bus.FeedOfUser] or
 // [bus.RidesOfRider], one event after the other and in order, until the connection is closed. It
 // returns once the server knows of the subscription, or at once on a connection that is not made
 // yet. Unreadable messages are logged and skipped. What happens while the connection is lost is

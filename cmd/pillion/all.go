@@ -26,6 +26,7 @@ type all struct {
 	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of authsvc (default: ${default})."`
 	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of usersvc (default: ${default})."`
 	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of ridersvc (default: ${default})."`
+	Addr      setting.Addr `name:"addr" env:"PILLION_ADDR" default:"127.0.0.1:8080" off:"no such address" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of all services at once, as /auth, /user and /rider, with their API reference as /docs; off means none (default: ${default})."`
 	setting.Ops
 
 	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"Remote NATS server to use instead of the embedded one; its streams must exist already (default: none)."`
@@ -77,18 +78,14 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	if err := errors.Join(httpCert.Load(log), natsCert.Load(log)); err != nil {
 		return err
 	}
-	listeners, err := program.Bind(
-		program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: c.AuthAddr.Value},
-		program.ListenAddr{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: c.UserAddr.Value},
-		program.ListenAddr{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: c.RiderAddr.Value},
-		wiring.OpsAddr(c.OpsAddr.Value),
-	)
+	listeners, err := c.bind()
 	if err != nil {
 		return err
 	}
 	defer program.Close(listeners)
-	exposure := wiring.Exposure{Profile: c.Profile, Demo: c.Demo.On, Clients: listeners[:3],
-		Encrypted: c.TLS.Cert.Value != "", Ops: listeners[3]}
+	ops, front := listeners[0], listeners[1:]
+	exposure := wiring.Exposure{Profile: c.Profile, Demo: c.Demo.On, Clients: front,
+		Encrypted: c.TLS.Cert.Value != "", Ops: ops}
 	if err := exposure.Check(log); err != nil {
 		return err
 	}
@@ -126,21 +123,40 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	}
 	defer base.Close()
 	base.Store, base.Syncs = store, store != nil && c.Sync.Always
-	limited := base.Limit(c.HTTP, wiring.MaxConnections(c.HTTP, kinds), listeners[:3])
-	listeners = append(httpCert.HTTP(limited), listeners[3])
+	served := httpCert.HTTP(base.Limit(c.HTTP, wiring.MaxConnections(c.HTTP, kinds), front))
 	base.Watch("http", httpCert)
 	base.Watch("nats", natsCert)
 	auth, user, rider, rides, err := c.components(base)
 	if err != nil {
 		return err
 	}
-	env.Banner(c.Log, c.addresses(listeners, natsURL), c.try(listeners))
+	env.Banner(c.Log, c.addresses(served, ops, natsURL), c.try(served))
 	endpoints := []wiring.Endpoint{
-		{Listener: listeners[0], Handler: auth.Handler},
-		{Listener: listeners[1], Handler: user.Handler},
-		{Listener: listeners[2], Handler: rider.Handler},
+		{Listener: served[0], Handler: auth.Handler},
+		{Listener: served[1], Handler: user.Handler},
+		{Listener: served[2], Handler: rider.Handler},
 	}
-	return wiring.Serve(ctx, base, listeners[3], c.PProf.On, endpoints, auth, rides, user, rider)
+	if len(served) > 3 {
+		door := base.Door(c.HTTP, auth, user, rider)
+		endpoints = append(endpoints, wiring.Endpoint{Listener: served[3], Handler: door})
+	}
+	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, auth, rides, user, rider)
+}
+
+// bind listens on all addresses: for operators, for each service, and, if there is one, for all
+// services at once.
+func (c all) bind() ([]net.Listener, error) {
+	addrs := []program.ListenAddr{
+		wiring.OpsAddr(c.OpsAddr.Value),
+		{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: c.AuthAddr.Value},
+		{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: c.UserAddr.Value},
+		{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: c.RiderAddr.Value},
+	}
+	if c.Addr.Value != "" {
+		addrs = append(addrs, program.ListenAddr{Name: "The address of all services",
+			Flag: "--addr (PILLION_ADDR), or none with --addr=off", Addr: c.Addr.Value})
+	}
+	return program.Bind(addrs...)
 }
 
 // openFeed reports whether the demo feed needs no login: with --demo, and from this machine only.
@@ -197,7 +213,7 @@ func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Compone
 }
 
 // addresses returns the lines of the banner.
-func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
+func (c all) addresses(at []net.Listener, ops net.Listener, natsURL string) []program.Address {
 	watch := "nats"
 	if natsURL != "nats://127.0.0.1:4222" || c.ignoredURL { // the default of the nats CLI
 		watch += " -s " + here(natsURL)
@@ -213,14 +229,15 @@ func (c all) addresses(at []net.Listener, natsURL string) []program.Address {
 		{Name: "authsvc", URL: wiring.URL(at[0]), For: "POST /login, POST /register, GET /public-key"},
 		{Name: "usersvc", URL: wiring.URL(at[1]), For: "POST /book, GET /bookings"},
 		{Name: "ridersvc", URL: wiring.URL(at[2]), For: "GET /open-bookings, POST /accept-booking"},
-		{Name: "nats", URL: natsURL, For: watch},
-		{Name: "ops", URL: wiring.URL(at[3]), For: "/healthz /readyz /metrics"},
 	}
-	if c.NATSURL.Value != "" {
-		// another process listens there, and the URL may contain a password
-		return append(a[:3], a[4])
+	if len(at) > 3 {
+		a = append(a, program.Address{Name: "all", URL: wiring.URL(at[3]), For: "/auth, /user, /rider, /docs"})
 	}
-	return a
+	// another process listens at a remote address, and the URL may contain a password
+	if c.NATSURL.Value == "" {
+		a = append(a, program.Address{Name: "nats", URL: natsURL, For: watch})
+	}
+	return append(a, program.Address{Name: "ops", URL: wiring.URL(ops), For: "/healthz /readyz /metrics"})
 }
 
 // here returns the URL by which this machine reaches an address, which may be that of all

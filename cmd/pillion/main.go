@@ -21,6 +21,7 @@ type commands struct {
 	Keys      keyCommands         `cmd:"" help:"Manage the keys with which Pillion's services log in to a remote NATS server."`
 	Certs     certCommands        `cmd:"" help:"Create certificates for trying TLS."`
 	Bookings  bookingCommands     `cmd:"" help:"Show bookings, and cancel or release those that nobody else can, beside the running services."`
+	Watch     watch               `cmd:"" help:"Follow what happens to bookings, beside the running services."`
 	Audit     audit               `cmd:"" help:"Read the whole ledger and report its faults."`
 	Backup    makeBackup          `cmd:"" help:"Back up all streams and buckets of a running system to a folder."`
 	Restore   restoreBackup       `cmd:"" help:"Restore a backup to a NATS server without Pillion's streams."`

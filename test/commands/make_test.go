@@ -21,7 +21,7 @@ func TestMakeRun(t *testing.T) {
 	}
 	bin := t.TempDir()
 	cmd := exec.Command("make", "-C", "../..", "run", "BIN="+bin, "ARGS=--data="+t.TempDir()+" --auth-addr=127.0.0.1:0 "+
-		"--user-addr=127.0.0.1:0 --rider-addr=127.0.0.1:0 --ops-addr=127.0.0.1:0 --nats-addr=127.0.0.1:0")
+		"--user-addr=127.0.0.1:0 --rider-addr=127.0.0.1:0 --ops-addr=127.0.0.1:0 --nats-addr=127.0.0.1:0 --addr=off")
 	cmd.Env = append(os.Environ(), "LOG_FORMAT=json")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C goes to make and to the program
 	p := proctest.Run(t, "make run", cmd)

@@ -114,16 +114,16 @@ func checkDoors(t *testing.T, p ports, ride string, tokens []string) {
 	t.Helper()
 	tried := 0
 	for _, d := range []document{
-		{"../../authsvc/openapi.yaml", "http://" + p.auth, ""},
-		{"../../usersvc/openapi.yaml", "http://" + p.user, "user"},
-		{"../../ridersvc/openapi.yaml", "http://" + p.rider, "raider"},
+		{"../../authsvc/openapi.yaml", []string{"http://" + p.auth}, ""},
+		{"../../usersvc/openapi.yaml", []string{"http://" + p.user}, "user"},
+		{"../../ridersvc/openapi.yaml", []string{"http://" + p.rider}, "raider"},
 	} {
 		operations, err := d.operations()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range operations {
-			url := d.addr + strings.ReplaceAll(o.path, "/bookings/{id}", ride)
+			url := d.addrs[0] + strings.ReplaceAll(o.path, "/bookings/{id}", ride)
 			if mustCall(t, o.method, url, "").status != http.StatusUnauthorized {
 				continue // it asks for no token
 			}

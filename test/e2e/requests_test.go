@@ -20,9 +20,9 @@ import (
 
 // A document is the OpenAPI document of a running service.
 type document struct {
-	path string // of the file
-	addr string // the service's base URL
-	role string // of the token that its routes need, or "" for either
+	path  string   // of the file
+	addrs []string // the service's base URLs
+	role  string   // of the token that its routes need, or "" for either
 }
 
 // An operation is an operation of a document.

@@ -24,10 +24,10 @@ import (
 // seedEnv is the variable with the seed of TestAllRoutes.
 const seedEnv = "SEED"
 
-// TestAllRoutes sends random requests, good and bad, to every route of all services, with logged-in
-// accounts. None causes an internal error, and each answer matches the OpenAPI document. The same
-// SEED gives the same requests, except for the bookings that they name, which depend on the
-// answers.
+// TestAllRoutes sends random requests, good and bad, to every route of all services, at their ports
+// and at the address of all of them, with logged-in accounts. None causes an internal error, and
+// each answer matches the OpenAPI document. The same SEED gives the same requests, except for the
+// bookings that they name, which depend on the answers.
 func TestAllRoutes(t *testing.T) {
 	t.Parallel()
 	requests, seed := 600, uint64(1)
@@ -49,9 +49,9 @@ func TestAllRoutes(t *testing.T) {
 	}
 	var operations []operation
 	for _, d := range []document{
-		{"../../authsvc/openapi.yaml", prog.At["authsvc"], ""},
-		{"../../usersvc/openapi.yaml", prog.At["usersvc"], "user"},
-		{"../../ridersvc/openapi.yaml", prog.At["ridersvc"], "raider"},
+		{"../../authsvc/openapi.yaml", []string{prog.At["authsvc"], prog.At["all"] + "/auth"}, ""},
+		{"../../usersvc/openapi.yaml", []string{prog.At["usersvc"], prog.At["all"] + "/user"}, "user"},
+		{"../../ridersvc/openapi.yaml", []string{prog.At["ridersvc"], prog.At["all"] + "/rider"}, "raider"},
 	} {
 		more, err := d.operations()
 		if err != nil {
@@ -291,7 +291,7 @@ func (v *visitor) send(ctx context.Context, r request) (status int, header http.
 	if r.chunked {
 		content = io.MultiReader(content)
 	}
-	sent, err := http.NewRequestWithContext(ctx, r.sends, r.of.addr+r.target, content)
+	sent, err := http.NewRequestWithContext(ctx, r.sends, one(v.Rand, r.of.addrs...)+r.target, content)
 	if err != nil {
 		return 0, nil, "", err
 	}

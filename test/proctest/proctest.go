@@ -101,7 +101,8 @@ func Path(name string) string {
 // Command returns a command without settings in its environment, in the folder of the programs.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, Path(name), args...)
-	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH")}, bin
+	// pillion has one more address, whose port is free too unless a test says otherwise
+	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "PILLION_ADDR=127.0.0.1:0"}, bin
 	return cmd
 }
 

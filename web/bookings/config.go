@@ -39,6 +39,7 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix   // whose X-Forwarded-For or Forwarded is trusted
 	Rate           web.Rate         // requests of one network to this instance; zero: no limit
+	Origins        []string         // whose pages may read answers
 	Streams        web.StreamLimits // default: those of package web
 
 	Log        *slog.Logger          // default: discard
@@ -74,6 +75,6 @@ func (c *Config) TrustedBoard() TrustedBoard {
 func (c *Config) Router(service, look string) web.RouterConfig {
 	return web.RouterConfig{
 		Service: service, Look: look, Log: c.Log, Registerer: c.Registerer, Now: c.Now,
-		TrustedProxies: c.TrustedProxies, Rate: c.Rate,
+		TrustedProxies: c.TrustedProxies, Rate: c.Rate, Origins: c.Origins,
 	}
 }

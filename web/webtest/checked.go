@@ -94,17 +94,21 @@ func (a *answer) Write(b []byte) (int, error) {
 }
 
 // Transport returns a RoundTripper that sends requests through base, and tells t of each answer
-// that is not as the OpenAPI documents of the services in root have it. It reads answers to their
-// end, except streams, whose events it checks as they are read. A request that no document has
-// passes, and so does an answer that one of several documents allows: the address does not tell
-// which service answers.
+// that is not as the OpenAPI documents in root have it: those of the services, and that of the
+// address of all services. It reads answers to their end, except streams, whose events it checks as
+// they are read. A request that no document has passes, and so does an answer that one of several
+// documents allows: the address does not tell which service answers.
 func Transport(t interface{ Error(args ...any) }, base http.RoundTripper, root string) http.RoundTripper {
 	checked := &transport{tell: t.Error, base: base}
 	paths, err := filepath.Glob(filepath.Join(root, "*svc", "openapi.yaml"))
 	if err != nil || len(paths) == 0 {
 		t.Error("no OpenAPI document in ", root, err)
 	}
-	for _, path := range paths {
+	merged, err := filepath.Glob(filepath.Join(root, "web", "door", "openapi.json"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, path := range append(paths, merged...) {
 		doc, err := Load(path)
 		if err != nil {
 			t.Error(err)

@@ -41,6 +41,11 @@ func isText(s setting.Log, w io.Writer) bool {
 	if s.Format.Value != "" {
 		return s.Format.Value == "text"
 	}
+	return IsTerminal(w)
+}
+
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

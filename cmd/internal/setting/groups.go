@@ -61,6 +61,7 @@ type HTTP struct {
 	PerNetwork     Count    `name:"connection-limit" env:"CONNECTION_LIMIT" default:"1000" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open connections of one network to each process, and at most a quarter of --connections; 0 means no limit (default: ${default})."`
 	Connections    Count    `name:"connections" env:"CONNECTIONS" default:"0" min:"0" max:"1000000" placeholder:"N" group:"Limits:" help:"Open connections to each process, and to the embedded NATS server as many again; 0 means as many as the limit on open files allows (default: ${default})."`
 	TrustedProxies Networks `name:"trusted-proxies" env:"TRUSTED_PROXIES" default:"" placeholder:"NETWORKS" group:"Limits:" help:"Proxies whose X-Forwarded-For or Forwarded header names the client, such as 10.0.0.0/8 (default: none)."`
+	Origins        WebURLs  `name:"cors-origins" env:"CORS_ORIGINS" default:"" placeholder:"ORIGINS" group:"Limits:" help:"Origins whose pages may call the services from a browser, such as https://app.example.com (default: none but the service's own)."`
 }
 
 // TLS holds the certificate of HTTP.

@@ -13,22 +13,25 @@ var (
 	_ kong.MapperValue = (*Real)(nil)
 )
 
-// WebURLs holds the URLs of a service's instances, separated by commas.
+// WebURLs holds URLs of servers, separated by commas. It may be empty if its default is.
 type WebURLs struct {
 	Value []string
 	problem
 }
 
-// Decode accepts http:// and https:// URLs without a path or a password. The message about a bad
-// URL does not quote it, because it may contain a password.
+// Decode accepts http:// and https:// URLs without a path, a password or a wildcard. The message
+// about a bad URL does not quote it, because it may contain a password.
 func (u *WebURLs) Decode(ctx *kong.DecodeContext) error {
 	return u.decode(ctx, func(raw string) problem {
 		u.Value = nil
+		if raw == "" && ctx.Value.Default == "" {
+			return ""
+		}
 		for one := range strings.SplitSeq(raw, ",") {
 			one = strings.TrimSuffix(strings.TrimSpace(one), "/")
 			p, err := url.Parse(one)
 			if err != nil || p.Hostname() == "" || p.User != nil || p.Path != "" || p.RawQuery != "" ||
-				(p.Scheme != "http" && p.Scheme != "https") {
+				strings.Contains(one, "*") || (p.Scheme != "http" && p.Scheme != "https") {
 				u.Value = nil
 				return "must look like http://host:3000 (several are separated by commas)"
 			}

@@ -45,19 +45,28 @@ func (t *Text) Decode(ctx *kong.DecodeContext) error {
 	})
 }
 
-// Addr is a listening address: a host and a port. Port 0 selects a free port.
+// Addr is a listening address: a host and a port. Port 0 selects a free port. The word off is
+// accepted as well if the tag off says what that means; Value is empty then.
 type Addr struct {
 	Value    string
 	loopback bool
 	problem
 }
 
-// Decode accepts host:port.
+// Decode accepts host:port, and off.
 func (a *Addr) Decode(ctx *kong.DecodeContext) error {
 	return a.decode(ctx, func(raw string) problem {
+		what := "an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535"
+		if off := ctx.Value.Tag.Get("off"); off != "" {
+			if raw == "off" {
+				a.Value = ""
+				return ""
+			}
+			what += ", or off (" + off + ")"
+		}
 		host, port, err := net.SplitHostPort(raw)
 		if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
-			return mustBe("an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535", raw)
+			return mustBe(what, raw)
 		}
 		a.Value, a.loopback = raw, loopback(host)
 		return ""

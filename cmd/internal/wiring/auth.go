@@ -91,6 +91,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Registerer:     b.Registry,
 		TrustedProxies: h.TrustedProxies.Value,
 		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
+		Origins:        h.Origins.Value,
 	})
 	if err != nil {
 		return Component{}, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
@@ -130,6 +131,13 @@ func (s OperatorSession) List(
 
 // Ledger returns the ledger of the session.
 func (s OperatorSession) Ledger() *ledger.Ledger { return s.ledger }
+
+// Feed calls told with what the feed publishes on a subject. See [feed.Watch].
+func (s OperatorSession) Feed(ctx context.Context, subject string, told func(feed.Event)) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return feed.Watch(ctx, s.base.Conn, subject, told)
+}
 
 // Show returns the current state of a booking. Errors: those of [booking.Desk.Show].
 func (s OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booking, error) {

@@ -181,6 +181,7 @@ func (r *Rides) member(
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: m.ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Radius: r.radius, Log: r.base.Log.With("service", name), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
+		Origins: h.Origins.Value,
 		Streams: web.StreamLimits{PerCaller: w.PerAccount.Value, Total: w.Total.Value},
 	}
 	m.tasks, err = r.keep(m.ledger, desk, m.identity)

@@ -58,13 +58,13 @@ func (c Certificate) Server() *tls.Config {
 	return c.pair.Server()
 }
 
-// HTTP returns the listeners, with TLS if there is a certificate.
+// HTTP returns the listeners, with TLS and HTTP/2 if there is a certificate.
 func (c Certificate) HTTP(listeners []net.Listener) []net.Listener {
 	if c.pair == nil {
 		return listeners
 	}
 	config := c.pair.Server()
-	config.NextProtos = []string{"http/1.1"} // package web's limits are made for HTTP/1.1
+	config.NextProtos = []string{"h2", "http/1.1"}
 	encrypted := make([]net.Listener, len(listeners))
 	for i, ln := range listeners {
 		encrypted[i] = https{tls.NewListener(ln, config)}

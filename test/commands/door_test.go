@@ -1,0 +1,205 @@
+package commands
+
+import (
+	"bufio"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/internal/wait"
+	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/web/webtest"
+)
+
+// A visit is what one page of a browser does at the one address.
+type visit struct {
+	t      *testing.T
+	client *http.Client
+	at     string // the address
+	origin string // of the page
+	token  string
+}
+
+// newVisit returns a page's visit with its own cookies. Each answer is held against the document.
+func newVisit(t *testing.T, at, origin string, c *tls.Config) *visit {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &visit{t: t, at: at, origin: origin, client: &http.Client{Jar: jar, Timeout: wait.Patience,
+		Transport: webtest.Transport(t, transport, "../..")}}
+}
+
+// fetch makes a request as a page does, and returns the answer with its body still to read.
+func (v *visit) fetch(method, path, body string, headers ...string) *http.Response {
+	v.t.Helper()
+	req, err := http.NewRequestWithContext(v.t.Context(), method, v.at+path, strings.NewReader(body))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	req.Header.Set("Origin", v.origin)
+	if v.token != "" && method != http.MethodOptions {
+		req.Header.Set("Authorization", "Bearer "+v.token)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := v.client.Do(req)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// do is fetch for a JSON answer.
+func (v *visit) do(status int, method, path, body string, headers ...string) (answer map[string]any) {
+	v.t.Helper()
+	resp := v.fetch(method, path, body, headers...)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		v.t.Fatalf("%s %s: %s %s (%v), want %d", method, path, resp.Status, text, err, status)
+	}
+	_ = json.Unmarshal(text, &answer) // what is no JSON has no fields
+	return answer
+}
+
+// login logs in with a demo account, and keeps the refresh token in a cookie.
+func (v *visit) login(email, role string) {
+	v.t.Helper()
+	v.token, _ = v.do(200, "POST", "/auth/login",
+		`{"email":"`+email+`","password":"password123","role":"`+role+`","cookie":true}`)["token"].(string)
+}
+
+// TestOneAddress takes a ride at the address of all services, as the pages of two origins do: one
+// is the address itself, and the other one is allowed by --cors-origins.
+func TestOneAddress(t *testing.T) {
+	t.Parallel()
+	const app = "http://localhost:5173"
+	p := proctest.Pillion(t, t.TempDir(), "--demo", "--cors-origins="+app, "--cookie-path=/auth")
+	at := p.At["all"]
+	user, rider := newVisit(t, at, at, nil), newVisit(t, at, app, nil)
+	user.login("john@example.com", "user")
+	rider.login("rider@example.com", "raider")
+	id, _ := user.do(200, "POST", "/user/book", "{}")["booking_id"].(string)
+
+	// The rider's page asks first, then follows the booking, and accepts it.
+	if h := rider.fetch("OPTIONS", "/rider/accept-booking", "", "Access-Control-Request-Method", "POST",
+		"Access-Control-Request-Headers", "authorization,content-type,idempotency-key").Header; h.Get(
+		"Access-Control-Allow-Origin") != app || h.Get("Access-Control-Allow-Headers") == "" {
+		t.Errorf("the preflight is answered with %v", h)
+	}
+	open := rider.fetch("GET", "/rider/open-bookings/events", "", "Last-Event-ID", "")
+	if got := open.Header.Get("Access-Control-Allow-Origin"); open.StatusCode != 200 || got != app {
+		t.Errorf("the stream: %s, for %q", open.Status, got)
+	}
+	rider.do(200, "POST", "/rider/accept-booking", `{"booking_id":"`+id+`"}`, "Idempotency-Key", "1")
+	for line := bufio.NewScanner(open.Body); ; {
+		if !line.Scan() {
+			t.Fatalf("the stream does not tell of the booking: %v", line.Err())
+		}
+		if strings.HasPrefix(line.Text(), "data: ") && strings.Contains(line.Text(), id) {
+			break
+		}
+	}
+	if got := user.do(200, "GET", "/user/bookings/"+id, ""); got["state"] != "accepted" {
+		t.Errorf("the booking is %v", got)
+	}
+
+	// The refresh cookie is for pages of the address itself.
+	if got := user.do(200, "POST", "/auth/refresh", "", "Sec-Fetch-Site", "same-origin"); got["token"] == nil {
+		t.Errorf("the refresh gives %v", got)
+	}
+	rider.do(403, "POST", "/auth/refresh", "", "Sec-Fetch-Site", "cross-site")
+	stranger := newVisit(t, at, "http://localhost:5174", nil)
+	if h := stranger.fetch("GET", "/auth/public-key", "").Header; h.Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("another origin gets %v", h)
+	}
+
+	// A page reads the reference, and programs the document. Both services' logs and metrics have
+	// the routes without prefixes.
+	if resp := user.fetch("GET", "/docs", ""); resp.StatusCode != 200 {
+		t.Errorf("/docs: %s", resp.Status)
+	}
+	user.do(200, "GET", "/openapi.json", "")
+	user.do(404, "GET", "/nothing", "")
+	_, metrics := proctest.Get(t, p.At["ops"]+"/metrics")
+	for _, want := range []string{
+		`pillion_http_requests_total{method="POST",route="/book",service="usersvc",status="200"} 1`,
+		`pillion_http_requests_total{method="GET",route="/docs",service="door",status="200"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics have no %s", want)
+		}
+	}
+	p.Stop(t)
+}
+
+// TestOneAddressEncrypted checks that with a certificate the address speaks HTTP/2, and that
+// browsers are told to come back over HTTPS.
+func TestOneAddressEncrypted(t *testing.T) {
+	t.Parallel()
+	certs := makeCerts(t)
+	p := proctest.Pillion(t, t.TempDir(), append(httpTLS(certs, "pillion"), "--demo")...)
+	v := newVisit(t, p.At["all"], p.At["all"], trusting(t, certs))
+	v.login("john@example.com", "user")
+	id, _ := v.do(200, "POST", "/user/book", "{}")["booking_id"].(string)
+	stream := v.fetch("GET", "/user/bookings/"+id+"/events", "")
+	if stream.ProtoMajor != 2 || stream.Header.Get("Strict-Transport-Security") == "" {
+		t.Errorf("%s, %v", stream.Proto, stream.Header)
+	}
+	v.do(200, "POST", "/user/bookings/"+id+"/cancel", "{}")
+	text, err := io.ReadAll(stream.Body)
+	if err != nil || !strings.Contains(string(text), `"reason":"booking_over"`) {
+		t.Errorf("the stream is %s (%v)", text, err)
+	}
+}
+
+// TestNoOneAddress switches the address off.
+func TestNoOneAddress(t *testing.T) {
+	t.Parallel()
+	if p := proctest.Pillion(t, t.TempDir(), "--addr=off"); p.At["all"] != "" || p.At["ops"] == "" {
+		t.Errorf("it listens on %v", p.At)
+	}
+}
+
+// TestLimitsOfOneAddress opens connections to the address and to the ports of the services, which
+// count together.
+func TestLimitsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	p := proctest.Pillion(t, t.TempDir(), "--connections=16", "--connection-limit=3")
+	dial := func(name string) net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.At[name], "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(wait.Patience))
+		return conn
+	}
+	for _, name := range []string{"all", "usersvc", "all"} {
+		if status, _ := asks(t, dial(name), "/nothing"); status != 404 {
+			t.Errorf("%s answers %d", name, status)
+		}
+	}
+	fourth := dial("all")
+	_, _ = io.WriteString(fourth, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n") // it may be closed already
+	if answer, err := io.ReadAll(fourth); len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the fourth connection is answered: %s (%v)", answer, err)
+	}
+}
