@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 // corsHeaders are what a browser decides by.
@@ -31,7 +31,7 @@ func granted(w *httptest.ResponseRecorder) string {
 // service's own.
 func TestCrossOrigin(t *testing.T) {
 	const app = "https://app.example"
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger(), Origins: []string{app, "http://localhost:5173"}})
 	r.Post("/book", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "booked") })
 	const preflight = "Access-Control-Request-Method"

@@ -36,7 +36,7 @@ func serve(t *testing.T, l web.Limits, h http.Handler, j *wait.Journal) *serving
 }
 
 // serveOn is serve on a listener.
-func serveOn(t *testing.T, ln net.Listener, l web.Limits, h http.Handler, j *webtest.Journal) *serving {
+func serveOn(t *testing.T, ln net.Listener, l web.Limits, h http.Handler, j *wait.Journal) *serving {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &serving{addr: ln.Addr().String(), stop: cancel, done: make(chan error, 1)}

@@ -33,7 +33,8 @@ func BenchmarkTable(b *testing.B) {
 	var book []line
 	var notes []string
 	for _, when := range []string{always, lazily} {
-		our = newHouse(b, "this", programs()) // a new one, since every open booking reserves room in the ledger
+		// A new folder, since every open booking reserves room in the ledger.
+		our = newHouse(b, "this", programs())
 		if *before != "" {
 			their = newHouse(b, "before", *before)
 		}

@@ -198,7 +198,8 @@ func TestLimitsOfOneAddress(t *testing.T) {
 		}
 	}
 	fourth := dial("all")
-	_, _ = io.WriteString(fourth, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n") // it may be closed already
+	// It may be closed already.
+	_, _ = io.WriteString(fourth, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
 	if answer, err := io.ReadAll(fourth); len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the fourth connection is answered: %s (%v)", answer, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/door"
 	"github.com/example/pillion/web/webtest"
@@ -22,12 +23,12 @@ import (
 type house struct {
 	door     http.Handler
 	registry *prometheus.Registry
-	log      *webtest.Journal
+	log      *wait.Journal
 }
 
 func newHouse(t *testing.T, edit func(*web.RouterConfig)) house {
 	t.Helper()
-	h := house{registry: prometheus.NewRegistry(), log: new(webtest.Journal)}
+	h := house{registry: prometheus.NewRegistry(), log: new(wait.Journal)}
 	router := func(name string) web.RouterConfig {
 		c := web.RouterConfig{Service: name, Log: h.log.Logger(), Registerer: h.registry}
 		edit(&c)
