@@ -47,10 +47,7 @@ func (s *StartCodes) Of(b Booking) string {
 
 func (s *StartCodes) of(b Booking) string {
 	h := hmac.New(sha256.New, s.key)
-	h.Write([]byte("pillion start code\x00" + string(b.ID) + "\x00"))
-	var seq [8]byte
-	binary.BigEndian.PutUint64(seq[:], b.OpenedSeq)
-	h.Write(seq[:])
+	h.Write(binary.BigEndian.AppendUint64([]byte("pillion start code\x00"+string(b.ID)+"\x00"), b.OpenedSeq))
 	// The bias from the modulus is less than one in 10^15.
 	return fmt.Sprintf("%04d", binary.BigEndian.Uint64(h.Sum(nil))%10000)
 }

@@ -86,7 +86,7 @@ func (c *Conn) Get(ctx context.Context, stream string, r GetRequest) (Message, e
 // Last returns the last message that a subject filter matches, from the stream's leader, or
 // jetstream.ErrMsgNotFound. It retries while a new leader is being elected.
 func (c *Conn) Last(ctx context.Context, stream, filter string) (Message, error) {
-	ctx, cancel := context.WithTimeout(ctx, ReadPatience)
+	ctx, cancel := Within(ctx, ReadPatience)
 	defer cancel()
 	return RetryRead(ctx, c, func() (Message, error) {
 		return c.Get(ctx, stream, GetRequest{LastFor: filter})

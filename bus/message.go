@@ -39,17 +39,24 @@ type CloudEvent struct {
 	ID, Type, Source, Subject, Time string
 }
 
-// Header returns the headers of a message with a JSON body.
-func (e CloudEvent) Header() nats.Header {
-	h := make(nats.Header, 8)
-	all := [...]struct{ name, value string }{
+// A HeaderLine is one line of a message's headers.
+type HeaderLine struct{ Name, Value string }
+
+// Header returns the headers of a message with a JSON body, and more lines. It leaves out empty
+// values.
+func (e CloudEvent) Header(more ...HeaderLine) nats.Header {
+	all := [...]HeaderLine{
 		{headerSpecVersion, "1.0"}, {HeaderID, e.ID}, {HeaderType, e.Type}, {HeaderTime, e.Time},
 		{HeaderContentType, "application/json"}, {headerSource, e.Source}, {HeaderSubject, e.Subject},
 	}
-	values := make([]string, len(all)) // in one allocation
-	for i, a := range all {
-		if values[i] = a.value; a.value != "" {
-			h[a.name] = values[i : i+1 : i+1]
+	h := make(nats.Header, len(all)+len(more))
+	values := make([]string, 0, len(all)+len(more)) // in one allocation
+	for _, lines := range [...][]HeaderLine{all[:], more} {
+		for _, l := range lines {
+			if l.Value != "" {
+				values = append(values, l.Value)
+				h[l.Name] = values[len(values)-1 : len(values) : len(values)]
+			}
 		}
 	}
 	return h

@@ -68,7 +68,7 @@ func (l *Ledger) append(
 		ledger: l, booking: id, guard: after.Revision, engages: engages, sent: sent, msgs: msgs,
 		growth: growth(after.Booking, events),
 	}
-	limited, cancel := context.WithTimeout(ctx, appendPatience)
+	limited, cancel := bus.Within(ctx, appendPatience)
 	defer cancel()
 	seq, err := retry.Get(limited, bus.Retries(appendPatience), func() (uint64, error) { return a.try(limited) })
 	if errors.Is(err, booking.ErrMoved) {

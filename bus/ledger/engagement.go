@@ -77,7 +77,7 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 // engagedBefore reads all records of a rider, and returns the booking of the last genuine one, or
 // "".
 func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	all, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.leaderAll(ctx, rides(r), 1) })
 	if err != nil {
@@ -99,7 +99,7 @@ func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.Com
 	if !booking.ValidID(string(r)) {
 		return "", nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	id, err := l.acceptancesOf(r).booking(ctx, l, r, c)
 	if err != nil {

@@ -67,12 +67,11 @@ func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, err
 // guarded returns the headers of an event that NATS stores only if after is the sequence of the
 // last message that the filter matches; 0: there is none.
 func guarded(e bus.CloudEvent, proof, filter string, after uint64) nats.Header {
-	h := e.Header()
-	h[bus.HeaderToken] = []string{bus.Bearer + proof}
-	h[jetstream.MsgIDHeader] = []string{e.ID}
-	h[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(after, 10)}
-	h[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{filter}
-	return h
+	return e.Header(
+		bus.HeaderLine{Name: bus.HeaderToken, Value: bus.Bearer + proof},
+		bus.HeaderLine{Name: jetstream.MsgIDHeader, Value: e.ID},
+		bus.HeaderLine{Name: jetstream.ExpectedLastSubjSeqHeader, Value: strconv.FormatUint(after, 10)},
+		bus.HeaderLine{Name: jetstream.ExpectedLastSubjSeqSubjHeader, Value: filter})
 }
 
 // decode reads what a message says about itself, and its schema version. None of it is verified

@@ -84,7 +84,8 @@ const (
 // sequence of the last one. If ctx ends while the command waits, the error wraps errNoTurn.
 func (g *group) publish(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	// What must follow the ledger's last message cannot follow others in a batch.
-	if g.from == 0 || g.from > maxGroup && len(msgs) == 1 || msgs[0].Header.Get(jetstream.ExpectedLastSeqHeader) != "" {
+	passes := g.from == 0 || g.from > maxGroup && len(msgs) == 1
+	if passes || msgs[0].Header.Get(jetstream.ExpectedLastSeqHeader) != "" {
 		return g.one(ctx, msgs)
 	}
 	w := &write{msgs: msgs, turns: make(chan turn, 1)}

@@ -327,26 +327,3 @@ func TestAdmittedWritesGoAlone(t *testing.T) {
 		}
 	})
 }
-
-// Where a server syncs later, a single write waits for no batch. Those that are batches in any case
-// still share one.
-func TestOnlyBatchesShareABatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, d := grouping(GroupBatches)
-		var wg sync.WaitGroup
-		hold(t, g, &wg)
-		for i := range 3 {
-			wg.Go(func() {
-				pair := []*nats.Msg{guardedMsg(fmt.Sprint("rider", i), 0), guardedMsg(fmt.Sprint("booking", i), 0)}
-				if _, err := g.publish(t.Context(), pair); err != nil {
-					t.Errorf("write: %v", err)
-				}
-			})
-		}
-		crowd(t, g, 2*GroupPays, 1, 0)
-		wg.Wait()
-		if want := append(slices.Repeat([]int{1}, 1+2*GroupPays), 6); !slices.Equal(d.sizes, want) {
-			t.Errorf("writes of %v commands, want %v", d.sizes, want)
-		}
-	})
-}

@@ -24,7 +24,7 @@ const replicaPatience = 250 * time.Millisecond
 //
 // Errors are of kind fault.Unavailable, or the context's.
 func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	var atLeast uint64
 	if r == booking.Fresh {

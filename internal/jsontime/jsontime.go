@@ -28,7 +28,8 @@ func Optional(t time.Time) *Time {
 
 // MarshalJSON returns the time as a JSON string. It never fails.
 func (t Time) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, len(Layout)+2)
+	const room = len(`""`) + len("000000") // AppendFormat writes nanoseconds, and then cuts them
+	b := make([]byte, 0, len(Layout)+room)
 	b = append(b, '"')
 	b = time.Time(t).UTC().AppendFormat(b, Layout)
 	return append(b, '"'), nil
