@@ -69,7 +69,8 @@ func pillion(b *testing.B, name, programs, data, when string, who people, args .
 	s.operator = operate(b, p.at["nats"], filepath.Join(data, "services"))
 	if s.people.users == nil {
 		s.signUp(b)
-		if programs == filepath.Dir(proctest.Path("pillion")) { // others have documents of their own
+		// Other programs have documents of their own.
+		if programs == filepath.Dir(proctest.Path("pillion")) {
 			s.rehearse(b)
 		}
 	}
