@@ -96,7 +96,7 @@ func newHouse(b *testing.B, name, programs string) *house {
 func (h *house) open(b *testing.B, when string, args ...string) *system {
 	b.Helper()
 	s := pillion(b, h.name, h.programs, h.data, when, h.people, args...)
-	h.people, s.accepted = s.people, h.accepted
+	h.people, s.accepted = s.people, append(h.accepted, s.accepted...)
 	return s
 }
 

@@ -54,8 +54,8 @@ func TestStopBesideSilentNATS(t *testing.T) {
 		rides, user, rider := components(t, base)
 		stopped := make(chan error)
 		go func() {
-			tasks := slices.Concat(base.component().Tasks, rides.Component().Tasks, user.Tasks, rider.Tasks)
-			stopped <- program.Run(ctx, tasks)
+			stopped <- program.Run(ctx, slices.Concat(base.component().Tasks, rides.Component().Tasks, user.Tasks,
+				rider.Tasks))
 		}()
 		wait.Until(t, "usersvc publishes the feed", func() bool {
 			turn, _, err := base.Conn.FeedTurn(ctx)
