@@ -46,7 +46,8 @@ check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linter
 	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 
 .PHONY: check-long
-check-long: check ## Run check, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+check-long: check ## Run check, a hundred kills, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+	KILLS=100 $(GO) test -run='^TestKilledInGroups$$' -count=1 -timeout=1h -v ./bus/ledger
 	$(MAKE) chaos ROUNDS=200
 	$(MAKE) mutations
 

@@ -29,6 +29,9 @@ import (
 // natsEnv makes this binary a NATS server: its address, its folder, whether it syncs each write.
 const natsEnv = "PILLION_LEDGER_NATS"
 
+// killsEnv is how many kills `make check-long` has.
+const killsEnv = "KILLS"
+
 // natsMain is such a server. It returns only with an error.
 func natsMain(args string) error {
 	addr, args, _ := strings.Cut(args, "|")
@@ -75,7 +78,10 @@ func killedInGroups(t *testing.T, syncs bool, groupFrom int) {
 	const writers, ledgers = 64, 4
 	kills := 3
 	if wait.Long() {
-		kills = 100
+		kills = 10
+	}
+	if n, err := strconv.Atoi(os.Getenv(killsEnv)); err == nil {
+		kills = n
 	}
 	server := &mortal{addr: bustest.FreeAddr(t), dir: t.TempDir(), syncs: syncs}
 	server.start(t)
