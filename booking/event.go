@@ -24,11 +24,15 @@ const (
 	Expired      Kind = "expired"
 	Rated        Kind = "rated"
 	RiderRated   Kind = "rider_rated"
+
+	// An operator's decisions are events of their own, so that no service may write them.
+	OperatorCancelled Kind = "operator_cancelled"
+	OperatorReleased  Kind = "operator_released"
 )
 
 var kinds = [...]Kind{
 	Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated,
-	RiderRated,
+	RiderRated, OperatorCancelled, OperatorReleased,
 }
 
 // Kinds returns all kinds of event.
@@ -45,14 +49,28 @@ func (k Kind) Valid() bool { return k.Index() != 0 }
 func (k Kind) MayBeCausedBy(r Role) bool { return slices.Contains(causers[k], r) }
 
 // IsRating reports whether events of kind k are ratings.
-func (k Kind) IsRating() bool { return k == Rated || k == RiderRated }
+func (k Kind) IsRating() bool { return k.Public() == Rated }
+
+// Public returns the word for k that people see: kinds that differ only in who may write them have
+// the same.
+func (k Kind) Public() Kind {
+	switch k {
+	case RiderRated:
+		return Rated
+	case OperatorCancelled:
+		return Cancelled
+	case OperatorReleased:
+		return Released
+	}
+	return k
+}
 
 var causers = map[Kind][]Role{
 	Requested: {User},
 	Accepted:  {Rider}, Arrived: {Rider}, Started: {Rider}, StartRefused: {Rider}, Completed: {Rider},
 	Cancelled: {User, Service}, Released: {Rider, Service}, Expired: {Service},
 	Rated:      {User, Rider}, // a rider's is of an older build; see RiderRated
-	RiderRated: {Rider},
+	RiderRated: {Rider}, OperatorCancelled: {Service}, OperatorReleased: {Service},
 }
 
 // Details are the fields that depend on the kind of an event. Each kind ignores the fields of
@@ -60,8 +78,8 @@ var causers = map[Kind][]Role{
 type Details struct {
 	Pickup, Dropoff *Place    // requested
 	Quote           *Quote    // requested: the quote at the time; only with places
-	Deadline        time.Time // requested, released: riders may accept until then
-	Reason          string    // cancelled, released: may be empty; at most MaxReason characters
+	Deadline        time.Time // requested and releases: riders may accept until then
+	Reason          string    // cancellations, releases: may be empty; at most MaxReason characters
 	Stars           int       // ratings: 1 to 5
 }
 
@@ -115,6 +133,8 @@ type Event struct {
 	Decided time.Time // when the command was decided, by the service's clock
 	At      time.Time // when the ledger stored it, by the server's clock; zero before that
 	Seq     uint64    // its ledger sequence, from 1; zero before it is stored
+	// Former says that an older build has stored it, whose services could cancel rides under way.
+	Former bool
 	Details
 }
 

@@ -77,8 +77,10 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
-	if err := c.provisionConsumer(ctx, TimersStream, timersConsumer()); err != nil {
-		return err
+	for _, name := range TimersConsumers() {
+		if err := c.provisionConsumer(ctx, TimersStream, timersConsumer(name)); err != nil {
+			return err
+		}
 	}
 	for _, want := range p.buckets() {
 		if err := c.provisionBucket(ctx, want, p); err != nil {
