@@ -157,6 +157,15 @@ func (c *Conn) HasLedger(ctx context.Context) error {
 	})
 }
 
+// HasTimers returns nil when the consumer of timers of that name exists. Errors are those of
+// Provisioned.
+func (c *Conn) HasTimers(ctx context.Context, name string) error {
+	return c.look(ctx, TimersStream, func() error {
+		_, err := c.js.Consumer(ctx, TimersStream, name)
+		return err
+	})
+}
+
 // look explains why find has found nothing.
 func (c *Conn) look(ctx context.Context, stream string, find func() error) error {
 	if !c.IsUp() {
@@ -169,7 +178,7 @@ func (c *Conn) look(ctx context.Context, stream string, find func() error) error
 			return err
 		}
 		return checkLayout(&ledger.CachedInfo().Config)
-	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return ErrNotProvisioned
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		errors.Is(err, nats.ErrNoResponders):

@@ -70,9 +70,9 @@ type verifier struct {
 	engaged *lru.Cache[uint64, struct{}] // sequences of acceptances whose records have been seen
 }
 
-// engagedKept is how many acceptances are remembered. It saves a request to the leader each time
-// that one of those bookings is read.
-const engagedKept = 1 << 16
+// engagedKept is how many acceptances are remembered, in two megabytes. It saves a request to the
+// leader each time that one of those bookings is read.
+const engagedKept = 1 << 14
 
 // errNoEvent is the verdict on an engagement record, which changes no booking.
 var errNoEvent = errors.New("no event")

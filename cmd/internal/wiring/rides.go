@@ -182,6 +182,12 @@ func (r *Rides) member(
 	return m, err
 }
 
+// hasTimers checks that the service's consumer of timers exists, which older versions do not make.
+func (m member) hasTimers(service, consumer string) web.Check {
+	ready := func(ctx context.Context) error { return m.Conn.HasTimers(ctx, consumer) }
+	return web.Check{Name: "timers of " + service, Ready: ready}
+}
+
 // User returns usersvc. key is the file with its service key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
 	m, err := r.member("usersvc", key, booking.User, h, w, &s.Tariff.Value)
@@ -203,7 +209,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	return Component{
 		Handler: service.Routes(), Tasks: append(m.tasks, expire, publish),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
-			{Name: "room", Ready: m.ledger.Room}},
+			m.hasTimers("usersvc", bus.ExpiriesConsumer), {Name: "room", Ready: m.ledger.Room}},
 	}, nil
 }
 
@@ -250,6 +256,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	return Component{
 		Handler: service.Routes(), Tasks: append(m.tasks, service.Run, release),
 		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
-			{Name: "identity of ridersvc", Ready: m.identity.Ready}},
+			{Name: "identity of ridersvc", Ready: m.identity.Ready},
+			m.hasTimers("ridersvc", bus.ReleasesConsumer)},
 	}, nil
 }
