@@ -28,5 +28,5 @@ var causers = map[Kind][]Role{
 	Accepted:  {Rider}, Arrived: {Rider}, Started: {Rider}, StartRefused: {Rider}, Completed: {Rider},
 	Cancelled: {User, Service}, Released: {Rider, Service}, Expired: {Service},
 	Rated:      {User, Rider}, // a rider's is of an older build; see RiderRated
-	RiderRated: {Rider},
+	RiderRated: {Rider}, OperatorCancelled: {Service}, OperatorReleased: {Service},
 }

@@ -138,9 +138,9 @@ func (b *Booking) enact(e *Event) {
 		b.WrongCodes++
 	case Completed:
 		b.State = StateCompleted
-	case Cancelled:
+	case Cancelled, OperatorCancelled:
 		b.State, b.Reason = StateCancelled, e.Reason
-	case Released:
+	case Released, OperatorReleased:
 		b.ReleasedBy = append(slices.Clip(b.ReleasedBy), b.Rider)
 		b.Rider, b.WrongCodes, b.Reason = "", 0, e.Reason
 		b.open(e)

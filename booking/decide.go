@@ -49,10 +49,15 @@ func (b Booking) Complete(a Actor) (Event, error) {
 }
 
 // Cancel decides that the ride does not take place. The reason may be empty. Errors: ErrNotFound,
-// ErrWrongRole, ErrWrongState (for a user, once the ride has begun), ErrCancelled,
-// ErrCompleted, ErrExpired, ErrInvalidReason.
+// ErrWrongRole, ErrWrongState (once the ride has begun), ErrCancelled, ErrCompleted, ErrExpired,
+// ErrInvalidReason.
 func (b Booking) Cancel(a Actor, reason string) (Event, error) {
 	return b.decide(Event{Kind: Cancelled, Actor: a, Details: Details{Reason: reason}})
+}
+
+// CancelAsOperator is Cancel by an operator, who may also break off a ride.
+func (b Booking) CancelAsOperator(a Actor, reason string) (Event, error) {
+	return b.decide(Event{Kind: OperatorCancelled, Actor: a, Details: Details{Reason: reason}})
 }
 
 // Release decides that the rider loses the booking, and that others may accept it until deadline.
@@ -60,6 +65,11 @@ func (b Booking) Cancel(a Actor, reason string) (Event, error) {
 // ErrInvalidDeadline.
 func (b Booking) Release(a Actor, deadline time.Time, reason string) (Event, error) {
 	return b.decide(Event{Kind: Released, Actor: a, Details: Details{Deadline: deadline, Reason: reason}})
+}
+
+// ReleaseAsOperator is Release by an operator.
+func (b Booking) ReleaseAsOperator(a Actor, deadline time.Time, reason string) (Event, error) {
+	return b.decide(Event{Kind: OperatorReleased, Actor: a, Details: Details{Deadline: deadline, Reason: reason}})
 }
 
 // Expire decides, at time now, that nobody accepted the booking in time. Errors: ErrNotFound,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Quote returns the quote that Book would fix for a trip. It is nil for a trip without places, and
@@ -221,32 +222,63 @@ func (d *Desk) Complete(ctx context.Context, c Command, id ID) (Booking, error) 
 
 // Cancel cancels the booking. Errors: those of [Booking.Cancel].
 func (d *Desk) Cancel(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.cancel(ctx, c, id, Cancelled, reason, Booking.Cancel)
+}
+
+// CancelAsOperator cancels the booking in any state that is not final. Errors: those of
+// [Booking.CancelAsOperator].
+func (d *Desk) CancelAsOperator(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.cancel(ctx, c, id, OperatorCancelled, reason, Booking.CancelAsOperator)
+}
+
+func (d *Desk) cancel(
+	ctx context.Context, c Command, id ID, k Kind, reason string,
+	decide func(b Booking, a Actor, reason string) (Event, error),
+) (Booking, error) {
 	words, unreadable := plainText(reason)
-	return d.do(ctx, c, id, work{
-		same: because(Cancelled, reason, words), done: (*History).hasCancelled,
+	w := work{
+		same: because(k, reason, words),
 		decide: func(b Booking) (Event, error) {
 			if unreadable != nil {
 				return Event{}, unreadable
 			}
-			return b.Cancel(c.Actor, words)
+			return decide(b, c.Actor, words)
 		},
-	})
+	}
+	if k == Cancelled {
+		w.done = (*History).hasCancelled
+	}
+	return d.do(ctx, c, id, w)
 }
 
 // Release takes the booking from its rider and offers it to others, with a new deadline. Errors:
 // those of [Booking.Release].
 func (d *Desk) Release(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
-	return d.ReleaseIf(ctx, c, id, reason, func(Booking) bool { return true })
+	return d.ReleaseIf(ctx, c, id, reason, always)
 }
+
+// ReleaseAsOperator is Release by an operator.
+func (d *Desk) ReleaseAsOperator(ctx context.Context, c Command, id ID, reason string) (Booking, error) {
+	return d.release(ctx, c, id, OperatorReleased, reason, always, Booking.ReleaseAsOperator)
+}
+
+func always(Booking) bool { return true }
 
 // ReleaseIf is Release on a condition. If still is false for the current booking, ReleaseIf does
 // nothing and returns the booking. Errors: those of [Booking.Release].
 func (d *Desk) ReleaseIf(
 	ctx context.Context, c Command, id ID, reason string, still func(Booking) bool,
 ) (Booking, error) {
+	return d.release(ctx, c, id, Released, reason, still, Booking.Release)
+}
+
+func (d *Desk) release(
+	ctx context.Context, c Command, id ID, k Kind, reason string, still func(Booking) bool,
+	decide func(b Booking, a Actor, deadline time.Time, reason string) (Event, error),
+) (Booking, error) {
 	words, unreadable := plainText(reason)
-	return d.do(ctx, c, id, work{
-		same: because(Released, reason, words), done: (*History).hasReleased,
+	w := work{
+		same: because(k, reason, words),
 		decide: func(b Booking) (Event, error) {
 			switch {
 			case !still(b):
@@ -254,9 +286,13 @@ func (d *Desk) ReleaseIf(
 			case unreadable != nil:
 				return Event{}, unreadable
 			}
-			return b.Release(c.Actor, d.now().Add(d.deadline), words)
+			return decide(b, c.Actor, d.now().Add(d.deadline), words)
 		},
-	})
+	}
+	if k == Released {
+		w.done = (*History).hasReleased
+	}
+	return d.do(ctx, c, id, w)
 }
 
 // Expire ends a booking that nobody accepted in time. Errors: those of [Booking.Expire].

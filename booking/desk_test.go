@@ -66,6 +66,10 @@ func (h *house) do(ctx context.Context, k booking.Kind, c booking.Command) (book
 		return h.Cancel(ctx, c, h.id, "rain")
 	case booking.Released:
 		return h.Release(ctx, c, h.id, "puncture")
+	case booking.OperatorCancelled:
+		return h.CancelAsOperator(ctx, c, h.id, "rain")
+	case booking.OperatorReleased:
+		return h.ReleaseAsOperator(ctx, c, h.id, "puncture")
 	case booking.Expired:
 		return h.Expire(ctx, c, h.id)
 	case booking.Rated, booking.RiderRated:
@@ -114,6 +118,8 @@ func TestCommands(t *testing.T) {
 		taken(step{Kind: booking.Arrived, Actor: rider}, refused, step{Kind: booking.Released, Actor: service},
 			step{Kind: booking.Expired, Actor: service}),
 		given(step{Kind: booking.Cancelled, Actor: owner}),
+		taken(step{Kind: booking.OperatorReleased, Actor: service},
+			step{Kind: booking.OperatorCancelled, Actor: service}),
 	} {
 		h := newHouse(t)
 		var first booking.Booking
@@ -138,7 +144,7 @@ func TestCommands(t *testing.T) {
 			if e.Kind != st.Kind || e.Actor != st.Actor || e.Command != c.ID || !e.At.Equal(h.now) {
 				t.Errorf("%d %s: stored %+v", i+1, st.Kind, e)
 			}
-			if st.Kind == booking.Requested || st.Kind == booking.Released {
+			if st.Kind == booking.Requested || st.Kind.Public() == booking.Released {
 				if want := h.now.Add(2 * time.Minute); !b.Deadline.Equal(want) {
 					t.Errorf("%s: the deadline is %v, want %v", st.Kind, b.Deadline, want)
 				}

@@ -91,6 +91,10 @@ var (
 	// ErrAged says that the first events of the booking have aged out of the ledger.
 	ErrAged = fault.New(fault.Internal, "aged",
 		"The beginning of the booking's history is no longer in the ledger.")
+	// ErrNotEngaged says that an acceptance has no record, directly before it, that its rider is
+	// engaged in the booking.
+	ErrNotEngaged = fault.New(fault.Internal, "not_engaged",
+		"The acceptance has no record that its rider is engaged.")
 	// ErrPosition says that an event is not at the next position of its booking.
 	ErrPosition = fault.New(fault.Internal, "position",
 		"The event is not at the next position of the booking's history.")

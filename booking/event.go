@@ -24,11 +24,15 @@ const (
 	Expired      Kind = "expired"
 	Rated        Kind = "rated"
 	RiderRated   Kind = "rider_rated"
+
+	// An operator's decisions are events of their own, so that no service may write them.
+	OperatorCancelled Kind = "operator_cancelled"
+	OperatorReleased  Kind = "operator_released"
 )
 
 var kinds = [...]Kind{
 	Requested, Accepted, Arrived, Started, StartRefused, Completed, Cancelled, Released, Expired, Rated,
-	RiderRated,
+	RiderRated, OperatorCancelled, OperatorReleased,
 }
 
 // Kinds returns all kinds of event.
@@ -41,15 +45,29 @@ func (k Kind) Index() uint64 { return uint64(slices.Index(kinds[:], k) + 1) }
 func (k Kind) Valid() bool { return k.Index() != 0 }
 
 // IsRating reports whether events of kind k are ratings.
-func (k Kind) IsRating() bool { return k == Rated || k == RiderRated }
+func (k Kind) IsRating() bool { return k.Public() == Rated }
+
+// Public returns the word for k that people see: kinds that differ only in who may write them have
+// the same.
+func (k Kind) Public() Kind {
+	switch k {
+	case RiderRated:
+		return Rated
+	case OperatorCancelled:
+		return Cancelled
+	case OperatorReleased:
+		return Released
+	}
+	return k
+}
 
 // Details are the fields that depend on the kind of an event. Each kind ignores the fields of
 // others.
 type Details struct {
 	Pickup, Dropoff *Place    // requested
 	Quote           *Quote    // requested: the quote at the time; only with places
-	Deadline        time.Time // requested, released: riders may accept until then
-	Reason          string    // cancelled, released: may be empty; at most MaxReason characters
+	Deadline        time.Time // requested and releases: riders may accept until then
+	Reason          string    // cancellations, releases: may be empty; at most MaxReason characters
 	Stars           int       // ratings: 1 to 5
 }
 
@@ -103,6 +121,8 @@ type Event struct {
 	Decided time.Time // when the command was decided, by the service's clock
 	At      time.Time // when the ledger stored it, by the server's clock; zero before that
 	Seq     uint64    // its ledger sequence, from 1; zero before it is stored
+	// Former says that an older build has stored it, whose services could cancel rides under way.
+	Former bool
 	Details
 }
 

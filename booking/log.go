@@ -16,7 +16,7 @@ type Log interface {
 	// history that comes with it is the changed one if the log has read it (Fresh), or else zero. A
 	// fault of kind Unavailable says that the outcome is unknown, or that the log cannot store now.
 	//
-	// Append does not check that a rider is free. Acceptances go through Engage.
+	// Append refuses acceptances with ErrNotEngaged. They go through Engage.
 	Append(ctx context.Context, c Command, id ID, after History, events ...Event) (History, error)
 
 	// Engagement returns the engagement of a rider from the log's leader. It is never older than

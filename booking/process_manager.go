@@ -13,7 +13,8 @@ import (
 // come. It also ends the rides of deleted accounts.
 //
 // It acts as a service. The ids of its commands derive from their causes, so a repeated command has
-// no further effect. A scheduler calls its methods; see package bus.
+// no further effect. Each event has one writer, so each service has one duty: [Expiries] or
+// [Releases], which a scheduler calls; see package timers.
 type ProcessManager struct{ config ProcessManagerConfig }
 
 // ProcessManagerConfig is the configuration of a ProcessManager. Desk, Board and Act are required.
@@ -151,27 +152,30 @@ func (m *ProcessManager) Withdraw(ctx context.Context, who Actor) error {
 	return m.each(ctx, theirs, func(b Booking) error { return m.cancel(ctx, b, ReasonUserGone) })
 }
 
-// EndRidesOf ends the rides of a deleted account. It releases the bookings of a rider whose ride
-// has not begun, and cancels the others.
+// EndRidesOf ends the rides of a deleted account that have not begun: it releases the bookings of a
+// rider, and cancels those of a user. A ride that has begun is for its rider to complete, or for an
+// operator to break off. It returns ErrRideUnderWay where only the operator can.
 func (m *ProcessManager) EndRidesOf(ctx context.Context, who Actor) error {
 	return m.each(ctx, m.config.Board.Unfinished(who), func(b Booking) error {
-		if who.Role == Rider && b.State != StateStarted {
-			c, err := m.command(ctx, "bereave", b.ID, b.Seq)
-			if err != nil {
-				return err
-			}
-			_, err = m.config.Desk.Release(ctx, c, b.ID, ReasonRiderGone)
+		switch {
+		case who.Role == User && b.State == StateStarted:
+			return nil
+		case who.Role == User:
+			return m.cancel(ctx, b, ReasonUserGone)
+		case b.State == StateStarted:
+			return ErrRideUnderWay.Sayingf("The ride of booking %s has begun, and its raider has left. "+
+				"An operator ends it with: pillion bookings cancel %s", b.ID, b.ID)
+		}
+		c, err := m.command(ctx, "bereave", b.ID, b.Seq)
+		if err != nil {
 			return err
 		}
-		why := ReasonUserGone
-		if who.Role == Rider {
-			why = ReasonRiderGone
-		}
-		return m.cancel(ctx, b, why)
+		_, err = m.config.Desk.Release(ctx, c, b.ID, ReasonRiderGone)
+		return err
 	})
 }
 
-// cancel cancels a booking in any state before its end.
+// cancel cancels a booking whose ride has not begun.
 func (m *ProcessManager) cancel(ctx context.Context, b Booking, why string) error {
 	c, err := m.command(ctx, "call off", b.ID, b.OpenedSeq)
 	if err != nil {
@@ -207,12 +211,35 @@ func settled(err error) bool {
 	return false
 }
 
-// Attend does what a booking calls for now, and returns when the scheduler must look at it again,
-// or zero if there is no need.
-func (m *ProcessManager) Attend(ctx context.Context, b Booking) (again time.Time, err error) {
-	switch {
-	case b.State == StateOpen:
+// Expiries is the duty of usersvc, which owns the event expired.
+type Expiries struct{ *ProcessManager }
+
+// Due expires what is overdue; see [ProcessManager.Expire].
+func (m Expiries) Due(ctx context.Context, at time.Time) (again time.Time, err error) {
+	_, err = m.Expire(ctx, at)
+	return time.Time{}, err
+}
+
+// Attend returns the deadline of an open booking.
+func (m Expiries) Attend(_ context.Context, b Booking) (again time.Time, err error) {
+	if b.State == StateOpen {
 		return b.Deadline, nil
+	}
+	return time.Time{}, nil
+}
+
+// Releases is the duty of ridersvc, which owns the event released.
+type Releases struct{ *ProcessManager }
+
+// Due is [ProcessManager.ReleaseNoShows].
+func (m Releases) Due(ctx context.Context, at time.Time) (again time.Time, err error) {
+	return m.ReleaseNoShows(ctx, at)
+}
+
+// Attend releases a booking whose rider has given too many wrong codes, and returns when the
+// patience with a rider on the way ends.
+func (m Releases) Attend(ctx context.Context, b Booking) (again time.Time, err error) {
+	switch {
 	case b.State == StateAccepted && m.config.Patience > 0:
 		return b.UpdatedAt.Add(m.config.Patience), nil
 	case b.State == StateArrived && b.WrongCodes >= MaxWrongCodes:

@@ -40,9 +40,9 @@ func (b *Booking) permits(e *Event) error {
 		return b.permitsCode(e.Actor)
 	case Completed:
 		return b.permitsRide(e.Actor, StateStarted)
-	case Cancelled:
+	case Cancelled, OperatorCancelled:
 		return b.permitsCancelled(e)
-	case Released:
+	case Released, OperatorReleased:
 		return b.permitsReleased(e)
 	case Expired:
 		return b.permitsExpired(e.When())
@@ -110,10 +110,14 @@ func (b *Booking) permitsCancelled(e *Event) error {
 	switch b.State {
 	case StateOpen, StateAccepted, StateArrived:
 	case StateStarted:
-		if e.Actor.Role != Service {
+		switch {
+		case e.Kind == OperatorCancelled, e.Former && e.Actor.Role == Service:
+		case e.Actor.Role == User:
 			return ErrWrongState.Saying(
 				"The ride has begun, so you cannot cancel it. Ask your raider to stop where you want to get off.",
 			)
+		default:
+			return ErrWrongState
 		}
 	default:
 		return b.loss()

@@ -31,7 +31,9 @@ var situations = []struct {
 		released      RRNNNN
 		expired       RRRRRN
 		rated         NNNNNR
-		rider_rated   RRNNNR`},
+		rider_rated   RRNNNR
+		operator_cancelled RRRRRN
+		operator_released  RRRRRN`},
 	{"open", []step{{Kind: booking.Requested, Actor: owner}}, `
 		requested     SSRRRR
 		accepted      RR+++R
@@ -43,7 +45,9 @@ var situations = []struct {
 		released      RRYYYS
 		expired       RRRRR+
 		rated         SYYYYR
-		rider_rated   RRYYYR`},
+		rider_rated   RRYYYR
+		operator_cancelled RRRRR+
+		operator_released  RRRRRS`},
 	{"open again", given(), `
 		requested     SSRRRR
 		accepted      RR++GR
@@ -55,7 +59,9 @@ var situations = []struct {
 		released      RRYYGS
 		expired       RRRRR+
 		rated         SYYYGR
-		rider_rated   RRYYGR`},
+		rider_rated   RRYYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRRS`},
 	{"accepted", taken(), `
 		requested     SSRRRR
 		accepted      RRAAAR
@@ -67,7 +73,9 @@ var situations = []struct {
 		released      RR+YG+
 		expired       RRRRRA
 		rated         SYSYGR
-		rider_rated   RRSYGR`},
+		rider_rated   RRSYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRR+`},
 	{"arrived", taken(step{Kind: booking.Arrived, Actor: rider}), `
 		requested     SSRRRR
 		accepted      RRAAAR
@@ -79,7 +87,9 @@ var situations = []struct {
 		released      RR+YG+
 		expired       RRRRRA
 		rated         SYSYGR
-		rider_rated   RRSYGR`},
+		rider_rated   RRSYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRR+`},
 	{
 		"arrived, four wrong codes",
 		taken(step{Kind: booking.Arrived, Actor: rider}, refused, refused, refused, refused),
@@ -94,7 +104,9 @@ var situations = []struct {
 		released      RR+YG+
 		expired       RRRRRA
 		rated         SYSYGR
-		rider_rated   RRSYGR`,
+		rider_rated   RRSYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRR+`,
 	},
 	{
 		"arrived, five wrong codes",
@@ -110,7 +122,9 @@ var situations = []struct {
 		released      RR+YG+
 		expired       RRRRRA
 		rated         SYSYGR
-		rider_rated   RRSYGR`,
+		rider_rated   RRSYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRR+`,
 	},
 	{"started", started, `
 		requested     SSRRRR
@@ -119,11 +133,13 @@ var situations = []struct {
 		started       RRSYGR
 		start_refused RRSYGR
 		completed     RR+YGR
-		cancelled     SYRRR+
+		cancelled     SYRRRS
 		released      RRSYGS
 		expired       RRRRRA
 		rated         SYSYGR
-		rider_rated   RRSYGR`},
+		rider_rated   RRSYGR
+		operator_cancelled RRRRR+
+		operator_released  RRRRRS`},
 	{"completed", completed, `
 		requested     SSRRRR
 		accepted      RRFFFR
@@ -135,7 +151,9 @@ var situations = []struct {
 		released      RRFYGF
 		expired       RRRRRF
 		rated         +Y+YGR
-		rider_rated   RR+YGR`},
+		rider_rated   RR+YGR
+		operator_cancelled RRRRRF
+		operator_released  RRRRRF`},
 	{"completed and rated by the user", with(completed, step{Kind: booking.Rated, Actor: owner}), `
 		requested     SSRRRR
 		accepted      RRFFFR
@@ -147,7 +165,9 @@ var situations = []struct {
 		released      RRFYGF
 		expired       RRRRRF
 		rated         TY+YGR
-		rider_rated   RR+YGR`},
+		rider_rated   RR+YGR
+		operator_cancelled RRRRRF
+		operator_released  RRRRRF`},
 	{
 		"completed and rated by both",
 		with(completed, step{Kind: booking.Rated, Actor: rider}, step{Kind: booking.Rated, Actor: owner}),
@@ -162,7 +182,9 @@ var situations = []struct {
 		released      RRFYGF
 		expired       RRRRRF
 		rated         TYTYGR
-		rider_rated   RRTYGR`,
+		rider_rated   RRTYGR
+		operator_cancelled RRRRRF
+		operator_released  RRRRRF`,
 	},
 	{"cancelled while open", given(step{Kind: booking.Cancelled, Actor: owner}), `
 		requested     SSRRRR
@@ -175,8 +197,10 @@ var situations = []struct {
 		released      RRYYGC
 		expired       RRRRRC
 		rated         CYYYGR
-		rider_rated   RRYYGR`},
-	{"cancelled on the way", with(started, step{Kind: booking.Cancelled, Actor: service}), `
+		rider_rated   RRYYGR
+		operator_cancelled RRRRRC
+		operator_released  RRRRRC`},
+	{"cancelled on the way", with(started, step{Kind: booking.OperatorCancelled, Actor: service}), `
 		requested     SSRRRR
 		accepted      RRCCCR
 		arrived       RRCYGR
@@ -187,7 +211,9 @@ var situations = []struct {
 		released      RRCYGC
 		expired       RRRRRC
 		rated         CYCYGR
-		rider_rated   RRCYGR`},
+		rider_rated   RRCYGR
+		operator_cancelled RRRRRC
+		operator_released  RRRRRC`},
 	{"expired", given(step{Kind: booking.Expired, Actor: service}), `
 		requested     SSRRRR
 		accepted      RRXXXR
@@ -199,7 +225,9 @@ var situations = []struct {
 		released      RRYYGX
 		expired       RRRRRX
 		rated         XYYYGR
-		rider_rated   RRYYGR`},
+		rider_rated   RRYYGR
+		operator_cancelled RRRRRX
+		operator_released  RRRRRX`},
 }
 
 var (
@@ -253,6 +281,10 @@ func decide(b booking.Booking, k booking.Kind, a booking.Actor, now time.Time) (
 		return b.Cancel(a, d.Reason)
 	case booking.Released:
 		return b.Release(a, d.Deadline, d.Reason)
+	case booking.OperatorCancelled:
+		return b.CancelAsOperator(a, d.Reason)
+	case booking.OperatorReleased:
+		return b.ReleaseAsOperator(a, d.Deadline, d.Reason)
 	case booking.Expired:
 		return b.Expire(a, now)
 	case booking.Rated, booking.RiderRated:
@@ -466,6 +498,9 @@ func TestDetails(t *testing.T) {
 		{"six stars", completed, step{Kind: booking.Rated, Actor: rider}, func(e *booking.Event) { e.Stars = 6 }, booking.ErrInvalidStars},
 		{"one star", completed, step{Kind: booking.Rated, Actor: rider}, func(e *booking.Event) { e.Stars = 1 }, nil},
 		{"five stars", completed, step{Kind: booking.Rated, Actor: owner}, func(e *booking.Event) { e.Stars = 5 }, nil},
+		{"a ride that has begun, cancelled by a service", started, step{Kind: booking.Cancelled, Actor: service}, func(*booking.Event) {}, booking.ErrWrongState},
+		{"the same, as older builds did", started, step{Kind: booking.Cancelled, Actor: service}, func(e *booking.Event) { e.Former = true }, nil},
+		{"the same, by its user", started, step{Kind: booking.Cancelled, Actor: owner}, func(e *booking.Event) { e.Former = true }, booking.ErrWrongState},
 		{"expired too early by a nanosecond", given(), step{Kind: booking.Expired, Actor: service}, func(e *booking.Event) { e.At = deadline.Add(-1) }, booking.ErrNotOverdue},
 		{"expired at its deadline", given(), step{Kind: booking.Expired, Actor: service}, func(e *booking.Event) { e.At = deadline }, nil},
 		{"expired early, decided late", given(), step{Kind: booking.Expired, Actor: service}, func(e *booking.Event) { e.Decided = deadline }, booking.ErrNotOverdue},
@@ -528,6 +563,9 @@ func TestMayBeCausedBy(t *testing.T) {
 		booking.Expired:      "service",
 		booking.Rated:        "user raider",
 		booking.RiderRated:   "raider",
+
+		booking.OperatorCancelled: "service",
+		booking.OperatorReleased:  "service",
 	}
 	for _, k := range append(booking.Kinds(), "", "stolen", "Requested") {
 		for _, r := range []booking.Role{booking.User, booking.Rider, booking.Service} {

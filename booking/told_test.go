@@ -35,7 +35,7 @@ func (h hearer) lost(by booking.Role) bool {
 		switch e.Kind {
 		case booking.Accepted:
 			rider = e.Actor.ID
-		case booking.Released:
+		case booking.Released, booking.OperatorReleased:
 			if rider == h.ID && e.Actor.Role == by {
 				return true
 			}
@@ -118,8 +118,8 @@ func lived(h booking.History) string {
 	b := h.Booking
 	s := fmt.Sprint(b.State, b.Rider, b.WrongCodes, b.UserStars, b.RiderStars)
 	for _, e := range h.Events {
-		if e.Kind == booking.Released || e.Kind == booking.Cancelled {
-			s += fmt.Sprint(" ", e.Kind, e.Actor.Role)
+		if k := e.Kind.Public(); k == booking.Released || k == booking.Cancelled {
+			s += fmt.Sprint(" ", k, e.Actor.Role)
 		}
 	}
 	return s + fmt.Sprint(b.ReleasedBy)
@@ -222,8 +222,7 @@ func TestReasonsNameWhoHasLeft(t *testing.T) {
 		{onTheWay, rider, booking.StateOpen, raider},
 		{there, owner, booking.StateCancelled, passenger},
 		{there, rider, booking.StateOpen, raider},
-		{riding, owner, booking.StateCancelled, passenger},
-		{riding, rider, booking.StateCancelled, raider},
+		{riding, owner, booking.StateStarted, ""},
 	} {
 		ledger := bookingtest.NewLedger()
 		desk, err := booking.NewDesk(ledger, booking.DeskOptions{Deadline: time.Hour})

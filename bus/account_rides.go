@@ -21,7 +21,15 @@ type Leaving struct {
 	Gone    bool         `json:"gone,omitempty"`
 }
 
-// leavingAnswer is usersvc's answer: empty, or an error.
+// ridesSubject returns where the service answers that owns the bookings of a role.
+func ridesSubject(r booking.Role) string {
+	if r == booking.Rider {
+		return RiderRidesSubject
+	}
+	return UserRidesSubject
+}
+
+// leavingAnswer is the service's answer: empty, or an error.
 type leavingAnswer struct {
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
@@ -34,18 +42,19 @@ const (
 	leavingPatience = 8 * time.Second
 )
 
-// ErrRidesUnknown says that usersvc did not answer for the rides of an account.
+// ErrRidesUnknown says that no service answered for the rides of an account.
 var ErrRidesUnknown = fault.New(fault.Unavailable, "rides_unknown",
 	"Your rides cannot be checked at the moment. Nothing was deleted. Please try again in a moment.").
 	After(2 * time.Second)
 
-// Withdraw asks usersvc to cancel the open bookings of an account that is about to be deleted.
+// Withdraw asks to cancel the open bookings of an account that is about to be deleted.
 // Errors: booking.ErrRideUnderWay, ErrRidesUnknown.
 func (c *Conn) Withdraw(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, false})
 }
 
-// Bereave asks usersvc to end the rides of a deleted account. Errors: ErrRidesUnknown.
+// Bereave asks to end the rides of a deleted account that have not begun. Errors:
+// booking.ErrRideUnderWay for one that only an operator can end, ErrRidesUnknown.
 func (c *Conn) Bereave(ctx context.Context, account string, role booking.Role) error {
 	return c.leaving(ctx, Leaving{leavingVersion, account, role, true})
 }
@@ -57,7 +66,7 @@ func (c *Conn) leaving(ctx context.Context, l Leaving) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, leavingPatience)
 	defer cancel()
-	m, err := c.Request(ctx, &nats.Msg{Subject: RidesSubject, Data: data})
+	m, err := c.Request(ctx, &nats.Msg{Subject: ridesSubject(l.Role), Data: data})
 	if err != nil {
 		return ErrRidesUnknown.Because(err)
 	}
@@ -73,27 +82,31 @@ func (c *Conn) leaving(ctx context.Context, l Leaving) error {
 	return ErrRidesUnknown.Because(errors.New(a.Code + ": " + a.Message))
 }
 
-// ServeRides answers Withdraw and Bereave until ctx ends, and then returns nil. Instances share the
-// requests.
-func (c *Conn) ServeRides(ctx context.Context, answer func(context.Context, Leaving) error) error {
-	sub, err := c.nc.QueueSubscribe(RidesSubject, "usersvc", func(m *nats.Msg) {
-		go c.answerRides(ctx, m, answer)
+// ServeRides answers Withdraw and Bereave for accounts of a role until ctx ends, and then returns
+// nil. Instances share the requests.
+func (c *Conn) ServeRides(
+	ctx context.Context, role booking.Role, answer func(context.Context, Leaving) error,
+) error {
+	subject := ridesSubject(role)
+	sub, err := c.nc.QueueSubscribe(subject, "rides", func(m *nats.Msg) {
+		go c.answerRides(ctx, m, role, answer)
 	})
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", RidesSubject, err)
+		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	<-ctx.Done()
 	_ = sub.Unsubscribe() // fails without a connection, and then there is no subscription
 	return nil
 }
 
-func (c *Conn) answerRides(ctx context.Context, m *nats.Msg, answer func(context.Context, Leaving) error) {
+func (c *Conn) answerRides(
+	ctx context.Context, m *nats.Msg, role booking.Role, answer func(context.Context, Leaving) error,
+) {
 	ctx, cancel := context.WithTimeout(ctx, leavingPatience)
 	defer cancel()
 	var l Leaving
 	err := json.Unmarshal(m.Data, &l)
-	if err == nil && (l.Version != leavingVersion || !booking.ValidID(l.Account) || l.Role != booking.User &&
-		l.Role != booking.Rider) {
+	if err == nil && (l.Version != leavingVersion || !booking.ValidID(l.Account) || l.Role != role) {
 		err = errors.New("it names no account")
 	}
 	if err == nil {

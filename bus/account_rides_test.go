@@ -24,14 +24,19 @@ func TestRidesOfAnAccount(t *testing.T) {
 	asked := make(chan bus.Leaving, 1)
 	says := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	over := make(chan error, 1)
-	serves := e.Connect(t)
-	go func() {
-		over <- serves.ServeRides(ctx, func(_ context.Context, l bus.Leaving) error {
-			asked <- l
-			return <-says
-		})
-	}()
+	over := make(chan error, 2)
+	for _, role := range []booking.Role{booking.User, booking.Rider} {
+		serves := e.Connect(t)
+		go func() {
+			over <- serves.ServeRides(ctx, role, func(_ context.Context, l bus.Leaving) error {
+				if l.Role != role {
+					t.Errorf("the service of a %s's bookings is asked for %+v", role, l)
+				}
+				asked <- l
+				return <-says
+			})
+		}()
+	}
 	says <- nil
 	wait.Until(t, "the service answers", func() bool {
 		return asks.Withdraw(t.Context(), tokentest.Ulla,
@@ -40,8 +45,12 @@ func TestRidesOfAnAccount(t *testing.T) {
 	if got := <-asked; got.Account != tokentest.Ulla || got.Role != booking.User || got.Gone {
 		t.Errorf("asked for %+v", got)
 	}
+	var err error
 	says <- booking.ErrRideUnderWay
-	err := asks.Withdraw(t.Context(), tokentest.Rita, booking.Rider)
+	wait.Until(t, "the other service answers", func() bool {
+		err = asks.Withdraw(t.Context(), tokentest.Rita, booking.Rider)
+		return !errors.Is(err, bus.ErrRidesUnknown)
+	})
 	if f := fault.From(err); f.Kind != fault.Conflict || f.Code != booking.ErrRideUnderWay.Code ||
 		f.Message != booking.ErrRideUnderWay.Message {
 		t.Errorf("a ride is under way: %v", err)
@@ -58,7 +67,9 @@ func TestRidesOfAnAccount(t *testing.T) {
 		t.Errorf("what is no account: %v", err)
 	}
 	stop()
-	if err := <-over; err != nil {
-		t.Errorf("it ends with %v", err)
+	for range 2 {
+		if err := <-over; err != nil {
+			t.Errorf("it ends with %v", err)
+		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Settings of the shared consumer. Its readers depend on them too.
+// Settings of the shared consumers. Their readers depend on them too.
 const (
 	// TaskWait is how long NATS waits for an instance that is silent about a message, before it
 	// redelivers the message to another one.
@@ -16,11 +16,11 @@ const (
 	taskHeartbeat = time.Second
 )
 
-// timersConsumer returns the consumer of timers that have fired, which all instances share.
-// Provision creates it; the services only use it.
-func timersConsumer() jetstream.ConsumerConfig {
+// timersConsumer returns a consumer of timers that have fired, which all instances of a service
+// share. Provision creates it; the service only uses it.
+func timersConsumer(name string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
-		Durable: TimersConsumer, Description: "timers that have gone off", FilterSubject: TimerDuePrefix + "*",
+		Durable: name, Description: "timers that have gone off", FilterSubject: TimerDuePrefix + "*",
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: TaskWait, MaxAckPending: 4 * TaskBatch,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 	}

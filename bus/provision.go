@@ -77,8 +77,10 @@ func Provision(ctx context.Context, c *Conn, p Plan) error {
 			return errors.Join(err, c.undo(ctx, fresh, err))
 		}
 	}
-	if err := c.provisionConsumer(ctx, TimersStream, timersConsumer()); err != nil {
-		return err
+	for _, name := range TimersConsumers() {
+		if err := c.provisionConsumer(ctx, TimersStream, timersConsumer(name)); err != nil {
+			return err
+		}
 	}
 	for _, want := range p.buckets() {
 		if err := c.provisionBucket(ctx, want, p); err != nil {
@@ -155,6 +157,15 @@ func (c *Conn) HasLedger(ctx context.Context) error {
 	})
 }
 
+// HasTimers returns nil when the consumer of timers of that name exists. Errors are those of
+// Provisioned.
+func (c *Conn) HasTimers(ctx context.Context, name string) error {
+	return c.look(ctx, TimersStream, func() error {
+		_, err := c.js.Consumer(ctx, TimersStream, name)
+		return err
+	})
+}
+
 // look explains why find has found nothing.
 func (c *Conn) look(ctx context.Context, stream string, find func() error) error {
 	if !c.IsUp() {
@@ -167,7 +178,7 @@ func (c *Conn) look(ctx context.Context, stream string, find func() error) error
 			return err
 		}
 		return checkLayout(&ledger.CachedInfo().Config)
-	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 		return ErrNotProvisioned
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		errors.Is(err, nats.ErrNoResponders):

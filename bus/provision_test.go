@@ -90,6 +90,14 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for _, name := range bus.TimersConsumers() {
+			if err := conn.JetStream().DeleteConsumer(ctx, bus.TimersStream, name); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.HasTimers(ctx, name); !errors.Is(err, bus.ErrNotProvisioned) {
+				t.Errorf("without consumer %s: %v", name, err)
+			}
+		}
 		account := booking.NewID()
 		if _, err := conn.Bucket(bus.AccountsBucket).Create(ctx, account, []byte("here")); err != nil {
 			t.Fatal(err)
@@ -98,6 +106,11 @@ func TestProvisionAddsWhatAnOlderOneLacks(t *testing.T) {
 		for range 2 {
 			if err := bus.Provision(ctx, conn, plan); err != nil {
 				t.Fatal(err)
+			}
+		}
+		for _, name := range bus.TimersConsumers() {
+			if err := conn.HasTimers(ctx, name); err != nil {
+				t.Errorf("consumer %s: %v", name, err)
 			}
 		}
 		if v, _, err := conn.Bucket(bus.AccountsBucket).Get(ctx, account); err != nil || string(v) != "here" {

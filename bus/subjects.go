@@ -23,8 +23,9 @@ const (
 	RidersBucket      = "RIDERS"
 	TurnsBucket       = "TURNS"
 
-	// A durable consumer, which all instances share.
-	TimersConsumer = "timers" // of the timers: timers that have fired
+	// Durable consumers of timers that have fired. All instances of a service share one.
+	ExpiriesConsumer = "timers"   // usersvc's
+	ReleasesConsumer = "releases" // ridersvc's
 
 	// Durable consumers of the ledger that only an older version reads. Provision deletes them once
 	// nobody does any more.
@@ -67,7 +68,8 @@ const (
 	PublicKeySubject    = "auth.public-key"
 	JWKSSubject         = "auth.jwks"
 	ServiceTokenSubject = "auth.service-token" //nolint:gosec // a subject
-	RidesSubject        = "rides.of-account"
+	UserRidesSubject    = "rides.of-user"      // usersvc answers for the bookings of a user
+	RiderRidesSubject   = "rides.of-rider"     // and ridersvc for those of a rider
 
 	// A bucket is a stream with a name and subjects of its own.
 	bucketStream = "KV_"
@@ -106,6 +108,9 @@ const (
 	FeedOpenPattern = FeedRiderPrefix + "*" + FeedOpenToken + "*.*.*"
 	FleetPattern    = PositionPrefix + "*"
 )
+
+// TimersConsumers returns the consumers of timers that have fired.
+func TimersConsumers() []string { return []string{ExpiriesConsumer, ReleasesConsumer} }
 
 // Buckets returns the names of all buckets, in the order in which Provision makes them.
 func Buckets() []string {

@@ -12,7 +12,7 @@ func eventView(c *booking.Change) (e web.Event, visible bool) {
 	if !visible {
 		return web.Event{}, false
 	}
-	switch c.Event.Kind {
+	switch c.Event.Kind.Public() {
 	case booking.Cancelled, booking.Released:
 		v.Reason = c.Event.Reason
 	}

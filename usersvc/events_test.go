@@ -107,6 +107,34 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// What an operator decides looks like what anybody decides.
+func TestWatchSeesOperators(t *testing.T) {
+	e, url := streaming(t, web.StreamLimits{})
+	id := e.book(ulla)
+	s := webtest.Watch(t, events(url, id), e.user(ulla))
+	s.Want("requested")
+	operator := booking.NewID()
+	for _, act := range []func() (booking.Booking, error){
+		func() (booking.Booking, error) {
+			return e.desk.Accept(t.Context(), command(booking.Rider, rolf), id)
+		},
+		func() (booking.Booking, error) {
+			return e.desk.ReleaseAsOperator(t.Context(), command(booking.Service, operator), id, "a dead phone")
+		},
+		func() (booking.Booking, error) {
+			return e.desk.CancelAsOperator(t.Context(), command(booking.Service, operator), id, "a flood")
+		},
+	} {
+		if _, err := act(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Want("accepted")
+	s.Want("released", `"event":"released"`, `"state":"open"`)
+	s.Want("cancelled", `"event":"cancelled"`, `"reason":"a flood"`)
+	s.Ended("booking_over")
+}
+
 // Who has heard all of a booking that is over does not come back again and again, as clients of
 // this kind do after any other end. Who has heard what the ledger does not have, for it was
 // restored from before that, begins again.

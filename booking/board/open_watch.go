@@ -10,7 +10,7 @@ import (
 // An OpenChange says that a booking has become open, or has ceased to be.
 type OpenChange struct {
 	Seq     uint64       // of the event
-	Kind    booking.Kind // of the event; Requested or Released: it has become open
+	Kind    booking.Kind // Kind.Public of the event; Requested or Released: it has become open
 	At      time.Time
 	ID      booking.ID
 	Booking booking.Booking // its present state if it has become open, or else zero
@@ -146,7 +146,7 @@ func (w *OpenWatch) Take(now time.Time, limit int) (found []OpenChange, more boo
 func (w *OpenWatch) resolve(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
 	told := OpenChange{
-		Seq: c.seq, Kind: booking.Kinds()[c.kind-1], At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline),
+		Seq: c.seq, Kind: booking.Kinds()[c.kind-1].Public(), At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline),
 	}
 	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
 		return OpenChange{}, false // the booking was not open to this rider before, and is not now

@@ -115,13 +115,13 @@ func TestOpenWatch(t *testing.T) {
 			rider,
 		),
 		c.event("a", booking.Arrived, rider),
-		c.event("b", booking.Cancelled, owner),
+		c.event("b", booking.OperatorCancelled, service),
 		c.event(
 			"d",
 			booking.Requested,
 			owner,
 		),
-		c.event("a", booking.Released, rider),
+		c.event("a", booking.OperatorReleased, service),
 		c.event("late", booking.Expired, service),
 	)
 	<-o.w.Changed()

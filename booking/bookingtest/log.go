@@ -125,6 +125,9 @@ func (l *Log) Append(
 	if err := ctx.Err(); err != nil {
 		return booking.History{}, ErrAway.Because(err)
 	}
+	if slices.ContainsFunc(events, func(e booking.Event) bool { return e.Kind == booking.Accepted }) {
+		return booking.History{}, booking.ErrNotEngaged
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h, err := l.append(c, id, after, events)

@@ -20,11 +20,15 @@ var Transitions = map[booking.Kind]map[booking.State]booking.State{
 	booking.StartRefused: {booking.StateArrived: booking.StateArrived},
 	booking.Completed:    {booking.StateStarted: booking.StateCompleted},
 	booking.Cancelled: {booking.StateOpen: booking.StateCancelled, booking.StateAccepted: booking.StateCancelled,
-		booking.StateArrived: booking.StateCancelled, booking.StateStarted: booking.StateCancelled},
-	booking.Released:   {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
-	booking.Expired:    {booking.StateOpen: booking.StateExpired},
-	booking.Rated:      {booking.StateCompleted: booking.StateCompleted},
-	booking.RiderRated: {booking.StateCompleted: booking.StateCompleted},
+		booking.StateArrived: booking.StateCancelled},
+	booking.OperatorCancelled: {booking.StateOpen: booking.StateCancelled,
+		booking.StateAccepted: booking.StateCancelled, booking.StateArrived: booking.StateCancelled,
+		booking.StateStarted: booking.StateCancelled},
+	booking.OperatorReleased: {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
+	booking.Released:         {booking.StateAccepted: booking.StateOpen, booking.StateArrived: booking.StateOpen},
+	booking.Expired:          {booking.StateOpen: booking.StateExpired},
+	booking.Rated:            {booking.StateCompleted: booking.StateCompleted},
+	booking.RiderRated:       {booking.StateCompleted: booking.StateCompleted},
 }
 
 // Sane fails the test unless events can produce b.
@@ -114,11 +118,14 @@ func (s *Random) stored() time.Time {
 // Town is near many pickups.
 var Town = booking.Place{Lat: -17, Lng: 180}
 
+// ends are events that would end most bookings early.
+var ends = []booking.Kind{booking.Cancelled, booking.OperatorCancelled, booking.Expired}
+
 // wish returns a plausible event for b.
 func (s *Random) wish(b booking.Booking) booking.Event {
 	var ks []booking.Kind
 	for _, k := range booking.Kinds() {
-		if _, ok := Transitions[k][b.State]; ok && (k != booking.Cancelled && k != booking.Expired || s.IntN(6) == 0) {
+		if _, ok := Transitions[k][b.State]; ok && (!slices.Contains(ends, k) || s.IntN(6) == 0) {
 			ks = append(ks, k)
 		}
 	}
@@ -155,7 +162,7 @@ func (s *Random) wish(b booking.Booking) booking.Event {
 		e.Actor = Pick(s, TheRider, Other, Former)
 	case booking.Cancelled:
 		e.Actor = Pick(s, booking.Actor{ID: string(b.User), Role: booking.User}, Service)
-	case booking.Expired:
+	case booking.Expired, booking.OperatorCancelled, booking.OperatorReleased:
 		e.Actor = Service
 	case booking.Rated:
 		e.Actor = Pick(s, e.Actor, booking.Actor{ID: string(b.User), Role: booking.User})

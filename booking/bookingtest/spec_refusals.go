@@ -48,7 +48,7 @@ func (s ride) refuses(c *Call) string {
 		switch {
 		case over:
 			return s.loss()
-		case s.state == booking.StateStarted && c.Actor.Role != booking.Service:
+		case s.state == booking.StateStarted:
 			return "wrong_state"
 		}
 	case OpRate:

@@ -63,10 +63,10 @@ func (s Step) Event() booking.Event {
 		e.Pickup, e.Dropoff = &booking.Place{Lat: 12.97, Lng: 77.59}, &booking.Place{Lat: 13.2, Lng: 77.7}
 		e.Quote = &booking.Quote{Metres: 36_700, Minutes: 101, Fare: 36_345, Currency: "INR"}
 		e.Deadline = Deadline
-	case booking.Released:
+	case booking.Released, booking.OperatorReleased:
 		e.Deadline = Deadline
 		e.Reason = "puncture"
-	case booking.Cancelled:
+	case booking.Cancelled, booking.OperatorCancelled:
 		e.Reason = "rain"
 	case booking.Rated, booking.RiderRated:
 		e.Stars = 4

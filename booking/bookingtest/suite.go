@@ -97,11 +97,22 @@ func requested(c booking.Command) booking.Event {
 // append appends events, and fails the test on an error.
 func (s *suite) append(c booking.Command, after booking.History, events ...booking.Event) booking.History {
 	s.Helper()
-	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
+	h, err := s.store(s.Log, c, after, events...)
 	if err != nil {
 		s.Fatalf("append %v: %v", kinds(events), err)
 	}
 	return h
+}
+
+// store appends events to a log, an acceptance with its rider's present engagement.
+func (s *suite) store(
+	log booking.Log, c booking.Command, after booking.History, events ...booking.Event,
+) (booking.History, error) {
+	s.Helper()
+	if len(events) == 1 && events[0].Kind == booking.Accepted {
+		return log.Engage(s.Context(), c, s.id, after, s.engagement(c), events[0])
+	}
+	return log.Append(s.Context(), c, s.id, after, events...)
 }
 
 // load reads the booking through the other log, and fails the test on an error.
@@ -117,7 +128,7 @@ func (s *suite) load(r booking.Reading) booking.History {
 // moved fails the test unless an append after a history returns ErrMoved.
 func (s *suite) moved(c booking.Command, after booking.History, events ...booking.Event) {
 	s.Helper()
-	h, err := s.Log.Append(s.Context(), c, s.id, after, events...)
+	h, err := s.store(s.Log, c, after, events...)
 	if !errors.Is(err, booking.ErrMoved) {
 		s.Errorf("append %v: %v, want ErrMoved", kinds(events), err)
 	}
@@ -314,6 +325,12 @@ func (s *suite) everyKind() {
 		event(rider, booking.RiderRated, booking.Details{Stars: 1}),
 	)
 	story(event(user, booking.Requested, booking.Details{Deadline: past}), event(service, booking.Expired))
+	story(
+		requested(user),
+		event(rider, booking.Accepted),
+		event(service, booking.OperatorReleased, booking.Details{Deadline: future, Reason: reason}),
+		event(service, booking.OperatorCancelled, booking.Details{Reason: reason}),
+	)
 }
 
 func (s *suite) mustBeNew() {

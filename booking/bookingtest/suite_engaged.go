@@ -39,6 +39,9 @@ func (s *suite) engages() {
 		id, h := s.open()
 		s.id = id
 		c, e := again(rider), event(rider, booking.Accepted)
+		if _, err := s.Log.Append(s.Context(), c, id, h, e); err == nil || errors.Is(err, booking.ErrMoved) {
+			s.Errorf("an acceptance without its record: %v, want an error", err)
+		}
 		h, err := s.Log.Engage(s.Context(), c, id, h, at, e)
 		if err != nil {
 			s.Fatalf("engage: %v", err)

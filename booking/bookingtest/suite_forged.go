@@ -117,7 +117,7 @@ func (s *suite) race() {
 			if i%2 == 1 {
 				log = s.Other
 			}
-			_, errs[i] = log.Append(s.Context(), c, s.id, h, event(c, booking.Accepted))
+			_, errs[i] = log.Engage(s.Context(), c, s.id, h, booking.Engagement{}, event(c, booking.Accepted))
 		})
 	}
 	close(start)
@@ -160,7 +160,7 @@ func (s *suite) fresh() {
 						two.Actor: two.Proof}[e.Actor],
 				},
 			)
-			if h, err = writer.Append(s.Context(), c, s.id, h, e); err != nil {
+			if h, err = s.store(writer, c, h, e); err != nil {
 				s.Fatalf("round %d: append %s: %v", round, e.Kind, err)
 			}
 			for who, log := range map[string]booking.Log{"its writer": writer, "another": reader} {

@@ -98,13 +98,17 @@ func request(all []share, subject, from, to string) []share {
 // answeredIn returns the account in which a subject is answered, or stored. It is empty for what is
 // only heard.
 func answeredIn(subject string) string {
+	switch subject {
+	case bus.UserRidesSubject:
+		return UsersvcAccount
+	case bus.RiderRidesSubject:
+		return RidersvcAccount
+	}
 	switch first, _, _ := strings.Cut(subject, "."); first {
 	case "$JS", "$KV", "ledger", "timer", "quarantine", "audit":
 		return Account
 	case "auth", "$SRV":
 		return AuthsvcAccount
-	case "rides":
-		return UsersvcAccount
 	case "$SYS":
 		return SystemAccount
 	}

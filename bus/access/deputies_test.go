@@ -27,9 +27,9 @@ func targets() []string {
 		"feed.booking." + b + ".2.accepted", "feed.user." + tokentest.Ulla + "." + b + ".2.accepted",
 		"feed.rider." + tokentest.Rita + "." + b + ".2.accepted",
 		"feed.rider." + tokentest.Rita + ".open." + b + ".7.open", "fleet.position." + tokentest.Rita,
-		"auth.service-token", "auth.jwks", "rides.of-account", "$SRV.PING",
+		"auth.service-token", "auth.jwks", "rides.of-user", "rides.of-rider", "$SRV.PING",
 		"$JS.API.STREAM.CREATE.MORE", "$JS.API.CONSUMER.CREATE.BOOKINGS.more", "$JS.API.STREAM.LEADER.STEPDOWN.BOOKINGS",
-		"$JS.ACK.TIMERS.timers.1.1.1.1.0", "$JS.API.CONSUMER.DELETE.TIMERS.timers",
+		"$JS.ACK.TIMERS.timers.1.1.1.1.0", "$JS.ACK.TIMERS.releases.1.1.1.1.0", "$JS.API.CONSUMER.DELETE.TIMERS.timers",
 		"$SYS.REQ.USER.AUTH", "$SYS.REQ.SERVER.PING.KICK",
 		"_INBOX.x", "_INBOX_" + tokentest.Ulla + ".x",
 	}
@@ -145,13 +145,13 @@ func TestWalkOfDeputies(t *testing.T) {
 		heard.listen(t, at[access.Watcher], "booking.>")
 		heard.listen(t, at[user], "_INBOX_"+tokentest.Ulla+".>")
 		heard.listen(t, at[access.Authsvc], "auth.service-token", "_INBOX_authsvc.x")
-		heard.listen(t, at[access.Usersvc], "rides.of-account", "_INBOX_usersvc.x")
-		heard.listen(t, at[access.Ridersvc], "_INBOX_ridersvc.x")
+		heard.listen(t, at[access.Usersvc], "rides.of-user", "_INBOX_usersvc.x")
+		heard.listen(t, at[access.Ridersvc], "rides.of-rider", "_INBOX_ridersvc.x")
 		js := e.ConnectAs(t, access.Operator).JetStream()
 		// Something to be lost in each stream, and to be fetched.
 		for _, subject := range []string{"audit.auth.login", "quarantine.1", "$KV.KEYS.jwks", "$KV.ACCOUNTS.a",
 			"$KV.SESSIONS.a", "$KV.REVOCATIONS.s.x", "$KV.LIMITS.a", "$KV.FAMILIAR.a", "$KV.RIDERS.a",
-			"ledger.booking." + b + ".9.cancelled"} {
+			"ledger.booking." + b + ".9.operator_cancelled"} {
 			if _, err := js.Publish(t.Context(), subject, []byte("{}")); err != nil {
 				t.Fatalf("%s: %v", subject, err)
 			}

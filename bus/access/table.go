@@ -54,50 +54,54 @@ func authsvc() Grant {
 		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
-		publish(bus.AuditPattern, bus.JWKSSubject, bus.RidesSubject, api("STREAM.INFO", bus.LedgerStream)),
+		publish(bus.AuditPattern, bus.JWKSSubject, bus.UserRidesSubject, bus.RiderRidesSubject,
+			api("STREAM.INFO", bus.LedgerStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
 		answers(),
 	)
 }
 
-// usersvc writes the events of users and of the system, and publishes the feed.
+// usersvc writes the events of users and of deadlines that have passed, and publishes the feed.
 func usersvc() Grant {
 	return grant(Usersvc, UsersvcAccount,
-		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired, booking.Released),
-		bookings(),
+		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired),
+		bookings(bus.ExpiriesConsumer),
 		bucket(bus.TurnsBucket), // one instance publishes the feed
 		// where the feed of the version before has ended
 		publish(api("CONSUMER.INFO", bus.LedgerStream, bus.FormerFeedConsumer)),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),
 		// authsvc asks for the bookings of an account before it deletes it
-		subscribe(bus.RidesSubject),
+		subscribe(bus.UserRidesSubject),
 		answers(),
 	)
 }
 
-// ridersvc writes the events of riders and of the system. Only it marks a rider as engaged.
+// ridersvc writes the events of riders, and releases bookings whose rider does not come. Only it
+// marks a rider as engaged.
 func ridersvc() Grant {
 	return grant(Ridersvc, RidersvcAccount,
 		appends(booking.Accepted, booking.Arrived, booking.Started, booking.StartRefused, booking.Completed,
-			booking.Released, booking.RiderRated, booking.Expired),
+			booking.Released, booking.RiderRated),
 		publish(bus.EngagedPattern, bus.FleetPattern, bus.FeedOpenPattern),
 		bucket(bus.RidersBucket),
-		bookings(),
+		bookings(bus.ReleasesConsumer),
+		subscribe(bus.RiderRidesSubject),
+		answers(),
 	)
 }
 
-// operator administers streams and reads everything. The only events it writes end bookings that
-// nobody else can end.
+// operator administers streams and reads everything. The events it writes are of kinds that no
+// service may write.
 //
 // No client may subscribe to the subjects of a stream, not even the operator. Only the operator may
 // create consumers. A consumer delivers to any subject that it names, but only while a client has
 // subscribed to exactly that subject: without such a subscription none can write into a stream.
 func operator() Grant {
 	return grant(Operator, Account,
-		appends(booking.Cancelled, booking.Released),
+		appends(booking.OperatorCancelled, booking.OperatorReleased),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
-			bus.AuditPattern, bus.QuarantinePattern),
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.UserRidesSubject,
+			bus.RiderRidesSubject, bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket, bus.TurnsBucket)...),
 		subscribe("_INBOX.>", "booking.>", "rider.>", "kv.>", "feed.>", "fleet.>", "$JS.EVENT.>", "$JS.SNAPSHOT.>"),
@@ -134,9 +138,9 @@ func ConnectionsSubject(server string) string { return "$SYS.REQ.SERVER." + serv
 // KickSubject is where a server takes requests to close a connection.
 func KickSubject(server string) string { return "$SYS.REQ.SERVER." + server + ".KICK" }
 
-// bookings lets usersvc and ridersvc read the ledger, and act for the system when a deadline
-// passes.
-func bookings() right {
+// bookings lets usersvc and ridersvc read the ledger, and act for the system when a timer of their
+// consumer fires.
+func bookings(timers string) right {
 	return all(
 		verifies(),
 		reads(bus.LedgerStream),
@@ -144,7 +148,7 @@ func bookings() right {
 		bucket(bus.BoardsBucket),
 		reads(bus.BucketStream(bus.BoardsBucket)),
 		publish(api("STREAM.PURGE", bus.BucketStream(bus.BoardsBucket))),
-		takes(bus.TimersStream, bus.TimersConsumer),
+		takes(bus.TimersStream, timers),
 		publish(bus.TimerPattern, bus.QuarantinePattern, bus.ServiceTokenSubject),
 		subscribe(bus.FleetPattern),
 	)

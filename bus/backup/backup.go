@@ -203,19 +203,22 @@ func awaitIdle(ctx context.Context, conn *bus.Conn, otherwise *fault.Error) erro
 }
 
 // servicesRunning reports whether authsvc answers, or any instance of the other services pulls
-// from their shared consumer.
+// from its consumer.
 func servicesRunning(ctx context.Context, conn *bus.Conn) (bool, error) {
 	if answers, err := trust.AuthAnswers(ctx, conn); answers || err != nil {
 		return answers, err
 	}
-	consumer, err := conn.JetStream().Consumer(ctx, bus.TimersStream, bus.TimersConsumer)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
-		return false, nil
-	case err != nil:
-		return false, err
+	for _, name := range bus.TimersConsumers() {
+		consumer, err := conn.JetStream().Consumer(ctx, bus.TimersStream, name)
+		switch {
+		case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return false, err
+		case consumer.CachedInfo().NumWaiting > 0:
+			return true, nil
+		}
 	}
-	return consumer.CachedInfo().NumWaiting > 0, nil
+	return false, nil
 }
 
 // A copier is a backup in progress.

@@ -59,7 +59,8 @@ func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (
 		t.Fatal(err)
 	}
 	follower := ledger.Follow(shown)
-	keeper, err := timers.NewScheduler(ledger, follower, manager)
+	keeper, err := timers.NewScheduler(ledger, follower, bus.ExpiriesConsumer,
+		booking.Expiries{ProcessManager: manager})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func (p *system) keepTime(t testing.TB, ledger *ledger.Ledger, conn *bus.Conn) (
 func (p *system) awaitPulling(t testing.TB) {
 	t.Helper()
 	wait.Until(t, "an instance pulls from a consumer", func() bool {
-		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.TimersConsumer)
+		c, err := p.conn.JetStream().Consumer(bounded(t), bus.TimersStream, bus.ExpiriesConsumer)
 		return err == nil && c.CachedInfo().NumWaiting > 0
 	})
 }

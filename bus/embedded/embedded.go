@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,8 +49,8 @@ type Config struct {
 	// TLS is the TLS configuration for clients that connect over a socket; see package certfile.
 	// nil: unencrypted, which is allowed on loopback only.
 	TLS *tls.Config
-	// MaxConnections bounds the connections of clients, those of this process among them. 0: as
-	// many as NATS allows.
+	// MaxConnections bounds the connections of clients over sockets. 0: as many as NATS allows.
+	// Connections of this process come on top, and take no file.
 	MaxConnections int
 }
 
@@ -139,7 +140,9 @@ func (s *Server) options() (*server.Options, error) {
 	opts.ServerName = "pillion"
 	opts.JetStream, opts.StoreDir, opts.JetStreamMaxMemory, opts.JetStreamMaxStore = true, c.Dir, maxMemory, maxStore
 	opts.SyncAlways, opts.SyncInterval = c.SyncAlways, c.SyncInterval
-	opts.MaxConn = c.MaxConnections
+	if opts.MaxConn = c.MaxConnections; opts.MaxConn > 0 {
+		opts.MaxConn += ownConnections
+	}
 	opts.DontListen, opts.DisableShortFirstPing = c.Addr == "", true
 	if c.Addr != "" {
 		opts.Host, _, _ = net.SplitHostPort(c.Addr)
@@ -250,11 +253,37 @@ func lockDir(dir string) (*flock.Flock, error) {
 // Provider returns s for [bus.Config], to connect without a socket.
 func (s *Server) Provider() nats.InProcessConnProvider { return s }
 
-// InProcessConn returns a new connection to the server without a socket.
+// ownConnections is how many connections this process may have: one for each service and the
+// callout, one for the operator, and some that are being replaced.
+const ownConnections = 16
+
+// InProcessConn returns a new connection to the server without a socket. NATS counts those like all
+// others, so after a restart strangers may have taken their places. Then the newest strangers go.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if err := s.makeRoom(); err != nil {
+		return nil, err
+	}
 	return s.srv.InProcessConn()
+}
+
+// makeRoom closes the newest connections over sockets, if there is no place for another one.
+func (s *Server) makeRoom() error {
+	most := s.config.MaxConnections + ownConnections
+	if s.config.MaxConnections == 0 || s.srv.NumClients() < most {
+		return nil
+	}
+	all, err := s.srv.Connz(&server.ConnzOptions{Sort: server.ByCid, Limit: most})
+	if err != nil {
+		return fmt.Errorf("list the connections to NATS: %w", err)
+	}
+	strangers := slices.DeleteFunc(all.Conns, func(c *server.ConnInfo) bool { return c.IP == "" })
+	slices.SortFunc(strangers, func(a, b *server.ConnInfo) int { return cmp.Compare(b.Cid, a.Cid) })
+	for _, c := range strangers[:min(ownConnections, len(strangers))] {
+		_ = s.srv.DisconnectClientByID(c.Cid) // it may have gone
+	}
+	return nil
 }
 
 // URL returns the URL of the address on which the server listens. It may be that of all interfaces.
@@ -274,8 +303,9 @@ func (s *Server) Stop() error {
 
 // A logger writes the server's log to slog, without tokens: the server quotes what a client sends
 // as its user, for example. It demotes notices to debug messages, and errors of one client to
-// warnings, of which it writes one a second: anyone who may connect can cause those, and an error
-// is for an operator.
+// warnings, because an error is for an operator, and anyone who may connect can cause those. For
+// the same reason it writes one a second. What a client in this process is refused is a fault of
+// ours, and is always written.
 type logger struct {
 	log     *slog.Logger
 	clients *ration.Lines
@@ -293,12 +323,18 @@ func (l logger) Errorf(format string, v ...any) {
 		l.log.Error(text(format, v))
 		return
 	}
-	if missed, ok := l.clients.Next(time.Now()); ok && missed > 0 {
+	if strings.HasPrefix(format, inProcess) {
+		l.log.Warn(text(format, v))
+	} else if missed, ok := l.clients.Next(time.Now()); ok && missed > 0 {
 		l.log.Warn(text(format, v), "unlogged", missed)
 	} else if ok {
 		l.log.Warn(text(format, v))
 	}
 }
+
+// inProcess begins what the server says about a client in this process, in place of an address.
+const inProcess = "pipe - cid:"
+
 func (l logger) Fatalf(format string, v ...any) { l.log.Error(text(format, v)) }
 
 // text returns a message for the log.

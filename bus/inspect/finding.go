@@ -29,7 +29,8 @@ const (
 	FoundTwoRiders What = "two_riders"
 	// FoundTwoRides is an acceptance by a rider who already has another booking.
 	FoundTwoRides What = "two_rides"
-	// FoundNotEngaged is an acceptance without the engagement record in the message before.
+	// FoundNotEngaged is an acceptance, with its rider's valid token, without the engagement record
+	// in the message before. Readers reject it, unless an older build has stored it.
 	FoundNotEngaged What = "not_engaged"
 	// FoundEngagedAlone is an engagement record without the acceptance in the message behind.
 	FoundEngagedAlone What = "engaged_alone"

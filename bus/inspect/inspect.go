@@ -181,6 +181,7 @@ func (i *inspector) readTo(ctx context.Context, target uint64) error {
 		return err
 	}
 	defer messages.Close()
+	var before bus.Message
 	for i.Last < target {
 		m, _, err := messages.Next()
 		if err != nil {
@@ -196,9 +197,10 @@ func (i *inspector) readTo(ctx context.Context, target uint64) error {
 					Detail: fmt.Sprintf("messages %d to %d are gone", i.Last+1, m.Seq-1)})
 			}
 		}
-		if err := i.take(ctx, m); err != nil {
+		if err := i.take(ctx, m, before); err != nil {
 			return err
 		}
+		before = m
 		i.Last = m.Seq
 		i.Board.Advance(m.Seq)
 	}
@@ -214,8 +216,9 @@ func (i *inspector) stream(ctx context.Context) (jetstream.Stream, uint64, error
 	return s, max(s.CachedInfo().State.FirstSeq, 1), nil
 }
 
-// take inspects one message. It returns only ctx's error, or one of a broken board.
-func (i *inspector) take(ctx context.Context, m bus.Message) error {
+// take inspects one message, with the one that was read before it. It returns only ctx's error, or
+// one of a broken board.
+func (i *inspector) take(ctx context.Context, m, before bus.Message) error {
 	if rider, id, ok := ledger.ParseEngagementSubject(m.Subject); ok {
 		i.engagedAlone()
 		_, err := ledger.AwaitVerdict(ctx, func() (booking.ID, error) { return i.ledger.VerifyEngagement(ctx, m) }, nil)
@@ -232,7 +235,7 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 		i.engaged = &ledger.EngagementRecord{Rider: rider, Booking: id, Event: b.Event}
 		return nil
 	}
-	e, err := ledger.AwaitVerdict(ctx, func() (booking.Event, error) { return i.ledger.Verify(ctx, m) }, nil)
+	e, err := ledger.AwaitVerdict(ctx, func() (booking.Event, error) { return i.ledger.Verify(ctx, m, before) }, nil)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -256,8 +259,13 @@ func (i *inspector) take(ctx context.Context, m bus.Message) error {
 	}
 	if reason, refused := ledger.RefusalReason(err); refused {
 		i.Refused[reason]++
-		if p, ok := ledger.ParseSubject(m.Subject); ok {
+		p, ok := ledger.ParseSubject(m.Subject)
+		if ok {
 			i.Board.Refuse(p.Booking, p.N, p.Kind, m.Seq)
+		}
+		if reason == booking.ErrNotEngaged.Code {
+			i.found(Finding{What: FoundNotEngaged, Seq: m.Seq, Booking: p.Booking,
+				Detail: "readers reject the acceptance, which has no record before it that its rider is engaged"})
 		}
 		if genuine {
 			i.unfollowed(e, reason)
@@ -295,7 +303,7 @@ func (i *inspector) event(e booking.Event) {
 		i.rides[rider] = append(i.rides[rider], e.Booking)
 		return
 	}
-	switch e.Kind {
+	switch e.Kind.Public() {
 	case booking.Completed, booking.Cancelled, booking.Released, booking.Expired:
 	default:
 		return

@@ -2,7 +2,6 @@ package inspect_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,15 +21,6 @@ import (
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 )
-
-// engagedMessage makes an engagement record like a publisher who knows the format.
-func engagedMessage(rider ledgertest.Person, id booking.ID, event string) *nats.Msg {
-	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
-	m.Header.Set("Authorization", "Bearer "+rider.Proof)
-	m.Data, _ = json.Marshal(map[string]any{"v": 2, "rider": rider.ID, "booking_id": id, "event_id": event,
-		"command_id": booking.NewID()})
-	return m
-}
 
 // A ledger that only desks have written to has no findings; forgeries of every kind are counted.
 func TestInspectHealthyLedger(t *testing.T) {
@@ -79,7 +69,7 @@ func TestInspectHealthyLedger(t *testing.T) {
 
 	attacker := k.Connect(t)
 	ledgertest.Store(t, attacker, ledgertest.Message(ids[3], 2, booking.Accepted, rider.Actor, "forged"))
-	forged := engagedMessage(rider, ids[3], booking.NewID())
+	forged := ledgertest.Record(rider, rider.Proof, 2, ids[3], booking.NewID())
 	forged.Header.Set("Authorization", "Bearer forged")
 	last := ledgertest.Store(t, attacker, forged)
 
@@ -147,23 +137,19 @@ func TestInspectFinds(t *testing.T) {
 	// Two riders: readers refuse the second, so that a forger cannot make the booking anybody
 	// else's. That it was tried is found.
 	id := accepted(rider)
-	wants(inspect.FoundTwoRiders, ledgertest.Store(t, writer,
-		ledgertest.Message(id, 3, booking.Accepted, other.Actor, other.Proof)), id, other)
+	wants(inspect.FoundTwoRiders, ledgertest.Accept(t, writer, id, 3, other), id, other)
 	taken := id
 
-	// A second ride: for readers both are good, since each booking by itself is. And the record
-	// beside it is missing.
+	// A second ride: for readers both are good, since each booking by itself is.
 	id = open(desk)
-	seq := ledgertest.Store(t, writer, ledgertest.Message(id, 2, booking.Accepted, rider.Actor, rider.Proof))
-	wants(inspect.FoundTwoRides, seq, id, rider)
-	wants(inspect.FoundNotEngaged, seq, id, rider)
+	wants(inspect.FoundTwoRides, ledgertest.Accept(t, writer, id, 2, rider), id, rider)
 
 	// A record alone: before an event of something else, before another record, before an
 	// acceptance that is not the one it names, and at the end.
 	alone := func() uint64 {
 		id := open(desk)
 		r := k.Person(booking.Rider)
-		seq := ledgertest.Store(t, writer, engagedMessage(r, id, booking.NewID()))
+		seq := ledgertest.Store(t, writer, ledgertest.Record(r, r.Proof, 2, id, booking.NewID()))
 		wants(inspect.FoundEngagedAlone, seq, id, r)
 		return seq
 	}
@@ -171,11 +157,11 @@ func TestInspectFinds(t *testing.T) {
 	id, r := open(desk), k.Person(booking.Rider)
 	for range 2 {
 		other := open(desk)
-		wants(inspect.FoundEngagedAlone, ledgertest.Store(t, writer, engagedMessage(r, other, booking.NewID())), other,
-			r)
+		wants(inspect.FoundEngagedAlone, ledgertest.Store(t, writer,
+			ledgertest.Record(r, r.Proof, 2, other, booking.NewID())), other, r)
 	}
 	wants(inspect.FoundNotEngaged, ledgertest.Store(t, writer,
-		ledgertest.Message(id, 2, booking.Accepted, r.Actor, r.Proof)), id, r)
+		ledgertest.Message(id, 2, booking.Accepted, r.Actor, r.Proof)), id, nobody)
 
 	// An event that does not follow: not possible now, too far ahead, and stored once more under
 	// the same id.
@@ -226,8 +212,9 @@ func TestInspectFinds(t *testing.T) {
 	if !slices.Equal(got.Findings, want) {
 		t.Errorf("found\n %+v, want\n %+v", got.Findings, want)
 	}
-	if want := map[string]int{"does_not_follow": 2, "position": 1, "duplicate": 1}; !maps.Equal(got.Refused, want) {
-		t.Errorf("refused %v, want %v", got.Refused, want)
+	refused := map[string]int{"does_not_follow": 2, "position": 1, "duplicate": 1, "not_engaged": 1}
+	if !maps.Equal(got.Refused, refused) {
+		t.Errorf("refused %v, want %v", got.Refused, refused)
 	}
 	if b, _ := got.Board.Get(taken); string(b.Rider) != rider.ID {
 		t.Errorf("a forger has taken the booking: %+v", b)
@@ -246,7 +233,7 @@ func TestInspectFinds(t *testing.T) {
 func TestInspectFindsRecordAtTheEnd(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	rider, id := k.Person(booking.Rider), booking.ID(booking.NewID())
-	seq := ledgertest.Store(t, k.Connect(t), engagedMessage(rider, id, booking.NewID()))
+	seq := ledgertest.Store(t, k.Connect(t), ledgertest.Record(rider, rider.Proof, 2, id, booking.NewID()))
 	got := ledgertest.Inspect(t, k.Ledger(t), inspect.Options{})
 	if len(got.Findings) != 1 || got.Findings[0].What != inspect.FoundEngagedAlone || got.Findings[0].Seq != seq {
 		t.Errorf("found %v", got.Findings)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -46,8 +47,11 @@ const (
 func (l *Ledger) Append(
 	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
 ) (booking.History, error) {
-	if len(events) == 0 {
+	switch {
+	case len(events) == 0:
 		return after, nil
+	case slices.ContainsFunc(events, func(e booking.Event) bool { return e.Kind == booking.Accepted }):
+		return booking.History{}, booking.ErrNotEngaged
 	}
 	return l.append(ctx, c, id, after, events, nil)
 }
@@ -83,6 +87,9 @@ func (l *Ledger) append(
 	l.conn.Stored(bus.LedgerStream)
 	l.metrics.attempts.WithLabelValues("stored").Inc()
 	atomicMax(&l.appended, seq)
+	if engages != nil {
+		l.verify.engaged.Add(seq, struct{}{})
+	}
 	next := after.Clone()
 	for i, e := range sent {
 		e.Seq = seq - uint64(len(sent)-1-i) // a batch is stored without a gap

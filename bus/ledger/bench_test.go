@@ -153,18 +153,18 @@ func median(xs []float64) float64 {
 	return xs[len(xs)/2]
 }
 
-// fill stores n events: bookings that are requested and accepted.
+// fill stores n events: bookings that are requested and cancelled.
 func fill(b testing.TB, k *ledgertest.Kit, conn *bus.Conn, n int) {
 	b.Helper()
-	var users, riders []ledgertest.Person
-	for range max(n/200, 1) {
-		users, riders = append(users, k.Person(booking.User)), append(riders, k.Person(booking.Rider))
+	var users []ledgertest.Person
+	for range max(n/100, 2) {
+		users = append(users, k.Person(booking.User))
 	}
 	for i := range n / 2 {
-		user, rider := users[i%len(users)], riders[i%len(riders)]
+		user := users[i%len(users)]
 		id := booking.ID(booking.NewID())
 		for _, m := range []*nats.Msg{ledgertest.Message(id, 1, booking.Requested, user.Actor, user.Proof),
-			ledgertest.Message(id, 2, booking.Accepted, rider.Actor, rider.Proof)} {
+			ledgertest.Message(id, 2, booking.Cancelled, user.Actor, user.Proof)} {
 			if _, err := conn.JetStream().PublishMsgAsync(m); err != nil {
 				b.Fatal(err)
 			}

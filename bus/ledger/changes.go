@@ -152,11 +152,13 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 		s.seq = to
 	}
 	var found []*Change
+	var before bus.Message
 	for _, m := range msgs {
 		if m.Seq > to {
 			break
 		}
-		c, err := s.fold(ctx, m)
+		c, err := s.fold(ctx, m, before)
+		before = m
 		if err != nil {
 			if len(found) > 0 {
 				break // the rest the next time
@@ -171,13 +173,13 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 }
 
 // fold verifies one message, and returns the change that it causes, or nil.
-func (s *Subscription) fold(ctx context.Context, m bus.Message) (*Change, error) {
+func (s *Subscription) fold(ctx context.Context, m, prior bus.Message) (*Change, error) {
 	p, ok := ParseSubject(m.Subject)
 	if !ok {
 		return nil, nil
 	}
 	l := s.follower.ledger
-	e, err := l.verify.check(ctx, m)
+	e, err := l.verify.check(ctx, m, prior)
 	_, refused := RefusalReason(err)
 	if err != nil && !refused {
 		return nil, err

@@ -103,7 +103,7 @@ func decode(m bus.Message) (e booking.Event, version int, err error) {
 	e = booking.Event{
 		ID: booking.EventID(id), Booking: p.Booking, N: p.N, Kind: p.Kind,
 		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
-		Decided: decided, At: m.StoredAt, Seq: m.Seq,
+		Decided: decided, At: m.StoredAt, Seq: m.Seq, Former: b.V == accessSchema,
 		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason,
 			Stars: b.Stars},
 	}

@@ -221,7 +221,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 	for again := undecided(v.err); ; again = true {
 		if again {
 			v.epoch = f.ledger.epoch.Version()
-			v.event, v.err = f.judge(ctx, v.m)
+			v.event, v.err = f.judge(ctx, v)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -298,14 +298,14 @@ func (f *Follower) put(
 }
 
 // judge verifies a message, and waits for missing keys or revocations.
-func (f *Follower) judge(ctx context.Context, m bus.Message) (booking.Event, error) {
-	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, m) },
+func (f *Follower) judge(ctx context.Context, v *verdict) (booking.Event, error) {
+	return AwaitVerdict(ctx, func() (booking.Event, error) { return f.ledger.verify.check(ctx, v.m, v.before) },
 		func(err error, still bool) {
 			if f.stalled.Store(still); !still {
 				f.ledger.metrics.stalled.Set(0)
 				return
 			}
 			f.ledger.metrics.stalled.Set(1)
-			f.ledger.log.Warn("ledger reader waits for signing keys and revocations", "sequence", m.Seq, "error", err)
+			f.ledger.log.Warn("ledger reader waits for signing keys and revocations", "sequence", v.m.Seq, "error", err)
 		})
 }

@@ -100,10 +100,14 @@ func forgeries(k *ledgertest.Kit, user, other ledgertest.Person, rider ledgertes
 			return ledgertest.Message(id, 2, booking.Cancelled, other.Actor, other.Proof)
 		}},
 		{"a version far ahead", "position", func(id booking.ID) *nats.Msg {
-			return ledgertest.Message(id, 999, booking.Accepted, rider.Actor, rider.Proof)
+			return ledgertest.Message(id, 999, booking.Arrived, rider.Actor, rider.Proof)
 		}},
 		{"first but not requested", "does_not_follow", func(booking.ID) *nats.Msg {
-			return ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Accepted, rider.Actor, rider.Proof)
+			return ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Arrived, rider.Actor, rider.Proof)
+		}},
+		{"an acceptance without its record", "not_engaged", accepted(rider.Proof)},
+		{"a user's token on what is the operator's", "role", func(id booking.ID) *nats.Msg {
+			return ledgertest.Message(id, 2, booking.OperatorCancelled, user.Actor, user.Proof)
 		}},
 		{"no event's subject", "subject", func(id booking.ID) *nats.Msg {
 			return ledgertest.Message(id, 2, "stolen", rider.Actor, rider.Proof)
@@ -210,8 +214,8 @@ func TestForgedEvents(t *testing.T) {
 		}
 	}
 	declared, err := testutil.GatherAndCount(registry, "pillion_events_refused_total")
-	if err != nil || declared != 25 {
-		t.Errorf("%d reasons exist, want the 24 that are declared at the start: %v", declared, err)
+	if err != nil || declared != 26 {
+		t.Errorf("%d reasons exist, want the 26 that are declared at the start: %v", declared, err)
 	}
 	total, counted := 0.0, 0
 	families, err := registry.Gather()

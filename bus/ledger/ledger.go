@@ -98,13 +98,18 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
+	engaged, err := lru.New[uint64, struct{}](engagedKept)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
 	l := &Ledger{
 		conn: c, js: c.JetStream(), log: c.Log(), metrics: newMetrics(c.Registerer()), epoch: o.Epoch,
-		batches: make(chan struct{}, maxBatches), verify: verifier{o.Tokens},
+		batches: make(chan struct{}, maxBatches), verify: verifier{tokens: o.Tokens, engaged: engaged},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
 		room:        &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
 		acceptances: known,
 	}
+	l.verify.at = l.storedAt
 	l.group = newGroup(o.GroupFrom, l.publishOne, l.publishBatch)
 	return l, nil
 }

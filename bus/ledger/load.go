@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/retry"
@@ -56,7 +58,7 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (b
 	var h booking.History
 	for _, m := range msgs {
 		h.Revision = m.Seq
-		e, err := l.verify.check(ctx, m)
+		e, err := l.verify.check(ctx, m, bus.Message{})
 		if err == nil {
 			err = h.Apply(e)
 		}
@@ -157,6 +159,26 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	}
 	// less than shown only where that has aged meanwhile
 	return l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
+}
+
+// storedAt returns the message at a sequence, from the leader. aged reports that it has aged.
+func (l *Ledger) storedAt(ctx context.Context, seq uint64) (m bus.Message, aged bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	defer cancel()
+	m, err = bus.RetryRead(ctx, l.conn, func() (bus.Message, error) {
+		return l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: seq})
+	})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		var s jetstream.Stream
+		if s, err = l.conn.Stream(ctx, bus.LedgerStream); err == nil && s.CachedInfo().State.FirstSeq <= seq {
+			err = errBehind
+		}
+		aged = true
+	}
+	if err != nil {
+		return bus.Message{}, false, bus.Unavailable("read the record of an acceptance", err)
+	}
+	return m, aged, nil
 }
 
 // reaches returns errBehind while the leader has not applied a sequence.

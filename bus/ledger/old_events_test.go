@@ -1,8 +1,6 @@
 package ledger_test
 
 import (
-	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -29,7 +27,7 @@ func TestOldEvents(t *testing.T) {
 			body["deadline"] = time.Now().Add(48 * time.Hour) // which had no bound
 		}
 	}
-	engaged := ledgertest.Store(t, writer, record(rider, rider.Token, 1, id))
+	engaged := ledgertest.Store(t, writer, ledgertest.Record(rider, rider.Token, 1, id, booking.NewID()))
 	for i, e := range []struct {
 		kind booking.Kind
 		by   ledgertest.Person
@@ -47,9 +45,23 @@ func TestOldEvents(t *testing.T) {
 	if err != nil || b.Version != 9 || b.UserStars != 4 || b.RiderStars != 5 {
 		t.Errorf("after eight old events a new one makes %+v, %v", b, err)
 	}
+	// Its services could cancel a ride that had begun.
+	ended := booking.ID(booking.NewID())
+	for i, e := range []struct {
+		kind booking.Kind
+		by   ledgertest.Person
+	}{
+		{booking.Requested, user}, {booking.Accepted, rider}, {booking.Arrived, rider}, {booking.Started, rider},
+		{booking.Cancelled, service},
+	} {
+		ledgertest.Store(t, writer, ledgertest.Message(ended, i+1, e.kind, e.by.Actor, e.by.Token, old))
+	}
 	ledgertest.Await(t, l, board)
 	if b, _ := board.Get(id); b.Version != 9 {
 		t.Errorf("the board has %+v", b)
+	}
+	if b, _ := board.Get(ended); b.State != booking.StateCancelled {
+		t.Errorf("the ride that was broken off is %+v", b)
 	}
 	at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID))
 	if err != nil || at.Booking != id || at.Revision != engaged {
@@ -66,10 +78,10 @@ func TestForgedEngagements(t *testing.T) {
 		m      *nats.Msg
 		reason string
 	}{
-		"an access token":                 {record(rider, rider.Token, 2, booking.ID(booking.NewID())), "token_type"},
-		"an event token, by an old build": {record(rider, rider.Proof, 1, booking.ID(booking.NewID())), "token_type"},
-		"another rider's":                 {record(rider, other.Proof, 2, booking.ID(booking.NewID())), "actor"},
-		"a schema nobody knows":           {record(rider, rider.Proof, 3, booking.ID(booking.NewID())), "schema"},
+		"an access token":                 {record(rider, rider.Token, 2), "token_type"},
+		"an event token, by an old build": {record(rider, rider.Proof, 1), "token_type"},
+		"another rider's":                 {record(rider, other.Proof, 2), "actor"},
+		"a schema nobody knows":           {record(rider, rider.Proof, 3), "schema"},
 	} {
 		ledgertest.Store(t, writer, m.m)
 		got, err := writer.Last(t.Context(), "BOOKINGS", m.m.Subject)
@@ -86,11 +98,7 @@ func TestForgedEngagements(t *testing.T) {
 	}
 }
 
-// record makes the record of an engagement.
-func record(rider ledgertest.Person, proof string, version int, id booking.ID) *nats.Msg {
-	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
-	m.Header.Set("Authorization", "Bearer "+proof)
-	m.Data, _ = json.Marshal(map[string]any{"v": version, "rider": rider.ID, "booking_id": id,
-		"event_id": booking.NewID(), "command_id": booking.NewID()})
-	return m
+// record makes the record of an engagement in a new booking.
+func record(rider ledgertest.Person, proof string, version int) *nats.Msg {
+	return ledgertest.Record(rider, proof, version, booking.ID(booking.NewID()), booking.NewID())
 }

@@ -19,10 +19,10 @@ const (
 
 // A verdict is the result of verifying a message in some epoch.
 type verdict struct {
-	m     bus.Message
-	epoch uint64
-	event booking.Event
-	err   error // a refusal, or why there is no verdict yet
+	m, before bus.Message // before is the one that was read before m; zero: none was
+	epoch     uint64
+	event     booking.Event
+	err       error // a refusal, or why there is no verdict yet
 }
 
 // A batch is a few messages on their way.
@@ -46,11 +46,13 @@ func (f *Follower) prefetch(ctx context.Context, messages *bus.Reader, take func
 	work.Go(func() {
 		defer close(inOrder)
 		defer close(unchecked)
+		var before bus.Message
 		for readErr == nil {
 			var b *batch
-			if b, readErr = nextBatch(messages); len(b.messages) == 0 {
+			if b, readErr = nextBatch(messages, before); len(b.messages) == 0 {
 				return
 			}
+			before = b.messages[len(b.messages)-1].m
 			select {
 			case inOrder <- b:
 			case <-ctx.Done():
@@ -77,14 +79,15 @@ func (f *Follower) prefetch(ctx context.Context, messages *bus.Reader, take func
 
 // nextBatch waits for a message, and returns it with those that follow closely. An error that ends
 // the reader comes with what was read before.
-func nextBatch(messages *bus.Reader) (*batch, error) {
+func nextBatch(messages *bus.Reader, before bus.Message) (*batch, error) {
 	b := &batch{checked: make(chan struct{})}
 	for {
 		m, pending, err := messages.Next()
 		if err != nil {
 			return b, fmt.Errorf("read ledger: %w", err)
 		}
-		b.messages, b.pending = append(b.messages, verdict{m: m}), pending
+		b.messages, b.pending = append(b.messages, verdict{m: m, before: before}), pending
+		before = m
 		if pending == 0 || len(b.messages) == prefetchBatch || !messages.Waiting() {
 			return b, nil
 		}
@@ -98,6 +101,6 @@ func (f *Follower) check(ctx context.Context, b *batch) {
 	for i := range b.messages {
 		v := &b.messages[i]
 		v.epoch = f.ledger.epoch.Version()
-		v.event, v.err = f.ledger.verify.check(ctx, v.m)
+		v.event, v.err = f.ledger.verify.check(ctx, v.m, v.before)
 	}
 }

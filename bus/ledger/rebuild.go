@@ -56,7 +56,7 @@ func (f *Follower) reread(ctx context.Context, epoch uint64) error {
 		for i := range b.messages {
 			v := &b.messages[i]
 			if undecided(v.err) {
-				v.event, v.err = f.judge(ctx, v.m)
+				v.event, v.err = f.judge(ctx, v)
 			}
 			if ctx.Err() != nil {
 				return ctx.Err()

@@ -3,8 +3,11 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
@@ -40,7 +43,7 @@ func RefusalReason(err error) (string, bool) {
 // refusalReasons returns all reasons.
 func refusalReasons() []string {
 	reasons := []string{"subject", "body", "schema", "mismatch", "no_token", "role", "actor", "deadline",
-		"position", "does_not_follow", "duplicate"}
+		"not_engaged", "position", "does_not_follow", "duplicate"}
 	for _, why := range token.RefusalReasons() {
 		reasons = append(reasons, "token_"+why)
 	}
@@ -62,20 +65,28 @@ var _ TokenVerifier = (*token.Verifier)(nil)
 // follows from the booking's history is decided where it is applied.
 type verifier struct {
 	tokens TokenVerifier
+	// at returns the stored message at a sequence. aged reports that there is none any more.
+	at      func(ctx context.Context, seq uint64) (m bus.Message, aged bool, err error)
+	engaged *lru.Cache[uint64, struct{}] // sequences of acceptances whose records have been seen
 }
+
+// engagedKept is how many acceptances are remembered, in two megabytes. It saves a request to the
+// leader each time that one of those bookings is read.
+const engagedKept = 1 << 14
 
 // errNoEvent is the verdict on an engagement record, which changes no booking.
 var errNoEvent = errors.New("no event")
 
-// Verify returns the event that a message of the ledger is. Errors: a permanent rejection (see
-// RefusalReason); token.ErrNoKeys or token.ErrUndecided where the message cannot be judged yet;
-// ctx's; another one for an engagement record.
-func (l *Ledger) Verify(ctx context.Context, m bus.Message) (booking.Event, error) {
-	return l.verify.check(ctx, m)
+// Verify returns the event that a message of the ledger is. before is the message directly before
+// it, where that is at hand. Errors: a permanent rejection (see RefusalReason); token.ErrNoKeys or
+// token.ErrUndecided where the message cannot be judged yet; of kind fault.Unavailable; ctx's;
+// another one for an engagement record.
+func (l *Ledger) Verify(ctx context.Context, m, before bus.Message) (booking.Event, error) {
+	return l.verify.check(ctx, m, before)
 }
 
 // check is Verify. The verdict on an engagement record is errNoEvent.
-func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, error) {
+func (v verifier) check(ctx context.Context, m, before bus.Message) (booking.Event, error) {
 	if _, _, ok := ParseEngagementSubject(m.Subject); ok {
 		return booking.Event{}, errNoEvent
 	}
@@ -94,12 +105,39 @@ func (v verifier) check(ctx context.Context, m bus.Message) (booking.Event, erro
 		return booking.Event{}, refuse("actor")
 	}
 	if version != accessSchema {
-		err = checkBounds(e)
+		if err = checkBounds(e); err == nil {
+			err = v.checkEngaged(ctx, &e, m, before)
+		}
 	}
 	if err != nil {
 		return booking.Event{}, err
 	}
 	return e, nil
+}
+
+// checkEngaged refuses an acceptance unless the message directly before it is the record that its
+// rider is engaged in the booking: the two are stored in one batch. Otherwise a rider could have
+// several rides. Where the record has aged, so has the beginning of the booking.
+func (v verifier) checkEngaged(ctx context.Context, e *booking.Event, m, before bus.Message) error {
+	if e.Kind != booking.Accepted || v.engaged.Contains(m.Seq) {
+		return nil
+	}
+	if before.Seq != m.Seq-1 {
+		var aged bool
+		var err error
+		if before, aged, err = v.at(ctx, m.Seq-1); aged || err != nil {
+			return err
+		}
+	}
+	var r EngagementRecord
+	rider, id, ok := ParseEngagementSubject(before.Subject)
+	if !ok || string(rider) != e.Actor.ID || id != e.Booking || unmarshal(before.Data, &r) != nil ||
+		r.V != schema || r.Event != e.ID ||
+		!slices.Equal(before.Header[bus.HeaderToken], m.Header[bus.HeaderToken]) {
+		return refuse("not_engaged")
+	}
+	v.engaged.Add(m.Seq, struct{}{})
+	return nil
 }
 
 // checkBounds refuses what no service writes, and older builds may have stored.

@@ -1,8 +1,8 @@
 // Package timers calls a handler when deadlines pass and when bookings call for action.
 //
 // Begin with [NewScheduler], and call Run. Timers live in NATS, not in this process, and all
-// instances share them: what one instance leaves undone, another one does. A handler may be called
-// again for the same timer or booking.
+// instances of a service share a consumer of them: what one instance leaves undone, another one
+// does. A handler may be called again for the same timer or booking.
 package timers
 
 import (
@@ -40,6 +40,7 @@ type Scheduler struct {
 	ledger   *ledger.Ledger
 	follower *ledger.Follower
 	board    *board.Board
+	consumer string
 	handler  Handler
 	armed    *lru.Cache[int64, struct{}] // seconds that have a timer
 }
@@ -47,16 +48,17 @@ type Scheduler struct {
 // A Handler does what is due. All methods may be called again for the same, and an error means that
 // they will be.
 type Handler interface {
-	// Expire ends bookings that are overdue at a time by the server's clock.
-	Expire(ctx context.Context, at time.Time) (ended int, err error)
-	// Recall takes bookings from riders who do not come, at a time by the server's clock, and says
-	// when to look again: zero is never.
-	ReleaseNoShows(ctx context.Context, at time.Time) (again time.Time, err error)
+	// Due does what is due at a time by the server's clock, and says when to look again: zero is
+	// never.
+	Due(ctx context.Context, at time.Time) (again time.Time, err error)
 	// Attend does what a booking calls for, and says when to look at that again: zero is never.
 	Attend(ctx context.Context, b booking.Booking) (again time.Time, err error)
 }
 
-var _ Handler = (*booking.ProcessManager)(nil)
+var (
+	_ Handler = booking.Expiries{}
+	_ Handler = booking.Releases{}
+)
 
 const (
 	timerSlack  = time.Second // between a deadline and its timer, because servers' clocks differ
@@ -71,13 +73,14 @@ const (
 )
 
 // NewScheduler returns a scheduler of the ledger. The owner of the follower runs it; handler does
-// what is due.
-func NewScheduler(l *ledger.Ledger, f *ledger.Follower, handler Handler) (*Scheduler, error) {
+// what is due when a timer comes from the consumer, which all instances with this handler share.
+func NewScheduler(l *ledger.Ledger, f *ledger.Follower, consumer string, handler Handler) (*Scheduler, error) {
 	armed, err := lru.New[int64, struct{}](armedBefore)
 	if err != nil {
 		return nil, fmt.Errorf("make the scheduler: %w", err)
 	}
-	return &Scheduler{ledger: l, follower: f, board: f.Board(), handler: handler, armed: armed}, nil
+	return &Scheduler{ledger: l, follower: f, board: f.Board(), consumer: consumer, handler: handler, armed: armed},
+		nil
 }
 
 // Run schedules until ctx ends, and then returns nil. It waits for NATS and for the streams.
@@ -86,7 +89,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	defer work.Wait()
 	work.Go(func() {
 		s.ledger.Conn().Consume(ctx, bus.SharedConsumer{
-			Stream: bus.TimersStream, Name: bus.TimersConsumer, Wait: bus.TaskWait, Fit: s.Fit, Do: s.due,
+			Stream: bus.TimersStream, Name: s.consumer, Wait: bus.TaskWait, Fit: s.Fit, Do: s.due,
 		})
 	})
 	p, warned := bus.Retries(0), time.Now()
@@ -219,14 +222,7 @@ func (s *Scheduler) due(ctx context.Context, m bus.Message) error {
 	if err := s.board.Await(wait, last); err != nil {
 		return err
 	}
-	ended, err := s.handler.Expire(ctx, m.StoredAt)
-	if ended > 0 {
-		s.ledger.Conn().Log().Info("bookings have expired", "count", ended)
-	}
-	if err != nil {
-		return err
-	}
-	again, err := s.handler.ReleaseNoShows(ctx, m.StoredAt)
+	again, err := s.handler.Due(ctx, m.StoredAt)
 	if err != nil || again.IsZero() {
 		return err
 	}

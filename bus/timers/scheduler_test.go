@@ -51,14 +51,19 @@ func newTimingWhile(
 	if err != nil {
 		t.Fatal(err)
 	}
-	keeper, err := timers.NewScheduler(ledger, follower, manager)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keeper.Fit = fit
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- keeper.Run(ctx) }()
+	done := make(chan error, 2)
+	for consumer, handler := range map[string]timers.Handler{
+		bus.ExpiriesConsumer: booking.Expiries{ProcessManager: manager},
+		bus.ReleasesConsumer: booking.Releases{ProcessManager: manager},
+	} {
+		keeper, err := timers.NewScheduler(ledger, follower, consumer, handler)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keeper.Fit = fit
+		go func() { done <- keeper.Run(ctx) }()
+	}
 	stopped := false
 	stop := func() {
 		if stopped {
@@ -66,8 +71,10 @@ func newTimingWhile(
 		}
 		stopped = true
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		}
 	}
 	t.Cleanup(stop)
@@ -165,13 +172,13 @@ func TestLostTimersAreSetAgain(t *testing.T) {
 
 // A duty is a test's handler. Each booking wants attention at its deadline.
 type duty struct {
-	expire func(context.Context, time.Time) (int, error)
+	due    func(context.Context, time.Time) error
 	attend func(booking.Booking) error // nil: it never fails
 }
 
-func (d duty) Expire(ctx context.Context, at time.Time) (int, error) { return d.expire(ctx, at) }
-
-func (duty) ReleaseNoShows(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
+func (d duty) Due(ctx context.Context, at time.Time) (time.Time, error) {
+	return time.Time{}, d.due(ctx, at)
+}
 
 func (d duty) Attend(_ context.Context, b booking.Booking) (time.Time, error) {
 	if d.attend != nil {
@@ -187,7 +194,7 @@ func newDutiful(k *ledgertest.Kit, t *testing.T, d duty) (*ledger.Ledger, *ledge
 	t.Helper()
 	ledger := k.Ledger(t)
 	follower := ledger.Follow(board.New())
-	keeper, err := timers.NewScheduler(ledger, follower, d)
+	keeper, err := timers.NewScheduler(ledger, follower, bus.ExpiriesConsumer, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +208,7 @@ func timersStream(t *testing.T, c *bus.Conn) (jetstream.Stream, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	consumer, err := s.Consumer(t.Context(), bus.TimersConsumer)
+	consumer, err := s.Consumer(t.Context(), bus.ExpiriesConsumer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,12 +282,12 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	had := make(chan uint64, 1) // what the board had when somebody looked for what is overdue
 	var follower *ledger.Follower
-	ledger, follower, keeper := newDutiful(k, t, duty{expire: func(context.Context, time.Time) (int, error) {
+	ledger, follower, keeper := newDutiful(k, t, duty{due: func(context.Context, time.Time) error {
 		select {
 		case had <- follower.Board().Seq():
 		default:
 		}
-		return 0, nil
+		return nil
 	}})
 	ledgertest.Booked(t, ledger, k.Person(booking.User), time.Nanosecond)
 	last, err := ledger.LastSequence(t.Context())
@@ -312,10 +319,10 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 func TestWorkUnderWayIsGivenBack(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
 	begun := make(chan struct{}, 1)
-	ledger, follower, keeper := newDutiful(k, t, duty{expire: func(ctx context.Context, _ time.Time) (int, error) {
+	ledger, follower, keeper := newDutiful(k, t, duty{due: func(ctx context.Context, _ time.Time) error {
 		begun <- struct{}{}
 		<-ctx.Done()
-		return 0, ctx.Err()
+		return ctx.Err()
 	}})
 	bustest.Running(t, follower.Run)
 	ledgertest.Booked(t, ledger, k.Person(booking.User), time.Nanosecond)
@@ -331,12 +338,12 @@ func TestWorkUnderWayIsGivenBack(t *testing.T) {
 		t.Fatalf("%d timers are undone, want 1", n)
 	}
 	again := make(chan struct{}, 1)
-	_, follower, next := newDutiful(k, t, duty{expire: func(context.Context, time.Time) (int, error) {
+	_, follower, next := newDutiful(k, t, duty{due: func(context.Context, time.Time) error {
 		select {
 		case again <- struct{}{}:
 		default:
 		}
-		return 0, nil
+		return nil
 	}})
 	bustest.Running(t, follower.Run)
 	bustest.Running(t, next.Run)

@@ -130,7 +130,7 @@ func ridesLeft(a authsvc.Account) string {
 	if a.Role == token.Rider {
 		whose = "--raider"
 	}
-	return "The account was deleted, but its rides could not be ended, because usersvc does not answer." +
+	return "The account was deleted, but not all of its rides could be ended." +
 		" List them with pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
 }
 

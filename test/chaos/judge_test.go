@@ -78,12 +78,14 @@ func (c *cluster) left(w *witness) error {
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Second)
 	defer cancel()
-	consumer, err := c.conn.JetStream().Consumer(ctx, bus.TimersStream, bus.TimersConsumer)
-	if err != nil {
-		return fmt.Errorf("the consumer of timers: %w", err)
-	}
-	if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
-		return fmt.Errorf("timers: %d pending, %d in progress", info.NumPending, info.NumAckPending)
+	for _, name := range bus.TimersConsumers() {
+		consumer, err := c.conn.JetStream().Consumer(ctx, bus.TimersStream, name)
+		if err != nil {
+			return fmt.Errorf("the consumer %s of timers: %w", name, err)
+		}
+		if info := consumer.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+			return fmt.Errorf("timers for %s: %d pending, %d in progress", name, info.NumPending, info.NumAckPending)
+		}
 	}
 	last, err := c.ledger.LastSequence(ctx)
 	if err != nil {

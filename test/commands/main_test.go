@@ -9,4 +9,10 @@ import (
 	"github.com/example/pillion/test/proctest"
 )
 
-func TestMain(m *testing.M) { os.Exit(proctest.Main(m)) }
+func TestMain(m *testing.M) {
+	if args := os.Getenv(holderEnv); args != "" {
+		holderMain(args)
+		return
+	}
+	os.Exit(proctest.Main(m))
+}

@@ -69,7 +69,12 @@ const john = `{"email":"john@example.com","password":"password123","role":"user"
 
 func login(t *testing.T, p *proctest.Program) (token string) {
 	t.Helper()
-	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, john)
+	return loginAs(t, p, john)
+}
+
+func loginAs(t *testing.T, p *proctest.Program, who string) (token string) {
+	t.Helper()
+	_, words := proctest.Call(t, http.MethodPost, p.At["authsvc"]+"/login", asJSON, who)
 	m := regexp.MustCompile(`"token":"([^"]+)"`).FindStringSubmatch(words)
 	if m == nil {
 		t.Fatalf("login: %s", words)

@@ -59,9 +59,9 @@ func NewEventView(c *booking.Change, role booking.Role) (v EventView, visible bo
 	if e.Kind.IsRating() && e.Actor.Role != role {
 		return EventView{}, false
 	}
-	v = EventView{Booking: b.ID, Event: e.Kind, At: jsontime.Time(b.UpdatedAt), State: b.State}
-	if e.Kind.IsRating() { // one's own, whichever of the two kinds it is
-		v.Event, v.Stars = booking.Rated, e.Stars
+	v = EventView{Booking: b.ID, Event: e.Kind.Public(), At: jsontime.Time(b.UpdatedAt), State: b.State}
+	if e.Kind.IsRating() { // one's own
+		v.Stars = e.Stars
 	}
 	return v, true
 }

@@ -141,7 +141,7 @@ func Message(
 		"v": 2, "booking_id": id, "actor": actor.ID, "role": actor.Role, "command_id": booking.NewID(),
 	}
 	switch kind {
-	case booking.Requested, booking.Released:
+	case booking.Requested, booking.Released, booking.OperatorReleased:
 		body["deadline"] = time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
 	case booking.Rated, booking.RiderRated:
 		body["stars"] = 5
@@ -163,6 +163,24 @@ func Message(
 		m.Data, _ = json.Marshal(body) // maps of plain values cannot fail
 	}
 	return m
+}
+
+// Record makes the record of an engagement, like [Message] does an event: that the rider has
+// accepted a booking by an event.
+func Record(rider Person, proof string, version int, id booking.ID, event string) *nats.Msg {
+	m := nats.NewMsg(fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, id))
+	m.Header.Set("Authorization", "Bearer "+proof)
+	m.Data, _ = json.Marshal(map[string]any{"v": version, "rider": rider.ID, "booking_id": id, "event_id": event,
+		"command_id": booking.NewID()})
+	return m
+}
+
+// Accept stores an acceptance with its record, without any guard, and returns its sequence.
+func Accept(t testing.TB, c *bus.Conn, id booking.ID, n int, rider Person) uint64 {
+	t.Helper()
+	m := Message(id, n, booking.Accepted, rider.Actor, rider.Proof)
+	Store(t, c, Record(rider, rider.Proof, 2, id, m.Header.Get("ce-id")))
+	return Store(t, c, m)
 }
 
 // Store publishes a message to its stream, and fails the test unless it is stored.

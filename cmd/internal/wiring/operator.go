@@ -144,15 +144,16 @@ func (s OperatorSession) Show(ctx context.Context, id booking.ID) (booking.Booki
 	return s.desk.Show(ctx, id)
 }
 
-// Cancel cancels a booking in any state that is not final. Errors: those of [booking.Desk.Cancel].
+// Cancel cancels a booking in any state that is not final. Errors: those of
+// [booking.Desk.CancelAsOperator].
 func (s OperatorSession) Cancel(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
-	return s.act(ctx, id, reason, s.desk.Cancel)
+	return s.act(ctx, id, reason, s.desk.CancelAsOperator)
 }
 
 // Release takes a booking from its rider, for others to accept. Errors: those of
-// [booking.Desk.Release].
+// [booking.Desk.ReleaseAsOperator].
 func (s OperatorSession) Release(ctx context.Context, id booking.ID, reason string) (booking.Booking, error) {
-	return s.act(ctx, id, reason, s.desk.Release)
+	return s.act(ctx, id, reason, s.desk.ReleaseAsOperator)
 }
 
 // act carries out a command with the operator's own token, which it requests from authsvc.

@@ -39,7 +39,6 @@ type Rides struct {
 	fleet     *fleet.Map
 	positions *natsfleet.Positions
 	radius    float64 // metres
-	kept      bool    // whether a service of the process runs the scheduler
 }
 
 // Rides returns the shared part of usersvc and ridersvc. It reads the secret at secretPath, or
@@ -84,29 +83,19 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	}, nil
 }
 
-// keep returns the task that expires overdue bookings and attends to others, as the service itself.
-// Only the first call of a process returns one. All processes share the work.
-func (r *Rides) keep(ledger *ledger.Ledger, desk *booking.Desk, as *trust.Identity) ([]program.Task, error) {
-	if r.kept {
-		return nil, nil
-	}
-	r.kept = true
-	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-		Desk: desk, Board: r.board, Act: as.Act, Patience: r.patience, Approach: r.fleet.Approach, Begun: time.Now(),
-	})
+// schedule returns the task that does what is due for the system, as the service itself. All
+// processes of the service share the work.
+func (r *Rides) schedule(m *member, consumer string, handler timers.Handler) (program.Task, error) {
+	s, err := timers.NewScheduler(m.ledger, r.follower, consumer, handler)
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := timers.NewScheduler(ledger, r.follower, manager)
-	if err != nil {
-		return nil, err
-	}
-	keeper.Fit = func(ctx context.Context) error {
+	s.Fit = func(ctx context.Context) error {
 		// A wrong clock would expire bookings at the wrong time, and without a token nothing can be
 		// expired.
-		return errors.Join(r.base.Clock.Right(), as.Ready(ctx))
+		return errors.Join(r.base.Clock.Right(), m.identity.Ready(ctx))
 	}
-	return []program.Task{keeper.Run}, nil
+	return s.Run, nil
 }
 
 // UseSnapshots loads the board from a snapshot at start, and stores new ones, unless the settings
@@ -159,12 +148,14 @@ type member struct {
 	identity *trust.Identity
 	ledger   *ledger.Ledger
 	config   bookings.Config
+	manager  *booking.ProcessManager // issues the commands that no person issues
 	tasks    []program.Task
 }
 
-// member returns the parts of a service. key is the file with its service key. Tariff may be nil.
+// member returns the parts of a service, which owns the bookings of accounts in a role. key is the
+// file with its service key. Tariff may be nil.
 func (r *Rides) member(
-	name, key string, h setting.HTTP, w setting.Streams, tariff *booking.Tariff,
+	name, key string, role booking.Role, h setting.HTTP, w setting.Streams, tariff *booking.Tariff,
 ) (m member, err error) {
 	m.Base = r.base.Of(name)
 	if m.identity, err = m.Base.identity(name, key); err != nil {
@@ -184,14 +175,23 @@ func (r *Rides) member(
 		Origins: h.Origins.Value,
 		Streams: web.StreamLimits{PerCaller: w.PerAccount.Value, Total: w.Total.Value},
 	}
-	m.tasks, err = r.keep(m.ledger, desk, m.identity)
-	m.tasks = append(m.tasks, m.identity.Run)
+	m.manager, err = booking.NewProcessManager(booking.ProcessManagerConfig{
+		Desk: desk, Board: r.board, Act: m.identity.Act, Patience: r.patience, Approach: r.fleet.Approach,
+		Begun: time.Now(),
+	})
+	m.tasks = []program.Task{m.identity.Run, r.leave(m, role)}
 	return m, err
+}
+
+// hasTimers checks that the service's consumer of timers exists, which older versions do not make.
+func (m member) hasTimers(service, consumer string) web.Check {
+	ready := func(ctx context.Context) error { return m.Conn.HasTimers(ctx, consumer) }
+	return web.Check{Name: "timers of " + service, Ready: ready}
 }
 
 // User returns usersvc. key is the file with its service key.
 func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key string) (Component, error) {
-	m, err := r.member("usersvc", key, h, w, &s.Tariff.Value)
+	m, err := r.member("usersvc", key, booking.User, h, w, &s.Tariff.Value)
 	if err != nil {
 		return Component{}, err
 	}
@@ -202,27 +202,20 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	if err != nil {
 		return Component{}, err
 	}
-	leave, err := r.leave(m)
+	expire, err := r.schedule(&m, bus.ExpiriesConsumer, booking.Expiries{ProcessManager: m.manager})
 	if err != nil {
 		return Component{}, err
 	}
+	publish := func(ctx context.Context) error { return feed.Run(ctx, m.ledger, r.follower) }
 	return Component{
-		Handler: service.Routes(),
-		Tasks:   append(m.tasks, func(ctx context.Context) error { return feed.Run(ctx, m.ledger, r.follower) }, leave),
+		Handler: service.Routes(), Tasks: append(m.tasks, expire, publish),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
-			{Name: "room", Ready: m.ledger.Room}},
+			m.hasTimers("usersvc", bus.ExpiriesConsumer), {Name: "room", Ready: m.ledger.Room}},
 	}, nil
 }
 
-// leave returns the task that ends the rides of deleted accounts. usersvc does it for riders as
-// well, because it may cancel bookings.
-func (r *Rides) leave(m member) (program.Task, error) {
-	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{
-		Desk: m.config.Desk, Board: r.board, Act: m.identity.Act,
-	})
-	if err != nil {
-		return nil, err
-	}
+// leave returns the task that ends the rides of deleted accounts in a role.
+func (r *Rides) leave(m member, role booking.Role) program.Task {
 	answer := func(ctx context.Context, l bus.Leaving) error {
 		last, err := m.ledger.LastSequence(ctx)
 		if err == nil {
@@ -236,16 +229,16 @@ func (r *Rides) leave(m member) (program.Task, error) {
 		case err != nil:
 			return bus.ErrRidesUnknown.Because(err)
 		case l.Gone:
-			return manager.EndRidesOf(ctx, who)
+			return m.manager.EndRidesOf(ctx, who)
 		}
-		return manager.Withdraw(ctx, who)
+		return m.manager.Withdraw(ctx, who)
 	}
-	return func(ctx context.Context) error { return m.Conn.ServeRides(ctx, answer) }, nil
+	return func(ctx context.Context) error { return m.Conn.ServeRides(ctx, role, answer) }
 }
 
 // Rider returns ridersvc. key is the file with its service key.
 func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key string) (Component, error) {
-	m, err := r.member("ridersvc", key, h, w, nil)
+	m, err := r.member("ridersvc", key, booking.Rider, h, w, nil)
 	if err != nil {
 		return Component{}, err
 	}
@@ -257,9 +250,14 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	if err != nil {
 		return Component{}, err
 	}
+	release, err := r.schedule(&m, bus.ReleasesConsumer, booking.Releases{ProcessManager: m.manager})
+	if err != nil {
+		return Component{}, err
+	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(m.tasks, service.Run),
+		Handler: service.Routes(), Tasks: append(m.tasks, service.Run, release),
 		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
-			{Name: "identity of ridersvc", Ready: m.identity.Ready}},
+			{Name: "identity of ridersvc", Ready: m.identity.Ready},
+			m.hasTimers("ridersvc", bus.ReleasesConsumer)},
 	}, nil
 }
