@@ -67,6 +67,7 @@ const (
 	PublicKeySubject    = "auth.public-key"
 	JWKSSubject         = "auth.jwks"
 	ServiceTokenSubject = "auth.service-token" //nolint:gosec // a subject
+	OrderSubject        = "auth.order"         // only the operator
 	RidesSubject        = "rides.of-account"
 
 	// A bucket is a stream with a name and subjects of its own.

@@ -55,7 +55,7 @@ func authsvc() Grant {
 			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.RidesSubject, api("STREAM.INFO", bus.LedgerStream)),
-		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
+		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, "$SRV.>"),
 		answers(),
 	)
 }
@@ -96,7 +96,7 @@ func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.Cancelled, booking.Released),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.RidesSubject,
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, bus.RidesSubject,
 			bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket, bus.TurnsBucket)...),

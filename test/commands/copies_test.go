@@ -25,6 +25,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // inside creates the data folder of a stopped pillion. Its ledger has an overdue booking, and the
@@ -68,7 +69,11 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := trust.ChangeKeys(ctx, operator, func(*token.KeySet, time.Time) (*token.KeySet,
+	key, err := trustkey.Load(filepath.Join(services, trustkey.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := trust.NewAuthority(operator, key, "").ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet,
 		error) {
 		return auth.KeySet(), nil
 	}); err != nil {

@@ -45,11 +45,14 @@ func (o Operator) Session(
 		return err
 	}
 	at.Trouble = ignoreTrouble
-	base, err := NewBase(o.Log, at)
+	base, err := NewBase(o.Log, o.AnchorPath(o.Key), at)
 	if err != nil {
 		return err
 	}
 	defer base.Close()
+	if err := base.anchor.Ready(); err != nil {
+		return err
+	}
 	if err := base.Conn.Reach(ctx); err != nil {
 		return err
 	}

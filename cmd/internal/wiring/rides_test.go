@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 func TestServicesAreReadyToAct(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"})
+	base, err := NewBase(slog.New(slog.DiscardHandler), "none", bus.Config{URL: e.URL(), Name: "all"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestServicesAreReadyToAct(t *testing.T) {
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"},
+	base, err := NewBase(slog.New(slog.DiscardHandler), "none", bus.Config{URL: e.URL(), Name: "all"},
 		bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
 	if err != nil {
 		t.Fatal(err)

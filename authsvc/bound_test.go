@@ -1,0 +1,152 @@
+package authsvc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
+)
+
+// bindingKey is the binding key of all tests.
+var bindingKey = bytes.Repeat([]byte{7}, authsvc.BindingKeySize)
+
+func bind(c *bus.Conn, bucket string) *authsvc.BoundBucket {
+	return authsvc.BindBucket(c.Bucket(bucket), bucket, bindingKey, slog.New(slog.DiscardHandler), nil)
+}
+
+// TestARecordOfSomebodyElse writes accounts and sessions straight into their buckets: unbound ones,
+// one bound with another key, and copies of good ones under another key and in the other bucket.
+func TestARecordOfSomebodyElse(t *testing.T) {
+	conn := bustest.Run(t).Connect(t)
+	ctx := t.Context()
+	var log bustest.LogLines
+	accounts := authsvc.BindBucket(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket, bindingKey,
+		slog.New(slog.NewTextHandler(&log, nil)), nil)
+	foreign := authsvc.BindBucket(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket,
+		bytes.Repeat([]byte{8}, authsvc.BindingKeySize), slog.New(slog.DiscardHandler), nil)
+	sessions := bind(conn, bus.SessionsBucket)
+	const value = `{"v":1,"id":"x"}`
+	for key, b := range map[string]*authsvc.BoundBucket{"good": accounts, "foreign": foreign} {
+		if _, err := b.Create(ctx, key, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := sessions.Create(ctx, "session", []byte(value)); err != nil {
+		t.Fatal(err)
+	}
+	raw := func(b *authsvc.BoundBucket, key string) []byte {
+		t.Helper()
+		data, _, err := b.Bucket.Get(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	plain := conn.Bucket(bus.AccountsBucket)
+	for key, data := range map[string][]byte{
+		"unbound": []byte(value), "nothing": nil, "copy": raw(accounts, "good"), "session": raw(sessions, "session"),
+		"changed": bytes.Replace(raw(accounts, "good"), []byte("x"), []byte("y"), 1),
+		"short":   []byte(`,"mac":""}`),
+	} {
+		if _, err := plain.Create(ctx, key, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range []string{"unbound", "nothing", "copy", "session", "changed", "short", "foreign"} {
+		if got, _, err := accounts.Get(ctx, key); err == nil {
+			t.Errorf("%s: it is believed: %s", key, got)
+		}
+		if err := accounts.Ready(ctx); err == nil {
+			t.Errorf("%s: authsvc is ready", key)
+		}
+		if !strings.Contains(log.String(), "key="+key) {
+			t.Errorf("%s: it is not logged", key)
+		}
+	}
+	if got, revision, err := accounts.Get(ctx, "good"); err != nil || string(got) != value || revision == 0 {
+		t.Errorf("the good one: %s %v", got, err)
+	}
+	// It becomes ready when the last one that it has met is gone.
+	_, revision, err := plain.Get(ctx, "foreign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.Delete(ctx, "foreign", revision); err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.Ready(ctx); err != nil {
+		t.Errorf("not ready though it is gone: %v", err)
+	}
+}
+
+// TestAForgedAccountLogsNobodyIn writes the account of somebody else straight into the bucket, with
+// a password that the forger knows.
+func TestAForgedAccountLogsNobodyIn(t *testing.T) {
+	conn := bustest.Run(t).Connect(t)
+	bound := bind(conn, bus.AccountsBucket)
+	k := newKit(t, withStore(authsvc.NewAccounts(bound)))
+	k.mustRegister(t, "mallory@example.com", goodPassword, "user")
+	k.mustRegister(t, "kim@example.com", newPassword, "user")
+	keys, err := bound.Keys(t.Context())
+	if err != nil || len(keys) != 2 {
+		t.Fatal(keys, err)
+	}
+	var values [2][]byte
+	var revisions [2]uint64
+	for i, key := range keys {
+		if values[i], revisions[i], err = bound.Bucket.Get(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kim := slices.IndexFunc(values[:], func(v []byte) bool { return bytes.Contains(v, []byte("kim@")) })
+	hash := regexp.MustCompile(`"hash":"[^"]*"`)
+	forged := hash.ReplaceAllLiteral(values[kim], hash.Find(values[1-kim]))
+	if _, err := bound.Bucket.Update(t.Context(), keys[kim], forged, revisions[kim]); err != nil {
+		t.Fatal(err)
+	}
+	k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusInternalServerError, "")
+	if bound.Ready(t.Context()) == nil {
+		t.Error("authsvc is ready")
+	}
+	k.mustOpen(t, "mallory@example.com", goodPassword, "user")
+}
+
+// TestBoundBucketsAdopt binds what an older build has stored, and what was bound with a lost key.
+func TestBoundBucketsAdopt(t *testing.T) {
+	conn := bustest.Run(t).Connect(t)
+	plain, bound := conn.Bucket(bus.AccountsBucket), bind(conn, bus.AccountsBucket)
+	lost := authsvc.BindBucket(plain, bus.AccountsBucket, bytes.Repeat([]byte{9}, authsvc.BindingKeySize),
+		slog.New(slog.DiscardHandler), nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	value := func(n int) []byte { return fmt.Appendf(nil, `{"v":1,"n":%d}`, n) }
+	for i, create := range []func(context.Context, string, []byte) (uint64, error){plain.Create, lost.Create, bound.Create} {
+		if _, err := create(ctx, fmt.Sprint("key", i), value(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := bound.Adopt(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		if got, _, err := bound.Get(ctx, fmt.Sprint("key", i)); err != nil || !bytes.Equal(got, value(i)) {
+			t.Errorf("key%d: %s %v", i, got, err)
+		}
+	}
+	if _, _, err := bound.Get(ctx, "none"); !errors.Is(err, bus.ErrNoKey) {
+		t.Errorf("nothing: %v", err)
+	}
+}
