@@ -71,8 +71,7 @@ func TestDeletionRaces(t *testing.T) {
 			k := newKit(t, throttled(t, conn, time.Now, many),
 				withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
 				func(c *authsvc.Config, _ *authsvc.HasherConfig) {
-					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket),
-						func(ctx context.Context, r token.Revocation) error { return bustest.Authority(conn).Revoke(ctx, r) }
+					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), bustest.Authority(conn).Revoke
 					var err error
 					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(),
 						Revocations: watch}); err != nil {

@@ -40,8 +40,8 @@ func updateOn(conn *bus.Conn) keys.UpdateSet {
 func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &instance{dir: dir, conn: conn, watch: trust.NewKeyWatch(conn, bustest.Anchor(), time.Second, new(trust.Epoch)),
-		ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
+	k := &instance{dir: dir, conn: conn,
+		watch: trust.NewKeyWatch(conn, bustest.Anchor(), time.Second, new(trust.Epoch)), ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
 	bustest.Running(t, k.watch.Run)
 	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
 	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: updateOn(conn), LedgerAge: conn.LedgerAge,

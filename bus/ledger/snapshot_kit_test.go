@@ -50,7 +50,8 @@ func newInstance(k *ledgertest.Kit, t testing.TB, options ...func(*snapshot.Opti
 	epoch := new(trust.Epoch)
 	o := snapshot.Options{
 		Key: snapshotKey, Keys: trust.NewKeyWatch(i.conn, bustest.Anchor(), time.Second, epoch),
-		Revocations: trust.NewRevocationWatch(i.conn, bustest.Anchor(), epoch), Every: 100 * time.Millisecond, Events: 1,
+		Revocations: trust.NewRevocationWatch(i.conn, bustest.Anchor(), epoch),
+		Every:       100 * time.Millisecond, Events: 1,
 	}
 	for _, set := range options {
 		set(&o)

@@ -84,8 +84,8 @@ func NewKeyWatch(c *bus.Conn, anchor *trustkey.Anchor, interval time.Duration, e
 	return w
 }
 
-// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS and
-// for the bucket.
+// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS
+// and for the bucket.
 func (w *KeyWatch) Run(ctx context.Context) error {
 	defer w.Close()
 	if w.anchor.Await(ctx) != nil {
@@ -196,8 +196,8 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	k.created, k.revision = created, m.Seq
 	set, err := w.open(m)
 	if k.refused = err; err != nil {
-		w.conn.Log().Error("the key set in the bucket is refused; authsvc replaces it if it is running", "revision", m.Seq,
-			"error", err)
+		w.conn.Log().Error("the key set in the bucket is refused; authsvc replaces it if it is running",
+			"revision", m.Seq, "error", err)
 		w.known.Store(&k)
 		return
 	}

@@ -110,10 +110,8 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 		}
 		close(start)
 		group.Wait()
-		_, set, err := bustest.Authority(e.Connect(t)).ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet,
-			error) {
-			return set, nil
-		})
+		_, set, err := bustest.Authority(e.Connect(t)).ChangeKeys(ctx,
+			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 		if err != nil || len(set.Keys()) != writers+1 {
 			t.Errorf("%d keys, want %d: %v", len(set.Keys()), writers+1, err)
 		}

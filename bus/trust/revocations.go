@@ -84,8 +84,8 @@ func NewRevocationWatch(c *bus.Conn, anchor *trustkey.Anchor, epoch *Epoch) *Rev
 // Next returns a channel that is closed when there is another revocation.
 func (w *RevocationWatch) Next() <-chan struct{} { return w.news.After(w.news.Version()) }
 
-// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS and
-// for the bucket.
+// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS
+// and for the bucket.
 func (w *RevocationWatch) Run(ctx context.Context) error {
 	if w.anchor.Await(ctx) != nil {
 		return nil
@@ -119,7 +119,8 @@ func (w *RevocationWatch) Ready(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for key := range w.refused {
-		return ErrUntrusted.Because(fmt.Errorf("%d revocations are not the trust key's, such as %s", len(w.refused), key))
+		return ErrUntrusted.Because(fmt.Errorf("%d revocations are not the trust key's, such as %s",
+			len(w.refused), key))
 	}
 	if w.heard.IsZero() {
 		return token.ErrNoRevocations

@@ -97,8 +97,8 @@ func trustFolder(t *testing.T) (file string, key *trustkey.Key, public string) {
 }
 
 // TestWhatTheTrustKeyHasNotSigned writes key sets and revocations straight into their buckets:
-// unsigned ones, one signed by another key, an older one again, and one by a former trust key. Every
-// process refuses them, logs and counts that, and is not ready meanwhile.
+// unsigned ones, one signed by another key, an older one again, and one by a former trust key.
+// Every process refuses them, logs and counts that, and is not ready meanwhile.
 func TestWhatTheTrustKeyHasNotSigned(t *testing.T) {
 	bustest.Virtual(t, testWhatTheTrustKeyHasNotSigned)
 }
@@ -154,6 +154,7 @@ func testWhatTheTrustKeyHasNotSigned(t *testing.T, e *bustest.Env) {
 		return []byte(raw)
 	}
 	later := time.Now().Add(time.Hour).UnixMilli()
+	theirSet := trustkey.Document{Subject: bus.JWKSKey, Version: later, Body: forgedSet.JWKS()}
 	keysSubject := bucket.Subject(bus.JWKSKey)
 	session, account := booking.NewID(), booking.NewID()
 	revocations := conn.Bucket(bus.RevocationsBucket)
@@ -162,9 +163,9 @@ func testWhatTheTrustKeyHasNotSigned(t *testing.T, e *bustest.Env) {
 	forgeries := []forged{
 		{"an unsigned set", keysSubject, trustkey.KeySet, forgedSet.JWKS(), nil},
 		{"a set of another key", keysSubject, trustkey.KeySet,
-			signed(foreign, trustkey.KeySet, trustkey.Document{Subject: bus.JWKSKey, Version: later, Body: forgedSet.JWKS()}), nil},
+			signed(foreign, trustkey.KeySet, theirSet), nil},
 		{"a set of the former trust key", keysSubject, trustkey.KeySet,
-			signed(former, trustkey.KeySet, trustkey.Document{Subject: bus.JWKSKey, Version: later, Body: forgedSet.JWKS()}), nil},
+			signed(former, trustkey.KeySet, theirSet), nil},
 		{"an older set", keysSubject, trustkey.KeySet, old, nil},
 		{"a deleted set", keysSubject, trustkey.KeySet, nil, nats.Header{bus.HeaderOperation: {"DEL"}}},
 		{"an unsigned revocation", revocations.Subject("s." + session), trustkey.Revocation, body, nil},
@@ -251,17 +252,16 @@ func testAuthsvcMends(t *testing.T, e *bustest.Env) {
 	first := publicKey(t)
 	var older []byte
 	for range 2 {
-		if _, _, err := authority.ChangeKeys(t.Context(), func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+		change := func(set *token.KeySet, now time.Time) (_ *token.KeySet, err error) {
 			if set == nil {
 				return token.FirstSet(first, now)
 			}
-			var err error
-			older, _, err = conn.Bucket(bus.KeysBucket).Get(t.Context(), bus.JWKSKey)
-			if err != nil {
+			if older, _, err = conn.Bucket(bus.KeysBucket).Get(t.Context(), bus.JWKSKey); err != nil {
 				return nil, err
 			}
 			return set.WithNext(publicKey(t), now)
-		}); err != nil {
+		}
+		if _, _, err := authority.ChangeKeys(t.Context(), change); err != nil {
 			t.Fatal(err)
 		}
 	}

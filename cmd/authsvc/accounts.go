@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/accounts"
 	"github.com/example/pillion/cmd/internal/program"
@@ -50,7 +51,7 @@ type oneAccount struct {
 	Who  string         `arg:"" name:"who" help:"Email or id of the account."`
 	Role setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"user or raider, if the email has both."`
 	stores
-	orders
+	giveOrders
 }
 
 type revokeAccount struct {
@@ -139,9 +140,9 @@ func (c oneAccount) do(ctx context.Context, env program.Env, command, since stri
 			return errors.Join(p.print(a, a.State()), p.flush())
 		})
 	}
-	var out authsvc.Outcome
+	var out orders.Outcome
 	err = connected(ctx, c.Operator(env, "authsvc accounts"), func(ctx context.Context, conn *bus.Conn) error {
-		out, err = c.give(ctx, conn, c.Accounts, authsvc.Order{
+		out, err = c.give(ctx, conn, c.Accounts, orders.Order{
 			Command: command, Who: c.Who, Role: c.Role.Value, AsOf: when, Actor: whoami(),
 		})
 		return err

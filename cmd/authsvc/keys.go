@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/trust"
@@ -39,7 +39,7 @@ type keySet struct {
 // changeKeys holds the settings of a command that changes the set.
 type changeKeys struct {
 	keySet
-	orders
+	giveOrders
 }
 
 type listKeys struct{ keySet }
@@ -77,7 +77,7 @@ func (c listKeys) Run(ctx context.Context, env program.Env) error {
 }
 
 func (c rotateKeys) Run(ctx context.Context, env program.Env) error {
-	return c.change(ctx, env, authsvc.Order{Command: "rotate"})
+	return c.change(ctx, env, orders.Order{Command: "rotate"})
 }
 
 func (c retireKeys) Run(ctx context.Context, env program.Env) error {
@@ -85,11 +85,11 @@ func (c retireKeys) Run(ctx context.Context, env program.Env) error {
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, env, authsvc.Order{Command: "retire", Keys: c.Keys, AsOf: when})
+	return c.change(ctx, env, orders.Order{Command: "retire", Keys: c.Keys, AsOf: when})
 }
 
 // change has the set changed, and prints the keys.
-func (s changeKeys) change(ctx context.Context, env program.Env, order authsvc.Order) error {
+func (s changeKeys) change(ctx context.Context, env program.Env, order orders.Order) error {
 	return s.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
 		order.Actor = whoami()
 		out, err := s.give(ctx, conn, setting.AccountsAt{}, order)

@@ -173,8 +173,8 @@ type version struct {
 }
 
 // LoadAnchor reads the public half of the trust key from a file. If there is no such file yet, the
-// anchor opens nothing before [Anchor.Await] has found it. The Registerer is optional. Errors are of
-// kind fault.Invalid.
+// anchor opens nothing before [Anchor.Await] has found it. The Registerer is optional. Errors are
+// of kind fault.Invalid.
 func LoadAnchor(path string, r prometheus.Registerer) (*Anchor, error) {
 	a := newAnchor(r)
 	a.path = path

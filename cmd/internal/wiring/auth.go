@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/booking"
@@ -37,7 +39,7 @@ type Accounts struct {
 	Close   func()
 	Checks  []web.Check // must pass before the process is ready
 
-	bound *authsvc.BoundBucket // nil: they are not in NATS
+	bound *bound.Bucket // nil: they are not in NATS
 }
 
 // NATSAccounts returns the store in NATS, bound with a key. Without a key it is only for reading,
@@ -49,7 +51,7 @@ func NATSAccounts(conn *bus.Conn, binding []byte) Accounts {
 		a.AccountStore = authsvc.NewAccounts(bucket)
 		return a
 	}
-	a.bound = authsvc.BindBucket(bucket, bus.AccountsBucket, binding, conn.Log(), conn.Registerer())
+	a.bound = bound.Bind(bucket, bus.AccountsBucket, binding, conn.Log(), conn.Registerer())
 	a.AccountStore = authsvc.NewAccounts(a.bound)
 	a.Checks = []web.Check{{Name: "account records", Ready: a.bound.Ready}}
 	return a
@@ -63,16 +65,10 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Component{}, err
 	}
 	b = b.Of("authsvc")
-	trustKey := s.TrustKeyPath(access.KeyFile(natsKeys, access.Authsvc))
-	authority, err := b.authority(s, trustKey)
+	authority, sessions, err := b.trusted(s, natsKeys)
 	if err != nil {
 		return Component{}, err
 	}
-	binding, err := BindingKey(trustKey)
-	if err != nil {
-		return Component{}, err
-	}
-	sessions := authsvc.BindBucket(b.Conn.Bucket(bus.SessionsBucket), bus.SessionsBucket, binding, b.Log, b.Registry)
 	ring := keys.NewRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // report a bad file before anything else happens
 		return Component{}, err
@@ -98,8 +94,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	service, err := authsvc.New(authsvc.Config{
 		Accounts: accounts.AccountStore,
 		Sessions: sessions,
-		Rules: session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value),
-			Grace: offAtZero(s.Grace.Value)},
+		Rules:    session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
 		Revoke:   authority.Revoke,
 		Verifier: b.Verifier,
 		Issuer:   signer,
@@ -127,16 +122,16 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	}
 	start := &authStart{
 		base: b, adopt: func(ctx context.Context) error { return adopt(ctx, authority, accounts.bound, sessions) },
-		prepareKeys: rotator.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo,
-		demo:      s.Demo.On,
+		prepareKeys: rotator.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo, demo: s.Demo.On,
 		keysReady: make(chan struct{}),
 	}
 	return Component{
 		Handler: service.Routes(),
 		Tasks: []program.Task{
 			trail.Run, answerCallouts, start.run, onStop(accounts.Close),
-			after(start.keysReady, b.answer(serviceTokens, Orders(b.Conn, accounts, authority))), after(start.keysReady, rotator.Run),
+			after(start.keysReady, b.answer(serviceTokens, Orders(b.Conn, accounts, authority))),
 			after(start.keysReady, func(ctx context.Context) error { return authority.Mend(ctx, b.Keys, b.Revoked) }),
+			after(start.keysReady, rotator.Run),
 		},
 		Checks: append(accounts.Checks, []web.Check{
 			{Name: "accounts", Ready: start.ready},
@@ -147,7 +142,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 }
 
 // adopt signs and binds what an older version has stored. Only the first start believes that.
-func adopt(ctx context.Context, authority *trust.Authority, buckets ...*authsvc.BoundBucket) error {
+func adopt(ctx context.Context, authority *trust.Authority, buckets ...*bound.Bucket) error {
 	if !authority.HasPublished() {
 		for _, b := range buckets {
 			if b == nil {
@@ -161,18 +156,27 @@ func adopt(ctx context.Context, authority *trust.Authority, buckets ...*authsvc.
 	return authority.Adopt(ctx)
 }
 
-// authority returns what signs with the trust key in a file. It records what it has published
-// beside the private keys, in the folder that all instances share.
-func (b *Base) authority(s setting.Keys, file string) (*trust.Authority, error) {
+// trusted returns what signs with the trust key, and the sessions that only authsvc can write. The
+// authority records what it has published beside the private keys, in the folder that all instances
+// share.
+func (b *Base) trusted(s setting.Keys, natsKeys string) (*trust.Authority, *bound.Bucket, error) {
+	file := s.TrustKeyPath(access.KeyFile(natsKeys, access.Authsvc))
 	key, err := trustkey.Load(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := b.anchor.Accept(key); err != nil {
-		return nil, trustkey.ErrAnchor.Sayingf("The trust key in %s does not belong to the public half that --trust names. "+
-			"Run `pillion keys init`, which replaces that, or restore the key from a copy.", file).Because(err)
+		return nil, nil, trustkey.ErrAnchor.Sayingf("The trust key in %s does not belong to the public half "+
+			"that --trust names. Run `pillion keys init`, which replaces that, or restore the key from a copy.",
+			file).Because(err)
 	}
-	return trust.NewAuthority(b.Conn, key, filepath.Join(filepath.Dir(s.KeyFile()), "published.jwt")), nil
+	binding, err := BindingKey(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	record := filepath.Join(filepath.Dir(s.KeyFile()), "published.jwt")
+	sessions := bound.Bind(b.Conn.Bucket(bus.SessionsBucket), bus.SessionsBucket, binding, b.Log, b.Registry)
+	return trust.NewAuthority(b.Conn, key, record), sessions, nil
 }
 
 // rotator returns what replaces the signing key by age and on command. It records each change of
@@ -221,11 +225,13 @@ func (b *Base) guard(s setting.Logins) (*throttle.LoginThrottle, error) {
 // An authStart prepares what authsvc needs before it is ready: the signing key, the schema of
 // accounts and the demo accounts. It retries until NATS and the database are there.
 type authStart struct {
-	base                                          *Base
+	base *Base
+
 	adopt, prepareKeys, prepareAccounts, seedDemo func(context.Context) error
-	demo                                          bool
-	keysReady                                     chan struct{} // closed once there is a signing key
-	done                                          atomic.Bool
+
+	demo      bool
+	keysReady chan struct{} // closed once there is a signing key
+	done      atomic.Bool
 }
 
 func (a *authStart) run(ctx context.Context) error {
@@ -319,9 +325,9 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 }
 
 // Orders returns what carries out the orders of operators.
-func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Authority) *authsvc.Orders {
+func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Authority) *orders.Handler {
 	trail := trust.NewAuditTrail(conn, "/authsvc/operator")
-	return &authsvc.Orders{
+	return &orders.Handler{
 		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
 		UpdateKeys: authority.ChangeKeys,
 		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
@@ -333,7 +339,7 @@ func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Auth
 
 // answer returns a task that answers NATS requests for the key set and for service tokens, and the
 // orders of operators.
-func (b *Base) answer(services *authsvc.ServiceTokens, orders *authsvc.Orders) program.Task {
+func (b *Base) answer(services *authsvc.ServiceTokens, handler *orders.Handler) program.Task {
 	return func(ctx context.Context) error {
 		stop, err := trust.ServeAuth(b.Conn, program.Release, b.published,
 			func(ctx context.Context, r trust.ServiceRequest) (string, error) {
@@ -343,11 +349,11 @@ func (b *Base) answer(services *authsvc.ServiceTokens, orders *authsvc.Orders) p
 				}
 				return services.Token(ctx, r)
 			}, func(ctx context.Context, data []byte) ([]byte, error) {
-				var o authsvc.Order
+				var o orders.Order
 				if err := json.Unmarshal(data, &o); err != nil {
-					return nil, authsvc.ErrUnknownOrder.Because(err)
+					return nil, orders.ErrUnknown.Because(err)
 				}
-				out, err := orders.Do(ctx, o)
+				out, err := handler.Do(ctx, o)
 				if err != nil {
 					return nil, err
 				}

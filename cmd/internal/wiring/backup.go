@@ -151,8 +151,8 @@ func (o Operator) Restore(
 		r.Ledger.Board = board.New()
 		if data, _, err := conn.Bucket(bus.KeysBucket).Get(ctx, bus.JWKSKey); err == nil &&
 			bytes.HasPrefix(data, []byte("{")) {
-			r.Wrong = append(r.Wrong, "A version without a trust key has made the backup, so its events were not verified. "+
-				"Start authsvc, which signs its key set, and run: pillion audit")
+			r.Wrong = append(r.Wrong, "A version without a trust key has made the backup, "+
+				"so its events were not verified. Start authsvc, which signs its key set, and run: pillion audit")
 			return b.Finish(ctx, conn)
 		}
 		// Without events there may be no keys to verify them with.

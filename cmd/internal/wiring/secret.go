@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/secretfile"
@@ -23,8 +23,8 @@ const (
 // errSecret means that a secret is too short, or is not the same everywhere.
 var errSecret = fault.New(fault.Invalid, "rides_secret", "The rides secret cannot be used.")
 
-// A secret is that of rides, which usersvc and ridersvc share, or that of accounts. A separate key is
-// derived from it for each use.
+// A secret is that of rides, which usersvc and ridersvc share, or that of accounts. A separate key
+// is derived from it for each use.
 type secret string
 
 // ShareSecret makes sure that all files have the same rides secret. It creates the missing ones.
@@ -69,7 +69,7 @@ func BindingKey(trustKey string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.key("account records", authsvc.BindingKeySize)
+	return s.key("account records", bound.KeySize)
 }
 
 // loadSecret reads the secret from a file, or creates the file with the result of create. what is

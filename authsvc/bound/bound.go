@@ -1,4 +1,6 @@
-package authsvc
+// Package bound keeps authsvc's records so that nobody else can write them. Wrap a bucket with
+// [Bind]. The package protects what is in NATS, and nothing in PostgreSQL.
+package bound
 
 import (
 	"bytes"
@@ -13,15 +15,15 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/bus"
 )
 
-// A BoundBucket is a bucket whose values only authsvc can write: each carries a MAC that binds it to
-// its bucket and key. A value that somebody else has stored, or copied from another key, is refused.
-// An earlier value of the same key is not. Values are JSON objects, and the MAC is their last
-// member.
-type BoundBucket struct {
+// A Bucket is a bucket whose values only authsvc can write: each carries a MAC that binds it to its
+// bucket and key. A value that somebody else has stored, or copied from another key, is refused. An
+// earlier value of the same key is not. Values are JSON objects, and the MAC is their last member.
+type Bucket struct {
 	*bus.Bucket
 	name    string
 	key     []byte
@@ -33,12 +35,12 @@ type BoundBucket struct {
 }
 
 var (
-	_ Bucket         = (*BoundBucket)(nil)
-	_ session.Bucket = (*BoundBucket)(nil)
+	_ authsvc.Bucket = (*Bucket)(nil)
+	_ session.Bucket = (*Bucket)(nil)
 )
 
-// BindingKeySize is the length of the key of a BoundBucket, in bytes.
-const BindingKeySize = sha256.Size
+// KeySize is the length of the key of a Bucket, in bytes.
+const KeySize = sha256.Size
 
 const (
 	macBegins = `,"mac":"`
@@ -48,16 +50,16 @@ const (
 // errUnbound refuses a value.
 var errUnbound = errors.New("authsvc has not stored it there")
 
-// BindBucket returns the bucket of a name, bound with a key of BindingKeySize bytes. The Registerer
+// Bind returns the bucket of a name, bound with a key of KeySize bytes. The Registerer
 // is optional.
-func BindBucket(b *bus.Bucket, name string, key []byte, log *slog.Logger, r prometheus.Registerer) *BoundBucket {
-	return &BoundBucket{Bucket: b, name: name, key: key, log: log, refused: bus.Counters(r, "untrusted_records_total",
+func Bind(b *bus.Bucket, name string, key []byte, log *slog.Logger, r prometheus.Registerer) *Bucket {
+	return &Bucket{Bucket: b, name: name, key: key, log: log, refused: bus.Counters(r, "untrusted_records_total",
 		"Reads of accounts and sessions that were refused because authsvc has not stored them there, by bucket.",
 		"bucket", bus.AccountsBucket, bus.SessionsBucket)}
 }
 
-// Get implements Bucket. It returns an error for a value that it refuses.
-func (b *BoundBucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+// Get implements authsvc.Bucket. It returns an error for a value that it refuses.
+func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
 	stored, revision, err := b.Bucket.Get(ctx, key)
 	if err != nil {
 		b.forget(key)
@@ -76,7 +78,7 @@ func (b *BoundBucket) Get(ctx context.Context, key string) (value []byte, revisi
 }
 
 // forget notes that the value of a key is not refused any more.
-func (b *BoundBucket) forget(key string) {
+func (b *Bucket) forget(key string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bad == key {
@@ -85,7 +87,7 @@ func (b *BoundBucket) forget(key string) {
 }
 
 // Ready returns nil, or why a value that was read is refused, as long as it is in the bucket.
-func (b *BoundBucket) Ready(ctx context.Context) error {
+func (b *Bucket) Ready(ctx context.Context) error {
 	b.mu.Lock()
 	key := b.bad
 	b.mu.Unlock()
@@ -98,19 +100,19 @@ func (b *BoundBucket) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Create implements Bucket.
-func (b *BoundBucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+// Create implements authsvc.Bucket.
+func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
 	return b.Bucket.Create(ctx, key, b.seal(key, value))
 }
 
-// Update implements Bucket.
-func (b *BoundBucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+// Update implements authsvc.Bucket.
+func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
 	return b.Bucket.Update(ctx, key, b.seal(key, value), revision)
 }
 
 // Adopt binds the values that an older build has stored, or that were bound with another key. It
 // believes all of them. It may be repeated.
-func (b *BoundBucket) Adopt(ctx context.Context) error {
+func (b *Bucket) Adopt(ctx context.Context) error {
 	keys, err := b.Keys(ctx)
 	if err != nil {
 		return err
@@ -135,7 +137,7 @@ func (b *BoundBucket) Adopt(ctx context.Context) error {
 }
 
 // seal returns a JSON object with the MAC as its last member.
-func (b *BoundBucket) seal(key string, value []byte) []byte {
+func (b *Bucket) seal(key string, value []byte) []byte {
 	if !bytes.HasSuffix(value, []byte("}")) {
 		return value // no record has that form, and none is read back
 	}
@@ -146,7 +148,7 @@ func (b *BoundBucket) seal(key string, value []byte) []byte {
 }
 
 // open returns the object without its MAC, which must be right.
-func (b *BoundBucket) open(key string, stored []byte) ([]byte, error) {
+func (b *Bucket) open(key string, stored []byte) ([]byte, error) {
 	value, mac, ok := cut(stored)
 	if !ok || !hmac.Equal(mac, b.mac(key, value)) {
 		return nil, errUnbound
@@ -168,7 +170,7 @@ func cut(stored []byte) (value, mac []byte, ok bool) {
 	return append(append([]byte{}, stored[:at]...), '}'), mac, true
 }
 
-func (b *BoundBucket) mac(key string, value []byte) []byte {
+func (b *Bucket) mac(key string, value []byte) []byte {
 	h := hmac.New(sha256.New, b.key)
 	for _, part := range []string{b.name, key} { // neither has a zero byte
 		h.Write([]byte(part))

@@ -14,15 +14,16 @@ import (
 	"time"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 )
 
 // bindingKey is the binding key of all tests.
-var bindingKey = bytes.Repeat([]byte{7}, authsvc.BindingKeySize)
+var bindingKey = bytes.Repeat([]byte{7}, bound.KeySize)
 
-func bind(c *bus.Conn, bucket string) *authsvc.BoundBucket {
-	return authsvc.BindBucket(c.Bucket(bucket), bucket, bindingKey, slog.New(slog.DiscardHandler), nil)
+func bind(c *bus.Conn, bucket string) *bound.Bucket {
+	return bound.Bind(c.Bucket(bucket), bucket, bindingKey, slog.New(slog.DiscardHandler), nil)
 }
 
 // TestARecordOfSomebodyElse writes accounts and sessions straight into their buckets: unbound ones,
@@ -31,13 +32,13 @@ func TestARecordOfSomebodyElse(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx := t.Context()
 	var log bustest.LogLines
-	accounts := authsvc.BindBucket(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket, bindingKey,
+	accounts := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket, bindingKey,
 		slog.New(slog.NewTextHandler(&log, nil)), nil)
-	foreign := authsvc.BindBucket(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket,
-		bytes.Repeat([]byte{8}, authsvc.BindingKeySize), slog.New(slog.DiscardHandler), nil)
+	foreign := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket,
+		bytes.Repeat([]byte{8}, bound.KeySize), slog.New(slog.DiscardHandler), nil)
 	sessions := bind(conn, bus.SessionsBucket)
 	const value = `{"v":1,"id":"x"}`
-	for key, b := range map[string]*authsvc.BoundBucket{"good": accounts, "foreign": foreign} {
+	for key, b := range map[string]*bound.Bucket{"good": accounts, "foreign": foreign} {
 		if _, err := b.Create(ctx, key, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +46,7 @@ func TestARecordOfSomebodyElse(t *testing.T) {
 	if _, err := sessions.Create(ctx, "session", []byte(value)); err != nil {
 		t.Fatal(err)
 	}
-	raw := func(b *authsvc.BoundBucket, key string) []byte {
+	raw := func(b *bound.Bucket, key string) []byte {
 		t.Helper()
 		data, _, err := b.Bucket.Get(ctx, key)
 		if err != nil {
@@ -94,29 +95,29 @@ func TestARecordOfSomebodyElse(t *testing.T) {
 // a password that the forger knows.
 func TestAForgedAccountLogsNobodyIn(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
-	bound := bind(conn, bus.AccountsBucket)
-	k := newKit(t, withStore(authsvc.NewAccounts(bound)))
+	records := bind(conn, bus.AccountsBucket)
+	k := newKit(t, withStore(authsvc.NewAccounts(records)))
 	k.mustRegister(t, "mallory@example.com", goodPassword, "user")
 	k.mustRegister(t, "kim@example.com", newPassword, "user")
-	keys, err := bound.Keys(t.Context())
+	keys, err := records.Keys(t.Context())
 	if err != nil || len(keys) != 2 {
 		t.Fatal(keys, err)
 	}
 	var values [2][]byte
 	var revisions [2]uint64
 	for i, key := range keys {
-		if values[i], revisions[i], err = bound.Bucket.Get(t.Context(), key); err != nil {
+		if values[i], revisions[i], err = records.Bucket.Get(t.Context(), key); err != nil {
 			t.Fatal(err)
 		}
 	}
 	kim := slices.IndexFunc(values[:], func(v []byte) bool { return bytes.Contains(v, []byte("kim@")) })
 	hash := regexp.MustCompile(`"hash":"[^"]*"`)
 	forged := hash.ReplaceAllLiteral(values[kim], hash.Find(values[1-kim]))
-	if _, err := bound.Bucket.Update(t.Context(), keys[kim], forged, revisions[kim]); err != nil {
+	if _, err := records.Bucket.Update(t.Context(), keys[kim], forged, revisions[kim]); err != nil {
 		t.Fatal(err)
 	}
 	k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusInternalServerError, "")
-	if bound.Ready(t.Context()) == nil {
+	if records.Ready(t.Context()) == nil {
 		t.Error("authsvc is ready")
 	}
 	k.mustOpen(t, "mallory@example.com", goodPassword, "user")
@@ -125,28 +126,29 @@ func TestAForgedAccountLogsNobodyIn(t *testing.T) {
 // TestBoundBucketsAdopt binds what an older build has stored, and what was bound with a lost key.
 func TestBoundBucketsAdopt(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
-	plain, bound := conn.Bucket(bus.AccountsBucket), bind(conn, bus.AccountsBucket)
-	lost := authsvc.BindBucket(plain, bus.AccountsBucket, bytes.Repeat([]byte{9}, authsvc.BindingKeySize),
+	plain, records := conn.Bucket(bus.AccountsBucket), bind(conn, bus.AccountsBucket)
+	lost := bound.Bind(plain, bus.AccountsBucket, bytes.Repeat([]byte{9}, bound.KeySize),
 		slog.New(slog.DiscardHandler), nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	value := func(n int) []byte { return fmt.Appendf(nil, `{"v":1,"n":%d}`, n) }
-	for i, create := range []func(context.Context, string, []byte) (uint64, error){plain.Create, lost.Create, bound.Create} {
+	type create func(context.Context, string, []byte) (uint64, error)
+	for i, create := range []create{plain.Create, lost.Create, records.Create} {
 		if _, err := create(ctx, fmt.Sprint("key", i), value(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
-		if err := bound.Adopt(ctx); err != nil {
+		if err := records.Adopt(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 3 {
-		if got, _, err := bound.Get(ctx, fmt.Sprint("key", i)); err != nil || !bytes.Equal(got, value(i)) {
+		if got, _, err := records.Get(ctx, fmt.Sprint("key", i)); err != nil || !bytes.Equal(got, value(i)) {
 			t.Errorf("key%d: %s %v", i, got, err)
 		}
 	}
-	if _, _, err := bound.Get(ctx, "none"); !errors.Is(err, bus.ErrNoKey) {
+	if _, _, err := records.Get(ctx, "none"); !errors.Is(err, bus.ErrNoKey) {
 		t.Errorf("nothing: %v", err)
 	}
 }
