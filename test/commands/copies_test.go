@@ -135,7 +135,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	target := bustest.Start(t, bustest.Setup{Closed: true, Replicas: replicas})
 	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator),
 		"--timeout=25s"}
-	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas))
+	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas),
+		"--trust="+filepath.Join(data, "services", trustkey.AnchorFile))
 	info, err := target.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
 	if err != nil || info.CachedInfo().Config.Replicas != replicas || info.CachedInfo().State.LastSeq != 2 {
 		t.Errorf("the restored ledger: %+v (%v)", info.CachedInfo().State, err)

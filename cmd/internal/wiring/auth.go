@@ -133,11 +133,9 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 			after(start.keysReady, func(ctx context.Context) error { return authority.Mend(ctx, b.Keys, b.Revoked) }),
 			after(start.keysReady, rotator.Run),
 		},
-		Checks: append(accounts.Checks, []web.Check{
-			{Name: "accounts", Ready: start.ready},
-			{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
-			{Name: "session records", Ready: sessions.Ready},
-		}...),
+		Checks: append(accounts.Checks, web.Check{Name: "accounts", Ready: start.ready},
+			web.Check{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
+			web.Check{Name: "session records", Ready: sessions.Ready}),
 	}, nil
 }
 

@@ -1,4 +1,4 @@
-package authsvc_test
+package bound_test
 
 import (
 	"bytes"
@@ -6,18 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"regexp"
-	"slices"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 )
+
+func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
 
 // bindingKey is the binding key of all tests.
 var bindingKey = bytes.Repeat([]byte{7}, bound.KeySize)
@@ -91,40 +90,8 @@ func TestARecordOfSomebodyElse(t *testing.T) {
 	}
 }
 
-// TestAForgedAccountLogsNobodyIn writes the account of somebody else straight into the bucket, with
-// a password that the forger knows.
-func TestAForgedAccountLogsNobodyIn(t *testing.T) {
-	conn := bustest.Run(t).Connect(t)
-	records := bind(conn, bus.AccountsBucket)
-	k := newKit(t, withStore(authsvc.NewAccounts(records)))
-	k.mustRegister(t, "mallory@example.com", goodPassword, "user")
-	k.mustRegister(t, "kim@example.com", newPassword, "user")
-	keys, err := records.Keys(t.Context())
-	if err != nil || len(keys) != 2 {
-		t.Fatal(keys, err)
-	}
-	var values [2][]byte
-	var revisions [2]uint64
-	for i, key := range keys {
-		if values[i], revisions[i], err = records.Bucket.Get(t.Context(), key); err != nil {
-			t.Fatal(err)
-		}
-	}
-	kim := slices.IndexFunc(values[:], func(v []byte) bool { return bytes.Contains(v, []byte("kim@")) })
-	hash := regexp.MustCompile(`"hash":"[^"]*"`)
-	forged := hash.ReplaceAllLiteral(values[kim], hash.Find(values[1-kim]))
-	if _, err := records.Bucket.Update(t.Context(), keys[kim], forged, revisions[kim]); err != nil {
-		t.Fatal(err)
-	}
-	k.ask(t, post("/login", body("kim@example.com", goodPassword, "user")), http.StatusInternalServerError, "")
-	if records.Ready(t.Context()) == nil {
-		t.Error("authsvc is ready")
-	}
-	k.mustOpen(t, "mallory@example.com", goodPassword, "user")
-}
-
-// TestBoundBucketsAdopt binds what an older build has stored, and what was bound with a lost key.
-func TestBoundBucketsAdopt(t *testing.T) {
+// TestAdopt binds what an older build has stored, and what was bound with a lost key.
+func TestAdopt(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	plain, records := conn.Bucket(bus.AccountsBucket), bind(conn, bus.AccountsBucket)
 	lost := bound.Bind(plain, bus.AccountsBucket, bytes.Repeat([]byte{9}, bound.KeySize),
