@@ -50,13 +50,13 @@ func (o Operator) Session(
 		return err
 	}
 	defer base.Close()
-	if err := base.anchor.Ready(); err != nil {
-		return err
-	}
 	if err := base.Conn.Reach(ctx); err != nil {
 		return err
 	}
 	if err := provisioned(ctx, base.Conn); err != nil {
+		return err
+	}
+	if err := base.anchor.Ready(); err != nil {
 		return err
 	}
 	s := OperatorSession{base: base, board: board.New()}
@@ -85,6 +85,10 @@ func (o Operator) Session(
 	}
 	if err := awaitOr(ctx, "Cannot load signing keys and revocations. "+
 		"Check that authsvc has been started, and that most NATS servers are running.", keysReady); err != nil {
+		if errors.Is(err, trust.ErrUntrusted) {
+			return errOperator.Sayingf("The trust key whose public half is %s has not signed the keys in NATS. "+
+				"Name the right one with --trust.", o.AnchorPath(o.Key)).Because(err)
+		}
 		return err
 	}
 	if err := awaitOr(ctx,
