@@ -21,6 +21,10 @@ import (
 // An Authority publishes what verifiers judge tokens by, signed with the trust key: the key set and
 // revocations. authsvc is one, and so is an operator who holds the trust key.
 type Authority struct {
+	// Anchor is that of this process. The authority signs nothing once it has met a successor of the
+	// key: everybody would refuse it. nil: it does not look.
+	Anchor *trustkey.Anchor
+
 	conn   *bus.Conn
 	key    *trustkey.Key
 	record string
@@ -35,12 +39,25 @@ func NewAuthority(c *bus.Conn, key *trustkey.Key, record string) *Authority {
 	return &Authority{conn: c, key: key, record: record}
 }
 
+// Ready returns nil, or ErrReplaced once the key has a successor.
+func (a *Authority) Ready(context.Context) error {
+	if a.Anchor != nil && !a.Anchor.Trusts(a.key) {
+		return ErrReplaced
+	}
+	return nil
+}
+
 const (
 	// changePatience is how long one change of the set is retried, part of token.ChangeDelay.
 	changePatience = 5 * time.Second
 	maxRecord      = 1 << 20 // bytes
 	mendPace       = 200 * time.Millisecond
 )
+
+// ErrReplaced says that another authsvc signs with a successor of this one's trust key.
+var ErrReplaced = fault.New(fault.Unavailable, "trust_key_replaced",
+	"This authsvc has a trust key that was replaced, and must be restarted. Please try again in a moment.",
+).After(time.Second)
 
 // ErrKeySetRefused says that the stored key set is not the trust key's.
 var ErrKeySetRefused = fault.New(fault.Conflict, "key_set_untrusted",
@@ -49,11 +66,14 @@ var ErrKeySetRefused = fault.New(fault.Conflict, "key_set_untrusted",
 // ChangeKeys changes the set that every verifier watches. It calls change with the current set, or
 // nil, and the time by the server's clock, and stores the set that change returns, unless that is
 // the same. It returns the old and the new set. Where another process was faster, it calls change
-// again. Errors: those of change, ErrKeySetRefused, and of kind fault.Unavailable.
+// again. Errors: those of change, ErrKeySetRefused, ErrReplaced, and of kind fault.Unavailable.
 func (a *Authority) ChangeKeys(
 	ctx context.Context, change func(set *token.KeySet, now time.Time) (*token.KeySet, error),
 ) (was, is *token.KeySet, err error) {
 	if err := a.conn.EverConnected(); err != nil {
+		return nil, nil, err
+	}
+	if err := a.Ready(ctx); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, changePatience)
@@ -163,7 +183,8 @@ func (a *Authority) recorded() (storedKeySet, bool, error) {
 	}
 	d, _, err := a.key.Open(trustkey.KeySet, bus.JWKSKey, data)
 	if err != nil {
-		return storedKeySet{}, false, fmt.Errorf("the record of the published keys, %s: %w", a.record, err)
+		return storedKeySet{}, false, trustkey.ErrKey.Sayingf("The trust key has not signed %s. "+
+			"Restore the key from a copy; docs/operate-accounts.md says what to do without one.", a.record).Because(err)
 	}
 	set, err := token.ParseJWKS(d.Body)
 	return storedKeySet{set: set, version: d.Version}, true, err
@@ -196,10 +217,17 @@ func (a *Authority) HasPublished() bool {
 }
 
 // Adopt signs the revocations that are not the trust key's: those that a former trust key has
-// signed, and, as long as there is no record of anything published, all others. Call it before the
-// first ChangeKeys, which does the same with the key set. It may be repeated.
+// signed, and, as long as nothing was ever published, all others. Call it before the first
+// ChangeKeys, which does the same with the key set. It may be repeated.
 func (a *Authority) Adopt(ctx context.Context) error {
 	b, first := a.conn.Bucket(bus.RevocationsBucket), !a.HasPublished()
+	set, _, err := a.conn.Bucket(bus.KeysBucket).Get(ctx, bus.JWKSKey)
+	if err != nil && !errors.Is(err, bus.ErrNoKey) {
+		return err
+	}
+	if _, _, err := a.key.Open(trustkey.KeySet, bus.JWKSKey, set); err == nil {
+		first = false // the record is in another folder, or was lost
+	}
 	names, err := b.Keys(ctx)
 	if err != nil {
 		return err
@@ -253,6 +281,9 @@ func (a *Authority) Mend(ctx context.Context, keys *KeyWatch, revoked *Revocatio
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
+		}
+		if a.Ready(ctx) != nil {
+			continue // the successor's holder does
 		}
 		if errors.Is(keys.Ready(ctx), ErrUntrusted) {
 			tell(log, "the key set", a.republish(ctx))

@@ -23,13 +23,16 @@ const revokePatience = 5 * time.Second
 // their time. It may be repeated: of two revocations of the same tokens the one with the earlier At
 // counts, in any order.
 //
-// Errors: token.ErrRevocation; a fault of kind fault.Unavailable after revokePatience, when the
+// Errors: token.ErrRevocation; ErrReplaced; a fault of kind fault.Unavailable after revokePatience, when the
 // outcome is unknown. Then retry with a current At.
 func (a *Authority) Revoke(ctx context.Context, r token.Revocation) error {
 	if err := r.Check(time.Now()); err != nil {
 		return err
 	}
 	if err := a.conn.EverConnected(); err != nil {
+		return err
+	}
+	if err := a.Ready(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokePatience)

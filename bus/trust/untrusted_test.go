@@ -396,6 +396,20 @@ func TestAuthsvcAdopts(t *testing.T) {
 	if _, ok := start(successor).Lookup(first.ID); !ok || !signed(successor, session) {
 		t.Error("the successor has not signed what there was")
 	}
+
+	// Another instance has not been restarted yet.
+	late := trust.NewAuthority(conn, former, "")
+	late.Anchor = former.Anchor()
+	if err := late.Revoke(t.Context(), token.Revocation{Session: booking.NewID(), At: now}); err != nil {
+		t.Errorf("before it has met the successor: %v", err)
+	}
+	if err := late.Anchor.Accept(successor); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Revoke(t.Context(), token.Revocation{Session: booking.NewID(), At: now}); !errors.Is(err,
+		trust.ErrReplaced) || !errors.Is(late.Ready(t.Context()), trust.ErrReplaced) {
+		t.Errorf("it signs with a former key: %v", err)
+	}
 }
 
 func revision(t *testing.T, b *bus.Bucket, key string) uint64 {

@@ -270,6 +270,13 @@ func (a *Anchor) Accept(k *Key) error {
 	return err
 }
 
+// Trusts reports whether a key is the trusted one, and has no successor that the anchor knows.
+func (a *Anchor) Trusts(k *Key) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return public(k.private).Equal(a.key)
+}
+
 // Open returns the body of a document about a subject, or why it refuses it, and counts that.
 func (a *Anchor) Open(kind Kind, subject string, raw []byte) ([]byte, error) {
 	a.mu.Lock()

@@ -135,7 +135,8 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		},
 		Checks: append(accounts.Checks, web.Check{Name: "accounts", Ready: start.ready},
 			web.Check{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
-			web.Check{Name: "session records", Ready: sessions.Ready}),
+			web.Check{Name: "session records", Ready: sessions.Ready},
+			web.Check{Name: "authority", Ready: authority.Ready}),
 	}, nil
 }
 
@@ -174,7 +175,9 @@ func (b *Base) trusted(s setting.Keys, natsKeys string) (*trust.Authority, *boun
 	}
 	record := filepath.Join(filepath.Dir(s.KeyFile()), "published.jwt")
 	sessions := bound.Bind(b.Conn.Bucket(bus.SessionsBucket), bus.SessionsBucket, binding, b.Log, b.Registry)
-	return trust.NewAuthority(b.Conn, key, record), sessions, nil
+	authority := trust.NewAuthority(b.Conn, key, record)
+	authority.Anchor = b.anchor
+	return authority, sessions, nil
 }
 
 // rotator returns what replaces the signing key by age and on command. It records each change of
