@@ -34,8 +34,8 @@ func TestBucketAccounts(t *testing.T) {
 		authtest.AccountSuite(t, func(t *testing.T) authtest.Store {
 			empty(t, admin)
 			return authtest.Store{
-				One:   authsvc.NewAccounts(one.Bucket(bus.AccountsBucket)),
-				Other: authsvc.NewAccounts(other.Bucket(bus.AccountsBucket)),
+				One:   authsvc.NewAccounts(bind(one, bus.AccountsBucket)),
+				Other: authsvc.NewAccounts(bind(other, bus.AccountsBucket)),
 			}
 		})
 	})

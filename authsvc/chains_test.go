@@ -18,7 +18,6 @@ import (
 	"github.com/example/pillion/authsvc/authtest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
-	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 )
@@ -125,7 +124,7 @@ func TestRefreshChains(t *testing.T) {
 				c.Log = slog.New(slog.DiscardHandler)
 				c.Revoke = func(ctx context.Context, r token.Revocation) error {
 					revoked.Add(1)
-					return trust.Revoke(ctx, conn, r)
+					return bustest.Authority(conn).Revoke(ctx, r)
 				}
 			})
 			return k.handler

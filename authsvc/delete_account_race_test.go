@@ -60,7 +60,7 @@ func TestDeletionRaces(t *testing.T) {
 		var verifier *token.Verifier
 		for range 2 {
 			conn := e.Connect(t)
-			watch := trust.NewRevocationWatch(conn, new(trust.Epoch))
+			watch := trust.NewRevocationWatch(conn, bustest.Anchor(), new(trust.Epoch))
 			background.Go(func() { _ = watch.Run(ctx) })
 			for watch.Ready(ctx) != nil && ctx.Err() == nil {
 				runtime.Gosched()
@@ -71,8 +71,7 @@ func TestDeletionRaces(t *testing.T) {
 			k := newKit(t, throttled(t, conn, time.Now, many),
 				withStore(authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))),
 				func(c *authsvc.Config, _ *authsvc.HasherConfig) {
-					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket),
-						func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, conn, r) }
+					c.Sessions, c.Revoke = conn.Bucket(bus.SessionsBucket), bustest.Authority(conn).Revoke
 					var err error
 					if verifier, err = token.NewVerifier(token.Config{Keys: tokentest.New(t).Keys(),
 						Revocations: watch}); err != nil {

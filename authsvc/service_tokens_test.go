@@ -54,7 +54,7 @@ func (o *tokenServer) open(t *testing.T) (closed func()) {
 		o.entries = append(o.entries, e)
 	}, nil)
 	conn := o.Connect(t)
-	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil }, tokens.Token)
+	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return nil }, tokens.Token, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,6 +68,7 @@ const (
 	PublicKeySubject    = "auth.public-key"
 	JWKSSubject         = "auth.jwks"
 	ServiceTokenSubject = "auth.service-token" //nolint:gosec // a subject
+	OrderSubject        = "auth.order"         // only the operator
 	UserRidesSubject    = "rides.of-user"      // usersvc answers for the bookings of a user
 	RiderRidesSubject   = "rides.of-rider"     // and ridersvc for those of a rider
 

@@ -22,7 +22,7 @@ type SetWatch interface {
 	Changed() <-chan struct{}
 }
 
-// An UpdateSet changes the published set: see [github.com/example/pillion/bus.Conn.ChangeKeys].
+// An UpdateSet changes the published set: see ChangeKeys of an Authority of package trust.
 type UpdateSet func(context.Context, func(set *token.KeySet, now time.Time) (*token.KeySet, error)) (was,
 	is *token.KeySet, err error)
 

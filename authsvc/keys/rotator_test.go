@@ -32,7 +32,7 @@ type instance struct {
 func updateOn(conn *bus.Conn) keys.UpdateSet {
 	return func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was,
 		is *token.KeySet, err error) {
-		return trust.ChangeKeys(ctx, conn, change)
+		return bustest.Authority(conn).ChangeKeys(ctx, change)
 	}
 }
 
@@ -40,8 +40,8 @@ func updateOn(conn *bus.Conn) keys.UpdateSet {
 func newInstance(t *testing.T, e *bustest.Env, dir string) *instance {
 	t.Helper()
 	conn := e.Connect(t)
-	k := &instance{dir: dir, conn: conn, watch: trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)),
-		ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
+	k := &instance{dir: dir, conn: conn,
+		watch: trust.NewKeyWatch(conn, bustest.Anchor(), time.Second, new(trust.Epoch)), ring: keys.NewRing(filepath.Join(dir, "private.key"), 2048)}
 	bustest.Running(t, k.watch.Run)
 	k.signer = keys.NewSigner(k.ring, k.watch, token.IssuerConfig{Life: time.Minute})
 	k.config = keys.RotatorConfig{Ring: k.ring, Watch: k.watch, Update: updateOn(conn), LedgerAge: conn.LedgerAge,
@@ -111,7 +111,7 @@ func (k *instance) issue(t *testing.T) (string, token.Claims) {
 
 func (k *instance) change(t *testing.T, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
 	t.Helper()
-	if _, _, err := trust.ChangeKeys(t.Context(), k.conn, change); err != nil {
+	if _, _, err := bustest.Authority(k.conn).ChangeKeys(t.Context(), change); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -208,7 +208,7 @@ func TestKeysAreRotatedByAge(t *testing.T) {
 	later.config.Now = func() time.Time { return time.Now().Add(31 * 24 * time.Hour) }
 	later.config.Update = func(ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error)) (was,
 		is *token.KeySet, err error) {
-		return trust.ChangeKeys(ctx, k.conn,
+		return bustest.Authority(k.conn).ChangeKeys(ctx,
 			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return change(set, later.config.Now()) })
 	}
 	rotator := later.rotator(t)
@@ -231,7 +231,7 @@ func TestKeysAtStart(t *testing.T) {
 	first := a.signs(t)
 
 	t.Run("another instance, with a folder of its own", func(t *testing.T) {
-		stop, err := trust.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil)
+		stop, err := trust.ServeAuth(a.conn, "1.0.0", func() *token.KeySet { return a.set(t) }, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

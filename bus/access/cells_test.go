@@ -123,6 +123,8 @@ func cells() []cell {
 		{sub, "auth.public-key", []string{access.Authsvc}},
 		{sub, "auth.jwks", []string{access.Authsvc}},
 		{sub, "auth.service-token", []string{access.Authsvc}},
+		{pub, "auth.order", []string{access.Operator}},
+		{sub, "auth.order", []string{access.Authsvc}},
 		{pub, "$SRV.PING", []string{access.Operator}},
 		{sub, "$SRV.PING", []string{access.Authsvc}},
 		{sub, "$SYS.REQ.USER.AUTH", []string{access.Callout}},

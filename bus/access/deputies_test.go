@@ -27,7 +27,7 @@ func targets() []string {
 		"feed.booking." + b + ".2.accepted", "feed.user." + tokentest.Ulla + "." + b + ".2.accepted",
 		"feed.rider." + tokentest.Rita + "." + b + ".2.accepted",
 		"feed.rider." + tokentest.Rita + ".open." + b + ".7.open", "fleet.position." + tokentest.Rita,
-		"auth.service-token", "auth.jwks", "rides.of-user", "rides.of-rider", "$SRV.PING",
+		"auth.service-token", "auth.jwks", "auth.order", "rides.of-user", "rides.of-rider", "$SRV.PING",
 		"$JS.API.STREAM.CREATE.MORE", "$JS.API.CONSUMER.CREATE.BOOKINGS.more", "$JS.API.STREAM.LEADER.STEPDOWN.BOOKINGS",
 		"$JS.ACK.TIMERS.timers.1.1.1.1.0", "$JS.ACK.TIMERS.releases.1.1.1.1.0", "$JS.API.CONSUMER.DELETE.TIMERS.timers",
 		"$SYS.REQ.USER.AUTH", "$SYS.REQ.SERVER.PING.KICK",

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // KeyFile returns the path of the key of one of Pillion's own processes in a folder.
@@ -37,9 +38,14 @@ func LoadOrCreate(dir string) (PublicKeys, error) {
 }
 
 // LoadOrCreateIn is [LoadOrCreate] with a folder for each process, so that none of them can read
-// another's key. The keys of the callout are in authsvc's folder.
+// another's key. The keys of the callout are in authsvc's folder, and so is the trust key, whose
+// public half it writes to each folder.
 func LoadOrCreateIn(folder func(who string) string) (PublicKeys, error) {
 	secret, err := LoadCalloutSecret(folder(Authsvc))
+	if err != nil {
+		return PublicKeys{}, err
+	}
+	trust, err := trustkey.LoadOrCreate(filepath.Join(folder(Authsvc), trustkey.KeyFile))
 	if err != nil {
 		return PublicKeys{}, err
 	}
@@ -62,6 +68,9 @@ func LoadOrCreateIn(folder func(who string) string) (PublicKeys, error) {
 		load, dir := bus.LoadOrCreateServiceKey, folder(g.Who)
 		if g.Who == Callout {
 			load, dir = LoadCalloutKey, folder(Authsvc)
+		}
+		if err := trust.Publish(filepath.Join(dir, trustkey.AnchorFile)); err != nil {
+			return PublicKeys{}, err
 		}
 		key, err := load(KeyFile(dir, g.Who))
 		if err != nil {

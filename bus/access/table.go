@@ -56,7 +56,7 @@ func authsvc() Grant {
 		verifies(),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.UserRidesSubject, bus.RiderRidesSubject,
 			api("STREAM.INFO", bus.LedgerStream)),
-		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, "$SRV.>"),
+		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, "$SRV.>"),
 		answers(),
 	)
 }
@@ -100,7 +100,7 @@ func operator() Grant {
 	return grant(Operator, Account,
 		appends(booking.OperatorCancelled, booking.OperatorReleased),
 		publish("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SRV.>",
-			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.UserRidesSubject,
+			bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, bus.UserRidesSubject,
 			bus.RiderRidesSubject, bus.AuditPattern, bus.QuarantinePattern),
 		publish(each(bus.BucketPattern, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket, bus.RidersBucket, bus.TurnsBucket)...),

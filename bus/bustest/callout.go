@@ -46,7 +46,7 @@ func (e *Env) RunCalloutWith(t testing.TB, keys callout.Keys, change ...func(*ca
 	if err != nil {
 		t.Fatalf("run the callout: %v", err)
 	}
-	revoked := trust.NewRevocationWatch(e.ConnectAs(t, access.Authsvc), new(trust.Epoch))
+	revoked := trust.NewRevocationWatch(e.ConnectAs(t, access.Authsvc), Anchor(), new(trust.Epoch))
 	verifier, err := token.NewVerifier(token.Config{Keys: keys, Revocations: revoked})
 	if err != nil {
 		t.Fatalf("run the callout: %v", err)

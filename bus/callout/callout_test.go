@@ -18,7 +18,6 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/callout"
-	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -169,7 +168,7 @@ func TestRevocation(t *testing.T) {
 			{"a session", token.Revocation{Session: stolen.session, At: time.Now()}, []<-chan struct{}{first, second}},
 			{"an account", token.Revocation{Subject: everywhere.id, NotBefore: time.Now().Add(time.Second), At: time.Now()}, []<-chan struct{}{third}},
 		} {
-			if err := trust.Revoke(t.Context(), revoker, c.r); err != nil {
+			if err := bustest.Authority(revoker).Revoke(t.Context(), c.r); err != nil {
 				t.Fatal(err)
 			}
 			for _, over := range c.over {
@@ -208,7 +207,7 @@ func TestRevocationOfManyConnections(t *testing.T) {
 			nc, _ := enter(t, e, other.raw)
 			innocent = append(innocent, nc)
 		}
-		if err := trust.Revoke(t.Context(), e.ConnectAs(t, access.Authsvc),
+		if err := bustest.Authority(e.ConnectAs(t, access.Authsvc)).Revoke(t.Context(),
 			token.Revocation{Session: stolen.session, At: time.Now()}); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
-	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -125,7 +124,7 @@ func TestTheLiveBoardFollowsAChangedPast(t *testing.T) {
 
 func changeKeys(t testing.TB, c *bus.Conn, change func(*token.KeySet, time.Time) (*token.KeySet, error)) {
 	t.Helper()
-	if _, _, err := trust.ChangeKeys(t.Context(), c, change); err != nil {
+	if _, _, err := bustest.Authority(c).ChangeKeys(t.Context(), change); err != nil {
 		t.Fatal(err)
 	}
 }

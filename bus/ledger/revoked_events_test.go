@@ -106,7 +106,7 @@ func TestNothingIsJudgedBeforeTheRevocationsAreThere(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	conn := k.Connect(t)
 	epoch := new(trust.Epoch)
-	w := trust.NewRevocationWatch(conn, epoch) // that nobody runs yet
+	w := trust.NewRevocationWatch(conn, bustest.Anchor(), epoch) // that nobody runs yet
 	verifier, err := token.NewVerifier(token.Config{Keys: k.Auth.Keys(), Revocations: telling{w, asked}})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/bus/snapshot"
@@ -48,8 +49,9 @@ func newInstance(k *ledgertest.Kit, t testing.TB, options ...func(*snapshot.Opti
 	i.conn = k.ConnectWith(t, bus.Config{Registerer: i.metrics})
 	epoch := new(trust.Epoch)
 	o := snapshot.Options{
-		Key: snapshotKey, Keys: trust.NewKeyWatch(i.conn, time.Second, epoch),
-		Revocations: trust.NewRevocationWatch(i.conn, epoch), Every: 100 * time.Millisecond, Events: 1,
+		Key: snapshotKey, Keys: trust.NewKeyWatch(i.conn, bustest.Anchor(), time.Second, epoch),
+		Revocations: trust.NewRevocationWatch(i.conn, bustest.Anchor(), epoch),
+		Every:       100 * time.Millisecond, Events: 1,
 	}
 	for _, set := range options {
 		set(&o)

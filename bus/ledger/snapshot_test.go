@@ -294,8 +294,8 @@ func TestSnapshotsOfAnotherKey(t *testing.T) {
 		t.Errorf("started from %q", from)
 	}
 	for _, o := range []snapshot.Options{{}, {Key: snapshotKey[:31],
-		Keys:        trust.NewKeyWatch(conn, time.Second, new(trust.Epoch)),
-		Revocations: trust.NewRevocationWatch(conn, new(trust.Epoch))}, {Key: snapshotKey}} {
+		Keys:        trust.NewKeyWatch(conn, bustest.Anchor(), time.Second, new(trust.Epoch)),
+		Revocations: trust.NewRevocationWatch(conn, bustest.Anchor(), new(trust.Epoch))}, {Key: snapshotKey}} {
 		if err := maker.ledger.Follow(board.New()).UseSnapshots(o); err == nil {
 			t.Error("settings that cannot work were taken")
 		}

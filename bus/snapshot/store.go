@@ -179,7 +179,7 @@ func (s *Store) sameRevocations(ctx context.Context, x *Snapshot) error {
 		switch {
 		case err != nil:
 			return errors.Join(ErrUnreachable, err)
-		case trust.ChangesVerdict(bucket, m, x.Latest):
+		case s.Revocations.ChangesVerdict(m, x.Latest):
 			return ErrOtherPast
 		case m.Seq >= last.Seq:
 			return nil

@@ -17,10 +17,12 @@ import (
 // ServeAuth answers auth.public-key (the active key as PEM) and auth.jwks (RFC 7517) as the NATS
 // micro service "auth". Instances share the requests. keys returns the published set, or nil
 // without one. With tokens it also answers auth.service-token with the token that tokens returns,
-// encrypted; the requester learns its faults. Call stop to end it.
+// encrypted, and with orders auth.order, to which only the operator has access, with what orders
+// returns. The requester learns their faults. Call stop to end it.
 func ServeAuth(
 	c *bus.Conn, version string, keys func() *token.KeySet,
 	tokens func(context.Context, ServiceRequest) (string, error),
+	orders func(context.Context, []byte) ([]byte, error),
 ) (stop func() error, err error) {
 	svc, err := micro.AddService(c.NATS(), micro.Config{
 		Name:        "auth",
@@ -66,6 +68,9 @@ func ServeAuth(
 	if tokens != nil {
 		endpoints = append(endpoints, endpoint{"service-token", bus.ServiceTokenSubject, answerService(c, tokens)})
 	}
+	if orders != nil {
+		endpoints = append(endpoints, endpoint{"order", bus.OrderSubject, answerOrder(c, orders)})
+	}
 	for _, e := range endpoints {
 		if err := svc.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
 			_ = svc.Stop()
@@ -93,21 +98,68 @@ func answerService(c *bus.Conn, tokens func(context.Context, ServiceRequest) (st
 		if !held() {
 			return // the service asks again
 		}
-		if err != nil {
-			code, sentence := "500", "Something went wrong. Please try again."
-			if f := fault.From(err); f != nil && f.Kind != fault.Internal {
-				code, sentence = serviceCodes[f.Kind], f.Message
-			}
-			logAnswer(c, r, r.Error(code, sentence, nil))
-			return
-		}
-		logAnswer(c, r,
-			r.Respond(answer, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {"application/json"}})))
+		respond(c, r, answer, err)
 	}
 }
 
+// orderPatience is how long an order may take.
+const orderPatience = 25 * time.Second
+
+// answerOrder answers an operator's order.
+func answerOrder(c *bus.Conn, do func(context.Context, []byte) ([]byte, error)) micro.HandlerFunc {
+	return func(r micro.Request) {
+		ctx, cancel := context.WithTimeout(context.Background(), orderPatience)
+		defer cancel()
+		answer, err := do(ctx, r.Data())
+		if err != nil {
+			c.Log().Warn("an operator's order was not carried out", "error", err)
+		}
+		respond(c, r, answer, err)
+	}
+}
+
+// respond answers with JSON, or with a fault.
+func respond(c *bus.Conn, r micro.Request, answer []byte, err error) {
+	if err != nil {
+		code, sentence := "500", "Something went wrong. Please try again."
+		if f := fault.From(err); f != nil && serviceCodes[f.Kind] != "" {
+			code, sentence = serviceCodes[f.Kind], f.Message
+		}
+		logAnswer(c, r, r.Error(code, sentence, nil))
+		return
+	}
+	logAnswer(c, r, r.Respond(answer, micro.WithHeaders(micro.Headers{bus.HeaderContentType: {"application/json"}})))
+}
+
 // serviceCodes maps faults to the codes of micro errors, which are those of HTTP.
-var serviceCodes = map[fault.Kind]string{fault.Invalid: "400", fault.Forbidden: "403", fault.Unavailable: "503"}
+var serviceCodes = map[fault.Kind]string{fault.Invalid: "400", fault.Forbidden: "403", fault.NotFound: "404",
+	fault.Conflict: "409", fault.Unavailable: "503"}
+
+// ErrNoAuth says that no authsvc carries out an order.
+var ErrNoAuth = fault.New(fault.Unavailable, "no_authsvc",
+	"authsvc does not answer. Start it, or give the command authsvc's trust key with --trust-key.")
+
+// AskAuth has authsvc carry out an operator's order. Errors: ErrNoAuth, and authsvc's, of the kind
+// and with the sentence that it gave.
+func AskAuth(ctx context.Context, c *bus.Conn, order []byte) ([]byte, error) {
+	m, err := c.Request(ctx, &nats.Msg{Subject: bus.OrderSubject, Data: order})
+	if errors.Is(err, nats.ErrNoResponders) {
+		return nil, ErrNoAuth.Because(err)
+	}
+	if err != nil {
+		return nil, bus.Unavailable("ask authsvc", err)
+	}
+	code := m.Header.Get(micro.ErrorCodeHeader)
+	if code == "" {
+		return m.Data, nil
+	}
+	for kind, c := range serviceCodes {
+		if c == code {
+			return nil, fault.New(kind, "order_refused", m.Header.Get(micro.ErrorHeader))
+		}
+	}
+	return nil, fmt.Errorf("authsvc answers %s: %s", code, m.Header.Get(micro.ErrorHeader))
+}
 
 // refusalIn returns the fault with which a micro service has answered, or nil.
 func refusalIn(m *nats.Msg) error {

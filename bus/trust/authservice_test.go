@@ -39,7 +39,7 @@ func TestNoAnswerOnAnotherConnection(t *testing.T) {
 			<-lost
 			<-made
 			return "a token", nil
-		})
+		}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

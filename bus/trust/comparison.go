@@ -2,6 +2,7 @@ package trust
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/example/pillion/bus"
@@ -90,10 +91,10 @@ func (w *RevocationWatch) Position() (BucketPosition, bool) {
 
 // ChangesVerdict reports whether a message of the revocations' bucket may concern events stored up
 // to latest.
-func ChangesVerdict(b *bus.Bucket, m bus.Message, latest time.Time) bool {
-	r, err := parseRevocation(b, m)
-	if err != nil {
-		return true // it is unreadable, or was deleted
+func (w *RevocationWatch) ChangesVerdict(m bus.Message, latest time.Time) bool {
+	r, err := w.open(strings.TrimPrefix(m.Subject, w.bucket.Subject("")), m)
+	if err != nil || r.At.IsZero() {
+		return true // it is refused, or was deleted
 	}
 	return r.At.Add(token.EventLeeway).Before(latest)
 }

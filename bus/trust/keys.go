@@ -2,15 +2,14 @@
 // service identities, and whether the clock is right. It also writes the audit trail.
 //
 // Begin with [NewKeyWatch] and [NewRevocationWatch], whose Run methods keep them current, and pass
-// both to token.NewVerifier. [ChangeKeys] and [Revoke] are the other side, for authsvc and
-// operators.
+// both to token.NewVerifier. An [Authority] is the other side, for authsvc and operators.
 //
-// A watch answers only as long as the leader of its bucket confirms that it is complete. It never
-// takes silence for "no news".
+// A watch believes what the trust key has signed, and nothing else that is in its bucket. It
+// answers only as long as the leader of the bucket confirms that it is complete, and never takes
+// silence for "no news".
 package trust
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +21,8 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
-	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // A KeyWatch is the key set as verifiers see it. It follows the set in its bucket, so a change
@@ -35,6 +34,7 @@ import (
 type KeyWatch struct {
 	*token.RemoteKeys // looks for unknown keys at most once an interval
 	conn              *bus.Conn
+	anchor            *trustkey.Anchor
 	epoch             *Epoch
 	bucket            *bus.Bucket
 
@@ -48,7 +48,8 @@ var _ token.Keys = (*KeyWatch)(nil)
 type knownKeys struct {
 	set      *token.KeySet // nil: there is none yet
 	created  time.Time     // the creation of its bucket
-	revision uint64        // of the set in it, readable or not
+	revision uint64        // of the set in it, trusted or not
+	refused  error         // why that one is not trusted; nil: it is
 	asOf     time.Time     // when the leader confirmed it, by the server's clock
 	// when the leader was asked for that, by this machine's clock; zero: never
 	heard time.Time
@@ -62,8 +63,6 @@ const (
 	// that others know to be retired, whose clock is right within token.ClockLeeway. Both make
 	// token.RotationLead.
 	keyTrust = token.EventLeeway - token.ChangeDelay
-	// changePatience is how long one change of the set is retried, part of token.ChangeDelay.
-	changePatience = 5 * time.Second
 )
 
 // ErrKeysLost says that the bucket's leader has not been heard from lately, so keys may have
@@ -71,19 +70,27 @@ const (
 var ErrKeysLost = fault.New(fault.Unavailable, "keys_lost",
 	"The list of signing keys may be out of date. Please try again in a moment.").After(time.Second)
 
+// ErrUntrusted says that something in a bucket is not what the trust key has signed.
+var ErrUntrusted = fault.New(fault.Unavailable, "untrusted",
+	"What NATS says of keys and revocations was not signed by the trust key. Please try again in a moment.",
+).After(time.Second)
+
 // NewKeyWatch returns a watch that looks for unknown keys at most once an interval, and advances
 // epoch when keys change the past. Call Run.
-func NewKeyWatch(c *bus.Conn, interval time.Duration, epoch *Epoch) *KeyWatch {
-	w := &KeyWatch{conn: c, epoch: epoch, bucket: c.Bucket(bus.KeysBucket)}
+func NewKeyWatch(c *bus.Conn, anchor *trustkey.Anchor, interval time.Duration, epoch *Epoch) *KeyWatch {
+	w := &KeyWatch{conn: c, anchor: anchor, epoch: epoch, bucket: c.Bucket(bus.KeysBucket)}
 	w.known.Store(&knownKeys{})
 	w.RemoteKeys = token.NewRemoteKeys(w.ask, interval, time.Now)
 	return w
 }
 
-// Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the
-// bucket.
+// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS
+// and for the bucket.
 func (w *KeyWatch) Run(ctx context.Context) error {
 	defer w.Close()
+	if w.anchor.Await(ctx) != nil {
+		return nil
+	}
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	reader.Go(func() { w.follow(ctx) })
@@ -116,9 +123,14 @@ func (w *KeyWatch) KeySet() (*token.KeySet, time.Time, error) {
 }
 
 // Ready returns nil as long as the watch is alive. Within 2 seconds of its loss it returns
-// ErrKeysLost, and before the first set token.ErrNoKeys.
+// ErrKeysLost, before the first set token.ErrNoKeys, and ErrUntrusted while the set in the bucket
+// is not the trust key's. What is there may conceal a newer set, so the last good one is then used
+// for keyTrust and no longer.
 func (w *KeyWatch) Ready(context.Context) error {
 	k := w.known.Load()
+	if k.refused != nil {
+		return ErrUntrusted.Because(fmt.Errorf("the key set of revision %d: %w", k.revision, k.refused))
+	}
 	if k.heard.IsZero() {
 		return token.ErrNoKeys
 	}
@@ -148,6 +160,9 @@ func (w *KeyWatch) follow(ctx context.Context) {
 // ask returns the set from the leader. Only the leader can say that there is no newer one: an
 // authsvc may lag as far behind as this process.
 func (w *KeyWatch) ask(ctx context.Context) (*token.KeySet, error) {
+	if w.anchor.Ready() != nil {
+		return nil, token.ErrNoKeys
+	}
 	asked := time.Now()
 	stream, err := w.conn.Stream(ctx, w.bucket.Stream())
 	if err != nil {
@@ -179,10 +194,10 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 		return
 	}
 	k.created, k.revision = created, m.Seq
-	set, err := keySetOf(m)
-	if err != nil {
-		w.conn.Log().Error("the key set in the bucket cannot be read; the last good one stays in use", "revision",
-			m.Seq, "error", err)
+	set, err := w.open(m)
+	if k.refused = err; err != nil {
+		w.conn.Log().Error("the key set in the bucket is refused; authsvc replaces it if it is running",
+			"revision", m.Seq, "error", err)
 		w.known.Store(&k)
 		return
 	}
@@ -196,18 +211,24 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	}
 }
 
-func keySetOf(m bus.Message) (*token.KeySet, error) {
-	if op := m.Header.Get(bus.HeaderOperation); op != "" {
-		return nil, errors.New("it was deleted")
+// open returns the set in a message, if it is the trust key's.
+func (w *KeyWatch) open(m bus.Message) (*token.KeySet, error) {
+	data, err := w.anchor.Open(trustkey.KeySet, bus.JWKSKey, m.Data)
+	if err != nil {
+		return nil, err
 	}
-	return token.ParseJWKS(m.Data)
+	return token.ParseJWKS(data)
 }
 
-// confirm notes that the leader has nothing newer as of a time.
+// confirm notes that the leader has nothing newer as of a time. It does not while the leader's
+// newest set is refused.
 func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	k := *w.known.Load()
+	if k.refused != nil {
+		return nil, ErrUntrusted.Because(k.refused)
+	}
 	if k.set == nil {
 		return nil, token.ErrNoKeys
 	}
@@ -220,73 +241,4 @@ func (w *KeyWatch) confirm(created, asOf, asked time.Time) (*token.KeySet, error
 		}
 	}
 	return k.set, nil
-}
-
-// ChangeKeys changes the set that every verifier watches. It calls change with the current set, or
-// nil, and the time by the server's clock, and stores the set that change returns, unless that is
-// the same. It returns the old and the new set. Where another process was faster, it calls change
-// again. Errors: those of change, and of kind fault.Unavailable.
-func ChangeKeys(
-	ctx context.Context, c *bus.Conn, change func(set *token.KeySet, now time.Time) (*token.KeySet, error),
-) (was, is *token.KeySet, err error) {
-	if err := c.EverConnected(); err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, changePatience)
-	defer cancel()
-	var written *token.KeySet // by the last try, perhaps
-	p := bus.Retries(changePatience)
-	p.When = mayPass
-	err = p.Do(ctx, func() error {
-		have, revision, now, err := keySetNow(ctx, c)
-		if err == nil && written != nil && have != nil && bytes.Equal(have.JWKS(), written.JWKS()) {
-			is = written // the last try was stored
-			return nil
-		}
-		if err == nil {
-			was, written = have, nil
-			if is, err = change(have, now); err != nil {
-				return retry.Permanent(err)
-			}
-			if is == have {
-				return nil
-			}
-			written = is
-			_, err = c.Bucket(bus.KeysBucket).Update(ctx, bus.JWKSKey, is.JWKS(), revision)
-		}
-		return err
-	})
-	switch {
-	case err == nil:
-		return was, is, nil
-	case errors.Is(err, bus.ErrStale), // others keep changing it
-		ctx.Err() != nil && errors.Is(err, context.Cause(ctx)): // or this machine is too slow
-		return nil, nil, bus.ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
-	}
-	return nil, nil, err
-}
-
-// mayPass reports whether a guarded write is worth another try.
-func mayPass(err error) bool { return errors.Is(err, bus.ErrStale) || retry.Unavailable(err) }
-
-// keySetNow returns the stored set, or nil, with its revision and the server's time, from the
-// leader.
-func keySetNow(ctx context.Context, c *bus.Conn) (set *token.KeySet, revision uint64, now time.Time, err error) {
-	bucket := c.Bucket(bus.KeysBucket)
-	stream, err := c.Stream(ctx, bucket.Stream())
-	if err != nil {
-		return nil, 0, time.Time{}, bus.Unavailable("look at the key set", err)
-	}
-	now = stream.CachedInfo().TimeStamp
-	data, revision, err := bucket.Get(ctx, bus.JWKSKey)
-	if errors.Is(err, bus.ErrNoKey) {
-		return nil, revision, now, nil
-	}
-	if err != nil {
-		return nil, 0, time.Time{}, err
-	}
-	if set, err = token.ParseJWKS(data); err != nil {
-		return nil, 0, time.Time{}, fmt.Errorf("read the key set: %w", err)
-	}
-	return set, revision, now, nil
 }

@@ -46,7 +46,7 @@ func TestKeysReachVerifiers(t *testing.T) {
 		var lead time.Duration
 		change := func(do func(*token.KeySet, time.Time) (*token.KeySet, error)) *token.KeySet {
 			t.Helper()
-			_, set, err := trust.ChangeKeys(ctx, conn, do)
+			_, set, err := bustest.Authority(conn).ChangeKeys(ctx, do)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, _, err := trust.ChangeKeys(ctx, e.Connect(t),
+		if _, _, err := bustest.Authority(e.Connect(t)).ChangeKeys(ctx,
 			func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
 				return token.FirstSet(publicKey(t), now)
 			}); err != nil {
@@ -100,7 +100,7 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 			conn, key := e.Connect(t), publicKey(t)
 			group.Go(func() {
 				<-start
-				if _, _, err := trust.ChangeKeys(ctx, conn,
+				if _, _, err := bustest.Authority(conn).ChangeKeys(ctx,
 					func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
 						return set.Adopt(key, now)
 					}); err != nil {
@@ -110,10 +110,8 @@ func TestChangesOfTheKeySetDoNotGetLost(t *testing.T) {
 		}
 		close(start)
 		group.Wait()
-		_, set, err := trust.ChangeKeys(ctx, e.Connect(t), func(set *token.KeySet, _ time.Time) (*token.KeySet,
-			error) {
-			return set, nil
-		})
+		_, set, err := bustest.Authority(e.Connect(t)).ChangeKeys(ctx,
+			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
 		if err != nil || len(set.Keys()) != writers+1 {
 			t.Errorf("%d keys, want %d: %v", len(set.Keys()), writers+1, err)
 		}
@@ -128,7 +126,7 @@ func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
 	defer cancel()
 	conn := e.Connect(t)
 	watch := ledgertest.WatchKeys(t, e.Connect(t), time.Hour, new(trust.Epoch))
-	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+	if _, _, err := bustest.Authority(conn).ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet,
 		error) {
 		return token.FirstSet(publicKey(t), now)
 	}); err != nil {
@@ -153,7 +151,7 @@ func testKeyWatchKnowsWhenItIsLost(t *testing.T, e *bustest.Env) {
 		t.Fatal(err)
 	}
 	second := publicKey(t)
-	if _, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+	if _, _, err := bustest.Authority(conn).ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet,
 		error) {
 		return token.FirstSet(second, now)
 	}); err != nil {
@@ -178,7 +176,7 @@ func TestAuthService(t *testing.T) {
 		t.Fatal(err)
 	}
 	var present *token.KeySet
-	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return present }, nil)
+	stop, err := trust.ServeAuth(conn, "1.0.0", func() *token.KeySet { return present }, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,11 +215,11 @@ func TestAuthService(t *testing.T) {
 
 	// A token whose kid is not in the set makes the watch ask the bucket's leader, once an
 	// interval. Authsvc need not be there.
-	watch := trust.NewKeyWatch(conn, time.Hour, new(trust.Epoch))
+	watch := trust.NewKeyWatch(conn, bustest.Anchor(), time.Hour, new(trust.Epoch))
 	if watch.Refresh(t.Context()) {
 		t.Error("there is a set before there is one")
 	}
-	if _, _, err := trust.ChangeKeys(t.Context(), conn, func(_ *token.KeySet, now time.Time) (*token.KeySet,
+	if _, _, err := bustest.Authority(conn).ChangeKeys(t.Context(), func(_ *token.KeySet, now time.Time) (*token.KeySet,
 		error) {
 		return token.FirstSet(key, now)
 	}); err != nil {
@@ -230,7 +228,7 @@ func TestAuthService(t *testing.T) {
 	if watch.Refresh(t.Context()) {
 		t.Error("the keys were asked for twice in an interval")
 	}
-	watch = trust.NewKeyWatch(conn, time.Hour, new(trust.Epoch))
+	watch = trust.NewKeyWatch(conn, bustest.Anchor(), time.Hour, new(trust.Epoch))
 	watch.Refresh(t.Context())
 	if _, _, err := watch.KeySet(); err != nil {
 		t.Errorf("no keys after asking: %v", err)
@@ -241,7 +239,7 @@ func TestAuthService(t *testing.T) {
 func TestAChangeOfKeysThatTakesTooLong(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, _, err := trust.ChangeKeys(ctx, conn, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
+	_, _, err := bustest.Authority(conn).ChangeKeys(ctx, func(_ *token.KeySet, now time.Time) (*token.KeySet, error) {
 		cancel() // as if its time were over by now
 		return token.FirstSet(publicKey(t), now)
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // A RevocationWatch holds all revocations in memory, so that no request has to ask NATS. A new one
@@ -19,10 +22,13 @@ import (
 // bucket's leader how far the bucket goes: it knows by the leader's word, not by silence, as of
 // when it is complete, notices a reader that has died unseen, and fetches what that missed.
 //
+// It ignores what the trust key has not signed, and is unready as long as that is in the bucket.
+//
 // It is a token.Revocations. The times that it compares with those of events are the server's.
 type RevocationWatch struct {
 	*token.RevocationSet
 	conn   *bus.Conn
+	anchor *trustkey.Anchor
 	epoch  *Epoch
 	bucket *bus.Bucket
 
@@ -38,6 +44,8 @@ type RevocationWatch struct {
 	heard  time.Time
 	reach  time.Duration // the longest time between an At and its storing
 	forgot time.Time     // when the set was last swept, by the server's clock
+	// the sequence of what the bucket has under a key and the watch refuses
+	refused map[string]uint64
 }
 
 var _ token.Revocations = (*RevocationWatch)(nil)
@@ -68,17 +76,20 @@ var ErrRevocationsLost = fault.New(fault.Unavailable, "revocations_lost",
 
 // NewRevocationWatch returns an empty watch, which advances epoch when revocations change the past.
 // Call Run.
-func NewRevocationWatch(c *bus.Conn, epoch *Epoch) *RevocationWatch {
-	return &RevocationWatch{RevocationSet: new(token.RevocationSet), conn: c, epoch: epoch,
-		bucket: c.Bucket(bus.RevocationsBucket)}
+func NewRevocationWatch(c *bus.Conn, anchor *trustkey.Anchor, epoch *Epoch) *RevocationWatch {
+	return &RevocationWatch{RevocationSet: new(token.RevocationSet), conn: c, anchor: anchor, epoch: epoch,
+		bucket: c.Bucket(bus.RevocationsBucket), refused: map[string]uint64{}}
 }
 
 // Next returns a channel that is closed when there is another revocation.
 func (w *RevocationWatch) Next() <-chan struct{} { return w.news.After(w.news.Version()) }
 
-// Run watches the bucket until ctx ends, and then returns nil. It waits for NATS and for the
-// bucket.
+// Run watches the bucket until ctx ends, and then returns nil. It waits for the anchor, for NATS
+// and for the bucket.
 func (w *RevocationWatch) Run(ctx context.Context) error {
+	if w.anchor.Await(ctx) != nil {
+		return nil
+	}
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	reader.Go(func() { w.follow(ctx) })
@@ -102,10 +113,15 @@ func (w *RevocationWatch) Run(ctx context.Context) error {
 }
 
 // Ready returns nil as long as the watch is alive. Within 2 seconds of its loss it returns
-// ErrRevocationsLost, and before the set was ever complete token.ErrNoRevocations.
+// ErrRevocationsLost, before the set was ever complete token.ErrNoRevocations, and ErrUntrusted
+// while the bucket has something that the trust key has not signed.
 func (w *RevocationWatch) Ready(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for key := range w.refused {
+		return ErrUntrusted.Because(fmt.Errorf("%d revocations are not the trust key's, such as %s",
+			len(w.refused), key))
+	}
 	if w.heard.IsZero() {
 		return token.ErrNoRevocations
 	}
@@ -168,6 +184,9 @@ func (w *RevocationWatch) ask(ctx context.Context, before *uint64) (uint64, erro
 		}
 	}
 	w.sweep(info)
+	if err := w.recheck(ctx); err != nil {
+		return seen, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen, nil
@@ -197,16 +216,75 @@ func (w *RevocationWatch) fetch(ctx context.Context, generation int, seen, last 
 // The reader and fetch both deliver messages in order and without a gap. So whichever delivers one,
 // everything before it is in the set.
 func (w *RevocationWatch) take(generation int, m bus.Message) bool {
-	r, err := parseRevocation(w.bucket, m)
-	if err != nil {
-		w.conn.Log().Error("a revocation is malformed", "sequence", m.Seq, "error", err)
+	key := strings.TrimPrefix(m.Subject, w.bucket.Subject(""))
+	r, err := w.open(key, m)
+	w.mu.Lock()
+	if delete(w.refused, key); err != nil {
+		w.refused[key] = m.Seq
 	}
-	if r != (token.Revocation{}) {
+	w.mu.Unlock()
+	switch known, is := w.knows(r); {
+	case err != nil:
+		w.conn.Log().Error("a revocation in the bucket is refused", "key", key, "sequence", m.Seq, "error", err)
+	case r.At.IsZero(): // nothing
+	case is && !known.After(r.At): // authsvc has stored it again
+	default:
 		w.Add(r)
 		w.reachesBack(m, r.At)
 		w.news.Advance()
 	}
 	return w.reached(generation, m.Seq)
+}
+
+// open returns the revocation in a message, if it is the trust key's. A deleted one that the watch
+// does not know it returns without an At.
+func (w *RevocationWatch) open(key string, m bus.Message) (token.Revocation, error) {
+	if m.Header.Get(bus.HeaderOperation) != "" {
+		if r, ok := revocationOf(key); ok {
+			if _, known := w.knows(r); known {
+				return r, errors.New("it was deleted, and stays in force: a revocation cannot be undone")
+			}
+		}
+		return token.Revocation{}, nil
+	}
+	body, err := w.anchor.Open(trustkey.Revocation, key, m.Data)
+	if err != nil {
+		return token.Revocation{}, err
+	}
+	return revocationIn(key, body, m.StoredAt)
+}
+
+// knows returns the At of a revocation that the watch knows, or that of another one that takes back
+// the same tokens earlier.
+func (w *RevocationWatch) knows(r token.Revocation) (at time.Time, ok bool) {
+	return w.Revoked(r.Subject, r.Session, r.NotBefore.Add(-time.Second))
+}
+
+// refusals returns the keys of the bucket whose values the watch refuses, with their sequences.
+func (w *RevocationWatch) refusals() map[string]uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.refused)
+}
+
+// recheck forgets refused values that are no longer in the bucket. Nothing announces that they were
+// purged, or have aged.
+func (w *RevocationWatch) recheck(ctx context.Context) error {
+	for key, sequence := range w.refusals() {
+		m, err := w.conn.Last(ctx, w.bucket.Stream(), w.bucket.Subject(key))
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+		if err == nil && m.Seq == sequence {
+			return nil // one is enough to be unready
+		}
+		w.mu.Lock()
+		if w.refused[key] == sequence {
+			delete(w.refused, key)
+		}
+		w.mu.Unlock()
+	}
+	return nil
 }
 
 // reachesBack notes how much earlier than its storing the At of a revocation is. One that changes

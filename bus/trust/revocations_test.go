@@ -1,22 +1,17 @@
 package trust_test
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger/ledgertest"
-	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
@@ -220,7 +215,7 @@ func TestRevokeRefuses(t *testing.T) {
 		"the future":   {Session: booking.NewID(), At: time.Now().Add(10 * time.Second)},
 		"without time": {Session: booking.NewID()},
 	} {
-		if err := trust.Revoke(t.Context(), conn, r); !errors.Is(err, token.ErrRevocation) {
+		if err := bustest.Authority(conn).Revoke(t.Context(), r); !errors.Is(err, token.ErrRevocation) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -229,71 +224,9 @@ func TestRevokeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bustest.CloseConn(t, away)
-	if err := trust.Revoke(t.Context(), away, token.Revocation{Session: booking.NewID(),
+	if err := bustest.Authority(away).Revoke(t.Context(), token.Revocation{Session: booking.NewID(),
 		At: time.Now()}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("without NATS: %v", err)
-	}
-}
-
-// A malformed revocation counts as the most that it can mean, for every watch alike.
-func TestRevocationsThatCannotBeRead(t *testing.T) {
-	k := ledgertest.New(t, bustest.Run(t))
-	conn := k.Connect(t)
-	w := k.Watch(t, k.Connect(t)).Loaded(t)
-	const prefix = "$KV." + bus.RevocationsBucket + "."
-	put := func(key, value string, header nats.Header) {
-		t.Helper()
-		ledgertest.Store(t, conn, &nats.Msg{Subject: prefix + key, Data: []byte(value), Header: header})
-	}
-	at := func(when time.Time) string {
-		v, err := json.Marshal(map[string]any{"v": 1, "at": when})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(v)
-	}
-	sessions := make([]string, 7)
-	for i := range sessions {
-		sessions[i] = booking.NewID()
-	}
-	account := booking.NewID()
-	now := time.Now()
-	put("s."+sessions[0], "", nil)
-	put("s."+sessions[1], "{", nil)
-	put("s."+sessions[2], at(now.Add(time.Hour)), nil)
-	put("s."+sessions[3], `{"v":2,"at":"2020-01-01T00:00:00Z"}`, nil)
-	put("s."+sessions[4], `{"v":1}`, nil)
-	put("s."+sessions[5], at(now), nil)
-	put("s."+sessions[5], "", nats.Header{"KV-Operation": {"DEL"}})
-	// A message that looks like one of the server's own to a consumer of nats.go.
-	put("s."+sessions[6], "", nats.Header{"Status": {"100"}, "Description": {"Idle Heartbeat"}})
-	put(fmt.Sprintf("a.%s.%d", account, now.Unix()), "nonsense", nil)
-	for _, key := range []string{
-		"s.somebody", "s." + strings.ToUpper(sessions[0]), "a." + account, "a." + account + ".soon",
-		"a." + account + ".99999999999", "x." + sessions[0], "s", "jwks", "a." + account + ".1.2",
-	} {
-		put(key, at(now), nil)
-	}
-	last, sid := k.Login(t, booking.User)
-	ledgertest.Revoke(t, conn, token.Revocation{Session: sid, At: time.Now()})
-	refused(t, last.Token, w)
-	for what, w := range map[string]*ledgertest.Watched{"who was there": w,
-		"who came later": k.Watch(t, k.Connect(t)).Loaded(t)} {
-		for i, s := range sessions {
-			at, ok := w.Revoked("", s, now)
-			if !ok || at.Before(now.Add(-5*time.Second)) || at.After(time.Now().Add(5*time.Second)) {
-				t.Errorf("%s: session %d is revoked as of %v (%v)", what, i, at, ok)
-			}
-		}
-		if _, ok := w.Revoked(account, "", now.Add(-time.Second)); !ok {
-			t.Errorf("%s: the account is not revoked", what)
-		}
-		if _, ok := w.Revoked(account, "", now); ok {
-			t.Errorf("%s: more of the account is revoked than was asked for", what)
-		}
-		if n := w.Len(); n != len(sessions)+2 {
-			t.Errorf("%s: they are %d, want %d", what, n, len(sessions)+2)
-		}
 	}
 }
 

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/token"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // revokePatience is how long one revocation is retried. After that its outcome is unknown.
@@ -21,21 +23,23 @@ const revokePatience = 5 * time.Second
 // their time. It may be repeated: of two revocations of the same tokens the one with the earlier At
 // counts, in any order.
 //
-// Errors: token.ErrRevocation; a fault of kind fault.Unavailable after revokePatience, when the
+// Errors: token.ErrRevocation; ErrReplaced; a fault of kind fault.Unavailable after revokePatience, when the
 // outcome is unknown. Then retry with a current At.
-func Revoke(ctx context.Context, c *bus.Conn, r token.Revocation) error {
+func (a *Authority) Revoke(ctx context.Context, r token.Revocation) error {
 	if err := r.Check(time.Now()); err != nil {
 		return err
 	}
-	if err := c.EverConnected(); err != nil {
+	if err := a.conn.EverConnected(); err != nil {
+		return err
+	}
+	if err := a.Ready(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokePatience)
 	defer cancel()
-	b := c.Bucket(bus.RevocationsBucket)
 	p := bus.Retries(revokePatience)
 	p.When = mayPass
-	err := p.Do(ctx, func() error { return storeRevocation(ctx, c, b, r) })
+	err := p.Do(ctx, func() error { return a.storeRevocation(ctx, r) })
 	switch {
 	case err == nil:
 		return nil
@@ -45,7 +49,7 @@ func Revoke(ctx context.Context, c *bus.Conn, r token.Revocation) error {
 	return bus.Unavailable("revoke", err)
 }
 
-// A revocationRecord is the value of a revocation. Its key names the session or account.
+// A revocationRecord is the body of a revocation, which is about the key that it is stored under.
 type revocationRecord struct {
 	Version int       `json:"v"`
 	At      time.Time `json:"at"`
@@ -53,26 +57,39 @@ type revocationRecord struct {
 
 const revocationVersion = 1
 
-// storeRevocation stores a revocation, unless the same one is there with an At that is no later.
-func storeRevocation(ctx context.Context, c *bus.Conn, b *bus.Bucket, r token.Revocation) error {
-	key := revocationKey(r)
-	value, err := json.Marshal(revocationRecord{revocationVersion, r.At.UTC().Truncate(time.Microsecond)})
+// sealed returns the signed value of a revocation.
+func (a *Authority) sealed(key string, r token.Revocation) ([]byte, error) {
+	body, err := json.Marshal(revocationRecord{revocationVersion, r.At.UTC().Truncate(time.Microsecond)})
 	if err != nil {
-		return fmt.Errorf("revoke: %w", err)
+		return nil, fmt.Errorf("revoke: %w", err)
+	}
+	doc, err := a.key.Sign(trustkey.Revocation, trustkey.Document{Subject: key, Body: body})
+	return []byte(doc), err
+}
+
+// storeRevocation stores a revocation, unless the same one is there with an At that is no later.
+func (a *Authority) storeRevocation(ctx context.Context, r token.Revocation) error {
+	b, key := a.conn.Bucket(bus.RevocationsBucket), revocationKey(r)
+	value, err := a.sealed(key, r)
+	if err != nil {
+		return err
 	}
 	_, err = b.Create(ctx, key, value)
 	if !errors.Is(err, bus.ErrKeyExists) {
 		return err
 	}
-	m, err := c.Last(ctx, b.Stream(), b.Subject(key))
+	m, err := a.conn.Last(ctx, b.Stream(), b.Subject(key))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return bus.ErrStale // it has just aged
 	}
 	if err != nil {
 		return bus.Unavailable("read the revocations", err)
 	}
-	if have, _ := parseRevocation(b, m); have != (token.Revocation{}) && !have.At.After(r.At) {
-		return nil
+	d, own, err := a.key.Open(trustkey.Revocation, key, m.Data)
+	if err == nil && own {
+		if have, err := revocationIn(key, d.Body, m.StoredAt); err == nil && !have.At.After(r.At) {
+			return nil
+		}
 	}
 	_, err = b.Update(ctx, key, value, m.Seq)
 	return err
@@ -85,42 +102,35 @@ func revocationKey(r token.Revocation) string {
 	return bus.RevokedAccountPrefix + r.Subject + "." + strconv.FormatInt(r.Before(), 10)
 }
 
-// parseRevocation reads a message of the bucket. Where the key is good and the value is not (or is
-// in the future), it returns a revocation as of when it was stored, with an error: better one too
-// many. Where the key is not good it returns none, with an error.
-func parseRevocation(b *bus.Bucket, m bus.Message) (token.Revocation, error) {
-	key, ok := strings.CutPrefix(m.Subject, b.Subject(""))
-	var r token.Revocation
-	if session, is := strings.CutPrefix(key, bus.RevokedSessionPrefix); ok && is {
-		r.Session = session
-	} else if rest, is := strings.CutPrefix(key, bus.RevokedAccountPrefix); ok && is {
-		subject, before, _ := strings.Cut(rest, ".")
-		seconds, err := strconv.ParseInt(before, 10, 64)
-		if err != nil {
-			return token.Revocation{}, errors.New("its key names no time")
-		}
-		r.Subject, r.NotBefore = subject, time.Unix(seconds, 0).UTC()
+// revocationOf returns the revocation that a key names, without its At. ok is false for a key that
+// names none.
+func revocationOf(key string) (r token.Revocation, ok bool) {
+	if session, is := strings.CutPrefix(key, bus.RevokedSessionPrefix); is {
+		return token.Revocation{Session: session}, true
 	}
-	r.At = m.StoredAt
-	// Revoke's clock may be ahead of the server's; a second is for rounding
-	latest := m.StoredAt.Add(token.ClockLeeway + time.Second)
-	if err := r.Check(latest); err != nil {
-		return token.Revocation{}, err
+	rest, is := strings.CutPrefix(key, bus.RevokedAccountPrefix)
+	subject, before, _ := strings.Cut(rest, ".")
+	seconds, err := strconv.ParseInt(before, 10, 64)
+	if !is || err != nil {
+		return token.Revocation{}, false
 	}
-	if m.Header.Get(bus.HeaderOperation) != "" {
-		return r, errors.New("it was deleted, and stays in force as of then: a revocation cannot be undone")
+	return token.Revocation{Subject: subject, NotBefore: time.Unix(seconds, 0).UTC()}, true
+}
+
+// revocationIn returns the revocation of a key, with the At that the body says.
+func revocationIn(key string, body []byte, stored time.Time) (token.Revocation, error) {
+	r, ok := revocationOf(key)
+	if !ok {
+		return token.Revocation{}, errors.New("its key names no tokens")
 	}
 	var v revocationRecord
-	if err := json.Unmarshal(m.Data, &v); err != nil {
-		return r, errors.New("its value is not JSON")
+	if err := json.Unmarshal(body, &v); err != nil {
+		return token.Revocation{}, err
 	}
 	if v.Version != revocationVersion {
-		return r, fmt.Errorf("its version is %d", v.Version)
+		return token.Revocation{}, fmt.Errorf("its version is %d", v.Version)
 	}
-	said := r
-	said.At = v.At
-	if err := said.Check(latest); err != nil {
-		return r, err
-	}
-	return said, nil
+	r.At = v.At
+	// Revoke's clock may be ahead of the server's; a second is for rounding
+	return r, r.Check(stored.Add(token.ClockLeeway + time.Second))
 }

@@ -10,20 +10,18 @@ import (
 	"time"
 
 	"github.com/example/pillion/authsvc"
-	"github.com/example/pillion/booking"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/bus"
-	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/accounts"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/jsontime"
-	"github.com/example/pillion/token"
 )
 
-// accountCommands are the commands about accounts. They change the stores directly, and a running
-// authsvc follows.
+// accountCommands are the commands about accounts. They read the store directly, and have authsvc
+// make changes.
 type accountCommands struct {
 	List    listAccounts  `cmd:"" help:"List accounts."`
 	Show    oneAccount    `cmd:"" help:"Show one account."`
@@ -36,7 +34,7 @@ type accountCommands struct {
 	Copy    copyAccounts  `cmd:"" help:"Copy all accounts from one store to another and verify the copies. Stop authsvc first."`
 }
 
-// stores are the settings that say where accounts and revocations are stored.
+// stores are the settings that say where accounts are stored.
 type stores struct {
 	Accounts             setting.AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" help:"Where accounts are stored: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	JSON                 setting.Switch     `name:"json" help:"Print JSON, one account per line."`
@@ -53,6 +51,7 @@ type oneAccount struct {
 	Who  string         `arg:"" name:"who" help:"Email or id of the account."`
 	Role setting.Choice `name:"role" default:"" oneof:"user raider rider" help:"user or raider, if the email has both."`
 	stores
+	giveOrders
 }
 
 type revokeAccount struct {
@@ -72,24 +71,19 @@ func connected(ctx context.Context, o wiring.Operator, do func(context.Context, 
 	return o.WithStreams(ctx, do)
 }
 
-// operate opens the stores for one command.
-func (s stores) operate(ctx context.Context, env program.Env,
-	do func(context.Context, *bus.Conn, *authsvc.Operator, *trust.AuditTrail) error,
-) error {
-	return connected(ctx, s.Operator(env, "authsvc accounts"),
-		func(ctx context.Context, conn *bus.Conn) error {
-			store, err := accounts.Open(conn, s.Accounts)
-			if err != nil {
-				return err
-			}
-			defer store.Close()
-			if err := store.Prepare(ctx); err != nil {
-				return err
-			}
-			revoke := func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, conn, r) }
-			operator := authsvc.NewOperator(store, revoke, time.Now)
-			return do(ctx, conn, operator, trust.NewAuditTrail(conn, "/authsvc/operator"))
-		})
+// read opens the store of accounts for one command that changes nothing.
+func (s stores) read(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator) error) error {
+	return connected(ctx, s.Operator(env, "authsvc accounts"), func(ctx context.Context, conn *bus.Conn) error {
+		store, err := accounts.Open(conn, s.Accounts, nil)
+		if err != nil {
+			return err
+		}
+		defer store.Close()
+		if err := store.Prepare(ctx); err != nil {
+			return err
+		}
+		return do(ctx, authsvc.NewOperator(store, nil, time.Now))
+	})
 }
 
 // asOf returns the time of the flag --as-of, or zero without the flag.
@@ -109,7 +103,7 @@ func (c listAccounts) Run(ctx context.Context, env program.Env) error {
 	if role == "rider" {
 		role = "raider"
 	}
-	return c.operate(ctx, env, func(ctx context.Context, _ *bus.Conn, o *authsvc.Operator, _ *trust.AuditTrail) error {
+	return c.read(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
 		p := newPrinter(env, c.JSON.On)
 		err := o.Each(ctx, func(a authsvc.Account) error {
 			if role != "" && role != string(a.Role) || c.State.Value != "" && a.State() != c.State.Value {
@@ -119,19 +113,6 @@ func (c listAccounts) Run(ctx context.Context, env program.Env) error {
 		})
 		return errors.Join(err, p.flush())
 	})
-}
-
-// errRidesLeft says that the rides of a deleted account could not be ended. Its sentence names
-// the account.
-var errRidesLeft = fault.New(fault.Unavailable, "rides_left", "The account was deleted.")
-
-func ridesLeft(a authsvc.Account) string {
-	whose := "--user"
-	if a.Role == token.Rider {
-		whose = "--raider"
-	}
-	return "The account was deleted, but not all of its rides could be ended." +
-		" List them with pillion bookings list " + whose + " " + a.ID + ", and end them with pillion bookings cancel."
 }
 
 // Run runs the command of that name.
@@ -149,59 +130,39 @@ func (c oneAccount) do(ctx context.Context, env program.Env, command, since stri
 	if err != nil {
 		return err
 	}
-	return c.operate(ctx, env,
-		func(ctx context.Context, conn *bus.Conn, o *authsvc.Operator, trail *trust.AuditTrail) error {
+	p := newPrinter(env, c.JSON.On)
+	if command == "show" {
+		return c.read(ctx, env, func(ctx context.Context, o *authsvc.Operator) error {
 			a, err := o.Find(ctx, c.Who, c.Role.Value)
 			if err != nil {
 				return err
 			}
-			code := ""
-			switch command {
-			case "disable":
-				a, err = o.Disable(ctx, a)
-			case "enable":
-				a, err = o.Enable(ctx, a)
-			case "approve":
-				a, err = o.Approve(ctx, a)
-			case "delete":
-				a, err = o.Delete(ctx, a)
-			case "revoke":
-				a, err = o.Revoke(ctx, a, when)
-			case "reset-password":
-				code, a, err = o.ResetPassword(ctx, a)
-			}
-			if err != nil {
-				return err
-			}
-			if command != "show" {
-				entry := authsvc.EntryOf(a, command, whoami())
-				if err := trail.Write(ctx, entry.What, entry); err != nil {
-					if command == "delete" {
-						return fmt.Errorf("the account was deleted, but the audit trail has no entry of it: %w", err)
-					}
-					return fmt.Errorf("the account was changed, but the audit trail has no entry of it; "+
-						"run the command again: %w", err)
-				}
-			}
-			if command == "delete" {
-				if err := conn.Bereave(ctx, a.ID, booking.Role(a.Role)); err != nil {
-					return errRidesLeft.Saying(ridesLeft(a)).Because(err)
-				}
-			}
-			state := a.State()
-			if command == "delete" {
-				state = "deleted"
-			}
-			p := newPrinter(env, c.JSON.On)
-			if err := errors.Join(p.print(a, state), p.flush()); err != nil || code == "" {
-				return err
-			}
-			_, err = fmt.Fprintf(env.Stdout,
-				"code: %s\nGive it to the account's owner, who can set a new password with it until %s:\n"+
-					`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
-				code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
-			return err
+			return errors.Join(p.print(a, a.State()), p.flush())
 		})
+	}
+	var out orders.Outcome
+	err = connected(ctx, c.Operator(env, "authsvc accounts"), func(ctx context.Context, conn *bus.Conn) error {
+		out, err = c.give(ctx, conn, c.Accounts, orders.Order{
+			Command: command, Who: c.Who, Role: c.Role.Value, AsOf: when, Actor: whoami(),
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a := out.Account
+	state := a.State()
+	if command == "delete" {
+		state = "deleted"
+	}
+	if err := errors.Join(p.print(a, state), p.flush()); err != nil || out.Code == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(env.Stdout,
+		"code: %s\nGive it to the account's owner, who can set a new password with it until %s:\n"+
+			`curl -X POST http://localhost:3000/password -H 'Content-Type: application/json' -d '{"email":%q,"role":%q,"code":"…","new":"…"}'`+"\n",
+		out.Code, a.ResetUntil.Format(time.RFC3339), a.Email, a.Role)
+	return err
 }
 
 // whoami returns the name of the user who runs the command.

@@ -18,10 +18,15 @@ import (
 type copyAccounts struct {
 	From                 setting.AccountsAt `name:"from" required:"" placeholder:"WHERE" help:"Source: nats, or postgres://user:password@host/database."`
 	To                   setting.AccountsAt `name:"to" required:"" placeholder:"WHERE" help:"Destination: nats, or postgres://user:password@host/database."`
+	TrustKey             setting.Text       `name:"trust-key" placeholder:"FILE" help:"authsvc's trust key, with accounts.secret beside it; required for accounts in NATS."`
 	wiring.OperatorFlags `set:"log_level=warn"`
 }
 
-var errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
+var (
+	errNoBinding = fault.New(fault.Invalid, "no_trust_key",
+		"authsvc binds the accounts in NATS with a secret. Give its trust key with --trust-key.")
+	errSameStore = fault.New(fault.Invalid, "same_store", "--from and --to are the same place. Name two.")
+)
 
 func (c copyAccounts) Run(ctx context.Context, env program.Env) error {
 	if c.From.PostgreSQL == c.To.PostgreSQL {
@@ -33,9 +38,18 @@ func (c copyAccounts) Run(ctx context.Context, env program.Env) error {
 }
 
 func (c copyAccounts) copy(ctx context.Context, out io.Writer, conn *bus.Conn) (err error) {
+	var binding []byte
+	switch {
+	case c.TrustKey.Value != "":
+		if binding, err = wiring.BindingKey(c.TrustKey.Value); err != nil {
+			return err
+		}
+	case c.From.PostgreSQL == "" || c.To.PostgreSQL == "":
+		return errNoBinding
+	}
 	var stores [2]wiring.Accounts
 	for i, at := range []setting.AccountsAt{c.From, c.To} {
-		if stores[i], err = accounts.Open(conn, at); err != nil {
+		if stores[i], err = accounts.Open(conn, at, binding); err != nil {
 			return err
 		}
 		defer stores[i].Close()

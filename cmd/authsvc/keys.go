@@ -5,27 +5,25 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
 	"time"
 
-	"github.com/example/pillion/authsvc"
-	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
-	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/jsontime"
-	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 )
 
-// keyCommands are the commands about the keys that sign tokens. They change the published set,
-// which all services watch. The private keys stay with the running authsvc.
+// keyCommands are the commands about the keys that sign tokens. They have authsvc change the
+// published set, which all services watch.
 type keyCommands struct {
 	List   listKeys   `cmd:"" help:"List the keys of the published set."`
 	Rotate rotateKeys `cmd:"" help:"Activate the next key in ten seconds. No request fails."`
@@ -38,18 +36,21 @@ type keySet struct {
 	wiring.OperatorFlags `set:"log_level=warn"`
 }
 
+// changeKeys holds the settings of a command that changes the set.
+type changeKeys struct {
+	keySet
+	giveOrders
+}
+
 type listKeys struct{ keySet }
 
-type rotateKeys struct{ keySet }
+type rotateKeys struct{ changeKeys }
 
 type retireKeys struct {
 	Keys []string `arg:"" name:"kid" help:"Ids of the keys, as keys list shows them."`
 	AsOf string   `name:"as-of" placeholder:"TIME" help:"Also reject the events that it signed since that time, such as 2026-03-01T08:00:00Z (default: now)."`
-	keySet
+	changeKeys
 }
-
-// nextKeyTimeout is how long a rotation waits for the next key.
-const nextKeyTimeout = 15 * time.Second
 
 // open connects to NATS for one command.
 func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
@@ -58,20 +59,25 @@ func (s keySet) open(ctx context.Context, env program.Env, do func(context.Conte
 
 func (c listKeys) Run(ctx context.Context, env program.Env) error {
 	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
-		return c.change(ctx, env, conn, "",
-			func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return set, nil })
+		anchor, err := trustkey.LoadAnchor(c.AnchorPath(c.Path(access.Operator)), nil)
+		if err == nil {
+			err = anchor.Ready()
+		}
+		if err != nil {
+			return err
+		}
+		watch := trust.NewKeyWatch(conn, anchor, 0, new(trust.Epoch))
+		watch.Refresh(ctx)
+		set, at, err := watch.KeySet()
+		if err != nil {
+			return watch.Ready(ctx)
+		}
+		return c.print(env, set, at)
 	})
 }
 
 func (c rotateKeys) Run(ctx context.Context, env program.Env) error {
-	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
-		// Right after a rotation the running authsvc is still making the next key.
-		untilNextKey := retry.Policy{
-			First: 200 * time.Millisecond, Longest: 200 * time.Millisecond, Within: nextKeyTimeout,
-			When: func(err error) bool { return errors.Is(err, token.ErrNoNextKey) },
-		}
-		return untilNextKey.Do(ctx, func() error { return c.change(ctx, env, conn, whoami(), (*token.KeySet).Rotate) })
-	})
+	return c.change(ctx, env, orders.Order{Command: "rotate"})
 }
 
 func (c retireKeys) Run(ctx context.Context, env program.Env) error {
@@ -79,42 +85,23 @@ func (c retireKeys) Run(ctx context.Context, env program.Env) error {
 	if err != nil {
 		return err
 	}
-	return c.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
-		return c.change(ctx, env, conn, whoami(), func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
-			if when.IsZero() {
-				return set.Retire(now, now, c.Keys...)
-			}
-			return set.Retire(now, when, c.Keys...)
-		})
-	})
+	return c.change(ctx, env, orders.Order{Command: "retire", Keys: c.Keys, AsOf: when})
 }
 
-var errNoKeySet = fault.New(fault.NotFound, "no_key_set",
-	"There are no keys yet. Start authsvc, which creates the first one.")
-
-// change changes the set, writes the changes to the audit trail, and prints the keys.
-func (s keySet) change(ctx context.Context, env program.Env, conn *bus.Conn, actor string,
-	change func(*token.KeySet, time.Time) (*token.KeySet, error),
-) error {
-	var at time.Time
-	was, is, err := trust.ChangeKeys(ctx, conn, func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
-		if set == nil {
-			return nil, errNoKeySet
+// change has the set changed, and prints the keys.
+func (s changeKeys) change(ctx context.Context, env program.Env, order orders.Order) error {
+	return s.open(ctx, env, func(ctx context.Context, conn *bus.Conn) error {
+		order.Actor = whoami()
+		out, err := s.give(ctx, conn, setting.AccountsAt{}, order)
+		if err != nil {
+			return err
 		}
-		at = now
-		return change(set, now)
+		set, err := token.ParseJWKS(out.JWKS)
+		if err != nil {
+			return err
+		}
+		return s.print(env, set, out.At)
 	})
-	if err != nil {
-		return err
-	}
-	trail := trust.NewAuditTrail(conn, "/authsvc/operator")
-	for _, c := range keys.Changes(was, is) {
-		e := authsvc.EntryOfKey(c, actor)
-		if err := trail.Write(ctx, e.What, e); err != nil {
-			return fmt.Errorf("the keys were changed, but the audit trail has no entry of it: %w", err)
-		}
-	}
-	return s.print(env, is, at)
 }
 
 // keyLine is what an operator sees of a key.

@@ -56,10 +56,14 @@ func (s serve) Run(ctx context.Context, env program.Env) error {
 		HTTP:    program.ListenAddr{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: s.Addr.Value},
 		Serving: s.Serving,
 		Demo:    s.Demo.On,
-		Key:     s.KeyPath(),
+		Key:     s.KeyPath(), TrustKey: s.TrustKeyPath(s.KeyPath()),
 		Further: []string{access.Callout},
 		Build: func(b *wiring.Base) ([]wiring.Component, error) {
-			store, err := accounts.Open(b.Conn, s.Accounts)
+			binding, err := wiring.BindingKey(s.TrustKeyPath(s.KeyPath()))
+			if err != nil {
+				return nil, err
+			}
+			store, err := accounts.Open(b.Conn, s.Accounts, binding)
 			if err != nil {
 				return nil, err
 			}

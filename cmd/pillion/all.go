@@ -19,6 +19,7 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // all is the default command. It runs the three services in one process.
@@ -38,6 +39,7 @@ type all struct {
 
 	setting.Ledger
 	setting.Keys
+	setting.Trust
 	setting.Rides
 	setting.Bookings
 	setting.Fleet
@@ -165,6 +167,10 @@ func (c all) openFeed() bool { return c.Demo.On && c.NATSAddr.Loopback() }
 // base connects each service with its own identity. The shared board reads through usersvc's
 // connection.
 func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
+	key := c.TrustKeyPath(access.KeyFile(c.ServicesDir(), access.Authsvc))
+	if _, err := trustkey.LoadOrCreate(key); err != nil {
+		return nil, err
+	}
 	var as []bus.Config
 	for _, service := range []string{access.Usersvc, access.Ridersvc, access.Authsvc, access.Callout} {
 		one, err := wiring.As(at, service, access.KeyFile(c.ServicesDir(), service))
@@ -173,7 +179,7 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 		}
 		as = append(as, one)
 	}
-	return wiring.NewBase(log, as[0], as[1:]...)
+	return wiring.NewBase(log, c.AnchorPath(key), as[0], as[1:]...)
 }
 
 // provision creates the streams of the embedded server.
@@ -190,7 +196,11 @@ func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, dis
 
 // components returns the three services, and the board and map that two of them share.
 func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Component, err error) {
-	store, err := accounts.Open(b.Of(access.Authsvc).Conn, c.Accounts)
+	binding, err := wiring.BindingKey(c.TrustKeyPath(access.KeyFile(c.ServicesDir(), access.Authsvc)))
+	if err != nil {
+		return
+	}
+	store, err := accounts.Open(b.Of(access.Authsvc).Conn, c.Accounts, binding)
 	if err != nil {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/secretfile"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // keyCommands manage the keys of Pillion's services.
@@ -19,9 +20,10 @@ type keyCommands struct {
 }
 
 type initKeys struct {
-	Services setting.Text `name:"services" env:"SERVICES_DIR" default:"data/services" placeholder:"FOLDER" group:"Storage:" help:"Folder of the service keys and their public keys (default: ${default})."`
-	Apart    setting.Text `name:"apart" placeholder:"FOLDER" group:"Storage:" help:"Keep each service's key in its own subfolder of this folder, and only the public keys in --services."`
-	Conf     setting.Text `name:"conf" placeholder:"FILE" group:"Storage:" help:"File for the public keys, which deploy/nats/access.conf includes as keys/keys.conf (default: standard output)."`
+	Services setting.Text   `name:"services" env:"SERVICES_DIR" default:"data/services" placeholder:"FOLDER" group:"Storage:" help:"Folder of the service keys and their public keys (default: ${default})."`
+	Apart    setting.Text   `name:"apart" placeholder:"FOLDER" group:"Storage:" help:"Keep each service's key in its own subfolder of this folder, and only the public keys in --services."`
+	Replace  setting.Switch `name:"replace-trust-key" help:"Replace the trust key by a successor that it signs, and do nothing else."`
+	Conf     setting.Text   `name:"conf" placeholder:"FILE" group:"Storage:" help:"File for the public keys, which deploy/nats/access.conf includes as keys/keys.conf (default: standard output)."`
 }
 
 // errConf means that a file for the NATS servers cannot be written.
@@ -32,11 +34,23 @@ func (c initKeys) Run(env program.Env) error {
 	if c.Apart.Value != "" {
 		folder = func(who string) string { return filepath.Join(c.Apart.Value, who) }
 	}
+	trust := filepath.Join(folder(access.Authsvc), trustkey.KeyFile)
+	if c.Replace.On {
+		if err := trustkey.Replace(trust); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(env.Stdout, "%s is a new trust key, which the former one has signed. "+
+			"Restart authsvc, then run `pillion keys init`, which gives every service its public half.\n", trust)
+		return err
+	}
 	public, err := access.LoadOrCreateIn(folder)
 	if err != nil {
 		return err
 	}
 	if err := wiring.ShareSecret(c.secrets()...); err != nil {
+		return err
+	}
+	if _, err := wiring.BindingKey(trust); err != nil {
 		return err
 	}
 	if c.Apart.Value != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // move is the command that moves a system from the embedded NATS server to a remote one.
@@ -110,12 +112,13 @@ func (c move) services() string {
 }
 
 // operator returns the operator at the remote server. Its key is in the folder of the service keys,
-// unless --service-key names it.
+// unless --service-key names it, and so is the public half of the trust key, which stays the same.
 func (c move) operator(env program.Env) wiring.Operator {
 	o := c.Operator(env, "pillion move")
 	if c.File.Value == "" {
 		o.Key = access.KeyFile(c.services(), access.Operator)
 	}
+	o.Anchor.Value = cmp.Or(o.Anchor.Value, filepath.Join(c.services(), trustkey.AnchorFile))
 	return o
 }
 

@@ -60,7 +60,7 @@ func newCluster(b *testing.B, name, programs string) *system {
 	if err := os.MkdirAll(filepath.Join(conf, "keys"), 0o700); err != nil {
 		b.Fatal(err)
 	}
-	s := &system{name: name, alone: true}
+	s := &system{name: name, alone: true, keys: keys}
 	run(b, programs, "keys", "init", "--services", keys, "--conf", filepath.Join(conf, "keys", "keys.conf"))
 	urls := s.servers(b, programs, conf)
 	nats := "--nats-url=" + urls

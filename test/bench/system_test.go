@@ -31,6 +31,7 @@ type system struct {
 	authAt          string
 	userAt, riderAt []string  // host and port of each instance
 	operator        *bus.Conn // nil: nothing follows from what the system acknowledges
+	keys            string    // the folder of its service keys
 	people          people
 	started         time.Duration // from start to ready
 	alone           bool          // nothing is compared with it, so it is never stopped
@@ -67,7 +68,8 @@ func pillion(b *testing.B, name, programs, data, when string, who people, args .
 	p.ready(b)
 	s := &system{name: name, processes: []*process{p}, authAt: p.host("authsvc"), userAt: []string{p.host("usersvc")},
 		riderAt: []string{p.host("ridersvc")}, people: who, started: time.Since(began)}
-	s.operator = operate(b, p.at["nats"], filepath.Join(data, "services"))
+	s.keys = filepath.Join(data, "services")
+	s.operator = operate(b, p.at["nats"], s.keys)
 	if s.people.users == nil {
 		s.signUp(b)
 		// Other programs have documents of their own.

@@ -25,6 +25,7 @@ import (
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 )
 
 const (
@@ -138,7 +139,10 @@ func (c *cluster) connect(keys string) {
 	c.must(err)
 	watched, stop := context.WithCancel(context.WithoutCancel(c.t.Context()))
 	epoch := new(trust.Epoch)
-	known, revoked := trust.NewKeyWatch(c.conn, time.Second, epoch), trust.NewRevocationWatch(c.conn, epoch)
+	anchor, err := trustkey.LoadAnchor(filepath.Join(keys, trustkey.AnchorFile), nil)
+	c.must(err)
+	known := trust.NewKeyWatch(c.conn, anchor, time.Second, epoch)
+	revoked := trust.NewRevocationWatch(c.conn, anchor, epoch)
 	done := make(chan error, 2)
 	go func() { done <- known.Run(watched) }()
 	go func() { done <- revoked.Run(watched) }()

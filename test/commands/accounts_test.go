@@ -2,6 +2,7 @@ package commands
 
 import (
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,8 +27,8 @@ func TestAccountsMove(t *testing.T) {
 	}
 	move := func(from, to string) (int, string, string) {
 		t.Helper()
-		return proctest.Finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to},
-			p.NATS(data, "operator")...)...)
+		return proctest.Finish(t, "authsvc", append([]string{"accounts", "copy", "--from=" + from, "--to=" + to,
+			"--trust-key=" + filepath.Join(data, "services", "trust.key")}, p.NATS(data, "operator")...)...)
 	}
 	for _, want := range []string{"3 copied, 0 had been copied before, 0 differ.\n",
 		"0 copied, 3 had been copied before, 0 differ.\n"} {

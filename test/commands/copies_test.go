@@ -25,6 +25,7 @@ import (
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // inside creates the data folder of a stopped pillion. Its ledger has an overdue booking, and the
@@ -68,7 +69,11 @@ func inside(t *testing.T, do func(url, key string)) (data string) {
 	if err := bus.Provision(ctx, operator, bus.Plan{LedgerSize: 1 << 26}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := trust.ChangeKeys(ctx, operator, func(*token.KeySet, time.Time) (*token.KeySet,
+	key, err := trustkey.Load(filepath.Join(services, trustkey.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := trust.NewAuthority(operator, key, "").ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet,
 		error) {
 		return auth.KeySet(), nil
 	}); err != nil {
@@ -130,7 +135,8 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	target := bustest.Start(t, bustest.Setup{Closed: true, Replicas: replicas})
 	at := []string{"--nats-url=" + target.URL(), "--service-key=" + access.KeyFile(target.Keys, access.Operator),
 		"--timeout=25s"}
-	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas))
+	run(1, "engaged_alone at 2", "overdue at", at, "restore", folder, "--replicas="+strconv.Itoa(replicas),
+		"--trust="+filepath.Join(data, "services", trustkey.AnchorFile))
 	info, err := target.ConnectAs(t, access.Operator).JetStream().Stream(t.Context(), bus.LedgerStream)
 	if err != nil || info.CachedInfo().Config.Replicas != replicas || info.CachedInfo().State.LastSeq != 2 {
 		t.Errorf("the restored ledger: %+v (%v)", info.CachedInfo().State, err)

@@ -122,7 +122,7 @@ func TestOperatorsCommands(t *testing.T) {
 		{"pillion restore", "refused", dir + "/b --replicas=3 " + there, 2, ``, `pillion: NATS has too few servers for that number of replicas\. .+\n`},
 		{"pillion restore", "not found", dir + "/nothing", 2, ``, `pillion: .+ contains no complete backup: .+\n`},
 		{"pillion restore", "away", dir + "/b " + nowhere, 1, ``, `pillion: NATS at .+ cannot be reached: .+\n`},
-		{"pillion restore", "found", dir + "/b " + there, 0, `(?s)restored .+The ledger has no faults\.\nThe system is restored to its state at .+`, ``},
+		{"pillion restore", "found", dir + "/b --trust=" + filepath.Join(data, "services", "trust.pub") + " " + there, 0, `(?s)restored .+The ledger has no faults\.\nThe system is restored to its state at .+`, ``},
 		{"pillion move", "not found", "--data=" + dir + "/nothing", 2, ``, `pillion: Cannot write a copy of the system to .+ Check that the folder exists and is writable\.\n`},
 		{"pillion move", "refused", "--data=" + data, 2, ``, `pillion: The data folder .+ cannot be used: another program is using it\. .+\n`},
 		{"pillion move", "refused", "--data=" + old, 2, `(?s)copied .+`, `pillion: Nothing was restored, because .+\n`},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/wait"
@@ -51,7 +52,7 @@ type Watched struct {
 func (k *Kit) Watch(t testing.TB, c *bus.Conn) *Watched {
 	t.Helper()
 	epoch := new(trust.Epoch)
-	w := trust.NewRevocationWatch(c, epoch)
+	w := trust.NewRevocationWatch(c, bustest.Anchor(), epoch)
 	v, err := token.NewVerifier(token.Config{Keys: k.Auth.Keys(), Revocations: w})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func Revoke(t testing.TB, c *bus.Conn, r token.Revocation) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
-	if err := trust.Revoke(ctx, c, r); err != nil {
+	if err := bustest.Authority(c).Revoke(ctx, r); err != nil {
 		t.Fatalf("revoke: %v", err)
 	}
 }
@@ -111,7 +112,7 @@ func Revoke(t testing.TB, c *bus.Conn, r token.Revocation) {
 // WatchKeys runs a watch of keys until the test ends.
 func WatchKeys(t testing.TB, c *bus.Conn, interval time.Duration, epoch *trust.Epoch) *trust.KeyWatch {
 	t.Helper()
-	w := trust.NewKeyWatch(c, interval, epoch)
+	w := trust.NewKeyWatch(c, bustest.Anchor(), interval, epoch)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"sync/atomic"
 
-	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/postgres"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -16,14 +15,11 @@ import (
 )
 
 // Open returns the account store at a place, which need not be available yet. The caller must
-// Close it.
-func Open(conn *bus.Conn, at setting.AccountsAt) (wiring.Accounts, error) {
+// Close it. binding is the key of accounts in NATS; without one they can be read unverified, and
+// not be changed.
+func Open(conn *bus.Conn, at setting.AccountsAt, binding []byte) (wiring.Accounts, error) {
 	if at.PostgreSQL == "" {
-		return wiring.Accounts{
-			AccountStore: authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket)),
-			Prepare:      func(context.Context) error { return nil },
-			Close:        func() {},
-		}, nil
+		return wiring.NATSAccounts(conn, binding), nil
 	}
 	store, err := postgres.Open(at.PostgreSQL)
 	if err != nil {

@@ -1,9 +1,12 @@
 package setting
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/example/pillion/token/trustkey"
 )
 
 // The types of this file are settings that several programs embed in their commands.
@@ -33,11 +36,23 @@ type Keys struct {
 	Retention  Duration   `name:"key-retention" env:"KEY_RETENTION" default:"0s" min:"0s" max:"876000h" placeholder:"DURATION" group:"Tokens:" help:"How long a retired key continues to verify tokens; at least the ledger's retention (default: that and a day)."`
 	Services   Text       `name:"services" env:"SERVICES_DIR" placeholder:"FOLDER" group:"Storage:" help:"Folder with the public keys of Pillion's services, <service>.pub (default: services in the data folder)."`
 	Service    Duration   `name:"service-expiry" env:"SERVICE_EXPIRY" default:"30m" min:"1m" max:"24h" placeholder:"DURATION" group:"Tokens:" help:"Lifetime of a service's token (default: ${default})."`
+	TrustKey   Text       `name:"trust-key" env:"TRUST_KEY_FILE" placeholder:"FILE" group:"Tokens:" help:"Trust key, which signs key sets and revocations, PEM, mode 0600 (default: trust.key beside authsvc's service key, created if missing)."`
 	Accounts   AccountsAt `name:"accounts" env:"ACCOUNTS" default:"nats" placeholder:"WHERE" group:"Storage:" help:"Where accounts are stored: nats, or PostgreSQL at postgres://user:password@host/database (default: ${default})."`
 	Approve    Switch     `name:"approve-riders" env:"APPROVE_RIDERS" group:"Tokens:" help:"Require an operator's approval of a new raider account before its first login."`
 	Sessions
 	Logins
 	Demo Switch `name:"demo" env:"PILLION_DEMO" group:"Tokens:" help:"Create the accounts john@example.com (user) and rider@example.com (raider), both with the password password123."`
+}
+
+// Trust holds the file with the public half of the trust key.
+type Trust struct {
+	Anchor Text `name:"trust" env:"TRUST_FILE" placeholder:"FILE" group:"Storage:" help:"Public half of the trust key, PEM: key sets and revocations count if that key has signed them (default: trust.pub beside the service's key)."`
+}
+
+// AnchorPath returns the file with the public half of the trust key: by default trust.pub in the
+// folder of the service's key.
+func (t Trust) AnchorPath(serviceKey string) string {
+	return cmp.Or(t.Anchor.Value, filepath.Join(filepath.Dir(serviceKey), trustkey.AnchorFile))
 }
 
 // Sessions holds the limits of login sessions.
@@ -159,6 +174,7 @@ type Serving struct {
 	TLS
 	Log
 	Profile
+	Trust
 }
 
 // Version is the flag --version.
@@ -172,6 +188,12 @@ func (k Keys) ServicesDir() string {
 		return k.Services.Value
 	}
 	return filepath.Join(k.Data.Value, "services")
+}
+
+// TrustKeyPath returns the file of the trust key: by default trust.key in the folder of authsvc's
+// own key.
+func (k Keys) TrustKeyPath(serviceKey string) string {
+	return cmp.Or(k.TrustKey.Value, filepath.Join(filepath.Dir(serviceKey), trustkey.KeyFile))
 }
 
 // KeyFile returns the file of the first private key.

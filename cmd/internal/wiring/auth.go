@@ -2,14 +2,18 @@ package wiring
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/example/pillion/authsvc"
+	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/authsvc/keys"
+	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/booking"
@@ -20,6 +24,7 @@ import (
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 	"github.com/example/pillion/web"
 )
 
@@ -33,6 +38,23 @@ type Accounts struct {
 	Prepare func(context.Context) error
 	Close   func()
 	Checks  []web.Check // must pass before the process is ready
+
+	bound *bound.Bucket // nil: they are not in NATS
+}
+
+// NATSAccounts returns the store in NATS, bound with a key. Without a key it is only for reading,
+// and believes everything.
+func NATSAccounts(conn *bus.Conn, binding []byte) Accounts {
+	a := Accounts{Prepare: func(context.Context) error { return nil }, Close: func() {}}
+	bucket := conn.Bucket(bus.AccountsBucket)
+	if binding == nil {
+		a.AccountStore = authsvc.NewAccounts(bucket)
+		return a
+	}
+	a.bound = bound.Bind(bucket, bus.AccountsBucket, binding, conn.Log(), conn.Registerer())
+	a.AccountStore = authsvc.NewAccounts(a.bound)
+	a.Checks = []web.Check{{Name: "account records", Ready: a.bound.Ready}}
+	return a
 }
 
 // Auth returns authsvc, which closes accounts when it stops. It reads the first private key, if
@@ -43,6 +65,10 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Component{}, err
 	}
 	b = b.Of("authsvc")
+	authority, sessions, err := b.trusted(s, natsKeys)
+	if err != nil {
+		return Component{}, err
+	}
 	ring := keys.NewRing(s.KeyFile(), newKeyBits)
 	if _, _, err := ring.First(); err != nil { // report a bad file before anything else happens
 		return Component{}, err
@@ -61,16 +87,15 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	trail := trust.NewAuditTrail(b.Conn, "/authsvc")
 	audit := func(ctx context.Context, e authsvc.Entry) { trail.Offer(ctx, e.What, e) }
 	serviceTokens := authsvc.NewServiceTokens(s.ServicesDir(), services, audit, time.Now)
-	rotator, err := b.rotator(s, ring, watch, audit)
+	rotator, err := b.rotator(s, authority, ring, watch, audit)
 	if err != nil {
 		return Component{}, err
 	}
 	service, err := authsvc.New(authsvc.Config{
 		Accounts: accounts.AccountStore,
-		Sessions: b.Conn.Bucket(bus.SessionsBucket),
-		Rules: session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value),
-			Grace: offAtZero(s.Grace.Value)},
-		Revoke:   func(ctx context.Context, r token.Revocation) error { return trust.Revoke(ctx, b.Conn, r) },
+		Sessions: sessions,
+		Rules:    session.Rules{Life: s.Life.Value, Idle: offAtZero(s.Idle.Value), Grace: offAtZero(s.Grace.Value)},
+		Revoke:   authority.Revoke,
 		Verifier: b.Verifier,
 		Issuer:   signer,
 		Keys:     b.published,
@@ -97,35 +122,74 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		return Component{}, err
 	}
 	start := &authStart{
-		base: b, prepareKeys: rotator.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo,
-		demo:      s.Demo.On,
+		base: b, adopt: func(ctx context.Context) error { return adopt(ctx, authority, accounts.bound, sessions) },
+		prepareKeys: rotator.Prepare, prepareAccounts: accounts.Prepare, seedDemo: service.SeedDemo, demo: s.Demo.On,
 		keysReady: make(chan struct{}),
 	}
 	return Component{
 		Handler: service.Routes(),
 		Tasks: []program.Task{
 			trail.Run, answerCallouts, start.run, onStop(accounts.Close),
-			after(start.keysReady, b.answer(serviceTokens)), after(start.keysReady, rotator.Run),
+			after(start.keysReady, b.answer(serviceTokens, Orders(b.Conn, accounts, authority))),
+			after(start.keysReady, func(ctx context.Context) error { return authority.Mend(ctx, b.Keys, b.Revoked) }),
+			after(start.keysReady, rotator.Run),
 		},
-		Checks: append(accounts.Checks, []web.Check{
-			{Name: "accounts", Ready: start.ready},
-			{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
-		}...),
+		Checks: append(accounts.Checks, web.Check{Name: "accounts", Ready: start.ready},
+			web.Check{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
+			web.Check{Name: "session records", Ready: sessions.Ready},
+			web.Check{Name: "authority", Ready: authority.Ready}),
 	}, nil
+}
+
+// adopt signs and binds what an older version has stored. Only the first start believes that.
+func adopt(ctx context.Context, authority *trust.Authority, buckets ...*bound.Bucket) error {
+	if !authority.HasPublished() {
+		for _, b := range buckets {
+			if b == nil {
+				continue
+			}
+			if err := b.Adopt(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return authority.Adopt(ctx)
+}
+
+// trusted returns what signs with the trust key, and the sessions that only authsvc can write. The
+// authority records what it has published beside the private keys, in the folder that all instances
+// share.
+func (b *Base) trusted(s setting.Keys, natsKeys string) (*trust.Authority, *bound.Bucket, error) {
+	file := s.TrustKeyPath(access.KeyFile(natsKeys, access.Authsvc))
+	key, err := trustkey.Load(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.anchor.Accept(key); err != nil {
+		return nil, nil, trustkey.ErrAnchor.Sayingf("The trust key in %s does not belong to the public half "+
+			"that --trust names. Run `pillion keys init`, which replaces that, or restore the key from a copy.",
+			file).Because(err)
+	}
+	binding, err := BindingKey(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	record := filepath.Join(filepath.Dir(s.KeyFile()), "published.jwt")
+	sessions := bound.Bind(b.Conn.Bucket(bus.SessionsBucket), bus.SessionsBucket, binding, b.Log, b.Registry)
+	authority := trust.NewAuthority(b.Conn, key, record)
+	authority.Anchor = b.anchor
+	return authority, sessions, nil
 }
 
 // rotator returns what replaces the signing key by age and on command. It records each change of
 // the key set in the audit trail.
 func (b *Base) rotator(
-	s setting.Keys, ring *keys.Ring, watch keys.SetWatch, audit func(context.Context, authsvc.Entry),
+	s setting.Keys, authority *trust.Authority, ring *keys.Ring, watch keys.SetWatch,
+	audit func(context.Context, authsvc.Entry),
 ) (*keys.Rotator, error) {
 	return keys.NewRotator(keys.RotatorConfig{
 		Ring: ring, Watch: watch, LedgerAge: b.Conn.LedgerAge,
-		Update: func(
-			ctx context.Context, change func(*token.KeySet, time.Time) (*token.KeySet, error),
-		) (was, is *token.KeySet, err error) {
-			return trust.ChangeKeys(ctx, b.Conn, change)
-		},
+		Update:    authority.ChangeKeys,
 		Elsewhere: func(ctx context.Context) (bool, error) { return trust.AuthAnswers(ctx, b.Conn) },
 		MaxAge:    s.KeyAge.Value, Retention: s.Retention.Value,
 		OnChange: func(ctx context.Context, c keys.Change) { audit(ctx, authsvc.EntryOfKey(c, "")) },
@@ -163,14 +227,19 @@ func (b *Base) guard(s setting.Logins) (*throttle.LoginThrottle, error) {
 // An authStart prepares what authsvc needs before it is ready: the signing key, the schema of
 // accounts and the demo accounts. It retries until NATS and the database are there.
 type authStart struct {
-	base                                   *Base
-	prepareKeys, prepareAccounts, seedDemo func(context.Context) error
-	demo                                   bool
-	keysReady                              chan struct{} // closed once there is a signing key
-	done                                   atomic.Bool
+	base *Base
+
+	adopt, prepareKeys, prepareAccounts, seedDemo func(context.Context) error
+
+	demo      bool
+	keysReady chan struct{} // closed once there is a signing key
+	done      atomic.Bool
 }
 
 func (a *authStart) run(ctx context.Context) error {
+	if err := a.base.persist(ctx, "signing what an older version has stored", a.adopt); err != nil {
+		return err
+	}
 	if err := a.base.persist(ctx, "preparing the signing key", a.prepareKeys); err != nil {
 		return err
 	}
@@ -257,8 +326,22 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 	}
 }
 
-// answer returns a task that answers NATS requests for the key set and for service tokens.
-func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
+// Orders returns what carries out the orders of operators.
+func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Authority) *orders.Handler {
+	trail := trust.NewAuditTrail(conn, "/authsvc/operator")
+	return &orders.Handler{
+		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
+		UpdateKeys: authority.ChangeKeys,
+		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
+		EndRides: func(ctx context.Context, account string, role token.Role) error {
+			return conn.Bereave(ctx, account, booking.Role(role))
+		},
+	}
+}
+
+// answer returns a task that answers NATS requests for the key set and for service tokens, and the
+// orders of operators.
+func (b *Base) answer(services *authsvc.ServiceTokens, handler *orders.Handler) program.Task {
 	return func(ctx context.Context) error {
 		stop, err := trust.ServeAuth(b.Conn, program.Release, b.published,
 			func(ctx context.Context, r trust.ServiceRequest) (string, error) {
@@ -267,6 +350,16 @@ func (b *Base) answer(services *authsvc.ServiceTokens) program.Task {
 					return "", err
 				}
 				return services.Token(ctx, r)
+			}, func(ctx context.Context, data []byte) ([]byte, error) {
+				var o orders.Order
+				if err := json.Unmarshal(data, &o); err != nil {
+					return nil, orders.ErrUnknown.Because(err)
+				}
+				out, err := handler.Do(ctx, o)
+				if err != nil {
+					return nil, err
+				}
+				return json.Marshal(out)
 			})
 		if err != nil {
 			return err

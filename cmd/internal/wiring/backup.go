@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"math"
@@ -30,6 +31,7 @@ type Operator struct {
 	Log *slog.Logger
 	At  bus.Config // the NATS server
 	Key string     // the file with the operator's service key
+	setting.Trust
 }
 
 // OperatorFlags are the flags of an operator's command: where NATS is, with which key the operator
@@ -37,12 +39,14 @@ type Operator struct {
 type OperatorFlags struct {
 	setting.Remote
 	setting.ServiceKey
+	setting.Trust
 	setting.Log
 }
 
 // Operator returns the operator of a command.
 func (f OperatorFlags) Operator(env program.Env, command string) Operator {
-	return Operator{Log: env.Logger(f.Log), At: At(f.Remote, command), Key: f.Path(operator)}
+	return Operator{Log: env.Logger(f.Log), At: At(f.Remote, command), Key: f.Path(operator),
+		Trust: f.Trust}
 }
 
 // Connecting connects to NATS, calls do and closes the connection. It does not wait until the
@@ -145,6 +149,12 @@ func (o Operator) Restore(
 			return err
 		}
 		r.Ledger.Board = board.New()
+		if data, _, err := conn.Bucket(bus.KeysBucket).Get(ctx, bus.JWKSKey); err == nil &&
+			bytes.HasPrefix(data, []byte("{")) {
+			r.Wrong = append(r.Wrong, "A version without a trust key has made the backup, "+
+				"so its events were not verified. Start authsvc, which signs its key set, and run: pillion audit")
+			return b.Finish(ctx, conn)
+		}
 		// Without events there may be no keys to verify them with.
 		if ledger := b.Stream(bus.LedgerStream); ledger != nil && ledger.Messages() > 0 {
 			if r.Ledger, err = o.Inspect(ctx, inspect.Options{Grace: NeverOverdue}); err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/token"
+	"github.com/example/pillion/token/trustkey"
 	"github.com/example/pillion/web"
 )
 
@@ -55,6 +56,7 @@ type Base struct {
 	Store    Store // of the NATS server in this process; nil if there is none
 	Syncs    bool  // whether that server syncs each write to disk
 
+	anchor *trustkey.Anchor
 	epoch  *trust.Epoch
 	others map[string]*bus.Conn // the other connections of the process, by service
 	hurry  *time.Timer          // closes the connections of tasks that do not stop
@@ -97,8 +99,14 @@ func As(at bus.Config, who, file string) (bus.Config, error) {
 // uses the address, the TLS settings and the identity. Services that share a process have one
 // connection each, so that NATS limits each to its own permissions: at is the first connection, and
 // others are the rest.
-func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, err error) {
+//
+// trusted is the file with the public half of the trust key.
+func NewBase(log *slog.Logger, trusted string, at bus.Config, others ...bus.Config) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
+	anchor, err := trustkey.LoadAnchor(trusted, registry)
+	if err != nil {
+		return nil, err
+	}
 	registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	at.Log, at.Registerer = log, registry
@@ -108,8 +116,8 @@ func NewBase(log *slog.Logger, at bus.Config, others ...bus.Config) (_ *Base, er
 	}
 	epoch := new(trust.Epoch)
 	b := &Base{
-		Log: log, Registry: registry, Conn: conn, Keys: trust.NewKeyWatch(conn, keyInterval, epoch),
-		Revoked: trust.NewRevocationWatch(conn, epoch), epoch: epoch,
+		Log: log, Registry: registry, Conn: conn, Keys: trust.NewKeyWatch(conn, anchor, keyInterval, epoch),
+		Revoked: trust.NewRevocationWatch(conn, anchor, epoch), anchor: anchor, epoch: epoch,
 		others: map[string]*bus.Conn{},
 	}
 	defer func() {
@@ -211,6 +219,7 @@ func (b *Base) component() Component {
 			{Name: "nats", Ready: b.connected},
 			{Name: "streams", Ready: b.Conn.Provisioned},
 			{Name: "store", Ready: b.writable},
+			{Name: "trust key", Ready: func(context.Context) error { return b.anchor.Ready() }},
 			{Name: "keys", Ready: b.Keys.Ready},
 			{Name: "revocations", Ready: b.Revoked.Ready},
 			{Name: "clock", Ready: b.Clock.Ready},

@@ -46,7 +46,7 @@ func (o Operator) Session(
 		return err
 	}
 	at.Trouble = ignoreTrouble
-	base, err := NewBase(o.Log, at)
+	base, err := NewBase(o.Log, o.AnchorPath(o.Key), at)
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,9 @@ func (o Operator) Session(
 		return err
 	}
 	if err := provisioned(ctx, base.Conn); err != nil {
+		return err
+	}
+	if err := base.anchor.Ready(); err != nil {
 		return err
 	}
 	s := OperatorSession{base: base, board: board.New()}
@@ -83,6 +86,10 @@ func (o Operator) Session(
 	}
 	if err := awaitOr(ctx, "Cannot load signing keys and revocations. "+
 		"Check that authsvc has been started, and that most NATS servers are running.", keysReady); err != nil {
+		if errors.Is(err, trust.ErrUntrusted) {
+			return errOperator.Sayingf("The trust key whose public half is %s has not signed the keys in NATS. "+
+				"Name the right one with --trust.", o.AnchorPath(o.Key)).Because(err)
+		}
 		return err
 	}
 	if err := awaitOr(ctx,

@@ -44,7 +44,7 @@ type Rides struct {
 // Rides returns the shared part of usersvc and ridersvc. It reads the secret at secretPath, or
 // creates it. Run its Component as well.
 func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Rides, error) {
-	shared, err := loadSecret(secretPath, newSecret)
+	shared, err := loadSecret(ridesSecret, secretPath, newSecret)
 	if err != nil {
 		return nil, err
 	}

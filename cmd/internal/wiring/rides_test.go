@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 func TestServicesAreReadyToAct(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"})
+	base, err := NewBase(slog.New(slog.DiscardHandler), "none", bus.Config{URL: e.URL(), Name: "all"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func components(t *testing.T, base *Base) (rides *Rides, user, rider Component) 
 func TestServicesKnowWhatIsShown(t *testing.T) {
 	t.Parallel()
 	e := bustest.Run(t)
-	base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{URL: e.URL(), Name: "all"},
+	base, err := NewBase(slog.New(slog.DiscardHandler), "none", bus.Config{URL: e.URL(), Name: "all"},
 		bus.Config{URL: e.URL(), Name: "ridersvc", Inbox: "ridersvc"})
 	if err != nil {
 		t.Fatal(err)

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strings"
 
+	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/secretfile"
@@ -21,7 +23,8 @@ const (
 // errSecret means that a secret is too short, or is not the same everywhere.
 var errSecret = fault.New(fault.Invalid, "rides_secret", "The rides secret cannot be used.")
 
-// A secret is shared by usersvc and ridersvc. A separate key is derived from it for each use.
+// A secret is that of rides, which usersvc and ridersvc share, or that of accounts. A separate key
+// is derived from it for each use.
 type secret string
 
 // ShareSecret makes sure that all files have the same rides secret. It creates the missing ones.
@@ -30,7 +33,7 @@ func ShareSecret(files ...string) error {
 	create := newSecret
 	var shared secret
 	for i, file := range files {
-		s, err := loadSecret(file, create)
+		s, err := loadSecret(ridesSecret, file, create)
 		if err != nil {
 			return err
 		}
@@ -53,17 +56,33 @@ func newSecret() ([]byte, error) {
 	return []byte(hex.EncodeToString(fresh) + "\n"), nil
 }
 
-// loadSecret reads the secret from a file, or creates the file with the result of create.
-func loadSecret(path string, create func() ([]byte, error)) (secret, error) {
-	text, err := secretfile.LoadOrCreate(path, "The rides secret", secretText, create)
+// The names of the secrets in messages.
+const (
+	ridesSecret    = "The rides secret"
+	accountsSecret = "The accounts secret"
+)
+
+// BindingKey returns the key that binds accounts and sessions to their buckets. It is derived from
+// the secret beside the trust key, which only authsvc has. The file is created if it is missing.
+func BindingKey(trustKey string) ([]byte, error) {
+	s, err := loadSecret(accountsSecret, filepath.Join(filepath.Dir(trustKey), "accounts.secret"), newSecret)
+	if err != nil {
+		return nil, err
+	}
+	return s.key("account records", bound.KeySize)
+}
+
+// loadSecret reads the secret from a file, or creates the file with the result of create. what is
+// its name in messages.
+func loadSecret(what, path string, create func() ([]byte, error)) (secret, error) {
+	text, err := secretfile.LoadOrCreate(path, what, secretText, create)
 	if err != nil {
 		return "", err
 	}
 	s := strings.TrimSpace(string(text))
 	if len(s) < secretSize {
 		return "", errSecret.Sayingf(
-			"The rides secret in %s is shorter than %d characters. Move the file away to have a new one made.", path,
-			secretSize)
+			"%s in %s is shorter than %d characters. Restore the file from a copy.", what, path, secretSize)
 	}
 	return secret(s), nil
 }

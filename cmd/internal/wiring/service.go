@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // A ServiceMain runs one service against a remote NATS server.
@@ -19,6 +21,8 @@ type ServiceMain struct {
 	setting.Serving
 	Demo bool   // whether it makes the demo accounts
 	Key  string // the file with the service's key
+	// the file of the trust key, if the service signs with it
+	TrustKey string
 	// other identities of the process, with a key in the same folder and a connection each
 	Further []string
 	Build   func(*Base) ([]Component, error) // the first one serves HTTP
@@ -60,7 +64,12 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 		}
 		further = append(further, one)
 	}
-	base, err := NewBase(log, at, further...)
+	if s.TrustKey != "" { // its public half may be missing, too
+		if _, err := trustkey.LoadOrCreate(s.TrustKey); err != nil {
+			return err
+		}
+	}
+	base, err := NewBase(log, s.AnchorPath(cmp.Or(s.TrustKey, s.Key)), at, further...)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // TestStopBesideSilentNATS stops all tasks of usersvc and ridersvc while NATS says nothing, and has
@@ -35,8 +37,13 @@ func TestStopBesideSilentNATS(t *testing.T) {
 			}
 		})
 		silent := make(chan struct{})
-		base, err := NewBase(slog.New(slog.DiscardHandler), bus.Config{Name: "all",
-			InProcess: &silenced{InProcessConnProvider: server.Provider(), silent: silent}})
+		keys := t.TempDir()
+		key, err := trustkey.LoadOrCreate(filepath.Join(keys, trustkey.KeyFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		base, err := NewBase(slog.New(slog.DiscardHandler), filepath.Join(keys, trustkey.AnchorFile), bus.Config{
+			Name: "all", InProcess: &silenced{InProcessConnProvider: server.Provider(), silent: silent}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +53,8 @@ func TestStopBesideSilentNATS(t *testing.T) {
 			t.Fatal(err)
 		}
 		auth := tokentest.New(t)
-		if _, _, err := trust.ChangeKeys(ctx, base.Conn, func(*token.KeySet, time.Time) (*token.KeySet, error) {
+		authority := trust.NewAuthority(base.Conn, key, "")
+		if _, _, err := authority.ChangeKeys(ctx, func(*token.KeySet, time.Time) (*token.KeySet, error) {
 			return auth.KeySet(), nil
 		}); err != nil {
 			t.Fatal(err)
