@@ -119,7 +119,7 @@ vet: ## Run go vet, including files with build tags.
 .PHONY: lint
 lint: $(BIN)/golangci-lint $(BIN)/openapilint ## Run the linters, of the code with the import rules of .golangci.yml, and of the OpenAPI documents.
 	$(BIN)/golangci-lint run
-	$(BIN)/openapilint authsvc/openapi.yaml usersvc/openapi.yaml ridersvc/openapi.yaml
+	$(BIN)/openapilint authsvc/openapi.yaml usersvc/openapi.yaml ridersvc/openapi.yaml web/door/openapi.yaml
 
 .PHONY: tidy
 tidy: ## Fail if go.mod or go.sum is not tidy.

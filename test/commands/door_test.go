@@ -41,8 +41,15 @@ func newVisit(t *testing.T, at, origin string, c *tls.Config) *visit {
 		Transport: webtest.Transport(t, transport, "../..")}}
 }
 
+// A reply is an answer whose body is closed after the test.
+type reply struct {
+	status, protocol int
+	header           http.Header
+	body             io.Reader
+}
+
 // fetch makes a request as a page does, and returns the answer with its body still to read.
-func (v *visit) fetch(method, path, body string, headers ...string) *http.Response {
+func (v *visit) fetch(method, path, body string, headers ...string) reply {
 	v.t.Helper()
 	req, err := http.NewRequestWithContext(v.t.Context(), method, v.at+path, strings.NewReader(body))
 	if err != nil {
@@ -63,16 +70,16 @@ func (v *visit) fetch(method, path, body string, headers ...string) *http.Respon
 		v.t.Fatal(err)
 	}
 	v.t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return reply{resp.StatusCode, resp.ProtoMajor, resp.Header, resp.Body}
 }
 
 // do is fetch for a JSON answer.
 func (v *visit) do(status int, method, path, body string, headers ...string) (answer map[string]any) {
 	v.t.Helper()
-	resp := v.fetch(method, path, body, headers...)
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != status {
-		v.t.Fatalf("%s %s: %s %s (%v), want %d", method, path, resp.Status, text, err, status)
+	got := v.fetch(method, path, body, headers...)
+	text, err := io.ReadAll(got.body)
+	if err != nil || got.status != status {
+		v.t.Fatalf("%s %s: %d %s (%v), want %d", method, path, got.status, text, err, status)
 	}
 	_ = json.Unmarshal(text, &answer) // what is no JSON has no fields
 	return answer
@@ -99,16 +106,16 @@ func TestOneAddress(t *testing.T) {
 
 	// The rider's page asks first, then follows the booking, and accepts it.
 	if h := rider.fetch("OPTIONS", "/rider/accept-booking", "", "Access-Control-Request-Method", "POST",
-		"Access-Control-Request-Headers", "authorization,content-type,idempotency-key").Header; h.Get(
+		"Access-Control-Request-Headers", "authorization,content-type,idempotency-key").header; h.Get(
 		"Access-Control-Allow-Origin") != app || h.Get("Access-Control-Allow-Headers") == "" {
 		t.Errorf("the preflight is answered with %v", h)
 	}
 	open := rider.fetch("GET", "/rider/open-bookings/events", "", "Last-Event-ID", "")
-	if got := open.Header.Get("Access-Control-Allow-Origin"); open.StatusCode != 200 || got != app {
-		t.Errorf("the stream: %s, for %q", open.Status, got)
+	if got := open.header.Get("Access-Control-Allow-Origin"); open.status != 200 || got != app {
+		t.Errorf("the stream: %d, for %q", open.status, got)
 	}
 	rider.do(200, "POST", "/rider/accept-booking", `{"booking_id":"`+id+`"}`, "Idempotency-Key", "1")
-	for line := bufio.NewScanner(open.Body); ; {
+	for line := bufio.NewScanner(open.body); ; {
 		if !line.Scan() {
 			t.Fatalf("the stream does not tell of the booking: %v", line.Err())
 		}
@@ -126,15 +133,13 @@ func TestOneAddress(t *testing.T) {
 	}
 	rider.do(403, "POST", "/auth/refresh", "", "Sec-Fetch-Site", "cross-site")
 	stranger := newVisit(t, at, "http://localhost:5174", nil)
-	if h := stranger.fetch("GET", "/auth/public-key", "").Header; h.Get("Access-Control-Allow-Origin") != "" {
+	if h := stranger.fetch("GET", "/auth/public-key", "").header; h.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("another origin gets %v", h)
 	}
 
 	// A page reads the reference, and programs the document. Both services' logs and metrics have
 	// the routes without prefixes.
-	if resp := user.fetch("GET", "/docs", ""); resp.StatusCode != 200 {
-		t.Errorf("/docs: %s", resp.Status)
-	}
+	user.do(200, "GET", "/docs", "")
 	user.do(200, "GET", "/openapi.json", "")
 	user.do(404, "GET", "/nothing", "")
 	_, metrics := proctest.Get(t, p.At["ops"]+"/metrics")
@@ -159,11 +164,11 @@ func TestOneAddressEncrypted(t *testing.T) {
 	v.login("john@example.com", "user")
 	id, _ := v.do(200, "POST", "/user/book", "{}")["booking_id"].(string)
 	stream := v.fetch("GET", "/user/bookings/"+id+"/events", "")
-	if stream.ProtoMajor != 2 || stream.Header.Get("Strict-Transport-Security") == "" {
-		t.Errorf("%s, %v", stream.Proto, stream.Header)
+	if stream.protocol != 2 || stream.header.Get("Strict-Transport-Security") == "" {
+		t.Errorf("HTTP/%d, %v", stream.protocol, stream.header)
 	}
 	v.do(200, "POST", "/user/bookings/"+id+"/cancel", "{}")
-	text, err := io.ReadAll(stream.Body)
+	text, err := io.ReadAll(stream.body)
 	if err != nil || !strings.Contains(string(text), `"reason":"booking_over"`) {
 		t.Errorf("the stream is %s (%v)", text, err)
 	}
@@ -198,7 +203,7 @@ func TestLimitsOfOneAddress(t *testing.T) {
 		}
 	}
 	fourth := dial("all")
-	// It may be closed already.
+	// it may be closed already
 	_, _ = io.WriteString(fourth, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
 	if answer, err := io.ReadAll(fourth); len(answer) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the fourth connection is answered: %s (%v)", answer, err)

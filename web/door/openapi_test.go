@@ -101,13 +101,10 @@ func merge(t *testing.T) []byte {
 		if s.name != "" {
 			fmt.Fprintf(&about, "\n## %s\n\n%s", s.name, info["description"])
 		}
-		for _, key := range []string{"openapi", "info", "servers"} {
-			merged[key] = doc[key]
-		}
+		merged["openapi"], merged["info"] = doc["openapi"], info
 	}
-	merged["tags"] = tags
-	info := merged["info"].(object)
-	info["description"] = info["description"].(string) + about.String()
+	merged["tags"], merged["servers"] = tags, []any{object{"url": "/"}} // wherever it is served
+	merged["info"].(object)["description"] = merged["info"].(object)["description"].(string) + about.String()
 	text, err := json.MarshalIndent(merged, "", " ")
 	if err != nil {
 		t.Fatal(err)
