@@ -111,7 +111,7 @@ func watchOne(ctx context.Context, s wiring.OperatorSession, id booking.ID, p pr
 		}
 		changes := h.Changes()
 		for _, c := range changes[min(shown, len(changes)):] {
-			err := p.print(eventLine{Booking: id, N: c.Event.N, Event: c.Event.Kind, State: c.Booking.State,
+			err := p.print(eventLine{Booking: id, N: c.Event.N, Event: c.Event.Kind.Public(), State: c.Booking.State,
 				Role: c.Event.Actor.Role, Actor: c.Event.Actor.ID, At: jsontime.Time(c.Event.At),
 				Reason: c.Event.Reason})
 			if err != nil {
@@ -181,7 +181,7 @@ func (p printer) print(e eventLine) error {
 var colors = map[booking.Kind]string{
 	booking.Requested: "36",                                               // cyan
 	booking.Accepted:  "34", booking.Arrived: "34", booking.Started: "34", // blue
-	booking.Completed: "32", booking.Rated: "32", booking.RiderRated: "32", // green
+	booking.Completed: "32", booking.Rated: "32", // green
 	booking.Released: "33", booking.StartRefused: "33", // yellow
 	booking.Cancelled: "31", booking.Expired: "31", // red
 }

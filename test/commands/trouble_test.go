@@ -3,6 +3,7 @@ package commands
 import (
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func needsNATS(dir string) map[string][]string {
 	for _, line := range []string{
 		"pillion bookings list", "pillion bookings show " + nobodys,
 		"pillion bookings cancel " + nobodys + " --reason=gone", "pillion bookings release " + nobodys + " --reason=gone",
-		"pillion audit", "pillion backup --out=" + filepath.Join(dir, "backup"),
+		"pillion watch", "pillion audit", "pillion backup --out=" + filepath.Join(dir, "backup"),
 		"authsvc accounts list", "authsvc accounts show john@example.com", "authsvc accounts disable john@example.com",
 		"authsvc accounts enable john@example.com", "authsvc accounts approve john@example.com",
 		"authsvc accounts delete john@example.com", "authsvc accounts revoke john@example.com",
@@ -33,7 +34,7 @@ func needsNATS(dir string) map[string][]string {
 	} {
 		args := strings.Fields(line)
 		words := min(len(args), 3)
-		if args[1] == "audit" || args[1] == "backup" {
+		if slices.Contains([]string{"watch", "audit", "backup"}, args[1]) {
 			words = 2
 		}
 		commands[strings.Join(args[:words], " ")] = args
