@@ -84,6 +84,11 @@ func TestVerdicts(t *testing.T) {
 		{"a retry that is told it lost", false, []*Call{booked("a"), won, again(won, at(6, 7, "a", OpAccept, one, "already_accepted", none))}},
 		{"contended, and yet it happened", false, []*Call{booked("a"), at(2, 5, "a", OpAccept, one, Contended, none), show(6, 7, "a", accepted)}},
 
+		{"arrived once the position was known", true, []*Call{booked("a"), won, at(6, 7, "a", OpArrive, one, "position_unknown", none),
+			at(8, 9, "a", OpArrive, one, OK, state(booking.StateArrived, 3, one))}},
+		{"not at the pickup, and yet it happened", false, []*Call{booked("a"), won, at(6, 7, "a", OpArrive, one, "not_at_pickup", none),
+			show(8, 9, "a", state(booking.StateArrived, 3, one))}},
+		{"asked for a position before anybody had accepted", false, []*Call{booked("a"), at(2, 3, "a", OpArrive, one, "position_unknown", none)}},
 		{"cancelled twice", false, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, service, OK, cancelled)}},
 		{"cancelled once more by the same actor", true, []*Call{booked("a"), won, at(6, 7, "a", OpCancel, user, OK, cancelled), at(8, 9, "a", OpCancel, user, OK, cancelled)}},
 		{"given back once more", true, []*Call{booked("a"), won, at(6, 7, "a", OpRelease, one, OK, state(booking.StateOpen, 3, nobody, "one")),

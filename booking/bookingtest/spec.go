@@ -205,6 +205,9 @@ func (s ride) outcomes(c *Call) []outcome {
 	switch c.Op {
 	case OpArrive:
 		after.state = booking.StateArrived
+		// Where the rider is, and whether an instance knows it, is outside the specification.
+		return []outcome{{answer: OK, after: after.by(c)}, {answer: "position_unknown", after: s},
+			{answer: "not_at_pickup", after: s}}
 	case OpStart:
 		if !c.Right {
 			after.wrong++
