@@ -96,6 +96,15 @@ func (b *Booking) IsWith(r RiderID) bool {
 	return false
 }
 
+// isOverFor reports whether the ride is over, or r has lost it. No later event changes that.
+func (b *Booking) isOverFor(r RiderID) bool {
+	switch b.State {
+	case StateCompleted, StateCancelled, StateExpired:
+		return true
+	}
+	return slices.Contains(b.ReleasedBy, r)
+}
+
 // Replay folds events into a booking. It skips events that do not follow from those before them. It
 // ignores positions, which [EventSequencer] checks.
 func Replay(events []Event) Booking {

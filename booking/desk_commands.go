@@ -123,7 +123,10 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	if err != nil || at.Booking == "" {
 		return at, err
 	}
-	h, err := d.log.Load(ctx, at.Booking, Fresh) // a stale history may lack the acceptance
+	h, err := d.log.Load(ctx, at.Booking, Quick)
+	if err == nil && !h.Booking.isOverFor(r) { // a stale history may lack the acceptance, or the end
+		h, err = d.log.Load(ctx, at.Booking, Fresh)
+	}
 	if err != nil {
 		return Engagement{}, err
 	}
