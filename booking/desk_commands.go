@@ -124,7 +124,7 @@ func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 		return at, err
 	}
 	h, err := d.log.Load(ctx, at.Booking, Quick)
-	if err == nil && !h.Booking.isOverFor(r) { // a stale history may lack the acceptance, or the end
+	if err == nil && !h.Booking.isOverFor(r) { // a stale one may lack the acceptance, or the end
 		h, err = d.log.Load(ctx, at.Booking, Fresh)
 	}
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// natsEnv makes this binary a NATS server: its address, its folder, and whether it syncs each write.
+// natsEnv makes this binary a NATS server: its address, its folder, whether it syncs each write.
 const natsEnv = "PILLION_LEDGER_NATS"
 
 // natsMain is such a server. It returns only with an error.
