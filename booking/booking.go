@@ -96,6 +96,15 @@ func (b *Booking) IsWith(r RiderID) bool {
 	return false
 }
 
+// isOverFor reports whether the ride is over, or r has lost it. No later event changes that.
+func (b *Booking) isOverFor(r RiderID) bool {
+	switch b.State {
+	case StateCompleted, StateCancelled, StateExpired:
+		return true
+	}
+	return slices.Contains(b.ReleasedBy, r)
+}
+
 // Apply returns the booking after e. It depends on b and e only, and on no clock. An event that is
 // not stored yet may lack its ID, N, Booking, At and Seq.
 //

@@ -10,14 +10,16 @@ type Engagement struct {
 	Revision uint64 // sequence of the rider's last record; 0: there is none
 }
 
-// free returns a rider's engagement, and ErrRiderBusy with it while the rider has an unfinished
-// ride.
+// free returns a rider's engagement. The error is ErrRiderBusy if the rider has an unfinished ride.
 func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
 	at, err := d.log.Engagement(ctx, r)
 	if err != nil || at.Booking == "" {
 		return at, err
 	}
-	h, err := d.log.Load(ctx, at.Booking, Fresh) // a stale history may lack the acceptance
+	h, err := d.log.Load(ctx, at.Booking, Quick)
+	if err == nil && !h.Booking.isOverFor(r) { // a stale one may lack the acceptance, or the end
+		h, err = d.log.Load(ctx, at.Booking, Fresh)
+	}
 	if err != nil {
 		return Engagement{}, err
 	}

@@ -10,15 +10,15 @@ import (
 	"sync"
 )
 
-type addressKey struct{}
-
 // ClientAddress returns the client's address: that of the peer, or, if the peer is one of
 // [RouterConfig].TrustedProxies, the last address of X-Forwarded-For, or else of Forwarded (RFC
 // 7239), that is not a trusted proxy's. It is invalid if a trusted proxy sends no address or an
 // unreadable one. A client cannot choose it.
 func ClientAddress(ctx context.Context) netip.Addr {
-	a, _ := ctx.Value(addressKey{}).(netip.Addr)
-	return a
+	if rec := recordOf(ctx); rec != nil {
+		return rec.client
+	}
+	return netip.Addr{}
 }
 
 // ClientNetwork returns the network by which limits count a client: its IPv4 address, or the /64 of
@@ -50,20 +50,12 @@ type addressResolver struct {
 	warned  sync.Map // the warnings that have been logged
 }
 
-// clientAddress returns middleware that stores the client's address in the context.
-func clientAddress(proxies []netip.Prefix, log *slog.Logger) func(http.Handler) http.Handler {
+func newAddressResolver(proxies []netip.Prefix, log *slog.Logger) *addressResolver {
 	o := &addressResolver{log: log}
 	for _, p := range proxies {
 		o.proxies = append(o.proxies, p.Masked())
 	}
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if a := o.of(r); a.IsValid() {
-				r = r.WithContext(context.WithValue(r.Context(), addressKey{}, a))
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
+	return o
 }
 
 const (

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 
 	"github.com/example/pillion/token"
 )
@@ -15,6 +16,7 @@ import (
 type record struct {
 	http.ResponseWriter
 	id      string
+	client  netip.Addr // invalid: unknown
 	log     *slog.Logger
 	look    string // RouterConfig.Look
 	status  int    // 0 until the answer has begun

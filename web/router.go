@@ -67,8 +67,9 @@ func NewRouter(c RouterConfig) chi.Router {
 	if o.patience = c.Patience; o.patience <= 0 {
 		o.patience = defaultPatience
 	}
+	o.addresses = newAddressResolver(c.TrustedProxies, o.log)
 	allow, preflight := crossOrigin(c.Origins)
-	r.Use(clientAddress(c.TrustedProxies, o.log), o.observe, allow, c.Rate.ByAddress(), preflight, middleware.GetHead)
+	r.Use(o.observe, allow, c.Rate.ByAddress(), preflight, middleware.GetHead)
 	r.NotFound(notFound)
 	r.MethodNotAllowed(methodNotAllowed(r))
 	return r
@@ -119,6 +120,8 @@ type observer struct {
 	metrics *metrics
 	refused ration.Lines // about refused strangers
 
+	addresses *addressResolver
+
 	patience time.Duration
 	look     string
 
@@ -130,7 +133,8 @@ type observer struct {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := o.now()
-		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), log: o.log, look: o.look}
+		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), client: o.addresses.of(r), log: o.log,
+			look: o.look}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions,
 			o.policy
@@ -215,8 +219,8 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	attrs = append(attrs, slog.String("request_id", rec.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Int64("bytes", rec.bytes),
 		slog.Float64("duration_ms", float64(took.Microseconds())/1000))
-	if a := ClientAddress(r.Context()); a.IsValid() {
-		attrs = append(attrs, slog.String("client", a.String()))
+	if rec.client.IsValid() {
+		attrs = append(attrs, slog.String("client", rec.client.String()))
 	}
 	if rec.verified {
 		attrs = append(attrs, slog.String("sub", rec.claims.Subject))

@@ -17,21 +17,26 @@ import (
 
 // BenchmarkAppend has callers store bookings on one server that syncs each write, with group commit
 // and without. Both take turns. "of-single" is the ratio of their rates, and its least and most are
-// beside it. "accept" stores acceptances instead, each by a rider of its own.
+// beside it. "accept" stores acceptances instead, each by a rider of its own. "accept-lazily" does
+// so on a server that syncs later.
 func BenchmarkAppend(b *testing.B) {
 	const turns, turn = 7, 700 * time.Millisecond
-	for _, what := range []string{"book", "accept"} {
+	for _, what := range []string{"book", "accept", "accept-lazily"} {
 		for _, callers := range []int{1, 2, 8, 12, 16, 24, 32, 64, 128} {
 			b.Run(fmt.Sprintf("%s/callers=%d", what, callers), func(b *testing.B) {
 				k := ledgertest.New(b, nil)
 				server := bustest.Away(b)
-				server.Config.SyncAlways = true
+				server.Config.SyncAlways = what != "accept-lazily"
 				server.Start(b)
 				open := func(from int) appender {
 					k.GroupFrom = from
-					return newAppender(k.LedgerOn(b, provisioned(b, server)), k, callers, what == "accept")
+					return newAppender(k.LedgerOn(b, provisioned(b, server)), k, callers, what != "book")
 				}
-				grouped, single := open(ledger.GroupPays), open(0)
+				from := ledger.GroupPays
+				if !server.Config.SyncAlways {
+					from = ledger.GroupBatches
+				}
+				grouped, single := open(from), open(0)
 				var ratios, ours, theirs []float64
 				for b.Loop() {
 					for range turns {
