@@ -25,8 +25,8 @@ import (
 	"github.com/example/pillion/internal/secretfile"
 )
 
+// The usual names of the files, of the private and the public half.
 const (
-	// KeyFile and AnchorFile are the usual names of the files.
 	KeyFile    = "trust.key"
 	AnchorFile = "trust.pub"
 
