@@ -269,7 +269,7 @@ func TestRehashIsNoCondition(t *testing.T) {
 }
 
 func TestOutdated(t *testing.T) {
-	p := newPasswords(t, authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 32768, Iterations: 3, Parallelism: 2}})
+	p := authsvc.NewHasher(authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 32768, Iterations: 3, Parallelism: 2}})
 	make := func(memory, iterations uint32, parallelism uint8) string {
 		phc, err := argon2id.CreateHash(goodPassword, &argon2id.Params{Memory: memory, Iterations: iterations,
 			Parallelism: parallelism, SaltLength: 16, KeyLength: 32})
@@ -302,7 +302,7 @@ func TestCommonPasswords(t *testing.T) {
 			t.Errorf("the list does not name %q", named)
 		}
 	}
-	p := newPasswords(t, authsvc.HasherConfig{})
+	p := authsvc.NewHasher(authsvc.HasherConfig{})
 	all := strings.Split(strings.TrimSuffix(list, "\n"), "\n")
 	distinct := make(map[string]bool)
 	for _, password := range all {

@@ -19,8 +19,8 @@ import (
 	"github.com/example/pillion/web"
 )
 
-// The lowest cost of a hash (OWASP Password Storage Cheat Sheet), which is the default. Memory is
-// in KiB.
+// The default cost of a hash, which is the lowest good one (OWASP Password Storage Cheat Sheet).
+// Memory is in KiB.
 const (
 	MinMemory      = 19456
 	MinIterations  = 2
@@ -46,8 +46,6 @@ var (
 	// ErrBusy says that more passwords are waiting than can be checked in time.
 	ErrBusy = fault.New(fault.Unavailable, "too_many_logins",
 		"Too many people are logging in right now. Please try again in a few seconds.")
-	// ErrPasswordSettings refuses a HasherConfig. Its cause names everything that is wrong.
-	ErrPasswordSettings = fault.New(fault.Invalid, "password_settings", "The password settings cannot be used.")
 )
 
 // HashCost is the cost of one evaluation of argon2id.
@@ -57,8 +55,7 @@ type HashCost struct {
 	Parallelism uint8
 }
 
-// HasherConfig holds the settings of a Hasher. Zero values take the defaults. A cost below the
-// default is refused.
+// HasherConfig holds the settings of a Hasher. Zero values take the defaults, which services use.
 type HasherConfig struct {
 	Cost HashCost // default: MinMemory, MinIterations, MinParallelism
 
@@ -87,25 +84,9 @@ type Hasher struct {
 	observe func(HashCost) func()
 }
 
-// NewHasher returns a Hasher, or ErrPasswordSettings with everything that is wrong.
-func NewHasher(c HasherConfig) (*Hasher, error) {
+// NewHasher returns a Hasher.
+func NewHasher(c HasherConfig) *Hasher {
 	c = c.withDefaults()
-	var wrong []error
-	refuse := func(bad bool, format string, args ...any) {
-		if bad {
-			wrong = append(wrong, fmt.Errorf(format, args...))
-		}
-	}
-	refuse(c.Cost.Memory < MinMemory || c.Cost.Memory > maxMemory,
-		"memory is %d KiB: give %d to %d", c.Cost.Memory, MinMemory, maxMemory)
-	refuse(c.Cost.Iterations < MinIterations || c.Cost.Iterations > maxIterations,
-		"iterations are %d: give %d to %d", c.Cost.Iterations, MinIterations, maxIterations)
-	refuse(c.Concurrent < 1, "concurrent hashes are %d: give at least 1", c.Concurrent)
-	refuse(c.Queue < 1, "the queue is %d long: give at least 1", c.Queue)
-	refuse(c.Wait < 0, "the wait is %v: give a positive one", c.Wait)
-	if wrong != nil {
-		return nil, ErrPasswordSettings.Because(errors.Join(wrong...))
-	}
 	return &Hasher{
 		params: argon2id.Params{
 			Memory: c.Cost.Memory, Iterations: c.Cost.Iterations, Parallelism: c.Cost.Parallelism,
@@ -116,7 +97,7 @@ func NewHasher(c HasherConfig) (*Hasher, error) {
 		turns:   throttle.NewTurns(c.Concurrent, c.Queue),
 		wait:    c.Wait,
 		observe: c.Observe,
-	}, nil
+	}
 }
 
 func (c HasherConfig) withDefaults() HasherConfig {

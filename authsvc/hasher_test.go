@@ -18,17 +18,8 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
-func newPasswords(t testing.TB, c authsvc.HasherConfig) *authsvc.Hasher {
-	t.Helper()
-	p, err := authsvc.NewHasher(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 func TestHashAndVerify(t *testing.T) {
-	p := newPasswords(t, authsvc.HasherConfig{})
+	p := authsvc.NewHasher(authsvc.HasherConfig{})
 	one, err := p.Hash(t.Context(), goodPassword)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +44,7 @@ func TestHashAndVerify(t *testing.T) {
 // A hash is verified at its own cost, higher or lower.
 func TestOtherParameters(t *testing.T) {
 	h := new(hashes)
-	p := newPasswords(t, authsvc.HasherConfig{Observe: h.observe})
+	p := authsvc.NewHasher(authsvc.HasherConfig{Observe: h.observe})
 	for _, c := range []argon2id.Params{
 		{Memory: 8192, Iterations: 1, Parallelism: 1, SaltLength: 8, KeyLength: 16},
 		{Memory: 65536, Iterations: 3, Parallelism: 4, SaltLength: 32, KeyLength: 64},
@@ -74,7 +65,7 @@ func TestOtherParameters(t *testing.T) {
 
 func TestBrokenHashes(t *testing.T) {
 	h := new(hashes)
-	p := newPasswords(t, authsvc.HasherConfig{Observe: h.observe})
+	p := authsvc.NewHasher(authsvc.HasherConfig{Observe: h.observe})
 	const salt, key = "c2FsdHNhbHRzYWx0c2FsdA", "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2U"
 	for _, phc := range []string{
 		"x", "$argon2id$", "$argon2i$v=19$m=19456,t=2,p=1$" + salt + "$" + key, "$2a$10$abcdefghijklmnopqrstuv",
@@ -98,38 +89,13 @@ func TestBrokenHashes(t *testing.T) {
 	wantCosts(t, h.take())
 }
 
-func TestPasswordSettings(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		config authsvc.HasherConfig
-		names  []string
-	}{
-		{"memory below the least", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: authsvc.MinMemory - 1}}, []string{"memory"}},
-		{"memory without bound", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 1<<20 + 1}}, []string{"memory"}},
-		{"one iteration", authsvc.HasherConfig{Cost: authsvc.HashCost{Iterations: 1}}, []string{"iterations"}},
-		{"all at once", authsvc.HasherConfig{Cost: authsvc.HashCost{Memory: 1, Iterations: 1}, Concurrent: -1, Queue: -1, Wait: -1},
-			[]string{"memory", "iterations", "concurrent", "queue", "wait"}},
-	} {
-		p, err := authsvc.NewHasher(c.config)
-		if p != nil || !errors.Is(err, authsvc.ErrPasswordSettings) {
-			t.Errorf("%s: NewPasswords = %v, %v", c.name, p, err)
-			continue
-		}
-		for _, name := range c.names {
-			if !strings.Contains(err.Error(), name) {
-				t.Errorf("%s: %v does not name %s", c.name, err, name)
-			}
-		}
-	}
-}
-
 // One hash is evaluated at a time and one waits, for a bounded time or until the caller leaves.
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const wait = 5 * time.Second
 		h, hold := new(hashes), make(chan struct{})
 		h.during = func() { <-hold }
-		p := newPasswords(t, authsvc.HasherConfig{Concurrent: 1, Queue: 1, Wait: wait, Observe: h.observe})
+		p := authsvc.NewHasher(authsvc.HasherConfig{Concurrent: 1, Queue: 1, Wait: wait, Observe: h.observe})
 		verify := func(ctx context.Context) chan error {
 			done := make(chan error, 1)
 			go func() {

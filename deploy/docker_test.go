@@ -65,7 +65,9 @@ func TestContainers(t *testing.T) {
 	} else {
 		watcher.Close()
 	}
-	s.operate(t, user)
+	old := s.old(t)
+	s.operate(t, user, old)
+	t.Run("accounts are copied", s.accountsAreCopied)
 
 	for _, service := range []string{"nats", "authsvc", "usersvc", "ridersvc"} {
 		if got := s.inspect(t, service, "{{.Config.User}}"); got != "65532:65532" {
@@ -96,10 +98,13 @@ func TestContainers(t *testing.T) {
 		t.Errorf("bookings after a restart: %s %q, want the accepted one", status, body)
 	}
 
+	// Another system moves to an empty NATS server.
+	s.lose(t)
+	s.errand(t, errand{move, 0, "The system has moved."}, map[string]string{"VOLUME": old})
+	s.errand(t, errand{move, 2, "has moved: on "}, map[string]string{"VOLUME": old})
+
 	// The disk of NATS is lost, and the backup brings the bookings and accounts back.
-	s.compose(t, "rm", "-sf", "nats", "authsvc", "usersvc", "ridersvc")
-	docker(t, "volume", "rm", s.project+"_nats")
-	s.compose(t, "up", "-d", "nats")
+	s.lose(t)
 	s.errand(t, restore, nil)
 	s.compose(t, "up", "-d")
 	s.awaitReady(t, "3010", "3011", "3012")

@@ -94,6 +94,7 @@ var refused = []errand{
 	{"ops pillion backup --out /monday", 2, "/monday: read-only file system"},
 	{"ops pillion backup --out /backups/monday", 2, "it is not empty"},
 	{"ops pillion restore /backups/monday", 2, "Nothing was restored"},
+	{move, 2, "Nothing was restored"},
 	{"ops authsvc accounts list --role pilot", 2, "--role"},
 	{"ops authsvc accounts copy --from nats --to nats", 2, "the same place"},
 	{"ops authsvc keys retire KID --as-of noon", 2, "--as-of"},
@@ -103,8 +104,8 @@ var refused = []errand{
 }
 
 // operate has operators do their work in the containers. user is the token of a user whose booking
-// has been accepted.
-func (s *stack) operate(t *testing.T, user string) {
+// has been accepted, and old the volume of another system.
+func (s *stack) operate(t *testing.T, user, old string) {
 	t.Helper()
 	s.documented(t)
 	accepted, other := s.booked(t, user), s.ride(t)
@@ -124,10 +125,13 @@ func (s *stack) operate(t *testing.T, user string) {
 		s.errand(t, e, map[string]string{"BOOKING": other, "KID": kid})
 	}
 	s.errand(t, errand{"ops nats stream get AUDIT --last-for audit.auth.operator", 0, "olga"}, nil)
-	s.errands(t, map[string]string{"BOOKING": other, "KID": noBooking}, refused...)
+	s.errands(t, map[string]string{"BOOKING": other, "KID": noBooking, "VOLUME": old}, refused...)
 
 	s.compose(t, "stop", "nats")
-	var away []errand
+	away := []errand{
+		{move, 1, "NATS at nats://nats:4222"},
+		{"ops authsvc accounts copy --from nats --to postgres://pillion@database/pillion", 1, "NATS at nats://nats:4222"},
+	}
 	for _, e := range slices.Concat(looks, changes, []errand{restore}) {
 		program := strings.Join(strings.Fields(e.line)[:min(2, len(strings.Fields(e.line)))], " ")
 		switch e.line {
@@ -143,7 +147,7 @@ func (s *stack) operate(t *testing.T, user string) {
 			away = append(away, errand{e.line, 1, "error"})
 		}
 	}
-	s.errands(t, map[string]string{"BOOKING": accepted, "KID": noBooking}, away...)
+	s.errands(t, map[string]string{"BOOKING": accepted, "KID": noBooking, "VOLUME": old}, away...)
 	s.compose(t, "start", "nats")
 	s.awaitReady(t, "3010", "3011", "3012")
 }

@@ -72,21 +72,21 @@ func (b *browser) watch(t *testing.T, bearer string) answered {
 // TestStreamsOfHTTP2 opens streams on one connection. They outlive the limits on requests and the
 // time that each write may take, and end in order.
 func TestStreamsOfHTTP2(t *testing.T) {
-	th := newTheatre(t, web.StreamLimits{Heartbeat: 150 * time.Millisecond, Write: 50 * time.Millisecond})
-	s, b := serve2(t, th, short)
+	t.Parallel()
+	limits := web.DefaultLimits()
+	limits.Read, limits.Write = time.Second, time.Second
+	th := newTheatre(t, web.StreamLimits{Heartbeat: 1200 * time.Millisecond, Write: time.Second})
+	s, b := serve2(t, th, limits)
 	first := b.watch(t, th.user(tokentest.Ulla))
 	if first.StatusCode != 200 || first.Header.Get("Strict-Transport-Security") == "" {
 		t.Fatalf("%d %v", first.StatusCode, first.Header)
 	}
 	<-th.begun
 	in := bufio.NewReader(first.Body)
-	for heartbeats := 0; heartbeats < 2; {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			t.Fatalf("the stream has ended after %d heartbeats: %v", heartbeats, err)
-		}
-		if line == ":\n" {
-			heartbeats++
+	for line := ""; line != ":\n"; {
+		var err error
+		if line, err = in.ReadString('\n'); err != nil {
+			t.Fatalf("the stream has ended before its first heartbeat: %v", err)
 		}
 	}
 	second := b.watch(t, th.user("uweuweuweuweuweuweuweuweuw"))
@@ -110,7 +110,8 @@ func TestStreamsOfHTTP2(t *testing.T) {
 // TestHTTP2DropsAReaderThatDoesNotRead checks that a stream that nobody reads ends alone: the
 // others of its connection go on.
 func TestHTTP2DropsAReaderThatDoesNotRead(t *testing.T) {
-	th := newTheatre(t, web.StreamLimits{Write: 100 * time.Millisecond})
+	t.Parallel()
+	th := newTheatre(t, web.StreamLimits{Write: time.Second})
 	_, b := serve2(t, th, web.DefaultLimits())
 	b.watch(t, th.user(tokentest.Ulla))
 	<-th.begun

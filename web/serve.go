@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -117,50 +118,35 @@ func (c connectionLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// connections counts the connections that a server's goroutines still serve.
+// connections are those that a server's goroutines still serve.
 type connections struct {
-	mu      sync.Mutex
-	n       int
-	changed chan struct{} // closed at the next change; nil while nobody waits
+	n    atomic.Int64
+	open sync.WaitGroup
 }
 
 // note is an http.Server's ConnState.
 func (c *connections) note(_ net.Conn, s http.ConnState) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch s {
 	case http.StateNew:
-		c.n++
+		c.n.Add(1)
+		c.open.Add(1)
 	case http.StateClosed, http.StateHijacked:
-		c.n--
-	default:
-		return
-	}
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
+		c.n.Add(-1)
+		c.open.Done()
 	}
 }
 
-// wait waits until no connection is left, or for d. It returns how many are left.
-func (c *connections) wait(d time.Duration) int {
-	timeout := time.NewTimer(d)
-	defer timeout.Stop()
-	for {
-		c.mu.Lock()
-		n := c.n
-		if n > 0 && c.changed == nil {
-			c.changed = make(chan struct{})
-		}
-		changed := c.changed
-		c.mu.Unlock()
-		if n == 0 {
-			return 0
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			return n
-		}
+// wait waits until no connection is left, or for d. It returns how many are left. No new connection
+// may come.
+func (c *connections) wait(d time.Duration) int64 {
+	gone := make(chan struct{})
+	go func() { // it ends with the last handler
+		c.open.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(d):
 	}
+	return c.n.Load()
 }

@@ -24,10 +24,7 @@ const password = "correct horse battery"
 // service returns the HTTP handler of an authsvc with its accounts in a database.
 func service(t *testing.T, accounts authsvc.AccountStore) http.Handler {
 	t.Helper()
-	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{Wait: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	passwords := authsvc.NewHasher(authsvc.HasherConfig{Wait: time.Minute})
 	auth := tokentest.New(t)
 	s, err := authsvc.New(authsvc.Config{
 		Accounts: accounts, Sessions: new(authtest.Sessions),
@@ -147,10 +144,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	// Another instance knows everybody who was acknowledged, and each record is whole: its
 	// password is the right one.
 	fresh := open(t, url)
-	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	passwords := authsvc.NewHasher(authsvc.HasherConfig{})
 	for i, email := range c.registered {
 		a, err := fresh.Find(t.Context(), authsvc.Email(email), token.User)
 		if err != nil || a.ID == "" || a.EmailAsEntered != email {

@@ -251,6 +251,19 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// A ledger without events is restored without a difference.
+func TestEmptyLedger(t *testing.T) {
+	t.Parallel()
+	source, target := empty(t), empty(t)
+	b := open(t, source.backUp(t, backup.Options{Still: true}))
+	if err := b.Restore(bounded(t), target.conn, backup.RestoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if wrong, err := b.Compare(bounded(t), target.conn, backup.RestoreOptions{}); err != nil || wrong != nil {
+		t.Errorf("the restored system differs: %q, %v", wrong, err)
+	}
+}
+
 // A copy contains all messages of an atomic batch or none.
 func TestBatchesAreWhole(t *testing.T) {
 	t.Parallel()

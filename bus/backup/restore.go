@@ -301,8 +301,9 @@ func (b *Backup) Compare(ctx context.Context, conn *bus.Conn, o RestoreOptions) 
 		if o.Replicas > 0 && info.Config.Replicas != o.Replicas {
 			say("Stream %s has %d replicas instead of %d.", s.Name, info.Config.Replicas, o.Replicas)
 		}
-		// The ledger loses messages only by age, at its beginning.
-		expired := max(have.FirstSeq, s.State.First) - s.State.First
+		// The ledger loses messages only by age, at its beginning. Without messages it has no first
+		// sequence, or one that is to come.
+		expired := min(max(have.FirstSeq, s.State.First)-s.State.First, s.State.Messages)
 		if want := s.State.Messages - expired; s.Name == bus.LedgerStream && have.Msgs != want {
 			say("Stream %s has %d messages instead of %d.", s.Name, have.Msgs, want)
 		}

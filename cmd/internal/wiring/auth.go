@@ -76,10 +76,6 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 	watch := timedKeys{b.Keys, b.Clock}
 	signer := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.JWTExpiry.Value})
 	services := keys.NewSigner(ring, watch, token.IssuerConfig{Life: s.Service.Value, Type: token.ServiceType})
-	passwords, err := authsvc.NewHasher(authsvc.HasherConfig{})
-	if err != nil {
-		return Component{}, fmt.Errorf("make the password hasher: %w", err)
-	}
 	guard, err := b.guard(s.Logins)
 	if err != nil {
 		return Component{}, err
@@ -99,7 +95,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Verifier: b.Verifier,
 		Issuer:   signer,
 		Keys:     b.published,
-		Hasher:   passwords,
+		Hasher:   authsvc.NewHasher(authsvc.HasherConfig{}),
 		CancelBookings: func(ctx context.Context, account string, role token.Role) error {
 			return b.Conn.Withdraw(ctx, account, booking.Role(role))
 		},
