@@ -180,6 +180,8 @@ func cells() []cell {
 			writes, reads = []string{access.Ridersvc, access.Operator}, []string{access.Ridersvc, access.Operator}
 		case bus.TurnsBucket:
 			writes, reads = []string{access.Usersvc, access.Operator}, []string{access.Usersvc, access.Operator}
+		case bus.AccountsBucket, bus.SessionsBucket:
+			fetches = reads
 		case bus.KeysBucket, bus.RevocationsBucket: // all services verify tokens
 			reads, fetches, follows = all, all, all
 		}

@@ -54,6 +54,9 @@ func authsvc() Grant {
 		bucket(bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
 			bus.LimitsBucket, bus.FamiliarBucket),
 		verifies(),
+		// to find an account by its id, and to bind what an older version has stored
+		publish(api("DIRECT.GET", bus.BucketStream(bus.AccountsBucket)),
+			api("DIRECT.GET", bus.BucketStream(bus.SessionsBucket))),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.UserRidesSubject, bus.RiderRidesSubject,
 			api("STREAM.INFO", bus.LedgerStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, "$SRV.>"),

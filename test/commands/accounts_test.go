@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"encoding/json"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -155,6 +156,11 @@ func TestAccountsForOperators(t *testing.T) {
 	wantStatus("login with it", http.StatusOK, "/login",
 		`{"email":"rita@example.com","password":"staple of another kind","role":"raider"}`)
 	do("revoke", "rita@example.com", "--as-of=2026-01-01T00:00:00Z")
+	var shown struct{ ID string }
+	if err := json.Unmarshal([]byte(do("show", "rita@example.com", "--json")), &shown); err != nil {
+		t.Fatal(err)
+	}
+	do("revoke", shown.ID)
 
 	wantStatus("register sven", http.StatusCreated, "/register",
 		`{"email":"sven@example.com","password":"correct horse battery","role":"user"}`)

@@ -18,9 +18,9 @@ import (
 // oldCommit is the last commit before the packages got their present rooms.
 const oldCommit = "5f0d14ccbdf4930a1c09be28ba541de104e0d19e"
 
-// buildOld builds the pillion of oldCommit. It skips the test where git does not have that commit,
-// as in a shallow clone.
-func buildOld(t *testing.T) (program string) {
+// buildOld builds the programs of oldCommit, and returns their folder. It skips the test where git
+// does not have that commit, as in a shallow clone.
+func buildOld(t *testing.T) (folder string) {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -39,13 +39,13 @@ func buildOld(t *testing.T) (program string) {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
-	program = filepath.Join(source, "old-pillion")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/pillion")
+	folder = t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", folder, "./cmd/pillion", "./cmd/authsvc")
 	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the old commit: %v: %s", err, out)
 	}
-	return program
+	return folder
 }
 
 // TestUpgrade starts the present build on data that an older build has written: accounts, sessions,
@@ -61,7 +61,7 @@ func TestUpgrade(t *testing.T) {
 	at := []ports{p, p}
 	args := []string{"--demo", "--data", data, "--auth-addr", p.auth, "--user-addr", p.user, "--rider-addr", p.rider,
 		"--ops-addr", p.ops, "--nats-addr", p.nats, "--snapshot-events", "1", "--snapshot-every", "1s"}
-	cmd := exec.Command(old, args...)
+	cmd := exec.Command(filepath.Join(old, "pillion"), args...)
 	cmd.Env, cmd.Dir = []string{"PATH=" + os.Getenv("PATH"), "LOG_FORMAT=json"}, data
 	before := proctest.Run(t, "pillion", cmd)
 	before.Ready(t)
@@ -73,7 +73,10 @@ func TestUpgrade(t *testing.T) {
 	u.end(t, u.book(t), "cancelled", p.user, "cancel", "{}", user)
 	u.complete(t, u.accept(t))
 	u.book(t) // stays open
-	keys(t, p, "rotate")
+	if out, err := exec.Command(filepath.Join(old, "authsvc"), "keys", "rotate", "--nats-url", "nats://"+p.nats,
+		p.key("operator")).CombinedOutput(); err != nil {
+		t.Errorf("rotate the keys: %v: %s", err, out)
+	}
 	started := u.accept(t)
 	code := u.code(t, started)
 	u.step(t, p.rider, started, "arrive", "{}", rider)
