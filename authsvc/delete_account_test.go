@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/bus/leaving"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -139,8 +140,8 @@ func TestDeletionLooksAtRides(t *testing.T) {
 		}
 		says = fault.New(fault.Conflict, "ride_under_way", "You have a ride.")
 		try(goodPassword, http.StatusConflict, "You have a ride.")
-		says = bus.ErrRidesUnknown
-		try(goodPassword, http.StatusServiceUnavailable, bus.ErrRidesUnknown.Message)
+		says = leaving.ErrUnknown
+		try(goodPassword, http.StatusServiceUnavailable, leaving.ErrUnknown.Message)
 		k.mustVerify(t, kim.Token)
 		kim.Refresh = k.mustRefresh(t, kim.Refresh).Refresh
 		says, asked = nil, nil

@@ -223,7 +223,7 @@ func TestLeaving(t *testing.T) {
 		who       booking.Actor
 		withdraws error         // what Withdraw says
 		left      booking.State // what it leaves
-		bereaved  booking.State // what Bereave leaves
+		bereaved  booking.State // what EndRidesOf leaves
 	}{
 		{"an open booking", given(), owner, nil, booking.StateCancelled, booking.StateCancelled},
 		{"a user whose rider comes", taken(), owner, booking.ErrRideUnderWay, booking.StateAccepted, booking.StateCancelled},

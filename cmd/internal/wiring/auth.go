@@ -19,6 +19,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/callout"
+	"github.com/example/pillion/bus/leaving"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
@@ -96,10 +97,10 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Keys:     b.published,
 		Hasher:   authsvc.NewHasher(authsvc.HasherConfig{}),
 		CancelBookings: func(ctx context.Context, account string, role token.Role) error {
-			return b.Conn.Withdraw(ctx, account, booking.Role(role))
+			return leaving.Withdraw(ctx, b.Conn, account, booking.Role(role))
 		},
 		EndRides: func(ctx context.Context, account string, role token.Role) error {
-			return b.Conn.Bereave(ctx, account, booking.Role(role))
+			return leaving.EndRides(ctx, b.Conn, account, booking.Role(role))
 		},
 		Clock:          b.Clock.Right,
 		Throttle:       guard,
@@ -329,7 +330,7 @@ func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Auth
 		UpdateKeys: authority.ChangeKeys,
 		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
 		EndRides: func(ctx context.Context, account string, role token.Role) error {
-			return conn.Bereave(ctx, account, booking.Role(role))
+			return leaving.EndRides(ctx, conn, account, booking.Role(role))
 		},
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/feed"
+	"github.com/example/pillion/bus/leaving"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/snapshot"
 	"github.com/example/pillion/bus/timers"
@@ -216,7 +217,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 
 // leave returns the task that ends the rides of deleted accounts in a role.
 func (r *Rides) leave(m member, role booking.Role) program.Task {
-	answer := func(ctx context.Context, l bus.Leaving) error {
+	answer := func(ctx context.Context, l leaving.Notice) error {
 		last, err := m.ledger.LastSequence(ctx)
 		if err == nil {
 			err = r.follower.Ready(ctx)
@@ -227,13 +228,13 @@ func (r *Rides) leave(m member, role booking.Role) program.Task {
 		who := booking.Actor{ID: l.Account, Role: l.Role}
 		switch {
 		case err != nil:
-			return bus.ErrRidesUnknown.Because(err)
+			return leaving.ErrUnknown.Because(err)
 		case l.Gone:
 			return m.manager.EndRidesOf(ctx, who)
 		}
 		return m.manager.Withdraw(ctx, who)
 	}
-	return func(ctx context.Context) error { return m.Conn.ServeRides(ctx, role, answer) }
+	return func(ctx context.Context) error { return leaving.Serve(ctx, m.Conn, role, answer) }
 }
 
 // Rider returns ridersvc. key is the file with its service key.
