@@ -25,11 +25,13 @@ import (
 	"github.com/example/pillion/internal/secretfile"
 )
 
+// The usual names of the files.
 const (
-	// KeyFile and AnchorFile are the usual names of the files.
 	KeyFile    = "trust.key"
 	AnchorFile = "trust.pub"
+)
 
+const (
 	privateBlock    = "PRIVATE KEY"
 	publicBlock     = "PUBLIC KEY"
 	successionBlock = "PILLION TRUST SUCCESSION"
