@@ -17,6 +17,7 @@ import (
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web/webtest"
@@ -76,7 +77,7 @@ type kit struct {
 	routes   chi.Router
 	handler  http.Handler // the routes, whose answers are held against the OpenAPI document
 	hashes   *hashes
-	log      *webtest.Journal
+	log      *wait.Journal
 	registry *prometheus.Registry
 	revoked  revocations
 }
@@ -124,7 +125,7 @@ func (r *revocations) take() []token.Revocation {
 // newKit returns an instance with accounts in memory. The edits change its configuration.
 func newKit(t testing.TB, edits ...func(*authsvc.Config, *authsvc.HasherConfig)) *kit {
 	t.Helper()
-	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(webtest.Journal),
+	k := &kit{auth: tokentest.New(t), hashes: new(hashes), log: new(wait.Journal),
 		registry: prometheus.NewRegistry()}
 	passwords := authsvc.HasherConfig{Observe: k.hashes.observe}
 	k.config = authsvc.Config{

@@ -3,11 +3,13 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // The headers that the server adds when it republishes a message or answers a direct get. They
@@ -26,6 +28,9 @@ const (
 	statusEnd  = "204"
 	statusNone = "404"
 )
+
+// readBatch is how many messages [Conn.ReadOn] asks for. The server stores nothing meanwhile.
+const readBatch = 256
 
 // A DirectRequest asks for several messages: the last ones of all subjects that Last matches, or
 // those that Filter matches from Seq on. It asks for at most Batch, which may be 1,000.
@@ -82,6 +87,32 @@ func (c *Conn) DirectGet(ctx context.Context, stream string, r DirectRequest) (m
 	}
 }
 
+// ReadOn returns the messages that a filter matches from a sequence on: some of them, or none where
+// the leader has none. What a replica does not know, and what could be forged, comes from the
+// leader. A sequence that is skipped was deleted, or has aged.
+func (c *Conn) ReadOn(ctx context.Context, stream, filter string, from uint64) ([]Message, error) {
+	msgs, _, err := c.DirectGet(ctx, stream, DirectRequest{Seq: from, Filter: filter, Batch: readBatch})
+	if err != nil {
+		return nil, err
+	}
+	n := len(msgs)
+	if filter == LedgerSubjects { // only its beginning ages, and nothing is deleted
+		for n = 0; n < len(msgs) && msgs[n].Seq == from+uint64(n); n++ {
+		}
+	}
+	if n > 0 {
+		return msgs[:n], nil
+	}
+	m, err := c.Get(ctx, stream, GetRequest{Seq: from, NextFor: filter})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []Message{m}, nil
+}
+
 // isStatus reports whether a message is a status of the server's own, and no stored message.
 func isStatus(m *nats.Msg, status string) bool {
 	return m.Header.Get(headerStatus) == status && len(m.Header[headerSequence]) == 0 && len(m.Data) == 0 &&
@@ -111,16 +142,16 @@ func isWhole(m *nats.Msg) bool {
 // and if the headers that the server has added can be told from the publisher's own. Answers to
 // direct gets have one more than republished messages.
 func copied(m *nats.Msg, stream string, answer bool) (Message, bool) {
-	added := map[string]int{headerStream: 1, headerOnly: 1, headerSequence: 1, headerStored: 1, headerBefore: 1,
-		headerPending: 0}
+	pending := 0
 	if answer {
-		added[headerPending] = 1
+		pending = 1
 	}
-	if !isWhole(m) || len(m.Header[headerStatus]) > 0 {
+	if !isWhole(m) || len(m.Header[headerStatus]) > 0 || len(m.Header[headerPending]) != pending {
 		return Message{}, false
 	}
-	for name, times := range added {
-		if len(m.Header[name]) != times {
+	added := [...]string{headerStream, headerOnly, headerSequence, headerStored, headerBefore}
+	for _, name := range added {
+		if len(m.Header[name]) != 1 {
 			return Message{}, false
 		}
 	}
@@ -136,7 +167,8 @@ func copied(m *nats.Msg, stream string, answer bool) (Message, bool) {
 		return Message{}, false
 	}
 	subject := m.Header.Get(headerOnly)
-	for name := range added {
+	delete(m.Header, headerPending)
+	for _, name := range added {
 		delete(m.Header, name)
 	}
 	return Message{Subject: subject, Header: m.Header, Data: m.Data, Seq: seq, StoredAt: at}, true

@@ -22,6 +22,7 @@ import (
 type Reader struct {
 	conn    *Conn
 	stream  string
+	filter  string // matches all of its messages
 	created time.Time
 	same    func() bool // whether the connection has stayed up
 	ctx     context.Context
@@ -38,8 +39,6 @@ type Reader struct {
 const (
 	// readerPace is the time between two questions to the leader.
 	readerPace = time.Second
-	// readerBatch is how many messages a direct get asks for. The server stores nothing meanwhile.
-	readerBatch = 256
 	// readerNews is how many new messages wait for the Reader. Others are fetched.
 	readerNews = 1_024
 )
@@ -54,9 +53,12 @@ func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64) (
 	}
 	info := stream.CachedInfo()
 	r := &Reader{
-		conn: c, stream: info.Config.Name, created: info.Created, same: c.SameConnection(),
+		conn: c, stream: info.Config.Name, filter: ">", created: info.Created, same: c.SameConnection(),
 		news: make(chan *nats.Msg, readerNews), pace: time.NewTicker(readerPace),
 		next: max(from, 1), last: info.State.LastSeq,
+	}
+	if r.stream == LedgerStream {
+		r.filter = LedgerSubjects
 	}
 	r.ctx, r.end = context.WithCancel(ctx)
 	for _, subject := range LiveSubjects(r.stream) {
@@ -143,23 +145,10 @@ func (r *Reader) ask() error {
 
 // fetch fetches what comes next, of which the leader, or the server that republishes, has said that
 // it is stored.
-func (r *Reader) fetch() error {
-	msgs, _, err := r.conn.DirectGet(r.ctx, r.stream, DirectRequest{Seq: r.next, Batch: readerBatch})
-	if err != nil {
-		return err
-	}
-	if len(msgs) > 0 {
-		r.fetched = msgs
-		return nil
-	}
-	// A replica that lags, or a message that could be forged: only the leader knows.
-	m, err := r.conn.Get(r.ctx, r.stream, GetRequest{Seq: r.next, NextFor: ">"})
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+func (r *Reader) fetch() (err error) {
+	r.fetched, err = r.conn.ReadOn(r.ctx, r.stream, r.filter, r.next)
+	if err == nil && len(r.fetched) == 0 {
 		r.next = r.last + 1 // the rest was deleted, or has aged
-		return nil
-	}
-	if err == nil {
-		r.fetched = []Message{m}
 	}
 	return err
 }

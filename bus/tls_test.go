@@ -116,6 +116,7 @@ func TestNewCA(t *testing.T) {
 	put(read(old), read(next))
 	becomes(t, "both CAs", conn, nil)
 	bustest.StopServer(t, second)
+	becomes(t, "no server", conn, bus.ErrUnreachable)
 
 	third := bustest.Serve(t, addr, old)
 	defer bustest.StopServer(t, third)

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/web/webtest"
 )
 
 // An errand is an operator's command in the containers, with what it must say and its exit status.
@@ -256,7 +255,7 @@ func (s *stack) shell(t *testing.T, line string, ids map[string]string) *exec.Cm
 // watch checks that an operator can watch bookings in the containers.
 func (s *stack) watch(t *testing.T, user string) {
 	t.Helper()
-	said := new(webtest.Journal)
+	said := new(wait.Journal)
 	cmd := s.shell(t, watch.line+" --count 1", nil)
 	cmd.Stdout, cmd.Stderr = said, said
 	done := make(chan error, 1)

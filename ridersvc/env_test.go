@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/ridersvc"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
@@ -61,7 +62,7 @@ type env struct {
 	own     *booking.Desk // of the service
 	routes  chi.Router
 	handler http.Handler // the routes, whose answers are held against the OpenAPI document
-	log     *webtest.Journal
+	log     *wait.Journal
 	unready error // what the board's follower says
 	fleet   *fleet.Map
 	told    []fleet.Status // what the other instances were told
@@ -77,7 +78,7 @@ func (e *env) now() time.Time { return time.Now().Add(time.Duration(e.ahead.Load
 
 func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal), offers: make(chan feed.Offer, 1024),
+	e := &env{t: t, auth: tokentest.New(t), log: new(wait.Journal), offers: make(chan feed.Offer, 1024),
 		roster: new(roster)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk := func(log booking.Log) *booking.Desk {

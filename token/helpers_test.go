@@ -10,14 +10,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // start is when tests with a clock of their own begin.
 var start = time.Date(2025, 11, 24, 16, 0, 0, 0, time.UTC)

@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/fleet"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/usersvc"
@@ -62,7 +63,7 @@ type env struct {
 	busy    map[booking.RiderID]bool
 	routes  chi.Router
 	handler http.Handler // the routes, whose answers are held against the OpenAPI document
-	log     *webtest.Journal
+	log     *wait.Journal
 	unready error        // what the board's follower says
 	ahead   atomic.Int64 // nanoseconds that it is ahead of the real clock
 }
@@ -77,7 +78,7 @@ func newEnv(t testing.TB, options ...bookingtest.Option) *env {
 // newEnvWith is newEnv with a service that is made otherwise.
 func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest.Option) *env {
 	t.Helper()
-	e := &env{t: t, auth: tokentest.New(t), log: new(webtest.Journal)}
+	e := &env{t: t, auth: tokentest.New(t), log: new(wait.Journal)}
 	e.ledger = bookingtest.NewLedger(append(options, bookingtest.WithClock(e.now))...)
 	desk, err := booking.NewDesk(e.ledger, booking.DeskOptions{Deadline: deadline, Tariff: &tariff, Codes: codes(t),
 		Now: e.now})

@@ -4,12 +4,12 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/example/pillion/internal/wait"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(onlookers) != "" { // this process is the other side of BenchmarkWatch
 		os.Exit(lookOn(os.Stdin, os.Stdout))
 	}
-	goleak.VerifyTestMain(m)
+	os.Exit(wait.Main(m))
 }

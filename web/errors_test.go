@@ -15,9 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 var errTaken = fault.New(fault.Conflict, "taken", "That is taken. Choose another.")
@@ -36,7 +36,7 @@ func TestStatus(t *testing.T) {
 }
 
 // failing returns a router whose every route fails with err.
-func failing(j *webtest.Journal, err error) http.Handler {
+func failing(j *wait.Journal, err error) http.Handler {
 	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger()})
 	r.Get("/", web.Handle(func(http.ResponseWriter, *http.Request) error { return err }))
 	return r
@@ -71,7 +71,7 @@ func TestWriteError(t *testing.T) {
 		{"a conflict that passes", errTaken.After(3 * time.Second), 409, "That is taken. Choose another.", "", "3", false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var j webtest.Journal
+			var j wait.Journal
 			got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1"))
 			if got.Code != c.status || got.Body.String() != c.body {
 				t.Errorf("got %d %q, want %d %q", got.Code, got.Body, c.status, c.body)
@@ -113,7 +113,7 @@ func TestProblem(t *testing.T) {
 		{errTaken, map[string]any{"type": "about:blank", "title": "Conflict", "status": 409., "detail": "That is taken. Choose another.", "code": "taken", "instance": "r-1"}},
 		{io.EOF, map[string]any{"type": "about:blank", "title": "Internal Server Error", "status": 500., "detail": fault.ErrInternal.Message, "code": "internal", "instance": "r-1"}},
 	} {
-		var j webtest.Journal
+		var j wait.Journal
 		got := answer(failing(&j, c.err), request("GET", "/", "", "X-Request-Id", "r-1", "Accept",
 			"application/problem+json"))
 		if ct := got.Header().Get("Content-Type"); ct != "application/problem+json" {
@@ -183,7 +183,7 @@ func TestAccept(t *testing.T) {
 }
 
 func TestFailureReplacesWhatTheHandlerPrepared(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		for _, name := range []string{"Content-Length", "Content-Encoding", "ETag", "Last-Modified"} {
@@ -206,7 +206,7 @@ func TestFailureReplacesWhatTheHandlerPrepared(t *testing.T) {
 }
 
 func TestFailureAfterTheAnswerHasBegun(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, "half")
@@ -227,7 +227,7 @@ func TestClientGone(t *testing.T) {
 		fmt.Errorf("load: %w", context.Canceled),
 		fault.New(fault.Unavailable, "away", "Away.").Because(context.Canceled),
 	} {
-		var j webtest.Journal
+		var j wait.Journal
 		ctx, cancel := context.WithCancel(t.Context())
 		h := failing(&j, err)
 		answer(h, request("GET", "/", "").WithContext(ctx))
@@ -256,7 +256,7 @@ func TestWriteJSON(t *testing.T) {
 	}
 
 	// What cannot be encoded is found before anything is written, so it can still be answered.
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", web.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		return web.WriteJSON(w, http.StatusOK, func() {})
@@ -268,7 +268,7 @@ func TestWriteJSON(t *testing.T) {
 
 // A hint is for clients that prefer JSON. Text stays as clients of old know it.
 func TestHint(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	for _, c := range []struct {
 		err  error
 		want string

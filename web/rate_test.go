@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 func TestClientAddress(t *testing.T) {
@@ -119,7 +119,7 @@ func TestForwarded(t *testing.T) {
 		{"both, which differ", []string{plain, "198.51.100.1", standard, "for=1.1.1.1"}, "198.51.100.1", "differ"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var journal webtest.Journal
+			var journal wait.Journal
 			router := web.NewRouter(web.RouterConfig{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Log: journal.Logger()})
 			router.Get("/", func(_ http.ResponseWriter, r *http.Request) {
 				got := ""
@@ -148,7 +148,7 @@ func TestForwarded(t *testing.T) {
 
 // A proxy that nobody has named is told of, once.
 func TestProxyWithoutAName(t *testing.T) {
-	var journal webtest.Journal
+	var journal wait.Journal
 	router := web.NewRouter(web.RouterConfig{Log: journal.Logger()})
 	router.Get("/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	for range 3 {

@@ -15,16 +15,16 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 const onlyUsers = "Only users can book rides"
 
 // guarded returns a router with one route for users, which answers with the caller.
-func guarded(j *webtest.Journal, v web.TokenVerifier) chi.Router {
+func guarded(j *wait.Journal, v web.TokenVerifier) chi.Router {
 	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger()})
 	r.With(web.Require(v, token.User, onlyUsers)).Post("/book", func(w http.ResponseWriter, r *http.Request) {
 		claims, raw := web.Caller(r.Context())
@@ -94,7 +94,7 @@ func TestRequire(t *testing.T) {
 		{"wrong role", []string{"Bearer " + rider}, "", 403, onlyUsers, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var j webtest.Journal
+			var j wait.Journal
 			r := request("POST", "/book"+c.target, "")
 			r.Header["Authorization"] = c.authorization
 			if c.authorization == nil {
@@ -118,7 +118,7 @@ func TestRequire(t *testing.T) {
 		if strings.Trim(f.Token, " ") != f.Token {
 			continue // spaces around a token are HTTP's and not the token's
 		}
-		var j webtest.Journal
+		var j wait.Journal
 		r := request("POST", "/book", "")
 		r.Header["Authorization"] = []string{"Bearer " + f.Token}
 		if got := answer(guarded(&j, a.Verifier()), r); got.Code == 200 || got.Code >= 500 {
@@ -131,7 +131,7 @@ func TestRequire(t *testing.T) {
 func TestRequireOverTheWire(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	var j webtest.Journal
+	var j wait.Journal
 	srv := httptest.NewServer(guarded(&j, a.Verifier()))
 	defer srv.Close()
 	for _, c := range []struct {
@@ -184,7 +184,7 @@ func TestRequireWithoutKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := tokentest.New(t)
-	var j webtest.Journal
+	var j wait.Journal
 	got := answer(guarded(&j, v), request("POST", "/book", "", "Authorization",
 		"Bearer "+a.Token(token.User, tokentest.Ulla, "ulla@example.com")))
 	if got.Code != 503 || got.Header().Get("Retry-After") != "1" || strings.Contains(got.Body.String(), "Invalid") ||
@@ -208,7 +208,7 @@ func TestExpiredToken(t *testing.T) {
 		{"no token", "invalid.token.here", "invalid_token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var j webtest.Journal
+			var j wait.Journal
 			r := request("POST", "/book", "", "Authorization", "Bearer "+c.raw, "Accept", "application/json")
 			got := answer(guarded(&j, a.Verifier()), r)
 			var p struct{ Detail, Code string }

@@ -19,14 +19,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 func TestRequestID(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Get("/", func(http.ResponseWriter, *http.Request) {})
 	made := regexp.MustCompile(`^[a-z2-7]{26}$`)
@@ -77,7 +77,7 @@ func (c *clock) Now() time.Time { return c.now }
 func TestRefusedStrangersDoNotFillTheLog(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	var j webtest.Journal
+	var j wait.Journal
 	clock := &clock{now: time.Unix(1_700_000_000, 0)}
 	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.Logger(), Now: clock.Now})
 	r.Get("/public", func(http.ResponseWriter, *http.Request) {})
@@ -123,7 +123,7 @@ func TestRefusedStrangersDoNotFillTheLog(t *testing.T) {
 func TestRouterLogsEachRequestOnce(t *testing.T) {
 	a := tokentest.New(t)
 	user := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
-	var j webtest.Journal
+	var j wait.Journal
 	clock := &clock{now: time.Unix(1_700_000_000, 0)}
 	reg := prometheus.NewRegistry()
 	r := web.NewRouter(web.RouterConfig{Service: "usersvc", Log: j.Logger(), Registerer: reg, Now: clock.Now})
@@ -289,7 +289,7 @@ func TestUnroutedRequests(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	reg := prometheus.NewRegistry()
 	r := web.NewRouter(web.RouterConfig{Service: "test", Log: j.Logger(), Registerer: reg})
 	r.Get("/panic", func(http.ResponseWriter, *http.Request) { panic("it broke: hunter2") })

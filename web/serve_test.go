@@ -16,7 +16,6 @@ import (
 
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 // A serving is a server on a port of its own.
@@ -27,7 +26,7 @@ type serving struct {
 }
 
 // serve runs h within l until the test ends or stops it.
-func serve(t *testing.T, l web.Limits, h http.Handler, j *webtest.Journal) *serving {
+func serve(t *testing.T, l web.Limits, h http.Handler, j *wait.Journal) *serving {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,7 +81,7 @@ func hello(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestServe(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(hello), &j)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -132,7 +131,7 @@ func TestServeWithItsDefaults(t *testing.T) {
 }
 
 func TestServeLetsRequestsFinish(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	began, finish := make(chan struct{}), make(chan struct{})
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(began)
@@ -169,7 +168,7 @@ func TestServeLetsRequestsFinish(t *testing.T) {
 func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 	limits := web.DefaultLimits()
 	limits.Grace = 50 * time.Millisecond
-	var j webtest.Journal
+	var j wait.Journal
 	began, ended := make(chan struct{}), make(chan error, 1)
 	s := serve(t, limits, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(began)
@@ -199,7 +198,7 @@ func TestServeCutsWhatDoesNotFinish(t *testing.T) {
 func TestServeDoesNotWaitForEver(t *testing.T) {
 	limits := web.DefaultLimits()
 	limits.Grace = 10 * time.Millisecond
-	var j webtest.Journal
+	var j wait.Journal
 	began, finish := make(chan struct{}), make(chan struct{})
 	defer close(finish)
 	s := serve(t, limits, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -224,7 +223,7 @@ func TestServeClosesSlowClients(t *testing.T) {
 	readHeader, read, write, idle := long, long, long, long
 	readHeader.ReadHeader, read.Read, write.Write, idle.Idle = 50*time.Millisecond, 100*time.Millisecond,
 		150*time.Millisecond, 50*time.Millisecond
-	var j webtest.Journal
+	var j wait.Journal
 	r := web.NewRouter(web.RouterConfig{Log: j.Logger()})
 	r.Post("/", web.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		var v struct{}
@@ -275,7 +274,7 @@ func TestServeClosesSlowClients(t *testing.T) {
 }
 
 func TestServeLimitsHeaders(t *testing.T) {
-	var j webtest.Journal
+	var j wait.Journal
 	s := serve(t, web.DefaultLimits(), http.HandlerFunc(hello), &j)
 	for _, c := range []struct {
 		size   int // of the whole header, in bytes
@@ -301,7 +300,7 @@ func TestServeLimitsHeaders(t *testing.T) {
 // shake hands leave no warning.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
-	var j webtest.Journal
+	var j wait.Journal
 	lender := httptest.NewTLSServer(nil) // it has a certificate, and clients that trust it
 	defer lender.Close()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -20,10 +20,10 @@ import (
 	"github.com/tmaxmax/go-sse"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 // A mind is a verifier whose mind can be changed.
@@ -46,7 +46,7 @@ type theatre struct {
 	auth     *tokentest.Authority
 	verifier *mind
 	registry *prometheus.Registry
-	journal  webtest.Journal
+	journal  wait.Journal
 	handler  http.Handler
 	begun    chan *web.Stream // each stream that has begun
 	events   chan []web.Event // to the one that takes it

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web"
-	"github.com/example/pillion/web/webtest"
 )
 
 // The system finds out within 30 seconds that a peer has vanished, whether something was sent to it
@@ -37,7 +37,7 @@ func TestVanishedPeersAreNoticed(t *testing.T) {
 		}
 		seen <- err
 	})
-	s := serve(t, web.DefaultLimits(), h, new(webtest.Journal))
+	s := serve(t, web.DefaultLimits(), h, new(wait.Journal))
 	if _, err := s.dial(t).Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}

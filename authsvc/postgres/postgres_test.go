@@ -3,21 +3,21 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"os"
 	"strings"
 	"sync"
 	"testing"
-
-	"go.uber.org/goleak"
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
 	"github.com/example/pillion/authsvc/postgres"
 	"github.com/example/pillion/authsvc/postgres/postgrestest"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/token"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // open returns the accounts of a database, with their table.
 func open(t *testing.T, url string) *postgres.Accounts {

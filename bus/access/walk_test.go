@@ -19,7 +19,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // crowd returns a connection for each client.
 func crowd(t *testing.T, e *bustest.Env) map[string]*nats.Conn {

@@ -15,7 +15,6 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/backup"
-	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/bus/timers"
@@ -23,7 +22,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 const patience = 2 * time.Minute // machines are busy
 

@@ -23,7 +23,7 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // withCallout runs test on one and on three servers with access control and an instance of the
 // callout.

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 
 // Refused clients get a line a second in the log of authsvc, which counts the others.
 func TestRefusedClientsInTheLog(t *testing.T) {
-	e, auth, log := bustest.RunClosed(t, false), tokentest.New(t), new(journal)
+	e, auth, log := bustest.RunClosed(t, false), tokentest.New(t), new(wait.Journal)
 	began := time.Now()
 	e.RunCalloutWith(t, &keyRing{set: auth.KeySet()}, func(c *callout.Config) {
 		c.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -35,22 +34,4 @@ func TestRefusedClientsInTheLog(t *testing.T) {
 	if lines > most {
 		t.Errorf("%d lines in %d seconds", lines, most)
 	}
-}
-
-// A journal is a log that a test can read.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }

@@ -1,10 +1,8 @@
 package embedded_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,28 +12,10 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A journal is a log that a test can read.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // Clients that are refused get a line a second, which counts the others. A token that one of them
 // sends in the wrong place is not in the log.
 func TestRefusedClientsInTheLog(t *testing.T) {
-	log := new(journal)
+	log := new(wait.Journal)
 	began := time.Now()
 	s := begin(t, embedded.Config{
 		Addr: "127.0.0.1:0", Access: "accounts { A { users: [ { user: a, password: a } ] } }",

@@ -101,6 +101,23 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 	return l.leaderAll(ctx, filter, 1)
 }
 
+// historyMost is how many messages of a history a replica is asked for. A ride has about five.
+const historyMost = 128
+
+// errAskLeader says that a replica's answer is too long, or could only be caused by a forged
+// message.
+var errAskLeader = errors.New("ask the leader")
+
+// directAll asks any replica for all messages that a filter matches.
+func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, error) {
+	msgs, clear, err := l.conn.DirectGet(ctx, bus.LedgerStream,
+		bus.DirectRequest{Last: []string{filter}, Batch: historyMost})
+	if err == nil && (!clear || len(msgs) == historyMost) {
+		err = errAskLeader
+	}
+	return msgs, err
+}
+
 // leaderAll reads the messages that a filter matches from a sequence on, as far as the leader has
 // them now. It is slower than directAll and always right.
 func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
@@ -110,7 +127,7 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]b
 	}
 	var msgs []bus.Message
 	for from <= last {
-		more, err := l.next(ctx, filter, from)
+		more, err := l.conn.ReadOn(ctx, bus.LedgerStream, filter, from)
 		if err != nil || len(more) == 0 { // what was left has aged
 			return msgs, err
 		}

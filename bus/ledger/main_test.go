@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
 func TestMain(m *testing.M) {
@@ -13,5 +13,5 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, natsMain(args))
 		os.Exit(1)
 	}
-	os.Exit(bustest.Main(m))
+	os.Exit(wait.Main(m))
 }

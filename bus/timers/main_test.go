@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }

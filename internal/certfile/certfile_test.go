@@ -1,7 +1,6 @@
 package certfile_test
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -17,25 +16,8 @@ import (
 
 	"github.com/example/pillion/internal/certfile"
 	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/internal/wait"
 )
-
-// journal is a log that a test can read concurrently.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(p)
-}
-
-func (j *journal) count(s string) int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Count(j.b.String(), s)
-}
 
 // issue creates or renews a CA and the certificate "door" in dir.
 func issue(t *testing.T, dir string, renew bool, at time.Time) {
@@ -116,7 +98,7 @@ func TestReload(t *testing.T) {
 	dir, next := t.TempDir(), t.TempDir()
 	issue(t, dir, false, time.Now())
 	ca, cert, key := filepath.Join(dir, "ca.crt"), filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key")
-	var log journal
+	var log wait.Journal
 	pair, err := certfile.Load(certfile.Config{Cert: cert, Key: key, Every: 1,
 		Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
@@ -140,7 +122,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("with only the new key: certificate %s, want the old one, %s", got, first)
 		}
 	}
-	if n := log.count("level=WARN"); n != 1 {
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 		t.Errorf("%d warnings of half a pair, want 1", n)
 	}
 	put(t, cert, newCert[:len(newCert)/2])
@@ -153,7 +135,7 @@ func TestReload(t *testing.T) {
 		t.Error("the old certificate is still in use after the new pair is complete")
 	}
 	says(t, early, "still here")
-	if n := log.count("the certificate was replaced"); n != 1 {
+	if n := strings.Count(log.String(), "the certificate was replaced"); n != 1 {
 		t.Errorf("%d log lines about the replacement, want 1", n)
 	}
 
@@ -170,7 +152,7 @@ func TestReload(t *testing.T) {
 	if got := shown(t, addr, ca); got != second {
 		t.Error("an expired certificate has replaced a valid one")
 	}
-	if log.count("has expired") == 0 {
+	if strings.Count(log.String(), "has expired") == 0 {
 		t.Error("the log does not tell that the new certificate has expired")
 	}
 }
@@ -273,12 +255,12 @@ func TestRefused(t *testing.T) {
 		t.Errorf("a chain: %v", err)
 	}
 	issue(t, other, true, time.Now().Add(-2*trialca.LeafLife))
-	var log journal
+	var log wait.Journal
 	if _, err := certfile.Load(certfile.Config{
 		Cert: filepath.Join(other, "door.crt"), Key: filepath.Join(other, "door.key"),
 		Log: slog.New(slog.NewTextHandler(&log, nil)),
-	}); err != nil || log.count("has expired") != 1 {
-		t.Errorf("an expired certificate: %v, with %d warnings", err, log.count("has expired"))
+	}); err != nil || strings.Count(log.String(), "has expired") != 1 {
+		t.Errorf("an expired certificate: %v, with %d warnings", err, strings.Count(log.String(), "has expired"))
 	}
 }
 

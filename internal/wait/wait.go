@@ -1,5 +1,5 @@
-// Package wait waits for conditions in tests, and tells the short form of tests (`make test`) from
-// the long one (`make check`).
+// Package wait waits for conditions in tests, keeps a log that a test can read, and tells the short
+// form of tests (`make test`) from the long one (`make check`).
 //
 // Call [Until] only for a state that cannot be awaited in any other way: it polls.
 package wait

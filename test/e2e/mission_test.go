@@ -18,7 +18,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/web/webtest"
 )
 
 // A natsTool is a client for watching and publishing on NATS. key is the file of an nkey, or "" for
@@ -26,7 +25,7 @@ import (
 type natsTool interface {
 	request(t *testing.T, subject string) string
 	// watch subscribes, and returns the output in the format of nats sub.
-	watch(t *testing.T, key, subject string) *webtest.Journal
+	watch(t *testing.T, key, subject string) *wait.Journal
 	publish(t *testing.T, key, subject, authorization, body string)
 }
 
@@ -140,7 +139,7 @@ func mission(t *testing.T, p ports, data string, tool natsTool) {
 }
 
 // shown waits for an event in the output, and returns its headers and its body.
-func shown(t *testing.T, at *webtest.Journal, subject string) (map[string]string, map[string]any) {
+func shown(t *testing.T, at *wait.Journal, subject string) (map[string]string, map[string]any) {
 	t.Helper()
 	event := regexp.MustCompile(`Received on "` + regexp.QuoteMeta(subject) + `".*\n((?:.+\n)*)\n(.+)\n`)
 	var m []string
@@ -199,9 +198,9 @@ func (c cli) request(t *testing.T, subject string) string {
 	return string(out)
 }
 
-func (c cli) watch(t *testing.T, key, subject string) *webtest.Journal {
+func (c cli) watch(t *testing.T, key, subject string) *wait.Journal {
 	t.Helper()
-	out := new(webtest.Journal)
+	out := new(wait.Journal)
 	cmd := c.command(t, key, "sub", subject)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -250,9 +249,9 @@ func (l library) request(t *testing.T, subject string) string {
 	return string(m.Data)
 }
 
-func (l library) watch(t *testing.T, key, subject string) *webtest.Journal {
+func (l library) watch(t *testing.T, key, subject string) *wait.Journal {
 	t.Helper()
-	out, nc := new(webtest.Journal), l.connect(t, key)
+	out, nc := new(wait.Journal), l.connect(t, key)
 	if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
 		var b strings.Builder
 		fmt.Fprintf(&b, "Received on %q\n", m.Subject)

@@ -294,7 +294,7 @@ func needed(t *testing.T) {
 type shell struct {
 	cmd *exec.Cmd
 	in  *os.File
-	out *webtest.Journal
+	out *wait.Journal
 }
 
 const prompt = "--pillion-readme-done-"
@@ -305,7 +305,7 @@ func newShell(t *testing.T, dir string) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shell{cmd: exec.Command("sh"), in: w, out: new(webtest.Journal)}
+	s := &shell{cmd: exec.Command("sh"), in: w, out: new(wait.Journal)}
 	s.cmd.Dir, s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = dir, r, s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -335,7 +335,7 @@ func (s *shell) run(t *testing.T, command string) string {
 
 // A background process is interrupted when the test ends, if not before.
 type background struct {
-	out       *webtest.Journal
+	out       *wait.Journal
 	interrupt func() // as Ctrl-C does; returns when the process has ended
 }
 
@@ -349,7 +349,7 @@ func (b *background) await(t *testing.T, text string) {
 func inBackground(t *testing.T, dir, name string, args ...string) *background {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &background{out: new(webtest.Journal)}
+	b := &background{out: new(wait.Journal)}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, b.out, b.out
 	// make passes no signal on, so the whole group is interrupted, as a terminal does it.

@@ -135,8 +135,8 @@ func exitStatus(err error) int {
 type Program struct {
 	Name string
 	At   map[string]string // the addresses that it has logged, by name; see [Program.Listening]
-	Out  *webtest.Journal  // its standard output
-	Log  *webtest.Journal  // its standard error
+	Out  *wait.Journal     // its standard output
+	Log  *wait.Journal     // its standard error
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -163,7 +163,7 @@ func Begin(t testing.TB, name string, args ...string) *Program {
 // Run is [Begin] for any command.
 func Run(t testing.TB, name string, cmd *exec.Cmd) *Program {
 	t.Helper()
-	p := &Program{Name: name, Out: new(webtest.Journal), Log: new(webtest.Journal), cmd: cmd,
+	p := &Program{Name: name, Out: new(wait.Journal), Log: new(wait.Journal), cmd: cmd,
 		ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Out, p.Log
 	if err := cmd.Start(); err != nil {

@@ -1,61 +1,19 @@
 package webtest
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/tokentest"
 )
-
-// A Journal is a log that a test can read. The zero value is empty.
-type Journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (j *Journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-// Logger returns a logger that writes to j.
-func (j *Journal) Logger() *slog.Logger { return slog.New(slog.NewJSONHandler(j, nil)) }
-
-// String returns what was written so far.
-func (j *Journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
-// Lines returns the entries with a message.
-func (j *Journal) Lines(t testing.TB, message string) []map[string]any {
-	t.Helper()
-	var found []map[string]any
-	for line := range strings.Lines(j.String()) {
-		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Fatalf("log line %q: %v", line, err)
-		}
-		if entry["msg"] == message {
-			found = append(found, entry)
-		}
-	}
-	return found
-}
 
 // Request returns a request with a bearer token, unless it is empty, and with headers, given as
 // names and values in turn; a name that is given twice is sent twice. Its body is one that can be

@@ -7,7 +7,7 @@ import (
 
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
-	"github.com/example/pillion/web/webtest"
+	"github.com/example/pillion/internal/wait"
 )
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -43,7 +43,7 @@ func TestExposure(t *testing.T) {
 		{"with TLS", wiring.Exposure{Clients: []net.Listener{anywhere}, Encrypted: true, Ops: anywhere}, "", "ops"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var journal webtest.Journal
+			var journal wait.Journal
 			said := ""
 			if err := c.exposure.Check(journal.Logger()); err != nil {
 				said = err.Error()

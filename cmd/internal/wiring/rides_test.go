@@ -14,12 +14,13 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/wait"
 )
 
 // settings are valid settings.
 var settings = setting.Rides{Deadline: setting.Duration{Value: time.Minute}}
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // TestServicesAreReadyToAct checks that a service without a token of its own is not ready.
 func TestServicesAreReadyToAct(t *testing.T) {
