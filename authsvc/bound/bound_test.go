@@ -14,9 +14,10 @@ import (
 	"github.com/example/pillion/authsvc/bound"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
+	"github.com/example/pillion/internal/wait"
 )
 
-func TestMain(m *testing.M) { os.Exit(bustest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(wait.Main(m)) }
 
 // bindingKey is the binding key of all tests.
 var bindingKey = bytes.Repeat([]byte{7}, bound.KeySize)
@@ -30,7 +31,7 @@ func bind(c *bus.Conn, bucket string) *bound.Bucket {
 func TestARecordOfSomebodyElse(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx := t.Context()
-	var log bustest.LogLines
+	var log wait.Journal
 	accounts := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket, bindingKey,
 		slog.New(slog.NewTextHandler(&log, nil)), nil)
 	foreign := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket,
