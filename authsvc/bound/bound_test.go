@@ -31,7 +31,7 @@ func bind(c *bus.Conn, bucket string) *bound.Bucket {
 func TestARecordOfSomebodyElse(t *testing.T) {
 	conn := bustest.Run(t).Connect(t)
 	ctx := t.Context()
-	var log bustest.LogLines
+	var log wait.Journal
 	accounts := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket, bindingKey,
 		slog.New(slog.NewTextHandler(&log, nil)), nil)
 	foreign := bound.Bind(conn.Bucket(bus.AccountsBucket), bus.AccountsBucket,

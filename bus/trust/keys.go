@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -196,7 +197,11 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 	k.created, k.revision = created, m.Seq
 	set, err := w.open(m)
 	if k.refused = err; err != nil {
-		w.conn.Log().Error("the key set in the bucket is refused; authsvc replaces it if it is running",
+		level := slog.LevelError
+		if k.set == nil { // perhaps an older version has left it
+			level = slog.LevelWarn
+		}
+		w.conn.Log().Log(context.Background(), level, "the key set in the bucket is refused until authsvc replaces it",
 			"revision", m.Seq, "error", err)
 		w.known.Store(&k)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/ration"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/trustkey"
 )
@@ -45,7 +47,8 @@ type RevocationWatch struct {
 	reach  time.Duration // the longest time between an At and its storing
 	forgot time.Time     // when the set was last swept, by the server's clock
 	// the sequence of what the bucket has under a key and the watch refuses
-	refused map[string]uint64
+	refused      map[string]uint64
+	refusedEarly ration.Lines // about those that are met before the watch is complete
 }
 
 var _ token.Revocations = (*RevocationWatch)(nil)
@@ -225,7 +228,7 @@ func (w *RevocationWatch) take(generation int, m bus.Message) bool {
 	w.mu.Unlock()
 	switch known, is := w.knows(r); {
 	case err != nil:
-		w.conn.Log().Error("a revocation in the bucket is refused", "key", key, "sequence", m.Seq, "error", err)
+		w.tell(key, m.Seq, err)
 	case r.At.IsZero(): // nothing
 	case is && !known.After(r.At): // authsvc has stored it again
 	default:
@@ -234,6 +237,25 @@ func (w *RevocationWatch) take(generation int, m bus.Message) bool {
 		w.news.Advance()
 	}
 	return w.reached(generation, m.Seq)
+}
+
+// tell logs that a revocation is refused. Before the watch is complete it does so once a second: an
+// older version may have left any number of them.
+func (w *RevocationWatch) tell(key string, sequence uint64, why error) {
+	w.mu.Lock()
+	level := slog.LevelError
+	var missed int
+	if w.heard.IsZero() {
+		var due bool
+		if missed, due = w.refusedEarly.Next(time.Now()); !due {
+			w.mu.Unlock()
+			return
+		}
+		level = slog.LevelWarn
+	}
+	w.mu.Unlock()
+	w.conn.Log().Log(context.Background(), level, "a revocation in the bucket is refused", "key", key,
+		"sequence", sequence, "error", why, "unlogged", missed)
 }
 
 // open returns the revocation in a message, if it is the trust key's. A deleted one that the watch

@@ -29,7 +29,7 @@ import (
 type trusting struct {
 	keys     *trust.KeyWatch
 	revoked  *trust.RevocationWatch
-	log      bustest.LogLines
+	log      wait.Journal
 	registry *prometheus.Registry
 }
 

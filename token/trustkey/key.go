@@ -29,7 +29,9 @@ import (
 const (
 	KeyFile    = "trust.key"
 	AnchorFile = "trust.pub"
+)
 
+const (
 	privateBlock    = "PRIVATE KEY"
 	publicBlock     = "PUBLIC KEY"
 	successionBlock = "PILLION TRUST SUCCESSION"
