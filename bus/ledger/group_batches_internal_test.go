@@ -44,7 +44,7 @@ func TestAcceptancesWaitForEachOther(t *testing.T) {
 		server, processors := make(chan struct{}, 1), make(chan struct{}, 2)
 		during := func(takes time.Duration, what chan struct{}) {
 			what <- struct{}{}
-			time.Sleep(takes)
+			<-time.After(takes)
 			<-what
 		}
 		var batches atomic.Int64
