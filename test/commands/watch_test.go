@@ -76,19 +76,4 @@ func TestWatch(t *testing.T) {
 	if shown := everything.Out.String(); strings.Contains(shown, "\x1b") || strings.Count(shown, "\n") != 4 {
 		t.Errorf("what is no terminal gets\n%s", shown)
 	}
-
-	for _, c := range []struct {
-		args   []string
-		status int
-		says   string
-	}{
-		{[]string{"x"}, 2, "26 characters"},
-		{[]string{strings.Repeat("a", 26)}, 1, "no such booking"},
-		{[]string{"--timeout=1s", "--nats-url=nats://127.0.0.1:1"}, 1, "connection refused"},
-	} {
-		status, _, stderr := proctest.Finish(t, "pillion", slices.Concat([]string{"watch"}, operator, c.args)...)
-		if status != c.status || !strings.Contains(stderr, c.says) || strings.Count(stderr, "\n") != 1 {
-			t.Errorf("%q: status %d, want %d: %s", c.args, status, c.status, stderr)
-		}
-	}
 }
