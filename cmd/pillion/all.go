@@ -18,6 +18,7 @@ import (
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/trialca"
 	"github.com/example/pillion/token/trustkey"
 )
@@ -80,7 +81,7 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	if err := errors.Join(httpCert.Load(log), natsCert.Load(log)); err != nil {
 		return err
 	}
-	listeners, err := c.bind()
+	listeners, err := c.bind(log)
 	if err != nil {
 		return err
 	}
@@ -145,20 +146,32 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, auth, rides, user, rider)
 }
 
+// usualAddr is the default of --addr.
+const usualAddr = "127.0.0.1:8080"
+
 // bind listens on all addresses: for operators, for each service, and, if there is one, for all
-// services at once.
-func (c all) bind() ([]net.Listener, error) {
+// services at once. Nobody has asked for the usual one of these, so it may be taken.
+func (c all) bind(log *slog.Logger) ([]net.Listener, error) {
 	addrs := []program.ListenAddr{
 		wiring.OpsAddr(c.OpsAddr.Value),
 		{Name: "authsvc", Flag: "--auth-addr (AUTH_ADDR)", Addr: c.AuthAddr.Value},
 		{Name: "usersvc", Flag: "--user-addr (USER_ADDR)", Addr: c.UserAddr.Value},
 		{Name: "ridersvc", Flag: "--rider-addr (RIDER_ADDR)", Addr: c.RiderAddr.Value},
 	}
-	if c.Addr.Value != "" {
-		addrs = append(addrs, program.ListenAddr{Name: "The address of all services",
-			Flag: "--addr (PILLION_ADDR), or none with --addr=off", Addr: c.Addr.Value})
+	door := program.ListenAddr{Name: "The address of all services",
+		Flag: "--addr (PILLION_ADDR), or none with --addr=off", Addr: c.Addr.Value}
+	if c.Addr.Value != "" && c.Addr.Value != usualAddr {
+		addrs = append(addrs, door)
 	}
-	return program.Bind(addrs...)
+	listeners, err := program.Bind(addrs...)
+	if err != nil || c.Addr.Value != usualAddr {
+		return listeners, err
+	}
+	usual, err := program.Bind(door)
+	if err != nil {
+		log.Warn("there is no address of all services, and each has its own", "because", fault.From(err).Message)
+	}
+	return append(listeners, usual...), nil
 }
 
 // openFeed reports whether the demo feed needs no login: with --demo, and from this machine only.

@@ -182,6 +182,19 @@ func TestNoOneAddress(t *testing.T) {
 	}
 }
 
+// TestUsualAddressIsTaken starts the system beside something else that listens on port 8080, as
+// many programs do.
+func TestUsualAddressIsTaken(t *testing.T) {
+	t.Parallel()
+	if ln, err := net.Listen("tcp", "127.0.0.1:8080"); err == nil {
+		defer ln.Close() //nolint:errcheck // otherwise something else listens there
+	}
+	p := proctest.Pillion(t, t.TempDir(), "--addr=127.0.0.1:8080")
+	if p.At["all"] != "" || p.At["usersvc"] == "" || !strings.Contains(p.Log.String(), "there is no address of all services") {
+		t.Errorf("it listens on %v", p.At)
+	}
+}
+
 // TestLimitsOfOneAddress opens connections to the address and to the ports of the services, which
 // count together.
 func TestLimitsOfOneAddress(t *testing.T) {
