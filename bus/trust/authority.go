@@ -21,8 +21,8 @@ import (
 // An Authority publishes what verifiers judge tokens by, signed with the trust key: the key set and
 // revocations. authsvc is one, and so is an operator who holds the trust key.
 type Authority struct {
-	// Anchor is that of this process. The authority signs nothing once it has met a successor of the
-	// key: everybody would refuse it. nil: it does not look.
+	// Anchor is that of this process. The authority signs nothing once it has met a successor of
+	// the key: everybody would refuse it. nil: it does not look.
 	Anchor *trustkey.Anchor
 
 	conn   *bus.Conn

@@ -23,8 +23,8 @@ const revokePatience = 5 * time.Second
 // their time. It may be repeated: of two revocations of the same tokens the one with the earlier At
 // counts, in any order.
 //
-// Errors: token.ErrRevocation; ErrReplaced; a fault of kind fault.Unavailable after revokePatience, when the
-// outcome is unknown. Then retry with a current At.
+// Errors: token.ErrRevocation; ErrReplaced; a fault of kind fault.Unavailable after revokePatience,
+// when the outcome is unknown. Then retry with a current At.
 func (a *Authority) Revoke(ctx context.Context, r token.Revocation) error {
 	if err := r.Check(time.Now()); err != nil {
 		return err

@@ -15,8 +15,9 @@ import (
 	"github.com/example/pillion/token/trustkey"
 )
 
-// TestTheTrustKey has somebody with the operator's key store a key set of their own. Nobody verifies
-// by it, and authsvc stores the right one again. Then the trust key is replaced: people go on.
+// TestTheTrustKey has somebody with the operator's key store a key set of their own. Nobody
+// verifies by it, and authsvc stores the right one again. Then the trust key is replaced: people go
+// on.
 func TestTheTrustKey(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
