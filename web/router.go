@@ -131,8 +131,8 @@ type observer struct {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := o.now()
-		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), client: o.addresses.of(r), log: o.log,
-			look: o.look}
+		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), client: o.addresses.of(r),
+			log: o.log, look: o.look}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions,
 			o.policy
