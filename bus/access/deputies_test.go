@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -63,8 +64,9 @@ func dangerous(target string) []nats.Header {
 	}
 }
 
-// requestBody returns a body with which a request to a subject is answered.
-func requestBody(subject string) string {
+// requestBody returns a body with which a request to a subject is answered. Where its content does
+// not matter, it says whose it is.
+func requestBody(who, subject string) string {
 	switch {
 	case strings.Contains(subject, ".MSG.NEXT."):
 		return `{"batch":1,"no_wait":true}`
@@ -73,7 +75,7 @@ func requestBody(subject string) string {
 	case strings.HasPrefix(subject, "$JS.API."):
 		return ""
 	}
-	return "{}"
+	return `{"by":"` + who + `"}`
 }
 
 // concrete returns a subject that a pattern matches.
@@ -88,19 +90,27 @@ func concrete(pattern string) string {
 	return strings.Join(tokens, ".")
 }
 
-// overheard are the subjects of messages that came to somebody who listens.
+// An overheard message has come to somebody who listens.
 type overheard struct {
-	mu       sync.Mutex
-	subjects []string
+	subject string
+	by      string // whose message it is, from its body; empty: an answer of the server
 }
 
-func (o *overheard) listen(t *testing.T, nc *nats.Conn, subjects ...string) {
+// A listener collects what is overheard.
+type listener struct {
+	mu    sync.Mutex
+	heard []overheard
+}
+
+func (o *listener) listen(t *testing.T, nc *nats.Conn, subjects ...string) {
 	t.Helper()
 	for _, subject := range subjects {
 		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
-			o.subjects = append(o.subjects, m.Subject)
+			var body struct{ By string }
+			_ = json.Unmarshal(m.Data, &body)
+			o.heard = append(o.heard, overheard{m.Subject, body.By})
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +150,7 @@ func stored(t *testing.T, js jetstream.JetStream) map[string]map[uint64]string {
 func TestWalkOfDeputies(t *testing.T) {
 	bustest.Setup{Closed: true, Watch: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
 		at := crowd(t, e)
-		heard := &overheard{}
+		heard := &listener{}
 		heard.listen(t, at[access.Operator], "feed.>", "fleet.>", "booking.>", "rider.>", "kv.>", "_INBOX.>")
 		heard.listen(t, at[access.Watcher], "booking.>")
 		heard.listen(t, at[user], "_INBOX_"+tokentest.Ulla+".>")
@@ -173,7 +183,7 @@ func settled(t *testing.T, nc *nats.Conn, g access.Grant) {
 			if !strings.Contains(pattern, call) {
 				continue
 			}
-			if _, err := nc.Request(pattern, []byte(requestBody(pattern)), wait.Patience); err != nil {
+			if _, err := nc.Request(pattern, []byte(requestBody(g.Who, pattern)), wait.Patience); err != nil {
 				t.Fatalf("%s asks %s: %v", g.Who, pattern, err)
 			}
 		}
@@ -183,17 +193,18 @@ func settled(t *testing.T, nc *nats.Conn, g access.Grant) {
 	}
 }
 
-func walk(t *testing.T, nc *nats.Conn, g access.Grant, js jetstream.JetStream, heard *overheard) {
+func walk(t *testing.T, nc *nats.Conn, g access.Grant, js jetstream.JetStream, heard *listener) {
 	t.Helper()
 	// An answer goes back into the asker's account. What the asker hears there itself concerns
 	// nobody else. Watchers share one account.
-	own := func(subject string) bool {
+	may := func(g access.Grant, subject string) bool {
 		return slices.ContainsFunc(slices.Concat(g.Publish, g.Subscribe),
 			func(p string) bool { return covers(p, subject) })
 	}
+	own := func(subject string) bool { return may(g, subject) }
 	before := stored(t, js)
 	heard.mu.Lock()
-	heard.subjects = nil
+	heard.heard = nil
 	heard.mu.Unlock()
 	cells := 0
 	for i, target := range targets() {
@@ -211,7 +222,7 @@ func walk(t *testing.T, nc *nats.Conn, g access.Grant, js jetstream.JetStream, h
 				}
 				cells++
 				if err := nc.PublishMsg(&nats.Msg{Subject: subject, Reply: target, Header: header,
-					Data: []byte(requestBody(subject))}); err != nil {
+					Data: []byte(requestBody(g.Who, subject))}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -242,8 +253,14 @@ func walk(t *testing.T, nc *nats.Conn, g access.Grant, js jetstream.JetStream, h
 	}
 	heard.mu.Lock()
 	defer heard.mu.Unlock()
-	for _, subject := range heard.subjects {
-		from := subject // what is republished is stored under another subject
+	for _, m := range heard.heard {
+		of := g
+		for _, other := range access.Table() {
+			if m.by == other.Who {
+				of = other // whose message may have come late
+			}
+		}
+		subject, from := m.subject, m.subject // what is republished is stored under another subject
 		for live, stream := range map[string]string{"booking.": "ledger.", "rider.": "ledger.", "kv.": "$KV"} {
 			if rest, ok := strings.CutPrefix(subject, live); ok {
 				from = stream + live + rest
@@ -252,8 +269,8 @@ func walk(t *testing.T, nc *nats.Conn, g access.Grant, js jetstream.JetStream, h
 				}
 			}
 		}
-		if !own(subject) && !own(from) && !own("feed."+subject) {
-			t.Errorf("%s is heard on %s", g.Who, subject)
+		if !may(of, subject) && !may(of, from) && !may(of, "feed."+subject) {
+			t.Errorf("%s is heard on %s", of.Who, subject)
 		}
 	}
 }
