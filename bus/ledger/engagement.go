@@ -210,8 +210,9 @@ func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, 
 	}, nil
 }
 
-// moved reports whether the rider's last record is no longer the one that x was decided upon. It
-// returns booking.ErrNotForYou where x can never be stored, because its subject is taken.
+// moved reports whether the rider's last record is no longer the one that x was decided upon, or the
+// rider has accepted the booking meanwhile. It returns booking.ErrNotForYou where x can never be
+// stored, because its subject is taken by a record without an acceptance.
 func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 	last, err := l.conn.Last(ctx, bus.LedgerStream, rides(x.rider))
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -220,12 +221,20 @@ func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 	if last.Seq != x.after {
 		return true, nil
 	}
-	_, err = l.conn.Last(ctx, bus.LedgerStream, engagedSubject(x.rider, x.id))
+	record, err := l.conn.Last(ctx, bus.LedgerStream, engagedSubject(x.rider, x.id))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	if err != nil {
 		return false, bus.Unavailable("look for the rider's ride", err)
+	}
+	// A batch is stored at once, and becomes visible one message after the other.
+	behind, _, err := l.storedAt(ctx, record.Seq+1)
+	if err != nil {
+		return false, err
+	}
+	if p, ok := ParseSubject(behind.Subject); ok && p.Booking == x.id && p.Kind == booking.Accepted {
+		return true, nil
 	}
 	return false, booking.ErrNotForYou
 }

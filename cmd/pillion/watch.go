@@ -111,7 +111,7 @@ func watchOne(ctx context.Context, s wiring.OperatorSession, id booking.ID, p pr
 		}
 		changes := h.Changes()
 		for _, c := range changes[min(shown, len(changes)):] {
-			err := p.print(eventLine{Booking: id, N: c.Event.N, Event: c.Event.Kind.Public(), State: c.Booking.State,
+			err := p.print(eventLine{Booking: id, N: c.Event.N, Event: c.Event.Kind, State: c.Booking.State,
 				Role: c.Event.Actor.Role, Actor: c.Event.Actor.ID, At: jsontime.Time(c.Event.At),
 				Reason: c.Event.Reason})
 			if err != nil {
@@ -154,7 +154,7 @@ type printer struct {
 // header writes the names of the columns. It shows that the watch has begun.
 func (p printer) header() {
 	if !p.json {
-		fmt.Fprintf(p.to, "%-24s  %-26s  %2s  %-13s  %-9s  %s\n", "TIME", "BOOKING", "N", "EVENT", "STATE", "BY")
+		fmt.Fprintf(p.to, "%-24s  %-26s  %2s  %-18s  %-9s  %s\n", "TIME", "BOOKING", "N", "EVENT", "STATE", "BY")
 	}
 }
 
@@ -162,7 +162,7 @@ func (p printer) print(e eventLine) error {
 	if p.json {
 		return json.NewEncoder(p.to).Encode(e)
 	}
-	event, by := fmt.Sprintf("%-13s", e.Event), string(e.Role)
+	event, by := fmt.Sprintf("%-18s", e.Event), string(e.Role)
 	if p.color {
 		event = "\x1b[" + colors[e.Event] + "m" + event + "\x1b[0m"
 	}
@@ -181,7 +181,7 @@ func (p printer) print(e eventLine) error {
 var colors = map[booking.Kind]string{
 	booking.Requested: "36",                                               // cyan
 	booking.Accepted:  "34", booking.Arrived: "34", booking.Started: "34", // blue
-	booking.Completed: "32", booking.Rated: "32", // green
-	booking.Released: "33", booking.StartRefused: "33", // yellow
-	booking.Cancelled: "31", booking.Expired: "31", // red
+	booking.Completed: "32", booking.Rated: "32", booking.RiderRated: "32", // green
+	booking.Released: "33", booking.OperatorReleased: "33", booking.StartRefused: "33", // yellow
+	booking.Cancelled: "31", booking.OperatorCancelled: "31", booking.Expired: "31", // red
 }

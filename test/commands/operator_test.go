@@ -115,7 +115,7 @@ func TestOperatorsCommands(t *testing.T) {
 		{"pillion bookings cancel", "found", second + " --reason=rain", 0, bookings + second + ` +cancelled .+ rain\n`, ``},
 		{"pillion bookings cancel", "not found", nobodys + " --reason=rain", 1, ``, noBooking},
 		{"pillion bookings cancel", "refused", second + " --reason=again", 1, ``, `pillion: This booking was cancelled\.\n`},
-		{"pillion watch", "found", second, 0, `TIME +BOOKING +N +EVENT +STATE +BY\n(.+\n)*.+  cancelled +cancelled .+: rain\n`, ``},
+		{"pillion watch", "found", second, 0, `TIME +BOOKING +N +EVENT +STATE +BY\n(.+\n)*.+  operator_cancelled +cancelled .+: rain\n`, ``},
 		{"pillion watch", "not found", nobodys, 1, ``, noBooking},
 		{"pillion watch", "refused", "john@example.com", 2, ``, `pillion: The booking id must be 26 characters .+\n`},
 		{"pillion audit", "found", "", 0, `ledger: messages 1 to .+\nThe ledger has no faults\.\n`, ``},
