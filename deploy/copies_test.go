@@ -11,10 +11,11 @@ import (
 )
 
 // The commands that copy to other places. VOLUME has the data folder of a stopped pillion; FOLDER
-// has the socket of a PostgreSQL server.
+// has the socket of a PostgreSQL server, and KEYS authsvc's trust key.
 const (
 	move         = "-v VOLUME:/old ops pillion move --data /old"
-	copyAccounts = `-v FOLDER:/socket ops authsvc accounts copy --from nats --to "DATABASE"`
+	copyAccounts = `-v FOLDER:/socket -v KEYS:/authsvc:ro ops authsvc accounts copy --from nats --to "DATABASE"` +
+		` --trust-key /authsvc/trust.key`
 )
 
 // accountsAreCopied copies the accounts to a PostgreSQL server on this machine, through its socket.
@@ -26,7 +27,7 @@ func (s *stack) accountsAreCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.RawQuery = url.Values{"host": {"/socket"}, "port": {u.Port()}}.Encode()
-	ids := map[string]string{"FOLDER": server.Folder(), "DATABASE": u.String()}
+	ids := map[string]string{"FOLDER": server.Folder(), "DATABASE": u.String(), "KEYS": s.project + "_key-authsvc"}
 	s.errand(t, errand{copyAccounts, 0, " copied, 0 had been copied before, 0 differ."}, ids)
 	s.errand(t, errand{copyAccounts, 0, "0 copied, "}, ids)
 }

@@ -385,6 +385,9 @@ func (v *visitor) learn(r request, status int, body string) {
 	if r.as != nil {
 		r.as.booking = said.Booking
 	}
+	if user := v.own["user"]; strings.HasSuffix(r.path, "/complete") && user != nil {
+		user.booking = said.Booking // to be rated
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if said.Code != "" {
