@@ -210,9 +210,9 @@ func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, 
 	}, nil
 }
 
-// moved reports whether the rider's last record is no longer the one that x was decided upon, or the
-// rider has accepted the booking meanwhile. It returns booking.ErrNotForYou where x can never be
-// stored, because its subject is taken by a record without an acceptance.
+// moved reports whether the rider's last record is no longer the one that x was decided upon, or
+// the rider has accepted the booking. It returns booking.ErrNotForYou where x can never be stored,
+// because a record without an acceptance has taken its subject.
 func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 	last, err := l.conn.Last(ctx, bus.LedgerStream, rides(x.rider))
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -222,10 +222,10 @@ func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 		return true, nil
 	}
 	record, err := l.conn.Last(ctx, bus.LedgerStream, engagedSubject(x.rider, x.id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return false, nil
-	}
-	if err != nil {
+	case err != nil:
 		return false, bus.Unavailable("look for the rider's ride", err)
 	}
 	// A batch is stored at once, and becomes visible one message after the other.

@@ -95,11 +95,8 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 		o.ForgetEvery = time.Minute
 	}
 	known, err := lru.New[booking.RiderID, *acceptances](acceptancesKept)
-	if err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
-	}
-	engaged, err := lru.New[uint64, struct{}](engagedKept)
-	if err != nil {
+	engaged, engagedErr := lru.New[uint64, struct{}](engagedKept)
+	if err := errors.Join(err, engagedErr); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Ledger{

@@ -106,8 +106,7 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 // historyMost is how many messages of a history a replica is asked for. A ride has about five.
 const historyMost = 128
 
-// errAskLeader says that a replica's answer is too long, or could only be caused by a forged
-// message.
+// errAskLeader says that a replica's answer is too long, or could only come of a forged message.
 var errAskLeader = errors.New("ask the leader")
 
 // directAll asks any replica for all messages that a filter matches.
@@ -139,9 +138,8 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]b
 	return msgs, nil
 }
 
-// lastOf returns the sequence of a booking's last message, from the leader, or 0. Replicas may
-// apply an entry before the leader. lastOf waits for the leader, so that a rider can accept what
-// the board has shown.
+// lastOf returns the sequence of a booking's last message, from the leader, or 0. It waits for a
+// leader that lags behind a replica, so that a rider can accept what the board has shown.
 func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
 	if err != nil {
@@ -151,10 +149,8 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 	if last >= shown {
 		return last, nil
 	}
-	if _, err := bus.RetryRead(ctx, l.conn, func() (struct{}, error) {
-		return struct{}{},
-			l.reaches(ctx, shown)
-	}); err != nil {
+	reached := func() (struct{}, error) { return struct{}{}, l.reaches(ctx, shown) }
+	if _, err := bus.RetryRead(ctx, l.conn, reached); err != nil {
 		return 0, err
 	}
 	// less than shown only where that has aged meanwhile
@@ -169,11 +165,7 @@ func (l *Ledger) storedAt(ctx context.Context, seq uint64) (m bus.Message, aged 
 		return l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: seq})
 	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		var s jetstream.Stream
-		if s, err = l.conn.Stream(ctx, bus.LedgerStream); err == nil && s.CachedInfo().State.FirstSeq <= seq {
-			err = errBehind
-		}
-		aged = true
+		aged, err = true, l.reaches(ctx, seq)
 	}
 	if err != nil {
 		return bus.Message{}, false, bus.Unavailable("read the record of an acceptance", err)
