@@ -160,6 +160,9 @@ func largestGroup(t *testing.T, c *bus.Conn, last uint64) (largest int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait.Patience)
 	defer cancel()
+	if err := c.AwaitUp(ctx); err != nil { // it may not have noticed yet that the server is back
+		t.Fatal(err)
+	}
 	all, err := c.JetStream().OrderedConsumer(ctx, bus.LedgerStream, jetstream.OrderedConsumerConfig{HeadersOnly: true})
 	if err != nil {
 		t.Fatal(err)

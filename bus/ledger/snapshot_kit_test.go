@@ -143,6 +143,9 @@ func content(t testing.TB, b *board.Board) []byte {
 		if errors.Is(err, io.EOF) {
 			return all
 		}
+		if errors.Is(err, board.ErrCaptureLost) { // it is being rebuilt
+			return content(t, b)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
