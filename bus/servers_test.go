@@ -84,7 +84,7 @@ func TestTrouble(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, told := new(bustest.LogLines), make(chan error, 10)
+			log, told := new(wait.Journal), make(chan error, 10)
 			c.config.Log = slog.New(slog.NewJSONHandler(log, nil))
 			conn := bustest.ConnectTo(t, c.config)
 			c.config.ShareMetricsWith = conn

@@ -53,20 +53,11 @@ func serve2(t *testing.T, th *theatre, l web.Limits) (*serving, *browser) {
 // watch opens a stream.
 func (b *browser) watch(t *testing.T, bearer string) answered {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", b.url+"/events", nil)
-	if err != nil {
-		t.Fatal(err)
+	a, version := watchBy(t, b.Client, b.url, bearer)
+	if version != 2 {
+		t.Fatalf("the server speaks HTTP/%d", version)
 	}
-	req.Header.Set("Authorization", "Bearer "+bearer)
-	res, err := b.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = res.Body.Close() })
-	if res.ProtoMajor != 2 {
-		t.Fatalf("the server speaks %s", res.Proto)
-	}
-	return answered{res.StatusCode, res.Header, res.Body}
+	return a
 }
 
 // TestStreamsOfHTTP2 opens streams on one connection. They outlive the limits on requests and the

@@ -115,7 +115,15 @@ func (th *theatre) watch(t *testing.T, addr, bearer string) answered {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
-	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+addr+"/events", nil)
+	a, _ := watchBy(t, client, "http://"+addr, bearer)
+	return a
+}
+
+// watchBy opens a stream of a server by a client, and closes it when the test ends. It returns the
+// version of HTTP, too.
+func watchBy(t *testing.T, client *http.Client, server, bearer string) (a answered, version int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server+"/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +133,7 @@ func (th *theatre) watch(t *testing.T, addr, bearer string) answered {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = res.Body.Close() })
-	return answered{res.StatusCode, res.Header, res.Body}
+	return answered{res.StatusCode, res.Header, res.Body}, res.ProtoMajor
 }
 
 // events reads a stream to its end, by somebody else's reader.

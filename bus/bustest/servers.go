@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -27,26 +25,6 @@ func Running(t testing.TB, task func(context.Context) error) {
 			t.Error(err)
 		}
 	})
-}
-
-// LogLines collects log lines. It is safe for concurrent use.
-type LogLines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write implements io.Writer.
-func (l *LogLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// String returns all lines.
-func (l *LogLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // Serve starts a server with the certificate in the folder certs, or without encryption if certs is

@@ -17,7 +17,7 @@ import (
 func TestServersThatListNothing(t *testing.T) {
 	t.Parallel() // mostly waits
 	e, auth := bustest.RunClosed(t, false), tokentest.New(t)
-	var log bustest.LogLines
+	var log wait.Journal
 	e.RunCalloutWith(t, &keyRing{set: auth.KeySet()}, func(c *callout.Config) {
 		c.Conn = e.ConnectAs(t, access.Usersvc) // which may not ask for connections
 		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))

@@ -233,7 +233,7 @@ func TestRevokeRefuses(t *testing.T) {
 // A revocation that changes the past is logged, once the past has been read.
 func TestARevocationThatReachesBackIsLogged(t *testing.T) {
 	k := ledgertest.New(t, bustest.Run(t))
-	var out bustest.LogLines
+	var out wait.Journal
 	w := k.Watch(t, k.ConnectWith(t, bus.Config{Log: slog.New(slog.NewTextHandler(&out, nil))})).Loaded(t)
 	conn := k.Connect(t)
 	for _, back := range []time.Duration{time.Second, time.Hour} {
