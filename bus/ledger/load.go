@@ -159,7 +159,7 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 
 // storedAt returns the message at a sequence, from the leader. aged reports that it has aged.
 func (l *Ledger) storedAt(ctx context.Context, seq uint64) (m bus.Message, aged bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.ReadPatience)
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	m, err = bus.RetryRead(ctx, l.conn, func() (bus.Message, error) {
 		return l.conn.Get(ctx, bus.LedgerStream, bus.GetRequest{Seq: seq})

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,31 +150,42 @@ func AskAuth(ctx context.Context, c *bus.Conn, order []byte) ([]byte, error) {
 	if err != nil {
 		return nil, bus.Unavailable("ask authsvc", err)
 	}
-	code := m.Header.Get(micro.ErrorCodeHeader)
-	if code == "" {
+	kind, sentence := faultIn(m)
+	switch {
+	case sentence == "":
 		return m.Data, nil
+	case kind == fault.Internal:
+		return nil, fmt.Errorf("authsvc answers: %s", sentence)
 	}
-	for kind, c := range serviceCodes {
-		if c == code {
-			return nil, fault.New(kind, "order_refused", m.Header.Get(micro.ErrorHeader))
-		}
-	}
-	return nil, fmt.Errorf("authsvc answers %s: %s", code, m.Header.Get(micro.ErrorHeader))
+	return nil, fault.New(kind, "order_refused", sentence)
 }
 
 // refusalIn returns the fault with which a micro service has answered, or nil.
 func refusalIn(m *nats.Msg) error {
+	switch kind, sentence := faultIn(m); {
+	case sentence == "":
+		return nil
+	case kind == fault.Internal, kind == fault.Unavailable:
+		return bus.Unavailable("ask authsvc", errors.New(sentence))
+	default:
+		return fault.New(kind, "service_refused", sentence)
+	}
+}
+
+// faultIn returns the kind and the sentence of the fault with which a micro service has answered.
+// The sentence is empty for another answer.
+func faultIn(m *nats.Msg) (kind fault.Kind, sentence string) {
 	code := m.Header.Get(micro.ErrorCodeHeader)
 	if code == "" {
-		return nil
+		return fault.Internal, ""
 	}
-	sentence := m.Header.Get(micro.ErrorHeader)
+	sentence = cmp.Or(m.Header.Get(micro.ErrorHeader), "error "+code)
 	for kind, c := range serviceCodes {
-		if c == code && kind != fault.Unavailable {
-			return fault.New(kind, "service_refused", sentence)
+		if c == code {
+			return kind, sentence
 		}
 	}
-	return bus.Unavailable("ask authsvc", errors.New(code+" "+sentence))
+	return fault.Internal, sentence
 }
 
 func logAnswer(c *bus.Conn, r micro.Request, err error) {

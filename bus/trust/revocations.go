@@ -243,19 +243,16 @@ func (w *RevocationWatch) take(generation int, m bus.Message) bool {
 // older version may have left any number of them.
 func (w *RevocationWatch) tell(key string, sequence uint64, why error) {
 	w.mu.Lock()
-	level := slog.LevelError
-	var missed int
+	level, missed, due := slog.LevelError, 0, true
 	if w.heard.IsZero() {
-		var due bool
-		if missed, due = w.refusedEarly.Next(time.Now()); !due {
-			w.mu.Unlock()
-			return
-		}
 		level = slog.LevelWarn
+		missed, due = w.refusedEarly.Next(time.Now())
 	}
 	w.mu.Unlock()
-	w.conn.Log().Log(context.Background(), level, "a revocation in the bucket is refused", "key", key,
-		"sequence", sequence, "error", why, "unlogged", missed)
+	if due {
+		w.conn.Log().Log(context.Background(), level, "a revocation in the bucket is refused", "key", key,
+			"sequence", sequence, "error", why, "unlogged", missed)
+	}
 }
 
 // open returns the revocation in a message, if it is the trust key's. A deleted one that the watch

@@ -74,16 +74,26 @@ func connected(ctx context.Context, o wiring.Operator, do func(context.Context, 
 // read opens the store of accounts for one command that changes nothing.
 func (s stores) read(ctx context.Context, env program.Env, do func(context.Context, *authsvc.Operator) error) error {
 	return connected(ctx, s.Operator(env, "authsvc accounts"), func(ctx context.Context, conn *bus.Conn) error {
-		store, err := accounts.Open(conn, s.Accounts, nil)
-		if err != nil {
-			return err
-		}
-		defer store.Close()
-		if err := store.Prepare(ctx); err != nil {
-			return err
-		}
-		return do(ctx, authsvc.NewOperator(store, nil, time.Now))
+		return withStore(ctx, conn, s.Accounts, nil, func(store wiring.Accounts) error {
+			return do(ctx, authsvc.NewOperator(store, nil, time.Now))
+		})
 	})
+}
+
+// withStore opens the store of accounts at a place, and closes it afterwards. See [accounts.Open]
+// for binding.
+func withStore(
+	ctx context.Context, conn *bus.Conn, at setting.AccountsAt, binding []byte, do func(wiring.Accounts) error,
+) error {
+	store, err := accounts.Open(conn, at, binding)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := store.Prepare(ctx); err != nil {
+		return err
+	}
+	return do(store)
 }
 
 // asOf returns the time of the flag --as-of, or zero without the flag.

@@ -8,7 +8,6 @@ import (
 	"github.com/example/pillion/authsvc/orders"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/trust"
-	"github.com/example/pillion/cmd/internal/accounts"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/token/trustkey"
@@ -33,15 +32,11 @@ func (o giveOrders) give(
 		if err != nil {
 			return orders.Outcome{}, err
 		}
-		store, err := accounts.Open(conn, at, binding)
-		if err != nil {
-			return orders.Outcome{}, err
-		}
-		defer store.Close()
-		if err := store.Prepare(ctx); err != nil {
-			return orders.Outcome{}, err
-		}
-		return wiring.Orders(conn, store, trust.NewAuthority(conn, key, "")).Do(ctx, order)
+		err = withStore(ctx, conn, at, binding, func(store wiring.Accounts) (err error) {
+			out, err = wiring.Orders(conn, store, trust.NewAuthority(conn, key, "")).Do(ctx, order)
+			return err
+		})
+		return out, err
 	}
 	data, err := json.Marshal(order)
 	if err == nil {

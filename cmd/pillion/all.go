@@ -180,7 +180,7 @@ func (c all) openFeed() bool { return c.Demo.On && c.NATSAddr.Loopback() }
 // base connects each service with its own identity. The shared board reads through usersvc's
 // connection.
 func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
-	key := c.TrustKeyPath(access.KeyFile(c.ServicesDir(), access.Authsvc))
+	key := c.trustKey()
 	if _, err := trustkey.LoadOrCreate(key); err != nil {
 		return nil, err
 	}
@@ -193,6 +193,11 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 		as = append(as, one)
 	}
 	return wiring.NewBase(log, c.AnchorPath(key), as[0], as[1:]...)
+}
+
+// trustKey returns the file of the trust key.
+func (c all) trustKey() string {
+	return c.TrustKeyPath(access.KeyFile(c.ServicesDir(), access.Authsvc))
 }
 
 // provision creates the streams of the embedded server.
@@ -209,7 +214,7 @@ func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, dis
 
 // components returns the three services, and the board and map that two of them share.
 func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Component, err error) {
-	binding, err := wiring.BindingKey(c.TrustKeyPath(access.KeyFile(c.ServicesDir(), access.Authsvc)))
+	binding, err := wiring.BindingKey(c.trustKey())
 	if err != nil {
 		return
 	}

@@ -99,9 +99,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		CancelBookings: func(ctx context.Context, account string, role token.Role) error {
 			return leaving.Withdraw(ctx, b.Conn, account, booking.Role(role))
 		},
-		EndRides: func(ctx context.Context, account string, role token.Role) error {
-			return leaving.EndRides(ctx, b.Conn, account, booking.Role(role))
-		},
+		EndRides:       endRides(b.Conn),
 		Clock:          b.Clock.Right,
 		Throttle:       guard,
 		Audit:          audit,
@@ -329,9 +327,14 @@ func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Auth
 		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
 		UpdateKeys: authority.ChangeKeys,
 		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
-		EndRides: func(ctx context.Context, account string, role token.Role) error {
-			return leaving.EndRides(ctx, conn, account, booking.Role(role))
-		},
+		EndRides:   endRides(conn),
+	}
+}
+
+// endRides returns what has the rides of a deleted account end.
+func endRides(conn *bus.Conn) func(context.Context, string, token.Role) error {
+	return func(ctx context.Context, account string, role token.Role) error {
+		return leaving.EndRides(ctx, conn, account, booking.Role(role))
 	}
 }
 
