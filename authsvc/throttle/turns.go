@@ -11,8 +11,8 @@ import (
 var ErrFull = errors.New("the queue is full")
 
 // Turns share a number of slots fairly between networks: one after the other gets a slot, however
-// many are waiting in each. So whoever floods a service waits behind their own requests, and all
-// others behind at most one of theirs, whether the requests are good or bad. Make them with
+// many are waiting in each. So a network that floods a service waits behind its own requests, and
+// all others behind at most one of them, whether the requests are good or bad. Make them with
 // [NewTurns].
 type Turns struct {
 	mu      sync.Mutex

@@ -9,9 +9,9 @@ import (
 
 // The accounts of NATS. Connections see nothing of another account but what it exports to theirs.
 //
-// NATS checks what a client publishes, and not the reply subject that it names: whoever answers
-// writes there with its own rights. An answer that crosses accounts goes back into the asker's
-// account only. So the streams are in an account of their own, and each service in another.
+// NATS checks what a client publishes, and not the reply subject that it names: the service that
+// answers writes there with its own rights. An answer that crosses accounts goes back into the
+// asker's account only. So the streams are in an account of their own, and each service in another.
 const (
 	SystemAccount   = "SYS"      // the servers' own
 	CalloutAccount  = "AUTH"     // where servers send authentication requests

@@ -17,8 +17,8 @@ import (
 	"github.com/example/pillion/token/tokentest"
 )
 
-// targets are subjects at which an answer would do harm: whoever may not publish there could name
-// them as the reply subject of a request, and let somebody with more rights write there.
+// targets are subjects at which an answer would do harm: a client that may not publish there could
+// name them as the reply subject of a request, and let somebody with more rights write there.
 func targets() []string {
 	all := []string{
 		"ledger.booking." + b + ".2.accepted", "ledger.booking." + b + ".1.requested",

@@ -50,7 +50,7 @@ func (l *Ledger) Follow(board *board.Board) *Follower {
 	return &Follower{ledger: l, board: board, quarantine: quarantine.New(l.conn, l.conn.Registerer())}
 }
 
-// Ready returns nil once the board has reached the stream's last sequence as of when following
+// Ready returns nil once the board has reached what was the stream's last sequence when following
 // began, and as long as NATS is connected. Errors: ErrNotCaughtUp, bus.ErrDown.
 func (f *Follower) Ready(context.Context) error {
 	if !f.ledger.conn.IsUp() {

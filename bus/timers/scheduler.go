@@ -64,8 +64,8 @@ const (
 	timerSlack  = time.Second // between a deadline and its timer, because servers' clocks differ
 	armedBefore = 4096        // seconds that are remembered
 	longestWait = 2 * time.Second
-	// lookAgain is how often all timers are set again. Whoever may set one can also empty the
-	// stream: a message schedule needs roll-ups to be allowed.
+	// lookAgain is how often all timers are set again. A service that may set one can also empty
+	// the stream: a message schedule needs roll-ups to be allowed.
 	lookAgain = 30 * time.Second
 
 	headerSchedule = "Nats-Schedule"
