@@ -59,7 +59,7 @@ const (
 	nobody   fate = "no connection" // and nothing was sent
 	broken   fate = "broken off"
 	dropped  fate = "given up" // by the client, whose time for all tries was over
-	wrong    fate = "wrong" // an answer that Pillion must never give
+	wrong    fate = "wrong"    // an answer that Pillion must never give
 )
 
 func newWitness() *witness {
