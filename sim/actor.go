@@ -30,7 +30,9 @@ type actor struct {
 	id    string // known once logged in
 	turn  atomic.Uint64
 
-	session sync.Mutex // held while a new token is requested
+	// session has a place for the step that requests a new token. It is no mutex: virtual time does
+	// not pass while one is waited for.
+	session chan struct{}
 
 	mu       sync.Mutex
 	random   *rand.Rand
@@ -65,7 +67,7 @@ func (r *run) createActors(ctx context.Context) error {
 }
 
 func (r *run) newActor(role booking.Role, i int) *actor {
-	a := &actor{run: r, role: role, email: fmt.Sprintf("%s-%d@sim.example.com", r.Name, i)}
+	a := &actor{run: r, role: role, session: make(chan struct{}, 1), email: fmt.Sprintf("%s-%d@sim.example.com", r.Name, i)}
 	stream := uint64(i) << 1
 	if role == booking.Rider {
 		stream++
@@ -175,8 +177,12 @@ func (a *actor) bearer(ctx context.Context) (string, bool) {
 	if token, fresh, _ := a.current(); fresh {
 		return token, true
 	}
-	a.session.Lock()
-	defer a.session.Unlock()
+	select {
+	case a.session <- struct{}{}:
+	case <-ctx.Done():
+		return "", false
+	}
+	defer func() { <-a.session }()
 	if token, fresh, _ := a.current(); fresh {
 		return token, true // another step has refreshed it meanwhile
 	}

@@ -26,7 +26,7 @@ type City struct {
 	Seed   uint64
 	Rides  float64 // mean number of trips an hour, over a whole day; 60 by default
 	Users  int     // 60 by default
-	Riders int     // 30 by default
+	Riders int     // 40 by default
 	// Begin is the time of the day at which the scene begins; 8 in the morning by default.
 	Begin time.Duration
 }
@@ -63,7 +63,7 @@ type zone struct {
 
 // Scene returns the scene of the city.
 func (c City) Scene() Scene {
-	c.Rides, c.Users, c.Riders = cmp.Or(c.Rides, 60), cmp.Or(c.Users, 60), cmp.Or(c.Riders, 30)
+	c.Rides, c.Users, c.Riders = cmp.Or(c.Rides, 60), cmp.Or(c.Users, 60), cmp.Or(c.Riders, 40)
 	c.Begin = cmp.Or(c.Begin, 8*time.Hour)
 	zones := c.zones()
 	s := Scene{

@@ -47,7 +47,7 @@ type settings struct {
 	Key setting.Text `name:"operator-key" env:"OPERATOR_KEY_FILE" placeholder:"FILE" group:"Where:" help:"Operator's key for checking the ledger, such as data/services/operator.nk (default: none; the ledger is not checked)."`
 
 	Users    setting.Count    `name:"users" env:"SIM_USERS" default:"60" min:"1" max:"1000000" placeholder:"N" group:"People:" help:"Number of users (default: ${default})."`
-	Riders   setting.Count    `name:"riders" env:"SIM_RIDERS" default:"30" min:"1" max:"1000000" placeholder:"N" group:"People:" help:"Number of riders, most of whom work in the morning or in the evening (default: ${default})."`
+	Riders   setting.Count    `name:"riders" env:"SIM_RIDERS" default:"40" min:"1" max:"1000000" placeholder:"N" group:"People:" help:"Number of riders, most of whom work in the morning or in the evening (default: ${default})."`
 	Watchers setting.Count    `name:"watchers" env:"SIM_WATCHERS" default:"100" min:"0" max:"1000000" placeholder:"N" group:"People:" help:"Number of users, and of riders, that watch their bookings over NATS (default: ${default})."`
 	Rides    setting.Real     `name:"rides" env:"SIM_RIDES" default:"60" min:"0.001" max:"1000000" placeholder:"N" group:"People:" help:"Mean number of rides that people want in an hour of the city, over a day (default: ${default})."`
 	Begin    setting.Duration `name:"begin" env:"SIM_BEGIN" default:"8h" min:"1m" max:"24h" placeholder:"DURATION" group:"People:" help:"Time of the day at which the city begins (default: ${default})."`

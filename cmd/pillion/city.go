@@ -17,9 +17,9 @@ import (
 
 // The city of a demonstration: small, and a little faster than life.
 const (
-	cityUsers, cityRiders = 24, 12
-	cityRides             = 40.0 // an hour of the city
-	citySpeed             = 3.0
+	cityUsers, cityRiders = 24, 20
+	cityRides             = 30.0 // an hour of the city
+	citySpeed             = 4.0
 	cityName              = "city"
 	// cityPassword is as public as those of the demo accounts.
 	cityPassword = "everybody in the city"
