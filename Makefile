@@ -19,6 +19,10 @@ help: ## List the targets.
 run: pillion ## Run the whole system in one process, with NATS inside and two demo accounts. ARGS='--help' passes flags on.
 	@exec $(BIN)/pillion --demo $(ARGS)
 
+.PHONY: city
+city: pillion ## Run the whole system like make run, with a small city of simulated users and riders.
+	@exec $(BIN)/pillion --demo --city $(ARGS)
+
 # The program is built and run itself, and not by go run, so that signals and statuses are its own.
 .PHONY: pillion
 pillion:
@@ -46,8 +50,9 @@ check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linter
 	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 
 .PHONY: check-long
-check-long: check ## Run check, a hundred kills, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+check-long: check ## Run check, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
 	KILLS=100 $(GO) test -run='^TestKilledInGroups$$' -count=1 -timeout=1h -v ./bus/ledger
+	DAYS=1 $(GO) test -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
 	$(MAKE) chaos ROUNDS=200
 	$(MAKE) mutations
 

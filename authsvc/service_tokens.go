@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/fault"
@@ -32,14 +32,15 @@ type ServiceTokens struct {
 	now    func() time.Time
 
 	mu     sync.Mutex
-	nonces *expirable.LRU[string, struct{}]
+	nonces *simplelru.LRU[string, struct{}]
 }
 
 const (
 	// serviceClock is how far the clocks of a service and of authsvc may differ.
 	serviceClock = 30 * time.Second
-	// serviceNonces bounds the requests that are remembered. A replay at another instance, or
-	// after that many, reveals nothing: the answer is sealed for the original sender.
+	// serviceNonces is how many requests are remembered, which is more than come in twice
+	// serviceClock. A replay at another instance, or after that many, reveals nothing: the answer is
+	// sealed for the original sender.
 	serviceNonces = 4096
 	maxPublicKeys = 16 << 10 // bytes of a .pub file
 )
@@ -66,10 +67,11 @@ func NewServiceTokens(dir string, issuer Issuer, audit func(context.Context, Ent
 	if now == nil {
 		now = time.Now
 	}
-	return &ServiceTokens{
-		dir: dir, issuer: issuer, audit: audit, now: now,
-		nonces: expirable.NewLRU[string, struct{}](serviceNonces, nil, 2*serviceClock),
+	nonces, err := simplelru.NewLRU[string, struct{}](serviceNonces, nil)
+	if err != nil {
+		panic(err) // impossible with a size
 	}
+	return &ServiceTokens{dir: dir, issuer: issuer, audit: audit, now: now, nonces: nonces}
 }
 
 // Token returns a token for the service that has signed r. Errors: ErrServiceUnknown,

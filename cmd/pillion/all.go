@@ -40,6 +40,7 @@ type all struct {
 
 	setting.Ledger
 	setting.Keys
+	City setting.Switch `name:"city" env:"PILLION_CITY" group:"Tokens:" help:"With --demo: also play a small city, whose users book and whose riders ride."`
 	setting.Trust
 	setting.Rides
 	setting.Bookings
@@ -72,6 +73,9 @@ const provisionTimeout = 20 * time.Second
 // ctx ends. It stops everything in reverse order.
 func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	log := env.Logger(c.Log)
+	if c.City.On && !c.Demo.On {
+		return errCity
+	}
 	if c.ignoredURL {
 		log.Warn("Ignoring NATS_URL: --demo uses the embedded NATS server. Use --nats-url to choose another one. " +
 			"The nats CLI still uses NATS_URL.")
@@ -134,7 +138,15 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	env.Banner(c.Log, c.addresses(served, ops, natsURL), c.try(served))
-	endpoints := []wiring.Endpoint{
+	endpoints, city := c.endpoints(base, served, auth, user, rider)
+	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, auth, rides, user, rider, city)
+}
+
+// endpoints returns what is served where, and the people of the city, if there is one.
+func (c all) endpoints(
+	base *wiring.Base, served []net.Listener, auth, user, rider wiring.Component,
+) (endpoints []wiring.Endpoint, city wiring.Component) {
+	endpoints = []wiring.Endpoint{
 		{Listener: served[0], Handler: auth.Handler},
 		{Listener: served[1], Handler: user.Handler},
 		{Listener: served[2], Handler: rider.Handler},
@@ -143,7 +155,11 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		door := base.Door(c.HTTP, auth, user, rider)
 		endpoints = append(endpoints, wiring.Endpoint{Listener: served[3], Handler: door})
 	}
-	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, auth, rides, user, rider)
+	if c.City.On {
+		inside, play := c.city(base.Log, auth.Handler, user.Handler, rider.Handler)
+		return append(endpoints, inside...), wiring.Component{Tasks: []program.Task{play}}
+	}
+	return endpoints, wiring.Component{}
 }
 
 // usualAddr is the default of --addr.

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/bus"
+	"github.com/example/pillion/sim"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -46,7 +47,7 @@ func TestChaos(t *testing.T) {
 	for range rounds {
 		plan = append(plan, next())
 	}
-	run(t, plan, chance, load.Config{Users: 40, Riders: 40, Rate: 25, Think: 100 * time.Millisecond})
+	run(t, plan, chance, sim.Crowd{Users: 40, Riders: 40, Rate: 25, Think: 100 * time.Millisecond})
 }
 
 // TestFaults runs some faults once, with less load.
@@ -63,7 +64,7 @@ func TestFaults(t *testing.T) {
 			plan = append(plan, f)
 		}
 	}
-	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), load.Config{Users: 10, Riders: 10, Rate: 10,
+	run(t, plan, rand.New(rand.NewPCG(rand.Uint64(), 0)), sim.Crowd{Users: 10, Riders: 10, Rate: 10,
 		Think: 200 * time.Millisecond})
 }
 
@@ -76,20 +77,24 @@ func possible(named string) []fault {
 }
 
 // run strikes with each fault of a plan under load, and then judges the cluster.
-func run(t *testing.T, plan []fault, chance *rand.Rand, people load.Config) {
+func run(t *testing.T, plan []fault, chance *rand.Rand, crowd sim.Crowd) {
 	c := newCluster(t)
 	w := newWitness()
-	people.Auth, people.User, people.Rider = c.base("authsvc", 3000), c.base("usersvc", 3001), c.base("ridersvc", 3002)
-	people.NATS, people.Watchers = c.urls, 5
-	people.Duration, people.Seed = 24*time.Hour, chance.Uint64()
-	people.HTTP = &http.Client{Transport: webtest.Transport(t, w, "../..")}
+	crowd.Seed = chance.Uint64()
+	scene, err := crowd.Scene()
+	c.must(err)
+	people := sim.Config{
+		Auth: c.base("authsvc", 3000), User: c.base("usersvc", 3001), Rider: c.base("ridersvc", 3002),
+		NATS: &bus.Config{URL: c.urls}, Watchers: 5, Scene: scene, Duration: 24 * time.Hour, Seed: crowd.Seed,
+		HTTP: &http.Client{Transport: webtest.Transport(t, w, "../..")},
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	var report *load.Report
+	var report *sim.Report
 	loaded := make(chan error, 1)
 	go func() {
 		var err error
-		report, err = load.Run(ctx, people)
+		report, err = sim.Run(ctx, people)
 		loaded <- err
 	}()
 	for _, ok := w.written(0); !ok; _, ok = w.written(0) {

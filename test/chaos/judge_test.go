@@ -19,14 +19,14 @@ import (
 	"github.com/example/pillion/booking/bookingtest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/inspect"
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/sim"
 	"github.com/example/pillion/web/webtest"
 )
 
 // judge fails the test unless all of these hold: every acknowledged event is in the ledger; the
 // ledger is in order; the answers are linearizable; the system has no work of its own left; and all
 // instances give the same answers.
-func (c *cluster) judge(w *witness, r *load.Report) {
+func (c *cluster) judge(w *witness, r *sim.Report) {
 	c.t.Helper()
 	for _, v := range r.Violations[:min(len(r.Violations), 20)] {
 		c.t.Errorf("violation: %+v", v)

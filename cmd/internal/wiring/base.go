@@ -101,7 +101,14 @@ func As(at bus.Config, who, file string) (bus.Config, error) {
 // others are the rest.
 //
 // trusted is the file with the public half of the trust key.
-func NewBase(log *slog.Logger, trusted string, at bus.Config, others ...bus.Config) (_ *Base, err error) {
+func NewBase(log *slog.Logger, trusted string, at bus.Config, others ...bus.Config) (*Base, error) {
+	return newBase(log, trusted, time.Now, at, others...)
+}
+
+// newBase is NewBase with the wall clock by which tokens are judged. Tests put it wrong.
+func newBase(
+	log *slog.Logger, trusted string, wall func() time.Time, at bus.Config, others ...bus.Config,
+) (_ *Base, err error) {
 	registry := prometheus.NewRegistry()
 	anchor, err := trustkey.LoadAnchor(trusted, registry)
 	if err != nil {
@@ -131,9 +138,9 @@ func NewBase(log *slog.Logger, trusted string, at bus.Config, others ...bus.Conf
 			return nil, err
 		}
 	}
-	b.Clock = trust.NewClock(conn, trust.ClockOptions{Registerer: registry})
+	b.Clock = trust.NewClock(conn, trust.ClockOptions{Now: wall, Registerer: registry})
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
-		Registerer: registry})
+		Now: wall, Registerer: registry})
 	if err != nil {
 		return nil, fmt.Errorf("make the verifier: %w", err)
 	}

@@ -1,4 +1,4 @@
-package load
+package sim
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 func Check(ctx context.Context, ledger *ledger.Ledger, r *Report) error {
 	found, err := inspect.Run(ctx, ledger, inspect.Options{Acknowledged: r.acknowledged})
 	if err != nil {
-		return fmt.Errorf("check the load against the ledger: %w", err)
+		return fmt.Errorf("check the run against the ledger: %w", err)
 	}
 	l := &Ledger{
 		Events: found.Events, Bookings: found.Bookings, Refused: found.Refused,

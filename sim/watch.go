@@ -1,4 +1,4 @@
-package load
+package sim
 
 import (
 	"context"
@@ -87,7 +87,7 @@ type watching struct {
 // watch connects the watchers. One that cannot connect yet keeps trying.
 func (r *run) watch(ctx context.Context) *watching {
 	w := &watching{by: make(map[string]*watcher), news: make(chan struct{}, 1), lag: newHistogram()}
-	if r.NATS == "" {
+	if r.NATS == nil {
 		return w
 	}
 	var mu sync.Mutex
@@ -125,16 +125,16 @@ func (a *actor) watch(ctx context.Context, all *watching, subject string) (*watc
 		seen: make(map[booking.EventID]bool), received: make(map[eventKey]int), latest: make(map[booking.ID]int),
 	}
 	lasting := context.WithoutCancel(ctx)
-	conn, err := bus.Connect(bus.Config{
-		URL: a.run.NATS, CA: a.run.CA, Name: "pillion-load", Inbox: a.id, Changed: w.changed,
-		Token: func() string {
-			ctx, cancel := context.WithTimeout(lasting, a.run.Timeout)
-			defer cancel()
-			// Without a token the server refuses the connection, and the client tries again.
-			token, _ := a.bearer(ctx)
-			return token
-		},
-	})
+	c := *a.run.NATS
+	c.Name, c.Inbox, c.Changed = "pillion-sim", a.id, w.changed
+	c.Token = func() string {
+		ctx, cancel := context.WithTimeout(lasting, a.run.Timeout)
+		defer cancel()
+		// Without a token the server refuses the connection, and the client tries again.
+		token, _ := a.bearer(ctx)
+		return token
+	}
+	conn, err := bus.Connect(c)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}

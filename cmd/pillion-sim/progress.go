@@ -8,10 +8,10 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/sim"
 )
 
-// A progress prints the progress of a load: on a terminal in one line that it overwrites, and
+// A progress prints the progress of a run: on a terminal in one line that it overwrites, and
 // otherwise as a line every lineEvery.
 type progress struct {
 	out      io.Writer
@@ -27,13 +27,13 @@ func newProgress(w io.Writer) *progress {
 	return &progress{out: w, terminal: ok && term.IsTerminal(int(f.Fd())), shown: time.Now()}
 }
 
-func (p *progress) show(s load.Snapshot) {
+func (p *progress) show(s sim.Snapshot) {
 	if !p.terminal && time.Since(p.shown) < lineEvery {
 		return
 	}
 	p.shown = time.Now()
 	line := fmt.Sprintf("%s %s: ", s.Phase, s.Elapsed.Round(time.Second))
-	if s.Phase == load.Registering {
+	if s.Phase == sim.Registering {
 		line += fmt.Sprintf("%d of %d", s.Accounts, s.People)
 	} else {
 		line += fmt.Sprintf("booked %d, accepted %d, completed %d, cancelled %d; p99 %s; ",

@@ -1,4 +1,4 @@
-package load_test
+package sim_test
 
 import (
 	"encoding/json"
@@ -11,8 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/sim"
 )
 
 // TestWatchersCount omits one event, sends one twice and one too late: all are counted, and the
@@ -48,10 +49,10 @@ func TestWatchersCount(t *testing.T) {
 		}
 		answer(w, http.StatusOK, map[string]any{"booking_id": id})
 	}}
-	c := config(f)
-	c.NATS, c.Rate, c.Duration, c.Patience = env.URL(), 10, 500*time.Millisecond, 5*time.Second
+	c := config(t, f, sim.Crowd{Rate: 10})
+	c.NATS, c.Duration, c.Patience = &bus.Config{URL: env.URL()}, 500*time.Millisecond, 5*time.Second
 	r := run(t, c)
-	want := load.Watched{Watchers: 11, Events: 5, Duplicates: 1, OutOfOrder: 1, Expected: 5, Missing: 1,
+	want := sim.Watched{Watchers: 11, Events: 5, Duplicates: 1, OutOfOrder: 1, Expected: 5, Missing: 1,
 		Lag: r.Watched.Lag}
 	if r.Watched != want || want.Lag.Count != 6 || r.Good() || len(r.Violations) > 0 {
 		t.Errorf("%+v, want %+v; good %v", r.Watched, want, r.Good())

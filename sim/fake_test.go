@@ -1,4 +1,4 @@
-package load_test
+package sim_test
 
 import (
 	"encoding/base64"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 
@@ -30,8 +31,8 @@ func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
-	if parts := strings.Split(path, "/"); len(parts) > 3 {
-		path = "/bookings//" + parts[3]
+	if parts := strings.Split(path, "/"); len(parts) > 2 {
+		path = strings.Join(slices.Replace(parts, 2, 3, ""), "/") // without the booking's ID
 	}
 	f.mu.Lock()
 	f.seen = append(f.seen, r.Method+" "+path)

@@ -1,4 +1,4 @@
-package load
+package sim
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 	"github.com/example/pillion/bus/inspect"
 )
 
-// A Report is the result of a load. It contains no tokens, passwords or start codes.
+// A Report is the result of a run. It contains no tokens, passwords or start codes.
 type Report struct {
 	Name    string    `json:"name"`
 	Seed    uint64    `json:"seed"`
@@ -23,7 +23,9 @@ type Report struct {
 	Seconds float64   `json:"seconds"` // how long users booked
 	Users   int       `json:"users"`
 	Riders  int       `json:"raiders"`
-	Rate    float64   `json:"rate"` // bookings per second, as configured
+	Speed   float64   `json:"speed"` // of the scene's clock
+
+	Figures *Figures `json:"figures"` // what people have got; nil if Config.Forget is set
 
 	Dropped    int                  `json:"dropped"` // due bookings that Config.InFlight prevented
 	Operations map[Op]Operation     `json:"operations"`
@@ -73,7 +75,7 @@ func latencyOf(h *hdrhistogram.Histogram) Latency {
 
 // A Ledger is the result of an inspection of the ledger.
 type Ledger struct {
-	// all verified events, not only those of the load
+	// all verified events, not only those of the run
 	Events   map[booking.Kind]int  `json:"events"`
 	Bookings map[booking.State]int `json:"bookings"`
 	Refused  map[string]int        `json:"refused"` // messages that failed verification
@@ -95,7 +97,7 @@ type Finding struct {
 // Acknowledged returns the events of successful answers, in the order of the answers.
 func (r *Report) Acknowledged() []inspect.Acknowledged { return r.acknowledged }
 
-// Good reports whether the load found no faults: no violation, no finding in the ledger, and no
+// Good reports whether the run found no faults: no violation, no finding in the ledger, and no
 // event that a watcher missed. It is true as well if the ledger was not checked.
 func (r *Report) Good() bool {
 	return len(r.Violations) == 0 && r.Watched.Missing == 0 && (r.Ledger == nil || len(r.Ledger.Findings) == 0)
@@ -106,12 +108,14 @@ func (r *Report) Summarize(w io.Writer) error {
 	var b strings.Builder
 	requested := r.Operations[Book].Latency.Count
 	fmt.Fprintf(&b,
-		"%d users requested %d bookings in %.1f s (%.1f per second, target %g), with %d raiders. Seed %d.\n",
-		r.Users, requested, r.Seconds, float64(requested)/max(r.Seconds, 1e-9), r.Rate, r.Riders, r.Seed)
+		"%d users requested %d bookings in %.1f s (%.1f per second), with %d raiders. Seed %d.\n",
+		r.Users, requested, r.Seconds, float64(requested)/max(r.Seconds, 1e-9), r.Riders, r.Seed)
 	if r.Dropped > 0 {
 		fmt.Fprintf(&b, "%d more were due and were dropped, because too many requests were in flight.\n", r.Dropped)
 	}
-	fmt.Fprintf(&b, "Acknowledged: %s.\n\n", counts(r.Events))
+	fmt.Fprintf(&b, "Acknowledged: %s.\n", counts(r.Events))
+	r.Figures.summarize(&b)
+	b.WriteString("\n")
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "ms\tsteps\tp50\tp90\tp99\tp99.9\tmax\tlongest answer\t")
 	for _, op := range slices.Sorted(maps.Keys(r.Operations)) {

@@ -1,4 +1,4 @@
-package load
+package sim
 
 import (
 	"fmt"
@@ -19,7 +19,7 @@ type Phase string
 // The phases of a run.
 const (
 	Registering Phase = "accounts" // creating the accounts
-	Loading     Phase = "load"     // booking
+	Playing     Phase = "play"     // booking
 	Finishing   Phase = "finish"   // finishing what has begun
 )
 
@@ -68,6 +68,8 @@ type opStats struct {
 type acknowledged struct {
 	inspect.Acknowledged
 	role       booking.Role
+	rider      *rider // who has caused it, if it was a rider
+	fare       int64  // of an acceptance; 0: unknown
 	owner      string // the ID of the booking's user, or "" if that is not a user of this run
 	start, end time.Time
 }
@@ -77,6 +79,9 @@ const violationLimit = 1000
 
 // stats counts the results of a run. It is safe for concurrent use.
 type stats struct {
+	happened func(acknowledged) // is told of every acknowledged event
+	forget   bool               // whether to keep counts only
+
 	mu         sync.Mutex
 	keep       bool
 	calls      []Call
@@ -88,9 +93,9 @@ type stats struct {
 	kinds      map[booking.Kind]int
 }
 
-func newStats(keep bool) *stats {
+func newStats(c Config) *stats {
 	return &stats{
-		keep: keep, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
+		keep: c.Record, forget: c.Forget, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
 		now: Snapshot{Phase: Registering}, since: time.Now(),
 	}
 }
@@ -151,9 +156,12 @@ func (st *stats) step(last Call) {
 }
 
 func (st *stats) acknowledge(a acknowledged) {
+	st.happened(a)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.acks = append(st.acks, a)
+	if !st.forget {
+		st.acks = append(st.acks, a)
+	}
 	st.kinds[a.Kind]++
 }
 
@@ -194,12 +202,13 @@ func (st *stats) snapshot() Snapshot {
 }
 
 // report returns the Report of a finished run.
-func (st *stats) report(r *run, began time.Time, lasted time.Duration, seen Watched) *Report {
+func (st *stats) report(r *run, lasted time.Duration, seen Watched) *Report {
+	figures := r.figures()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	rep := &Report{
-		Name: r.Name, Seed: r.Seed, Began: began.UTC(), Seconds: lasted.Seconds(),
-		Users: r.Users, Riders: r.Riders, Rate: r.Rate,
+		Name: r.Name, Seed: r.Seed, Began: r.began.UTC(), Seconds: lasted.Seconds(),
+		Users: r.Scene.Users, Riders: len(r.Scene.Riders), Speed: r.Speed, Figures: figures,
 		Dropped: st.now.Dropped, Operations: make(map[Op]Operation), Events: maps.Clone(st.kinds), Watched: seen,
 		Violations: st.violations, MoreViolations: st.now.Violations - len(st.violations), Calls: st.calls,
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/sim"
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/web/webtest"
 )
@@ -44,10 +44,10 @@ func TestLoad(t *testing.T) {
 		t.Cleanup(s.Close)
 		return "--" + service + "-url=" + s.URL
 	}
-	put := func(args ...string) (status int, r load.Report, said string) {
+	put := func(args ...string) (status int, r sim.Report, said string) {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "result.json")
-		status, stdout, stderr := proctest.Finish(t, "pillion-load", append([]string{
+		status, stdout, stderr := proctest.Finish(t, "pillion-sim", append([]string{
 			"--auth-url=" + fronts["authsvc"], "--user-url=" + fronts["usersvc"], "--rider-url=" + fronts["ridersvc"],
 			"--nats-url=" + system.At["nats"],
 			"--users=4", "--riders=4", "--think=20ms", "--rate=20", "--duration=1s", "--patience=15s", "--json=" + file,
@@ -67,7 +67,7 @@ func TestLoad(t *testing.T) {
 		}
 		return status, r, stdout + stderr
 	}
-	found := func(r load.Report) (what []string) {
+	found := func(r sim.Report) (what []string) {
 		if r.Ledger == nil {
 			t.Fatal("the ledger was not checked")
 		}
@@ -81,9 +81,9 @@ func TestLoad(t *testing.T) {
 	if status != 0 || len(found(r)) > 0 || len(r.Violations) > 0 || r.Ledger.Checked == 0 {
 		t.Errorf("all is well: status %d, %v, %v\n%s", status, found(r), r.Violations, said)
 	}
-	for _, op := range []load.Op{load.Register, load.Login, load.Book, load.Accept, load.Arrive, load.Start,
-		load.Complete, load.Position, load.Online, load.Offline} {
-		if r.Operations[op].Steps[load.Done] == 0 {
+	for _, op := range []sim.Op{sim.Register, sim.Login, sim.Book, sim.Accept, sim.Arrive, sim.Start,
+		sim.Complete, sim.Position, sim.Online, sim.Offline} {
+		if r.Operations[op].Steps[sim.Done] == 0 {
 			t.Errorf("no step %s\n%s", op, said)
 		}
 	}
@@ -205,9 +205,9 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		"--jwt-expiry=3s")
 	file := filepath.Join(t.TempDir(), "result.json")
 	fronts := checkedServices(t, system)
-	loading := proctest.Begin(t, "pillion-load", "--auth-url="+fronts["authsvc"], "--user-url="+fronts["usersvc"],
+	loading := proctest.Begin(t, "pillion-sim", "--auth-url="+fronts["authsvc"], "--user-url="+fronts["usersvc"],
 		"--rider-url="+fronts["ridersvc"], "--nats-url="+system.At["nats"],
-		"--users=2", "--riders=2", "--think=20ms", "--duration=10m", "--json="+file,
+		"--users=2", "--riders=2", "--think=20ms", "--rate=10", "--duration=10m", "--json="+file,
 		"--operator-key="+filepath.Join(data, "services", "operator.nk"))
 	// This is long enough for tokens, and the watchers' connections, to expire.
 	wait.Until(t, "sixty bookings", func() bool {
@@ -221,7 +221,7 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	})
 	loading.Signal(t, os.Interrupt)
 	status := loading.Wait(t)
-	var r load.Report
+	var r sim.Report
 	result, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(result, &r)
@@ -230,9 +230,9 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		r.Seconds > 300 {
 		t.Errorf("it ended with %d, %v, after %g s\n%s", status, err, r.Seconds, loading.Tail(60))
 	}
-	if w := r.Watched; r.Operations[load.Refresh].Steps[load.Done] == 0 || w.Breaks == 0 || w.Events == 0 ||
+	if w := r.Watched; r.Operations[sim.Refresh].Steps[sim.Done] == 0 || w.Breaks == 0 || w.Events == 0 ||
 		w.Missing > 0 {
-		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[load.Refresh], w, loading.Tail(60))
+		t.Errorf("tokens ran out: %+v, %+v\n%s", r.Operations[sim.Refresh], w, loading.Tail(60))
 	}
 
 	for _, c := range []struct {
@@ -240,32 +240,32 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 		lines int
 		says  string
 	}{
-		{[]string{"--rate=0", "--users=none", "--user-url=127.0.0.1"}, 3, "--user-url (USER_URL) must look like http://host:3000"},
+		{[]string{"--rate=-1", "--users=none", "--user-url=127.0.0.1"}, 3, "--user-url (USER_URL) must look like http://host:3000"},
 		{[]string{"--operator-key=" + file + ".nk"}, 1, "--operator-key (OPERATOR_KEY_FILE)"},
 		{[]string{"--json=" + file + "/in"}, 1, "--json"},
 		{[]string{"--name=A b"}, 1, "The name of a run"},
 	} {
-		status, _, stderr := proctest.Finish(t, "pillion-load", c.args...)
+		status, _, stderr := proctest.Finish(t, "pillion-sim", c.args...)
 		if status != 2 || strings.Count(stderr, "\n") != c.lines || !strings.Contains(stderr, c.says) {
 			t.Errorf("%q: status %d, want 2 and %d sentences:\n%s", c.args, status, c.lines, stderr)
 		}
 	}
-	if status, _, stderr := proctest.Finish(t, "pillion-load", "--auth-url=http://"+bustest.FreeAddr(t),
+	if status, _, stderr := proctest.Finish(t, "pillion-sim", "--auth-url=http://"+bustest.FreeAddr(t),
 		"--patience=1s"); status != 1 || !strings.Contains(stderr, "Cannot reach authsvc") {
 		t.Errorf("no authsvc: status %d, want 1: %s", status, stderr)
 	}
 }
 
-// TestLoadIsDocumented checks that the flags and variables in docs/load.md are those of --help.
-func TestLoadIsDocumented(t *testing.T) {
+// TestSimulationIsDocumented checks that the flags and variables in docs/simulation.md are those of --help.
+func TestSimulationIsDocumented(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/load.md")
+	page, err := os.ReadFile("../../docs/simulation.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	documented := regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\| (?:`([A-Z_]+)`)?").FindAllStringSubmatch(string(page),
 		-1)
-	_, help, _ := proctest.Finish(t, "pillion-load", "--help")
+	_, help, _ := proctest.Finish(t, "pillion-sim", "--help")
 	shown := regexp.MustCompile(`(?m)^ +--([a-z-]+)(?:[= ]|$)`).FindAllStringSubmatch(help, -1)
 	var want, got []string
 	for _, m := range shown {

@@ -1,4 +1,4 @@
-package load
+package sim
 
 import (
 	"cmp"
@@ -25,11 +25,14 @@ import (
 type actor struct {
 	run   *run
 	role  booking.Role
+	rider *rider // itself, if the actor is one
 	email string
 	id    string // known once logged in
 	turn  atomic.Uint64
 
-	session sync.Mutex // held while a new token is requested
+	// session has a place for the step that requests a new token. It is no mutex: virtual time does
+	// not pass while one is waited for.
+	session chan struct{}
 
 	mu       sync.Mutex
 	random   *rand.Rand
@@ -43,12 +46,12 @@ type actor struct {
 
 // createActors creates all accounts and logs them in.
 func (r *run) createActors(ctx context.Context) error {
-	r.stats.expect(r.Users + r.Riders)
-	for i := range r.Users {
+	r.stats.expect(r.Scene.Users + len(r.Scene.Riders))
+	for i := range r.Scene.Users {
 		r.users = append(r.users, &user{actor: r.newActor(booking.User, i)})
 	}
-	for i := range r.Riders {
-		r.riders = append(r.riders, &rider{actor: r.newActor(booking.Rider, i)})
+	for i, profile := range r.Scene.Riders {
+		r.riders = append(r.riders, newRider(r.newActor(booking.Rider, i), profile))
 	}
 	var group errgroup.Group
 	// Each account costs authsvc two slow password hashes. It computes one less at a time than it
@@ -64,19 +67,19 @@ func (r *run) createActors(ctx context.Context) error {
 }
 
 func (r *run) newActor(role booking.Role, i int) *actor {
-	a := &actor{run: r, role: role, email: fmt.Sprintf("%s-%d@load.example.com", r.Name, i)}
+	a := &actor{run: r, role: role, session: make(chan struct{}, 1), email: fmt.Sprintf("%s-%d@sim.example.com", r.Name, i)}
 	stream := uint64(i) << 1
 	if role == booking.Rider {
 		stream++
 	}
-	a.random = rand.New(rand.NewPCG(r.Seed, stream)) //nolint:gosec // no secret
+	a.random = random(r.Seed, stream)
 	a.turn.Store(uint64(i))
 	return a
 }
 
-// errAccounts means that the accounts of a load cannot be created or used. Its message gives the
+// errAccounts means that the accounts of a run cannot be created or used. Its message gives the
 // reason.
-var errAccounts = fault.New(fault.Unavailable, "load_accounts", "Cannot create the accounts of the load.")
+var errAccounts = fault.New(fault.Unavailable, "simulation_accounts", "Cannot create the accounts of the simulation.")
 
 // signUp creates the account, if it does not exist, and logs in.
 func (a *actor) signUp(ctx context.Context) error {
@@ -96,19 +99,19 @@ func (a *actor) signUp(ctx context.Context) error {
 
 // refusal returns the error for a registration or a login that failed.
 func (a *actor) refusal(r result) error {
-	message := fmt.Sprintf("Cannot create the accounts of the load: authsvc answered %s with %d %s.", r.Op, r.Status,
+	message := fmt.Sprintf("Cannot create the accounts of the simulation: authsvc answered %s with %d %s.", r.Op, r.Status,
 		r.Code)
 	switch {
 	case r.Outcome == Limited:
-		message = "authsvc limits registrations from this network. For a load test start it with " +
+		message = "authsvc limits registrations from this network. For a simulation start it with " +
 			"--address-limit 1000000 --request-limit 0, and usersvc and ridersvc with --request-limit 0."
 	case r.Status == 0:
-		message = "Cannot reach authsvc to create the accounts of the load. Check that it is running, and its address."
+		message = "Cannot reach authsvc to create the accounts of the simulation. Check that it is running, and its address."
 	case r.Op == Login && r.Status == http.StatusUnauthorized:
 		message = "There are accounts of this name with another password. Choose another name, or use their password."
 	case r.Op == Login && r.Status == http.StatusForbidden:
 		message = "New raiders need approval before they can log in. " +
-			"Start authsvc without --approve-riders for a load test."
+			"Start authsvc without --approve-riders for a simulation."
 	}
 	return errAccounts.Saying(message)
 }
@@ -174,8 +177,12 @@ func (a *actor) bearer(ctx context.Context) (string, bool) {
 	if token, fresh, _ := a.current(); fresh {
 		return token, true
 	}
-	a.session.Lock()
-	defer a.session.Unlock()
+	select {
+	case a.session <- struct{}{}:
+	case <-ctx.Done():
+		return "", false
+	}
+	defer func() { <-a.session }()
 	if token, fresh, _ := a.current(); fresh {
 		return token, true // another step has refreshed it meanwhile
 	}
@@ -259,16 +266,42 @@ func (a *actor) float() float64 {
 	return a.random.Float64()
 }
 
+// somewhere returns a random place.
+func (a *actor) somewhere(pick func(*rand.Rand) booking.Place) booking.Place {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return pick(a.random)
+}
+
 // soon returns the due time of the next step: after half to one and a half times Think.
 func (a *actor) soon() time.Time {
-	return time.Now().Add(time.Duration((0.5 + a.float()) * float64(a.run.Think)))
+	return time.Now().Add(a.run.ours(time.Duration((0.5 + a.float()) * float64(a.run.Scene.Think))))
 }
+
+// act carries out an operation on a booking.
+func (a *actor) act(
+	ctx context.Context, op Op, id booking.ID, verb string, body map[string]any, kind booking.Kind, due time.Time,
+) result {
+	hosts := a.run.User
+	if a.role == booking.Rider {
+		hosts = a.run.Rider
+	}
+	return a.do(ctx, step{
+		op: op, method: http.MethodPost, hosts: hosts, path: "/bookings/" + string(id) + "/" + verb, body: body,
+		key: booking.NewID(), booking: id, due: due, kind: kind, into: new(bookingAnswer),
+	})
+}
+
+func (a *actor) stars() int { return 1 + int(a.float()*5) }
 
 // acknowledged returns the event that a successful step must have added to the ledger.
 func (a *actor) acknowledged(s step, c Call) acknowledged {
 	k := acknowledged{
-		Acknowledged: inspect.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, start: c.Start,
-		end: c.End,
+		Acknowledged: inspect.Acknowledged{Booking: c.Booking, Kind: s.kind, Actor: a.id}, role: a.role, rider: a.rider,
+		start: c.Start, end: c.End,
+	}
+	if b, ok := s.into.(*bookingAnswer); ok {
+		k.fare = b.Fare
 	}
 	if u := a.run.owner(c.Booking); u != nil {
 		k.owner = u.id

@@ -1,6 +1,7 @@
-package load_test
+package sim_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,23 +14,29 @@ import (
 	"time"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/load"
+	"github.com/example/pillion/sim"
 )
 
 // config returns a load on fake services without a network. In a synctest bubble its clock is
-// exact.
-func config(f *fake) load.Config {
+// exact. Zero fields of the crowd have other defaults than usual.
+func config(t *testing.T, f *fake, c sim.Crowd) sim.Config {
+	t.Helper()
+	c.Users, c.Riders, c.Rate = cmp.Or(c.Users, 10), 1, cmp.Or(c.Rate, 100)
+	c.Seed, c.Think, c.Weights = 1, cmp.Or(c.Think, time.Second), &sim.Weights{}
+	scene, err := c.Scene()
+	if err != nil {
+		t.Fatal(err)
+	}
 	at := []string{"http://pillion.example"}
-	return load.Config{
-		Auth: at, User: at, Rider: at, Users: 10, Riders: 1, Rate: 100, Duration: 2 * time.Second, Think: time.Second,
-		Seed:    1,
-		Weights: &load.Weights{}, HTTP: &http.Client{Transport: f}, Record: true,
+	return sim.Config{
+		Auth: at, User: at, Rider: at, Scene: scene, Duration: 2 * time.Second, Seed: 1,
+		HTTP: &http.Client{Transport: f}, Record: true,
 	}
 }
 
-func run(t *testing.T, c load.Config) *load.Report {
+func run(t *testing.T, c sim.Config) *sim.Report {
 	t.Helper()
-	r, err := load.Run(t.Context(), c)
+	r, err := sim.Run(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +55,8 @@ func TestStallShows(t *testing.T) {
 			}
 			answer(w, http.StatusOK, map[string]any{"booking_id": keyed(r)})
 		}}
-		r := run(t, config(f))
-		l := r.Operations[load.Book].Latency
+		r := run(t, config(t, f, sim.Crowd{}))
+		l := r.Operations[sim.Book].Latency
 		if l.Count != 200 || r.Dropped != 0 || r.Events[booking.Requested] != 200 {
 			t.Errorf("%d bookings, %d dropped, %d acknowledged; want 200, none and 200", l.Count, r.Dropped,
 				r.Events[booking.Requested])
@@ -60,7 +67,7 @@ func TestStallShows(t *testing.T) {
 			t.Errorf("%+v, want 0, 800, 980 and at most 1,000 ms", l)
 		}
 		for _, call := range r.Calls {
-			if call.Op == load.Book && !call.Start.Equal(call.Due) {
+			if call.Op == sim.Book && !call.Start.Equal(call.Due) {
 				t.Fatalf("a booking was due at %v and requested at %v", call.Due, call.Start)
 			}
 		}
@@ -78,8 +85,8 @@ func TestObeysRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := make(map[string]time.Time)
 		f := &fake{}
-		c := config(f)
-		c.Rate, c.Users, c.Duration = 10, 2, time.Second
+		c := config(t, f, sim.Crowd{Rate: 10, Users: 2})
+		c.Duration = time.Second
 		first := ""
 		f.say = map[string]http.HandlerFunc{"POST /book": func(w http.ResponseWriter, r *http.Request) {
 			f.mu.Lock()
@@ -97,8 +104,8 @@ func TestObeysRetryAfter(t *testing.T) {
 			answer(w, http.StatusOK, map[string]any{"booking_id": keyed(r)})
 		}}
 		r := run(t, c)
-		book := r.Operations[load.Book]
-		if book.Answers["200"] != 10 || book.Answers["503 away"] != 1 || book.Steps[load.Done] != 10 || !r.Good() {
+		book := r.Operations[sim.Book]
+		if book.Answers["200"] != 10 || book.Answers["503 away"] != 1 || book.Steps[sim.Done] != 10 || !r.Good() {
 			t.Errorf("%+v, %+v", book, r.Violations)
 		}
 		// Five of ten bookings are of the user who waits: due at 0, 200 … 800 ms, and requested at
@@ -109,7 +116,7 @@ func TestObeysRetryAfter(t *testing.T) {
 		}
 		keys := make(map[string]int)
 		for _, call := range r.Calls {
-			if call.Op == load.Book {
+			if call.Op == sim.Book {
 				keys[call.Key]++
 			}
 		}
@@ -127,12 +134,12 @@ func TestDrops(t *testing.T) {
 			<-time.After(5 * time.Second)
 			answer(w, http.StatusOK, map[string]any{"booking_id": keyed(r)})
 		}}
-		c := config(f)
+		c := config(t, f, sim.Crowd{})
 		c.InFlight = 30
 		r := run(t, c)
-		if r.Dropped != 170 || r.Operations[load.Book].Calls != 30 || r.Seconds != 2 {
+		if r.Dropped != 170 || r.Operations[sim.Book].Calls != 30 || r.Seconds != 2 {
 			t.Errorf("%d dropped and %d requested in %g s, want 170 and 30 in 2", r.Dropped,
-				r.Operations[load.Book].Calls, r.Seconds)
+				r.Operations[sim.Book].Calls, r.Seconds)
 		}
 	})
 }
@@ -143,37 +150,35 @@ func TestAnswers(t *testing.T) {
 		name    string
 		call    string
 		say     http.HandlerFunc
-		outcome load.Outcome
+		outcome sim.Outcome
 		good    bool
 	}{
-		{"500", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "internal") }, load.Violation, false},
-		{"503 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "away") }, load.Violation, false},
-		{"429 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "limited") }, load.Violation, false},
-		{"a reused key", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 422, "key_reused") }, load.Violation, false},
-		{"a refused token that has not expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "invalid_token") }, load.Violation, false},
-		{"an expired token that cannot have expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "token_expired") }, load.Violation, false},
+		{"500", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "internal") }, sim.Violation, false},
+		{"503 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "away") }, sim.Violation, false},
+		{"429 without Retry-After", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 429, "limited") }, sim.Violation, false},
+		{"a reused key", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 422, "key_reused") }, sim.Violation, false},
+		{"a refused token that has not expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "invalid_token") }, sim.Violation, false},
+		{"an expired token that cannot have expired", "POST /book", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "token_expired") }, sim.Violation, false},
 		{"another booking than requested", "POST /book", func(w http.ResponseWriter, _ *http.Request) {
 			answer(w, 200, map[string]any{"booking_id": booking.NewID()})
-		}, load.Violation, false},
-		{"no booking", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{}) }, load.Violation, false},
-		{"no JSON", "POST /book", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, load.Violation, false},
-		{"a conflict without a reason", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, load.Violation, false},
-		{"another rider was faster", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "already_accepted") }, load.Refused, true},
-		{"none is open", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "no_open_bookings") }, load.Refused, true},
-		{"404 without a code", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "") }, load.Violation, false},
+		}, sim.Violation, false},
+		{"no booking", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { answer(w, 200, map[string]any{}) }, sim.Violation, false},
+		{"no JSON", "POST /book", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, sim.Violation, false},
+		{"a conflict without a reason", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(409) }, sim.Violation, false},
+		{"another rider was faster", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 409, "already_accepted") }, sim.Refused, true},
+		{"none is open", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "no_open_bookings") }, sim.Refused, true},
+		{"404 without a code", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 404, "") }, sim.Violation, false},
 		{"429 with Retry-After", "POST /accept-booking", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "60")
 			refuse(w, 429, "limited")
-		}, load.Limited, true},
+		}, sim.Limited, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				conf := config(&fake{say: map[string]http.HandlerFunc{c.call: c.say}})
-				conf.Rate = 1
-				r := run(t, conf)
-				op := load.Book
+				r := run(t, config(t, &fake{say: map[string]http.HandlerFunc{c.call: c.say}}, sim.Crowd{Rate: 1}))
+				op := sim.Book
 				if strings.HasSuffix(c.call, "accept-booking") {
-					op = load.Accept
+					op = sim.Accept
 				}
 				o := r.Operations[op]
 				if o.Steps[c.outcome] == 0 || len(o.Steps) != 1 || r.Good() != c.good ||
@@ -181,7 +186,7 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%+v, good %v, want only %s, and good %v; violations %+v", o, r.Good(), c.outcome, c.good,
 						r.Violations)
 				}
-				if n := len(r.Acknowledged()); op == load.Book && n != 0 {
+				if n := len(r.Acknowledged()); op == sim.Book && n != 0 {
 					t.Errorf("%d acknowledged", n)
 				}
 			})
@@ -194,9 +199,9 @@ func TestAnswers(t *testing.T) {
 func TestBrokenAndUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
-		c := config(f)
+		c := config(t, f, sim.Crowd{Rate: 1})
 		// Each user has made two calls before, to the first two instances.
-		c.Rate, c.Duration, c.User = 1, time.Second, []string{"http://broken.example", "http://good.example",
+		c.Duration, c.User = time.Second, []string{"http://broken.example", "http://good.example",
 			"http://down.example"}
 		broken := errors.New("it broke off")
 		c.HTTP = &http.Client{Transport: through(func(r *http.Request) (*http.Response, error) {
@@ -212,7 +217,7 @@ func TestBrokenAndUnreachable(t *testing.T) {
 		var got []string
 		keys := make(map[string]bool)
 		for _, call := range r.Calls {
-			if call.Op == load.Book {
+			if call.Op == sim.Book {
 				got = append(got, fmt.Sprintf("%d %s %s", call.Try, call.Instance, call.Outcome))
 				keys[call.Key] = true
 			}
@@ -242,8 +247,8 @@ func TestRefresh(t *testing.T) {
 				refuse(w, http.StatusUnauthorized, "invalid_refresh_token")
 			},
 		}
-		c := config(f)
-		c.Users, c.Rate, c.Duration, c.Think = 1, 1, 5*time.Minute, 10*time.Second
+		c := config(t, f, sim.Crowd{Users: 1, Rate: 1, Think: 10 * time.Second})
+		c.Duration = 5 * time.Minute
 		r := run(t, c)
 		if !r.Good() || r.Events[booking.Requested] != 300 {
 			t.Errorf("%d booked; %+v", r.Events[booking.Requested], r.Violations)
@@ -261,7 +266,7 @@ func TestStopsEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 995*time.Millisecond)
 		defer cancel()
-		r, err := load.Run(ctx, config(&fake{}))
+		r, err := sim.Run(ctx, config(t, &fake{}, sim.Crowd{}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,12 +279,16 @@ func TestStopsEarly(t *testing.T) {
 // TestRefusals runs invalid loads: all invalid fields are reported together, and failing accounts
 // with the remedy.
 func TestRefusals(t *testing.T) {
-	_, err := load.Run(t.Context(), load.Config{
-		User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Rate: -1,
-		Weights: &load.Weights{Cancel: 2},
+	_, err := sim.Run(t.Context(), sim.Config{
+		User: []string{"nowhere"}, Rider: []string{"http://x"}, Name: "A b", Speed: -1,
 	})
-	if !errors.Is(err, load.ErrConfig) || strings.Count(err.Error(), "\n") != 4 {
+	if !errors.Is(err, sim.ErrConfig) || strings.Count(err.Error(), "\n") != 4 {
 		t.Errorf("%v, want five sentences", err)
+	}
+	for _, c := range []sim.Crowd{{Rate: -1}, {Weights: &sim.Weights{Cancel: 2}}} {
+		if _, err := c.Scene(); !errors.Is(err, sim.ErrConfig) {
+			t.Errorf("%+v: %v, want ErrConfig", c, err)
+		}
 	}
 	for code, c := range map[string]struct {
 		call   string
@@ -293,7 +302,7 @@ func TestRefusals(t *testing.T) {
 				w.Header().Set("Retry-After", c.wait)
 				refuse(w, c.status, "x")
 			}}}
-			if _, err := load.Run(t.Context(), config(f)); err == nil || !strings.Contains(err.Error(), code) {
+			if _, err := sim.Run(t.Context(), config(t, f, sim.Crowd{})); err == nil || !strings.Contains(err.Error(), code) {
 				t.Errorf("%v, want a message with %q", err, code)
 			}
 		})

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/example/pillion/cmd/internal/program"
+	"github.com/example/pillion/cmd/internal/wiring"
+	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/pipe"
+	"github.com/example/pillion/internal/retry"
+	"github.com/example/pillion/sim"
+)
+
+// The city of a demonstration: small, and a little faster than life.
+const (
+	cityUsers, cityRiders = 24, 20
+	cityRides             = 30.0 // an hour of the city
+	citySpeed             = 4.0
+	cityName              = "city"
+	// cityPassword is as public as those of the demo accounts.
+	cityPassword = "everybody in the city"
+)
+
+// errCity means that there is a city without a demonstration.
+var errCity = fault.New(fault.Invalid, "city",
+	"--city (PILLION_CITY) plays people who book and ride, and needs --demo: their password is public.")
+
+// city returns the endpoints by which the people of a city reach the services inside this process,
+// and the task that plays them. Nobody else can use those endpoints, so no limit by network counts
+// what they do.
+func (c all) city(log *slog.Logger, auth, user, rider http.Handler) ([]wiring.Endpoint, program.Task) {
+	hosts := map[string]*pipe.Listener{}
+	var endpoints []wiring.Endpoint
+	at := func(name string, h http.Handler) []string {
+		hosts[name] = pipe.Listen()
+		endpoints = append(endpoints, wiring.Endpoint{Listener: hosts[name], Handler: h})
+		return []string{"http://" + name}
+	}
+	people := sim.Config{
+		Auth: at("authsvc", auth), User: at("usersvc", user), Rider: at("ridersvc", rider),
+		Scene: sim.City{Users: cityUsers, Riders: cityRiders, Rides: cityRides, Seed: 1}.Scene(),
+		Speed: citySpeed, Duration: 100 * 365 * 24 * time.Hour, Forget: true,
+		Name: cityName, Password: cityPassword, Log: log,
+		HTTP: &http.Client{Transport: &http.Transport{
+			MaxIdleConnsPerHost: cityRiders, IdleConnTimeout: time.Minute,
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				name, _, err := net.SplitHostPort(addr)
+				if err != nil {
+					return nil, err
+				}
+				return hosts[name].Dial(ctx)
+			},
+		}},
+	}
+	return endpoints, func(ctx context.Context) error {
+		// The services may not be ready for a while.
+		p := retry.Policy{First: time.Second, Longest: 30 * time.Second, Notify: func(err error, _ time.Duration) {
+			log.Warn("the city has no people yet", "error", err)
+		}}
+		err := p.Do(ctx, func() error {
+			_, err := sim.Run(ctx, people)
+			return err
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+}
