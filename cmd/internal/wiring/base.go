@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/trust"
+	"github.com/example/pillion/bus/vitals"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/retry"
@@ -131,6 +133,9 @@ func NewBase(log *slog.Logger, trusted string, at bus.Config, others ...bus.Conf
 			return nil, err
 		}
 	}
+	if at.InProcess == nil {
+		b.watchNATS()
+	}
 	b.Clock = trust.NewClock(conn, trust.ClockOptions{Registerer: registry})
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
 		Registerer: registry})
@@ -225,6 +230,16 @@ func (b *Base) component() Component {
 			{Name: "clock", Ready: b.Clock.Ready},
 		},
 	}
+}
+
+// measures returns the task that measures streams and buckets, about which the connection may ask.
+func (b *Base) measures(streams ...string) program.Task {
+	for i, s := range streams {
+		if slices.Contains(bus.Buckets(), s) {
+			streams[i] = bus.BucketStream(s)
+		}
+	}
+	return vitals.New(b.Conn, streams...).Run
 }
 
 // connected returns nil if all connections of the process are up, or the first error.
