@@ -67,6 +67,9 @@ func (s *Service) record(w http.ResponseWriter, r *http.Request, what action, a 
 		res = repeat
 	}
 	s.metrics[what].WithLabelValues(string(res)).Inc()
+	if what == logins && res == refused && a.reservation.First() {
+		s.tried.Inc()
+	}
 	e := Entry{
 		V: 1, What: what.entry(res), Result: string(res), Reason: a.reason, Account: a.account, Session: a.session,
 		Role: string(a.role), Request: w.Header().Get("X-Request-Id"), // set by the router

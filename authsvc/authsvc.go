@@ -30,6 +30,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/authsvc/keys"
 	"github.com/example/pillion/authsvc/session"
@@ -103,6 +104,7 @@ type Service struct {
 	clock    func() error
 	cookies  cookies
 	metrics  metrics
+	tried    prometheus.Counter
 	router   web.RouterConfig
 }
 
@@ -123,6 +125,10 @@ func New(c Config) (*Service, error) {
 	return &Service{
 		c: c, sessions: sessions, revoker: v, clock: sessions.WatchClock(c.Clock), cookies: cookies{c.CookiePath},
 		metrics: newMetrics(c.Registerer),
+		tried: promauto.With(c.Registerer).NewCounter(prometheus.CounterOpts{
+			Namespace: "pillion", Name: "login_refused_accounts_total",
+			Help: "Accounts, existing or not, that were refused a login for the first time in an hour.",
+		}),
 		router: web.RouterConfig{
 			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
 			Rate: c.Rate, Origins: c.Origins,

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/authtest"
 	"github.com/example/pillion/authsvc/throttle"
@@ -159,6 +161,33 @@ func TestWaitsGrow(t *testing.T) {
 		}
 		clock.forward(time.Hour)
 	}
+}
+
+// However often somebody guesses, an account counts once an hour. So what counts is on how many
+// accounts passwords are tried, which no limit of an account shows.
+func TestRefusedAccountsAreCounted(t *testing.T) {
+	clock := newClock()
+	k := newKit(t, throttled(t, bustest.Run(t).Connect(t), clock.time))
+	k.mustRegister(t, "kim@example.com", goodPassword, "user")
+	counted := func(want int) {
+		t.Helper()
+		expected := fmt.Sprintf("# HELP pillion_login_refused_accounts_total Accounts, existing or not, that were "+
+			"refused a login for the first time in an hour.\n# TYPE pillion_login_refused_accounts_total counter\n"+
+			"pillion_login_refused_accounts_total %d\n", want)
+		if err := testutil.GatherAndCompare(k.registry, strings.NewReader(expected),
+			"pillion_login_refused_accounts_total"); err != nil {
+			t.Error(err)
+		}
+	}
+	k.do(post("/login", body("kim@example.com", goodPassword, "user")))
+	counted(0)
+	for _, email := range []string{"kim@example.com", "nobody@example.com", "kim@example.com", "nobody@example.com"} {
+		k.do(post("/login", body(email, "wrong password", "user")))
+	}
+	counted(2)
+	clock.forward(time.Hour)
+	k.do(post("/login", body("kim@example.com", "wrong password", "user")))
+	counted(3)
 }
 
 // The right password clears the wrong tries of its account, but not those of the network.

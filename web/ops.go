@@ -25,19 +25,27 @@ const checkTimeout = time.Second
 
 // OpsHandler serves operators, on an address that clients cannot reach. GET /healthz answers 200
 // while the process runs. GET /readyz answers 200 "ready", or 503 with a line for each failed
-// check. GET /metrics serves reg. With profiling, /debug/pprof/ is served too. The lines of /readyz
-// may contain internal details.
+// check. GET /metrics serves reg, and pillion_ready for each check. With profiling, /debug/pprof/ is
+// served too. The lines of /readyz may contain internal details.
 func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if failing := failures(r.Context(), checks); len(failing) > 0 {
+		var failing []string
+		for i, err := range run(r.Context(), checks) {
+			if err != nil {
+				failing = append(failing, checks[i].Name+": "+strings.Join(strings.Fields(describe(err)), " "))
+			}
+		}
+		if len(failing) > 0 {
 			writeText(w, http.StatusServiceUnavailable, strings.Join(failing, "\n"))
 			return
 		}
 		writeText(w, http.StatusOK, "ready")
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	ready := prometheus.NewRegistry()
+	ready.MustRegister(readiness(checks))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{reg, ready}, promhttp.HandlerOpts{}))
 	if profiling {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -68,9 +76,9 @@ func writeText(w http.ResponseWriter, status int, text string) {
 	_, _ = io.WriteString(w, text)
 }
 
-// failures runs all checks concurrently. It returns a line for each that fails or times out, in
-// their order.
-func failures(ctx context.Context, checks []Check) []string {
+// run runs all checks concurrently and returns their errors, in their order. A check that does not
+// return in time has failed.
+func run(ctx context.Context, checks []Check) []error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	answers := make([]chan error, len(checks))
@@ -78,21 +86,37 @@ func failures(ctx context.Context, checks []Check) []string {
 		answers[i] = make(chan error, 1) // buffered, so that a late answer does not block
 		go func() { answers[i] <- c.Ready(ctx) }()
 	}
-	var lines []string
-	for i, c := range checks {
-		var err error
+	errs := make([]error, len(checks))
+	for i := range checks {
 		select {
-		case err = <-answers[i]:
+		case errs[i] = <-answers[i]:
 		case <-ctx.Done():
 			select {
-			case err = <-answers[i]: // both were ready
+			case errs[i] = <-answers[i]: // both were ready
 			default:
-				err = context.Cause(ctx)
+				errs[i] = context.Cause(ctx)
 			}
 		}
-		if err != nil {
-			lines = append(lines, c.Name+": "+strings.Join(strings.Fields(describe(err)), " "))
-		}
 	}
-	return lines
+	return errs
+}
+
+// readiness is the checks as a metric. Each scrape runs them.
+type readiness []Check
+
+var readyDesc = prometheus.NewDesc("pillion_ready",
+	"1 for each check of /readyz that passes, and 0 for those that make the process unready.", []string{"check"}, nil)
+
+// Describe implements prometheus.Collector.
+func (r readiness) Describe(to chan<- *prometheus.Desc) { to <- readyDesc }
+
+// Collect implements prometheus.Collector.
+func (r readiness) Collect(to chan<- prometheus.Metric) {
+	for i, err := range run(context.Background(), r) {
+		passes := 1.0
+		if err != nil {
+			passes = 0
+		}
+		to <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, passes, r[i].Name)
+	}
 }

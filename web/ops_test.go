@@ -43,6 +43,7 @@ func TestOps(t *testing.T) {
 		{"GET", "/readyz", []web.Check{{"nats", ready}, {"board", ready}}, false, 200, "ready"},
 		{"GET", "/readyz", failing, false, 503, "nats: NATS is away.\nledger: two lines\nclock: off: It is off.: by an hour"},
 		{"GET", "/metrics", failing, false, 200, "~pillion_events_total 1\n"},
+		{"GET", "/metrics", failing, false, 200, "~\npillion_ready{check=\"board\"} 1\npillion_ready{check=\"clock\"} 0\n"},
 		{"GET", "/none", nil, false, 404, "~"},
 		{"GET", "/debug/pprof/", nil, false, 404, "~"},
 		{"GET", "/debug/pprof/cmdline", nil, false, 404, "~"},

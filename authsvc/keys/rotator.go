@@ -108,6 +108,10 @@ func NewRotator(c RotatorConfig) (*Rotator, error) {
 		Namespace: "pillion", Name: "signing_key_age_seconds",
 		Help: "How long the active key has been signing; 0 while no key is active.",
 	}, r.age)
+	f.NewGauge(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "signing_key_max_age_seconds",
+		Help: "At which age the active key is replaced; 0: only by an operator.",
+	}).Set(c.MaxAge.Seconds())
 	return r, nil
 }
 

@@ -47,10 +47,16 @@ func networkKey(network string, parts ...string) string {
 	return counterKey(append(parts, network)...)
 }
 
-// take counts a try, or refuses it with ErrLimited and the wait. A refused try is not counted, so
-// asking again makes nobody wait longer.
+// take is [LoginThrottle.count] for those whom the number of tries does not interest.
 func (t *LoginThrottle) take(ctx context.Context, key string, p BackoffPolicy) error {
-	return t.change(ctx, key, func(c *counter) error {
+	_, err := t.count(ctx, key, p)
+	return err
+}
+
+// count counts a try and returns how many there were, or refuses it with ErrLimited and the wait. A
+// refused try is not counted, so asking again makes nobody wait longer.
+func (t *LoginThrottle) count(ctx context.Context, key string, p BackoffPolicy) (tries int, err error) {
+	err = t.change(ctx, key, func(c *counter) error {
 		now := t.now()
 		if now.Sub(c.Last) >= p.ForgetAfter {
 			*c = counter{}
@@ -63,8 +69,10 @@ func (t *LoginThrottle) take(ctx context.Context, key string, p BackoffPolicy) e
 		if over := c.Tries - p.Free; over >= 0 {
 			c.Next = now.Add(p.delay(over))
 		}
+		tries = c.Tries
 		return nil
 	})
+	return tries, err
 }
 
 // giveBack uncounts one try.

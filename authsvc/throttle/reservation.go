@@ -15,7 +15,12 @@ type Reservation struct {
 	address, account string // keys of counters
 	familiar         string // key in the bucket of familiar networks
 	known            bool   // that key exists
+	tries            int    // of the account, this one included
 }
+
+// First reports whether nobody else has lately tried to prove the ownership of that account, and
+// failed. So the number of first tries that fail is the number of accounts that are tried.
+func (r *Reservation) First() bool { return r != nil && r.tries == 1 }
 
 // Reserve counts a try to prove the ownership of an account, before any work is done for it.
 // network is the client's, or empty where it is unknown. Errors: ErrLimited with the wait, and
@@ -40,7 +45,8 @@ func (t *LoginThrottle) Reserve(ctx context.Context, network string, o Owner) (*
 		return nil, err
 	}
 	// The account's limit refuses the try, so it must not count against the network either.
-	if err := t.take(ctx, r.account, t.limits.Account); err != nil {
+	var err error
+	if r.tries, err = t.count(ctx, r.account, t.limits.Account); err != nil {
 		return nil, errors.Join(err, t.giveBack(context.WithoutCancel(ctx), r.address))
 	}
 	return r, nil

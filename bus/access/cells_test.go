@@ -92,13 +92,16 @@ func cells() []cell {
 		{pub, "$JS.ACK.TIMERS.releases.1.1.1.1.0", []string{access.Ridersvc, access.Operator}},
 		{pub, "$JS.API.CONSUMER.CREATE.TIMERS.timers", []string{access.Operator}},
 		{pub, "$JS.API.STREAM.MSG.GET.TIMERS", []string{access.Operator}},
+		{pub, "$JS.API.STREAM.INFO.TIMERS", []string{access.Usersvc, access.Operator}},
 		// Quarantine and audit trail.
 		{pub, "quarantine.17", []string{access.Usersvc, access.Ridersvc, access.Operator}},
 		{sub, "quarantine.>", nil},
 		{pub, "$JS.API.STREAM.MSG.GET.QUARANTINE", []string{access.Operator}},
+		{pub, "$JS.API.STREAM.INFO.QUARANTINE", []string{access.Usersvc, access.Operator}},
 		{pub, "audit.auth.login", []string{access.Authsvc, access.Operator}},
 		{sub, "audit.>", nil},
 		{pub, "$JS.API.STREAM.MSG.GET.AUDIT", []string{access.Operator}},
+		{pub, "$JS.API.STREAM.INFO.AUDIT", []string{access.Authsvc, access.Operator}},
 		// Only the operator creates, changes and purges streams.
 		{pub, "$JS.API.STREAM.LIST", []string{access.Operator}},
 		{pub, "$JS.API.STREAM.CREATE.MORE", []string{access.Operator}},

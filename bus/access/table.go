@@ -58,7 +58,7 @@ func authsvc() Grant {
 		publish(api("DIRECT.GET", bus.BucketStream(bus.AccountsBucket)),
 			api("DIRECT.GET", bus.BucketStream(bus.SessionsBucket))),
 		publish(bus.AuditPattern, bus.JWKSSubject, bus.UserRidesSubject, bus.RiderRidesSubject,
-			api("STREAM.INFO", bus.LedgerStream)),
+			api("STREAM.INFO", bus.LedgerStream), api("STREAM.INFO", bus.AuditStream)),
 		subscribe(bus.PublicKeySubject, bus.JWKSSubject, bus.ServiceTokenSubject, bus.OrderSubject, "$SRV.>"),
 		answers(),
 	)
@@ -70,6 +70,8 @@ func usersvc() Grant {
 		appends(booking.Requested, booking.Cancelled, booking.Rated, booking.Expired),
 		bookings(bus.ExpiriesConsumer),
 		bucket(bus.TurnsBucket), // one instance publishes the feed
+		// how full they are
+		publish(api("STREAM.INFO", bus.QuarantineStream), api("STREAM.INFO", bus.TimersStream)),
 		// where the feed of the version before has ended
 		publish(api("CONSUMER.INFO", bus.LedgerStream, bus.FormerFeedConsumer)),
 		publish(bus.FeedBookingPattern, bus.FeedUserPattern, bus.FeedRiderPattern),

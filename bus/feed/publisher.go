@@ -28,6 +28,8 @@ type publisher struct {
 	follower *ledger.Follower
 	owner    string
 	lag      prometheus.Gauge
+	delay    prometheus.Histogram
+	waited   prometheus.Histogram
 }
 
 func newPublisher(l *ledger.Ledger, f *ledger.Follower) *publisher {
@@ -36,6 +38,18 @@ func newPublisher(l *ledger.Ledger, f *ledger.Follower) *publisher {
 		lag: bus.MustRegister(l.Conn().Registerer(), prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: "pillion", Name: "feed_lag",
 			Help: "Messages of the ledger that this instance has yet to tell watchers of; 0 where another one does.",
+		})),
+		delay: bus.MustRegister(l.Conn().Registerer(), prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "pillion", Name: "feed_delay_seconds",
+			Help: "Time from the storing of an event, by NATS's clock, until this instance has told watchers " +
+				"of it, by its own, in seconds.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		})),
+		waited: bus.MustRegister(l.Conn().Registerer(), prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "pillion", Name: "booking_accept_seconds",
+			Help: "Time from a booking's request to an acceptance of it, in seconds, counted by the instance " +
+				"that tells watchers of it.",
+			Buckets: []float64{1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 300, 600},
 		})),
 	}
 }
@@ -170,6 +184,10 @@ func (p *publisher) tell(ctx context.Context, t *turn, changes []*ledger.Change)
 			if err := p.ledger.Conn().Send(m); err != nil {
 				return bus.Unavailable("publish to the feed", err)
 			}
+		}
+		p.delay.Observe(max(0, time.Since(c.Event.At).Seconds())) // the clocks are two
+		if c.Event.Kind == booking.Accepted {
+			p.waited.Observe(c.Event.At.Sub(c.After.RequestedAt).Seconds())
 		}
 	}
 	return nil

@@ -132,7 +132,9 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	base.Store, base.Syncs = store, store != nil && c.Sync.Always
 	served := httpCert.HTTP(base.Limit(c.HTTP, wiring.MaxConnections(c.HTTP, kinds), front))
 	base.Watch("http", httpCert)
-	base.Watch("nats", natsCert)
+	if store != nil {
+		base.Watch("nats", natsCert)
+	}
 	auth, user, rider, rides, err := c.components(base)
 	if err != nil {
 		return err

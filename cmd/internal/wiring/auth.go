@@ -124,6 +124,8 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Handler: service.Routes(),
 		Tasks: []program.Task{
 			trail.Run, answerCallouts, start.run, onStop(accounts.Close),
+			b.measures(bus.AuditStream, bus.AccountsBucket, bus.SessionsBucket, bus.KeysBucket, bus.RevocationsBucket,
+				bus.LimitsBucket, bus.FamiliarBucket),
 			after(start.keysReady, b.answer(serviceTokens, Orders(b.Conn, accounts, authority))),
 			after(start.keysReady, func(ctx context.Context) error { return authority.Mend(ctx, b.Keys, b.Revoked) }),
 			after(start.keysReady, rotator.Run),

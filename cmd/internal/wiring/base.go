@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/trust"
+	"github.com/example/pillion/bus/vitals"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/retry"
@@ -138,6 +140,9 @@ func newBase(
 			return nil, err
 		}
 	}
+	if at.InProcess == nil {
+		b.watchNATS()
+	}
 	b.Clock = trust.NewClock(conn, trust.ClockOptions{Now: wall, Registerer: registry})
 	b.Verifier, err = token.NewVerifier(token.Config{Keys: b.Keys, Revocations: b.Revoked, Clock: b.Clock.Right,
 		Now: wall, Registerer: registry})
@@ -232,6 +237,16 @@ func (b *Base) component() Component {
 			{Name: "clock", Ready: b.Clock.Ready},
 		},
 	}
+}
+
+// measures returns the task that measures streams and buckets, about which the connection may ask.
+func (b *Base) measures(streams ...string) program.Task {
+	for i, s := range streams {
+		if slices.Contains(bus.Buckets(), s) {
+			streams[i] = bus.BucketStream(s)
+		}
+	}
+	return vitals.New(b.Conn, streams...).Run
 }
 
 // connected returns nil if all connections of the process are up, or the first error.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
@@ -62,6 +63,9 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 	if err != nil {
 		return nil, err
 	}
+	b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "board_sequence", Help: "Up to which message of the ledger the board goes.",
+	}, func() float64 { return float64(board.Seq()) }))
 	riders, err := fleet.NewMap(fleet.Options{MaxAge: f.PositionAge.Value, Busy: board.Busy, Heading: board.Heading})
 	if err != nil {
 		return nil, fmt.Errorf("make the map of riders: %w", err)
@@ -102,6 +106,10 @@ func (r *Rides) schedule(m *member, consumer string, handler timers.Handler) (pr
 // UseSnapshots loads the board from a snapshot at start, and stores new ones, unless the settings
 // switch it off. All processes that follow the ledger share the key that authenticates snapshots.
 func (r *Rides) UseSnapshots(s setting.Snapshots) error {
+	promauto.With(r.base.Registry).NewGauge(prometheus.GaugeOpts{
+		Namespace: "pillion", Name: "board_snapshot_interval_seconds",
+		Help: "How often a snapshot is due while events are stored; 0: never.",
+	}).Set(s.Every.Value.Seconds())
 	if s.Every.Value == 0 {
 		return nil
 	}
@@ -209,7 +217,8 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	publish := func(ctx context.Context) error { return feed.Run(ctx, m.ledger, r.follower) }
 	return Component{
-		Handler: service.Routes(), Tasks: append(m.tasks, expire, publish),
+		Handler: service.Routes(), Tasks: append(m.tasks, expire, publish, m.measures(bus.LedgerStream,
+			bus.QuarantineStream, bus.TimersStream, bus.BoardsBucket, bus.TurnsBucket)),
 		Checks: []web.Check{{Name: "identity of usersvc", Ready: m.identity.Ready},
 			m.hasTimers("usersvc", bus.ExpiriesConsumer), {Name: "room", Ready: m.ledger.Room}},
 	}, nil
@@ -256,7 +265,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 		return Component{}, err
 	}
 	return Component{
-		Handler: service.Routes(), Tasks: append(m.tasks, service.Run, release),
+		Handler: service.Routes(), Tasks: append(m.tasks, service.Run, release, m.measures(bus.RidersBucket)),
 		Checks: []web.Check{{Name: "riders", Ready: roster.Ready},
 			{Name: "identity of ridersvc", Ready: m.identity.Ready},
 			m.hasTimers("ridersvc", bus.ReleasesConsumer)},

@@ -2,8 +2,11 @@ package wiring
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
+	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -77,11 +80,43 @@ type https struct{ net.Listener }
 
 // Watch exports the expiry time of a certificate as a metric. listener is the value of its label.
 func (b *Base) Watch(listener string, c Certificate) {
-	if c.pair == nil {
-		return
+	if c.pair != nil {
+		b.Registry.MustRegister(certificateExpiry{listener, func() (time.Time, bool) { return c.pair.Expires(), true }})
 	}
-	b.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "pillion_certificate_expiry_timestamp_seconds", Help: "Expiry time of the listener's certificate.",
-		ConstLabels: prometheus.Labels{"listener": listener},
-	}, func() float64 { return float64(c.pair.Expires().Unix()) }))
+}
+
+// watchNATS exports until when the certificate of the NATS server is trusted that the process is
+// connected to: until it, or a CA above it, expires.
+func (b *Base) watchNATS() {
+	b.Registry.MustRegister(certificateExpiry{"nats", func() (expires time.Time, encrypted bool) {
+		state, err := b.Conn.NATS().TLSConnectionState()
+		if err != nil || len(state.VerifiedChains) == 0 {
+			return time.Time{}, false
+		}
+		first := slices.MinFunc(state.VerifiedChains[0], func(a, b *x509.Certificate) int {
+			return a.NotAfter.Compare(b.NotAfter)
+		})
+		return first.NotAfter, true
+	}})
+}
+
+// A certificateExpiry is the expiry time of a listener's certificate as a metric, if there is one.
+type certificateExpiry struct {
+	listener string
+	expires  func() (time.Time, bool)
+}
+
+// Describe implements prometheus.Collector.
+func (c certificateExpiry) Describe(to chan<- *prometheus.Desc) { to <- c.desc() }
+
+// Collect implements prometheus.Collector.
+func (c certificateExpiry) Collect(to chan<- prometheus.Metric) {
+	if at, is := c.expires(); is {
+		to <- prometheus.MustNewConstMetric(c.desc(), prometheus.GaugeValue, float64(at.Unix()))
+	}
+}
+
+func (c certificateExpiry) desc() *prometheus.Desc {
+	return prometheus.NewDesc("pillion_certificate_expiry_timestamp_seconds",
+		"Expiry time of the listener's certificate.", nil, prometheus.Labels{"listener": c.listener})
 }
