@@ -3,6 +3,7 @@ package deploy_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,6 +18,20 @@ import (
 func TestAccessIsGenerated(t *testing.T) {
 	if read(t, "nats/access.conf") != access.File() {
 		t.Error("deploy/nats/access.conf is not what package access says. Run: go generate ./deploy")
+	}
+}
+
+// TestKubernetesHasTheSameNATS checks that the NATS servers in Kubernetes have the configuration of
+// those in containers.
+func TestKubernetesHasTheSameNATS(t *testing.T) {
+	files, err := filepath.Glob("k8s/base/nats/*")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v, %v; want three files", files, err)
+	}
+	for _, file := range files {
+		if original := filepath.Join("nats", filepath.Base(file)); read(t, file) != read(t, original) {
+			t.Errorf("%s is not the copy of %s. Run: go generate ./deploy", file, original)
+		}
 	}
 }
 
@@ -55,7 +70,7 @@ func TestOneVersionOfGo(t *testing.T) {
 func TestCompose(t *testing.T) {
 	for file, want := range map[string]int{
 		"../docker-compose.yml":         4, // NATS and three services
-		"../docker-compose.cluster.yml": 9, // three NATS servers, and two instances of each service
+		"../docker-compose.cluster.yml": 10, // three NATS servers, two instances of each service, and Caddy
 	} {
 		compose := read(t, file)
 		if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {

@@ -1,5 +1,5 @@
-// Package secretfile reads and creates files that hold a secret. Only their owner can read them,
-// they appear atomically, and only [Replace] replaces them.
+// Package secretfile reads and creates files that hold a secret. Only their owner can read them
+// (and a group, if that is root), they appear atomically, and only [Replace] replaces them.
 //
 // Call [LoadOrCreate] for a secret that the program can generate, or [Read] and [Create]. The
 // package protects a secret from other users of the machine, and not from root or from a reader of
@@ -17,9 +17,14 @@ import (
 	"github.com/example/pillion/internal/fault"
 )
 
+const dirMode = 0o700
+
+// The permissions that a file must not give. A user can own no file of a mounted Kubernetes Secret:
+// it is root's, and its group is that of the user. So a file of root's may be readable by its
+// group, as PostgreSQL has it for its own key (ssl_key_file).
 const (
-	dirMode    = 0o700
-	othersMode = 0o077 // permissions of group and others
+	othersMode       = 0o077
+	othersModeOfRoot = 0o037
 )
 
 // Errors of Read, besides a [TooOpenError].
@@ -69,7 +74,11 @@ func Read(path string, limit int) ([]byte, error) {
 	if info, err = f.Stat(); err != nil {
 		return nil, err
 	}
-	if mode := info.Mode().Perm(); mode&othersMode != 0 {
+	forbidden := fs.FileMode(othersMode)
+	if os.Geteuid() > 0 && ownedByRoot(info) {
+		forbidden = othersModeOfRoot
+	}
+	if mode := info.Mode().Perm(); mode&forbidden != 0 {
 		return nil, &TooOpenError{path, mode}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
