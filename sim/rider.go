@@ -32,7 +32,8 @@ func newRider(a *actor, p Profile) *rider {
 // work drives in one shift after the other until ctx ends. It still completes a ride that has begun
 // by then.
 func (d *rider) work(ctx, lasting context.Context) {
-	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.ours(d.run.Scene.Think)))) { // not all at once
+	// not all at once
+	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.ours(d.run.Scene.Think)))) {
 		return
 	}
 	midnight := d.run.began.Add(-d.run.ours(d.run.Scene.Begin))
@@ -68,7 +69,8 @@ func (d *rider) serve(ctx, lasting context.Context, over func() bool) {
 		case ok:
 			d.ride(lasting, id, booking.StateAccepted)
 		case d.Patience > 0 && d.run.theirs(time.Since(waits)) > d.Patience:
-			d.travel(ctx, lasting, d.somewhere(func(r *rand.Rand) booking.Place { return corner(r, r.IntN(Zones)) }), nil)
+			elsewhere := d.somewhere(func(r *rand.Rand) booking.Place { return corner(r, r.IntN(Zones)) })
+			d.travel(ctx, lasting, elsewhere, nil)
 		default:
 			continue
 		}

@@ -95,7 +95,8 @@ type stats struct {
 
 func newStats(c Config) *stats {
 	return &stats{
-		keep: c.Record, forget: c.Forget, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
+		keep: c.Record, forget: c.Forget,
+		ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
 		now: Snapshot{Phase: Registering}, since: time.Now(),
 	}
 }

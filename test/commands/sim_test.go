@@ -256,7 +256,8 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	}
 }
 
-// TestSimulationIsDocumented checks that the flags and variables in docs/simulation.md are those of --help.
+// TestSimulationIsDocumented checks that the flags and variables in docs/simulation.md are those of
+// --help.
 func TestSimulationIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/simulation.md")

@@ -26,8 +26,8 @@ import (
 	"github.com/example/pillion/sim"
 )
 
-// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once; in
-// the short form for twenty minutes, with one of them. SEED repeats an hour.
+// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once;
+// in the short form for twenty minutes, with one of them. SEED repeats an hour.
 func TestHour(t *testing.T) {
 	seed := seed(t)
 	bustest.Bubble(t, func(t *testing.T) {
@@ -191,9 +191,9 @@ func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	}
 }
 
-// judge fails the test unless all of this holds: no answer was wrong; every acknowledged event is in
-// the ledger, which has no other faults; all bookings have ended; each board is what a fresh replay
-// gives; and the feed has told of each event, in order.
+// judge fails the test unless all of this holds: no answer was wrong; every acknowledged event is
+// in the ledger, which has no other faults; all bookings have ended; each board is what a fresh
+// replay gives; and the feed has told of each event, in order.
 func (w *town) judge(ctx context.Context, s OperatorSession, r *sim.Report) error {
 	for _, v := range r.Violations {
 		w.t.Errorf("violation: %+v", v)
@@ -285,8 +285,8 @@ func (w *town) sequences(ctx context.Context, s OperatorSession) (map[booking.ID
 	return seqs, nil
 }
 
-// feed fails the test unless the feed has told of every event, and for the first time in the order of
-// the ledger.
+// feed fails the test unless the feed has told of every event, and for the first time in the order
+// of the ledger.
 func (w *town) feed(found inspect.Report, seqs map[booking.ID]map[booking.EventID]uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -28,9 +28,9 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
-// A town is a system of three processes and a NATS server in a bubble: authsvc, and twice usersvc and
-// ridersvc together. All of them are real. Connections are pipes, and those to NATS are as slow as
-// a network.
+// A town is a system of three processes and a NATS server in a bubble: authsvc, and twice usersvc
+// and ridersvc together. All of them are real. Connections are pipes, and those to NATS are as slow
+// as a network.
 type town struct {
 	t       *testing.T
 	dir     string // of keys and data
