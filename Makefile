@@ -20,8 +20,8 @@ run: pillion ## Run the whole system in one process, with NATS inside and two de
 	@exec $(BIN)/pillion --demo $(ARGS)
 
 .PHONY: city
-city: pillion ## Run the whole system like make run, with a small city of simulated users and riders.
-	@exec $(BIN)/pillion --demo --city $(ARGS)
+city: pillion ## Run the whole system like make run, with a small city of simulated users and riders, whose requests are not logged.
+	@exec $(BIN)/pillion --demo --city --log-level=warn $(ARGS)
 
 # The program is built and run itself, and not by go run, so that signals and statuses are its own.
 .PHONY: pillion

@@ -26,20 +26,26 @@ import (
 	"github.com/example/pillion/sim"
 )
 
-// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once;
-// in the short form for twenty minutes, with one of them. SEED repeats an hour.
+// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once.
+// SEED repeats an hour.
 func TestHour(t *testing.T) {
+	if !wait.Long() {
+		t.Skip("make check runs this; TestRush is its short form")
+	}
 	seed := seed(t)
 	bustest.Bubble(t, func(t *testing.T) {
 		w := newTown(t, seed)
 		plan := mishaps()
 		w.chance.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
-		if wait.Long() {
-			w.hour(seed, 8, time.Hour, plan)
-		} else {
-			w.hour(seed, 8, 20*time.Minute, plan[:1])
-		}
+		w.hour(seed, 8, plan)
 	})
+}
+
+// TestRush plays a minute in which all riders want the same bookings, many users change their
+// minds, and a process dies. SEED repeats it.
+func TestRush(t *testing.T) {
+	seed := seed(t)
+	bustest.Bubble(t, func(t *testing.T) { newTown(t, seed).rush(seed) })
 }
 
 // TestDay plays DAYS whole days, one after the other, with random faults in every hour. SEED is the
@@ -58,7 +64,8 @@ func TestDay(t *testing.T) {
 				w := newTown(t, seed)
 				all := mishaps()
 				for hour := range 24 {
-					w.hour(seed, hour, time.Hour, []mishap{all[w.chance.IntN(len(all))], all[w.chance.IntN(len(all))]})
+					w.hour(seed, hour, []mishap{all[w.chance.IntN(len(all))], all[w.chance.IntN(len(all))]})
+					w.rush(seed + uint64(hour))
 				}
 			})
 			t.Logf("the day took %v", time.Since(began).Round(time.Second))
@@ -128,35 +135,39 @@ const (
 	riders = 10
 )
 
-// hour plays the city from an hour of the day on, with mishaps at random moments, and then a minute
-// in which all riders want the same bookings, many users change their minds, and a process dies.
-// After each it judges the system.
-func (w *town) hour(seed uint64, of int, d time.Duration, plan []mishap) {
+// hour plays the city from an hour of the day on, with mishaps at random moments.
+func (w *town) hour(seed uint64, of int, plan []mishap) {
 	w.t.Helper()
 	city := sim.City{
 		Seed: seed, Users: users, Riders: riders, Rides: 20, Begin: time.Duration(of)*time.Hour + time.Second,
 	}
-	w.play(city.Scene(), d, func() {
+	w.play(city.Scene(), time.Hour, func() {
 		for _, m := range plan {
-			w.pause(time.Minute, d/time.Duration(len(plan))-7*time.Minute)
+			w.pause(time.Minute, time.Hour/time.Duration(len(plan))-7*time.Minute)
 			w.t.Logf("%02d:00, %s: %s", of, time.Now().UTC().Format(time.TimeOnly), m.name)
 			m.strike(w)
 		}
 	})
-	rush, err := sim.Crowd{
-		Seed: seed, Users: users, Riders: riders, Rate: 2, Think: time.Second,
+}
+
+// rush plays a minute of haste.
+func (w *town) rush(seed uint64) {
+	w.t.Helper()
+	crowd, err := sim.Crowd{
+		Seed: seed, Users: users, Riders: riders, Rate: 3, Think: time.Second,
 		Weights: &sim.Weights{Places: 0.5, Cancel: 0.3, Release: 0.1, Named: 0.5, Rate: 0.5},
 	}.Scene()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.play(rush, time.Minute, func() {
+	w.play(crowd, time.Minute, func() {
 		w.pause(10*time.Second, 40*time.Second)
 		mishaps()[0].strike(w)
 	})
 }
 
-// play plays a scene while things go wrong, and judges the system afterwards.
+// play plays a scene while things go wrong, and judges the system afterwards. It stops the test if
+// that finds anything.
 func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	w.t.Helper()
 	var report *sim.Report

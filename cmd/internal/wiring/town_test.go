@@ -278,7 +278,7 @@ func (h *host) dial(ctx context.Context, service string) (net.Conn, error) {
 	h.mu.Lock()
 	ln, dead := h.pipes[service], h.dead
 	h.mu.Unlock()
-	if dead {
+	if dead || ln == nil {
 		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: net.ErrClosed}
 	}
 	conn, err := ln.Dial(ctx)
@@ -320,7 +320,7 @@ type slow struct {
 }
 
 // longest is the longest way through the network.
-const longest = 20 * time.Millisecond
+const longest = 50 * time.Millisecond
 
 // direct provides slow connections that no process ends.
 type direct struct{ nats.InProcessConnProvider }
