@@ -197,7 +197,7 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 		!d.next(ctx, x, Complete, "complete", map[string]any{}, booking.Completed) {
 		return
 	}
-	d.earn(x.fare)
+	d.earn(x.price())
 	if d.chance(d.run.Scene.stars) {
 		d.act(ctx, RiderRate, id, "rate", map[string]any{"stars": d.stars()}, booking.RiderRated, time.Now())
 	}

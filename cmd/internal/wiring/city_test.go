@@ -171,14 +171,14 @@ func (w *town) rush(seed uint64) {
 func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	w.t.Helper()
 	var report *sim.Report
-	played := make(chan error, 1)
+	played, seed := make(chan error, 1), w.chance.Uint64()
 	go func() {
 		var err error
 		report, err = sim.Run(w.t.Context(), sim.Config{
 			Auth: []string{"http://auth.auth"}, User: []string{"http://one.user", "http://two.user"},
 			Rider: []string{"http://one.rider", "http://two.rider"}, HTTP: w.client(),
 			NATS: &bus.Config{InProcess: direct{w.server.Provider()}}, Watchers: 4,
-			Scene: s, Duration: d, Patience: 5 * time.Minute, Seed: w.chance.Uint64(),
+			Scene: s, Duration: d, Patience: 5 * time.Minute, Seed: seed,
 			Name: "town", Password: "everybody in the town",
 		})
 		played <- err
