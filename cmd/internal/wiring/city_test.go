@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -22,23 +23,22 @@ import (
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/retry"
-	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/sim"
 )
 
-// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once.
-// SEED repeats an hour.
+// TestHour plays the people of a city for HOURS hours in virtual time, one after the other. In each
+// hour every mishap happens once. SEED is the seed of the first hour.
 func TestHour(t *testing.T) {
-	if !wait.Long() {
-		t.Skip("make check runs this; TestRush is its short form")
+	for seed := range seeds(t, "HOURS") {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			bustest.Bubble(t, func(t *testing.T) {
+				w := newTown(t, seed)
+				plan := mishaps()
+				w.chance.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+				w.hour(seed, 8, plan)
+			})
+		})
 	}
-	seed := seed(t)
-	bustest.Bubble(t, func(t *testing.T) {
-		w := newTown(t, seed)
-		plan := mishaps()
-		w.chance.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
-		w.hour(seed, 8, plan)
-	})
 }
 
 // TestRush plays a minute in which all riders want the same bookings, many users change their
@@ -48,18 +48,11 @@ func TestRush(t *testing.T) {
 	bustest.Bubble(t, func(t *testing.T) { newTown(t, seed).rush(seed) })
 }
 
-// TestDay plays DAYS whole days, one after the other, with random faults in every hour. SEED is the
-// seed of the first day.
+// TestDay plays DAYS whole days, one after the other, with random mishaps in every hour. SEED is
+// the seed of the first day.
 func TestDay(t *testing.T) {
-	days, _ := strconv.Atoi(os.Getenv("DAYS"))
-	if days == 0 {
-		t.Skip("make check-long runs this")
-	}
-	first := seed(t)
-	for day := range days {
-		seed := first + uint64(day)
+	for seed := range seeds(t, "DAYS") {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			began := time.Now()
 			bustest.Bubble(t, func(t *testing.T) {
 				w := newTown(t, seed)
 				all := mishaps()
@@ -68,8 +61,24 @@ func TestDay(t *testing.T) {
 					w.rush(seed + uint64(hour))
 				}
 			})
-			t.Logf("the day took %v", time.Since(began).Round(time.Second))
 		})
+	}
+}
+
+// seeds yields as many seeds as a variable says, and skips the test if it says none.
+func seeds(t *testing.T, variable string) iter.Seq[uint64] {
+	t.Helper()
+	n, _ := strconv.ParseUint(os.Getenv(variable), 10, 16)
+	if n == 0 {
+		t.Skip("make check and make check-long run this with " + variable)
+	}
+	first := seed(t)
+	return func(yield func(uint64) bool) {
+		for i := range n {
+			if !yield(first + i) {
+				return
+			}
+		}
 	}
 }
 
