@@ -1,7 +1,6 @@
 package wiring
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -24,7 +23,6 @@ import (
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/pipe"
-	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -179,26 +177,11 @@ func (h *host) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.base, h.stop, h.done = base, stop, make(chan error, 1)
 	go func() { h.done <- Serve(ctx, base, pipe.Listen(), false, endpoints, components...) }()
-	h.ready(components)
-}
-
-// ready waits until all checks pass.
-func (h *host) ready(components []Component) {
-	h.town.t.Helper()
-	ctx := h.town.t.Context()
-	var why error
-	for range 600 {
-		why = nil
-		for _, c := range append(components, h.base.component()) {
-			for _, check := range c.Checks {
-				why = cmp.Or(why, check.Ready(ctx))
-			}
-		}
-		if why == nil || !retry.Sleep(ctx, 100*time.Millisecond) {
-			return
-		}
+	starting, cancel := context.WithTimeout(ctx, wait.Patience)
+	defer cancel()
+	if err := base.Await(starting, components...); err != nil {
+		t.Fatalf("%s is not ready: %v\n%s", h.name, err, h.town.log)
 	}
-	h.town.t.Fatalf("%s is not ready: %v\n%s", h.name, why, h.town.log)
 }
 
 // auth returns authsvc.
