@@ -20,8 +20,8 @@ run: pillion ## Run the whole system in one process, with NATS inside and two de
 	@exec $(BIN)/pillion --demo $(ARGS)
 
 .PHONY: city
-city: pillion ## Run the whole system like make run, with a small city of simulated users and riders.
-	@exec $(BIN)/pillion --demo --city $(ARGS)
+city: pillion ## Run the whole system like make run, with a small city of simulated users and riders, whose requests are not logged.
+	@exec $(BIN)/pillion --demo --city --log-level=warn $(ARGS)
 
 # The program is built and run itself, and not by go run, so that signals and statuses are its own.
 .PHONY: pillion
@@ -48,11 +48,12 @@ RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 .PHONY: check
 check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
 	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+	HOURS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 
 .PHONY: check-long
 check-long: check ## Run check, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
 	KILLS=100 $(GO) test -run='^TestKilledInGroups$$' -count=1 -timeout=1h -v ./bus/ledger
-	DAYS=1 $(GO) test -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
+	DAYS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
 	$(MAKE) chaos ROUNDS=200
 	$(MAKE) mutations
 

@@ -39,8 +39,8 @@ const (
 	// serviceClock is how far the clocks of a service and of authsvc may differ.
 	serviceClock = 30 * time.Second
 	// serviceNonces is how many requests are remembered, which is more than come in twice
-	// serviceClock. A replay at another instance, or after that many, reveals nothing: the answer is
-	// sealed for the original sender.
+	// serviceClock. A replay at another instance, or after that many, reveals nothing: the answer
+	// is sealed for the original sender.
 	serviceNonces = 4096
 	maxPublicKeys = 16 << 10 // bytes of a .pub file
 )

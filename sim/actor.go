@@ -67,7 +67,8 @@ func (r *run) createActors(ctx context.Context) error {
 }
 
 func (r *run) newActor(role booking.Role, i int) *actor {
-	a := &actor{run: r, role: role, session: make(chan struct{}, 1), email: fmt.Sprintf("%s-%d@sim.example.com", r.Name, i)}
+	email := fmt.Sprintf("%s-%d@sim.example.com", r.Name, i)
+	a := &actor{run: r, role: role, email: email, session: make(chan struct{}, 1)}
 	stream := uint64(i) << 1
 	if role == booking.Rider {
 		stream++
@@ -99,14 +100,15 @@ func (a *actor) signUp(ctx context.Context) error {
 
 // refusal returns the error for a registration or a login that failed.
 func (a *actor) refusal(r result) error {
-	message := fmt.Sprintf("Cannot create the accounts of the simulation: authsvc answered %s with %d %s.", r.Op, r.Status,
-		r.Code)
+	message := fmt.Sprintf("Cannot create the accounts of the simulation: authsvc answered %s with %d %s.", r.Op,
+		r.Status, r.Code)
 	switch {
 	case r.Outcome == Limited:
 		message = "authsvc limits registrations from this network. For a simulation start it with " +
 			"--address-limit 1000000 --request-limit 0, and usersvc and ridersvc with --request-limit 0."
 	case r.Status == 0:
-		message = "Cannot reach authsvc to create the accounts of the simulation. Check that it is running, and its address."
+		message = "Cannot reach authsvc to create the accounts of the simulation. " +
+			"Check that it is running, and its address."
 	case r.Op == Login && r.Status == http.StatusUnauthorized:
 		message = "There are accounts of this name with another password. Choose another name, or use their password."
 	case r.Op == Login && r.Status == http.StatusForbidden:

@@ -13,8 +13,8 @@ import (
 	"github.com/example/pillion/sim"
 )
 
-// TestDemandDependsOnTheSeed makes the script of a day's demand of one seed twice, with other riders
-// and users, and of another seed.
+// TestDemandDependsOnTheSeed makes the script of a day's demand of one seed twice, with other
+// riders and users, and of another seed.
 func TestDemandDependsOnTheSeed(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
@@ -96,7 +96,8 @@ func TestCityRides(t *testing.T) {
 			g.Working.Passenger == 0 || g.Working.Hours < 4 || g.Working.Hours > 12*2.6 {
 			t.Errorf("riders: %+v", g.Working)
 		}
-		if n := r.Events[booking.Completed]; g.Earned.Total != int64(n)*fare || g.Earned.Gini <= 0 || g.Earned.Gini >= 1 {
+		n := r.Events[booking.Completed]
+		if g.Earned.Total != int64(n)*fare || g.Earned.Gini <= 0 || g.Earned.Gini >= 1 {
 			t.Errorf("%d rides earn %+v", n, g.Earned)
 		}
 		sum := 0

@@ -213,9 +213,11 @@ func (f *Figures) summarize(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "Of %d rides %.0f %% found a raider, and %d were completed; %d were cancelled by users, "+
-		"%d released by raiders, %d expired.\n", f.Requested, 100*f.MatchRate, f.Completed, f.ByUsers, f.ByRiders, f.Expired)
+		"%d released by raiders, %d expired.\n", f.Requested, 100*f.MatchRate, f.Completed, f.ByUsers,
+		f.ByRiders, f.Expired)
 	fmt.Fprintf(b, "Until the acceptance: %.0f s at the median, %.0f s at p95; until the ride: %.0f s, %.0f s; "+
-		"to the pickup: %.0f m, %.0f m.\n", f.Accept.P50, f.Accept.P95, f.Wait.P50, f.Wait.P95, f.Pickup.P50, f.Pickup.P95)
+		"to the pickup: %.0f m, %.0f m.\n", f.Accept.P50, f.Accept.P95, f.Wait.P50, f.Wait.P95, f.Pickup.P50,
+		f.Pickup.P95)
 	w := f.Working
 	fmt.Fprintf(b, "Raiders were on shift for %.1f hours: %.0f %% idle, %.0f %% on the way, %.0f %% with a passenger. "+
 		"They earned %.2f each, Gini coefficient %.2f.\n", w.Hours, 100*w.Idle, 100*w.OnTheWay, 100*w.Passenger,

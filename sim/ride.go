@@ -109,6 +109,13 @@ func (x *ride) expire() {
 	}
 }
 
+// price returns the fare.
+func (x *ride) price() int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.fare
+}
+
 // now returns the state, when it began, and what is closed at its end.
 func (x *ride) now() (state booking.State, since time.Time, changed <-chan struct{}) {
 	x.mu.Lock()

@@ -32,7 +32,8 @@ func newRider(a *actor, p Profile) *rider {
 // work drives in one shift after the other until ctx ends. It still completes a ride that has begun
 // by then.
 func (d *rider) work(ctx, lasting context.Context) {
-	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.ours(d.run.Scene.Think)))) { // not all at once
+	// not all at once
+	if !retry.Sleep(ctx, time.Duration(d.float()*float64(d.run.ours(d.run.Scene.Think)))) {
 		return
 	}
 	midnight := d.run.began.Add(-d.run.ours(d.run.Scene.Begin))
@@ -68,7 +69,8 @@ func (d *rider) serve(ctx, lasting context.Context, over func() bool) {
 		case ok:
 			d.ride(lasting, id, booking.StateAccepted)
 		case d.Patience > 0 && d.run.theirs(time.Since(waits)) > d.Patience:
-			d.travel(ctx, lasting, d.somewhere(func(r *rand.Rand) booking.Place { return corner(r, r.IntN(Zones)) }), nil)
+			elsewhere := d.somewhere(func(r *rand.Rand) booking.Place { return corner(r, r.IntN(Zones)) })
+			d.travel(ctx, lasting, elsewhere, nil)
 		default:
 			continue
 		}
@@ -195,7 +197,7 @@ func (d *rider) ride(ctx context.Context, id booking.ID, state booking.State) {
 		!d.next(ctx, x, Complete, "complete", map[string]any{}, booking.Completed) {
 		return
 	}
-	d.earn(x.fare)
+	d.earn(x.price())
 	if d.chance(d.run.Scene.stars) {
 		d.act(ctx, RiderRate, id, "rate", map[string]any{"stars": d.stars()}, booking.RiderRated, time.Now())
 	}

@@ -15,8 +15,8 @@ import (
 // A Scene is what a [Run] plays: who wants rides, where and when, and who rides. [City] and [Crowd]
 // make scenes.
 type Scene struct {
-	// Demand yields the trips that people want, in the order of their times. It may have no end, and
-	// yields the same trips each time.
+	// Demand yields the trips that people want, in the order of their times. It may have no end,
+	// and yields the same trips each time.
 	Demand iter.Seq[Trip]
 	Riders []Profile
 	Users  int // who want the trips, one after the other
@@ -35,8 +35,8 @@ type Trip struct {
 	At       time.Duration // since the beginning of the scene
 	From, To *booking.Place
 	Zone     int // where it begins
-	// Patience is how long the user waits for a rider to accept, and Wait how long for that rider to
-	// come; 0: as long as it takes.
+	// Patience is how long the user waits for a rider to accept, and Wait how long for that rider
+	// to come; 0: as long as it takes.
 	Patience, Wait time.Duration
 	// Regret is when the user cancels if the ride has not begun by then; 0: never.
 	Regret time.Duration
@@ -51,7 +51,7 @@ type Profile struct {
 	// distance, to a third at Range metres.
 	Eager, Range float64
 	Named        float64       // probability of naming a booking, in place of taking any
-	Blind        float64       // probability of looking at all open bookings, not only at those near
+	Blind        float64       // probability of looking at all open bookings, not at those near
 	Drops        float64       // probability of releasing a booking after the acceptance
 	Patience     time.Duration // until an idle rider moves to another place; 0: for ever
 }

@@ -33,7 +33,7 @@ type Config struct {
 	// The base URLs of the services' instances. Calls go to them in turn, and a retry goes to the
 	// next one.
 	Auth, User, Rider []string
-	NATS              *bus.Config // how watchers reach NATS, without an identity; no watchers if nil
+	NATS              *bus.Config // how watchers reach NATS, without an identity; nil: no watchers
 	Watchers          int         // the number of users, and of riders, that watch; 100 by default
 
 	Scene    Scene

@@ -302,7 +302,8 @@ func TestRefusals(t *testing.T) {
 				w.Header().Set("Retry-After", c.wait)
 				refuse(w, c.status, "x")
 			}}}
-			if _, err := sim.Run(t.Context(), config(t, f, sim.Crowd{})); err == nil || !strings.Contains(err.Error(), code) {
+			_, err := sim.Run(t.Context(), config(t, f, sim.Crowd{}))
+			if err == nil || !strings.Contains(err.Error(), code) {
 				t.Errorf("%v, want a message with %q", err, code)
 			}
 		})

@@ -41,14 +41,18 @@ type Snapshot struct {
 }
 
 // Times are from a microsecond to the longest that anybody is patient; three digits of each are
-// kept.
+// kept, and one if there is no report.
 const (
 	shortest = int64(time.Microsecond)
 	longest  = int64(time.Hour)
-	digits   = 3
 )
 
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(shortest, longest, digits) }
+func newHistogram(c Config) *hdrhistogram.Histogram {
+	if c.Forget {
+		return hdrhistogram.New(shortest, longest, 1)
+	}
+	return hdrhistogram.New(shortest, longest, 3)
+}
 
 // record adds a duration to h. A duration out of bounds counts as the nearest bound.
 func record(h *hdrhistogram.Histogram, d time.Duration) {
@@ -80,10 +84,9 @@ const violationLimit = 1000
 // stats counts the results of a run. It is safe for concurrent use.
 type stats struct {
 	happened func(acknowledged) // is told of every acknowledged event
-	forget   bool               // whether to keep counts only
+	config   Config
 
 	mu         sync.Mutex
-	keep       bool
 	calls      []Call
 	ops        map[Op]*opStats
 	acks       []acknowledged
@@ -95,7 +98,7 @@ type stats struct {
 
 func newStats(c Config) *stats {
 	return &stats{
-		keep: c.Record, forget: c.Forget, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
+		config: c, ops: make(map[Op]*opStats), violations: []Call{}, kinds: make(map[booking.Kind]int),
 		now: Snapshot{Phase: Registering}, since: time.Now(),
 	}
 }
@@ -103,8 +106,8 @@ func newStats(c Config) *stats {
 func (st *stats) of(op Op) *opStats {
 	a, ok := st.ops[op]
 	if !ok {
-		a = &opStats{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(),
-			call: newHistogram()}
+		a = &opStats{answers: make(map[string]int), steps: make(map[Outcome]int), step: newHistogram(st.config),
+			call: newHistogram(st.config)}
 		st.ops[op] = a
 	}
 	return a
@@ -130,7 +133,7 @@ func (st *stats) call(c Call) {
 			st.violations = append(st.violations, c)
 		}
 	}
-	if st.keep {
+	if st.config.Record {
 		st.calls = append(st.calls, c)
 	}
 }
@@ -159,7 +162,7 @@ func (st *stats) acknowledge(a acknowledged) {
 	st.happened(a)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if !st.forget {
+	if !st.config.Forget {
 		st.acks = append(st.acks, a)
 	}
 	st.kinds[a.Kind]++

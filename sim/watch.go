@@ -86,7 +86,7 @@ type watching struct {
 
 // watch connects the watchers. One that cannot connect yet keeps trying.
 func (r *run) watch(ctx context.Context) *watching {
-	w := &watching{by: make(map[string]*watcher), news: make(chan struct{}, 1), lag: newHistogram()}
+	w := &watching{by: make(map[string]*watcher), news: make(chan struct{}, 1), lag: newHistogram(r.Config)}
 	if r.NATS == nil {
 		return w
 	}

@@ -1,5 +1,5 @@
-// Command pillion-sim plays the people of a city, or the crowd of a load test, on a running Pillion,
-// and checks the result. See docs/simulation.md.
+// Command pillion-sim plays the people of a city, or the crowd of a load test, on a running
+// Pillion, and checks the result. See docs/simulation.md.
 package main
 
 import (

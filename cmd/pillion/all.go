@@ -140,15 +140,20 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 		return err
 	}
 	env.Banner(c.Log, c.addresses(served, ops, natsURL), c.try(served))
-	endpoints, city := c.endpoints(base, served, auth, user, rider)
-	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, auth, rides, user, rider, city)
+	endpoints := c.endpoints(base, served, auth, user, rider)
+	components := []wiring.Component{auth, rides, user, rider}
+	if c.City.On {
+		inside, people := city(base, auth, user, rider, rides)
+		endpoints, components = append(endpoints, inside...), append(components, people)
+	}
+	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, components...)
 }
 
-// endpoints returns what is served where, and the people of the city, if there is one.
+// endpoints returns what is served on each address.
 func (c all) endpoints(
 	base *wiring.Base, served []net.Listener, auth, user, rider wiring.Component,
-) (endpoints []wiring.Endpoint, city wiring.Component) {
-	endpoints = []wiring.Endpoint{
+) []wiring.Endpoint {
+	endpoints := []wiring.Endpoint{
 		{Listener: served[0], Handler: auth.Handler},
 		{Listener: served[1], Handler: user.Handler},
 		{Listener: served[2], Handler: rider.Handler},
@@ -157,11 +162,7 @@ func (c all) endpoints(
 		door := base.Door(c.HTTP, auth, user, rider)
 		endpoints = append(endpoints, wiring.Endpoint{Listener: served[3], Handler: door})
 	}
-	if c.City.On {
-		inside, play := c.city(base.Log, auth.Handler, user.Handler, rider.Handler)
-		return append(endpoints, inside...), wiring.Component{Tasks: []program.Task{play}}
-	}
-	return endpoints, wiring.Component{}
+	return endpoints
 }
 
 // usualAddr is the default of --addr.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -30,21 +29,21 @@ var errCity = fault.New(fault.Invalid, "city",
 	"--city (PILLION_CITY) plays people who book and ride, and needs --demo: their password is public.")
 
 // city returns the endpoints by which the people of a city reach the services inside this process,
-// and the task that plays them. Nobody else can use those endpoints, so no limit by network counts
-// what they do.
-func (c all) city(log *slog.Logger, auth, user, rider http.Handler) ([]wiring.Endpoint, program.Task) {
+// and the component that plays them once all is ready. Nobody else can use those endpoints, so no
+// limit by network counts what they do.
+func city(base *wiring.Base, auth, user, rider, rides wiring.Component) ([]wiring.Endpoint, wiring.Component) {
 	hosts := map[string]*pipe.Listener{}
 	var endpoints []wiring.Endpoint
-	at := func(name string, h http.Handler) []string {
+	at := func(name string, service wiring.Component) []string {
 		hosts[name] = pipe.Listen()
-		endpoints = append(endpoints, wiring.Endpoint{Listener: hosts[name], Handler: h})
+		endpoints = append(endpoints, wiring.Endpoint{Listener: hosts[name], Handler: service.Handler})
 		return []string{"http://" + name}
 	}
 	people := sim.Config{
 		Auth: at("authsvc", auth), User: at("usersvc", user), Rider: at("ridersvc", rider),
 		Scene: sim.City{Users: cityUsers, Riders: cityRiders, Rides: cityRides, Seed: 1}.Scene(),
 		Speed: citySpeed, Duration: 100 * 365 * 24 * time.Hour, Forget: true,
-		Name: cityName, Password: cityPassword, Log: log,
+		Name: cityName, Password: cityPassword, Log: base.Log,
 		HTTP: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: cityRiders, IdleConnTimeout: time.Minute,
 			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -56,12 +55,14 @@ func (c all) city(log *slog.Logger, auth, user, rider http.Handler) ([]wiring.En
 			},
 		}},
 	}
-	return endpoints, func(ctx context.Context) error {
-		// The services may not be ready for a while.
-		p := retry.Policy{First: time.Second, Longest: 30 * time.Second, Notify: func(err error, _ time.Duration) {
-			log.Warn("the city has no people yet", "error", err)
+	play := func(ctx context.Context) error {
+		if base.Await(ctx, auth, user, rider, rides) != nil {
+			return nil // the process stops
+		}
+		again := retry.Policy{First: time.Second, Longest: time.Minute, Notify: func(err error, _ time.Duration) {
+			base.Log.Warn("the city has no people yet", "error", err)
 		}}
-		err := p.Do(ctx, func() error {
+		err := again.Do(ctx, func() error {
 			_, err := sim.Run(ctx, people)
 			return err
 		})
@@ -70,4 +71,5 @@ func (c all) city(log *slog.Logger, auth, user, rider http.Handler) ([]wiring.En
 		}
 		return err
 	}
+	return endpoints, wiring.Component{Tasks: []program.Task{play}}
 }

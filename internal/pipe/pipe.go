@@ -26,8 +26,8 @@ func Listen() *Listener {
 	return l
 }
 
-// Dial returns a connection that the listener accepts. Errors: those of ctx, and [net.ErrClosed]; each
-// is in a [net.OpError] of a dial.
+// Dial returns a connection that the listener accepts. Errors: those of ctx, and [net.ErrClosed];
+// each is in a [net.OpError] of a dial.
 func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	why := net.ErrClosed

@@ -23,7 +23,8 @@ func TestHTTP(t *testing.T) {
 	})}
 	served := make(chan error)
 	go func() { served <- server.Serve(l) }()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx) }}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return l.Dial(ctx) }
+	transport := &http.Transport{DialContext: dial}
 	client := &http.Client{Transport: transport}
 	resp, err := client.Get("http://pillion.example/")
 	if err != nil {
@@ -40,8 +41,8 @@ func TestHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	transport.CloseIdleConnections()
-	var dial *net.OpError
-	if _, err := client.Get("http://pillion.example/"); !errors.As(err, &dial) || dial.Op != "dial" {
+	var failed *net.OpError
+	if _, err := client.Get("http://pillion.example/"); !errors.As(err, &failed) || failed.Op != "dial" {
 		t.Errorf("a closed listener is dialed: %v", err)
 	}
 }

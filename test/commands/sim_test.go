@@ -96,6 +96,13 @@ func TestLoad(t *testing.T) {
 		t.Errorf("without the operator's key: status %d, want 3, %d calls\n%s", status, len(r.Calls), said)
 	}
 
+	// A city whose clock runs as fast as it can: what its riders report is still believed.
+	status, r, said = put(key, "--name=city", "--users=8", "--riders=8", "--rate=0", "--speed=100", "--duration=20m", "--rides=100", "--seed=1")
+	if g := r.Figures; status != 0 || len(found(r)) > 0 || g.Requested == 0 || g.Completed == 0 || g.Wait.P50 == 0 ||
+		g.Working.Passenger == 0 || g.Earned.Total == 0 {
+		t.Errorf("a city: status %d, %+v\n%s", status, g, said)
+	}
+
 	// A booking is acknowledged and not stored.
 	var lies atomic.Int64
 	forgetful := proxy(t, fronts["usersvc"], func(w http.ResponseWriter, r *http.Request) bool {
@@ -256,7 +263,8 @@ func TestLoadStopsAndRefuses(t *testing.T) {
 	}
 }
 
-// TestSimulationIsDocumented checks that the flags and variables in docs/simulation.md are those of --help.
+// TestSimulationIsDocumented checks that the flags and variables in docs/simulation.md are those of
+// --help.
 func TestSimulationIsDocumented(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/simulation.md")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -22,47 +23,62 @@ import (
 	"github.com/example/pillion/bus/inspect"
 	"github.com/example/pillion/bus/trust"
 	"github.com/example/pillion/internal/retry"
-	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/sim"
 )
 
-// TestHour plays the people of a city for an hour in virtual time, while each mishap happens once; in
-// the short form for twenty minutes, with one of them. SEED repeats an hour.
+// TestHour plays the people of a city for HOURS hours in virtual time, one after the other. In each
+// hour every mishap happens once. SEED is the seed of the first hour.
 func TestHour(t *testing.T) {
-	seed := seed(t)
-	bustest.Bubble(t, func(t *testing.T) {
-		w := newTown(t, seed)
-		plan := mishaps()
-		w.chance.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
-		if wait.Long() {
-			w.hour(seed, 8, time.Hour, plan)
-		} else {
-			w.hour(seed, 8, 20*time.Minute, plan[:1])
-		}
-	})
+	for seed := range seeds(t, "HOURS") {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			bustest.Bubble(t, func(t *testing.T) {
+				w := newTown(t, seed)
+				plan := mishaps()
+				w.chance.Shuffle(len(plan), func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
+				w.hour(seed, 8, plan)
+			})
+		})
+	}
 }
 
-// TestDay plays DAYS whole days, one after the other, with random faults in every hour. SEED is the
-// seed of the first day.
+// TestRush plays a minute in which all riders want the same bookings, many users change their
+// minds, and a process dies. SEED repeats it.
+func TestRush(t *testing.T) {
+	seed := seed(t)
+	bustest.Bubble(t, func(t *testing.T) { newTown(t, seed).rush(seed) })
+}
+
+// TestDay plays DAYS whole days, one after the other, with random mishaps in every hour. SEED is
+// the seed of the first day.
 func TestDay(t *testing.T) {
-	days, _ := strconv.Atoi(os.Getenv("DAYS"))
-	if days == 0 {
-		t.Skip("make check-long runs this")
-	}
-	first := seed(t)
-	for day := range days {
-		seed := first + uint64(day)
+	for seed := range seeds(t, "DAYS") {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			began := time.Now()
 			bustest.Bubble(t, func(t *testing.T) {
 				w := newTown(t, seed)
 				all := mishaps()
 				for hour := range 24 {
-					w.hour(seed, hour, time.Hour, []mishap{all[w.chance.IntN(len(all))], all[w.chance.IntN(len(all))]})
+					w.hour(seed, hour, []mishap{all[w.chance.IntN(len(all))], all[w.chance.IntN(len(all))]})
+					w.rush(seed + uint64(hour))
 				}
 			})
-			t.Logf("the day took %v", time.Since(began).Round(time.Second))
 		})
+	}
+}
+
+// seeds yields as many seeds as a variable says, and skips the test if it says none.
+func seeds(t *testing.T, variable string) iter.Seq[uint64] {
+	t.Helper()
+	n, _ := strconv.ParseUint(os.Getenv(variable), 10, 16)
+	if n == 0 {
+		t.Skip("make check and make check-long run this with " + variable)
+	}
+	first := seed(t)
+	return func(yield func(uint64) bool) {
+		for i := range n {
+			if !yield(first + i) {
+				return
+			}
+		}
 	}
 }
 
@@ -128,46 +144,50 @@ const (
 	riders = 10
 )
 
-// hour plays the city from an hour of the day on, with mishaps at random moments, and then a minute
-// in which all riders want the same bookings, many users change their minds, and a process dies.
-// After each it judges the system.
-func (w *town) hour(seed uint64, of int, d time.Duration, plan []mishap) {
+// hour plays the city from an hour of the day on, with mishaps at random moments.
+func (w *town) hour(seed uint64, of int, plan []mishap) {
 	w.t.Helper()
 	city := sim.City{
 		Seed: seed, Users: users, Riders: riders, Rides: 20, Begin: time.Duration(of)*time.Hour + time.Second,
 	}
-	w.play(city.Scene(), d, func() {
+	w.play(city.Scene(), time.Hour, func() {
 		for _, m := range plan {
-			w.pause(time.Minute, d/time.Duration(len(plan))-7*time.Minute)
+			w.pause(time.Minute, time.Hour/time.Duration(len(plan))-7*time.Minute)
 			w.t.Logf("%02d:00, %s: %s", of, time.Now().UTC().Format(time.TimeOnly), m.name)
 			m.strike(w)
 		}
 	})
-	rush, err := sim.Crowd{
-		Seed: seed, Users: users, Riders: riders, Rate: 2, Think: time.Second,
+}
+
+// rush plays a minute of haste.
+func (w *town) rush(seed uint64) {
+	w.t.Helper()
+	crowd, err := sim.Crowd{
+		Seed: seed, Users: users, Riders: riders, Rate: 3, Think: time.Second,
 		Weights: &sim.Weights{Places: 0.5, Cancel: 0.3, Release: 0.1, Named: 0.5, Rate: 0.5},
 	}.Scene()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.play(rush, time.Minute, func() {
+	w.play(crowd, time.Minute, func() {
 		w.pause(10*time.Second, 40*time.Second)
 		mishaps()[0].strike(w)
 	})
 }
 
-// play plays a scene while things go wrong, and judges the system afterwards.
+// play plays a scene while things go wrong, and judges the system afterwards. It stops the test if
+// that finds anything.
 func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	w.t.Helper()
 	var report *sim.Report
-	played := make(chan error, 1)
+	played, seed := make(chan error, 1), w.chance.Uint64()
 	go func() {
 		var err error
 		report, err = sim.Run(w.t.Context(), sim.Config{
 			Auth: []string{"http://auth.auth"}, User: []string{"http://one.user", "http://two.user"},
 			Rider: []string{"http://one.rider", "http://two.rider"}, HTTP: w.client(),
 			NATS: &bus.Config{InProcess: direct{w.server.Provider()}}, Watchers: 4,
-			Scene: s, Duration: d, Patience: 5 * time.Minute, Seed: w.chance.Uint64(),
+			Scene: s, Duration: d, Patience: 5 * time.Minute, Seed: seed,
 			Name: "town", Password: "everybody in the town",
 		})
 		played <- err
@@ -191,9 +211,9 @@ func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	}
 }
 
-// judge fails the test unless all of this holds: no answer was wrong; every acknowledged event is in
-// the ledger, which has no other faults; all bookings have ended; each board is what a fresh replay
-// gives; and the feed has told of each event, in order.
+// judge fails the test unless all of this holds: no answer was wrong; every acknowledged event is
+// in the ledger, which has no other faults; all bookings have ended; each board is what a fresh
+// replay gives; and the feed has told of each event, in order.
 func (w *town) judge(ctx context.Context, s OperatorSession, r *sim.Report) error {
 	for _, v := range r.Violations {
 		w.t.Errorf("violation: %+v", v)
@@ -285,8 +305,8 @@ func (w *town) sequences(ctx context.Context, s OperatorSession) (map[booking.ID
 	return seqs, nil
 }
 
-// feed fails the test unless the feed has told of every event, and for the first time in the order of
-// the ledger.
+// feed fails the test unless the feed has told of every event, and for the first time in the order
+// of the ledger.
 func (w *town) feed(found inspect.Report, seqs map[booking.ID]map[booking.EventID]uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -3,6 +3,7 @@ package wiring
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,6 +58,21 @@ func Serve(
 	status := Endpoint{Listener: ops, Handler: web.OpsHandler(b.Registry, checks, profiling)}
 	// The grace period is short here: a scrape in progress is not worth waiting for.
 	return program.Run(ctx, program.Layer{serve(status, b.Log, grace/10)}, tasks, front)
+}
+
+// Await waits until all checks of the Base and of components pass. If ctx ends before, it returns
+// what was not ready.
+func (b *Base) Await(ctx context.Context, components ...Component) error {
+	return await(ctx, func(ctx context.Context) error {
+		for _, c := range append([]Component{b.component()}, components...) {
+			for _, check := range c.Checks {
+				if err := check.Ready(ctx); err != nil {
+					return fmt.Errorf("%s: %w", check.Name, err)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func serve(e Endpoint, log *slog.Logger, grace time.Duration) program.Task {

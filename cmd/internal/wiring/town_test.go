@@ -1,7 +1,6 @@
 package wiring
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -24,13 +23,12 @@ import (
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/internal/pipe"
-	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/internal/wait"
 )
 
-// A town is a system of three processes and a NATS server in a bubble: authsvc, and twice usersvc and
-// ridersvc together. All of them are real. Connections are pipes, and those to NATS are as slow as
-// a network.
+// A town is a system of three processes and a NATS server in a bubble: authsvc, and twice usersvc
+// and ridersvc together. All of them are real. Connections are pipes, and those to NATS are as slow
+// as a network.
 type town struct {
 	t       *testing.T
 	dir     string // of keys and data
@@ -179,26 +177,11 @@ func (h *host) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	h.base, h.stop, h.done = base, stop, make(chan error, 1)
 	go func() { h.done <- Serve(ctx, base, pipe.Listen(), false, endpoints, components...) }()
-	h.ready(components)
-}
-
-// ready waits until all checks pass.
-func (h *host) ready(components []Component) {
-	h.town.t.Helper()
-	ctx := h.town.t.Context()
-	var why error
-	for range 600 {
-		why = nil
-		for _, c := range append(components, h.base.component()) {
-			for _, check := range c.Checks {
-				why = cmp.Or(why, check.Ready(ctx))
-			}
-		}
-		if why == nil || !retry.Sleep(ctx, 100*time.Millisecond) {
-			return
-		}
+	starting, cancel := context.WithTimeout(ctx, wait.Patience)
+	defer cancel()
+	if err := base.Await(starting, components...); err != nil {
+		t.Fatalf("%s is not ready: %v\n%s", h.name, err, h.town.log)
 	}
-	h.town.t.Fatalf("%s is not ready: %v\n%s", h.name, why, h.town.log)
 }
 
 // auth returns authsvc.
@@ -278,7 +261,7 @@ func (h *host) dial(ctx context.Context, service string) (net.Conn, error) {
 	h.mu.Lock()
 	ln, dead := h.pipes[service], h.dead
 	h.mu.Unlock()
-	if dead {
+	if dead || ln == nil {
 		return nil, &net.OpError{Op: "dial", Net: "pipe", Err: net.ErrClosed}
 	}
 	conn, err := ln.Dial(ctx)
@@ -320,7 +303,7 @@ type slow struct {
 }
 
 // longest is the longest way through the network.
-const longest = 20 * time.Millisecond
+const longest = 50 * time.Millisecond
 
 // direct provides slow connections that no process ends.
 type direct struct{ nats.InProcessConnProvider }
