@@ -12,6 +12,7 @@ import (
 )
 
 //go:generate sh -c "cd nats && go run generate.go"
+//go:generate sh -c "cd ../tools && go run ./dashboards ../deploy/grafana/dashboards"
 
 // TestAccessIsGenerated checks that the permissions of a server in a container are those of the
 // embedded one.
@@ -70,6 +71,7 @@ func TestOneVersionOfGo(t *testing.T) {
 func TestCompose(t *testing.T) {
 	for file, want := range map[string]int{
 		"../docker-compose.yml":         4, // NATS and three services
+		"../docker-compose.observe.yml": 3,
 		"../docker-compose.cluster.yml": 10, // three NATS servers, two instances of each service, and Caddy
 	} {
 		compose := read(t, file)

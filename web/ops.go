@@ -25,8 +25,8 @@ const checkTimeout = time.Second
 
 // OpsHandler serves operators, on an address that clients cannot reach. GET /healthz answers 200
 // while the process runs. GET /readyz answers 200 "ready", or 503 with a line for each failed
-// check. GET /metrics serves reg, and pillion_ready for each check. With profiling, /debug/pprof/ is
-// served too. The lines of /readyz may contain internal details.
+// check. GET /metrics serves reg, and pillion_ready, which runs the checks. With profiling,
+// /debug/pprof/ is served too. The lines of /readyz may contain internal details.
 func OpsHandler(reg *prometheus.Registry, checks []Check, profiling bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
