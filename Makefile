@@ -46,9 +46,23 @@ test: build ## Run all tests that need only Go, and keep their results until som
 RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
-check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
+check: need-race fmt vet lint tidy vuln build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
 	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 	HOURS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
+	$(MAKE) k8s
+
+.PHONY: k8s
+k8s: ## Check the manifests of deploy/k8s against the types and rules of Kubernetes. Its module is apart from the programs'.
+	cd deploy/k8s/check && CGO_ENABLED=0 $(GO) test -trimpath ./...
+
+# Where the database cannot be reached, nothing is built, and the message says what was not done.
+VULNDB = $${GOVULNDB:-https://vuln.go.dev}
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in what the programs call. Needs the Go vulnerability database.
+	@if curl -fsS --max-time 20 -o /dev/null "$(VULNDB)/index/db.json"; then \
+	  $(MAKE) $(BIN)/govulncheck && $(BIN)/govulncheck -db "$(VULNDB)" ./...; \
+	else echo "SKIPPED: known vulnerabilities were not looked for, because $(VULNDB) cannot be reached."; fi
 
 .PHONY: check-long
 check-long: check ## Run check, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
@@ -113,6 +127,28 @@ $(BIN)/openapilint: tools/go.mod tools/go.sum $(wildcard tools/openapilint/*)
 $(BIN)/nats: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
 
+$(BIN)/govulncheck: tools/go.mod tools/go.sum
+	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ golang.org/x/vuln/cmd/govulncheck
+
+# Archives of a commit are the same, byte for byte, wherever they are made: with the Go of go.mod, GNU
+# tar, no paths of a machine, and the commit's time as that of all files.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
+RELEASE := $(BIN)/release
+
+.PHONY: release
+release: ## Build an archive of all programs for each of PLATFORMS, with checksums, into bin/release.
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	epoch="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}"; \
+	for platform in $(PLATFORMS); do \
+	  name="pillion-$$(echo "$$platform" | tr / -)"; mkdir "$(RELEASE)/$$name"; \
+	  GOOS="$${platform%/*}" GOARCH="$${platform#*/}" $(BUILD) -o "$(RELEASE)/$$name/" ./cmd/...; \
+	  cp LICENSE README.md CHANGELOG.md "$(RELEASE)/$$name/"; \
+	  tar -C $(RELEASE) --sort=name --mtime="@$$epoch" --owner=0 --group=0 --numeric-owner --mode=go=u,go-w \
+	    -cf - "$$name" | gzip -9n >"$(RELEASE)/$$name.tar.gz"; \
+	  rm -rf "$(RELEASE)/$$name"; \
+	done; \
+	cd $(RELEASE) && sha256sum *.tar.gz >SHA256SUMS && cat SHA256SUMS
+
 .PHONY: fmt
 fmt: ## Fail if a file is not formatted with gofmt.
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(find . -name '*.go' -not -path './bin/*')); \
@@ -131,6 +167,7 @@ lint: $(BIN)/golangci-lint $(BIN)/openapilint ## Run the linters, of the code wi
 tidy: ## Fail if go.mod or go.sum is not tidy.
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
+	cd deploy/k8s/check && $(GO) mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove bin/. data/ stays.
