@@ -72,9 +72,9 @@ func (s *Service) refresh(w http.ResponseWriter, r *http.Request, try *attempt) 
 	return s.handOut(w, r, role, "Refresh Successful", pair), nil
 }
 
-// refreshTokensOf returns the refresh tokens of a request, whether they came in cookies, and of which
-// role, as in nameOfCookie. The first good one counts. A token in the body goes before cookies, which
-// browsers send by themselves.
+// refreshTokensOf returns the refresh tokens of a request, whether they came in cookies, and of
+// which role, as in nameOfCookie. The first good one counts. A token in the body goes before
+// cookies, which browsers send by themselves.
 func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, role token.Role, err error) {
 	decode := web.DecodeJSON
 	if hasRefreshCookie(r) {

@@ -34,8 +34,8 @@ func overHTTPS(r *http.Request) bool {
 	return r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https://")
 }
 
-// nameOfCookie returns the name of the cookie of a role, or of the one cookie that all roles share if
-// role is "".
+// nameOfCookie returns the name of the cookie of a role, or of the one cookie that all roles share
+// if role is "".
 func nameOfCookie(r *http.Request, role token.Role) string {
 	name := cookieName
 	if overHTTPS(r) {
@@ -57,9 +57,9 @@ func hasRefreshCookie(r *http.Request) bool {
 // mostCookies bounds the refresh cookies of one request that are looked at.
 const mostCookies = 4
 
-// refreshCookies returns the values of the refresh cookies of a role, as in nameOfCookie, the newest
-// generation first. There are several after the cookies' path was changed: a browser sends one of each path, and only their
-// sessions tell which is good.
+// refreshCookies returns the values of the refresh cookies of a role, as in nameOfCookie, the
+// newest generation first. There are several after the cookies' path was changed: a browser sends
+// one of each path, and only their sessions tell which is good.
 func refreshCookies(r *http.Request, role token.Role) []string {
 	var values []string
 	for _, c := range r.CookiesNamed(nameOfCookie(r, role)) {
@@ -89,8 +89,8 @@ func checkCookiePath(path string) error {
 	return nil
 }
 
-// set sends a refresh token in the cookie of a role, as in nameOfCookie. Its life is rounded down to
-// whole seconds.
+// set sends a refresh token in the cookie of a role, as in nameOfCookie. Its life is rounded down
+// to whole seconds.
 func (c cookies) set(w http.ResponseWriter, r *http.Request, role token.Role, value string, life time.Duration) {
 	c.send(w, r, role, value, max(int(life/time.Second), 1))
 }

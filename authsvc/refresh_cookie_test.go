@@ -222,8 +222,8 @@ func cookieTo(path string, c *http.Cookie) *http.Request {
 	return r
 }
 
-// A browser keeps a cookie for each role, if the logins ask for it: each refresh and logout names the
-// one that counts.
+// A browser keeps a cookie for each role, if the logins ask for it: each refresh and logout names
+// the one that counts.
 func TestCookieOfEachRole(t *testing.T) {
 	k := newKit(t)
 	home := browser{origin: "http://example.com"}
@@ -258,7 +258,8 @@ func TestCookieOfEachRole(t *testing.T) {
 	both("/refresh", "{}", http.StatusUnauthorized) // that would be the cookie that all roles share
 	r := withCookie(rider, `{"role":"raider"}`)
 	k.ask(t, browser{origin: "http://evil.example"}.send(r), http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
-	if gone := theCookie(t, both("/logout", `{"role":"raider"}`, http.StatusOK)); gone.Name != rider.Name || gone.MaxAge != -1 {
+	if gone := theCookie(t, both("/logout", `{"role":"raider"}`, http.StatusOK)); gone.Name != rider.Name ||
+		gone.MaxAge != -1 {
 		t.Errorf("the logout of the rider answers with %v", gone)
 	}
 	both("/refresh", `{"role":"raider"}`, http.StatusUnauthorized)

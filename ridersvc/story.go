@@ -10,8 +10,8 @@ import (
 )
 
 // story answers with the story of a booking that the caller has: its events since the caller has
-// accepted it, with the claims of their tokens. It shows no more of an event than the stream does. A
-// booking of another rider is not found.
+// accepted it, with the claims of their tokens. It shows no more of an event than the stream does.
+// A booking of another rider is not found.
 func (s *Service) story(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.c.Desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {

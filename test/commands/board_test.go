@@ -28,8 +28,8 @@ func told(t *testing.T, lines *bufio.Scanner, event, want string) string {
 	return ""
 }
 
-// TestBoard watches the whole city in a demonstration, and reads the stories of a booking: the user,
-// the rider and the board each see what is theirs to see.
+// TestBoard watches the whole city in a demonstration, and reads the stories of a booking: the
+// user, the rider and the board each see what is theirs to see.
 func TestBoard(t *testing.T) {
 	t.Parallel()
 	p := proctest.Pillion(t, t.TempDir(), "--demo")
@@ -46,7 +46,8 @@ func TestBoard(t *testing.T) {
 	told(t, lines, "city", `"requested":0`)
 	told(t, lines, "bookings", `[]`)
 
-	id, _ := user.do(200, "POST", "/user/book", `{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.98,"lng":77.6}}`)["booking_id"].(string)
+	id, _ := user.do(200, "POST", "/user/book",
+		`{"pickup":{"lat":12.9716,"lng":77.5946},"dropoff":{"lat":12.98,"lng":77.6}}`)["booking_id"].(string)
 	if event := told(t, lines, "event", `"event":"requested"`); !strings.Contains(event, id) ||
 		!strings.Contains(event, `"pickup":{"lat":12.9716`) {
 		t.Errorf("the board tells of the booking: %s", event)
@@ -124,7 +125,8 @@ func TestBoardFor(t *testing.T) {
 	kim.token = v.token
 	wait.Until(t, "the board is there", func() bool { return kim.fetch("GET", "/board/events", "").status == 200 })
 	enter(other, "lou@example.com")
-	if refused := other.do(403, "GET", "/board/events", "", "Accept", "application/json"); refused["code"] != "not_operator" {
+	refused := other.do(403, "GET", "/board/events", "", "Accept", "application/json")
+	if refused["code"] != "not_operator" {
 		t.Errorf("another account is answered %v", refused)
 	}
 	other.do(403, "GET", "/board/bookings/mfrggzdfmztwq2lkmfrggzdfmz", "")

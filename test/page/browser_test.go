@@ -66,8 +66,8 @@ type look struct {
 
 func (l look) String() string { return fmt.Sprintf("%d px, %s", l.width, l.scheme) }
 
-// A tab is a tab of the browser. It fails the test for what must not happen on the page: requests to
-// other origins, violations of the policy, errors of scripts.
+// A tab is a tab of the browser. It fails the test for what must not happen on the page: requests
+// to other origins, violations of the policy, errors of scripts.
 type tab struct {
 	testing.TB
 	ctx      context.Context

@@ -140,7 +140,8 @@ func story(user *tab) {
 	user.Helper()
 	user.press("See each event and its signature")
 	user.see("The story of a booking")
-	for _, want := range []string{"Requested", "Accepted", "Wrong start code", "Ride completed", "5 stars", "by the user, you"} {
+	for _, want := range []string{"Requested", "Accepted", "Wrong start code", "Ride completed", "5 stars",
+		"by the user, you"} {
 		user.see(want)
 	}
 	if strings.Contains(user.text(), "4 stars") {
@@ -153,8 +154,8 @@ func story(user *tab) {
 	user.fits()
 }
 
-// restart starts the system again while a booking is open. The page goes on, and shows a reason that
-// is markup as text.
+// restart starts the system again while a booking is open. The page goes on, and shows a reason
+// that is markup as text.
 func restart(user, rider *tab, again func()) {
 	user.Helper()
 	user.press("Book")

@@ -14,8 +14,8 @@ import (
 	"github.com/example/pillion/web/live"
 )
 
-// Door returns the handler of all services on one address, with the page. demo says whether the demo
-// accounts may sign in. The handler of board is nil if there is none.
+// Door returns the handler of all services on one address, with the page. demo says whether the
+// demo accounts may sign in. The handler of board is nil if there is none.
 func (b *Base) Door(h setting.HTTP, demo bool, auth, user, rider, board Component) http.Handler {
 	services := door.Services{Auth: auth.Handler, User: user.Handler, Rider: rider.Handler, Board: board.Handler}
 	return door.New(services, demo, b.router(h, "door"))
@@ -30,8 +30,8 @@ func (b *Base) router(h setting.HTTP, name string) web.RouterConfig {
 	}
 }
 
-// Board returns the board of the whole city, for the accounts that may see it. If may is nil, nobody
-// may, and there is none.
+// Board returns the board of the whole city, for the accounts that may see it. If may is nil,
+// nobody may, and there is none.
 func (r *Rides) Board(h setting.HTTP, w setting.Streams, may func(token.Claims) bool) Component {
 	if may == nil {
 		return Component{}

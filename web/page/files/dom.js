@@ -21,9 +21,9 @@ export function fill(node, ...children) {
   const focused = node.contains(document.activeElement);
   node.replaceChildren(...present(children));
   if (focused) {
-    const heading = node.querySelector('h1, h2, p') || node;
-    heading.setAttribute('tabindex', '-1');
-    heading.focus({ preventScroll: true });
+    const heading = node.querySelector('h1, h2');
+    heading?.setAttribute('tabindex', '-1');
+    heading?.focus({ preventScroll: true });
   }
 }
 
@@ -89,8 +89,8 @@ export function stars(legend) {
   const name = `stars-${++fields}`;
   const choices = [1, 2, 3, 4, 5].map((n) => {
     const input = el('input', { type: 'radio', name, value: n, id: `${name}-${n}`, required: true });
-    return [input, el('label', { for: input.id }, el('span', { 'aria-hidden': 'true' }, '★'),
-      el('span', { class: 'hidden' }, n === 1 ? '1 star' : `${n} stars`))];
+    return el('span', { class: 'star' }, input, el('label', { for: input.id }, el('span', { 'aria-hidden': 'true' }, '★'),
+      el('span', { class: 'hidden' }, n === 1 ? '1 star' : `${n} stars`)));
   });
   const set = el('fieldset', { class: 'stars' }, el('legend', {}, legend), el('div', {}, choices));
   set.addEventListener('change', () => {

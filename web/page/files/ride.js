@@ -50,7 +50,7 @@ export function rideView({ session }) {
     const [note, show] = failure();
     const start = el('select', {}, places.map((p, i) => el('option', { value: i }, p.name)));
     fill(status, bike.online
-      ? [el('p', { class: 'badge on' }, 'You are online'), el('p', { class: 'actions' }, act('Go offline', () => bike.offline(), { kind: 'secondary', show })), heard]
+      ? [el('h1', { class: 'badge' }, 'You are online'), el('p', { class: 'actions' }, act('Go offline', () => bike.offline(), { kind: 'secondary', show })), heard]
       : [el('h1', {}, 'You are offline'), el('p', {}, 'Go online where you are, and see what is open near you.'), field('Where are you?', start),
         el('p', { class: 'actions' }, act('Go online here', () => begin(places[start.value]), { show }),
           navigator.geolocation && act('Use my position', async () => { await bike.locate(); map.fit([bike.place]); }, { kind: 'secondary', show }))], note);

@@ -14,7 +14,7 @@ export function signIn(session, demo) {
   const [note, show] = failure();
   const email = el('input', { type: 'email', autocomplete: 'username', required: true, maxlength: 254 });
   const password = el('input', { type: 'password', autocomplete: 'current-password', required: true, minlength: 8, maxlength: 128 });
-  const submit = el('button', { type: 'submit', class: 'primary' }, 'Sign in');
+  const submit = el('button', { type: 'submit', class: demo ? 'secondary' : 'primary' }, 'Sign in');
   let registers = false;
   const other = el('button', { type: 'button', class: 'quiet' }, 'Register instead');
   other.addEventListener('click', () => {
