@@ -46,8 +46,8 @@ test: build ## Run all tests that need only Go, and keep their results until som
 RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
-check: need-race fmt vet lint tidy vuln build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
-	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+check: need-race fmt vet lint tidy vuln build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
+	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 	HOURS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	$(MAKE) k8s
 
@@ -97,6 +97,10 @@ chaos: ## Break a cluster while it is used, ROUNDS=60 times. SEED=n repeats a ru
 .PHONY: mutations
 mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=text selects faults by name.
 	MUTATIONS='$(or $(ONLY),all)' $(GO) test -run='^TestMutations$$' -count=1 -timeout=2h -v ./test/mutations
+
+.PHONY: web-test
+web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 takes the pictures of README.md again.
+	PILLION_WEB=1 PILLION_SHOTS='$(SHOTS)' CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout=20m -v ./test/page
 
 .PHONY: build
 build: ## Build static programs into bin/.

@@ -39,7 +39,7 @@ func (s *Service) deleteAccount(w http.ResponseWriter, r *http.Request, try *att
 		return nil, err
 	}
 	if own.Cookie {
-		s.cookies.clear(w, r)
+		s.cookies.clear(w, r, "")
 	}
 	return done("Account Deleted"), nil
 }

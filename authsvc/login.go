@@ -19,6 +19,8 @@ import (
 type loginBody struct {
 	credentials
 	Cookie bool `json:"cookie"` // the refresh token is to travel as a cookie
+	// RoleCookie asks for a cookie of the role, beside that of the other role
+	RoleCookie bool `json:"role_cookie"`
 }
 
 // login begins a session.
@@ -35,11 +37,15 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request, try *attempt) (a
 	if err := s.c.Hasher.CheckLength(b.Password); err != nil {
 		return nil, err
 	}
+	b.Cookie = b.Cookie || b.RoleCookie
 	pair, err := s.beginSession(r.Context(), b, role, try)
 	if err != nil {
 		return nil, err
 	}
-	return s.handOut(w, r, "Login Successful", pair), nil
+	if !b.RoleCookie {
+		role = ""
+	}
+	return s.handOut(w, r, role, "Login Successful", pair), nil
 }
 
 // mostLogins bounds how often a login starts over because all sessions of its account were ended

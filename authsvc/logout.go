@@ -47,12 +47,12 @@ type proveFunc func(ctx context.Context, presented []string, inCookie bool, try 
 func (s *Service) leave(w http.ResponseWriter, r *http.Request, try *attempt, prove proveFunc,
 	end func(context.Context, token.Claims) (session.Session, error),
 ) (any, error) {
-	c, byCookie, err := s.identify(r, prove, try)
+	c, byCookie, role, err := s.identify(r, prove, try)
 	if err != nil {
 		bad := errors.Is(err, session.ErrInvalidToken)
 		try.unrecorded = !bad && !errors.Is(err, ErrCrossOrigin)
 		if byCookie && bad {
-			s.cookies.clear(w, r)
+			s.cookies.clear(w, r, role)
 		}
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *Service) leave(w http.ResponseWriter, r *http.Request, try *attempt, pr
 		return nil, err
 	}
 	if own.Cookie || byCookie {
-		s.cookies.clear(w, r)
+		s.cookies.clear(w, r, role)
 	}
 	return done("Logout Successful"), nil
 }
@@ -70,27 +70,31 @@ func (s *Service) leave(w http.ResponseWriter, r *http.Request, try *attempt, pr
 // identify returns who wants to log out, and whether a cookie proved it. Most clients come when
 // their access token has expired, so a refresh token is enough. One in the body counts before the
 // access token; a cookie, which browsers send by themselves, counts only without a good access
-// token.
-func (s *Service) identify(r *http.Request, prove proveFunc, try *attempt) (c token.Claims, byCookie bool, err error) {
+// token. identify also returns the role of the cookie, as in nameOfCookie.
+func (s *Service) identify(r *http.Request, prove proveFunc, try *attempt,
+) (c token.Claims, byCookie bool, role token.Role, err error) {
 	var b refreshBody
 	if err := web.DecodeOptional(r, &b); err != nil {
-		return token.Claims{}, false, err
+		return token.Claims{}, false, "", err
+	}
+	if role, err = b.cookieRole(); err != nil {
+		return token.Claims{}, false, "", err
 	}
 	ctx := r.Context()
 	if b.RefreshToken != "" {
 		c, err := prove(ctx, []string{b.RefreshToken}, false, try)
-		return c, false, err
+		return c, false, role, err
 	}
 	c, err = web.Identify(s.c.Verifier, r, onlyPeople, token.User, token.Rider)
-	cookies := refreshCookies(r)
+	cookies := refreshCookies(r, role)
 	if err == nil || len(cookies) == 0 {
-		return c, false, err
+		return c, false, role, err
 	}
 	if err := refuseCrossOrigin(r); err != nil {
-		return token.Claims{}, false, err
+		return token.Claims{}, false, "", err
 	}
 	c, err = prove(ctx, cookies, true, try)
-	return c, true, err
+	return c, true, role, err
 }
 
 // sessionOf returns the claims of the session that gave out the first genuine refresh token. The

@@ -14,6 +14,15 @@ import (
 // refreshBody is the body of POST /refresh. It may be empty if there is a cookie.
 type refreshBody struct {
 	RefreshToken string `json:"refresh_token"`
+	Role         string `json:"role"` // of the cookie that counts; "": the one that all roles share
+}
+
+// cookieRole returns the role of the cookie that counts. Errors: ErrInvalidRole.
+func (b refreshBody) cookieRole() (token.Role, error) {
+	if b.Role == "" {
+		return "", nil
+	}
+	return roleOf(b.Role)
 }
 
 // tokenAnswer has the original's fields in the original's order, and then its own.
@@ -34,12 +43,13 @@ type tokenPair struct {
 }
 
 // handOut returns the answer with a pair of tokens. The refresh token of a session with cookies
-// goes into a cookie only.
-func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string, p tokenPair) tokenAnswer {
+// goes into a cookie only: that of a role, as in nameOfCookie.
+func (s *Service) handOut(w http.ResponseWriter, r *http.Request, role token.Role, message string, p tokenPair,
+) tokenAnswer {
 	answer := tokenAnswer{Status: true, Message: message, Token: p.access,
 		ExpiresIn: int64(p.claims.ExpiresAt.Sub(p.claims.IssuedAt).Seconds())}
 	if p.session.Cookie {
-		s.cookies.set(w, r, p.refresh.Text(), p.session.Ends.Sub(s.c.Now()))
+		s.cookies.set(w, r, role, p.refresh.Text(), p.session.Ends.Sub(s.c.Now()))
 	} else {
 		answer.RefreshToken = p.refresh.Text()
 	}
@@ -48,38 +58,40 @@ func (s *Service) handOut(w http.ResponseWriter, r *http.Request, message string
 
 // refresh exchanges a refresh token for the next pair of tokens.
 func (s *Service) refresh(w http.ResponseWriter, r *http.Request, try *attempt) (any, error) {
-	presented, inCookie, err := refreshTokensOf(r)
+	presented, inCookie, role, err := refreshTokensOf(r)
 	var pair tokenPair
 	if err == nil {
 		pair, err = s.exchange(r.Context(), presented, inCookie, try)
 	}
 	if err != nil {
 		if inCookie && errors.Is(err, session.ErrInvalidToken) {
-			s.cookies.clear(w, r)
+			s.cookies.clear(w, r, role)
 		}
 		return nil, err
 	}
-	return s.handOut(w, r, "Refresh Successful", pair), nil
+	return s.handOut(w, r, role, "Refresh Successful", pair), nil
 }
 
-// refreshTokensOf returns the refresh tokens of a request, and whether they came in cookies. The
-// first good one counts. A token in the body goes before cookies, which browsers send by
-// themselves.
-func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, err error) {
-	cookies := refreshCookies(r)
-	inCookie = len(cookies) > 0
+// refreshTokensOf returns the refresh tokens of a request, whether they came in cookies, and of
+// which role, as in nameOfCookie. The first good one counts. A token in the body goes before
+// cookies, which browsers send by themselves.
+func refreshTokensOf(r *http.Request) (presented []string, inCookie bool, role token.Role, err error) {
 	decode := web.DecodeJSON
-	if inCookie {
+	if hasRefreshCookie(r) {
 		decode = web.DecodeOptional
 	}
 	var b refreshBody
 	if err := decode(r, &b); err != nil {
-		return nil, inCookie, err
+		return nil, false, "", err
 	}
-	if b.RefreshToken != "" || !inCookie {
-		return []string{b.RefreshToken}, false, nil
+	if role, err = b.cookieRole(); err != nil {
+		return nil, false, "", err
 	}
-	return cookies, true, requireSameOrigin(r)
+	cookies := refreshCookies(r, role)
+	if b.RefreshToken != "" || len(cookies) == 0 {
+		return []string{b.RefreshToken}, false, role, nil
+	}
+	return cookies, true, role, requireSameOrigin(r)
 }
 
 // exchange exchanges the first good token of a request.

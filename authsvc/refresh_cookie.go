@@ -12,6 +12,7 @@ import (
 
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/token"
 )
 
 // ErrCrossOrigin refuses a cookie in a request from another site, or of unknown origin.
@@ -33,22 +34,35 @@ func overHTTPS(r *http.Request) bool {
 	return r.TLS != nil || strings.HasPrefix(r.Header.Get("Origin"), "https://")
 }
 
-func nameOfCookie(r *http.Request) string {
+// nameOfCookie returns the name of the cookie of a role, or of the one cookie that all roles share
+// if role is "".
+func nameOfCookie(r *http.Request, role token.Role) string {
+	name := cookieName
 	if overHTTPS(r) {
-		return secureCookieName
+		name = secureCookieName
 	}
-	return cookieName
+	if role != "" {
+		name += "_" + string(role)
+	}
+	return name
+}
+
+// hasRefreshCookie reports whether a request has a refresh cookie of any role.
+func hasRefreshCookie(r *http.Request) bool {
+	return slices.ContainsFunc([]token.Role{"", token.User, token.Rider}, func(role token.Role) bool {
+		return len(r.CookiesNamed(nameOfCookie(r, role))) > 0
+	})
 }
 
 // mostCookies bounds the refresh cookies of one request that are looked at.
 const mostCookies = 4
 
-// refreshCookies returns the values of the refresh cookies, the newest generation first. There are
-// several after the cookies' path was changed: a browser sends one of each path, and only their
-// sessions tell which is good.
-func refreshCookies(r *http.Request) []string {
+// refreshCookies returns the values of the refresh cookies of a role, as in nameOfCookie, the
+// newest generation first. There are several after the cookies' path was changed: a browser sends
+// one of each path, and only their sessions tell which is good.
+func refreshCookies(r *http.Request, role token.Role) []string {
 	var values []string
-	for _, c := range r.CookiesNamed(nameOfCookie(r)) {
+	for _, c := range r.CookiesNamed(nameOfCookie(r, role)) {
 		values = append(values, c.Value)
 	}
 	slices.SortStableFunc(values, func(a, b string) int {
@@ -75,17 +89,20 @@ func checkCookiePath(path string) error {
 	return nil
 }
 
-// set sends a refresh token. Its life is rounded down to whole seconds.
-func (c cookies) set(w http.ResponseWriter, r *http.Request, value string, life time.Duration) {
-	c.send(w, r, value, max(int(life/time.Second), 1))
+// set sends a refresh token in the cookie of a role, as in nameOfCookie. Its life is rounded down
+// to whole seconds.
+func (c cookies) set(w http.ResponseWriter, r *http.Request, role token.Role, value string, life time.Duration) {
+	c.send(w, r, role, value, max(int(life/time.Second), 1))
 }
 
-// clear makes a browser forget its refresh token.
-func (c cookies) clear(w http.ResponseWriter, r *http.Request) { c.send(w, r, "", -1) }
+// clear makes a browser forget the refresh token in the cookie of a role.
+func (c cookies) clear(w http.ResponseWriter, r *http.Request, role token.Role) {
+	c.send(w, r, role, "", -1)
+}
 
-func (c cookies) send(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
+func (c cookies) send(w http.ResponseWriter, r *http.Request, role token.Role, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure if possible: over plain HTTP a browser would drop such a cookie
-		Name: nameOfCookie(r), Value: value, Path: c.path, MaxAge: maxAge,
+		Name: nameOfCookie(r, role), Value: value, Path: c.path, MaxAge: maxAge,
 		HttpOnly: true, Secure: overHTTPS(r), SameSite: http.SameSiteStrictMode,
 	})
 }

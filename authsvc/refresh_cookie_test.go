@@ -221,3 +221,47 @@ func cookieTo(path string, c *http.Cookie) *http.Request {
 	r.URL.Path = path
 	return r
 }
+
+// A browser keeps a cookie for each role, if the logins ask for it: each refresh and logout names
+// the one that counts.
+func TestCookieOfEachRole(t *testing.T) {
+	k := newKit(t)
+	home := browser{origin: "http://example.com"}
+	login := func(role string) *http.Cookie {
+		k.mustRegister(t, "kim@example.com", goodPassword, role)
+		asked := strings.Replace(body("kim@example.com", goodPassword, role), "{", `{"role_cookie":true,`, 1)
+		return theCookie(t, k.ask(t, home.send(post("/login", asked)), http.StatusOK, ""))
+	}
+	user, rider := login("user"), login("raider")
+	if user.Name != "pillion_refresh_user" || rider.Name != "pillion_refresh_raider" {
+		t.Fatalf("the cookies are %v and %v", user, rider)
+	}
+	both := func(path, body string, status int) *httptest.ResponseRecorder {
+		t.Helper()
+		r := withCookie(user, body)
+		r.URL.Path = path
+		r.AddCookie(&http.Cookie{Name: rider.Name, Value: rider.Value})
+		return k.ask(t, home.send(r), status, "")
+	}
+	for range 2 {
+		w := both("/refresh", `{"role":"raider"}`, http.StatusOK)
+		if c := k.mustVerify(t, tokensOf(t, w).Token); c.Role != "raider" {
+			t.Errorf("the refresh of the rider gives a token of %s", c.Role)
+		}
+		rider = theCookie(t, w)
+		user = theCookie(t, both("/refresh", `{"role":"user"}`, http.StatusOK))
+		if rider.Name != "pillion_refresh_raider" || user.Name != "pillion_refresh_user" {
+			t.Errorf("the next cookies are %v and %v", user, rider)
+		}
+	}
+	both("/refresh", `{"role":"king"}`, http.StatusBadRequest)
+	both("/refresh", "{}", http.StatusUnauthorized) // that would be the cookie that all roles share
+	r := withCookie(rider, `{"role":"raider"}`)
+	k.ask(t, browser{origin: "http://evil.example"}.send(r), http.StatusForbidden, authsvc.ErrCrossOrigin.Message)
+	if gone := theCookie(t, both("/logout", `{"role":"raider"}`, http.StatusOK)); gone.Name != rider.Name ||
+		gone.MaxAge != -1 {
+		t.Errorf("the logout of the rider answers with %v", gone)
+	}
+	both("/refresh", `{"role":"raider"}`, http.StatusUnauthorized)
+	both("/refresh", `{"role":"user"}`, http.StatusOK)
+}

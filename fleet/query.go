@@ -110,3 +110,26 @@ func (m *Map) Count() (known, online int) {
 	}
 	return len(m.riders), online
 }
+
+// A Presence is a rider who is online.
+type Presence struct {
+	Rider booking.RiderID
+	booking.Place
+	Busy bool // with a ride
+}
+
+// Present returns up to limit of the riders who are online, in no order.
+func (m *Map) Present(limit int) []Presence {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	now, found := m.options.Now(), make([]Presence, 0, min(limit, len(m.riders)))
+	for _, r := range m.riders {
+		if len(found) == limit {
+			break
+		}
+		if m.online(r, now) {
+			found = append(found, Presence{r.id, r.last.place, m.options.Busy(r.id)})
+		}
+	}
+	return found
+}

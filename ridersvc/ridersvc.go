@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/bus/story"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -32,6 +33,8 @@ type Config struct {
 	Roster   Roster                 // which riders are offline
 	Within   float64                // greatest distance to the pickup at arrival, in metres; 0: any
 	Tell     func(feed.Offer) error // sends a rider an offer; nil: no offers are sent
+	// Story reads the story of a booking; see story.Read. nil: there is no call for it.
+	Story func(context.Context, booking.ID) (story.Story, error)
 }
 
 // A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no
@@ -87,6 +90,9 @@ func (s *Service) Routes() chi.Router {
 		Get("/bookings", web.Handle(bookings.List(s.board.CatchUp, s.list, view)))
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
+	if s.c.Story != nil {
+		only("Only raiders can see their bookings").Get("/bookings/{id}/story", web.Handle(s.story))
+	}
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
 	only("Only raiders can start rides").Post("/bookings/{id}/start", web.Handle(s.start))
 	only("Only raiders can complete rides").Post("/bookings/{id}/complete", web.Handle(s.complete))

@@ -75,11 +75,11 @@ func NewRouter(c RouterConfig) chi.Router {
 	return r
 }
 
-// errNotFound is the answer for an unknown path. Handlers have errors of their own for missing
+// ErrNotFound is the answer for an unknown path. Handlers have errors of their own for missing
 // resources.
-var errNotFound = fault.New(fault.NotFound, "no_such_path", "There is nothing at this path.")
+var ErrNotFound = fault.New(fault.NotFound, "no_such_path", "There is nothing at this path.")
 
-func notFound(w http.ResponseWriter, r *http.Request) { WriteError(w, r, errNotFound) }
+func notFound(w http.ResponseWriter, r *http.Request) { WriteError(w, r, ErrNotFound) }
 
 // methods returns the standard methods (RFC 9110, RFC 5789). Clients can invent any number of
 // others.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/example/pillion/cmd/internal/wiring"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/trialca"
+	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/trustkey"
 )
 
@@ -28,7 +30,8 @@ type all struct {
 	AuthAddr  setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of authsvc (default: ${default})."`
 	UserAddr  setting.Addr `name:"user-addr" env:"USER_ADDR" default:"127.0.0.1:3001" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of usersvc (default: ${default})."`
 	RiderAddr setting.Addr `name:"rider-addr" env:"RIDER_ADDR" default:"127.0.0.1:3002" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of ridersvc (default: ${default})."`
-	Addr      setting.Addr `name:"addr" env:"PILLION_ADDR" default:"127.0.0.1:8080" off:"no such address" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of all services at once, as /auth, /user and /rider, with their API reference as /docs; off means none (default: ${default})."`
+	Addr      setting.Addr `name:"addr" env:"PILLION_ADDR" default:"127.0.0.1:8080" off:"no such address" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address of all services at once: a page for people, the services as /auth, /user and /rider, and their API reference as /docs; off means none (default: ${default})."`
+	setting.Board
 	setting.Ops
 
 	NATSURL  setting.NATSURL `name:"nats-url" env:"NATS_URL" placeholder:"URL" group:"NATS:" help:"Remote NATS server to use instead of the embedded one; its streams must exist already (default: none)."`
@@ -135,34 +138,34 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	if store != nil {
 		base.Watch("nats", natsCert)
 	}
-	auth, user, rider, rides, err := c.components(base)
+	parts, err := c.components(base)
 	if err != nil {
 		return err
 	}
 	env.Banner(c.Log, c.addresses(served, ops, natsURL), c.try(served))
-	endpoints := c.endpoints(base, served, auth, user, rider)
-	components := []wiring.Component{auth, rides, user, rider}
+	endpoints, components := c.served(base, served, parts)
 	if c.City.On {
-		inside, people := city(base, auth, user, rider, rides)
+		inside, people := city(base, parts)
 		endpoints, components = append(endpoints, inside...), append(components, people)
 	}
 	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, components...)
 }
 
-// endpoints returns what is served on each address.
-func (c all) endpoints(
-	base *wiring.Base, served []net.Listener, auth, user, rider wiring.Component,
-) []wiring.Endpoint {
+// served returns what is served on each address, and the components of the process.
+func (c all) served(base *wiring.Base, at []net.Listener, parts parts) ([]wiring.Endpoint, []wiring.Component) {
 	endpoints := []wiring.Endpoint{
-		{Listener: served[0], Handler: auth.Handler},
-		{Listener: served[1], Handler: user.Handler},
-		{Listener: served[2], Handler: rider.Handler},
+		{Listener: at[0], Handler: parts.auth.Handler},
+		{Listener: at[1], Handler: parts.user.Handler},
+		{Listener: at[2], Handler: parts.rider.Handler},
 	}
-	if len(served) > 3 {
-		door := base.Door(c.HTTP, auth, user, rider)
-		endpoints = append(endpoints, wiring.Endpoint{Listener: served[3], Handler: door})
+	components := []wiring.Component{parts.auth, parts.rides.Component(), parts.user, parts.rider}
+	if len(at) > 3 {
+		board := parts.rides.Board(c.HTTP, c.Streams, c.maySeeBoard())
+		components = append(components, board)
+		door := base.Door(c.HTTP, c.Demo.On, parts.auth, parts.user, parts.rider, board)
+		endpoints = append(endpoints, wiring.Endpoint{Listener: at[3], Handler: door})
 	}
-	return endpoints
+	return endpoints, components
 }
 
 // usualAddr is the default of --addr.
@@ -231,8 +234,26 @@ func (c all) provision(ctx context.Context, log *slog.Logger, at bus.Config, dis
 	})
 }
 
-// components returns the three services, and the board and map that two of them share.
-func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Component, err error) {
+// maySeeBoard returns who may see the board: everybody in a demonstration, and otherwise some
+// accounts. It returns nil if nobody may.
+func (c all) maySeeBoard() func(token.Claims) bool {
+	if c.Demo.On {
+		return func(token.Claims) bool { return true }
+	}
+	if readers := c.Board.Readers.Value; readers != nil {
+		return func(claims token.Claims) bool { return slices.Contains(readers, claims.Subject) }
+	}
+	return nil
+}
+
+// parts are the three services, and what two of them share.
+type parts struct {
+	auth, user, rider wiring.Component
+	rides             *wiring.Rides
+}
+
+// components returns the parts of the process.
+func (c all) components(b *wiring.Base) (p parts, err error) {
 	binding, err := wiring.BindingKey(c.trustKey())
 	if err != nil {
 		return
@@ -241,22 +262,21 @@ func (c all) components(b *wiring.Base) (auth, user, rider, rides wiring.Compone
 	if err != nil {
 		return
 	}
-	if auth, err = b.Auth(c.Keys, c.HTTP, store, c.ServicesDir()); err != nil {
+	if p.auth, err = b.Auth(c.Keys, c.HTTP, store, c.ServicesDir()); err != nil {
 		return
 	}
 	key := filepath.Join(c.ServicesDir(), "usersvc.nk")
-	shared, err := b.Rides(c.Rides, c.Fleet, c.SecretPath(key))
-	if err != nil {
+	if p.rides, err = b.Rides(c.Rides, c.Fleet, c.SecretPath(key)); err != nil {
 		return
 	}
-	if err = shared.UseSnapshots(c.Snapshots); err != nil {
+	if err = p.rides.UseSnapshots(c.Snapshots); err != nil {
 		return
 	}
-	if user, err = shared.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
+	if p.user, err = p.rides.User(c.Bookings, c.HTTP, c.Streams, key); err != nil {
 		return
 	}
-	rider, err = shared.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
-	return auth, user, rider, shared.Component(), err
+	p.rider, err = p.rides.Rider(c.HTTP, c.Arrival, c.Streams, filepath.Join(c.ServicesDir(), "ridersvc.nk"))
+	return p, err
 }
 
 // addresses returns the lines of the banner.
@@ -278,7 +298,7 @@ func (c all) addresses(at []net.Listener, ops net.Listener, natsURL string) []pr
 		{Name: "ridersvc", URL: wiring.URL(at[2]), For: "GET /open-bookings, POST /accept-booking"},
 	}
 	if len(at) > 3 {
-		a = append(a, program.Address{Name: "all", URL: wiring.URL(at[3]), For: "/auth, /user, /rider, /docs"})
+		a = append(a, program.Address{Name: "all", URL: wiring.URL(at[3]), For: "the page for people; /auth, /user, /rider, /docs"})
 	}
 	// another process listens at a remote address, and the URL may contain a password
 	if c.NATSURL.Value == "" {

@@ -31,7 +31,7 @@ var errCity = fault.New(fault.Invalid, "city",
 // city returns the endpoints by which the people of a city reach the services inside this process,
 // and the component that plays them once all is ready. Nobody else can use those endpoints, so no
 // limit by network counts what they do.
-func city(base *wiring.Base, auth, user, rider, rides wiring.Component) ([]wiring.Endpoint, wiring.Component) {
+func city(base *wiring.Base, parts parts) ([]wiring.Endpoint, wiring.Component) {
 	hosts := map[string]*pipe.Listener{}
 	var endpoints []wiring.Endpoint
 	at := func(name string, service wiring.Component) []string {
@@ -40,7 +40,7 @@ func city(base *wiring.Base, auth, user, rider, rides wiring.Component) ([]wirin
 		return []string{"http://" + name}
 	}
 	people := sim.Config{
-		Auth: at("authsvc", auth), User: at("usersvc", user), Rider: at("ridersvc", rider),
+		Auth: at("authsvc", parts.auth), User: at("usersvc", parts.user), Rider: at("ridersvc", parts.rider),
 		Scene: sim.City{Users: cityUsers, Riders: cityRiders, Rides: cityRides, Seed: 1}.Scene(),
 		Speed: citySpeed, Duration: 100 * 365 * 24 * time.Hour, Forget: true,
 		Name: cityName, Password: cityPassword, Log: base.Log,
@@ -56,7 +56,7 @@ func city(base *wiring.Base, auth, user, rider, rides wiring.Component) ([]wirin
 		}},
 	}
 	play := func(ctx context.Context) error {
-		if base.Await(ctx, auth, user, rider, rides) != nil {
+		if base.Await(ctx, parts.auth, parts.user, parts.rider, parts.rides.Component()) != nil {
 			return nil // the process stops
 		}
 		again := retry.Policy{First: time.Second, Longest: time.Minute, Notify: func(err error, _ time.Duration) {

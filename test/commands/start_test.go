@@ -59,6 +59,7 @@ func TestBadStart(t *testing.T) {
 		{"the port of all services is taken", "pillion", all("--addr=" + busy), "The address of all services cannot listen on " + busy + ": address already in use. Choose another address with --addr (PILLION_ADDR), or none with --addr=off."},
 		{"an address of all services that is none", "pillion", all("--addr=8080"), "--addr (PILLION_ADDR) must be an address to listen on such as 127.0.0.1:3000, with a port from 0 to 65535, or off (no such address); it is \"8080\"."},
 		{"an origin with a path", "usersvc", []string{"--cors-origins=https://app.example/x"}, "--cors-origins (CORS_ORIGINS) must look like http://host:3000"},
+		{"a board for an email", "pillion", all("--board-for=kim@example.com"), "--board-for (BOARD_FOR) must be ids of accounts"},
 		{"all origins", "pillion", all("--cors-origins=*"), "--cors-origins (CORS_ORIGINS) must look like http://host:3000"},
 		{"the ops port is taken", "pillion", all("--ops-addr=" + busy), "The ops address cannot listen on " + busy},
 		{"the port of NATS is taken", "pillion", all("--nats-addr=" + busy), "NATS cannot listen on " + busy + ": address already in use. Choose another address with --nats-addr (NATS_ADDR)."},

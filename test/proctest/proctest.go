@@ -28,9 +28,10 @@ import (
 // bin is the folder of the built programs.
 var bin string
 
-// Main builds the programs, runs the tests of a package, and returns the exit status. It is not 0
-// if an answer that passed http.DefaultTransport was not as the OpenAPI documents have it.
-func Main(m *testing.M) int {
+// Main builds the programs with these names, or all of them, runs the tests of a package, and
+// returns the exit status. It is not 0 if an answer that passed http.DefaultTransport was not as the
+// OpenAPI documents have it.
+func Main(m *testing.M, names ...string) int {
 	dir, err := os.MkdirTemp("", "pillion-programs-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -42,7 +43,7 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := build(dir); err != nil {
+	if err := build(dir, names); err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs:", err)
 		return 1
 	}
@@ -65,8 +66,13 @@ func (w *wrongAnswers) Error(args ...any) {
 }
 
 // build builds the programs as `make build` does.
-func build(dir string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "github.com/example/pillion/cmd/...")
+func build(dir string, names []string) error {
+	const programs = "github.com/example/pillion/cmd/"
+	wanted := []string{programs + "..."}
+	for i, name := range names {
+		wanted = append(wanted[:i], programs+name)
+	}
+	cmd := exec.Command("go", append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, wanted...)...)
 	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := cmd.Run(); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package door serves the three services on one address, with one OpenAPI document of all their
-// calls and a page to read it.
+// Package door serves the three services on one address, with the page for people, one OpenAPI
+// document of all calls and a page to read it.
 //
 // Make the handler with [New]. It passes each request to the handler that also serves the port of
 // its service, so limits, metrics and the log count it once, and under the same route.
@@ -16,18 +16,24 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/example/pillion/web"
+	"github.com/example/pillion/web/page"
 )
 
 //go:generate go test -run ^TestDocument$ -count=1 . -update
 
-// Services are the handlers of the three services.
-type Services struct{ Auth, User, Rider http.Handler }
+// Services are the handlers of the three services, and of the board, which may be nil.
+type Services struct{ Auth, User, Rider, Board http.Handler }
 
-// New returns a handler that serves each service below a prefix, as in /auth/login, and itself
-// /openapi.json and /docs. It registers the metrics of these two, once.
-func New(s Services, c web.RouterConfig) http.Handler {
+// New returns a handler that serves each service below a prefix, as in /auth/login, and itself the
+// page, /openapi.json and /docs. It registers the metrics of these, once. demo says whether the demo
+// accounts may sign in.
+func New(s Services, demo bool, c web.RouterConfig) http.Handler {
 	own := routes(c)
+	page.Mount(own, page.Setup{Demo: demo, Board: s.Board != nil})
 	mounts := []mount{newMount("/auth", s.Auth), newMount("/user", s.User), newMount("/rider", s.Rider)}
+	if s.Board != nil {
+		mounts = append(mounts, newMount("/board", s.Board))
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.EscapedPath()
 		for _, m := range mounts {

@@ -42,7 +42,7 @@ func newHouse(t *testing.T, edit func(*web.RouterConfig)) house {
 		return r
 	}
 	h.door = door.New(door.Services{Auth: service("authsvc"), User: service("usersvc"), Rider: service("ridersvc")},
-		router("door"))
+		true, router("door"))
 	return h
 }
 
@@ -68,7 +68,8 @@ func TestDoor(t *testing.T) {
 		{"/rider/rides", 404, "There is nothing at this path."},
 		{"/user/", 404, "There is nothing at this path."},
 		{"/user", 404, "There is nothing at this path."},
-		{"/", 404, "There is nothing at this path."},
+		{"/page.json", 200, `{"demo":true,"board":false}`},
+		{"/board/events", 404, "There is nothing at this path."},
 		{"/rides/1", 404, "There is nothing at this path."},
 		{"/users/rides/1", 404, "There is nothing at this path."},
 		{"//user/rides/1", 404, "There is nothing at this path."},

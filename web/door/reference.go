@@ -23,15 +23,15 @@ var (
 	layout string
 	//go:embed reference.css
 	style string
-	// page makes the page when it is first asked for.
-	page = sync.OnceValues(func() ([]byte, error) { return render(document) })
+	// reference makes the page when it is first asked for.
+	reference = sync.OnceValues(func() ([]byte, error) { return render(document) })
 	// styleHash is how the policy of the page names its only style.
 	styleHash = sha256.Sum256([]byte(style))
 )
 
 // servePage answers GET /docs.
 func servePage(w http.ResponseWriter, _ *http.Request) error {
-	text, err := page()
+	text, err := reference()
 	if err != nil {
 		return err
 	}

@@ -203,3 +203,8 @@ func (k Keys) KeyFile() string {
 	}
 	return filepath.Join(k.Data.Value, "keys", "private.key")
 }
+
+// Board says who may see the board of the whole city.
+type Board struct {
+	Readers Accounts `name:"board-for" env:"BOARD_FOR" default:"" placeholder:"IDS" group:"Addresses:" help:"Accounts, by id, that see the board of all rides on the page; with --demo every account does (default: none)."`
+}

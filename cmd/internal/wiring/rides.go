@@ -33,6 +33,7 @@ import (
 type Rides struct {
 	base      *Base
 	board     *board.Board
+	ledger    *ledger.Ledger
 	follower  *ledger.Follower
 	deadline  time.Duration
 	patience  time.Duration
@@ -81,7 +82,7 @@ func (b *Base) Rides(s setting.Rides, f setting.Fleet, secretPath string) (*Ride
 		}, func() float64 { return float64(count()) }))
 	}
 	return &Rides{
-		base: b, board: board, follower: ledger.Follow(board),
+		base: b, board: board, ledger: ledger, follower: ledger.Follow(board),
 		deadline: s.Deadline.Value, patience: s.Patience.Value, codes: codes, sealed: sealed,
 		fleet: riders, positions: natsfleet.NewPositions(b.Of("ridersvc").Conn, riders),
 		radius: float64(f.Radius.Value),
@@ -182,7 +183,7 @@ func (r *Rides) member(
 		Fleet: r.fleet, Radius: r.radius, Log: r.base.Log.With("service", name), Registerer: r.base.Registry,
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Origins: h.Origins.Value,
-		Streams: web.StreamLimits{PerCaller: w.PerAccount.Value, Total: w.Total.Value},
+		Streams: streamLimits(w),
 	}
 	m.manager, err = booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: r.board, Act: m.identity.Act, Patience: r.patience, Approach: r.fleet.Approach,
@@ -190,6 +191,10 @@ func (r *Rides) member(
 	})
 	m.tasks = []program.Task{m.identity.Run, r.leave(m, role)}
 	return m, err
+}
+
+func streamLimits(w setting.Streams) web.StreamLimits {
+	return web.StreamLimits{PerCaller: w.PerAccount.Value, Total: w.Total.Value}
 }
 
 // hasTimers checks that the service's consumer of timers exists, which older versions do not make.
@@ -206,7 +211,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Config: m.config, BookRate: web.Rate{PerMinute: s.Limit.Value},
-		AvailabilityRate: web.Rate{PerMinute: s.Near.Value}, OpenBookings: s.Open.Value,
+		AvailabilityRate: web.Rate{PerMinute: s.Near.Value}, OpenBookings: s.Open.Value, Story: r.story,
 	})
 	if err != nil {
 		return Component{}, err
@@ -255,7 +260,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	roster := natsfleet.NewRoster(m.Conn)
 	service, err := ridersvc.New(ridersvc.Config{
 		Config: m.config, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
-		Tell: func(o feed.Offer) error { return feed.SendOffer(m.Conn, o) },
+		Tell: func(o feed.Offer) error { return feed.SendOffer(m.Conn, o) }, Story: r.story,
 	})
 	if err != nil {
 		return Component{}, err
