@@ -85,7 +85,7 @@ func TestSettings(t *testing.T) {
 			says, c := help(t, words...), w.container()
 			for _, arg := range c.Args {
 				if strings.HasPrefix(arg, "--") && !regexp.MustCompile(`(?m)^ +`+arg+`\b`).MatchString(says) {
-					t.Errorf("%v has no flag %s:\n%s", words, arg, says)
+					t.Errorf("%v has no flag %s", words, arg)
 				}
 			}
 			names := []string{}
@@ -107,7 +107,7 @@ func TestSettings(t *testing.T) {
 				}
 				settings++
 				if !regexp.MustCompile(`\$` + e + `\b`).MatchString(says) {
-					t.Errorf("%v has no setting %s:\n%s", words, e, says)
+					t.Errorf("%v has no setting %s", words, e)
 				}
 			}
 		}
