@@ -28,7 +28,7 @@ func TestFilesOfRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make files of root's")
 	}
-	dir, err := os.MkdirTemp("", "secretfile-") // t.TempDir is not for other users
+	dir, err := os.MkdirTemp("", "secretfile-") //nolint:usetesting // t.TempDir is not for other users
 	if err != nil {
 		t.Fatal(err)
 	}
