@@ -33,8 +33,8 @@ pillion:
 certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if they are missing. RENEW=1 replaces them.
 	@$(BIN)/pillion certs init $(if $(RENEW),--renew)
 
-# Tests of whole systems mostly wait, so one package more than there are processors runs at a time.
-AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 1)
+# Tests of whole systems mostly wait, so two packages more than there are processors run at a time.
+AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 2)
 
 # The tests of whole systems take longest, so they come first.
 .PHONY: test

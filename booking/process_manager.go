@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,6 +52,11 @@ const (
 	minPace = 2.5
 	// roamingFactor times Patience is how long a rider may move if the booking has no pickup.
 	roamingFactor = 2
+	// atOnce is how many bookings are acted on at a time. A log that syncs its writes stores this
+	// many events in little more than the time of one.
+	atOnce = 16
+	// failuresTold is how many failures an error names.
+	failuresTold = 10
 )
 
 // NewProcessManager returns a ProcessManager.
@@ -77,8 +86,8 @@ const (
 // clock. It returns how many it expired. It continues after failures and returns them joined; the
 // call may be repeated. A booking that was accepted or cancelled just in time is no failure.
 func (m *ProcessManager) Expire(ctx context.Context, at time.Time) (int, error) {
-	ended := 0
-	return ended, m.each(ctx, m.config.Board.Overdue(at), func(due Booking) error {
+	var ended atomic.Int64
+	err := m.each(ctx, m.config.Board.Overdue(at), func(due Booking) error {
 		c, err := m.command(ctx, "expire", due.ID, due.OpenedSeq)
 		if err != nil {
 			return err
@@ -86,10 +95,11 @@ func (m *ProcessManager) Expire(ctx context.Context, at time.Time) (int, error) 
 		// This machine's clock may be behind the ledger's. Then the error is ErrNotOverdue for a
 		// while.
 		if _, err = m.config.Desk.Expire(ctx, c, due.ID); err == nil {
-			ended++
+			ended.Add(1)
 		}
 		return err
 	})
+	return int(ended.Load()), err
 }
 
 // ReleaseNoShows releases the bookings whose rider, at time at by the ledger's clock, had neither
@@ -99,13 +109,14 @@ func (m *ProcessManager) ReleaseNoShows(ctx context.Context, at time.Time) (agai
 	if m.config.Patience == 0 {
 		return time.Time{}, nil
 	}
-	return again, m.each(ctx, m.config.Board.EnRoute(at.Add(-m.config.Patience)), func(late Booking) error {
-		if until := m.patienceEnds(late); until.After(at) {
-			if again.IsZero() || until.Before(again) {
-				again = until
-			}
-			return nil
+	late := slices.DeleteFunc(m.config.Board.EnRoute(at.Add(-m.config.Patience)), func(b Booking) bool {
+		until := m.patienceEnds(b)
+		if until.After(at) && (again.IsZero() || until.Before(again)) {
+			again = until
 		}
+		return until.After(at)
+	})
+	return again, m.each(ctx, late, func(late Booking) error {
 		c, err := m.command(ctx, "recall", late.ID, late.Seq)
 		if err != nil {
 			return err
@@ -185,19 +196,35 @@ func (m *ProcessManager) cancel(ctx context.Context, b Booking, why string) erro
 	return err
 }
 
-// each calls do for bookings, and continues after failures. It returns those that are worth a
-// retry.
+// each calls do for bookings, several at a time and in any order, so that instances with the same
+// work seldom meet. It continues after failures, until ctx ends. It returns those failures that are
+// worth a retry.
 func (m *ProcessManager) each(ctx context.Context, bookings []Booking, do func(Booking) error) error {
+	var work sync.WaitGroup
+	var mu sync.Mutex
 	var failed []error
-	for _, b := range bookings {
-		if err := do(b); err != nil && !settled(err) {
-			failed = append(failed, fmt.Errorf("booking %s: %w", b.ID, err))
+	turns := make(chan struct{}, atOnce)
+	for _, i := range rand.Perm(len(bookings)) {
+		turns <- struct{}{}
+		if ctx.Err() != nil {
+			break
 		}
-		if err := ctx.Err(); err != nil {
-			return errors.Join(append(failed, err)...)
-		}
+		work.Go(func() {
+			defer func() { <-turns }()
+			err := do(bookings[i])
+			if err == nil || settled(err) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, fmt.Errorf("booking %s: %w", bookings[i].ID, err))
+		})
 	}
-	return errors.Join(failed...)
+	work.Wait()
+	if more := len(failed) - failuresTold; more > 0 {
+		failed = append(failed[:failuresTold], fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(append(failed, ctx.Err())...)
 }
 
 // settled reports whether err says that nothing is left to do, because another command was faster.

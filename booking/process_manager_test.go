@@ -2,11 +2,13 @@ package booking_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/internal/wait"
 )
 
 // Patience with a rider is measured by how it comes nearer to the pickup: it ends that long after
@@ -85,4 +87,57 @@ func TestPatience(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Many overdue bookings are expired several at a time, because each has to reach the disk.
+func TestExpiresSeveralAtATime(t *testing.T) {
+	const together = 8
+	now := noon
+	ledger := bookingtest.NewLedger(bookingtest.WithClock(func() time.Time { return now }))
+	log := &crowdedLog{Log: ledger, together: together, met: make(chan struct{})}
+	desk, err := booking.NewDesk(log, booking.DeskOptions{Deadline: time.Minute, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 * together {
+		if _, err := desk.Book(t.Context(), by(owner), booking.ID(booking.NewID()), booking.Trip{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	manager, err := booking.NewProcessManager(booking.ProcessManagerConfig{Desk: desk, Board: ledger.Board,
+		Act: func(context.Context) (booking.Actor, string, error) { return service, "proof", nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	log.crowded.Store(true)
+	n, err := manager.Expire(t.Context(), now)
+	if n != 3*together || err != nil {
+		t.Errorf("expired %d bookings, %v", n, err)
+	}
+}
+
+// A crowdedLog stores nothing, once it is crowded, before so many appends wait together.
+type crowdedLog struct {
+	booking.Log
+	crowded  atomic.Bool
+	waiting  atomic.Int32
+	together int32
+	met      chan struct{}
+}
+
+func (l *crowdedLog) Append(
+	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events ...booking.Event,
+) (booking.History, error) {
+	if l.crowded.Load() {
+		if l.waiting.Add(1) == l.together {
+			close(l.met)
+		}
+		select {
+		case <-l.met:
+		case <-time.After(wait.Patience):
+			return booking.History{}, context.DeadlineExceeded
+		}
+	}
+	return l.Log.Append(ctx, c, id, after, events...)
 }

@@ -10,8 +10,9 @@ import (
 const (
 	// TaskWait is how long NATS waits for an instance that is silent about a message, before it
 	// redelivers the message to another one.
-	TaskWait  = 10 * time.Second
-	TaskBatch = 64 // messages that one instance takes at a time, in a fraction of TaskWait
+	TaskWait = 10 * time.Second
+	// tasksAtOnce limits the messages that all instances work on at a time.
+	tasksAtOnce = 256
 	// taskHeartbeat is how often NATS says that there is nothing to do.
 	taskHeartbeat = time.Second
 )
@@ -21,7 +22,7 @@ const (
 func timersConsumer(name string) jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: name, Description: "timers that have gone off", FilterSubject: TimerDuePrefix + "*",
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: TaskWait, MaxAckPending: 4 * TaskBatch,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: TaskWait, MaxAckPending: tasksAtOnce,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 }

@@ -21,7 +21,8 @@ type SharedConsumer struct {
 	// Fit returns why this instance must leave the work to the others at the moment, or nil. A nil
 	// Fit never does.
 	Fit func(context.Context) error
-	// Do does the work of one message. It may be called again for the same message.
+	// Do does the work of one message. It may be called again for the same message. Its context ends
+	// after half of Wait, so that NATS can be told that work goes on.
 	Do func(context.Context, Message) error
 }
 
@@ -62,14 +63,15 @@ func (c *Conn) Consume(ctx context.Context, s SharedConsumer) {
 // errLeftToOthers says that this instance has tried in vain for too long.
 var errLeftToOthers = errors.New("it could not be done here")
 
-// consumeOnce works until something breaks. It gives back the messages that it has received and not
-// worked on, so that another instance gets them at once.
+// consumeOnce works until something breaks. It gives back what it has received and not done, so that
+// another instance gets it at once.
 func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, progress func()) error {
 	consumer, err := c.Consumer(ctx, s.Stream, s.Name)
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(TaskBatch), jetstream.PullHeartbeat(taskHeartbeat))
+	// One at a time: a message that waited here would be redelivered to another instance meanwhile.
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1), jetstream.PullHeartbeat(taskHeartbeat))
 	if err != nil {
 		return fmt.Errorf("read consumer %s: %w", s.Name, err)
 	}
@@ -144,7 +146,9 @@ func (c *Conn) retryUntilDone(ctx context.Context, m jetstream.Msg, s SharedCons
 		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
 			return retry.Permanent(err)
 		}
-		err := s.Do(ctx, message)
+		limited, cancel := context.WithTimeout(ctx, s.Wait/2)
+		defer cancel()
+		err := s.Do(limited, message)
 		if err != nil && ctx.Err() == nil && time.Since(began) > s.Wait {
 			err = retry.Permanent(fmt.Errorf("%s: %w: %w", message.Subject, errLeftToOthers, err))
 		}

@@ -2,6 +2,7 @@ package timers_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -313,6 +314,47 @@ func TestTimersWaitForTheBoard(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("nothing is done")
 	}
+}
+
+// An instance that is busy with one timer holds no other one back.
+func TestBusyInstanceHoldsNothingBack(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		k := ledgertest.New(t, e)
+		begun, ended, others := make(chan struct{}, 8), make(chan struct{}, 8), make(chan struct{}, 8)
+		_, follower, busy := newDutiful(k, t, duty{due: func(ctx context.Context, _ time.Time) error {
+			begun <- struct{}{}
+			<-ctx.Done()
+			ended <- struct{}{}
+			return ctx.Err()
+		}})
+		bustest.Running(t, follower.Run)
+		bustest.Running(t, busy.Run)
+		conn := k.Connect(t)
+		set := func(n int) {
+			second := strconv.Itoa(n)
+			ledgertest.Store(t, conn, &nats.Msg{Subject: "timer.set." + second, Header: nats.Header{
+				"Nats-Schedule":        {"@at 1970-01-01T00:00:0" + second + "Z"},
+				"Nats-Schedule-Target": {"timer.due." + second},
+			}})
+		}
+		for n := 1; n <= 5; n++ {
+			set(n)
+		}
+		<-begun
+		_, follower, free := newDutiful(k, t, duty{due: func(context.Context, time.Time) error {
+			others <- struct{}{}
+			return nil
+		}})
+		bustest.Running(t, follower.Run)
+		bustest.Running(t, free.Run)
+		for range 4 {
+			select {
+			case <-others:
+			case <-ended:
+				t.Fatal("the others wait for the one that takes long")
+			}
+		}
+	})
 }
 
 // When an instance stops, another one finishes its work.

@@ -60,8 +60,7 @@ func (c *cluster) strike(f fault, w *witness, chance *rand.Rand) round {
 			r.longest = max(r.longest, x.end-x.begin)
 		}
 		switch {
-		case x.end-x.begin > patience, x.fate == hung, x.fate == wrong, (x.fate == broken || x.fate == nobody) &&
-			!down[x.host]:
+		case x.end-x.begin > patience, x.fate == wrong, (x.fate == broken || x.fate == nobody) && !down[x.host]:
 			r.wrong = append(r.wrong, x)
 		}
 	}

@@ -58,8 +58,8 @@ const (
 	away     fate = "503"           // with Retry-After
 	nobody   fate = "no connection" // and nothing was sent
 	broken   fate = "broken off"
-	hung     fate = "not answered"
-	wrong    fate = "wrong" // an answer that Pillion must never give
+	dropped  fate = "given up" // by the client, whose time for all tries was over
+	wrong    fate = "wrong"    // an answer that Pillion must never give
 )
 
 func newWitness() *witness {
@@ -114,7 +114,7 @@ func fateOf(resp *http.Response, err error) fate {
 	case err == nil:
 		return answered
 	case errors.Is(err, context.DeadlineExceeded):
-		return hung
+		return dropped
 	case errors.As(err, &op) && op.Op == "dial":
 		return nobody
 	}
