@@ -56,20 +56,22 @@ func city(base *wiring.Base, parts parts) ([]wiring.Endpoint, wiring.Component) 
 		}},
 	}
 	play := func(ctx context.Context) error {
-		if base.Await(ctx, parts.auth, parts.user, parts.rider, parts.rides.Component()) != nil {
-			return nil // the process stops
-		}
 		again := retry.Policy{First: time.Second, Longest: time.Minute, Notify: func(err error, _ time.Duration) {
 			base.Log.Warn("the city has no people yet", "error", err)
 		}}
-		err := again.Do(ctx, func() error {
-			_, err := sim.Run(ctx, people)
-			return err
-		})
-		if ctx.Err() != nil {
-			return nil
+		err := base.Await(ctx, parts.auth, parts.user, parts.rider, parts.rides.Component())
+		if err == nil {
+			err = again.Do(ctx, func() error {
+				_, err := sim.Run(ctx, people)
+				return err
+			})
 		}
-		return err
+		select {
+		case <-ctx.Done(): // the process stops
+			return nil
+		default:
+			return err
+		}
 	}
 	return endpoints, wiring.Component{Tasks: []program.Task{play}}
 }

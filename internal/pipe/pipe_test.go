@@ -42,7 +42,11 @@ func TestHTTP(t *testing.T) {
 	}
 	transport.CloseIdleConnections()
 	var failed *net.OpError
-	if _, err := client.Get("http://pillion.example/"); !errors.As(err, &failed) || failed.Op != "dial" {
+	resp, err = client.Get("http://pillion.example/")
+	if err == nil {
+		resp.Body.Close()
+	}
+	if !errors.As(err, &failed) || failed.Op != "dial" {
 		t.Errorf("a closed listener is dialed: %v", err)
 	}
 }

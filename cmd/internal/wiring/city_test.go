@@ -58,7 +58,9 @@ func TestDay(t *testing.T) {
 				all := mishaps()
 				for hour := range 24 {
 					w.hour(seed, hour, []mishap{all[w.chance.IntN(len(all))], all[w.chance.IntN(len(all))]})
-					w.rush(seed + uint64(hour))
+					if hour%6 == 0 {
+						w.rush(seed + uint64(hour))
+					}
 				}
 			})
 		})
@@ -169,17 +171,19 @@ func (w *town) rush(seed uint64) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.play(crowd, time.Minute, func() {
+	r := w.play(crowd, time.Minute, func() {
 		w.pause(10*time.Second, 40*time.Second)
 		mishaps()[0].strike(w)
 	})
+	if r.Events[booking.Completed] == 0 || r.Events[booking.Cancelled] == 0 {
+		w.t.Errorf("little has happened: %v", r.Events)
+	}
 }
 
 // play plays a scene while things go wrong, and judges the system afterwards. It stops the test if
 // that finds anything.
-func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
+func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) (report *sim.Report) {
 	w.t.Helper()
-	var report *sim.Report
 	played, seed := make(chan error, 1), w.chance.Uint64()
 	go func() {
 		var err error
@@ -209,6 +213,7 @@ func (w *town) play(s sim.Scene, d time.Duration, meanwhile func()) {
 	if w.t.Failed() {
 		w.t.Fatalf("the log:\n%s", w.log)
 	}
+	return report
 }
 
 // judge fails the test unless all of this holds: no answer was wrong; every acknowledged event is
@@ -220,9 +225,6 @@ func (w *town) judge(ctx context.Context, s OperatorSession, r *sim.Report) erro
 	}
 	if r.Watched.Missing > 0 {
 		w.t.Errorf("watchers: %+v", r.Watched)
-	}
-	if r.Operations[sim.Complete].Steps[sim.Done] == 0 {
-		w.t.Errorf("no ride was completed: %v", r.Events)
 	}
 	if err := w.quiet(ctx, s); err != nil {
 		w.t.Errorf("something is left to do: %v", err)
