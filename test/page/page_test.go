@@ -2,6 +2,7 @@
 package page
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -247,7 +248,8 @@ func (b *tab) shot(name string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := os.WriteFile("../../docs/page/"+name+".png", picture, 0o644); err != nil {
+	if err := errors.Join(os.MkdirAll("../../docs/page", 0o755),
+		os.WriteFile("../../docs/page/"+name+".png", picture, 0o644)); err != nil {
 		b.Fatal(err)
 	}
 }
