@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv("PILLION_WEB") == "" { // nothing to build
-		os.Exit(m.Run())
+		os.Exit(wait.Main(m))
 	}
 	os.Exit(proctest.Main(m, "pillion"))
 }
