@@ -99,7 +99,7 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 	MUTATIONS='$(or $(ONLY),all)' $(GO) test -run='^TestMutations$$' -count=1 -timeout=2h -v ./test/mutations
 
 .PHONY: web-test
-web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 takes the pictures of README.md again.
+web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 also takes pictures of it, in docs/page.
 	PILLION_WEB=1 PILLION_SHOTS='$(SHOTS)' CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout=20m -v ./test/page
 
 .PHONY: build

@@ -70,11 +70,11 @@ func TestBoard(t *testing.T) {
 		path     string
 		has, not string
 	}{
-		{"/user/bookings/" + id + "/story", "I walk", "puncture"}, {"/board/bookings/" + id, "puncture", "eyJ"},
+		{"/user/bookings/" + id + "/story", "I walk", "puncture"}, {"/board/bookings/" + id, "puncture", "eyJhbGciOi"},
 	} {
 		text, err := json.Marshal(user.do(200, "GET", c.path, ""))
 		if story := string(text); err != nil || !strings.Contains(story, c.has) || strings.Contains(story, c.not) ||
-			strings.Count(story, `"aud":"pillion-ledger"`) != 4 || strings.Contains(story, "sid") ||
+			strings.Count(story, `"aud":"pillion-ledger"`) != 4 || strings.Contains(story, `"sid"`) ||
 			!strings.Contains(story, `"event":"released"`) {
 			t.Errorf("%s: %s (%v)", c.path, story, err)
 		}

@@ -2,6 +2,7 @@
 package page
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv("PILLION_WEB") == "" { // nothing to build
-		os.Exit(m.Run())
+		os.Exit(wait.Main(m))
 	}
 	os.Exit(proctest.Main(m, "pillion"))
 }
@@ -247,7 +248,8 @@ func (b *tab) shot(name string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := os.WriteFile("../../docs/page/"+name+".png", picture, 0o644); err != nil {
+	if err := errors.Join(os.MkdirAll("../../docs/page", 0o755),
+		os.WriteFile("../../docs/page/"+name+".png", picture, 0o644)); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPictures takes the pictures of README.md: a booking on a phone, and the board on a desk.
+// TestPictures takes pictures of the page: a booking and its story on a phone, and the board on a
+// desk.
 func TestPictures(t *testing.T) {
 	if os.Getenv("PILLION_SHOTS") == "" {
 		t.Skip("The pictures are taken by make web-test SHOTS=1.")
