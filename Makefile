@@ -44,6 +44,7 @@ RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 .PHONY: check
 check: need-race fmt vet lint tidy build $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL.
 	PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 
 .PHONY: check-long
 check-long: check ## Run check, a hundred kills, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.

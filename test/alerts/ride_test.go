@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 )
@@ -23,14 +24,19 @@ func system(t *testing.T, more ...string) (p *proctest.Program, data, certs stri
 		"--nats-tls-cert=" + certs + "/nats.crt", "--nats-tls-key=" + certs + "/nats.key"}, more...)...), data, certs
 }
 
-// send sends JSON and returns the answer's members.
+// send sends JSON and returns the answer's members. It repeats what a busy machine answers with 503.
 func send(t *testing.T, want int, method, url, token, body string) (answer map[string]any) {
 	t.Helper()
-	header := http.Header{"Content-Type": {"application/json"}}
+	header := http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {booking.NewID()}}
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	status, words := proctest.Call(t, method, url, header, body)
+	var status int
+	var words string
+	wait.Until(t, method+" "+url+" is answered", func() bool {
+		status, words = proctest.Call(t, method, url, header, body)
+		return status != http.StatusServiceUnavailable
+	})
 	if status != want {
 		t.Fatalf("%s %s: %d %s, want %d", method, url, status, words, want)
 	}
