@@ -36,7 +36,8 @@ func TestDashboards(t *testing.T) {
 			t.Errorf("%s is not what the table says (%v). Run: go generate ./deploy", file, err)
 		}
 		var d dashboard.Dashboard
-		if err := d.UnmarshalJSONStrict(stored); err != nil {
+		// Without a fault the library returns an empty list of them, which is not nil.
+		if err := d.UnmarshalJSONStrict(stored); err != nil && err.Error() != "" {
 			t.Errorf("%s: %v", file, err)
 		}
 	}
