@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/bus"
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/token"
 )
@@ -29,7 +30,7 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 		t.Fatalf("docs/configuration.md has %d metrics", len(documented))
 	}
 	for _, m := range documented {
-		series := strings.Contains(metrics, "\n"+m[1]+"{") || strings.Contains(metrics, "\n"+m[1]+" ")
+		series := regexp.MustCompile(`\n` + m[1] + `(_count)?[{ ]`).MatchString(metrics)
 		needs := []string{
 			"pillion_certificate_expiry_timestamp_seconds", // a certificate
 			"pillion_http_request_duration_seconds",        // requests; there are no failures in it
@@ -48,6 +49,10 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 	for _, r := range token.RefusalReasons() {
 		reasons = append(reasons, "token_"+r)
 	}
+	streams := []string{bus.LedgerStream, bus.QuarantineStream, bus.AuditStream, bus.TimersStream}
+	for _, b := range bus.Buckets() {
+		streams = append(streams, bus.BucketStream(b))
+	}
 	for name, values := range map[string][]string{
 		"append_attempts_total{result":        {"stored", "moved", "retried", "full", "unknown"},
 		"audit_entries_total{result":          {"stored", "dropped"},
@@ -62,7 +67,12 @@ func TestMetricsExistFromTheStart(t *testing.T) {
 		"service_token_renewals_total{result": {"renewed", "refused", "unavailable"},
 		"tokens_refused_total{reason":         append(token.RefusalReasons(), "no_keys", "clock"),
 		`http_requests_total{method="POST",route="/book",service="usersvc",status`: {"500", "503"},
-		`streams_ended_total{reason`: {"token_revoked", "slow_reader"},
+		`streams_ended_total{reason`:          {"token_revoked", "slow_reader"},
+		"ready{check":                         {"nats", "clock", "signing key", "timers of ridersvc"},
+		"stream_bytes{stream":                 streams,
+		"stream_limit_bytes{stream":           streams,
+		"stream_led{stream":                   streams,
+		`stream_copies{state="behind",stream`: streams,
 	} {
 		for _, v := range values {
 			if series := "\npillion_" + name + `="` + v + `"`; !strings.Contains(metrics, series) {
