@@ -1,33 +1,31 @@
-package ledger
+package bus
 
 import (
 	"strconv"
 	"strings"
 
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/bus"
 )
 
-// aggregate is the filter for everything about one booking, and the guard of every write to it.
-// NATS compares the guards of concurrent writes as literal strings, so there must be only one
-// spelling.
-func aggregate(id booking.ID) string { return bus.BookingPrefix + string(id) + ".>" }
+// EventsOf is the filter for everything about one booking, and the guard of every write to it. NATS
+// compares the guards of concurrent writes as literal strings, so there must be only one spelling.
+func EventsOf(id booking.ID) string { return BookingPrefix + string(id) + ".>" }
 
-// rides is the filter for everything about one rider, and the guard of every write to it.
-func rides(r booking.RiderID) string { return bus.RiderPrefix + string(r) + ".>" }
+// EngagementsOf is the filter for everything about one rider, and the guard of every write to it.
+func EngagementsOf(r booking.RiderID) string { return RiderPrefix + string(r) + ".>" }
 
-// engagedSubject is the subject of the record that a rider has accepted a booking.
-func engagedSubject(r booking.RiderID, id booking.ID) string {
-	return bus.RiderPrefix + string(r) + "." + string(id) + bus.EngagedSuffix
+// EngagedSubject is the subject of the record that a rider has accepted a booking.
+func EngagedSubject(r booking.RiderID, id booking.ID) string {
+	return RiderPrefix + string(r) + "." + string(id) + EngagedSuffix
 }
 
-// ParseEngagementSubject reads ledger.rider.<rider id>.<booking id>.engaged.
-func ParseEngagementSubject(s string) (booking.RiderID, booking.ID, bool) {
-	rest, ok := strings.CutPrefix(s, bus.RiderPrefix)
+// ParseEngagedSubject reads ledger.rider.<rider id>.<booking id>.engaged.
+func ParseEngagedSubject(s string) (booking.RiderID, booking.ID, bool) {
+	rest, ok := strings.CutPrefix(s, RiderPrefix)
 	if !ok {
 		return "", "", false
 	}
-	rest, ok = strings.CutSuffix(rest, bus.EngagedSuffix)
+	rest, ok = strings.CutSuffix(rest, EngagedSuffix)
 	if !ok {
 		return "", "", false
 	}
@@ -38,35 +36,36 @@ func ParseEngagementSubject(s string) (booking.RiderID, booking.ID, bool) {
 	return booking.RiderID(rider), booking.ID(id), true
 }
 
-// A Position is the place of an event in a booking's history, as its subject states it.
-type Position struct {
+// An EventSubject is the place of an event in a booking's history, as its subject states it.
+type EventSubject struct {
 	Booking booking.ID
 	N       int
 	Kind    booking.Kind
 }
 
-func (p Position) subject() string {
-	return bus.BookingPrefix + string(p.Booking) + "." + strconv.Itoa(p.N) + "." + string(p.Kind)
+// String returns ledger.booking.<id>.<n>.<event>.
+func (s EventSubject) String() string {
+	return BookingPrefix + string(s.Booking) + "." + strconv.Itoa(s.N) + "." + string(s.Kind)
 }
 
-// ParseSubject reads ledger.booking.<id>.<n>.<event>. It accepts one spelling of each position
+// ParseEventSubject reads what [EventSubject.String] returns. It accepts one spelling of each place
 // only.
-func ParseSubject(s string) (Position, bool) {
-	rest, ok := strings.CutPrefix(s, bus.BookingPrefix)
+func ParseEventSubject(s string) (EventSubject, bool) {
+	rest, ok := strings.CutPrefix(s, BookingPrefix)
 	if !ok {
-		return Position{}, false
+		return EventSubject{}, false
 	}
 	id, rest, ok := strings.Cut(rest, ".")
 	if !ok || !booking.ValidID(id) {
-		return Position{}, false
+		return EventSubject{}, false
 	}
 	num, kind, ok := strings.Cut(rest, ".")
 	if !ok || num == "" || num[0] < '1' || num[0] > '9' || len(num) > 9 {
-		return Position{}, false
+		return EventSubject{}, false
 	}
 	n, err := strconv.Atoi(num)
 	if err != nil || n < 1 || !booking.Kind(kind).Valid() {
-		return Position{}, false
+		return EventSubject{}, false
 	}
-	return Position{Booking: booking.ID(id), N: n, Kind: booking.Kind(kind)}, true
+	return EventSubject{Booking: booking.ID(id), N: n, Kind: booking.Kind(kind)}, true
 }
