@@ -36,6 +36,7 @@ import (
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/authsvc/throttle"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/tracing"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 )
@@ -79,6 +80,7 @@ type Config struct {
 	Audit      func(context.Context, Entry) // receives every attempt; must not block; optional
 	Log        *slog.Logger                 // default: discard
 	Registerer prometheus.Registerer        // default: the metrics are not exported
+	Tracer     *tracing.Tracer              // default: no spans are made
 	Now        func() time.Time             // default: time.Now
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and Forwarded headers are believed
@@ -130,8 +132,8 @@ func New(c Config) (*Service, error) {
 			Help: "Accounts, existing or not, that were refused a login for the first time in an hour.",
 		}),
 		router: web.RouterConfig{
-			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Now: c.Now, TrustedProxies: c.TrustedProxies,
-			Rate: c.Rate, Origins: c.Origins,
+			Service: "authsvc", Log: c.Log, Registerer: c.Registerer, Tracer: c.Tracer, Now: c.Now,
+			TrustedProxies: c.TrustedProxies, Rate: c.Rate, Origins: c.Origins,
 		},
 	}, nil
 }

@@ -121,6 +121,9 @@ type Event struct {
 	Decided time.Time // when the command was decided, by the service's clock
 	At      time.Time // when the ledger stored it, by the server's clock; zero before that
 	Seq     uint64    // its ledger sequence, from 1; zero before it is stored
+	// Trace names the span that has stored it (W3C traceparent), if that is recorded. This package
+	// does not read it.
+	Trace string
 	// Former says that an older build has stored it, whose services could cancel rides under way.
 	Former bool
 	Details

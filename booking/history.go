@@ -20,6 +20,16 @@ func (h History) Clone() History {
 	return h
 }
 
+// Trace returns the Trace of the last event that has one, or "".
+func (h History) Trace() string {
+	for _, e := range slices.Backward(h.Events) {
+		if e.Trace != "" {
+			return e.Trace
+		}
+	}
+	return ""
+}
+
 // A Change is one event of a booking and the booking after it. Treat it as immutable: several
 // watchers share it.
 type Change struct {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // Errors of a connection. All are worth another try.
@@ -44,6 +45,7 @@ type Conn struct {
 	nc            *nats.Conn
 	js            jetstream.JetStream
 	log           *slog.Logger
+	tracer        *tracing.Tracer
 	registerer    prometheus.Registerer
 	logged        *loggedOnce
 	state         *connState
@@ -74,6 +76,9 @@ func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 
 // Log returns the connection's logger.
 func (c *Conn) Log() *slog.Logger { return c.log }
+
+// Tracer returns what makes the spans of messages on the connection, or nil.
+func (c *Conn) Tracer() *tracing.Tracer { return c.tracer }
 
 // Registerer returns the registry for the counters of this process, or nil.
 func (c *Conn) Registerer() prometheus.Registerer { return c.registerer }

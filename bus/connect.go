@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // Config says how to reach NATS. URL or InProcess is required.
@@ -40,10 +41,11 @@ type Config struct {
 	// all connections of ShareMetricsWith.
 	Trouble func(error)
 	Log     *slog.Logger
+	Tracer  *tracing.Tracer // makes the spans of messages; nil: none
 	// Registerer takes the counters of the packages that use this connection. nil: none.
 	Registerer prometheus.Registerer
-	// ShareMetricsWith is another connection of this process. Both then share a registry, and log
-	// the same trouble once. Registerer is ignored.
+	// ShareMetricsWith is another connection of this process. Both then share a registry and a
+	// tracer, and log the same trouble once. Registerer and Tracer are ignored.
 	ShareMetricsWith *Conn
 }
 
@@ -61,11 +63,12 @@ func Connect(c Config) (*Conn, error) {
 		}
 	}
 	conn := &Conn{
-		log: c.Log, registerer: c.Registerer, logged: new(loggedOnce),
+		log: c.Log, tracer: c.Tracer, registerer: c.Registerer, logged: new(loggedOnce),
 		begun: time.Now(), state: newConnState(), closed: make(chan struct{}),
 	}
 	if c.ShareMetricsWith != nil {
-		conn.registerer, conn.logged = c.ShareMetricsWith.registerer, c.ShareMetricsWith.logged
+		other := c.ShareMetricsWith
+		conn.registerer, conn.logged, conn.tracer = other.registerer, other.logged, other.tracer
 	}
 	opts := append(conn.handlers(c), reconnecting()...)
 	if c.InProcess != nil {

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/propagation"
 )
 
 // Headers of messages, which are CloudEvents 1.0 in NATS binary mode: the context attributes are
@@ -99,14 +97,3 @@ func (m Message) Digest() []byte {
 	part(m.Data)
 	return h.Sum(nil)
 }
-
-// InjectTrace adds ctx's trace, if any, to a message (W3C Trace Context: traceparent, tracestate).
-func InjectTrace(ctx context.Context, h nats.Header) {
-	propagation.TraceContext{}.Inject(ctx, headerCarrier(h))
-}
-
-type headerCarrier nats.Header
-
-func (c headerCarrier) Get(key string) string { return nats.Header(c).Get(key) }
-func (c headerCarrier) Set(key, value string) { nats.Header(c).Set(key, value) }
-func (c headerCarrier) Keys() []string        { return slices.Collect(maps.Keys(c)) }

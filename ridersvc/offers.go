@@ -13,9 +13,11 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/internal/jsontime"
 	"github.com/example/pillion/internal/retry"
+	"github.com/example/pillion/internal/tracing"
 )
 
 const (
@@ -199,13 +201,24 @@ func (o *offers) follow(ctx context.Context) error {
 				return err
 			}
 			for _, c := range found {
-				if c.Opened() {
-					o.opened(c.Booking)
-				} else {
-					o.closed(c.ID, c.Seq, string(c.Kind), c.At)
-				}
+				o.changed(ctx, &c)
 			}
 		}
+	}
+}
+
+// changed sends offers of a booking that has become open, or their end.
+func (o *offers) changed(ctx context.Context, c *board.OpenChange) {
+	if o.Tracer != nil {
+		_, span := o.Tracer.Process(ctx, tracing.Message{
+			Subject: bus.EventPattern(c.Kind), Booking: string(c.ID), Consumer: "offers",
+		}, c.Trace)
+		defer span.End(nil)
+	}
+	if c.Opened() {
+		o.opened(c.Booking)
+	} else {
+		o.closed(c.ID, c.Seq, string(c.Kind), c.At)
 	}
 }
 

@@ -77,10 +77,10 @@ const (
 		"Make the proxy remove the header that it does not write from what clients send"
 )
 
-// warn logs each message once.
-func (o *addressResolver) warn(what, peer string, attrs ...any) {
+// warn logs each message once, about the request that shows it first.
+func (o *addressResolver) warn(r *http.Request, what string, attrs ...any) {
 	if _, before := o.warned.LoadOrStore(what, true); !before && o.log != nil {
-		o.log.Warn(what, append([]any{"peer", peer}, attrs...)...)
+		o.log.WarnContext(r.Context(), what, append([]any{"peer", r.RemoteAddr}, attrs...)...)
 	}
 }
 
@@ -90,12 +90,12 @@ func (o *addressResolver) of(r *http.Request) netip.Addr {
 	plain, standard := r.Header[headerForwardedFor], r.Header[headerForwarded]
 	if !o.trusts(peer) {
 		if len(plain) > 0 || len(standard) > 0 {
-			o.warn(warnUnnamed, r.RemoteAddr)
+			o.warn(r, warnUnnamed)
 		}
 		return peer
 	}
 	if len(plain) == 0 && len(standard) == 0 {
-		o.warn(warnSilent, r.RemoteAddr)
+		o.warn(r, warnSilent)
 		return netip.Addr{}
 	}
 	if len(plain) == 0 {
@@ -103,7 +103,7 @@ func (o *addressResolver) of(r *http.Request) netip.Addr {
 	}
 	client := o.walk(r, plain, nodeOf)
 	if len(standard) > 0 && o.walk(r, standard, forOf) != client {
-		o.warn(warnDisagree, r.RemoteAddr)
+		o.warn(r, warnDisagree)
 	}
 	return client
 }
@@ -138,7 +138,7 @@ func (o *addressResolver) walk(r *http.Request, lines []string, read func(string
 			}
 			a, ok := read(element)
 			if !ok {
-				o.warn(warnUnread, r.RemoteAddr, "value", element[:min(len(element), 64)])
+				o.warn(r, warnUnread, "value", element[:min(len(element), 64)])
 				return netip.Addr{}
 			}
 			if !o.trusts(a) {
@@ -147,7 +147,7 @@ func (o *addressResolver) walk(r *http.Request, lines []string, read func(string
 			what = warnTrusted
 		}
 	}
-	o.warn(what, r.RemoteAddr)
+	o.warn(r, what)
 	return netip.Addr{}
 }
 

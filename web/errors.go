@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/tracing"
 	"github.com/example/pillion/token"
 )
 
@@ -23,6 +24,7 @@ type problem struct {
 	Detail   string `json:"detail"`
 	Code     string `json:"code"`               // for programs, stable
 	Instance string `json:"instance,omitempty"` // the request id
+	TraceID  string `json:"trace_id,omitempty"`
 }
 
 // errTooLong is the answer when the handler's time limit has ended.
@@ -110,7 +112,8 @@ func writeFailure(w http.ResponseWriter, r *http.Request, status int, code, mess
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if accept := r.Header["Accept"]; len(accept) > 0 && prefersJSON(accept) {
-		p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: message, Code: code}
+		p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: message, Code: code,
+			TraceID: tracing.TraceID(r.Context())}
 		if hint != "" {
 			p.Detail = strings.TrimSuffix(message, ".") + ". " + hint
 		}

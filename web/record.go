@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/example/pillion/internal/tracing"
 	"github.com/example/pillion/token"
 )
 
@@ -17,6 +18,7 @@ type record struct {
 	http.ResponseWriter
 	id      string
 	client  netip.Addr // invalid: unknown
+	span    tracing.Span
 	log     *slog.Logger
 	look    string // RouterConfig.Look
 	status  int    // 0 until the answer has begun

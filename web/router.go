@@ -17,10 +17,10 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/ration"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // RouterConfig configures a router. The zero value works, and logs nothing.
@@ -28,6 +28,7 @@ type RouterConfig struct {
 	Service    string                // the label service of the metrics
 	Log        *slog.Logger          // nil: no log
 	Registerer prometheus.Registerer // registers the metrics, once a service; nil: not registered
+	Tracer     *tracing.Tracer       // makes a span of each request; nil: none
 	Now        func() time.Time      // nil: time.Now
 	Patience   time.Duration         // time limit of a request, except streams; 0: 10 s
 	// how to find out whether a request took effect; empty: by sending it again
@@ -42,9 +43,9 @@ type RouterConfig struct {
 // handler.
 const defaultPatience = 10 * time.Second
 
-// NewRouter returns a router for a service. Each request gets a request id, a line in the log, a
-// place in the metrics, and headers that prevent caching. Requests that are refused without a valid
-// token get a line a second, which counts the others. A panic is answered with 500. Unknown
+// NewRouter returns a router for a service. Each request gets a request id, a span, a line in the
+// log, a place in the metrics, and headers that prevent caching. Requests that are refused without
+// a valid token get a line a second, which counts the others. A panic is answered with 500. Unknown
 // paths and methods are answered with a sentence, and HEAD is served wherever GET is.
 //
 // It panics, as MustRegister does, if a service is registered twice with one Registerer.
@@ -52,6 +53,7 @@ func NewRouter(c RouterConfig) chi.Router {
 	r := chi.NewRouter()
 	o := &observer{
 		log:          c.Log,
+		tracer:       c.Tracer,
 		look:         c.Look,
 		now:          c.Now,
 		metrics:      newMetrics(c.Service, c.Registerer, r),
@@ -116,6 +118,7 @@ func methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 // An observer logs and measures the requests of a router.
 type observer struct {
 	log     *slog.Logger
+	tracer  *tracing.Tracer
 	now     func() time.Time
 	metrics *metrics
 	refused ration.Lines // about refused strangers
@@ -133,8 +136,12 @@ type observer struct {
 func (o *observer) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := o.now()
-		rec := &record{ResponseWriter: w, id: requestID(r.Header["X-Request-Id"]), client: o.addresses.of(r),
-			log: o.log, look: o.look}
+		ctx, span := r.Context(), tracing.Span{}
+		if o.tracer != nil {
+			ctx, span = o.tracer.Serve(ctx, r, o.addresses.trusts(peerOf(r)))
+		}
+		rec := &record{ResponseWriter: w, id: requestID(ctx, r.Header["X-Request-Id"]), span: span, log: o.log,
+			look: o.look}
 		h := w.Header()
 		h["Cache-Control"], h["X-Content-Type-Options"], h["Content-Security-Policy"] = o.cacheControl, o.typeOptions,
 			o.policy
@@ -142,23 +149,25 @@ func (o *observer) observe(next http.Handler) http.Handler {
 			h["Strict-Transport-Security"] = o.transport
 		}
 		h["X-Request-Id"] = []string{rec.id}
-		ctx := context.WithValue(r.Context(), recordKey{}, rec)
-		if len(r.Header["Traceparent"]) > 0 { // the events will carry it
-			ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
-		}
+		ctx = context.WithValue(ctx, recordKey{}, rec)
 		rec.untimed = ctx
 		ctx, cancel := context.WithTimeout(ctx, o.patience)
 		defer cancel()
 		r = r.WithContext(ctx)
+		rec.client = o.addresses.of(r)
 		defer o.finish(rec, r, start)
 		next.ServeHTTP(rec, r)
 	})
 }
 
-// requestID returns the client's request id if it is safe to log, and otherwise a new one.
-func requestID(headers []string) string {
+// requestID returns the client's request id if it is safe to log, and otherwise the id of the trace
+// or, without one, a new id.
+func requestID(ctx context.Context, headers []string) string {
 	if len(headers) == 1 && validRequestID.MatchString(headers[0]) {
 		return headers[0]
+	}
+	if id := tracing.TraceID(ctx); id != "" {
+		return id
 	}
 	return strings.ToLower(rand.Text())
 }
@@ -189,14 +198,15 @@ func (o *observer) finish(rec *record, r *http.Request, start time.Time) {
 	}
 }
 
-// record writes the log line and the metrics of an answered request.
+// record writes the log line and the metrics of an answered request, and ends its span.
 func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.Duration) {
 	method, route, status := "other", "unmatched", rec.status
+	a := tracing.Answer{Code: rec.code, Aborted: aborted}
 	if knownMethod(r.Method) {
-		method = r.Method
+		method, a.Method = r.Method, r.Method
 	}
 	if pattern := chi.RouteContext(r.Context()).RoutePattern(); pattern != "" {
-		route = pattern
+		route, a.Route = pattern, pattern
 	}
 	if status == 0 && !aborted {
 		status = http.StatusOK // net/http's status for a handler that writes nothing
@@ -205,6 +215,8 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	if rec.ended == "" { // the duration of a stream is not a latency
 		o.metrics.time(route, method, took)
 	}
+	a.Status = status
+	rec.span.Answer(a)
 	if !o.log.Enabled(r.Context(), slog.LevelInfo) {
 		return
 	}

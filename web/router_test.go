@@ -16,7 +16,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/wait"
@@ -362,24 +361,6 @@ func TestPanic(t *testing.T) {
 	srv.Close()
 	if serverLog.Len() > 0 {
 		t.Errorf("the server logged it again: %s", serverLog.String())
-	}
-}
-
-// A caller's trace goes on in what a request sets off.
-func TestTraceContext(t *testing.T) {
-	r := web.NewRouter(web.RouterConfig{})
-	var got trace.SpanContext
-	r.Get("/", func(_ http.ResponseWriter, r *http.Request) { got = trace.SpanContextFromContext(r.Context()) })
-	answer(r, request("GET", "/", "", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
-	if !got.IsRemote() || got.TraceID().String() != "0af7651916cd43dd8448eb211c80319c" ||
-		got.SpanID().String() != "b7ad6b7169203331" {
-		t.Errorf("%v", got)
-	}
-	for _, bad := range []string{"", "00-0-0-0", "noise"} {
-		answer(r, request("GET", "/", "", "traceparent", bad))
-		if got.IsValid() {
-			t.Errorf("traceparent %q became %v", bad, got)
-		}
 	}
 }
 

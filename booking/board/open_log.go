@@ -6,7 +6,7 @@ import (
 	"github.com/example/pillion/booking"
 )
 
-// openLogSize is the number of changes in the log, in 64 KiB. At two hundred a second they cover
+// openLogSize is the number of changes in the log, in 96 KiB. At two hundred a second they cover
 // ten seconds, in which a watcher can reconnect.
 const openLogSize = 2048
 
@@ -24,6 +24,7 @@ type openChange struct {
 	at      int64
 	booking *record // the board may have dropped it since
 	kind    uint8   // booking.Kind.Index
+	trace   string  // booking.Event.Trace
 
 	releases uint32 // how many riders had lost it by then
 }
@@ -59,7 +60,7 @@ func (c *contents) note(e *booking.Event, r *record, before stateCode) bool {
 	}
 	c.changes.add(
 		openChange{
-			seq: e.Seq, at: nanos(e.When()), booking: r, kind: uint8(e.Kind.Index()),
+			seq: e.Seq, at: nanos(e.When()), booking: r, kind: uint8(e.Kind.Index()), trace: e.Trace,
 			releases: uint32(len(r.releases())),
 		},
 	)

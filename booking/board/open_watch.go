@@ -14,6 +14,7 @@ type OpenChange struct {
 	At      time.Time
 	ID      booking.ID
 	Booking booking.Booking // its present state if it has become open, or else zero
+	Trace   string          // of the event
 
 	Deadline time.Time // until when it is or was open
 }
@@ -147,6 +148,7 @@ func (w *OpenWatch) resolve(c *openChange, now int64) (OpenChange, bool) {
 	r := c.booking
 	told := OpenChange{
 		Seq: c.seq, Kind: booking.Kinds()[c.kind-1].Public(), At: timeOf(c.at), ID: r.id, Deadline: timeOf(r.deadline),
+		Trace: c.trace,
 	}
 	if before := r.releases(); slices.Contains(before[:min(int(c.releases), len(before))], w.rider) {
 		return OpenChange{}, false // the booking was not open to this rider before, and is not now

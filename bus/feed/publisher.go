@@ -176,14 +176,25 @@ func (p *publisher) tell(ctx context.Context, t *turn, changes []*ledger.Change)
 				return err
 			}
 		}
-		messages, err := feedMessages(c)
+		_, span := c.Process(ctx, p.ledger.Conn().Tracer(), "feed", time.Time{})
+		err := p.tellOf(c)
+		span.End(err)
 		if err != nil {
 			return err
 		}
-		for _, m := range messages {
-			if err := p.ledger.Conn().Send(m); err != nil {
-				return bus.Unavailable("publish to the feed", err)
-			}
+	}
+	return nil
+}
+
+// tellOf publishes one change. Watchers learn nothing of its trace.
+func (p *publisher) tellOf(c *ledger.Change) error {
+	messages, err := feedMessages(c)
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if err := p.ledger.Conn().Send(m); err != nil {
+			return bus.Unavailable("publish to the feed", err)
 		}
 		p.delay.Observe(max(0, time.Since(c.Event.At).Seconds())) // the clocks are two
 		if c.Event.Kind == booking.Accepted {

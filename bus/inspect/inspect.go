@@ -219,7 +219,7 @@ func (i *inspector) stream(ctx context.Context) (jetstream.Stream, uint64, error
 // take inspects one message, with the one that was read before it. It returns only ctx's error, or
 // one of a broken board.
 func (i *inspector) take(ctx context.Context, m, before bus.Message) error {
-	if rider, id, ok := ledger.ParseEngagementSubject(m.Subject); ok {
+	if rider, id, ok := bus.ParseEngagedSubject(m.Subject); ok {
 		i.engagedAlone()
 		_, err := ledger.AwaitVerdict(ctx, func() (booking.ID, error) { return i.ledger.VerifyEngagement(ctx, m) }, nil)
 		if reason, refused := ledger.RefusalReason(err); refused {
@@ -259,7 +259,7 @@ func (i *inspector) take(ctx context.Context, m, before bus.Message) error {
 	}
 	if reason, refused := ledger.RefusalReason(err); refused {
 		i.Refused[reason]++
-		p, ok := ledger.ParseSubject(m.Subject)
+		p, ok := bus.ParseEventSubject(m.Subject)
 		if ok {
 			i.Board.Refuse(p.Booking, p.N, p.Kind, m.Seq)
 		}

@@ -60,11 +60,13 @@ func (l *Ledger) Append(
 func (l *Ledger) append(
 	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event,
 	engages *engagement,
-) (booking.History, error) {
-	sent, msgs, err := l.prepare(ctx, c, id, after, events, engages)
+) (_ booking.History, err error) {
+	sent, msgs, err := l.prepare(c, id, after, events, engages)
 	if err != nil {
 		return booking.History{}, err
 	}
+	ctx, span := l.send(ctx, after, sent, msgs)
+	defer func() { span.End(err) }()
 	if err := l.conn.EverConnected(); err != nil {
 		return booking.History{}, err
 	}
@@ -106,8 +108,7 @@ func (l *Ledger) append(
 // prepare gives the events their IDs and positions, checks that they follow, and makes their
 // messages. The record of an engagement comes first.
 func (l *Ledger) prepare(
-	ctx context.Context, c booking.Command, id booking.ID, after booking.History, events []booking.Event,
-	engages *engagement,
+	c booking.Command, id booking.ID, after booking.History, events []booking.Event, engages *engagement,
 ) ([]booking.Event, []*nats.Msg, error) {
 	sequencer := after.EventSequencer.Clone()
 	sent := make([]booking.Event, 0, len(events))
@@ -124,7 +125,6 @@ func (l *Ledger) prepare(
 		if err != nil {
 			return nil, nil, err
 		}
-		bus.InjectTrace(ctx, m.Header)
 		sent, msgs = append(sent, e), append(msgs, m)
 	}
 	if engages != nil {
@@ -200,7 +200,7 @@ func (a *appending) try(ctx context.Context) (uint64, error) {
 // this booking before; whyNot's where nothing is in their place.
 func (a *appending) readBack(ctx context.Context, why error) (uint64, error) {
 	l := a.ledger
-	h, err := l.Load(ctx, a.booking, booking.Fresh)
+	h, err := l.load(ctx, a.booking, booking.Fresh)
 	if err != nil {
 		return 0, err
 	}

@@ -174,7 +174,7 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 
 // fold verifies one message, and returns the change that it causes, or nil.
 func (s *Subscription) fold(ctx context.Context, m, prior bus.Message) (*Change, error) {
-	p, ok := ParseSubject(m.Subject)
+	p, ok := bus.ParseEventSubject(m.Subject)
 	if !ok {
 		return nil, nil
 	}
@@ -189,7 +189,7 @@ func (s *Subscription) fold(ctx context.Context, m, prior bus.Message) (*Change,
 		return nil, nil // do not read the history, which forgeries may have made long
 	}
 	if !known {
-		msgs, err := l.messages(ctx, aggregate(p.Booking), m.Seq)
+		msgs, err := l.messages(ctx, bus.EventsOf(p.Booking), m.Seq)
 		if err != nil {
 			return nil, bus.Unavailable("read a booking", err)
 		}

@@ -56,7 +56,7 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 	if !booking.ValidID(string(r)) {
 		return booking.Engagement{}, nil
 	}
-	m, err := l.conn.Last(ctx, bus.LedgerStream, rides(r))
+	m, err := l.conn.Last(ctx, bus.LedgerStream, bus.EngagementsOf(r))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return booking.Engagement{}, nil
 	}
@@ -79,7 +79,9 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.ID, error) {
 	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
-	all, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) { return l.leaderAll(ctx, rides(r), 1) })
+	all, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) {
+		return l.leaderAll(ctx, bus.EngagementsOf(r), 1)
+	})
 	if err != nil {
 		return "", err
 	}
@@ -135,14 +137,14 @@ func (a *acceptances) booking(
 ) (booking.ID, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, rides(r))
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.EngagementsOf(r))
 	if err != nil {
 		return "", err
 	}
 	if last > a.upTo {
-		read := func() ([]bus.Message, error) { return l.leaderAll(ctx, rides(r), a.upTo+1) }
+		read := func() ([]bus.Message, error) { return l.leaderAll(ctx, bus.EngagementsOf(r), a.upTo+1) }
 		if a.upTo == 0 {
-			read = func() ([]bus.Message, error) { return l.messages(ctx, rides(r), last) }
+			read = func() ([]bus.Message, error) { return l.messages(ctx, bus.EngagementsOf(r), last) }
 		}
 		news, err := bus.RetryRead(ctx, l.conn, read)
 		if err != nil {
@@ -159,7 +161,7 @@ func (a *acceptances) booking(
 func (a *acceptances) add(m bus.Message) {
 	a.upTo = max(a.upTo, m.Seq)
 	var b EngagementRecord
-	if _, id, ok := ParseEngagementSubject(m.Subject); ok && json.Unmarshal(m.Data, &b) == nil {
+	if _, id, ok := bus.ParseEngagedSubject(m.Subject); ok && json.Unmarshal(m.Data, &b) == nil {
 		if _, twice := a.by[b.Command]; !twice {
 			a.by[b.Command] = id
 		}
@@ -169,7 +171,7 @@ func (a *acceptances) add(m bus.Message) {
 // VerifyEngagement returns the booking that a record says its rider has accepted. Errors: those of
 // Verify.
 func (l *Ledger) VerifyEngagement(ctx context.Context, m bus.Message) (booking.ID, error) {
-	rider, id, ok := ParseEngagementSubject(m.Subject)
+	rider, id, ok := bus.ParseEngagedSubject(m.Subject)
 	if !ok {
 		return "", refuse("subject")
 	}
@@ -205,8 +207,8 @@ func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, 
 		Time:    e.Decided.UTC().Format(time.RFC3339Nano),
 	}
 	return &nats.Msg{
-		Subject: engagedSubject(x.rider, x.id), Data: data,
-		Header: guarded(event, proof, rides(x.rider), x.after),
+		Subject: bus.EngagedSubject(x.rider, x.id), Data: data,
+		Header: guarded(event, proof, bus.EngagementsOf(x.rider), x.after),
 	}, nil
 }
 
@@ -214,14 +216,14 @@ func (x *engagement) message(e booking.Event, source, proof string) (*nats.Msg, 
 // the rider has accepted the booking. It returns booking.ErrNotForYou where x can never be stored,
 // because a record without an acceptance has taken its subject.
 func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
-	last, err := l.conn.Last(ctx, bus.LedgerStream, rides(x.rider))
+	last, err := l.conn.Last(ctx, bus.LedgerStream, bus.EngagementsOf(x.rider))
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, bus.Unavailable("look for the rider's ride", err)
 	}
 	if last.Seq != x.after {
 		return true, nil
 	}
-	record, err := l.conn.Last(ctx, bus.LedgerStream, engagedSubject(x.rider, x.id))
+	record, err := l.conn.Last(ctx, bus.LedgerStream, bus.EngagedSubject(x.rider, x.id))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return false, nil
@@ -233,7 +235,7 @@ func (x *engagement) moved(ctx context.Context, l *Ledger) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if p, ok := ParseSubject(behind.Subject); ok && p.Booking == x.id && p.Kind == booking.Accepted {
+	if p, ok := bus.ParseEventSubject(behind.Subject); ok && p.Booking == x.id && p.Kind == booking.Accepted {
 		return true, nil
 	}
 	return false, booking.ErrNotForYou

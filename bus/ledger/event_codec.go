@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/tracing"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -59,8 +60,8 @@ func encode(e booking.Event, source, proof string, guard uint64) (*nats.Msg, err
 		Time: e.Decided.UTC().Format(time.RFC3339Nano),
 	}
 	return &nats.Msg{
-		Subject: Position{e.Booking, e.N, e.Kind}.subject(), Data: data,
-		Header: guarded(event, proof, aggregate(e.Booking), guard),
+		Subject: bus.EventSubject{Booking: e.Booking, N: e.N, Kind: e.Kind}.String(), Data: data,
+		Header: guarded(event, proof, bus.EventsOf(e.Booking), guard),
 	}, nil
 }
 
@@ -77,7 +78,7 @@ func guarded(e bus.CloudEvent, proof, filter string, after uint64) nats.Header {
 // decode reads what a message says about itself, and its schema version. None of it is verified
 // yet; see [verifier].
 func decode(m bus.Message) (e booking.Event, version int, err error) {
-	p, ok := ParseSubject(m.Subject)
+	p, ok := bus.ParseEventSubject(m.Subject)
 	if !ok {
 		return booking.Event{}, 0, refuse("subject")
 	}
@@ -104,6 +105,7 @@ func decode(m bus.Message) (e booking.Event, version int, err error) {
 		ID: booking.EventID(id), Booking: p.Booking, N: p.N, Kind: p.Kind,
 		Actor: booking.Actor{ID: b.Actor, Role: b.Role}, Command: b.Command, Request: b.Request,
 		Decided: decided, At: m.StoredAt, Seq: m.Seq, Former: b.V == accessSchema,
+		Trace: tracing.Sent(m.Header),
 		Details: booking.Details{Pickup: b.Pickup, Dropoff: b.Dropoff, Quote: b.Quote, Reason: b.Reason,
 			Stars: b.Stars},
 	}

@@ -67,8 +67,7 @@ func TestMismatchesAreRefused(t *testing.T) {
 				bus.BookingTypePrefix+"cancelled")
 		},
 		"the subject": func(e booking.Event, m *nats.Msg) {
-			m.Subject = Position{e.Booking, e.N,
-				booking.Accepted}.subject()
+			m.Subject = bus.EventSubject{Booking: e.Booking, N: e.N, Kind: booking.Accepted}.String()
 		},
 	} {
 		e := anEvent()
@@ -121,20 +120,6 @@ func FuzzDecode(f *testing.F) {
 		}
 		if !cmp.Equal(e, again) {
 			t.Fatalf("written and read again it differs:\n%s", cmp.Diff(e, again))
-		}
-	})
-}
-
-func FuzzParseSubject(f *testing.F) {
-	id := booking.NewID()
-	for _, s := range []string{"1.requested", "2.accepted", "02.accepted", "0.accepted", "999999999.rated",
-		"9999999999.rated", "1.", ".", "1.2.accepted", "+1.accepted"} {
-		f.Add(bus.BookingPrefix + id + "." + s)
-	}
-	f.Add("ledger.booking..1.requested")
-	f.Fuzz(func(t *testing.T, s string) {
-		if p, ok := ParseSubject(s); ok && p.subject() != s {
-			t.Errorf("%q was taken for %q", s, p.subject())
 		}
 	})
 }

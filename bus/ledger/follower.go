@@ -36,12 +36,13 @@ type Follower struct {
 	snapshots *snapshot.Store // nil: none are used
 	keys      func() []string // IDs of the known keys; nil without snapshots
 
-	verdict sync.Mutex    // held while a verdict goes onto the board; guards the rest
-	epoch   uint64        // the least epoch of the board's verdicts
-	basis   snapshotBasis // what the board depends on
-	created time.Time     // when the ledger was created; zero: it has not been seen yet
+	verdict sync.Mutex     // held while a verdict goes onto the board; guards the rest
+	epoch   uint64         // the least epoch of the board's verdicts
+	basis   snapshot.Basis // what the board depends on
+	created time.Time      // when the ledger was created; zero: it has not been seen yet
 
 	behind sighting // of a leader that is behind the board; Run's own
+	replay replay   // likewise
 }
 
 // Follow returns a follower that feeds board. Nothing else may feed it. Call Run.
@@ -166,6 +167,7 @@ func (f *Follower) session(ctx context.Context, progress func()) error {
 	if !f.targeted.Load() {
 		f.target.Store(state.LastSeq)
 		f.targeted.Store(true)
+		f.replay.begin(ctx, f)
 	}
 	if skipAged(f.board, stream.CachedInfo()) {
 		f.recent.skip(f.board.Seq())
@@ -181,6 +183,7 @@ func (f *Follower) session(ctx context.Context, progress func()) error {
 			}
 		}
 		f.ledger.metrics.lag.Set(float64(b.pending))
+		f.replay.read(f, b)
 		progress()
 		return nil
 	})
@@ -226,7 +229,7 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if done, err := f.hand(v.m, v.event, v.err, v.epoch); done || err != nil {
+		if done, err := f.hand(ctx, v); done || err != nil {
 			return err
 		}
 	}
@@ -234,23 +237,24 @@ func (f *Follower) take(ctx context.Context, v *verdict) error {
 
 // hand puts a verdict on the board, unless the board knows the message already. It reports false
 // for a verdict of an earlier epoch.
-func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, epoch uint64) (bool, error) {
+func (f *Follower) hand(ctx context.Context, v *verdict) (bool, error) {
 	f.verdict.Lock()
 	defer f.verdict.Unlock()
-	if m.Seq <= f.board.Seq() {
+	if v.m.Seq <= f.board.Seq() {
 		return true, nil
 	}
-	if epoch < f.epoch {
+	if v.epoch < f.epoch {
 		return false, nil
 	}
-	change, err := f.put(f.board, &f.basis, m, e, verdict, true)
+	change, err := f.put(f.board, &f.basis, v.m, v.event, v.err, true)
 	switch {
 	case err != nil:
 		return true, err
-	case m.Seq <= f.target.Load(): // nobody acts yet
-		f.recent.skip(m.Seq)
+	case v.m.Seq <= f.target.Load(): // nobody acts yet
+		f.recent.skip(v.m.Seq)
 	default:
-		f.recent.add(change, m.Seq)
+		f.recent.add(change, v.m.Seq)
+		f.passed(ctx, change, v.began)
 	}
 	return true, nil
 }
@@ -258,7 +262,7 @@ func (f *Follower) hand(m bus.Message, e booking.Event, verdict error, epoch uin
 // put puts the verdict on a message, an event or an error, on a board, and updates the board's
 // basis. It returns the change, or nil if there is none.
 func (f *Follower) put(
-	board *board.Board, basis *snapshotBasis, m bus.Message, e booking.Event, verdict error, counted bool,
+	board *board.Board, basis *snapshot.Basis, m bus.Message, e booking.Event, verdict error, counted bool,
 ) (*Change, error) {
 	count := func(c *prometheus.CounterVec, label string) {
 		if counted {
@@ -278,7 +282,7 @@ func (f *Follower) put(
 	case err == nil:
 		count(metrics.verified, string(e.Kind))
 	case refused:
-		if p, ok := ParseSubject(m.Subject); ok {
+		if p, ok := bus.ParseEventSubject(m.Subject); ok {
 			board.Refuse(p.Booking, p.N, p.Kind, m.Seq)
 		}
 		count(metrics.refused, reason)
@@ -289,7 +293,7 @@ func (f *Follower) put(
 	default:
 		return nil, fmt.Errorf("apply event %d: %w", m.Seq, err)
 	}
-	basis.add(m, reason, f.keys)
+	basis.Add(m, reason, f.keys)
 	board.Advance(m.Seq)
 	if err != nil { // it is no event
 		change = nil

@@ -12,6 +12,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/retry"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // replicaPatience is how long a lagging replica is asked again before the leader is asked for
@@ -22,10 +23,17 @@ const replicaPatience = 250 * time.Millisecond
 // last message of each of the booking's subjects is the whole history.
 //
 // Any replica may answer, even one that lags behind. With booking.Fresh the leader is asked first
-// how far the history goes, and the answer goes exactly that far.
+// how far the history goes, and the answer goes exactly that far. The span of ctx, if any, is
+// linked to that of the history's last event.
 //
 // Errors are of kind fault.Unavailable, or the context's.
 func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
+	h, err := l.load(ctx, id, r)
+	tracing.Link(ctx, h.Trace())
+	return h, err
+}
+
+func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
 	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	var atLeast uint64
@@ -38,9 +46,8 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 			return booking.History{}, nil
 		}
 	}
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message,
-		error) {
-		return l.messages(ctx, aggregate(id), atLeast)
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) {
+		return l.messages(ctx, bus.EventsOf(id), atLeast)
 	})
 	if err != nil {
 		return booking.History{}, bus.Unavailable("load booking", err)
@@ -72,7 +79,7 @@ func (l *Ledger) fold(ctx context.Context, id booking.ID, msgs []bus.Message) (b
 		if _, ok := RefusalReason(err); !ok {
 			return booking.History{}, fmt.Errorf("load booking %s: %w", id, err)
 		}
-		if p, ok := ParseSubject(m.Subject); ok {
+		if p, ok := bus.ParseEventSubject(m.Subject); ok {
 			h.Refuse(p.N, p.Kind, 0)
 		}
 	}
@@ -141,7 +148,7 @@ func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]b
 // lastOf returns the sequence of a booking's last message, from the leader, or 0. It waits for a
 // leader that lags behind a replica, so that a rider can accept what the board has shown.
 func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
+	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.EventsOf(id))
 	if err != nil {
 		return 0, err
 	}
@@ -154,7 +161,7 @@ func (l *Ledger) lastOf(ctx context.Context, id booking.ID) (uint64, error) {
 		return 0, err
 	}
 	// less than shown only where that has aged meanwhile
-	return l.conn.LastSequence(ctx, bus.LedgerStream, aggregate(id))
+	return l.conn.LastSequence(ctx, bus.LedgerStream, bus.EventsOf(id))
 }
 
 // storedAt returns the message at a sequence, from the leader. aged reports that it has aged.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
@@ -21,6 +22,7 @@ const (
 type verdict struct {
 	m, before bus.Message // before is the one that was read before m; zero: none was
 	epoch     uint64
+	began     time.Time // when the verification began; zero without tracing
 	event     booking.Event
 	err       error // a refusal, or why there is no verdict yet
 }
@@ -100,7 +102,7 @@ func (f *Follower) check(ctx context.Context, b *batch) {
 	defer close(b.checked)
 	for i := range b.messages {
 		v := &b.messages[i]
-		v.epoch = f.ledger.epoch.Version()
+		v.epoch, v.began = f.ledger.epoch.Version(), f.ledger.conn.Tracer().Now()
 		v.event, v.err = f.ledger.verify.check(ctx, v.m, v.before)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/snapshot"
 )
 
 // rebuild reads the board again whenever the epoch has changed since it was judged, until ctx ends:
@@ -38,12 +39,15 @@ func (f *Follower) rebuild(ctx context.Context, judged uint64) {
 
 // reread reads the whole ledger into a new board until that has caught up with the current one, and
 // replaces the current one.
-func (f *Follower) reread(ctx context.Context, epoch uint64) error {
+func (f *Follower) reread(ctx context.Context, epoch uint64) (err error) {
+	ctx, span := f.ledger.conn.Tracer().Task(ctx, "rebuild the board")
+	var read uint64
+	defer func() { span.EndOf(read, err) }()
 	stream, err := f.ledger.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {
 		return err
 	}
-	fresh, basis := board.New(), snapshotBasis{}
+	fresh, basis := board.New(), snapshot.Basis{}
 	skipAged(fresh, stream.CachedInfo())
 	if f.replace(fresh, &basis, epoch) {
 		return nil
@@ -53,6 +57,7 @@ func (f *Follower) reread(ctx context.Context, epoch uint64) error {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	err = f.prefetch(ctx, messages, func(b *batch) error {
+		read += uint64(len(b.messages))
 		for i := range b.messages {
 			v := &b.messages[i]
 			if undecided(v.err) {
@@ -81,7 +86,7 @@ var errReplaced = errors.New("the board has been replaced")
 
 // replace replaces the board by fresh, if that has caught up. No verdict can come in between. If
 // the epoch has changed again meanwhile, another rebuild follows.
-func (f *Follower) replace(fresh *board.Board, basis *snapshotBasis, epoch uint64) bool {
+func (f *Follower) replace(fresh *board.Board, basis *snapshot.Basis, epoch uint64) bool {
 	if fresh.Seq() < f.board.Seq() {
 		return false
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus/snapshot"
-	"github.com/example/pillion/bus/trust"
 )
 
 // UseSnapshots makes the follower start from a snapshot of the board where one fits, and save one
@@ -68,9 +67,6 @@ func (f *Follower) install(board *board.Board, x *snapshot.Snapshot, ledger *jet
 	}
 	f.board.Become(board)
 	f.recent.skip(f.board.Seq())
-	f.basis = snapshotBasis{seq: x.Seq, digest: x.Message, latest: x.Latest}
-	if x.UnknownKey {
-		f.basis.unknownKeyIDs = trust.KeyIDs(x.Keys)
-	}
+	f.basis = x.Basis()
 	return true
 }

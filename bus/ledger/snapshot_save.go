@@ -117,7 +117,7 @@ func (f *Follower) capture() (snapshot.Snapshot, *board.Capture, bool) {
 	defer f.verdict.Unlock()
 	x := snapshot.Snapshot{
 		Version: snapshot.Version, Board: board.Version, ID: booking.NewID(),
-		Ledger: f.created, Seq: f.basis.seq, Latest: f.basis.latest, UnknownKey: f.basis.unknownKeyIDs != nil,
+		Ledger: f.created, Seq: f.basis.Seq, Latest: f.basis.Latest, UnknownKey: f.basis.UnknownKeyIDs != nil,
 	}
 	var loaded bool
 	x.Revocations, loaded = s.Revocations.Position()
@@ -125,14 +125,14 @@ func (f *Follower) capture() (snapshot.Snapshot, *board.Capture, bool) {
 	if f.ledger.epoch.Version() != f.epoch || !loaded || x.Keys == nil {
 		return snapshot.Snapshot{}, nil, false
 	}
-	if f.basis.seq == 0 || f.basis.seq != f.board.Seq() {
+	if f.basis.Seq == 0 || f.basis.Seq != f.board.Seq() {
 		return snapshot.Snapshot{}, nil, false // the last message has aged unread
 	}
-	if x.UnknownKey && !slices.Equal(f.basis.unknownKeyIDs, trust.KeyIDs(x.Keys)) {
+	if x.UnknownKey && !slices.Equal(f.basis.UnknownKeyIDs, trust.KeyIDs(x.Keys)) {
 		f.ledger.log.Warn("a signing key has arrived for which the board has rejected messages; the board is rebuilt")
 		f.ledger.epoch.Advance()
 		return snapshot.Snapshot{}, nil, false
 	}
-	x.Message = f.basis.digestOfLast()
+	x.Message = f.basis.Digest()
 	return x, f.board.Capture(), true
 }

@@ -87,7 +87,7 @@ func (l *Ledger) Verify(ctx context.Context, m, before bus.Message) (booking.Eve
 
 // check is Verify. The verdict on an engagement record is errNoEvent.
 func (v verifier) check(ctx context.Context, m, before bus.Message) (booking.Event, error) {
-	if _, _, ok := ParseEngagementSubject(m.Subject); ok {
+	if _, _, ok := bus.ParseEngagedSubject(m.Subject); ok {
 		return booking.Event{}, errNoEvent
 	}
 	e, version, err := decode(m)
@@ -130,7 +130,7 @@ func (v verifier) checkEngaged(ctx context.Context, e *booking.Event, m, before 
 		}
 	}
 	var r EngagementRecord
-	rider, id, ok := ParseEngagementSubject(before.Subject)
+	rider, id, ok := bus.ParseEngagedSubject(before.Subject)
 	if !ok || string(rider) != e.Actor.ID || id != e.Booking || unmarshal(before.Data, &r) != nil ||
 		r.V != schema || r.Event != e.ID ||
 		!slices.Equal(before.Header[bus.HeaderToken], m.Header[bus.HeaderToken]) {

@@ -23,6 +23,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/ledger"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // A Scheduler sets a timer for each deadline, calls its handler when a timer fires, and hands it
@@ -43,6 +44,7 @@ type Scheduler struct {
 	consumer string
 	handler  Handler
 	armed    *lru.Cache[int64, struct{}] // seconds that have a timer
+	causes   *lru.Cache[int64, string]   // the spans that have set timers first, by second
 }
 
 // A Handler does what is due. All methods may be called again for the same, and an error means that
@@ -76,11 +78,12 @@ const (
 // what is due when a timer comes from the consumer, which all instances with this handler share.
 func NewScheduler(l *ledger.Ledger, f *ledger.Follower, consumer string, handler Handler) (*Scheduler, error) {
 	armed, err := lru.New[int64, struct{}](armedBefore)
-	if err != nil {
+	causes, causesErr := lru.New[int64, string](armedBefore)
+	if err := errors.Join(err, causesErr); err != nil {
 		return nil, fmt.Errorf("make the scheduler: %w", err)
 	}
-	return &Scheduler{ledger: l, follower: f, board: f.Board(), consumer: consumer, handler: handler, armed: armed},
-		nil
+	return &Scheduler{ledger: l, follower: f, board: f.Board(), consumer: consumer, handler: handler, armed: armed,
+		causes: causes}, nil
 }
 
 // Run schedules until ctx ends, and then returns nil. It waits for NATS and for the streams.
@@ -129,7 +132,10 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 			return err
 		}
 		for _, c := range found {
-			if err := s.attend(ctx, c.After); err != nil {
+			ctx, span := c.Process(ctx, s.ledger.Conn().Tracer(), s.consumer, time.Time{})
+			err := s.attend(ctx, c.After)
+			span.End(err)
+			if err != nil {
 				return err
 			}
 		}
@@ -195,10 +201,13 @@ func (s *Scheduler) arm(ctx context.Context, when, storedAt time.Time) error {
 	defer cancel()
 	name := strconv.FormatInt(second, 10)
 	// The client's own option truncates to seconds, and could fire the timer a second early.
-	_, err := s.ledger.Conn().Publish(ctx, &nats.Msg{Subject: bus.TimerSetPrefix + name, Header: nats.Header{
+	m := &nats.Msg{Subject: bus.TimerSetPrefix + name, Header: nats.Header{
 		headerSchedule: {"@at " + time.Unix(second, 0).UTC().Format(time.RFC3339Nano)},
 		headerTarget:   {bus.TimerDuePrefix + name},
-	}}, jetstream.WithExpectStream(bus.TimersStream))
+	}}
+	ctx, span := s.send(ctx, m, second)
+	_, err := s.ledger.Conn().Publish(ctx, m, jetstream.WithExpectStream(bus.TimersStream))
+	span.End(err)
 	if err != nil {
 		return bus.Unavailable("set a timer", err)
 	}
@@ -206,13 +215,33 @@ func (s *Scheduler) arm(ctx context.Context, when, storedAt time.Time) error {
 	return nil
 }
 
+// send begins the span of setting a timer, if ctx has one, and names it in the headers, with which
+// NATS fires the timer. A timer that is set again keeps the span that has set it first.
+func (s *Scheduler) send(ctx context.Context, m *nats.Msg, second int64) (context.Context, tracing.Span) {
+	if first, known := s.causes.Get(second); known {
+		m.Header[tracing.Header] = []string{first}
+		return ctx, tracing.Span{}
+	}
+	if tracing.TraceID(ctx) == "" {
+		return ctx, tracing.Span{}
+	}
+	ctx, span := s.ledger.Conn().Tracer().Send(ctx, tracing.Message{Subject: m.Subject}, "")
+	if first := tracing.Inject(ctx, m.Header); first != "" {
+		s.causes.Add(second, first)
+	}
+	return ctx, span
+}
+
 // due does what is due when a timer has fired. The board must have everything that was stored by
 // then.
-func (s *Scheduler) due(ctx context.Context, m bus.Message) error {
+func (s *Scheduler) due(ctx context.Context, m bus.Message) (err error) {
 	if second, err := strconv.ParseInt(strings.TrimPrefix(m.Subject, bus.TimerDuePrefix), 10, 64); err != nil ||
 		time.Unix(second, 0).After(m.StoredAt.Add(timerSlack)) {
 		return nil // a forged timer, ahead of its time
 	}
+	ctx, span := s.ledger.Conn().Tracer().Process(ctx, tracing.Message{Subject: m.Subject, Consumer: s.consumer},
+		tracing.Sent(m.Header))
+	defer func() { span.End(err) }()
 	last, err := s.ledger.LastSequence(ctx)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/internal/tracing"
 )
 
 const (
@@ -130,6 +131,6 @@ func (a *AuditTrail) message(ctx context.Context, what string, entry any) (*nats
 	}
 	m := &nats.Msg{Subject: bus.AuditPrefix + what, Data: data, Header: event.Header()}
 	m.Header[jetstream.MsgIDHeader] = []string{event.ID}
-	bus.InjectTrace(ctx, m.Header)
+	tracing.Inject(ctx, m.Header)
 	return m, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/embedded"
 	"github.com/example/pillion/cmd/internal/accounts"
+	"github.com/example/pillion/cmd/internal/otlp"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/cmd/internal/wiring"
@@ -214,7 +215,17 @@ func (c all) base(log *slog.Logger, at bus.Config) (*wiring.Base, error) {
 		}
 		as = append(as, one)
 	}
-	return wiring.NewBase(log, c.AnchorPath(key), as[0], as[1:]...)
+	tracer, flush, err := otlp.Start("pillion", log)
+	if err != nil {
+		return nil, err
+	}
+	as[0].Tracer = tracer
+	base, err := wiring.NewBase(log, c.AnchorPath(key), as[0], as[1:]...)
+	if err != nil {
+		return nil, err
+	}
+	base.Flush = flush
+	return base, nil
 }
 
 // trustKey returns the file of the trust key.

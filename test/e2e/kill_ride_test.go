@@ -42,11 +42,12 @@ type killable struct {
 	running map[string]*proctest.Program
 
 	deadline time.Duration // of bookings, for services started from now on
+	env      []string      // of the services
 }
 
-func newKillable(t *testing.T, deadline time.Duration) *killable {
+func newKillable(t *testing.T, deadline time.Duration, env ...string) *killable {
 	k := &killable{t: t, ports: newPorts(t), data: t.TempDir(), running: make(map[string]*proctest.Program),
-		deadline: deadline}
+		deadline: deadline, env: env}
 	k.ports.keys = k.data + "/services"
 	k.start("nats")
 	if status := proctest.Begin(t, "pillion", "provision", "--nats-url", "nats://"+k.ports.nats,
@@ -62,6 +63,11 @@ func newKillable(t *testing.T, deadline time.Duration) *killable {
 
 func (k *killable) start(name string) {
 	k.t.Helper()
+	begin := func(name string, args ...string) *proctest.Program {
+		cmd := proctest.Command(context.Background(), name, args...)
+		cmd.Env = append(append(cmd.Env, "LOG_FORMAT=json"), k.env...)
+		return proctest.Run(k.t, name, cmd)
+	}
 	p, key := k.ports, k.data+"/services/"+name+".nk"
 	common := []string{"--nats-url", "nats://" + p.nats, "--request-limit", "0"}
 	switch name {
@@ -74,14 +80,14 @@ func (k *killable) start(name string) {
 			return err == nil && c.Close() == nil
 		})
 	case "authsvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth,
+		k.running[name] = begin(name, append(common, "--demo", "--data", k.data, "--auth-addr", p.auth,
 			"--ops-addr", p.authOps)...)
 	case "usersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--user-addr", p.user,
+		k.running[name] = begin(name, append(common, "--service-key", key, "--user-addr", p.user,
 			"--ops-addr", p.userOps,
 			"--booking-deadline", k.deadline.String(), "--book-limit", "0", "--open-bookings", "0")...)
 	case "ridersvc":
-		k.running[name] = proctest.Begin(k.t, name, append(common, "--service-key", key, "--rider-addr", p.rider,
+		k.running[name] = begin(name, append(common, "--service-key", key, "--rider-addr", p.rider,
 			"--ops-addr", p.riderOps,
 			"--booking-deadline", k.deadline.String())...)
 	}

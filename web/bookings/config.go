@@ -15,6 +15,7 @@ import (
 	"github.com/example/pillion/booking/board"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
+	"github.com/example/pillion/internal/tracing"
 	"github.com/example/pillion/web"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Fleet    *fleet.Map // where riders are; the caller feeds it
 	Radius   float64    // usual radius of a search, in metres; default: DefaultRadius
 
+	Tracer         *tracing.Tracer  // nil: no spans are made
 	TrustedProxies []netip.Prefix   // whose X-Forwarded-For or Forwarded is trusted
 	Rate           web.Rate         // requests of one network to this instance; zero: no limit
 	Origins        []string         // whose pages may read answers
@@ -74,7 +76,7 @@ func (c *Config) TrustedBoard() TrustedBoard {
 // Router returns the settings of the router of a service. look is as in web.RouterConfig.
 func (c *Config) Router(service, look string) web.RouterConfig {
 	return web.RouterConfig{
-		Service: service, Look: look, Log: c.Log, Registerer: c.Registerer, Now: c.Now,
+		Service: service, Look: look, Log: c.Log, Registerer: c.Registerer, Tracer: c.Tracer, Now: c.Now,
 		TrustedProxies: c.TrustedProxies, Rate: c.Rate, Origins: c.Origins,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/example/pillion/cmd/internal/setting"
+	"github.com/example/pillion/internal/tracing"
 )
 
 // Logger returns the log of the process. Main writes the causes of errors to it at level debug. See
@@ -22,17 +23,18 @@ func (e Env) Logger(s setting.Log) *slog.Logger {
 }
 
 // Logger returns a log with the given settings that writes to w. Durations have units in it, such
-// as 1.5s, in JSON too.
+// as 1.5s, in JSON too. Lines about a request name its trace.
 func Logger(s setting.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(s.Level.Value)); err != nil {
 		level = slog.LevelInfo // Parse has checked the setting; only its zero value gets here
 	}
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: withUnit}
+	var lines slog.Handler = slog.NewJSONHandler(w, options)
 	if isText(s, w) {
-		return slog.New(slog.NewTextHandler(w, options))
+		lines = slog.NewTextHandler(w, options)
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(tracing.LogHandler(lines))
 }
 
 // isText reports whether the log to w is text. The default is text on a terminal, and JSON

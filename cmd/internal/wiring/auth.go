@@ -108,6 +108,7 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 		Demo:           s.Demo.On,
 		Log:            b.Log.With("service", "authsvc"),
 		Registerer:     b.Registry,
+		Tracer:         b.Conn.Tracer(),
 		TrustedProxies: h.TrustedProxies.Value,
 		Rate:           web.Rate{PerMinute: h.RequestLimit.Value},
 		Origins:        h.Origins.Value,

@@ -58,6 +58,8 @@ type Base struct {
 	Store    Store // of the NATS server in this process; nil if there is none
 	Syncs    bool  // whether that server syncs each write to disk
 
+	Flush func() // sends the last spans, after everything else is closed; nil: there are none
+
 	anchor *trustkey.Anchor
 	epoch  *trust.Epoch
 	others map[string]*bus.Conn // the other connections of the process, by service
@@ -193,12 +195,15 @@ func (b *Base) identity(service, file string) (*trust.Identity, error) {
 		Registerer: b.Registry})
 }
 
-// Close drains the connections. Stop their users first.
+// Close drains the connections, and sends the last spans. Stop their users first.
 func (b *Base) Close() {
 	if b.hurry != nil {
 		b.hurry.Stop()
 	}
 	b.close(drainTimeout)
+	if b.Flush != nil {
+		b.Flush()
+	}
 }
 
 // close drains the connections, and closes them after a time.

@@ -24,7 +24,7 @@ func (b *Base) Door(h setting.HTTP, demo bool, auth, user, rider, board Componen
 // router returns the configuration of a router that is no service's.
 func (b *Base) router(h setting.HTTP, name string) web.RouterConfig {
 	return web.RouterConfig{
-		Service: name, Log: b.Log.With("service", name), Registerer: b.Registry,
+		Service: name, Log: b.Log.With("service", name), Registerer: b.Registry, Tracer: b.Conn.Tracer(),
 		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
 		Origins: h.Origins.Value,
 	}

@@ -181,8 +181,8 @@ func (r *Rides) member(
 	m.config = bookings.Config{
 		Desk: desk, Board: r.board, Ready: r.follower.Ready, Ledger: m.ledger, Verifier: r.base.Verifier,
 		Fleet: r.fleet, Radius: r.radius, Log: r.base.Log.With("service", name), Registerer: r.base.Registry,
-		TrustedProxies: h.TrustedProxies.Value, Rate: web.Rate{PerMinute: h.RequestLimit.Value},
-		Origins: h.Origins.Value,
+		Tracer: m.Conn.Tracer(), TrustedProxies: h.TrustedProxies.Value,
+		Rate: web.Rate{PerMinute: h.RequestLimit.Value}, Origins: h.Origins.Value,
 		Streams: streamLimits(w),
 	}
 	m.manager, err = booking.NewProcessManager(booking.ProcessManagerConfig{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
+	"github.com/example/pillion/cmd/internal/otlp"
 	"github.com/example/pillion/cmd/internal/program"
 	"github.com/example/pillion/cmd/internal/setting"
 	"github.com/example/pillion/token/trustkey"
@@ -69,10 +70,16 @@ func (s ServiceMain) Run(ctx context.Context, env program.Env) error {
 			return err
 		}
 	}
+	tracer, flush, err := otlp.Start(env.Name, log)
+	if err != nil {
+		return err
+	}
+	at.Tracer = tracer
 	base, err := NewBase(log, s.AnchorPath(cmp.Or(s.TrustKey, s.Key)), at, further...)
 	if err != nil {
 		return err
 	}
+	base.Flush = flush
 	defer base.Close()
 	components, err := s.Build(base)
 	if err != nil {
