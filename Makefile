@@ -48,7 +48,7 @@ RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 .PHONY: check
 check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
 	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
-	HOURS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
+	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
 
@@ -68,6 +68,7 @@ vuln: ## Look for known vulnerabilities in what the programs call. Needs the Go 
 .PHONY: check-long
 check-long: check ## Run check, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
 	KILLS=100 $(GO) test -run='^TestKilledInGroups$$' -count=1 -timeout=1h -v ./bus/ledger
+	PILLION_RELEASE=1 $(GO) test -run='^TestRelease$$' -count=1 -v ./test/commands
 	DAYS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
 	$(MAKE) chaos ROUNDS=200
 	$(MAKE) mutations
