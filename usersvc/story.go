@@ -10,7 +10,8 @@ import (
 )
 
 // story answers with the story of one of the caller's bookings: its events with the claims of their
-// tokens. It shows no more of an event than the stream does. A booking of another user is not found.
+// tokens. It shows no more of an event than the stream does. A booking of another user is not
+// found.
 func (s *Service) story(w http.ResponseWriter, r *http.Request) error {
 	b, err := s.c.Desk.Show(r.Context(), bookings.PathID(r))
 	if err != nil {

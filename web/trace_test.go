@@ -105,7 +105,8 @@ func TestTraceOfAProxy(t *testing.T) {
 		r, spans := traced(&j, netip.MustParsePrefix(c.proxy))
 		got := answer(r, request("GET", "/things/missing", "", "Traceparent", traceparent))
 		span := spans.Ended()[0]
-		if id := span.SpanContext().TraceID().String(); (id == traceparent[3:35]) != c.goes || (len(span.Links()) == 0) != c.goes ||
+		id := span.SpanContext().TraceID().String()
+		if (id == traceparent[3:35]) != c.goes || (len(span.Links()) == 0) != c.goes ||
 			got.Header().Get("X-Request-Id") != id || span.Name() != "GET /things/{id}" {
 			t.Errorf("from %s: %s in trace %s, linked to %v", c.proxy, span.Name(), id, span.Links())
 		}

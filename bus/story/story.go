@@ -104,7 +104,8 @@ func messages(ctx context.Context, c *bus.Conn, filter string) (all []bus.Messag
 func judge(ctx context.Context, l *ledger.Ledger, tokens ledger.TokenVerifier, m bus.Message,
 	order *booking.EventSequencer,
 ) (Entry, error) {
-	p, _ := bus.ParseEventSubject(m.Subject) // zero for what is not an event's subject, and is refused
+	// zero for what is not an event's subject, which is refused
+	p, _ := bus.ParseEventSubject(m.Subject)
 	entry := Entry{Seq: m.Seq, At: jsontime.Time(m.StoredAt), N: p.N, Event: p.Kind, From: order.Booking.State}
 	e, err := l.Verify(ctx, m, bus.Message{})
 	if err == nil {

@@ -309,7 +309,8 @@ func (c all) addresses(at []net.Listener, ops net.Listener, natsURL string) []pr
 		{Name: "ridersvc", URL: wiring.URL(at[2]), For: "GET /open-bookings, POST /accept-booking"},
 	}
 	if len(at) > 3 {
-		a = append(a, program.Address{Name: "all", URL: wiring.URL(at[3]), For: "the page for people; /auth, /user, /rider, /docs"})
+		a = append(a, program.Address{Name: "all", URL: wiring.URL(at[3]),
+			For: "the page for people; /auth, /user, /rider, /docs"})
 	}
 	// another process listens at a remote address, and the URL may contain a password
 	if c.NATSURL.Value == "" {

@@ -87,7 +87,8 @@ func TestServe(t *testing.T) {
 		if len(ended) != 1 {
 			continue
 		}
-		if links := ended[0].Links(); (len(links) == 1) != c.link || c.link && (links[0].SpanContext.SpanID().String() != theirSpan) {
+		links := ended[0].Links()
+		if (len(links) == 1) != c.link || c.link && links[0].SpanContext.SpanID().String() != theirSpan {
 			t.Errorf("%s: links %v", c.name, links)
 		}
 		if got := ended[0].Parent().SpanID().String(); (got == theirSpan) != c.goes {

@@ -24,7 +24,8 @@ func system(t *testing.T, more ...string) (p *proctest.Program, data, certs stri
 		"--nats-tls-cert=" + certs + "/nats.crt", "--nats-tls-key=" + certs + "/nats.key"}, more...)...), data, certs
 }
 
-// send sends JSON and returns the answer's members. It repeats what a busy machine answers with 503.
+// send sends JSON and returns the answer's members. It repeats a request that a busy machine
+// answers with 503.
 func send(t *testing.T, want int, method, url, token, body string) (answer map[string]any) {
 	t.Helper()
 	header := http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {booking.NewID()}}

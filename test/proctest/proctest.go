@@ -29,8 +29,8 @@ import (
 var bin string
 
 // Main builds the programs with these names, or all of them, runs the tests of a package, and
-// returns the exit status. It is not 0 if an answer that passed http.DefaultTransport was not as the
-// OpenAPI documents have it.
+// returns the exit status. It is not 0 if an answer that passed http.DefaultTransport was not as
+// the OpenAPI documents have it.
 func Main(m *testing.M, names ...string) int {
 	dir, err := os.MkdirTemp("", "pillion-programs-")
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 type Services struct{ Auth, User, Rider, Board http.Handler }
 
 // New returns a handler that serves each service below a prefix, as in /auth/login, and itself the
-// page, /openapi.json and /docs. It registers the metrics of these, once. demo says whether the demo
-// accounts may sign in.
+// page, /openapi.json and /docs. It registers the metrics of these, once. demo says whether the
+// demo accounts may sign in.
 func New(s Services, demo bool, c web.RouterConfig) http.Handler {
 	own := routes(c)
 	page.Mount(own, page.Setup{Demo: demo, Board: s.Board != nil})

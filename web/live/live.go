@@ -1,5 +1,5 @@
-// Package live serves the board of the whole city: who is where, what is open, how fast bookings are
-// accepted, and each verified event as it comes.
+// Package live serves the board of the whole city: who is where, what is open, how fast bookings
+// are accepted, and each verified event as it comes.
 //
 // Make a [Service] with [New], run [Service.Run], and serve [Service.Routes]. It shows all people's
 // rides, so every call needs a token, and Config.May says whose.

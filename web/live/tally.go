@@ -45,7 +45,9 @@ type counted struct {
 }
 
 func newTally() *tally {
-	return &tally{bookings: make(map[booking.ID]*counted), states: make(map[booking.State]int), grown: make(chan struct{})}
+	return &tally{
+		bookings: make(map[booking.ID]*counted), states: make(map[booking.State]int), grown: make(chan struct{}),
+	}
 }
 
 // run counts what a follower has verified until ctx ends.

@@ -73,7 +73,8 @@ var load = sync.OnceValues(func() (bundle, error) {
 })
 
 // newBundle reads the files of the page. Modules import each other by relative names, so one folder
-// whose name changes with any of them replaces a hash in each name, and no file has to be rewritten.
+// whose name changes with any of them replaces a hash in each name, and no file has to be
+// rewritten.
 func newBundle(files fs.FS) (bundle, error) {
 	b := bundle{assets: make(map[string]asset)}
 	sum, preload := sha256.New(), new(strings.Builder)
@@ -164,7 +165,8 @@ func (a asset) serve(w http.ResponseWriter, r *http.Request, version string) {
 	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(bytes.NewReader(body), 0, int64(len(body))))
 }
 
-// acceptsGzip reports whether a client takes gzip (RFC 9110, section 12.5.3). A weight of 0 refuses.
+// acceptsGzip reports whether a client takes gzip. A weight of 0 refuses. See RFC 9110, section
+// 12.5.3.
 func acceptsGzip(header string) bool {
 	for one := range strings.SplitSeq(header, ",") {
 		name, weight, _ := strings.Cut(strings.TrimSpace(one), ";")

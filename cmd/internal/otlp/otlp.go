@@ -34,7 +34,8 @@ const (
 	// otherwise. The library's 2,048 are less than a thousand bookings make.
 	queueSize = 8192
 	// longestValue is the length of an attribute, in characters, unless
-	// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT says otherwise. Strangers choose the path of a request.
+	// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT says otherwise. Strangers choose the path of a
+	// request.
 	longestValue = 512
 	// flushTimeout bounds how much longer a program runs to send its last spans.
 	flushTimeout = time.Second
