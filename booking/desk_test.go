@@ -352,8 +352,8 @@ func TestStaleReads(t *testing.T) {
 	}
 }
 
-// A replica may have an event before the leader. A repeated command succeeds only when the leader has
-// it too, or the next command, which asks the leader, could be refused.
+// A replica may have an event before the leader. A repeated command succeeds only when the leader
+// has it too, or the next command, which asks the leader, could be refused.
 func TestRepeatsAskTheLeader(t *testing.T) {
 	h := newHouse(t)
 	h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider})

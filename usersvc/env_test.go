@@ -189,5 +189,6 @@ func (e *env) bring(id booking.ID, to booking.State) {
 	}
 }
 
-// noStory is that of a ledger in memory, which has no messages. Package test/commands reads real ones.
+// noStory is that of a ledger in memory, which has no messages. Package test/commands reads real
+// ones.
 func noStory(context.Context, booking.ID) (story.Story, error) { return story.Story{}, nil }

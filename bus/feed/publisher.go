@@ -196,10 +196,10 @@ func (p *publisher) tellOf(c *ledger.Change) error {
 		if err := p.ledger.Conn().Send(m); err != nil {
 			return bus.Unavailable("publish to the feed", err)
 		}
-		p.delay.Observe(max(0, time.Since(c.Event.At).Seconds())) // the clocks are two
-		if c.Event.Kind == booking.Accepted {
-			p.waited.Observe(c.Event.At.Sub(c.After.RequestedAt).Seconds())
-		}
+	}
+	p.delay.Observe(max(0, time.Since(c.Event.At).Seconds())) // the clocks are two
+	if c.Event.Kind == booking.Accepted {
+		p.waited.Observe(c.Event.At.Sub(c.After.RequestedAt).Seconds())
 	}
 	return nil
 }
