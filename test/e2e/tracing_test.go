@@ -84,7 +84,7 @@ func TestTraceOfARide(t *testing.T) {
 	}
 	everybody(last, [2]string{"ridersvc", "offers"})
 
-	// All in memory is lost, and the retry finds the booking in the ledger, with its trace.
+	// All in memory is lost, and the retry finds the booking in the ledger.
 	k.running["usersvc"].Kill()
 	k.start("usersvc")
 	k.ready()
@@ -93,9 +93,6 @@ func TestTraceOfARide(t *testing.T) {
 	if again.field("booking_id") != id || retried.instance == booked.instance {
 		t.Errorf("the retry is answered with %s by %s", again.body, retried.instance)
 	}
-	c.one("the retry's append, which finds the event", func(s span) bool {
-		return strings.HasPrefix(s.Name, "send ") && s.under(retried) && s.leads(last)
-	})
 	c.one("the replay of the new usersvc", func(s span) bool {
 		return s.Name == "replay the ledger" && s.instance == retried.instance &&
 			strings.Contains(s.attributes["messaging.batch.message_count"], "int_value:1")
@@ -123,19 +120,6 @@ func TestTraceOfARide(t *testing.T) {
 			everybody(s)
 		}
 		last = s
-	}
-
-	// Nobody accepts the next one.
-	k.bookWith(time.Second)
-	id = book("second").field("booking_id")
-	last = sent("requested", id)
-	arming := processed(last, "usersvc", "timers")
-	set := c.one("the timer", func(s span) bool { return s.Name == "send timer.set.*" && s.under(arming) })
-	due := c.one("the timer fires", func(s span) bool {
-		return s.Name == "process timer.due.*" && s.service == "usersvc" && s.follows(set)
-	})
-	if s := sent("expired", id); !s.under(due) || !s.leads(last) {
-		t.Errorf("expired is not sent below the timer, or not linked to requested: %v", s.Links)
 	}
 
 	checkErrorTrace(t, c, k, user)
