@@ -207,14 +207,14 @@ func TestRefresh(t *testing.T) {
 	user := open(t, browser, p.At["all"], "/", look{1440, "light", false}, chromedp.WithNewBrowserContext())
 	user.press("Continue as john@example.com")
 	user.see("Where to?")
-	wait.Until(t, "the token is refreshed", func() bool {
-		_, metrics := proctest.Get(t, p.At["ops"]+"/metrics")
-		return strings.Contains(metrics, `pillion_refreshes_total{result="ok"}`) &&
-			!strings.Contains(metrics, `pillion_refreshes_total{result="ok"} 0`)
-	})
 	user.pick(station, market)
 	user.press("Book for")
 	user.see("Looking for a rider")
+	wait.Until(t, "the token is refreshed", func() bool {
+		_, metrics := proctest.Get(t, p.At["ops"]+"/metrics")
+		return strings.Contains(metrics, `pillion_refreshes_total{result="success"}`) &&
+			!strings.Contains(metrics, `pillion_refreshes_total{result="success"} 0`)
+	})
 	if strings.Contains(user.text(), "Sign in") {
 		t.Error("the user is signed out")
 	}
