@@ -35,7 +35,7 @@ func tracer(s sdktrace.Sampler) (*tracing.Tracer, *tracetest.SpanRecorder) {
 func attributes(s sdktrace.ReadOnlySpan) string {
 	var lines []string
 	for _, a := range s.Attributes() {
-		lines = append(lines, string(a.Key)+"="+a.Value.Emit())
+		lines = append(lines, string(a.Key)+"="+a.Value.String())
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
