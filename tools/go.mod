@@ -11,6 +11,7 @@ tool (
 
 require (
 	github.com/go-analyze/charts v0.6.4
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/speakeasy-api/openapi v1.26.3
 )
 
@@ -132,7 +133,6 @@ require (
 	github.com/gostaticanalysis/nilerr v0.1.2 // indirect
 	github.com/gosuri/uilive v0.0.4 // indirect
 	github.com/gosuri/uiprogress v0.0.1 // indirect
-	github.com/grafana/grafana-foundation-sdk/go v0.0.22 // indirect
 	github.com/hashicorp/go-immutable-radix/v2 v2.1.0 // indirect
 	github.com/hashicorp/go-version v1.9.0 // indirect
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
