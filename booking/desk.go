@@ -107,11 +107,16 @@ func (d *Desk) do(ctx context.Context, c Command, id ID, w work) (Booking, error
 	}
 	h, err := d.log.Load(ctx, id, Quick)
 	for reading := Quick; err == nil; reading = Fresh {
-		if e, ok := h.byCommand(c.ID); ok {
-			if !w.same(e) || e.Actor != c.Actor || e.Request != c.Request {
-				return Booking{}, ErrKeyReused
-			}
-			return h.again(e), nil
+		done, repeated := h.byCommand(c.ID)
+		switch {
+		// A replica may have the event before the leader, and what it is told next asks the leader.
+		case repeated && reading == Quick:
+			h, err = d.log.Load(ctx, id, Fresh)
+			continue
+		case repeated && (!w.same(done) || done.Actor != c.Actor || done.Request != c.Request):
+			return Booking{}, ErrKeyReused
+		case repeated:
+			return h.again(done), nil
 		}
 		e, refusal := decide(&h)
 		switch {

@@ -352,6 +352,40 @@ func TestStaleReads(t *testing.T) {
 	}
 }
 
+// A replica may have an event before the leader. A repeated command succeeds only when the leader
+// has it too, or the next command, which asks the leader, could be refused.
+func TestRepeatsAskTheLeader(t *testing.T) {
+	h := newHouse(t)
+	h.tell(t, step{Kind: booking.Requested, Actor: owner}, step{Kind: booking.Accepted, Actor: rider})
+	log := &countingLog{Log: h.log}
+	clock := func() time.Time { return h.now }
+	desk, err := booking.NewDesk(log, booking.DeskOptions{Deadline: 2 * time.Minute, Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := by(rider)
+	if _, err := desk.Arrive(t.Context(), c, h.id); err != nil {
+		t.Fatal(err)
+	}
+	log.fresh = 0
+	if b, err := desk.Arrive(t.Context(), c, h.id); err != nil || b.State != booking.StateArrived || log.fresh == 0 {
+		t.Errorf("repeated: %v, %v, and the leader was asked %d times", b.State, err, log.fresh)
+	}
+}
+
+// A countingLog counts what is asked of the leader.
+type countingLog struct {
+	booking.Log
+	fresh int
+}
+
+func (l *countingLog) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
+	if r == booking.Fresh {
+		l.fresh++
+	}
+	return l.Log.Load(ctx, id, r)
+}
+
 // The ack of an append is lost: the command is answered with unavailable, and its retry with
 // success.
 func TestLostAcks(t *testing.T) {

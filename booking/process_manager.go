@@ -204,7 +204,7 @@ func (m *ProcessManager) each(ctx context.Context, bookings []Booking, do func(B
 	var mu sync.Mutex
 	var failed []error
 	turns := make(chan struct{}, atOnce)
-	for _, i := range rand.Perm(len(bookings)) {
+	for _, i := range rand.Perm(len(bookings)) { //nolint:gosec // any order will do
 		turns <- struct{}{}
 		if ctx.Err() != nil {
 			break

@@ -21,8 +21,8 @@ type SharedConsumer struct {
 	// Fit returns why this instance must leave the work to the others at the moment, or nil. A nil
 	// Fit never does.
 	Fit func(context.Context) error
-	// Do does the work of one message. It may be called again for the same message. Its context ends
-	// after half of Wait, so that NATS can be told that work goes on.
+	// Do does the work of one message. It may be called again for the same message. Its context
+	// ends after half of Wait, so that NATS can be told that work goes on.
 	Do func(context.Context, Message) error
 }
 
@@ -63,8 +63,8 @@ func (c *Conn) Consume(ctx context.Context, s SharedConsumer) {
 // errLeftToOthers says that this instance has tried in vain for too long.
 var errLeftToOthers = errors.New("it could not be done here")
 
-// consumeOnce works until something breaks. It gives back what it has received and not done, so that
-// another instance gets it at once.
+// consumeOnce works until something breaks. It gives back what it has received and not done, so
+// that another instance gets it at once.
 func (c *Conn) consumeOnce(ctx context.Context, s SharedConsumer, progress func()) error {
 	consumer, err := c.Consumer(ctx, s.Stream, s.Name)
 	if err != nil {
