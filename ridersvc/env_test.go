@@ -107,6 +107,8 @@ func (e *env) serve(desk *booking.Desk) {
 		Config: bookings.Config{
 			Desk: desk, Board: e.ledger.Board, Ledger: e.ledger, Verifier: e.auth.Verifier(), Fleet: e.fleet,
 			Ready: func(context.Context) error { return e.unready }, Now: e.now, Log: e.log.Logger(),
+			// A ledger in memory has no messages. Package test/commands reads real ones.
+			Story: func(context.Context, booking.ID) (story.Story, error) { return story.Story{}, nil },
 		},
 		Announce: func(_ context.Context, s fleet.Status) error {
 			e.told = append(e.told, s)
@@ -120,8 +122,6 @@ func (e *env) serve(desk *booking.Desk) {
 			e.offers <- n
 			return nil
 		},
-		// A ledger in memory has no messages. Package test/commands reads real ones.
-		Story: func(context.Context, booking.ID) (story.Story, error) { return story.Story{}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,21 +2,19 @@ package ridersvc
 
 import (
 	"github.com/example/pillion/booking"
-	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 )
 
 // eventView returns a change as the rider sees it. The user's rating is not visible.
-func eventView(c *booking.Change) (e web.Event, visible bool) {
-	v, visible := bookings.NewEventView(c, booking.Rider)
-	if !visible {
-		return web.Event{}, false
+func eventView(c *booking.Change) (v bookings.EventView, visible bool) {
+	if v, visible = bookings.NewEventView(c, booking.Rider); !visible {
+		return v, false
 	}
 	switch c.Event.Kind.Public() {
 	case booking.Cancelled, booking.Released:
 		v.Reason = c.Event.Reason
 	}
-	return v.StreamEvent(c), true
+	return v, true
 }
 
 // events returns the stream of a rider's booking, from the acceptance on.

@@ -17,7 +17,6 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/bus/story"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/token"
@@ -33,8 +32,6 @@ type Config struct {
 	Roster   Roster                 // which riders are offline
 	Within   float64                // greatest distance to the pickup at arrival, in metres; 0: any
 	Tell     func(feed.Offer) error // sends a rider an offer; nil: no offers are sent
-	// Story reads the story of a booking; see story.Read. nil: there is no call for it.
-	Story func(context.Context, booking.ID) (story.Story, error)
 }
 
 // A Service answers the HTTP requests of riders. It is safe for concurrent use, and needs no
@@ -91,7 +88,7 @@ func (s *Service) Routes() chi.Router {
 	only("Only raiders can see their bookings").Get("/bookings/{id}", web.Handle(s.show))
 
 	if s.c.Story != nil {
-		only("Only raiders can see their bookings").Get("/bookings/{id}/story", web.Handle(s.story))
+		only("Only raiders can see their bookings").Get("/bookings/{id}/story", web.Handle(s.events().Story(s.c.Story)))
 	}
 	only("Only raiders can say that they have arrived").Post("/bookings/{id}/arrive", web.Handle(s.arrive))
 	only("Only raiders can start rides").Post("/bookings/{id}/start", web.Handle(s.start))

@@ -98,7 +98,9 @@ func newEnvWith(t testing.TB, edit func(*usersvc.Config), options ...bookingtest
 		Ready: func(context.Context) error { return e.unready },
 		Now:   e.now,
 		Log:   e.log.Logger(),
-	}, Story: noStory}
+		// A ledger in memory has no messages. Package test/commands reads real ones.
+		Story: func(context.Context, booking.ID) (story.Story, error) { return story.Story{}, nil },
+	}}
 	edit(&config)
 	service, err := usersvc.New(config)
 	if err != nil {
@@ -188,7 +190,3 @@ func (e *env) bring(id booking.ID, to booking.State) {
 		e.t.Fatalf("the booking is %q, not %q: %v", b.State, to, err)
 	}
 }
-
-// noStory is that of a ledger in memory, which has no messages. Package test/commands reads real
-// ones.
-func noStory(context.Context, booking.ID) (story.Story, error) { return story.Story{}, nil }

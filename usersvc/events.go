@@ -3,15 +3,13 @@ package usersvc
 import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/internal/jsontime"
-	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
 )
 
 // eventView returns a change as the user sees it. The rider's rating is not visible.
-func eventView(c *booking.Change) (e web.Event, visible bool) {
-	v, visible := bookings.NewEventView(c, booking.User)
-	if !visible {
-		return web.Event{}, false
+func eventView(c *booking.Change) (v bookings.EventView, visible bool) {
+	if v, visible = bookings.NewEventView(c, booking.User); !visible {
+		return v, false
 	}
 	b := &c.Booking
 	v.Rider = b.Rider
@@ -22,7 +20,7 @@ func eventView(c *booking.Change) (e web.Event, visible bool) {
 	case booking.StateCancelled:
 		v.Reason = b.Reason
 	}
-	return v.StreamEvent(c), true
+	return v, true
 }
 
 // events returns the stream of a user's booking, with the positions of the rider who is on the way.

@@ -7,14 +7,12 @@
 package usersvc
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/ledger"
-	"github.com/example/pillion/bus/story"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/web"
 	"github.com/example/pillion/web/bookings"
@@ -26,8 +24,6 @@ type Config struct {
 	BookRate         web.Rate // bookings of one user at this instance; zero: no limit
 	AvailabilityRate web.Rate // and their questions who is near
 	OpenBookings     int      // of one user at a time; 0: no limit
-	// Story reads the story of a booking; see story.Read. nil: there is no call for it.
-	Story func(context.Context, booking.ID) (story.Story, error)
 }
 
 // A Service answers the HTTP requests of users. It is safe for concurrent use, and needs no
@@ -73,7 +69,7 @@ func (s *Service) Routes() chi.Router {
 		Get("/bookings/{id}/events", web.Handle(s.events().Watch(streams)))
 	only("Only users can cancel bookings").Post("/bookings/{id}/cancel", web.Handle(s.cancel))
 	if s.c.Story != nil {
-		only("Only users can see their bookings").Get("/bookings/{id}/story", web.Handle(s.story))
+		only("Only users can see their bookings").Get("/bookings/{id}/story", web.Handle(s.events().Story(s.c.Story)))
 	}
 	only("Only users can rate their rides here").Post("/bookings/{id}/rate", web.Handle(s.rate))
 	return r

@@ -13,6 +13,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/bus/story"
 	"github.com/example/pillion/fleet"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/tracing"
@@ -37,6 +38,8 @@ type Config struct {
 	Verifier web.TokenVerifier
 	Fleet    *fleet.Map // where riders are; the caller feeds it
 	Radius   float64    // usual radius of a search, in metres; default: DefaultRadius
+	// Story reads the story of a booking; see story.Read. nil: there is no call for it.
+	Story func(context.Context, booking.ID) (story.Story, error)
 
 	Tracer         *tracing.Tracer  // nil: no spans are made
 	TrustedProxies []netip.Prefix   // whose X-Forwarded-For or Forwarded is trusted

@@ -26,7 +26,7 @@ type EventStream struct {
 	IsParty func(b *booking.Booking, caller string) bool
 	// makes the caller the party; hides earlier events
 	Since booking.Kind
-	View  func(c *booking.Change) (e web.Event, show bool) // a change as the party sees it
+	View  func(c *booking.Change) (v EventView, show bool) // a change as the party sees it
 	// whether the party has rated the ride
 	HasRated func(b *booking.Booking) bool
 	// where riders are; nil: the party is not told where its rider is
@@ -106,8 +106,8 @@ func (s EventStream) run(
 				return st.End(EndingOf(live.Err()))
 			}
 			now = c.Booking
-			if e, ok := s.View(c); ok {
-				err = st.Send(e)
+			if v, ok := s.View(c); ok {
+				err = st.Send(v.StreamEvent(c))
 			}
 		case p := <-rider.positions:
 			err = st.Send(web.Event{Event: "position", Data: positionView{p.Place, jsontime.Time(p.At)}})
@@ -130,8 +130,8 @@ func (s EventStream) replay(past booking.History, after uint64) (events []web.Ev
 		if c.Event.Kind == s.Since {
 			events = nil
 		}
-		if e, ok := s.View(&c); ok && e.ID > after {
-			events = append(events, e)
+		if v, ok := s.View(&c); ok && c.Event.Seq > after {
+			events = append(events, v.StreamEvent(&c))
 		}
 	}
 	return events

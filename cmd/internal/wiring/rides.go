@@ -183,7 +183,7 @@ func (r *Rides) member(
 		Fleet: r.fleet, Radius: r.radius, Log: r.base.Log.With("service", name), Registerer: r.base.Registry,
 		Tracer: m.Conn.Tracer(), TrustedProxies: h.TrustedProxies.Value,
 		Rate: web.Rate{PerMinute: h.RequestLimit.Value}, Origins: h.Origins.Value,
-		Streams: streamLimits(w),
+		Streams: streamLimits(w), Story: r.story,
 	}
 	m.manager, err = booking.NewProcessManager(booking.ProcessManagerConfig{
 		Desk: desk, Board: r.board, Act: m.identity.Act, Patience: r.patience, Approach: r.fleet.Approach,
@@ -211,7 +211,7 @@ func (r *Rides) User(s setting.Bookings, h setting.HTTP, w setting.Streams, key 
 	}
 	service, err := usersvc.New(usersvc.Config{
 		Config: m.config, BookRate: web.Rate{PerMinute: s.Limit.Value},
-		AvailabilityRate: web.Rate{PerMinute: s.Near.Value}, OpenBookings: s.Open.Value, Story: r.story,
+		AvailabilityRate: web.Rate{PerMinute: s.Near.Value}, OpenBookings: s.Open.Value,
 	})
 	if err != nil {
 		return Component{}, err
@@ -260,7 +260,7 @@ func (r *Rides) Rider(h setting.HTTP, a setting.Arrival, w setting.Streams, key 
 	roster := natsfleet.NewRoster(m.Conn)
 	service, err := ridersvc.New(ridersvc.Config{
 		Config: m.config, Announce: r.positions.Announce, Roster: roster, Within: float64(a.Within.Value),
-		Tell: func(o feed.Offer) error { return feed.SendOffer(m.Conn, o) }, Story: r.story,
+		Tell: func(o feed.Offer) error { return feed.SendOffer(m.Conn, o) },
 	})
 	if err != nil {
 		return Component{}, err
