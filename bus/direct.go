@@ -113,6 +113,25 @@ func (c *Conn) ReadOn(ctx context.Context, stream, filter string, from uint64) (
 	return []Message{m}, nil
 }
 
+// ReadAll returns the messages that a filter matches from a sequence on, as far as the leader has
+// them now. It is slower than a DirectGet, and always right.
+func (c *Conn) ReadAll(ctx context.Context, stream, filter string, from uint64) ([]Message, error) {
+	last, err := c.LastSequence(ctx, stream, filter)
+	if err != nil {
+		return nil, err
+	}
+	var msgs []Message
+	for from <= last {
+		more, err := c.ReadOn(ctx, stream, filter, from)
+		if err != nil || len(more) == 0 { // what was left has aged
+			return msgs, err
+		}
+		msgs = append(msgs, more...)
+		from = more[len(more)-1].Seq + 1
+	}
+	return msgs, nil
+}
+
 // isStatus reports whether a message is a status of the server's own, and no stored message.
 func isStatus(m *nats.Msg, status string) bool {
 	return m.Header.Get(headerStatus) == status && len(m.Header[headerSequence]) == 0 && len(m.Data) == 0 &&

@@ -80,7 +80,7 @@ func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.
 	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	all, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) {
-		return l.leaderAll(ctx, bus.EngagementsOf(r), 1)
+		return l.conn.ReadAll(ctx, bus.LedgerStream, bus.EngagementsOf(r), 1)
 	})
 	if err != nil {
 		return "", err
@@ -142,7 +142,9 @@ func (a *acceptances) booking(
 		return "", err
 	}
 	if last > a.upTo {
-		read := func() ([]bus.Message, error) { return l.leaderAll(ctx, bus.EngagementsOf(r), a.upTo+1) }
+		read := func() ([]bus.Message, error) {
+			return l.conn.ReadAll(ctx, bus.LedgerStream, bus.EngagementsOf(r), a.upTo+1)
+		}
 		if a.upTo == 0 {
 			read = func() ([]bus.Message, error) { return l.messages(ctx, bus.EngagementsOf(r), last) }
 		}

@@ -107,7 +107,7 @@ func (l *Ledger) messages(ctx context.Context, filter string, atLeast uint64) ([
 			return nil, ctx.Err()
 		}
 	}
-	return l.leaderAll(ctx, filter, 1)
+	return l.conn.ReadAll(ctx, bus.LedgerStream, filter, 1)
 }
 
 // historyMost is how many messages of a history a replica is asked for. A ride has about five.
@@ -124,25 +124,6 @@ func (l *Ledger) directAll(ctx context.Context, filter string) ([]bus.Message, e
 		err = errAskLeader
 	}
 	return msgs, err
-}
-
-// leaderAll reads the messages that a filter matches from a sequence on, as far as the leader has
-// them now. It is slower than directAll and always right.
-func (l *Ledger) leaderAll(ctx context.Context, filter string, from uint64) ([]bus.Message, error) {
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, filter)
-	if err != nil {
-		return nil, err
-	}
-	var msgs []bus.Message
-	for from <= last {
-		more, err := l.conn.ReadOn(ctx, bus.LedgerStream, filter, from)
-		if err != nil || len(more) == 0 { // what was left has aged
-			return msgs, err
-		}
-		msgs = append(msgs, more...)
-		from = more[len(more)-1].Seq + 1
-	}
-	return msgs, nil
 }
 
 // lastOf returns the sequence of a booking's last message, from the leader, or 0. It waits for a

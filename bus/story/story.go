@@ -67,7 +67,7 @@ func Read(ctx context.Context, l *ledger.Ledger, tokens ledger.TokenVerifier, id
 	if !booking.ValidID(string(id)) { // it becomes part of a subject
 		return Story{}, booking.ErrNotFound
 	}
-	msgs, err := messages(ctx, l.Conn(), bus.BookingPrefix+string(id)+".>")
+	msgs, err := l.Conn().ReadAll(ctx, bus.LedgerStream, bus.EventsOf(id), 1)
 	if err != nil {
 		return Story{}, bus.Unavailable("read the story of a booking", err)
 	}
@@ -84,20 +84,6 @@ func Read(ctx context.Context, l *ledger.Ledger, tokens ledger.TokenVerifier, id
 	}
 	s.State = order.Booking.State
 	return s, nil
-}
-
-// messages returns what a filter matches, as far as the leader has it now.
-func messages(ctx context.Context, c *bus.Conn, filter string) (all []bus.Message, err error) {
-	last, err := c.LastSequence(ctx, bus.LedgerStream, filter)
-	for from := uint64(1); err == nil && from <= last; {
-		var more []bus.Message
-		if more, err = c.ReadOn(ctx, bus.LedgerStream, filter, from); len(more) == 0 {
-			break // what was left has aged
-		}
-		all = append(all, more...)
-		from = more[len(more)-1].Seq + 1
-	}
-	return all, err
 }
 
 // judge returns the entry of a message, and applies its event to the booking if there is one.
