@@ -10,6 +10,7 @@ import (
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/internal/jsontime"
+	"github.com/example/pillion/internal/retry"
 )
 
 const (
@@ -53,7 +54,7 @@ func newTally() *tally {
 // run counts what a follower has verified until ctx ends.
 func (t *tally) run(ctx context.Context, f *ledger.Follower) error {
 	for f.Ready(ctx) != nil {
-		if !pause(ctx, nil) {
+		if !retry.Sleep(ctx, tryAgain) {
 			return nil
 		}
 	}
@@ -68,29 +69,16 @@ func (t *tally) run(ctx context.Context, f *ledger.Follower) error {
 			t.add(c)
 		}
 		switch {
-		case err != nil: // it is repeated
-			pause(ctx, nil)
+		case err != nil:
+			retry.Sleep(ctx, tryAgain)
 		case len(found) == 0:
-			pause(ctx, changes.More())
+			select {
+			case <-changes.More():
+			case <-ctx.Done():
+			}
 		}
 	}
 	return nil
-}
-
-// pause waits for news, or without them for a while. It returns false when ctx has ended.
-func pause(ctx context.Context, news <-chan struct{}) bool {
-	var after <-chan time.Time
-	if news == nil {
-		timer := time.NewTimer(tryAgain)
-		defer timer.Stop()
-		after = timer.C
-	}
-	select {
-	case <-news:
-	case <-after:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
 
 // add counts a change.
@@ -101,12 +89,12 @@ func (t *tally) add(c *ledger.Change) {
 	b, known := t.bookings[e.Booking]
 	if !known {
 		t.forget()
-		b = &counted{requested: after.RequestedAt, state: after.State}
+		b = &counted{requested: after.RequestedAt}
 		t.bookings[e.Booking], t.order = b, append(t.order, e.Booking)
-		t.states[b.state]++
 		t.reached[0]++
+	} else {
+		t.states[b.state]--
 	}
-	t.states[b.state]--
 	b.state = after.State
 	t.states[b.state]++
 	if stage := slices.Index(stages[:], e.Kind.Public()); stage > b.stage {
