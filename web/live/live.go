@@ -28,14 +28,7 @@ import (
 // ErrNotOperator refuses an account that may not see the board.
 var ErrNotOperator = fault.New(fault.Forbidden, "not_operator", "Only operators can see the board.")
 
-// A City is a simulated city that riders and users live in.
-type City interface {
-	Running() bool
-	// Run starts or stops it. It returns when it has begun to, and may be repeated.
-	Run(on bool) error
-}
-
-// Config is what a Service needs. All fields but City and Streams are required.
+// Config is what a Service needs. All fields but Streams are required.
 type Config struct {
 	Board    *board.Board
 	Ready    func(context.Context) error // nil once the board can be trusted
@@ -44,7 +37,6 @@ type Config struct {
 	Story    func(context.Context, booking.ID) (story.Story, error)
 	Verifier web.TokenVerifier
 	May      func(token.Claims) bool // whether an account may see the board
-	City     City                    // nil: there is none
 	Streams  web.StreamLimits
 	Router   web.RouterConfig
 }
@@ -83,8 +75,6 @@ func (s *Service) Routes() chi.Router {
 		}
 		return web.WriteJSON(w, http.StatusOK, told)
 	}))
-	only().Post("/city/start", web.Handle(s.turn(true)))
-	only().Post("/city/stop", web.Handle(s.turn(false)))
 	return r
 }
 
@@ -97,27 +87,6 @@ func (s *Service) operators(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// A cityView says whether the simulated city runs.
-type cityView struct {
-	Running bool `json:"running"`
-}
-
-// turn starts or stops the simulated city. Where there is none, there is no such path.
-func (s *Service) turn(on bool) web.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		if s.c.City == nil {
-			return web.ErrNotFound
-		}
-		if err := web.DecodeOptional(r, new(struct{})); err != nil {
-			return err
-		}
-		if err := s.c.City.Run(on); err != nil {
-			return err
-		}
-		return web.WriteJSON(w, http.StatusOK, cityView{s.c.City.Running()})
-	}
 }
 
 // The board is drawn every pace. Events come at once.
@@ -218,9 +187,6 @@ func (s *Service) city() []web.Event {
 		}
 	}
 	f.Riders.Online = len(present)
-	if s.c.City != nil {
-		f.City = &cityView{s.c.City.Running()}
-	}
 	return []web.Event{{Event: "city", Data: f}, {Event: "riders", Data: struct {
 		Riders [][4]any `json:"riders"`
 	}{riders}}}

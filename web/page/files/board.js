@@ -1,7 +1,6 @@
 // The live city, for operators and demonstrations: how many, how fast, and each event as it comes.
 
-import { el, act, failure, fill } from './dom.js';
-import { call } from './api.js';
+import { el, fill } from './dom.js';
 import { follow } from './stream.js';
 import { CityMap } from './map.js';
 import { places, CENTER, nameOf } from './city.js';
@@ -14,28 +13,15 @@ const ROLES = { user: 'user', raider: 'rider', service: 'service' };
 
 export function boardView({ session }) {
   const map = new CityMap('Map of all riders and open bookings', { keys: 'Arrow keys move a cross, plus and minus zoom.' });
-  const [note, show] = failure();
-  const control = el('p', { class: 'actions' });
   const tiles = el('dl', { class: 'tiles' }), speed = el('p', { role: 'status' }), funnel = el('table', { class: 'funnel' }), body = el('tbody');
   const empty = el('p', { class: 'empty' }, 'Nothing has happened yet. Book a ride, and its events appear here.');
   const table = el('div', { class: 'scroll log', tabindex: 0, role: 'region', 'aria-label': 'Events' }, el('table', {}, el('thead', {}, el('tr', {}, ['When', 'Event', 'By', 'Booking', 'Verified'].map((h) => el('th', { scope: 'col' }, h)))), body));
-  const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, el('h1', {}, 'The city now'), control, note, tiles,
+  const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, el('h1', {}, 'The city now'), tiles,
     el('h2', {}, 'Time to accept'), speed, el('h2', {}, 'How far bookings get'), funnel, el('h2', {}, 'Events'), empty, table, map.table), map.node);
   map.fit([CENTER, ...places.slice(1, 8)]);
   const figures = new Map(), bars = new Map();
 
-  // city is the button that starts and stops the simulated city, where there is one.
-  let runs = null;
-  function city(now) {
-    if (!now || now.running === runs) return;
-    runs = now.running;
-    control.replaceChildren(act(runs ? 'Stop the simulated city' : 'Start the simulated city', async () => {
-      city(await call(session, 'POST', `/board/city/${runs ? 'stop' : 'start'}`, { body: {}, repeat: true }));
-    }, { kind: 'secondary', show }));
-  }
-
   function count(c) {
-    city(c.city);
     const all = { online: ['Riders online', c.riders.online], busy: ['Riders with a ride', c.riders.busy], ...Object.fromEntries(ACTIVE.map((s) => [s, [states[s], c.counts[s]]])),
       completed: ['Completed', c.counts.completed], lost: ['Cancelled or expired', c.counts.cancelled + c.counts.expired] };
     for (const [id, [name, value]] of Object.entries(all)) {
@@ -75,7 +61,7 @@ export function boardView({ session }) {
     empty.textContent = '';
     const rows = waiting.splice(0).slice(-KEPT).reverse().map((e) => el('tr', {}, el('td', {}, clock(e.at)), el('td', {}, titleOf(e)), el('td', {}, ROLES[e.role] || e.role),
       el('td', {}, el('a', { href: `#watch/${e.booking_id}` }, short(e.booking_id))),
-      el('td', {}, e.refused ? el('span', { class: 'failure' }, `refused: ${e.refused}`) : el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order'))));
+      el('td', {}, el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order'))));
     body.prepend(...rows);
     while (body.children.length > KEPT) body.lastChild.remove();
   }
