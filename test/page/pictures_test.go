@@ -24,6 +24,7 @@ func TestPictures(t *testing.T) {
 
 	user := open(t, browser, origin, "/", look{390, "light", true}, chromedp.WithNewBrowserContext())
 	user.press("Continue as john@example.com")
+	user.see("Where to?")
 	user.pick(station, market)
 	user.press("Book for")
 	user.see("Looking for a rider")
