@@ -1,16 +1,17 @@
 package sim_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/example/pillion/booking"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // A fake simulates the services. Its answers are well formed, and it stores nothing. As an
@@ -80,19 +81,15 @@ func refuse(w http.ResponseWriter, status int, code string) {
 func tokenFor(r *http.Request) string {
 	var b struct{ Email, Role string }
 	_ = json.NewDecoder(r.Body).Decode(&b)
-	claims := fmt.Sprintf(`{"sub":%q}`, booking.DeriveID(b.Email, b.Role))
-	return "x." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".x"
+	claims := jwt.RegisteredClaims{Subject: booking.DeriveID(b.Email, b.Role)}
+	signed, _ := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte("a key")) // which cannot fail
+	return signed
 }
 
 // caller returns the account of a request's token.
 func caller(r *http.Request) string {
-	parts := strings.Split(r.Header.Get("Authorization"), ".")
-	var claims struct{ Sub string }
-	if len(parts) == 3 {
-		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
-		_ = json.Unmarshal(payload, &claims)
-	}
-	return claims.Sub
+	subject, _ := tokentest.Claimed(r.Header.Get("Authorization"))
+	return subject
 }
 
 // keyed returns the ID of the booking that a request makes.

@@ -3,8 +3,6 @@ package bench
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,6 +18,7 @@ import (
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/internal/retry"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -216,7 +215,8 @@ func (s *system) account(ctx context.Context, i int, role string) (person, error
 		return person{}, err
 	}
 	token := a.field("token")
-	return person{subject(token), token}, nil
+	subject, _ := tokentest.Claimed(token)
+	return person{subject, token}, nil
 }
 
 // patient calls authsvc until it is not too busy.
@@ -231,18 +231,4 @@ func (c *client) patient(ctx context.Context, path, body string) (answer, error)
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// subject returns whose token it is.
-func subject(token string) string {
-	_, rest, _ := strings.Cut(token, ".")
-	payload, _, _ := strings.Cut(rest, ".")
-	text, err := base64.RawURLEncoding.DecodeString(payload)
-	var claims struct {
-		Subject string `json:"sub"`
-	}
-	if err != nil || json.Unmarshal(text, &claims) != nil {
-		return ""
-	}
-	return claims.Subject
 }

@@ -5,7 +5,6 @@ package chaos
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // patience is the maximum time of an answer.
@@ -211,15 +211,8 @@ func (w *witness) whose(header string) booking.Actor {
 	if a, known := w.tokens[bearer]; known {
 		return a
 	}
-	var claims struct {
-		Subject string       `json:"sub"`
-		Role    booking.Role `json:"role"`
-	}
-	if parts := strings.Split(bearer, "."); len(parts) == 3 {
-		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
-		_ = json.Unmarshal(payload, &claims) // for the record only
-	}
-	a := booking.Actor{ID: claims.Subject, Role: claims.Role}
+	subject, role := tokentest.Claimed(bearer) // for the record only
+	a := booking.Actor{ID: subject, Role: booking.Role(role)}
 	w.tokens[bearer], w.bearers[a] = a, bearer
 	return a
 }

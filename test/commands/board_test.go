@@ -2,13 +2,13 @@ package commands
 
 import (
 	"bufio"
-	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // told reads a stream until an event of a name has a text in its data, and returns that.
@@ -109,17 +109,10 @@ func TestBoardFor(t *testing.T) {
 		t.Errorf("the setup is %v", setup)
 	}
 	v.do(404, "GET", "/board/events", "")
-	claims, err := base64.RawURLEncoding.DecodeString(strings.Split(v.token, ".")[1])
-	var who struct{ Sub string }
-	if err == nil {
-		err = json.Unmarshal(claims, &who)
-	}
-	if err != nil || who.Sub == "" {
-		t.Fatalf("the claims are %s (%v)", claims, err)
-	}
+	who, _ := tokentest.Claimed(v.token)
 	p.Stop(t)
 
-	p = proctest.Pillion(t, data, "--board-for="+who.Sub)
+	p = proctest.Pillion(t, data, "--board-for="+who)
 	kim, other := newVisit(t, p.At["all"], p.At["all"], nil), newVisit(t, p.At["all"], p.At["all"], nil)
 	kim.token = v.token
 	wait.Until(t, "the board is there", func() bool { return kim.fetch("GET", "/board/events", "").status == 200 })

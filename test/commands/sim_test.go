@@ -2,7 +2,6 @@ package commands
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/sim"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/web/webtest"
 )
 
@@ -188,13 +188,8 @@ func proxy(
 
 // subjectOf returns the account of a request's token.
 func subjectOf(r *http.Request) string {
-	parts := strings.Split(r.Header.Get("Authorization"), ".")
-	var claims struct{ Sub string }
-	if len(parts) == 3 {
-		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
-		_ = json.Unmarshal(payload, &claims)
-	}
-	return claims.Sub
+	subject, _ := tokentest.Claimed(r.Header.Get("Authorization"))
+	return subject
 }
 
 // A winner is a rider whose acceptance succeeded, and its answer.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/example/pillion/bus"
@@ -62,20 +63,25 @@ func TestCommandsWithoutNATS(t *testing.T) {
 		{"no NATS", nobody, "NATS at " + nobody + " cannot be reached: connection refused. See that it is running, and that --nats-url is right."},
 		{"an open one", empty.URL(), "The NATS server rejected the key of this process, or requires none. See docs/nats-access.md. (NATS at " + empty.URL() + ")"},
 	} {
+		var all sync.WaitGroup // each waits for seconds, and does nothing meanwhile
 		for name, args := range needsNATS(dir) {
-			t.Run(c.what+", "+name, func(t *testing.T) {
-				t.Parallel()
-				status, out, stderr := proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key)...)
+			run := func(more ...string) (int, string, string) {
+				return proctest.Finish(t, args[0], slices.Concat(args[1:], []string{"--nats-url=" + c.url, key}, more)...)
+			}
+			all.Go(func() {
+				status, out, stderr := run()
 				if status != 1 || out != "" || stderr != args[0]+": "+c.says+"\n" {
-					t.Errorf("status %d, output %q%q, want 1 and %q", status, out, stderr, c.says)
+					t.Errorf("%s, %s: status %d, output %q%q, want 1 and %q", c.what, name, status, out, stderr, c.says)
 				}
-				_, _, stderr = proctest.Finish(t, args[0], append(args[1:], "--nats-url="+c.url, key,
-					"--log-level=debug")...)
+			})
+			all.Go(func() {
+				_, _, stderr := run("--log-level=debug")
 				if !strings.Contains(stderr, "a NATS server cannot be used") || strings.Count(stderr, c.says) < 1 {
-					t.Errorf("output at debug %q, want the cause", stderr)
+					t.Errorf("%s, %s: output at debug %q, want the cause", c.what, name, stderr)
 				}
 			})
 		}
+		all.Wait()
 	}
 }
 
