@@ -15,6 +15,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,9 +52,13 @@ func TestMain(m *testing.M) {
 	os.Exit(proctest.Main(m))
 }
 
+// collected is how many bytes of spans the collector has taken.
+var collected atomic.Int64
+
 // collect is the handler of a collector that takes spans and drops them.
-func collect(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body) // what does not arrive is dropped too
+func collect(_ http.ResponseWriter, r *http.Request) {
+	n, _ := io.Copy(io.Discard, r.Body) // what does not arrive is dropped too
+	collected.Add(n)
 }
 
 // beside returns the name and the programs of the second side: those of another commit, or the same

@@ -75,6 +75,9 @@ func BenchmarkTable(b *testing.B) {
 		other.end(b)
 	}
 	notes = append(notes, our.starts(b))
+	if *spans != "" {
+		notes = append(notes, fmt.Sprintf("The collector has taken %d kB of spans.", collected.Load()/1000))
+	}
 	say("")
 	for _, n := range notes {
 		say("- %s", n)
