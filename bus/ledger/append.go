@@ -37,10 +37,11 @@ const (
 // one atomic batch.
 //
 // booking.ErrMoved means that nothing was stored because the booking has changed; the changed
-// history comes with it, and the span of ctx is linked to it as [Ledger.Load] links. ErrFull means that nothing was stored because the room is reserved for
-// other bookings, ErrNoRoom that there is none, and bus.ErrUnavailable that the events could not be
-// sent or were rejected for the moment. After ErrOutcomeUnknown the same command may be retried: if
-// it was stored, its command ID is found in the history.
+// history comes with it, and the span of ctx is linked as by [Ledger.Load]. ErrFull means that
+// nothing was stored because the room is reserved for other bookings, ErrNoRoom that there is none,
+// and bus.ErrUnavailable that the events could not be sent or were rejected for the moment. After
+// ErrOutcomeUnknown the same command may be retried: if it was stored, its command ID is found in
+// the history.
 //
 // A lost acknowledgement never becomes a wrong answer. The same message IDs and guards are sent
 // again; when the server then says that the guard is stale or the subject taken, the ledger asks

@@ -27,8 +27,8 @@ var crowds = []int{1, 8, 32, 128}
 const most = 32
 
 // BenchmarkTable prints the table of docs/performance.md. With -before it compares everything with
-// the same of another commit, with -env alone with the same without it, and otherwise /book with the
-// bare handler, and rides with /book.
+// the same of another commit, and with -env alone with the same without it. Otherwise it compares
+// /book with the bare handler, and rides with /book.
 func BenchmarkTable(b *testing.B) {
 	var our, their *house
 	say("%s\n\n%s", machine(), header)

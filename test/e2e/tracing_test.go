@@ -84,8 +84,8 @@ func TestTraceOfARide(t *testing.T) {
 	}
 	everybody(last, [2]string{"ridersvc", "offers"})
 
-	// All in memory is lost, and the retry finds the booking in the ledger. The new usersvc takes the
-	// stranger for a proxy.
+	// All in memory is lost, and the retry finds the booking in the ledger. The new usersvc takes
+	// the stranger for a proxy.
 	k.running["usersvc"].Kill()
 	k.env = append(k.env, "TRUSTED_PROXIES=127.0.0.0/8")
 	k.start("usersvc")
