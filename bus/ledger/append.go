@@ -17,6 +17,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/retry"
+	"github.com/example/pillion/internal/tracing"
 )
 
 const (
@@ -36,10 +37,11 @@ const (
 // one atomic batch.
 //
 // booking.ErrMoved means that nothing was stored because the booking has changed; the changed
-// history comes with it. ErrFull means that nothing was stored because the room is reserved for
-// other bookings, ErrNoRoom that there is none, and bus.ErrUnavailable that the events could not be
-// sent or were rejected for the moment. After ErrOutcomeUnknown the same command may be retried: if
-// it was stored, its command ID is found in the history.
+// history comes with it, and the span of ctx is linked as by [Ledger.Load]. ErrFull means that
+// nothing was stored because the room is reserved for other bookings, ErrNoRoom that there is none,
+// and bus.ErrUnavailable that the events could not be sent or were rejected for the moment. After
+// ErrOutcomeUnknown the same command may be retried: if it was stored, its command ID is found in
+// the history.
 //
 // A lost acknowledgement never becomes a wrong answer. The same message IDs and guards are sent
 // again; when the server then says that the guard is stale or the subject taken, the ledger asks
@@ -65,6 +67,7 @@ func (l *Ledger) append(
 	if err != nil {
 		return booking.History{}, err
 	}
+	request := ctx
 	ctx, span := l.send(ctx, after, sent, msgs)
 	defer func() { span.End(err) }()
 	if err := l.conn.EverConnected(); err != nil {
@@ -78,6 +81,7 @@ func (l *Ledger) append(
 	defer cancel()
 	seq, err := retry.Get(limited, bus.Retries(appendPatience), func() (uint64, error) { return a.try(limited) })
 	if errors.Is(err, booking.ErrMoved) {
+		tracing.Link(request, a.moved.Trace())
 		return a.moved, err
 	}
 	if a.silent != nil {

@@ -1,6 +1,9 @@
 package ledger_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +105,73 @@ func TestTrace(t *testing.T) {
 	}
 	epoch.Advance()
 	read("rebuild the board", int64(last))
+}
+
+// An answer that rests on an event of another request is linked to it: that of a retry, of a loser,
+// and of a command for what is done already.
+func TestAnswersAreLinked(t *testing.T) {
+	t.Parallel()
+	k := ledgertest.New(t, bustest.Run(t))
+	spans := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	tracer := tracing.New(provider, provider)
+	// Each request is answered by an instance of its own, which has nothing in memory.
+	request := func(name string, do func(context.Context, *booking.Desk) error) sdktrace.ReadOnlySpan {
+		t.Helper()
+		desk := ledgertest.NewDesk(t, k.LedgerOn(t, k.ConnectWith(t, bus.Config{Tracer: tracer})))
+		ctx, span := tracer.Task(t.Context(), name)
+		if err := do(ctx, desk); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		span.End(nil)
+		return named(t, spans, name)[0]
+	}
+	user, other, rider := k.Person(booking.User), k.Person(booking.User), k.Person(booking.Rider)
+	id, books, accepts := booking.ID(booking.NewID()), user.Command(), rider.Command()
+	book := func(ctx context.Context, d *booking.Desk) error {
+		_, err := d.Book(ctx, books, id, booking.Trip{})
+		return err
+	}
+	accept := func(ctx context.Context, d *booking.Desk) error {
+		_, err := d.Accept(ctx, accepts, id)
+		return err
+	}
+
+	first := request("book", book)
+	requested := named(t, spans, "send ledger.booking.*.*.requested")[0]
+	if len(first.Links()) != 0 {
+		t.Errorf("the first request is linked to %v", first.Links())
+	}
+	for _, c := range []struct {
+		name string
+		do   func(context.Context, *booking.Desk) error
+	}{
+		{"book again", book},
+		{"book under an id that is taken", func(ctx context.Context, d *booking.Desk) error {
+			if _, err := d.Book(ctx, other.Command(), id, booking.Trip{}); !errors.Is(err, booking.ErrKeyReused) {
+				return fmt.Errorf("it is answered with %w", err)
+			}
+			return nil
+		}},
+	} {
+		if s := request(c.name, c.do); !leads(s, requested) {
+			t.Errorf("%s: linked to %v", c.name, s.Links())
+		}
+	}
+	request("accept", accept)
+	accepted := named(t, spans, "send ledger.booking.*.*.accepted")[0]
+	for name, do := range map[string]func(context.Context, *booking.Desk) error{
+		"accept again": accept,
+		"accept by another command": func(ctx context.Context, d *booking.Desk) error {
+			_, err := d.Accept(ctx, rider.Command(), id)
+			return err
+		},
+		"book again, later": book, // and from accepted a link leads to requested
+	} {
+		if s := request(name, do); !leads(s, accepted) {
+			t.Errorf("%s: linked to %v", name, s.Links())
+		}
+	}
 }
 
 // What a message says of its trace decides nothing: it is an event with any traceparent, and has a

@@ -31,7 +31,7 @@ func TestSchedulerThatIsUnfit(t *testing.T) {
 	}
 	var acts atomic.Int32 // while it is unfit
 	acted := make(chan struct{}, 1)
-	newTimingWhile(k, t, fit, func(c *booking.ProcessManagerConfig) {
+	newTimingWhile(k, t, k.Ledger(t), fit, func(c *booking.ProcessManagerConfig) {
 		c.Act = func(ctx context.Context) (booking.Actor, string, error) {
 			if fit(ctx) != nil {
 				acts.Add(1)
@@ -118,7 +118,7 @@ func TestSchedulerThatFails(t *testing.T) {
 		user, l := k.Person(booking.User), k.Ledger(t)
 		var overdue []booking.ID
 		tried := make(chan struct{}, 1)
-		newTimingWhile(k, t, nil, func(c *booking.ProcessManagerConfig) {
+		newTiming(k, t, func(c *booking.ProcessManagerConfig) {
 			c.Act = func(context.Context) (booking.Actor, string, error) {
 				select {
 				case tried <- struct{}{}:

@@ -30,15 +30,15 @@ type timing struct {
 // newTiming runs an instance until it is stopped, or the test ends.
 func newTiming(k *ledgertest.Kit, t *testing.T, change ...func(*booking.ProcessManagerConfig)) *timing {
 	t.Helper()
-	return newTimingWhile(k, t, nil, change...)
+	return newTimingWhile(k, t, k.Ledger(t), nil, change...)
 }
 
-// newTimingWhile is newTiming for an instance that is not always fit.
+// newTimingWhile is newTiming for an instance with a ledger of its own, which is not always fit.
 func newTimingWhile(
-	k *ledgertest.Kit, t *testing.T, fit func(context.Context) error, change ...func(*booking.ProcessManagerConfig),
+	k *ledgertest.Kit, t *testing.T, ledger *ledger.Ledger, fit func(context.Context) error,
+	change ...func(*booking.ProcessManagerConfig),
 ) *timing {
 	t.Helper()
-	ledger := k.Ledger(t)
 	board, follower := ledgertest.Follow(t, ledger)
 	service := k.Person(booking.Service)
 	config := booking.ProcessManagerConfig{

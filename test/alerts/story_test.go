@@ -25,7 +25,7 @@ import (
 
 // TestStory lets a Prometheus with our configuration scrape the system. After a ride no alert's
 // expression returns anything, and every panel's query returns something. Then the conditions of
-// five alerts come true, and their expressions return that. How long each has to last is not
+// seven alerts come true, and their expressions return that. How long each has to last is not
 // awaited: promtool tests it.
 func TestStory(t *testing.T) {
 	t.Parallel()
@@ -63,8 +63,10 @@ func TestStory(t *testing.T) {
 	s.fires(t, "PillionEventsRefused", map[string]string{"reason": "subject"})
 
 	p.Kill() // and NATS with it
-	gone := strings.TrimPrefix(p.At["ops"], "http://")
+	gone, left := strings.TrimPrefix(p.At["ops"], "http://"), strings.TrimPrefix(second.At["ops"], "http://")
 	s.fires(t, "PillionInstanceDown", map[string]string{"instance": gone})
+	s.fires(t, "PillionNotReady", map[string]string{"instance": left, "check": "nats"})
+	s.fires(t, "PillionStreamWithoutLeader", map[string]string{"stream": bus.LedgerStream})
 }
 
 // sprayPasswords tries a wrong password once at each of many accounts.
@@ -108,8 +110,12 @@ func writeToLedger(t *testing.T, p *proctest.Program, data, certs string) {
 	}
 }
 
-// A scraper is a Prometheus that scrapes programs every second.
+// A scraper is a Prometheus that scrapes programs every pace.
 type scraper struct{ url string }
+
+// pace is longer than a scrape takes, which runs the checks of readiness: they wait for a second
+// where NATS does not answer.
+const pace = "3s"
 
 // scrape starts a Prometheus with our configuration, but for its pace and its targets, and waits
 // until it has scraped them.
@@ -122,7 +128,7 @@ func scrape(t *testing.T, program string, targets ...*proctest.Program) scraper 
 			t.Fatal(err)
 		}
 		if filepath.Base(file) == "prometheus.yml" {
-			text = []byte(strings.ReplaceAll(string(text), "_interval: 15s", "_interval: 1s"))
+			text = []byte(strings.ReplaceAll(string(text), "_interval: 15s", "_interval: "+pace))
 		}
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o644); err != nil {
 			t.Fatal(err)

@@ -16,13 +16,13 @@ import (
 
 // BenchmarkCluster measures three NATS servers that sync before each acknowledgement, with two
 // instances of each service that books. All of it is on this machine. With -before it compares
-// everything with the same of another commit.
+// everything with the same of another commit, and with -env alone with the same without it.
 func BenchmarkCluster(b *testing.B) {
 	build(b, "github.com/nats-io/nats-server/v2")
 	our, their := newCluster(b, "this", programs()), (*system)(nil)
-	if *before != "" {
+	if name, folder := beside(); name != "" {
 		our.pause(b)
-		their = newCluster(b, "before", *before)
+		their = newCluster(b, name, folder)
 		our.alone, their.alone = false, false
 		our.pause(b)
 		their.pause(b)
@@ -66,7 +66,7 @@ func newCluster(b *testing.B, name, programs string) *system {
 	nats := "--nats-url=" + urls
 	run(b, programs, "provision", nats, "--replicas=3", "--service-key="+filepath.Join(keys, "operator.nk"))
 	service := func(name, flag string, args ...string) string {
-		p := start(b, settings, filepath.Join(programs, name), append([]string{nats, "--" + flag + "=127.0.0.1:0",
+		p := start(b, settingsOf(s.name), filepath.Join(programs, name), append([]string{nats, "--" + flag + "=127.0.0.1:0",
 			"--ops-addr=127.0.0.1:0", "--service-key=" + filepath.Join(keys, name+".nk")}, args...)...)
 		s.processes = append(s.processes, p)
 		p.listening(b)

@@ -95,7 +95,7 @@ func (h *house) start(b *testing.B, args ...string) time.Duration {
 // many bookings its board has, and its live memory.
 func (h *house) alone(b *testing.B, s *system) (bookings, live float64) {
 	b.Helper()
-	p := start(b, settings, filepath.Join(h.programs, "usersvc"), "--nats-url="+s.processes[0].at["nats"],
+	p := start(b, settingsOf(h.name), filepath.Join(h.programs, "usersvc"), "--nats-url="+s.processes[0].at["nats"],
 		"--service-key="+filepath.Join(h.data, "services", "usersvc.nk"), "--user-addr=127.0.0.1:0",
 		"--ops-addr=127.0.0.1:0", "--snapshot-every=0")
 	p.ready(b)

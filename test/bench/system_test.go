@@ -61,7 +61,7 @@ func programs() string { return cmp.Or(*ours, filepath.Dir(proctest.Path("pillio
 func pillion(b *testing.B, name, programs, data, when string, who people, args ...string) *system {
 	b.Helper()
 	began := time.Now()
-	p := start(b, settings, filepath.Join(programs, "pillion"), append([]string{"--data", data, "--sync", when,
+	p := start(b, settingsOf(name), filepath.Join(programs, "pillion"), append([]string{"--data", data, "--sync", when,
 		"--auth-addr=127.0.0.1:0", "--user-addr=127.0.0.1:0", "--rider-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
 		"--nats-addr=127.0.0.1:0"}, args...)...)
 	p.ready(b)

@@ -27,7 +27,8 @@ var crowds = []int{1, 8, 32, 128}
 const most = 32
 
 // BenchmarkTable prints the table of docs/performance.md. With -before it compares everything with
-// the same of another commit, and otherwise /book with the bare handler, and rides with /book.
+// the same of another commit, and with -env alone with the same without it. Otherwise it compares
+// /book with the bare handler, and rides with /book.
 func BenchmarkTable(b *testing.B) {
 	var our, their *house
 	say("%s\n\n%s", machine(), header)
@@ -36,8 +37,8 @@ func BenchmarkTable(b *testing.B) {
 	for _, when := range []string{always, lazily} {
 		// A new folder, since every open booking reserves room in the ledger.
 		our = newHouse(b, "this", programs())
-		if *before != "" {
-			their = newHouse(b, "before", *before)
+		if name, folder := beside(); name != "" {
+			their = newHouse(b, name, folder)
 		}
 		s := our.open(b, when)
 		var other *system
@@ -74,6 +75,9 @@ func BenchmarkTable(b *testing.B) {
 		other.end(b)
 	}
 	notes = append(notes, our.starts(b))
+	if *spans != "" {
+		notes = append(notes, fmt.Sprintf("The collector has taken %d kB of spans.", collected.Load()/1000))
+	}
 	say("")
 	for _, n := range notes {
 		say("- %s", n)

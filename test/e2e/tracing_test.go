@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,8 +16,7 @@ import (
 
 // TestTraceOfARide has three services send their spans to a collector, and walks a whole ride along
 // them: down each request's tree, and along the links from a message to all who work on it, and
-// from each event to the one before. The walk goes on where usersvc was killed in between, and
-// where nobody asks for the event but a timer.
+// from each event to the one before. The walk goes on where usersvc was killed in between.
 func TestTraceOfARide(t *testing.T) {
 	t.Parallel() // mostly waits
 	c := newCollector(t)
@@ -84,14 +84,25 @@ func TestTraceOfARide(t *testing.T) {
 	}
 	everybody(last, [2]string{"ridersvc", "offers"})
 
-	// All in memory is lost, and the retry finds the booking in the ledger.
+	// All in memory is lost, and the retry finds the booking in the ledger. The new usersvc takes
+	// the stranger for a proxy.
 	k.running["usersvc"].Kill()
+	k.env = append(k.env, "TRUSTED_PROXIES=127.0.0.0/8")
 	k.start("usersvc")
 	k.ready()
 	again := book("first")
-	retried := request(again, "usersvc", "POST /book")
+	retried := c.one("the retry", func(s span) bool {
+		return s.service == "usersvc" && s.Name == "POST /book" && s.trace() == stranger
+	})
 	if again.field("booking_id") != id || retried.instance == booked.instance {
 		t.Errorf("the retry is answered with %s by %s", again.body, retried.instance)
+	}
+	if hex.EncodeToString(retried.ParentSpanId) != theirs ||
+		again.header.Get("X-Request-Id") != stranger {
+		t.Errorf("the proxy's trace does not go on: %v, X-Request-Id %s", retried, again.header.Get("X-Request-Id"))
+	}
+	if len(retried.Links) != 1 || !retried.leads(last) {
+		t.Errorf("the retry is not linked to the first try alone: %v", retried.Links)
 	}
 	c.one("the replay of the new usersvc", func(s span) bool {
 		return s.Name == "replay the ledger" && s.instance == retried.instance &&
