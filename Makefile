@@ -104,6 +104,10 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 also takes pictures of it, in docs/page.
 	PILLION_WEB=1 PILLION_SHOTS='$(SHOTS)' CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout=20m -v ./test/page
 
+.PHONY: gateway-test
+gateway-test: $(BIN)/caddy ## Run Caddy before two instances of each service, and kill some. Needs Linux. The first time this builds Caddy.
+	PILLION_GATEWAY=1 PATH="$(BIN):$$PATH" CGO_ENABLED=0 $(GO) test -trimpath -vet=off -count=1 -timeout=20m -v ./test/gateway
+
 .PHONY: build
 build: ## Build static programs into bin/.
 	$(BUILD) -o $(BIN)/ ./cmd/...
@@ -132,6 +136,9 @@ $(BIN)/openapilint: tools/go.mod tools/go.sum $(wildcard tools/openapilint/*)
 
 $(BIN)/nats: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
+
+$(BIN)/caddy: deploy/caddy/go.mod deploy/caddy/go.sum
+	cd deploy/caddy && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $@ github.com/caddyserver/caddy/v2/cmd/caddy
 
 $(BIN)/govulncheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ golang.org/x/vuln/cmd/govulncheck
@@ -171,6 +178,7 @@ tidy: ## Fail if go.mod or go.sum is not tidy.
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd deploy/k8s/check && $(GO) mod tidy -diff
+	cd deploy/caddy && $(GO) mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove bin/. data/ stays.
