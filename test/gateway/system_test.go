@@ -80,6 +80,11 @@ func start(t *testing.T, env []string, more ...string) *system {
 	cmd.Env = []string{"HOME=" + dir, "BIND=" + gatewayHost, fmt.Sprintf("PORT=%d", ports[len(ports)-1]), "HEALTH_ADDR=" + health,
 		"TLS_CERT_FILE=" + filepath.Join(certs, "gateway.crt"), "TLS_KEY_FILE=" + filepath.Join(certs, "gateway.key"),
 		"CA_FILE=" + s.ca}
+	own := map[string][]string{
+		"authsvc":  {"--data=" + filepath.Join(dir, "auth"), "--services=" + keys, "--page"},
+		"usersvc":  {"--booking-deadline=1h", "--book-limit=0", "--open-bookings=0"},
+		"ridersvc": {"--booking-deadline=1h"},
+	}
 	for name, word := range kinds {
 		port, ops := next(), next()
 		var urls []string
@@ -89,9 +94,7 @@ func start(t *testing.T, env []string, more ...string) *system {
 				fmt.Sprintf("--%s-addr=%s:%d", word, host, port), fmt.Sprintf("--ops-addr=%s:%d", host, ops),
 				"--tls-cert=" + filepath.Join(certs, name+".crt"), "--tls-key=" + filepath.Join(certs, name+".key"),
 				"--trusted-proxies=" + gatewayHost}, more...)
-			if name == "authsvc" {
-				s.flags[name+host] = append(s.flags[name+host], "--data="+filepath.Join(dir, "auth"), "--services="+keys, "--page")
-			}
+			s.flags[name+host] = append(s.flags[name+host], own[name]...)
 			s.begin(name, host)
 		}
 		word = strings.ToUpper(word)
