@@ -21,9 +21,9 @@ import (
 )
 
 // A crowd is a number of users and raiders who book, accept and cancel rides until they are
-// stopped. The steps go to the gateway and to the second instance in turn. Each must be answered with
-// 200, or with 503 and Retry-After. After 503 it is retried with the same key at the other place until
-// the answer is 200.
+// stopped. The steps go to the gateway and to the second instance in turn. Each must be answered
+// with 200, or with 503 and Retry-After. After 503 it is retried with the same key at the other
+// place until the answer is 200.
 type crowd struct {
 	client *http.Client
 	at     map[string][2]string // the gateway, and the second instance of each service

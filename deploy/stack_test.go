@@ -55,10 +55,10 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 		s.env = append(s.env, name+"="+s.ports[port])
 	}
 	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`), "../tools", "github.com/nats-io/nats-server/v2",
-		"/nats-server", "")
+		"/nats-server")
 	if text := read(t, "../"+file); strings.Contains(text, "CADDY_IMAGE") {
 		standIn(t, find(t, "../"+file, `CADDY_IMAGE: "(caddy:[^"]+)"`), "caddy", "github.com/caddyserver/caddy/v2/cmd/caddy",
-			"/usr/bin/caddy", "cap_net_bind_service=+ep")
+			"/usr/bin/caddy")
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -72,10 +72,10 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	return s
 }
 
-// standIn builds an image that has only a program of a Go module, at a path, unless the image exists,
-// because there may be no registry. It removes the image after the test, since users expect the
-// published image under that name. Like that one's, the program may ask for a capability.
-func standIn(t *testing.T, image, module, program, path, capability string) {
+// standIn builds an image that has only a program of a Go module, at a path, unless the image
+// exists, because there may be no registry. It removes the image after the test, since users expect
+// the published image under that name.
+func standIn(t *testing.T, image, module, program, path string) {
 	t.Helper()
 	if exec.Command("docker", "image", "inspect", image).Run() == nil {
 		return
@@ -87,11 +87,6 @@ func standIn(t *testing.T, image, module, program, path, capability string) {
 		"GOARCH="+docker(t, "version", "-f", "{{.Server.Arch}}")) // of the engine
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", program, err, out)
-	}
-	if capability != "" {
-		if out, err := exec.Command("setcap", capability, file).CombinedOutput(); err != nil {
-			t.Logf("the stand-in of %s does without %s: %v %s", image, capability, err, out)
-		}
 	}
 	dockerfile := "FROM scratch\nCOPY program " + path + "\nENTRYPOINT [\"" + path + "\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {

@@ -52,8 +52,8 @@ func TestOneVersionOfNATS(t *testing.T) {
 	}
 }
 
-// TestOneVersionOfCaddy checks that the gateway in containers and its stand-in for tests have the same
-// version.
+// TestOneVersionOfCaddy checks that the gateway in containers and its stand-in for tests have the
+// same version.
 func TestOneVersionOfCaddy(t *testing.T) {
 	want := find(t, "caddy/go.mod", `github\.com/caddyserver/caddy/v2 v(\S+)`)
 	for file, pattern := range map[string]string{
@@ -87,7 +87,8 @@ func TestCompose(t *testing.T) {
 	for file, want := range map[string]int{
 		"../docker-compose.yml":         4, // NATS and three services
 		"../docker-compose.observe.yml": 3,
-		"../docker-compose.cluster.yml": 10, // three NATS servers, two instances of each service, the gateway
+		// three NATS servers, two instances of each service, and the gateway
+		"../docker-compose.cluster.yml": 10,
 	} {
 		compose := read(t, file)
 		if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {

@@ -175,7 +175,7 @@ func TestOneAddressEncrypted(t *testing.T) {
 	}
 }
 
-// TestPageOfAuthsvc has authsvc serve the page, for a gateway.
+// TestPageOfAuthsvc has authsvc serve the page, for a gateway. There is no NATS.
 func TestPageOfAuthsvc(t *testing.T) {
 	t.Parallel()
 	start := func(args ...string) *proctest.Program {
@@ -183,7 +183,7 @@ func TestPageOfAuthsvc(t *testing.T) {
 			"--ops-addr=127.0.0.1:0", "--nats-url=nats://"+bustest.FreeAddr(t))...)
 	}
 	p := start("--page")
-	for path, want := range map[string]int{"/": 200, "/docs": 200, "/public-key": 503} { // there is no NATS
+	for path, want := range map[string]int{"/": 200, "/docs": 200, "/public-key": 503} {
 		if status, text := proctest.Get(t, p.At["authsvc"]+path); status != want {
 			t.Errorf("%s is answered %d %.80s, want %d", path, status, text, want)
 		}

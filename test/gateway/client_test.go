@@ -4,21 +4,23 @@ package gateway
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/example/pillion/internal/wait"
 )
 
-// TestClientsHaveTheirAddress makes requests as one client that says it is another. It is limited as
-// itself, and the other one is not; the services log who it was. So it is for one that comes past the
-// gateway.
+// TestClientsHaveTheirAddress makes requests as one client that says it is another. It is limited
+// as itself, and the other one is not; the services log who it was. So it is for one that comes
+// past the gateway.
 func TestClientsHaveTheirAddress(t *testing.T) {
 	s := start(t, tracing, "--request-limit=30")
 	liar, honest := s.from(alice), s.from(bob)
@@ -107,42 +109,111 @@ func TestPage(t *testing.T) {
 	c.must(http.StatusOK, http.MethodGet, "/user/bookings", "", "Bearer "+refreshed.Token, "")
 }
 
-// TestStreams follows bookings through the gateway. Each event comes when it happens, and not at the
-// end of the stream.
-func TestStreams(t *testing.T) {
+// TestNewCertificate replaces the certificate of the gateway while a stream passes, which goes on.
+func TestNewCertificate(t *testing.T) {
 	s := start(t, nil)
 	c := s.from(alice)
+	open := c.watch("/rider/open-bookings/events", c.enter("rita@example.com", "raider"))
+	serial := func() string {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(s.at, "https://"), &tls.Config{
+			RootCAs: c.pool, MinVersion: tls.VersionTLS13})
+		if err != nil { // a connection that was not accepted before the change is reset
+			return ""
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	var old, now string
+	wait.Until(t, "the gateway has a certificate", func() bool { old = serial(); return old != "" })
+	s.certify("--for=gateway", "--renew")
+	s.gateway.Signal(t, syscall.SIGUSR1)
+	wait.Until(t, "the gateway has its new certificate", func() bool {
+		now = serial()
+		return now != "" && now != old
+	})
+	c.CloseIdleConnections()
+	id := c.must(http.StatusOK, http.MethodPost, "/user/book", "{}", c.enter("kim@example.com", "user"), "").ID
+	open.read(id)
+}
+
+// TestStreams follows bookings through the gateway. Each event comes when it happens, and not at
+// the end of the stream. Streams outlive the gateway's limits on requests, over both versions of
+// HTTP.
+func TestStreams(t *testing.T) {
+	s := start(t, nil)
+	c, old := s.from(alice), s.from(alice)
+	old.tcp.ForceAttemptHTTP2 = false // one that knows HTTP/1.1 only
 	user, rider := c.enter("kim@example.com", "user"), c.enter("rita@example.com", "raider")
+	var long []*stream
+	for _, c := range []client{c, old} {
+		one := c.watch("/rider/open-bookings/events", rider)
+		one.read("retry: ")
+		long = append(long, one)
+	}
 	var first []time.Duration
 	for n := range 40 {
 		id := c.must(http.StatusOK, http.MethodPost, "/user/book", "{}", user, "").ID
 		begun := time.Now()
-		resp, err := c.ask(t.Context(), http.MethodGet, "/user/bookings/"+id+"/events", "", user, "", "Accept", "text/event-stream")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = resp.Body.Close() })
-		lines := bufio.NewScanner(resp.Body)
-		if resp.StatusCode != http.StatusOK || !lines.Scan() {
-			t.Fatalf("the stream: %d, %v", resp.StatusCode, lines.Err())
-		}
+		one := c.watch("/user/bookings/"+id+"/events", user)
+		one.read("")
 		first = append(first, time.Since(begun))
-		read := func(want string) {
-			t.Helper()
-			for lines.Scan() {
-				if strings.Contains(lines.Text(), want) {
-					return
-				}
-			}
-			t.Fatalf("the stream ends without %s: %v", want, lines.Err())
-		}
-		read("requested")
+		one.read("event: requested")
 		key := fmt.Sprint(n)
 		c.must(http.StatusOK, http.MethodPost, "/rider/accept-booking", `{"booking_id":"`+id+`"}`, rider, key)
-		read("event: accepted")
+		one.read("event: accepted")
 		c.must(http.StatusOK, http.MethodPost, "/user/bookings/"+id+"/cancel", "{}", user, key)
-		read("booking_over")
+		one.read(`"reason":"booking_over"`)
 	}
 	slices.Sort(first)
 	t.Logf("the first byte of %d streams: p50 %v, the slowest %v", len(first), first[len(first)/2], first[len(first)-1])
+	for i, one := range long {
+		if got := one.ProtoMajor; got != 2-i {
+			t.Errorf("the stream is over HTTP/%d", got)
+		}
+		one.readLine(":") // comes after fifteen seconds
+	}
+	id := c.must(http.StatusOK, http.MethodPost, "/user/book", "{}", user, "").ID
+	for _, one := range long {
+		one.read(id)
+	}
+}
+
+// A stream is an answer that is read line by line.
+type stream struct {
+	*http.Response
+	t     *testing.T
+	lines *bufio.Scanner
+}
+
+// watch opens a stream. It is closed after the test.
+func (c client) watch(path, token string) *stream {
+	c.t.Helper()
+	resp, err := c.ask(c.t.Context(), http.MethodGet, path, "", token, "", "Accept", "text/event-stream")
+	if err != nil || resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("%s: %v %v", path, resp, err)
+	}
+	c.t.Cleanup(func() { _ = resp.Body.Close() })
+	return &stream{resp, c.t, bufio.NewScanner(resp.Body)}
+}
+
+// read reads until a line has a text.
+func (s *stream) read(want string) {
+	s.t.Helper()
+	for s.lines.Scan() {
+		if strings.Contains(s.lines.Text(), want) {
+			return
+		}
+	}
+	s.t.Fatalf("the stream ends without %s: %v", want, s.lines.Err())
+}
+
+// readLine reads until a line is a text.
+func (s *stream) readLine(want string) {
+	s.t.Helper()
+	for s.lines.Scan() {
+		if s.lines.Text() == want {
+			return
+		}
+	}
+	s.t.Fatalf("the stream ends without the line %s: %v", want, s.lines.Err())
 }

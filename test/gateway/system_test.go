@@ -5,6 +5,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,8 +41,9 @@ var kinds = map[string]string{"authsvc": "auth", "usersvc": "user", "ridersvc": 
 // A system is a NATS server, two instances of each service, and the gateway.
 type system struct {
 	t         *testing.T
-	at        string              // the URL of the gateway
-	ca        string              // the file of the CA's certificate
+	at        string // the URL of the gateway
+	certs     string // the folder of certificates
+	gateway   *proctest.Program
 	operator  []string            // the flags of an operator
 	env       []string            // of the instances
 	flags     map[string][]string // of an instance, by service and host
@@ -61,13 +63,12 @@ func start(t *testing.T, env []string, more ...string) *system {
 	}
 	dir := t.TempDir()
 	certs, keys := filepath.Join(dir, "certs"), filepath.Join(dir, "services")
-	s := &system{t: t, env: env, ca: filepath.Join(certs, "ca.crt"), flags: map[string][]string{},
+	s := &system{t: t, env: env, certs: certs, flags: map[string][]string{},
 		instances: map[string]*proctest.Program{}}
 	nats := s.nats(dir, keys)
 	s.operator = []string{nats, "--service-key=" + filepath.Join(keys, "operator.nk")}
 	s.run("pillion", append([]string{"provision"}, s.operator...)...)
-	s.run("pillion", "certs", "init", "--certs="+certs, "--for=authsvc,usersvc,ridersvc,gateway",
-		"--hosts="+strings.Join(hosts, ","))
+	s.certify("--for=authsvc,usersvc,ridersvc,gateway")
 
 	ports, err := bustest.FreePorts(2*len(kinds) + 2)
 	if err != nil {
@@ -79,7 +80,7 @@ func start(t *testing.T, env []string, more ...string) *system {
 	cmd := exec.Command(caddy, "run", "--config", "../../deploy/caddy/Caddyfile", "--adapter", "caddyfile")
 	cmd.Env = []string{"HOME=" + dir, "BIND=" + gatewayHost, fmt.Sprintf("PORT=%d", ports[len(ports)-1]), "HEALTH_ADDR=" + health,
 		"TLS_CERT_FILE=" + filepath.Join(certs, "gateway.crt"), "TLS_KEY_FILE=" + filepath.Join(certs, "gateway.key"),
-		"CA_FILE=" + s.ca}
+		"CA_FILE=" + filepath.Join(certs, "ca.crt")}
 	own := map[string][]string{
 		"authsvc":  {"--data=" + filepath.Join(dir, "auth"), "--services=" + keys, "--page"},
 		"usersvc":  {"--booking-deadline=1h", "--book-limit=0", "--open-bookings=0"},
@@ -103,7 +104,7 @@ func start(t *testing.T, env []string, more ...string) *system {
 	for _, p := range s.instances {
 		p.Ready(t)
 	}
-	proctest.Run(t, "caddy", cmd)
+	s.gateway = proctest.Run(t, "caddy", cmd)
 	from := s.from(alice)
 	for _, path := range []string{"/auth/public-key", "/user/bookings", "/rider/bookings"} {
 		wait.Until(t, "the gateway leads to "+path, func() bool {
@@ -148,6 +149,12 @@ func (s *system) nats(dir, keys string) string {
 	return "--nats-url=nats://" + addr
 }
 
+// certify makes certificates, with the CA that there is.
+func (s *system) certify(more ...string) {
+	s.t.Helper()
+	s.run("pillion", append([]string{"certs", "init", "--certs=" + s.certs, "--hosts=" + strings.Join(hosts, ",")}, more...)...)
+}
+
 // run runs a command to its end.
 func (s *system) run(name string, args ...string) (out string) {
 	s.t.Helper()
@@ -171,14 +178,16 @@ func (s *system) begin(name, host string) {
 // A client has an address of its own, and repeats nothing by itself.
 type client struct {
 	*http.Client
-	t  *testing.T
-	at string
+	tcp  *http.Transport
+	pool *x509.CertPool // the CAs it trusts
+	t    *testing.T
+	at   string
 }
 
 // from returns a client with an address.
 func (s *system) from(address string) client {
 	s.t.Helper()
-	pool, err := certfile.Authorities(s.ca)
+	pool, err := certfile.Authorities(filepath.Join(s.certs, "ca.crt"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -186,7 +195,8 @@ func (s *system) from(address string) client {
 	transport := &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}
 	s.t.Cleanup(transport.CloseIdleConnections)
-	return client{&http.Client{Timeout: wait.Patience, Transport: webtest.Transport(s.t, transport, "../..")}, s.t, s.at}
+	return client{&http.Client{Transport: webtest.Transport(s.t, transport, "../..")}, transport, pool,
+		s.t, s.at}
 }
 
 // An answer has the members that the tests read.
@@ -203,7 +213,9 @@ type answer struct {
 
 // ask makes a request, with a token and a key unless they are empty; headers are names and values
 // in turn. The caller reads the answer.
-func (c client) ask(ctx context.Context, method, path, body, token, key string, headers ...string) (*http.Response, error) {
+func (c client) ask(
+	ctx context.Context, method, path, body, token, key string, headers ...string,
+) (*http.Response, error) {
 	url := path
 	if strings.HasPrefix(path, "/") {
 		url = c.at + path
@@ -223,7 +235,9 @@ func (c client) ask(ctx context.Context, method, path, body, token, key string, 
 
 // try makes a request and reads the answer.
 func (c client) try(method, path, body, token, key string, headers ...string) (a answer, err error) {
-	resp, err := c.ask(c.t.Context(), method, path, body, token, key, headers...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), wait.Patience)
+	defer cancel()
+	resp, err := c.ask(ctx, method, path, body, token, key, headers...)
 	if err != nil {
 		return a, err
 	}

@@ -47,9 +47,10 @@ func New(s Services, demo bool, c web.RouterConfig) http.Handler {
 	})
 }
 
-// Beside returns a handler that serves the page, /openapi.json and /docs itself, and leaves all other
-// paths to a service. It registers the metrics of these, once. The page works only at an address
-// that has the three services below their prefixes. demo says whether the demo accounts may sign in.
+// Beside returns a handler that serves the page, /openapi.json and /docs itself, and leaves all
+// other paths to a service. It registers the metrics of these, once. The page works only at an
+// address that has the three services below their prefixes. demo says whether the demo accounts may
+// sign in.
 func Beside(s http.Handler, demo bool, c web.RouterConfig) http.Handler {
 	own := routes(c)
 	page.Mount(own, page.Setup{Demo: demo})
