@@ -22,6 +22,7 @@ import (
 // as itself, and the other one is not; the services log who it was. So it is for one that comes
 // past the gateway.
 func TestClientsHaveTheirAddress(t *testing.T) {
+	t.Parallel()
 	s := start(t, tracing, "--request-limit=30")
 	liar, honest := s.from(alice), s.from(bob)
 	lies, says := liar.enter("liar@example.com", "user"), honest.enter("honest@example.com", "user")
@@ -82,6 +83,7 @@ func (s *system) flag(name, host, flag string) string {
 // TestPage gets the page and all it is made of, and keeps its session as the page does, through the
 // gateway.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	s := start(t, nil)
 	c := s.from(alice)
 	var err error
@@ -111,6 +113,7 @@ func TestPage(t *testing.T) {
 
 // TestNewCertificate replaces the certificate of the gateway while a stream passes, which goes on.
 func TestNewCertificate(t *testing.T) {
+	t.Parallel()
 	s := start(t, nil)
 	c := s.from(alice)
 	open := c.watch("/rider/open-bookings/events", c.enter("rita@example.com", "raider"))
@@ -140,6 +143,7 @@ func TestNewCertificate(t *testing.T) {
 // the end of the stream. Streams outlive the gateway's limits on requests, over both versions of
 // HTTP.
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	s := start(t, nil)
 	c, old := s.from(alice), s.from(alice)
 	old.tcp.ForceAttemptHTTP2 = false // one that knows HTTP/1.1 only

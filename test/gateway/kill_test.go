@@ -238,6 +238,7 @@ func (s *system) list(state string) map[string]bool {
 
 // TestNoInstance asks a service that has no instance left.
 func TestNoInstance(t *testing.T) {
+	t.Parallel()
 	s := start(t, nil)
 	c := s.from(alice)
 	user := c.enter("kim@example.com", "user")
