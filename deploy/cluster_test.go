@@ -103,6 +103,7 @@ func TestCluster(t *testing.T) {
 	})
 
 	c.rest()
+	s.clientsAreKnown(t)
 	acked := c.rides()
 	stored := s.cancelled(t)
 	missing := 0
@@ -238,6 +239,22 @@ func plain(t *testing.T, addr, say string) string {
 		t.Errorf("%s does not hang up", addr)
 	}
 	return string(heard)
+}
+
+// clientsAreKnown checks that the services believe the gateway about its clients, by its address:
+// no request is logged as the gateway's own, and none is warned of.
+func (s *stack) clientsAreKnown(t *testing.T) {
+	t.Helper()
+	gateway := s.inspect(t, "gateway", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+	out, err := s.run(append([]string{"logs", "--no-color"}, services...)...)
+	if err != nil || !strings.Contains(string(out), `"client":"`) {
+		t.Fatalf("the services log no clients: %v", err)
+	}
+	for _, bad := range []string{`"client":"` + gateway + `"`, "--trusted-proxies", "trusted proxy"} {
+		if at := strings.Index(string(out), bad); at >= 0 {
+			t.Errorf("the services log %s: %.400s", bad, out[max(0, at-200):])
+		}
+	}
 }
 
 // operator connects as the operator and returns JetStream.
