@@ -15,6 +15,7 @@
 
 ARG GO_IMAGE=golang:1.26.8-alpine
 ARG NATS_IMAGE=nats:2.15.2
+ARG CADDY_IMAGE=caddy:2.11.4
 
 FROM ${GO_IMAGE} AS build
 ENV CGO_ENABLED=0 GOFLAGS=-trimpath
@@ -75,6 +76,7 @@ COPY --chown=65532:65532 deploy/data/ /apart/usersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/ridersvc/
 COPY --chown=65532:65532 deploy/data/ /apart/operator/
 COPY --chown=65532:65532 deploy/data/ /apart/nats/
+COPY --chown=65532:65532 deploy/data/ /apart/gateway/
 COPY --chown=65532:65532 deploy/data/ /apart/rides/
 COPY --chown=65532:65532 deploy/data/ /apart/ca/
 COPY --from=build /out/pillion /pillion
@@ -97,3 +99,14 @@ FROM nats AS node
 COPY --from=build /out/pillion /pillion
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/pillion", "health", "--ops-addr", "127.0.0.1:8222"]
 CMD ["--config", "/nats/cluster.conf"]
+
+# The published Caddy, which stands before the instances of a cluster. pillion is there for the health
+# check.
+FROM ${CADDY_IMAGE} AS gateway
+COPY --from=build /out/pillion /pillion
+COPY deploy/caddy/Caddyfile /etc/caddy/Caddyfile
+USER 65532:65532
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["/pillion", "health", "--ops-addr", "127.0.0.1:2019"]
+ENTRYPOINT ["/usr/bin/caddy"]
+CMD ["run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]

@@ -46,8 +46,8 @@ test: build ## Run all tests that need only Go, and keep their results until som
 RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
-check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
-	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+check: need-race fmt build lint tidy vuln $(BIN)/nats $(BIN)/caddy ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
+	PILLION_WEB=1 PILLION_GATEWAY=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
@@ -104,6 +104,10 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 also takes pictures of it, in docs/page.
 	PILLION_WEB=1 PILLION_SHOTS='$(SHOTS)' CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout=20m -v ./test/page
 
+.PHONY: gateway-test
+gateway-test: $(BIN)/caddy ## Run Caddy before two instances of each service, and kill some. Needs Linux. The first time this builds Caddy.
+	PILLION_GATEWAY=1 PATH="$(BIN):$$PATH" CGO_ENABLED=0 $(GO) test -trimpath -vet=off -count=1 -timeout=20m -v ./test/gateway
+
 .PHONY: build
 build: ## Build static programs into bin/.
 	$(BUILD) -o $(BIN)/ ./cmd/...
@@ -132,6 +136,9 @@ $(BIN)/openapilint: tools/go.mod tools/go.sum $(wildcard tools/openapilint/*)
 
 $(BIN)/nats: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/nats-io/natscli/nats
+
+$(BIN)/caddy: deploy/caddy/go.mod deploy/caddy/go.sum
+	cd deploy/caddy && CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $@ github.com/caddyserver/caddy/v2/cmd/caddy
 
 $(BIN)/govulncheck: tools/go.mod tools/go.sum
 	cd tools && CGO_ENABLED=0 $(GO) build -trimpath -o $@ golang.org/x/vuln/cmd/govulncheck
@@ -171,6 +178,7 @@ tidy: ## Fail if go.mod or go.sum is not tidy.
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd deploy/k8s/check && $(GO) mod tidy -diff
+	cd deploy/caddy && $(GO) mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove bin/. data/ stays.

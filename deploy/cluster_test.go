@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,15 +42,17 @@ func TestCluster(t *testing.T) {
 		"AUTH_1_PORT": "3000", "AUTH_2_PORT": "3100", "USER_1_PORT": "3001", "USER_2_PORT": "3101",
 		"RIDER_1_PORT": "3002", "RIDER_2_PORT": "3102",
 		"AUTH_1_OPS_PORT": "3010", "AUTH_2_OPS_PORT": "3110", "USER_1_OPS_PORT": "3011", "USER_2_OPS_PORT": "3111",
-		"RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112",
+		"RIDER_1_OPS_PORT": "3012", "RIDER_2_OPS_PORT": "3112", "GATEWAY_PORT": "8080",
 	})
 	s.up(t)
 	for _, service := range services {
 		s.awaitReady(t, opsPorts[service])
 	}
-	for _, service := range append(append(append([]string{}, nodes...), services...), once...) {
-		s.nobodyInParticular(t, service)
+	for _, service := range slices.Concat(nodes, services, once) {
+		s.nobodyInParticular(t, service, "[]")
 	}
+	s.awaitHealthy(t, "gateway")
+	s.nobodyInParticular(t, "gateway", "[NET_BIND_SERVICE]")
 	s.unreadable(t)
 
 	c := newCrowd(t, s)
@@ -68,10 +72,23 @@ func TestCluster(t *testing.T) {
 		s.awaitHealthy(t, leader)
 		s.threeCopies(t, js)
 	})
+	t.Run("instances are killed", func(t *testing.T) {
+		killed := []string{"authsvc-1", "usersvc-1", "ridersvc-1"}
+		for _, one := range killed {
+			docker(t, "kill", s.container(t, one))
+		}
+		took, slowest := c.everybody(t)
+		t.Logf("%v were killed: all rode on after %v, and the slowest step took %v", killed, took, slowest)
+		for _, one := range killed {
+			docker(t, "start", s.container(t, one))
+			s.awaitHealthy(t, one)
+			s.awaitReady(t, opsPorts[one])
+		}
+	})
 	t.Run("two servers are killed", func(t *testing.T) { s.noMajority(t, c) })
 	t.Run("upgrade", func(t *testing.T) {
 		for _, some := range [][]string{{nodes[0]}, {nodes[1]}, {nodes[2]}, {"authsvc-1", "usersvc-1", "ridersvc-1"},
-			{"authsvc-2", "usersvc-2", "ridersvc-2"}} {
+			{"authsvc-2", "usersvc-2", "ridersvc-2"}, {"gateway"}} {
 			s.compose(t, append([]string{"up", "-d", "--no-deps", "--force-recreate"}, some...)...)
 			for _, one := range some {
 				s.awaitHealthy(t, one)
@@ -86,6 +103,7 @@ func TestCluster(t *testing.T) {
 	})
 
 	c.rest()
+	s.clientsAreKnown(t)
 	acked := c.rides()
 	stored := s.cancelled(t)
 	missing := 0
@@ -112,7 +130,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		docker(t, "kill", s.container(t, node))
 	}
 	begun := time.Now()
-	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][0]+"/book", "{}", token, "")
+	a, err := c.call(t.Context(), http.MethodPost, c.at["user"][1]+"/book", "{}", token, "")
 	if seconds, _ := strconv.Atoi(a.retryAfter); err != nil || a.status != http.StatusServiceUnavailable ||
 		seconds <= 0 {
 		t.Errorf("book without a majority: %d, Retry-After %q: %s %v", a.status, a.retryAfter, a.text, err)
@@ -132,7 +150,7 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
 	wait.Until(t, "reading is answered with 503 too, because revocations are unknown", func() bool {
-		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][1]+"/bookings", "", token, "")
+		a, err := c.call(t.Context(), http.MethodGet, c.at["user"][0]+"/bookings", "", token, "")
 		return err == nil && a.status == http.StatusServiceUnavailable && a.retryAfter != ""
 	})
 	docker(t, "start", s.container(t, nodes[0]))
@@ -143,13 +161,15 @@ func (s *stack) noMajority(t *testing.T, c *crowd) {
 	s.awaitHealthy(t, nodes[1])
 }
 
-// nobodyInParticular checks that a container has no more rights than it needs.
-func (s *stack) nobodyInParticular(t *testing.T, service string) {
+// nobodyInParticular checks that a container has no more rights than it needs. may are the
+// capabilities that its program may ask for; it gets none.
+func (s *stack) nobodyInParticular(t *testing.T, service, may string) {
 	t.Helper()
 	const facts = "{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Privileged}} " +
 		"{{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}}"
-	if got, want := s.inspect(t, service,
-		facts), "65532:65532 true false [ALL] [] [no-new-privileges:true]"; got != want {
+	// Engines differ in the names of capabilities.
+	want := "65532:65532 true false [ALL] " + may + " [no-new-privileges:true]"
+	if got := strings.ReplaceAll(s.inspect(t, service, facts), "CAP_", ""); got != want {
 		t.Errorf("%s: %s, want %s", service, got, want)
 	}
 	if got := s.inspect(t, service, "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"); strings.HasPrefix(got, "0 ") ||
@@ -160,6 +180,11 @@ func (s *stack) nobodyInParticular(t *testing.T, service string) {
 		if out := strings.Fields(docker(t, "top", s.container(t, service), "-o", "pid,uid")); len(out) < 4 ||
 			out[3] != "65532" {
 			t.Errorf("%s runs as %q", service, out)
+		}
+		// where the engine is on this machine
+		status, err := os.ReadFile("/proc/" + s.inspect(t, service, "{{.State.Pid}}") + "/status")
+		if err == nil && !strings.Contains(string(status), "CapEff:\t0000000000000000\n") {
+			t.Errorf("%s has capabilities:\n%s", service, status)
 		}
 	}
 }
@@ -184,7 +209,8 @@ func (s *stack) unreadable(t *testing.T) {
 			t.Errorf("%s can be monitored from elsewhere", node)
 		}
 	}
-	for service, port := range map[string]string{"authsvc-1": "3000", "usersvc-2": "3001", "ridersvc-1": "3002"} {
+	for service, port := range map[string]string{"authsvc-1": "3000", "usersvc-2": "3001", "ridersvc-1": "3002",
+		"gateway": "8080"} {
 		ip := s.inspect(t, service, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
 		if heard := plain(t, ip+":"+port, "GET /public-key HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(heard,
 			"HTTP/1.0 400 ") {
@@ -213,6 +239,22 @@ func plain(t *testing.T, addr, say string) string {
 		t.Errorf("%s does not hang up", addr)
 	}
 	return string(heard)
+}
+
+// clientsAreKnown checks that the services believe the gateway about its clients, by its address:
+// no request is logged as the gateway's own, and none is warned of.
+func (s *stack) clientsAreKnown(t *testing.T) {
+	t.Helper()
+	gateway := s.inspect(t, "gateway", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
+	out, err := s.run(append([]string{"logs", "--no-color"}, services...)...)
+	if err != nil || !strings.Contains(string(out), `"client":"`) {
+		t.Fatalf("the services log no clients: %v", err)
+	}
+	for _, bad := range []string{`"client":"` + gateway + `"`, "--trusted-proxies", "trusted proxy"} {
+		if at := strings.Index(string(out), bad); at >= 0 {
+			t.Errorf("the services log %s: %.400s", bad, out[max(0, at-200):])
+		}
+	}
 }
 
 // operator connects as the operator and returns JetStream.

@@ -21,12 +21,12 @@ import (
 )
 
 // A crowd is a number of users and raiders who book, accept and cancel rides until they are
-// stopped. Each step goes to another instance than the one before. It must be answered with 200, or
-// with 503 and Retry-After. After 503 it is retried with the same key at the other instance until
-// the answer is 200.
+// stopped. The steps go to the gateway and to the second instance in turn. Each must be answered
+// with 200, or with 503 and Retry-After. After 503 it is retried with the same key at the other
+// place until the answer is 200.
 type crowd struct {
 	client *http.Client
-	at     map[string][2]string // the two instances of each service
+	at     map[string][2]string // the gateway, and the second instance of each service
 	stop   context.CancelFunc
 	gone   sync.WaitGroup
 
@@ -51,15 +51,15 @@ func newCrowd(t *testing.T, s *stack) *crowd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(one, two string) [2]string {
-		return [2]string{"https://127.0.0.1:" + s.ports[one], "https://127.0.0.1:" + s.ports[two]}
+	at := func(prefix, second string) [2]string {
+		return [2]string{"https://127.0.0.1:" + s.ports["8080"] + prefix, "https://127.0.0.1:" + s.ports[second]}
 	}
 	return &crowd{
 		client: &http.Client{Timeout: 30 * time.Second,
 			Transport: webtest.Transport(t, &http.Transport{
 				TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}}, "..")},
-		at: map[string][2]string{"auth": at("3000", "3100"), "user": at("3001", "3101"),
-			"rider": at("3002", "3102")},
+		at: map[string][2]string{"auth": at("/auth", "3100"), "user": at("/user", "3101"),
+			"rider": at("/rider", "3102")},
 		begun: map[string]time.Time{},
 	}
 }
@@ -116,9 +116,9 @@ func (c *crowd) ride(ctx context.Context, name string, n int, user, rider string
 }
 
 // repeat retries a step until it is answered with 200.
-func (c *crowd) repeat(ctx context.Context, instance int, service, path, body, token, key string) answer {
+func (c *crowd) repeat(ctx context.Context, first int, service, path, body, token, key string) answer {
 	begun := time.Now()
-	for try := instance; ; try++ {
+	for try := first; ; try++ {
 		a, err := c.call(ctx, http.MethodPost, c.at[service][try%2]+path, body, token, key)
 		switch {
 		case ctx.Err() != nil:
@@ -182,7 +182,7 @@ func (c *crowd) call(ctx context.Context, method, url, body, token, key string) 
 	return a, nil
 }
 
-// enter registers an account at one instance of authsvc and logs in at the other.
+// enter registers an account at the gateway, and logs in at the second instance of authsvc.
 func (c *crowd) enter(t *testing.T, email, role string) (authorization string) {
 	t.Helper()
 	const password = "a password that is long"

@@ -18,7 +18,7 @@ var writes = map[string][]string{
 	"keys": {"key-authsvc:/apart/authsvc", "key-usersvc:/apart/usersvc", "key-ridersvc:/apart/ridersvc",
 		"key-operator:/apart/operator", "key-nats:/apart/nats", "rides:/apart/rides", "services:/services"},
 	"certs": {"ca:/apart/ca", "key-nats:/apart/nats", "key-authsvc:/apart/authsvc", "key-usersvc:/apart/usersvc",
-		"key-ridersvc:/apart/ridersvc", "ca-cert:/ca"},
+		"key-ridersvc:/apart/ridersvc", "key-gateway:/apart/gateway", "ca-cert:/ca"},
 	"nats":    {"nats:/data"},
 	"authsvc": {"keys:/data"},
 	"ops":     {"backups:/backups"},

@@ -4,6 +4,7 @@ package deploy_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -37,6 +38,7 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	docker(t, "version")
 	s := &stack{project: project, env: append(os.Environ(), "COMPOSE_PROJECT_NAME="+project,
 		"PILLION_DOCKERFILE=bin/linux/Dockerfile", // which `make prebuilt` has written
+		fmt.Sprintf("PILLION_NET=10.%d.%d", 100+rand.IntN(100), rand.IntN(256)),
 		"USER=olga", "PILLION_DEMO=true"), // the accounts that the tests log in to
 		ports: map[string]string{}, proxy: webtest.Proxy(t, "..")}
 	switch {
@@ -52,7 +54,12 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 		s.ports[port] = s.freePort(t)
 		s.env = append(s.env, name+"="+s.ports[port])
 	}
-	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`))
+	standIn(t, find(t, "../"+file, `NATS_IMAGE: "(nats:[^"]+)"`), "../tools", "github.com/nats-io/nats-server/v2",
+		"/nats-server")
+	if text := read(t, "../"+file); strings.Contains(text, "CADDY_IMAGE") {
+		standIn(t, find(t, "../"+file, `CADDY_IMAGE: "(caddy:[^"]+)"`), "caddy", "github.com/caddyserver/caddy/v2/cmd/caddy",
+			"/usr/bin/caddy")
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := s.run("logs", "--no-color", "--tail=60")
@@ -65,24 +72,23 @@ func newStack(t *testing.T, project, file string, ports map[string]string) *stac
 	return s
 }
 
-// standIn builds the NATS image from the Go module unless the image exists, because there may be no
-// registry. It removes the image after the test, since users expect the published image under that
-// name.
-func standIn(t *testing.T, image string) {
+// standIn builds an image that has only a program of a Go module, at a path, unless the image
+// exists, because there may be no registry. It removes the image after the test, since users expect
+// the published image under that name.
+func standIn(t *testing.T, image, module, program, path string) {
 	t.Helper()
 	if exec.Command("docker", "image", "inspect", image).Run() == nil {
 		return
 	}
 	dir := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "nats-server"),
-		"github.com/nats-io/nats-server/v2")
-	build.Dir, build.Env = "../tools", append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux",
+	file := filepath.Join(dir, "program")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, program)
+	build.Dir, build.Env = module, append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux",
 		"GOARCH="+docker(t, "version", "-f", "{{.Server.Arch}}")) // of the engine
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build nats-server: %v\n%s", err, out)
+		t.Fatalf("build %s: %v\n%s", program, err, out)
 	}
-	const dockerfile = "FROM scratch\nCOPY nats-server /nats-server\n" +
-		"EXPOSE 4222 8222 6222\nENTRYPOINT [\"/nats-server\"]\n"
+	dockerfile := "FROM scratch\nCOPY program " + path + "\nENTRYPOINT [\"" + path + "\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -52,12 +52,27 @@ func TestOneVersionOfNATS(t *testing.T) {
 	}
 }
 
+// TestOneVersionOfCaddy checks that the gateway in containers and its stand-in for tests have the
+// same version.
+func TestOneVersionOfCaddy(t *testing.T) {
+	want := find(t, "caddy/go.mod", `github\.com/caddyserver/caddy/v2 v(\S+)`)
+	for file, pattern := range map[string]string{
+		"../docker-compose.cluster.yml": `CADDY_IMAGE: "caddy:(\S+)"`,
+		"../Dockerfile":                 `ARG CADDY_IMAGE=caddy:(\S+)`,
+	} {
+		if got := find(t, file, pattern); got != want {
+			t.Errorf("%s has Caddy %s, want %s", file, got, want)
+		}
+	}
+}
+
 // TestOneVersionOfGo checks that the tools and the images are built with the Go version of the
 // programs.
 func TestOneVersionOfGo(t *testing.T) {
 	want := find(t, "../go.mod", `(?m)^go (\S+)$`)
 	for file, pattern := range map[string]string{
 		"../tools/go.mod": `(?m)^go (\S+)$`,
+		"caddy/go.mod":    `(?m)^go (\S+)$`,
 		"../Dockerfile":   `(?m)^ARG GO_IMAGE=golang:([\d.]+)-alpine$`,
 	} {
 		if got := find(t, file, pattern); got != want {
@@ -72,7 +87,8 @@ func TestCompose(t *testing.T) {
 	for file, want := range map[string]int{
 		"../docker-compose.yml":         4, // NATS and three services
 		"../docker-compose.observe.yml": 3,
-		"../docker-compose.cluster.yml": 9, // three NATS servers, and two instances of each service
+		// three NATS servers, two instances of each service, and the gateway
+		"../docker-compose.cluster.yml": 10,
 	} {
 		compose := read(t, file)
 		if regexp.MustCompile(`(?m)^name:`).MatchString(compose) {

@@ -26,7 +26,8 @@ type commands struct {
 }
 
 type serve struct {
-	Addr setting.Addr `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address (default: ${default})."`
+	Addr setting.Addr   `name:"auth-addr" env:"AUTH_ADDR" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"Addresses:" help:"HTTP address (default: ${default})."`
+	Page setting.Switch `name:"page" env:"PILLION_PAGE" group:"Addresses:" help:"Also serve the page for people, /docs and /openapi.json, for a gateway that has the three services below /auth, /user and /rider."`
 	setting.Serving
 	setting.Keys
 	Key setting.Text `name:"service-key" env:"SERVICE_KEY_FILE" placeholder:"FILE" group:"Storage:" help:"Seed of authsvc's own nkey, mode 0600, created if missing; the keys of its auth callout are stored beside it (default: services/authsvc.nk in the data folder)."`
@@ -68,6 +69,9 @@ func (s serve) Run(ctx context.Context, env program.Env) error {
 				return nil, err
 			}
 			auth, err := b.Auth(s.Keys, s.HTTP, store, filepath.Dir(s.KeyPath()))
+			if err == nil && s.Page.On {
+				auth.Handler = b.Page(s.HTTP, s.Demo.On, auth)
+			}
 			return []wiring.Component{auth}, err
 		},
 	}.Run(ctx, env)

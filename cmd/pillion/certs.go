@@ -27,7 +27,7 @@ type initCerts struct {
 
 // errNoHolder means that --for has an unknown name.
 var errNoHolder = fault.New(fault.Invalid, "certificate_holder",
-	"There are certificates for nats, authsvc, usersvc, ridersvc and pillion. Choose some of these with --for.")
+	"There are certificates for nats, authsvc, usersvc, ridersvc, gateway and pillion. Choose some of these with --for.")
 
 // holders returns the servers with the given names, and their host names on one machine, in
 // containers and in a cluster.
@@ -39,7 +39,7 @@ func holders(names, more []string) (all []trialca.Holder, err error) {
 			h.Hosts, h.Peer = append(h.Hosts, "nats-1", "nats-2", "nats-3"), true
 		case "authsvc", "usersvc", "ridersvc":
 			h.Hosts = append(h.Hosts, name+"-1", name+"-2") // for their load balancer
-		case "pillion":
+		case "pillion", "gateway":
 		default:
 			return nil, errNoHolder
 		}

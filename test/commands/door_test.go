@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
 	"github.com/example/pillion/web/webtest"
@@ -171,6 +172,26 @@ func TestOneAddressEncrypted(t *testing.T) {
 	text, err := io.ReadAll(stream.body)
 	if err != nil || !strings.Contains(string(text), `"reason":"booking_over"`) {
 		t.Errorf("the stream is %s (%v)", text, err)
+	}
+}
+
+// TestPageOfAuthsvc has authsvc serve the page, for a gateway. There is no NATS.
+func TestPageOfAuthsvc(t *testing.T) {
+	t.Parallel()
+	start := func(args ...string) *proctest.Program {
+		return proctest.Start(t, "authsvc", append(args, "--data="+t.TempDir(), "--auth-addr=127.0.0.1:0",
+			"--ops-addr=127.0.0.1:0", "--nats-url=nats://"+bustest.FreeAddr(t))...)
+	}
+	p := start("--page")
+	for path, want := range map[string]int{"/": 200, "/docs": 200, "/public-key": 503} {
+		if status, text := proctest.Get(t, p.At["authsvc"]+path); status != want {
+			t.Errorf("%s is answered %d %.80s, want %d", path, status, text, want)
+		}
+	}
+	for serves, p := range map[bool]*proctest.Program{true: p, false: start()} {
+		if _, metrics := proctest.Get(t, p.At["ops"]+"/metrics"); strings.Contains(metrics, `service="door"`) != serves {
+			t.Errorf("it serves the page: %v, want %v", !serves, serves)
+		}
 	}
 }
 

@@ -2,7 +2,8 @@
 // document of all calls and a page to read it.
 //
 // Make the handler with [New]. It passes each request to the handler that also serves the port of
-// its service, so limits, metrics and the log count it once, and under the same route.
+// its service, so limits, metrics and the log count it once, and under the same route. Where a
+// gateway does that for services in processes of their own, [Beside] makes the rest.
 //
 // The document, openapi.json, consists of the documents of the services. Run go generate after you
 // have changed one of them.
@@ -43,6 +44,22 @@ func New(s Services, demo bool, c web.RouterConfig) http.Handler {
 			}
 		}
 		own.ServeHTTP(w, r)
+	})
+}
+
+// Beside returns a handler that serves the page, /openapi.json and /docs itself, and leaves all
+// other paths to a service. It registers the metrics of these, once. The page works only at an
+// address that has the three services below their prefixes. demo says whether the demo accounts may
+// sign in.
+func Beside(s http.Handler, demo bool, c web.RouterConfig) http.Handler {
+	own := routes(c)
+	page.Mount(own, page.Setup{Demo: demo})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if own.Match(chi.NewRouteContext(), http.MethodGet, r.URL.EscapedPath()) {
+			own.ServeHTTP(w, r)
+			return
+		}
+		s.ServeHTTP(w, r)
 	})
 }
 

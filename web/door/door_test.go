@@ -84,6 +84,33 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// TestBeside asks for the page and for what a service has, of a service with the page beside it.
+func TestBeside(t *testing.T) {
+	service := web.NewRouter(web.RouterConfig{Service: "authsvc"})
+	service.Get("/public-key", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "a key") })
+	h := house{door: door.Beside(service, true, web.RouterConfig{Service: "door"})}
+	for _, c := range []struct {
+		target string
+		status int
+		body   string // begins so
+	}{
+		{"/", 200, "<!doctype html>"},
+		{"/page.json", 200, `{"demo":true,"board":false}`},
+		{"/assets/0/main.js", 404, "There is nothing at this path."},
+		{"/openapi.json", 200, "{"},
+		{"/docs", 200, "<!doctype html>"},
+		{"/public-key", 200, "a key"},
+		{"/auth/public-key", 404, "There is nothing at this path."},
+		{"/nothing", 404, "There is nothing at this path."},
+	} {
+		w := h.get(c.target)
+		if text := strings.ToLower(strings.TrimSpace(w.Body.String())); w.Code != c.status ||
+			!strings.HasPrefix(text, strings.ToLower(c.body)) {
+			t.Errorf("%s: %d %.80q, want %d %q", c.target, w.Code, w.Body, c.status, c.body)
+		}
+	}
+}
+
 // TestCountedOnce checks that the metrics and the log have a request once, as if it had come to the
 // service's own port.
 func TestCountedOnce(t *testing.T) {

@@ -21,6 +21,12 @@ func (b *Base) Door(h setting.HTTP, demo bool, auth, user, rider, board Componen
 	return door.New(services, demo, b.router(h, "door"))
 }
 
+// Page returns the handler of authsvc with the page beside it, for a gateway that does the rest of
+// a door.
+func (b *Base) Page(h setting.HTTP, demo bool, auth Component) http.Handler {
+	return door.Beside(auth.Handler, demo, b.router(h, "door"))
+}
+
 // router returns the configuration of a router that is no service's.
 func (b *Base) router(h setting.HTTP, name string) web.RouterConfig {
 	return web.RouterConfig{
