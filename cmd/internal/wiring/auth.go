@@ -329,6 +329,7 @@ func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Auth
 	return &orders.Handler{
 		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
 		UpdateKeys: authority.ChangeKeys,
+		LastEvent:  authority.LastEvent,
 		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
 		EndRides:   endRides(conn),
 	}
