@@ -290,8 +290,8 @@ func TestRefusalsAreCounted(t *testing.T) {
 		"# TYPE pillion_tokens_refused_total counter\n")
 	for _, reason := range []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired",
 		"not_yet_valid", "lifetime",
-		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "no_keys", "no_revocations", "clock",
-		"undecided"} {
+		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "old_rule", "no_keys", "no_revocations",
+		"clock", "undecided"} {
 		fmt.Fprintf(&text, "pillion_tokens_refused_total{reason=%q} %d\n", reason, want[reason])
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(text.String()),
