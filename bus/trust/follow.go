@@ -10,10 +10,10 @@ import (
 	"github.com/example/pillion/bus"
 )
 
-// follow reads a bucket until ctx ends, and begins again whenever that breaks. At each beginning it
+// Follow reads a bucket until ctx ends, and begins again whenever that breaks. At each beginning it
 // calls open, which returns the sequence to read from and what takes the messages. An error of take
 // ends the session. what names the watch in the log.
-func follow(
+func Follow(
 	ctx context.Context, c *bus.Conn, what string, bucket *bus.Bucket,
 	open func(*jetstream.StreamInfo) (from uint64, take func(bus.Message) error),
 ) {

@@ -137,7 +137,7 @@ func (w *RevocationWatch) Ready(context.Context) error {
 
 // follow reads from where the set ends until ctx ends.
 func (w *RevocationWatch) follow(ctx context.Context) {
-	follow(ctx, w.conn, "revocation", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
+	Follow(ctx, w.conn, "revocation", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
 		generation, seen := w.adopt(info)
 		return seen + 1, func(m bus.Message) error {
 			if !w.take(generation, m) {
