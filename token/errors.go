@@ -108,8 +108,8 @@ func refuse(r reason, detail string) error {
 
 // Reason returns why a token was refused, as a metric label: malformed, type, algorithm,
 // unknown_key, signature, expired, not_yet_valid, lifetime, issuer, audience, role, retired_key,
-// compromised_key, revoked, old_rule, no_keys, no_revocations, clock or undecided. It is "" for nil,
-// and undecided for an error of another package.
+// compromised_key, revoked, old_rule, no_keys, no_revocations, clock or undecided. It is "" for
+// nil, and undecided for an error of another package.
 func Reason(err error) string {
 	var r *refusal
 	switch {

@@ -76,9 +76,8 @@ func TestUpgradeClosesTheOldRule(t *testing.T) {
 		authority := trust.NewAuthority(conn, key, filepath.Join(t.TempDir(), "published.jwt"))
 		change := func(do func(*token.KeySet) *token.KeySet) {
 			t.Helper()
-			if _, _, err := authority.ChangeKeys(t.Context(), func(set *token.KeySet, _ time.Time) (*token.KeySet, error) {
-				return do(set), nil
-			}); err != nil {
+			if _, _, err := authority.ChangeKeys(t.Context(),
+				func(set *token.KeySet, _ time.Time) (*token.KeySet, error) { return do(set), nil }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -110,10 +109,11 @@ func TestUpgradeClosesTheOldRule(t *testing.T) {
 		p.shows(t, "what was stored behind the signed sequence", between, "")
 		write(1, after, booking.Requested)
 		write(2, stored, booking.Cancelled)
-		if _, err := ledgertest.NewDesk(t, p.Ledger).Book(t.Context(), user.Command(), since, booking.Trip{}); err != nil {
+		desk := ledgertest.NewDesk(t, p.Ledger)
+		if _, err := desk.Book(t.Context(), user.Command(), since, booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ledgertest.NewDesk(t, p.Ledger).Cancel(t.Context(), user.Command(), during, ""); err != nil {
+		if _, err := desk.Cancel(t.Context(), user.Command(), during, ""); err != nil {
 			t.Errorf("an old booking does not go on: %v", err)
 		}
 		wait.Until(t, "three refusals are recorded", func() bool { return len(reasonsIn(t, conn)) == 3 })

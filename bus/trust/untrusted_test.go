@@ -314,8 +314,8 @@ func testAuthsvcMends(t *testing.T, e *bustest.Env) {
 }
 
 // TestAnOlderAuthsvcOpensNothing has the first authsvc of a system close the old rule, and an older
-// one, which does not know of that, publish the keys again. Nobody who knows better believes it, and
-// authsvc publishes what it knows: a running one at once, another one when it starts.
+// one, which does not know of that, publish the keys again. Who knows better does not believe it,
+// and authsvc publishes what it knows: a running one at once, another one when it starts.
 func TestAnOlderAuthsvcOpensNothing(t *testing.T) {
 	bustest.Virtual(t, testAnOlderAuthsvcOpensNothing)
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/example/pillion/token/trustkey"
 )
 
-// TestRecordsOfSomebodyElse has somebody with the operator's key store an account and a session that
-// nobody asks for. authsvc is unready because of each until it is gone, and names its key.
+// TestRecordsOfSomebodyElse has somebody with the operator's key store an account and a session
+// that nobody asks for. authsvc is unready because of each until it is gone, and names its key.
 func TestRecordsOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
