@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/authsvc"
@@ -76,9 +75,6 @@ func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision ui
 // get is Get. early says that there may be many like it.
 func (b *Bucket) get(ctx context.Context, key string, early bool) (value []byte, revision uint64, err error) {
 	stored, revision, err := b.Bucket.Get(ctx, key)
-	if errors.Is(err, bus.ErrNoKey) {
-		b.accept(key, revision)
-	}
 	if err != nil {
 		return nil, revision, err
 	}
@@ -86,18 +82,7 @@ func (b *Bucket) get(ctx context.Context, key string, early bool) (value []byte,
 		b.refuse(key, revision, early)
 		return nil, revision, fmt.Errorf("bucket %s, key %s: %w", b.name, key, err)
 	}
-	b.accept(key, revision)
 	return value, revision, nil
-}
-
-// accept notes that the value of a key is not refused any more. revision is 0 for a key without
-// any.
-func (b *Bucket) accept(key string, revision uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if revision == 0 || b.refused[key] <= revision {
-		delete(b.refused, key)
-	}
 }
 
 // refuse notes that a value is refused. It counts and logs each one once.
@@ -122,14 +107,25 @@ func (b *Bucket) refuse(key string, revision uint64, early bool) {
 // Ready returns nil, or which value is refused, as long as it is in the bucket.
 func (b *Bucket) Ready(ctx context.Context) error {
 	b.mu.Lock()
-	keys := slices.Sorted(maps.Keys(b.refused))
+	refused := maps.Clone(b.refused)
 	b.mu.Unlock()
-	for _, key := range keys { // nothing announces that a message was purged, or has aged
+	for _, key := range slices.Sorted(maps.Keys(refused)) {
+		// nothing announces that a message was purged, or has aged
 		if _, _, err := b.Get(ctx, key); err != nil && !errors.Is(err, bus.ErrNoKey) {
 			return err
 		}
+		b.forget(key, refused[key])
 	}
 	return nil
+}
+
+// forget forgets a refused value, unless another one is refused meanwhile.
+func (b *Bucket) forget(key string, revision uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refused[key] == revision {
+		delete(b.refused, key)
+	}
 }
 
 // Watch reads the bucket until ctx ends, and then returns nil. So a value that somebody else has
@@ -137,12 +133,12 @@ func (b *Bucket) Ready(ctx context.Context) error {
 func (b *Bucket) Watch(ctx context.Context) error {
 	var created time.Time
 	var seen uint64
-	trust.Follow(ctx, b.conn, b.name, b.Bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
-		if !info.Created.Equal(created) || info.State.LastSeq < seen { // another bucket
-			created, seen = info.Created, 0
+	trust.Follow(ctx, b.conn, b.name, b.Bucket, func(now time.Time, last uint64) (uint64, func(bus.Message) error) {
+		if !now.Equal(created) || last < seen { // another bucket
+			created, seen = now, 0
 		}
 		return seen + 1, func(m bus.Message) error {
-			err := b.look(ctx, m, m.Seq <= info.State.LastSeq)
+			err := b.look(ctx, m, m.Seq <= last)
 			if err == nil {
 				seen = m.Seq
 			}
@@ -158,7 +154,6 @@ func (b *Bucket) look(ctx context.Context, m bus.Message, early bool) error {
 	key := strings.TrimPrefix(m.Subject, b.Subject(""))
 	_, err := b.open(key, m.Data)
 	if err == nil || m.Header.Get(bus.HeaderOperation) != "" {
-		b.accept(key, m.Seq)
 		return nil
 	}
 	if _, _, err = b.get(ctx, key, early); errors.Is(err, errUnbound) || errors.Is(err, bus.ErrNoKey) {

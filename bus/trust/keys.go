@@ -152,10 +152,10 @@ func (w *KeyWatch) forgotten() bool { return w.known.Load().forgets }
 
 // follow takes every change as it comes, until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	Follow(ctx, w.conn, "key", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
-		return max(info.State.LastSeq, 1), func(m bus.Message) error {
+	Follow(ctx, w.conn, "key", w.bucket, func(created time.Time, last uint64) (uint64, func(bus.Message) error) {
+		return max(last, 1), func(m bus.Message) error {
 			if m.Subject == w.bucket.Subject(bus.JWKSKey) {
-				w.take(info.Created, m)
+				w.take(created, m)
 			}
 			return nil
 		}
