@@ -17,7 +17,7 @@ import (
 // bind returns a bucket whose values only authsvc can write.
 func bind(c *bus.Conn, bucket string) *bound.Bucket {
 	key := bytes.Repeat([]byte{7}, bound.KeySize)
-	return bound.Bind(c.Bucket(bucket), bucket, key, slog.New(slog.DiscardHandler), nil)
+	return bound.Bind(c, bucket, key, slog.New(slog.DiscardHandler), nil)
 }
 
 // TestAForgedAccountLogsNobodyIn writes the account of somebody else straight into the bucket, with

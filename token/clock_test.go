@@ -29,7 +29,7 @@ func TestClockThatIsOff(t *testing.T) {
 		if _, err := v.Verify(t.Context(), good); !errors.Is(err, want) {
 			t.Errorf("%s: a good one: %v, want %v", when, err, want)
 		}
-		if _, err := v.VerifyAccessAt(t.Context(), good, a.Now()); err != nil {
+		if _, err := v.VerifyAccessAt(t.Context(), good, a.Now(), 1); err != nil {
 			t.Errorf("%s: an event's: %v", when, err)
 		}
 	}

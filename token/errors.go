@@ -68,6 +68,7 @@ const (
 	retiredKey     reason = "retired_key"     // iat is after the key retired
 	compromisedKey reason = "compromised_key" // its key was compromised
 	revokedToken   reason = "revoked"         // the token was revoked
+	oldRule        reason = "old_rule"        // it is in an event behind KeySet.OldRuleUntil
 	noKeys         reason = "no_keys"         // ErrNoKeys
 	noRevocations  reason = "no_revocations"  // ErrNoRevocations
 	clockOff       reason = "clock"           // ErrClock
@@ -77,7 +78,7 @@ const (
 // RefusalReasons returns what Reason returns for an ErrInvalid.
 func RefusalReasons() (all []string) {
 	for _, r := range []reason{malformed, wrongType, algorithm, unknownKey, signature, expired, notYetValid, lifetime,
-		issuer, audience, role, retiredKey, compromisedKey, revokedToken} {
+		issuer, audience, role, retiredKey, compromisedKey, revokedToken, oldRule} {
 		all = append(all, string(r))
 	}
 	return all
@@ -107,8 +108,8 @@ func refuse(r reason, detail string) error {
 
 // Reason returns why a token was refused, as a metric label: malformed, type, algorithm,
 // unknown_key, signature, expired, not_yet_valid, lifetime, issuer, audience, role, retired_key,
-// compromised_key, revoked, no_keys, no_revocations, clock or undecided. It is "" for nil, and
-// undecided for an error of another package.
+// compromised_key, revoked, old_rule, no_keys, no_revocations, clock or undecided. It is "" for
+// nil, and undecided for an error of another package.
 func Reason(err error) string {
 	var r *refusal
 	switch {

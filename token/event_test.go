@@ -29,7 +29,7 @@ func TestEventTokens(t *testing.T) {
 				}
 				c, err = v.Verify(t.Context(), event)
 				wantRefused(t, fmt.Sprint(role, "'s event token in a request, by the verifier of ", name), "type", c, err)
-				c, err = v.VerifyAccessAt(t.Context(), event, time.Now())
+				c, err = v.VerifyAccessAt(t.Context(), event, time.Now(), 1)
 				wantRefused(t, fmt.Sprint(role, "'s event token in an old event"), "type", c, err)
 				c, err = v.VerifyAt(t.Context(), outer, time.Now())
 				wantRefused(t, fmt.Sprint(role, "'s own token in an event"), "type", c, err)

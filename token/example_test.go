@@ -58,7 +58,7 @@ func Example() {
 	now = now.Add(time.Hour)
 	_, err = verifier.Verify(ctx, signed)
 	fmt.Println("an hour later:", errors.Is(err, token.ErrInvalid), token.Reason(err))
-	claims, err = verifier.VerifyAccessAt(ctx, signed, stored)
+	claims, err = verifier.VerifyAccessAt(ctx, signed, stored, 1)
 	fmt.Println("as the token of an event then:", claims.Subject, err)
 
 	// Output:

@@ -30,7 +30,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		if said := fault.From(err).Message; said != "Invalid token" {
 			t.Errorf("%s: the client is told %q", f.Name, said)
 		}
-		c, err = v.VerifyAccessAt(t.Context(), f.Token, a.Now())
+		c, err = v.VerifyAccessAt(t.Context(), f.Token, a.Now(), 1)
 		wantRefused(t, f.Name+", as an event", f.Reason, c, err)
 	}
 	if len(seen) < 500 {

@@ -25,14 +25,15 @@ const (
 
 // The faults of a text. They never quote it.
 var (
-	errSyntax   = errors.New("it is not strict JSON")
-	errTrailing = errors.New("something follows the JSON value")
-	errTwice    = errors.New("an object has a name twice")
-	errDeep     = errors.New("it is nested too deeply")
-	errNotObj   = errors.New("it is not a JSON object")
-	errNotText  = errors.New("a value is not a string")
-	errNotTime  = errors.New("a time is not an integer within 0 to 2^33")
-	errNotArray = errors.New("a value is not an array")
+	errSyntax      = errors.New("it is not strict JSON")
+	errTrailing    = errors.New("something follows the JSON value")
+	errTwice       = errors.New("an object has a name twice")
+	errDeep        = errors.New("it is nested too deeply")
+	errNotObj      = errors.New("it is not a JSON object")
+	errNotText     = errors.New("a value is not a string")
+	errNotTime     = errors.New("a time is not an integer within 0 to 2^33")
+	errNotSequence = errors.New("a sequence is not an integer of 64 bits")
+	errNotArray    = errors.New("a value is not an array")
 )
 
 // scan reads the whole of data as one object. It calls field for each name; field must read or skip
@@ -106,6 +107,19 @@ func (s scanner) seconds() (int64, error) {
 		return 0, errNotTime
 	}
 	return int64(n), nil
+}
+
+// sequence reads a number of a message in a stream.
+func (s scanner) sequence() (uint64, error) {
+	t, err := s.next(jsontext.KindNumber, errNotSequence)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(t.String(), 10, 64)
+	if err != nil {
+		return 0, errNotSequence
+	}
+	return n, nil
 }
 
 // skip reads one value of any kind.

@@ -17,6 +17,8 @@ import (
 type KeySet struct {
 	keys []Key
 	byID map[string]int
+
+	oldRuleUntil *uint64 // see OldRuleUntil; nil: the old rule is open
 }
 
 // MaxKeys bounds a set. A set keeps retired keys for as long as the ledger keeps events.
@@ -89,6 +91,36 @@ func (s *KeySet) Active(now time.Time) (Key, bool) {
 // Keys returns a copy of the keys, in their order.
 func (s *KeySet) Keys() []Key { return slices.Clone(s.keys) }
 
+// OldRuleUntil returns the sequence of the ledger after which [Verifier.VerifyAccessAt] refuses
+// every event. closed is false while there is none.
+func (s *KeySet) OldRuleUntil() (seq uint64, closed bool) {
+	if s.oldRuleUntil == nil {
+		return 0, false
+	}
+	return *s.oldRuleUntil, true
+}
+
+// CloseOldRule returns the set whose old rule ends at a sequence. It returns the same set if that
+// ends there already, or before: what is closed is never opened again.
+func (s *KeySet) CloseOldRule(seq uint64) *KeySet {
+	if until, closed := s.OldRuleUntil(); closed && until <= seq {
+		return s
+	}
+	changed := *s
+	changed.oldRuleUntil = &seq
+	return &changed
+}
+
+// with returns a set of other keys that is otherwise the same. Errors are those of NewKeySet.
+func (s *KeySet) with(keys ...Key) (*KeySet, error) {
+	changed, err := NewKeySet(keys...)
+	if err != nil {
+		return nil, err
+	}
+	changed.oldRuleUntil = s.oldRuleUntil
+	return changed, nil
+}
+
 // times returns the times of a key by their names in JSON.
 func (k *Key) times() iter.Seq2[string, *time.Time] {
 	return func(yield func(string, *time.Time) bool) {
@@ -123,8 +155,9 @@ func wireTime(t time.Time) *int64 {
 // JWKS returns the set in JSON (RFC 7517). ParseJWKS reads it back.
 func (s *KeySet) JWKS() []byte {
 	doc := struct {
-		Keys []jwk `json:"keys"`
-	}{Keys: make([]jwk, len(s.keys))}
+		Keys         []jwk   `json:"keys"`
+		OldRuleUntil *uint64 `json:"old_rule_until,omitempty"`
+	}{make([]jwk, len(s.keys)), s.oldRuleUntil}
 	for i, k := range s.keys {
 		doc.Keys[i] = jwk{
 			Kty: "RSA", Use: "sig", Alg: "RS256", Kid: k.ID, N: modulusText(k.Public), E: exponentText,
@@ -153,26 +186,31 @@ func ParseJWKS(data []byte) (*KeySet, error) {
 		return nil, ErrKeySet.Because(errors.New("it is longer than 256 KiB"))
 	}
 	var keys []Key
+	var rest KeySet
 	err := scan(data, func(sc scanner, name string) error {
-		if name != "keys" {
-			if foldsTo(name, "keys") {
-				return errFold
-			}
-			return sc.skip()
+		switch {
+		case name == "keys":
+			return sc.array(func() error {
+				k, err := sc.key()
+				if err != nil {
+					return fmt.Errorf("key %d: %w", len(keys)+1, err)
+				}
+				keys = append(keys, k)
+				return nil
+			})
+		case name == "old_rule_until":
+			seq, err := sc.sequence()
+			rest.oldRuleUntil = &seq
+			return err
+		case foldsTo(name, "keys", "old_rule_until"):
+			return errFold
 		}
-		return sc.array(func() error {
-			k, err := sc.key()
-			if err != nil {
-				return fmt.Errorf("key %d: %w", len(keys)+1, err)
-			}
-			keys = append(keys, k)
-			return nil
-		})
+		return sc.skip()
 	})
 	if err != nil {
 		return nil, ErrKeySet.Because(err)
 	}
-	return NewKeySet(keys...)
+	return rest.with(keys...)
 }
 
 // jwkNames are the members of a JWK that ParseJWKS knows.

@@ -138,7 +138,7 @@ func TestNewKeyIsFetched(t *testing.T) {
 		v := verifier(t, token.Config{Keys: keys, Now: clock.Now})
 		verify := func(raw string) (token.Claims, error) {
 			if name == "event" {
-				return v.VerifyAccessAt(t.Context(), raw, clock.Now())
+				return v.VerifyAccessAt(t.Context(), raw, clock.Now(), 1)
 			}
 			return v.Verify(t.Context(), raw)
 		}
@@ -196,7 +196,7 @@ func TestUnknownKeyOfAnEvent(t *testing.T) {
 			if tt.fetched != nil {
 				src.answer(tt.fetched, nil)
 			}
-			c, err := v.VerifyAccessAt(t.Context(), raw, stored)
+			c, err := v.VerifyAccessAt(t.Context(), raw, stored, 1)
 			if tt.want == undecided {
 				wantUndecided(t, "the event", token.ErrUndecided, err, c)
 			} else {
@@ -205,7 +205,7 @@ func TestUnknownKeyOfAnEvent(t *testing.T) {
 			if n := src.fetches() - before; n != tt.fetches {
 				t.Errorf("%d fetches, want %d", n, tt.fetches)
 			}
-			c, err = v.VerifyAccessAt(t.Context(), expiredThen, stored)
+			c, err = v.VerifyAccessAt(t.Context(), expiredThen, stored, 1)
 			wantRefused(t, "one that had expired when it was stored", "expired", c, err)
 		})
 	}
@@ -228,12 +228,12 @@ func TestUndecidedIsDecidedLater(t *testing.T) {
 		keys := token.NewRemoteKeys(nil, 0, clock.Now)
 		v := verifier(t, token.Config{Keys: keys, Now: clock.Now})
 		changed := keys.Changed()
-		c, err := v.VerifyAccessAt(t.Context(), raw, start)
+		c, err := v.VerifyAccessAt(t.Context(), raw, start, 1)
 		wantUndecided(t, "without a set", token.ErrNoKeys, err, c)
 		keys.Offer(keySet(t, tokentest.KeyOf(&a.Other.PublicKey)))
 		<-changed
 		changed = keys.Changed()
-		c, err = v.VerifyAccessAt(t.Context(), raw, start)
+		c, err = v.VerifyAccessAt(t.Context(), raw, start, 1)
 		wantUndecided(t, "with an old set", token.ErrUndecided, err, c)
 		select {
 		case <-changed:
@@ -243,7 +243,7 @@ func TestUndecidedIsDecidedLater(t *testing.T) {
 		clock.Advance(6 * second)
 		keys.Offer(tt.next)
 		<-changed
-		c, err = v.VerifyAccessAt(t.Context(), raw, start)
+		c, err = v.VerifyAccessAt(t.Context(), raw, start, 1)
 		wantRefused(t, tt.name, tt.want, c, err)
 	}
 }
@@ -365,7 +365,7 @@ func TestOfferDuringAFetch(t *testing.T) {
 		raw := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
 		result := make(chan error)
 		go func() {
-			_, err := v.VerifyAccessAt(t.Context(), raw, stored)
+			_, err := v.VerifyAccessAt(t.Context(), raw, stored, 1)
 			result <- err
 		}()
 		synctest.Wait()
@@ -405,7 +405,7 @@ func TestContextEndsInAFetch(t *testing.T) {
 			if event {
 				verify = func(ctx context.Context, raw string) (token.Claims,
 					error) {
-					return v.VerifyAccessAt(ctx, raw, time.Now())
+					return v.VerifyAccessAt(ctx, raw, time.Now(), 1)
 				}
 			}
 			c, err := verify(ctx, a.Token(token.User, tokentest.Ulla, "ulla@example.com"))
@@ -477,6 +477,6 @@ func TestStaticKeys(t *testing.T) {
 	raw := a.Raw(a.Private, strings.Replace(a.Header(), token.Thumbprint(&a.Private.PublicKey), strings.Repeat("A", 43),
 		1),
 		a.Claims("user", tokentest.Ulla, "ulla@example.com", a.Now(), a.Now().Add(time.Hour)))
-	c, err := a.Verifier().VerifyAccessAt(t.Context(), raw, a.Now())
+	c, err := a.Verifier().VerifyAccessAt(t.Context(), raw, a.Now(), 1)
 	wantRefused(t, "an unknown key", "unknown_key", c, err)
 }

@@ -132,7 +132,7 @@ func TestRevokedEvents(t *testing.T) {
 				Revocations: revoked(tt.complete, tt.by...)})
 			for _, how := range []string{"uncached", "cached"} {
 				what := fmt.Sprintf("%s, %s, read at %s", tt.name, how, now)
-				c, err := v.VerifyAccessAt(t.Context(), raw, tt.stored)
+				c, err := v.VerifyAccessAt(t.Context(), raw, tt.stored, 1)
 				if tt.want == undecided {
 					wantUndecided(t, what, token.ErrUndecided, err, c)
 					continue
@@ -152,7 +152,7 @@ func TestARequestBeforeItsRevocationMakesAGoodEvent(t *testing.T) {
 	v := verifier(t, token.Config{Keys: a.Keys(), Revocations: revoked(at.Add(time.Hour),
 		token.Revocation{Session: session, At: at})})
 	for before := time.Duration(0); before < 5*second; before += 100 * time.Millisecond {
-		c, err := v.VerifyAccessAt(t.Context(), raw, at.Add(-before).Add(15*second))
+		c, err := v.VerifyAccessAt(t.Context(), raw, at.Add(-before).Add(15*second), 1)
 		wantRefused(t, fmt.Sprintf("let in %v before the revocation", before), "", c, err)
 	}
 }
@@ -175,7 +175,7 @@ func TestRevocationsNotLoaded(t *testing.T) {
 		a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))))
 	wantRefused(t, "a forged token", "signature", c, err)
 	c, err = v.VerifyAccessAt(t.Context(), a.Raw(a.Other, a.Header(),
-		a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))), start)
+		a.Claims("user", account, "ulla@example.com", start, start.Add(time.Hour))), start, 1)
 	wantRefused(t, "a forged event does not wait", "signature", c, err)
 
 	set.Complete(start)

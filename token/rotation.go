@@ -43,7 +43,7 @@ func (s *KeySet) WithNext(k Key, now time.Time) (*KeySet, error) {
 	if len(s.keys) >= MaxKeys {
 		return nil, ErrTooManyKeys
 	}
-	return NewKeySet(append(s.Keys(), Key{ID: k.ID, Public: k.Public, PublishedAt: now})...)
+	return s.with(append(s.Keys(), Key{ID: k.ID, Public: k.Public, PublishedAt: now})...)
 }
 
 // HasNext reports whether the set has a next key whose ActiveFrom is undecided.
@@ -61,14 +61,14 @@ func (s *KeySet) Rotate(now time.Time) (*KeySet, error) {
 	last, ok := s.last()
 	if !ok {
 		keys[i].ActiveFrom = now
-		return NewKeySet(keys...)
+		return s.with(keys...)
 	}
 	from := now.Add(RotationLead)
 	if earliest := keys[last].ActiveFrom.Add(time.Second); from.Before(earliest) {
 		from = earliest
 	}
 	keys[i].ActiveFrom, keys[last].RetiredAt = from, from
-	return NewKeySet(keys...)
+	return s.with(keys...)
 }
 
 // Adopt returns the set in which k is active from now on and all other active and next keys retire
@@ -87,7 +87,7 @@ func (s *KeySet) Adopt(k Key, now time.Time) (*KeySet, error) {
 			keys[i].RetiredAt = now
 		}
 	}
-	return NewKeySet(append(keys, Key{ID: k.ID, Public: k.Public, PublishedAt: now, ActiveFrom: now})...)
+	return s.with(append(keys, Key{ID: k.ID, Public: k.Public, PublishedAt: now, ActiveFrom: now})...)
 }
 
 // Retire returns the set in which the named keys are compromised as of a time, which must not be in
@@ -109,7 +109,7 @@ func (s *KeySet) Retire(now, asOf time.Time, kids ...string) (*KeySet, error) {
 		}
 	}
 	closeGaps(keys, now)
-	changed, err := NewKeySet(keys...)
+	changed, err := s.with(keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (s *KeySet) succeed(now time.Time) (*KeySet, error) {
 	}
 	keys := s.Keys()
 	keys[next].ActiveFrom = now
-	return NewKeySet(keys...)
+	return s.with(keys...)
 }
 
 // Forget returns the set without the keys that stopped signing before a time. It returns the same
@@ -174,15 +174,21 @@ func (s *KeySet) Forget(before time.Time) (*KeySet, error) {
 	if len(keys) == len(s.keys) || len(keys) == 0 {
 		return s, nil
 	}
-	return NewKeySet(keys...)
+	return s.with(keys...)
 }
 
-// Published returns the set without the compromised keys, for readers that do not know
-// CompromisedAt. It returns ErrKeySet if no key is left.
+// Published returns the set for readers that only verify tokens: without the compromised keys,
+// because they do not know CompromisedAt, and without OldRuleUntil. It returns ErrKeySet if no key
+// is left.
 func (s *KeySet) Published() (*KeySet, error) {
 	keys := slices.DeleteFunc(s.Keys(), func(k Key) bool { return !k.CompromisedAt.IsZero() })
 	if len(keys) == len(s.keys) {
-		return s, nil
+		if s.oldRuleUntil == nil {
+			return s, nil
+		}
+		public := *s
+		public.oldRuleUntil = nil
+		return &public, nil
 	}
 	if len(keys) == 0 {
 		return nil, ErrKeySet.Because(errors.New("all of its keys are compromised"))
@@ -211,11 +217,14 @@ func (s *KeySet) last() (int, bool) {
 }
 
 // ChangesThePast reports whether the set, stored at a time, retires or compromises a key as of a
-// time for which events may have been verified by the set before it. before is nil for the first
-// set.
+// time for which events may have been verified by the set before it, or ends the old rule earlier:
+// events may have been verified by that since. before is nil for the first set.
 func (s *KeySet) ChangesThePast(before *KeySet, stored time.Time) bool {
 	if before == nil {
 		return false
+	}
+	if until, closed := s.OldRuleUntil(); closed && before.CloseOldRule(until) != before {
+		return true
 	}
 	settled := stored.Add(-ChangeDelay)
 	earlier := func(was, is time.Time) bool {

@@ -194,10 +194,10 @@ func TestCompromisedKey(t *testing.T) {
 		t.Errorf("a request: %v", err)
 	}
 	last := key.CompromisedAt.Add(token.EventLeeway)
-	if _, err := v.VerifyAccessAt(t.Context(), raw, last); err != nil {
+	if _, err := v.VerifyAccessAt(t.Context(), raw, last, 1); err != nil {
 		t.Errorf("an event of before: %v", err)
 	}
-	if _, err := v.VerifyAccessAt(t.Context(), raw, last.Add(time.Nanosecond)); token.Reason(err) != "compromised_key" {
+	if _, err := v.VerifyAccessAt(t.Context(), raw, last.Add(time.Nanosecond), 1); token.Reason(err) != "compromised_key" {
 		t.Errorf("an event of after: %v", err)
 	}
 }
@@ -212,16 +212,16 @@ func TestEventsWaitForKeyChanges(t *testing.T) {
 	v := verifier(t, token.Config{Keys: keys, Now: func() time.Time { return clock }})
 	keys.Offer(a.KeySet())
 	stored := start.Add(token.EventLeeway - token.ChangeDelay)
-	if _, err := v.VerifyAccessAt(t.Context(), raw, stored); err != nil {
+	if _, err := v.VerifyAccessAt(t.Context(), raw, stored, 1); err != nil {
 		t.Errorf("the last that can be judged: %v", err)
 	}
 	stored = stored.Add(time.Nanosecond)
-	if _, err := v.VerifyAccessAt(t.Context(), raw, stored); !errors.Is(err, token.ErrUndecided) {
+	if _, err := v.VerifyAccessAt(t.Context(), raw, stored, 1); !errors.Is(err, token.ErrUndecided) {
 		t.Errorf("the first that cannot: %v", err)
 	}
 	clock = clock.Add(time.Second)
 	keys.Offer(a.KeySet())
-	if _, err := v.VerifyAccessAt(t.Context(), raw, stored); err != nil {
+	if _, err := v.VerifyAccessAt(t.Context(), raw, stored, 1); err != nil {
 		t.Errorf("when more is known: %v", err)
 	}
 }

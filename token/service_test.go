@@ -16,7 +16,7 @@ func TestServiceTokens(t *testing.T) {
 	good := a.Token(token.Service, tokentest.Rita, "")
 	for _, v := range []*token.Verifier{a.Verifier(), a.Verifier()} {
 		for range 2 { // remembered or not
-			c, err := v.VerifyAccessAt(t.Context(), good, time.Now())
+			c, err := v.VerifyAccessAt(t.Context(), good, time.Now(), 1)
 			wantRefused(t, "an event", "", c, err)
 			c, err = v.Verify(t.Context(), good)
 			wantRefused(t, "a request", "type", c, err)
@@ -37,7 +37,7 @@ func TestServiceTokens(t *testing.T) {
 		header := `{"alg":"RS256","typ":"` + tt.typ + `","kid":"` + token.Thumbprint(&a.Private.PublicKey) + `"}`
 		raw := a.Raw(a.Private, header, a.Claims(tt.role, tokentest.Ulla, "ulla@example.com", now,
 			now.Add(time.Minute)))
-		c, err := a.Verifier().VerifyAccessAt(t.Context(), raw, now)
+		c, err := a.Verifier().VerifyAccessAt(t.Context(), raw, now, 1)
 		wantRefused(t, tt.name, "role", c, err)
 	}
 	for _, tt := range []struct {

@@ -157,10 +157,22 @@ func (v *Verifier) VerifyAt(ctx context.Context, raw string, at time.Time) (Clai
 	return v.verify(ctx, raw, storedAt(at, event))
 }
 
-// VerifyAccessAt is VerifyAt for the events of builds that had no event tokens. They carry the
-// access token of their actor, or the token of the service.
-func (v *Verifier) VerifyAccessAt(ctx context.Context, raw string, at time.Time) (Claims, error) {
-	return v.verify(ctx, raw, storedAt(at, access|service))
+// VerifyAccessAt is VerifyAt by the old rule, for the events of builds that had no event tokens:
+// they carry the access token of their actor, or the token of the service. It refuses an event
+// whose sequence in the ledger is behind [KeySet.OldRuleUntil].
+func (v *Verifier) VerifyAccessAt(ctx context.Context, raw string, at time.Time, seq uint64) (Claims, error) {
+	claims, err := v.verify(ctx, raw, storedAt(at, access|service))
+	if err != nil {
+		return Claims{}, err
+	}
+	keys, err := v.keySnapshot(ctx) // no older than the one that verify has found good enough
+	if err != nil {
+		return Claims{}, err
+	}
+	if until, closed := keys.set.OldRuleUntil(); closed && seq > until {
+		return Claims{}, refuse(oldRule, "the old rule had ended when its event was stored")
+	}
+	return claims, nil
 }
 
 // storedAt returns the time at which the token of an event must be valid, by its storing.

@@ -90,9 +90,9 @@ func TestVerifyAtTimes(t *testing.T) {
 		for _, now := range clocks {
 			v := verifier(t, token.Config{Keys: a.Keys(), Now: func() time.Time { return now }})
 			for _, how := range []string{"uncached", "cached"} {
-				c, err := v.VerifyAccessAt(t.Context(), tt.raw, tt.at)
+				c, err := v.VerifyAccessAt(t.Context(), tt.raw, tt.at, 1)
 				wantRefused(t, fmt.Sprintf("%s, %s, read at %s", tt.name, how, now), tt.reason, c, err)
-				if _, err := v.VerifyAccessAt(t.Context(), tt.raw, start.Add(30*second)); err != nil {
+				if _, err := v.VerifyAccessAt(t.Context(), tt.raw, start.Add(30*second), 1); err != nil {
 					t.Fatalf("fill the cache: %v", err)
 				}
 			}
@@ -116,7 +116,7 @@ func TestAnAcceptedRequestMakesAGoodEvent(t *testing.T) {
 			}
 			accepted++
 			for _, stored := range []time.Duration{-10 * second, -5 * second, 0, 10 * second, 15 * second} {
-				c, err := v.VerifyAccessAt(t.Context(), raw, now.Add(stored))
+				c, err := v.VerifyAccessAt(t.Context(), raw, now.Add(stored), 1)
 				wantRefused(t, fmt.Sprintf("iat %s, let in at %s, stored %s later", iat, now, stored), "", c, err)
 			}
 		}
@@ -156,9 +156,9 @@ func TestRetiredKey(t *testing.T) {
 			for _, how := range []string{"uncached", "cached"} {
 				c, err := v.Verify(t.Context(), raw)
 				wantRefused(t, fmt.Sprintf("iat %s after it retired, %s", tt.iat, how), tt.request, c, err)
-				c, err = v.VerifyAccessAt(t.Context(), raw, now)
+				c, err = v.VerifyAccessAt(t.Context(), raw, now, 1)
 				wantRefused(t, fmt.Sprintf("event, iat %s after it retired, %s", tt.iat, how), tt.event, c, err)
-				c, err = v.VerifyAccessAt(t.Context(), raw, now.Add(23*time.Hour))
+				c, err = v.VerifyAccessAt(t.Context(), raw, now.Add(23*time.Hour), 1)
 				wantRefused(t, fmt.Sprintf("late event, iat %s after it retired, %s", tt.iat, how), tt.event, c, err)
 			}
 		}
@@ -254,7 +254,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	v := a.Verifier()
 	for _, raw := range raws[:20] {
-		if _, err := v.VerifyAccessAt(t.Context(), raw, a.Now()); err != nil {
+		if _, err := v.VerifyAccessAt(t.Context(), raw, a.Now(), 1); err != nil {
 			t.Fatal(err)
 		}
 		c, err := v.Verify(t.Context(), raw)
@@ -279,7 +279,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	want := map[string]int{"no_keys": 1}
 	for _, f := range a.Forgeries() {
 		_, _ = v.Verify(t.Context(), f.Token)
-		_, _ = v.VerifyAccessAt(t.Context(), f.Token, a.Now())
+		_, _ = v.VerifyAccessAt(t.Context(), f.Token, a.Now(), 1)
 		want[f.Reason]++
 	}
 	good := a.Token(token.User, tokentest.Ulla, "ulla@example.com")
@@ -290,8 +290,8 @@ func TestRefusalsAreCounted(t *testing.T) {
 		"# TYPE pillion_tokens_refused_total counter\n")
 	for _, reason := range []string{"malformed", "type", "algorithm", "unknown_key", "signature", "expired",
 		"not_yet_valid", "lifetime",
-		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "no_keys", "no_revocations", "clock",
-		"undecided"} {
+		"issuer", "audience", "role", "retired_key", "compromised_key", "revoked", "old_rule", "no_keys", "no_revocations",
+		"clock", "undecided"} {
 		fmt.Fprintf(&text, "pillion_tokens_refused_total{reason=%q} %d\n", reason, want[reason])
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(text.String()),
@@ -339,7 +339,7 @@ func TestKeysThatFail(t *testing.T) {
 		if !errors.Is(err, down) {
 			t.Errorf("the cause is lost: %v", err)
 		}
-		c, err = v.VerifyAccessAt(t.Context(), raw, a.Now())
+		c, err = v.VerifyAccessAt(t.Context(), raw, a.Now(), 1)
 		wantUndecided(t, "an event", token.ErrNoKeys, err, c)
 	}
 }

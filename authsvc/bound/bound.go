@@ -1,5 +1,5 @@
-// Package bound keeps authsvc's records so that nobody else can write them. Wrap a bucket with
-// [Bind]. The package protects what is in NATS, and nothing in PostgreSQL.
+// Package bound keeps authsvc's records so that nobody else can write them. Open a bucket with
+// [Bind], and run its Watch. The package protects what is in NATS, and nothing in PostgreSQL.
 package bound
 
 import (
@@ -11,13 +11,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/authsvc"
 	"github.com/example/pillion/authsvc/session"
 	"github.com/example/pillion/bus"
+	"github.com/example/pillion/bus/trust"
+	"github.com/example/pillion/internal/ration"
 )
 
 // A Bucket is a bucket whose values only authsvc can write: each carries a MAC that binds it to its
@@ -25,13 +31,15 @@ import (
 // earlier value of the same key is not. Values are JSON objects, and the MAC is their last member.
 type Bucket struct {
 	*bus.Bucket
+	conn    *bus.Conn
 	name    string
 	key     []byte
 	log     *slog.Logger
-	refused *prometheus.CounterVec
+	counter *prometheus.CounterVec
 
-	mu  sync.Mutex
-	bad string // a key whose value is refused; empty: none is known
+	mu      sync.Mutex
+	refused map[string]uint64 // the revision of what the bucket has under a key, and is refused
+	early   ration.Lines      // about those that Watch finds when it begins
 }
 
 var (
@@ -52,52 +60,106 @@ var errUnbound = errors.New("authsvc has not stored it there")
 
 // Bind returns the bucket of a name, bound with a key of KeySize bytes. The Registerer
 // is optional.
-func Bind(b *bus.Bucket, name string, key []byte, log *slog.Logger, r prometheus.Registerer) *Bucket {
-	return &Bucket{Bucket: b, name: name, key: key, log: log, refused: bus.Counters(r, "untrusted_records_total",
-		"Reads of accounts and sessions that were refused because authsvc has not stored them there, by bucket.",
-		"bucket", bus.AccountsBucket, bus.SessionsBucket)}
+func Bind(c *bus.Conn, name string, key []byte, log *slog.Logger, r prometheus.Registerer) *Bucket {
+	return &Bucket{Bucket: c.Bucket(name), conn: c, name: name, key: key, log: log, refused: map[string]uint64{},
+		counter: bus.Counters(r, "untrusted_records_total",
+			"Accounts and sessions that were refused because authsvc has not stored them there, by bucket.",
+			"bucket", bus.AccountsBucket, bus.SessionsBucket)}
 }
 
 // Get implements authsvc.Bucket. It returns an error for a value that it refuses.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+	return b.get(ctx, key, false)
+}
+
+// get is Get. early says that there may be many like it.
+func (b *Bucket) get(ctx context.Context, key string, early bool) (value []byte, revision uint64, err error) {
 	stored, revision, err := b.Bucket.Get(ctx, key)
 	if err != nil {
-		b.forget(key)
 		return nil, revision, err
 	}
 	if value, err = b.open(key, stored); err != nil {
-		b.refused.WithLabelValues(b.name).Inc()
-		b.log.Error("a record is refused", "bucket", b.name, "key", key, "revision", revision, "error", err)
-		b.mu.Lock()
-		b.bad = key
-		b.mu.Unlock()
+		b.refuse(key, revision, early)
 		return nil, revision, fmt.Errorf("bucket %s, key %s: %w", b.name, key, err)
 	}
-	b.forget(key)
 	return value, revision, nil
 }
 
-// forget notes that the value of a key is not refused any more.
-func (b *Bucket) forget(key string) {
+// refuse notes that a value is refused. It counts and logs each one once.
+func (b *Bucket) refuse(key string, revision uint64, early bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bad == key {
-		b.bad = ""
+	if b.refused[key] == revision {
+		return
+	}
+	b.refused[key] = revision
+	b.counter.WithLabelValues(b.name).Inc()
+	missed, due := 0, true
+	if early {
+		missed, due = b.early.Next(time.Now())
+	}
+	if due {
+		b.log.Error("a record is refused", "bucket", b.name, "key", key, "revision", revision, "error", errUnbound,
+			"unlogged", missed)
 	}
 }
 
-// Ready returns nil, or why a value that was read is refused, as long as it is in the bucket.
+// Ready returns nil, or which value is refused, as long as it is in the bucket.
 func (b *Bucket) Ready(ctx context.Context) error {
 	b.mu.Lock()
-	key := b.bad
+	refused := maps.Clone(b.refused)
 	b.mu.Unlock()
-	if key == "" {
-		return nil
-	}
-	if _, _, err := b.Get(ctx, key); errors.Is(err, errUnbound) {
-		return err
+	for _, key := range slices.Sorted(maps.Keys(refused)) {
+		// nothing announces that a message was purged, or has aged
+		if _, _, err := b.Get(ctx, key); err != nil && !errors.Is(err, bus.ErrNoKey) {
+			return err
+		}
+		b.forget(key, refused[key])
 	}
 	return nil
+}
+
+// forget forgets a refused value, unless another one is refused meanwhile.
+func (b *Bucket) forget(key string, revision uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refused[key] == revision {
+		delete(b.refused, key)
+	}
+}
+
+// Watch reads the bucket until ctx ends, and then returns nil. So a value that somebody else has
+// stored is noticed, although nobody asks for it.
+func (b *Bucket) Watch(ctx context.Context) error {
+	var created time.Time
+	var seen uint64
+	trust.Follow(ctx, b.conn, b.name, b.Bucket, func(now time.Time, last uint64) (uint64, func(bus.Message) error) {
+		if !now.Equal(created) || last < seen { // another bucket
+			created, seen = now, 0
+		}
+		return seen + 1, func(m bus.Message) error {
+			err := b.look(ctx, m, m.Seq <= last)
+			if err == nil {
+				seen = m.Seq
+			}
+			return err
+		}
+	})
+	return nil
+}
+
+// look judges a message of the bucket. A value that is to be refused it reads from the leader: a
+// replica may still have it.
+func (b *Bucket) look(ctx context.Context, m bus.Message, early bool) error {
+	key := strings.TrimPrefix(m.Subject, b.Subject(""))
+	_, err := b.open(key, m.Data)
+	if err == nil || m.Header.Get(bus.HeaderOperation) != "" {
+		return nil
+	}
+	if _, _, err = b.get(ctx, key, early); errors.Is(err, errUnbound) || errors.Is(err, bus.ErrNoKey) {
+		return nil
+	}
+	return err
 }
 
 // Create implements authsvc.Bucket.

@@ -6,10 +6,10 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// A Change is one thing that happened to one key of the published set.
+// A Change is one thing that happened to the published set.
 type Change struct {
-	Key  string // kid
-	What string // published, activated, retired, compromised or forgotten
+	Key  string // kid; empty for the old rule
+	What string // published, activated, retired, compromised, forgotten or old-rule-closed
 }
 
 // Changes returns how the set is differs from the set was, which may be nil. A key that was
@@ -43,6 +43,9 @@ func Changes(was, is *token.KeySet) []Change {
 			if _, stays := is.Lookup(k.ID); !stays {
 				changes = append(changes, Change{k.ID, "forgotten"})
 			}
+		}
+		if until, closed := is.OldRuleUntil(); closed && was.CloseOldRule(until) != was {
+			changes = append(changes, Change{What: "old-rule-closed"})
 		}
 	}
 	return changes

@@ -52,6 +52,8 @@ var (
 type Handler struct {
 	Operator   *authsvc.Operator
 	UpdateKeys keys.UpdateSet
+	// LastEvent returns the last sequence of the ledger.
+	LastEvent func(context.Context) (uint64, error)
 	// Audit stores an entry of the audit trail.
 	Audit func(context.Context, authsvc.Entry) error
 	// EndRides is as in authsvc.Config.
@@ -80,6 +82,14 @@ func (h *Handler) Do(ctx context.Context, order Order) (Outcome, error) {
 				return set.Retire(now, now, order.Keys...)
 			}
 			return set.Retire(now, order.AsOf, order.Keys...)
+		})
+	case "close-old-rule":
+		return h.changeKeys(ctx, order, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) {
+			last, err := h.LastEvent(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return set.CloseOldRule(last), nil
 		})
 	}
 	return h.changeAccount(ctx, order)

@@ -121,7 +121,7 @@ func (f *Follower) capture() (snapshot.Snapshot, *board.Capture, bool) {
 	}
 	var loaded bool
 	x.Revocations, loaded = s.Revocations.Position()
-	x.Keys = s.Keys.KeyLives()
+	x.Keys, x.OldRuleUntil = s.Keys.KeyLives(), s.Keys.OldRuleUntil()
 	if f.ledger.epoch.Version() != f.epoch || !loaded || x.Keys == nil {
 		return snapshot.Snapshot{}, nil, false
 	}

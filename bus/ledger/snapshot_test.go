@@ -188,6 +188,9 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 		"by older rules of verification": {from: "version", after: func(t *testing.T, e *env) {
 			reseal(e.Kit, t, func(x map[string]any) { x["v"] = 0; x["what"] = "else" })
 		}},
+		"the old rule still held when it was made": {from: "past", after: func(t *testing.T, e *env) {
+			reseal(e.Kit, t, func(x map[string]any) { delete(x, "old_rule_until") })
+		}},
 		"its ledger was replaced": {from: "foreign", after: func(t *testing.T, e *env) {
 			reseal(e.Kit, t, func(x map[string]any) { x["ledger"] = longAgo() })
 		}},

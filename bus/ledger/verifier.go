@@ -54,8 +54,8 @@ func refusalReasons() []string {
 type TokenVerifier interface {
 	// VerifyAt verifies an event token, and nothing else.
 	VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
-	// VerifyAccessAt verifies the token in an event of a build without event tokens.
-	VerifyAccessAt(ctx context.Context, raw string, at time.Time) (token.Claims, error)
+	// VerifyAccessAt verifies the token in the event at a sequence of a build without event tokens.
+	VerifyAccessAt(ctx context.Context, raw string, at time.Time, seq uint64) (token.Claims, error)
 }
 
 var _ TokenVerifier = (*token.Verifier)(nil)
@@ -162,11 +162,13 @@ func (v verifier) claims(ctx context.Context, m bus.Message, version int) (token
 	if !ok {
 		return token.Claims{}, refuse("no_token")
 	}
-	verify := v.tokens.VerifyAt
+	var claims token.Claims
+	var err error
 	if version == accessSchema {
-		verify = v.tokens.VerifyAccessAt
+		claims, err = v.tokens.VerifyAccessAt(ctx, raw, m.StoredAt, m.Seq)
+	} else {
+		claims, err = v.tokens.VerifyAt(ctx, raw, m.StoredAt)
 	}
-	claims, err := verify(ctx, raw, m.StoredAt)
 	if errors.Is(err, token.ErrInvalid) {
 		return token.Claims{}, refuse("token_" + token.Reason(err))
 	}

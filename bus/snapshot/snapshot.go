@@ -49,8 +49,10 @@ type Snapshot struct {
 
 	Keys []trust.KeyLife `json:"keys"`
 	// whether a message was rejected for naming another key
-	UnknownKey  bool                 `json:"strangers"`
-	Revocations trust.BucketPosition `json:"revocations"`
+	UnknownKey bool `json:"strangers"`
+	// as trust.KeyWatch.OldRuleUntil returns it
+	OldRuleUntil *uint64              `json:"old_rule_until,omitempty"`
+	Revocations  trust.BucketPosition `json:"revocations"`
 
 	revision uint64    // of the record in the bucket; 0: none
 	StoredAt time.Time // when the record was written; the server's clock

@@ -117,7 +117,8 @@ func (s *Store) Fits(ctx context.Context, x *Snapshot, ledger *jetstream.StreamI
 	if err := s.watching(ctx); err != nil {
 		return errors.Join(ErrUnreachable, err)
 	}
-	if !trust.SameVerdicts(x.Keys, s.Keys.KeyLives(), x.Latest, x.UnknownKey) {
+	if !trust.SameVerdicts(x.Keys, s.Keys.KeyLives(), x.Latest, x.UnknownKey) ||
+		!trust.SameOldRule(x.OldRuleUntil, s.Keys.OldRuleUntil(), x.Seq) {
 		return ErrOtherPast
 	}
 	return s.sameRevocations(ctx, x)

@@ -123,7 +123,7 @@ func claimsOf(ctx context.Context, tokens ledger.TokenVerifier, m bus.Message) (
 	c, err := tokens.VerifyAt(ctx, raw, m.StoredAt)
 	if errors.Is(err, token.ErrInvalid) { // an older build has written it
 		kind = "access token"
-		c, err = tokens.VerifyAccessAt(ctx, raw, m.StoredAt)
+		c, err = tokens.VerifyAccessAt(ctx, raw, m.StoredAt, m.Seq)
 	}
 	if err != nil {
 		return nil, err

@@ -92,6 +92,12 @@ func (a *Authority) ChangeKeys(
 			if is, err = change(have.set, have.now); err != nil {
 				return retry.Permanent(err)
 			}
+			if have.set == nil {
+				is, err = a.closed(ctx, is)
+			}
+			if err != nil {
+				return err
+			}
 			if is == have.set && have.good {
 				return nil
 			}
@@ -108,6 +114,25 @@ func (a *Authority) ChangeKeys(
 		return nil, nil, bus.ErrUnavailable.Because(fmt.Errorf("change the key set: %w", err))
 	}
 	return nil, nil, err
+}
+
+// closed returns the first set of all, with the old rule ended. No token was signed before it, so
+// whoever writes events has event tokens; on a new system the ledger is empty, too.
+func (a *Authority) closed(ctx context.Context, first *token.KeySet) (*token.KeySet, error) {
+	last, err := a.LastEvent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return first.CloseOldRule(last), nil
+}
+
+// LastEvent returns the last sequence of the ledger. Errors are of kind fault.Unavailable.
+func (a *Authority) LastEvent(ctx context.Context) (uint64, error) {
+	stream, err := a.conn.Stream(ctx, bus.LedgerStream)
+	if err != nil {
+		return 0, bus.Unavailable("look at the ledger", err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
 }
 
 // mayPass reports whether a guarded write is worth another try.
@@ -143,6 +168,7 @@ func (a *Authority) keySet(ctx context.Context) (storedKeySet, error) {
 	if none {
 		return have, nil
 	}
+	last := have.set // recorded, if any
 	stored, own, err := a.key.Open(trustkey.KeySet, bus.JWKSKey, data)
 	switch {
 	case err == nil && stored.Version >= have.version:
@@ -154,9 +180,12 @@ func (a *Authority) keySet(ctx context.Context) (storedKeySet, error) {
 	default:
 		data = believed(trustkey.KeySet, bus.JWKSKey, data)
 	}
-	if have.set, err = token.ParseJWKS(data); err != nil {
+	set, err := token.ParseJWKS(data)
+	if err != nil {
 		return storedKeySet{}, fmt.Errorf("read the key set: %w", err)
 	}
+	have.set = keepingClosed(last, set)
+	have.good = have.good && have.set == set
 	return have, nil
 }
 
@@ -285,8 +314,8 @@ func (a *Authority) Mend(ctx context.Context, keys *KeyWatch, revoked *Revocatio
 		if a.Ready(ctx) != nil {
 			continue // the successor's holder does
 		}
-		if errors.Is(keys.Ready(ctx), ErrUntrusted) {
-			tell(log, "the key set", a.republish(ctx))
+		if errors.Is(keys.Ready(ctx), ErrUntrusted) || keys.forgotten() {
+			tell(log, "the key set", a.republish(ctx, keys))
 		}
 		for key, sequence := range revoked.refusals() {
 			tell(log, "revocation "+key, a.mend(ctx, revoked, key, sequence))
@@ -302,13 +331,14 @@ func tell(log *slog.Logger, what string, err error) {
 	log.Warn("put right what was not the trust key's", "what", what)
 }
 
-// republish stores the key set again unless it is there.
-func (a *Authority) republish(ctx context.Context) error {
+// republish stores the key set again unless it is there, with the end of the old rule that a watch
+// knows.
+func (a *Authority) republish(ctx context.Context, keys *KeyWatch) error {
 	_, _, err := a.ChangeKeys(ctx, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) {
 		if set == nil {
 			return nil, token.ErrNoKeys
 		}
-		return set, nil
+		return keepingClosed(keys.known.Load().set, set), nil
 	})
 	return err
 }

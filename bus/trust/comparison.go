@@ -75,6 +75,31 @@ func SameVerdicts(then, now []KeyLife, latest time.Time, unknownKey bool) bool {
 	return true
 }
 
+// OldRuleUntil returns the sequence of the ledger after which no event is verified by the old rule;
+// nil while there is none. An Epoch read afterwards counts all changes that it has made.
+func (w *KeyWatch) OldRuleUntil() *uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if set := w.known.Load().set; set != nil {
+		if seq, closed := set.OldRuleUntil(); closed {
+			return &seq
+		}
+	}
+	return nil
+}
+
+// SameOldRule reports whether two ends of the old rule give the same verdicts on the messages up to
+// last.
+func SameOldRule(then, now *uint64, last uint64) bool {
+	until := func(seq *uint64) uint64 {
+		if seq == nil {
+			return last
+		}
+		return min(*seq, last)
+	}
+	return until(then) == until(now)
+}
+
 // A BucketPosition is how far a bucket was known.
 type BucketPosition struct {
 	Created time.Time `json:"created"`

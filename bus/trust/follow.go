@@ -5,17 +5,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/example/pillion/bus"
 )
 
-// follow reads a bucket until ctx ends, and begins again whenever that breaks. At each beginning it
-// calls open, which returns the sequence to read from and what takes the messages. An error of take
-// ends the session. what names the watch in the log.
-func follow(
+// Follow reads a bucket until ctx ends, and begins again whenever that breaks. At each beginning it
+// calls open, with the bucket's creation and its last sequence. open returns the sequence to read
+// from and what takes the messages. An error of take ends the session. what names the watch in the
+// log.
+func Follow(
 	ctx context.Context, c *bus.Conn, what string, bucket *bus.Bucket,
-	open func(*jetstream.StreamInfo) (from uint64, take func(bus.Message) error),
+	open func(created time.Time, last uint64) (from uint64, take func(bus.Message) error),
 ) {
 	p := bus.Retries(0)
 	p.Notify = func(err error, wait time.Duration) {
@@ -26,7 +25,8 @@ func follow(
 		if err != nil {
 			return err
 		}
-		from, take := open(stream.CachedInfo())
+		info := stream.CachedInfo()
+		from, take := open(info.Created, info.State.LastSeq)
 		reader, err := c.Read(ctx, stream, from)
 		if err != nil {
 			return fmt.Errorf("read the bucket: %w", err)

@@ -51,6 +51,7 @@ type knownKeys struct {
 	created  time.Time     // the creation of its bucket
 	revision uint64        // of the set in it, trusted or not
 	refused  error         // why that one is not trusted; nil: it is
+	forgets  bool          // that one says less of the old rule than the one before it
 	asOf     time.Time     // when the leader confirmed it, by the server's clock
 	// when the leader was asked for that, by this machine's clock; zero: never
 	heard time.Time
@@ -146,12 +147,15 @@ func lost(silence time.Duration) error {
 		silence.Round(time.Millisecond)))
 }
 
+// forgotten reports whether the set in the bucket has forgotten the end of the old rule.
+func (w *KeyWatch) forgotten() bool { return w.known.Load().forgets }
+
 // follow takes every change as it comes, until ctx ends.
 func (w *KeyWatch) follow(ctx context.Context) {
-	follow(ctx, w.conn, "key", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
-		return max(info.State.LastSeq, 1), func(m bus.Message) error {
+	Follow(ctx, w.conn, "key", w.bucket, func(created time.Time, last uint64) (uint64, func(bus.Message) error) {
+		return max(last, 1), func(m bus.Message) error {
 			if m.Subject == w.bucket.Subject(bus.JWKSKey) {
-				w.take(info.Created, m)
+				w.take(created, m)
 			}
 			return nil
 		}
@@ -207,13 +211,31 @@ func (w *KeyWatch) take(created time.Time, m bus.Message) {
 		return
 	}
 	before := k.set
-	k.set = set
+	k.set = keepingClosed(before, set)
+	if k.forgets = k.set != set; k.forgets {
+		w.conn.Log().Warn("the key set says less of the old rule than before, and this process goes on with what it "+
+			"knows; an older authsvc has published it", "revision", m.Seq)
+	}
 	w.known.Store(&k)
-	w.Offer(set) // wakes callers that wait for a change
-	if set.ChangesThePast(before, m.StoredAt) {
-		w.conn.Log().Warn("a key was retired as of an earlier time; boards are rebuilt", "revision", m.Seq)
+	w.Offer(k.set) // wakes callers that wait for a change
+	if k.set.ChangesThePast(before, m.StoredAt) {
+		w.conn.Log().Warn("a key was retired as of an earlier time, or the old rule has ended; boards are rebuilt",
+			"revision", m.Seq)
 		w.epoch.Advance()
 	}
+}
+
+// keepingClosed returns a set in which the old rule ends where it ended in the set before, at the
+// latest. An authsvc that does not know of it leaves it out.
+func keepingClosed(before, set *token.KeySet) *token.KeySet {
+	if before == nil {
+		return set
+	}
+	until, closed := before.OldRuleUntil()
+	if !closed {
+		return set
+	}
+	return set.CloseOldRule(until)
 }
 
 // open returns the set in a message, if it is the trust key's.

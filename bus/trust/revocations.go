@@ -137,8 +137,8 @@ func (w *RevocationWatch) Ready(context.Context) error {
 
 // follow reads from where the set ends until ctx ends.
 func (w *RevocationWatch) follow(ctx context.Context) {
-	follow(ctx, w.conn, "revocation", w.bucket, func(info *jetstream.StreamInfo) (uint64, func(bus.Message) error) {
-		generation, seen := w.adopt(info)
+	Follow(ctx, w.conn, "revocation", w.bucket, func(created time.Time, last uint64) (uint64, func(bus.Message) error) {
+		generation, seen := w.adopt(created, last)
 		return seen + 1, func(m bus.Message) error {
 			if !w.take(generation, m) {
 				return errOtherBucket
@@ -152,11 +152,11 @@ var errOtherBucket = errors.New("the bucket was replaced")
 
 // adopt returns how far the bucket has been read. A bucket that was replaced, or has become
 // shorter, is read from its beginning: its revocations are added to the known ones.
-func (w *RevocationWatch) adopt(info *jetstream.StreamInfo) (generation int, seen uint64) {
+func (w *RevocationWatch) adopt(created time.Time, last uint64) (generation int, seen uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !info.Created.Equal(w.created) || info.State.LastSeq < w.seen {
-		w.created, w.seen, w.due = info.Created, 0, confirmation{}
+	if !created.Equal(w.created) || last < w.seen {
+		w.created, w.seen, w.due = created, 0, confirmation{}
 		w.generation++
 	}
 	return w.generation, w.seen
@@ -175,7 +175,7 @@ func (w *RevocationWatch) ask(ctx context.Context, before *uint64) (uint64, erro
 	if info.TimeStamp.IsZero() {
 		return 0, errors.New("the server does not tell the time; it is older than 2.10")
 	}
-	generation, seen := w.adopt(info)
+	generation, seen := w.adopt(info.Created, info.State.LastSeq)
 	c := confirmation{last: info.State.LastSeq, at: info.TimeStamp, asked: asked}
 	if info.State.Msgs == 0 { // all of them have aged
 		c.last = 0

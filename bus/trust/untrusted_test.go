@@ -313,6 +313,104 @@ func testAuthsvcMends(t *testing.T, e *bustest.Env) {
 	}
 }
 
+// TestAnOlderAuthsvcOpensNothing has the first authsvc of a system close the old rule, and an older
+// one, which does not know of that, publish the keys again. Who knows better does not believe it,
+// and authsvc publishes what it knows: a running one at once, another one when it starts.
+func TestAnOlderAuthsvcOpensNothing(t *testing.T) {
+	bustest.Virtual(t, testAnOlderAuthsvcOpensNothing)
+}
+
+func testAnOlderAuthsvcOpensNothing(t *testing.T, e *bustest.Env) {
+	_, key, public := trustFolder(t)
+	conn := e.Connect(t)
+	for range 3 {
+		ledgertest.Store(t, conn, ledgertest.Message(booking.ID(booking.NewID()), 1, booking.Requested,
+			booking.Actor{ID: booking.NewID(), Role: booking.User}, "of a system whose keys were lost"))
+	}
+	record := filepath.Join(t.TempDir(), "published.jwt")
+	same := func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+		if set == nil {
+			return token.FirstSet(publicKey(t), now)
+		}
+		return set, nil
+	}
+	authority := trust.NewAuthority(conn, key, record)
+	_, set, err := authority.ChangeKeys(t.Context(), same)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := func(s *token.KeySet) bool {
+		until, closed := s.OldRuleUntil()
+		return closed && until == 3
+	}
+	if !closed(set) {
+		t.Fatal("the first key set does not close the rule at the ledger's end")
+	}
+	p := newTrusting(t, e, public)
+	p.awaitReady(t)
+	bucket := conn.Bucket(bus.KeysBucket)
+	older := func(ahead time.Duration) { // of the version before, which may be of the same moment
+		t.Helper()
+		body, _, _ := bytes.Cut(set.JWKS(), []byte(`,"old_rule_until"`))
+		raw, err := key.Sign(trustkey.KeySet, trustkey.Document{Subject: bus.JWKSKey,
+			Version: time.Now().Add(ahead).UnixMilli(), Body: append(bytes.Clone(body), '}')})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ledgertest.Store(t, conn, &nats.Msg{Subject: bucket.Subject(bus.JWKSKey), Data: []byte(raw)})
+	}
+	stored := func() *token.KeySet {
+		t.Helper()
+		raw, _, err := bucket.Get(t.Context(), bus.JWKSKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, _, err := key.Open(trustkey.KeySet, bus.JWKSKey, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := token.ParseJWKS(d.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	older(time.Second)
+	if closed(stored()) {
+		t.Fatal("the older authsvc knows of the rule")
+	}
+	wait.Until(t, "the process notices", func() bool { return strings.Contains(p.log.String(), "less of the old rule") })
+	known, _, err := p.keys.KeySet()
+	if err != nil || !closed(known) || p.ready(t) != nil {
+		t.Errorf("the process believes it: %v, %v", err, p.ready(t))
+	}
+	next := trust.NewAuthority(conn, key, record) // another process of authsvc
+	if _, is, err := next.ChangeKeys(t.Context(), same); err != nil || !closed(is) || !closed(stored()) {
+		t.Errorf("an authsvc that starts does not close the rule again: %v", err)
+	}
+	older(time.Minute)
+	bustest.Running(t, func(ctx context.Context) error { return authority.Mend(ctx, p.keys, p.revoked) })
+	wait.Until(t, "a running authsvc closes the rule again", func() bool { return closed(stored()) })
+	p.awaitReady(t)
+}
+
+// The ends of the old rule that were known when a board was made, and are now, give the same
+// verdicts on its messages if both are behind it, or the same.
+func TestSameOldRule(t *testing.T) {
+	at := func(seq uint64) *uint64 { return &seq }
+	for _, c := range []struct {
+		then, now *uint64
+		want      bool
+	}{
+		{nil, nil, true}, {nil, at(10), true}, {nil, at(11), true}, {nil, at(9), false}, {at(12), at(10), true},
+		{at(12), at(9), false}, {at(5), at(5), true}, {at(5), at(4), false}, {at(0), at(0), true}, {at(9), nil, false},
+	} {
+		if got := trust.SameOldRule(c.then, c.now, 10); got != c.want {
+			t.Errorf("then %v, now %v: %v", c.then, c.now, got)
+		}
+	}
+}
+
 // TestAuthsvcAdopts starts authsvc on the data of a build without a trust key. It signs them, once:
 // an unsigned key set or revocation that is there later is not signed at any other start.
 func TestAuthsvcAdopts(t *testing.T) {

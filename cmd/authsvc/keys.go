@@ -28,6 +28,7 @@ type keyCommands struct {
 	List   listKeys   `cmd:"" help:"List the keys of the published set."`
 	Rotate rotateKeys `cmd:"" help:"Activate the next key in ten seconds. No request fails."`
 	Retire retireKeys `cmd:"" help:"Retire a compromised key everywhere, now: all tokens that it signed stop working."`
+	Close  closeRule  `cmd:"" name:"close-old-rule" help:"Once every service is new: refuse the events that builds without event tokens write from now on."`
 }
 
 // keySet holds the settings of a command about the set.
@@ -51,6 +52,8 @@ type retireKeys struct {
 	AsOf string   `name:"as-of" placeholder:"TIME" help:"Also reject the events that it signed since that time, such as 2026-03-01T08:00:00Z (default: now)."`
 	changeKeys
 }
+
+type closeRule struct{ changeKeys }
 
 // open connects to NATS for one command.
 func (s keySet) open(ctx context.Context, env program.Env, do func(context.Context, *bus.Conn) error) error {
@@ -86,6 +89,10 @@ func (c retireKeys) Run(ctx context.Context, env program.Env) error {
 		return err
 	}
 	return c.change(ctx, env, orders.Order{Command: "retire", Keys: c.Keys, AsOf: when})
+}
+
+func (c closeRule) Run(ctx context.Context, env program.Env) error {
+	return c.change(ctx, env, orders.Order{Command: "close-old-rule"})
 }
 
 // change has the set changed, and prints the keys.
@@ -144,7 +151,18 @@ func (s keySet) print(env program.Env, set *token.KeySet, now time.Time) error {
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Stage, l.Bits,
 			text(l.PublishedAt), text(l.ActiveFrom), text(l.RetiredAt), text(l.CompromisedAt))
 	}
-	return table.Flush()
+	if s.JSON.On {
+		return nil
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	rule := "holds. Once every service is new, end it: authsvc keys close-old-rule"
+	if until, closed := set.OldRuleUntil(); closed {
+		rule = fmt.Sprintf("has ended with message %d of the ledger.", until)
+	}
+	_, err := fmt.Fprintln(env.Stdout, "The old rule, for events without event tokens,", rule)
+	return err
 }
 
 // withKeysLast moves key ids behind "--". One id in sixty-four begins with a hyphen (a

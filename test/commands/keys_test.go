@@ -101,7 +101,7 @@ func TestKeysForOperators(t *testing.T) {
 		}
 	}
 	if status, stdout, stderr := proctest.Finish(t, "authsvc", "keys", "list", at[0], at[1]); status != 0 ||
-		!strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+1 || stderr != "" {
+		!strings.HasPrefix(stdout, "KID ") || strings.Count(stdout, "\n") != len(do("list"))+2 || stderr != "" {
 		t.Errorf("a table: %d %s%s", status, stdout, stderr)
 	}
 }

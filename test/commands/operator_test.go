@@ -14,6 +14,7 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/test/proctest"
+	"github.com/example/pillion/token/trustkey"
 )
 
 // An operated is what one operator's command answers in one case.
@@ -28,23 +29,24 @@ type operated struct {
 
 // never are the cases that a command does not have, or that another test has.
 var never = map[string]string{
-	"pillion provision, not found":     "it creates what is not there",
-	"pillion keys init, away":          "it needs no NATS",
-	"pillion certs init, away":         "it needs no NATS",
-	"pillion audit, not found":         "an empty ledger has no faults",
-	"pillion audit, refused":           "TestWhatIsWrongIsSaid has a ledger with faults",
-	"pillion backup, not found":        "TestCommandsWithoutStreams",
-	"pillion health, refused":          "it asks for nothing that could be refused",
-	"pillion health, away":             "it asks the process, and not NATS",
-	"authsvc health, refused":          "it asks for nothing that could be refused",
-	"authsvc health, away":             "it asks the process, and not NATS",
-	"authsvc accounts copy, found":     "TestAccountsMove has PostgreSQL",
-	"authsvc keys list, not found":     "a running authsvc has published keys",
-	"authsvc keys list, refused":       "it asks for nothing that could be refused",
-	"authsvc keys rotate, not found":   "it takes the next key, and waits for it",
-	"authsvc keys rotate, refused":     "TestKeysForOperators waits for the next key",
-	"pillion move, away":               "a system is copied before it is sent away; copies_test.go has the failure",
-	"authsvc accounts copy, not found": "an empty store is copied too",
+	"pillion provision, not found":           "it creates what is not there",
+	"pillion keys init, away":                "it needs no NATS",
+	"pillion certs init, away":               "it needs no NATS",
+	"pillion audit, not found":               "an empty ledger has no faults",
+	"pillion audit, refused":                 "TestWhatIsWrongIsSaid has a ledger with faults",
+	"pillion backup, not found":              "TestCommandsWithoutStreams",
+	"pillion health, refused":                "it asks for nothing that could be refused",
+	"pillion health, away":                   "it asks the process, and not NATS",
+	"authsvc health, refused":                "it asks for nothing that could be refused",
+	"authsvc health, away":                   "it asks the process, and not NATS",
+	"authsvc accounts copy, found":           "TestAccountsMove has PostgreSQL",
+	"authsvc keys list, not found":           "a running authsvc has published keys",
+	"authsvc keys list, refused":             "it asks for nothing that could be refused",
+	"authsvc keys rotate, not found":         "it takes the next key, and waits for it",
+	"authsvc keys close-old-rule, not found": "a running authsvc has published keys, and there is a ledger",
+	"authsvc keys rotate, refused":           "TestKeysForOperators waits for the next key",
+	"pillion move, away":                     "a system is copied before it is sent away; copies_test.go has the failure",
+	"authsvc accounts copy, not found":       "an empty store is copied too",
 }
 
 const (
@@ -88,6 +90,10 @@ func TestOperatorsCommands(t *testing.T) {
 	elsewhere := "--nats-url=" + another.URL() + " --service-key=" + access.KeyFile(another.Keys, access.Operator)
 	file := write(t, filepath.Join(dir, "file"), "in the way", 0o600)
 	kid := firstKey(t, system, data)
+	foreign := filepath.Join(t.TempDir(), trustkey.KeyFile)
+	if _, err := trustkey.LoadOrCreate(foreign); err != nil {
+		t.Fatal(err)
+	}
 
 	rows := []operated{
 		{"pillion provision", "found", "", 0, `The streams and buckets exist: .+\n`, `(?s).*`},
@@ -166,6 +172,9 @@ func TestOperatorsCommands(t *testing.T) {
 		{"authsvc keys rotate", "found", "", 0, keys + `(.+\n)+`, ``},
 		{"authsvc keys retire", "not found", "nobody", 1, ``, `authsvc: There is no such key\. List them with: authsvc keys list\n`},
 		{"authsvc keys retire", "refused", kid + " --as-of=2100-01-01T00:00:00Z", 2, ``, `authsvc: .+ in the future\..*\n`},
+		{"authsvc keys close-old-rule", "refused", "--trust-key=" + foreign, 1, ``, `authsvc: The trust key has not signed the key set in NATS, .+\n`},
+		{"authsvc keys close-old-rule", "found", "", 0, keys + `(.+\n)+The old rule, .+ has ended with message 0 of the ledger\.\n`, ``},
+		{"authsvc keys close-old-rule", "found", "--trust-key=" + filepath.Join(data, "services", trustkey.KeyFile), 0, keys + `(.+\n)+The old rule, .+ has ended with message 0 of the ledger\.\n`, ``},
 		{"authsvc keys retire", "found", kid, 0, keys + `(?s).+compromised.+`, ``},
 		{"authsvc health", "found", "", 0, ``, ``},
 		{"authsvc health", "not found", "--ops-addr=" + bustest.FreeAddr(t), 1, ``, `authsvc: The process does not answer its health check\.\n`},

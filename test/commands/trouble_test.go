@@ -31,7 +31,7 @@ func needsNATS(dir string) map[string][]string {
 		"authsvc accounts delete john@example.com", "authsvc accounts revoke john@example.com",
 		"authsvc accounts reset-password john@example.com",
 		"authsvc accounts copy --from=nats --to=postgres://me:secret@127.0.0.1:1/x",
-		"authsvc keys list", "authsvc keys rotate", "authsvc keys retire nobody",
+		"authsvc keys list", "authsvc keys rotate", "authsvc keys retire nobody", "authsvc keys close-old-rule",
 	} {
 		args := strings.Fields(line)
 		words := min(len(args), 3)

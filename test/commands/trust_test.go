@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/example/pillion/bus"
@@ -14,6 +15,53 @@ import (
 	"github.com/example/pillion/token/tokentest"
 	"github.com/example/pillion/token/trustkey"
 )
+
+// TestRecordsOfSomebodyElse has somebody with the operator's key store an account and a session
+// that nobody asks for. authsvc is unready because of each until it is gone, and names its key.
+func TestRecordsOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := proctest.Pillion(t, data, "--demo")
+	conn := operatorAt(t, p, data)
+	for _, name := range []string{bus.AccountsBucket, bus.SessionsBucket} {
+		bucket, key := conn.Bucket(name), "of-somebody-else"
+		revision, err := bucket.Create(t.Context(), key, []byte(`{"v":1,"id":"x","email":"kim@example.com"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "authsvc says so", func() bool {
+			status, words := p.Readiness(t)
+			return status == http.StatusServiceUnavailable && strings.Contains(words, "bucket "+name+", key "+key) &&
+				!strings.Contains(words, "kim")
+		})
+		if _, metrics := proctest.Get(t, p.At["ops"]+"/metrics"); !strings.Contains(metrics,
+			`pillion_untrusted_records_total{bucket="`+name+`"} 1`+"\n") {
+			t.Errorf("%s: it is not counted once", name)
+		}
+		if err := bucket.Delete(t.Context(), key, revision); err != nil {
+			t.Fatal(err)
+		}
+		wait.Until(t, "authsvc is ready again", func() bool {
+			status, _ := p.Readiness(t)
+			return status == http.StatusOK
+		})
+	}
+}
+
+// operatorAt connects with the operator's key to a pillion with a data folder.
+func operatorAt(t *testing.T, p *proctest.Program, data string) *bus.Conn {
+	t.Helper()
+	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(filepath.Join(data, "services"), access.Operator))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := bus.Connect(bus.Config{URL: p.At["nats"], Key: key, Inbox: access.Operator})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.NATS().Close)
+	return conn
+}
 
 // TestTheTrustKey has somebody with the operator's key store a key set of their own. Nobody
 // verifies by it, and authsvc stores the right one again. Then the trust key is replaced: people go
@@ -30,15 +78,7 @@ func TestTheTrustKey(t *testing.T) {
 	}
 	old := login(t, p)
 
-	key, err := bus.LoadOrCreateServiceKey(access.KeyFile(services, access.Operator))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := bus.Connect(bus.Config{URL: p.At["nats"], Key: key, Inbox: access.Operator})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.NATS().Close()
+	conn := operatorAt(t, p, data)
 	forger := tokentest.New(t)
 	bucket := conn.Bucket(bus.KeysBucket)
 	_, revision, err := bucket.Get(t.Context(), bus.JWKSKey)

@@ -95,12 +95,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("key %s is lost: %v", kid, now)
 		}
 	}
-	for id, state := range u.states { // with tokens that the old build has issued
-		a := mustCall(t, "GET", "http://"+p.user+"/bookings/"+id, "", "Authorization", user.bearer())
-		if a.status != http.StatusOK || a.field("state") != state {
-			t.Errorf("booking %s was %s: %d %s", id, state, a.status, a.body)
-		}
-	}
+	u.check(t) // with tokens that the old build has issued
 	list := mustCall(t, "GET", "http://"+p.user+"/bookings", "", "Authorization", user.bearer())
 	for id := range u.states {
 		if !strings.Contains(list.body, id) {
@@ -115,6 +110,7 @@ func TestUpgrade(t *testing.T) {
 	user.refresh(t.Context(), t, 0)
 	rider.refresh(t.Context(), t, 0)
 	u.step(t, p.rider, started, "complete", "{}", rider)
+	u.states[started] = "completed"
 	for _, role := range []string{"user", "raider"} {
 		body := fmt.Sprintf(`{"email":"upgrade-%s@example.com","password":"correct horse battery","role":%q}`,
 			strings.Replace(role, "raider", "rider", 1), role)
@@ -122,6 +118,7 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("log in with an old account: %d %s", a.status, a.body)
 		}
 	}
+	u.closeOldRule(t)
 	if log := after.Log.String(); strings.Contains(log, `"level":"ERROR"`) {
 		t.Errorf("the new build logs an error:\n%s", log)
 	}
@@ -129,6 +126,36 @@ func TestUpgrade(t *testing.T) {
 	if !strings.Contains(metrics, `pillion_board_started_from{from="version"} 1`) {
 		t.Error("the new build did not notice that the snapshot has another version than its own boards")
 	}
+}
+
+// check checks that all bookings are there as they were.
+func (u upgrade) check(t *testing.T) {
+	t.Helper()
+	for id, state := range u.states {
+		a := mustCall(t, "GET", "http://"+u.p.user+"/bookings/"+id, "", "Authorization", u.user.bearer())
+		if a.status != http.StatusOK || a.field("state") != state {
+			t.Errorf("booking %s was %s: %d %s", id, state, a.status, a.body)
+		}
+	}
+}
+
+// closeOldRule has an operator close the old rule, which holds until then. What the old build has
+// stored stays what it was.
+func (u upgrade) closeOldRule(t *testing.T) {
+	t.Helper()
+	for _, c := range [][2]string{{"list", " holds. "}, {"close-old-rule", " has ended with message "}} {
+		command, says := c[0], c[1]
+		status, out, errs := proctest.Finish(t, "authsvc", "keys", command, "--nats-url=nats://"+u.p.nats,
+			u.p.key("operator"))
+		if status != 0 || !strings.Contains(out, says) {
+			t.Errorf("keys %s: %d %s%s", command, status, out, errs)
+		}
+	}
+	wait.Until(t, "the services have read their lists again", func() bool {
+		_, metrics := proctest.Get(t, "http://"+u.p.ops+"/metrics")
+		return strings.Contains(metrics, "pillion_board_rebuilds_total 1")
+	})
+	u.check(t)
 }
 
 // An upgrade is what people have done before one, and how it must be found afterwards.

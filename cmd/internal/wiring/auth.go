@@ -46,15 +46,22 @@ type Accounts struct {
 // and believes everything.
 func NATSAccounts(conn *bus.Conn, binding []byte) Accounts {
 	a := Accounts{Prepare: func(context.Context) error { return nil }, Close: func() {}}
-	bucket := conn.Bucket(bus.AccountsBucket)
 	if binding == nil {
-		a.AccountStore = authsvc.NewAccounts(bucket)
+		a.AccountStore = authsvc.NewAccounts(conn.Bucket(bus.AccountsBucket))
 		return a
 	}
-	a.bound = bound.Bind(bucket, bus.AccountsBucket, binding, conn.Log(), conn.Registerer())
+	a.bound = bound.Bind(conn, bus.AccountsBucket, binding, conn.Log(), conn.Registerer())
 	a.AccountStore = authsvc.NewAccounts(a.bound)
 	a.Checks = []web.Check{{Name: "account records", Ready: a.bound.Ready}}
 	return a
+}
+
+// watch notices accounts that authsvc has not stored, until ctx ends.
+func (a Accounts) watch(ctx context.Context) error {
+	if a.bound == nil {
+		return nil
+	}
+	return a.bound.Watch(ctx)
 }
 
 // Auth returns authsvc, which closes accounts when it stops. It reads the first private key, if
@@ -129,7 +136,8 @@ func (b *Base) Auth(s setting.Keys, h setting.HTTP, accounts Accounts, natsKeys 
 				bus.LimitsBucket, bus.FamiliarBucket),
 			after(start.keysReady, b.answer(serviceTokens, Orders(b.Conn, accounts, authority))),
 			after(start.keysReady, func(ctx context.Context) error { return authority.Mend(ctx, b.Keys, b.Revoked) }),
-			after(start.keysReady, rotator.Run),
+			after(start.keysReady, rotator.Run), after(start.keysReady, sessions.Watch),
+			after(start.keysReady, accounts.watch),
 		},
 		Checks: append(accounts.Checks, web.Check{Name: "accounts", Ready: start.ready},
 			web.Check{Name: "signing key", Ready: func(context.Context) error { return signer.Ready() }},
@@ -172,7 +180,7 @@ func (b *Base) trusted(s setting.Keys, natsKeys string) (*trust.Authority, *boun
 		return nil, nil, err
 	}
 	record := filepath.Join(filepath.Dir(s.KeyFile()), "published.jwt")
-	sessions := bound.Bind(b.Conn.Bucket(bus.SessionsBucket), bus.SessionsBucket, binding, b.Log, b.Registry)
+	sessions := bound.Bind(b.Conn, bus.SessionsBucket, binding, b.Log, b.Registry)
 	authority := trust.NewAuthority(b.Conn, key, record)
 	authority.Anchor = b.anchor
 	return authority, sessions, nil
@@ -329,6 +337,7 @@ func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Auth
 	return &orders.Handler{
 		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
 		UpdateKeys: authority.ChangeKeys,
+		LastEvent:  authority.LastEvent,
 		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
 		EndRides:   endRides(conn),
 	}
