@@ -16,8 +16,8 @@ export function boardView({ session }) {
   const map = new CityMap('Map of all riders and open bookings', { keys: 'Arrow keys move a cross, plus and minus zoom.' });
   const control = el('div', {}), [note, show] = failure(), runs = el('p', { role: 'status' });
   const tiles = el('dl', { class: 'tiles' }), speed = el('p', { role: 'status' }), funnel = el('table', { class: 'funnel' }), body = el('tbody');
-  const empty = el('p', { class: 'empty' }, 'Nothing has happened yet. Book a ride, and its events appear here.');
-  const table = el('div', { class: 'scroll log', tabindex: 0, role: 'region', 'aria-label': 'Events' }, el('table', {}, el('thead', {}, el('tr', {}, ['When', 'Event', 'By', 'Booking', 'Verified'].map((h) => el('th', { scope: 'col' }, h)))), body));
+  const empty = el('p', { class: 'empty' });
+  const table = el('div', { class: 'scroll log', tabindex: 0, role: 'region', 'aria-label': 'Events' }, el('table', {}, el('thead', {}, el('tr', {}, ['When', 'Event', 'By', 'Booking'].map((h) => el('th', { scope: 'col' }, h)))), body));
   const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, el('h1', {}, 'The city now'), control, tiles,
     el('h2', {}, 'Time to accept'), speed, el('h2', {}, 'How far bookings get'), funnel, el('h2', {}, 'Events'), empty, table, map.table), map.node);
   map.fit([CENTER, ...places.slice(1, 8)]);
@@ -37,6 +37,7 @@ export function boardView({ session }) {
 
   function count(c) {
     city(c.city);
+    empty.textContent = c.funnel.requested ? '' : 'Nothing has happened yet. Book a ride, and its events appear here.';
     const all = { online: ['Riders online', c.riders.online], busy: ['Riders with a ride', c.riders.busy], ...Object.fromEntries(ACTIVE.map((s) => [s, [states[s], c.counts[s]]])),
       completed: ['Completed', c.counts.completed], lost: ['Cancelled or expired', c.counts.cancelled + c.counts.expired] };
     for (const [id, [name, value]] of Object.entries(all)) {
@@ -73,10 +74,9 @@ export function boardView({ session }) {
   }
 
   function list() {
-    empty.textContent = '';
-    const rows = waiting.splice(0).slice(-KEPT).reverse().map((e) => el('tr', {}, el('td', {}, clock(e.at)), el('td', {}, titleOf(e)), el('td', {}, ROLES[e.role] || e.role),
-      el('td', {}, el('a', { href: `#watch/${e.booking_id}` }, short(e.booking_id))),
-      el('td', {}, el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order'))));
+    const rows = waiting.splice(0).slice(-KEPT).reverse().map((e) => el('tr', {}, el('td', {}, clock(e.at)),
+      el('td', {}, titleOf(e), el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order')), el('td', {}, ROLES[e.role] || e.role),
+      el('td', {}, el('a', { href: `#watch/${e.booking_id}` }, short(e.booking_id)))));
     body.prepend(...rows);
     while (body.children.length > KEPT) body.lastChild.remove();
   }

@@ -77,6 +77,7 @@ export function bookView({ session }) {
       const b = await command(session, '/user/book', { pickup: trip.pickup, dropoff: trip.dropoff });
       shared.tell(`booking-${session.id}`);
       ride(b);
+      history();
     }
     map.keep('', new Set());
     map.way(null);
