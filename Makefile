@@ -104,6 +104,10 @@ mutations: ## Check that a test fails for each fault in docs/mutations.md. ONLY=
 web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Needs Chromium. SHOTS=1 also takes pictures of it, in docs/page.
 	PILLION_WEB=1 PILLION_SHOTS='$(SHOTS)' CGO_ENABLED=0 $(GO) test -trimpath -count=1 -timeout=20m -v ./test/page
 
+.PHONY: web-bench
+web-bench: ## Count how often a second a browser draws the board with 2,000 moving riders and 500 open bookings. Needs Chromium.
+	PILLION_WEB=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^$$' -bench='^BenchmarkBoard$$' -benchtime=1x -v ./test/page
+
 .PHONY: build
 build: ## Build static programs into bin/.
 	$(BUILD) -o $(BIN)/ ./cmd/...

@@ -77,13 +77,13 @@ func TestStallShows(t *testing.T) {
 	})
 }
 
-// TestStop stops a run without an end after half a second: what was due until then is requested, and
-// nothing after it, and the run ends as it does after its Duration.
+// TestStop stops a run of a minute after half a second: what was due until then is requested,
+// and nothing after it, and the run ends as it does after its Duration.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, stop := &fake{}, make(chan struct{})
 		c := config(t, f, sim.Crowd{Rate: 10})
-		c.Duration, c.Forget, c.Stop = 1000*time.Hour, true, stop
+		c.Duration, c.Forget, c.Stop = time.Minute, true, stop
 		time.AfterFunc(550*time.Millisecond, func() { close(stop) })
 		began := time.Now()
 		run(t, c)

@@ -89,10 +89,11 @@ func move(b *testing.B, nats, key string, riders int) {
 		now := time.Now()
 		for i := range riders {
 			// 200 m around a place, at 10 m a second
-			center, angle := around(i, 5), float64(i)+float64(now.UnixMilli())/20_000
+			at, angle := around(i, 5), float64(i)+float64(now.UnixMilli())/20_000
+			at.Lat += 0.0018 * math.Sin(angle)
+			at.Lng += 0.0018 * math.Cos(angle)
 			err := positions.Announce(b.Context(), fleet.Status{
-				Rider: booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), At: now.UnixMilli(),
-				Place: booking.Place{Lat: center.Lat + 0.0018*math.Sin(angle), Lng: center.Lng + 0.0018*math.Cos(angle)},
+				Rider: booking.RiderID(booking.DeriveID("rider", fmt.Sprint(i))), Place: at, At: now.UnixMilli(),
 			})
 			if err != nil {
 				return err
