@@ -46,8 +46,8 @@ test: build ## Run all tests that need only Go, and keep their results until som
 RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
-check: need-race fmt build lint tidy vuln $(BIN)/nats $(BIN)/caddy ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
-	PILLION_WEB=1 PILLION_GATEWAY=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
+	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
 	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
@@ -66,7 +66,7 @@ vuln: ## Look for known vulnerabilities in what the programs call. Needs the Go 
 	else echo "SKIPPED: known vulnerabilities were not looked for, because $(VULNDB) cannot be reached."; fi
 
 .PHONY: check-long
-check-long: check ## Run check, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+check-long: check gateway-test ## Run check, the gateway, a hundred kills, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
 	KILLS=100 $(GO) test -run='^TestKilledInGroups$$' -count=1 -timeout=1h -v ./bus/ledger
 	PILLION_RELEASE=1 $(GO) test -run='^TestRelease$$' -count=1 -v ./test/commands
 	DAYS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
@@ -106,7 +106,12 @@ web-test: ## Take rides on the page in a browser, by mouse and by keyboard. Need
 
 .PHONY: gateway-test
 gateway-test: $(BIN)/caddy ## Run Caddy before two instances of each service, and kill some. Needs Linux. The first time this builds Caddy.
+	cd deploy/caddy && $(GO) mod tidy -diff
 	PILLION_GATEWAY=1 PATH="$(BIN):$$PATH" CGO_ENABLED=0 $(GO) test -trimpath -vet=off -count=1 -timeout=20m -v ./test/gateway
+
+.PHONY: web-bench
+web-bench: ## Count how often a second a browser draws the board with 2,000 moving riders and 500 open bookings. Needs Chromium.
+	PILLION_WEB=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^$$' -bench='^BenchmarkBoard$$' -benchtime=1x -v ./test/page
 
 .PHONY: build
 build: ## Build static programs into bin/.
@@ -178,7 +183,6 @@ tidy: ## Fail if go.mod or go.sum is not tidy.
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
 	cd deploy/k8s/check && $(GO) mod tidy -diff
-	cd deploy/caddy && $(GO) mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove bin/. data/ stays.

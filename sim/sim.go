@@ -39,6 +39,9 @@ type Config struct {
 	Scene    Scene
 	Speed    float64       // how many times faster than ours the scene's clock runs; 1 by default
 	Duration time.Duration // how long users book, by the scene's clock; 30 s by default
+	// Stop ends the run when it is closed, as the end of Duration does: nobody books any more, and
+	// rides under way go on to their end. Optional.
+	Stop <-chan struct{}
 	// Forget makes a run without an end take no more memory with time: the Report has no figures,
 	// and nothing to check the ledger for. Such a run leaves rides as they are when ctx ends.
 	Forget bool
@@ -164,6 +167,13 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.ours(c.Duration))
 	defer cancel()
+	go func() {
+		select {
+		case <-c.Stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	r.began = time.Now()
 	r.stats.phase(Playing, r.began)
 	var working sync.WaitGroup

@@ -77,6 +77,25 @@ func TestStallShows(t *testing.T) {
 	})
 }
 
+// TestStop stops a run of a minute after half a second: what was due until then is requested,
+// and nothing after it, and the run ends as it does after its Duration.
+func TestStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, stop := &fake{}, make(chan struct{})
+		c := config(t, f, sim.Crowd{Rate: 10})
+		c.Duration, c.Forget, c.Stop = time.Minute, true, stop
+		time.AfterFunc(550*time.Millisecond, func() { close(stop) })
+		began := time.Now()
+		run(t, c)
+		if n := f.count("POST /book"); n != 6 {
+			t.Errorf("%d bookings, want the 6 of the first 550 ms", n)
+		}
+		if took := time.Since(began); took > c.Scene.Think+time.Minute || f.count("POST /offline") != 1 {
+			t.Errorf("it has taken %v, and %d of 1 riders have gone offline", took, f.count("POST /offline"))
+		}
+	})
+}
+
 func near(got, want float64) bool { return got > want*0.98 && got < want*1.02 }
 
 // TestObeysRetryAfter answers one user with Retry-After: that user must wait as long, the latency

@@ -217,7 +217,11 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	}
 	a.Status = status
 	rec.span.Answer(a)
-	if !o.log.Enabled(r.Context(), slog.LevelInfo) {
+	level := slog.LevelInfo
+	if !peerOf(r).IsValid() { // from inside this process: a simulated city
+		level = slog.LevelDebug
+	}
+	if !o.log.Enabled(r.Context(), level) {
 		return
 	}
 	missed, stranger := 0, !rec.verified && status >= http.StatusBadRequest && status < http.StatusInternalServerError
@@ -249,7 +253,7 @@ func (o *observer) record(rec *record, r *http.Request, aborted bool, took time.
 	if missed > 0 {
 		attrs = append(attrs, slog.Int("unlogged", missed))
 	}
-	o.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	o.log.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
 func knownMethod(method string) bool {

@@ -24,6 +24,7 @@ import (
 	"github.com/example/pillion/internal/trialca"
 	"github.com/example/pillion/token"
 	"github.com/example/pillion/token/trustkey"
+	"github.com/example/pillion/web/live"
 )
 
 // all is the default command. It runs the three services in one process.
@@ -145,10 +146,6 @@ func (c all) Run(ctx context.Context, env program.Env) (err error) {
 	}
 	env.Banner(c.Log, c.addresses(served, ops, natsURL), c.try(served))
 	endpoints, components := c.served(base, served, parts)
-	if c.City.On {
-		inside, people := city(base, parts)
-		endpoints, components = append(endpoints, inside...), append(components, people)
-	}
 	return wiring.Serve(ctx, base, ops, c.PProf.On, endpoints, components...)
 }
 
@@ -160,8 +157,15 @@ func (c all) served(base *wiring.Base, at []net.Listener, parts parts) ([]wiring
 		{Listener: at[2], Handler: parts.rider.Handler},
 	}
 	components := []wiring.Component{parts.auth, parts.rides.Component(), parts.user, parts.rider}
+	var onBoard live.City
+	if c.Demo.On {
+		people, inside := newCity(base, parts, c.City.On)
+		endpoints = append(endpoints, inside...)
+		components = append(components, wiring.Component{Tasks: []program.Task{people.run}})
+		onBoard = people
+	}
 	if len(at) > 3 {
-		board := parts.rides.Board(c.HTTP, c.Streams, c.maySeeBoard())
+		board := parts.rides.Board(c.HTTP, c.Streams, c.maySeeBoard(), onBoard)
 		components = append(components, board)
 		door := base.Door(c.HTTP, c.Demo.On, parts.auth, parts.user, parts.rider, board)
 		endpoints = append(endpoints, wiring.Endpoint{Listener: at[3], Handler: door})

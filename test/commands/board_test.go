@@ -122,4 +122,5 @@ func TestBoardFor(t *testing.T) {
 		t.Errorf("another account is answered %v", refused)
 	}
 	other.do(403, "GET", "/board/bookings/mfrggzdfmztwq2lkmfrggzdfmz", "")
+	kim.do(404, "POST", "/board/city/start", "{}") // there is a city in demonstrations only
 }

@@ -28,7 +28,14 @@ import (
 // ErrNotOperator refuses an account that may not see the board.
 var ErrNotOperator = fault.New(fault.Forbidden, "not_operator", "Only operators can see the board.")
 
-// Config is what a Service needs. All fields but Streams are required.
+// A City is a simulated city, whose users book and whose riders ride.
+type City interface {
+	Running() bool
+	// Turn starts or stops it, and may be repeated. It does not wait for that.
+	Turn(on bool)
+}
+
+// Config is what a Service needs. All fields but City and Streams are required.
 type Config struct {
 	Board    *board.Board
 	Ready    func(context.Context) error // nil once the board can be trusted
@@ -37,6 +44,7 @@ type Config struct {
 	Story    func(context.Context, booking.ID) (story.Story, error)
 	Verifier web.TokenVerifier
 	May      func(token.Claims) bool // whether an account may see the board
+	City     City                    // nil: there is none
 	Streams  web.StreamLimits
 	Router   web.RouterConfig
 }
@@ -75,6 +83,10 @@ func (s *Service) Routes() chi.Router {
 		}
 		return web.WriteJSON(w, http.StatusOK, told)
 	}))
+	if s.c.City != nil {
+		only().Post("/city/start", web.Handle(s.turn(true)))
+		only().Post("/city/stop", web.Handle(s.turn(false)))
+	}
 	return r
 }
 
@@ -87,6 +99,22 @@ func (s *Service) operators(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// A cityView says whether the simulated city runs.
+type cityView struct {
+	Running bool `json:"running"`
+}
+
+// turn starts or stops the simulated city.
+func (s *Service) turn(on bool) web.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := web.DecodeOptional(r, new(struct{})); err != nil {
+			return err
+		}
+		s.c.City.Turn(on)
+		return web.WriteJSON(w, http.StatusOK, cityView{on})
+	}
 }
 
 // The board is drawn every pace. Events come at once.
@@ -187,6 +215,9 @@ func (s *Service) city() []web.Event {
 		}
 	}
 	f.Riders.Online = len(present)
+	if s.c.City != nil {
+		f.City = &cityView{s.c.City.Running()}
+	}
 	return []web.Event{{Event: "city", Data: f}, {Event: "riders", Data: struct {
 		Riders [][4]any `json:"riders"`
 	}{riders}}}

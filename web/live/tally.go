@@ -158,6 +158,7 @@ type figures struct {
 		P95   float64 `json:"p95"`
 	} `json:"accept"`
 	Funnel map[booking.Kind]int `json:"funnel"` // bookings that have got there
+	City   *cityView            `json:"city,omitempty"`
 }
 
 func (t *tally) figures() figures {

@@ -37,14 +37,15 @@ func (b *Base) router(h setting.HTTP, name string) web.RouterConfig {
 }
 
 // Board returns the board of the whole city, for the accounts that may see it. If may is nil,
-// nobody may, and there is none.
-func (r *Rides) Board(h setting.HTTP, w setting.Streams, may func(token.Claims) bool) Component {
+// nobody may, and there is none. They can also start and stop a simulated city, unless it is nil.
+func (r *Rides) Board(h setting.HTTP, w setting.Streams, may func(token.Claims) bool, city live.City) Component {
 	if may == nil {
 		return Component{}
 	}
 	service := live.New(live.Config{
 		Board: r.board, Ready: r.follower.Ready, Follower: r.follower, Fleet: r.fleet, Story: r.story,
-		Verifier: r.base.Verifier, May: may, Streams: streamLimits(w), Router: r.base.router(h, "board"),
+		Verifier: r.base.Verifier, May: may, City: city, Streams: streamLimits(w),
+		Router: r.base.router(h, "board"),
 	})
 	return Component{Handler: service.Routes(), Tasks: []program.Task{service.Run}}
 }

@@ -149,7 +149,7 @@ func (h *host) start() {
 	if h.name == "auth" {
 		identities = []string{access.Authsvc, access.Callout}
 	}
-	log := slog.New(slog.NewTextHandler(h.town.log, nil)).With("host", h.name)
+	log := slog.New(slog.NewTextHandler(h.town.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("host", h.name)
 	wall := func() time.Time { return time.Now().Add(time.Duration(h.skew.Load())) }
 	base, err := newBase(log, filepath.Join(h.town.services(), "trust.pub"), wall, h.town.as(h, identities[0]),
 		h.town.as(h, identities[1]))

@@ -7,25 +7,55 @@ const SPEED = 25; // metres a second, which is fast for a bike and possible: no 
 const TICK = 1000; // ms between two steps
 const REPORT = 2500; // ms between two reports on the way
 const STILL = 15_000; // ms between two reports at rest: after a minute of silence a rider is offline
+const ASLEEP = 4000; // ms without a step after which another tab goes on
+const KEPT = 900_000; // ms after which a page that comes back does not go on by itself
 
-// A Bike reports a rider's position while the rider is online. moved is told where it is, said why a
-// position is not believed, and changed that the rider went online or offline.
+const ME = `${Math.random()}`; // this tab
+
+// A Bike reports a rider's position while the rider is online. All tabs of a browser share the bike
+// and show it; one of them rides, the last one that was used. moved is told where the bike is, said
+// why a position is not believed, and changed that the rider went online or offline.
 export class Bike {
   place = null;
   online = false;
   #corners = [];
+  #by = ''; // the tab that rides
+  #at = 0; // when it has last done so
   #reported = 0;
   #watch = null;
   #busy = false;
 
   constructor(session, { moved, said, changed }) {
     Object.assign(this, { session, moved, said, changed });
-    const kept = sessionStorage.getItem(this.#key);
-    if (kept) this.begin(JSON.parse(kept)).catch(() => {});
+    this.listener = ({ key, newValue }) => { if (key === this.#key) this.#take(newValue); };
+    addEventListener('storage', this.listener); // of other tabs
+    queueMicrotask(() => this.#take(localStorage.getItem(this.#key)));
     this.timer = setInterval(() => this.#tick(), TICK);
   }
 
   get #key() { return `pillion.bike.${this.session.id}`; }
+
+  // #take goes on with what some tab has kept; nothing: the rider is offline.
+  #take(text) {
+    const kept = text && JSON.parse(text), before = this.online;
+    this.online = Boolean(kept && Date.now() - kept.at < KEPT);
+    this.#corners = this.online ? kept.corners : [];
+    if (this.online) {
+      Object.assign(this, { place: kept.place });
+      this.#by = kept.by;
+      this.#at = kept.at;
+      if (this.#by !== ME) this.#unwatch();
+      this.moved(this.place, !before);
+    }
+    if (before !== this.online) this.changed();
+  }
+
+  // #keep tells all tabs where the bike is, and that this one rides.
+  #keep() {
+    this.#by = ME;
+    this.#at = Date.now();
+    localStorage.setItem(this.#key, JSON.stringify({ place: this.place, corners: this.#corners, by: ME, at: this.#at }));
+  }
 
   // begin goes online at a place.
   async begin(place) {
@@ -33,6 +63,7 @@ export class Bike {
     this.place = place;
     this.#corners = [];
     this.online = true;
+    this.#keep();
     await this.#report();
     this.moved(place, true);
     this.changed();
@@ -46,6 +77,7 @@ export class Bike {
     await this.begin(place(first));
     this.#watch = navigator.geolocation.watchPosition((p) => {
       this.place = place(p);
+      this.#keep();
       this.moved(this.place);
       this.#report(p.coords.accuracy).catch(() => {});
     }, () => {}, { enableHighAccuracy: true });
@@ -56,7 +88,7 @@ export class Bike {
     this.online = false;
     this.#corners = [];
     this.#unwatch();
-    sessionStorage.removeItem(this.#key);
+    localStorage.removeItem(this.#key);
     this.changed();
   }
 
@@ -65,11 +97,13 @@ export class Bike {
     if (!this.place) return;
     this.#unwatch();
     this.#corners = metres(this.place, to) < SPEED ? [to] : route(this.place, to).slice(1);
+    this.#keep();
     this.said('Riding there, fast.');
   }
 
   stop() {
     clearInterval(this.timer);
+    removeEventListener('storage', this.listener);
     this.#unwatch();
   }
 
@@ -79,7 +113,7 @@ export class Bike {
   }
 
   #tick() {
-    if (!this.online) return;
+    if (!this.online || (this.#by !== ME && Date.now() - this.#at < ASLEEP)) return;
     let left = SPEED * TICK / 1000;
     const moves = this.#corners.length > 0;
     while (left > 0 && this.#corners.length) {
@@ -93,6 +127,7 @@ export class Bike {
       }
       left -= far;
     }
+    this.#keep();
     if (moves) this.moved(this.place);
     const arrived = moves && !this.#corners.length;
     if (arrived) this.said('You are there.');
@@ -103,7 +138,6 @@ export class Bike {
     if (this.#busy) return;
     this.#busy = true;
     this.#reported = Date.now();
-    sessionStorage.setItem(this.#key, JSON.stringify(this.place));
     try {
       const body = { lat: this.place.lat, lng: this.place.lng, ...(accuracy ? { accuracy } : {}) };
       const answer = await call(this.session, 'PUT', '/rider/position', { body });

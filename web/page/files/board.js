@@ -1,6 +1,7 @@
 // The live city, for operators and demonstrations: how many, how fast, and each event as it comes.
 
-import { el, fill } from './dom.js';
+import { el, act, failure, fill } from './dom.js';
+import { call } from './api.js';
 import { follow } from './stream.js';
 import { CityMap } from './map.js';
 import { places, CENTER, nameOf } from './city.js';
@@ -13,15 +14,30 @@ const ROLES = { user: 'user', raider: 'rider', service: 'service' };
 
 export function boardView({ session }) {
   const map = new CityMap('Map of all riders and open bookings', { keys: 'Arrow keys move a cross, plus and minus zoom.' });
+  const control = el('div', {}), [note, show] = failure(), runs = el('p', { role: 'status' });
   const tiles = el('dl', { class: 'tiles' }), speed = el('p', { role: 'status' }), funnel = el('table', { class: 'funnel' }), body = el('tbody');
-  const empty = el('p', { class: 'empty' }, 'Nothing has happened yet. Book a ride, and its events appear here.');
-  const table = el('div', { class: 'scroll log', tabindex: 0, role: 'region', 'aria-label': 'Events' }, el('table', {}, el('thead', {}, el('tr', {}, ['When', 'Event', 'By', 'Booking', 'Verified'].map((h) => el('th', { scope: 'col' }, h)))), body));
-  const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, el('h1', {}, 'The city now'), tiles,
+  const empty = el('p', { class: 'empty' });
+  const table = el('div', { class: 'scroll log', tabindex: 0, role: 'region', 'aria-label': 'Events' }, el('table', {}, el('thead', {}, el('tr', {}, ['When', 'Event', 'By', 'Booking'].map((h) => el('th', { scope: 'col' }, h)))), body));
+  const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, el('h1', {}, 'The city now'), control, tiles,
     el('h2', {}, 'Time to accept'), speed, el('h2', {}, 'How far bookings get'), funnel, el('h2', {}, 'Events'), empty, table, map.table), map.node);
   map.fit([CENTER, ...places.slice(1, 8)]);
   const figures = new Map(), bars = new Map();
 
+  // city shows whether the simulated city runs, where there is one.
+  let running = null;
+  const turn = act('', async () => city(await call(session, 'POST', `/board/city/${running ? 'stop' : 'start'}`, { body: {}, repeat: true })), { kind: 'secondary', show });
+  function city(now) {
+    if (!now || now.running === running) return;
+    runs.textContent = now.running ? 'A small city of simulated people runs, at four times our speed.'
+      : running ? 'Nobody in the city books any more. Rides under way go on to their end.' : '';
+    running = now.running;
+    turn.textContent = running ? 'Stop the city' : 'Start a small city';
+    if (!control.hasChildNodes()) control.append(el('p', { class: 'actions' }, turn), runs, note);
+  }
+
   function count(c) {
+    city(c.city);
+    empty.textContent = c.funnel.requested ? '' : 'Nothing has happened yet. Book a ride, and its events appear here.';
     const all = { online: ['Riders online', c.riders.online], busy: ['Riders with a ride', c.riders.busy], ...Object.fromEntries(ACTIVE.map((s) => [s, [states[s], c.counts[s]]])),
       completed: ['Completed', c.counts.completed], lost: ['Cancelled or expired', c.counts.cancelled + c.counts.expired] };
     for (const [id, [name, value]] of Object.entries(all)) {
@@ -58,10 +74,9 @@ export function boardView({ session }) {
   }
 
   function list() {
-    empty.textContent = '';
-    const rows = waiting.splice(0).slice(-KEPT).reverse().map((e) => el('tr', {}, el('td', {}, clock(e.at)), el('td', {}, titleOf(e)), el('td', {}, ROLES[e.role] || e.role),
-      el('td', {}, el('a', { href: `#watch/${e.booking_id}` }, short(e.booking_id))),
-      el('td', {}, el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order'))));
+    const rows = waiting.splice(0).slice(-KEPT).reverse().map((e) => el('tr', {}, el('td', {}, clock(e.at)),
+      el('td', {}, titleOf(e), el('span', { class: 'verified', title: `Event ${e.n}, sequence ${e.seq}` }, '✓ signature, role, order')), el('td', {}, ROLES[e.role] || e.role),
+      el('td', {}, el('a', { href: `#watch/${e.booking_id}` }, short(e.booking_id)))));
     body.prepend(...rows);
     while (body.children.length > KEPT) body.lastChild.remove();
   }

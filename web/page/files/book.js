@@ -15,21 +15,22 @@ export function bookView({ session }) {
   const past = el('div', {});
   const map = new CityMap('Map of the city', { pick: (place) => pickOn(place) });
   const node = el('div', { class: 'view' }, el('div', { class: 'panel' }, steps, past, map.table), map.node);
-  map.fit([CENTER, places[1], places[3]]);
-  let pickOn = () => {}, unfollow = () => {}, stopped = false;
-  const stops = [shared.hear(`booking-${session.id}`, () => load())];
+  let pickOn = () => {}, unfollow = () => {}, reread = null, stopped = false;
+  const stops = [shared.hear(`booking-${session.id}`, () => load().catch(() => {}))]; // later events tell the same
 
   // load goes on with the ride under way, if there is one.
   async function load() {
     const [page] = await Promise.all([call(session, 'GET', `/user/bookings?limit=1&state=${UNDER_WAY}`), history()]);
     if (stopped) return;
     if (page.bookings.length) ride(page.bookings[0]);
-    else if (!steps.hasChildNodes()) plan(); // else the stream tells how the ride ended
+    else if (reread) await reread(); // its ride has ended
+    else if (!steps.hasChildNodes()) plan();
   }
 
   // plan asks where from and where to.
   function plan() {
     unfollow();
+    reread = null;
     const trip = { pickup: null, dropoff: null };
     const [note, show] = failure();
     const quote = el('div', { class: 'quote', role: 'status' });
@@ -76,9 +77,11 @@ export function bookView({ session }) {
       const b = await command(session, '/user/book', { pickup: trip.pickup, dropoff: trip.dropoff });
       shared.tell(`booking-${session.id}`);
       ride(b);
+      history();
     }
     map.keep('', new Set());
     map.way(null);
+    map.fit([CENTER, places[1], places[3]]);
     fill(steps, el('h1', {}, 'Where to?'),
       form(book, { show, class: 'trip' }, choice('pickup', 'Pickup'), choice('dropoff', 'Destination'),
         el('p', { class: 'hint' }, 'Or point at the map: first the pickup, then the destination.'), quote, note,
@@ -94,8 +97,9 @@ export function bookView({ session }) {
     mark(map, now);
     if (now.pickup) map.fit([now.pickup, now.dropoff]);
     const draw = () => {
-      if (shown === now.state || stopped) return;
-      shown = now.state;
+      const key = `${now.state} ${now.user_stars}`;
+      if (shown === key || stopped) return;
+      shown = key;
       where.textContent = '';
       fill(steps, ...stage(now, where, refresh, plan));
     };
@@ -104,6 +108,7 @@ export function bookView({ session }) {
       draw();
       history();
     };
+    reread = refresh;
     draw();
     unfollow = follow(session, `/user/bookings/${booking.booking_id}/events`, (name, data) => {
       if (name === 'position') {
@@ -144,8 +149,7 @@ export function bookView({ session }) {
         if (!chosen()) throw new Error('Choose one to five stars.');
         await command(session, `/user/bookings/${b.booking_id}/rate`, { stars: chosen() });
         shared.tell(`booking-${session.id}`);
-        const done = await call(session, 'GET', `/user/bookings/${b.booking_id}`);
-        fill(steps, ...stage(done, where, refresh, again));
+        await refresh();
       }, { show }, rating, el('p', { class: 'actions' }, el('button', { type: 'submit', class: 'primary' }, 'Rate the ride'))), watch, note, next];
       case 'cancelled': return [el('h1', {}, 'Booking cancelled'), b.reason && el('p', { class: 'reason' }, b.reason), trip, watch, next];
       default: return [el('h1', {}, 'No rider in time'), el('p', {}, 'Nobody accepted the booking before its deadline. Nothing is charged.'), trip, watch, next];

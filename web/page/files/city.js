@@ -45,6 +45,9 @@ export function route(from, to) {
   return [from, { lat: street, lng: from.lng }, { lat: street, lng: avenue }, { lat: to.lat, lng: avenue }, to];
 }
 
+// CONTROLS are how far the zoom buttons reach into the map from its lower right corner, in pixels.
+const CONTROLS = { width: 60, height: 108 };
+
 // A View is which part of the city a canvas shows.
 export class View {
   constructor() {
@@ -75,15 +78,15 @@ export class View {
     this.pan(x - this.x(fixed), y - this.y(fixed));
   }
 
-  // fit shows all of some places, with room around them.
+  // fit shows all of some places, with room around them and beside the zoom buttons.
   fit(all) {
     if (!all.length) return;
     const lats = all.map((p) => p.lat), lngs = all.map((p) => p.lng);
     const [south, north] = [Math.min(...lats), Math.max(...lats)], [west, east] = [Math.min(...lngs), Math.max(...lngs)];
-    this.lat = (south + north) / 2;
-    this.lng = (west + east) / 2;
     const high = Math.max(600, (north - south) * METRES), wide = Math.max(600, (east - west) * METRES * this.stretch);
-    this.scale = Math.max(0.004, Math.min(0.4, 0.68 * Math.min(this.width / wide, this.height / high)));
+    this.scale = Math.max(0.004, Math.min(0.4, 0.68 * Math.min((this.width - CONTROLS.width) / wide, this.height / high)));
+    this.lat = (south + north) / 2;
+    this.lng = (west + east) / 2 + CONTROLS.width / 2 / this.scale / METRES / this.stretch;
   }
 }
 
@@ -99,8 +102,8 @@ const riverAt = (lat) => {
   return CENTER.lng + STEP * (6.3 + 1.6 * Math.sin(n / 4.2) + 0.5 * Math.sin(n / 1.7));
 };
 
-// drawCity draws what does not move.
-export function drawCity(ctx, view, colors) {
+// drawCity draws what does not move: streets, what way draws on them, and the names of places.
+export function drawCity(ctx, view, colors, way) {
   const { width, height } = view, topLeft = view.place(0, 0), bottomRight = view.place(width, height);
   ctx.fillStyle = colors.land;
   ctx.fillRect(0, 0, width, height);
@@ -143,6 +146,7 @@ export function drawCity(ctx, view, colors) {
   ctx.strokeStyle = colors.avenue;
   ctx.lineWidth = Math.max(1.5, Math.min(14, step / 4));
   lines(false);
+  way();
   names(ctx, view, colors, step);
 }
 
@@ -162,7 +166,8 @@ function names(ctx, view, colors, step) {
   ctx.lineWidth = 4;
   ctx.lineJoin = 'round';
   for (const p of places) {
-    const x = view.x(p), y = view.y(p) + 22;
+    const x = view.x(p), y = view.y(p) + 26, reach = ctx.measureText(p.name).width / 2;
+    if (x + reach > view.width - CONTROLS.width && y > view.height - CONTROLS.height) continue; // under the zoom buttons
     ctx.strokeStyle = colors.land;
     ctx.strokeText(p.name, x, y);
     ctx.fillStyle = colors.name;

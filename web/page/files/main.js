@@ -1,7 +1,7 @@
 // The frame of the page: which view is shown, and who is signed in.
 
 import { el } from './dom.js';
-import { send, network } from './api.js';
+import { send, network, pause } from './api.js';
 import { Session } from './session.js';
 import { signIn } from './signin.js';
 import { bookView } from './book.js';
@@ -60,7 +60,14 @@ function account(session) {
 
 addEventListener('hashchange', show);
 for (const session of Object.values(sessions)) session.addEventListener('change', show);
-network.addEventListener('change', () => {
-  document.getElementById('network').textContent = network.up ? '' : 'The service cannot be reached. What you have asked for is tried again.';
+
+// What the browser says of its network may be wrong, above all on the machine of the service.
+for (const name of ['online', 'offline']) addEventListener(name, () => send('GET', '/page.json').catch(() => {}));
+network.addEventListener('change', async () => {
+  document.getElementById('network').textContent = network.up ? '' : 'You are offline, or the service is. What you have asked for is tried again.';
+  while (!network.up) {
+    await pause(2000);
+    await send('GET', '/page.json').catch(() => {});
+  }
 });
 await show();

@@ -9,6 +9,7 @@ const dark = matchMedia('(prefers-color-scheme: dark)');
 
 const MOVE = 1000; // ms that a marker takes from one position to the next
 const REACH = 22; // pixels around a marker that count as it
+const RADIUS = { rider: 4.5, busy: 4.5, open: 6.5, pickup: 10, dropoff: 10, me: 13 }; // pixels, of each kind of marker
 const ROWS = 50; // rows of the table on one page
 
 // A CityMap shows markers: { kind, place, name, note, drag }. Kinds are pickup, dropoff, me, rider,
@@ -67,6 +68,7 @@ export class CityMap {
   // way draws a line through some places; null removes it.
   way(places) {
     this.#line = places;
+    this.#baseOf = '';
     this.#redraw();
   }
 
@@ -86,9 +88,9 @@ export class CityMap {
   }
 
   #list() {
-    const all = [...this.#markers.values()];
-    this.summary.textContent = all.length ? `On the map: ${all.length}` : 'On the map: nothing';
+    this.summary.textContent = `On the map: ${this.#markers.size || 'nothing'}`;
     if (!this.table.open) return;
+    const all = [...this.#markers.values()];
     const last = Math.max(0, Math.ceil(all.length / ROWS) - 1);
     this.#page = Math.min(this.#page, last);
     this.body.replaceChildren(...all.slice(this.#page * ROWS, (this.#page + 1) * ROWS).map((m) =>
@@ -117,6 +119,7 @@ export class CityMap {
     this.ratio = ratio;
     if (first && this.wanted) this.#view.fit(this.wanted);
     this.#baseOf = '';
+    this.#sprites.clear();
     this.#redraw();
   }
 
@@ -138,20 +141,20 @@ export class CityMap {
       this.#baseOf = key;
       const base = this.#base.getContext('2d', { alpha: false });
       base.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-      drawCity(base, view, this.#colors);
+      drawCity(base, view, this.#colors, () => { if (this.#line) this.#drawLine(base); });
     }
     const ctx = this.canvas.getContext('2d', { alpha: false });
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.drawImage(this.#base, 0, 0);
-    ctx.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    if (this.#line) this.#drawLine(ctx);
     for (const marker of this.#markers.values()) {
       const place = this.#where(marker, now), x = view.x(place), y = view.y(place);
       if (marker.from !== marker.place && now - marker.since < MOVE) this.#dirty = true;
       if (x < -20 || y < -20 || x > view.width + 20 || y > view.height + 20) continue;
-      const sprite = this.#sprite(marker.kind);
-      ctx.drawImage(sprite, x - 16, y - 16, 32, 32);
+      // at whole pixels, where a picture is copied and not smoothed
+      const sprite = this.#sprite(marker.kind), half = sprite.width / 2;
+      ctx.drawImage(sprite, Math.round(x * this.ratio - half), Math.round(y * this.ratio - half));
     }
+    ctx.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     if (this.#cross) this.#drawCross(ctx);
   }
 
@@ -185,16 +188,17 @@ export class CityMap {
     }
   }
 
-  // #sprite returns the picture of a kind of marker, 32 pixels wide.
+  // #sprite returns the picture of a kind of marker, no larger than it must be: a city has thousands.
   #sprite(kind) {
     if (this.#sprites.has(kind)) return this.#sprites.get(kind);
     const sprite = document.createElement('canvas');
-    sprite.width = sprite.height = 32 * this.ratio;
+    const size = RADIUS[kind] + 2;
+    sprite.width = sprite.height = 2 * Math.ceil(size * this.ratio);
     const ctx = sprite.getContext('2d');
+    ctx.translate(sprite.width / 2, sprite.height / 2);
     ctx.scale(this.ratio, this.ratio);
-    ctx.translate(16, 16);
     const { marker, edge, accent } = this.#colors;
-    const disc = (radius, fill, stroke, width) => {
+    const disc = (fill, stroke, width, radius = RADIUS[kind]) => {
       ctx.beginPath();
       ctx.arc(0, 0, radius, 0, 7);
       Object.assign(ctx, { fillStyle: fill, strokeStyle: stroke, lineWidth: width });
@@ -202,12 +206,12 @@ export class CityMap {
       ctx.stroke();
     };
     switch (kind) {
-      case 'rider': disc(4.5, marker, edge, 1.5); break;
-      case 'busy': disc(4.5, accent, edge, 1.5); break;
-      case 'open': disc(6.5, edge, accent, 3); break;
-      case 'pickup': disc(10, accent, edge, 2.5); ctx.fillStyle = edge; ctx.fillRect(-3, -3, 6, 6); break;
-      case 'dropoff': disc(10, marker, edge, 2.5); disc(3, edge, edge, 1); break;
-      default: disc(13, accent, edge, 2.5); bike(ctx, edge);
+      case 'rider': disc(marker, edge, 1.5); break;
+      case 'busy': disc(accent, edge, 1.5); break;
+      case 'open': disc(edge, accent, 3); break;
+      case 'pickup': disc(accent, edge, 2.5); ctx.fillStyle = edge; ctx.fillRect(-3, -3, 6, 6); break;
+      case 'dropoff': disc(marker, edge, 2.5); disc(edge, edge, 1, 3); break;
+      default: disc(accent, edge, 2.5); bike(ctx, edge);
     }
     this.#sprites.set(kind, sprite);
     return sprite;

@@ -26,7 +26,7 @@ export function rideView({ session }) {
   const rows = el('ul', { class: 'offers' }), empty = el('p', { class: 'empty' });
   const [refusal, refuse] = failure();
   const offers = new Map();
-  let unfollow = () => {}, stopped = false, current = null;
+  let unfollow = () => {}, reread = null, stopped = false, current = null;
   const bike = new Bike(session, {
     moved(place, jump) {
       map.set('me', { kind: 'me', place, name: 'You', drag: true, jump, note: bike.online ? 'online' : 'offline' });
@@ -35,7 +35,7 @@ export function rideView({ session }) {
     said: (words) => { heard.textContent = words; },
     changed: () => { drawStatus(); if (!current) list(); },
   });
-  const stops = [shared.hear(`ride-${session.id}`, () => load())];
+  const stops = [shared.hear(`ride-${session.id}`, () => load().catch(() => {}))]; // later events tell the same
 
   async function load() {
     const [page] = await Promise.all([call(session, 'GET', `/rider/bookings?limit=1&state=${UNDER_WAY}`), earnings()]);
@@ -43,7 +43,8 @@ export function rideView({ session }) {
     const [b] = page.bookings;
     if (b && b.booking_id === current?.booking_id && b.state === current.state) return;
     if (b) ride(b);
-    else if (!steps.hasChildNodes()) waiting(); // else the stream tells how the ride ended
+    else if (reread) await reread(); // its ride has ended
+    else if (!steps.hasChildNodes()) waiting();
   }
 
   function drawStatus() {
@@ -64,7 +65,7 @@ export function rideView({ session }) {
   // waiting lists what is open.
   function waiting() {
     unfollow();
-    current = null;
+    current = reread = null;
     offers.clear();
     map.keep('', new Set(['me']));
     map.way(null);
@@ -126,6 +127,7 @@ export function rideView({ session }) {
         earnings();
       }
     };
+    reread = refresh;
     fill(steps, ...stage(booking, path, show, refresh), note);
     unfollow = follow(session, `${path}/events`, (name, data) => {
       if (data.event === 'start_refused') show(new Error('The start code was wrong. After five wrong codes the booking goes to another rider.'));
@@ -164,6 +166,7 @@ export function rideView({ session }) {
       case 'completed': return [el('h1', {}, 'Ride completed'), trip, b.raider_stars ? el('p', {}, `You gave ${plural(b.raider_stars, 'star')}.`) : form(async () => {
         if (!chosen()) throw new Error('Choose one to five stars.');
         await command(session, `${path}/rate`, { stars: chosen() });
+        shared.tell(`ride-${session.id}`);
         await refresh();
       }, { show }, rating, el('p', { class: 'actions' }, el('button', { type: 'submit', class: 'primary' }, 'Rate the passenger'))), watch, next];
       default: return [el('h1', {}, 'The passenger has cancelled'), b.reason && el('p', { class: 'reason' }, b.reason), watch, next];

@@ -60,7 +60,7 @@ export class Session extends EventTarget {
   // all tabs: each refresh uses up the cookie and sets the next.
   async renew(used) {
     if (this.#token !== used) return;
-    this.#renewing ??= this.#exclusively(() => this.#refresh()).finally(() => { this.#renewing = null; });
+    this.#renewing ??= this.#refresh().finally(() => { this.#renewing = null; });
     await this.#renewing;
   }
 
@@ -72,7 +72,7 @@ export class Session extends EventTarget {
   async #refresh() {
     for (let wait = 500; ; wait = Math.min(2 * wait, 8000)) {
       try {
-        this.#take(await send('POST', '/auth/refresh', { body: { role: this.role } }));
+        this.#take(await this.#exclusively(() => send('POST', '/auth/refresh', { body: { role: this.role } })));
         return;
       } catch (error) {
         if (error.status === 401 || error.status === 403 || error.status === 400) {

@@ -42,7 +42,8 @@ export function follow(session, path, take, over = () => {}) {
   async function read(token, { signal }, alive) {
     const headers = { Accept: 'text/event-stream, application/json', Authorization: `Bearer ${token}` };
     if (last) headers['Last-Event-ID'] = last;
-    let watchdog = setTimeout(() => connection.abort(), SILENCE);
+    const dead = () => { network.set(false); connection.abort(); };
+    let watchdog = setTimeout(dead, SILENCE);
     try {
       const response = await fetch(path, { headers, signal, cache: 'no-store', redirect: 'error' });
       network.set(true);
@@ -60,7 +61,7 @@ export function follow(session, path, take, over = () => {}) {
         const { value, done } = await reader.read();
         if (done) return {};
         clearTimeout(watchdog);
-        watchdog = setTimeout(() => connection.abort(), SILENCE);
+        watchdog = setTimeout(dead, SILENCE);
         const blocks = (rest + value).split('\n\n');
         rest = blocks.pop();
         for (const block of blocks) {
