@@ -29,6 +29,7 @@ func TestFeedHasNoTrace(t *testing.T) {
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 		conn := k.ConnectWith(t, bus.Config{Tracer: tracing.New(provider, provider)})
 		told := subscribe(t, k.Connect(t).NATS(), "feed.>")
+		known(t, told, conn.NATS(), "feed.hello")
 		l := k.LedgerOn(t, conn)
 		bustest.Running(t, func(ctx context.Context) error { return publish(ctx, l) })
 		desk, user, rider := ledgertest.NewDesk(t, l), k.Person(booking.User), k.Person(booking.Rider)

@@ -35,8 +35,14 @@ func TestTraceOfATimer(t *testing.T) {
 			c.Desk, c.Patience = desk, 5*time.Second
 		})
 
-		// The request is over before its timer goes off.
 		user, rider, id := k.Person(booking.User), k.Person(booking.Rider), booking.ID(booking.NewID())
+		// What is on the board before has no trace there.
+		wait.Until(t, "both schedulers hear of bookings", func() bool {
+			ledgertest.Booked(t, l, user, time.Hour)
+			return works(recorder, bus.ExpiriesConsumer) && works(recorder, bus.ReleasesConsumer)
+		})
+
+		// The request is over before its timer goes off.
 		ctx, request := tracer.Task(t.Context(), "book")
 		if _, err := desk.Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
 			t.Fatal(err)
@@ -72,6 +78,15 @@ func TestTraceOfATimer(t *testing.T) {
 	})
 }
 
+// works reports whether a consumer has worked on a message.
+func works(spans *tracetest.SpanRecorder, consumer string) bool {
+	return slices.ContainsFunc(spans.Ended(), func(s sdktrace.ReadOnlySpan) bool { return isOf(s, consumer) })
+}
+
+func isOf(s sdktrace.ReadOnlySpan, consumer string) bool {
+	return slices.Contains(s.Attributes(), semconv.MessagingConsumerGroupName(consumer))
+}
+
 // A walk goes along spans.
 type walk struct {
 	t     *testing.T
@@ -99,7 +114,7 @@ func (w walk) parent(of sdktrace.ReadOnlySpan, name, consumer string) sdktrace.R
 	w.t.Helper()
 	return w.find(name+" above "+of.Name(), func(s sdktrace.ReadOnlySpan) bool {
 		return s.Name() == name && s.SpanContext().Equal(of.Parent()) &&
-			(consumer == "" || slices.Contains(s.Attributes(), semconv.MessagingConsumerGroupName(consumer)))
+			(consumer == "" || isOf(s, consumer))
 	})
 }
 
