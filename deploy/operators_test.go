@@ -56,6 +56,7 @@ var (
 		{"ops authsvc accounts delete kim@example.com", 0, "deleted"},
 		{"ops authsvc keys rotate", 0, "next"},
 		{"ops authsvc keys retire KID", 0, "KID"},
+		{"ops authsvc keys close-old-rule", 0, "has ended with message 0"},
 	}
 	restore = errand{"ops pillion restore /backups/monday", 0, "The system is restored"}
 	watch   = errand{"ops nats sub 'feed.booking.>'", 0, `"requested"`}
