@@ -77,8 +77,8 @@ func TestStallShows(t *testing.T) {
 	})
 }
 
-// TestStop stops a run of a minute after half a second: what was due until then is requested,
-// and nothing after it, and the run ends as it does after its Duration.
+// TestStop stops a run of a minute after half a second: what was due until then is requested, and
+// nothing after it, and the run ends as it does after its Duration.
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, stop := &fake{}, make(chan struct{})
