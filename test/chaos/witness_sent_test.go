@@ -3,7 +3,6 @@
 package chaos
 
 import (
-	"encoding/base64"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/example/pillion/booking/bookingtest"
+	"github.com/example/pillion/token/tokentest"
 )
 
 // TestWitnessKnowsWhatWasSent kills a server that has received a request. The outcome is unknown,
@@ -42,8 +42,7 @@ func TestWitnessKnowsWhatWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization",
-			"Bearer x."+base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"rita","role":"raider"}`))+".x")
+		req.Header.Set("Authorization", "Bearer "+tokentest.Claiming("rita", "raider"))
 		req.Header.Set("Idempotency-Key", "one")
 		resp, err := w.RoundTrip(req)
 		if err == nil {

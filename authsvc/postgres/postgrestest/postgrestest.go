@@ -1,6 +1,6 @@
 // Package postgrestest starts PostgreSQL servers for tests, with the programs installed on this
-// machine. Call [Start]. Tests that do are skipped unless PILLION_POSTGRES is set, so that `make test`
-// runs the same tests on every machine.
+// machine. Call [Start]. Tests that do are skipped unless PILLION_POSTGRES is set, so that `make
+// test` runs the same tests on every machine.
 package postgrestest
 
 import (
