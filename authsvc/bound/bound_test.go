@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/example/pillion/authsvc/bound"
@@ -209,9 +210,31 @@ func testForgeriesAreNoticed(t *testing.T, e *bustest.Env, bucket string) {
 	for _, w := range all {
 		w.refuses(t, "true500", 3)
 	}
+	if _, err := owner.Update(ctx, "true500", []byte(value), revisionOf(t, plain, "true500")); err != nil {
+		t.Fatal(err)
+	}
 	s, err := conn.JetStream().Stream(ctx, plain.Stream())
 	if err != nil {
 		t.Fatal(err)
+	}
+	// As a filter this subject would match others.
+	odd := &nats.Msg{Subject: plain.Subject("*"), Data: []byte(value)}
+	if _, err := conn.JetStream().PublishMsg(ctx, odd); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range all {
+		w.refuses(t, "*", 4)
+	}
+	odd.Header = nats.Header{bus.HeaderOperation: {"DEL"}}
+	if _, err := conn.JetStream().PublishMsg(ctx, odd); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range all {
+		w.ready(t, "that message was deleted")
+	}
+	put("last", []byte(value))
+	for _, w := range all {
+		w.refuses(t, "last", 5)
 	}
 	if err := s.Purge(ctx); err != nil { // which no message announces
 		t.Fatal(err)
@@ -221,7 +244,7 @@ func testForgeriesAreNoticed(t *testing.T, e *bustest.Env, bucket string) {
 	}
 	put("again", []byte(value))
 	for _, w := range all {
-		w.refuses(t, "again", 4)
+		w.refuses(t, "again", 6)
 	}
 	if err := s.Purge(ctx); err != nil {
 		t.Fatal(err)
