@@ -69,14 +69,16 @@ func TestARecordOfSomebodyElse(t *testing.T) {
 	}
 	all := []string{"unbound", "nothing", "copy", "session", "changed", "short", "foreign"}
 	for _, key := range all {
-		if got, _, err := accounts.Get(ctx, key); err == nil {
-			t.Errorf("%s: it is believed: %s", key, got)
+		for range 2 {
+			if got, _, err := accounts.Get(ctx, key); err == nil {
+				t.Errorf("%s: it is believed: %s", key, got)
+			}
 		}
 		if err := accounts.Ready(ctx); err == nil {
 			t.Errorf("%s: authsvc is ready", key)
 		}
-		if !strings.Contains(log.String(), "key="+key) {
-			t.Errorf("%s: it is not logged", key)
+		if n := strings.Count(log.String(), "key="+key+" "); n != 1 {
+			t.Errorf("%s: it is logged %d times", key, n)
 		}
 	}
 	if got, revision, err := accounts.Get(ctx, "good"); err != nil || string(got) != value || revision == 0 {
