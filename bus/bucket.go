@@ -64,6 +64,19 @@ func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision ui
 	return m.Data, m.Seq, nil
 }
 
+// Has reports whether the value of a revision is still there, in a bucket that keeps one revision
+// of each key.
+func (b *Bucket) Has(ctx context.Context, revision uint64) (bool, error) {
+	_, err := b.conn.Get(ctx, b.Stream(), GetRequest{Seq: revision})
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, Unavailable("read bucket "+b.name, err)
+	}
+	return true, nil
+}
+
 // Create stores a value under a key without one, and returns its revision, or ErrKeyExists.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (revision uint64, err error) {
 	revision, err = b.put(ctx, key, value, 0)

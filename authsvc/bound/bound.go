@@ -69,23 +69,19 @@ func Bind(c *bus.Conn, name string, key []byte, log *slog.Logger, r prometheus.R
 
 // Get implements authsvc.Bucket. It returns an error for a value that it refuses.
 func (b *Bucket) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
-	return b.get(ctx, key, false)
-}
-
-// get is Get. early says that there may be many like it.
-func (b *Bucket) get(ctx context.Context, key string, early bool) (value []byte, revision uint64, err error) {
 	stored, revision, err := b.Bucket.Get(ctx, key)
 	if err != nil {
 		return nil, revision, err
 	}
 	if value, err = b.open(key, stored); err != nil {
-		b.refuse(key, revision, early)
+		b.refuse(key, revision, false)
 		return nil, revision, fmt.Errorf("bucket %s, key %s: %w", b.name, key, err)
 	}
 	return value, revision, nil
 }
 
-// refuse notes that a value is refused. It counts and logs each one once.
+// refuse notes that a value is refused. It counts and logs each one once. early says that there may
+// be many like it: then it logs one a second.
 func (b *Bucket) refuse(key string, revision uint64, early bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,9 +106,12 @@ func (b *Bucket) Ready(ctx context.Context) error {
 	refused := maps.Clone(b.refused)
 	b.mu.Unlock()
 	for _, key := range slices.Sorted(maps.Keys(refused)) {
-		// nothing announces that a message was purged, or has aged
-		if _, _, err := b.Get(ctx, key); err != nil && !errors.Is(err, bus.ErrNoKey) {
-			return err
+		there, err := b.Has(ctx, refused[key]) // nothing announces that it was purged, or has aged
+		if err == nil && there {
+			err = errUnbound
+		}
+		if err != nil {
+			return fmt.Errorf("bucket %s, key %s: %w", b.name, key, err)
 		}
 		b.forget(key, refused[key])
 	}
@@ -148,16 +147,17 @@ func (b *Bucket) Watch(ctx context.Context) error {
 	return nil
 }
 
-// look judges a message of the bucket. A value that is to be refused it reads from the leader: a
-// replica may still have it.
+// look judges a message of the bucket. It refuses only what the leader has: a replica may still
+// have what was overwritten.
 func (b *Bucket) look(ctx context.Context, m bus.Message, early bool) error {
 	key := strings.TrimPrefix(m.Subject, b.Subject(""))
 	_, err := b.open(key, m.Data)
 	if err == nil || m.Header.Get(bus.HeaderOperation) != "" {
 		return nil
 	}
-	if _, _, err = b.get(ctx, key, early); errors.Is(err, errUnbound) || errors.Is(err, bus.ErrNoKey) {
-		return nil
+	there, err := b.Has(ctx, m.Seq)
+	if there {
+		b.refuse(key, m.Seq, early)
 	}
 	return err
 }

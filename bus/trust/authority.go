@@ -99,6 +99,9 @@ func (a *Authority) ChangeKeys(
 				return err
 			}
 			if is == have.set && have.good {
+				if err := a.keep(have.unrecorded); err != nil { // perhaps another instance can
+					a.conn.Log().Debug("cannot record what an operator has published", "error", err)
+				}
 				return nil
 			}
 			written = is
@@ -145,6 +148,8 @@ type storedKeySet struct {
 	good     bool   // it is in the bucket, and verifiers believe it
 	revision uint64 // of what is in the bucket
 	now      time.Time
+	// what is in the bucket, where that is newer than the record; nil: it is not
+	unrecorded []byte
 }
 
 // keySet returns the present set, from the leader or, where that is not the trust key's, from the
@@ -172,6 +177,9 @@ func (a *Authority) keySet(ctx context.Context) (storedKeySet, error) {
 	stored, own, err := a.key.Open(trustkey.KeySet, bus.JWKSKey, data)
 	switch {
 	case err == nil && stored.Version >= have.version:
+		if stored.Version > have.version {
+			have.unrecorded = data
+		}
 		have.version, have.good, data = stored.Version, own, stored.Body
 	case published:
 		return have, nil
@@ -230,10 +238,18 @@ func (a *Authority) storeKeySet(ctx context.Context, over storedKeySet, set *tok
 		return err
 	}
 	_, err = a.conn.Bucket(bus.KeysBucket).Update(ctx, bus.JWKSKey, []byte(doc), over.revision)
-	if err != nil || a.record == "" {
+	if err != nil {
 		return err
 	}
-	if err := secretfile.Replace(a.record, []byte(doc), 0o600); err != nil {
+	return a.keep([]byte(doc))
+}
+
+// keep records a document as the last one that was published.
+func (a *Authority) keep(doc []byte) error {
+	if a.record == "" || doc == nil {
+		return nil
+	}
+	if err := secretfile.Replace(a.record, doc, 0o600); err != nil {
 		return fmt.Errorf("write the record of the published keys: %w", err)
 	}
 	return nil

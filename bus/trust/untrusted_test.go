@@ -394,6 +394,39 @@ func testAnOlderAuthsvcOpensNothing(t *testing.T, e *bustest.Env) {
 	p.awaitReady(t)
 }
 
+// TestWhatAnOperatorSignsIsRecorded has an operator with the trust key change the keys while
+// authsvc is away. authsvc records that when it starts, so that a forger who then overwrites it
+// does not undo it.
+func TestWhatAnOperatorSignsIsRecorded(t *testing.T) {
+	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
+		_, key, _ := trustFolder(t)
+		conn := e.Connect(t)
+		record := filepath.Join(t.TempDir(), "published.jwt")
+		first, second := publicKey(t), publicKey(t)
+		change := func(record string, do func(*token.KeySet, time.Time) (*token.KeySet, error)) *token.KeySet {
+			t.Helper()
+			_, is, err := trust.NewAuthority(conn, key, record).ChangeKeys(t.Context(), do)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return is
+		}
+		start := func(set *token.KeySet, now time.Time) (*token.KeySet, error) {
+			if set == nil {
+				return token.FirstSet(first, now)
+			}
+			return set, nil
+		}
+		change(record, start)
+		change("", func(set *token.KeySet, now time.Time) (*token.KeySet, error) { return set.WithNext(second, now) })
+		change(record, start)
+		ledgertest.Store(t, conn, &nats.Msg{Subject: conn.Bucket(bus.KeysBucket).Subject(bus.JWKSKey), Data: []byte("{}")})
+		if _, there := change(record, start).Lookup(second.ID); !there {
+			t.Error("what the operator has signed is undone")
+		}
+	})
+}
+
 // The ends of the old rule that were known when a board was made, and are now, give the same
 // verdicts on its messages if both are behind it, or the same.
 func TestSameOldRule(t *testing.T) {
