@@ -37,9 +37,11 @@ certs: pillion ## Create a CA and certificates in data/certs for trying TLS, if 
 AT_ONCE := $(shell expr "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" + 2)
 
 # The tests of whole systems take longest, so they come first.
+PACKAGES = ./test/... ./bus/... ./...
+
 .PHONY: test
 test: build ## Run all tests that need only Go, and keep their results until something changes.
-	CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -p=$(AT_ONCE) -parallel=3 ./test/... ./bus/... ./...
+	CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -p=$(AT_ONCE) -parallel=3 $(PACKAGES)
 
 # The race detector compiles everything a second time and doubles what the tests cost, so it is here
 # and not in test. By default it sleeps for a second at the end of each test binary.
@@ -47,7 +49,7 @@ RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
 check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
-	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on ./...
+	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on -p=$(AT_ONCE) $(PACKAGES)
 	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
