@@ -29,8 +29,9 @@ type fleetInstance struct {
 	registry *prometheus.Registry
 }
 
-// newFleetInstance starts one and returns when it hears. Its clock is ahead of the machine's.
-func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetInstance {
+// newFleetInstance starts one and returns when all hear each other. Its clock is ahead of the
+// machine's.
+func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration, others ...*fleetInstance) *fleetInstance {
 	t.Helper()
 	m, err := fleet.NewMap(fleet.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
 	if err != nil {
@@ -48,14 +49,22 @@ func newFleetInstance(t testing.TB, e *bustest.Env, ahead time.Duration) *fleetI
 			t.Errorf("positions: %v", err)
 		}
 	})
-	own := booking.RiderID(booking.NewID())
-	wait.Until(t, "an instance hears itself", func() bool {
-		s, _, err := in.Report(own, fleet.Fix{Place: booking.Place{Lat: -80}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return in.Announce(t.Context(), s) == nil && in.count(t, "known") > 0
-	})
+	// A server that does not know yet who listens at another drops what is published to them.
+	for _, from := range append(others, in) {
+		someone := booking.RiderID(booking.NewID())
+		wait.Until(t, "all instances hear one", func() bool {
+			announce(t, from)(from.reports(someone, booking.Place{Lat: -80}))
+			if from == in && in.count(t, "known") == 0 { // its own report
+				return false
+			}
+			for _, to := range append(others, in) {
+				if _, heard := to.Where(someone); !heard {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	return in
 }
 
@@ -97,7 +106,8 @@ func announce(t testing.TB, in *fleetInstance) func(fleet.Status, error) {
 // What a rider reports to one instance, all know, whatever their clocks say.
 func TestPositionsAreKnownEverywhere(t *testing.T) {
 	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		one, two := newFleetInstance(t, e, 0), newFleetInstance(t, e, -4*time.Second)
+		one := newFleetInstance(t, e, 0)
+		two := newFleetInstance(t, e, -4*time.Second, one)
 		rita := booking.RiderID(booking.NewID())
 		here := booking.Place{Lat: 12.97, Lng: 77.59}
 		for i := range 20 {
@@ -119,7 +129,7 @@ func TestPositionsAreKnownEverywhere(t *testing.T) {
 		}
 		// One that starts late learns all of it from the next report.
 		announce(t, one)(one.SetOnline(rita, false))
-		three := newFleetInstance(t, e, time.Second)
+		three := newFleetInstance(t, e, time.Second, one, two)
 		if _, ok := three.Where(rita); ok {
 			t.Error("somebody is known before anything was heard")
 		}
