@@ -129,7 +129,7 @@ prebuilt: ## Build what images need where there is no registry: programs in bin/
 	sed -e '/^FROM .* AS build$$/,/^$$/d' -e 's| --from=build||' -e 's|/out/|bin/linux/|g' Dockerfile >$(BIN)/linux/Dockerfile
 
 .PHONY: docker-test
-docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry.
+docker-test: prebuilt ## Start the containers and book a ride. Needs a Docker engine and docker-compose, and no registry. PILLION_POSTGRES=1 also copies accounts to PostgreSQL.
 	$(GO) test -tags=docker -count=1 -timeout=60m -v ./deploy/...
 
 .PHONY: tools
