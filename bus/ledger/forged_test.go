@@ -331,10 +331,10 @@ func TestHeadersThatPretend(t *testing.T) {
 	desk := ledgertest.NewDesk(t, ledger)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	user, rider := k.Person(booking.User), k.Person(booking.Rider)
+	user := k.Person(booking.User)
 	now := time.Now()
 	expired := k.Auth.Raw(k.Auth.Private, k.Auth.EventHeader(),
-		k.Auth.EventClaims(string(booking.Rider), rider.ID, now.Add(-time.Hour), now.Add(-time.Minute)))
+		k.Auth.EventClaims(string(booking.User), user.ID, now.Add(-time.Hour), now.Add(-time.Minute)))
 	past := now.Add(-30 * time.Minute).UTC().Format(time.RFC3339Nano)
 
 	for name, pretend := range map[string]func(id booking.ID, m *nats.Msg) []byte{
@@ -360,7 +360,7 @@ func TestHeadersThatPretend(t *testing.T) {
 			if _, err := desk.Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
 				t.Fatal(err)
 			}
-			m := ledgertest.Message(id, 2, booking.Accepted, rider.Actor, expired)
+			m := ledgertest.Message(id, 2, booking.Cancelled, user.Actor, expired)
 			before, err := ledger.LastSequence(ctx)
 			if err != nil {
 				t.Fatal(err)
