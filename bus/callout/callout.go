@@ -151,10 +151,10 @@ func (c *Callout) Run(ctx context.Context) error {
 	if sub.Drain() != nil { // the connection is lost
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(answering, drainPatience)
+	draining, cancel := context.WithTimeout(answering, drainPatience)
 	defer cancel()
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
+		m, err := sub.NextMsgWithContext(draining)
 		if err != nil { // no requests are in flight any more
 			return nil
 		}
