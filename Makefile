@@ -49,7 +49,7 @@ RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
 .PHONY: check
 check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
-	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on -p=$(AT_ONCE) $(PACKAGES)
+	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on -p=3 $(PACKAGES)
 	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
