@@ -52,8 +52,8 @@ var (
 type Handler struct {
 	Operator   *authsvc.Operator
 	UpdateKeys keys.UpdateSet
-	// LastEvent returns the last sequence of the ledger.
-	LastEvent func(context.Context) (uint64, error)
+	// CloseOldRule returns the set with the old rule ended at the end of the ledger.
+	CloseOldRule func(context.Context, *token.KeySet) (*token.KeySet, error)
 	// Audit stores an entry of the audit trail.
 	Audit func(context.Context, authsvc.Entry) error
 	// EndRides is as in authsvc.Config.
@@ -85,11 +85,7 @@ func (h *Handler) Do(ctx context.Context, order Order) (Outcome, error) {
 		})
 	case "close-old-rule":
 		return h.changeKeys(ctx, order, func(set *token.KeySet, _ time.Time) (*token.KeySet, error) {
-			last, err := h.LastEvent(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return set.CloseOldRule(last), nil
+			return h.CloseOldRule(ctx, set)
 		})
 	}
 	return h.changeAccount(ctx, order)

@@ -92,8 +92,10 @@ func (a *Authority) ChangeKeys(
 			if is, err = change(have.set, have.now); err != nil {
 				return retry.Permanent(err)
 			}
+			// No token was signed before the first set of all, so every writer has event
+			// tokens. On a new system the ledger is empty, too.
 			if have.set == nil {
-				is, err = a.closed(ctx, is)
+				is, err = a.CloseOldRule(ctx, is)
 			}
 			if err != nil {
 				return err
@@ -119,23 +121,14 @@ func (a *Authority) ChangeKeys(
 	return nil, nil, err
 }
 
-// closed returns the first set of all, with the old rule ended. No token was signed before it, so
-// whoever writes events has event tokens; on a new system the ledger is empty, too.
-func (a *Authority) closed(ctx context.Context, first *token.KeySet) (*token.KeySet, error) {
-	last, err := a.LastEvent(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return first.CloseOldRule(last), nil
-}
-
-// LastEvent returns the last sequence of the ledger. Errors are of kind fault.Unavailable.
-func (a *Authority) LastEvent(ctx context.Context) (uint64, error) {
+// CloseOldRule returns the set with the old rule ended at the end of the ledger. Errors are of kind
+// fault.Unavailable.
+func (a *Authority) CloseOldRule(ctx context.Context, set *token.KeySet) (*token.KeySet, error) {
 	stream, err := a.conn.Stream(ctx, bus.LedgerStream)
 	if err != nil {
-		return 0, bus.Unavailable("look at the ledger", err)
+		return nil, bus.Unavailable("look at the ledger", err)
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return set.CloseOldRule(stream.CachedInfo().State.LastSeq), nil
 }
 
 // mayPass reports whether a guarded write is worth another try.

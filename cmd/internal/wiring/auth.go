@@ -335,11 +335,11 @@ func after(begin <-chan struct{}, task program.Task) program.Task {
 func Orders(conn *bus.Conn, accounts authsvc.AccountStore, authority *trust.Authority) *orders.Handler {
 	trail := trust.NewAuditTrail(conn, "/authsvc/operator")
 	return &orders.Handler{
-		Operator:   authsvc.NewOperator(accounts, authority.Revoke, time.Now),
-		UpdateKeys: authority.ChangeKeys,
-		LastEvent:  authority.LastEvent,
-		Audit:      func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
-		EndRides:   endRides(conn),
+		Operator:     authsvc.NewOperator(accounts, authority.Revoke, time.Now),
+		UpdateKeys:   authority.ChangeKeys,
+		CloseOldRule: authority.CloseOldRule,
+		Audit:        func(ctx context.Context, e authsvc.Entry) error { return trail.Write(ctx, e.What, e) },
+		EndRides:     endRides(conn),
 	}
 }
 
