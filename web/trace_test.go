@@ -10,11 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/tracing"
+	"github.com/example/pillion/internal/tracing/tracingtest"
 	"github.com/example/pillion/internal/wait"
 	"github.com/example/pillion/web"
 )
@@ -24,11 +24,10 @@ const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 // traced returns a router that makes spans, with the addresses of httptest as a trusted proxy or
 // not.
 func traced(j *wait.Journal, proxies ...netip.Prefix) (http.Handler, *tracetest.SpanRecorder) {
-	spans := tracetest.NewSpanRecorder()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
+	tracer, spans := tracingtest.New()
 	r := web.NewRouter(web.RouterConfig{
 		Log:    slog.New(tracing.LogHandler(slog.NewJSONHandler(j, nil))),
-		Tracer: tracing.New(provider, provider), TrustedProxies: proxies,
+		Tracer: tracer, TrustedProxies: proxies,
 	})
 	r.Get("/things/{id}", web.Handle(func(_ http.ResponseWriter, r *http.Request) error {
 		switch r.URL.Path {

@@ -9,14 +9,13 @@ import (
 	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/feed"
 	"github.com/example/pillion/bus/ledger/ledgertest"
-	"github.com/example/pillion/internal/tracing"
+	"github.com/example/pillion/internal/tracing/tracingtest"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -25,9 +24,8 @@ import (
 func TestFeedHasNoTrace(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
-		spans := tracetest.NewSpanRecorder()
-		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
-		conn := k.ConnectWith(t, bus.Config{Tracer: tracing.New(provider, provider)})
+		tracer, spans := tracingtest.New()
+		conn := k.ConnectWith(t, bus.Config{Tracer: tracer})
 		told := subscribe(t, k.Connect(t).NATS(), "feed.>")
 		known(t, told, conn.NATS(), "feed.hello")
 		l := k.LedgerOn(t, conn)

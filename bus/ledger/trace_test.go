@@ -18,7 +18,7 @@ import (
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
 	"github.com/example/pillion/bus/trust"
-	"github.com/example/pillion/internal/tracing"
+	"github.com/example/pillion/internal/tracing/tracingtest"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -44,9 +44,7 @@ func leads(from, to sdktrace.ReadOnlySpan) bool {
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	k := ledgertest.New(t, bustest.Run(t))
-	spans := tracetest.NewSpanRecorder()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
-	tracer := tracing.New(provider, provider)
+	tracer, spans := tracingtest.New()
 	var epoch trust.Epoch
 	l, err := ledger.Open(k.ConnectWith(t, bus.Config{Tracer: tracer}), ledger.Options{Source: "/test",
 		Tokens: k.Auth.Verifier(), Epoch: &epoch})
@@ -112,9 +110,7 @@ func TestTrace(t *testing.T) {
 func TestAnswersAreLinked(t *testing.T) {
 	t.Parallel()
 	k := ledgertest.New(t, bustest.Run(t))
-	spans := tracetest.NewSpanRecorder()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
-	tracer := tracing.New(provider, provider)
+	tracer, spans := tracingtest.New()
 	// Each request is answered by an instance of its own, which has nothing in memory.
 	request := func(name string, do func(context.Context, *booking.Desk) error) sdktrace.ReadOnlySpan {
 		t.Helper()

@@ -13,7 +13,7 @@ import (
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger/ledgertest"
-	"github.com/example/pillion/internal/tracing"
+	"github.com/example/pillion/internal/tracing/tracingtest"
 	"github.com/example/pillion/internal/wait"
 )
 
@@ -23,9 +23,7 @@ import (
 func TestTraceOfATimer(t *testing.T) {
 	bustest.Virtual(t, func(t *testing.T, e *bustest.Env) {
 		k := ledgertest.New(t, e)
-		recorder := tracetest.NewSpanRecorder()
-		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-		tracer := tracing.New(provider, provider)
+		tracer, recorder := tracingtest.New()
 		l := k.LedgerOn(t, k.ConnectWith(t, bus.Config{Tracer: tracer}))
 		desk, err := booking.NewDesk(l, booking.DeskOptions{Deadline: 10 * time.Second})
 		if err != nil {

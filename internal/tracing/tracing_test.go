@@ -14,22 +14,13 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/example/pillion/internal/fault"
 	"github.com/example/pillion/internal/tracing"
+	"github.com/example/pillion/internal/tracing/tracingtest"
 	"github.com/example/pillion/internal/wait"
 )
-
-// tracer returns a Tracer with a sampler, and what it has recorded.
-func tracer(s sdktrace.Sampler) (*tracing.Tracer, *tracetest.SpanRecorder) {
-	spans := tracetest.NewSpanRecorder()
-	provider := func(s sdktrace.Sampler) *sdktrace.TracerProvider {
-		return sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(s))
-	}
-	return tracing.New(provider(s), provider(sdktrace.AlwaysSample())), spans
-}
 
 // attributes returns the attributes of a span, sorted, one a line.
 func attributes(s sdktrace.ReadOnlySpan) string {
@@ -69,7 +60,7 @@ func TestServe(t *testing.T) {
 		{"a version that is forbidden", []string{"ff" + traceparent[2:]}, true, sdktrace.AlwaysSample(), false, false, true},
 		{"much more", []string{"01" + traceparent[2:] + strings.Repeat("-x", 5000)}, true, sdktrace.AlwaysSample(), false, false, true},
 	} {
-		tr, spans := tracer(c.sampler)
+		tr, spans := tracingtest.Sampling(c.sampler)
 		r := httptest.NewRequest("POST", "/book?secret=x", nil)
 		for _, line := range c.sent {
 			r.Header.Add("Traceparent", line)
@@ -112,7 +103,7 @@ func TestAnswer(t *testing.T) {
 		{tracing.Answer{Method: "GET", Route: "/book", Aborted: true}, "GET /book",
 			"error.type=aborted\nhttp.request.method=GET\nhttp.route=/book\nurl.path=/bookings/x\nurl.scheme=http", true},
 	} {
-		tr, spans := tracer(sdktrace.AlwaysSample())
+		tr, spans := tracingtest.Sampling(sdktrace.AlwaysSample())
 		_, span := tr.Serve(t.Context(), httptest.NewRequest("GET", "/bookings/x?secret=x", nil), false)
 		span.Answer(c.give)
 		got := spans.Ended()[0]
@@ -128,7 +119,7 @@ const booking = "abcdefghijklmnopqrstuvwxyz"
 // What is done with a message has a trace of its own, which is linked to the span that sent it, and
 // is recorded if and only if that is.
 func TestMessages(t *testing.T) {
-	tr, spans := tracer(sdktrace.AlwaysSample())
+	tr, spans := tracingtest.Sampling(sdktrace.AlwaysSample())
 	ctx, request := tr.Serve(t.Context(), httptest.NewRequest("POST", "/book", nil), false)
 	message := tracing.Message{Subject: "ledger.booking." + booking + ".1.requested", ID: "e1", Booking: booking}
 	ctx, span := tr.Send(ctx, message, "")
@@ -141,8 +132,9 @@ func TestMessages(t *testing.T) {
 	}
 	began := time.Now().Add(-time.Minute)
 	message.Consumer, message.Began = "pass", began
-	other, _ := tracer(sdktrace.NeverSample()) // what the sender has sampled is not sampled again
-	reading, readers := tracer(sdktrace.ParentBased(sdktrace.NeverSample()))
+	// What the sender has sampled is not sampled again.
+	other, _ := tracingtest.Sampling(sdktrace.NeverSample())
+	reading, readers := tracingtest.Sampling(sdktrace.ParentBased(sdktrace.NeverSample()))
 	ctx, span = reading.Process(ctx, message, sent)
 	_, next := reading.Send(ctx, message, "")
 	next.End(fault.New(fault.Conflict, "moved", "It has moved."))
@@ -183,7 +175,7 @@ func TestMessages(t *testing.T) {
 
 // An event that nobody has asked for is recorded if the one before it is.
 func TestSendAfter(t *testing.T) {
-	tr, spans := tracer(sdktrace.NeverSample())
+	tr, spans := tracingtest.Sampling(sdktrace.NeverSample())
 	_, span := tr.Send(t.Context(), tracing.Message{Subject: "a"}, traceparent)
 	span.End(context.DeadlineExceeded)
 	if got := spans.Ended(); len(got) != 1 || len(got[0].Links()) != 1 ||
@@ -221,7 +213,7 @@ func TestSent(t *testing.T) {
 
 // Vendors' parts of a trusted trace go on in the process, and not into messages.
 func TestTracestateStaysOut(t *testing.T) {
-	tr, spans := tracer(sdktrace.AlwaysSample())
+	tr, spans := tracingtest.Sampling(sdktrace.AlwaysSample())
 	r := httptest.NewRequest("POST", "/book", nil)
 	r.Header.Set("Traceparent", traceparent)
 	r.Header.Set("Tracestate", "vendor=value")
@@ -235,7 +227,7 @@ func TestTracestateStaysOut(t *testing.T) {
 }
 
 func TestTask(t *testing.T) {
-	tr, spans := tracer(sdktrace.AlwaysSample())
+	tr, spans := tracingtest.Sampling(sdktrace.AlwaysSample())
 	ctx, span := tr.Task(t.Context(), "replay the ledger")
 	tracing.Link(ctx, traceparent)
 	tracing.Link(ctx, "")
@@ -250,7 +242,7 @@ func TestTask(t *testing.T) {
 func TestLogHandler(t *testing.T) {
 	var j wait.Journal
 	log := slog.New(tracing.LogHandler(slog.NewJSONHandler(&j, nil))).With("service", "test")
-	tr, _ := tracer(sdktrace.NeverSample())
+	tr, _ := tracingtest.Sampling(sdktrace.NeverSample())
 	ctx, _ := tr.Serve(t.Context(), httptest.NewRequest("GET", "/", nil), false)
 	log.InfoContext(ctx, "within")
 	log.InfoContext(t.Context(), "without")
