@@ -73,18 +73,7 @@ func (c *crowd) run(t *testing.T) {
 	for i := range couples {
 		name := fmt.Sprintf("couple-%d", i)
 		user, rider := c.enter(t, name+"@example.com", "user"), c.enter(t, name+"@example.com", "raider")
-		c.gone.Go(func() {
-			tick := time.NewTicker(stride)
-			defer tick.Stop()
-			for n := 0; ; n++ {
-				c.ride(ctx, name, n, user, rider)
-				select {
-				case <-tick.C:
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
+		c.gone.Go(func() { wait.Every(ctx, stride, func(n int) { c.ride(ctx, name, n, user, rider) }) })
 	}
 }
 

@@ -5,6 +5,7 @@
 package wait
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -52,5 +53,19 @@ func For(t testing.TB, what string, done <-chan struct{}) {
 	case <-done:
 	case <-time.After(Patience):
 		t.Fatalf("not within %v: %s", Patience, what)
+	}
+}
+
+// Every calls do at even times until ctx ends, at once for the first time, with 0, 1, 2 and so on.
+func Every(ctx context.Context, stride time.Duration, do func(n int)) {
+	tick := time.NewTicker(stride)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		do(n)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

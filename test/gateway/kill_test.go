@@ -66,18 +66,7 @@ func gather(s *system) *crowd {
 
 // every does something again and again until the crowd rests.
 func (c *crowd) every(ctx context.Context, do func(n int)) {
-	c.gone.Go(func() {
-		tick := time.NewTicker(stride)
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			do(n)
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
+	c.gone.Go(func() { wait.Every(ctx, stride, do) })
 }
 
 // rest stops the crowd and waits for the rides under way.
