@@ -16,22 +16,22 @@ import (
 	"github.com/example/pillion/token"
 )
 
-// noting is a verifier that notes as of when it was asked.
+// noting is a verifier that notes the times for which it was asked.
 type noting struct {
 	ledger.TokenVerifier
 	mu   sync.Mutex
-	asOf []time.Time
+	times []time.Time
 }
 
 func (n *noting) VerifyAt(ctx context.Context, raw string, at time.Time) (token.Claims, error) {
 	n.mu.Lock()
-	n.asOf = append(n.asOf, at)
+	n.times = append(n.times, at)
 	n.mu.Unlock()
 	return n.TokenVerifier.VerifyAt(ctx, raw, at)
 }
 
 // An expired token, and a verifier whose clock says so, do not change a replay: the verifier is
-// asked as of when each event was stored.
+// asked about the time at which each event was stored.
 func TestReplayAfterExpiry(t *testing.T) {
 	e := bustest.Run(t)
 	k := ledgertest.New(t, e)
@@ -71,7 +71,7 @@ func TestReplayAfterExpiry(t *testing.T) {
 	}
 	asked.mu.Lock()
 	defer asked.mu.Unlock()
-	for _, at := range asked.asOf {
+	for _, at := range asked.times {
 		if !slices.ContainsFunc(h.Events, func(e booking.Event) bool { return e.At.Equal(at) }) {
 			t.Errorf("a token was judged as of %v, when nothing was stored", at)
 		}

@@ -39,7 +39,7 @@ func leads(from, to sdktrace.ReadOnlySpan) bool {
 	})
 }
 
-// An append is a span that its message names. The pass over it, the next append and whoever reads
+// An append is a span that its message names. The pass over it, the next append and each reader of
 // the booking are linked to that. A replay is one span, and so is a rebuild.
 func TestTrace(t *testing.T) {
 	t.Parallel()
@@ -91,7 +91,7 @@ func TestTrace(t *testing.T) {
 	}
 	span.End(nil)
 	if look := named(t, spans, "look"); !leads(look[0], accepted[0]) {
-		t.Errorf("whoever reads the booking is linked to %v", look[0].Links())
+		t.Errorf("a reader of the booking is linked to %v", look[0].Links())
 	}
 	// A build that knows nothing of traces reads it, and goes on.
 	if b, err := old.Cancel(t.Context(), user.Command(), id, ""); err != nil || b.State != booking.StateCancelled {

@@ -2,11 +2,11 @@ package trust
 
 import "sync"
 
-// An Epoch counts changes of the past. Readers of the ledger judge an event as of when it was
-// stored, and the keys and revocations of that time do not change, except on purpose: when an
-// operator says today that a key or a token was not valid since Sunday. Then earlier verdicts must
-// be reached again. The watches of keys and revocations advance the Epoch of the ledger whose
-// events they help to judge. The zero value is ready.
+// An Epoch counts changes of the past. Readers of the ledger judge an event by the keys and
+// revocations of the time at which it was stored. Those do not change, except on purpose: when an
+// operator says today that a key or a token was not valid since Sunday, or that the old rule has
+// ended. Then earlier verdicts must be reached again. The watches of keys and revocations advance
+// the Epoch of the ledger whose events they help to judge. The zero value is ready.
 type Epoch struct {
 	mu      sync.RWMutex
 	changes uint64

@@ -14,7 +14,7 @@ import (
 var errInsecure = fault.New(fault.Invalid, "insecure",
 	"A setting is unsafe where other machines can reach this one.")
 
-// An Exposure is what a program shows to whoever reaches its addresses.
+// An Exposure is what a program shows to everybody who can reach its addresses.
 type Exposure struct {
 	setting.Profile
 	Demo      bool           // whether there are accounts with a known password
