@@ -19,7 +19,7 @@ import (
 // noting is a verifier that notes the times for which it was asked.
 type noting struct {
 	ledger.TokenVerifier
-	mu   sync.Mutex
+	mu    sync.Mutex
 	times []time.Time
 }
 
