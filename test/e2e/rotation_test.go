@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,18 +24,20 @@ import (
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	p, data := newPorts(t), t.TempDir()
-	pillion(t, p, data)
+	stay := []string{"--booking-deadline", "24h"} // boards are compared while nothing expires
+	pillion(t, p, data, stay...)
 	url := "nats://" + p.nats
 	p.keys = data + "/services"
 	more := addrs(t, 6)
 	second := ports{auth: more[0], authOps: more[1], user: more[2], userOps: more[3], rider: more[4], riderOps: more[5],
 		nats: p.nats}
 	limits := []string{"--request-limit", "0", "--nats-url", url}
+	rides := slices.Concat(limits, stay)
 	proctest.Begin(t, "authsvc", append(limits, "--demo", "--data", data, "--auth-addr", second.auth, "--ops-addr",
 		second.authOps)...).Ready(t)
-	proctest.Begin(t, "usersvc", append(limits, "--book-limit", "0", "--open-bookings", "0", p.key("usersvc"), "--user-addr", second.user,
-		"--ops-addr", second.userOps)...).Ready(t)
-	proctest.Begin(t, "ridersvc", append(limits, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr",
+	proctest.Begin(t, "usersvc", append(rides, "--book-limit", "0", "--open-bookings", "0", p.key("usersvc"), "--user-addr",
+		second.user, "--ops-addr", second.userOps)...).Ready(t)
+	proctest.Begin(t, "ridersvc", append(rides, p.key("ridersvc"), "--rider-addr", second.rider, "--ops-addr",
 		second.riderOps)...).Ready(t)
 	at := []ports{p, second}
 	for ops, service := range map[string]string{second.userOps: "usersvc", second.riderOps: "ridersvc"} {
