@@ -76,12 +76,15 @@ func (d *Desk) Book(ctx context.Context, c Command, id ID, trip Trip) (Booking, 
 // unfinished ride, ErrNotForYou.
 func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	var at Engagement // the rider's engagement at the last decision
+	next := Quick     // the reading of the next decision
 	decide := func(b Booking) (Event, error) {
+		reading := next
+		next = Fresh
 		e, err := b.Accept(c.Actor, d.now())
 		if err != nil {
 			return Event{}, err
 		}
-		at, err = d.free(ctx, RiderID(c.Actor.ID))
+		at, err = d.free(ctx, RiderID(c.Actor.ID), reading)
 		// another command of this rider has just accepted it
 		if errors.Is(err, ErrRiderBusy) && at.Booking == id {
 			err = ErrMoved

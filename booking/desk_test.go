@@ -550,12 +550,14 @@ type meddler struct {
 	meddle func()
 }
 
-func (m *meddler) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+func (m *meddler) Engagement(
+	ctx context.Context, rider booking.RiderID, r booking.Reading,
+) (booking.Engagement, error) {
 	if f := m.meddle; f != nil {
 		m.meddle = nil
 		f()
 	}
-	return m.Log.Engagement(ctx, r)
+	return m.Log.Engagement(ctx, rider, r)
 }
 
 // A rider who accepts a booking twice at once, on two phones or by a retry of what is still under
@@ -590,6 +592,42 @@ func TestAcceptTwiceAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A quick asker is a log that tells a rider's engagement from memory once. Then it fails.
+type quickAsker struct {
+	booking.Log
+	asked int
+}
+
+func (q *quickAsker) Engagement(
+	ctx context.Context, rider booking.RiderID, r booking.Reading,
+) (booking.Engagement, error) {
+	if r == booking.Quick {
+		if q.asked++; q.asked > 1 {
+			return booking.Engagement{}, errors.New("asked memory again, which has not moved")
+		}
+	}
+	return q.Log.Engagement(ctx, rider, r)
+}
+
+// The second decision is made on what the log's leader says of the rider. Otherwise a stale memory
+// would be asked for ever.
+func TestStaleEngagement(t *testing.T) {
+	h := newHouse(t, bookingtest.WithStaleReads(2)) // an acceptance and its record
+	next := booking.ID(booking.NewID())
+	for _, id := range []booking.ID{h.id, next} {
+		_, err := h.Book(t.Context(), by(owner), id, booking.Trip{})
+		wants(t, err, nil)
+	}
+	h.tell(t, step{Kind: booking.Accepted, Actor: rider})
+	d, err := booking.NewDesk(&quickAsker{Log: h.log},
+		booking.DeskOptions{Deadline: time.Minute, Now: func() time.Time { return noon }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Accept(t.Context(), by(rider), next)
+	wants(t, err, booking.ErrRiderBusy)
 }
 
 // A rider accepts in time or not at all, by the desk's clock.

@@ -11,8 +11,9 @@ type Engagement struct {
 }
 
 // free returns a rider's engagement. The error is ErrRiderBusy if the rider has an unfinished ride.
-func (d *Desk) free(ctx context.Context, r RiderID) (Engagement, error) {
-	at, err := d.log.Engagement(ctx, r)
+// Like a refusal on a Quick history, that needs a Fresh reading to confirm it.
+func (d *Desk) free(ctx context.Context, r RiderID, reading Reading) (Engagement, error) {
+	at, err := d.log.Engagement(ctx, r, reading)
 	if err != nil || at.Booking == "" {
 		return at, err
 	}

@@ -19,9 +19,8 @@ type Log interface {
 	// Append refuses acceptances with ErrNotEngaged. They go through Engage.
 	Append(ctx context.Context, c Command, id ID, after History, events ...Event) (History, error)
 
-	// Engagement returns the engagement of a rider from the log's leader. It is never older than
-	// the call.
-	Engagement(ctx context.Context, r RiderID) (Engagement, error)
+	// Engagement returns the engagement of a rider.
+	Engagement(ctx context.Context, rider RiderID, r Reading) (Engagement, error)
 
 	// EngagedBy returns the booking that a rider accepted by a command, or "" if there is none. The
 	// booking may be over or released since. The answer is never older than the call.

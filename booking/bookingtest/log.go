@@ -25,8 +25,8 @@ type Log struct {
 	mu       sync.Mutex
 	seq      uint64
 	messages map[booking.ID][]message
-	engaged  map[booking.RiderID]booking.Engagement
-	had      map[engagement]booking.CommandID // all engagements so far
+	engaged  map[booking.RiderID][]booking.Engagement // in order
+	had      map[engagement]booking.CommandID         // all engagements so far
 }
 
 // An engagement is a rider with a booking.
@@ -71,7 +71,7 @@ var (
 func NewLog(options ...Option) *Log {
 	l := &Log{
 		now: time.Now, lostAck: func() bool { return false }, messages: make(map[booking.ID][]message),
-		engaged: make(map[booking.RiderID]booking.Engagement), had: make(map[engagement]booking.CommandID),
+		engaged: make(map[booking.RiderID][]booking.Engagement), had: make(map[engagement]booking.CommandID),
 	}
 	for _, o := range options {
 		o(l)
@@ -86,10 +86,7 @@ func (l *Log) Load(ctx context.Context, id booking.ID, r booking.Reading) (booki
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known := l.seq
-	if r == booking.Quick {
-		known -= min(l.lag, known)
-	}
+	known := l.known(r)
 	var h booking.History
 	for _, m := range l.messages[id] {
 		if m.seq > known {
@@ -138,13 +135,31 @@ func (l *Log) Append(
 }
 
 // Engagement implements booking.Log. Errors: ErrAway if ctx has ended.
-func (l *Log) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
+func (l *Log) Engagement(ctx context.Context, rider booking.RiderID, r booking.Reading) (booking.Engagement, error) {
 	if err := ctx.Err(); err != nil {
 		return booking.Engagement{}, ErrAway.Because(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.engaged[r], nil
+	return l.engagement(rider, l.known(r)), nil
+}
+
+// known returns the last sequence that a reading knows. The caller holds the lock.
+func (l *Log) known(r booking.Reading) uint64 {
+	if r == booking.Quick {
+		return l.seq - min(l.lag, l.seq)
+	}
+	return l.seq
+}
+
+// engagement returns a rider's engagement up to a sequence. The caller holds the lock.
+func (l *Log) engagement(rider booking.RiderID, known uint64) booking.Engagement {
+	for _, at := range slices.Backward(l.engaged[rider]) {
+		if at.Revision < known { // the acceptance comes after its record
+			return at
+		}
+	}
+	return booking.Engagement{}
 }
 
 // EngagedBy implements booking.Log. Errors: ErrAway if ctx has ended.
@@ -177,7 +192,7 @@ func (l *Log) Engage(
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	of := engagement{booking.RiderID(accepted.Actor.ID), id}
-	if l.last(id) != after.Revision || l.engaged[of.rider] != at {
+	if l.last(id) != after.Revision || l.engagement(of.rider, l.seq) != at {
 		return booking.History{}, booking.ErrMoved
 	}
 	if l.had[of] != "" {
@@ -189,7 +204,7 @@ func (l *Log) Engage(
 		l.seq--
 		return h, err
 	}
-	l.engaged[of.rider] = booking.Engagement{Booking: id, Revision: l.seq - 1}
+	l.engaged[of.rider] = append(l.engaged[of.rider], booking.Engagement{Booking: id, Revision: l.seq - 1})
 	l.had[of] = c.ID
 	if l.lostAck() {
 		return booking.History{}, ErrAckLost

@@ -22,7 +22,7 @@ func (s *suite) open() (booking.ID, booking.History) {
 // engagement reads a rider's engagement through the other log.
 func (s *suite) engagement(rider booking.Command) booking.Engagement {
 	s.Helper()
-	at, err := s.Other.Engagement(s.Context(), booking.RiderID(rider.Actor.ID))
+	at, err := s.Other.Engagement(s.Context(), booking.RiderID(rider.Actor.ID), booking.Fresh)
 	if err != nil {
 		s.Fatalf("engagement: %v", err)
 	}

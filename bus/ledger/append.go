@@ -97,8 +97,9 @@ func (l *Ledger) append(
 		l.verify.engaged.Add(seq, struct{}{})
 	}
 	next := after.Clone()
-	for i, e := range sent {
-		e.Seq = seq - uint64(len(sent)-1-i) // a batch is stored without a gap
+	for i := range sent {
+		sent[i].Seq = seq - uint64(len(sent)-1-i) // a batch is stored without a gap
+		e := sent[i]
 		if err := next.Apply(e); err != nil {
 			return booking.History{}, fmt.Errorf("apply %s to booking %s after it was stored: %w", e.Kind, id, err)
 		}
@@ -106,6 +107,7 @@ func (l *Ledger) append(
 		l.metrics.appended.WithLabelValues(string(e.Kind)).Inc()
 	}
 	next.Revision = seq
+	l.latest.Wrote(after.Revision, sent...)
 	return next, nil
 }
 

@@ -49,14 +49,20 @@ func (l *Ledger) Engage(
 	})
 }
 
-// Engagement returns the last booking that the rider has accepted, from the leader. It skips
-// records that the rider's own token does not prove, but its Revision is that of the last record of
-// all. Errors are of kind fault.Unavailable, or the context's.
-func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Engagement, error) {
-	if !booking.ValidID(string(r)) {
+// Engagement returns the last booking that the rider has accepted: from the leader, unless a Quick
+// reading finds it in memory. It skips records that the rider's own token does not prove, but its
+// Revision is that of the last record of all. Errors are of kind fault.Unavailable, or the
+// context's.
+func (l *Ledger) Engagement(
+	ctx context.Context, rider booking.RiderID, r booking.Reading,
+) (booking.Engagement, error) {
+	if !booking.ValidID(string(rider)) {
 		return booking.Engagement{}, nil
 	}
-	m, err := l.conn.Last(ctx, bus.LedgerStream, bus.EngagementsOf(r))
+	if at, ok := l.latest.Rider(rider); ok && r == booking.Quick {
+		return at, nil
+	}
+	m, err := l.conn.Last(ctx, bus.LedgerStream, bus.EngagementsOf(rider))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return booking.Engagement{}, nil
 	}
@@ -66,7 +72,7 @@ func (l *Ledger) Engagement(ctx context.Context, r booking.RiderID) (booking.Eng
 	at := booking.Engagement{Revision: m.Seq}
 	at.Booking, err = l.VerifyEngagement(ctx, m)
 	if _, refused := RefusalReason(err); refused { // the last one is forged: find the one before
-		at.Booking, err = l.engagedBefore(ctx, r)
+		at.Booking, err = l.engagedBefore(ctx, rider)
 	}
 	if err != nil {
 		return booking.Engagement{}, bus.Unavailable("look for the rider's ride", err)

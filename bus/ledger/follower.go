@@ -253,6 +253,9 @@ func (f *Follower) hand(ctx context.Context, v *verdict) (bool, error) {
 	case v.m.Seq <= f.target.Load(): // nobody acts yet
 		f.recent.skip(v.m.Seq)
 	default:
+		if change != nil {
+			f.ledger.latest.Add(v.epoch, change.Event, change.Before, change.After)
+		}
 		f.recent.add(change, v.m.Seq)
 		f.passed(ctx, change, v.began)
 	}
@@ -284,6 +287,7 @@ func (f *Follower) put(
 	case refused:
 		if p, ok := bus.ParseEventSubject(m.Subject); ok {
 			board.Refuse(p.Booking, p.N, p.Kind, m.Seq)
+			f.ledger.latest.Drop(p.Booking)
 		}
 		count(metrics.refused, reason)
 		f.ledger.log.Warn("event refused", "sequence", m.Seq, "reason", reason)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/example/pillion/booking"
 	"github.com/example/pillion/booking/board"
+	"github.com/example/pillion/booking/latest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/trust"
 )
@@ -47,6 +48,8 @@ type Options struct {
 	// never. Use [GroupPays] where one server syncs each write, and [GroupBatches] where it syncs
 	// later. Replicas share their syncs without it.
 	GroupFrom int
+	// Latest is what a follower in this process has verified. nil: a memory of the ledger's own.
+	Latest *latest.Histories
 	// ForgetEvery is how often a board drops what has aged out of the ledger; a minute by default.
 	ForgetEvery time.Duration
 }
@@ -68,6 +71,7 @@ type Ledger struct {
 	shown    func(booking.ID) uint64
 	room     *room
 	group    *group
+	latest   *latest.Histories // fed by a follower, if there is one
 
 	forgetEvery time.Duration
 
@@ -96,6 +100,9 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	}
 	known, err := lru.New[booking.RiderID, *acceptances](acceptancesKept)
 	engaged, engagedErr := lru.New[uint64, struct{}](engagedKept)
+	if o.Latest == nil && err == nil {
+		o.Latest, err = latest.New(o.Epoch.Version)
+	}
 	if err := errors.Join(err, engagedErr); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -104,7 +111,7 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 		batches: make(chan struct{}, maxBatches), verify: verifier{tokens: o.Tokens, engaged: engaged},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
 		room:        &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
-		acceptances: known,
+		acceptances: known, latest: o.Latest,
 	}
 	l.verify.at = l.storedAt
 	l.group = newGroup(o.GroupFrom, l.publishOne, l.publishBatch)

@@ -22,9 +22,10 @@ const replicaPatience = 250 * time.Millisecond
 // Load returns the verified history of a booking, in one round trip: subjects are unique, so the
 // last message of each of the booking's subjects is the whole history.
 //
-// Any replica may answer, even one that lags behind. With booking.Fresh the leader is asked first
-// how far the history goes, and the answer goes exactly that far. The span of ctx, if any, is
-// linked to that of the history's last event.
+// With booking.Quick the history may be one that this process has followed, and any replica may
+// answer, even one that lags behind. With booking.Fresh the leader is asked first how far the
+// history goes, and the answer goes exactly that far. The span of ctx, if any, is linked to that of
+// the history's last event.
 //
 // Errors are of kind fault.Unavailable, or the context's.
 func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
@@ -34,6 +35,9 @@ func (l *Ledger) Load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 }
 
 func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (booking.History, error) {
+	if h, ok := l.latest.Booking(id); ok && r == booking.Quick && ctx.Err() == nil {
+		return h, nil
+	}
 	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
 	defer cancel()
 	var atLeast uint64
@@ -57,7 +61,12 @@ func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 		// would not find it again.
 		msgs = slices.DeleteFunc(msgs, func(m bus.Message) bool { return m.Seq > atLeast })
 	}
-	return l.fold(ctx, id, msgs)
+	epoch := l.epoch.Version()
+	h, err := l.fold(ctx, id, msgs)
+	if err == nil {
+		l.latest.Keep(epoch, h)
+	}
+	return h, err
 }
 
 // fold verifies messages in order, and applies those that follow.

@@ -110,6 +110,9 @@ func newCrowd(t *testing.T, k *ledgertest.Kit, ledgers, riders int, limit int64)
 	c := &crowd{t: t, start: time.Now(), limit: limit}
 	for range ledgers {
 		l := k.Ledger(t)
+		if len(c.desks)%2 == 0 { // half of them decide on what they have in memory
+			ledgertest.Follow(t, l)
+		}
 		var pair [2]*booking.Desk
 		for i, wait := range waits {
 			if pair[i], err = booking.NewDesk(l, booking.DeskOptions{Deadline: wait, Codes: codes}); err != nil {

@@ -63,7 +63,7 @@ func TestOldEvents(t *testing.T) {
 	if b, _ := board.Get(ended); b.State != booking.StateCancelled {
 		t.Errorf("the ride that was broken off is %+v", b)
 	}
-	at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID))
+	at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID), booking.Fresh)
 	if err != nil || at.Booking != id || at.Revision != engaged {
 		t.Errorf("an old record engages the rider in %+v, %v", at, err)
 	}
@@ -93,7 +93,7 @@ func TestForgedEngagements(t *testing.T) {
 			t.Errorf("%s: %v, want it refused for %s", name, err, m.reason)
 		}
 	}
-	if at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID)); err != nil || at.Booking != "" || at.Revision == 0 {
+	if at, err := l.Engagement(t.Context(), booking.RiderID(rider.ID), booking.Fresh); err != nil || at.Booking != "" || at.Revision == 0 {
 		t.Errorf("forged records engage the rider in %+v, %v", at, err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/example/pillion/booking/latest"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/access"
 	"github.com/example/pillion/bus/trust"
@@ -62,6 +63,7 @@ type Base struct {
 
 	anchor *trustkey.Anchor
 	epoch  *trust.Epoch
+	latest *latest.Histories    // what the process has followed, for all of its ledgers
 	others map[string]*bus.Conn // the other connections of the process, by service
 	hurry  *time.Timer          // closes the connections of tasks that do not stop
 }
@@ -141,6 +143,9 @@ func newBase(
 		if b.others[other.Inbox], err = bus.Connect(other); err != nil {
 			return nil, err
 		}
+	}
+	if b.latest, err = latest.New(epoch.Version); err != nil {
+		return nil, err
 	}
 	if at.InProcess == nil {
 		b.watchNATS()

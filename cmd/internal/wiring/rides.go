@@ -135,7 +135,7 @@ func (r *Rides) Component() Component {
 // ledger opens the ledger for one service. source is the CloudEvents source of its events. board is
 // the board of the process; without one (nil) the service shows and books nothing.
 func (b *Base) ledger(source string, board *board.Board) (*ledger.Ledger, error) {
-	o := ledger.Options{Source: source, Tokens: b.Verifier, Epoch: b.epoch, Board: board}
+	o := ledger.Options{Source: source, Tokens: b.Verifier, Epoch: b.epoch, Board: board, Latest: b.latest}
 	if board != nil {
 		o.Shown = board.LastSeq
 	}
