@@ -69,6 +69,11 @@ const (
 	// lookAgain is how often all timers are set again. A service that may set one can also empty
 	// the stream: a message schedule needs roll-ups to be allowed.
 	lookAgain = 30 * time.Second
+	// attendPage is how many bookings are taken from the board at a time, and attendPause is the
+	// time between two pages when all are looked at again: a city with many open bookings must not
+	// wait for that.
+	attendPage  = 128
+	attendPause = 10 * time.Millisecond
 
 	headerSchedule = "Nats-Schedule"
 	headerTarget   = "Nats-Schedule-Target"
@@ -123,7 +128,8 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 	if err := s.attendToAll(ctx); err != nil {
 		return err
 	}
-	again := time.NewTicker(lookAgain)
+	var before uint64 // where the next page of the look at all of them begins
+	again := time.NewTimer(lookAgain)
 	defer again.Stop()
 	for {
 		progress()
@@ -142,9 +148,14 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 		select {
 		case <-changes.More():
 		case <-again.C:
-			s.armed.Purge()
-			if err := s.attendToAll(ctx); err != nil {
+			if before == 0 {
+				s.armed.Purge()
+			}
+			if before, err = s.attendToPage(ctx, before); err != nil {
 				return err
+			}
+			if again.Reset(lookAgain); before > 0 {
+				again.Reset(attendPause)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -153,19 +164,38 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 }
 
 // attendToAll attends to every booking that is under way. One that fails does not keep the others
-// waiting.
+// from theirs.
 func (s *Scheduler) attendToAll(ctx context.Context) error {
 	var failed []error
-	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
-	for _, b := range s.board.Newest(s.board.Len(), 0, underWay) {
-		if err := s.attend(ctx, b); err != nil {
+	for before := uint64(0); ; {
+		next, err := s.attendToPage(ctx, before)
+		if err != nil {
 			failed = append(failed, err)
 		}
 		if err := cmp.Or(ctx.Err(), s.unfit(ctx)); err != nil {
 			return err
 		}
+		if before = next; before == 0 {
+			return errors.Join(failed...)
+		}
 	}
-	return errors.Join(failed...)
+}
+
+// attendToPage attends to some of the bookings that are under way and older than before (0: than
+// none). It returns where the next page begins, or 0 if this was the last one.
+func (s *Scheduler) attendToPage(ctx context.Context, before uint64) (next uint64, err error) {
+	var failed []error
+	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)
+	page := s.board.Newest(attendPage, before, underWay)
+	for _, b := range page {
+		if err := s.attend(ctx, b); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(page) == attendPage {
+		next = page[len(page)-1].RequestedSeq
+	}
+	return next, errors.Join(failed...)
 }
 
 // attend has the handler look at a booking, unless this instance is unfit.

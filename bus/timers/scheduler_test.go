@@ -145,6 +145,9 @@ func TestLostTimersAreSetAgain(t *testing.T) {
 		l := k.Ledger(t)
 		newTiming(k, t)
 		open := ledgertest.Booked(t, l, k.Person(booking.User), 5*time.Second)
+		for range 150 { // so that it is not on the first page of what is under way
+			ledgertest.Booked(t, l, k.Person(booking.User), time.Hour)
+		}
 		js := k.Connect(t).JetStream()
 		timers, err := js.Stream(t.Context(), bus.TimersStream)
 		if err != nil {
@@ -158,7 +161,7 @@ func TestLostTimersAreSetAgain(t *testing.T) {
 			}
 			return info.State.Msgs
 		}
-		wait.Until(t, "its timer is set", func() bool { return kept() > 0 })
+		wait.Until(t, "the timers are set", func() bool { return kept() > 1 })
 		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "timer.set.1", Header: nats.Header{
 			"Nats-Rollup": {"all"},
 		}}); err != nil {
