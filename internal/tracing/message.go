@@ -64,7 +64,7 @@ const idLength = 26
 // Send begins the span of storing a message, which follows from the one that the span after has
 // sent; "": from none. [Inject] puts the span of the returned context into the message.
 func (t *Tracer) Send(ctx context.Context, m Message, after string) (context.Context, Span) {
-	if t == nil {
+	if c := trace.SpanContextFromContext(ctx); t == nil || c.IsValid() && !c.IsSampled() {
 		return ctx, Span{}
 	}
 	return t.start(ctx, "send "+m.template(), after, trace.WithSpanKind(trace.SpanKindProducer),

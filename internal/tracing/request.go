@@ -16,12 +16,7 @@ func (t *Tracer) Serve(ctx context.Context, r *http.Request, trusted bool) (cont
 	if t == nil {
 		return ctx, Span{}
 	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(semconv.URLScheme(scheme), semconv.URLPath(r.URL.Path))}
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	if lines := r.Header["Traceparent"]; len(lines) == 1 {
 		theirs := parse(lines[0], "")
 		switch {
@@ -33,6 +28,13 @@ func (t *Tracer) Serve(ctx context.Context, r *http.Request, trusted bool) (cont
 		}
 	}
 	ctx, span := t.sampled.Start(ctx, "HTTP", options...)
+	if span.IsRecording() { // most are not sampled
+		scheme := "http"
+		if r.TLS != nil {
+			scheme = "https"
+		}
+		span.SetAttributes(semconv.URLScheme(scheme), semconv.URLPath(r.URL.Path))
+	}
 	return ctx, Span{span}
 }
 
@@ -47,7 +49,7 @@ type Answer struct {
 
 // Answer names the span of a request after what was asked for, notes the answer, and ends it.
 func (s Span) Answer(a Answer) {
-	if s.span == nil {
+	if s.span == nil || !s.span.IsRecording() {
 		return
 	}
 	defer s.span.End()
