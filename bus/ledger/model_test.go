@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +21,9 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
+// callsEnv says how many calls the crowd of TestModel makes, in a minute at most.
+const callsEnv = "CALLS"
+
 // TestModel lets a crowd act at random on several instances at once, on one replica and on three
 // whose leader steps down every 400 ms. The answers must be those of some sequential order of the
 // calls: see package bookingtest. Then the ledger is inspected, and boards that have followed all
@@ -27,7 +32,10 @@ func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 3*time.Second, int64(1800)
 	if wait.Long() {
-		life, limit = 30*time.Second, 20_000
+		life, limit = 30*time.Second, 6_000
+	}
+	if n, err := strconv.ParseInt(os.Getenv(callsEnv), 10, 64); err == nil {
+		life, limit = wait.Patience, n
 	}
 	ledgertest.Races(t, func(t *testing.T, k *ledgertest.Kit) {
 		ledger := k.Ledger(t)
