@@ -29,6 +29,7 @@ var (
 	ours     = flag.String("ours", "", "folder with the programs to measure (default: built from this source)")
 	before   = flag.String("before", "", "folder with the programs of another commit, to compare with")
 	env      = flag.String("env", "", "settings to measure, NAME=value, separated by spaces; without -before they are compared with none")
+	only     = flag.String("only", "", "the one task to measure, without the notes below the table (default: all)")
 	spans    = flag.String("collector", "", "address at which a collector takes spans and drops them (default: none)")
 	sizes    = flag.String("history", "10000,100000,1000000", "sizes of the ledger to measure at, in messages")
 	charts   = flag.String("charts", "", "file for the charts, as JSON (default: none)")

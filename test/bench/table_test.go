@@ -34,6 +34,7 @@ func BenchmarkTable(b *testing.B) {
 	say("%s\n\n%s", machine(), header)
 	var book []line
 	var notes []string
+	whole := *only == ""
 	for _, when := range []string{always, lazily} {
 		// A new folder, since every open booking reserves room in the ledger.
 		our = newHouse(b, "this", programs())
@@ -48,9 +49,12 @@ func BenchmarkTable(b *testing.B) {
 			other = bare(b, s, when)
 		}
 		for _, n := range crowds {
+			if !wanted(bookTask) {
+				continue
+			}
 			l := compare(b, when, n, side{s, bookTask}, side{other, bookTask})
 			say("%s", l)
-			if book = append(book, l); n != most {
+			if book = append(book, l); n != most || !whole {
 				continue
 			}
 			all, _ := l.sum(0)
@@ -58,23 +62,32 @@ func BenchmarkTable(b *testing.B) {
 				all.load.Microseconds()/int64(max(all.done, 1))), s.halfRate(b, l))
 		}
 		for _, t := range []task{acceptTask, rideTask} {
+			if !wanted(t) {
+				continue
+			}
 			beside := side{s, bookTask}
 			if their != nil {
 				beside = side{other, t}
 			}
 			l := compare(b, when, most, side{s, t}, beside)
 			say("%s", l)
-			notes = append(notes, s.halfRate(b, l))
+			if whole {
+				notes = append(notes, s.halfRate(b, l))
+			}
 		}
-		notes = append(notes, s.lag(b, when), s.audit(b, when))
-		if their != nil {
+		if whole {
+			notes = append(notes, s.lag(b, when), s.audit(b, when))
+		}
+		if whole && their != nil {
 			notes = append(notes, other.lag(b, when))
 		}
 		our.accepted = s.accepted
 		s.end(b)
 		other.end(b)
 	}
-	notes = append(notes, our.starts(b))
+	if whole {
+		notes = append(notes, our.starts(b))
+	}
 	if *spans != "" {
 		notes = append(notes, fmt.Sprintf("The collector has taken %d kB of spans.", collected.Load()/1000))
 	}
@@ -82,9 +95,14 @@ func BenchmarkTable(b *testing.B) {
 	for _, n := range notes {
 		say("- %s", n)
 	}
-	draw(b, ratesOf(book)...)
+	if whole {
+		draw(b, ratesOf(book)...)
+	}
 	b.ReportMetric(0, "ns/op")
 }
+
+// wanted reports whether the table has a task.
+func wanted(t task) bool { return *only == "" || t.name == *only }
 
 // A house is a data folder, and the programs that use it.
 type house struct {
