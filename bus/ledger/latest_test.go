@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/example/pillion/booking"
@@ -10,23 +9,15 @@ import (
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger"
 	"github.com/example/pillion/bus/ledger/ledgertest"
+	"github.com/example/pillion/internal/wait"
 )
 
-// followed starts a follower of a ledger. stop ends it.
+// followed starts a follower of a ledger, and waits until what happens from now on is in memory.
 func followed(t *testing.T, l *ledger.Ledger) (b *board.Board, stop func()) {
 	t.Helper()
-	b = board.New()
-	f := l.Follow(b)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
-	ledgertest.Await(t, l, b)
-	return b, func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("follower: %v", err)
-		}
-	}
+	b, f, stop := ledgertest.FollowUntil(t, l)
+	wait.Until(t, "the follower has begun", func() bool { return f.Ready(t.Context()) == nil })
+	return b, stop
 }
 
 // What a process has followed is decided upon without a read.
@@ -36,8 +27,7 @@ func TestFollowedHistoriesAreNotRead(t *testing.T) {
 		k := ledgertest.New(t, e)
 		conn := k.Connect(t)
 		l, others := k.LedgerOn(t, conn), ledgertest.NewDesk(t, k.Ledger(t))
-		board, stop := followed(t, l)
-		defer stop()
+		board, _ := followed(t, l)
 		user, rider := k.Person(booking.User), k.Person(booking.Rider)
 		id := booking.ID(booking.NewID())
 		if _, err := others.Book(t.Context(), user.Command(), id, booking.Trip{}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,18 +104,26 @@ func NewDesk(t testing.TB, log booking.Log) *booking.Desk {
 // Follow feeds a new board from the ledger until the test ends.
 func Follow(t testing.TB, l *ledger.Ledger) (*board.Board, *ledger.Follower) {
 	t.Helper()
+	b, f, _ := FollowUntil(t, l)
+	return b, f
+}
+
+// FollowUntil is Follow, and the follower ends with stop, if that is before the end of the test.
+func FollowUntil(t testing.TB, l *ledger.Ledger) (_ *board.Board, _ *ledger.Follower, stop func()) {
+	t.Helper()
 	board := board.New()
 	f := l.Follow(board)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("follower: %v", err)
 		}
 	})
-	return board, f
+	t.Cleanup(stop)
+	return board, f, stop
 }
 
 // Await waits until the board has everything that the ledger has now.
