@@ -65,10 +65,9 @@ func (h *Histories) Rider(id booking.RiderID) (booking.Engagement, bool) {
 func (h *Histories) Keep(epoch uint64, read booking.History) {
 	h.lock()
 	defer h.mu.Unlock()
-	id := read.Booking.ID
-	had, _ := h.bookings.Peek(id)
-	if h.followed && epoch == h.epoch && id != "" && len(read.Events) <= mostInOne && read.Revision > had.Revision {
-		h.bookings.Add(id, read)
+	had, _ := h.bookings.Peek(read.Booking.ID)
+	if h.followed && epoch == h.epoch && read.Booking.ID != "" && read.Revision > had.Revision {
+		h.put(read)
 	}
 }
 
@@ -85,11 +84,11 @@ func (h *Histories) Add(epoch uint64, e booking.Event, before, after booking.Boo
 	had, known := h.bookings.Peek(e.Booking)
 	switch {
 	case known && had.Revision >= e.Seq: // this process has written it, or read it
-	case known && had.Booking.Version != before.Version, len(had.Events) == mostInOne:
+	case known && had.Booking.Version != before.Version:
 		h.bookings.Remove(e.Booking)
 	case known || before.State == booking.StateNone:
 		had.Booking, had.Events, had.Revision = after, append(had.Events, e), e.Seq
-		h.bookings.Add(e.Booking, had)
+		h.put(had)
 	}
 }
 
@@ -109,8 +108,17 @@ func (h *Histories) Wrote(after uint64, events ...booking.Event) {
 		}
 	}
 	if fits {
-		h.bookings.Add(events[0].Booking, had)
+		h.put(had)
 	}
+}
+
+// put replaces the history of a booking, unless the new one is too long. The caller holds the lock.
+func (h *Histories) put(history booking.History) {
+	if len(history.Events) > mostInOne {
+		h.bookings.Remove(history.Booking.ID)
+		return
+	}
+	h.bookings.Add(history.Booking.ID, history)
 }
 
 // engage notes a rider's engagement, whose record comes directly before the acceptance. The caller
@@ -122,7 +130,19 @@ func (h *Histories) engage(e booking.Event) {
 	}
 }
 
-// Drop forgets a booking that has a message which was refused.
+// Forget drops the bookings whose first event has aged out of the log, which begins at sequence
+// first. Nothing can follow from them.
+func (h *Histories) Forget(first uint64) {
+	h.lock()
+	defer h.mu.Unlock()
+	for _, id := range h.bookings.Keys() {
+		if had, _ := h.bookings.Peek(id); had.Booking.RequestedSeq < first {
+			h.bookings.Remove(id)
+		}
+	}
+}
+
+// Drop forgets a booking of which a message was refused.
 func (h *Histories) Drop(id booking.ID) {
 	h.lock()
 	defer h.mu.Unlock()

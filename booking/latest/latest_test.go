@@ -136,6 +136,49 @@ func TestHistoriesOfOwnWrites(t *testing.T) {
 	}
 }
 
+// What has aged out of the log is decided upon no more.
+func TestHistoriesAge(t *testing.T) {
+	h, _ := newHistories(t)
+	old, young := newRide(t, "a", 10), newRide(t, "b", 20)
+	for _, r := range []ride{old, young} {
+		r.add(h, 0, 0)
+		r.add(h, 0, 1)
+	}
+	h.Forget(10)
+	has(t, h, old, 2)
+	h.Forget(11)
+	has(t, h, old, 0)
+	has(t, h, young, 2)
+}
+
+// A history that gets too long is not in memory, whoever makes it longer.
+func TestHistoriesAreShort(t *testing.T) {
+	long := func(r ride, n int) booking.History {
+		b := r.history(1)
+		for len(b.Events) < n {
+			b.Events = append(b.Events, booking.Event{})
+		}
+		return b
+	}
+	for name, grow := range map[string]func(*latest.Histories, ride){
+		"followed": func(h *latest.Histories, r ride) { r.add(h, 0, 1) },
+		"written":  func(h *latest.Histories, r ride) { h.Wrote(10, r.events[1]) },
+		"read":     func(h *latest.Histories, r ride) { read := long(r, 65); read.Revision = 12; h.Keep(0, read) },
+	} {
+		h, _ := newHistories(t)
+		newRide(t, "other", 1).add(h, 0, 0)
+		r := newRide(t, "a", 10)
+		h.Keep(0, long(r, 64))
+		if got, ok := h.Booking("a"); !ok || len(got.Events) != 64 {
+			t.Fatalf("in memory: %d events, %v", len(got.Events), ok)
+		}
+		grow(h, r)
+		if got, ok := h.Booking("a"); ok {
+			t.Errorf("%s: %d events are in memory", name, len(got.Events))
+		}
+	}
+}
+
 // When a key turns out to have been compromised, all verdicts are open again.
 func TestHistoriesEndWithTheEpoch(t *testing.T) {
 	h, epoch := newHistories(t)

@@ -200,8 +200,8 @@ func skipAged(board *board.Board, ledger *jetstream.StreamInfo) bool {
 	return true
 }
 
-// forget removes from the board what has aged out of the ledger, so that an old board equals one
-// that is read now.
+// forget removes what has aged out of the ledger from the board, so that an old board equals one
+// that is read now, and from memory, so that nothing is decided on it.
 func (f *Follower) forget(ctx context.Context) {
 	tick := time.NewTicker(f.ledger.forgetEvery)
 	defer tick.Stop()
@@ -211,6 +211,7 @@ func (f *Follower) forget(ctx context.Context) {
 			// else the next time
 			if s, err := f.ledger.conn.Stream(ctx, bus.LedgerStream); err == nil {
 				f.board.Forget(s.CachedInfo().State.FirstSeq)
+				f.ledger.latest.Forget(s.CachedInfo().State.FirstSeq)
 			}
 		case <-ctx.Done():
 			return

@@ -206,11 +206,13 @@ func TestAgedLedger(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	old, _ := ledgertest.Follow(t, ledger)
+	old, first := ledgertest.Follow(t, ledger)
+	wait.Until(t, "the old board is ready", func() bool { return first.Ready(ctx) == nil })
 	user := k.Person(booking.User)
+	var id booking.ID
 	for range 3 {
-		if _, err := ledgertest.NewDesk(t, ledger).Book(ctx, user.Command(), booking.ID(booking.NewID()),
-			booking.Trip{}); err != nil {
+		id = booking.ID(booking.NewID())
+		if _, err := ledgertest.NewDesk(t, ledger).Book(ctx, user.Command(), id, booking.Trip{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,6 +233,10 @@ func TestAgedLedger(t *testing.T) {
 		return err == nil && info.State.Msgs == 0
 	})
 	wait.Until(t, "the old board has forgotten", func() bool { return old.Len() == 0 })
+	wait.Until(t, "nothing is decided on what has aged", func() bool {
+		h, err := ledger.Load(ctx, id, booking.Quick)
+		return err == nil && h.Booking.State == booking.StateNone
+	})
 
 	_, follower := ledgertest.Follow(t, k.Ledger(t))
 	wait.Until(t, "a new board is ready", func() bool { return follower.Ready(ctx) == nil })

@@ -100,10 +100,11 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	}
 	known, err := lru.New[booking.RiderID, *acceptances](acceptancesKept)
 	engaged, engagedErr := lru.New[uint64, struct{}](engagedKept)
-	if o.Latest == nil && err == nil {
-		o.Latest, err = latest.New(o.Epoch.Version)
+	var latestErr error
+	if o.Latest == nil {
+		o.Latest, latestErr = latest.New(o.Epoch.Version)
 	}
-	if err := errors.Join(err, engagedErr); err != nil {
+	if err := errors.Join(err, engagedErr, latestErr); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Ledger{
