@@ -154,9 +154,11 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 			if before, err = s.attendToPage(ctx, before); err != nil {
 				return err
 			}
-			if again.Reset(lookAgain); before > 0 {
-				again.Reset(attendPause)
+			pause := lookAgain
+			if before > 0 {
+				pause = attendPause
 			}
+			again.Reset(pause)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -164,7 +166,7 @@ func (s *Scheduler) watch(ctx context.Context, progress func()) error {
 }
 
 // attendToAll attends to every booking that is under way. One that fails does not keep the others
-// from theirs.
+// waiting.
 func (s *Scheduler) attendToAll(ctx context.Context) error {
 	var failed []error
 	for before := uint64(0); ; {
@@ -181,8 +183,8 @@ func (s *Scheduler) attendToAll(ctx context.Context) error {
 	}
 }
 
-// attendToPage attends to some of the bookings that are under way and older than before (0: than
-// none). It returns where the next page begins, or 0 if this was the last one.
+// attendToPage attends to a page of the bookings that are under way, newest first. before is 0, or
+// where the page begins. next is where the next one does, or 0 if this was the last.
 func (s *Scheduler) attendToPage(ctx context.Context, before uint64) (next uint64, err error) {
 	var failed []error
 	underWay := board.InState(booking.StateOpen, booking.StateAccepted, booking.StateArrived)

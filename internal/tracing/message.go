@@ -62,10 +62,14 @@ func (m Message) template() string {
 const idLength = 26
 
 // Send begins the span of storing a message, which follows from the one that the span after has
-// sent; "": from none. [Inject] puts the span of the returned context into the message.
+// sent; "": from none. [Inject] puts the span of the returned context into the message. There is no
+// span in a trace that is not sampled.
 func (t *Tracer) Send(ctx context.Context, m Message, after string) (context.Context, Span) {
-	if c := trace.SpanContextFromContext(ctx); t == nil || c.IsValid() && !c.IsSampled() {
+	if t == nil {
 		return ctx, Span{}
+	}
+	if c := trace.SpanContextFromContext(ctx); c.IsValid() && !c.IsSampled() {
+		return ctx, Span{} // names and attributes would be for nothing
 	}
 	return t.start(ctx, "send "+m.template(), after, trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(m.attributes(semconv.MessagingOperationTypeSend)...))

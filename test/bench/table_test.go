@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +31,9 @@ const most = 32
 // the same of another commit, and with -env alone with the same without it. Otherwise it compares
 // /book with the bare handler, and rides with /book.
 func BenchmarkTable(b *testing.B) {
+	if !slices.ContainsFunc([]task{bookTask, acceptTask, rideTask}, wanted) {
+		b.Fatalf("There is no task %q. -only takes %q, %q or %q.", *only, bookTask.name, acceptTask.name, rideTask.name)
+	}
 	var our, their *house
 	say("%s\n\n%s", machine(), header)
 	var book []line
@@ -77,9 +81,9 @@ func BenchmarkTable(b *testing.B) {
 		}
 		if whole {
 			notes = append(notes, s.lag(b, when), s.audit(b, when))
-		}
-		if whole && their != nil {
-			notes = append(notes, other.lag(b, when))
+			if their != nil {
+				notes = append(notes, other.lag(b, when))
+			}
 		}
 		our.accepted = s.accepted
 		s.end(b)
