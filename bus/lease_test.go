@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/example/pillion/booking"
 	"github.com/example/pillion/bus"
 	"github.com/example/pillion/bus/bustest"
 	"github.com/example/pillion/bus/ledger/ledgertest"
@@ -31,7 +32,7 @@ func TestWordOfALeader(t *testing.T) {
 	var heard atomic.Int64 // how long ago, from either of the two others
 	for subject, answer := range map[string]func() string{
 		"$JS.API.STREAM.INFO." + bus.LedgerStream: func() string {
-			return fmt.Sprintf(`{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{"name":"BOOKINGS"},"state":{},
+			return fmt.Sprintf(`{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{"name":"BOOKINGS"},"state":{"last_seq":7},
 				"cluster":{"leader":"n1","replicas":[{"name":"n2","current":true,"active":%[1]d},{"name":"n3","current":true,"active":%[1]d}]}}`, heard.Load())
 		},
 		"$JS.API.STREAM.MSG.GET." + bus.LedgerStream: func() string {
@@ -55,9 +56,12 @@ func TestWordOfALeader(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), map[bool]time.Duration{true: time.Minute,
 			false: 100 * time.Millisecond}[test.led])
 		last, err := ledger.LastSequence(ctx)
+		newest, failed := ledger.Conn().LastSequence(ctx, bus.LedgerStream, bus.EventPattern(booking.Requested))
 		cancel()
-		if test.led && (err != nil || last != 7) || !test.led && fault.KindOf(err) != fault.Unavailable {
-			t.Errorf("heard of the others %v ago: %d, %v", test.heard, last, err)
+		if test.led && (err != nil || failed != nil || last != 7 || newest != 7) ||
+			!test.led && (fault.KindOf(err) != fault.Unavailable || failed == nil) {
+			t.Errorf("heard of the others %v ago: the ledger ends at %d, %v; its newest request is %d, %v", test.heard,
+				last, err, newest, failed)
 		}
 	}
 }

@@ -22,7 +22,6 @@ import (
 type Reader struct {
 	conn    *Conn
 	stream  string
-	filter  string // matches all of its messages
 	created time.Time
 	same    func() bool // whether the connection has stayed up
 	ctx     context.Context
@@ -53,12 +52,9 @@ func (c *Conn) Read(ctx context.Context, stream jetstream.Stream, from uint64) (
 	}
 	info := stream.CachedInfo()
 	r := &Reader{
-		conn: c, stream: info.Config.Name, filter: ">", created: info.Created, same: c.SameConnection(),
+		conn: c, stream: info.Config.Name, created: info.Created, same: c.SameConnection(),
 		news: make(chan *nats.Msg, readerNews), pace: time.NewTicker(readerPace),
 		next: max(from, 1), last: info.State.LastSeq,
-	}
-	if r.stream == LedgerStream {
-		r.filter = LedgerSubjects
 	}
 	r.ctx, r.end = context.WithCancel(ctx)
 	for _, subject := range LiveSubjects(r.stream) {
@@ -146,7 +142,7 @@ func (r *Reader) ask() error {
 // fetch fetches what comes next, of which the leader, or the server that republishes, has said that
 // it is stored.
 func (r *Reader) fetch() (err error) {
-	r.fetched, err = r.conn.ReadOn(r.ctx, r.stream, r.filter, r.next)
+	r.fetched, err = r.conn.ReadOn(r.ctx, r.stream, r.next)
 	if err == nil && len(r.fetched) == 0 {
 		r.next = r.last + 1 // the rest was deleted, or has aged
 	}

@@ -141,7 +141,7 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 		}
 		s.epoch = epoch
 	}
-	msgs, err := l.conn.ReadOn(ctx, bus.LedgerStream, bus.LedgerSubjects, s.seq+1)
+	msgs, err := l.conn.ReadOn(ctx, bus.LedgerStream, s.seq+1)
 	if err != nil {
 		return nil, bus.Unavailable("read the ledger", err)
 	}

@@ -126,13 +126,18 @@ func (l *Ledger) Conn() *bus.Conn { return l.conn }
 // includes the writes of this process.
 func (l *Ledger) Appended() uint64 { return l.appended.Load() }
 
-// LastSequence returns the sequence of the ledger's newest message, from its leader.
+// LastSequence returns the sequence of the ledger's newest message, from its leader. It does not
+// ask for that message, because the server would look for it at every subject.
 func (l *Ledger) LastSequence(ctx context.Context) (uint64, error) {
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.LedgerSubjects)
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
+	defer cancel()
+	stream, err := bus.RetryRead(ctx, l.conn, func() (jetstream.Stream, error) {
+		return l.conn.Stream(ctx, bus.LedgerStream)
+	})
 	if err != nil {
 		return 0, bus.Unavailable("ask for the last sequence", err)
 	}
-	return last, nil
+	return stream.CachedInfo().State.LastSeq, nil
 }
 
 // atomicMax makes v at least to.

@@ -57,6 +57,16 @@ var rideTask = task{name: "whole ride", do: func(c *client) error {
 	return err
 }}
 
+// anyTask accepts any open booking, and gives it back.
+var anyTask = task{name: "accept any", do: func(c *client) error {
+	accepted, err := c.post(c.system.riderAt, "/accept-booking", c.riders[0], "{}")
+	if err != nil {
+		return err
+	}
+	_, err = c.post(c.system.riderAt, "/bookings/"+accepted.field("booking_id")+"/release", c.riders[0], "{}")
+	return err
+}}
+
 // fillTask is a ride and nine bookings that are cancelled. It fills the ledger faster than rides
 // alone, because a server stores an acceptance in a batch of its own.
 var fillTask = task{name: "fill", do: func(c *client) error {
