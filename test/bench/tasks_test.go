@@ -25,11 +25,11 @@ var bookTask = task{name: "book", do: func(c *client) error {
 var acceptTask = task{
 	name: "book and accept",
 	do: func(c *client) error {
-		if c.next == len(c.riders) {
-			return errNothingLeft
+		rider, err := c.freeRider()
+		if err != nil {
+			return err
 		}
-		c.next++
-		_, err := c.accept(c.riders[c.next-1])
+		_, err = c.accept(rider)
 		return err
 	},
 	undo: func(c *client, r ride) error { return c.cancel(r.booking) },
@@ -57,15 +57,27 @@ var rideTask = task{name: "whole ride", do: func(c *client) error {
 	return err
 }}
 
-// anyTask accepts any open booking, and gives it back.
-var anyTask = task{name: "accept any", do: func(c *client) error {
-	accepted, err := c.post(c.system.riderAt, "/accept-booking", c.riders[0], "{}")
-	if err != nil {
+// anyTask accepts the booking that has waited longest, of those that are open already. Afterwards
+// the riders give theirs back.
+var anyTask = task{
+	name: "accept any",
+	do: func(c *client) error {
+		rider, err := c.freeRider()
+		if err != nil {
+			return err
+		}
+		accepted, err := c.post(c.system.riderAt, "/accept-booking", rider, "{}")
+		if err != nil {
+			return err
+		}
+		c.rides = append(c.rides, ride{booking: accepted.field("booking_id"), rider: rider})
+		return nil
+	},
+	undo: func(c *client, r ride) error {
+		_, err := c.post(c.system.riderAt, "/bookings/"+r.booking+"/release", r.rider, "{}")
 		return err
-	}
-	_, err = c.post(c.system.riderAt, "/bookings/"+accepted.field("booking_id")+"/release", c.riders[0], "{}")
-	return err
-}}
+	},
+}
 
 // fillTask is a ride and nine bookings that are cancelled. It fills the ledger faster than rides
 // alone, because a server stores an acceptance in a batch of its own.
@@ -84,6 +96,15 @@ var fillTask = task{name: "fill", do: func(c *client) error {
 	}
 	return nil
 }}
+
+// freeRider returns a rider who has not accepted in this turn.
+func (c *client) freeRider() (person, error) {
+	if c.next == len(c.riders) {
+		return person{}, errNothingLeft
+	}
+	c.next++
+	return c.riders[c.next-1], nil
+}
 
 func (c *client) cancel(id string) error {
 	_, err := c.post(c.system.userAt, "/bookings/"+id+"/cancel", c.user, `{"reason":"measured"}`)
