@@ -181,10 +181,14 @@ func (b *Booking) has(id EventID, hash uint64) bool {
 	return id != "" && slices.Contains(b.Applied, hash)
 }
 
+// Fingerprint returns a number that takes a quarter of the id's memory. Different commands may have
+// the same one, but not by chance.
+func (c CommandID) Fingerprint() uint64 { return fingerprint(c) }
+
 // fingerprint returns the 64-bit FNV-1a hash of an id, which takes a quarter of the memory. A
 // collision among the few random ids of a booking does not happen by chance. An actor who provokes
 // one only has their own event refused.
-func fingerprint(id EventID) uint64 {
+func fingerprint[ID ~string](id ID) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(id) {
 		h = (h ^ uint64(id[i])) * 1099511628211

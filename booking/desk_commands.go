@@ -96,17 +96,11 @@ func (d *Desk) Accept(ctx context.Context, c Command, id ID) (Booking, error) {
 	return d.do(ctx, c, id, w)
 }
 
-// AcceptedBy returns the booking that a rider accepted by this command, for the retry of a command
-// that named no booking. The booking is as it is now, or as it was then if the rider has lost it.
-// Errors: ErrNotFound if there is none, ErrKeyReused if the command asked for something else.
-func (d *Desk) AcceptedBy(ctx context.Context, c Command) (Booking, error) {
-	id, err := d.log.EngagedBy(ctx, RiderID(c.Actor.ID), c.ID)
-	if err != nil {
-		return Booking{}, fmt.Errorf("find the booking that command %s accepted: %w", c.ID, err)
-	}
-	if id == "" {
-		return Booking{}, ErrNotFound
-	}
+// AcceptedBy returns the booking with an id if this command has accepted it, for the retry of a
+// command that named no booking. The booking is as it is now, or as it was then if the rider has
+// lost it. Errors: ErrNotFound if the command has not accepted it, ErrKeyReused if it asked for
+// something else.
+func (d *Desk) AcceptedBy(ctx context.Context, c Command, id ID) (Booking, error) {
 	h, err := d.log.Load(ctx, id, Fresh)
 	if err != nil {
 		return Booking{}, fmt.Errorf("show %s: %w", id, err)

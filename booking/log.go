@@ -22,10 +22,6 @@ type Log interface {
 	// Engagement returns the engagement of a rider.
 	Engagement(ctx context.Context, rider RiderID, r Reading) (Engagement, error)
 
-	// EngagedBy returns the booking that a rider accepted by a command, or "" if there is none. The
-	// booking may be over or released since. The answer is never older than the call.
-	EngagedBy(ctx context.Context, r RiderID, c CommandID) (ID, error)
-
 	// Engage is Append for an acceptance. In the same write it records the rider's engagement, if
 	// the present one still equals at. So of several acceptances by one rider after the same
 	// Engagement, at most one succeeds.

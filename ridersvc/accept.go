@@ -97,12 +97,12 @@ func (s *Service) acceptOnce(
 	if !retried {
 		return accept()
 	}
-	b, err := s.c.Desk.AcceptedBy(ctx, c)
+	b, err := s.acceptedBy(ctx, c)
 	if errors.Is(err, booking.ErrNotFound) {
 		b, err = accept()
 		// perhaps by a concurrent request with the same command
 		if errors.Is(err, booking.ErrRiderBusy) {
-			if first, failed := s.c.Desk.AcceptedBy(ctx, c); failed == nil {
+			if first, failed := s.acceptedBy(ctx, c); failed == nil {
 				b, err = first, nil
 			}
 		}
@@ -113,26 +113,45 @@ func (s *Service) acceptOnce(
 	return b, err
 }
 
-// acceptAny accepts the first booking, in the order of choose, for which the rider wins the race.
-//
-// Before each look, the board catches up with what the ledger's leader reports after the call
-// began. Therefore ErrNoneOpen is true of some moment during the call, and a booking that the rider
-// already has is not accepted again. Errors: ErrNoneOpen, ErrCrowded, bookings.ErrCatchingUp, and
-// those of the desk.
-func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
-	if err := s.board.Check(ctx); err != nil {
+// acceptedBy returns the booking that a rider accepted by a command, as the ledger's leader has it.
+// The board knows which one that is: the rider's own records of all acceptances are spread over the
+// whole ledger. Errors: bookings.ErrCatchingUp, and those of the desk.
+func (s *Service) acceptedBy(ctx context.Context, c booking.Command) (booking.Booking, error) {
+	if err := s.catchUp(ctx); err != nil {
 		return booking.Booking{}, err
 	}
+	id, ok := s.board.AcceptedBy(booking.RiderID(c.Actor.ID), c.ID)
+	if !ok {
+		return booking.Booking{}, booking.ErrNotFound
+	}
+	return s.c.Desk.AcceptedBy(ctx, c, id)
+}
+
+// catchUp waits until the board has what the ledger's leader has now. Errors:
+// bookings.ErrCatchingUp; of kind fault.Unavailable.
+func (s *Service) catchUp(ctx context.Context) error {
+	if err := s.board.Check(ctx); err != nil {
+		return err
+	}
+	last, err := s.c.Ledger.LastSequence(ctx)
+	if err != nil {
+		return err
+	}
+	return s.board.Reach(ctx, last)
+}
+
+// acceptAny accepts the first booking, in the order of choose, for which the rider wins the race.
+//
+// Before each look, the board catches up with the ledger. Therefore ErrNoneOpen is true of some
+// moment during the call, and a booking that the rider already has is not accepted again. Errors:
+// ErrNoneOpen, ErrCrowded, bookings.ErrCatchingUp, and those of the desk.
+func (s *Service) acceptAny(ctx context.Context, c booking.Command) (booking.Booking, error) {
 	limited, cancel := context.WithTimeout(ctx, anyPatience)
 	defer cancel()
 
 	lost := make(map[booking.ID]uint64)
 	for {
-		last, err := s.c.Ledger.LastSequence(limited)
-		if err != nil {
-			return booking.Booking{}, err
-		}
-		if err := s.board.Reach(limited, last); err != nil {
+		if err := s.catchUp(limited); err != nil {
 			return booking.Booking{}, err
 		}
 		next := s.choose(booking.RiderID(c.Actor.ID), lost)

@@ -108,7 +108,7 @@ func (b *Board) Fold(e booking.Event) (before, after booking.Booking, err error)
 	if r.state == openState {
 		b.addOpen(r)
 	}
-	b.reindex(r, was, had)
+	b.reindex(r, was, had, e.Command)
 	b.trackEnRoute(r)
 	if b.note(&e, r, wasState) {
 		b.watchers.wake()
@@ -118,8 +118,8 @@ func (b *Board) Fold(e booking.Event) (before, after booking.Booking, err error)
 }
 
 // reindex moves a changed booking in the indexes of its user and its rider. Before the change it
-// was in bucket was, and had the rider had.
-func (b *Board) reindex(r *record, was stateBucket, had *riderIndex) {
+// was in bucket was, and had the rider had. command has changed it.
+func (b *Board) reindex(r *record, was stateBucket, had *riderIndex, command booking.CommandID) {
 	is := r.state.bucket()
 	if is != was {
 		r.user.take(was, r)
@@ -134,13 +134,38 @@ func (b *Board) reindex(r *record, was stateBucket, had *riderIndex) {
 	if r.rider != nil {
 		r.rider.put(is, r)
 	}
-	b.dropIfEmpty(had)
+	if r.rider == had {
+		return
+	}
+	if had != nil {
+		had.lose(r)
+		r.rare.lost = append(slices.Clip(r.rare.lost), r.acceptance)
+	}
+	r.acceptance = 0
+	if r.rider != nil {
+		r.acceptance = command.Fingerprint()
+	}
 }
 
-// dropIfEmpty drops the index of a rider without bookings. d may be nil.
-func (b *Board) dropIfEmpty(d *riderIndex) {
-	if d != nil && d.empty() {
-		delete(b.riders, d.id)
+// leave removes a booking that is dropped from the indexes of its riders, and the indexes that are
+// empty then.
+func (b *Board) leave(r *record) {
+	if r.rider != nil {
+		r.rider.take(r.state.bucket(), r)
+	}
+	for _, id := range r.releases() {
+		if x := b.riders[id]; x != nil { // nil: dropped, because the rider had lost it twice
+			x.lost = slices.DeleteFunc(x.lost, func(l *record) bool { return l == r })
+			b.dropIfEmpty(x)
+		}
+	}
+	b.dropIfEmpty(r.rider)
+}
+
+// dropIfEmpty drops the index of a rider without bookings. x may be nil.
+func (b *Board) dropIfEmpty(x *riderIndex) {
+	if x != nil && x.empty() && len(x.lost) == 0 {
+		delete(b.riders, x.id)
 	}
 }
 
@@ -229,10 +254,7 @@ func (b *Board) Forget(first uint64) int {
 		if r.user.take(r.state.bucket(), r); r.user.empty() {
 			delete(b.users, r.user.id)
 		}
-		if r.rider != nil {
-			r.rider.take(r.state.bucket(), r)
-			b.dropIfEmpty(r.rider)
-		}
+		b.leave(r)
 	}
 	b.oldest = slices.Delete(b.oldest, 0, n)
 	for id, m := range b.refusals {

@@ -192,6 +192,7 @@ func same(t *testing.T, b *board.Board, s *shadow) {
 		}
 	}
 	sameNearby(t, b, s)
+	sameAcceptances(t, b, s.applied)
 	for _, u := range []booking.UserID{"owner", "stranger", "nobody", ""} {
 		sameLists(
 			t,
@@ -239,6 +240,22 @@ func sameLists(
 				func(limit int, before uint64) []booking.Booking { return list(limit, before, f.only...) })
 			if !reflect.DeepEqual(got, want) {
 				t.Fatalf("%s, %s, %d at a time:\n %v, want\n %v", whose, what, limit, ids(got), ids(want))
+			}
+		}
+	}
+}
+
+// sameAcceptances fails the test unless a board knows by which command each rider accepted.
+func sameAcceptances(t *testing.T, b *board.Board, applied map[booking.ID][]booking.Event) {
+	t.Helper()
+	for id, events := range applied {
+		for _, e := range events {
+			for _, who := range []booking.Actor{rider, other} {
+				got, ok := b.AcceptedBy(booking.RiderID(who.ID), e.Command)
+				if want := e.Kind == booking.Accepted && e.Actor == who; ok != want || want && got != id {
+					t.Fatalf("event %d of %s, %s by %s: %s accepted %q by its command, %t", e.N, id, e.Kind, e.Actor.ID,
+						who.ID, got, ok)
+				}
 			}
 		}
 	}
@@ -357,6 +374,9 @@ func TestBoardIsWhatItsEventsMake(t *testing.T) {
 		}
 		same(t, all, want)
 		if seed%10 == 0 {
+			all.Advance(src.Seq)
+			loaded := load(t, capture(t, all.Capture(), nil))
+			sameAcceptances(t, loaded, want.applied)
 			other := board.New()
 			other.Become(all)
 			same(t, other, want)

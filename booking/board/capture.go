@@ -13,7 +13,7 @@ import (
 // events. Discard a captured board of another version, and read the events again. Increment Version
 // with every change of the encoding, and with every change after which the same events make a
 // different board; TestBoardVersion detects those.
-const Version = 3
+const Version = 4
 
 // ErrCaptureLost says that Become replaced the board during the capture.
 var ErrCaptureLost = errors.New("the board was replaced while it was captured")

@@ -183,7 +183,7 @@ func (d *decoder) booking(r *record) (fresh bool) {
 	r.id = booking.ID(d.string())
 	r.user, fresh = d.user()
 	if flags&hasRider != 0 {
-		r.rider = d.rider()
+		r.rider, r.acceptance = d.rider(), d.fixed()
 	}
 	r.version = d.varint()
 	r.requestedSeq = d.uvarint()
@@ -235,10 +235,10 @@ func (d *decoder) rare() *rare {
 	}
 	x := new(rare)
 	if n > 0 {
-		x.releasedBy = make([]booking.RiderID, n)
+		x.releasedBy, x.lost = make([]booking.RiderID, n), make([]uint64, n)
 	}
 	for i := range x.releasedBy {
-		x.releasedBy[i] = d.riderID()
+		x.releasedBy[i], x.lost[i] = d.riderID(), d.fixed()
 	}
 	x.wrongCodes, x.userStars, x.riderStars = int(d.varint()), int(d.varint()), int(d.varint())
 	x.reason = d.string()

@@ -26,7 +26,7 @@ const (
 	hasTrip   = 1 << 3
 	hasQuote  = 1 << 4
 	isRare    = 1 << 5
-	hasRider  = 1 << 6
+	hasRider  = 1 << 6 // and an acceptance
 )
 
 type header struct {
@@ -137,6 +137,7 @@ func (e *encoder) booking(r *record) {
 	e.user(r.user)
 	if flags&hasRider != 0 {
 		e.rider(r.rider.id)
+		e.fixed(r.acceptance)
 	}
 	e.varint(r.version)
 	e.uvarint(r.requestedSeq)
@@ -173,8 +174,9 @@ func (e *encoder) tripOf(t *trip) {
 
 func (e *encoder) rareOf(x *rare) {
 	e.uvarint(uint64(len(x.releasedBy)))
-	for _, id := range x.releasedBy {
+	for i, id := range x.releasedBy {
 		e.rider(id)
+		e.fixed(x.lost[i])
 	}
 	e.varint(int64(x.wrongCodes))
 	e.varint(int64(x.userStars))

@@ -17,6 +17,7 @@ type Loader struct {
 	begun   bool
 	ended   bool
 	open    []*record
+	lost    []*record // by a rider
 	decoder decoder
 }
 
@@ -126,6 +127,9 @@ func (l *Loader) bookings(rest []byte) error {
 		if r.state == openState {
 			l.open = append(l.open, r)
 		}
+		if len(r.releases()) > 0 {
+			l.lost = append(l.lost, r)
+		}
 	}
 	if d.left() {
 		return ErrBlock
@@ -141,7 +145,12 @@ func (l *Loader) end(rest []byte) error {
 	for _, r := range l.open { // the index is fastest in this order
 		l.board.addOpen(r)
 	}
-	l.ended, l.open = true, nil
+	for _, r := range l.lost { // now that all riders are known
+		for _, id := range r.releases() {
+			l.board.rider(id).lose(r)
+		}
+	}
+	l.ended, l.open, l.lost = true, nil, nil
 	l.board.Advance(l.seq)
 	return nil
 }

@@ -14,11 +14,19 @@ type userIndex struct {
 	personIndex
 }
 
-// A riderIndex holds the bookings that a rider has, or had to their end. It omits those that the
-// rider lost.
+// A riderIndex holds the bookings that a rider has, or had to their end, and apart from them those
+// that the rider lost.
 type riderIndex struct {
 	id booking.RiderID
 	personIndex
+	lost []*record // in no order
+}
+
+// lose adds a booking to those that the rider lost.
+func (x *riderIndex) lose(r *record) {
+	if !slices.Contains(x.lost, r) {
+		x.lost = append(x.lost, r)
+	}
 }
 
 // A personIndex holds the bookings of one person, in buckets by state, so a query reads only the

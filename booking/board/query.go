@@ -21,6 +21,26 @@ func (b *Board) Get(id booking.ID) (booking.Booking, bool) {
 	return r.clone(), true
 }
 
+// AcceptedBy returns the booking that a rider accepted by a command, and whether there is one. The
+// rider may have lost it since. It compares fingerprints, so only the booking's history proves it.
+func (b *Board) AcceptedBy(rider booking.RiderID, c booking.CommandID) (booking.ID, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	x, ok := b.riders[rider]
+	if !ok {
+		return "", false
+	}
+	command := c.Fingerprint()
+	for _, rs := range append(x.buckets[:], x.lost) {
+		for _, r := range slices.Backward(rs) {
+			if r.acceptedBy(rider, command) {
+				return r.id, true
+			}
+		}
+	}
+	return "", false
+}
+
 // LastSeq returns the sequence of a booking's newest event on the board, or 0 for an unknown
 // booking.
 func (b *Board) LastSeq(id booking.ID) uint64 {

@@ -19,6 +19,8 @@ type record struct {
 	trip    *trip       // nil: no places
 	rare    *rare       // nil for most bookings
 	applied []uint64
+	// acceptance is the fingerprint of the command by which rider accepted
+	acceptance uint64
 
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
 	seq, openedSeq, requestedSeq               uint64
@@ -41,6 +43,7 @@ type rare struct {
 	reason     string
 	userStars  int
 	riderStars int
+	lost       []uint64 // the acceptance of each of releasedBy
 }
 
 // A stateCode is a State in one byte: its index in states. Snapshots store it.
@@ -80,9 +83,10 @@ func (r *record) update(b *booking.Booking, rider *riderIndex) {
 	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.Applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
 	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
+	lost := r.lost()
 	r.rare = nil
 	if len(b.ReleasedBy) > 0 || b.WrongCodes > 0 || b.Reason != "" || b.UserStars > 0 || b.RiderStars > 0 {
-		r.rare = &rare{b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars}
+		r.rare = &rare{b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars, lost}
 	}
 }
 
@@ -115,6 +119,27 @@ func (r *record) releases() []booking.RiderID {
 		return nil
 	}
 	return r.rare.releasedBy
+}
+
+// lost returns the acceptances of those riders.
+func (r *record) lost() []uint64 {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.lost
+}
+
+// acceptedBy reports whether a rider accepted the booking by the command with a fingerprint.
+func (r *record) acceptedBy(rider booking.RiderID, command uint64) bool {
+	if r.rider != nil && r.rider.id == rider && r.acceptance == command {
+		return true
+	}
+	for i, id := range r.releases() {
+		if id == rider && r.rare.lost[i] == command {
+			return true
+		}
+	}
+	return false
 }
 
 // releasedBy reports whether a rider has lost the booking.

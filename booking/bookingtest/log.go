@@ -162,21 +162,6 @@ func (l *Log) engagement(rider booking.RiderID, known uint64) booking.Engagement
 	return booking.Engagement{}
 }
 
-// EngagedBy implements booking.Log. Errors: ErrAway if ctx has ended.
-func (l *Log) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
-	if err := ctx.Err(); err != nil {
-		return "", ErrAway.Because(err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for of, by := range l.had {
-		if of.rider == r && by == c {
-			return of.id, nil
-		}
-	}
-	return "", nil
-}
-
 // Engage implements booking.Log. Errors: those of Append, booking.ErrNotForYou.
 func (l *Log) Engage(
 	ctx context.Context,

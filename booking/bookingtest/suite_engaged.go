@@ -30,7 +30,7 @@ func (s *suite) engagement(rider booking.Command) booking.Engagement {
 }
 
 func (s *suite) engages() {
-	rider, other := s.command(booking.Rider), s.command(booking.Rider)
+	rider := s.command(booking.Rider)
 	if at := s.engagement(rider); at != (booking.Engagement{}) {
 		s.Errorf("before any acceptance the engagement is %+v", at)
 	}
@@ -56,19 +56,6 @@ func (s *suite) engages() {
 			s.Errorf("the engagement is %+v after %+v, but the acceptance has sequence %d", now, at, h.Revision)
 		}
 		at = now
-		for c, want := range map[booking.CommandID]booking.ID{c.ID: id, booking.CommandID(booking.NewID()): ""} {
-			if got, err := s.Other.EngagedBy(
-				s.Context(),
-				booking.RiderID(rider.Actor.ID),
-				c,
-			); got != want ||
-				err != nil {
-				s.Errorf("EngagedBy = %q, want %q: %v", got, want, err)
-			}
-		}
-		if got, err := s.Other.EngagedBy(s.Context(), booking.RiderID(other.Actor.ID), c.ID); got != "" || err != nil {
-			s.Errorf("EngagedBy for another rider = %q: %v", got, err)
-		}
 		// later events concern the booking only
 		s.append(again(rider), h, event(rider, booking.Arrived))
 		if now := s.engagement(rider); now != at {

@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 
@@ -59,60 +58,6 @@ func TestJunkDoesNotMultiplyRequests(t *testing.T) {
 		}
 		if _, err := desk.Cancel(t.Context(), user.Command(), id, ""); err != nil {
 			t.Errorf("cancel behind the junk: %v", err)
-		}
-	})
-}
-
-// A rider's acceptance by a command is found with a few requests, and known records are not read
-// again.
-func TestAcceptancesAreReadOnce(t *testing.T) {
-	t.Parallel()
-	bustest.Sizes(t, func(t *testing.T, e *bustest.Env) {
-		k := ledgertest.New(t, e)
-		conn, rider := k.Connect(t), k.Person(booking.Rider)
-		ledger, writer := k.LedgerOn(t, conn), k.Connect(t)
-		const past = 1500
-		ids, commands := make([]booking.ID, past+1), make([]booking.CommandID, past+1)
-		record := func(i int) *nats.Msg {
-			ids[i], commands[i] = booking.ID(booking.NewID()), booking.CommandID(booking.NewID())
-			body, err := json.Marshal(map[string]any{"v": 2, "rider": rider.ID, "booking_id": ids[i],
-				"command_id": commands[i]})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return &nats.Msg{Subject: fmt.Sprintf("ledger.rider.%s.%s.engaged", rider.ID, ids[i]), Data: body}
-		}
-		for i := range past {
-			if err := writer.NATS().PublishMsg(record(i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		wait.Until(t, "the records are stored", func() bool {
-			last, err := ledger.LastSequence(t.Context())
-			return err == nil && last == past
-		})
-		found := func(i int) (out, in uint64) {
-			t.Helper()
-			return traffic(conn, func() {
-				if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID), commands[i]); err != nil ||
-					id != ids[i] {
-					t.Errorf("accepted by command %d: %q %v, want %q", i, id, err, ids[i])
-				}
-			})
-		}
-		if out, _ := found(past - 1); out > few {
-			t.Errorf("the first look took %d requests", out)
-		}
-		if out, in := found(0); out > few || in > few {
-			t.Errorf("a further look took %d requests and %d messages", out, in)
-		}
-		ledgertest.Store(t, writer, record(past))
-		if out, in := found(past); out > few || in > few {
-			t.Errorf("a look at one record more took %d requests and %d messages", out, in)
-		}
-		if id, err := ledger.EngagedBy(t.Context(), booking.RiderID(rider.ID),
-			booking.CommandID(booking.NewID())); id != "" || err != nil {
-			t.Errorf("accepted by another command: %q %v", id, err)
 		}
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -98,82 +97,6 @@ func (l *Ledger) engagedBefore(ctx context.Context, r booking.RiderID) (booking.
 		}
 	}
 	return "", nil
-}
-
-// EngagedBy returns the booking that the rider has accepted by a command according to the records,
-// or "". Only the booking's history tells whether that is true. Errors are of kind
-// fault.Unavailable, or the context's.
-func (l *Ledger) EngagedBy(ctx context.Context, r booking.RiderID, c booking.CommandID) (booking.ID, error) {
-	if !booking.ValidID(string(r)) {
-		return "", nil
-	}
-	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
-	defer cancel()
-	id, err := l.acceptancesOf(r).booking(ctx, l, r, c)
-	if err != nil {
-		return "", bus.Unavailable("look for what was accepted", err)
-	}
-	return id, nil
-}
-
-// acceptances maps the commands by which a rider has accepted bookings, according to the records.
-// Records never change, so each is read once.
-type acceptances struct {
-	mu   sync.Mutex
-	upTo uint64 // sequence of the last record that was read
-	by   map[booking.CommandID]booking.ID
-}
-
-// acceptancesOf returns the acceptances of a rider.
-func (l *Ledger) acceptancesOf(r booking.RiderID) *acceptances {
-	fresh := &acceptances{by: map[booking.CommandID]booking.ID{}}
-	if known, ok, _ := l.acceptances.PeekOrAdd(r, fresh); ok {
-		l.acceptances.Get(r) // marks it as recently used
-		return known
-	}
-	return fresh
-}
-
-// acceptancesKept is for how many riders they are kept in memory.
-const acceptancesKept = 4096
-
-// booking returns the booking that the rider has accepted by a command, or "", from the leader.
-func (a *acceptances) booking(
-	ctx context.Context, l *Ledger, r booking.RiderID, c booking.CommandID,
-) (booking.ID, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	last, err := l.conn.LastSequence(ctx, bus.LedgerStream, bus.EngagementsOf(r))
-	if err != nil {
-		return "", err
-	}
-	if last > a.upTo {
-		read := func() ([]bus.Message, error) {
-			return l.conn.ReadAll(ctx, bus.LedgerStream, bus.EngagementsOf(r), a.upTo+1)
-		}
-		if a.upTo == 0 {
-			read = func() ([]bus.Message, error) { return l.messages(ctx, bus.EngagementsOf(r), last) }
-		}
-		news, err := bus.RetryRead(ctx, l.conn, read)
-		if err != nil {
-			return "", err
-		}
-		for _, m := range news {
-			a.add(m)
-		}
-	}
-	return a.by[c], nil
-}
-
-// add adds a record, genuine or not.
-func (a *acceptances) add(m bus.Message) {
-	a.upTo = max(a.upTo, m.Seq)
-	var b EngagementRecord
-	if _, id, ok := bus.ParseEngagedSubject(m.Subject); ok && json.Unmarshal(m.Data, &b) == nil {
-		if _, twice := a.by[b.Command]; !twice {
-			a.by[b.Command] = id
-		}
-	}
 }
 
 // VerifyEngagement returns the booking that a record says its rider has accepted. Errors: those of

@@ -74,8 +74,6 @@ type Ledger struct {
 	latest   *latest.Histories // fed by a follower, if there is one
 
 	forgetEvery time.Duration
-
-	acceptances *lru.Cache[booking.RiderID, *acceptances]
 }
 
 var _ booking.Log = (*Ledger)(nil)
@@ -98,21 +96,20 @@ func Open(c *bus.Conn, o Options) (*Ledger, error) {
 	if o.ForgetEvery <= 0 {
 		o.ForgetEvery = time.Minute
 	}
-	known, err := lru.New[booking.RiderID, *acceptances](acceptancesKept)
-	engaged, engagedErr := lru.New[uint64, struct{}](engagedKept)
+	engaged, err := lru.New[uint64, struct{}](engagedKept)
 	var latestErr error
 	if o.Latest == nil {
 		o.Latest, latestErr = latest.New(o.Epoch.Version)
 	}
-	if err := errors.Join(err, engagedErr, latestErr); err != nil {
+	if err := errors.Join(err, latestErr); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	l := &Ledger{
 		conn: c, js: c.JetStream(), log: c.Log(), metrics: newMetrics(c.Registerer()), epoch: o.Epoch,
 		batches: make(chan struct{}, maxBatches), verify: verifier{tokens: o.Tokens, engaged: engaged},
 		source: o.Source, now: o.Now, newID: o.NewID, forgetEvery: o.ForgetEvery, shown: o.Shown,
-		room:        &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
-		acceptances: known, latest: o.Latest,
+		room:   &room{conn: c, board: o.Board, disk: o.Disk, now: o.Now, turn: make(chan struct{}, 1)},
+		latest: o.Latest,
 	}
 	l.verify.at = l.storedAt
 	l.group = newGroup(o.GroupFrom, l.publishOne, l.publishBatch)
