@@ -123,6 +123,27 @@ func TestAnyWaitsForTheBoardBeforeItSaysNone(t *testing.T) {
 	})
 }
 
+// A retry is looked for where the first try's acceptance is, and that may be ahead of the board.
+func TestRetryAheadOfTheBoard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t)
+		first := e.book()
+		try := func() *httptest.ResponseRecorder {
+			return e.call("POST", "/accept-booking", e.rider(rita), "{}", "Idempotency-Key", "k")
+		}
+		e.ledger.Hold()
+		won(t, try(), rita, first)
+		answered := make(chan *httptest.ResponseRecorder, 1)
+		go func() { answered <- try() }()
+		synctest.Wait()
+		if len(answered) != 0 {
+			t.Fatalf("answered before the board had the acceptance: %v", <-answered)
+		}
+		e.ledger.Release(t)
+		won(t, <-answered, rita, first)
+	})
+}
+
 // What turns out to be lost is followed by another look, for a booking that came meanwhile.
 func TestAnyLooksAgainAfterALoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

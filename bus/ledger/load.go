@@ -38,28 +38,9 @@ func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 	if h, ok := l.latest.Booking(id); ok && r == booking.Quick && ctx.Err() == nil {
 		return h, nil
 	}
-	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
-	defer cancel()
-	var atLeast uint64
-	if r == booking.Fresh {
-		var err error
-		if atLeast, err = l.lastOf(ctx, id); err != nil {
-			return booking.History{}, bus.Unavailable("load booking", err)
-		}
-		if atLeast == 0 {
-			return booking.History{}, nil
-		}
-	}
-	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) {
-		return l.messages(ctx, bus.EventsOf(id), atLeast)
-	})
+	msgs, err := l.Messages(ctx, id, r)
 	if err != nil {
 		return booking.History{}, bus.Unavailable("load booking", err)
-	}
-	if r == booking.Fresh {
-		// A replica may know an event before the leader does. The next read from another replica
-		// would not find it again.
-		msgs = slices.DeleteFunc(msgs, func(m bus.Message) bool { return m.Seq > atLeast })
 	}
 	epoch := l.epoch.Version()
 	h, err := l.fold(ctx, id, msgs)
@@ -67,6 +48,28 @@ func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 		l.latest.Keep(epoch, h)
 	}
 	return h, err
+}
+
+// Messages returns all messages about a booking, in order, whatever they are worth.
+func (l *Ledger) Messages(ctx context.Context, id booking.ID, r booking.Reading) ([]bus.Message, error) {
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
+	defer cancel()
+	var last uint64
+	if r == booking.Fresh {
+		var err error
+		if last, err = l.lastOf(ctx, id); err != nil || last == 0 {
+			return nil, err
+		}
+	}
+	msgs, err := bus.RetryRead(ctx, l.conn, func() ([]bus.Message, error) {
+		return l.messages(ctx, bus.EventsOf(id), last)
+	})
+	if r == booking.Fresh {
+		// A replica may know an event before the leader does. The next read from another replica
+		// would not find it again.
+		msgs = slices.DeleteFunc(msgs, func(m bus.Message) bool { return m.Seq > last })
+	}
+	return msgs, err
 }
 
 // fold verifies messages in order, and applies those that follow.

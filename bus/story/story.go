@@ -67,7 +67,7 @@ func Read(ctx context.Context, l *ledger.Ledger, tokens ledger.TokenVerifier, id
 	if !booking.ValidID(string(id)) { // it becomes part of a subject
 		return Story{}, booking.ErrNotFound
 	}
-	msgs, err := l.Conn().ReadAll(ctx, bus.LedgerStream, bus.EventsOf(id), 1)
+	msgs, err := l.Messages(ctx, id, booking.Fresh)
 	if err != nil {
 		return Story{}, bus.Unavailable("read the story of a booking", err)
 	}
