@@ -68,8 +68,8 @@ vuln: ## Look for known vulnerabilities in what the programs call. Needs the Go 
 	else echo "SKIPPED: known vulnerabilities were not looked for, because $(VULNDB) cannot be reached."; fi
 
 .PHONY: check-long
-check-long: check gateway-test ## Run check, the gateway, a hundred kills, a long run of the model, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
-	KILLS=100 CALLS=20000 PILLION_LONG=1 $(GO) test -run='^(TestKilledInGroups|TestModel)$$' -count=1 -timeout=1h -v ./bus/ledger
+check-long: check gateway-test ## Run check, the gateway, a hundred kills, long runs of the model and of the race, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+	KILLS=100 CALLS=20000 RACES=150 PILLION_LONG=1 $(GO) test -run='^(TestKilledInGroups|TestModel|TestRace)$$' -count=1 -timeout=1h -v ./bus/ledger
 	PILLION_RELEASE=1 $(GO) test -run='^TestRelease$$' -count=1 -v ./test/commands
 	DAYS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
 	$(MAKE) chaos ROUNDS=200

@@ -103,12 +103,12 @@ func (b *Board) Fold(e booking.Event) (before, after booking.Booking, err error)
 	if known {
 		b.remaining -= r.remaining()
 	}
-	r.update(&s.Booking, b.rider(s.Booking.Rider))
+	r.update(&s.Booking, b.rider(s.Booking.Rider), e.Command)
 	b.remaining += r.remaining()
 	if r.state == openState {
 		b.addOpen(r)
 	}
-	b.reindex(r, was, had, e.Command)
+	b.reindex(r, was, had)
 	b.trackEnRoute(r)
 	if b.note(&e, r, wasState) {
 		b.watchers.wake()
@@ -118,8 +118,8 @@ func (b *Board) Fold(e booking.Event) (before, after booking.Booking, err error)
 }
 
 // reindex moves a changed booking in the indexes of its user and its rider. Before the change it
-// was in bucket was, and had the rider had. command has changed it.
-func (b *Board) reindex(r *record, was stateBucket, had *riderIndex, command booking.CommandID) {
+// was in bucket was, and had the rider had.
+func (b *Board) reindex(r *record, was stateBucket, had *riderIndex) {
 	is := r.state.bucket()
 	if is != was {
 		r.user.take(was, r)
@@ -134,16 +134,8 @@ func (b *Board) reindex(r *record, was stateBucket, had *riderIndex, command boo
 	if r.rider != nil {
 		r.rider.put(is, r)
 	}
-	if r.rider == had {
-		return
-	}
-	if had != nil {
+	if had != nil && had != r.rider {
 		had.lose(r)
-		r.rare.lost = append(slices.Clip(r.rare.lost), r.acceptance)
-	}
-	r.acceptance = 0
-	if r.rider != nil {
-		r.acceptance = command.Fingerprint()
 	}
 }
 

@@ -778,7 +778,7 @@ func TestAwaitLeavesNothing(t *testing.T) {
 // A booking costs a few hundred bytes, and does not keep the messages in memory that its ids were
 // cut from.
 func TestBoardIsLean(t *testing.T) {
-	const bookings, most = 10_000, 520 // 487, and a few more if something else is at work
+	const bookings, most = 10_000, 520 // 494, and a few more if something else is at work
 	cut := func(id string) string { return (strings.Repeat("x", 1000) + id)[1000:] }
 	before := heap()
 	all := board.New()

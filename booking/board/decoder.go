@@ -185,7 +185,7 @@ func (d *decoder) booking(r *record) (fresh bool) {
 	if flags&hasRider != 0 {
 		r.rider, r.acceptance = d.rider(), d.fixed()
 	}
-	r.version = d.varint()
+	r.version = int32(d.varint())
 	r.requestedSeq = d.uvarint()
 	r.openedSeq = d.afterU(r.requestedSeq)
 	r.seq = d.afterU(r.requestedSeq)
@@ -235,12 +235,12 @@ func (d *decoder) rare() *rare {
 	}
 	x := new(rare)
 	if n > 0 {
-		x.releasedBy, x.lost = make([]booking.RiderID, n), make([]uint64, n)
+		x.lost = &lost{make([]booking.RiderID, n), make([]uint64, n)}
 	}
-	for i := range x.releasedBy {
-		x.releasedBy[i], x.lost[i] = d.riderID(), d.fixed()
+	for i := range n {
+		x.lost.riders[i], x.lost.acceptances[i] = d.riderID(), d.fixed()
 	}
-	x.wrongCodes, x.userStars, x.riderStars = int(d.varint()), int(d.varint()), int(d.varint())
+	x.wrongCodes, x.userStars, x.riderStars = int32(d.varint()), int8(d.varint()), int8(d.varint())
 	x.reason = d.string()
 	return x
 }

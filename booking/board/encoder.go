@@ -139,7 +139,7 @@ func (e *encoder) booking(r *record) {
 		e.rider(r.rider.id)
 		e.fixed(r.acceptance)
 	}
-	e.varint(r.version)
+	e.varint(int64(r.version))
 	e.uvarint(r.requestedSeq)
 	e.afterU(r.openedSeq, r.requestedSeq)
 	e.afterU(r.seq, r.requestedSeq)
@@ -173,10 +173,14 @@ func (e *encoder) tripOf(t *trip) {
 }
 
 func (e *encoder) rareOf(x *rare) {
-	e.uvarint(uint64(len(x.releasedBy)))
-	for i, id := range x.releasedBy {
+	var l lost
+	if x.lost != nil {
+		l = *x.lost
+	}
+	e.uvarint(uint64(len(l.riders)))
+	for i, id := range l.riders {
 		e.rider(id)
-		e.fixed(x.lost[i])
+		e.fixed(l.acceptances[i])
 	}
 	e.varint(int64(x.wrongCodes))
 	e.varint(int64(x.userStars))

@@ -25,7 +25,7 @@ type record struct {
 	deadline, requestedAt, openedAt, updatedAt int64 // nanoseconds after 1970; 0 is the zero time
 	seq, openedSeq, requestedSeq               uint64
 
-	version int64
+	version int32 // no ledger has more messages about one booking
 	state   stateCode
 }
 
@@ -38,12 +38,16 @@ type trip struct {
 
 // rare has the fields that are zero in most bookings. It is immutable, because goroutines share it.
 type rare struct {
-	releasedBy []booking.RiderID
-	wrongCodes int
-	reason     string
-	userStars  int
-	riderStars int
-	lost       []uint64 // the acceptance of each of releasedBy
+	reason                string
+	lost                  *lost // nil: nobody has lost the booking
+	wrongCodes            int32
+	userStars, riderStars int8
+}
+
+// lost has the riders who have lost a booking, in order. It is immutable, too.
+type lost struct {
+	riders      []booking.RiderID
+	acceptances []uint64 // of each of them
 }
 
 // A stateCode is a State in one byte: its index in states. Snapshots store it.
@@ -78,16 +82,36 @@ func newRecord(b *booking.Booking, user *userIndex) *record {
 	return r
 }
 
-// update sets the fields that may have changed. rider is the index of b.Rider, or nil.
-func (r *record) update(b *booking.Booking, rider *riderIndex) {
-	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int64(b.Version), b.Applied
+// update sets the fields that may have changed. rider is the index of b.Rider, or nil. command has
+// changed the booking.
+func (r *record) update(b *booking.Booking, rider *riderIndex, command booking.CommandID) {
+	riders, acceptances := r.losses()
+	if len(b.ReleasedBy) > len(riders) {
+		riders, acceptances = b.ReleasedBy, append(slices.Clip(acceptances), r.acceptance)
+	}
+	switch {
+	case rider == nil:
+		r.acceptance = 0
+	case rider != r.rider:
+		r.acceptance = command.Fingerprint()
+	}
+	r.rider, r.state, r.version, r.applied = rider, codeOf(b.State), int32(b.Version), b.Applied
 	r.deadline, r.openedAt, r.updatedAt = nanos(b.Deadline), nanos(b.OpenedAt), nanos(b.UpdatedAt)
 	r.seq, r.openedSeq = b.Seq, b.OpenedSeq
-	lost := r.lost()
 	r.rare = nil
-	if len(b.ReleasedBy) > 0 || b.WrongCodes > 0 || b.Reason != "" || b.UserStars > 0 || b.RiderStars > 0 {
-		r.rare = &rare{b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars, lost}
+	if len(riders) > 0 || b.WrongCodes > 0 || b.Reason != "" || b.UserStars > 0 || b.RiderStars > 0 {
+		r.rare = newRare(b, riders, acceptances)
 	}
+}
+
+func newRare(b *booking.Booking, riders []booking.RiderID, acceptances []uint64) *rare {
+	x := &rare{
+		reason: b.Reason, wrongCodes: int32(b.WrongCodes), userStars: int8(b.UserStars), riderStars: int8(b.RiderStars),
+	}
+	if len(riders) > 0 {
+		x.lost = &lost{riders, acceptances}
+	}
+	return x
 }
 
 // booking returns the booking. It shares memory with the record, which nothing writes to.
@@ -107,26 +131,24 @@ func (r *record) booking() booking.Booking {
 		}
 	}
 	if x := r.rare; x != nil {
-		b.ReleasedBy, b.WrongCodes, b.Reason, b.UserStars, b.RiderStars = x.releasedBy, x.wrongCodes, x.reason,
-			x.userStars, x.riderStars
+		b.Reason, b.WrongCodes, b.UserStars, b.RiderStars = x.reason, int(x.wrongCodes), int(x.userStars), int(x.riderStars)
 	}
+	b.ReleasedBy = r.releases()
 	return b
+}
+
+// losses returns the riders who have lost the booking, in order, and the acceptance of each.
+func (r *record) losses() ([]booking.RiderID, []uint64) {
+	if r.rare == nil || r.rare.lost == nil {
+		return nil, nil
+	}
+	return r.rare.lost.riders, r.rare.lost.acceptances
 }
 
 // releases returns the riders who have lost the booking, in order.
 func (r *record) releases() []booking.RiderID {
-	if r.rare == nil {
-		return nil
-	}
-	return r.rare.releasedBy
-}
-
-// lost returns the acceptances of those riders.
-func (r *record) lost() []uint64 {
-	if r.rare == nil {
-		return nil
-	}
-	return r.rare.lost
+	riders, _ := r.losses()
+	return riders
 }
 
 // acceptedBy reports whether a rider accepted the booking by the command with a fingerprint.
@@ -134,8 +156,9 @@ func (r *record) acceptedBy(rider booking.RiderID, command uint64) bool {
 	if r.rider != nil && r.rider.id == rider && r.acceptance == command {
 		return true
 	}
-	for i, id := range r.releases() {
-		if id == rider && r.rare.lost[i] == command {
+	riders, acceptances := r.losses()
+	for i, id := range riders {
+		if id == rider && acceptances[i] == command {
 			return true
 		}
 	}
@@ -174,9 +197,9 @@ func timeOf(n int64) time.Time {
 
 // remaining returns booking.Booking.Remaining of the record.
 func (r *record) remaining() int {
-	b := booking.Booking{State: r.state.state()}
+	b := booking.Booking{State: r.state.state(), ReleasedBy: r.releases()}
 	if r.rare != nil {
-		b.ReleasedBy, b.WrongCodes = r.rare.releasedBy, r.rare.wrongCodes
+		b.WrongCodes = int(r.rare.wrongCodes)
 	}
 	return b.Remaining()
 }

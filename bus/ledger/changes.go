@@ -24,6 +24,7 @@ const (
 	recentLeast = 2048 // changes in memory, at most twice as many: a busy second or so
 	takeMost    = 256  // changes that are taken together
 	foldsMost   = 4096 // bookings that a subscription remembers while it catches up
+	learnMost   = 100  // bookings whose histories are asked for together
 )
 
 // recent is the latest changes of a board. The follower adds them, and waits for nobody.
@@ -151,6 +152,7 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 		}
 		s.seq = to
 	}
+	s.learn(ctx, msgs)
 	var found []*Change
 	var before bus.Message
 	for _, m := range msgs {
@@ -170,6 +172,44 @@ func (s *Subscription) catchUp(ctx context.Context, to uint64) ([]*Change, error
 		}
 	}
 	return found, nil
+}
+
+// learn reads the histories of the bookings that messages are about, many with each request: with
+// one for each, a subscription would not catch up with a busy system. What it cannot tell, fold
+// reads by itself.
+func (s *Subscription) learn(ctx context.Context, msgs []bus.Message) {
+	l, first := s.follower.ledger, map[booking.ID]uint64{}
+	var filters []string
+	for _, m := range msgs {
+		p, ok := bus.ParseEventSubject(m.Subject)
+		if !ok || first[p.Booking] > 0 || s.folds.Contains(p.Booking) {
+			continue
+		}
+		first[p.Booking] = m.Seq
+		filters = append(filters, bus.EventsOf(p.Booking))
+	}
+	for some := range slices.Chunk(filters, learnMost) {
+		const most = 1000
+		past, clear, err := l.conn.DirectGet(ctx, bus.LedgerStream, bus.DirectRequest{Last: some, Batch: most})
+		if err != nil || !clear || len(past) == most {
+			continue
+		}
+		histories := map[booking.ID][]bus.Message{}
+		for _, m := range past {
+			if p, ok := bus.ParseEventSubject(m.Subject); ok && m.Seq <= first[p.Booking] {
+				histories[p.Booking] = append(histories[p.Booking], m)
+			}
+		}
+		for id, history := range histories {
+			last := len(history) - 1
+			if history[last].Seq < first[id] { // the replica is behind
+				continue
+			}
+			if h, err := l.fold(ctx, id, history[:last]); err == nil {
+				s.folds.Add(id, &h.EventSequencer)
+			}
+		}
+	}
 }
 
 // fold verifies one message, and returns the change that it causes, or nil.

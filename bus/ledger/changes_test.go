@@ -75,8 +75,13 @@ func TestSubscriptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		quick := take(t, fast, last)
-		whole := take(t, old, last)
-		late := take(t, slow, last)
+		var whole, late []*ledger.Change
+		began := time.Now()
+		out, _ := traffic(conn, func() { whole, late = take(t, old, last), take(t, slow, last) })
+		t.Logf("%d messages twice in %v, by %d requests", last, time.Since(began), out)
+		if out > 10*few { // of 2,500 bookings
+			t.Errorf("catching up took %d requests", out)
+		}
 		if len(quick) != len(late) || len(whole) != len(quick)+2 {
 			t.Fatalf("%d changes at once, %d late, %d from the beginning", len(quick), len(late), len(whole))
 		}

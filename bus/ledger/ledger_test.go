@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,7 +28,10 @@ func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
 	if wait.Long() {
-		rounds = 150
+		rounds = 50
+	}
+	if n, err := strconv.Atoi(os.Getenv("RACES")); err == nil {
+		rounds = n
 	}
 	ledgertest.Races(t, func(t *testing.T, k *ledgertest.Kit) {
 		var desks []*booking.Desk
