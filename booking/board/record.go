@@ -131,7 +131,8 @@ func (r *record) booking() booking.Booking {
 		}
 	}
 	if x := r.rare; x != nil {
-		b.Reason, b.WrongCodes, b.UserStars, b.RiderStars = x.reason, int(x.wrongCodes), int(x.userStars), int(x.riderStars)
+		b.Reason, b.WrongCodes = x.reason, int(x.wrongCodes)
+		b.UserStars, b.RiderStars = int(x.userStars), int(x.riderStars)
 	}
 	b.ReleasedBy = r.releases()
 	return b

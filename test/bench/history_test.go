@@ -28,7 +28,7 @@ func BenchmarkHistory(b *testing.B) {
 		g := h.grow(b, size)
 		say("%s", g)
 		for j, values := range g.charted() {
-			drawn[j].add(text, values)
+			drawn[j].add(number(g.messages), values)
 		}
 		if i > 0 {
 			say("%.0f bytes of board for each booking since.", (g.board-last.board)/(g.bookings-last.bookings))
