@@ -317,12 +317,24 @@ var _ server.Logger = logger{}
 func (l logger) Noticef(format string, v ...any) { l.log.Debug(text(format, v)) }
 func (l logger) Debugf(format string, v ...any)  { l.log.Debug(text(format, v)) }
 func (l logger) Tracef(string, ...any)           {} // the protocol, which contains tokens
-func (l logger) Warnf(format string, v ...any)   { l.log.Warn(text(format, v)) }
-func (l logger) Errorf(format string, v ...any) {
-	if !strings.Contains(format, " - cid:") { // how the server begins what it says about a client
-		l.log.Error(text(format, v))
+func (l logger) Warnf(format string, v ...any) {
+	if strings.Contains(format, aboutClient) || strings.HasPrefix(format, byCallout) {
+		l.client(format, v)
 		return
 	}
+	l.log.Warn(text(format, v))
+}
+
+func (l logger) Errorf(format string, v ...any) {
+	if strings.Contains(format, aboutClient) {
+		l.client(format, v)
+		return
+	}
+	l.log.Error(text(format, v))
+}
+
+// client logs a line that a client has caused.
+func (l logger) client(format string, v []any) {
 	if strings.HasPrefix(format, inProcess) {
 		l.log.Warn(text(format, v))
 	} else if missed, ok := l.clients.Next(time.Now()); ok && missed > 0 {
@@ -332,8 +344,13 @@ func (l logger) Errorf(format string, v ...any) {
 	}
 }
 
-// inProcess begins what the server says about a client in this process, in place of an address.
-const inProcess = "pipe - cid:"
+// How the server begins what it says about a client, about one in this process, which has no
+// address, and about one that the callout has refused.
+const (
+	aboutClient = " - cid:"
+	inProcess   = "pipe" + aboutClient
+	byCallout   = "Auth callout service returned an error"
+)
 
 func (l logger) Fatalf(format string, v ...any) { l.log.Error(text(format, v)) }
 

@@ -5,9 +5,14 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/example/pillion/internal/wait"
 )
@@ -66,4 +71,32 @@ func TestThousandLogins(t *testing.T) {
 		t.Errorf("it took %d KiB at most (%v), want less than 400 MiB", kib, err)
 	}
 	t.Logf("answers %v, %d MiB at most", answers, kib>>10)
+}
+
+// Strangers whom NATS refuses write a line a second of the server's log, and it says how many there
+// were.
+func TestRefusedStrangersInTheLog(t *testing.T) {
+	p := newPorts(t)
+	prog := pillion(t, p, t.TempDir())
+	began, tries := time.Now(), 0
+	lines := func() (all []string) {
+		for line := range strings.Lines(prog.Tail(1_000_000)) {
+			if strings.Contains(line, `"nats: `) {
+				all = append(all, line)
+			}
+		}
+		return all
+	}
+	wait.Until(t, "lines are left out, and counted", func() bool {
+		tries++
+		if nc, err := nats.Connect("nats://"+p.nats, nats.Token("forged")); err == nil {
+			nc.Close()
+			t.Fatal("a stranger has connected")
+		}
+		return slices.ContainsFunc(lines(), func(l string) bool { return strings.Contains(l, `"unlogged":`) })
+	})
+	if written, most := lines(), int(time.Since(began)/time.Second)+1; len(written) > most {
+		t.Errorf("%d strangers have written %d lines in %d seconds:\n%s", tries, len(written), most,
+			strings.Join(written, ""))
+	}
 }
