@@ -102,6 +102,17 @@ func (c *Conn) LastSequence(ctx context.Context, stream, filter string) (uint64,
 	return m.Seq, err
 }
 
+// End returns the sequence of a stream's newest message, from its leader's description.
+func (c *Conn) End(ctx context.Context, stream string) (uint64, error) {
+	ctx, cancel := Within(ctx, ReadPatience)
+	defer cancel()
+	s, err := RetryRead(ctx, c, func() (jetstream.Stream, error) { return c.Stream(ctx, stream) })
+	if err != nil {
+		return 0, err
+	}
+	return s.CachedInfo().State.LastSeq, nil
+}
+
 // LedgerAge returns how long the ledger keeps events. Errors are of kind fault.Unavailable.
 func (c *Conn) LedgerAge(ctx context.Context) (time.Duration, error) {
 	if err := c.EverConnected(); err != nil {

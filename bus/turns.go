@@ -48,11 +48,8 @@ func (c *Conn) FeedBegins(ctx context.Context) (done uint64, former bool, err er
 	if !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return 0, false, Unavailable("look at consumer "+FormerFeedConsumer, err)
 	}
-	ledger, err := c.Stream(ctx, LedgerStream)
-	if err != nil {
-		return 0, false, err
-	}
-	return ledger.CachedInfo().State.LastSeq, false, nil
+	done, err = c.End(ctx, LedgerStream)
+	return done, false, err
 }
 
 // provisionTurns has the feed begin now, unless it has begun. Consumers of an older version stay as

@@ -26,7 +26,7 @@ type Log struct {
 	seq      uint64
 	messages map[booking.ID][]message
 	engaged  map[booking.RiderID][]booking.Engagement // in order
-	had      map[engagement]booking.CommandID         // all engagements so far
+	had      map[engagement]bool                      // all engagements so far
 }
 
 // An engagement is a rider with a booking.
@@ -71,7 +71,7 @@ var (
 func NewLog(options ...Option) *Log {
 	l := &Log{
 		now: time.Now, lostAck: func() bool { return false }, messages: make(map[booking.ID][]message),
-		engaged: make(map[booking.RiderID][]booking.Engagement), had: make(map[engagement]booking.CommandID),
+		engaged: make(map[booking.RiderID][]booking.Engagement), had: make(map[engagement]bool),
 	}
 	for _, o := range options {
 		o(l)
@@ -180,7 +180,7 @@ func (l *Log) Engage(
 	if l.last(id) != after.Revision || l.engagement(of.rider, l.seq) != at {
 		return booking.History{}, booking.ErrMoved
 	}
-	if l.had[of] != "" {
+	if l.had[of] {
 		return booking.History{}, booking.ErrNotForYou
 	}
 	l.seq++ // the rider's record comes first
@@ -190,7 +190,7 @@ func (l *Log) Engage(
 		return h, err
 	}
 	l.engaged[of.rider] = append(l.engaged[of.rider], booking.Engagement{Booking: id, Revision: l.seq - 1})
-	l.had[of] = c.ID
+	l.had[of] = true
 	if l.lostAck() {
 		return booking.History{}, ErrAckLost
 	}

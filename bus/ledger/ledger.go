@@ -123,18 +123,13 @@ func (l *Ledger) Conn() *bus.Conn { return l.conn }
 // includes the writes of this process.
 func (l *Ledger) Appended() uint64 { return l.appended.Load() }
 
-// LastSequence returns the sequence of the ledger's newest message, from its leader. It does not
-// ask for that message, because the server would look for it at every subject.
+// LastSequence returns the sequence of the ledger's newest message, from its leader.
 func (l *Ledger) LastSequence(ctx context.Context) (uint64, error) {
-	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
-	defer cancel()
-	stream, err := bus.RetryRead(ctx, l.conn, func() (jetstream.Stream, error) {
-		return l.conn.Stream(ctx, bus.LedgerStream)
-	})
+	last, err := l.conn.End(ctx, bus.LedgerStream)
 	if err != nil {
 		return 0, bus.Unavailable("ask for the last sequence", err)
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return last, nil
 }
 
 // atomicMax makes v at least to.

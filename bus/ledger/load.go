@@ -38,6 +38,8 @@ func (l *Ledger) load(ctx context.Context, id booking.ID, r booking.Reading) (bo
 	if h, ok := l.latest.Booking(id); ok && r == booking.Quick && ctx.Err() == nil {
 		return h, nil
 	}
+	ctx, cancel := bus.Within(ctx, bus.ReadPatience)
+	defer cancel()
 	msgs, err := l.Messages(ctx, id, r)
 	if err != nil {
 		return booking.History{}, bus.Unavailable("load booking", err)
