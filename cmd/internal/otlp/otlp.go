@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -37,8 +38,9 @@ const (
 	// OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT says otherwise. Strangers choose the path of a
 	// request.
 	longestValue = 512
-	// flushTimeout bounds how much longer a program runs to send its last spans.
-	flushTimeout = time.Second
+	// flushPatience is how long a program that stops waits for the collector to take one batch of
+	// its last spans.
+	flushPatience = time.Second
 )
 
 // The variables that are not read by the library, or not only.
@@ -65,10 +67,11 @@ func Start(name string, log *slog.Logger) (_ *tracing.Tracer, flush func(), err 
 	}
 	report(log)
 	ctx := context.Background()
-	exporter, err := otlptracehttp.New(ctx)
+	client, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the exporter of spans: %w", err)
 	}
+	out := &exporter{SpanExporter: client}
 	about, err := resource.New(ctx, resource.WithSchemaURL(semconv.SchemaURL), resource.WithAttributes(
 		semconv.ServiceName(name), semconv.ServiceVersion(program.Release),
 		semconv.ServiceInstanceID(strings.ToLower(rand.Text())),
@@ -80,7 +83,7 @@ func Start(name string, log *slog.Logger) (_ *tracing.Tracer, flush func(), err 
 	if get(envQueue) == "" {
 		size = append(size, sdktrace.WithMaxQueueSize(queueSize))
 	}
-	batches := sdktrace.NewBatchSpanProcessor(exporter, size...)
+	batches := sdktrace.NewBatchSpanProcessor(out, size...)
 	limits := sdktrace.NewSpanLimits()
 	if limits.AttributeValueLengthLimit < 0 {
 		limits.AttributeValueLengthLimit = longestValue
@@ -90,12 +93,36 @@ func Start(name string, log *slog.Logger) (_ *tracing.Tracer, flush func(), err 
 	sampled := sdktrace.NewTracerProvider(common...)
 	linked := sdktrace.NewTracerProvider(append(common, sdktrace.WithSampler(sdktrace.AlwaysSample()))...)
 	return tracing.New(sampled, linked), func() {
-		ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-		defer cancel()
-		if err := batches.Shutdown(ctx); err != nil {
+		if err := out.flush(batches); err != nil {
 			log.Warn("the last spans were not sent", "error", err)
 		}
 	}, nil
+}
+
+// An exporter sends spans, and knows when a collector has stopped taking them.
+type exporter struct {
+	sdktrace.SpanExporter
+	patience atomic.Pointer[time.Timer] // of flush
+}
+
+// ExportSpans sends a batch.
+func (e *exporter) ExportSpans(ctx context.Context, batch []sdktrace.ReadOnlySpan) error {
+	err := e.SpanExporter.ExportSpans(ctx, batch)
+	if t := e.patience.Load(); t != nil && err == nil {
+		t.Reset(flushPatience)
+	}
+	return err
+}
+
+// flush sends what is left in the processor before e, and ends that. It gives up when the collector
+// has taken nothing for flushPatience.
+func (e *exporter) flush(p sdktrace.SpanProcessor) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	t := time.AfterFunc(flushPatience, cancel)
+	defer t.Stop()
+	e.patience.Store(t)
+	return p.Shutdown(ctx)
 }
 
 // off reports whether nothing is to be sent.
