@@ -47,9 +47,14 @@ test: build ## Run all tests that need only Go, and keep their results until som
 # and not in test. By default it sleeps for a second at the end of each test binary.
 RACE := GORACE=atexit_sleep_ms=50 $(GO) test -race
 
+# The long forms of the tests, and those that need more than Go.
+LONG := PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH"
+
 .PHONY: check
-check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form, in random order, with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
-	PILLION_WEB=1 PILLION_README=1 PILLION_POSTGRES=1 PILLION_PROMETHEUS=1 PILLION_LONG=1 PATH="$(BIN):$$PATH" $(RACE) -vet=off -timeout=20m -shuffle=on -p=3 $(PACKAGES)
+check: need-race fmt build lint tidy vuln $(BIN)/nats ## Run what CI runs: linters, and all tests in long form and in random order; those of packages with the race detector. Needs a C compiler, curl and PostgreSQL; Chromium and Prometheus, if they are there, test the page and the alerts.
+# In ./test the programs are processes of their own, where the race detector would see nothing.
+	$(LONG) CGO_ENABLED=0 $(GO) test -trimpath -vet=off -timeout=20m -shuffle=on -p=$(AT_ONCE) -parallel=3 ./test/...
+	$(LONG) $(RACE) -vet=off -timeout=20m -shuffle=on -p=3 $$($(GO) list ./bus/... ./... | grep -v /test/)
 	HOURS=1 SEED=2 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestHour$$' -count=1 -v ./cmd/internal/wiring
 	cd tools && CGO_ENABLED=0 $(GO) test -trimpath -vet=off ./dashboards
 	$(MAKE) k8s
@@ -68,8 +73,9 @@ vuln: ## Look for known vulnerabilities in what the programs call. Needs the Go 
 	else echo "SKIPPED: known vulnerabilities were not looked for, because $(VULNDB) cannot be reached."; fi
 
 .PHONY: check-long
-check-long: check gateway-test ## Run check, the gateway, a hundred kills, long runs of the model and of the race, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
+check-long: check gateway-test ## Run check, the gateway, a hundred kills, long runs of the model, of the race and of random requests, a day of the city, two hundred rounds of chaos, and all mutations. This takes longer than CI allows.
 	KILLS=100 CALLS=20000 RACES=150 PILLION_LONG=1 $(GO) test -run='^(TestKilledInGroups|TestModel|TestRace)$$' -count=1 -timeout=1h -v ./bus/ledger
+	REQUESTS=20000 PILLION_LONG=1 $(GO) test -run='^TestAllRoutes$$' -count=1 -timeout=1h -v ./test/e2e
 	PILLION_RELEASE=1 $(GO) test -run='^TestRelease$$' -count=1 -v ./test/commands
 	DAYS=1 CGO_ENABLED=0 $(GO) test -trimpath -vet=off -run='^TestDay$$' -count=1 -timeout=2h -v ./cmd/internal/wiring
 	$(MAKE) chaos ROUNDS=200

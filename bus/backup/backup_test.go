@@ -154,7 +154,7 @@ func TestRestoreAtOnce(t *testing.T) {
 	t.Parallel()
 	rounds := 4
 	if wait.Long() {
-		rounds = 30
+		rounds = 10
 	}
 	folder := small(t).backUp(t, backup.Options{})
 	bustest.Setup{Closed: true}.Sizes(t, func(t *testing.T, e *bustest.Env) {
@@ -312,11 +312,7 @@ func TestBatchesAreWhole(t *testing.T) {
 		}
 	}()
 	<-begun
-	copies := 10
-	if wait.Long() {
-		copies = 40
-	}
-	for range copies {
+	for range 10 {
 		b := open(t, p.backUp(t, backup.Options{}))
 		if s := b.Stream("OTHER"); s.Last()%size != 0 || s.Messages()%size != 0 {
 			t.Errorf("a copy ends at %d, in the middle of a batch", s.Last())

@@ -140,6 +140,13 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	helps := map[string]string{}
+	for name, args := range map[string][]string{
+		"pillion": {"pillion", "--help"}, "pillion provision": {"pillion", "provision", "--help"},
+		"authsvc": {"authsvc", "--help"}, "usersvc": {"usersvc", "--help"}, "ridersvc": {"ridersvc", "--help"},
+	} {
+		_, helps[name], _ = proctest.Finish(t, args[0], args[1:]...)
+	}
 	documented := map[string]bool{}
 	for line := range strings.Lines(string(page)) {
 		cells := strings.Split(line, "|")
@@ -149,11 +156,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		flag, env := strings.Trim(cells[1], " `"), strings.Trim(cells[2], " `")
 		documented[flag] = true
 		programs := strings.TrimSpace(cells[4])
-		for name, help := range map[string][]string{
-			"pillion": {"pillion", "--help"}, "pillion provision": {"pillion", "provision", "--help"},
-			"authsvc": {"authsvc", "--help"}, "usersvc": {"usersvc", "--help"}, "ridersvc": {"ridersvc", "--help"},
-		} {
-			_, out, _ := proctest.Finish(t, help[0], help[1:]...)
+		for name, out := range helps {
 			said := strings.Contains(out, flag+"=") || strings.Contains(out, flag+" ")
 			listed := programs == "all" && name != "pillion provision"
 			for one := range strings.SplitSeq(programs, ",") {
@@ -169,13 +172,11 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		}
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+`)
-	for _, help := range [][]string{{"pillion", "--help"}, {"authsvc", "--help"}, {"usersvc", "--help"},
-		{"ridersvc", "--help"}} {
-		_, out, _ := proctest.Finish(t, help[0], help[1:]...)
+	for name, out := range helps {
 		for _, flag := range flags.FindAllString(out, -1) {
 			if !documented[flag] && !slices.Contains([]string{"--help", "--version", "--from", "--to", "--reason",
 				"--out"}, flag) {
-				t.Errorf("%s of %s is not in docs/configuration.md", flag, help[0])
+				t.Errorf("%s of %s is not in docs/configuration.md", flag, name)
 			}
 		}
 	}

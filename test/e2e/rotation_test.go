@@ -50,7 +50,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	const people = 4
 	rotations, every := 3, time.Second
 	if wait.Long() {
-		rotations, every = 12, 5*time.Second
+		rotations, every = 6, 3*time.Second
 	}
 	var users, riders [people]*session
 	for i := range people {

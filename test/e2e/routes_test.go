@@ -21,8 +21,11 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// seedEnv is the variable with the seed of TestAllRoutes.
-const seedEnv = "SEED"
+// Variables of TestAllRoutes: its seed, and how many requests it sends.
+const (
+	seedEnv     = "SEED"
+	requestsEnv = "REQUESTS"
+)
 
 // TestAllRoutes sends random requests, good and bad, to every route of all services, at their ports
 // and at the address of all of them, with logged-in accounts. None causes an internal error, and
@@ -32,7 +35,13 @@ func TestAllRoutes(t *testing.T) {
 	t.Parallel()
 	requests, seed := 600, uint64(1)
 	if wait.Long() {
-		requests, seed = 20_000, rand.Uint64()
+		requests, seed = 8_000, rand.Uint64()
+	}
+	if set := os.Getenv(requestsEnv); set != "" {
+		var err error
+		if requests, err = strconv.Atoi(set); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if set := os.Getenv(seedEnv); set != "" {
 		var err error
