@@ -91,7 +91,7 @@ bench: ## Print the table of docs/performance.md: the system from outside, besid
 
 .PHONY: bench-curves
 bench-curves: ## Measure a growing ledger and a cluster, after bench, and draw the pictures of docs/performance.md. Takes half an hour.
-	$(BENCH) -bench='^Benchmark(History|Cluster)$$' ./test/bench -args -charts '$(BIN)/bench.json' $(ARGS)
+	$(BENCH) -bench='^Benchmark(History|Followers|Cluster)$$' ./test/bench -args -charts '$(BIN)/bench.json' $(ARGS)
 	cd tools && CGO_ENABLED=0 $(GO) run -trimpath ./benchplot '$(BIN)/bench.json' ../docs/performance
 
 .PHONY: bench-parts

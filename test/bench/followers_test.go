@@ -16,6 +16,20 @@ import (
 	"github.com/example/pillion/internal/wait"
 )
 
+// BenchmarkFollowers measures what one watcher and one connected rider cost. The ledger is nearly
+// empty, so that nothing big comes and goes in memory meanwhile.
+func BenchmarkFollowers(b *testing.B) {
+	s := newHouse(b, "this", programs()).open(b, lazily)
+	s.resume(b)
+	say("%s", machine())
+	for range *pairs {
+		s.watchers(b, 1000)
+		s.connected(b, 500)
+	}
+	s.end(b)
+	b.ReportMetric(0, "ns/op")
+}
+
 // watchers measures the memory that one watcher of a booking over HTTP costs.
 func (s *system) watchers(b *testing.B, n int) {
 	b.Helper()

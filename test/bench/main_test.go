@@ -1,10 +1,11 @@
 // Package bench measures the built programs from outside. docs/performance.md holds what it prints,
 // and says what each line means.
 //
-// Start with [BenchmarkTable] (`make bench`), and with [BenchmarkHistory] and [BenchmarkCluster]
-// (`make bench-curves`). The load is in this process, and what is measured is in others. Systems
-// that are compared take turns: while it is the turn of one, the processes of the other are
-// stopped. A turn ends when the system has done all that follows from what it has acknowledged.
+// Start with [BenchmarkTable] (`make bench`), and with [BenchmarkHistory], [BenchmarkFollowers] and
+// [BenchmarkCluster] (`make bench-curves`). The load is in this process, and what is measured is in
+// others. Systems that are compared take turns: while it is the turn of one, the processes of the
+// other are stopped. A turn ends when the system has done all that follows from what it has
+// acknowledged.
 package bench
 
 import (

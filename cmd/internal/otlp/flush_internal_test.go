@@ -17,7 +17,7 @@ type slow struct {
 }
 
 func (s *slow) ExportSpans(_ context.Context, batch []sdktrace.ReadOnlySpan) error {
-	time.Sleep(s.each)
+	<-time.After(s.each)
 	s.taken += len(batch)
 	return nil
 }
@@ -48,7 +48,7 @@ func TestSlowCollector(t *testing.T) {
 				if err := out.flush(batches); !errors.Is(err, c.err) || collector.taken != c.want {
 					t.Errorf("%d spans were taken, error %v; want %d, %v", collector.taken, err, c.want, c.err)
 				}
-				time.Sleep(time.Minute) // the library goes on with the rest
+				<-time.After(time.Minute) // the library goes on with the rest
 			})
 		})
 	}
