@@ -3,6 +3,7 @@ package otlp
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,12 +14,12 @@ import (
 // A slow collector takes each batch after a time.
 type slow struct {
 	each  time.Duration
-	taken int
+	taken atomic.Int64
 }
 
 func (s *slow) ExportSpans(_ context.Context, batch []sdktrace.ReadOnlySpan) error {
 	<-time.After(s.each)
-	s.taken += len(batch)
+	s.taken.Add(int64(len(batch)))
 	return nil
 }
 
@@ -29,7 +30,7 @@ func TestSlowCollector(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		each time.Duration
-		want int
+		want int64
 		err  error
 	}{
 		{"slow", flushPatience * 9 / 10, 5, nil},
@@ -45,8 +46,8 @@ func TestSlowCollector(t *testing.T) {
 					_, span := spans.Start(t.Context(), "work")
 					span.End()
 				}
-				if err := out.flush(batches); !errors.Is(err, c.err) || collector.taken != c.want {
-					t.Errorf("%d spans were taken, error %v; want %d, %v", collector.taken, err, c.want, c.err)
+				if err := out.flush(batches); !errors.Is(err, c.err) || collector.taken.Load() != c.want {
+					t.Errorf("%d spans were taken, error %v; want %d, %v", collector.taken.Load(), err, c.want, c.err)
 				}
 				<-time.After(time.Minute) // the library goes on with the rest
 			})
