@@ -28,7 +28,7 @@ func TestRace(t *testing.T) {
 	const riders = 32
 	rounds := 10
 	if wait.Long() {
-		rounds = 50
+		rounds = 25
 	}
 	if n, err := strconv.Atoi(os.Getenv("RACES")); err == nil {
 		rounds = n

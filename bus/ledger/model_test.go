@@ -32,7 +32,7 @@ func TestModel(t *testing.T) {
 	users, riders, ledgers := 12, 8, 4
 	life, limit := 3*time.Second, int64(1800)
 	if wait.Long() {
-		life, limit = 30*time.Second, 6_000
+		life, limit = 15*time.Second, 6_000
 	}
 	if n, err := strconv.ParseInt(os.Getenv(callsEnv), 10, 64); err == nil {
 		life, limit = wait.Patience, n
