@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 	"github.com/example/pillion/web/webtest"
 )
 
-// Variables of TestAllRoutes: its seed, and how many requests it sends.
+// Variables of TestAllRoutes: its seed, and how many requests it sends at least.
 const (
 	seedEnv     = "SEED"
 	requestsEnv = "REQUESTS"
@@ -29,19 +30,21 @@ const (
 
 // TestAllRoutes sends random requests, good and bad, to every route of all services, at their ports
 // and at the address of all of them, with logged-in accounts. None causes an internal error, and
-// each answer matches the OpenAPI document. The same SEED gives the same requests, except for the
-// bookings that they name, which depend on the answers.
+// each answer matches the OpenAPI document. The long form goes on until each operation has
+// succeeded. The same SEED gives the same requests, except for the bookings that they name, which
+// depend on the answers.
 func TestAllRoutes(t *testing.T) {
 	t.Parallel()
-	requests, seed := 600, uint64(1)
+	requests, most, seed := 600, 600, uint64(1)
 	if wait.Long() {
-		requests, seed = 8_000, rand.Uint64()
+		requests, most, seed = 8_000, 40_000, rand.Uint64()
 	}
 	if set := os.Getenv(requestsEnv); set != "" {
 		var err error
 		if requests, err = strconv.Atoi(set); err != nil {
 			t.Fatal(err)
 		}
+		most = max(most, requests)
 	}
 	if set := os.Getenv(seedEnv); set != "" {
 		var err error
@@ -73,7 +76,7 @@ func TestAllRoutes(t *testing.T) {
 	for i := range visitors {
 		all.Go(func() {
 			v := newVisitor(t, town, rand.New(rand.NewPCG(seed, uint64(i))))
-			for n := 0; n < requests/visitors && !town.enough(); n++ {
+			for n := 0; n < most/visitors && !town.enough() && (n < requests/visitors || town.lacks(operations)); n++ {
 				v.visit(t, v.pick(operations))
 			}
 		})
@@ -90,7 +93,7 @@ func TestAllRoutes(t *testing.T) {
 		for status, times := range seen {
 			statuses[status] += times
 		}
-		if done := seen[http.StatusOK] + seen[http.StatusCreated]; done == 0 && wait.Long() {
+		if !succeeded(seen) && wait.Long() {
 			t.Errorf("%s was never done, but answered with %v", o, seen)
 		}
 		t.Logf("%-40s %v", o, seen)
@@ -163,6 +166,16 @@ func (w *town) enough() bool {
 	defer w.mu.Unlock()
 	return len(w.told) >= 20
 }
+
+// lacks reports whether one of the operations has never succeeded.
+func (w *town) lacks(operations []operation) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(operations, func(o operation) bool { return !succeeded(w.seen[o.String()]) })
+}
+
+// succeeded reports whether a request with one of these statuses has succeeded.
+func succeeded(seen map[int]int) bool { return seen[http.StatusOK]+seen[http.StatusCreated] > 0 }
 
 // fails fails the test, once for each kind of failure.
 func (w *town) fails(t *testing.T, r request, status int, body, what string) {
