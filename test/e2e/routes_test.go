@@ -87,11 +87,12 @@ func TestAllRoutes(t *testing.T) {
 			t.Errorf("the log has %q", sign)
 		}
 	}
-	statuses := make(map[int]int)
+	sent, statuses := 0, make(map[int]int)
 	for _, o := range operations {
 		seen := town.seen[o.String()]
 		for status, times := range seen {
 			statuses[status] += times
+			sent += times
 		}
 		if !succeeded(seen) && wait.Long() {
 			t.Errorf("%s was never done, but answered with %v", o, seen)
@@ -99,8 +100,8 @@ func TestAllRoutes(t *testing.T) {
 		t.Logf("%-40s %v", o, seen)
 	}
 	t.Logf("answers %v; %d logins again", statuses, town.renewals)
-	if good := statuses[http.StatusOK] + statuses[http.StatusCreated]; 4*good < requests {
-		t.Errorf("only %d of %d requests succeeded", good, requests)
+	if good := statuses[http.StatusOK] + statuses[http.StatusCreated]; 4*good < max(sent, requests) {
+		t.Errorf("only %d of %d requests succeeded", good, max(sent, requests))
 	}
 }
 
